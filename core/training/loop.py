@@ -1,0 +1,197 @@
+"""The training loop that every stage shares (Adam-like optimisers, any loss): progress, stop, resume.
+
+A stage hands over its modules, an optimiser and a loss that is a function of the step alone: all randomness
+of step n comes from (seed, n). So nothing but weights, optimiser and step has to be saved for a run that was
+killed to end in the same bits as one that was not (on one machine, same thread count).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from core.checkpoint import load_state, save_state
+
+STATE_FILE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a person watching wants to know after a step. `seconds` and `left` are of this process."""
+
+    step: int
+    total: int
+    metrics: dict[str, float]
+    seconds: float
+    left: float
+
+
+@dataclass
+class FitResult:
+    """`step` of `total` done, whether it was stopped before the end, and the metrics of the last step."""
+
+    step: int
+    total: int
+    stopped: bool = False
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Stopped(Exception):
+    """Raised where work was asked to stop and what it made so far is safe."""
+
+
+class TrainingFailed(RuntimeError):
+    """The loss became NaN or infinite; the last good state is kept on disk."""
+
+
+def seed_step(seed: int, step: int) -> torch.Generator:
+    """Seed torch's global generator for step `step` and return a generator of its own stream for data.
+
+    Shapes: none. Both streams depend on (seed, step) only, so data order and dropout are resumable.
+    """
+    mixed = (seed * 1_000_003 + step * 7_919 + 12_345) % (2**63)
+    torch.manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed ^ 0x5DEECE66D)
+
+
+def warmup_cosine(steps: int, warmup: int = 50, floor: float = 0.05) -> Callable[[int], float]:
+    """Learning-rate factor: linear over `warmup` steps, then a half cosine down to `floor`."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        share = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+
+    return factor
+
+
+class Ema:
+    """Exponential moving average of a module's parameters; decay grows from 0 as (1 + n) / (10 + n)."""
+
+    def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards the module's present parameters."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, p in module.named_parameters():
+            self.shadow[name].lerp_(p.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Put the averaged parameters into `module`."""
+        for name, p in module.named_parameters():
+            p.copy_(self.shadow[name])
+
+    def state_dict(self) -> dict:
+        """State for a checkpoint."""
+        return {"updates": self.updates, "shadow": self.shadow}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore from `state_dict`."""
+        self.updates = state["updates"]
+        for name, value in state["shadow"].items():
+            self.shadow[name].copy_(value)
+
+
+def parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
+    """All trainable parameters of several modules."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def fit(
+    modules: dict[str, nn.Module],
+    optimiser: torch.optim.Optimizer,
+    loss_fn: Callable[[int], tuple[Tensor, dict[str, float]]],
+    *,
+    steps: int,
+    folder: Path | str | None = None,
+    save_every: int = 200,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+    ema: dict[str, Ema] | None = None,
+    schedule: Callable[[int], float] | None = None,
+    clip: float = 1.0,
+    seed: int = 0,
+    extra: dict | None = None,
+) -> FitResult:
+    """Run `loss_fn(step)` for `steps` steps; save to `folder` every `save_every` and at the end or a stop.
+
+    `extra` is a dict of plain values or tensors that the caller changes inside `loss_fn` (a best score, for
+    one); it is saved and restored with the rest. Raises TrainingFailed on a loss that is not finite.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    ema, extra = ema or {}, extra if extra is not None else {}
+    path = Path(folder) / STATE_FILE if folder else None
+    start = 0
+    if path and resume and path.exists():
+        state = load_state(path)
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+        for name, average in ema.items():
+            average.load_state_dict(state["ema"][name])
+        optimiser.load_state_dict(state["optimiser"])
+        extra.update(state["extra"])
+        start = state["step"]
+    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimiser.param_groups]
+    trained = parameters(modules.values())
+
+    def save(step: int) -> None:
+        if path:
+            save_state(
+                {
+                    "step": step,
+                    "modules": {name: module.state_dict() for name, module in modules.items()},
+                    "optimiser": optimiser.state_dict(),
+                    "ema": {name: average.state_dict() for name, average in ema.items()},
+                    "extra": extra,
+                },
+                path,
+            )
+
+    result = FitResult(start, steps)
+    began = time.monotonic()
+    for step in range(start, steps):
+        if stop and stop():
+            save(step)
+            result.stopped = True
+            return result
+        if schedule:
+            for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+                group["lr"] = rate * schedule(step)
+        seed_step(seed, step)
+        optimiser.zero_grad(set_to_none=True)
+        loss, metrics = loss_fn(step)
+        if not torch.isfinite(loss):
+            raise TrainingFailed(
+                f"The loss became {loss.item()} at step {step + 1} of {steps}: {metrics}. Lower the learning rate; "
+                "the last saved state is untouched."
+            )
+        loss.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_(trained, clip)
+        optimiser.step()
+        for name, average in ema.items():
+            average.update(modules[name])
+        done = step + 1
+        result.step, result.metrics = done, {"loss": loss.item(), **metrics}
+        if done % save_every == 0 or done == steps:
+            save(done)
+        if on_progress:
+            seconds = time.monotonic() - began
+            left = seconds / (done - start) * (steps - done)
+            on_progress(Progress(done, steps, result.metrics, seconds, left))
+    return result
