@@ -1,0 +1,242 @@
+"""The renderer of the shapes world: anti-aliased, deterministic from (scene, seed), and the scene holds true.
+
+Positions, radii and offsets are fractions of the image; y grows downwards. Each object is drawn as a mask at four
+times the resolution (PIL), reduced, and composited over a pale background with a soft gradient.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from data.shapes.scenes import Scene
+
+PALETTE: dict[str, tuple[int, int, int]] = {
+    "red": (218, 28, 36),
+    "orange": (246, 136, 22),
+    "yellow": (250, 222, 44),
+    "green": (36, 158, 68),
+    "blue": (34, 92, 216),
+    "purple": (134, 46, 168),
+    "pink": (250, 138, 188),
+    "black": (24, 24, 28),
+}
+SUPERSAMPLE = 4
+GAP, MARGIN = 0.04, 0.02
+SMALL, LARGE = (0.105, 0.135), (0.185, 0.25)  # radii of "small" and "large"; the gap between them is never drawn
+PLAIN = {1: (0.14, 0.26), 2: (0.14, 0.24), 3: (0.14, 0.2)}  # radii without a size word, by the number of objects
+SLANT = 0.6  # in a relation the off-axis offset is at most this part of the separation
+AXES = {"above": (1, -1), "below": (1, 1), "left": (0, -1), "right": (0, 1)}  # axis, sign of (first - second)
+
+
+def _regular(n: int, inner: float | None = None, start: float = -90.0) -> np.ndarray:
+    points = n if inner is None else 2 * n
+    angles = np.radians(start + 360.0 / points * np.arange(points))
+    radii = np.ones(points) if inner is None else np.where(np.arange(points) % 2, inner, 1.0)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)
+
+
+def _heart() -> np.ndarray:
+    t = np.linspace(0, 2 * math.pi, 64, endpoint=False)
+    x = 16 * np.sin(t) ** 3
+    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+    return np.stack([x, y - 2.5], 1) / 17.0
+
+
+def _cross(width: float = 0.34) -> np.ndarray:
+    w, e = width, 0.94
+    return np.array([(-w, -e), (w, -e), (w, -w), (e, -w), (e, w), (w, w), (w, e), (-w, e), (-w, w), (-e, w),
+                     (-e, -w), (-w, -w)])  # fmt: skip
+
+
+OUTLINES: dict[str, np.ndarray] = {  # polygons around the origin within a radius of about 1
+    "circle": 0.9 * _regular(72),
+    "square": _regular(4, start=-45.0),
+    "triangle": 1.04 * _regular(3),
+    "star": 1.04 * _regular(5, inner=0.44),
+    "heart": _heart(),
+    "cross": _cross(),
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One object: RGB colour, shape, centre and radius as fractions of the image, angle in degrees, its thing."""
+
+    colour: tuple[int, int, int]
+    shape: str
+    x: float
+    y: float
+    radius: float
+    angle: float = 0.0
+    thing: int = -1
+    opacity: float = 1.0
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(x0, y0, x1, y1) of the circle around the object, as fractions of the image."""
+        return self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius
+
+
+@dataclass(frozen=True)
+class Background:
+    """A pale RGB colour and a linear gradient added to it, as RGB per unit along (dx, dy)."""
+
+    colour: tuple[float, float, float]
+    slope: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    angle: float = 0.0
+
+
+@dataclass(frozen=True)
+class Render:
+    """image uint8 (S, S, 3) and what stands on it."""
+
+    image: np.ndarray
+    placements: tuple[Placement, ...]
+    background: Background
+
+    @property
+    def boxes(self) -> list[tuple[float, float, float, float]]:
+        """One (x0, y0, x1, y1) an object, as fractions of the image."""
+        return [placement.box for placement in self.placements]
+
+
+def generator(scene: Scene, seed: int, stream: int = 0) -> np.random.Generator:
+    """The random stream of (scene, seed): stable between runs and machines."""
+    if seed < 0:
+        raise ValueError(f"seed {seed} is negative: give 0 or a positive integer.")
+    return np.random.default_rng([seed, zlib.crc32(scene.prompt.encode()), stream])
+
+
+def jittered(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
+    """A palette colour with its hue (+-4 degrees) and lightness (+-0.035) slightly moved."""
+    h, lightness, s = colorsys.rgb_to_hls(*(c / 255 for c in PALETTE[colour]))
+    dh, dl, ds = rng.uniform(-1, 1, 3)
+    rgb = colorsys.hls_to_rgb((h + dh * 4 / 360) % 1.0, lightness + 0.035 * dl, min(1.0, s * (1 + 0.05 * ds)))
+    return tuple(int(round(255 * min(max(c, 0.0), 1.0))) for c in rgb)
+
+
+def draw_background(rng: np.random.Generator) -> Background:
+    """A pale, nearly grey background with a soft gradient; L* stays within about 70..97."""
+    grey, angle = rng.uniform(188, 238), rng.uniform(0, 2 * math.pi)
+    tint, slope = rng.uniform(-6, 6, 3), rng.uniform(-14, 14) + rng.uniform(-4, 4, 3)
+    return Background(tuple((grey + tint).tolist()), tuple(slope.tolist()), float(angle))
+
+
+def _radius_range(size: str | None, objects: int) -> tuple[float, float]:
+    if size == "small":
+        return SMALL
+    low, high = PLAIN[min(objects, 3)]
+    return (LARGE[0], LARGE[1] if objects < 3 else 0.2) if size == "large" else (low, high)
+
+
+def arrange(
+    ranges: list[tuple[float, float]],
+    rng: np.random.Generator,
+    relation: str | None = None,
+    groups: list[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Radii (N,) within `ranges` and centres (N, 2), disjoint with a gap; group 0 stands `relation` (of) group 1.
+
+    Rejection sampling, many candidates at a time, so that what is kept is uniform over what is allowed.
+    """
+    n = len(ranges)
+    low, high = np.array(ranges).T
+    first, second = np.triu_indices(n, 1)
+    k = 1 if n == 1 else 96 if n == 2 else 512
+    member = np.array(groups if groups is not None else range(n))
+    for _ in range(200):
+        radii = rng.uniform(low, high, (k, n))
+        room = MARGIN + radii[..., None]
+        centres = room + rng.random((k, n, 2)) * (1 - 2 * room)
+        apart = radii[:, first] + radii[:, second] + GAP
+        good = (np.square(centres[:, first] - centres[:, second]).sum(-1) >= apart * apart).all(1)
+        if relation is not None:
+            axis, sign = AXES[relation]
+            a, b = np.flatnonzero(member == 0), np.flatnonzero(member == 1)
+            ahead = sign * (centres[:, a, None, axis] - centres[:, None, b, axis])
+            good &= (ahead > radii[:, a, None] + radii[:, None, b] + GAP / 2).all((1, 2))
+            between = np.abs(centres[:, a].mean(1) - centres[:, b].mean(1))
+            good &= between[:, 1 - axis] < SLANT * between[:, axis]
+        if good.any():
+            i = int(np.argmax(good))
+            return radii[i], centres[i]
+    raise ValueError(f"{n} objects with radii {ranges} and relation {relation} found no room: use fewer or smaller.")
+
+
+def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
+    """Placements for which the scene holds: one for each object, things in order."""
+    thing_of = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
+    ranges = [_radius_range(scene.things[i].size, len(thing_of)) for i in thing_of]
+    radii, centres = arrange(ranges, rng, scene.relation, thing_of)
+    angles = rng.uniform(-15, 15, len(thing_of))
+    return tuple(
+        Placement(jittered(scene.things[i].colour, rng), scene.things[i].shape, float(x), float(y), float(r), float(a), i)
+        for i, r, (x, y), a in zip(thing_of, radii, centres, angles, strict=True)
+    )
+
+
+def mask(placement: Placement, size: int) -> tuple[np.ndarray, int, int]:
+    """Coverage (h, w) in [0, 1] of an object and the pixel (top, left) where the patch begins, perhaps outside."""
+    angle = math.radians(placement.angle)
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    points = OUTLINES[placement.shape] @ turn * (placement.radius * size)
+    points += (placement.x * size, placement.y * size)
+    left, top = np.floor(points.min(0)).astype(int) - 1
+    right, bottom = np.ceil(points.max(0)).astype(int) + 1
+    canvas = Image.new("L", ((right - left) * SUPERSAMPLE, (bottom - top) * SUPERSAMPLE))
+    corners = (points - (left, top)) * SUPERSAMPLE - 0.5
+    ImageDraw.Draw(canvas).polygon(corners.ravel().tolist(), fill=255)
+    return np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) / 255, int(top), int(left)
+
+
+def paint(canvas: np.ndarray, cover: np.ndarray, top: int, left: int, colour, opacity: float = 1.0) -> None:
+    """Composite a colour (3,) or picture (h, w, 3) through `cover` (h, w) onto float canvas (S, S, 3), in place."""
+    size_y, size_x = canvas.shape[:2]
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + cover.shape[0], size_y), min(left + cover.shape[1], size_x)
+    if y1 <= y0 or x1 <= x0:
+        return
+    part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    colour = np.asarray(colour, np.float32)
+    under = canvas[y0:y1, x0:x1]
+    under += (cover[part][..., None] * opacity) * ((colour[part] if colour.ndim == 3 else colour) - under)
+
+
+def blank(background: Background, size: int) -> np.ndarray:
+    """The background as float32 (S, S, 3)."""
+    line = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    along = math.cos(background.angle) * line[None] + math.sin(background.angle) * line[:, None]
+    return np.asarray(background.colour, np.float32) + along[..., None] * np.asarray(background.slope, np.float32)
+
+
+def finish(canvas: np.ndarray) -> np.ndarray:
+    """Float canvas -> uint8 image (S, S, 3)."""
+    return (np.clip(canvas, 0, 255) + 0.5).astype(np.uint8)
+
+
+def render_things(placements, background: Background, size: int = 128) -> np.ndarray:
+    """Draw placements, in order, over a background -> uint8 (S, S, 3). What is drawn need not fit any scene."""
+    if size < 16 or size > 4096:
+        raise ValueError(f"size {size} is out of range: give an image size of 16 to 4096 pixels.")
+    canvas = blank(background, size)
+    for placement in placements:
+        paint(canvas, *mask(placement, size), placement.colour, placement.opacity)
+    return finish(canvas)
+
+
+def render(scene: Scene, seed: int, size: int = 128) -> Render:
+    """Draw a scene so that every word of it holds; the same (scene, seed, size) is the same image, byte for byte."""
+    rng = generator(scene, seed)
+    background, placements = draw_background(rng), place(scene, rng)
+    return Render(render_things(placements, background, size), placements, background)
+
+
+def moved(placement: Placement, **changes) -> Placement:
+    """The placement with some fields changed."""
+    return replace(placement, **changes)
