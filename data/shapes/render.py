@@ -21,15 +21,17 @@ PALETTE: dict[str, tuple[int, int, int]] = {
     "orange": (246, 136, 22),
     "yellow": (250, 222, 44),
     "green": (36, 158, 68),
-    "blue": (34, 92, 216),
-    "purple": (134, 46, 168),
+    "blue": (26, 102, 218),
+    "purple": (146, 40, 152),
     "pink": (250, 138, 188),
     "black": (24, 24, 28),
 }
 SUPERSAMPLE = 4
 GAP, MARGIN = 0.04, 0.02
-SMALL, LARGE = (0.105, 0.135), (0.185, 0.25)  # radii of "small" and "large"; the gap between them is never drawn
-PLAIN = {1: (0.14, 0.26), 2: (0.14, 0.24), 3: (0.14, 0.2)}  # radii without a size word, by the number of objects
+# radii of "small" and "large", with a gap between them
+SMALL, LARGE = (0.105, 0.135), (0.185, 0.25)
+# radii without a size word, by the number of objects
+PLAIN = {1: (0.14, 0.26), 2: (0.14, 0.24), 3: (0.14, 0.2)}
 SLANT = 0.6  # in a relation the off-axis offset is at most this part of the separation
 AXES = {"above": (1, -1), "below": (1, 1), "left": (0, -1), "right": (0, 1)}  # axis, sign of (first - second)
 
@@ -118,7 +120,7 @@ def jittered(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
     h, lightness, s = colorsys.rgb_to_hls(*(c / 255 for c in PALETTE[colour]))
     dh, dl, ds = rng.uniform(-1, 1, 3)
     rgb = colorsys.hls_to_rgb((h + dh * 4 / 360) % 1.0, lightness + 0.035 * dl, min(1.0, s * (1 + 0.05 * ds)))
-    return tuple(int(round(255 * min(max(c, 0.0), 1.0))) for c in rgb)
+    return tuple(round(255 * min(max(c, 0.0), 1.0)) for c in rgb)
 
 
 def draw_background(rng: np.random.Generator) -> Background:
@@ -159,14 +161,17 @@ def arrange(
         if relation is not None:
             axis, sign = AXES[relation]
             a, b = np.flatnonzero(member == 0), np.flatnonzero(member == 1)
-            ahead = sign * (centres[:, a, None, axis] - centres[:, None, b, axis])
-            good &= (ahead > radii[:, a, None] + radii[:, None, b] + GAP / 2).all((1, 2))
+            along = centres[..., axis]
+            ahead = sign * (along[:, a][:, :, None] - along[:, b][:, None])
+            good &= (ahead > radii[:, a][:, :, None] + radii[:, b][:, None] + GAP / 2).all((1, 2))
             between = np.abs(centres[:, a].mean(1) - centres[:, b].mean(1))
             good &= between[:, 1 - axis] < SLANT * between[:, axis]
         if good.any():
             i = int(np.argmax(good))
             return radii[i], centres[i]
-    raise ValueError(f"{n} objects with radii {ranges} and relation {relation} found no room: use fewer or smaller.")
+    raise ValueError(
+        f"{n} objects with radii {ranges} and relation {relation} found no room: use fewer or smaller."
+    )
 
 
 def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
@@ -176,7 +181,15 @@ def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
     radii, centres = arrange(ranges, rng, scene.relation, thing_of)
     angles = rng.uniform(-15, 15, len(thing_of))
     return tuple(
-        Placement(jittered(scene.things[i].colour, rng), scene.things[i].shape, float(x), float(y), float(r), float(a), i)
+        Placement(
+            jittered(scene.things[i].colour, rng),
+            scene.things[i].shape,
+            float(x),
+            float(y),
+            float(r),
+            float(a),
+            i,
+        )
         for i, r, (x, y), a in zip(thing_of, radii, centres, angles, strict=True)
     )
 
@@ -212,7 +225,9 @@ def blank(background: Background, size: int) -> np.ndarray:
     """The background as float32 (S, S, 3)."""
     line = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     along = math.cos(background.angle) * line[None] + math.sin(background.angle) * line[:, None]
-    return np.asarray(background.colour, np.float32) + along[..., None] * np.asarray(background.slope, np.float32)
+    return np.asarray(background.colour, np.float32) + along[..., None] * np.asarray(
+        background.slope, np.float32
+    )
 
 
 def finish(canvas: np.ndarray) -> np.ndarray:

@@ -197,16 +197,19 @@ def _pattern(world: World) -> re.Pattern[str]:
     def thing(i: int) -> str:
         size = rf"(?:(?P<size{i}>{either(world.sizes)})\s+)?" if world.sizes else ""
         count = either(["an", "a", *world.counts])
-        return rf"(?P<count{i}>{count})\s+{size}(?P<colour{i}>{either(world.colours)})\s+(?P<shape{i}>{shapes})"
+        return (
+            rf"(?P<count{i}>{count})\s+{size}(?P<colour{i}>{either(world.colours)})\s+(?P<shape{i}>{shapes})"
+        )
 
     relation = (
-        rf"(?:(?:is|are)\s+)?(?:(?:to\s+the\s+|on\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|below))"
+        r"(?:(?:is|are)\s+)?(?:(?:to\s+the\s+|on\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|below))"
         if world.relations
         else r"(?P<side>(?!))(?P<level>(?!))"
     )
     third = rf"|\s*,\s*{thing(2)}\s*,?\s+and\s+{thing(3)}" if world.max_objects > 2 else ""
     pair = rf"\s+(?:{relation}|{either(JOINS)})\s+{thing(1)}"
-    return re.compile(rf"\s*(?:(?:{either(PREFIXES)})\s+)?{thing(0)}(?:{pair}{third})?\s*\.?\s*", re.I | re.A)
+    sentence = rf"\s*(?:(?:{either(PREFIXES)})\s+)?{thing(0)}(?:{pair}{third})?\s*\.?\s*"
+    return re.compile(sentence, re.IGNORECASE | re.ASCII)
 
 
 def _grammar(world: World) -> str:
@@ -223,7 +226,9 @@ def parse(prompt: str, world: str | World = "large") -> Scene:
     world = _world(world)
     match = _pattern(world).fullmatch(prompt) if len(prompt) <= 400 else None
     if match is None:
-        raise ValueError(f"{prompt[:80]!r} is not a sentence of the {world.name} shapes world. {_grammar(world)}")
+        raise ValueError(
+            f"{prompt[:80]!r} is not a sentence of the {world.name} shapes world. {_grammar(world)}"
+        )
     things: list[Thing] = []
     words: list[SceneWord] = []
 
@@ -290,5 +295,7 @@ def heldout_prompts(
         scene = sample_scene(rng, world, split)
         scenes.setdefault(scene.prompt, scene)
     if len(scenes) < n:
-        raise ValueError(f"only {len(scenes)} distinct {split} prompts were found, {n} were asked for: ask for fewer.")
+        raise ValueError(
+            f"only {len(scenes)} distinct {split} prompts were found, {n} were asked for: ask for fewer."
+        )
     return list(scenes.values())
