@@ -1,0 +1,137 @@
+"""Seeded initial noise and how far a projected noise has drifted from it (DESIGN section 2: eps, xi, lambda).
+
+Dimension key: B batch, C latent channels, H W latent height and width. A seed's first stream is bit for bit what
+a diffusers pipeline draws from `torch.Generator("cpu").manual_seed(seed)`; its second stream is what the same
+generator gives next. Everything is drawn on the CPU, so a seed means the same noise on every device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# torch's CPU generator reads only the low 32 bits: a larger seed would be an alias of a smaller one
+SEED_LIMIT = 2**32
+_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
+_WHITE_Z = 2.7344  # |z| that the largest of four independent normal deviates exceeds with probability 2.5 %
+
+
+def check_seed(seed: object) -> int:
+    """The seed as an int, from an int or from its decimal digits; ValueError with a sentence otherwise."""
+    value = seed
+    if isinstance(value, str):
+        digits = value.strip()
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
+            raise ValueError(
+                f"The seed {value[:40]!r} is not a whole number: use digits, 0 to {SEED_LIMIT - 1}."
+            )
+        value = int(digits)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(
+            f"The seed {str(seed)[:40]} is not a whole number: use one from 0 to {SEED_LIMIT - 1}."
+        )
+    number = value.__index__()
+    if not 0 <= number < SEED_LIMIT:
+        raise ValueError(f"The seed {str(number)[:40]} is out of range: use one from 0 to {SEED_LIMIT - 1}.")
+    return number
+
+
+def check_seeds(seeds: Sequence[object]) -> list[int]:
+    """Every seed checked; ValueError where there is none."""
+    if len(seeds) == 0:
+        raise ValueError("There is no seed: give at least one whole number.")
+    return [check_seed(seed) for seed in seeds]
+
+
+def check_strength(strength: object) -> float:
+    """The strength as a float in [0, 1]; ValueError with a sentence otherwise."""
+    number = float(strength) if isinstance(strength, (int, float)) else math.nan
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"The strength {strength!r} is out of range: use a number from 0 (off) to 1 (full).")
+    return number
+
+
+def draw(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """eps: standard normal noise (B, C, H, W), float32 on the CPU, each item from its own seed."""
+    return torch.stack([torch.randn(shape, generator=g, dtype=torch.float32) for g in _generators(seeds)])
+
+
+def second(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+    """xi: the second stream of the same seeds (B, C, H, W), independent of the first."""
+    streams = []
+    for generator in _generators(seeds):
+        torch.randn(shape, generator=generator, dtype=torch.float32)  # the first stream
+        streams.append(torch.randn(shape, generator=generator, dtype=torch.float32))
+    return torch.stack(streams)
+
+
+def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
+    """From noise (strength 0, bit for bit) to projected (strength 1), both (B, C, H, W).
+
+    Between the two, a spherical interpolation of each item: a straight line would pass through latents of less
+    than unit variance, which the diffuser was never trained on.
+    """
+    strength = check_strength(strength)
+    if noise.shape != projected.shape:
+        raise ValueError(
+            f"Noise {tuple(noise.shape)} and projected noise {tuple(projected.shape)} differ in shape."
+        )
+    if strength == 0.0:
+        return noise
+    if strength == 1.0:
+        return projected
+    a, b = noise.flatten(1).double(), projected.flatten(1).double()
+    norm_a, norm_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    a, b = a / norm_a.clamp_min(1e-12), b / norm_b.clamp_min(1e-12)
+    angle = torch.acos((a * b).sum(1, keepdim=True).clamp(-1, 1))
+    sine = torch.sin(angle)
+    flat = sine < 1e-6  # the two agree (or are opposite): the straight line is the arc
+    left = torch.where(flat, 1 - strength, torch.sin((1 - strength) * angle) / sine.clamp_min(1e-12))
+    right = torch.where(flat, strength, torch.sin(strength * angle) / sine.clamp_min(1e-12))
+    mixed = (left * a + right * b) * torch.lerp(norm_a, norm_b, strength)
+    return mixed.view_as(noise).to(noise.dtype)
+
+
+def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
+    """How far projected noise is from white noise and from its input, both (B, C, H, W).
+
+    mean, std            of all values; 0 and 1 for standard normal noise
+    spatial_correlation  the largest |correlation| with one of the four neighbours, of the whole batch
+    white_bound          what white noise of that many values exceeds once in 40 times
+    kl                   mean over items of KL(N(m, s^2) || N(0, 1)) in nats a value, m and s the item's moments
+    cosine, distance     mean cosine with the input, and the root mean square difference from it
+    """
+    if projected.shape != noise.shape or noise.dim() != 4:
+        raise ValueError(
+            f"Projected noise {tuple(projected.shape)} and noise {tuple(noise.shape)} must both be (B, C, H, W)."
+        )
+    x, y = projected.detach().double().cpu(), noise.detach().double().cpu()
+    mean, std = x.mean().item(), x.std(correction=0).item()
+    white = (x - mean) / max(std, 1e-12)
+    pairs = [(_shift(white, dy, dx), _shift(white, -dy, -dx)) for dy, dx in _LAGS]
+    pairs = [(a, b) for a, b in pairs if a.numel()]
+    correlation = max((abs((a * b).mean().item()) for a, b in pairs), default=0.0)
+    fewest = min((a.numel() for a, _ in pairs), default=0)
+    m, v = x.mean((1, 2, 3)), x.var((1, 2, 3), correction=0).clamp_min(1e-12)
+    return {
+        "mean": mean,
+        "std": std,
+        "spatial_correlation": correlation,
+        "white_bound": _WHITE_Z / math.sqrt(fewest) if fewest else 0.0,
+        "kl": (0.5 * (v + m**2 - 1 - v.log())).mean().item(),
+        "cosine": torch.cosine_similarity(x.flatten(1), y.flatten(1), dim=1).mean().item(),
+        "distance": (x - y).square().mean().sqrt().item(),
+    }
+
+
+def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(seed) for seed in check_seeds(seeds)]
+
+
+def _shift(x: Tensor, dy: int, dx: int) -> Tensor:
+    """The part of x (..., H, W) that still has a neighbour dy below and dx to the right."""
+    h, w = x.shape[-2:]
+    return x[..., max(0, -dy) : max(0, h - max(0, dy)), max(0, -dx) : max(0, w - max(0, dx))]
