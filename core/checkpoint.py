@@ -1,0 +1,198 @@
+"""Checkpoints that are whole or not there, and that are checked before a model is built (DESIGN section 6).
+
+safetensors keeps no checksum, so `manifest.json` with size and sha256 of every file stands beside the weights. A
+checkpoint is written under a temporary name, forced to disk and renamed. Training state (`save_state`) is one file,
+written the same way; it is read with `weights_only`, so it cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, unfinished or damaged; its text says which file and what to do."""
+
+
+def save(
+    model: Any, folder: Path | str, meta: dict | None = None, *, kind: str | None = None, **options: Any
+) -> dict:
+    """Write a checkpoint and return its manifest.
+
+    model: anything with `save_pretrained`; a dict of tensors (one safetensors file); or a dict of models (one
+    subfolder each). `options` go to `save_pretrained`, for example max_shard_size="9MB". An older checkpoint at
+    `folder` is replaced only when the new one is whole on disk.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        fresh.mkdir()
+        if hasattr(model, "save_pretrained"):
+            model.save_pretrained(fresh, **options)
+        elif model and all(isinstance(value, Tensor) for value in model.values()):
+            save_file(
+                {name: value.detach().cpu().contiguous() for name, value in model.items()}, fresh / WEIGHTS
+            )
+        elif model and all(hasattr(value, "save_pretrained") for value in model.values()):
+            for name, part in model.items():
+                part.save_pretrained(fresh / name, **options)
+        else:
+            raise ValueError("A checkpoint is made of a model, a dict of tensors or a dict of models.")
+        manifest = {
+            "format": FORMAT,
+            "kind": kind or type(model).__name__,
+            "files": {name: _describe(fresh / name) for name in _files(fresh)},
+            "meta": meta or {},
+        }
+        (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        for path in [*(p for p in fresh.rglob("*")), fresh]:
+            _sync(path)
+        _replace(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return manifest
+
+
+def verify(folder: Path | str) -> dict:
+    """The manifest of a checkpoint whose every file is as it was written; CheckpointError otherwise."""
+    folder = Path(folder)
+    _recover(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = f"has no {MANIFEST}" if folder.is_dir() else "does not exist"
+        raise CheckpointError(f"The checkpoint {folder} {what}: choose another one, or train it again.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        form, files = (
+            manifest["format"],
+            {name: (e["sha256"], e["bytes"]) for name, e in manifest["files"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: fetch or train this checkpoint again.") from error
+    if form != FORMAT:
+        raise CheckpointError(f"{path} is of format {form}, this version reads {FORMAT}: update the studio.")
+    for name, (sha256, size) in files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(
+                f"{path} names a file outside its folder ({name!r}): do not use this checkpoint."
+            )
+        found = _describe(folder / name) if (folder / name).is_file() else None
+        if found is None:
+            raise CheckpointError(f"{folder / name} is missing: fetch or train this checkpoint again.")
+        if found != {"sha256": sha256, "bytes": size}:
+            raise CheckpointError(
+                f"{folder / name} is damaged (it differs from {MANIFEST}): fetch or train this checkpoint again."
+            )
+    return manifest
+
+
+def load(cls: type, folder: Path | str, **options: Any) -> Any:
+    """A verified model, in evaluation mode: `cls.from_pretrained` on a checkpoint whose files are sound."""
+    manifest = verify(folder)
+    if manifest["kind"] != cls.__name__:
+        raise CheckpointError(
+            f"The checkpoint {folder} holds a {manifest['kind']}, not a {cls.__name__}: choose another one."
+        )
+    model = cls.from_pretrained(str(folder), local_files_only=True, **options)
+    return model.eval() if hasattr(model, "eval") else model
+
+
+def load_tensors(folder: Path | str) -> dict[str, Tensor]:
+    """The verified tensors of a checkpoint that was saved from a dict of tensors."""
+    verify(folder)
+    return load_file(Path(folder) / WEIGHTS)
+
+
+def digest(folder: Path | str) -> str:
+    """sha256 of the manifest: it names every file's sha256, so it stands for the whole checkpoint."""
+    _recover(Path(folder))
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise CheckpointError(
+            f"The checkpoint {folder} has no {MANIFEST}: choose another one, or train it again."
+        )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save_state(state: dict, path: Path | str) -> None:
+    """Write resumable training state (tensors and plain values) so that a kill leaves the old file or the new."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        torch.save(state, fresh)
+        _sync(fresh)
+        os.replace(fresh, path)
+        _sync(path.parent)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def load_state(path: Path | str) -> dict:
+    """Read what `save_state` wrote, on the CPU; CheckpointError where it is missing or damaged."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"There is no training state at {path}: start the run from its beginning.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path} is damaged: delete it and start the run from its beginning."
+        ) from error
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST
+    )
+
+
+def _describe(path: Path) -> dict[str, str | int]:
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def _sync(path: Path) -> None:
+    """Force a file or a directory entry to disk, where the system can."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _replace(fresh: Path, folder: Path) -> None:
+    """Put `fresh` in the place of `folder`. A kill between the two renames is made good by `_recover`."""
+    _recover(folder)
+    shutil.rmtree(_aside(folder), ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, _aside(folder))
+    os.rename(fresh, folder)
+    _sync(folder.parent)
+    shutil.rmtree(_aside(folder), ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    if not folder.exists() and _aside(folder).is_dir():
+        os.rename(_aside(folder), folder)
