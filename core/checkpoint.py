@@ -2,12 +2,13 @@
 
 safetensors keeps no checksum, so `manifest.json` with size and sha256 of every file stands beside the weights. A
 checkpoint is written under a temporary name, forced to disk and renamed. Training state (`save_state`) is one file,
-written the same way; it is read with `weights_only`, so it cannot run code.
+written the same way, with its sha256 at the end; it is read with `weights_only`, so it cannot run code.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -136,7 +137,10 @@ def save_state(state: dict, path: Path | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        torch.save(state, fresh)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        fresh.write_bytes(content + hashlib.sha256(content).digest())
         _sync(fresh)
         os.replace(fresh, path)
         _sync(path.parent)
@@ -149,7 +153,11 @@ def load_state(path: Path | str) -> dict:
     if not Path(path).is_file():
         raise CheckpointError(f"There is no training state at {path}: start the run from its beginning.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        data = Path(path).read_bytes()
+        content, trailer = data[:-32], data[-32:]
+        if hashlib.sha256(content).digest() != trailer:  # torch.load does not check the file's own CRC32
+            raise ValueError("checksum")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path} is damaged: delete it and start the run from its beginning."

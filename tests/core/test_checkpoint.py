@@ -139,13 +139,15 @@ def test_training_state_round_trips_and_damage_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="no training state"):
         load_state(tmp_path / "none.pt")
     whole = path.read_bytes()
-    for part in (whole[: len(whole) // 2], b"", b"junk" * 100):
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for part in (whole[: len(whole) // 2], bytes(flipped), b"", b"junk" * 100):
         path.write_bytes(part)
         with pytest.raises(CheckpointError, match="damaged: delete it"):
             load_state(path)
 
 
 def test_training_state_cannot_run_code(tmp_path):
-    torch.save({"x": os.system}, tmp_path / "state.pt")
+    save_state({"x": os.system}, tmp_path / "state.pt")
     with pytest.raises(CheckpointError):
         load_state(tmp_path / "state.pt")
