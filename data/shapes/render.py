@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import math
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -130,7 +130,8 @@ def draw_background(rng: np.random.Generator) -> Background:
     return Background(tuple((grey + tint).tolist()), tuple(slope.tolist()), float(angle))
 
 
-def _radius_range(size: str | None, objects: int) -> tuple[float, float]:
+def radius_range(size: str | None, objects: int) -> tuple[float, float]:
+    """Smallest and largest radius of an object with a size word or none, in a scene of so many objects."""
     if size == "small":
         return SMALL
     low, high = PLAIN[min(objects, 3)]
@@ -177,7 +178,7 @@ def arrange(
 def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
     """Placements for which the scene holds: one for each object, things in order."""
     thing_of = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
-    ranges = [_radius_range(scene.things[i].size, len(thing_of)) for i in thing_of]
+    ranges = [radius_range(scene.things[i].size, len(thing_of)) for i in thing_of]
     radii, centres = arrange(ranges, rng, scene.relation, thing_of)
     angles = rng.uniform(-15, 15, len(thing_of))
     return tuple(
@@ -250,8 +251,3 @@ def render(scene: Scene, seed: int, size: int = 128) -> Render:
     rng = generator(scene, seed)
     background, placements = draw_background(rng), place(scene, rng)
     return Render(render_things(placements, background, size), placements, background)
-
-
-def moved(placement: Placement, **changes) -> Placement:
-    """The placement with some fields changed."""
-    return replace(placement, **changes)
