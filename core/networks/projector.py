@@ -1,0 +1,169 @@
+"""The noise projector P_theta (DESIGN section 2): noise and text -> mean and std of better noise for that prompt.
+
+    shift, raw   = head(trunk(noise, text))                  the head's last layer starts at zero
+    std          = max_std * sigmoid(raw)                    starts at first_std
+    mean         = sqrt(1 - std^2) * rematch(noise + shift)
+    projected    = mean + std * xi,   xi ~ N(0, I) from the same seed's second stream
+
+Departure from a plain VAE encoder: the mean is a residual on the noise, and `rematch` gives every channel of every
+item back the mean and standard deviation that its noise had. So an untrained projector changes almost nothing, and
+a trained one moves noise about rather than making it louder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from core.networks.blocks import ResBlock
+from core.networks.trunk import Trunk, check_inputs, trim, unpatch
+from core.noise import blend, check_seeds, check_strength, draw, second
+from core.words import check_prompt
+
+
+@dataclass
+class ProjectorOutput:
+    """mean, log_variance and std (B, C, H, W) of the projected noise; losses by name: load_balance, router_z."""
+
+    mean: Tensor
+    log_variance: Tensor
+    std: Tensor
+    losses: dict[str, Tensor]
+
+    def sample(self, xi: Tensor) -> Tensor:
+        """projected = mean + std * xi, all (B, C, H, W)."""
+        return self.mean + self.std * xi
+
+
+class NoiseProjector(ModelMixin, ConfigMixin):
+    """noise (B, C, H, W) and text (B, L, D) -> a normal distribution over noise (B, C, H, W)."""
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,  # C of the backbone
+        text_width: int = 128,  # D of the backbone's text encoder(s), concatenated
+        width: int = 64,  # W: positions and text inside the trunk
+        patch: int = 2,  # latents a side of one noise position
+        heads: int = 4,
+        depth: int = 2,  # trunk blocks: self-attention, cross-attention, mixture of experts
+        experts: int = 4,
+        top_k: int = 2,  # experts picked for a position
+        channels: Sequence[int] = (
+            64,
+            128,
+            192,
+        ),  # of the encoder's levels; each after the first halves the map
+        dropout: float = 0.0,
+        first_std: float = 0.05,  # std before training
+        max_std: float = 0.3,  # std never reaches this
+        max_shift: float = 2.0,  # no latent is shifted further than this, in standard deviations
+    ) -> None:
+        super().__init__()
+        if not 0 < first_std < max_std < 1:
+            raise ValueError(
+                f"The stds must satisfy 0 < first_std < max_std < 1, got {first_std} and {max_std}."
+            )
+        if not max_shift > 0:
+            raise ValueError(f"max_shift must be positive, got {max_shift}.")
+        self.trunk = Trunk(
+            latent_channels, text_width, width, patch, heads, depth, experts, top_k, tuple(channels), dropout
+        )
+        finest = channels[0]
+        self.lift = nn.ModuleList(nn.Conv2d(size, finest, 1) for size in channels)
+        self.mix = ResBlock(finest, finest, width, dropout=dropout)
+        self.norm = nn.GroupNorm(4 if finest % 4 == 0 else 1, finest)
+        self.out = nn.Conv2d(finest, 2 * latent_channels * patch * patch, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, noise: Tensor, text: Tensor, mask: Tensor) -> ProjectorOutput:
+        """noise (B, C, H, W), text (B, L, D), mask (B, L) -> mean, log-variance and std (B, C, H, W)."""
+        config = self.config
+        check_inputs(noise, text, mask, config.latent_channels, config.text_width)
+        trunk = self.trunk(noise.to(self.dtype), *trim(text.to(self.dtype), mask))
+        grid = trunk.maps[0].shape[-2:]
+        merged = sum(
+            F.interpolate(lift(cells), size=grid, mode="nearest")
+            for lift, cells in zip(self.lift, trunk.maps, strict=True)
+        )
+        shift, raw = self.out(F.silu(self.norm(self.mix(merged, trunk.sentence)))).chunk(2, dim=1)
+        shift = unpatch(shift, config.patch, *noise.shape[-2:]).float()
+        raw = unpatch(raw, config.patch, *noise.shape[-2:]).float()
+        start = math.log(config.first_std / (config.max_std - config.first_std))
+        std = config.max_std * torch.sigmoid(raw + start)
+        shift = config.max_shift * torch.tanh(shift / config.max_shift)
+        mean = (1 - std**2).sqrt() * rematch(noise.float() + shift, noise.float())
+        return ProjectorOutput(mean, 2 * std.log(), std, trunk.losses)
+
+    def project(self, noise: Tensor, text: Tensor, mask: Tensor, xi: Tensor, strength: float = 1.0) -> Tensor:
+        """Projected noise (B, C, H, W); strength 0 is the noise itself, bit for bit, without running the network."""
+        if check_strength(strength) == 0.0:
+            return noise
+        if xi.shape != noise.shape:
+            raise ValueError(f"xi {tuple(xi.shape)} must have the shape of the noise, {tuple(noise.shape)}.")
+        projected = self(noise, text, mask).sample(xi.to(noise.device).float())
+        return blend(noise, projected.to(noise.dtype), strength)
+
+    @torch.no_grad()
+    def latents(
+        self,
+        pipe: Any,
+        prompts: str | Sequence[str],
+        seeds: int | Sequence[int],
+        strength: float = 1.0,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> Tensor:
+        """Initial latents (B, C, H, W) for any diffusers pipeline with `encode_prompt`, on its device:
+
+            latents = projector.latents(pipe, "a red circle", 7)
+            image = pipe("a red circle", latents=latents).images[0]
+
+        One prompt goes with many seeds and one seed with many prompts; otherwise there are as many of each.
+        """
+        from core.diffusion import Diffuser  # here, so that the networks can be used without a pipeline
+
+        prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
+        seeds = check_seeds([seeds] if isinstance(seeds, (int, str)) else seeds)
+        count = max(len(prompts), len(seeds))
+        if {len(prompts), len(seeds)} - {1, count}:
+            raise ValueError(
+                f"There are {len(prompts)} prompts and {len(seeds)} seeds: give one or as many of each."
+            )
+        prompts, seeds = prompts * (count // len(prompts)), seeds * (count // len(seeds))
+        diffuser = pipe if isinstance(pipe, Diffuser) else Diffuser(pipe)
+        shape = diffuser.latent_shape(height, width)
+        noise = draw(seeds, shape)
+        if check_strength(strength) > 0:
+            text = diffuser.encode(prompts)
+            place, training = next(self.parameters()).device, self.training
+            self.eval()
+            noise = self.project(
+                noise.to(place),
+                text.hidden.to(place),
+                text.mask.to(place),
+                second(seeds, shape).to(place),
+                strength,
+            )
+            self.train(training)
+        pipeline = getattr(diffuser, "pipe", pipe)
+        return noise.to(pipeline.device, getattr(pipeline, "dtype", noise.dtype))
+
+
+def rematch(x: Tensor, noise: Tensor) -> Tensor:
+    """x (B, C, H, W) with the mean and standard deviation of noise, channel by channel of each item."""
+    space = (-2, -1)
+    centred = x - x.mean(space, keepdim=True)
+    aim = noise - noise.mean(space, keepdim=True)
+    spread = aim.square().mean(space, keepdim=True).sqrt()
+    own = centred.square().mean(space, keepdim=True).clamp_min(1e-12).sqrt()
+    return centred * (spread / own) + noise.mean(space, keepdim=True)
