@@ -1,0 +1,148 @@
+"""What the store accepts: every value is checked here before it reaches SQL (DESIGN section 5).
+
+Values arrive over HTTP and from files as well as from our own code, so each function refuses with a
+ValueError that names the value and says what would be accepted. SQLite's STRICT types and CHECKs stand
+behind them as a second line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+PROMPT_LENGTH = 2000
+NAME_LENGTH = 80
+SEED_LIMIT = 2**63
+FEATURE_BYTES = 65536
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+HEX = re.compile(r"[0-9a-f]{64}")
+IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def shown(value: Any) -> str:
+    """The value as an error message shows it: never longer than a line."""
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def text(name: str, value: Any, longest: int = NAME_LENGTH, empty: bool = False) -> str:
+    """A string of at most ``longest`` characters that SQLite can keep and give back."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, not {shown(value)}.")
+    if len(value) > longest:
+        raise ValueError(f"{name} has {len(value)} characters; shorten it to {longest} at most.")
+    if not empty and not value.strip():
+        raise ValueError(f"{name} is empty; give it a text.")
+    if "\x00" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        raise ValueError(f"{name} holds a character that is no text ({shown(value)}); remove it.")
+    return value
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """An int in low..high; a bool or a float is refused, numpy's integers become Python's."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
+    try:
+        number = value.__index__()
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.") from None
+    if not low <= number <= high:
+        raise ValueError(f"{name} must be from {low} to {high}, not {shown(number)}.")
+    return number
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """A finite float in low..high."""
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
+    result = float(value)
+    if not math.isfinite(result) or not low <= result <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
+    return result
+
+
+def one_of(name: str, value: Any, allowed: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {shown(value)}.")
+    return value
+
+
+def seed(value: Any) -> int:
+    return integer("seed", value, 0, SEED_LIMIT - 1)
+
+
+def score(value: Any) -> int:
+    return integer("score", value, 0, 9)
+
+
+def identifier(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
+        raise ValueError(f"{name} must be 1 to 64 letters, digits, '-', '_' or '.', not {shown(value)}.")
+    return value
+
+
+def sha256(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not HEX.fullmatch(value):
+        raise ValueError(f"{name} must be a sha256 of 64 hexadecimal digits, not {shown(value)}.")
+    return value
+
+
+def time(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not TIME.fullmatch(value):
+        raise ValueError(f"{name} must be a time such as 2026-01-31T12:00:00.000000Z, not {shown(value)}.")
+    return value
+
+
+def relative_path(name: str, value: Any) -> str:
+    """A path inside the app's own folder: an imported file must not point anywhere else."""
+    path = text(name, value, 300)
+    parts = path.split("/")
+    if "\\" in path or ":" in path or any(p in ("", ".", "..") for p in parts):
+        raise ValueError(f"{name} must be a path relative to the app's folder, without '..': {shown(path)}.")
+    return path
+
+
+def distribution(value: Any) -> list[float]:
+    """Ten probabilities of the scores 0..9 that sum to 1, kept to six significant digits."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ValueError(f"distribution must be ten numbers, not {shown(value)}.")
+    values = [number(f"distribution[{i}]", p, 0.0, 1.0 + 1e-3) for i, p in enumerate(value)]
+    if len(values) != 10:
+        raise ValueError(f"distribution has {len(values)} numbers; give ten, one for each score 0..9.")
+    total = math.fsum(values)
+    if abs(total - 1.0) > 1e-3:
+        raise ValueError(f"distribution sums to {total:.4f}; it must sum to 1.")
+    return [min(1.0, float(f"{p:.6g}")) for p in values]
+
+
+def features(value: Any) -> bytes:
+    """The scorer's hidden state: float16 bytes, or anything with ``tobytes`` that is float16 already."""
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        if str(getattr(value, "dtype", "")) != "float16" or not hasattr(value, "tobytes"):
+            raise ValueError(f"features must be bytes or a float16 array, not {shown(type(value).__name__)}.")
+        value = value.tobytes()
+    data = bytes(value)
+    if not data or len(data) % 2 or len(data) > FEATURE_BYTES:
+        raise ValueError(
+            f"features has {len(data)} bytes; give float16 values, {FEATURE_BYTES} bytes at most."
+        )
+    return data
+
+
+def as_json(name: str, value: Any, longest: int = 4_000_000) -> str:
+    """Compact JSON with sorted keys; NaN and infinity have no JSON and are refused."""
+    try:
+        encoded = json.dumps(
+            value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{name} cannot be written as JSON: {error}.") from None
+    return text(name, encoded, longest)
+
+
+def entropy(probabilities: Sequence[float]) -> float:
+    """Shannon entropy in nats: 0 for a sure scorer, log 10 = 2.30 for one that has no idea."""
+    return max(0.0, -math.fsum(p * math.log(p) for p in probabilities if p > 0))

@@ -1,0 +1,231 @@
+"""The one way to the database file: open, migrate, read, write (DESIGN section 5).
+
+One connection an operation: nothing is shared between threads, and nothing is left behind in a forked
+worker. A write takes its lock at the start (``BEGIN IMMEDIATE``): sqlite-utils' own ``atomic()`` begins
+deferred, and a transaction that reads and then writes fails with "database is locked" under load. WAL and
+``synchronous=FULL``: what was acknowledged is on the disk.
+
+A file that cannot be read is never overwritten or deleted: it may be repaired, and it may be someone's work.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from data.migrations import migrations
+
+BUSY_SECONDS = 30.0
+
+
+class StoreError(Exception):
+    """The store cannot do this; the message is a sentence for the user that says what to do."""
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def rows(db: Database, sql: str, values: Any = ()) -> list[dict[str, Any]]:
+    """All rows of a SELECT as dicts (``Database.query`` would wrap each in a savepoint)."""
+    cursor = db.execute(sql, values)
+    keys = [column[0] for column in cursor.description]
+    return [dict(zip(keys, row)) for row in cursor]
+
+
+def row(db: Database, sql: str, values: Any = ()) -> dict[str, Any] | None:
+    found = rows(db, sql, values)
+    return found[0] if found else None
+
+
+def insert(db: Database, table: str, record: dict[str, Any]) -> None:
+    """One row, inside the transaction that is open (sqlite-utils' insert reads the row back as well)."""
+    columns, marks = ", ".join(record), ", ".join("?" * len(record))
+    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(record.values()))
+
+
+class DatabaseFile:
+    """A SQLite file with the project's schema. ``Store`` adds what the project keeps in it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self._prepare()
+
+    # -- operations
+
+    @contextmanager
+    def reading(self) -> Iterator[Database]:
+        """A connection whose SELECTs all see one state of the database."""
+        with self._operation("BEGIN") as db:
+            yield db
+
+    @contextmanager
+    def writing(self) -> Iterator[Database]:
+        """A connection that holds the write lock; commits at the end, rolls back on any exception."""
+        with self._operation("BEGIN IMMEDIATE") as db:
+            yield db
+
+    def check(self) -> None:
+        """Read the whole file and every index; StoreError where it is damaged."""
+        with self._connected() as db:
+            found = [r[0] for r in db.execute("PRAGMA integrity_check(5)")]
+            if found != ["ok"]:
+                raise StoreError(self._damaged("; ".join(str(f) for f in found)[:200]))
+
+    def vacuum_into(self, path: str | Path) -> Path:
+        """A compact copy of the database as it is now, safe while others write. Never overwrites."""
+        target = Path(path).expanduser().absolute()
+        if target.exists():
+            raise ValueError(f"{target.name} exists already; give the backup another name.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.{new_id()[:8]}.partial")
+        try:
+            with self._connected() as db:
+                db.conn.execute("VACUUM INTO ?", (str(partial),))
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+            try:
+                os.link(partial, target)  # unlike rename: fails where the target has come into being
+            except FileExistsError:
+                raise ValueError(f"{target.name} exists already; give the backup another name.") from None
+            except OSError:  # a file system without hard links
+                os.rename(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    # -- opening
+
+    def _prepare(self) -> None:
+        """Create or migrate; several processes may do so at once."""
+        if self.path.is_dir():
+            raise StoreError(f"{self.path.name} is a folder; give the name of a database file.")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"The folder of {self.path.name} cannot be made: {error.strerror}.") from None
+        with self._connected(create=True) as db:
+            db.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            self._use_wal(db)
+        with self._operation("BEGIN", create=True) as db:
+            pending = self._pending(db)
+        if pending:
+            with self._operation("BEGIN IMMEDIATE", create=True) as db:
+                if self._pending(db):  # another process may have been first
+                    migrations.apply(db)
+                if not row(db, "SELECT id FROM store"):
+                    insert(db, "store", {"id": new_id(), "created": now()})
+
+    def _pending(self, db: Database) -> bool:
+        """Whether migrations are due. Refuses what is not ours or comes from newer code."""
+        applied = {m.name for m in migrations.applied(db)}
+        known = {m.name for m in migrations.pending(Database(memory=True))}
+        newer = sorted(applied - known)
+        if newer:
+            raise StoreError(
+                f"{self.path.name} was written by a newer version of this app ({', '.join(newer)}). "
+                "Update the app, or use another database; this one was left as it is."
+            )
+        if not applied and db.table_names():
+            raise StoreError(
+                f"{self.path.name} is the database of another program. "
+                "Give this app a file of its own; this one was left as it is."
+            )
+        return bool(known - applied)
+
+    def _use_wal(self, db: Database) -> None:
+        """Changing the journal mode does not wait for other connections by itself: try again."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while db.conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                db.conn.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    @contextmanager
+    def _operation(self, begin: str, create: bool = False) -> Iterator[Database]:
+        with self._connected(create) as db:
+            self._begin(db, begin)
+            try:
+                yield db
+                db.conn.execute("COMMIT")
+            except BaseException:
+                if db.conn.in_transaction:
+                    db.conn.execute("ROLLBACK")
+                raise
+
+    def _begin(self, db: Database, begin: str) -> None:
+        """Begin, and start the snapshot. SQLite may answer "busy" at once where another connection is
+        cleaning up the WAL; nothing has been done yet, so trying again is safe."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                db.conn.execute(begin)
+                db.conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if db.conn.in_transaction:
+                    db.conn.execute("ROLLBACK")
+                busy = "locked" in str(error) or "busy" in str(error)
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    @contextmanager
+    def _connected(self, create: bool = False) -> Iterator[Database]:
+        """A configured connection; whatever SQLite says becomes a StoreError with a sentence."""
+        connection = None
+        try:
+            uri = f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}"
+            connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)
+            db = Database(connection, execute_plugins=False)
+            for pragma in ("foreign_keys=ON", "synchronous=FULL"):
+                connection.execute(f"PRAGMA {pragma}")
+            yield db
+        except sqlite3.Error as error:
+            raise StoreError(self._explain(error)) from error
+        finally:
+            if connection is not None:
+                connection.close()
+
+    # -- sentences
+
+    def _explain(self, error: sqlite3.Error) -> str:
+        said = str(error)
+        name = self.path.name
+        if "malformed" in said or "not a database" in said or "no such table" in said:
+            return self._damaged(said)
+        if "unable to open" in said:
+            if not self.path.exists():
+                return f"The database {name} is gone. Put it back, or restore a backup copy, and start again."
+            return f"The database {name} cannot be opened. Check that this user may read and write it."
+        if "readonly" in said:
+            return f"The database {name} is read-only. Check that this user may write it and its folder."
+        if "full" in said:
+            return f"The disk of {name} is full; nothing was changed. Free some space and try again."
+        if "disk I/O" in said:
+            return f"The disk under {name} failed to read or write; nothing was changed. Check the disk."
+        if "locked" in said or "busy" in said:
+            return f"The database {name} stayed in use by others; nothing was changed. Try again."
+        return f"The database {name} refused this, and nothing was changed: {said}."
+
+    def _damaged(self, said: str) -> str:
+        return (
+            f"The database {self.path.name} is damaged or is no database ({said}). It was left as it is: "
+            "put a backup copy in its place, or move it away to start with an empty one."
+        )

@@ -1,0 +1,230 @@
+"""What training sees: one label a word, and snapshots that give them again (DESIGN 2, 5).
+
+The target of a word is the people's score where there is one, else the simulated annotator's, else the
+calibrated scorer's (only where asked for), else the VLM's distribution. Of several people: the median.
+A snapshot is "all events up to this seq" and the filters; as events are only ever added, it yields the
+same labels for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from data import checks
+from data.database import DatabaseFile, StoreError, row, rows
+from data.migrations import SOURCES, SPLITS
+from data.samples import sample_filter
+
+PRECEDENCE = ("human", "simulated", "calibrated", "vlm")
+FILTERS = ("sources", "include_calibrated", "split", "prompt_set", "method", "backbone", "ids")
+SAMPLE = (
+    "s.prompt, s.prompt_set, s.split, s.seed, s.method, s.strength, s.projector_run, s.noise_sha256, "
+    "s.backbone"
+)
+
+
+def median(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, list[float] | None]:
+    """The people's median as (score, None); between two scores, half of the mass on each side of it."""
+    scores = sorted(e["score"] for e in events)
+    low, high = scores[(len(scores) - 1) // 2], scores[len(scores) // 2]
+    if (low + high) % 2 == 0:
+        return (low + high) // 2, None
+    below = (low + high) // 2
+    return None, [0.5 if k in (below, below + 1) else 0.0 for k in range(10)]
+
+
+def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] | None:
+    """The one label of a word from its lanes' latest events, or None where no wanted source has spoken."""
+    for source in order:
+        said = [e for e in events if e["source"] == source and e["kind"] == "set"]
+        if not said:
+            continue
+        chosen = said[-1]  # the latest: machines have one lane
+        score, spread = chosen["score"], chosen["distribution"]
+        distribution = json.loads(spread) if spread else None
+        if source == "human":
+            score, distribution = median(said)
+        return {
+            **{k: v for k, v in chosen.items() if k not in ("seq", "kind", "who", "id")},
+            "score": score,
+            "distribution": distribution,
+            "weight": sum(e["weight"] for e in said) / len(said) if source == "human" else chosen["weight"],
+            "events": [e["id"] for e in (said if source == "human" else [chosen])],
+        }
+    return None
+
+
+def checked_filter(filters: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(filters) - set(FILTERS))
+    if unknown:
+        raise ValueError(
+            f"Labels cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
+        )
+    result = {k: v for k, v in filters.items() if v is not None}
+    result["sources"] = sorted({checks.one_of("source", s, SOURCES) for s in result.get("sources", SOURCES)})
+    result["include_calibrated"] = bool(result.get("include_calibrated", False))
+    if "split" in result:
+        checks.one_of("split", result["split"], SPLITS)
+    json.loads(checks.as_json("the filter", result))
+    return result
+
+
+def _words(db: Database, last: int, filters: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """The latest events up to ``last``, grouped by (sample, word), in the order of samples and words."""
+    where, values = sample_filter(
+        {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
+    )
+    cursor = db.execute(
+        f"""SELECT e.sample, e.word_index, e.word, e.source, e.score, e.distribution, e.weight, e.scorer,
+            e.scorer_version, {SAMPLE}, e.seq, e.kind, e.who, e.id
+        FROM (SELECT max(seq) AS seq FROM scores WHERE seq <= ? GROUP BY sample, word_index, source, who) l
+        JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample
+        WHERE {where} ORDER BY s.seq, e.word_index, e.seq""",
+        [last, *values],
+    )
+    names = [column[0] for column in cursor.description]
+    group: list[dict[str, Any]] = []
+    for found in cursor:
+        event = dict(zip(names, found))
+        if group and (event["sample"], event["word_index"]) != (group[0]["sample"], group[0]["word_index"]):
+            yield group
+            group = []
+        group.append(event)
+    if group:
+        yield group
+
+
+def _labels(db: Database, last: int, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    order = [
+        s
+        for s in PRECEDENCE
+        if s in filters["sources"] and (s != "calibrated" or filters["include_calibrated"])
+    ]
+    found = (label(events, order) for events in _words(db, last, filters))
+    return [x for x in found if x is not None]
+
+
+def digest(labels: Iterable[Mapping[str, Any]]) -> str:
+    """sha256 over what training takes from the labels."""
+    h = hashlib.sha256()
+    for x in labels:
+        key = [x["sample"], x["word_index"], x["source"], x["score"], x["distribution"], x["weight"]]
+        h.update(json.dumps(key).encode())
+    return h.hexdigest()
+
+
+class Labels(DatabaseFile):
+    def snapshot(self, **filters: Any) -> dict[str, Any]:
+        """The labels as they are now, to be kept with a run: {store, last, filter, count, sources, sha256}.
+        JSON; ``labels(snapshot=...)`` gives them again. Filters as for ``labels``."""
+        wanted = checked_filter(filters)
+        with self.reading() as db:
+            last = self._last(db)
+            found = _labels(db, last, wanted)
+            store = db.execute("SELECT id FROM store").fetchone()[0]
+        return {
+            "store": store,
+            "last": last,
+            "filter": wanted,
+            "count": len(found),
+            "sources": dict(sorted(Counter(x["source"] for x in found).items())),
+            "sha256": digest(found),
+        }
+
+    def labels(self, snapshot: Mapping[str, Any] | None = None, **filters: Any) -> list[dict[str, Any]]:
+        """One row a word for training, by arrival of the sample, then by word.
+
+        Row: sample, word_index, word, source, score (int|None), distribution (10 floats|None; at least one
+        of the two is there), weight, scorer, scorer_version, prompt, prompt_set, split, seed, method,
+        strength, projector_run, noise_sha256, backbone, events. Filters: sources (default all),
+        include_calibrated (default False), split, prompt_set, method, backbone, ids. With a ``snapshot``:
+        its filters, and exactly its labels; StoreError where this store cannot give them.
+        """
+        if snapshot is not None and filters:
+            raise ValueError("A snapshot has its own filters; give either a snapshot or filters.")
+        with self.reading() as db:
+            if snapshot is None:
+                return _labels(db, self._last(db), checked_filter(filters))
+            store = db.execute("SELECT id FROM store").fetchone()[0]
+            if snapshot.get("store") != store:
+                raise StoreError(
+                    "This snapshot of labels was taken in another database; open that one, or take a new one."
+                )
+            last = checks.integer("last", snapshot.get("last"), 0, 2**62)
+            found = _labels(db, last, checked_filter(snapshot.get("filter", {})))
+        if digest(found) != snapshot.get("sha256"):
+            raise StoreError(
+                "The labels are not those of the snapshot: the database lacks events that it had then. "
+                "Restore the backup that has them, or take a new snapshot."
+            )
+        return found
+
+    def corrections(
+        self, split: str | None = None, include_simulated: bool = True, last: int | None = None
+    ) -> list[dict[str, Any]]:
+        """For the calibrator and for agreement: the words that have both a correction and a VLM score.
+
+        Row: as a label of source human (or simulated), and vlm: {id, score, distribution, features (float16
+        bytes|None), scorer, scorer_version}, the VLM's latest.
+        """
+        order = ("human", "simulated") if include_simulated else ("human",)
+        found = []
+        with self.reading() as db:
+            bound = self._last(db) if last is None else checks.integer("last", last, 0, 2**62)
+            for events in list(_words(db, bound, {"split": split})):
+                target = label(events, order)
+                scored = [e for e in events if e["source"] == "vlm" and e["kind"] == "set"]
+                if target and scored:
+                    vlm = row(
+                        db,
+                        "SELECT id, score, distribution, features, scorer, scorer_version FROM scores "
+                        "WHERE seq = ?",
+                        (scored[-1]["seq"],),
+                    )
+                    found.append({**target, "vlm": _parsed(vlm or {})})
+        return found
+
+    def vlm_scores(self, split: str | None = None, page: int = 1000) -> Iterator[dict[str, Any]]:
+        """The VLM's latest score of every word, with features, for the calibrator to score again.
+
+        Row: sample, word_index, word, prompt, split, id, score, distribution, features, scorer,
+        scorer_version. Read a page at a time; what is written meanwhile is left out.
+        """
+        where, values = sample_filter({"split": split})
+        after, last = 0, None
+        while True:
+            with self.reading() as db:
+                last = self._last(db) if last is None else last
+                found = rows(
+                    db,
+                    f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, e.id, e.score,
+                        e.distribution, e.features, e.scorer, e.scorer_version
+                    FROM scores e JOIN samples s ON s.id = e.sample
+                    WHERE e.seq > ? AND e.seq <= ? AND e.source = 'vlm' AND e.kind = 'set' AND {where}
+                        AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
+                            AND n.word_index = e.word_index AND n.source = 'vlm' AND n.seq > e.seq
+                            AND n.seq <= ?)
+                    ORDER BY e.seq LIMIT ?""",
+                    [after, last, *values, last, page],
+                )
+            if not found:
+                return
+            after = found[-1]["seq"]
+            for f in found:
+                f.pop("seq")
+                yield _parsed(f)
+
+    def _last(self, db: Database) -> int:
+        return db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
+
+
+def _parsed(event: dict[str, Any]) -> dict[str, Any]:
+    if event.get("distribution"):
+        event["distribution"] = json.loads(event["distribution"])
+    return event

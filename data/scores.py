@@ -1,0 +1,292 @@
+"""Scores: what the VLM, people, the simulated annotator and the calibrator say of a word (DESIGN section 5).
+
+Append-only events. A *lane* is (sample, word, source, who); its current state is its latest event, and every
+new event supersedes the one before it in its lane. Undo is an event as well: it names the event that it
+undoes and restores the state that the lane had before, so undo goes back any number of steps, across
+restarts, and nothing that was ever said is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlite_utils import Database
+
+from data import checks
+from data.database import DatabaseFile, insert, new_id, now, row, rows
+from data.migrations import SOURCES
+from data.samples import need_sample
+
+ANNOTATORS = ("human", "simulated")
+FIELDS = (
+    "id sample word_index word source who kind score distribution features scorer scorer_version weight "
+    "supersedes undoes created"
+).split()
+EVENT = ", ".join(["e.seq", *(f"e.{f}" for f in FIELDS if f != "features")])
+
+
+def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole event but for what it supersedes and undoes; ValueError names the field that is wrong."""
+    unknown = sorted(set(given) - set(FIELDS))
+    if unknown:
+        raise ValueError(f"A score has no field {checks.shown(unknown[0])}; it has {', '.join(FIELDS)}.")
+    r = {name: given.get(name) for name in FIELDS}
+    source = checks.one_of("source", r["source"], SOURCES)
+    r["id"] = checks.identifier("id", new_id() if r["id"] is None else r["id"])
+    r["sample"] = checks.identifier("sample", r["sample"])
+    r["word_index"] = checks.integer("word_index", r["word_index"], 0, 999)
+    r["word"] = checks.text("word", r["word"] or "", checks.PROMPT_LENGTH, empty=True)
+    r["kind"] = checks.one_of("kind", r["kind"] or "set", ("set", "clear"))
+    r["who"] = checks.text("who", r["who"] or "", empty=source not in ANNOTATORS)
+    if source not in ANNOTATORS and r["who"]:
+        raise ValueError(f"A score of source {source} has no 'who'; name the scorer instead.")
+    r["entropy"] = None
+    if r["score"] is not None:
+        r["score"] = checks.score(r["score"])
+    if r["distribution"] is not None:
+        if source == "human":
+            raise ValueError("A person gives one score from 0 to 9, not a distribution.")
+        probabilities = checks.distribution(r["distribution"])
+        r["distribution"] = json.dumps(probabilities, separators=(",", ":"))
+        r["entropy"] = checks.entropy(probabilities)
+    if (r["kind"] == "clear") != (r["score"] is None and r["distribution"] is None):
+        raise ValueError("A 'set' needs a score from 0 to 9 or a distribution; a 'clear' has neither.")
+    if r["features"] is not None:
+        r["features"] = checks.features(r["features"])
+    r["scorer"] = checks.text("scorer", r["scorer"] or "", 200, empty=True)
+    r["scorer_version"] = checks.text("scorer_version", r["scorer_version"] or "", 200, empty=True)
+    r["weight"] = 1.0 if r["weight"] is None else checks.number("weight", r["weight"], 0, 1000)
+    r["created"] = checks.time("created", now() if r["created"] is None else r["created"])
+    for name in ("supersedes", "undoes"):
+        if r[name] is not None:
+            r[name] = checks.identifier(name, r[name])
+    return r
+
+
+def readable(event: dict[str, Any]) -> dict[str, Any]:
+    """An event as the store gives it out: the distribution as a list."""
+    if event.get("distribution") is not None:
+        event["distribution"] = json.loads(event["distribution"])
+    return event
+
+
+def need_word(sample: Mapping[str, Any], word_index: int) -> None:
+    if word_index >= sample["n_words"]:
+        raise ValueError(
+            f"word_index {word_index} is past the sample's {sample['n_words']} words; "
+            f"give one from 0 to {sample['n_words'] - 1}."
+        )
+
+
+def latest(db: Database, sample: str, word_index: int, source: str, who: str) -> dict[str, Any] | None:
+    """The lane's latest event."""
+    return row(
+        db,
+        f"SELECT {EVENT} FROM scores e WHERE sample = ? AND word_index = ? AND source = ? AND who = ? "
+        "ORDER BY seq DESC LIMIT 1",
+        (sample, word_index, source, who),
+    )
+
+
+def insert_event(db: Database, event: dict[str, Any]) -> dict[str, Any]:
+    """Insert a checked event after its lane's latest; returns it with its ``seq``."""
+    before = latest(db, event["sample"], event["word_index"], event["source"], event["who"])
+    event = {**event, "supersedes": before["id"] if before else None}
+    insert(db, "scores", event)
+    return event
+
+
+def refresh_uncertainty(db: Database, samples: Iterable[str]) -> None:
+    """Mean entropy of the latest VLM score of each word: the order in which samples are annotated."""
+    db.conn.executemany(
+        """INSERT INTO uncertainty (sample, entropy)
+        SELECT sample, avg(coalesce(entropy, 0)) FROM scores WHERE seq IN
+            (SELECT max(seq) FROM scores WHERE sample = ? AND source = 'vlm' GROUP BY word_index)
+        GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy""",
+        [(sample,) for sample in samples],
+    )
+
+
+class Scores(DatabaseFile):
+    def add_scores(self, scores: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Write all or none; returns the events' ids in order.
+
+        Each needs sample, word_index, source and a score or a distribution (ten numbers); may have word,
+        features (float16), scorer, scorer_version, weight; who for human and simulated ones. A newer score
+        of the same lane supersedes the older one, which is kept.
+        """
+        events = [checked_event(s) for s in scores]
+        for e in events:
+            if e["supersedes"] or e["undoes"]:
+                raise ValueError("supersedes and undoes are set by the store; leave them out.")
+        with self.writing() as db:
+            known: dict[str, dict[str, Any]] = {}
+            for e in events:
+                if e["sample"] not in known:
+                    known[e["sample"]] = need_sample(db, e["sample"])
+                need_word(known[e["sample"]], e["word_index"])
+                insert_event(db, e)
+            refresh_uncertainty(db, {e["sample"] for e in events if e["source"] == "vlm"})
+        return [e["id"] for e in events]
+
+    def set_score(
+        self,
+        sample: str,
+        word_index: int,
+        score: int,
+        who: str,
+        source: str = "human",
+        word: str | None = None,
+        weight: float = 1.0,
+    ) -> dict[str, Any]:
+        """A correction; returns its event. Saying again what already stands returns the standing event, so
+        that a key sent twice is one step of undo."""
+        return self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
+
+    def clear_score(self, sample: str, word_index: int, who: str, source: str = "human") -> dict | None:
+        """The Delete key: take this person's correction back. None where there was none."""
+        return self._annotate(sample, word_index, None, who, source, None, 1.0)
+
+    def _annotate(
+        self,
+        sample: str,
+        word_index: int,
+        score: int | None,
+        who: str,
+        source: str,
+        word: str | None,
+        weight: float,
+    ) -> dict[str, Any] | None:
+        checks.one_of("source", source, ANNOTATORS)
+        event = checked_event(
+            {
+                "sample": sample,
+                "word_index": word_index,
+                "word": word,
+                "source": source,
+                "who": who,
+                "kind": "set" if score is not None else "clear",
+                "score": score,
+                "weight": weight,
+            }
+        )
+        with self.writing() as db:
+            need_word(need_sample(db, sample), event["word_index"])
+            before = latest(db, sample, event["word_index"], source, who)
+            standing = before if before and before["kind"] == "set" else None
+            if score is None and not standing:
+                return None
+            if standing and (standing["score"], standing["weight"]) == (score, event["weight"]):
+                return readable(standing)
+            if not event["word"]:
+                event["word"] = self._word(db, sample, event["word_index"])
+            insert_event(db, event)
+            return readable(latest(db, sample, event["word_index"], source, who) or {})
+
+    def _word(self, db: Database, sample: str, word_index: int) -> str:
+        found = row(
+            db,
+            "SELECT word FROM scores WHERE sample = ? AND word_index = ? AND word <> '' LIMIT 1",
+            (sample, word_index),
+        )
+        return found["word"] if found else ""
+
+    def undo(self, sample: str | None, who: str) -> dict[str, Any] | None:
+        """Undo this person's last step (on ``sample``, or anywhere): returns the event that restores the
+        state before it, or None where nothing is left to undo. Repeated, it goes further back."""
+        checks.text("who", who)
+        with self.writing() as db:
+            if sample is not None:
+                need_sample(db, sample)
+            done = row(
+                db,
+                f"""SELECT {EVENT} FROM scores e
+                WHERE who = :who AND who <> '' AND undoes IS NULL AND (:sample IS NULL OR sample = :sample)
+                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+                ORDER BY seq DESC LIMIT 1""",
+                {"who": who, "sample": sample},
+            )
+            if not done:
+                return None
+            lane = (done["sample"], done["word_index"], done["source"], who)
+            before = row(
+                db,
+                f"""SELECT {EVENT} FROM scores e
+                WHERE sample = ? AND word_index = ? AND source = ? AND who = ? AND undoes IS NULL AND seq < ?
+                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+                ORDER BY seq DESC LIMIT 1""",
+                (*lane, done["seq"]),
+            )
+            state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
+            event = checked_event(
+                {
+                    **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
+                    "kind": state["kind"],
+                    "score": state["score"],
+                    "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
+                    "weight": state["weight"],
+                    "undoes": done["id"],
+                }
+            )
+            insert_event(db, event)
+            return readable(latest(db, *lane) or {})
+
+    def history(
+        self, who: str, limit: int = 50, offset: int = 0, sample: str | None = None
+    ) -> list[dict[str, Any]]:
+        """This person's events, the newest first. Beside the event's fields: prompt, seed, image_path;
+        action 'set', 'clear' or 'undo'; before, the score that it replaced; undone, whether it was."""
+        checks.text("who", who)
+        values = {
+            "who": who,
+            "sample": sample,
+            "limit": checks.integer("limit", limit, 0, 1_000_000),
+            "offset": checks.integer("offset", offset, 0, 2**62),
+        }
+        with self.reading() as db:
+            found = rows(
+                db,
+                f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
+                    CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
+                    EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) AS undone
+                FROM scores e JOIN samples s ON s.id = e.sample LEFT JOIN scores b ON b.id = e.supersedes
+                WHERE e.who = :who AND e.who <> '' AND (:sample IS NULL OR e.sample = :sample)
+                ORDER BY e.seq DESC LIMIT :limit OFFSET :offset""",
+                values,
+            )
+        return [{**readable(e), "undone": bool(e["undone"])} for e in found]
+
+    def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
+        """What stands for each word: {word_index: {word, vlm, human, simulated, calibrated}}.
+
+        Each source is None or {score, distribution, weight, who, scorer, scorer_version, id, created}. With
+        ``who`` the human one is that person's; without, the latest person's, and ``people`` maps each
+        person to the score.
+        """
+        with self.reading() as db:
+            need_sample(db, sample)
+            events = rows(
+                db,
+                f"""SELECT {EVENT} FROM scores e WHERE seq IN
+                (SELECT max(seq) FROM scores WHERE sample = ? GROUP BY word_index, source, who)
+                ORDER BY seq""",
+                (sample,),
+            )
+        words: dict[int, dict[str, Any]] = {}
+        keep = ("score", "distribution", "weight", "who", "scorer", "scorer_version", "id", "created")
+        for e in events:
+            entry = words.setdefault(
+                e["word_index"], {"word": e["word"], **dict.fromkeys(SOURCES), "people": {}}
+            )
+            entry["word"] = entry["word"] or e["word"]
+            if e["kind"] == "clear":
+                continue
+            if e["source"] == "human":
+                entry["people"][e["who"]] = e["score"]
+                if who is not None and e["who"] != who:
+                    continue
+            event = readable(e)
+            entry[event["source"]] = {name: event[name] for name in keep}
+        return dict(sorted(words.items()))
