@@ -39,7 +39,9 @@ def _lay_out(plan: Plan) -> None:
         middle = 0.5 + rng.uniform(-1, 1, 2) * np.maximum(room, 0.0)
         centres = np.stack([middle - half, middle + half])
     for o, r, (x, y), angle in zip(objects, radii, centres, rng.uniform(-15, 15, len(objects)), strict=True):
-        o.at = Placement(o.colour, o.shape, float(x), float(y), float(r), float(angle), o.thing, o.opacity)
+        o.at = Placement(
+            o.colour, o.shape, float(x), float(y), float(r), float(angle), o.thing, o.opacity, o.outline
+        )
 
 
 def _paint(plan: Plan, size: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import map_coordinates, zoom
@@ -18,6 +19,7 @@ from data.shapes.render import PALETTE, Placement
 from data.shapes.scenes import OPPOSITE, Scene, World
 from data.shapes.truth import colour_truth, lab, ramp
 
+_ANGLES = np.linspace(-math.pi, math.pi, 180, endpoint=False)
 Cover = Callable[[np.ndarray], np.ndarray]
 
 
@@ -37,6 +39,7 @@ class Object:
     part: float = 1.0
     reshape: Cover | None = None
     at: Placement | None = None
+    outline: np.ndarray | None = None
     whole: np.ndarray | None = None
 
 
@@ -176,7 +179,7 @@ def _cut(plan: Plan) -> bool:
 
 def _melted(plan: Plan) -> bool:
     """A smooth random displacement bends the body."""
-    field_ = plan.rng.normal(size=(2, 4, 4)) * plan.rng.uniform(0.02, 0.3)
+    field_ = plan.rng.normal(size=(2, 4, 4)) * plan.rng.uniform(0.02, 0.18)
     field_ -= field_.mean((1, 2), keepdims=True)
 
     def melt(cover: np.ndarray) -> np.ndarray:
@@ -186,6 +189,29 @@ def _melted(plan: Plan) -> bool:
         return map_coordinates(cover, grid, order=1, mode="constant").astype(np.float32)
 
     return _reshaped(plan, melt)
+
+
+@lru_cache(maxsize=16)
+def _reach(shape: str) -> np.ndarray:
+    """Distance of a shape's outline from its origin in 180 directions."""
+    corners = draw.OUTLINES[shape]
+    steps = np.linspace(0, 1, 24, endpoint=False)[None, :, None]
+    points = (corners[:, None] * (1 - steps) + np.roll(corners, -1, 0)[:, None] * steps).reshape(-1, 2)
+    angles = np.arctan2(points[:, 1], points[:, 0])
+    order = np.argsort(angles)
+    return np.interp(_ANGLES, angles[order], np.hypot(*points[order].T), period=2 * math.pi)
+
+
+def _morphed(plan: Plan) -> bool:
+    """A body between the wanted shape and another one."""
+    i = plan.any_thing()
+    wanted = plan.scene.things[i].shape
+    other, part = plan.pick([s for s in plan.world.shapes if s != wanted]), float(plan.rng.uniform(0.1, 0.9))
+    reach = (1 - part) * _reach(wanted) + part * _reach(other)
+    for o in plan.of(i):
+        o.outline = reach[:, None] * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
+        o.shape_truth *= ramp(part, 0.75, 0.25)
+    return True
 
 
 def _other_colour(plan: Plan, colour: str) -> tuple[int, int, int]:
@@ -249,7 +275,8 @@ CASES: dict[str, tuple[float, Callable[[Plan], bool]]] = {  # weight, what it do
     "extra": (0.06, _extra),
     "size": (0.05, _size),
     "cut": (0.06, _cut),
-    "melted": (0.08, _melted),
+    "melted": (0.07, _melted),
+    "morphed": (0.06, _morphed),
     "blended": (0.06, _blended),
     "two-tone": (0.04, _two_tone),
     "faded": (0.05, _faded),
@@ -258,4 +285,4 @@ CASES: dict[str, tuple[float, Callable[[Plan], bool]]] = {  # weight, what it do
     "noisy": (0.02, _noisy),
 }
 
-IDENTITY = {"colour", "shape", "swapped colours", "missing", "extra", "blended", "two-tone"}
+IDENTITY = {"colour", "shape", "swapped colours", "missing", "extra", "morphed", "blended", "two-tone"}

@@ -68,7 +68,10 @@ OUTLINES: dict[str, np.ndarray] = {  # polygons around the origin within a radiu
 
 @dataclass(frozen=True)
 class Placement:
-    """One object: RGB colour, shape, centre and radius as fractions of the image, angle in degrees, its thing."""
+    """One object: RGB colour, shape, centre and radius as fractions of the image, angle in degrees, its thing.
+
+    `outline` (points, 2) overrules the shape's own polygon.
+    """
 
     colour: tuple[int, int, int]
     shape: str
@@ -78,6 +81,7 @@ class Placement:
     angle: float = 0.0
     thing: int = -1
     opacity: float = 1.0
+    outline: np.ndarray | None = None
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -199,7 +203,8 @@ def mask(placement: Placement, size: int) -> tuple[np.ndarray, int, int]:
     """Coverage (h, w) in [0, 1] of an object and the pixel (top, left) where the patch begins, perhaps outside."""
     angle = math.radians(placement.angle)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    points = OUTLINES[placement.shape] @ turn * (placement.radius * size)
+    outline = OUTLINES[placement.shape] if placement.outline is None else placement.outline
+    points = outline @ turn * (placement.radius * size)
     points += (placement.x * size, placement.y * size)
     left, top = np.floor(points.min(0)).astype(int) - 1
     right, bottom = np.ceil(points.max(0)).astype(int) + 1
