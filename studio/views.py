@@ -1,0 +1,192 @@
+"""What the service takes and gives: requests that have been checked, and samples as a page or a file shows them.
+
+Scores here are on the scale of the digits, 0..9, expected scores too, so that they can stand beside each other.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.noise import check_seed
+from core.words import check_prompt, split
+
+MAX_SEEDS = 8
+STEPS = (1, 100)
+GUIDANCE = (0.0, 20.0)
+SIZES = (64, 2048)
+DEFAULT_STEPS, DEFAULT_GUIDANCE = 20, 4.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A comparison to make. width and height None: the backbone's own size."""
+
+    prompt: str
+    seeds: list[int]
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    strength: float = 1.0
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class WordView:
+    """One word of a prompt under one image; every score is 0..9 or None where nobody has said it.
+
+    index counts all words of the prompt, unscored ones too. seen: inside the text encoder's window; known: in its
+    vocabulary. vlm the VLM's digit and expected its expected score; calibrated the calibrated scorer's digit; human
+    a correction (a person's, else the simulated annotator's) and by whose; score the one to show: the correction,
+    else the VLM's. uncertain: how undecided the VLM was, 0 sure .. 1 no idea.
+    """
+
+    index: int
+    text: str
+    kind: str
+    scored: bool
+    seen: bool = True
+    known: bool = True
+    vlm: int | None = None
+    expected: float | None = None
+    calibrated: int | None = None
+    human: int | None = None
+    by: str | None = None
+    score: int | None = None
+    uncertain: float = 0.0
+
+
+@dataclass(frozen=True)
+class SampleView:
+    """One image and its words. image_path is absolute, or None where the file is gone. total: the mean over the
+    scored words of the correction, else of the expected score, 0..9; None while nothing is scored."""
+
+    id: str
+    prompt: str
+    seed: int
+    method: str
+    strength: float
+    steps: int
+    guidance: float
+    image_path: str | None
+    words: list[WordView]
+    total: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same seed without and with the projector; `projected` is None where there is no projector to use."""
+
+    seed: int
+    none: SampleView
+    projected: SampleView | None
+
+
+@dataclass(frozen=True)
+class CompareUpdate:
+    """How far a comparison is. stage: encode, denoise, decode, score, done or stopped; step of total while denoising.
+
+    previews: one (none, projected) pair of small uint8 RGB pictures a seed, projected None without a projector.
+    pairs: from 'decode' on, stored and shown without scores; with scores at 'done'. message: a sentence, or ''.
+    """
+
+    stage: str
+    step: int = 0
+    total: int = 0
+    previews: list[tuple[np.ndarray, np.ndarray | None]] | None = None
+    pairs: list[Pair] = field(default_factory=list)
+    message: str = ""
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in low..high from an int, a float without a fraction, or digits; ValueError with a sentence."""
+    number: Any = value
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,18}\s*", value):
+        number = int(value)
+    elif isinstance(value, float) and math.isfinite(value) and value == int(value):
+        number = int(value)
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise ValueError(f"The {name} {shown(value)} is not a whole number: use one from {low} to {high}.")
+    if not low <= number.__index__() <= high:
+        raise ValueError(f"The {name} {shown(value)} is out of range: use a whole number from {low} to {high}.")
+    return number.__index__()
+
+
+def real(name: str, value: Any, low: float, high: float) -> float:
+    """A finite number in low..high, from a number or its text; ValueError with a sentence otherwise."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"The {name} {shown(value)} is not a number: use one from {low:g} to {high:g}.")
+    if not low <= number <= high:
+        raise ValueError(f"The {name} {shown(value)} is out of range: use a number from {low:g} to {high:g}.")
+    return number
+
+
+def seeds_from(raw: Any, most: int = MAX_SEEDS) -> list[int]:
+    """Seeds from a number, a sequence, or text such as "7, 8 9" and "10-13"; without repeats, in order."""
+    if isinstance(raw, str):
+        parts: Sequence[Any] = [p for p in re.split(r"[\s,;]+", raw.strip()) if p]
+    elif isinstance(raw, Sequence):
+        parts = raw
+    else:
+        parts = [raw]
+    found: dict[int, None] = {}
+    for part in parts:
+        if isinstance(part, float) and math.isfinite(part) and part == int(part):
+            part = int(part)
+        span = re.fullmatch(r"(\d{1,10})-(\d{1,10})", part) if isinstance(part, str) else None
+        if span:
+            first, last = check_seed(span[1]), check_seed(span[2])
+            if not 0 <= last - first < most:
+                raise ValueError(f"The seeds {shown(part)} are {last - first + 1}: give 1 to {most}, low to high.")
+            found.update(dict.fromkeys(range(first, last + 1)))
+        else:
+            found[check_seed(part)] = None
+        if len(found) > most:
+            raise ValueError(f"There are more than {most} seeds: give {most} at most.")
+    if not found:
+        raise ValueError("There is no seed: give at least one whole number, for example 7.")
+    return list(found)
+
+
+def check_request(
+    prompt: Any,
+    seeds: Any,
+    steps: Any = DEFAULT_STEPS,
+    guidance: Any = DEFAULT_GUIDANCE,
+    strength: Any = 1.0,
+    width: Any = None,
+    height: Any = None,
+) -> Request:
+    """A Request from whatever a page or a command line gave; ValueError with a sentence for each bad input."""
+    sides = {}
+    for name, value in (("width", width), ("height", height)):
+        side = None if value is None else whole(name, value, *SIZES)
+        if side is not None and side % 8:
+            raise ValueError(f"The {name} {side} is not a multiple of 8: use {side - side % 8} or {side + 8 - side % 8}.")
+        sides[name] = side
+    prompt = check_prompt(prompt)
+    if not any(word.scored for word in split(prompt)):
+        raise ValueError("The prompt has no word that could be scored: name what the image should show.")
+    return Request(
+        prompt=prompt,
+        seeds=seeds_from(seeds),
+        steps=whole("number of steps", steps, *STEPS),
+        guidance=real("guidance", guidance, *GUIDANCE),
+        strength=real("strength", strength, 0.0, 1.0),
+        **sides,
+    )
+
+
+def shown(value: Any) -> str:
+    """The value as an error message shows it: never longer than a line."""
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."
