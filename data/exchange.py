@@ -1,0 +1,175 @@
+"""Labels as JSONL, for other machines and other tools (issue: export and import, a round trip without loss).
+
+The first line is a header. Then a line for each run that a sample refers to (without its checkpoint path,
+which means nothing elsewhere), and a line for each sample with all its score events and submissions. An
+event's ``n`` is its place among all events of the file, so that undo and history work after an import as
+before it. Export, import into an empty store, export: the same bytes.
+
+Import is all or nothing. What is there already is skipped; what is there with another content is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from data import checks
+from data.database import rows
+from data.intake import RUN, SUBMISSION, Intake, parse
+from data.runs import ACTIVE
+from data.samples import COLUMNS
+from data.scores import FIELDS
+from data.store import Store
+
+FORMAT, VERSION = "noise-projection-studio/labels", 1
+LONGEST_LINE = 32 * 2**20
+
+
+class ImportRefused(ValueError):
+    """A line of the file cannot be taken over; nothing was. ``line`` counts from 1."""
+
+    def __init__(self, name: str, line: int, reason: str) -> None:
+        super().__init__(f"{name}, line {line}: {reason} Nothing was imported.")
+        self.line = line
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _kept(record: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """The fields that have a value, in order."""
+    return {name: record[name] for name in names if record[name] is not None}
+
+
+# -- export
+
+
+def _run_lines(db: Database) -> list[dict[str, Any]]:
+    found = rows(
+        db,
+        """WITH RECURSIVE needed (id) AS (
+            SELECT projector_run FROM samples WHERE projector_run IS NOT NULL
+            UNION SELECT r.parent FROM runs r JOIN needed n ON r.id = n.id WHERE r.parent IS NOT NULL)
+        SELECT * FROM runs WHERE id IN (SELECT id FROM needed) ORDER BY seq""",
+    )
+    for run in found:
+        for name in ("config", "labels", "metrics"):
+            run[name] = json.loads(run[name]) if run[name] is not None else None
+        if run["state"] in ACTIVE:  # it does not run elsewhere
+            run["state"] = "interrupted"
+    return [_kept(run, RUN) for run in found]
+
+
+def export_labels(store: Store, path: str | Path, features: bool = True) -> dict[str, int]:
+    """Write the file whole or not at all; returns {runs, samples, events, submissions}.
+
+    ``features=False`` leaves out the scorer's hidden states, which are most of the bytes.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    count: Counter[str] = Counter(runs=0, samples=0, events=0, submissions=0)
+    try:
+        with store.reading() as db, open(partial, "wb") as file:
+            file.write(_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
+            for run in _run_lines(db):
+                file.write(_line({"run": run}))
+                count["runs"] += 1
+            ranks = {table: _ranks(db, table) for table in ("scores", "submissions")}
+            samples = db.execute(f"SELECT {', '.join(COLUMNS)} FROM samples ORDER BY seq")
+            for values in samples:
+                sample = dict(zip(COLUMNS, values))
+                record = {"sample": _kept(sample, COLUMNS)}
+                record["events"] = _events(db, sample["id"], ranks["scores"], features)
+                record["submissions"] = [
+                    {
+                        "n": ranks["submissions"][s["seq"]],
+                        **_kept(s, [f for f in SUBMISSION if f != "sample"]),
+                    }
+                    for s in rows(
+                        db, "SELECT * FROM submissions WHERE sample = ? ORDER BY seq", (sample["id"],)
+                    )
+                ]
+                file.write(_line(record))
+                count["samples"] += 1
+                count["events"] += len(record["events"])
+                count["submissions"] += len(record["submissions"])
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return dict(count)
+
+
+def _ranks(db: Database, table: str) -> dict[int, int]:
+    """seq -> 1, 2, 3, ...: seq has gaps where events were refused or came from elsewhere."""
+    return {seq: n for n, (seq,) in enumerate(db.execute(f"SELECT seq FROM {table} ORDER BY seq"), 1)}
+
+
+def _events(db: Database, sample: str, ranks: Mapping[int, int], features: bool) -> list[dict[str, Any]]:
+    result = []
+    for event in rows(db, "SELECT * FROM scores WHERE sample = ? ORDER BY seq", (sample,)):
+        if event["distribution"] is not None:
+            event["distribution"] = json.loads(event["distribution"])
+        if event["features"] is not None:
+            event["features"] = base64.b64encode(event["features"]).decode() if features else None
+        names = [name for name in FIELDS if name != "sample" and event[name] != ""]
+        result.append({"n": ranks[event["seq"]], **_kept(event, names)})
+    return result
+
+
+# -- import
+
+
+class _DryRun(Exception):
+    pass
+
+
+def import_labels(
+    store: Store, path: str | Path, images_dir: str | Path | None = None, dry_run: bool = False
+) -> dict[str, int]:
+    """Take over a file of ``export_labels``; returns {runs, samples, events, submissions, runs_known, ...}.
+
+    With ``images_dir`` each sample's image must lie there under its image_path and have its sha256. With
+    ``dry_run`` everything is checked and counted, and nothing is kept. ImportRefused names line and reason.
+    """
+    path = Path(path)
+    count: dict[str, int] = {}
+    number = 1
+    task: Intake | None = None
+    try:
+        with open(path, "rb") as file, store.writing() as db:
+            header = parse(file.readline(LONGEST_LINE))
+            if header.get("format") != FORMAT:
+                raise ValueError(f"not a file of labels: its first line should say {FORMAT}.")
+            if header.get("version") != VERSION:
+                version = checks.shown(header.get("version"))
+                raise ValueError(f"its version is {version}; this app reads version {VERSION}.")
+            task = Intake(db, Path(images_dir) if images_dir else None, header.get("features") is True)
+            for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 2):
+                if len(raw) >= LONGEST_LINE:
+                    raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
+                if raw.strip():
+                    task.line(number, parse(raw))
+            number = 0
+            count = task.finish()
+            if dry_run:
+                raise _DryRun
+    except _DryRun:
+        pass
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
+    except ValueError as error:
+        line = number or (task.number if task else 1)
+        raise ImportRefused(path.name, line, str(error)) from None
+    return count

@@ -1,0 +1,212 @@
+"""What an import checks and stores: one ``Intake`` is one import within one write transaction.
+
+The lines come from elsewhere, so nothing in them is trusted: every field goes through the same checks as a
+value from the page, and what a row points at must be there. The file format is in ``data/exchange.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from data import checks
+from data.database import insert, row
+from data.runs import ACTIVE, checked_field
+from data.samples import COLUMNS, checked_sample, insert_sample
+from data.scores import ANNOTATORS, FIELDS, checked_event, need_word, refresh_uncertainty
+
+RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
+       "created", "finished")  # fmt: skip
+RUN_FIXED = ("kind", "config", "parent", "created")
+SUBMISSION = ("id", "sample", "who", "kind", "created")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a field is there twice.")
+    return result
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8; save the file as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1}).") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep.") from None
+    if not isinstance(record, dict):
+        raise ValueError("a line must be a JSON object.")
+    return record
+
+
+def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise ValueError(f"{what} must be a JSON object, not {checks.shown(record)}.")
+    unknown = sorted(set(record) - set(names))
+    if unknown:
+        raise ValueError(f"{what} has an unknown field {checks.shown(unknown[0])}.")
+    return record
+
+
+class Intake:
+    """One import: ``line`` for each line in order, then ``finish``."""
+
+    def __init__(self, db: Database, images: Path | None, features: bool) -> None:
+        self.db, self.images, self.features = db, images, features
+        self.number = 1  # the line that is being taken over, for the error message
+        self.count: Counter[str] = Counter()
+        for name in ("runs", "samples", "events", "submissions"):
+            self.count[name] = self.count[f"{name}_known"] = 0
+        self.queue: dict[str, list[tuple[int, int, dict[str, Any]]]] = {"events": [], "submissions": []}
+        self.words: dict[str, int] = {}
+
+    def line(self, number: int, record: dict[str, Any]) -> None:
+        """Store a run or a sample; the sample's events are checked and wait for ``finish``."""
+        self.number = number
+        if "run" in record:
+            self.run(_only(_only(record, ["run"], "a line")["run"], RUN, "a run"))
+            return
+        _only(record, ("sample", "events", "submissions"), "a line")
+        sample = checked_sample(self._complete(_only(record.get("sample"), COLUMNS, "a sample")))
+        if sample["id"] in self.words:
+            raise ValueError(f"the sample {sample['id']} is in the file twice.")
+        self.words[sample["id"]] = sample["n_words"]
+        self.sample(sample)
+        for kind in ("events", "submissions"):
+            entries = record.get(kind, [])
+            if not isinstance(entries, list):
+                raise ValueError(f"{kind} must be a list, not {checks.shown(entries)}.")
+            names = ("n", *(FIELDS if kind == "events" else SUBMISSION))
+            for entry in entries:
+                entry = dict(_only(entry, [n for n in names if n != "sample"], f"one of {kind}"))
+                n = checks.integer("n", entry.pop("n", None), 1, 2**62)
+                made = self.event(entry, sample) if kind == "events" else self.submission(entry, sample)
+                self.queue[kind].append((n, number, made))
+
+    @staticmethod
+    def _complete(record: dict[str, Any]) -> dict[str, Any]:
+        """What the store would make up for a new row must be there in a row that comes from elsewhere."""
+        for name in ("id", "created"):
+            if record.get(name) is None:
+                raise ValueError(f"{name} is missing.")
+        return record
+
+    def finish(self) -> dict[str, int]:
+        """Store the events of all lines in the order in which they came to be; returns the counts."""
+        for kind, keep in (("events", self.store_event), ("submissions", self.store_submission)):
+            for _, number, entry in sorted(self.queue[kind], key=lambda item: item[0]):
+                self.number = number
+                keep(entry)
+        refresh_uncertainty(self.db, self.words)
+        return dict(self.count)
+
+    def run(self, given: dict[str, Any]) -> None:
+        self._complete(given)
+        run = {name: checked_field(name, value) for name, value in given.items()}
+        for name in ("kind", "config", "state"):
+            if name not in run:
+                raise ValueError(f"the run's {name} is missing.")
+        if run["state"] in ACTIVE:
+            raise ValueError("a run from elsewhere cannot be running here.")
+        there = row(self.db, "SELECT * FROM runs WHERE id = ?", (run["id"],))
+        if there:
+            self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, there)
+            self.count["runs_known"] += 1
+            return
+        if run.get("parent") and not row(self.db, "SELECT 1 FROM runs WHERE id = ?", (run["parent"],)):
+            raise ValueError(f"the run's parent {run['parent']} is not in the file.")
+        insert(self.db, "runs", run)
+        self.count["runs"] += 1
+
+    def sample(self, sample: dict[str, Any]) -> None:
+        if self.images is not None and sample["image_path"] is not None:
+            try:
+                found = sha256((self.images / sample["image_path"]).read_bytes()).hexdigest()
+            except OSError:
+                raise ValueError(f"the image {sample['image_path']} is not in the images' folder.") from None
+            if found != sample["image_sha256"]:
+                raise ValueError(f"the image {sample['image_path']} is not the one that was scored.")
+        there = row(self.db, "SELECT * FROM samples WHERE id = ?", (sample["id"],))
+        if there:
+            self._same("sample", sample["id"], sample, there)
+            self.count["samples_known"] += 1
+        else:
+            insert_sample(self.db, sample)
+            self.count["samples"] += 1
+
+    def event(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        if entry.get("features") is not None:
+            try:
+                entry["features"] = base64.b64decode(entry["features"], validate=True)
+            except (binascii.Error, TypeError, ValueError):
+                raise ValueError("features must be base64.") from None
+        event = checked_event({**self._complete(entry), "sample": sample["id"]})
+        need_word(sample, event["word_index"])
+        return event
+
+    def submission(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": checks.identifier("id", self._complete(entry)["id"]),
+            "sample": sample["id"],
+            "who": checks.text("who", entry.get("who")),
+            "kind": checks.one_of("kind", entry.get("kind"), ("submit", "skip")),
+            "created": checks.time("created", entry["created"]),
+        }
+
+    def store_event(self, event: dict[str, Any]) -> None:
+        there = row(self.db, "SELECT * FROM scores WHERE id = ?", (event["id"],))
+        if there:
+            apart = () if self.features else ("features",)
+            # entropy is derived, and its last bit may differ between two machines' logarithms
+            given = {k: v for k, v in event.items() if k not in ("entropy", *apart)}
+            self._same("event", event["id"], given, there)
+            self.count["events_known"] += 1
+            return
+        for name in ("supersedes", "undoes"):
+            self._same_lane(name, event)
+        insert(self.db, "scores", event)
+        self.count["events"] += 1
+
+    def store_submission(self, event: dict[str, Any]) -> None:
+        there = row(self.db, "SELECT * FROM submissions WHERE id = ?", (event["id"],))
+        if there:
+            self._same("submission", event["id"], event, there)
+            self.count["submissions_known"] += 1
+            return
+        insert(self.db, "submissions", event)
+        self.count["submissions"] += 1
+
+    def _same_lane(self, name: str, event: dict[str, Any]) -> None:
+        if event[name] is None:
+            return
+        if name == "undoes" and event["source"] not in ANNOTATORS:
+            raise ValueError("only a correction can undo one.")
+        other = row(self.db, "SELECT * FROM scores WHERE id = ?", (event[name],))
+        lane = ("sample", "word_index", "source", "who")
+        if not other or any(other[x] != event[x] for x in lane):
+            raise ValueError(f"{name} names {event[name]}, which is no earlier event of the same word.")
+        if name == "undoes" and row(self.db, "SELECT 1 FROM scores WHERE undoes = ?", (event[name],)):
+            raise ValueError(f"the event {event[name]} is undone twice.")
+
+    def _same(self, what: str, id: str, given: Mapping[str, Any], there: Mapping[str, Any]) -> None:
+        for name, value in given.items():
+            if there[name] != value:
+                raise ValueError(
+                    f"the {what} {id} is in the store with another {name} "
+                    f"({checks.shown(there[name])}, not {checks.shown(value)})."
+                )

@@ -1,0 +1,58 @@
+"""Prompt sets: our own, made from the grammar of the shapes world, and a reader for a user's own file.
+
+The sets are made when they are asked for, from a fixed seed; a copy on disk could fall out of step with the
+grammar.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.shapes.scenes import WORLDS, heldout_prompts
+
+SETS = {"shapes_train": "train", "shapes_validation": "validation", "shapes_heldout": "heldout"}
+LONGEST = 2000
+MOST = 100_000
+
+
+def load(name: str, n: int = 100, world: str = "small", seed: int = 0) -> list[str]:
+    """The first ``n`` distinct prompts of one of our own sets; the same arguments give the same prompts."""
+    if name not in SETS:
+        raise ValueError(f"There is no prompt set {ascii(name)[:60]}; choose from {', '.join(SETS)}.")
+    if world not in WORLDS:
+        raise ValueError(f"There is no world {ascii(world)[:60]}; choose from {', '.join(WORLDS)}.")
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
+        raise ValueError(f"n must be a whole number from 1 to {MOST}, not {ascii(n)[:60]}.")
+    return [scene.prompt for scene in heldout_prompts(n, world, SETS[name], seed)]
+
+
+def read(path: str | Path) -> list[str]:
+    """A user's own prompts: UTF-8, one a line; empty lines and lines that start with # are left out.
+
+    ValueError names the line that cannot be used. A prompt that is there twice is given once.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
+    prompts: dict[str, int] = {}
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        try:
+            line = raw.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{path.name}, line {number}: not UTF-8; save the file as UTF-8.") from None
+        if not line or line.startswith("#"):
+            continue
+        if len(line) > LONGEST:
+            raise ValueError(
+                f"{path.name}, line {number}: {len(line)} characters; shorten it to {LONGEST} at most."
+            )
+        if "\x00" in line:
+            raise ValueError(f"{path.name}, line {number}: not a text file; save it as plain text.")
+        prompts.setdefault(line, number)
+        if len(prompts) > MOST:
+            raise ValueError(f"{path.name}, line {number}: more than {MOST} prompts; split the file.")
+    if not prompts:
+        raise ValueError(f"{path.name} holds no prompt; write one a line.")
+    return list(prompts)
