@@ -1,0 +1,170 @@
+"""What stages 1 to 3 train on, in memory: the texts of unique prompts, and samples whose words carry scores.
+
+Dimension key: P prompts, S samples, B batch, C H W latents, L tokens, D text width, J words. A sample is a prompt
+and a seed; its noise is drawn again from the seed when it is needed, unless it was stored (projected noise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.noise import check_seed, draw
+from core.words import split
+
+SCORES = 10
+
+
+@dataclass
+class Texts:
+    """hidden (P, L, D), mask (P, L), words (P, J, L) of unique prompts; scored (P, J) True at words with a score."""
+
+    prompts: list[str]
+    hidden: Tensor
+    mask: Tensor
+    words: Tensor
+    scored: Tensor
+
+    @classmethod
+    def encode(cls, encode: Callable[[list[str]], Any], prompts: Sequence[str], batch: int = 64) -> Texts:
+        """Encode prompts, repeats dropped, with `Diffuser.encode`. A word is scored if it carries meaning and the
+        text encoder saw it."""
+        unique = list(dict.fromkeys(prompts))
+        if not unique:
+            raise ValueError("There is no prompt to train on: collect samples first.")
+        parts = [encode(unique[i : i + batch]) for i in range(0, len(unique), batch)]
+        length = max(int(part.mask.any(0).nonzero().max()) + 1 for part in parts)
+        most = max(part.words.shape[1] for part in parts)
+        words = torch.cat(
+            [F.pad(p.words[..., :length], (0, 0, 0, most - p.words.shape[1])).cpu() for p in parts]
+        )
+        meaning = torch.zeros(len(unique), most, dtype=torch.bool)
+        for row, prompt in zip(meaning, unique, strict=True):
+            for word in split(prompt):
+                row[word.index] = word.scored
+        return cls(
+            unique,
+            torch.cat([part.hidden[:, :length].cpu() for part in parts]),
+            torch.cat([part.mask[:, :length].cpu() for part in parts]),
+            words,
+            meaning & (words.sum(-1) > 0),
+        )
+
+    def take(self, rows: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """hidden (B, L, D), mask (B, L), words (B, J, L), scored (B, J) of the prompts at rows (B,), on device."""
+        return tuple(part[rows].to(device) for part in (self.hidden, self.mask, self.words, self.scored))
+
+    def only(self, prompts: Sequence[str]) -> Texts:
+        """The same texts for some of the prompts."""
+        places = {prompt: i for i, prompt in enumerate(self.prompts)}
+        rows = torch.tensor([places[p] for p in prompts], dtype=torch.long)
+        return Texts(list(prompts), *self.take(rows))
+
+
+@dataclass
+class Sample:
+    """One image's labels: word index -> (score 0..9 or its distribution over them, weight). noise (C, H, W) only
+    where it was not drawn from the seed."""
+
+    prompt: str
+    seed: int
+    labels: Mapping[int, tuple[int | Sequence[float], float]]
+    noise: Tensor | None = None
+
+
+@dataclass
+class RewardData:
+    """item (S,) rows of `texts`; seeds (S,); target (S, J, 10) distributions; weight (S, J), 0 where there is no
+    label; noise (N, C, H, W) stored noises and noise_row (S,) their rows, -1 where the seed draws it."""
+
+    texts: Texts
+    shape: tuple[int, int, int]
+    item: Tensor
+    seeds: Tensor
+    target: Tensor
+    weight: Tensor
+    noise: Tensor | None = None
+    noise_row: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    @classmethod
+    def build(cls, samples: Sequence[Sample], texts: Texts, shape: tuple[int, int, int]) -> RewardData:
+        """Labels of words that are not in the prompt, or cannot be scored, are refused with a sentence."""
+        if not samples:
+            raise ValueError("There is no labelled sample to train on: collect and score some first.")
+        places, words = {prompt: i for i, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
+        target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
+        stored, rows = [], torch.full((len(samples),), -1, dtype=torch.long)
+        for s, sample in enumerate(samples):
+            if sample.prompt not in places:
+                raise ValueError(
+                    f"The prompt {sample.prompt[:80]!r} was not encoded: encode it with the others."
+                )
+            for j, (label, amount) in sample.labels.items():
+                if not 0 <= j < words:
+                    raise ValueError(
+                        f"{sample.prompt[:80]!r} has no word {j}: its label does not belong to it."
+                    )
+                target[s, j] = distribution(label)
+                weight[s, j] = amount
+            if sample.noise is not None:
+                rows[s] = len(stored)
+                stored.append(sample.noise)
+        item = torch.tensor([places[sample.prompt] for sample in samples], dtype=torch.long)
+        seeds = torch.tensor([check_seed(sample.seed) for sample in samples], dtype=torch.long)
+        weight = weight * texts.scored[item]
+        if not weight.sum() > 0:
+            raise ValueError(
+                "No label is about a word that carries meaning: score or correct some words first."
+            )
+        return cls(texts, shape, item, seeds, target, weight, torch.stack(stored) if stored else None, rows)
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def noises(self, rows: Tensor) -> Tensor:
+        """The initial noise (B, C, H, W) of the samples at rows (B,), float32 on the CPU."""
+        out = torch.empty(len(rows), *self.shape)
+        kept = self.noise_row[rows]
+        drawn = kept < 0
+        if drawn.any():
+            out[drawn] = draw(self.seeds[rows[drawn]].tolist(), self.shape)
+        if not drawn.all():
+            out[~drawn] = self.noise[kept[~drawn]].float()
+        return out
+
+    def subset(self, rows: Tensor) -> RewardData:
+        """The samples at rows, over the same texts and stored noises."""
+        picked = {
+            name: getattr(self, name)[rows] for name in ("item", "seeds", "target", "weight", "noise_row")
+        }
+        return replace(self, **picked)
+
+    def split(self, share: float, seed: int = 0) -> tuple[RewardData, RewardData]:
+        """(training, validation) with `share` of the prompts, at least one, in the second: no prompt in both."""
+        present = self.item.unique()
+        if len(present) < 2 or not 0 < share < 1:
+            raise ValueError(
+                f"Cannot hold out {share:g} of {len(present)} prompts: give a share between 0 and 1 and two prompts."
+            )
+        order = present[torch.randperm(len(present), generator=torch.Generator().manual_seed(seed))]
+        held = torch.isin(self.item, order[: min(len(present) - 1, max(1, round(share * len(present))))])
+        return self.subset((~held).nonzero().flatten()), self.subset(held.nonzero().flatten())
+
+
+def distribution(label: int | Sequence[float]) -> Tensor:
+    """A target over the scores 0..9 (10,): one-hot for a digit, normalised for a distribution."""
+    if isinstance(label, int) and not isinstance(label, bool):
+        if not 0 <= label < SCORES:
+            raise ValueError(f"The score {label} is out of range: use a digit from 0 to 9.")
+        return F.one_hot(torch.tensor(label), SCORES).float()
+    values = torch.as_tensor(label, dtype=torch.float32)
+    if values.shape != (SCORES,) or not torch.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
+        raise ValueError(
+            f"{str(label)[:120]} is no distribution over the scores 0..9: give ten numbers >= 0."
+        )
+    return values / values.sum()

@@ -1,0 +1,246 @@
+"""Stage 1: the reward model learns word scores from noise and text (DESIGN section 2).
+
+    L_reward = sum_sj v_sj CE(target_sj, R_phi(noise_s, text_s)_j) / sum_sj v_sj + router losses
+
+target is a person's score (one-hot) or the VLM's distribution over 0..9, v the label's weight. Against overfitting,
+which starts after a few passes: dropout, weight decay, jittered noise, label mass shared with the neighbouring
+scores, a moving average of the weights, and early stopping on prompts that were not trained on.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.networks.reward import RewardModel
+from core.training.data import RewardData
+from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Stage 1's settings."""
+
+    steps: int = 2000  # at most; early stopping may end before
+    batch: int = 64  # samples a step
+    rate: float = 1e-3  # peak learning rate of AdamW
+    weight_decay: float = 0.05
+    smoothing: float = 0.1  # share of a label's mass given to the neighbouring scores
+    jitter: float = 0.1  # noise <- sqrt(1 - jitter^2) noise + jitter N(0, I)
+    load_balance: float = 0.01  # weight of the router's load-balance loss
+    router_z: float = 0.001  # weight of the router's z-loss
+    average: float = 0.995  # decay of the moving average that is evaluated and kept
+    evaluate_every: int = 100  # steps between looks at the validation prompts
+    patience: int = 6  # looks without a better one before training ends
+    bf16: bool = False  # autocast: faster on recent CPUs and on GPUs
+    save_every: int = 200
+    seed: int = 0
+
+
+@dataclass
+class StageResult:
+    """How the loop ended, the metrics of the kept weights, and the step they are of (0: the weights at the start)."""
+
+    fit: FitResult
+    metrics: dict[str, float]
+    best_step: int
+
+
+class Best:
+    """The best moving-averaged weights so far, kept in the loop's `extra` so that a resumed run has them too."""
+
+    def __init__(self, model: nn.Module, average: Ema, patience: int) -> None:
+        self.twin, self.average, self.patience = copy.deepcopy(model).eval(), average, patience
+        self.extra: dict = {"score": -float("inf"), "step": -1, "since": 0, "weights": {}, "metrics": {}}
+
+    def offer(self, step: int, look: Callable[[nn.Module], tuple[float, dict[str, float]]]) -> None:
+        """Let look(model) judge the averaged weights as they are before `step`; keep them if it scores higher."""
+        self.average.copy_to(self.twin)
+        score, metrics = look(self.twin)
+        if score > self.extra["score"]:
+            weights = {name: value.detach().clone() for name, value in self.average.shadow.items()}
+            self.extra |= {"score": score, "step": step, "since": 0, "weights": weights, "metrics": metrics}
+        else:
+            self.extra["since"] += 1
+
+    def exhausted(self) -> bool:
+        """Whether the last `patience` looks brought nothing better."""
+        return self.extra["since"] >= self.patience
+
+    @torch.no_grad()
+    def restore(self, model: nn.Module) -> None:
+        """Put the best weights into `model`."""
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.extra["weights"][name])
+
+
+def smooth(target: Tensor, amount: float) -> Tensor:
+    """target (..., 10) with `amount` of each score's mass moved to its two neighbours; off the ends it stays."""
+    up = torch.cat([target[..., :1] * 0, target[..., :-1]], -1)
+    down = torch.cat([target[..., 1:], target[..., -1:] * 0], -1)
+    ends = torch.zeros_like(target)
+    ends[..., 0], ends[..., -1] = target[..., 0], target[..., -1]
+    return (1 - amount) * target + amount / 2 * (up + down + ends)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean cross-entropy: logits and target (B, J, 10), weight (B, J)."""
+    each = -(target * logits.log_softmax(-1)).sum(-1)
+    return (each * weight).sum() / weight.sum().clamp_min(1e-8)
+
+
+def rows_of(step: int, batch: int, count: int, seed: int) -> Tensor:
+    """The samples of a step: each once in every pass over `count`, in an order that is a function of (seed, pass)."""
+    places = torch.arange(step * batch, (step + 1) * batch)
+    rows = torch.empty_like(places)
+    for turn in (places // count).unique().tolist():
+        order = torch.randperm(count, generator=torch.Generator().manual_seed((seed * 65_537 + turn) % 2**32))
+        here = places // count == turn
+        rows[here] = order[places[here] % count]
+    return rows
+
+
+def train_reward(
+    model: RewardModel,
+    data: RewardData,
+    validation: RewardData | None = None,
+    config: RewardConfig | None = None,
+    *,
+    folder: Path | str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+) -> StageResult:
+    """Train `model` in place; it ends with the averaged weights that did best on `validation` (the last, if None).
+
+    Stopped early by `stop`, the run can be continued from `folder`, and the model is not to be used yet.
+    """
+    config = config or RewardConfig()
+    device = next(model.parameters()).device
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    average = Ema(model, config.average)
+    best = Best(model, average, config.patience)
+
+    def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
+        found = evaluate_reward(twin, validation, config.batch)
+        return -found["cross_entropy"], found
+
+    def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        looked = {}
+        if validation is not None and step and step % config.evaluate_every == 0:
+            best.offer(step, look)
+            looked = {"validation_best": -best.extra["score"]}
+        draws = seed_step(config.seed, step)
+        rows = rows_of(step, config.batch, len(data), config.seed)
+        noise = data.noises(rows)
+        if config.jitter:
+            fresh = torch.randn(noise.shape, generator=draws)
+            noise = (1 - config.jitter**2) ** 0.5 * noise + config.jitter * fresh
+        hidden, mask, words, _ = data.texts.take(data.item[rows], device)
+        target, weight = data.target[rows].to(device), data.weight[rows].to(device)
+        model.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            out = model(noise.to(device), hidden, mask, words)
+        entropy = cross_entropy(out.logits, smooth(target, config.smoothing), weight)
+        routing = config.load_balance * out.losses["load_balance"] + config.router_z * out.losses["router_z"]
+        named = {name: value.item() for name, value in out.losses.items()}
+        return entropy + routing, {"cross_entropy": entropy.item(), **named, **looked}
+
+    result = fit(
+        {"reward": model},
+        optimiser,
+        loss_fn,
+        steps=config.steps,
+        folder=folder,
+        save_every=config.save_every,
+        on_progress=on_progress,
+        stop=lambda: best.exhausted() or bool(stop and stop()),
+        resume=resume,
+        ema={"reward": average},
+        schedule=warmup_cosine(config.steps),
+        seed=config.seed,
+        extra=best.extra,
+    )
+    return finish(model, average, best, result, look if validation is not None else None)
+
+
+def finish(
+    model: nn.Module,
+    average: Ema,
+    best: Best,
+    result: FitResult,
+    look: Callable[[nn.Module], tuple[float, dict[str, float]]] | None,
+) -> StageResult:
+    """Put the kept weights into the model, unless the run was stopped from outside."""
+    model.eval()
+    if result.stopped and not best.exhausted():
+        return StageResult(result, {}, best.extra["step"])
+    if result.stopped:
+        result.stopped = False  # ended by its own choice
+    elif look is not None:
+        best.offer(result.step, look)
+    if look is None:
+        average.copy_to(model)
+        return StageResult(result, dict(result.metrics), result.step)
+    best.restore(model)
+    return StageResult(result, best.extra["metrics"], best.extra["step"])
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: RewardData, batch: int = 64) -> Tensor:
+    """logits (S, J, 10) of all samples, on the CPU, in evaluation mode."""
+    device, parts, training = next(model.parameters()).device, [], model.training
+    model.eval()
+    for rows in torch.arange(len(data)).split(batch):
+        hidden, mask, words, _ = data.texts.take(data.item[rows], device)
+        parts.append(model(data.noises(rows).to(device), hidden, mask, words).logits.cpu())
+    model.train(training)
+    return torch.cat(parts)
+
+
+def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict[str, float]:
+    """How right the model is on labelled words.
+
+    cross_entropy      weighted, against the labels as they are
+    pearson, spearman  expected score against the label's, over words
+    pearson_within     the same with the mean of each word of each prompt taken away on both sides: what is left is
+                       the noise's doing, and only that can a projector use; over words with two noises or more
+    """
+    logits = predict(model, data, batch)
+    entropy = cross_entropy(logits, data.target, data.weight).item()
+    there = data.weight > 0
+    scores = torch.arange(data.target.shape[-1]) / (data.target.shape[-1] - 1)
+    guess = RewardModel.expected(logits)[there].double().numpy()
+    truth = (data.target * scores).sum(-1)[there].double().numpy()
+    group = (data.item[:, None] * there.shape[1] + torch.arange(there.shape[1]))[there].numpy()
+    _, group, size = np.unique(group, return_inverse=True, return_counts=True)
+    several = size[group] > 1
+    centred = [x - (np.bincount(group, x) / size)[group] for x in (guess, truth)]
+    return {
+        "cross_entropy": entropy,
+        "pearson": pearson(guess, truth),
+        "spearman": pearson(ranks(guess), ranks(truth)),
+        "pearson_within": pearson(*(x[several] for x in centred)),
+        "words": float(there.sum()),
+    }
+
+
+def pearson(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two rows of numbers; 0 where one of them does not vary."""
+    if len(a) < 2 or np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing their mean rank."""
+    _, place, size = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(size) - (size - 1) / 2)[place]
