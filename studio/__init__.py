@@ -1,0 +1,1 @@
+"""The application: everything that knows a user. `core` and `data` meet here."""

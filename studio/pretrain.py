@@ -1,0 +1,105 @@
+"""`python -m studio pretrain vae|diffuser|scorer`: makes the embedded models from the shapes world.
+
+Hands renders of `data.shapes` to the trainers of `core.training`, which know no world. Every stage keeps its state in
+`<work>/<stage>/` and goes on from there when it is started again; renders and latents are made once and reused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from core import checkpoint
+from core.training.loop import FitResult, Progress
+from core.training.vae import build, encode_all, set_scaling, train_vae
+from data.shapes.render import render
+from data.shapes.scenes import sample_scene
+
+SIZE = 128
+_SCENE_STREAM = 7_001
+
+
+def example_scene(index: int, world: str, split: str = "train"):  # noqa: ANN201 - Scene
+    """The scene of training example `index`: a function of (world, split, index) only."""
+    return sample_scene(np.random.default_rng([_SCENE_STREAM, index]), world, split)
+
+
+def _render_block(job: tuple[int, int, str, str]) -> tuple[np.ndarray, list[str]]:
+    start, stop, world, split = job
+    scenes = [example_scene(i, world, split) for i in range(start, stop)]
+    images = np.stack([render(scene, start + k, SIZE).image for k, scene in enumerate(scenes)])
+    return images, [scene.prompt for scene in scenes]
+
+
+def renders(
+    work: Path,
+    world: str,
+    count: int,
+    split: str = "train",
+    on_part: Callable[[int, int], None] | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """`count` renders uint8 (count, 128, 128, 3), memory-mapped, and their prompts; made once, then read."""
+    work.mkdir(parents=True, exist_ok=True)
+    base = work / f"renders-{world}-{split}-{count}"
+    images_path, prompts_path = base.with_suffix(".npy"), base.with_suffix(".json")
+    if not prompts_path.exists():
+        partial = base.with_suffix(".tmp.npy")
+        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(count, SIZE, SIZE, 3))
+        prompts: list[str] = []
+        block = 500
+        jobs = [(s, min(count, s + block), world, split) for s in range(0, count, block)]
+        with ProcessPoolExecutor(os.cpu_count()) as pool:
+            for job, (part, texts) in zip(jobs, pool.map(_render_block, jobs), strict=True):
+                images[job[0] : job[1]] = part
+                prompts += texts
+                if on_part:
+                    on_part(job[1], count)
+        images.flush()
+        os.replace(partial, images_path)
+        prompts_path.write_text(json.dumps(prompts), encoding="utf-8")
+    return np.load(images_path, mmap_mode="r"), json.loads(prompts_path.read_text(encoding="utf-8"))
+
+
+def pretrain_vae(
+    out: Path,
+    work: Path,
+    *,
+    world: str = "small",
+    count: int = 40_000,
+    steps: int = 1500,
+    batch: int = 16,
+    rate: float = 2e-3,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> FitResult:
+    """Train the autoencoder and save it to `out` (scaling factor measured on 2,000 renders)."""
+    images, _ = renders(work, world, count)
+    torch.manual_seed(0)
+    vae = build(size=SIZE).to(device)
+    result = train_vae(
+        vae,
+        lambda indices: np.ascontiguousarray(images[np.sort(indices)]),
+        count,
+        steps=steps,
+        batch=batch,
+        rate=rate,
+        folder=work / "vae",
+        on_progress=on_progress,
+        stop=stop,
+    )
+    if not result.stopped:
+        some = encode_all(vae, lambda indices: np.ascontiguousarray(images[indices]), min(count, 2000))
+        factor = set_scaling(vae, some)
+        checkpoint.save(
+            vae.half(), out, {"world": world, "steps": steps, "renders": count, "scaling": factor}
+        )
+    return result
