@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,18 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from torch import Tensor
 
 from core import checkpoint
+from core.training.diffuser import build_pipeline, train_diffuser
 from core.training.loop import FitResult, Progress
 from core.training.vae import build, encode_all, set_scaling, train_vae
 from data.shapes.render import render
-from data.shapes.scenes import sample_scene
+from data.shapes.scenes import Scene, sample_scene, vocabulary
 
 SIZE = 128
 _SCENE_STREAM = 7_001
 
 
-def example_scene(index: int, world: str, split: str = "train"):  # noqa: ANN201 - Scene
+def example_scene(index: int, world: str, split: str = "train") -> Scene:
     """The scene of training example `index`: a function of (world, split, index) only."""
     return sample_scene(np.random.default_rng([_SCENE_STREAM, index]), world, split)
 
@@ -102,4 +103,54 @@ def pretrain_vae(
         checkpoint.save(
             vae.half(), out, {"world": world, "steps": steps, "renders": count, "scaling": factor}
         )
+    return result
+
+
+def latents_of(vae: AutoencoderKL, work: Path, world: str, count: int, device: str = "cpu") -> Tensor:
+    """Scaled latents (count, 4, 16, 16) float16 of the training renders; made once for one state of the VAE."""
+    path = work / f"latents-{world}-{count}-{vae.config.scaling_factor:.9f}.pt"
+    if not path.exists():
+        images, _ = renders(work, world, count)
+        latents = encode_all(
+            vae.to(device), lambda rows: np.ascontiguousarray(images[rows]), count, bf16=True
+        )
+        checkpoint.save_state({"latents": (latents.float() * vae.config.scaling_factor).half()}, path)
+    return checkpoint.load_state(path)["latents"]
+
+
+def pretrain_diffuser(
+    out: Path,
+    work: Path,
+    vae_folder: Path,
+    *,
+    world: str = "small",
+    count: int = 40_000,
+    steps: int = 2500,
+    batch: int = 64,
+    rate: float = 1e-3,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> FitResult:
+    """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out` in float16."""
+    checkpoint.verify(vae_folder)
+    vae = AutoencoderKL.from_pretrained(vae_folder)
+    latents = latents_of(vae, work, world, count, device)
+    _, prompts = renders(work, world, count)
+    torch.manual_seed(0)
+    pipe = build_pipeline(vocabulary(world), vae=vae).to(device)
+    result = train_diffuser(
+        pipe,
+        latents,
+        prompts,
+        steps=steps,
+        batch=batch,
+        rate=rate,
+        folder=work / "diffuser",
+        on_progress=on_progress,
+        stop=stop,
+    )
+    if not result.stopped:
+        meta = {"world": world, "steps": steps, "batch": batch, "renders": count}
+        checkpoint.save(pipe.to(dtype=torch.float16), out, meta, kind="diffuser")
     return result
