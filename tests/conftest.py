@@ -1,0 +1,70 @@
+"""What every test gets: a run-time folder of its own, no network, few threads; a store to write to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def studio_home(tmp_path_factory, monkeypatch):
+    """A fresh STUDIO_HOME: no test reads or writes the user's."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("STUDIO_HOME", str(home))
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    return home
+
+
+@pytest.fixture
+def quick_path():
+    """A folder in memory where there is one: every write to a store is synced, and a busy disk takes 20 ms."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def store(quick_path):
+    from data.store import Store
+
+    return Store(quick_path / "studio.db")
+
+
+@pytest.fixture
+def sample_row():
+    """A function that makes the row of a sample; what it is given replaces the defaults."""
+
+    def make(**changes):
+        row = {
+            "prompt": "a red circle above a blue square",
+            "n_words": 7,
+            "seed": 1,
+            "backbone": "data/models/diffuser",
+            "width": 128,
+            "height": 128,
+            "steps": 20,
+            "guidance": 4.0,
+            "image_path": "images/one.png",
+            "image_sha256": "0" * 64,
+        }
+        return {**row, **changes}
+
+    return make
+
+
+@pytest.fixture
+def peaked():
+    """A function that makes a VLM's distribution: ``p`` on one score, the rest spread over the others."""
+
+    def make(score, p=0.91):
+        return [p if k == score else (1 - p) / 9 for k in range(10)]
+
+    return make

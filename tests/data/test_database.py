@@ -1,0 +1,136 @@
+"""Opening, migrating, damage, backups: the file is never harmed, and every refusal is a sentence."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from data.migrations import APPEND_ONLY
+from data.store import Store, StoreError
+
+
+def raw(store):
+    return sqlite3.connect(store.path)
+
+
+def test_a_new_store_is_strict_wal_and_at_the_newest_schema(store):
+    with raw(store) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        tables = {t: strict for _, t, kind, _, _, strict in db.execute("PRAGMA table_list") if kind == "table"}
+        assert all(tables[t] for t in (*APPEND_ONLY, "runs", "uncertainty", "store"))
+        views = {n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
+    assert {"current_human", "current_scores", "labels"} <= views
+
+
+def test_a_store_is_opened_again_with_what_it_held(store, sample_row):
+    (id,) = store.add_samples([sample_row()])
+    assert Store(store.path).sample(id)["prompt"] == "a red circle above a blue square"
+
+
+def test_every_operation_syncs_and_checks_foreign_keys(store):
+    for mode in (store.reading, store.writing):
+        with mode() as db:
+            assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
+            assert db.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+
+@pytest.mark.parametrize("table", ["samples", "scores", "submissions"])
+def test_an_append_only_table_refuses_update_delete_and_replace(store, sample_row, table):
+    (id,) = store.add_samples([sample_row()])
+    store.set_score(id, 1, 3, "ann")
+    store.submit(id, "ann")
+    with raw(store) as db:
+        columns = [c[1] for c in db.execute(f"PRAGMA table_info({table})") if c[1] != "seq"]
+        names = ", ".join(columns)
+        for sql in (
+            f"UPDATE {table} SET created = 'x'",
+            f"DELETE FROM {table}",
+            f"INSERT OR REPLACE INTO {table} ({names}) SELECT {names} FROM {table}",
+        ):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                db.execute(sql)
+
+
+def test_a_write_that_fails_halfway_leaves_nothing(store, sample_row):
+    with pytest.raises(ValueError, match="n_words"):
+        store.add_samples([sample_row(), sample_row(n_words=-1)])
+    with pytest.raises(ValueError, match="stored already"):
+        store.add_samples([sample_row(id="a"), sample_row(id="a")])
+    assert store.count_samples() == 0
+
+
+def damage_header(path):
+    path.write_bytes(b"this is a text file and no database, long enough to be looked at" * 40)
+
+
+def damage_pages(path):
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\x5a" * (len(data) - 4096)
+    path.write_bytes(data)
+
+
+def damage_schema(path):
+    data = bytearray(path.read_bytes())
+    data[100:4096] = b"\xff" * 3996
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_pages, damage_schema])
+def test_a_damaged_file_is_refused_with_a_sentence_and_left_as_it_is(store, sample_row, damage):
+    ids = store.add_samples([sample_row(seed=i) for i in range(50)])
+    store.add_scores({"sample": id, "word_index": 1, "source": "vlm", "score": 3} for id in ids)
+    damage(store.path)
+    before = store.path.read_bytes()
+    with pytest.raises(StoreError, match=r"studio\.db is damaged .* backup copy"):
+        again = Store(store.path)
+        again.check()
+        again.labels()
+    assert store.path.read_bytes() == before
+
+
+def test_a_database_from_newer_code_is_refused(store):
+    with raw(store) as db:
+        db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('studio', 'm999_x', '')"
+        )
+    with pytest.raises(StoreError, match="newer version .*m999_x.* Update the app"):
+        Store(store.path)
+
+
+def test_the_database_of_another_program_is_refused_and_untouched(quick_path):
+    path = quick_path / "other.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE bills (id)")
+    with pytest.raises(StoreError, match="another program"):
+        Store(path)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("bills",)]
+
+
+def test_a_folder_in_place_of_a_file_is_refused(quick_path):
+    with pytest.raises(StoreError, match="is a folder"):
+        Store(quick_path)
+
+
+def test_a_database_that_goes_away_is_not_made_anew(store):
+    for path in store.path.parent.glob("studio.db*"):
+        path.unlink()
+    with pytest.raises(StoreError, match="is gone"):
+        store.samples()
+    assert not store.path.exists()
+
+
+def test_a_backup_is_a_whole_store_and_overwrites_nothing(store, sample_row, quick_path):
+    (id,) = store.add_samples([sample_row()])
+    store.set_score(id, 1, 3, "ann")
+    copy = store.vacuum_into(quick_path / "backups" / "copy.db")
+    assert [e["score"] for e in Store(copy).history("ann")] == [3]
+    assert Store(copy).snapshot() == store.snapshot()
+    with pytest.raises(ValueError, match="exists already"):
+        store.vacuum_into(copy)
+    assert sorted(p.name for p in copy.parent.iterdir() if "partial" in p.name) == []
+
+
+def test_check_finds_a_whole_file_whole(store):
+    store.check()

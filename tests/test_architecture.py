@@ -1,0 +1,92 @@
+"""The house keeps its shape: which part may know which, what stands at the top, how large the weights are."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOP = {"app.py", "requirements.txt", "README.md", "studio", "core", "data", "tests"}
+FORBIDDEN = {
+    "core": {"data", "studio", "app", "gradio", "sqlite3", "sqlite_utils", "spaces", "torchvision"},
+    "data": {"core", "studio", "app", "gradio", "torch", "diffusers", "transformers", "spaces", "torchvision"},
+    "studio": {"app", "torchvision", "sqlite3", "sqlite_utils"},
+    "tests": {"torchvision"},
+}
+MEGABYTE = 10**6
+
+
+def tracked() -> list[Path]:
+    """The files of the repository; without git (an archive), all that is not hidden."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode == 0 and listed.stdout:
+        found = [ROOT / name for name in listed.stdout.split("\0") if name]
+    else:
+        found = [p for p in ROOT.rglob("*") if not any(x.startswith(".") for x in p.relative_to(ROOT).parts)]
+    return [p for p in found if p.is_file() and "__pycache__" not in p.parts]
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of all that a file imports, also inside functions."""
+    names = set()
+    package = list(path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            names.add([*base, *(node.module or "").split("."), *(a.name for a in node.names)][0])
+    return names
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_a_part_imports_only_what_it_may_know(part):
+    for path in (p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] == part):
+        known = imported(path) & FORBIDDEN[part]
+        assert not known, f"{path.relative_to(ROOT)} must not import {', '.join(sorted(known))}"
+
+
+def test_only_the_agreed_names_stand_at_the_top():
+    visible = {p.relative_to(ROOT).parts[0] for p in tracked()}
+    visible = {name for name in visible if not name.startswith(".")}
+    assert visible <= TOP, f"not agreed: {', '.join(sorted(visible - TOP))}"
+
+
+def test_the_weights_are_small_enough_for_the_repository():
+    sizes = {p: p.stat().st_size for p in tracked() if ROOT / "data" / "models" in p.parents}
+    large = [str(p.relative_to(ROOT)) for p, size in sizes.items() if size >= 10 * MEGABYTE]
+    assert not large, f"10 MB or more: {', '.join(large)}"
+    assert sum(sizes.values()) < 32 * MEGABYTE
+
+
+def test_no_file_of_code_is_longer_than_a_person_can_hold_in_mind():
+    for path in (p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] != "tests"):
+        lines = path.read_text(encoding="utf-8").count("\n")
+        assert lines <= 350, f"{path.relative_to(ROOT)} has {lines} lines; split it"
+
+
+def machine_paths() -> set[bytes]:
+    """Folders that exist only where this runs."""
+    common = {"", "/", "/tmp", "/usr", "/usr/local", "/opt", "/var", "/srv", "/mnt", "/home", "/app"}
+    here = {str(ROOT), str(ROOT.parent), str(Path.home())}
+    if sys.prefix != sys.base_prefix:
+        here |= {sys.prefix, os.path.dirname(sys.prefix)}
+    return {f"{folder}/".encode() for folder in here - common}
+
+
+def test_no_file_names_a_path_of_the_machine_it_was_made_on():
+    homes = re.compile(rb"(?<![\w.])/(?:home|Users)/[a-z][\w.-]+/|[A-Z]:\\Users\\")
+    paths = [re.compile(rb"(?<![\w.])" + re.escape(folder)) for folder in machine_paths()]
+    for path in tracked():
+        content = path.read_bytes()
+        for pattern in [homes, *paths]:
+            found = pattern.search(content)
+            assert not found, f"{path.relative_to(ROOT)} names {found.group().decode(errors='replace')}"
