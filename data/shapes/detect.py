@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from data.shapes.degrade import degraded
 from data.shapes.render import OUTLINES, Placement, mask, render
-from data.shapes.scenes import Scene, sample_scene
+from data.shapes.scenes import WORLDS, Scene, World, sample_scene
 from data.shapes.truth import COLOURS, colour_truths, lab, palette_lab, ramp, shape_truth, word_truths
 
 SHAPES = tuple(OUTLINES)
@@ -100,54 +100,76 @@ def _background(colour: np.ndarray) -> np.ndarray:
     """Weighted Lab (H, W, 3) -> the plane through its border; border pixels that belong to objects are left out."""
     ring, terms = _border(*colour.shape[:2])
     edge, at = colour.reshape(-1, 3)[ring], terms[ring]
-    keep = np.linalg.norm(edge - np.median(edge, 0), axis=1) < 2 * CONTRAST
-    for limit in (CONTRAST, CONTRAST / 2):
-        plane = np.linalg.lstsq(at[keep], edge[keep], rcond=None)[0]
-        near = np.linalg.norm(edge - at @ plane, axis=1) < limit
-        keep = near if near.sum() > 0.2 * len(ring) else keep
-    plane = np.linalg.lstsq(at[keep], edge[keep], rcond=None)[0]
+    keep = np.square(edge - np.median(edge, 0)).sum(1) < (2 * CONTRAST) ** 2
+    for limit in (CONTRAST, CONTRAST / 2, 0.0):
+        if keep.sum() < 0.2 * len(ring):
+            keep = np.ones(len(ring), bool)
+        inner = at[keep]
+        plane = np.linalg.solve(inner.T @ inner + 1e-3 * np.eye(3, dtype=np.float32), inner.T @ edge[keep])
+        keep = np.square(edge - at @ plane).sum(1) < limit * limit
     return (terms @ plane).reshape(colour.shape)
 
 
-def _pieces(colour: np.ndarray, foreground: np.ndarray, smallest: int) -> tuple[np.ndarray, int]:
-    """Label (H, W) the foreground's pieces of one colour; 0 is background."""
-    rim = max(1, round(min(foreground.shape) / 64))
-    core = ndimage.binary_erosion(foreground, iterations=rim)
-    core_colour = colour[core]
+def _core(distance: np.ndarray) -> np.ndarray:
+    """Foreground (H, W) that stands out nearly as much as the most outstanding pixel around: no soft rims."""
+    window = 2 * round(min(distance.shape) / 18) + 1
+    return (distance > CONTRAST) & (distance > 0.75 * ndimage.maximum_filter(distance, window))
+
+
+def _pieces(colour: np.ndarray, foreground: np.ndarray, core: np.ndarray, smallest: int) -> np.ndarray:
+    """Label (H, W) the foreground's pieces of one colour; 0 is background.
+
+    The core takes the nearest palette colours. Rims, whose mixed colours would look like others, join a neighbour,
+    and so do the lines between two colours, which vanish in an erosion.
+    """
     nearest = np.zeros(foreground.shape, np.uint8)
-    distance = np.square(core_colour[:, None] - palette_lab()).sum(-1)
-    nearest[core] = distance.argmin(1) + 1
+    nearest[core] = np.square(colour[core][:, None] - palette_lab()).sum(-1).argmin(1) + 1
     labels, count = np.zeros(foreground.shape, np.int32), 0
-    for index in np.unique(nearest[core]):
-        part, n = ndimage.label(nearest == index)
-        sizes = np.bincount(part.ravel(), minlength=n + 1)
-        for piece in np.flatnonzero(sizes[1:] >= max(4, 0.15 * smallest)) + 1:
-            count += 1
-            labels[part == piece] = count
+    for index in np.flatnonzero(np.bincount(nearest.ravel())[1:]) + 1:
+        same = nearest == index
+        part, n = ndimage.label(same)
+        sizes = np.bincount(part[ndimage.binary_erosion(same)], minlength=n + 1)[1:]
+        keep = sizes >= max(3, 0.12 * smallest)
+        lookup = np.concatenate([[0], np.where(keep, count + np.cumsum(keep), 0)])
+        labels = np.maximum(labels, lookup[part])
+        count += int(keep.sum())
     if count > 1:
-        count = _join(labels, count, colour)
+        count = _join(labels, count, lambda a, b: _alike(colour, labels, a, b))
     if count:
         rows, columns = ndimage.distance_transform_edt(
             labels == 0, return_distances=False, return_indices=True
         )
         blobs, _ = ndimage.label(foreground)
-        grown = np.where(foreground, labels[rows, columns], 0)
-        labels = np.where(blobs == blobs[rows, columns], grown, 0)
-    return labels, count
+        labels = np.where(foreground & (blobs == blobs[rows, columns]), labels[rows, columns], 0)
+    if count > 1:
+        _join(labels, count, lambda a, b: _whole(labels, a, b))
+    return labels
 
 
-def _join(labels: np.ndarray, count: int, colour: np.ndarray) -> int:
-    """Give pieces that touch and hardly differ in colour one label, in place; returns how many are left."""
+def _alike(colour: np.ndarray, labels: np.ndarray, a: int, b: int) -> bool:
+    """Whether two touching pieces hardly differ in colour."""
+    first, second = (np.median(colour[labels == i], 0) for i in (a, b))
+    return float(np.linalg.norm(first - second)) < SIMILAR
+
+
+def _whole(labels: np.ndarray, a: int, b: int) -> bool:
+    """Whether two touching pieces make a better shape together than the larger of them alone: a two-coloured body."""
+    first, second = labels == a, labels == b
+    larger = first if first.sum() >= second.sum() else second
+    together = float(_shapes((first | second).astype(np.float32)).max())
+    return together > 0.88 and together > float(_shapes(larger.astype(np.float32)).max()) + 0.03
+
+
+def _join(labels: np.ndarray, count: int, belong: Callable[[int, int], bool]) -> int:
+    """Give touching pieces that belong together one label, in place; returns how many are left."""
     grown = ndimage.grey_dilation(labels, 3)
-    here, there = labels[(labels > 0) & (grown > labels)], grown[(labels > 0) & (grown > labels)]
+    touching = (labels > 0) & (grown > labels)
     parent = list(range(count + 1))
-    for a, b in sorted(set(zip(here.tolist(), there.tolist(), strict=True))):
-        first, second = (np.median(colour[labels == i], 0) for i in (a, b))
-        if np.linalg.norm(first - second) < SIMILAR:
+    for a, b in sorted(set(zip(labels[touching].tolist(), grown[touching].tolist(), strict=True))):
+        if belong(a, b):
             parent = [parent[a] if p == parent[b] else p for p in parent]
     kept = sorted(set(parent[1:]))
-    lookup = np.array([0, *(kept.index(p) + 1 for p in parent[1:])], labels.dtype)
-    labels[...] = lookup[labels]
+    labels[...] = np.array([0, *(kept.index(p) + 1 for p in parent[1:])], labels.dtype)[labels]
     return len(kept)
 
 
@@ -160,23 +182,40 @@ def _shapes(cover: np.ndarray) -> np.ndarray:
     return overlap.reshape(len(SHAPES), len(TURNS)).max(1)
 
 
-def _object(colour: np.ndarray, distance: np.ndarray, piece: np.ndarray, smallest: int) -> Detected | None:
-    """One labelled piece -> an object, its mask taken at half of the piece's own contrast."""
-    height, width = piece.shape
-    contrast = float(
-        np.median(distance[ndimage.binary_erosion(piece)] if piece.sum() > 40 else distance[piece])
-    )
-    rows, columns = np.flatnonzero(piece.any(1)), np.flatnonzero(piece.any(0))
-    part = (slice(max(rows[0] - 2, 0), rows[-1] + 3), slice(max(columns[0] - 2, 0), columns[-1] + 3))
-    near = ndimage.binary_dilation(piece[part], iterations=1)
-    cover = np.where(near & (distance[part] > 0.5 * contrast), 1.0, 0.0).astype(np.float32)
+def _colours(pixels: np.ndarray) -> np.ndarray:
+    """Weighted Lab (N, 3) of a body -> truth of every palette colour: of its median, or by area if it has several."""
+    median = np.median(pixels, axis=0)
+    away = np.square(pixels - median).sum(1)
+    if np.partition(away, int(0.9 * len(away)))[int(0.9 * len(away))] < SIMILAR**2:
+        return colour_truths(median)
+    nearest = np.square(pixels[:, None] - palette_lab()).sum(-1).argmin(1)
+    return np.bincount(nearest, minlength=len(COLOURS)) / len(nearest)
+
+
+def _object(
+    colour: np.ndarray,
+    distance: np.ndarray,
+    core: np.ndarray,
+    piece: np.ndarray,
+    left: int,
+    top: int,
+    shape,
+    known,
+) -> Detected | None:
+    """A piece and its surroundings -> an object, its mask taken at half of the piece's own contrast.
+
+    colour (h, w, 3), distance, core, piece (h, w) begin at pixel (left, top) of an image of `shape` (H, W).
+    """
+    height, width = shape
+    body = ndimage.binary_dilation(piece) & (distance > 0.5 * float(np.percentile(distance[piece], 60)))
+    cover = body.astype(np.float32)
     area = float(cover.sum())
-    if area < smallest:
+    if area < SMALLEST * height * width:
         return None
-    y, x = np.nonzero(cover)
-    inner = ndimage.binary_erosion(cover > 0, iterations=2)
-    median = np.median(colour[part][inner if inner.sum() > 12 else cover > 0], axis=0)
-    colours, overlaps = colour_truths(median), _shapes(cover)
+    y, x = np.nonzero(body)
+    inner = ndimage.binary_erosion(body & core)
+    colours = _colours(colour[inner if inner.sum() > 12 else body])
+    overlaps = _shapes(cover) * [name in known for name in SHAPES]
     best = int(overlaps.argmax())
     order = np.sort(overlaps)
     rivals = np.where(overlaps == order[-1], order[-2], order[-1])
@@ -185,7 +224,6 @@ def _object(colour: np.ndarray, distance: np.ndarray, piece: np.ndarray, smalles
         for o, r in zip(overlaps, rivals, strict=True)
     ]
     hue = int(colours.argmax())
-    top, left = part[0].start, part[1].start
     return Detected(
         COLOURS[hue],
         SHAPES[best],
@@ -205,8 +243,9 @@ def _object(colour: np.ndarray, distance: np.ndarray, piece: np.ndarray, smalles
     )
 
 
-def detect(image: np.ndarray) -> list[Detected]:
-    """Image uint8 (H, W, 3) -> its objects, largest first."""
+def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
+    """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are thought of, but any colour."""
+    shapes = WORLDS[world].shapes if isinstance(world, str) else world.shapes
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < 16:
         raise ValueError(
@@ -215,20 +254,32 @@ def detect(image: np.ndarray) -> list[Detected]:
     soft = ndimage.uniform_filter(image, (3, 3, 1)) if min(image.shape[:2]) >= 64 else image
     colour = lab(soft)
     distance = np.linalg.norm(colour - _background(colour), axis=-1)
-    foreground = distance > CONTRAST
-    smallest = max(6, int(SMALLEST * foreground.size))
-    labels, count = _pieces(colour, foreground, smallest)
-    found = [_object(colour, distance, labels == i + 1, smallest) for i in range(count)]
+    smallest = max(6, int(SMALLEST * distance.size))
+    core = _core(distance)
+    labels = _pieces(colour, distance > CONTRAST, core, smallest)
+    found = []
+    for i, (rows, columns) in enumerate(ndimage.find_objects(labels)):
+        top, left = max(rows.start - 2, 0), max(columns.start - 2, 0)
+        part = slice(top, rows.stop + 2), slice(left, columns.stop + 2)
+        piece = labels[part] == i + 1
+        found.append(
+            _object(colour[part], distance[part], core[part], piece, left, top, labels.shape, shapes)
+        )
     return sorted((d for d in found if d is not None), key=lambda d: -d.area)
 
 
-def judge(scene: Scene, image: np.ndarray) -> Verdict:
+def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verdict:
     """How far every scored word of a scene holds in an image uint8 (H, W, 3).
+
+    `world` bounds the shapes that an object may be taken for; a scene that goes beyond it is judged in the large one.
 
     Objects are given to things so that colours and shapes match best in all (where both claim an object, the shape
     has the say); a thing without an object scores 0 in all its words.
     """
-    objects = detect(image)
+    world = WORLDS[world] if isinstance(world, str) else world
+    objects = detect(
+        image, world if {t.shape for t in scene.things} <= set(world.shapes) else WORLDS["large"]
+    )
     slots = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
     match = np.array(
         [
@@ -280,7 +331,7 @@ def accuracy(
             image, truths = degraded(scene, seed + i, size, world)
         else:
             image, truths = render(scene, seed + i, size).image, (1.0,) * len(scene.words)
-        verdict = judge(scene, transform(image) if transform else image)
+        verdict = judge(scene, transform(image) if transform else image, world)
         strict, extra = strict + verdict.strict, extra + (verdict.extra > 0)
         for word, truth, seen in zip(scene.words, truths, verdict.words, strict=True):
             right.setdefault(word.kind, []).append((truth >= 0.5) == (seen >= 0.5))
