@@ -1,0 +1,354 @@
+"""Stages 2 and 3: the projector learns to be harmless, then to be useful (DESIGN section 2).
+
+    L_warmup = mean (projected - noise)^2 + kl KL(N(mean, std^2) || N(0, I))
+    L_qdpo   = - sum_j w_j log sigmoid(beta gain_j),   gain_j = r_j(projected) - r_j(noise)
+    L_final  = L_qdpo + tau constraint + router losses
+    w_j      = (1 - r_j(noise))^focus + floor over the scored words, divided by its sum over them
+
+The reward models are frozen. Several may be given: then gain_j is their mean minus `pessimism` standard deviations,
+so that a gain in which they do not agree counts for less. A further one, the judge, is never trained on; the
+weights kept are those of the moment when it saw the largest gain, since past that the projector learns the others'
+mistakes. The constraint is named in `constraint_terms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.networks.projector import NoiseProjector, ProjectorOutput
+from core.networks.reward import RewardModel
+from core.noise import check_seeds, draw, drift, second
+from core.training.data import Texts
+from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
+from core.training.reward import Best, StageResult, finish
+
+Shape = tuple[int, int, int]
+_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+@dataclass(frozen=True)
+class WarmupConfig:
+    """Stage 2's settings."""
+
+    steps: int = 200
+    batch: int = 32
+    rate: float = 5e-4  # peak learning rate of AdamW
+    weight_decay: float = 0.01
+    kl: float = 0.01  # weight of the KL term: larger lets std grow (to about its root)
+    load_balance: float = 0.01
+    router_z: float = 0.001
+    average: float = 0.99  # decay of the moving average that is kept
+    bf16: bool = False
+    save_every: int = 200
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """Stage 3's settings."""
+
+    steps: int = 600
+    batch: int = 32
+    rate: float = 5e-4  # peak learning rate of AdamW
+    weight_decay: float = 0.01
+    beta: float = 10.0  # sharpness of the preference: gains are fractions of the whole score
+    tau: float = 0.3  # weight of the constraint
+    pessimism: float = 1.0  # standard deviations taken from a gain where the reward models differ
+    focus: float = 1.0  # power of (1 - r_j(noise)) in w_j
+    floor: float = 0.1  # weight that a word keeps which the noise already serves
+    kl: float = 0.01  # inside the constraint: KL of each latent's N(mean, std^2)
+    moments: float = 10.0  # inside the constraint: KL of each item's overall mean and variance
+    correlation: float = 0.1  # inside the constraint: spatial correlation
+    distance: float = 1.0  # inside the constraint: 1 - cosine with the input
+    load_balance: float = 0.01
+    router_z: float = 0.001
+    average: float = 0.99
+    evaluate_every: int = 50  # steps between looks at the validation prompts
+    patience: int = 6  # looks without a better one before training ends
+    looks: int = 128  # pairs of prompt and seed in a look
+    bf16: bool = False
+    save_every: int = 100
+    seed: int = 0
+
+
+def kl_normal(out: ProjectorOutput) -> Tensor:
+    """Mean over latents of KL(N(mean, std^2) || N(0, 1))."""
+    return 0.5 * (out.mean**2 + out.std**2 - 1 - out.log_variance).mean()
+
+
+def constraint_terms(projected: Tensor, noise: Tensor, out: ProjectorOutput) -> dict[str, Tensor]:
+    """What holds projected noise (B, C, H, W) near N(0, I) and near its input.
+
+    kl           KL(N(mean, std^2) || N(0, 1)) of each latent: what the warm-up minimised, so std does not shrink to 0
+    moments      KL(N(m, s^2) || N(0, 1)) of each item's mean m and variance s^2
+    correlation  squared change of the correlation with four neighbours, in units of what it varies by in white
+                 noise of that size, of each channel; and the same of the batch's mean correlation
+    distance     1 - cosine with the input
+    """
+    m, v = projected.mean((1, 2, 3)), projected.var((1, 2, 3), correction=0).clamp_min(1e-8)
+    height, width = noise.shape[-2:]
+    changes = [
+        (_products(projected, dy, dx) - _products(noise, dy, dx)) * (height * width) ** 0.5
+        for dy, dx in _LAGS
+        if height > dy and width > abs(dx)
+    ]
+    change = torch.stack(changes) if changes else projected.new_zeros(1, 1, 1)
+    own, shared = change.square().mean(), change.mean(1).square().mean() * change.shape[1]
+    return {
+        "kl": kl_normal(out),
+        "moments": 0.5 * (v + m**2 - 1 - v.log()).mean(),
+        "correlation": 0.5 * (own + shared),
+        "distance": 1 - F.cosine_similarity(projected.flatten(1), noise.flatten(1)).mean(),
+    }
+
+
+def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float) -> Tensor:
+    """w_j (B, J) from r_j(noise) and scored (B, J): larger where the noise scores low, sum 1 an item."""
+    raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
+    return raw / raw.sum(-1, keepdim=True).clamp_min(1e-8)
+
+
+def pessimistic(gains: Tensor, pessimism: float) -> Tensor:
+    """gains (K, B, J) of K reward models -> mean - pessimism std (B, J)."""
+    if len(gains) == 1:
+        return gains[0]
+    spread = (gains.var(0, correction=0) + 1e-8).sqrt()
+    return gains.mean(0) - pessimism * spread
+
+
+def expected_scores(
+    rewards: Sequence[RewardModel], noise: Tensor, hidden: Tensor, mask: Tensor, words: Tensor
+) -> Tensor:
+    """r_j of every reward model: (K, B, J)."""
+    return torch.stack([RewardModel.expected(model(noise, hidden, mask, words).logits) for model in rewards])
+
+
+def train_warmup(
+    projector: NoiseProjector,
+    texts: Texts,
+    shape: Shape,
+    config: WarmupConfig | None = None,
+    *,
+    folder: Path | str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+) -> StageResult:
+    """Stage 2, in place: after it the projected noise is standard normal and close to its input."""
+    config = config or WarmupConfig()
+    device = next(projector.parameters()).device
+
+    def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        noise, xi, (hidden, mask, _, _) = _batch(texts, shape, None, config.batch, config.seed, step, device)
+        projector.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            out = projector(noise, hidden, mask)
+        reconstruction, kl = (out.sample(xi) - noise).square().mean(), kl_normal(out)
+        metrics = {"reconstruction": reconstruction.item(), "kl": kl.item(), "std": out.std.mean().item()}
+        return reconstruction + config.kl * kl + _routing(out, config), metrics
+
+    return _run(projector, config, loss_fn, None, folder, on_progress, stop, resume)
+
+
+def train_projector(
+    projector: NoiseProjector,
+    rewards: RewardModel | Sequence[RewardModel],
+    texts: Texts,
+    shape: Shape,
+    config: ProjectorConfig | None = None,
+    *,
+    validation: Texts | None = None,
+    judge: RewardModel | None = None,
+    seeds: Sequence[int] | None = None,
+    folder: Path | str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+) -> StageResult:
+    """Stage 3, in place, from a warmed-up projector.
+
+    texts: the training prompts (one is enough, for a single-prompt projector). seeds: train on these seeds only;
+    None draws fresh noise at every step. validation: prompts on which the gain is looked at; the weights of the
+    best look are kept. judge: the reward model that looks; None lets the trained-on ones look themselves.
+    """
+    config = config or ProjectorConfig()
+    models = [rewards] if isinstance(rewards, RewardModel) else list(rewards)
+    if not models:
+        raise ValueError("There is no reward model: train one first.")
+    texts, validation = _usable(texts), validation and _usable(validation)
+    device = next(projector.parameters()).device
+    allowed = check_seeds(seeds) if seeds is not None else None
+    frozen = [
+        (p, p.requires_grad) for model in [*models, judge] if model is not None for p in model.parameters()
+    ]
+    for model in [*models, judge]:
+        if model is not None:
+            model.eval().requires_grad_(False)
+
+    def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        noise, xi, (hidden, mask, words, scored) = _batch(
+            texts, shape, allowed, config.batch, config.seed, step, device
+        )
+        projector.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            out = projector(noise, hidden, mask)
+            projected = out.sample(xi)
+            after = expected_scores(models, projected, hidden, mask, words)
+            with torch.no_grad():
+                before = expected_scores(models, noise, hidden, mask, words)
+        gain = pessimistic(after - before, config.pessimism)
+        weights = word_weights(before.mean(0), scored, config.focus, config.floor)
+        dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
+        terms = constraint_terms(projected, noise, out)
+        constraint = sum(getattr(config, name) * value for name, value in terms.items())
+        metrics = {"qdpo": dpo.item(), "constraint": constraint.item(), "std": out.std.mean().item()}
+        metrics["gain"] = ((after - before).mean(0)[scored]).mean().item()
+        metrics |= {name: value.item() for name, value in terms.items()}
+        return dpo + config.tau * constraint + _routing(out, config), metrics
+
+    def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
+        found = evaluate_projector(twin, models, validation, shape, count=config.looks, judge=judge)
+        return found["judge_gain" if judge is not None else "gain"], found
+
+    try:
+        return _run(
+            projector,
+            config,
+            loss_fn,
+            look if validation is not None else None,
+            folder,
+            on_progress,
+            stop,
+            resume,
+        )
+    finally:
+        for parameter, wanted in frozen:
+            parameter.requires_grad_(wanted)
+
+
+@torch.no_grad()
+def evaluate_projector(
+    projector: nn.Module,
+    rewards: Sequence[RewardModel],
+    texts: Texts,
+    shape: Shape,
+    *,
+    count: int = 128,
+    first_seed: int = 3_000_000_000,
+    judge: RewardModel | None = None,
+    batch: int = 32,
+) -> dict[str, float]:
+    """Gains over scored words and drift, for `count` pairs of a prompt (in turn) and a seed (from first_seed on).
+
+    gain: as the trained-on reward models see it. judge_gain: as the judge does. The rest: core.noise.drift.
+    """
+    texts = _usable(texts)
+    device, training = next(projector.parameters()).device, projector.training
+    projector.eval()
+    gains, judged, noises, changed = [], [], [], []
+    for places in torch.arange(count).split(batch):
+        seeds = (first_seed + places).tolist()
+        noise, xi = draw(seeds, shape).to(device), second(seeds, shape).to(device)
+        hidden, mask, words, scored = texts.take(places % len(texts.prompts), device)
+        projected = projector(noise, hidden, mask).sample(xi)
+        noises.append(noise)
+        changed.append(projected)
+        for models, kept in ((rewards, gains), ([judge] if judge is not None else [], judged)):
+            if models:
+                before = expected_scores(models, noise, hidden, mask, words)
+                gain = expected_scores(models, projected, hidden, mask, words) - before
+                kept.append(gain.mean(0)[scored].cpu())
+    projector.train(training)
+    found = {"gain": torch.cat(gains).mean().item()}
+    if judged:
+        found["judge_gain"] = torch.cat(judged).mean().item()
+    return found | drift(torch.cat(changed), torch.cat(noises))
+
+
+def _run(
+    projector: NoiseProjector,
+    config: WarmupConfig | ProjectorConfig,
+    loss_fn: Callable[[int], tuple[Tensor, dict[str, float]]],
+    look: Callable[[nn.Module], tuple[float, dict[str, float]]] | None,
+    folder: Path | str | None,
+    on_progress: Callable[[Progress], None] | None,
+    stop: Callable[[], bool] | None,
+    resume: bool,
+) -> StageResult:
+    """AdamW, moving average, looks, and the loop: what both stages have in common."""
+    optimiser = torch.optim.AdamW(
+        projector.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    average = Ema(projector, config.average)
+    best = Best(projector, average, getattr(config, "patience", 1))
+
+    def looked(step: int) -> tuple[Tensor, dict[str, float]]:
+        seen = {}
+        if look is not None and step % config.evaluate_every == 0:
+            best.offer(step, look)
+            seen = {"validation_best": best.extra["score"]}
+        loss, metrics = loss_fn(step)
+        return loss, metrics | seen
+
+    result: FitResult = fit(
+        {"projector": projector},
+        optimiser,
+        looked,
+        steps=config.steps,
+        folder=folder,
+        save_every=config.save_every,
+        on_progress=on_progress,
+        stop=lambda: best.exhausted() or bool(stop and stop()),
+        resume=resume,
+        ema={"projector": average},
+        schedule=warmup_cosine(config.steps),
+        seed=config.seed,
+        extra=best.extra,
+    )
+    return finish(projector, average, best, result, look)
+
+
+def _batch(
+    texts: Texts,
+    shape: Shape,
+    seeds: list[int] | None,
+    batch: int,
+    seed: int,
+    step: int,
+    device: torch.device,
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """noise, xi (B, C, H, W) and the texts of a step, all a function of (seed, step)."""
+    draws = seed_step(seed, step)
+    rows = torch.randint(len(texts.prompts), (batch,), generator=draws)
+    if seeds is None:
+        noise = torch.randn(batch, *shape, generator=draws)
+    else:
+        noise = draw([seeds[i] for i in torch.randint(len(seeds), (batch,), generator=draws).tolist()], shape)
+    xi = torch.randn(batch, *shape, generator=draws)
+    return noise.to(device), xi.to(device), texts.take(rows, device)
+
+
+def _usable(texts: Texts) -> Texts:
+    kept = [prompt for prompt, scored in zip(texts.prompts, texts.scored, strict=True) if scored.any()]
+    if not kept:
+        raise ValueError("No word of the prompts carries meaning: give prompts that name things.")
+    return texts.only(kept)
+
+
+def _routing(out: ProjectorOutput, config: WarmupConfig | ProjectorConfig) -> Tensor:
+    return config.load_balance * out.losses["load_balance"] + config.router_z * out.losses["router_z"]
+
+
+def _products(x: Tensor, dy: int, dx: int) -> Tensor:
+    """(B, C): mean product of every latent with its neighbour dy below and dx to the right."""
+    height, width = x.shape[-2:]
+    here = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
+    there = x[..., dy:, max(0, dx) : width - max(0, -dx)]
+    return rearrange(here * there, "b c h w -> b c (h w)").mean(-1)
