@@ -13,10 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS: dict[str, tuple[str, str, str]] = {
     "home": ("STUDIO_HOME", ".studio", "the one folder that is written to: database, images, runs"),
     "backbone": ("STUDIO_BACKBONE", "data/models/diffuser", "the diffusion pipeline: a folder or a hub id"),
-    "scorer": ("STUDIO_SCORER", "data/models/scorer", "the vision-language model that scores words: folder or hub id"),
+    "scorer": (
+        "STUDIO_SCORER",
+        "data/models/scorer",
+        "the vision-language model that scores words: folder or hub id",
+    ),
     "reward": ("STUDIO_REWARD", "data/models/reward", "the reward model in use until one is promoted"),
     "projector": ("STUDIO_PROJECTOR", "data/models/projector", "the projector in use until one is promoted"),
-    "labels": ("STUDIO_LABELS", "data/models/labels", "VLM scores that are trained on again beside new labels"),
+    "labels": (
+        "STUDIO_LABELS",
+        "data/models/labels",
+        "VLM scores that are trained on again beside new labels",
+    ),
     "device": ("STUDIO_DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps"),
     "threads": ("STUDIO_THREADS", "0", "CPU threads of the models; 0 leaves it to torch"),
     "world": ("STUDIO_WORLD", "small", "the shapes world that prompts are taken from: small or large"),
@@ -84,7 +92,9 @@ class Settings:
 def settings_table() -> str:
     """`SETTINGS` as a table in Markdown, as the README shows it."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
-    rows += [f"| `{variable}` | `{default}` | {meaning} |" for variable, default, meaning in SETTINGS.values()]
+    rows += [
+        f"| `{variable}` | `{default}` | {meaning} |" for variable, default, meaning in SETTINGS.values()
+    ]
     return "\n".join(rows)
 
 

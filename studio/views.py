@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from core.diffusion import Diffuser
 from core.noise import check_seed
-from core.words import check_prompt, split
+from core.words import check_prompt, locate, split
 
 MAX_SEEDS = 8
 STEPS = (1, 100)
@@ -106,14 +107,15 @@ class CompareUpdate:
 def whole(name: str, value: Any, low: int, high: int) -> int:
     """A whole number in low..high from an int, a float without a fraction, or digits; ValueError with a sentence."""
     number: Any = value
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,18}\s*", value):
-        number = int(value)
-    elif isinstance(value, float) and math.isfinite(value) and value == int(value):
+    digits = isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,18}\s*", value)
+    if digits or (isinstance(value, float) and value.is_integer()):
         number = int(value)
     if isinstance(number, bool) or not hasattr(number, "__index__"):
         raise ValueError(f"The {name} {shown(value)} is not a whole number: use one from {low} to {high}.")
     if not low <= number.__index__() <= high:
-        raise ValueError(f"The {name} {shown(value)} is out of range: use a whole number from {low} to {high}.")
+        raise ValueError(
+            f"The {name} {shown(value)} is out of range: use a whole number from {low} to {high}."
+        )
     return number.__index__()
 
 
@@ -140,13 +142,15 @@ def seeds_from(raw: Any, most: int = MAX_SEEDS) -> list[int]:
         parts = [raw]
     found: dict[int, None] = {}
     for part in parts:
-        if isinstance(part, float) and math.isfinite(part) and part == int(part):
+        if isinstance(part, float) and part.is_integer():
             part = int(part)
         span = re.fullmatch(r"(\d{1,10})-(\d{1,10})", part) if isinstance(part, str) else None
         if span:
             first, last = check_seed(span[1]), check_seed(span[2])
             if not 0 <= last - first < most:
-                raise ValueError(f"The seeds {shown(part)} are {last - first + 1}: give 1 to {most}, low to high.")
+                raise ValueError(
+                    f"The seeds {shown(part)} are {last - first + 1}: give 1 to {most}, low to high."
+                )
             found.update(dict.fromkeys(range(first, last + 1)))
         else:
             found[check_seed(part)] = None
@@ -171,7 +175,9 @@ def check_request(
     for name, value in (("width", width), ("height", height)):
         side = None if value is None else whole(name, value, *SIZES)
         if side is not None and side % 8:
-            raise ValueError(f"The {name} {side} is not a multiple of 8: use {side - side % 8} or {side + 8 - side % 8}.")
+            raise ValueError(
+                f"The {name} {side} is not a multiple of 8: use {side - side % 8} or {side + 8 - side % 8}."
+            )
         sides[name] = side
     prompt = check_prompt(prompt)
     if not any(word.scored for word in split(prompt)):
@@ -190,3 +196,36 @@ def shown(value: Any) -> str:
     """The value as an error message shows it: never longer than a line."""
     text = ascii(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def word_views(prompt: str, diffuser: Diffuser | None) -> list[WordView]:
+    """The words of a prompt; without a diffuser nothing is known of windows and vocabularies, and all is well."""
+    words = split(prompt)
+    places = [locate(tokenizer, prompt, words) for tokenizer in (diffuser.tokenizers if diffuser else [])]
+    return [
+        WordView(
+            word.index,
+            word.text,
+            word.kind,
+            word.scored,
+            seen=all(found[i].seen for found in places),
+            known=all(found[i].known for found in places),
+        )
+        for i, word in enumerate(words)
+    ]
+
+
+def unknown_words(words: Sequence[WordView]) -> list[str]:
+    """Sentences for the words that the model cannot show."""
+    foreign = [w.text for w in words if w.scored and not w.known]
+    late = [w.text for w in words if w.scored and w.known and not w.seen]
+    notes = []
+    if foreign:
+        named = ", ".join(dict.fromkeys(foreign[:8]))
+        notes.append(
+            f"The model never saw the words {named}; it cannot be expected to show them. Use words it knows."
+        )
+    if late:
+        named = ", ".join(dict.fromkeys(late[:8]))
+        notes.append(f"The prompt is too long for the model, which does not read {named}. Shorten it.")
+    return notes

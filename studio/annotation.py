@@ -1,0 +1,203 @@
+"""What people say of words: views of samples, corrections, the queue, and the simulated annotator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from core.scoring.scores import check_digit, entropy, expected
+from core.words import split
+from data.annotation import ORDERS
+from studio import pictures
+from studio.identity import SIMULATED, check_name
+from studio.models import Models
+from studio.truth import truth_of
+from studio.views import SampleView, WordView, shown, whole, word_views
+
+WHY = {
+    "uncertainty": "Next comes the image whose words the scorer is least sure of: there a correction teaches most. "
+    "Words that you have corrected no longer count.",
+    "random": "Next comes any image that you have not done yet, each as likely as the other.",
+    "newest": "Next comes the newest image that you have not done yet.",
+}
+
+
+class Annotation:
+    """The part of `Studio` that people's corrections go through; expects settings, store and models."""
+
+    settings: Any
+    store: Any
+    models: Models
+
+    def sample(self, id: str, who: str | None = None) -> SampleView:
+        """A stored sample and what stands for its words; with `who`, the corrections are that person's."""
+        row = self.store.sample(id)
+        current = self.store.current(id, who)
+        diffuser = self.models.loaded_diffuser
+        words = [_filled(view, current.get(view.index, {})) for view in _views(row["prompt"], diffuser)]
+        counted = [w.human if w.human is not None else w.expected for w in words if w.scored]
+        values = [value for value in counted if value is not None]
+        path = self.settings.home / row["image_path"] if row["image_path"] else None
+        return SampleView(
+            row["id"],
+            row["prompt"],
+            row["seed"],
+            row["method"],
+            row["strength"],
+            row["steps"],
+            row["guidance"],
+            str(path) if path and path.is_file() else None,
+            words,
+            float(np.mean(values)) if values else None,
+        )
+
+    def next_item(
+        self, who: str, order: str = "uncertainty", exclude: str | None = None, **filters: Any
+    ) -> SampleView | None:
+        """The sample this person should see next, or None. Only prompts that are trained on, unless `split` says so."""
+        self.why_next(order)
+        row = self.store.next_to_annotate(check_name(who), order, exclude, **{"split": "train", **filters})
+        return self.sample(row["id"], who) if row else None
+
+    def why_next(self, order: str = "uncertainty") -> str:
+        """How the next item is chosen."""
+        if order not in WHY:
+            raise ValueError(f"The order {shown(order)} is not known: choose one of {', '.join(ORDERS)}.")
+        return WHY[order]
+
+    def correct(
+        self, sample: str, word_index: int, score: int | None, who: str, source: str = "human"
+    ) -> SampleView:
+        """Set a word's score, or take this person's correction back where it is None; on disk when this returns."""
+        who = check_name(who) if source == "human" else who
+        word = self._scored_word(sample, word_index)
+        if score is None:
+            self.store.clear_score(sample, word.index, who, source)
+        else:
+            self.store.set_score(sample, word.index, check_digit(score), who, source, word=word.text)
+        return self.sample(sample, who)
+
+    def _scored_word(self, sample: str, word_index: Any) -> Any:
+        words = split(self.store.sample(sample)["prompt"])
+        index = whole("place of the word", word_index, 0, max(0, len(words) - 1))
+        if not words or not words[index].scored:
+            raise ValueError(f"The word at place {index} carries no score: choose one that has a chip.")
+        return words[index]
+
+    def undo(self, who: str, sample: str | None = None) -> SampleView | None:
+        """Undo this person's last step (on this sample); the sample it was on, or None where nothing is left."""
+        event = self.store.undo(sample, check_name(who))
+        return self.sample(event["sample"], who) if event else None
+
+    def accept(self, sample: str, who: str) -> SampleView:
+        """Say of every shown score that it is right: each becomes this person's own."""
+        who = check_name(who)
+        for word in self.sample(sample, who).words:
+            if word.scored and word.score is not None and word.by != who:
+                self.store.set_score(sample, word.index, word.score, who, word=word.text)
+        return self.sample(sample, who)
+
+    def submit(self, sample: str, who: str, kind: str = "submit") -> None:
+        """This person is done with the sample (submit) or passes it by (skip): it does not come again."""
+        if kind not in ("submit", "skip"):
+            raise ValueError(f"A sample can be submitted or skipped, not {shown(kind)}.")
+        (self.store.submit if kind == "submit" else self.store.skip)(sample, check_name(who))
+
+    def history(self, who: str, limit: int = 50) -> list[dict[str, Any]]:
+        """This person's steps, newest first: sample, word_index, word, action set|clear|undo, score, before, undone,
+        prompt, seed, image_path (relative to the home folder), created."""
+        return self.store.history(check_name(who), limit)
+
+    def progress(self, who: str, **filters: Any) -> dict[str, int]:
+        """{samples, scored, submitted, skipped, remaining, corrected_words, corrected_samples}; as `next_item`, of the
+        prompts that are trained on unless `split` says otherwise."""
+        return self.store.progress(check_name(who), **{"split": "train", **filters})
+
+    def simulate(
+        self,
+        samples: Sequence[str] | None = None,
+        count: int = 300,
+        who: str = SIMULATED,
+        seed: int = 0,
+        order: str = "uncertainty",
+        on_progress: Any = None,
+    ) -> dict[str, int]:
+        """Corrections by the detector, all words of a sample at a time, until `count` words have one.
+
+        digit = round(9 truth), stored with source 'simulated'. Samples: those given, else the annotator's own queue
+        of training prompts, as a person would get them. Returns {words, samples, changed: other than the scorer's}.
+        """
+        count = whole("number of corrections", count, 1, 1_000_000)
+        given = (
+            iter(np.random.default_rng(seed).permutation(list(samples)).tolist())
+            if samples is not None
+            else None
+        )
+        done = {"words": 0, "samples": 0, "changed": 0}
+        while done["words"] < count:
+            if given is not None:
+                row = next((self.store.sample(id) for id in given), None)
+            else:
+                row = self.store.next_to_annotate(who, order, split="train")
+            if row is None:
+                break
+            truth = None
+            if row["image_path"]:
+                image = pictures.read(self.settings.home / row["image_path"], row["image_sha256"])
+                truth = truth_of(row["prompt"], image)
+            if truth is None:
+                self.store.skip(row["id"], who)
+                continue
+            current, texts = self.store.current(row["id"]), {w.index: w.text for w in split(row["prompt"])}
+            events = []
+            for index, value in list(truth.words.items())[: count - done["words"]]:
+                digit, vlm = round(9 * value), (current.get(index) or {}).get("vlm")
+                done["changed"] += bool(vlm) and vlm["score"] != digit
+                events.append({"sample": row["id"], "word_index": index, "word": texts[index], "source": "simulated",
+                               "who": who, "score": digit})  # fmt: skip
+            self.store.add_scores(events)
+            self.store.submit(row["id"], who)
+            done["words"] += len(events)
+            done["samples"] += 1
+            if on_progress:
+                on_progress(done["words"], count)
+        return done
+
+
+@lru_cache(maxsize=4096)
+def _views(prompt: str, diffuser: Any) -> tuple[WordView, ...]:
+    return tuple(word_views(prompt, diffuser))
+
+
+def _filled(view: WordView, said: dict[str, Any]) -> WordView:
+    """A word with what stands for it in the store."""
+    vlm, calibrated = said.get("vlm"), said.get("calibrated")
+    correction = said.get("human") or said.get("simulated")
+    spread = vlm["distribution"] if vlm else None
+    digit = vlm["score"] if vlm else None
+    if digit is None and spread:
+        digit = int(np.argmax(spread))
+    other = None
+    if calibrated:
+        other = (
+            calibrated["score"]
+            if calibrated["score"] is not None
+            else int(np.argmax(calibrated["distribution"]))
+        )
+    human = correction["score"] if correction else None
+    return replace(
+        view,
+        vlm=digit,
+        expected=9 * float(expected(np.array(spread)))
+        if spread
+        else (None if digit is None else float(digit)),
+        calibrated=other,
+        human=human,
+        by=correction["who"] if correction else None,
+        score=human if human is not None else digit,
+        uncertain=float(entropy(np.array(spread))) if spread else 0.0,
+    )

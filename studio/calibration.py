@@ -1,0 +1,155 @@
+"""The calibrator between store and training: fitted on corrections, used only where it was better on unseen ones.
+
+Nothing is overwritten: what it says is stored as scores of source 'calibrated'. Kinds of words on which it was not
+better than the raw scorer, or of which there was no correction, keep the scorer's own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.scoring.calibrator import FEWEST, FOLDS, Calibrator, Row
+from core.scoring.scores import expected, from_digit
+from core.words import split
+from studio.replay import Replay
+
+PAGE = 2000
+
+
+@lru_cache(maxsize=65536)
+def kinds_of(prompt: str) -> tuple[str, ...]:
+    """The kind of every word of a prompt, by its place."""
+    return tuple(word.kind for word in split(prompt))
+
+
+def fit(job: Any, last: int) -> dict[str, Any]:
+    """Fit on the training prompts' corrections up to event `last`; saved in the run's folder where it could be.
+
+    {fitted, better, kinds: those it is used for, note, report}
+    """
+    rows = job.studio.store.corrections(split="train", last=last)
+    versions = Counter(row["vlm"]["scorer_version"] for row in rows)
+    version = versions.most_common(1)[0][0] if versions else ""
+    rows = [row for row in rows if row["vlm"]["scorer_version"] == version]
+    prompts = {row["prompt"] for row in rows}
+    needed = max(FEWEST, job.config["corrections_needed"])
+    if len(rows) < needed or len(prompts) < FOLDS:
+        note = (
+            f"There are {len(rows)} corrected words on {len(prompts)} prompts; the calibrator needs {needed} words "
+            f"on {FOLDS} prompts."
+        )
+        return {"fitted": False, "better": False, "kinds": [], "note": note}
+    found = Calibrator.fit([_row(row) for row in rows], version, job.config["seed"])
+    found.save(job.folder / "calibrator")
+    report = found.report
+    kinds = [k for k, r in report["by_kind"].items() if r["calibrated"]["log_loss"] <= r["raw"]["log_loss"]]
+    change = report["log_loss_change"]
+    gain = report["raw"]["log_loss"] - report["calibrated"]["log_loss"]
+    return {
+        "fitted": True,
+        "better": report["better"],
+        "kinds": kinds,
+        "note": ""
+        if report["better"]
+        else "On corrections it did not see it was no better than the scorer itself.",
+        "report": report,
+        "heldout": {
+            "of": "corrections",
+            "judge": "people",
+            "independent": True,
+            "key": f"corrections {last}",
+            "base": "before",
+            "before": {"words": {"estimate": -report["raw"]["log_loss"], "low": None, "high": None}},
+            "after": {"words": {"estimate": -report["calibrated"]["log_loss"], "low": None, "high": None}},
+            "difference": {"words": {"estimate": gain, "low": -change[1], "high": -change[0]}},
+        },
+    }
+
+
+def load(folder: Path) -> Calibrator:
+    return Calibrator.load(folder)
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    vlm = row["vlm"]
+    spread = vlm["distribution"] if vlm["distribution"] is not None else from_digit(vlm["score"])
+    score = (
+        row["score"]
+        if row["score"] is not None
+        else round(9 * float(expected(np.array(row["distribution"]))))
+    )
+    return Row(np.array(spread), _hidden(vlm), kinds_of(row["prompt"])[row["word_index"]], score, row["prompt"],
+               max(row["weight"], 1e-3))  # fmt: skip
+
+
+def _hidden(event: Mapping[str, Any]) -> np.ndarray | None:
+    return np.frombuffer(event["features"], np.float16).astype(np.float64) if event["features"] else None
+
+
+def events_for(
+    model: Calibrator, kinds: Sequence[str], name: str, rows: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Score events of source 'calibrated' for the scorer's own (as `store.vlm_scores` gives them)."""
+    usable = [
+        row
+        for row in rows
+        if row["scorer_version"] == model.scorer
+        and row["distribution"] is not None
+        and kinds_of(row["prompt"])[row["word_index"]] in kinds
+        and (row["features"] or not model.report["hidden"])
+    ]
+    if not usable:
+        return []
+    hidden = np.stack([_hidden(row) for row in usable]) if model.report["hidden"] else None
+    spread = np.array([row["distribution"] for row in usable])
+    given = model.apply(spread, hidden, [kinds_of(row["prompt"])[row["word_index"]] for row in usable])
+    return [
+        {
+            "sample": row["sample"],
+            "word_index": row["word_index"],
+            "word": row["word"],
+            "source": "calibrated",
+            "score": int(p.argmax()),
+            "distribution": p.tolist(),
+            "scorer": name,
+            "scorer_version": f"{name}/{row['scorer_version']}"[:200],
+        }
+        for row, p in zip(usable, given, strict=True)
+    ]
+
+
+def rescore(studio: Any, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """Store what the calibrator says of every word that the scorer has scored; how many."""
+    count, page = 0, []
+    for row in studio.store.vlm_scores():
+        page.append(row)
+        if len(page) == PAGE:
+            count += len(studio.store.add_scores(events_for(model, taught["kinds"], run, page)))
+            page = []
+    count += len(studio.store.add_scores(events_for(model, taught["kinds"], run, page)))
+    return {"words": count}
+
+
+def rescored(replay: Replay, model: Calibrator, taught: Mapping[str, Any]) -> Replay:
+    """The labels kept with the models as the calibrator sees them, where they are of the scorer it was fitted for."""
+    if replay.meta.get("scorer_versions") != [model.scorer]:
+        return replay
+    if model.report["hidden"] and replay.features is None:
+        return replay
+    of_word = np.repeat(replay.prompt, np.diff(replay.first))
+    kinds = [
+        kinds_of(replay.prompts[p])[w] for p, w in zip(of_word.tolist(), replay.word.tolist(), strict=True)
+    ]
+    wanted = np.array([kind in taught["kinds"] for kind in kinds], bool)
+    if not wanted.any():
+        return replay
+    hidden = replay.features[wanted] if model.report["hidden"] else None
+    changed = replay.distribution.copy()
+    changed[wanted] = model.apply(replay.distribution[wanted], hidden, np.array(kinds)[wanted].tolist())
+    return replay.with_distribution(changed)

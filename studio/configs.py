@@ -1,0 +1,105 @@
+"""What can be set about each kind of training: one table a kind, checked before a run is made.
+
+The defaults are sized for a laptop: a whole cycle with the embedded models takes less than ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from studio.views import real, shown, whole
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting: its default, what it may be (bounds of a number, or choices), and what it means."""
+
+    default: Any
+    bounds: tuple[float, float] | tuple[str, ...]
+    meaning: str
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value in the default's type; ValueError with a sentence otherwise."""
+        name = name.replace("_", " ")
+        if isinstance(self.default, bool):
+            if isinstance(value, bool):
+                return value
+            if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
+                return str(value).lower() in ("true", "yes", "1")
+            raise ValueError(f"The {name} {shown(value)} is neither true nor false: use one of them.")
+        if isinstance(self.default, str):
+            if value not in self.bounds:
+                raise ValueError(
+                    f"The {name} {shown(value)} is not known: choose {' or '.join(map(str, self.bounds))}."
+                )
+            return value
+        low, high = self.bounds
+        if isinstance(self.default, int):
+            return whole(name, value, int(low), int(high))
+        return real(name, value, low, high)
+
+
+_SEED = {"seed": Field(0, (0, 2**31 - 1), "of weights, order and noise")}
+_SCORES = {
+    "correction_weight": Field(10.0, (0, 1000), "how much more a corrected word counts than a scored one"),
+    "replay": Field(4000, (0, 1_000_000), "samples trained on again from the labels kept with the models"),
+    "sources": Field(
+        "all", ("all", "vlm", "corrections"), "which of the store's labels: all, vlm or corrections"
+    ),
+    "calibrated": Field(
+        True, (), "use the calibrated scores where the calibrator was better on unseen corrections"
+    ),
+}
+_REWARD = {
+    "reward_steps": Field(
+        300, (1, 1_000_000), "at most; it stops where unseen prompts are predicted no better"
+    ),
+    "reward_batch": Field(64, (1, 4096), "samples a step"),
+    "reward_rate": Field(3e-4, (1e-7, 1.0), "peak learning rate"),
+}
+_WARMUP = {
+    "warmup_steps": Field(200, (1, 1_000_000), "steps that make a fresh projector harmless"),
+    "warmup_rate": Field(5e-4, (1e-7, 1.0), "peak learning rate of the warm-up"),
+}
+_PROJECTOR = {
+    "projector_steps": Field(200, (1, 1_000_000), "at most; it stops where unseen prompts gain no more"),
+    "projector_batch": Field(32, (1, 4096), "noises a step"),
+    "projector_rate": Field(2e-4, (1e-7, 1.0), "peak learning rate"),
+    "tau": Field(
+        0.3, (0, 1000), "weight of the constraint that keeps the noise near N(0, I) and near its input"
+    ),
+    "prompts": Field(800, (1, 100_000), "training prompts"),
+}
+_INIT = {"start": Field("used", ("used", "fresh"), "go on from the model in use, or begin anew")}
+_HELDOUT = {
+    "heldout_prompts": Field(
+        48, (0, 10_000), "prompts that were not trained on, to judge by; 0 leaves it out"
+    ),
+    "heldout_seeds": Field(4, (1, 64), "unseen seeds of each"),
+    "steps": Field(20, (1, 100), "sampling steps of the images that are judged"),
+    "guidance": Field(4.0, (0, 20), "their guidance"),
+}
+_CALIBRATOR = {
+    "corrections_needed": Field(40, (1, 1_000_000), "corrected words below which the calibrator is left out"),
+}
+
+FIELDS: dict[str, dict[str, Field]] = {
+    "reward": {**_INIT, **_REWARD, **_SCORES, **_SEED},
+    "warmup": {**_WARMUP, "prompts": _PROJECTOR["prompts"], **_SEED},
+    "projector": {**_INIT, **_PROJECTOR, **_WARMUP, **_HELDOUT, **_SEED},
+    "calibrator": {**_CALIBRATOR, **_SEED},
+    "cycle": {**_INIT, **_CALIBRATOR, **_REWARD, **_SCORES, **_PROJECTOR, **_WARMUP, **_HELDOUT, **_SEED},
+}
+
+
+def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The whole configuration of a kind, defaults filled in; ValueError for a field it has not or a bad value."""
+    if kind not in FIELDS:
+        raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
+    fields, given = FIELDS[kind], dict(config or {})
+    for name in given:
+        if name not in fields:
+            raise ValueError(f"A {kind} training has no setting {shown(name)}: it has {', '.join(fields)}.")
+    return {name: field.check(name, given.get(name, field.default)) for name, field in fields.items()}

@@ -1,0 +1,145 @@
+"""What a training run sees: the store's labels of its snapshot, weighted, beside the labels kept with the models.
+
+A correction weighs more than a scorer's label, as it is rare and right; `correction_weight` says how much more.
+Only prompts of the split 'train' are trained on, and only those of 'validation' decide when to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from core.checkpoint import CheckpointError
+from core.noise import draw
+from core.training.data import RewardData, Sample, Texts
+from studio.making import encode
+from studio.models import Using
+from studio.replay import Replay
+
+log = logging.getLogger("studio")
+CORRECTED = ("human", "simulated")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Training and validation labels, what they came from, and the prompts that were trained on."""
+
+    train: RewardData
+    validation: RewardData
+    counts: dict[str, int]
+    prompts: list[str]
+
+
+def noises_of(studio: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
+    is gone are left out, with a line in the log."""
+    groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
+    diffuser, found = studio.models.diffuser(), {}
+    for (run, strength, height, width), members in groups.items():
+        shape = diffuser.latent_shape(height, width)
+        try:
+            model = None
+            if strength > 0:
+                model = studio.models.open("projector", studio.models.folder_of(studio.store.run(run)))
+        except ValueError as error:
+            log.warning("%d samples of projected noise are left out: %s", len(members), error)
+            continue
+        for at in range(0, len(members), 64):
+            part = members[at : at + 64]
+            seeds = [row["seed"] for row in part]
+            noise = draw(seeds, shape)
+            if model is not None:
+                text = encode(diffuser, [row["prompt"] for row in part])
+                noise = studio.project(Using(model), noise, text, seeds, strength)
+            found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
+    return found
+
+
+def replay_of(studio: Any) -> tuple[Replay | None, str]:
+    """The labels kept with the models, or None and the sentence that says why they are not used."""
+    try:
+        replay = Replay.load(studio.settings.labels)
+    except CheckpointError as error:
+        return None, str(error)
+    revision = studio.models.diffuser().revision
+    if replay.meta.get("backbone_revision") != revision:
+        return (
+            None,
+            f"The labels in {studio.settings.labels} were made with another backbone; they are not used.",
+        )
+    return replay, ""
+
+
+def store_samples(
+    studio: Any, rows: Sequence[Mapping[str, Any]], correction_weight: float
+) -> tuple[list[Sample], dict[str, int]]:
+    """Samples from the store's labels (one row a word) of the backbone in use and of its default size."""
+    revision, shape = studio.models.diffuser().revision, studio.models.diffuser().latent_shape()
+    ids = list(dict.fromkeys(row["sample"] for row in rows))
+    infos: dict[str, Mapping[str, Any]] = {}
+    for at in range(0, len(ids), 500):
+        for info in studio.store.samples(ids=ids[at : at + 500], limit=500):
+            size = studio.models.diffuser().latent_shape(info["height"], info["width"])
+            if info["backbone_revision"] == revision and size == shape:
+                infos[info["id"]] = info
+    noises = noises_of(studio, [info for info in infos.values() if info["method"] == "projected"])
+    kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
+    labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)
+    counts: dict[str, int] = defaultdict(int)
+    for row in rows:
+        if row["sample"] in kept:
+            weight = row["weight"] * (correction_weight if row["source"] in CORRECTED else 1.0)
+            said = row["distribution"] if row["distribution"] is not None else row["score"]
+            labels[row["sample"]][row["word_index"]] = (said, weight)
+            counts[row["source"]] += 1
+    samples = [Sample(infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id)) for id in labels]
+    return samples, dict(counts)
+
+
+def labels_for(
+    studio: Any,
+    snapshot: Mapping[str, Any],
+    *,
+    correction_weight: float,
+    replay: Replay | None,
+    replay_samples: int,
+    seed: int,
+) -> Labels:
+    """The labels of a run; ValueError where there are too few."""
+    diffuser = studio.models.diffuser()
+    train, counts = store_samples(studio, studio.store.labels(snapshot=snapshot), correction_weight)
+    validation: list[Sample] = []
+    if replay is not None:
+        rows = replay.of("train")
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(rows, min(replay_samples, len(rows)), replace=False))
+        old = replay.samples(chosen)
+        train, counts["replay"] = train + old, sum(len(sample.labels) for sample in old)
+        rows = replay.of("validation")
+        validation = replay.samples(np.sort(rng.choice(rows, min(1000, len(rows)), replace=False)))
+    if not validation:
+        held = studio.store.labels(split="validation")
+        validation, _ = store_samples(studio, held, 1.0)
+    if not train:
+        raise ValueError("There is nothing to train on: collect and score samples of training prompts first.")
+    texts = Texts.encode(diffuser.encode, [sample.prompt for sample in train + validation])
+    data = RewardData.build(train, texts, diffuser.latent_shape())
+    if validation:
+        judged = RewardData.build(validation, texts, diffuser.latent_shape())
+    else:
+        data, judged = data.split(0.15, seed)
+    prompts = list(dict.fromkeys(sample.prompt for sample in train))
+    return Labels(data, judged, counts, prompts)
+
+
+def texts_for(studio: Any, prompts: Sequence[str]) -> Texts:
+    """Encoded prompts to train a projector on."""
+    return Texts.encode(studio.models.diffuser().encode, prompts)

@@ -1,0 +1,132 @@
+"""Training as a job of its own: a process that outlives the page and the server (DESIGN sections 4 and 6).
+
+`start` writes a run into the store and starts `python -m studio train KIND --run ID` in a session of its own, with
+its output in the run's folder. Nothing is kept in memory here: whatever the page shows is read from the store and
+the folder, so a page that is reloaded, or another server, sees the same.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from studio.runlog import LOG, RunLog, locks_work, training_lock
+from studio.settings import ROOT
+
+STOP_SECONDS = 20.0  # a job that was started and not claimed for so long has died on its way
+
+
+def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
+    """Start a training; the run's id. ValueError or RunBusy where it cannot be."""
+    sweep(studio)
+    studio.refuse_if_busy()
+    run = studio.new_run(kind, config)
+    _spawn(studio, kind, run)
+    return run
+
+
+def resume(studio: Any, run_id: str) -> str:
+    """Go on with a run that was stopped, interrupted or failed."""
+    sweep(studio)
+    run = studio.run(run_id)
+    if run["state"] in ("done", "running"):
+        raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
+    studio.refuse_if_busy()
+    studio.store.update_run(run_id, state="queued", pid=None, message="")
+    _spawn(studio, run["kind"], run_id)
+    return run_id
+
+
+def stop(studio: Any, run_id: str) -> None:
+    """Ask a run to stop after the step it is in; what it has done is kept."""
+    run = studio.run(run_id)
+    if run["state"] not in ("running", "queued"):
+        raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to stop.")
+    RunLog(studio.run_folder(run_id)).ask_to_stop()
+
+
+def status(studio: Any, run_id: str, most: int = 500) -> dict[str, Any]:
+    """{id, kind, state, stage, step, total, left, metrics: the latest, history: [reports], message, log, run}"""
+    sweep(studio)
+    run, log = studio.run(run_id), RunLog(studio.run_folder(run_id))
+    history = log.progress(most)
+    last = history[-1] if history else {}
+    return {
+        "id": run_id,
+        "kind": run["kind"],
+        "state": run["state"],
+        "stage": last.get("stage", ""),
+        "step": last.get("step", 0),
+        "total": last.get("total", 0),
+        "left": last.get("left") if run["state"] == "running" else None,
+        "metrics": last.get("metrics", {}),
+        "history": history,
+        "message": run["message"],
+        "log": log.tail() if run["state"] in ("failed", "interrupted") else "",
+        "run": run,
+    }
+
+
+def sweep(studio: Any) -> list[str]:
+    """Mark runs whose process is gone as interrupted; their ids. A run that is alive holds the training lock."""
+    gone = []
+    if studio.store.runs(state="running"):
+        with training_lock(studio.settings.home) as free:
+            gone += sweep_held(studio) if free else []
+    for run in studio.store.runs(state="queued"):
+        log = RunLog(studio.run_folder(run["id"])).folder / LOG
+        pid = run["pid"]
+        if pid and log.exists() and time.time() - log.stat().st_mtime > STOP_SECONDS and not alive(pid):
+            gone.append(_interrupt(studio, run["id"], "Its process ended before it began."))
+    return gone
+
+
+def sweep_held(studio: Any) -> list[str]:
+    """The like for whoever holds the training lock: whatever the store says is running has died. Without file locks
+    (Windows) a living process id is all there is to go by."""
+    running = [
+        run for run in studio.store.runs(state="running") if locks_work() or not alive(run["pid"] or 0)
+    ]
+    return [_interrupt(studio, run["id"], "Its process ended before it was done.") for run in running]
+
+
+def _interrupt(studio: Any, run_id: str, why: str) -> str:
+    studio.store.update_run(run_id, state="interrupted", message=f"{why} Go on with it: nothing was lost.")
+    return run_id
+
+
+def alive(pid: int) -> bool:
+    """Whether there is a process with this id."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _spawn(studio: Any, kind: str, run_id: str) -> None:
+    log = RunLog(studio.run_folder(run_id))
+    log.start()
+    env = {**os.environ, **studio.settings.env(), "PYTHONUNBUFFERED": "1"}
+    env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    with (log.folder / LOG).open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "studio", "train", kind, "--run", run_id],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=env,
+            start_new_session=True,
+        )
+    studio.store.update_run(run_id, pid=process.pid)
+    # reap it when it ends, lest a long-lived server collect dead processes
+    threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()

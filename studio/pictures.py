@@ -1,0 +1,58 @@
+"""Images on disk: written whole before anything speaks of them, and telling by themselves how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+TEXT_KEY = "studio"
+
+
+def png(image: np.ndarray, made_by: dict[str, Any]) -> bytes:
+    """A PNG of uint8 (H, W, 3) whose text says how to make it again, as JSON."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text(TEXT_KEY, json.dumps(made_by, sort_keys=True))
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def write(path: Path, content: bytes) -> None:
+    """All of the content or no file: a temporary name, forced to disk, renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read(path: Path, expected_sha256: str | None = None) -> np.ndarray:
+    """uint8 (H, W, 3); ValueError with a sentence where the file is gone or is not what was written."""
+    try:
+        content = path.read_bytes()
+        if expected_sha256 is not None and sha256(content) != expected_sha256:
+            raise ValueError(f"The image {path.name} was changed after it was stored: put the original back.")
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        reason = error.strerror or "it is no image"
+        raise ValueError(
+            f"The image {path.name} cannot be read ({reason}): put it back, or make it again."
+        ) from None

@@ -1,0 +1,168 @@
+"""VLM scores that are kept with the models, so that retraining on new labels does not forget the old ones.
+
+A checkpoint folder of tensors, S samples and N scored words: prompt (S,) rows of meta['prompts'], seed (S,), first
+(S + 1,) where each sample's words begin, word (N,) places in the prompt, distribution (N, 10) in 255ths; where there
+are any, features (N, F) the scorer's hidden states in steps of scale (F,), and for samples of projected noise that
+noise itself (M, C, H, W) with noise_row (S,), -1 where the seed draws it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import checkpoint
+from core.training.data import Sample
+from studio.prompts import split_of
+
+KIND = "labels"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """See the module; arrays in NumPy, `distribution` as float32 that sums to 1."""
+
+    prompts: list[str]
+    prompt: np.ndarray
+    seed: np.ndarray
+    first: np.ndarray
+    word: np.ndarray
+    distribution: np.ndarray
+    features: np.ndarray | None
+    noise: Tensor | None
+    noise_row: np.ndarray
+    meta: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Replay:
+        """CheckpointError where the folder is missing or damaged."""
+        manifest = checkpoint.verify(folder)
+        if manifest["kind"] != KIND:
+            raise checkpoint.CheckpointError(
+                f"{folder} holds no labels: choose another folder by STUDIO_LABELS."
+            )
+        t = {name: value.numpy() for name, value in checkpoint.load_tensors(folder).items()}
+        spread = t["distribution"].astype(np.float32)
+        spread /= spread.sum(-1, keepdims=True)
+        features = t["features"].astype(np.float32) * t["scale"] if "features" in t else None
+        noise = torch.from_numpy(t["noise"]) if "noise" in t else None
+        rows = t.get("noise_row", np.full(len(t["prompt"]), -1))
+        meta = manifest["meta"]
+        return cls(
+            meta["prompts"],
+            t["prompt"],
+            t["seed"],
+            t["first"],
+            t["word"],
+            spread,
+            features,
+            noise,
+            rows,
+            meta,
+        )
+
+    def save(self, folder: Path | str) -> dict[str, Any]:
+        """Write it; the manifest."""
+        counts = np.maximum(np.round(self.distribution * 255), 0)
+        counts[np.arange(len(counts)), self.distribution.argmax(-1)] += 255 - counts.sum(-1)
+        tensors = {
+            "prompt": self.prompt.astype(np.int32),
+            "seed": self.seed.astype(np.int64),
+            "first": self.first.astype(np.int32),
+            "word": self.word.astype(np.uint8),
+            "distribution": counts.clip(0, 255).astype(np.uint8),
+        }
+        if self.features is not None and len(self.features):
+            scale = np.abs(self.features).max(0).clip(1e-6) / 127
+            tensors |= {
+                "features": np.round(self.features / scale).astype(np.int8),
+                "scale": scale.astype(np.float32),
+            }
+        found = {name: torch.from_numpy(value) for name, value in tensors.items()}
+        if self.noise is not None:
+            found |= {
+                "noise": self.noise.half(),
+                "noise_row": torch.from_numpy(self.noise_row.astype(np.int32)),
+            }
+        return checkpoint.save(found, folder, {**self.meta, "prompts": self.prompts}, kind=KIND)
+
+    def of(self, split: str) -> np.ndarray:
+        """The samples (rows) whose prompts are of a split."""
+        wanted = np.array([split_of(prompt) == split for prompt in self.prompts], bool)
+        return np.flatnonzero(wanted[self.prompt])
+
+    def with_distribution(self, distribution: np.ndarray) -> Replay:
+        """The same samples with other scores (N, 10)."""
+        if distribution.shape != self.distribution.shape:
+            raise ValueError(
+                f"There are {self.distribution.shape} scores, but {distribution.shape} were given."
+            )
+        return replace(self, distribution=distribution)
+
+    def samples(self, rows: np.ndarray, weight: float = 1.0) -> list[Sample]:
+        """Samples to train on."""
+        found = []
+        for s in rows.tolist():
+            words = range(self.first[s], self.first[s + 1])
+            labels = {int(self.word[n]): (self.distribution[n].tolist(), weight) for n in words}
+            at = int(self.noise_row[s])
+            noise = self.noise[at].float() if at >= 0 and self.noise is not None else None
+            found.append(Sample(self.prompts[self.prompt[s]], int(self.seed[s]), labels, noise))
+        return found
+
+
+def gather(studio: Any, splits: tuple[str, ...] = ("train", "validation"), features: bool = True) -> Replay:
+    """All samples of the store that the VLM has scored, with the backbone in use, as a Replay."""
+    from studio.datasets import noises_of  # they read each other
+
+    diffuser = studio.models.diffuser()
+    rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
+                                limit=10_000_000, newest=False)  # fmt: skip
+    noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
+    rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
+    if not rows:
+        raise ValueError("There is no scored sample in the store: collect and score some first.")
+    words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+    for split in splits:
+        for event in studio.store.vlm_scores(split):
+            if event["sample"] in words:
+                words[event["sample"]].append(event)
+    rows = [row for row in rows if words[row["id"]]]
+    events = [sorted(words[row["id"]], key=lambda e: e["word_index"]) for row in rows]
+    flat = [event for of_sample in events for event in of_sample]
+    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+    place = {prompt: i for i, prompt in enumerate(prompts)}
+    hidden = None
+    if features and all(event["features"] for event in flat):
+        hidden = np.stack([np.frombuffer(event["features"], np.float16) for event in flat]).astype(np.float32)
+    stored, noise_row = [], np.full(len(rows), -1)
+    for i, row in enumerate(rows):
+        if row["id"] in noises:
+            noise_row[i] = len(stored)
+            stored.append(noises[row["id"]])
+    return Replay(
+        prompts,
+        np.array([place[row["prompt"]] for row in rows]),
+        np.array([row["seed"] for row in rows]),
+        np.cumsum([0, *(len(of_sample) for of_sample in events)]),
+        np.array([event["word_index"] for event in flat]),
+        np.array([event["distribution"] for event in flat], np.float32),
+        hidden,
+        torch.stack(stored) if stored else None,
+        noise_row,
+        {
+            "backbone_revision": diffuser.revision,
+            "scorer_versions": sorted({event["scorer_version"] for event in flat}),
+            "steps": sorted({row["steps"] for row in rows}),
+            "guidance": sorted({row["guidance"] for row in rows}),
+            "shape": list(diffuser.latent_shape()),
+        },
+    )

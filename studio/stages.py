@@ -1,0 +1,336 @@
+"""What each kind of training does, stage after stage (DESIGN section 2): `STAGES[kind](job)`.
+
+Each gives the fields with which its run is done: metrics, checkpoint and its sha256. Metrics hold `heldout`, by which
+promoting is decided. A stage that was finished before a stop or a kill is not done again, and one that was on goes on
+from its last saved state.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import checkpoint
+from core.evaluation.metrics import mean_interval
+from core.networks.reward import RewardModel
+from core.training.data import RewardData
+from core.training.loop import Stopped
+from core.training.projector import (
+    ProjectorConfig,
+    WarmupConfig,
+    evaluate_projector,
+    train_projector,
+    train_warmup,
+)
+from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
+from data.prompts import load as load_prompts
+from studio import calibration
+from studio.datasets import Labels, labels_for, replay_of, texts_for
+from studio.heldout import before_after
+from studio.learning import Job
+from studio.models import CLASSES
+from studio.prompts import split_of, without
+
+Found = dict[str, Any]
+
+
+def reward(job: Job) -> Found:
+    """Stage 1 alone: labels -> reward model, compared with the one in use on prompts it did not train on."""
+    replay, note = replay_of(job.studio)
+    result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
+    return _done(job, "reward", {**result, "note": note})
+
+
+def warmup(job: Job) -> Found:
+    """Stage 2 alone: a fresh projector that is harmless."""
+    prompts = _training_prompts(job)
+    result = job.stage("warmup", lambda: _warmup(job, prompts))
+    return _done(job, "warmup", result)
+
+
+def projector(job: Job) -> Found:
+    """Stage 3 with the reward model in use, and its held-out result."""
+    model = _used(job, "reward")
+    if model is None:
+        raise ValueError("There is no reward model to train a projector by: train one and promote it first.")
+    prompts = _training_prompts(job)
+    result = job.stage("projector", lambda: _projector(job, model, prompts))
+    heldout = job.stage("heldout", lambda: _heldout(job, prompts))
+    return _done(job, "projector", {**result, **_as_metrics(heldout)})
+
+
+def calibrator(job: Job) -> Found:
+    """What the corrections teach about the scorer, and how it fares on corrections it did not see."""
+    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]["last"]))
+    if not result["fitted"]:
+        raise ValueError(result["note"])
+    return _done(job, "calibrator", result)
+
+
+def cycle(job: Job) -> Found:
+    """The whole loop: corrections -> calibrator -> reward model -> projector -> held-out result before and after."""
+    studio, config = job.studio, job.config
+    replay, note = replay_of(studio)
+    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]["last"]))
+    use = taught["fitted"] and taught["better"] and config["calibrated"]
+    snapshot = job.run["labels"]
+    if use:
+        model = calibration.load(job.folder / "calibrator")
+        job.stage("rescored", lambda: calibration.rescore(studio, model, taught, job.run["id"]))
+        replay = calibration.rescored(replay, model, taught) if replay is not None else None
+        wanted = {k: v for k, v in snapshot["filter"].items() if k != "include_calibrated"}
+        snapshot = job.stage("labels", lambda: studio.store.snapshot(**wanted, include_calibrated=True))
+    learned = job.stage("reward", lambda: _reward(job, snapshot, replay))
+    model = studio.models.open("reward", job.folder / "reward")
+    prompts = job.stage("prompts", lambda: {"prompts": _training_prompts(job, snapshot)})["prompts"]
+    result = job.stage("projector", lambda: _projector(job, model, prompts))
+    trained = list(dict.fromkeys([*prompts, *learned["prompts"]]))
+    heldout = job.stage("heldout", lambda: _heldout(job, trained))
+
+    parts = {"reward": learned, "projector": result, **({"calibrator": taught} if taught["fitted"] else {})}
+    for kind, metrics in parts.items():
+        job.stage(f"run {kind}", lambda kind=kind, metrics=metrics: _part(job, kind, metrics, use, snapshot))
+    metrics = {
+        "calibrator": taught,
+        "reward": {k: v for k, v in learned.items() if k != "prompts"},
+        "projector": result,
+        "labels": learned["labels"],
+        "note": note,
+        **_as_metrics(heldout),
+    }
+    return _done(job, "projector", metrics)
+
+
+STAGES = {
+    "reward": reward,
+    "warmup": warmup,
+    "projector": projector,
+    "calibrator": calibrator,
+    "cycle": cycle,
+}
+
+
+# ---- stages -------------------------------------------------------------------------------------------------------
+
+
+def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
+    config, began = job.config, time.monotonic()
+    labels = labels_for(
+        job.studio,
+        snapshot,
+        correction_weight=config["correction_weight"],
+        replay=replay,
+        replay_samples=config["replay"],
+        seed=config["seed"],
+    )
+    before = _used(job, "reward")
+    model = _begin(job, "reward", before)
+    settings = RewardConfig(
+        steps=config["reward_steps"],
+        batch=config["reward_batch"],
+        rate=config["reward_rate"],
+        evaluate_every=max(1, min(100, config["reward_steps"] // 5)),
+        seed=config["seed"],
+    )
+    result = train_reward(
+        model, labels.train, labels.validation, settings, folder=job.folder / "reward-state",
+        on_progress=job.watch("reward"), stop=job.stopped,
+    )  # fmt: skip
+    _go_on(result)
+    checkpoint.save(model, job.folder / "reward", {"run": job.run["id"], "labels": labels.counts})
+    found = {
+        "labels": labels.counts,
+        "samples": len(labels.train),
+        "prompts": labels.prompts,
+        "validation": {"after": result.metrics},
+        "best_step": result.best_step,
+        "heldout": _reward_heldout(before, model, labels),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    if before is not None:
+        found["validation"]["before"] = evaluate_reward(before, labels.validation)
+    return found
+
+
+def _reward_heldout(before: RewardModel | None, after: RewardModel, labels: Labels) -> dict[str, Any]:
+    """How much likelier the labels of prompts that were not trained on became: nats a word, paired, with interval."""
+    data = labels.validation
+    rows = {"after": _likelihood(after, data)}
+    if before is not None:
+        rows["before"] = _likelihood(before, data)
+    base = rows.get("before", np.full_like(rows["after"], -np.log(10)))
+    clusters = data.item[:, None].expand_as(data.weight)[data.weight > 0].tolist()
+    return {
+        "of": "labels",
+        "judge": "scorer",
+        "independent": False,
+        "key": f"labels {len(base)}",
+        "base": "before" if before is not None else "none",
+        **{name: {"words": mean_interval(values, clusters)._asdict()} for name, values in rows.items()},
+        "difference": {"words": mean_interval(rows["after"] - base, clusters)._asdict()},
+    }
+
+
+def _likelihood(model: RewardModel, data: RewardData) -> np.ndarray:
+    """Log-likelihood of each label (words,)."""
+    logs = predict(model, data).log_softmax(-1)
+    return (data.target * logs).sum(-1)[data.weight > 0].double().numpy()
+
+
+def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
+    studio, config, began = job.studio, job.config, time.monotonic()
+    texts, shape = texts_for(studio, prompts), studio.models.diffuser().latent_shape()
+    model = _begin(job, "projector", _used(job, "projector"), fresh=True)
+    settings = WarmupConfig(steps=config["warmup_steps"], rate=config["warmup_rate"], seed=config["seed"])
+    result = train_warmup(
+        model, texts, shape, settings, folder=job.folder / "warmup-state",
+        on_progress=job.watch("warm-up"), stop=job.stopped,
+    )  # fmt: skip
+    _go_on(result)
+    checkpoint.save(model, job.folder / "warmup", {"run": job.run["id"]})
+    return {"metrics": result.metrics, "prompts": len(prompts), "seconds": round(time.monotonic() - began, 1)}
+
+
+def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, Any]:
+    studio, config, began = job.studio, job.config, time.monotonic()
+    used = _used(job, "projector")
+    if used is None or config["start"] == "fresh":
+        job.stage("warmup", lambda: _warmup(job, prompts))
+        start = studio.models.open("projector", job.folder / "warmup")
+    else:
+        start = used
+    start = start.requires_grad_(True).train()
+    shape, texts = studio.models.diffuser().latent_shape(), texts_for(studio, prompts)
+    unseen = [
+        p for p in load_prompts("shapes_validation", 64, studio.settings.world) if p not in set(prompts)
+    ]
+    validation = texts_for(studio, unseen)
+    settings = ProjectorConfig(
+        steps=config["projector_steps"],
+        batch=config["projector_batch"],
+        rate=config["projector_rate"],
+        tau=config["tau"],
+        evaluate_every=max(1, min(50, config["projector_steps"] // 4)),
+        seed=config["seed"],
+    )
+    result = train_projector(
+        start, model, texts, shape, settings, validation=validation, folder=job.folder / "projector-state",
+        on_progress=job.watch("projector"), stop=job.stopped,
+    )  # fmt: skip
+    _go_on(result)
+    checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
+    found = {"after": result.metrics}
+    if used is not None:
+        found["before"] = evaluate_projector(_used(job, "projector"), [model], validation, shape)
+    return {
+        "reward_model": found,
+        "best_step": result.best_step,
+        "prompts": len(prompts),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
+    studio, config, began = job.studio, job.config, time.monotonic()
+    if not config["heldout_prompts"]:
+        return {}
+    prompts = load_prompts("shapes_heldout", config["heldout_prompts"], studio.settings.world)
+    prompts = without(prompts, trained)
+    if not prompts:
+        return {}
+    found = before_after(
+        studio,
+        prompts,
+        config["heldout_seeds"],
+        _used(job, "projector"),
+        studio.models.open("projector", job.folder / "projector"),
+        steps=config["steps"],
+        guidance=config["guidance"],
+        on_progress=job.watch("held-out images"),
+        stop=job.stopped,
+    )
+    return {**found, "seconds": round(time.monotonic() - began, 1)}
+
+
+# ---- what they share ----------------------------------------------------------------------------------------------
+
+
+def _used(job: Job, kind: str) -> Any:
+    """The model that was in use when the run was made, or None where there is none that can be used."""
+    run = job.config["used"][kind]
+    models = job.studio.models
+    folder = models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
+    if run is None and not folder.exists():
+        return None
+    model = models.open(kind, folder)
+    models.check_fits(model)
+    return model
+
+
+def _begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
+    """A model to train: the one in use, or a new one of its shape."""
+    models, diffuser = job.studio.models, job.studio.models.diffuser()
+    if used is not None and not fresh and job.config.get("start") == "used":
+        return used.requires_grad_(True).train()
+    torch.manual_seed(job.config["seed"])
+    if used is not None:
+        model = CLASSES[kind].from_config(used.config)
+    else:
+        model = CLASSES[kind](latent_channels=diffuser.channels, text_width=diffuser.text_width)
+    return model.to(models.device).train()
+
+
+def _go_on(result: StageResult) -> None:
+    if result.fit.stopped:
+        raise Stopped
+
+
+def _training_prompts(job: Job, snapshot: dict[str, Any] | None = None) -> list[str]:
+    """The prompts that a projector learns on: those with labels first, then the world's, as many as are asked for."""
+    studio, most = job.studio, job.config["prompts"]
+    rows = studio.store.labels(snapshot=snapshot or job.run["labels"])
+    labelled = [p for p in dict.fromkeys(row["prompt"] for row in rows) if split_of(p) == "train"]
+    return list(dict.fromkeys([*labelled, *load_prompts("shapes_train", most, studio.settings.world)]))[:most]
+
+
+def _as_metrics(heldout: dict[str, Any]) -> dict[str, Any]:
+    return {"heldout": heldout} if heldout else {}
+
+
+def _part(
+    job: Job, kind: str, metrics: dict[str, Any], use: bool, snapshot: dict[str, Any]
+) -> dict[str, Any]:
+    """The run of one of a cycle's models, so that it can be in use and be named by itself."""
+    store, folder = job.studio.store, job.folder / kind
+    id = f"{job.run['id']}-{kind}"
+    metrics = {k: v for k, v in metrics.items() if k != "prompts"} | {"use": kind != "calibrator" or use}
+    try:
+        store.run(id)
+    except ValueError:
+        store.new_run(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
+    store.update_run(
+        id,
+        state="done",
+        metrics=metrics,
+        checkpoint=_relative(job, folder),
+        checkpoint_sha256=checkpoint.digest(folder),
+    )
+    return {"run": id}
+
+
+def _done(job: Job, part: str, metrics: dict[str, Any]) -> Found:
+    folder = job.folder / part
+    metrics = {k: v for k, v in metrics.items() if k != "prompts" or not isinstance(v, list)}
+    return {
+        "metrics": {**metrics, "seconds_now": round(time.monotonic() - job.began, 1)},
+        "checkpoint": _relative(job, folder),
+        "checkpoint_sha256": checkpoint.digest(folder),
+    }
+
+
+def _relative(job: Job, folder: Path) -> str:
+    return folder.relative_to(job.studio.settings.home).as_posix()

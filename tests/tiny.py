@@ -1,0 +1,72 @@
+"""Tiny random models in the shipped formats, made once a test session: the same code loads them as loads the real ones.
+
+`models(folder)` makes them; `studio_at(home, models)` is a Studio on them with a home of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import checkpoint
+from core.networks.projector import NoiseProjector
+from core.networks.reward import RewardModel
+from core.training.diffuser import build_pipeline
+from core.training.scorer import ScorerConfig, make_scorer, save_scorer
+from data.shapes.scenes import vocabulary
+from studio.settings import Settings
+
+SIZE = 64  # pixels a side: latents 8 x 8
+STEPS = 2  # sampling steps that tests take
+SMALL: dict[str, Any] = {
+    "width": 16, "heads": 2, "depth": 1, "experts": 2, "top_k": 1, "channels": (16, 16, 16),
+}  # fmt: skip
+
+
+def models(folder: Path) -> Path:
+    """Write diffuser, scorer, projector and reward below `folder`, each random from a fixed seed."""
+    torch.manual_seed(0)
+    pipe = build_pipeline(
+        vocabulary("small"), channels=(16, 32), text_width=32, text_layers=1, latent_size=SIZE // 8
+    )
+    pipe.save_pretrained(folder / "diffuser")
+    scorer = make_scorer(
+        vocabulary("small"),
+        ScorerConfig(
+            image=SIZE, patch=8, vision_width=32, vision_depth=1, width=32, depth=1, heads=2, feed=64
+        ),
+    )
+    save_scorer(scorer, folder / "scorer")
+    shape = {"latent_channels": 4, "text_width": int(pipe.unet.config.cross_attention_dim)}
+    torch.manual_seed(1)
+    projector = NoiseProjector(**shape, **SMALL)
+    with torch.no_grad():  # a fresh one changes almost nothing; this one does
+        projector.out.weight.normal_(std=0.2)
+    checkpoint.save(projector, folder / "projector")
+    checkpoint.save(RewardModel(**shape, **SMALL, head_width=16, head_depth=1), folder / "reward")
+    return folder
+
+
+def settings_at(home: Path, folder: Path) -> Settings:
+    """Settings for a studio whose models lie in `folder`."""
+    return dataclasses.replace(
+        Settings(),
+        home=home,
+        backbone=str(folder / "diffuser"),
+        scorer=str(folder / "scorer"),
+        projector=folder / "projector",
+        reward=folder / "reward",
+        labels=folder / "labels",
+        device="cpu",
+        batch=4,
+    )
+
+
+def studio_at(home: Path, folder: Path) -> Any:
+    """A Studio on these models with an empty home."""
+    from studio.service import Studio
+
+    return Studio(settings_at(home, folder))
