@@ -1,0 +1,284 @@
+"""Figures of fidelity and alignment, with intervals (DESIGN section 2, last paragraphs). NumPy arrays in, plain numbers out.
+
+Intervals come from a bootstrap clustered by prompt: images of one prompt stand or fall together, so prompts are drawn
+again, each with all its seeds. Drawing the seeds of a drawn prompt again as well would count the spread between seeds
+twice (the intervals of paired binary outcomes come out about 1.4 times too wide), so that is done only where there is a
+single prompt, or where it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+DRAWS = 2000
+_CHUNK = 4_000_000  # weights held at once by the bootstrap
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+class Interval(NamedTuple):
+    """An estimate and its interval; `nan` where there was nothing to estimate."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+# ---- agreement of two scores -------------------------------------------------------------------------------------
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Linear correlation of x and y (N,); nan where either does not vary."""
+    x, y = _pair(x, y)
+    return float(pearson_of(x, y)(np.ones((1, len(x))))[0]) if len(x) else math.nan
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Rank correlation of x and y (N,), tied values sharing their mean rank."""
+    x, y = _pair(x, y)
+    return pearson(rankdata(x), rankdata(y)) if len(x) else math.nan
+
+
+def mae(x: np.ndarray, y: np.ndarray) -> float:
+    """Mean absolute difference of x and y (N,)."""
+    x, y = _pair(x, y)
+    return float(np.abs(x - y).mean()) if len(x) else math.nan
+
+
+def auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The chance that a true item scores above a false one, a tie counting half (Mann-Whitney): scores, truth (N,)."""
+    scores, truth = _pair(scores, truth)
+    return float(auc_of(scores, truth)(np.ones((1, len(scores))))[0]) if len(scores) else math.nan
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = 10) -> np.ndarray:
+    """Counts (classes, classes): row the true digit, column the predicted one."""
+    truth, predicted = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
+    for digits in (truth, predicted):
+        if digits.size and (digits.min() < 0 or digits.max() >= classes):
+            raise ValueError(
+                f"Digits go from 0 to {classes - 1}, but there are {digits.min()} to {digits.max()}."
+            )
+    if truth.shape != predicted.shape:
+        raise ValueError(f"{truth.shape} true digits but {predicted.shape} predicted ones.")
+    return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+def within(values: np.ndarray, groups: Sequence) -> np.ndarray:
+    """What is left of values (N,) once each group's mean is taken off."""
+    values, code = np.asarray(values, np.float64), codes(groups)
+    return values - (np.bincount(code, values) / np.bincount(code))[code] if len(values) else values
+
+
+# ---- statistics that the bootstrap weighs: (draws, N) weights -> (draws,) -----------------------------------------
+
+
+def mean_of(values: np.ndarray) -> Statistic:
+    """Weighted mean of values (N,)."""
+    values = np.asarray(values, np.float64)
+    return lambda weights: _divide(weights @ values, weights.sum(1))
+
+
+def pearson_of(x: np.ndarray, y: np.ndarray) -> Statistic:
+    """Weighted correlation of x and y (N,)."""
+    x, y = _pair(x, y)
+    x, y = (x - x.mean(), y - y.mean()) if len(x) else (x, y)
+    moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], 1)
+    flat = len(x) == 0 or min(np.ptp(x), np.ptp(y)) < 1e-12  # only rounding is left to correlate
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        n, sx, sy, sxx, syy, sxy = (weights @ moments).T
+        mx, my = _divide(sx, n), _divide(sy, n)
+        spread = (_divide(sxx, n) - mx**2) * (_divide(syy, n) - my**2)
+        return _divide(_divide(sxy, n) - mx * my, np.sqrt(np.maximum(spread, 0))) * (np.nan if flat else 1.0)
+
+    return statistic
+
+
+def auc_of(scores: np.ndarray, truth: np.ndarray) -> Statistic:
+    """Weighted area under the curve of scores (N,) for truth (N,) of 0 and 1."""
+    scores, truth = _pair(scores, truth)
+    _, level = np.unique(scores, return_inverse=True)
+    order = np.argsort(level, kind="stable")
+    starts = np.flatnonzero(np.diff(level[order], prepend=-1))
+    positive = truth[order] > 0.5
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        weights = weights[:, order]
+        right = np.add.reduceat(weights * positive, starts, axis=1)
+        wrong = np.add.reduceat(weights * ~positive, starts, axis=1)
+        below = np.cumsum(wrong, axis=1) - 0.5 * wrong
+        return _divide((right * below).sum(1), right.sum(1) * wrong.sum(1))
+
+    return statistic
+
+
+# ---- intervals ----------------------------------------------------------------------------------------------------
+
+
+def bootstrap(
+    statistic: Statistic,
+    clusters: Sequence,
+    *,
+    draws: int = DRAWS,
+    level: float = 0.95,
+    seed: int = 0,
+    nested: bool | None = None,
+) -> Interval:
+    """Percentile interval of a weighted statistic, items (N,) drawn again by their clusters (prompts).
+
+    nested: also draw the items of each drawn cluster again; by default only where there is one cluster.
+    """
+    if not 0 < level < 1 or draws < 1:
+        raise ValueError(f"The level lies between 0 and 1 and draws is at least 1, got {level} and {draws}.")
+    code = codes(clusters)
+    if len(code) == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    sizes = np.bincount(code)
+    nested = len(sizes) == 1 if nested is None else nested
+    rng = np.random.default_rng(seed)
+    found, step = [], max(1, _CHUNK // len(code))
+    for at in range(0, draws, step):
+        count = min(step, draws - at)
+        weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
+        found.append(
+            statistic(_redraw(rng, weights, code, sizes) if nested else weights[:, code].astype(float))
+        )
+    values = np.concatenate(found)
+    values = values[np.isfinite(values)]
+    estimate = float(statistic(np.ones((1, len(code))))[0])
+    if len(values) == 0:
+        return Interval(estimate, math.nan, math.nan)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def mean_interval(values: np.ndarray, clusters: Sequence, **options) -> Interval:
+    """Mean of values (N,) with its clustered bootstrap interval; give paired differences for a paired one."""
+    return bootstrap(mean_of(values), clusters, **options)
+
+
+def wilson(successes: float, count: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a share of independent trials."""
+    if count < 0 or not 0 <= successes <= count:
+        raise ValueError(f"{successes} successes of {count} trials is not a share.")
+    if count == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    z, share = float(ndtri((1 + level) / 2)), successes / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+# ---- choosing among candidates ------------------------------------------------------------------------------------
+
+
+def choice_matrix(scores: np.ndarray, n: int) -> np.ndarray:
+    """Best of n, exactly: scores (M,) -> (M, M), row s the chance that each item is chosen from n of the M items drawn
+    without return, s among them. The highest score is chosen, the earliest of equal ones.
+
+    Rows times an outcome are the expected outcomes of best-of-n paired with item s; their mean is the mean over all
+    subsets of n, so unbiased for best-of-n on fresh seeds.
+    """
+    scores = np.asarray(scores, np.float64)
+    m = len(scores)
+    if not 1 <= n <= m:
+        raise ValueError(f"The best of {n} needs at least {n} samples of a prompt, but there are {m}.")
+    if np.isnan(scores).any():
+        raise ValueError("A score to choose by is not a number.")
+    rank = np.empty(m, np.int64)  # 0 the first choice
+    rank[np.lexsort((np.arange(m), -scores))] = np.arange(m)
+    total, chance = math.comb(m - 1, n - 1), np.zeros((m, m))
+    for s in range(m):
+        for i in range(m):
+            worse = m - 1 - rank[i]
+            if i == s:
+                chance[s, i] = math.comb(worse, n - 1) / total
+            elif rank[i] < rank[s]:
+                chance[s, i] = math.comb(worse - 1, n - 2) / total if n > 1 else 0.0
+    return chance
+
+
+def best_of(outcomes: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+    """Expected outcome (P, M) of best-of-n chosen by scores (P, M), paired with each of a prompt's M samples. With the
+    outcomes themselves as scores it is the expected maximum."""
+    outcomes, scores = np.asarray(outcomes, np.float64), np.asarray(scores, np.float64)
+    if outcomes.shape != scores.shape or outcomes.ndim != 2:
+        raise ValueError(
+            f"Outcomes {outcomes.shape} and scores {scores.shape} must both be (prompts, samples)."
+        )
+    return np.stack([choice_matrix(s, n) @ o for s, o in zip(scores, outcomes, strict=True)])
+
+
+def win_tie_loss(treated: np.ndarray, control: np.ndarray) -> dict[str, int]:
+    """How often treated (N,) is above, equal to and below its paired control (N,)."""
+    treated, control = _pair(treated, control)
+    above, below = int((treated > control).sum()), int((treated < control).sum())
+    return {"win": above, "tie": len(treated) - above - below, "loss": below}
+
+
+# ---- quality and diversity ----------------------------------------------------------------------------------------
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """Frechet distance between normal fits of features a (N, F) and b (M, F):
+    |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). It is biased upwards for few samples: compare equal counts."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(
+            f"Features must be (N, F) with N of 2 or more and one F, got {a.shape} and {b.shape}."
+        )
+    cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ cov_b @ root), 0)).sum()
+    distance = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * cross
+    return float(max(0.0, distance))
+
+
+def pairwise_distance(items: np.ndarray) -> float:
+    """Mean root-mean-square difference between the pairs of items (N, ...); nan for fewer than two."""
+    flat = np.asarray(items, np.float64).reshape(len(items), -1)
+    if len(flat) < 2:
+        return math.nan
+    first, second = np.triu_indices(len(flat), 1)
+    return float(np.sqrt(np.square(flat[first] - flat[second]).mean(1)).mean())
+
+
+def codes(groups: Sequence) -> np.ndarray:
+    """Groups of any hashable kind as 0, 1, 2 ... (N,), in the order of their first appearance."""
+    known: dict = {}
+    return np.array([known.setdefault(group, len(known)) for group in groups], np.int64)
+
+
+def _redraw(rng: np.random.Generator, weights: np.ndarray, code: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Item weights (draws, N): each copy of a drawn cluster (draws, P) draws its own items again."""
+    out = np.zeros((len(weights), len(code)))
+    for cluster, size in enumerate(sizes):
+        members = np.flatnonzero(code == cluster)
+        out[:, members] = rng.multinomial(weights[:, cluster] * size, np.full(size, 1 / size))
+    return out
+
+
+def _pair(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"Two rows of numbers of one length are needed, got {x.shape} and {y.shape}.")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("A number among the scores is not finite.")
+    return x, y
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
