@@ -147,7 +147,9 @@ def m001_first(db: Database) -> None:
         BEGIN SELECT RAISE(ABORT, 'runs are never deleted'); END;;
 
         CREATE VIEW latest AS
-        SELECT * FROM scores WHERE seq IN
+        SELECT *, CASE source WHEN 'human' THEN 0 WHEN 'simulated' THEN 1 WHEN 'calibrated' THEN 2 ELSE 3 END
+            AS rank
+        FROM scores WHERE seq IN
             (SELECT max(seq) FROM scores GROUP BY sample, word_index, source, who);;
 
         CREATE VIEW current_human AS
@@ -171,9 +173,7 @@ def m001_first(db: Database) -> None:
         FROM latest l JOIN samples s ON s.id = l.sample
         WHERE l.kind = 'set' AND NOT EXISTS (
             SELECT 1 FROM latest b WHERE b.sample = l.sample AND b.word_index = l.word_index
-                AND b.kind = 'set' AND b.source <> 'calibrated' AND l.source <> 'human'
-                AND (b.source = 'human' OR (b.source = 'simulated' AND l.source <> 'simulated'))
-        )
+                AND b.kind = 'set' AND b.rank < l.rank)
         """,
     )
     for table in APPEND_ONLY:

@@ -17,7 +17,9 @@ def raw(store):
 def test_a_new_store_is_strict_wal_and_at_the_newest_schema(store):
     with raw(store) as db:
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-        tables = {t: strict for _, t, kind, _, _, strict in db.execute("PRAGMA table_list") if kind == "table"}
+        tables = {
+            t: strict for _, t, kind, _, _, strict in db.execute("PRAGMA table_list") if kind == "table"
+        }
         assert all(tables[t] for t in (*APPEND_ONLY, "runs", "uncertainty", "store"))
         views = {n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'view'")}
     assert {"current_human", "current_scores", "labels"} <= views
