@@ -13,10 +13,11 @@ from core.scoring.scores import check_digit, entropy, expected
 from core.words import split
 from data.annotation import ORDERS
 from studio import pictures
+from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
 from studio.truth import truth_of
-from studio.views import SampleView, WordView, shown, whole, word_views
+from studio.views import SampleView, WordView, word_views
 
 WHY = {
     "uncertainty": "Next comes the image whose words the scorer is least sure of: there a correction teaches most. "

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.views import real, shown, whole
+from studio.checks import real, shown, whole
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,41 @@ FIELDS: dict[str, dict[str, Field]] = {
     "cycle": {**_INIT, **_CALIBRATOR, **_REWARD, **_SCORES, **_PROJECTOR, **_WARMUP, **_HELDOUT, **_SEED},
 }
 
+_JUDGED = {
+    "prompts": Field(100, (1, 100_000), "held-out prompts, where none are given"),
+    "seeds": Field(8, (1, 1000), "unseen seeds of each"),
+    "steps": _HELDOUT["steps"],
+    "guidance": _HELDOUT["guidance"],
+}
+EVALUATIONS: dict[str, dict[str, Field]] = {
+    "alignment": {
+        **_JUDGED,
+        "projected": Field(True, (), "compare the projector in use"),
+        "strength": Field(1.0, (0.0, 1.0), "of the projection"),
+        "best_of": Field(8, (1, 16), "best of 2, 4, ... up to this many by the scorer; 1 leaves it out"),
+        "best_noise": Field(0, (0, 64), "best of so many noises by the reward model; 0 leaves it out"),
+    },
+    "fidelity": _JUDGED,
+}
+
+
+def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As `check_config`, of an evaluation."""
+    if kind not in EVALUATIONS:
+        raise ValueError(f"{shown(kind)} cannot be evaluated: choose {' or '.join(EVALUATIONS)}.")
+    return _checked(f"{kind} evaluation", EVALUATIONS[kind], config)
+
 
 def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole configuration of a kind, defaults filled in; ValueError for a field it has not or a bad value."""
     if kind not in FIELDS:
         raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
-    fields, given = FIELDS[kind], dict(config or {})
+    return _checked(f"{kind} training", FIELDS[kind], config)
+
+
+def _checked(what: str, fields: Mapping[str, Field], config: Mapping[str, Any] | None) -> dict[str, Any]:
+    given = dict(config or {})
     for name in given:
         if name not in fields:
-            raise ValueError(f"A {kind} training has no setting {shown(name)}: it has {', '.join(fields)}.")
+            raise ValueError(f"A {what} has no setting {shown(name)}: it has {', '.join(fields)}.")
     return {name: field.check(name, given.get(name, field.default)) for name, field in fields.items()}

@@ -16,6 +16,7 @@ from core.scoring.vlm import VLMScorer
 from core.training.loop import Stopped
 from core.words import check_prompt, split
 from studio import calibration, pictures
+from studio.checks import real, whole
 from studio.making import Making, Plan, sampler_of
 from studio.models import Using
 from studio.prompts import seeds_for
@@ -25,9 +26,7 @@ from studio.views import (
     Request,
     SampleView,
     WordView,
-    real,
     unknown_words,
-    whole,
     word_views,
 )
 
@@ -145,10 +144,13 @@ class Generation(Making):
         prompt_set: str = "",
         split: str | None = None,
         first_seed: int = 0,
+        evaluation: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
     ) -> list[str]:
         """Make `seeds_per_prompt` images of every prompt with each prompt's own seeds; the samples' ids in order.
+
+        split None: that of the prompt. evaluation: seeds that no training ever meets.
 
         What is stored already is not made again, so a collection that was stopped goes on where it was.
         """
@@ -169,7 +171,7 @@ class Generation(Making):
         if method == "projected" and projector.model is None:
             raise ValueError(projector.problem)
         size = diffuser.default_size
-        wanted = [(p, s) for p in prompts for s in seeds_for(p, count, first=first)]
+        wanted = [(p, s) for p in prompts for s in seeds_for(p, count, evaluation, first)]
         known = {
             "method": method, "strength": strength if method == "projected" else 0.0, "steps": steps,
             "guidance": guidance, "height": size, "width": size, "backbone": diffuser.name[-200:],
@@ -244,7 +246,9 @@ class Generation(Making):
                 found = scorer.score(images, [row["prompt"] for row in part], batch=self.settings.batch)
             events = score_events(scorer, part, found)
             prompts = {row["id"]: row["prompt"] for row in part}
-            self.store.add_scores(events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events]))
+            self.store.add_scores(
+                events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events])
+            )
             scored += len(part)
             if on_progress:
                 on_progress(min(at + self.settings.batch, len(rows)), len(rows))

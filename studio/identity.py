@@ -34,7 +34,7 @@ def anonymous() -> str:
 def check_name(name: Any) -> str:
     """The name in one form of its characters; ValueError with a sentence for one that cannot be used."""
     if not isinstance(name, str):
-        raise ValueError(f"A name must be text, not {type(name).__name__}.")  # noqa: TRY004 - boundaries raise ValueError
+        raise ValueError(f"A name must be text, not {type(name).__name__}.")
     plain = unicodedata.normalize("NFC", name).strip()
     if not plain:
         raise ValueError("The name is empty: write one, or stay anonymous.")

@@ -6,20 +6,21 @@ their states are in its folder. Promoting is never automatic.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.training.loop import Progress, Stopped
 from data.runs import RunBusy
 from studio import jobs
+from studio.checks import shown
 from studio.configs import FIELDS, check_config
 from studio.generation import Generation, Stop, asked
 from studio.identity import check_name
 from studio.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
-from studio.views import shown
 
 LOCK_TRIES, LOCK_WAIT = 20, 0.1  # a sweep holds the lock for a moment
 
@@ -101,10 +102,11 @@ class Learning(Generation):
         parent = used["reward" if kind == "reward" else "projector"]
         return self.store.new_run(kind, checked, parent["id"] if parent else None, labels)
 
-    def refuse_if_busy(self) -> None:
-        """RunBusy where a training is on or is just starting."""
+    def refuse_if_busy(self, but: str | None = None) -> None:
+        """RunBusy where a training, other than the run `but`, is on or is just starting."""
         for run in self.store.runs(state="running") + self.store.runs(state="queued"):
-            if run["state"] == "running" or (run["pid"] and jobs.alive(run["pid"])):
+            on = run["state"] == "running" or (run["pid"] and jobs.alive(run["pid"]))
+            if on and run["id"] != but:
                 raise RunBusy(run["id"], run["kind"])
 
     def train(
@@ -129,7 +131,7 @@ class Learning(Generation):
         if run["kind"] != kind:
             raise ValueError(f"The run {run_id} is a {run['kind']} training, not {kind}: name its own kind.")
         log = RunLog(self.run_folder(run_id))
-        with self._alone():
+        with self._alone(run_id):
             jobs.sweep_held(self)
             if run["state"] != "queued":
                 log.start()
@@ -157,23 +159,30 @@ class Learning(Generation):
         (self.run_folder(run_id) / "stop").unlink(missing_ok=True)
         self.store.update_run(run_id, state=state, message=message)
 
-    def _alone(self) -> Any:
-        """The training lock, as a context; RunBusy where another process has it."""
-        import contextlib
+    @contextlib.contextmanager
+    def _alone(self, run_id: str) -> Iterator[None]:
+        """Held while this process trains; RunBusy where another process does."""
+        for _ in range(LOCK_TRIES):
+            with training_lock(self.settings.home) as free:
+                if free:
+                    yield
+                    return
+            self.refuse_if_busy(but=run_id)
+            time.sleep(LOCK_WAIT)
+        raise ValueError("Another training is on. Wait for it or stop it, then start this one.")
 
-        @contextlib.contextmanager
-        def held() -> Any:
-            for attempt in range(LOCK_TRIES):
-                with training_lock(self.settings.home) as free:
-                    if free:
-                        yield
-                        return
-                if attempt == 0:
-                    self.refuse_if_busy()
-                time.sleep(LOCK_WAIT)
-            raise ValueError("Another training is on. Wait for it or stop it, then start this one.")
+    def evaluate(
+        self,
+        kind: str,
+        config: dict[str, Any] | None = None,
+        prompts: Sequence[str] | None = None,
+        on_progress: Report | None = None,
+        stop: Stop = None,
+    ) -> dict[str, Any]:
+        """alignment or fidelity, on held-out prompts (those given, less what was trained on): a report for JSON."""
+        from studio.evaluation import evaluate  # as with the stages
 
-        return held()
+        return evaluate(self, kind, config, prompts, on_progress, stop)
 
     # -- results
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.diffusion import Diffuser, Text
 from core.noise import draw, second
+from core.words import split as words_of
 from studio import pictures
 from studio.annotation import Annotation
 from studio.models import Using
@@ -117,7 +118,11 @@ class Making(Annotation):
                 "prompt_set": prompt_set,
                 "group_id": group if many else None,
             }
-            row |= {"split": split or split_of(row["prompt"]), "n_words": len(split(row["prompt"])), **hashes}
+            row |= {
+                "split": split or split_of(row["prompt"]),
+                "n_words": len(words_of(row["prompt"])),
+                **hashes,
+            }
             fresh.append(row)
         self.store.add_samples(fresh)
         return ids

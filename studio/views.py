@@ -5,17 +5,19 @@ Scores here are on the scale of the digits, 0..9, expected scores too, so that t
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.diffusion import Diffuser
 from core.noise import check_seed
 from core.words import check_prompt, locate, split
+from studio.checks import real, shown, whole
+
+if TYPE_CHECKING:
+    from core.diffusion import Diffuser
 
 MAX_SEEDS = 8
 STEPS = (1, 100)
@@ -104,34 +106,6 @@ class CompareUpdate:
     message: str = ""
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number in low..high from an int, a float without a fraction, or digits; ValueError with a sentence."""
-    number: Any = value
-    digits = isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,18}\s*", value)
-    if digits or (isinstance(value, float) and value.is_integer()):
-        number = int(value)
-    if isinstance(number, bool) or not hasattr(number, "__index__"):
-        raise ValueError(f"The {name} {shown(value)} is not a whole number: use one from {low} to {high}.")
-    if not low <= number.__index__() <= high:
-        raise ValueError(
-            f"The {name} {shown(value)} is out of range: use a whole number from {low} to {high}."
-        )
-    return number.__index__()
-
-
-def real(name: str, value: Any, low: float, high: float) -> float:
-    """A finite number in low..high, from a number or its text; ValueError with a sentence otherwise."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"The {name} {shown(value)} is not a number: use one from {low:g} to {high:g}.")
-    if not low <= number <= high:
-        raise ValueError(f"The {name} {shown(value)} is out of range: use a number from {low:g} to {high:g}.")
-    return number
-
-
 def seeds_from(raw: Any, most: int = MAX_SEEDS) -> list[int]:
     """Seeds from a number, a sequence, or text such as "7, 8 9" and "10-13"; without repeats, in order."""
     if isinstance(raw, str):
@@ -190,12 +164,6 @@ def check_request(
         strength=real("strength", strength, 0.0, 1.0),
         **sides,
     )
-
-
-def shown(value: Any) -> str:
-    """The value as an error message shows it: never longer than a line."""
-    text = ascii(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def word_views(prompt: str, diffuser: Diffuser | None) -> list[WordView]:

@@ -1,0 +1,41 @@
+"""Numbers that arrive from a page, a command line or a file: taken, or refused with a sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in low..high from an int, a float without a fraction, or digits; ValueError with a sentence."""
+    number: Any = value
+    digits = isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,18}\s*", value)
+    if digits or (isinstance(value, float) and value.is_integer()):
+        number = int(value)
+    if isinstance(number, bool) or not hasattr(number, "__index__"):
+        raise ValueError(f"The {name} {shown(value)} is not a whole number: use one from {low} to {high}.")
+    if not low <= number.__index__() <= high:
+        raise ValueError(
+            f"The {name} {shown(value)} is out of range: use a whole number from {low} to {high}."
+        )
+    return number.__index__()
+
+
+def real(name: str, value: Any, low: float, high: float) -> float:
+    """A finite number in low..high, from a number or its text; ValueError with a sentence otherwise."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"The {name} {shown(value)} is not a number: use one from {low:g} to {high:g}.")
+    if not low <= number <= high:
+        raise ValueError(f"The {name} {shown(value)} is out of range: use a number from {low:g} to {high:g}.")
+    return number
+
+
+def shown(value: Any) -> str:
+    """The value as an error message shows it: never longer than a line."""
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,420 @@
+"""The commands of `python -m studio`: what each takes, does and says. The work is the service's.
+
+A command is a function of (arguments, console) that returns a Result; `parser` knows them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from studio.checks import real, shown, whole
+from studio.configs import EVALUATIONS, FIELDS
+from studio.settings import ROOT, Settings, settings_table
+
+PROGRAM = "python -m studio"
+PRETRAIN = ("vae", "diffuser", "scorer")
+
+
+@dataclass
+class Result:
+    """data for --json, text for people, and the command that goes on where work was stopped."""
+
+    data: Any
+    text: str
+    again: str = ""
+
+
+def studio_of(given: argparse.Namespace) -> Any:
+    """The studio that the environment, and --home, describe."""
+    from studio.service import Studio
+
+    settings = Settings.from_env()
+    if given.home:
+        settings = dataclasses.replace(settings, home=Path(given.home).expanduser().absolute())
+    return Studio(settings)
+
+
+def prompts_of(given: argparse.Namespace, studio: Any) -> list[str]:
+    """--prompts FILE, or --count of a set of our own."""
+    from data.prompts import load, read
+
+    return read(given.prompts) if given.prompts else load(given.set, given.count, studio.settings.world)
+
+
+def choices(pairs: list[str] | None) -> dict[str, Any]:
+    """name=value, several times -> a configuration; ValueError where one is something else."""
+    found = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"{pair[:60]!r} is no setting: write name=value, for example seed=1.")
+        found[name.strip().replace("-", "_")] = value.strip()
+    return found
+
+
+def person(given: argparse.Namespace) -> str:
+    """Who it is: --who, else the account's name."""
+    import getpass
+
+    from studio.identity import check_name
+
+    if given.who:
+        return check_name(given.who)
+    try:
+        return check_name(getpass.getuser())
+    except (OSError, KeyError, ImportError):
+        return "command-line"
+
+
+# ---- commands -----------------------------------------------------------------------------------------------------
+
+
+def collect(given: argparse.Namespace, console: Any) -> Result:
+    """Make and store images, and score them."""
+    studio = studio_of(given)
+    prompts = prompts_of(given, studio)
+    ids = studio.collect(
+        prompts, given.seeds, given.method, steps=given.steps, guidance=given.guidance, strength=given.strength,
+        batch=given.batch, prompt_set=Path(given.prompts).name[:80] if given.prompts else given.set,
+        first_seed=given.first_seed, on_progress=console.count("images"), stop=console.stop,
+    )  # fmt: skip
+    scored = (
+        0
+        if given.no_score or console.stop.is_set()
+        else studio.score(ids, console.count("scores"), console.stop)
+    )
+    text = f"{len(ids)} samples of {len(prompts)} prompts are stored; {scored} were scored."
+    again = "the same command" if console.stop.is_set() else ""
+    return Result({"samples": ids, "prompts": len(prompts), "scored": scored}, text, again)
+
+
+def score(given: argparse.Namespace, console: Any) -> Result:
+    """Score stored samples that the scorer has not scored."""
+    studio = studio_of(given)
+    count = studio.score(given.samples or None, console.count("scores"), console.stop)
+    return Result(
+        {"scored": count},
+        f"{count} samples were scored.",
+        "the same command" if console.stop.is_set() else "",
+    )
+
+
+def train(given: argparse.Namespace, console: Any) -> Result:
+    """Train, in this process or (--background) in one of its own."""
+    from studio import jobs
+
+    studio = studio_of(given)
+    config = choices(given.set)
+    if given.run_id and config:
+        raise ValueError("A run that is gone on with keeps its settings: leave --set out.")
+    if given.background:
+        run = jobs.resume(studio, given.run_id) if given.run_id else jobs.start(studio, given.kind, config)
+        return Result({"run": run}, f"The run {run} goes on by itself. Look at it with: {PROGRAM} runs {run}")
+    run = studio.train(given.kind, config, given.run_id, console.report, console.stop)
+    return Result(
+        run,
+        described(run),
+        f"{PROGRAM} train {given.kind} --run {run['id']}" if run["state"] == "stopped" else "",
+    )
+
+
+def evaluate(given: argparse.Namespace, console: Any) -> Result:
+    """Judge methods (alignment) or scores (fidelity) on held-out prompts."""
+    from core.evaluation import markdown
+    from core.training.loop import Stopped
+    from data.prompts import read
+
+    studio = studio_of(given)
+    prompts = read(given.prompts) if given.prompts else None
+    try:
+        report = studio.evaluate(given.kind, choices(given.set), prompts, console.report, console.stop)
+    except Stopped:
+        return Result({"stopped": True}, "Not finished.", "the same command")
+    if given.kind == "alignment":
+        text = markdown(report) + f"\nJudge: {report['judge']}."
+    else:
+        text = "\n".join(
+            f"reward model and {name}: Pearson {_span(report[name]['pearson'])}, within a prompt "
+            f"{_span(report[name]['within_prompt'])}, {report[name]['words']} words"
+            for name in ("vlm", "human")
+            if name in report
+        )
+    return Result(report, text)
+
+
+def correct(given: argparse.Namespace, console: Any) -> Result:
+    """Corrections by the simulated annotator (the detector of the shapes world), stored as simulated."""
+    studio = studio_of(given)
+    found = studio.simulate(
+        given.samples or None,
+        given.count,
+        seed=given.seed,
+        order=given.order,
+        on_progress=console.count("corrections"),
+    )
+    text = "{words} words of {samples} samples have a simulated correction; {changed} differ from the scorer.".format(
+        **found
+    )
+    if found["words"] < given.count:
+        text += " There were no more: collect and score samples of training prompts first."
+    return Result(found, text)
+
+
+def export(given: argparse.Namespace, console: Any) -> Result:
+    """All samples and labels as JSONL."""
+    from data.exchange import export_labels
+
+    count = export_labels(studio_of(given).store, given.file, features=not given.no_features)
+    return Result(count, "Written: {samples} samples, {events} scores, {runs} runs.".format(**count))
+
+
+def import_(given: argparse.Namespace, console: Any) -> Result:
+    """Take over a file that `export` wrote: all of it or nothing."""
+    from data.exchange import import_labels
+
+    count = import_labels(studio_of(given).store, given.file, given.images, given.dry_run)
+    verb = "Would be taken over" if given.dry_run else "Taken over"
+    return Result(count, "{}: {samples} samples, {events} scores, {runs} runs.".format(verb, **count))
+
+
+def labels(given: argparse.Namespace, console: Any) -> Result:
+    """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
+    from studio.replay import gather
+
+    found = gather(studio_of(given), features=not given.no_features)
+    found.save(given.folder)
+    return Result(
+        {"samples": len(found), "words": len(found.word)}, f"{len(found)} samples are in {given.folder}."
+    )
+
+
+def promote(given: argparse.Namespace, console: Any) -> Result:
+    """Put a run's models into use; refused where its held-out result is worse."""
+    run = studio_of(given).promote(given.run_id, person(given), given.force)
+    return Result(run, f"The {run['kind']} {run['id']} is in use.")
+
+
+def rollback(given: argparse.Namespace, console: Any) -> Result:
+    """Back to what was in use before."""
+    run = studio_of(given).rollback(given.kind, person(given))
+    return Result(run, f"In use again: {run['id'] if run else 'what the project ships'}.")
+
+
+def runs(given: argparse.Namespace, console: Any) -> Result:
+    """List the runs, or show one."""
+    from studio import jobs
+
+    studio = studio_of(given)
+    if given.run_id:
+        found = jobs.status(studio, given.run_id)
+        return Result(found, described(found["run"]))
+    listed = studio.runs(kind=given.kind, limit=given.limit)
+    return Result(listed, "\n".join(described(run) for run in listed) or "There is no run yet.")
+
+
+def stop(given: argparse.Namespace, console: Any) -> Result:
+    """Ask a run to stop after the step it is in."""
+    from studio import jobs
+
+    jobs.stop(studio_of(given), given.run_id)
+    return Result({"run": given.run_id}, f"The run {given.run_id} will stop after the step it is in.")
+
+
+def status(given: argparse.Namespace, console: Any) -> Result:
+    """What is in use, and how much there is."""
+    found = studio_of(given).status()
+    return Result(
+        found, "\n".join(f"{name}: {value}" for name, value in found.items() if value not in ("", None))
+    )
+
+
+def settings(given: argparse.Namespace, console: Any) -> Result:
+    """The settings that the environment can change."""
+    return Result(dataclasses.asdict(Settings.from_env()), settings_table())
+
+
+def pretrain(given: argparse.Namespace, console: Any) -> Result:
+    """Make an embedded model from the shapes world."""
+    function = pretraining(given.stage)
+    parameters = inspect.signature(function).parameters
+    out, work = (
+        Path(given.out or ROOT / "data/models" / given.stage),
+        Path(given.work or ROOT / ".studio/pretrain"),
+    )
+    if given.stage == "vae" and not given.out:
+        out = work / "vae-out"
+    hooks = {"on_progress": console.steps(given.stage), "stop": console.stop.is_set}
+    places = {
+        "out": out, "folder": out, "work": work if given.stage != "scorer" else work / "scorer",
+        "vae_folder": Path(given.vae or work / "vae-out"),
+    }  # fmt: skip
+    chosen = checked_options(given.stage, choices(given.set))
+    values = {**{k: v for k, v in {**places, **hooks}.items() if k in parameters}, **chosen}
+    found = function(**values)
+    result, figures = found if isinstance(found, tuple) else (found, {})
+    data = {"stage": given.stage, "folder": str(out), "result": result, "figures": figures}
+    text = f"{given.stage}: {result.step} of {result.total} steps; " + (
+        "not finished." if result.stopped else f"saved to {out}."
+    )
+    return Result(data, text, "the same command" if result.stopped else "")
+
+
+def pretraining(stage: str) -> Any:
+    """The function of studio.pretrain that makes a stage's model."""
+    if stage == "scorer":
+        from studio.pretrain_scorer import pretrain_scorer
+
+        return pretrain_scorer
+    from studio import pretrain
+
+    return getattr(pretrain, f"pretrain_{stage}")
+
+
+def checked_options(stage: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a stage, which are the plain keyword arguments of its function, in their types."""
+    parameters = inspect.signature(pretraining(stage)).parameters.values()
+    known = {p.name: p.default for p in parameters if type(p.default) in (int, float, str)}
+    found = {}
+    for name, value in chosen.items():
+        if name not in known:
+            listed = ", ".join(f"{name}={default}" for name, default in known.items())
+            raise ValueError(f"The stage {stage} has no setting {shown(name)}: it has {listed}.")
+        kind = type(known[name])
+        check = {int: whole, float: real}.get(kind)
+        found[name] = check(name, value, 0, 10**9) if check else value
+    return found
+
+
+# ---- words for people ---------------------------------------------------------------------------------------------
+
+
+def described(run: dict[str, Any]) -> str:
+    """A run in a line, and its held-out result in another."""
+    used = ", in use" if run["promoted"] else ""
+    lines = [
+        f"{run['id']}  {run['kind']}  {run['state']}{used}  {run['created'][:19]}  {run['message']}".rstrip()
+    ]
+    heldout = (run["metrics"] or {}).get("heldout")
+    if heldout:
+        base = "none" if heldout["base"] == "none" else "before"
+        lines.append(f"    held-out {heldout['of']}, judged by {heldout['judge']}: {_span(heldout['difference']['words'], '+')} "
+                     f"against {base}")  # fmt: skip
+        if "strict" in heldout["difference"]:
+            lines.append(f"    every word holds: {_span(heldout['difference']['strict'], '+')} against {base}, "
+                         f"{_span(heldout['against_none']['strict'], '+')} against none")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _span(found: dict[str, float | None], sign: str = "") -> str:
+    if found["estimate"] is None:
+        return "-"
+    low, high = found["low"], found["high"]
+    end = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
+    return f"{found['estimate']:{sign}.3f}{end}"
+
+
+# ---- the parser ---------------------------------------------------------------------------------------------------
+
+
+def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.ArgumentParser:
+    """All commands and what each takes."""
+    top = cls(prog=program, description="Noise Projection Studio without a browser.")
+    below = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, into: Any = below) -> argparse.ArgumentParser:
+        text = (run.__doc__ or "").splitlines()[0]
+        command = into.add_parser(name, help=text, description=text)
+        command.add_argument("--json", metavar="FILE", help="write the whole result here; - is stdout")
+        command.add_argument("--home", metavar="FOLDER", help="instead of STUDIO_HOME")
+        command.set_defaults(run=run)
+        return command
+
+    def named(command: argparse.ArgumentParser, fields: dict[str, Any]) -> None:
+        command.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting; below")
+        lines = [f"  {name}={field.default}  {field.meaning}" for name, field in fields.items()]
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.epilog = "settings and defaults:\n" + "\n".join(lines)
+
+    c = add("collect", collect)
+    c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+    c.add_argument(
+        "--set",
+        default="shapes_train",
+        help="our own prompts: shapes_train, shapes_validation, shapes_heldout",
+    )
+    c.add_argument("--count", type=int, default=100, help="how many of them")
+    c.add_argument("--seeds", type=int, default=1, help="seeds of each prompt")
+    c.add_argument("--first-seed", type=int, default=0, help="skip so many of a prompt's seeds")
+    c.add_argument("--method", default="none", help="none or projected")
+    c.add_argument("--strength", type=float, default=1.0)
+    c.add_argument("--steps", type=int, default=20)
+    c.add_argument("--guidance", type=float, default=4.0)
+    c.add_argument("--batch", type=int, default=None)
+    c.add_argument("--no-score", action="store_true", help="leave the scoring for later")
+
+    c = add("score", score)
+    c.add_argument("samples", nargs="*", help="sample ids; none: all that are not scored")
+
+    kinds = below.add_parser("train", help="Train a model, or go through the whole loop.")
+    kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for kind, fields in FIELDS.items():
+        c = add(kind, train, kinds)
+        c.add_argument("--run", dest="run_id", metavar="ID", help="begin or go on with this run")
+        c.add_argument("--background", action="store_true", help="in a process of its own")
+        named(c, fields)
+
+    kinds = below.add_parser("evaluate", help="Judge on held-out prompts.")
+    kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for kind, fields in EVALUATIONS.items():
+        c = add(kind, evaluate, kinds)
+        c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+        named(c, fields)
+
+    c = add("correct", correct)
+    c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")
+    c.add_argument("--count", type=int, default=300, help="words")
+    c.add_argument("--seed", type=int, default=0)
+    c.add_argument("--order", default="uncertainty", help="uncertainty, random or newest")
+
+    c = add("export", export)
+    c.add_argument("file")
+    c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
+    c = add("import", import_)
+    c.add_argument("file")
+    c.add_argument("--images", metavar="FOLDER", help="where the samples' images lie, to check them")
+    c.add_argument("--dry-run", action="store_true", help="check and count only")
+    c = add("labels", labels)
+    c.add_argument("folder")
+    c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
+
+    c = add("promote", promote)
+    c.add_argument("run_id", metavar="RUN")
+    c.add_argument("--force", action="store_true", help="even where the held-out result is worse")
+    c.add_argument("--who")
+    c = add("rollback", rollback)
+    c.add_argument("kind", help="projector, reward, calibrator or cycle")
+    c.add_argument("--who")
+    c = add("runs", runs)
+    c.add_argument("run_id", metavar="RUN", nargs="?")
+    c.add_argument("--kind")
+    c.add_argument("--limit", type=int, default=20)
+    add("stop", stop).add_argument("run_id", metavar="RUN")
+    add("status", status)
+    add("settings", settings)
+
+    stages = below.add_parser("pretrain", help="Make an embedded model from the shapes world.")
+    stages = stages.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage in PRETRAIN:
+        c = add(stage, pretrain, stages)
+        c.add_argument("--out", metavar="FOLDER", help="where the model goes")
+        c.add_argument("--work", metavar="FOLDER", help="renders and training state")
+        c.add_argument("--vae", metavar="FOLDER", help="the autoencoder that the diffuser works in")
+        c.add_argument(
+            "--set", action="append", metavar="NAME=VALUE", help="a setting, for example steps=100"
+        )
+    return top

@@ -1,0 +1,151 @@
+"""Evaluations that stand by themselves: how well methods align images, and how right reward model and scorer are.
+
+Prompts are held out and seeds are of those that training never meets. What is made is kept, so an evaluation that was
+stopped goes on where it was when it is asked for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from core.evaluation import Settings as Sampling
+from core.evaluation import alignment, best_noise_of, best_of, by_reward, fidelity, projected
+from core.evaluation.methods import Method, weights_digest
+from core.training.loop import Progress, Stopped
+from data.prompts import load as load_prompts
+from studio import pictures
+from studio.configs import check_evaluation
+from studio.datasets import replay_of
+from studio.generation import Stop, asked
+from studio.heldout import judge_of
+from studio.prompts import seeds_for, without
+from studio.runlog import Report
+
+
+def evaluate(
+    studio: Any,
+    kind: str,
+    config: dict[str, Any] | None = None,
+    prompts: Sequence[str] | None = None,
+    on_progress: Report | None = None,
+    stop: Stop = None,
+) -> dict[str, Any]:
+    """The report of an evaluation, also stored as a run of kind 'evaluate'. Raises Stopped."""
+    settings = check_evaluation(kind, config)
+    world = studio.settings.world
+    wanted = list(prompts) if prompts else load_prompts("shapes_heldout", settings["prompts"], world)
+    kept = without(wanted, trained_prompts(studio))
+    if not kept:
+        raise ValueError("Every one of these prompts was trained on: give others to judge by.")
+    work = {"alignment": _alignment, "fidelity": _fidelity}[kind]
+    report = work(studio, kept, settings, on_progress, asked(stop))
+    report |= {"kind": kind, "config": settings, "left_out": len(wanted) - len(kept)}
+    run = studio.store.new_run("evaluate", {"kind": kind, **settings, "prompts_given": bool(prompts)})
+    kept_report = json.loads(json.dumps(report, default=float))
+    (folder := studio.run_folder(run)).mkdir(parents=True, exist_ok=True)
+    pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
+    studio.store.update_run(
+        run, state="done", metrics={"evaluation": kind, "report": f"runs/{run}/report.json"}
+    )
+    return {**kept_report, "run": run}
+
+
+def trained_prompts(studio: Any) -> set[str]:
+    """All prompts that training may have seen: those with labels of the training split, and those kept for replay."""
+    rows = studio.store.samples(split="train", limit=10_000_000)
+    replay, _ = replay_of(studio)
+    old = {replay.prompts[int(p)] for p in replay.prompt[replay.of("train")]} if replay is not None else set()
+    return old | {row["prompt"] for row in rows}
+
+
+def _alignment(
+    studio: Any, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
+) -> dict[str, Any]:
+    models = studio.models
+    methods: list[Method] = []
+    if settings["projected"]:
+        using = models.using("projector")
+        if using.model is None:
+            raise ValueError(f"{using.problem} Or leave the projected method out: projected=false.")
+        methods.append(projected(using.model, settings["strength"]))
+    sizes = [n for n in (2, 4, 8, 16) if n <= min(settings["best_of"], settings["seeds"])]
+    methods += [best_of(n) for n in sizes]
+    if settings["best_noise"] > 1:
+        using = models.using("reward")
+        if using.model is None:
+            raise ValueError(f"{using.problem} Or leave the best noise out: best_noise=0.")
+        methods.append(best_noise_of(settings["best_noise"], by_reward(using.model)))
+    judge, name = judge_of(studio, prompts)
+    sampling = Sampling(settings["steps"], settings["guidance"], batch=studio.settings.batch)
+    seeds = [seeds_for(prompt, settings["seeds"], evaluation=True) for prompt in prompts]
+    scorer, diffuser = models.scorer(), models.diffuser()
+    named = [diffuser.revision, scorer.version, name, settings["steps"], settings["guidance"], prompts, seeds]
+    named += [(method.name, method.fingerprint) for method in methods]
+    folder = (
+        studio.settings.home / "evaluations" / hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+    )
+
+    def report(progress: Progress) -> None:
+        if on_progress:
+            on_progress(_line("images", progress))
+
+    with models.lock:
+        found = alignment(
+            diffuser, methods, prompts, seeds, judge, scorer=scorer, settings=sampling, folder=folder,
+            on_progress=report, stop=stop,
+        )  # fmt: skip
+    return {**found, "judge": name, "independent": name == "detector"}
+
+
+def _fidelity(
+    studio: Any, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
+) -> dict[str, Any]:
+    models, using = studio.models, studio.models.using("reward")
+    if using.model is None:
+        raise ValueError(using.problem)
+
+    def counter(stage: str) -> Any:
+        return lambda done, total: (
+            on_progress(_line(stage, Progress(done, total, {}, 0, 0))) if on_progress else None
+        )
+
+    ids = studio.collect(
+        prompts, settings["seeds"], steps=settings["steps"], guidance=settings["guidance"], prompt_set="heldout",
+        split="heldout", evaluation=True, on_progress=counter("images"), stop=stop,
+    )  # fmt: skip
+    studio.score(ids, counter("scores"), stop)
+    if stop():
+        raise Stopped
+    samples = [_labelled(studio, row) for row in _rows(studio, ids)]
+    with models.lock:
+        found = fidelity(using.model, models.diffuser(), samples, stop=stop)
+    return {**found, "reward": using.name, "weights": weights_digest(using.model)}
+
+
+def _rows(studio: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        row
+        for at in range(0, len(ids), 500)
+        for row in studio.store.samples(ids=list(ids[at : at + 500]), limit=500)
+    ]
+
+
+def _labelled(studio: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """A sample as `core.evaluation.fidelity` takes it."""
+    current = studio.store.current(row["id"])
+    vlm = {i: said["vlm"]["distribution"] for i, said in current.items() if said["vlm"]}
+    human = {i: said["human"]["score"] for i, said in current.items() if said["human"]}
+    return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, "human": human}
+
+
+def _line(stage: str, progress: Progress) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "step": progress.step,
+        "total": progress.total,
+        "left": progress.left,
+        "metrics": progress.metrics,
+    }
