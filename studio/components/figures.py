@@ -1,0 +1,155 @@
+"""The figures: learning curves while a run goes on, and held-out results as dots with their intervals.
+
+Colours are middle tones on a clear ground, so that one figure reads in the light and in the dark theme; what a colour
+says is said in words or by a form as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+ACCENT, SOFT, GRID = "#6473d8", "#85888f", "rgba(133,136,143,0.25)"
+TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}
+FORMS = {"none": "circle-open", "before": "square", "after": "diamond"}
+TITLES = {"none": "no projector", "before": "before", "after": "after"}
+SMOOTHING = 0.9
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """A panel a stage, in the order they came: the loss of each report, faint, and its running mean. history: what
+    ``jobs.status`` gives, each with stage, step and metrics. None where no loss was reported yet."""
+    stages: dict[str, tuple[list[int], list[float]]] = {}
+    for report in history:
+        loss = report.get("metrics", {}).get("loss")
+        if loss is None or not math.isfinite(loss):
+            continue
+        steps, losses = stages.setdefault(str(report.get("stage", "")), ([], []))
+        steps.append(report["step"])
+        losses.append(loss)
+    if not stages:
+        return None
+    figure = make_subplots(1, len(stages), subplot_titles=[f"{name}: loss" for name in stages])
+    for column, (name, (steps, losses)) in enumerate(stages.items(), 1):
+        faint = go.Scatter(
+            x=steps, y=losses, mode="lines", line={"color": SOFT, "width": 1}, opacity=0.45, name=name
+        )
+        smooth = go.Scatter(
+            x=steps,
+            y=running_mean(losses),
+            mode="lines",
+            line={"color": ACCENT, "width": 2.5},
+            name="running mean",
+        )
+        figure.add_trace(faint, 1, column)
+        figure.add_trace(smooth, 1, column)
+        figure.update_xaxes(title_text="step", row=1, col=column)
+    return dressed(figure, 290)
+
+
+def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float]:
+    """Exponential mean, corrected for its start, so that the first value is itself."""
+    found, mean, weight = [], 0.0, 0.0
+    for value in values:
+        mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
+        found.append(mean / weight)
+    return found
+
+
+def heldout(result: Mapping[str, Any]) -> go.Figure | None:
+    """The ``heldout`` of a run's metrics: on the left each method's figure, on the right after less before, paired,
+    with the line of no difference. A figure is {estimate, low, high}; shares are shown in percent."""
+    shares = result.get("of") != "labels"
+    scale, unit = (100, "%") if shares else (1, "nats a word")
+    names = {"words": "words that hold" if shares else "log-likelihood", "strict": "images in which all hold"}
+    shown = [name for name in names if _usable(result.get("after", {}).get(name))]
+    if not shown:
+        return None
+    base = TITLES.get(str(result.get("base", "before")), "before")
+    figure = make_subplots(
+        1,
+        2,
+        column_widths=[0.6, 0.4],
+        horizontal_spacing=0.06,
+        shared_yaxes=True,
+        subplot_titles=[f"held-out result, {unit}", f"after less {base}"],
+    )
+    labels = [names[name] for name in shown]
+    parts = [part for part in ("none", "before", "after") if part in result]
+    for place, part in enumerate(parts):
+        shift = (len(parts) - 1) / 2 - place
+        found = [
+            (i + 0.22 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
+        ]
+        figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]), 1, 1)
+    change = result.get("difference", {})
+    found = [(i, change[name]) for i, name in enumerate(shown) if _usable(change.get(name))]
+    figure.add_trace(
+        _dots(found, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True), 1, 2
+    )
+    figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5}, row=1, col=2)
+    figure.update_yaxes(tickvals=list(range(len(shown))), ticktext=labels, range=[-0.6, len(shown) - 0.4])
+    return dressed(figure, 150 + 95 * len(shown), legend=True)
+
+
+def _usable(figure: Any) -> bool:
+    return isinstance(figure, Mapping) and all(
+        isinstance(figure.get(k), int | float) and math.isfinite(figure[k])
+        for k in ("estimate", "low", "high")
+    )
+
+
+def _dots(
+    found: Sequence[tuple[float, Mapping[str, float]]],
+    scale: float,
+    unit: str,
+    name: str,
+    tone: str,
+    form: str,
+    legend: bool = True,
+    sign: bool = False,
+) -> go.Scatter:
+    middle = [scale * figure["estimate"] for _, figure in found]
+    spec = "+.1f" if sign and scale == 100 else "+.3f" if sign else ".1f" if scale == 100 else ".3f"
+    return go.Scatter(
+        x=middle,
+        y=[place for place, _ in found],
+        mode="markers+text",
+        text=[format(value, spec) for value in middle],
+        textposition="top center",
+        textfont={"size": 12, "color": tone},
+        name=name,
+        showlegend=legend,
+        marker={"color": tone, "size": 11, "symbol": form, "line": {"width": 2, "color": tone}},
+        error_x={
+            "array": [scale * (figure["high"] - figure["estimate"]) for _, figure in found],
+            "arrayminus": [scale * (figure["estimate"] - figure["low"]) for _, figure in found],
+            "color": tone,
+            "thickness": 2,
+            "width": 6,
+        },
+        hovertemplate=f"{name}: %{{x:{spec}}} {unit}<extra></extra>",
+    )
+
+
+def dressed(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
+    """The dress that all figures share."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 10, "r": 16, "t": 42, "b": 40},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "color": SOFT, "size": 13},
+        showlegend=legend,
+        legend={"orientation": "h", "y": -0.22, "x": 0},
+        uirevision="keep",
+        hovermode="closest",
+    )
+    figure.update_annotations(font={"size": 13, "color": SOFT}, selector={"xref": "paper"})
+    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID, automargin=True)
+    return figure

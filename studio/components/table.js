@@ -1,0 +1,62 @@
+// The body of js_on_load: element, trigger, props and watch are given. Cells go in by textContent only.
+const root = element.querySelector(".table-root");
+let drawn = "";
+
+function cell(tag, content) {
+  const node = document.createElement(tag);
+  const { text, tone } = content !== null && typeof content === "object" ? content : { text: content, tone: "" };
+  if (tone === "number") {
+    node.className = "number";
+    node.textContent = String(text ?? "");
+  } else if (tone) {
+    const badge = document.createElement("span");
+    badge.className = `badge ${["good", "bad", "now"].includes(tone) ? tone : ""}`;
+    badge.textContent = String(text ?? "");
+    node.append(badge);
+  } else {
+    node.textContent = String(text ?? "");
+  }
+  return node;
+}
+
+function draw() {
+  const value = props.value ?? { head: [], rows: [] };
+  const stamp = JSON.stringify(value);
+  if (stamp === drawn) return;
+  drawn = stamp;
+  root.replaceChildren();
+  if (!value.rows || !value.rows.length) {
+    const empty = document.createElement("p");
+    empty.className = "quiet";
+    empty.textContent = value.empty || "";
+    root.append(empty);
+    return;
+  }
+  const table = document.createElement("table");
+  table.className = "plain";
+  if (props.caption) table.createCaption().textContent = props.caption;
+  const head = table.createTHead().insertRow();
+  for (const title of value.head) {
+    const node = cell("th", title);
+    node.scope = "col";
+    head.append(node);
+  }
+  const body = table.createTBody();
+  for (const { key, cells } of value.rows) {
+    const line = body.insertRow();
+    for (const content of cells) line.append(cell("td", content));
+    if (!key) continue;
+    line.tabIndex = 0;
+    line.dataset.key = key;
+    line.className = "pickable";
+    if (key === value.chosen) line.setAttribute("aria-current", "true");
+    line.addEventListener("click", () => trigger("pick", { key }));
+    line.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); trigger("pick", { key }); }
+    });
+  }
+  root.append(table);
+}
+
+watch("value", draw);
+draw();

@@ -1,0 +1,192 @@
+"""The words of a prompt as chips with their scores 0..9: read-only under an image, or corrected key by key.
+
+DESIGN section 6: a ``gr.HTML`` template executes what it interpolates, so the templates here are constant and
+``word_scores.js`` writes every word with ``textContent``. A correction leaves the browser as a packet of
+numbered operations; ``Inbox`` applies each once and in order, so a packet that comes late or twice changes
+nothing. ``api_info`` is the full schema, as Gradio asks of a component whose value is not text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+HERE = Path(__file__).parent
+SCRIPT = (HERE / "word_scores.js").read_text(encoding="utf-8")
+STYLE = (HERE / "word_scores.css").read_text(encoding="utf-8")
+KINDS = ("set", "clear", "undo", "submit", "skip")
+MAX_OPERATIONS = 200
+MAX_CLIENTS = 2000
+
+# of a WordView
+FIELDS = tuple(
+    "index text kind scored seen known vlm expected calibrated human by score uncertain".split()  # noqa: SIM905
+)
+
+
+def chips(
+    words: Sequence[Any], *, sample: str = "", before: Sequence[Any] = (), **more: Any
+) -> dict[str, Any]:
+    """The component's value for some ``WordView``s. ``before`` are the same words of the image to compare
+    with: each scored word then carries ``change``, its score here less its score there."""
+    earlier = {w.index: w.score for w in before}
+    shown = []
+    for word in words:
+        entry = {name: getattr(word, name) for name in FIELDS}
+        then = earlier.get(word.index)
+        entry["change"] = None if then is None or word.score is None else word.score - then
+        shown.append(entry)
+    return {"sample": sample, "compared": bool(before), "words": shown, **more}
+
+
+class WordScores(gr.HTML):
+    """Chips. Value: what ``chips`` makes, or None. With ``editable`` it has the event ``edit``, whose data is
+    {client, sample, operations: [{revision, kind, word, score}]}; answer by a value with ``ack`` set."""
+
+    def __init__(self, value: dict[str, Any] | None = None, *, editable: bool = False, **more: Any) -> None:
+        super().__init__(
+            value=value,
+            html_template='<div class="word-scores"></div>',
+            css_template="",
+            js_on_load=SCRIPT,
+            apply_default_css=False,
+            editable=editable,
+            **more,
+        )
+
+    def preprocess(self, payload: Any) -> dict[str, Any] | None:
+        return payload if isinstance(payload, dict) else None
+
+    def postprocess(self, value: Any) -> dict[str, Any] | None:
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"Word chips take a dict made by chips(), not a {type(value).__name__}.")
+        return None if value is None else dict(value)
+
+    def example_payload(self) -> Any:
+        return {"sample": "", "words": []}
+
+    def example_value(self) -> Any:
+        return {"sample": "", "words": []}
+
+    def api_info(self) -> dict[str, Any]:
+        digit = _or_null({"type": "integer", "minimum": 0, "maximum": 9})
+        word = {
+            "type": "object",
+            "properties": {
+                "index": {"type": "integer", "minimum": 0},
+                "text": {"type": "string"},
+                "kind": {"type": "string"},
+                "scored": {"type": "boolean"},
+                "seen": {"type": "boolean"},
+                "known": {"type": "boolean"},
+                "vlm": digit,
+                "calibrated": digit,
+                "human": digit,
+                "score": digit,
+                "change": _or_null({"type": "integer", "minimum": -9, "maximum": 9}),
+                "expected": _or_null({"type": "number"}),
+                "uncertain": _or_null({"type": "number"}),
+                "by": _or_null({"type": "string"}),
+            },
+            "required": ["index", "text", "scored"],
+        }
+        return {
+            "type": "object",
+            "properties": {
+                "sample": {"type": "string"},
+                "compared": {"type": "boolean"},
+                "words": {"type": "array", "items": word},
+            },
+            "required": ["words"],
+        }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A type list would do in JSON schema, but Gradio's reader of schemas knows ``anyOf`` only."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One key: set (a word and a score), clear (a word), undo, submit or skip."""
+
+    revision: int
+    kind: str
+    word: int | None = None
+    score: int | None = None
+
+
+@dataclass(frozen=True)
+class Packet:
+    client: str
+    sample: str
+    operations: tuple[Operation, ...]
+
+
+def read_packet(data: Any) -> Packet:
+    """A packet as it came over HTTP; ValueError for anything a browser with our script would not send."""
+    if not isinstance(data, Mapping):
+        raise ValueError("That was no correction: reload the page and try again.")  # noqa: TRY004
+    client, sample, given = data.get("client"), data.get("sample"), data.get("operations")
+    if not (isinstance(client, str) and 8 <= len(client) <= 64 and isinstance(sample, str) and sample):
+        raise ValueError("That correction names no sample: reload the page and try again.")
+    if len(sample) > 64 or not isinstance(given, list) or not 1 <= len(given) <= MAX_OPERATIONS:
+        raise ValueError(f"A packet holds 1 to {MAX_OPERATIONS} corrections: reload the page and try again.")
+    return Packet(client, sample, tuple(_operation(entry) for entry in given))
+
+
+def _operation(entry: Any) -> Operation:
+    if not isinstance(entry, Mapping) or entry.get("kind") not in KINDS:
+        raise ValueError(f"A correction is one of {', '.join(KINDS)}: reload the page and try again.")
+    revision = _integer("revision", entry.get("revision"), 1, 2**31)
+    kind = entry["kind"]
+    word = _integer("word", entry.get("word"), 0, 999) if kind in ("set", "clear") else None
+    score = _integer("score", entry.get("score"), 0, 9) if kind == "set" else None
+    return Operation(revision, kind, word, score)
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"The {name} of a correction must be a whole number from {low} to {high}.")
+    return value
+
+
+class Inbox:
+    """Which operations of each page are still to be done: those after the last one that was.
+
+    Pages number their operations from 1 and repeat those that were not acknowledged. Kept in memory for the
+    latest 2,000 pages; a page that outlives that (or a restart) repeats at worst what already stands.
+    """
+
+    def __init__(self) -> None:
+        self._last: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
+
+    def page(self, client: str) -> threading.Lock:
+        """Held while a packet of this page is worked on, so that two packets are not mixed."""
+        with self._lock:
+            self._last[client] = self._last.pop(client, 0)
+            while len(self._last) > MAX_CLIENTS:
+                old, _ = self._last.popitem(last=False)
+                self._busy.pop(old, None)
+            return self._busy.setdefault(client, threading.Lock())
+
+    def new(self, packet: Packet) -> list[Operation]:
+        """The packet's operations that were not done yet, in order."""
+        last = self._last.get(packet.client, 0)
+        return sorted((o for o in packet.operations if o.revision > last), key=lambda o: o.revision)
+
+    def done(self, client: str, revision: int) -> None:
+        with self._lock:
+            self._last[client] = max(revision, self._last.get(client, 0))
+            self._last.move_to_end(client)
+
+    def last(self, client: str) -> int:
+        return self._last.get(client, 0)

@@ -1,0 +1,84 @@
+"""The page: its tabs in order, and how one opens another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from studio.components import notices
+from studio.service import Studio
+from studio.settings import Settings
+from studio.tabs import annotate, compare, train
+from studio.tabs.shared import Loading, told
+from studio.theme import HEAD, STYLE, theme
+
+TITLE = "Noise Projection Studio"
+WHAT = "Compare images with and without projected noise, correct the word scores, retrain, and see whether it helped."
+DAY = 86_400
+
+
+def build(studio: Studio, loading: Loading) -> gr.Blocks:
+    """The whole page on one studio, whose models may still be on their way."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
+        gr.HTML(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
+        state = gr.HTML(_state(loading), elem_id="studio-state")
+        watch = gr.Timer(1.0)
+        with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
+            with gr.Tab("Compare", id="compare"):
+                comparing = compare.build(studio, loading, page)
+            with gr.Tab("Annotate", id="annotate"):
+                annotating = annotate.build(studio, page)
+            with gr.Tab("Train", id="train"):
+                to_annotate = train.build(studio, page, annotating.inputs[0])
+
+        def look() -> tuple[Any, Any]:
+            """While the models load: what is being loaded; afterwards the clock stands still."""
+            return _state(loading), gr.Timer(active=not loading.over)
+
+        def go(tab: str) -> Any:
+            return gr.Tabs(selected=tab)
+
+        def opener(projected: bool) -> Any:
+            """What 'Annotate this' does: the other tab, with this image in it."""
+
+            @told
+            def opened(
+                kept: Any, seed: Any, who: Any, order: Any, profile: gr.OAuthProfile | None
+            ) -> list[Any]:
+                sample = compare.sample_of(kept, seed, projected)
+                return [go("annotate"), *annotating.open(sample, who, order, profile)]
+
+            return opened
+
+        quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        inputs, outputs = [comparing.kept, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
+        comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
+        comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
+        annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
+        to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
+        watch.tick(look, None, [state, watch], **quick)
+    return page.queue(max_size=32, default_concurrency_limit=8)
+
+
+def launch(settings: Settings | None = None) -> None:
+    """Serve the page until the process ends; the models load meanwhile. Address and port are Gradio's own settings
+    (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT)."""
+    studio = Studio(settings)
+    loading = Loading(studio).start()
+    build(studio, loading).launch(
+        theme=theme(),
+        css=STYLE,
+        head=HEAD,
+        blocked_paths=[str(studio.settings.home)],
+        max_file_size="5mb",
+        show_error=False,
+        ssr_mode=False,
+        footer_links=["api", "settings"],
+    )
+
+
+def _state(loading: Loading) -> str:
+    if loading.problem:
+        return notices.notice(loading.problem, problem=True)
+    return "" if loading.over else notices.notice(f"{loading.stage} The page can be used meanwhile.")

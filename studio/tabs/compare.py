@@ -1,0 +1,313 @@
+"""Compare: the same seeds with and without the projector, a score for every word under each image."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio.components import notices
+from studio.components.word_scores import WordScores, chips
+from studio.service import CompareUpdate, Pair, SampleView, Studio, check_request
+from studio.tabs import shared
+from studio.tabs.shared import Loading, told
+from studio.views import DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_SEEDS, STEPS
+
+EXAMPLES = [
+    "a red circle above a blue square",
+    "a green star to the left of an orange triangle",
+    "a purple square below a yellow circle",
+    "a blue triangle and a red star",
+]
+PREVIEW_SECONDS = 0.2
+EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
+
+# what the browser keeps of a comparison: [seed, id without the projector, id with it or None] a pair
+Kept = list[list[str | None]]
+
+
+@dataclass
+class CompareTab:
+    """The parts that other tabs listen to: the buttons that open an image for annotation, and whose it is."""
+
+    annotate_none: gr.Button
+    annotate_projected: gr.Button
+    kept: gr.BrowserState
+    seed: gr.Radio
+
+
+def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
+    stops: dict[str, threading.Event] = {}
+    kept = shared.browser_state("pairs", [])
+
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            prompt = gr.Textbox(
+                label="Prompt", value=EXAMPLES[0], lines=2, max_lines=4, max_length=2000, elem_id="prompt"
+            )
+            with gr.Row():
+                run = gr.Button("Compare", variant="primary", scale=2, min_width=120, elem_id="run")
+                stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80, elem_id="stop")
+            gr.Examples(EXAMPLES, prompt, label="Examples", elem_id="examples")
+            seeds = gr.Textbox(
+                label="Seeds",
+                value="7",
+                info=f"Whole numbers, such as 7, 8, 9 or 10-13; {MAX_SEEDS} at most.",
+                elem_id="seeds",
+            )
+            strength = gr.Slider(
+                0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
+            )
+            with gr.Accordion("Sampling", open=False):
+                steps = gr.Slider(STEPS[0], STEPS[1], DEFAULT_STEPS, step=1, label="Steps", elem_id="steps")
+                guidance = gr.Slider(0, 20, DEFAULT_GUIDANCE, step=0.1, label="Guidance")
+        with gr.Column(scale=8, min_width=320):
+            note = gr.HTML(elem_id="compare-note")
+            progress = gr.HTML(elem_id="compare-progress")
+            with gr.Column(visible=True) as nothing:
+                gr.HTML(notices.empty(EMPTY))
+                example = gr.Button("Compare this prompt", elem_classes="action", elem_id="first-example")
+            with gr.Column(visible=False, elem_id="pair") as result:
+                seed = gr.Radio([], label="Seed", visible=False, elem_id="pair-seed")
+                with gr.Tabs():
+                    with gr.Tab("Side by side"), gr.Row(equal_height=False):
+                        with gr.Column(min_width=240):
+                            none = _image("Without projector", "image-none")
+                            none_total = gr.HTML()
+                            none_words = WordScores(elem_id="words-none")
+                            annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
+                        with gr.Column(min_width=240):
+                            projected = _image("With projector", "image-projected")
+                            projected_total = gr.HTML()
+                            projected_words = WordScores(elem_id="words-projected")
+                            annotate_projected = gr.Button(
+                                "Annotate this", size="sm", elem_id="annotate-projected"
+                            )
+                    with gr.Tab("Slider"):
+                        slider = gr.ImageSlider(
+                            format="png",
+                            show_label=False,
+                            interactive=False,
+                            elem_classes="picture",
+                            elem_id="pair-slider",
+                            max_height=520,
+                        )
+                        gr.Markdown("Left of the line: without projector. Right: with.", elem_classes="quiet")
+
+    pair = [none, projected, slider, none_words, projected_words, none_total, projected_total]
+    frame = [note, progress, nothing, result, seed, run, stop, kept]
+
+    def show(found: Pair | None) -> list[Any]:
+        """Values of ``pair``."""
+        if found is None:
+            return [None, None, None, chips([]), chips([]), "", ""]
+        with_it, without = found.projected, found.none
+        left, right = shared.picture(without.image_path), shared.picture(with_it and with_it.image_path)
+        return [
+            left,
+            right,
+            None if left is None or right is None else (left, right),
+            chips(without.words, sample=without.id),
+            chips(with_it.words, sample=with_it.id, before=without.words) if with_it else chips([]),
+            _total(without),
+            _total(with_it, without) if with_it else "",
+        ]
+
+    def drawn(update: CompareUpdate, chosen: int) -> list[Any]:
+        """Values of ``frame`` and ``pair`` for one report."""
+        over = update.stage in ("done", "stopped")
+        values: list[Any] = [
+            notices.notice(update.message),
+            notices.bar(*_how_far(update)),
+            gr.update(visible=update.stage == "stopped" and not update.pairs),
+            gr.update(visible=bool(update.pairs) or bool(update.previews)),
+            _seed_choice(update.pairs) if update.pairs else gr.skip(),
+            gr.update(interactive=over),
+            gr.update(interactive=not over),
+            _ids(update.pairs) if update.pairs else gr.skip(),
+        ]
+        if update.pairs:
+            return values + show(update.pairs[chosen])
+        if update.previews:
+            left, right = (shared.enlarged(image) for image in update.previews[0])
+            return [*values, left, right, None, chips([]), chips([]), "", ""]
+        return values + [gr.skip()] * len(pair)
+
+    @told
+    def compare(
+        prompt: Any, seeds: Any, strength: Any, steps: Any, guidance: Any, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        asked = check_request(prompt, seeds, steps, guidance, strength)
+        halt = stops[str(request.session_hash)] = threading.Event()
+        try:
+            while not loading.over and not halt.is_set():
+                yield drawn(CompareUpdate("encode", message=f"{loading.stage} This goes on by itself."), 0)
+                time.sleep(0.5)
+            if loading.problem:
+                raise ValueError(loading.problem)
+            last, final = 0.0, None
+            for update in studio.compare(asked, halt):
+                final = update
+                if update.stage == "denoise" and update.step < update.total:
+                    if time.monotonic() - last < PREVIEW_SECONDS:
+                        continue
+                    last = time.monotonic()
+                yield drawn(update, 0)
+            if final is not None and final.stage == "done" and len(final.pairs) > 1:
+                values = drawn(final, 0)
+                values[0] = notices.notice(" ".join(p for p in (_summary(final.pairs), final.message) if p))
+                yield values
+        finally:
+            stops.pop(str(request.session_hash), None)
+
+    def idle() -> tuple[Any, Any]:
+        """The buttons, whatever happened; a run that failed shows no progress."""
+        return gr.update(interactive=True), gr.update(interactive=False)
+
+    def failed() -> tuple[Any, Any, str]:
+        return *idle(), ""
+
+    def halt(request: gr.Request) -> Any:
+        event = stops.get(str(request.session_hash))
+        if event is not None:
+            event.set()
+        return gr.update(interactive=False)
+
+    def gone(request: gr.Request) -> None:
+        event = stops.pop(str(request.session_hash), None)
+        if event is not None:
+            event.set()
+
+    def pair_of(kept: Any, seed: Any) -> Pair | None:
+        for number, without, with_it in _readable(kept):
+            if number == str(seed):
+                return Pair(int(number), studio.sample(without), studio.sample(with_it) if with_it else None)
+        return None
+
+    @told
+    def choose(kept: Any, seed: Any) -> list[Any]:
+        return show(pair_of(kept, seed))
+
+    def restore(kept: Any) -> list[Any]:
+        """The last comparison of this browser, from the store."""
+        try:
+            entries = _readable(kept)
+            pairs = [pair_of(entries, entry[0]) for entry in entries]
+        except ValueError:
+            pairs = []
+        found = [p for p in pairs if p is not None]
+        if not found:
+            return [gr.skip()] * (3 + len(pair))
+        return [gr.update(visible=False), gr.update(visible=True), _seed_choice(found), *show(found[0])]
+
+    settings = [prompt, seeds, strength, steps, guidance]
+    busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for ask in (run.click, prompt.submit, example.click):
+        made = ask(compare, settings, [*frame, *pair], api_name="compare" if ask == run.click else None,
+                   api_visibility="public" if ask == run.click else "private", **busy)  # fmt: skip
+        made.success(idle, None, [run, stop], **quick)
+        made.failure(failed, None, [run, stop, progress], **quick)
+    stop.click(halt, None, stop, **quick)
+    seed.input(choose, [kept, seed], pair, **quick)
+    page.load(restore, kept, [nothing, result, seed, *pair], **quick)
+    page.unload(gone)
+    return CompareTab(annotate_none, annotate_projected, kept, seed)
+
+
+def sample_of(kept: Any, seed: Any, projected: bool) -> str:
+    """The id of the sample that is shown; ValueError where there is none."""
+    for entry in _readable(kept):
+        if entry[0] == str(seed):
+            id = entry[2] if projected else entry[1]
+            if id:
+                return id
+    raise ValueError("There is no image here to annotate: compare something first.")
+
+
+def _image(label: str, name: str) -> gr.Image:
+    return gr.Image(
+        label=label,
+        format="png",
+        interactive=False,
+        buttons=["download", "fullscreen"],
+        elem_id=name,
+        elem_classes="picture",
+    )
+
+
+def _how_far(update: CompareUpdate) -> tuple[float, str]:
+    """How much is done, 0..1, and the words for it."""
+    done = update.step / max(1, update.total)
+    return {
+        "encode": (0.0, "Reading the prompt"),
+        "denoise": (0.9 * done, f"Step {update.step} of {update.total}"),
+        "decode": (0.93, "The images are there and stored"),
+        "score": (0.96, "Scoring the words"),
+        "done": (1.0, ""),
+        "stopped": (0.0, ""),
+    }[update.stage]
+
+
+def _seed_choice(pairs: list[Pair]) -> Any:
+    """The seeds to choose from, each with its gain."""
+    choices = []
+    for pair in pairs:
+        gain = _gain(pair)
+        choices.append((f"{pair.seed}  {_arrow(gain)}".strip(), str(pair.seed)))
+    return gr.update(choices=choices, value=choices[0][1], visible=len(choices) > 1)
+
+
+def _gain(pair: Pair) -> float | None:
+    if pair.projected is None or pair.projected.total is None or pair.none.total is None:
+        return None
+    return pair.projected.total - pair.none.total
+
+
+def _arrow(gain: float | None) -> str:
+    """A change of a mean score, its direction in a sign as well."""
+    if gain is None:
+        return ""
+    return f"{'▲' if gain > 0.05 else '▼' if gain < -0.05 else '='} {gain:+.1f}"
+
+
+def _summary(pairs: list[Pair]) -> str:
+    gains = [gain for gain in map(_gain, pairs) if gain is not None]
+    if not gains:
+        return ""
+    better = sum(gain > 0.05 for gain in gains)
+    worse = sum(gain < -0.05 for gain in gains)
+    return (
+        f"Over {len(gains)} seeds the projector changes the mean score by {sum(gains) / len(gains):+.1f}: "
+        f"better on {better}, worse on {worse}. The scores are the scorer's, which can be wrong."
+    )
+
+
+def _total(sample: SampleView, before: SampleView | None = None) -> str:
+    if sample.total is None:
+        return '<p class="total">Not scored yet</p>'
+    change = ""
+    if before is not None and before.total is not None:
+        gain = sample.total - before.total
+        change = f", {_arrow(gain)}"
+    return f'<p class="total">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(change)}</p>'
+
+
+def _ids(pairs: list[Pair]) -> Kept:
+    return [[str(p.seed), p.none.id, p.projected.id if p.projected else None] for p in pairs]
+
+
+def _readable(kept: Any) -> Kept:
+    """What the browser kept, as far as it has the right form."""
+    found: Kept = []
+    for entry in kept if isinstance(kept, list) else []:
+        if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(id, str) for id in entry[:2])):
+            continue
+        if entry[0].isdecimal() and (entry[2] is None or isinstance(entry[2], str)):
+            found.append(entry)
+    return found[:MAX_SEEDS]

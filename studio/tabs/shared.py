@@ -1,0 +1,107 @@
+"""What the tabs share: what is told of an error, who is writing, pictures, and what one tab opens in another."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from studio import identity
+from studio.service import Studio, sentence
+
+BROWSER_KEY = "noise-projection-studio"  # what is kept in the browser is no secret: it is only packed by it
+MODELS = "models"  # the concurrency id of what computes: one at a time
+
+
+def told(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""
+
+    def error(exception: Exception) -> gr.Error:
+        return gr.Error(sentence(exception), title="That did not work", duration=12, print_exception=False)
+
+    if inspect.isgeneratorfunction(work):
+
+        @functools.wraps(work)
+        def steps(*given: Any, **named: Any) -> Any:
+            try:
+                yield from work(*given, **named)
+            except gr.Error:
+                raise
+            except Exception as exception:  # noqa: BLE001
+                raise error(exception) from None
+
+        return steps
+
+    @functools.wraps(work)
+    def once(*given: Any, **named: Any) -> Any:
+        try:
+            return work(*given, **named)
+        except gr.Error:
+            raise
+        except Exception as exception:  # noqa: BLE001
+            raise error(exception) from None
+
+    return once
+
+
+def browser_state(name: str, default: Any) -> gr.BrowserState:
+    """Something that this browser remembers across reloads and restarts of the server."""
+    return gr.BrowserState(default, storage_key=f"{BROWSER_KEY}.{name}", secret=BROWSER_KEY)
+
+
+def person(kept: Any, profile: Any = None) -> str:
+    """The name to write under; a kept name that cannot be used (it came over HTTP) counts as none."""
+    try:
+        return identity.who(kept, profile)
+    except ValueError:
+        return identity.who(None, profile)
+
+
+def picture(path: str | None) -> np.ndarray | None:
+    """A stored image (H, W, 3) uint8, or None where it is gone."""
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError:
+        return None
+
+
+def enlarged(small: np.ndarray | None, size: int = 256) -> np.ndarray | None:
+    """A preview (h, w, 3) uint8 blown up, for it is a handful of pixels."""
+    if small is None:
+        return None
+    return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
+
+
+class Loading:
+    """The models on their way, in a thread of their own, so that the page answers at once."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.stage = "Starting."
+        self.problem = ""
+
+    def start(self) -> Loading:
+        threading.Thread(target=self.run, name="loading", daemon=True).start()
+        return self
+
+    def run(self) -> None:
+        try:
+            self.studio.load(self._say)
+        except Exception as error:  # noqa: BLE001 - the page says what it was
+            self.problem = sentence(error)
+
+    def _say(self, stage: str) -> None:
+        self.stage = stage
+
+    @property
+    def over(self) -> bool:
+        return self.studio.ready or bool(self.problem)

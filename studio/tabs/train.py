@@ -1,0 +1,288 @@
+"""Train: from labels to a new reward model and projector, and whether it helped; promoted by a button only.
+
+The work is a job of its own (``studio.jobs``). What is shown is read from the store again and again, so a page that
+is reloaded, or another one, shows the same.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from studio import jobs
+from studio.components import figures, notices
+from studio.components.table import Table, picked, rows
+from studio.configs import FIELDS, Field
+from studio.service import Studio
+from studio.tabs import shared
+from studio.tabs.shared import told
+
+KINDS = {
+    "cycle": ("The whole loop", "corrections → calibrator → reward model → projector → held-out result"),
+    "reward": ("Reward model", "learns from the labels how well each word will show, from the noise alone"),
+    "projector": ("Projector", "learns to move the noise where the reward model in use expects more"),
+    "calibrator": ("Calibrator", "learns from the corrections where the scorer is wrong"),
+}
+SOURCES = [
+    ("Corrections, else the scorer's scores", "all"),
+    ("Corrections only", "corrections"),
+    ("The scorer's scores only", "vlm"),
+]
+ON = ("queued", "running")
+TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
+SECONDS = 1.5
+LIMIT = 20
+EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
+
+
+def build(studio: Studio, page: gr.Blocks, who: gr.BrowserState) -> gr.Button:
+    """The tab; returns the button that leads to the corrections."""
+    chosen, drawn = gr.State(""), gr.State("")
+    timer = gr.Timer(SECONDS)
+
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            kind = gr.Radio(
+                [(title, name) for name, (title, _) in KINDS.items()],
+                value="cycle",
+                label="What to train",
+                elem_id="kind",
+            )
+            meaning = gr.Markdown(KINDS["cycle"][1], elem_classes="quiet")
+            source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
+            labels = gr.HTML(elem_id="labels")
+            with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+                settings = {name: _setting(name, field) for name, field in _settings("cycle").items()}
+            start = gr.Button("Start training", variant="primary", elem_id="start")
+        with gr.Column(scale=8, min_width=320):
+            with gr.Column(visible=True) as nothing:
+                gr.HTML(notices.empty(EMPTY))
+                annotate = gr.Button("Correct some words", elem_classes="action", elem_id="to-annotate")
+            with gr.Column(visible=False, elem_id="run-card") as card:
+                title = gr.HTML(elem_id="run-title")
+                progress = gr.HTML(elem_id="run-progress")
+                with gr.Row():
+                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
+                    resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
+                plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
+                result = gr.Plot(show_label=False, visible=False, elem_id="heldout")
+                verdict = gr.HTML(elem_id="verdict")
+                with gr.Row(visible=False) as decision:
+                    promote = gr.Button("Promote", variant="primary", elem_id="promote")
+                    force = gr.Checkbox(
+                        label="even if it is not better", value=False, elem_id="force", min_width=120
+                    )
+            with gr.Column(visible=False) as list_of_runs:
+                gr.Markdown("### Runs")
+                table = Table(caption="", elem_id="runs")
+                with gr.Row():
+                    back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
+
+    live = [title, progress, stop, resume, plot, result, verdict, decision]
+    all_parts = [drawn, chosen, labels, nothing, card, *live, list_of_runs, table, start, back]
+
+    def see(asked: Any, known: Any) -> list[Any]:
+        """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
+        runs = [run for run in studio.runs(limit=LIMIT) if _started(run)]
+        ids = [run["id"] for run in runs]
+        on = [run["id"] for run in runs if run["state"] in ON]
+        shown = asked if asked in ids else (on or ids or [""])[0]
+        state = jobs.status(studio, shown) if shown else None
+        found = studio.status()
+        counts = (found["scored"], found["corrections"])
+        promoted = [run["id"] for run in runs if run["promoted"]]
+        stamp = json.dumps(
+            [shown, counts, promoted, [(r["id"], r["state"], r["message"]) for r in runs],
+             state and [state["stage"], state["step"], len(state["history"])]]
+        )  # fmt: skip
+        if stamp == known:
+            return [gr.skip()] * len(all_parts)
+        return [
+            stamp,
+            shown,
+            _labels(*counts),
+            gr.update(visible=not shown),
+            gr.update(visible=bool(shown)),
+            *(_live(studio, state) if state else [gr.skip()] * len(live)),
+            gr.update(visible=bool(runs)),
+            _table(runs, shown),
+            gr.update(interactive=not on),
+            gr.update(interactive=bool(promoted)),
+        ]
+
+    @told
+    def restore() -> list[Any]:
+        return see("", "")
+
+    @told
+    def begin(kind: Any, source: Any, *given: Any) -> list[Any]:
+        asked = {"sources": source, **dict(zip(settings, given, strict=True))}
+        fields = FIELDS.get(kind, {})
+        run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
+        return see(run, "")
+
+    @told
+    def pick(event: gr.EventData) -> list[Any]:
+        return see(picked(event._data), "")
+
+    @told
+    def halt(run: Any) -> list[Any]:
+        jobs.stop(studio, run)
+        gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
+        return see(run, "")
+
+    @told
+    def go_on(run: Any) -> list[Any]:
+        jobs.resume(studio, run)
+        return see(run, "")
+
+    @told
+    def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        studio.promote(run, shared.person(kept, profile), force=force is True)
+        gr.Info("It is in use now: Compare shows what it does.", duration=6)
+        return see(run, "")
+
+    @told
+    def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        """Takes back the newest promotion, a whole loop with all its parts."""
+        last = next((e for e in studio.store.promotions(limit=LIMIT) if _in_use(studio, e)), None)
+        if last is None:
+            raise ValueError("Nothing was promoted; what the project ships is in use.")
+        studio.rollback(last["kind"], shared.person(kept, profile))
+        gr.Info("What was in use before is in use again.", duration=6)
+        return see(run, "")
+
+    def explain(kind: Any) -> list[Any]:
+        wanted = FIELDS.get(kind, {})
+        return [
+            KINDS[kind][1],
+            gr.update(visible="sources" in wanted),
+            *(gr.update(visible=name in wanted) for name in settings),
+        ]
+
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    kind.input(explain, kind, [meaning, source, *settings.values()], **quick)
+    start.click(begin, [kind, source, *settings.values()], all_parts, **quick)
+    table.pick(pick, None, all_parts, **quick)
+    stop.click(halt, chosen, all_parts, **quick)
+    resume.click(go_on, chosen, all_parts, **quick)
+    promote.click(put_into_use, [chosen, force, who], all_parts, **quick)
+    back.click(roll_back, [chosen, who], all_parts, **quick)
+    timer.tick(told(see), [chosen, drawn], all_parts, **quick)
+    page.load(restore, None, all_parts, **quick)
+    return annotate
+
+
+def _settings(kind: str) -> dict[str, Field]:
+    return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
+
+
+def _setting(name: str, field: Field) -> Any:
+    """The part of the form for one setting."""
+    label, info = name.replace("_", " ").capitalize(), field.meaning
+    if isinstance(field.default, bool):
+        return gr.Checkbox(value=field.default, label=label, info=info)
+    if isinstance(field.default, str):
+        return gr.Dropdown(list(map(str, field.bounds)), value=field.default, label=label, info=info)
+    return gr.Number(
+        value=field.default,
+        label=label,
+        info=info,
+        minimum=float(field.bounds[0]),
+        maximum=float(field.bounds[1]),
+        precision=0 if isinstance(field.default, int) else None,
+        elem_id=f"setting-{name}",
+    )
+
+
+def _labels(scored: int, corrected: int) -> str:
+    return f'<p class="quiet">{scored} scored images and {corrected} corrected words in the store.</p>'
+
+
+def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
+    """Values of title, progress, stop, resume, plot, result, verdict, decision."""
+    run, name = state["run"], state["state"]
+    on, heldout = name in ON, (run["metrics"] or {}).get("heldout")
+    curves = figures.curves(state["history"])
+    held = figures.heldout(heldout) if heldout else None
+    words = ""
+    if on:
+        words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
+        words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
+    problem = state["message"] if name in ("failed", "interrupted", "stopped") else ""
+    far = state["step"] / max(1, state["total"])
+    return [
+        _title(run),
+        notices.bar(far, words) if on else notices.notice(problem, name != "stopped"),
+        gr.update(visible=on),
+        gr.update(visible=name in ("stopped", "interrupted", "failed")),
+        gr.update(value=curves, visible=curves is not None),
+        gr.update(value=held, visible=held is not None),
+        _verdict(studio, run) if name == "done" else "",
+        gr.update(visible=name == "done" and run["kind"] != "warmup" and not run["promoted"]),
+    ]
+
+
+def _title(run: dict[str, Any]) -> str:
+    kind, state = KINDS.get(run["kind"], (run["kind"].capitalize(),))[0], run["state"]
+    use = '<span class="badge good">in use</span>' if run["promoted"] else ""
+    return (
+        f'<h3 class="run-name">{kind} <code>{run["id"]}</code> '
+        f'<span class="badge {TONES.get(state, "")}" id="run-state">{state}</span> {use}</h3>'
+    )
+
+
+def _verdict(studio: Studio, run: dict[str, Any]) -> str:
+    """What the held-out result says, in a sentence, and whether promoting would be refused."""
+    heldout = (run["metrics"] or {}).get("heldout")
+    said = []
+    if heldout:
+        change, shares = heldout["difference"]["words"], heldout["of"] != "labels"
+        scale, unit = (100, "points") if shares else (1, "nats a word")
+        digits = 1 if shares else 3
+        clear = change["low"] > 0 or change["high"] < 0
+        said.append(
+            f"On what was not trained on, judged by the {heldout['judge']}: "
+            f"{scale * change['estimate']:+.{digits}f} {unit} "
+            f"[{scale * change['low']:+.{digits}f}, {scale * change['high']:+.{digits}f}], "
+            + ("clear of no difference." if clear else "which is no clear difference.")
+        )
+        if not heldout["independent"]:
+            said.append("The labels come from the same judge, so this is no independent result.")
+    if run["promoted"]:
+        said.append("It is in use.")
+        return notices.notice(" ".join(said))
+    why = studio.why_not(run)
+    return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
+
+
+def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
+    body = []
+    for run in runs:
+        heldout = (run["metrics"] or {}).get("heldout")
+        change = ""
+        if heldout:
+            shares = heldout["of"] != "labels"
+            value = heldout["difference"]["words"]["estimate"]
+            change = f"{100 * value:+.1f} points" if shares else f"{value:+.3f} nats"
+        state = {"text": run["state"], "tone": TONES.get(run["state"], "plain")}
+        use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
+        when = str(run["created"])[:16].replace("T", " ")
+        kind = KINDS.get(run["kind"], (run["kind"],))[0]
+        body.append((run["id"], [when, kind, state, {"text": change, "tone": "number"}, use]))
+    return rows(["started", "what", "state", "held-out change", ""], body, chosen=shown)
+
+
+def _started(run: dict[str, Any]) -> bool:
+    """Whether a user started it: neither what the project ships nor a part of a loop."""
+    return run["config"].get("source") != "shipped" and "cycle" not in run["config"]
+
+
+def _in_use(studio: Studio, event: dict[str, Any]) -> bool:
+    """Whether a promotion event is a promotion that still stands."""
+    if event["action"] != "promote":
+        return False
+    used = studio.store.promoted(event["kind"])
+    return used is not None and used["id"] == event["run"]

@@ -1,0 +1,103 @@
+"""How the studio looks: one accent colour, the system's own fonts (nothing is fetched from a network), room to read.
+
+The colours of chips and notices are CSS variables in ``theme.css``; this hands the same ones to Gradio's parts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from studio.components import word_scores
+
+SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+STYLE = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8") + word_scores.STYLE
+
+HEAD = '<meta name="color-scheme" content="light dark">'
+
+ACCENT = gr.themes.Color(
+    c50="#f2f3fd", c100="#e4e7fb", c200="#cbd1f7", c300="#aab3f0", c400="#8490e4", c500="#5f6dd6",
+    c600="#4454c4", c700="#3845a3", c800="#303b86", c900="#2a346d", c950="#1a2046", name="studio",
+)  # fmt: skip
+
+
+def theme() -> gr.themes.Base:
+    base = gr.themes.Base(
+        primary_hue=ACCENT,
+        neutral_hue=gr.themes.colors.gray,
+        radius_size=gr.themes.sizes.radius_md,
+        spacing_size=gr.themes.sizes.spacing_md,
+        text_size=gr.themes.sizes.text_md,
+        font=SANS,
+        font_mono=MONO,
+    )
+    return base.set(
+        body_background_fill="var(--ground)",
+        body_background_fill_dark="var(--ground)",
+        body_text_color="var(--ink)",
+        body_text_color_dark="var(--ink)",
+        body_text_color_subdued="var(--ink-soft)",
+        body_text_color_subdued_dark="var(--ink-soft)",
+        background_fill_primary="var(--paper)",
+        background_fill_primary_dark="var(--paper)",
+        background_fill_secondary="var(--ground)",
+        background_fill_secondary_dark="var(--ground)",
+        block_background_fill="var(--paper)",
+        block_background_fill_dark="var(--paper)",
+        block_border_color="var(--line)",
+        block_border_color_dark="var(--line)",
+        block_label_text_color="var(--ink-soft)",
+        block_label_text_color_dark="var(--ink-soft)",
+        block_title_text_color="var(--ink)",
+        block_title_text_color_dark="var(--ink)",
+        block_title_text_weight="550",
+        block_info_text_color="var(--ink-soft)",
+        block_info_text_color_dark="var(--ink-soft)",
+        border_color_primary="var(--line)",
+        border_color_primary_dark="var(--line)",
+        border_color_accent="var(--accent)",
+        border_color_accent_dark="var(--accent)",
+        color_accent="var(--accent)",
+        color_accent_soft="color-mix(in oklab, var(--accent) 14%, var(--paper))",
+        color_accent_soft_dark="color-mix(in oklab, var(--accent) 18%, var(--paper))",
+        input_background_fill="var(--paper)",
+        input_background_fill_dark="var(--ground)",
+        input_border_color="var(--line)",
+        input_border_color_dark="var(--line)",
+        input_border_color_focus="var(--accent)",
+        input_border_color_focus_dark="var(--accent)",
+        button_primary_background_fill="var(--accent)",
+        button_primary_background_fill_dark="var(--accent)",
+        button_primary_background_fill_hover="color-mix(in oklab, var(--accent) 88%, black)",
+        button_primary_background_fill_hover_dark="color-mix(in oklab, var(--accent) 88%, white)",
+        button_primary_text_color="var(--on-accent)",
+        button_primary_text_color_dark="var(--on-accent)",
+        button_secondary_background_fill="var(--paper)",
+        button_secondary_background_fill_dark="var(--paper)",
+        button_secondary_background_fill_hover="var(--ground)",
+        button_secondary_background_fill_hover_dark="var(--line)",
+        button_secondary_text_color="var(--ink)",
+        button_secondary_text_color_dark="var(--ink)",
+        button_border_width="1px",
+        button_border_width_dark="1px",
+        button_secondary_border_color="var(--line)",
+        button_secondary_border_color_dark="var(--line)",
+        button_cancel_text_color="var(--down)",
+        button_cancel_text_color_dark="var(--down)",
+        slider_color="var(--accent)",
+        slider_color_dark="var(--accent)",
+        input_border_width="1px",
+        input_border_width_dark="1px",
+        button_large_radius="10px",
+        button_medium_radius="10px",
+        button_small_radius="8px",
+        block_radius="12px",
+        container_radius="12px",
+        block_shadow="none",
+        block_shadow_dark="none",
+        shadow_drop="none",
+        button_primary_shadow="none",
+        button_secondary_shadow="none",
+    )
