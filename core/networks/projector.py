@@ -133,7 +133,9 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         from core.diffusion import Diffuser  # here, so that the networks can be used without a pipeline
 
         prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
-        seeds = check_seeds([seeds] if isinstance(seeds, (int, str)) else seeds)
+        if not prompts:
+            raise ValueError("There is no prompt: give at least one.")
+        seeds = check_seeds(list(seeds) if isinstance(seeds, (list, tuple, range)) else [seeds])
         count = max(len(prompts), len(seeds))
         if {len(prompts), len(seeds)} - {1, count}:
             raise ValueError(
