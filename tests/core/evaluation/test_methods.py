@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+
+from core.evaluation import methods as m
+from core.noise import SEED_LIMIT, draw
+from core.training.loop import Stopped
+
+SHORT = m.Settings(steps=2, batch=3)
+PROMPTS, SEEDS = ["a red circle", "a blue square above a red star", "a red circle", "a star"], [3, 4, 5, 3]
+
+
+@pytest.fixture(scope="module")
+def plain(diffuser):
+    return m.none().run(diffuser, PROMPTS, SEEDS, SHORT)
+
+
+def test_none_starts_from_the_noise_of_its_seeds_and_its_calls_are_counted_at_the_network(plain, diffuser):
+    assert torch.equal(plain.noise, draw(SEEDS, diffuser.latent_shape()))
+    assert plain.network_calls == 4 * 2 * 2  # items, steps, passes of guidance
+    assert plain.other_calls == {} and plain.seeds == SEEDS
+    assert plain.images.shape == (4, 32, 32, 3) and plain.images.dtype == np.uint8
+
+
+def test_without_guidance_an_image_costs_half(diffuser):
+    found = m.none().run(diffuser, PROMPTS[:1], [1], m.Settings(steps=2, guidance=1.0))
+    assert found.network_calls == 2
+
+
+def test_strength_zero_is_none_bit_for_bit(plain, diffuser, networks):
+    found = m.projected(networks[0], 0.0).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert torch.equal(found.latents, plain.latents) and (found.images == plain.images).all()
+    assert found.other_calls == {}
+
+
+def test_the_projector_changes_the_noise_and_is_counted_apart(plain, diffuser, networks):
+    found = m.projected(networks[0]).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert not torch.equal(found.noise, plain.noise)
+    assert found.other_calls == {"projector": 4} and found.network_calls == plain.network_calls
+
+
+def test_an_image_does_not_depend_on_its_batch_mates(plain, diffuser, networks):
+    method = m.projected(networks[0])
+    whole = method.run(diffuser, PROMPTS, SEEDS, SHORT)
+    alone = method.run(diffuser, PROMPTS[1:2], SEEDS[1:2], SHORT)
+    assert torch.allclose(whole.latents[1:2], alone.latents, atol=1e-4)
+
+
+def test_the_first_candidate_is_the_base_seed_and_the_others_are_derived_for_good():
+    assert [m.candidate(7, k) for k in range(3)] == [7, 3617640167, 2374935413]
+    assert all(0 <= m.candidate(SEED_LIMIT - 1, k) < SEED_LIMIT for k in range(50))
+    assert len({m.candidate(s, k) for s in range(20) for k in range(8)}) == 160
+
+
+def test_best_of_one_is_none(plain, diffuser):
+    found = m.best_of(1, lambda images, prompts: np.zeros(len(images))).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert (found.images == plain.images).all() and found.seeds == SEEDS
+
+
+def test_best_of_keeps_the_image_that_the_chooser_likes_and_costs_n_images(diffuser, world):
+    def like(images, prompts):
+        return np.array([world["brightness"](image) for image in images])
+
+    found = m.best_of(3, like).run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT)
+    assert found.network_calls == 2 * 3 * 2 * 2 and found.other_calls == {"scorer": 6}
+    for i in range(2):
+        tried = [m.candidate(SEEDS[i], k) for k in range(3)]
+        every = m.none().run(diffuser, [PROMPTS[i]] * 3, tried, SHORT)
+        assert found.seeds[i] == tried[int(like(every.images, None).argmax())]
+        assert torch.equal(found.noise[i : i + 1], draw([found.seeds[i]], diffuser.latent_shape()))
+
+
+def test_best_of_projected_noise_is_named_after_both(diffuser, networks, world):
+    method = m.best_of(2, lambda images, prompts: np.arange(len(images)), base=m.projected(networks[0]))
+    found = method.run(diffuser, PROMPTS[:1], [1], SHORT)
+    assert method.name == "best-of-2 projected" and found.other_calls == {"projector": 2, "scorer": 2}
+
+
+def test_best_noise_makes_one_image_of_the_noise_that_the_reward_model_likes(diffuser, networks):
+    choose = m.by_reward(networks[1])
+    found = m.best_noise_of(3, choose).run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT)
+    text = diffuser.encode(PROMPTS[:2])
+    tried = [draw([m.candidate(seed, k) for seed in SEEDS[:2]], diffuser.latent_shape()) for k in range(3)]
+    best = np.stack([choose(noise, text) for noise in tried]).argmax(0)
+    assert found.seeds == [m.candidate(SEEDS[i], int(best[i])) for i in range(2)]
+    assert found.network_calls == 2 * 2 * 2 and found.other_calls == {"reward": 6}
+
+
+def test_the_reward_model_speaks_of_scored_words_only(diffuser, networks):
+    p, words = m.predict(networks[1], draw([1, 2], diffuser.latent_shape()), diffuser.encode(PROMPTS[:2]))
+    assert p.shape == (2, 7, 10) and [sorted(row) for row in words] == [[1, 2], [1, 2, 3, 5, 6]]
+    assert all(0 <= value <= 1 for row in words for value in row.values())
+
+
+@pytest.mark.parametrize("pick, better", [("all", [0.6, 0.6]), ("mean", [1.0, 0.3])])
+def test_one_missing_word_counts_against_the_whole_image_only_where_all_must_hold(pick, better):
+    both = [[0.6, 0.6], [1.0, 0.3]]
+    assert max(both, key=lambda words: m.whole(words, pick)) == better
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda d: m.none().run(d, ["a star"], [1, 2]), "1 prompts but 2 seeds"),
+        (lambda d: m.none().run(d, ["a star"], [-1]), "-1"),
+        (lambda d: m.none().run(d, ["a star"], [1], m.Settings(batch=0)), "batch is 0"),
+        (lambda d: m.best_of(0), "best of 0"),
+        (lambda d: m.best_of(2).run(d, ["a star"], [1]), "chooser"),
+        (lambda d: m.whole([1.0], "most"), "'most'"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(diffuser, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(diffuser)
+
+
+def test_a_method_can_be_watched_and_stopped(diffuser):
+    steps = []
+    m.none().run(
+        diffuser, PROMPTS, SEEDS, SHORT, on_step=lambda step, total, latents: steps.append((step, total))
+    )
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    with pytest.raises(Stopped):
+        m.none().run(diffuser, PROMPTS, SEEDS, SHORT, stop=lambda: True)
+
+
+def test_the_fingerprint_follows_the_weights(networks):
+    first = m.projected(networks[0]).fingerprint
+    assert first == m.projected(networks[0]).fingerprint != m.projected(networks[0], 0.5).fingerprint
+    bias = next(networks[0].parameters())
+    with torch.no_grad():
+        bias.add_(1)
+        assert m.projected(networks[0]).fingerprint != first
+        bias.sub_(1)
