@@ -1,0 +1,178 @@
+"""How well scores that are given without a look at the truth agree with it: the reward model's with the VLM's and
+people's, and the VLM's with the judge's (DESIGN section 2, stage 1).
+
+A reward model can look good by knowing only which prompts are hard. What a projector can use is what is left within
+one prompt's word, across its seeds: that correlation is reported apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from core.diffusion import Diffuser
+from core.evaluation.methods import predict
+from core.evaluation.metrics import (
+    DRAWS,
+    Interval,
+    auc_of,
+    bootstrap,
+    codes,
+    confusion,
+    mae,
+    pearson_of,
+    spearman,
+    within,
+)
+from core.networks.reward import RewardModel
+from core.noise import draw
+from core.scoring.scores import TOP, check_digit, expected, likeliest
+from core.training.loop import Stopped
+
+SHOWN = 0.5  # an expected score or truth from here on counts as shown
+
+
+def fidelity(
+    reward: RewardModel,
+    diffuser: Diffuser,
+    samples: Sequence[dict],
+    *,
+    noise: Callable[[Sequence[dict]], Tensor] | None = None,
+    batch: int = 64,
+    draws: int = DRAWS,
+    stop: Callable[[], bool] | None = None,
+) -> dict:
+    """Agreement of the reward model with the labels of samples it did not train on, as a report for JSON.
+
+    A sample: {"prompt", "seed", "vlm": {word index: distribution (10,)}, "human": {word index: digit} (may be left out),
+    "height", "width" (may be left out)}. noise(samples) gives the noise (B, C, H, W) their images were made from; by default
+    the seeds' own. Words that the text encoder cannot read are left out. The report has `vlm`, `human` (where there are
+    any) and, for comparison, `vlm_human`: the VLM against the people on the same words.
+    """
+    if not samples:
+        raise ValueError("There is no sample to measure fidelity on: collect and score some first.")
+    order = sorted(range(len(samples)), key=lambda i: (size_of(samples[i]), samples[i]["prompt"]))
+    rows: list[dict] = []
+    while order:
+        if stop and stop():
+            raise Stopped
+        part = [samples[i] for i in order[:batch] if size_of(samples[i]) == size_of(samples[order[0]])]
+        order = order[len(part) :]
+        rows += predicted(reward, diffuser, part, noise)
+    report: dict[str, Any] = {
+        "samples": len(samples),
+        "prompts": len({sample["prompt"] for sample in samples}),
+        "vlm": agreement([r for r in rows if r["vlm"] is not None], "reward", "vlm", draws),
+    }
+    people = [r for r in rows if r["human"] is not None]
+    if people:
+        report["human"] = agreement(people, "reward", "human", draws)
+        report["vlm_human"] = agreement([r for r in people if r["vlm"] is not None], "vlm", "human", draws)
+    return report
+
+
+def predicted(
+    reward: RewardModel,
+    diffuser: Diffuser,
+    samples: Sequence[dict],
+    noise: Callable[[Sequence[dict]], Tensor] | None,
+) -> list[dict]:
+    """One row a word of a batch of samples: what the reward model, the VLM and people say."""
+    unique = list(dict.fromkeys(sample["prompt"] for sample in samples))
+    text = diffuser.encode(unique).take([unique.index(sample["prompt"]) for sample in samples])
+    shape = diffuser.latent_shape(*size_of(samples[0]))
+    start = noise(samples) if noise else draw([sample["seed"] for sample in samples], shape)
+    p, words = predict(reward, start, text)
+    rows = []
+    for i, sample in enumerate(samples):
+        kinds = {word.index: word.kind for word in text.word_lists[i]}
+        vlm = {int(index): np.asarray(q, float) for index, q in (sample.get("vlm") or {}).items()}
+        human = {int(index): check_digit(digit) for index, digit in (sample.get("human") or {}).items()}
+        for index, value in words[i].items():
+            if index in vlm or index in human:
+                rows.append(
+                    {
+                        "prompt": sample["prompt"],
+                        "index": index,
+                        "kind": kinds[index],
+                        "reward": value,
+                        "reward_digit": int(p[i, index].argmax()),
+                        "vlm": float(expected(vlm[index])) if index in vlm else None,
+                        "vlm_digit": int(likeliest(vlm[index])) if index in vlm else None,
+                        "human": human[index] / TOP if index in human else None,
+                        "human_digit": human.get(index),
+                    }
+                )
+    return rows
+
+
+def agreement(rows: Sequence[dict], of: str, against: str, draws: int = DRAWS) -> dict:
+    """Agreement of rows[of] with rows[against], all words and by kind of word, with intervals clustered by prompt."""
+    kinds = sorted({row["kind"] for row in rows})
+    return block(rows, of, against, draws) | {
+        "kinds": {kind: block([r for r in rows if r["kind"] == kind], of, against, draws) for kind in kinds},
+        "confusion": confusion(
+            [r[f"{against}_digit"] for r in rows], [r[f"{of}_digit"] for r in rows]
+        ).tolist(),
+    }
+
+
+def block(rows: Sequence[dict], of: str, against: str, draws: int) -> dict:
+    """Pearson, Spearman, MAE, AUC (shown or not), and Pearson within one prompt's word across its seeds."""
+    x, y = np.array([r[of] for r in rows], float), np.array([r[against] for r in rows], float)
+    prompts = [r["prompt"] for r in rows]
+    words = codes([(r["prompt"], r["index"]) for r in rows])
+    several = np.flatnonzero(np.bincount(words)[words] > 1) if len(words) else words
+    inner = [prompts[i] for i in several]
+    return {
+        "words": len(rows),
+        "pearson": measured(pearson_of, x, y, prompts, draws),
+        "spearman": finite(spearman(x, y)),
+        "mae": finite(mae(x, y)),
+        "auc": measured(auc_of, x, y >= SHOWN, prompts, draws),
+        "shown": finite(float((y >= SHOWN).mean())) if len(rows) else None,
+        "within_prompt": measured(
+            pearson_of, within(x[several], words[several]), within(y[several], words[several]), inner, draws
+        ),
+    }
+
+
+def scorer_agreement(rows: Sequence[dict], draws: int = DRAWS) -> dict:
+    """Agreement of a scorer with the truth: rows of {"prompt", "kind", "score" in [0, 1], "digit", "truth" in [0, 1]}."""
+    named = [
+        {
+            "prompt": row["prompt"],
+            "index": at,
+            "kind": row["kind"],
+            "scorer": float(row["score"]),
+            "scorer_digit": check_digit(row["digit"]),
+            "truth": float(row["truth"]),
+            "truth_digit": round(TOP * row["truth"]),
+        }
+        for at, row in enumerate(rows)
+    ]
+    report = agreement(named, "scorer", "truth", draws)
+    for part in (report, *report["kinds"].values()):
+        del part["within_prompt"]
+    return report
+
+
+def measured(statistic: Callable, x: np.ndarray, y: np.ndarray, clusters: Sequence, draws: int) -> dict:
+    """{estimate, low, high} of a statistic of two rows of numbers, None for what is not a number."""
+    empty = Interval(math.nan, math.nan, math.nan)
+    found = bootstrap(statistic(x, y), clusters, draws=draws) if len(x) else empty
+    return {name: finite(value) for name, value in found._asdict().items()}
+
+
+def size_of(sample: dict) -> tuple[int, int]:
+    """Height and width of a sample's image, 0 for the diffuser's own."""
+    return sample.get("height") or 0, sample.get("width") or 0
+
+
+def finite(value: float) -> float | None:
+    """The value, None where it is not a number."""
+    return float(value) if math.isfinite(value) else None

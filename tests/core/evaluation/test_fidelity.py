@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from core.evaluation import fidelity, scorer_agreement
+from core.evaluation.fidelity import agreement
+from core.evaluation.methods import predict
+from core.noise import draw
+from core.scoring.scores import from_truth
+
+PROMPTS = ["a red circle", "a blue square above a red star"]
+
+
+@pytest.fixture(scope="module")
+def samples(diffuser, networks):
+    """Samples whose VLM says just what the reward model expects."""
+    out = []
+    for prompt in PROMPTS:
+        text = diffuser.encode([prompt] * 4)
+        _, words = predict(networks[1], draw(range(4), diffuser.latent_shape()), text)
+        out += [
+            {"prompt": prompt, "seed": s, "vlm": {i: from_truth(v) for i, v in words[s].items()}}
+            for s in range(4)
+        ]
+    return out
+
+
+def test_a_vlm_that_says_what_the_reward_model_expects_is_in_full_agreement(diffuser, networks, samples):
+    found = fidelity(networks[1], diffuser, samples[::-1], batch=3, draws=100)
+    json.dumps(found, allow_nan=False)
+    assert found["samples"] == 8 and found["prompts"] == 2 and "human" not in found
+    block = found["vlm"]
+    assert block["words"] == 4 * (2 + 5) and block["mae"] < 1e-3
+    assert block["pearson"]["estimate"] == pytest.approx(1, abs=1e-3)
+    assert block["within_prompt"]["estimate"] == pytest.approx(1, abs=1e-2)
+    assert sum(map(sum, block["confusion"])) == 28
+    assert {kind: part["words"] for kind, part in block["kinds"].items()} == {
+        "colour": 12,
+        "object": 12,
+        "relation": 4,
+    }
+
+
+def test_people_are_compared_with_both_on_the_words_they_scored(diffuser, networks, samples):
+    corrected = [samples[0] | {"human": {"1": 9, 2: 0}}, *samples[1:]]
+    found = fidelity(networks[1], diffuser, corrected, draws=50)
+    assert found["human"]["words"] == found["vlm_human"]["words"] == 2
+    assert found["vlm"]["words"] == 28
+
+
+def test_noise_that_is_not_the_seeds_own_can_be_given(diffuser, networks, samples):
+    def other(part):
+        return draw([sample["seed"] + 50 for sample in part], diffuser.latent_shape())
+
+    assert fidelity(networks[1], diffuser, samples, noise=other, draws=50)["vlm"]["mae"] > 1e-4
+
+
+def test_knowing_only_which_prompt_is_hard_is_no_agreement_within_prompts():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"prompt": p, "index": 1, "kind": "colour", "reward": p / 40, "vlm": p / 40 + rng.normal() / 9}
+        | {"reward_digit": 0, "vlm_digit": 0}
+        for p in range(40)
+        for _ in range(8)
+    ]
+    found = agreement(rows, "reward", "vlm", 100)
+    assert found["pearson"]["estimate"] > 0.8 and found["within_prompt"]["estimate"] is None
+
+
+def test_no_sample_is_refused(diffuser, networks):
+    with pytest.raises(ValueError, match="no sample"):
+        fidelity(networks[1], diffuser, [])
+
+
+def test_a_scorer_is_measured_by_kind_of_word():
+    rows = [
+        {
+            "prompt": p,
+            "kind": kind,
+            "score": truth if kind == "colour" else 0.5,
+            "digit": round(9 * truth),
+            "truth": truth,
+        }
+        for p in range(6)
+        for kind in ("colour", "relation")
+        for truth in (0.0, 1.0)
+    ]
+    found = scorer_agreement(rows, draws=100)
+    assert (
+        found["kinds"]["colour"]["auc"]["estimate"] == 1
+        and found["kinds"]["relation"]["auc"]["estimate"] == 0.5
+    )
+    assert np.trace(found["confusion"]) == 24 and found["shown"] == 0.5
