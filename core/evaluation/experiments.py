@@ -1,0 +1,219 @@
+"""Experiments that a claim can rest on: methods compared on the same prompts and seeds, by a judge that nothing was
+trained on (DESIGN section 2, last paragraphs).
+
+Images are made once. Best-of-N by the scorer is taken from the images of its base method, exactly over all subsets of
+N of a prompt's seeds, and is charged what N images and N scorings cost. What is finished is kept in a journal, so an
+experiment that was stopped or killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.diffusion import Diffuser
+from core.evaluation.journal import Journal
+from core.evaluation.methods import DEFAULT, BestOf, Method, MethodResult, Scorer, Settings, none
+from core.evaluation.report import compare
+from core.noise import check_seeds, draw
+from core.noise import drift as noise_drift
+from core.training.loop import Progress, Stopped
+
+Judge = Callable[[str, np.ndarray], dict | None]
+"""judge(prompt, image) -> {"strict": bool, "words": {word index: truth in [0, 1]}, "extra": int}, or None where it cannot
+judge the prompt."""
+
+THUMBNAIL = 64  # side, in pixels, at which images are compared for diversity
+DRIFT_ITEMS = 256
+
+
+def alignment(
+    diffuser: Diffuser,
+    methods: Sequence[Method],
+    prompts: Sequence[str],
+    seeds: Sequence[int] | Sequence[Sequence[int]],
+    judge: Judge,
+    *,
+    scorer: Scorer | None = None,
+    settings: Settings = DEFAULT,
+    pick: str = "all",
+    folder: Path | str | None = None,
+    draws: int = 2000,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> dict:
+    """Compare `methods` with `none` on every prompt and seed: a report that goes to JSON as it is (see report.compare).
+
+    seeds: the same for every prompt, or a list for each (`seeds_for`). pick: how the scorer's words become the figure
+    that best-of-N chooses by (methods.whole). folder: where the journal is kept. Raises Stopped when `stop()` is true.
+    """
+    prompts = list(dict.fromkeys(prompts))
+    table = check_table(prompts, seeds)
+    made, pooled = plan(methods, scorer, min(map(len, table)))
+    journal = Journal(
+        Path(folder) if folder else None,
+        {"backbone": diffuser.name, "revision": diffuser.revision, **asdict(settings), "batch": None}
+        | {"scorer": getattr(scorer, "version", "unnamed") if scorer else None},
+        {method.name: method.fingerprint for method in made},
+    )
+    todo = [
+        (
+            method,
+            [row for row in range(len(prompts)) if not journal.has(method.name, prompts[row], table[row])],
+        )
+        for method in made
+    ]
+    total = sum(len(rows) for rows in table) * len(made)
+    first = done = total - sum(len(table[row]) for _, rows in todo for row in rows)
+    began = time.monotonic()
+    for method, rows in todo:
+        while rows:
+            if stop and stop():
+                raise Stopped
+            each = max(1, settings.batch // len(table[rows[0]]))
+            now, rows = rows[:each], rows[each:]
+            wide = [prompts[row] for row in now for _ in table[row]]
+            result = method.run(diffuser, wide, [s for row in now for s in table[row]], settings, stop=stop)
+            for record in records(method.name, wide, result, judge, scorer):
+                journal.add(record | {"seeds": table[prompts.index(record["prompt"])]})
+                done += len(record["items"])
+            if on_progress:
+                spent = time.monotonic() - began
+                on_progress(Progress(done, total, {}, spent, spent / (done - first) * (total - done)))
+    found = {
+        method.name: [
+            journal.get(method.name, prompt, row) for prompt, row in zip(prompts, table, strict=True)
+        ]
+        for method in made
+    }
+    report = compare(prompts, found, pooled, pick=pick, draws=draws)
+    report["settings"] = journal.settings | {"seeds": table, "pick": pick}
+    for method in made:
+        if type(method).start is not Method.start:
+            report["methods"][method.name]["drift"] = drift(diffuser, method, prompts, table, settings)
+    return report
+
+
+def drift(
+    diffuser: Diffuser,
+    method: Method,
+    prompts: Sequence[str],
+    seeds: Sequence[Sequence[int]],
+    settings: Settings = DEFAULT,
+    limit: int = DRIFT_ITEMS,
+) -> dict[str, float]:
+    """How far a method's noise is from white noise and from the seeds' own, over up to `limit` prompt-seed pairs."""
+    shape = diffuser.latent_shape(settings.height, settings.width)
+    pairs = [
+        (row, seed)
+        for column in range(max(map(len, seeds)))
+        for row, own in enumerate(seeds)
+        for seed in own[column : column + 1]
+    ]
+    moved = []
+    for at in range(0, len(pairs[:limit]), settings.batch):
+        part = pairs[:limit][at : at + settings.batch]
+        text = diffuser.encode([prompts[row] for row, _ in part])
+        moved.append(method.start(text, [seed for _, seed in part], shape).noise.cpu())
+    return noise_drift(torch.cat(moved), draw([seed for _, seed in pairs[:limit]], shape)) | {
+        "items": len(pairs[:limit])
+    }
+
+
+def seeds_for(prompts: Sequence[str], each: int, first: int = 0) -> list[list[int]]:
+    """`each` seeds of its own for every prompt, counted up from `first`: seeds shared by all prompts would tie the
+    prompts together, and an interval clustered by prompt would not know."""
+    return [check_seeds(range(first + row * each, first + (row + 1) * each)) for row in range(len(prompts))]
+
+
+def check_table(prompts: Sequence[str], seeds: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]:
+    """Seeds as a list for each prompt; ValueError where there are none or one occurs twice for a prompt."""
+    if not prompts:
+        raise ValueError("There is no prompt to evaluate: give at least one.")
+    nested = len(seeds) > 0 and not isinstance(seeds[0], (int, str, np.integer))
+    if nested and len(seeds) != len(prompts):
+        raise ValueError(
+            f"There are {len(seeds)} lists of seeds for {len(prompts)} different prompts: give one each."
+        )
+    table = [check_seeds(row) for row in (seeds if nested else [seeds] * len(prompts))]
+    for row in table:
+        if len(set(row)) != len(row):
+            raise ValueError(f"A seed occurs twice among {row[:8]}: its image would be counted twice.")
+    return table
+
+
+def plan(methods: Sequence[Method], scorer: Scorer | None, fewest: int) -> tuple[list[Method], list[BestOf]]:
+    """Which methods make images, `none` first, and which are taken from the images of another."""
+    made, pooled = {"none": none()}, []
+    for method in methods:
+        if not (isinstance(method, BestOf) and method.chooser is None):
+            if made.setdefault(method.name, method) is not method and method.name != "none":
+                raise ValueError(f"Two methods are called {method.name!r}: give one of them another name.")
+            continue
+        if scorer is None:
+            raise ValueError(f"{method.name} needs a scorer to choose by: give one, or a chooser of its own.")
+        if method.n > fewest:
+            raise ValueError(f"{method.name} needs {method.n} seeds a prompt, but there are {fewest}.")
+        made.setdefault(method.base.name, method.base)
+        pooled.append(method)
+    return list(made.values()), pooled
+
+
+def records(
+    name: str, prompts: Sequence[str], result: MethodResult, judge: Judge, scorer: Scorer | None
+) -> list[dict]:
+    """What the journal keeps of a batch, one record a prompt; the batch's costs are shared out by images."""
+    began = time.perf_counter()
+    scored = scorer.score(result.images, prompts) if scorer else None
+    scoring = time.perf_counter() - began
+    verdicts = [judge(prompt, image) for prompt, image in zip(prompts, result.images, strict=True)]
+    out = []
+    for prompt in dict.fromkeys(prompts):
+        at = [i for i, other in enumerate(prompts) if other == prompt]
+        share = len(at) / len(prompts)
+        record: dict[str, Any] = {
+            "method": name,
+            "prompt": prompt,
+            "used": [result.seeds[i] for i in at],
+            "seconds": result.seconds * share,
+            "network_calls": result.network_calls * share,
+            "other_calls": {kind: count * share for kind, count in result.other_calls.items()},
+            "items": [verdicts[i] and verdict(verdicts[i]) for i in at],
+            "distances": distances(result.images[at]),
+        }
+        if scored:
+            record["scoring_seconds"] = scoring * share
+            record["scores"] = [
+                [[w.word_index, round(w.expected, 5), w.score] for w in scored[i]] for i in at
+            ]
+            hidden = [[w.hidden for w in scored[i] if w.hidden is not None] for i in at]
+            if all(hidden):
+                features = np.stack([np.mean(np.asarray(rows, np.float32), 0) for rows in hidden])
+                record["features"] = base64.b64encode(features.astype(np.float16).tobytes()).decode()
+        out.append(record)
+    return out
+
+
+def verdict(raw: dict) -> dict:
+    """A judge's verdict as plain JSON values, checked."""
+    words = {str(index): float(truth) for index, truth in raw["words"].items()}
+    if not all(0 <= truth <= 1 for truth in words.values()):
+        raise ValueError(f"The judge's truths {words} must lie in [0, 1].")
+    return {"strict": int(bool(raw["strict"])), "words": words, "extra": int(raw.get("extra", 0))}
+
+
+def distances(images: np.ndarray) -> list[float]:
+    """Root-mean-square differences, in [0, 1], between the pairs of images (N, S, S, 3), each made small first."""
+    step = max(1, images.shape[1] // THUMBNAIL)
+    rows, columns = (size // step * step for size in images.shape[1:3])
+    cut = images[:, :rows, :columns].reshape(len(images), rows // step, step, columns // step, step, 3)
+    small = cut.mean((2, 4), dtype=np.float32).reshape(len(images), -1) / 255
+    first, second = np.triu_indices(len(images), 1)
+    return [round(float(d), 5) for d in np.sqrt(np.square(small[first] - small[second]).mean(1))]

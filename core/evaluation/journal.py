@@ -1,0 +1,92 @@
+"""What an experiment has finished, a JSON line at a time, so that a killed one goes on where it was.
+
+The first line holds the settings; a line with a fingerprint opens each method. An experiment with other settings, or a
+method that has become another, does not go on in the same folder: its figures would mix two experiments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+FILE = "items.jsonl"
+
+
+class Journal:
+    """Records by (method, prompt, seeds), in a folder or only in memory."""
+
+    def __init__(self, folder: Path | None, settings: dict, fingerprints: dict[str, str]) -> None:
+        self.path = folder / FILE if folder else None
+        self.settings = settings
+        self._records: dict[tuple, dict] = {}
+        known: dict[str, str] = {}
+        found = None
+        for line in self._lines():
+            if "settings" in line:
+                found = line["settings"]
+            elif "fingerprint" in line:
+                known[line["method"]] = line["fingerprint"]
+            else:
+                self._records[key(line["method"], line["prompt"], line["seeds"])] = line
+        if found is None:
+            self._write({"settings": settings})
+        elif found != json.loads(json.dumps(settings)):
+            changed = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
+            raise ValueError(
+                f"The folder {self.path.parent} holds an experiment with other settings ({', '.join(changed)}): "
+                "give another folder, or remove that one."
+            )
+        for name, fingerprint in fingerprints.items():
+            if known.get(name, fingerprint) != fingerprint:
+                raise ValueError(
+                    f"The folder {self.path.parent} holds images of another {name!r} (its weights or settings differ): "
+                    "give another folder or another name."
+                )
+            if name not in known:
+                self._write({"method": name, "fingerprint": fingerprint})
+
+    def has(self, method: str, prompt: str, seeds: Sequence[int]) -> bool:
+        """Whether the method's images of a prompt and its seeds are finished."""
+        return key(method, prompt, seeds) in self._records
+
+    def get(self, method: str, prompt: str, seeds: Sequence[int]) -> dict:
+        """The record of a method's images of a prompt and its seeds."""
+        return self._records[key(method, prompt, seeds)]
+
+    def add(self, record: dict) -> None:
+        """Keep a record; it is on disk when this returns."""
+        record = json.loads(json.dumps(record))
+        self._records[key(record["method"], record["prompt"], record["seeds"])] = record
+        self._write(record)
+
+    def _write(self, line: dict) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _lines(self) -> list[dict]:
+        """What is on disk; a last line that a kill cut short is taken off."""
+        if self.path is None or not self.path.exists():
+            return []
+        raw = self.path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if len(whole) != len(raw):
+            with self.path.open("r+b") as file:
+                file.truncate(len(whole))
+        try:
+            return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+        except ValueError as error:
+            raise ValueError(
+                f"{self.path} is damaged ({error}): remove it and start the experiment again."
+            ) from error
+
+
+def key(method: str, prompt: str, seeds: Sequence[int]) -> tuple:
+    """What a record is found by."""
+    return method, prompt, tuple(seeds)

@@ -1,0 +1,270 @@
+"""From the records of an experiment to its report: figures with 95 % intervals, paired differences, costs.
+
+Dimension key: P prompts, S seeds of a prompt, W words.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from core.evaluation.fidelity import scorer_agreement
+from core.evaluation.methods import BestOf, whole
+from core.evaluation.metrics import (
+    DRAWS,
+    Interval,
+    best_of,
+    choice_matrix,
+    frechet,
+    mean_interval,
+    win_tie_loss,
+)
+from core.words import split
+
+Values = dict[str, list[np.ndarray]]  # by figure: for each prompt an array (S,), nan where there is none
+
+
+def compare(
+    prompts: Sequence[str],
+    found: dict[str, list[dict]],
+    pooled: Sequence[BestOf],
+    *,
+    pick: str = "all",
+    draws: int = DRAWS,
+) -> dict:
+    """The report of methods that made images (`found`: records in the order of the prompts; "none" is among them) and
+    of those that are taken from them (`pooled`).
+
+    methods[name]: strict, words, extra, scorer and kinds, each {estimate, low, high} over images; difference: the same
+    paired with none; win_tie_loss of the strict verdict; seconds and calls an image; diversity within a prompt.
+    ceiling: best-of-N where the judge itself chooses.
+    """
+    kinds = {prompt: {str(word.index): word.kind for word in split(prompt)} for prompt in prompts}
+    values = {
+        name: [figures(record, kinds[record["prompt"]]) for record in rows] for name, rows in found.items()
+    }
+    table = {name: columns(rows) for name, rows in values.items()}
+    control = table["none"]
+    report: dict[str, Any] = {
+        "prompts": len(prompts),
+        "images": sum(len(record["items"]) for record in found["none"]),
+        "judged": int(sum(np.isfinite(row).sum() for row in control["strict"])),
+        "methods": {},
+        "ceiling": {},
+    }
+    for name, rows in found.items():
+        entry = summary(table[name], control, draws, name == "none") | costs(rows)
+        if name != "none":
+            entry["win_tie_loss"] = paired_wins(table[name]["strict"], control["strict"])
+        entry["diversity"] = interval([mean(record["distances"]) for record in rows], range(len(rows)), draws)
+        both = features(rows), features(found["none"])
+        if name != "none" and all(part is not None for part in both):
+            entry["frechet"] = frechet(*both)
+        report["methods"][name] = entry
+    for method in pooled:
+        report["methods"][method.name] = best_from(method, found, table, pick, draws)
+        by_judge = [
+            best_of(row[None], row[None], method.n)[0] for row in control["strict"] if np.isfinite(row).all()
+        ]
+        report["ceiling"][f"best-of-{method.n}"] = over_prompts(by_judge, draws)
+    if any("scores" in record for record in found["none"]):
+        report["scorer"] = scorer_agreement(scored_words(found["none"], kinds), draws=draws)
+    return report
+
+
+def figures(record: dict, kinds: dict[str, str]) -> list[dict[str, float]]:
+    """The figures of each image of a record."""
+    out = []
+    for at, item in enumerate(record["items"]):
+        row: dict[str, float] = {}
+        if item:
+            row = {
+                "strict": item["strict"],
+                "extra": item["extra"],
+                "words": mean(list(item["words"].values())),
+            }
+            for kind in {kinds[index] for index in item["words"]}:
+                row[f"kind:{kind}"] = mean([t for index, t in item["words"].items() if kinds[index] == kind])
+        if "scores" in record:
+            row["scorer"] = mean([expected for _, expected, _ in record["scores"][at]])
+        out.append(row)
+    return out
+
+
+def columns(rows: list[list[dict[str, float]]]) -> Values:
+    """Figures by name."""
+    names = dict.fromkeys(
+        ["strict", "words", "extra"] + sorted({n for row in rows for image in row for n in image})
+    )
+    return {
+        name: [np.array([image.get(name, math.nan) for image in row], float) for row in rows]
+        for name in names
+    }
+
+
+def summary(values: Values, control: Values, draws: int, baseline: bool = False) -> dict:
+    """Means of every figure, and its paired differences with the control's, with intervals clustered by prompt."""
+    out: dict[str, Any] = {"kinds": {}}
+    if not baseline:
+        out["difference"] = {"kinds": {}}
+    for name, rows in values.items():
+        kind = name.removeprefix("kind:")
+        into, short = (out["kinds"], kind) if name.startswith("kind:") else (out, name)
+        into[short] = over_prompts(rows, draws)
+        if not baseline and name in control:
+            pairs = [a - b for a, b in zip(rows, control[name], strict=True)]
+            into = out["difference"]["kinds"] if name.startswith("kind:") else out["difference"]
+            into[short] = over_prompts(pairs, draws)
+    return out
+
+
+def costs(rows: list[dict]) -> dict:
+    """Seconds and calls an image, and the seconds that scoring it took (not part of the method's own)."""
+    images = sum(len(record["items"]) for record in rows)
+    names = dict.fromkeys(name for record in rows for name in record["other_calls"])
+    return {
+        "seconds": sum(record["seconds"] for record in rows) / images,
+        "scoring_seconds": sum(record.get("scoring_seconds", 0.0) for record in rows) / images,
+        "network_calls": sum(record["network_calls"] for record in rows) / images,
+        "other_calls": {name: sum(r["other_calls"].get(name, 0) for r in rows) / images for name in names},
+    }
+
+
+def best_from(
+    method: BestOf, found: dict[str, list[dict]], table: dict[str, Values], pick: str, draws: int
+) -> dict:
+    """Best-of-N by the scorer, from the images of its base, exactly over all subsets of N of a prompt's seeds."""
+    rows, base, n = found[method.base.name], table[method.base.name], method.n
+    picks = [
+        np.array([whole([e for _, e, _ in words], pick) for words in record["scores"]]) for record in rows
+    ]
+    chances = [choice_matrix(scores, n) for scores in picks]
+    values = {
+        name: [c @ row for c, row in zip(chances, column, strict=True)] for name, column in base.items()
+    }
+    entry = summary(values, table["none"], draws)
+    if method.base.name == "none":
+        entry["win_tie_loss"] = expected_wins(chances, base["strict"])
+    cost = costs(rows)
+    entry |= {
+        "seconds": n * (cost["seconds"] + cost["scoring_seconds"]),
+        "scoring_seconds": cost["scoring_seconds"],
+        "network_calls": n * cost["network_calls"],
+        "other_calls": {name: n * count for name, count in cost["other_calls"].items()} | {"scorer": n},
+    }
+    spread = [chosen_distance(c, record["distances"]) for c, record in zip(chances, rows, strict=True)]
+    entry["diversity"] = interval(spread, range(len(rows)), draws)
+    return entry
+
+
+def chosen_distance(chance: np.ndarray, pairs: Sequence[float]) -> float:
+    """Mean distance between two chosen images of a prompt that are not the same one; nan where always one is chosen."""
+    weight = chance.mean(0)
+    first, second = np.triu_indices(len(weight), 1)
+    both = weight[first] * weight[second]
+    return float(both @ np.asarray(pairs) / both.sum()) if both.sum() > 1e-12 else math.nan
+
+
+def expected_wins(chances: list[np.ndarray], strict: list[np.ndarray]) -> dict[str, float]:
+    """How often the chosen image is expected to beat, equal and lose to the base seed's own."""
+    win = tie = loss = 0.0
+    for chance, row in zip(chances, strict, strict=True):
+        if np.isfinite(row).all():
+            win += (chance * (row[None] > row[:, None])).sum()
+            tie += (chance * (row[None] == row[:, None])).sum()
+            loss += (chance * (row[None] < row[:, None])).sum()
+    return {"win": round(float(win), 2), "tie": round(float(tie), 2), "loss": round(float(loss), 2)}
+
+
+def paired_wins(treated: list[np.ndarray], control: list[np.ndarray]) -> dict[str, int]:
+    """Win, tie and loss over the images that both have a verdict for."""
+    a, b = np.concatenate(treated), np.concatenate(control)
+    there = np.isfinite(a) & np.isfinite(b)
+    return win_tie_loss(a[there], b[there])
+
+
+def scored_words(rows: list[dict], kinds: dict[str, dict[str, str]]) -> list[dict]:
+    """Every word that has a score and a truth: prompt, kind, expected score, digit, truth."""
+    return [
+        {
+            "prompt": r["prompt"],
+            "kind": kinds[r["prompt"]][str(index)],
+            "score": expected,
+            "digit": digit,
+            "truth": truth,
+        }
+        for r in rows
+        for item, words in zip(r["items"], r.get("scores", []), strict=False)
+        if item
+        for index, expected, digit in words
+        if (truth := item["words"].get(str(index))) is not None
+    ]
+
+
+def features(rows: list[dict]) -> np.ndarray | None:
+    """The scorer's features of all images (N, F), where each record has them."""
+    if not all("features" in record for record in rows):
+        return None
+    parts = [
+        np.frombuffer(base64.b64decode(r["features"]), np.float16).reshape(len(r["items"]), -1) for r in rows
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def over_prompts(rows: Sequence[np.ndarray], draws: int) -> dict:
+    """Mean over all images with its interval, rows being the prompts."""
+    clusters = [prompt for prompt, row in enumerate(rows) for _ in row]
+    return interval(np.concatenate([np.empty(0), *rows]), clusters, draws)
+
+
+def interval(values: Sequence[float], clusters: Sequence, draws: int) -> dict:
+    """{estimate, low, high} of the mean, leaving out what is not there."""
+    values = np.asarray(values, float)
+    there = np.isfinite(values)
+    return plain(
+        mean_interval(
+            values[there], [c for c, keep in zip(clusters, there, strict=True) if keep], draws=draws
+        )
+    )
+
+
+def plain(found: Interval) -> dict[str, float | None]:
+    """An interval for JSON: None for what is not a number."""
+    return {name: value if math.isfinite(value) else None for name, value in found._asdict().items()}
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean, nan of nothing."""
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def markdown(report: dict) -> str:
+    """The report's main figures as a table for a page of text."""
+
+    def percent(found: dict, signed: bool = False) -> str:
+        if found["estimate"] is None:
+            return "-"
+        form = "{:+.1f}" if signed else "{:.1f}"
+        span = (
+            ""
+            if found["low"] is None
+            else f" [{form.format(100 * found['low'])}, {form.format(100 * found['high'])}]"
+        )
+        return form.format(100 * found["estimate"]) + span
+
+    lines = [
+        "| method | every word holds, % | against none | words, % | seconds | network calls | diversity |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, entry in report["methods"].items():
+        against = percent(entry["difference"]["strict"], True) if "difference" in entry else ""
+        spread = entry["diversity"]["estimate"]
+        lines.append(
+            f"| {name} | {percent(entry['strict'])} | {against} | {percent(entry['words'])} | {entry['seconds']:.2f} "
+            f"| {entry['network_calls']:.0f} | {'-' if spread is None else f'{spread:.3f}'} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+
+from core.evaluation import alignment, best_of, markdown, methods, none, projected, seeds_for
+from core.evaluation.report import chosen_distance
+from core.training.loop import Stopped
+
+SHORT = methods.Settings(steps=1, batch=4)
+SEEDS = [11, 12, 13, 14]
+
+
+@pytest.fixture(scope="module")
+def run(diffuser, networks, world):
+    """A function that runs the experiment of this file; what it is given replaces the defaults."""
+
+    def run(**changes):
+        given = {
+            "methods": [none(), projected(networks[0]), best_of(2), best_of(4), best_of(1)],
+            "prompts": world["prompts"],
+            "seeds": SEEDS,
+            "judge": world["judge"],
+            "scorer": world["scorer"](),
+            "settings": SHORT,
+            "draws": 200,
+        }
+        given |= changes
+        return alignment(diffuser, **given)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    return run()
+
+
+def test_the_report_goes_to_json_and_has_every_method(report):
+    again = json.loads(json.dumps(report, allow_nan=False))
+    assert list(again["methods"]) == ["none", "projected", "best-of-2", "best-of-4", "best-of-1"]
+    assert again["prompts"] == 3 and again["images"] == 12 and again["judged"] == 8
+
+
+def test_figures_are_those_of_the_judge_on_the_very_images(report, diffuser, world):
+    made = [none().run(diffuser, [prompt] * 4, SEEDS, SHORT).images for prompt in world["prompts"][:2]]
+    values = np.array([world["brightness"](image) for image in np.concatenate(made)])
+    entry = report["methods"]["none"]
+    assert entry["strict"]["estimate"] == pytest.approx((values > 0.5).mean())
+    assert entry["words"]["estimate"] == pytest.approx(values.mean())
+    assert entry["kinds"]["relation"]["estimate"] == pytest.approx(values[4:].mean())
+    assert entry["extra"]["estimate"] == 1 and "difference" not in entry
+
+
+def test_best_of_one_is_none_and_more_is_better_where_the_scorer_sees_what_the_judge_sees(report):
+    entries = report["methods"]
+    assert entries["best-of-1"]["difference"]["strict"] == {"estimate": 0, "low": 0, "high": 0}
+    rising = [entries[name]["words"]["estimate"] for name in ("none", "best-of-2", "best-of-4")]
+    assert rising == sorted(rising) and rising[0] < rising[2]
+    assert entries["best-of-4"]["strict"]["estimate"] == pytest.approx(
+        report["ceiling"]["best-of-4"]["estimate"]
+    )
+    assert entries["best-of-4"]["win_tie_loss"]["loss"] == 0
+
+
+def test_best_of_n_is_charged_n_images_and_n_scorings(report):
+    entries = report["methods"]
+    assert entries["none"]["network_calls"] == entries["projected"]["network_calls"] == 2
+    assert entries["projected"]["other_calls"] == {"projector": 1}
+    assert entries["best-of-4"]["network_calls"] == 8 and entries["best-of-4"]["other_calls"] == {"scorer": 4}
+    both = entries["none"]["seconds"] + entries["none"]["scoring_seconds"]
+    assert entries["best-of-4"]["seconds"] == pytest.approx(4 * both)
+
+
+def test_the_paired_difference_is_the_difference_of_the_figures(report):
+    entries = report["methods"]
+    for figure in ("strict", "words", "scorer"):
+        difference = entries["projected"][figure]["estimate"] - entries["none"][figure]["estimate"]
+        assert entries["projected"]["difference"][figure]["estimate"] == pytest.approx(difference)
+    assert sum(entries["projected"]["win_tie_loss"].values()) == 8
+
+
+def test_drift_diversity_and_quality_are_reported(report):
+    entries = report["methods"]
+    assert entries["projected"]["drift"]["items"] == 12 and entries["projected"]["drift"]["distance"] > 0
+    assert "drift" not in entries["none"] and entries["projected"]["frechet"] >= 0
+    assert 0 < entries["none"]["diversity"]["estimate"] < 1
+    assert entries["best-of-4"]["diversity"]["estimate"] is None  # one image of a prompt is always the choice
+    assert chosen_distance(np.full((3, 3), 1 / 3), [1.0, 2.0, 3.0]) == pytest.approx(2)
+
+
+def test_the_scorer_is_measured_against_the_judge(report):
+    assert report["scorer"]["words"] == 4 * (2 + 5) and report["scorer"]["mae"] < 1e-4
+    assert set(report["scorer"]["kinds"]) == {"colour", "object", "relation"}
+
+
+def test_the_table_has_a_line_for_every_method(report):
+    assert markdown(report).count("\n") == 6 and "| best-of-2 |" in markdown(report)
+
+
+def test_an_experiment_that_was_stopped_goes_on_where_it_was(run, report, world, tmp_path):
+    first, second, left = world["scorer"](), world["scorer"](), [3]
+
+    def soon():
+        left[0] -= 1
+        return left[0] < 0
+
+    with pytest.raises(Stopped):
+        run(scorer=first, folder=tmp_path, stop=soon)
+    assert 0 < first.seen < 24
+    journal = tmp_path / "items.jsonl"
+    journal.write_bytes(journal.read_bytes() + b'{"method": "none", "pro')  # a kill in the middle of a line
+    seen = []
+    again = run(scorer=second, folder=tmp_path, on_progress=seen.append)
+    assert first.seen + second.seen == 24 and seen[-1].step == seen[-1].total == 24
+    assert seen[0].step > 4
+    for name, entry in report["methods"].items():
+        assert again["methods"][name]["strict"] == entry["strict"]
+        assert again["methods"][name]["diversity"] == entry["diversity"]
+
+
+def test_another_experiment_does_not_go_on_in_its_folder(run, networks, tmp_path):
+    few = {"methods": [projected(networks[0])], "prompts": ["a star"], "folder": tmp_path}
+    run(**few)
+    with pytest.raises(ValueError, match=r"other settings \(steps\)"):
+        run(**few | {"settings": methods.Settings(steps=2)})
+    with pytest.raises(ValueError, match="another 'projected'"):
+        run(**few | {"methods": [projected(networks[0], 0.5, name="projected")]})
+    (tmp_path / "items.jsonl").write_text("nonsense\n")
+    with pytest.raises(ValueError, match="damaged"):
+        run(**few)
+
+
+def test_seeds_may_differ_from_prompt_to_prompt(run):
+    prompts = ["a star", "a red circle"]
+    assert seeds_for(prompts, 2, 100) == [[100, 101], [102, 103]]
+    found = run(methods=[best_of(2)], prompts=prompts, seeds=seeds_for(prompts, 2, 100))
+    assert found["settings"]["seeds"] == [[100, 101], [102, 103]] and found["images"] == 4
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"prompts": []}, "no prompt"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": []}, "no seed"),
+        ({"seeds": [[1]]}, "1 lists of seeds for 3"),
+        ({"methods": [best_of(5)]}, "needs 5 seeds"),
+        ({"scorer": None}, "needs a scorer"),
+    ],
+)
+def test_bad_input_is_refused_with_a_sentence(run, changes, says):
+    with pytest.raises(ValueError, match=says):
+        run(**changes)
+
+
+def test_two_methods_of_one_name_are_refused(run, networks):
+    twins = [projected(networks[0], 0.5, name="x"), projected(networks[0], 1.0, name="x")]
+    with pytest.raises(ValueError, match="'x'"):
+        run(methods=twins)
