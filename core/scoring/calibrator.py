@@ -1,0 +1,338 @@
+"""The calibrator: what people say where the VLM says what it says (the scorer is taught by a few hundred corrections).
+
+A multinomial logistic model on what the scorer itself computed for a word: logits(k) = sum_b basis_b(k) (W_b . z).
+The bases over the digits k are the VLM's own log-probabilities, a slope, a bow, and the two ends; z holds 1, the kind
+of word, and the leading principal parts of the standardised hidden state. W starts at "the VLM's logits once", so that
+no correction is no change, and ridge pulls it back there: strength chosen by cross-validation in which all words of a
+prompt stand on one side. The loss is convex, and a Newton step costs a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core import checkpoint
+from core.scoring.scores import DIGITS, TOP, auc, check, check_digit, expected
+
+KINDS = ("colour", "object", "relation", "size", "count", "other")
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+PARTS = 32  # principal parts of the hidden state that are kept
+LEAST = 1e-4  # the least probability that is read from the VLM, and given to any digit
+FEWEST = 20  # corrected words below which nothing is learned
+FOLDS = 5
+GAIN = 0.01  # of log-loss: what is surely less is not worth a change of labels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One corrected word: the VLM's p(digit) (10,), its hidden state (D,) or None, the kind of word, the person's digit,
+    the prompt (words of one prompt are never split between fitting and judging), and how much the label weighs."""
+
+    distribution: np.ndarray
+    hidden: np.ndarray | None
+    kind: str
+    score: int
+    prompt: str
+    weight: float = 1.0
+
+
+def _logs(distributions: np.ndarray) -> np.ndarray:
+    p = np.clip(check(distributions), LEAST, 1)
+    return np.log(p / p.sum(-1, keepdims=True))
+
+
+def _digits() -> np.ndarray:
+    """Bases over the digits (4, 10): slope, bow, the lowest and the highest digit."""
+    k = np.arange(DIGITS) / TOP * 2 - 1
+    return np.stack([k, 1.5 * k * k - 0.5, np.arange(DIGITS) == 0, np.arange(DIGITS) == TOP]).astype(
+        np.float64
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits - logits.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@dataclass
+class _Encoder:
+    """What turns a word into z: mean, scale and principal parts of the hidden state (none where it has none)."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+    parts: np.ndarray  # (D, parts)
+
+    @classmethod
+    def of(cls, hidden: np.ndarray | None) -> _Encoder:
+        if hidden is None:
+            return cls(np.zeros(0), np.ones(0), np.zeros((0, 0)))
+        mean, scale = hidden.mean(0), hidden.std(0) + 1e-3
+        _, values, turn = np.linalg.svd((hidden - mean) / scale, full_matrices=False)
+        keep = min(PARTS, int((values > 1e-6 * max(values[0], 1e-12)).sum()))
+        # scaled so that the first part has unit variance and weaker ones keep their smaller share
+        return cls(mean, scale, turn[:keep].T * (np.sqrt(len(hidden)) / max(values[0], 1e-12)))
+
+    def __call__(self, hidden: np.ndarray | None, kinds: Sequence[str]) -> np.ndarray:
+        """(N, D) and N kinds -> z (N, F)."""
+        kind = np.array([[k == name for name in KINDS[:-1]] for k in kinds], np.float64).reshape(
+            -1, len(KINDS) - 1
+        )
+        columns = [np.ones((len(kind), 1)), kind]
+        if self.parts.size:
+            if hidden is None or hidden.shape[-1] != len(self.mean):
+                shape = None if hidden is None else hidden.shape
+                raise ValueError(
+                    f"The calibrator was fitted on hidden states of width {len(self.mean)}, but got {shape}: score the "
+                    "samples again with the scorer it was fitted for, or fit it again."
+                )
+            columns.append(((hidden - self.mean) / self.scale) @ self.parts)
+        return np.concatenate(columns, 1)
+
+
+def _bases(logs: np.ndarray) -> np.ndarray:
+    """(N, 10) -> (N, B, 10), the VLM's own log-probabilities first."""
+    rest = np.broadcast_to(_digits(), (len(logs), 4, DIGITS))
+    return np.concatenate([logs[:, None], rest], 1)
+
+
+def _identity(bases: int, width: int) -> np.ndarray:
+    w = np.zeros((bases, width))
+    w[0, 0] = 1.0
+    return w
+
+
+def _solve(
+    bases: np.ndarray,
+    z: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    strength: float,
+    start: np.ndarray,
+) -> np.ndarray:
+    """Newton's method for the weighted mean log-loss + strength / 2 * |W - identity|^2; step halved until it helps."""
+    home, w = _identity(bases.shape[1], z.shape[1]), start.copy()
+    share = weight / weight.sum()
+    hit = bases[np.arange(len(target)), :, target]
+    ridge = np.full(w.shape, strength)
+    ridge[:, 0] *= 0.1  # the overall corrections are freer than those of a kind or a direction
+
+    def value(w: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = np.einsum("nbk,nb->nk", bases, z @ w.T)
+        p = _softmax(logits)
+        picked = np.clip(p[np.arange(len(target)), target], 1e-300, 1)
+        return float(-(share * np.log(picked)).sum() + 0.5 * (ridge * (w - home) ** 2).sum()), p
+
+    loss, p = value(w)
+    for _ in range(30):
+        mean = np.einsum("nbk,nk->nb", bases, p)
+        gradient = ((mean - hit) * share[:, None]).T @ z + ridge * (w - home)
+        spread = np.einsum("nbk,nck,nk->nbc", bases, bases, p) - mean[:, :, None] * mean[:, None]
+        curve = np.empty((*w.shape, *w.shape))
+        for b, c in combinations_with_replacement(range(len(w)), 2):
+            curve[b, :, c] = z.T @ (z * (spread[:, b, c] * share)[:, None])
+            curve[c, :, b] = curve[b, :, c]
+        size = w.size
+        step = np.linalg.solve(
+            curve.reshape(size, size) + np.diag(ridge.ravel() + 1e-9), gradient.ravel()
+        ).reshape(w.shape)
+        length = 1.0
+        while length > 1e-4:
+            found, p_found = value(w - length * step)
+            if found <= loss:
+                break
+            length /= 2
+        else:
+            break
+        done = loss - found < 1e-6
+        w, loss, p = w - length * step, found, p_found
+        if done:
+            break
+    return w
+
+
+class Calibrator:
+    """Re-scores words: `apply` gives p(digit) for what the VLM computed. `report` says what it is worth."""
+
+    def __init__(self, encoder: _Encoder, weights: np.ndarray, report: dict, scorer: str = "") -> None:
+        self.encoder, self.weights, self.report, self.scorer = encoder, weights, report, scorer
+
+    @classmethod
+    def fit(cls, rows: Sequence[Row], scorer: str = "", seed: int = 0) -> Calibrator:
+        """Fit on corrected words and cross-validate by prompt. `scorer` is the version whose words these are."""
+        rows = list(rows)
+        prompts = sorted({row.prompt for row in rows})
+        if len(rows) < FEWEST or len(prompts) < FOLDS:
+            raise ValueError(
+                f"There are {len(rows)} corrected words on {len(prompts)} prompts: correct at least {FEWEST} words on "
+                f"{FOLDS} prompts first."
+            )
+        target = np.array([check_digit(row.score) for row in rows])
+        weight = np.array([row.weight for row in rows], np.float64)
+        if not np.isfinite(weight).all() or weight.min() <= 0:
+            raise ValueError(f"The weight of a correction is a positive number, but one is {weight.min()}.")
+        p = np.stack([np.asarray(row.distribution) for row in rows])
+        widths = {None if row.hidden is None else len(row.hidden) for row in rows}
+        # words of scorers with and without a hidden state: only what all of them have
+        hidden = (
+            np.stack([row.hidden for row in rows]).astype(np.float64)
+            if len(widths) == 1 and None not in widths
+            else None
+        )
+        kinds = [row.kind for row in rows]
+        bases = _bases(_logs(p))
+        rng = np.random.default_rng(seed)
+        place = {
+            prompt: int(k) % FOLDS for prompt, k in zip(prompts, rng.permutation(len(prompts)), strict=True)
+        }
+        fold = np.array([place[row.prompt] for row in rows])
+
+        def along(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+            """p(digit) on `test` for every strength, from `train`: (strengths, N_test, 10)."""
+            encoder = _Encoder.of(hidden[train] if hidden is not None else None)
+            z = encoder(hidden[train] if hidden is not None else None, [kinds[i] for i in train])
+            z_test = encoder(hidden[test] if hidden is not None else None, [kinds[i] for i in test])
+            w, found = _identity(bases.shape[1], z.shape[1]), []
+            for strength in reversed(STRENGTHS):
+                w = _solve(bases[train], z, target[train], weight[train], strength, w)
+                found.append(_give(bases[test], z_test, w))
+            return np.stack(found[::-1])
+
+        def loss_on(given: np.ndarray, members: np.ndarray) -> np.ndarray:
+            """Weighted log-loss of every strength, summed over `members`."""
+            return -(weight[members] * np.log(given[:, np.arange(len(members)), target[members]])).sum(1)
+
+        every = np.arange(len(rows))
+        outer, inner, total = [], np.zeros((FOLDS, len(STRENGTHS))), np.zeros(len(STRENGTHS))
+        for f in range(FOLDS):
+            outer.append(along(every[fold != f], every[fold == f]))
+            total += loss_on(outer[f], every[fold == f])
+        for f, g in combinations(
+            range(FOLDS), 2
+        ):  # a fit without f and g judges strengths on f for g, and on g for f
+            both = every[(fold == f) | (fold == g)]
+            given = along(every[(fold != f) & (fold != g)], both)
+            inner[f] += loss_on(given[:, fold[both] == g], both[fold[both] == g])
+            inner[g] += loss_on(given[:, fold[both] == f], both[fold[both] == f])
+        # each word's p(digit) from a fit that never saw its prompt, nor in the choice of its strength
+        held = np.zeros(p.shape)
+        for f in range(FOLDS):
+            held[fold == f] = outer[f][inner[f].argmin()]
+        strength = STRENGTHS[int(total.argmin())]
+        encoder = _Encoder.of(hidden)
+        z = encoder(hidden, kinds)
+        w = _solve(bases, z, target, weight, strength, _identity(bases.shape[1], z.shape[1]))
+        report = judge(np.exp(_logs(p)), held, target, weight, kinds, [row.prompt for row in rows], seed)
+        report |= {
+            "strength": strength,
+            "words": len(rows),
+            "prompts": len(prompts),
+            "hidden": hidden is not None,
+        }
+        return cls(encoder, w, report, scorer)
+
+    def apply(self, distributions: np.ndarray, hidden: np.ndarray | None, kinds: Sequence[str]) -> np.ndarray:
+        """What people would say: p(digit) (N, 10), from the VLM's (N, 10), its hidden states (N, D) and N kinds."""
+        p = np.asarray(distributions, np.float64).reshape(-1, DIGITS)
+        if len(p) != len(kinds):
+            raise ValueError(
+                f"There are {len(p)} distributions but {len(kinds)} kinds of words: give one each."
+            )
+        if not len(p):
+            return np.zeros((0, DIGITS), np.float32)
+        hidden = None if hidden is None else np.asarray(hidden, np.float64)
+        return _give(_bases(_logs(p)), self.encoder(hidden, kinds), self.weights).astype(np.float32)
+
+    def save(self, folder: Path | str) -> dict:
+        """Save as a checkpoint; returns its manifest."""
+        tensors = {
+            "weights": self.weights, "mean": self.encoder.mean, "scale": self.encoder.scale, "parts": self.encoder.parts,
+        }  # fmt: skip
+        meta = {"report": self.report, "scorer": self.scorer}
+        return checkpoint.save(
+            {k: torch.from_numpy(v) for k, v in tensors.items()}, folder, meta, kind="Calibrator"
+        )
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Calibrator:
+        """Load a checkpoint after its files were checked (CheckpointError otherwise)."""
+        manifest = checkpoint.verify(folder)
+        if manifest["kind"] != "Calibrator":
+            raise checkpoint.CheckpointError(
+                f"The checkpoint {folder} holds a {manifest['kind']}, not a Calibrator: choose another one."
+            )
+        kept = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
+        encoder = _Encoder(kept["mean"], kept["scale"], kept["parts"])
+        return cls(encoder, kept["weights"], manifest["meta"]["report"], manifest["meta"]["scorer"])
+
+
+def _give(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """p(digit) (N, 10), no digit below LEAST / 10 or so."""
+    p = _softmax(np.einsum("nbk,nb->nk", bases, z @ w.T))
+    return (p + LEAST / DIGITS) / (1 + LEAST)
+
+
+def judge(
+    raw: np.ndarray,
+    calibrated: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    kinds: Sequence[str],
+    prompts: Sequence[str],
+    seed: int = 0,
+    draws: int = 1000,
+) -> dict:
+    """Raw VLM (N, 10) against calibrated (N, 10) on the digits people gave (N,): log-loss; mean squared and absolute
+    error and Pearson of the expected score; AUC for a digit of 5 and more; the changes with 95 % intervals from a
+    bootstrap over prompts; the same by kind of word. `better`: the log-loss is lower by more than GAIN beyond chance, and the squared
+    error is not higher beyond chance (the absolute one is no proper score: it favours whoever claims to be sure).
+    """
+    names = sorted(set(prompts))
+    owner = np.searchsorted(names, prompts)
+    truth = target / TOP
+    both = (("raw", raw), ("cal", calibrated))
+    losses = {n: -np.log(np.clip(p[np.arange(len(target)), target], 1e-12, 1)) for n, p in both}
+    errors = {n: expected(p) - truth for n, p in both}
+
+    def figures(p: np.ndarray, name: str, keep: np.ndarray) -> dict[str, float | None]:
+        given, w = expected(p[keep]), weight[keep]
+        flat = given.std() < 1e-9 or truth[keep].std() < 1e-9
+        return {
+            "log_loss": float(np.average(losses[name][keep], weights=w)),
+            "mse": float(np.average(errors[name][keep] ** 2, weights=w)),
+            "mae": float(np.average(np.abs(errors[name][keep]), weights=w)),
+            "pearson": None if flat else float(np.corrcoef(given, truth[keep])[0, 1]),
+            "auc": None if np.isnan(area := auc(given, target[keep] >= 5)) else area,
+        }
+
+    times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+    total = times @ np.bincount(owner, weight, len(names))
+    total = np.maximum(total, 1e-12)
+
+    def interval(difference: np.ndarray) -> list[float]:
+        sums = times @ np.bincount(owner, weight * difference, len(names))
+        return [float(q) for q in np.quantile(sums / total, [0.025, 0.975])]
+
+    everything = np.ones(len(target), bool)
+    report = {
+        "raw": figures(raw, "raw", everything),
+        "calibrated": figures(calibrated, "cal", everything),
+        "log_loss_change": interval(losses["cal"] - losses["raw"]),
+        "mse_change": interval(errors["cal"] ** 2 - errors["raw"] ** 2),
+        "mae_change": interval(np.abs(errors["cal"]) - np.abs(errors["raw"])),
+        "by_kind": {},
+    }
+    for kind in sorted(set(kinds)):
+        keep = np.array([k == kind for k in kinds])
+        report["by_kind"][kind] = {
+            "words": int(keep.sum()),
+            "raw": figures(raw, "raw", keep),
+            "calibrated": figures(calibrated, "cal", keep),
+        }
+    report["better"] = report["log_loss_change"][1] < -GAIN and report["mse_change"][0] <= 0
+    return report
