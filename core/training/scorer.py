@@ -1,0 +1,307 @@
+"""Training of a small vision-language model that answers with a digit how well a word shows (DESIGN section 3).
+
+It takes examples and knows no world: pictures, prompts with a truth in [0, 1] for each scored word, and dense
+descriptions ("captions") of the same picture. The model is made and saved in `scorer_model`.
+
+All questions about a picture share one sequence: the prefix (instruction, image), then blocks that each see the
+prefix and themselves, at the positions they have when asked alone. So a block computes what the read-out computes,
+and the picture is encoded once. Scoring alone does not leave the base rate: captions come first, then both.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from core.scoring.scores import DIGITS, auc, from_truth
+from core.scoring.vlm import Dialogue, VLMScorer
+from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
+from core.training.scorer_model import ScorerConfig, make_scorer, save_scorer
+from core.words import scored, split
+
+__all__ = [
+    "Example", "Question", "ScorerConfig", "evaluate_scorer", "make_scorer", "save_scorer", "train_scorer",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the truth in [0, 1] of each of its scored words, for the picture it is asked about."""
+
+    prompt: str
+    truths: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, uint8 (S, S, 3), what to ask about it, and (ask, answer) texts that describe it."""
+
+    image: np.ndarray
+    questions: tuple[Question, ...]
+    captions: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Batch:
+    """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values);
+    asked (N, 2) rows and places of the answers, targets (N, 10); told (M, 2) places and next (M,) ids of captions."""
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    pixels: Tensor
+    asked: Tensor
+    targets: Tensor
+    told: Tensor
+    next: Tensor
+
+
+def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Pictures (B, S, S, 3) uint8 made a little worse, each in its own way, as decoded latents are: soft edges, colour
+    that drifts over patches, pixel noise, contrast, JPEG blocks. About a third is left as it is."""
+    out = np.empty_like(images)
+    for i, image in enumerate(images):
+        if generator.random() < 0.3:
+            out[i] = image
+            continue
+        size = image.shape[0]
+        if generator.random() < 0.5:
+            soft = Image.fromarray(image).filter(ImageFilter.GaussianBlur(float(generator.uniform(0.3, 1.6))))
+            image = np.asarray(soft)
+        if generator.random() < 0.25:
+            small = int(size * generator.uniform(0.4, 0.8))
+            picture = Image.fromarray(image).resize((small, small), Image.Resampling.BILINEAR)
+            image = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+        rough = image.astype(np.float32)
+        if generator.random() < 0.5:
+            cells = int(generator.choice([8, 16, 32]))
+            drift = generator.normal(0, generator.uniform(1, 7), (cells, cells, 3)).astype(np.float32)
+            rough += np.stack(
+                [
+                    np.asarray(Image.fromarray(drift[..., c]).resize((size, size), Image.Resampling.BILINEAR))
+                    for c in range(3)
+                ],
+                -1,
+            )
+        if generator.random() < 0.5:
+            rough += generator.normal(0, generator.uniform(1, 8), rough.shape).astype(np.float32)
+        if generator.random() < 0.4:
+            rough = (rough - 128) * generator.uniform(0.85, 1.12) + 128 + generator.uniform(-12, 12)
+        image = np.clip(rough + 0.5, 0, 255).astype(np.uint8)
+        if generator.random() < 0.2:
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "JPEG", quality=int(generator.integers(40, 90)))
+            image = np.asarray(Image.open(file).convert("RGB"))
+        out[i] = image
+    return out
+
+
+def patches(images: np.ndarray, image_processor: Any) -> Tensor:
+    """Square pictures (B, S, S, 3) uint8 -> (B * patches, patch values), all at once; the same numbers as the image
+    processor gives one by one."""
+    p, merge = image_processor.patch_size, image_processor.merge_size
+    mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
+    size = pixels_of(image_processor)
+    if images.shape[1] != size:
+        whole = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
+        images = np.stack([np.asarray(image) for image in whole])
+    x = (torch.from_numpy(images).float() / 255 - mean) / std
+    return rearrange(x, "b (gh mh ph) (gw mw pw) c -> (b gh gw mh mw) (c ph pw)", ph=p, pw=p, mh=merge, mw=merge)
+
+
+def pixels_of(image_processor: Any) -> int:
+    """The side to which square pictures are brought."""
+    return round(image_processor.size["longest_edge"] ** 0.5)
+
+
+def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True) -> Batch:
+    """Pack each example into one sequence: prefix, then its captions, then (if `questions`) a block a scored word."""
+    talk, processor = scorer.dialogue, scorer.image_processor
+    side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
+    prefix = talk.prefix(side * side)
+    where = rope_positions(talk, prefix, side)
+    start = int(where.max()) + 1
+    end = scorer.tokenizer.eos_token_id
+    rows: list[list[list[int]]] = []
+    asked, targets, told, following = [], [], [], []
+    for b, example in enumerate(examples):
+        blocks, at = [], len(prefix)
+        for ask, answer in example.captions:
+            opening, said = talk.ask(ask), [*talk.plain(answer), end]
+            told += [(b, at + len(opening) - 1 + k) for k in range(len(said))]
+            following += said
+            blocks.append(opening + said[:-1])
+            at += len(blocks[-1])
+        for question in example.questions if questions else ():
+            words = scored(split(question.prompt))
+            if len(words) != len(question.truths):
+                raise ValueError(
+                    f"{question.prompt!r} has {len(words)} scored words but {len(question.truths)} truths: give one each."
+                )
+            for word, truth in zip(words, question.truths, strict=True):
+                blocks.append(talk.question(question.prompt, word))
+                at += len(blocks[-1])
+                asked.append((b, at - 1))
+                targets.append(truth)
+        rows.append(blocks)
+    total, head = len(prefix) + max(sum(map(len, blocks)) for blocks in rows), len(prefix)
+    ids = torch.zeros(len(rows), total, dtype=torch.long)
+    block = torch.full((len(rows), total), -1)  # -1 padding, 0 the prefix, then one number a block
+    positions = torch.zeros(3, len(rows), total, dtype=torch.long)
+    ids[:, :head], block[:, :head], positions[:, :, :head] = torch.tensor(prefix), 0, where[:, None]
+    for b, blocks in enumerate(rows):
+        at = head
+        for number, tokens in enumerate(blocks, 1):
+            span = slice(at, at + len(tokens))
+            ids[b, span], block[b, span] = torch.tensor(tokens), number
+            positions[:, b, span] = start + torch.arange(len(tokens))
+            at += len(tokens)
+    reach = (block[:, :, None] == block[:, None]) | (block[:, None] == 0)
+    mask = (reach & torch.ones(total, total, dtype=torch.bool).tril()) | torch.eye(total, dtype=torch.bool)
+    return Batch(
+        ids,
+        positions,
+        mask[:, None],
+        patches(np.stack([example.image for example in examples]), processor),
+        torch.tensor(asked, dtype=torch.long).reshape(-1, 2),
+        torch.from_numpy(from_truth(np.array(targets))).reshape(-1, DIGITS),
+        torch.tensor(told, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(following, dtype=torch.long),
+    )
+
+
+def rope_positions(talk: Dialogue, prefix: list[int], side: int) -> Tensor:
+    """The model's own positions (3, P) for a prefix with one picture of side x side tokens: text counts up, the
+    picture spreads its tokens over height and width and then takes `side` positions."""
+    at, tokens = prefix.index(talk.image_token_id), side * side
+    before = torch.arange(at).expand(3, -1)
+    cell = torch.arange(tokens)
+    picture = at + torch.stack([torch.zeros_like(cell), cell // side, cell % side])
+    after = at + side + torch.arange(len(prefix) - at - tokens).expand(3, -1)
+    return torch.cat([before, picture, after], 1)
+
+
+def answers(scorer: VLMScorer, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits over all tokens at the answers (N, V) and along the captions (M, V)."""
+    model = scorer.model
+    count = batch.ids.shape[0]
+    side = int((batch.pixels.shape[0] // count) ** 0.5)
+    hidden = model.base_model(
+        input_ids=batch.ids,
+        attention_mask=batch.mask,
+        position_ids=batch.positions,
+        pixel_values=batch.pixels,
+        image_grid_thw=torch.tensor([[1, side, side]] * count),
+        use_cache=False,
+    ).last_hidden_state
+    head = model.get_output_embeddings()
+    return tuple(head(hidden[at[:, 0], at[:, 1]]).float() for at in (batch.asked, batch.told))
+
+
+def losses(scorer: VLMScorer, batch: Batch) -> dict[str, tuple[Tensor, int]]:
+    """score: cross-entropy with the soft digits; caption: next token. Sums, each with the number of its terms."""
+    score_logits, caption_logits = answers(scorer, batch)
+    log_p = score_logits.log_softmax(-1)[:, scorer.dialogue.digits]
+    return {
+        "score": (-(batch.targets * log_p).sum(), len(batch.targets)),
+        "caption": (F.cross_entropy(caption_logits, batch.next, reduction="sum"), len(batch.next)),
+    }
+
+
+def train_scorer(
+    scorer: VLMScorer,
+    examples: Callable[[int], Sequence[Example]],
+    *,
+    steps: int = 5000,
+    caption_steps: int = 1200,
+    rate: float = 1.5e-3,
+    chunk: int = 8,
+    folder: Path | str | None = None,
+    save_every: int = 100,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+    seed: int = 0,
+) -> FitResult:
+    """Train `scorer` in place on `examples(step)`: descriptions alone for `caption_steps`, then questions as well.
+
+    Examples of like length are packed `chunk` at a time. The scorer ends with the average of its weights.
+    """
+    model = scorer.model.train()
+    decay = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
+        rate,
+        betas=(0.9, 0.98),
+    )
+    ema = Ema(model, 0.998)
+
+    def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        found = list(examples(step))
+        generator = np.random.default_rng([seed, step, 11])
+        rough = roughen(np.stack([e.image for e in found]), generator)
+        found = [replace(e, image=image) for e, image in zip(found, rough, strict=True)]
+        asking = step >= caption_steps
+        found.sort(key=lambda e: len(e.captions) + (sum(len(q.truths) for q in e.questions) if asking else 0))
+        sums: dict[str, list[tuple[Tensor, int]]] = {"score": [], "caption": []}
+        for at in range(0, len(found), chunk):
+            for name, part in losses(scorer, pack(found[at : at + chunk], scorer, asking)).items():
+                sums[name].append(part)
+        means = {
+            name: sum(loss for loss, _ in parts) / max(1, sum(n for _, n in parts))
+            for name, parts in sums.items()
+        }
+        return means["score"] + 0.5 * means["caption"], {
+            name: float(torch.as_tensor(mean).detach()) for name, mean in means.items()
+        }
+
+    result = fit(
+        {"model": model},
+        optimiser,
+        loss_fn,
+        steps=steps,
+        folder=folder,
+        save_every=save_every,
+        on_progress=on_progress,
+        stop=stop,
+        resume=resume,
+        ema={"model": ema},
+        schedule=warmup_cosine(steps, 100, 0.03),
+        seed=seed,
+    )
+    if not result.stopped:
+        ema.copy_to(model)
+    model.eval()
+    return result
+
+
+def evaluate_scorer(
+    scorer: VLMScorer, examples: Sequence[Example], batch: int = 32
+) -> dict[str, dict[str, float]]:
+    """For each kind of word, and for all: how many words, AUC of the expected score against truth >= 0.5, and the mean
+    absolute error of the expected score, over examples with one question each."""
+    read = scorer.score([e.image for e in examples], [e.questions[0].prompt for e in examples], batch=batch)
+    pairs: dict[str, list[tuple[float, float]]] = {"all": []}
+    for example, found in zip(examples, read, strict=True):
+        question = example.questions[0]
+        for word, truth, score in zip(scored(split(question.prompt)), question.truths, found, strict=True):
+            pairs.setdefault(word.kind, []).append((truth, score.expected))
+            pairs["all"].append((truth, score.expected))
+    figures = {}
+    for kind, rows in sorted(pairs.items()):
+        truth, given = np.array(rows).reshape(-1, 2).T
+        figures[kind] = {
+            "words": len(rows), "auc": auc(given, truth >= 0.5), "mae": float(np.abs(given - truth).mean()),
+        }  # fmt: skip
+    return figures
