@@ -22,7 +22,7 @@ from studio.settings import Settings
 SIZE = 64  # pixels a side: latents 8 x 8
 STEPS = 2  # sampling steps that tests take
 SMALL: dict[str, Any] = {
-    "width": 16, "heads": 2, "depth": 1, "experts": 2, "top_k": 1, "channels": (16, 16, 16),
+    "width": 16, "heads": 2, "depth": 1, "experts": 2, "top_k": 1, "channels": (16, 32),
 }  # fmt: skip
 
 

@@ -1,0 +1,46 @@
+"""Tiny models once a session, and a studio on them for each test."""
+
+import dataclasses
+
+import pytest
+
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    return tiny.models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def loaded(model_folder, tmp_path_factory):
+    """A studio whose models are loaded; tests share its models, not its store."""
+    studio = tiny.studio_at(tmp_path_factory.mktemp("loaded"), model_folder)
+    studio.load()
+    return studio
+
+
+@pytest.fixture
+def studio(loaded, quick_path, model_folder):
+    """A studio with an empty home and the loaded diffuser and scorer."""
+    new = tiny.studio_at(quick_path / "home", model_folder)
+    new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
+    return new
+
+
+@pytest.fixture
+def without_projector(studio):
+    """The same studio with nothing at the projector's place."""
+    settings = dataclasses.replace(studio.settings, projector=studio.settings.home / "nowhere")
+    studio.settings = studio.models.settings = settings
+    return studio
+
+
+@pytest.fixture
+def scored(studio):
+    """A studio with 12 scored samples on 6 training prompts."""
+    from data.prompts import load
+
+    prompts = load("shapes_train", 6, "small")
+    studio.score(studio.collect(prompts, 2, steps=tiny.STEPS, prompt_set="shapes"))
+    return studio

@@ -1,0 +1,145 @@
+"""Corrections: on disk when the call returns, undone step by step, and each person's own."""
+
+import pytest
+
+from studio.identity import SIMULATED
+
+
+@pytest.fixture
+def item(scored):
+    return scored.next_item("Ann")
+
+
+def word(view, text):
+    return next(w for w in view.words if w.text == text)
+
+
+def first_scored(view):
+    return next(w.index for w in view.words if w.scored)
+
+
+def test_a_correction_shows_at_once_and_can_be_undone_and_taken_back(scored, item):
+    index = first_scored(item)
+    before = item.words[index]
+    new = (before.vlm + 1) % 10
+    after = scored.correct(item.id, index, new, "Ann").words[index]
+    assert (after.human, after.score, after.by, after.vlm) == (new, new, "Ann", before.vlm)
+    assert scored.status()["corrections"] == 1
+    assert scored.undo("Ann").words[index].human is None
+    scored.correct(item.id, index, new, "Ann")
+    cleared = scored.correct(item.id, index, None, "Ann").words[index]
+    assert (cleared.human, cleared.score) == (None, before.vlm)
+    assert [h["action"] for h in scored.history("Ann")] == ["clear", "set", "undo", "set"]
+    assert scored.status()["corrections"] == 0
+
+
+def test_each_person_sees_the_own_correction_and_undoes_only_that(scored, item):
+    index = first_scored(item)
+    scored.correct(item.id, index, 2, "Ann")
+    scored.correct(item.id, index, 8, "Bea")
+    assert scored.sample(item.id, "Ann").words[index].human == 2
+    assert scored.sample(item.id, "Bea").words[index].human == 8
+    scored.undo("Ann")
+    assert scored.sample(item.id, "Bea").words[index].human == 8
+    assert scored.undo("Cyd") is None
+
+
+def test_the_total_follows_the_corrections(scored, item):
+    for w in item.words:
+        if w.scored:
+            view = scored.correct(item.id, w.index, 9, "Ann")
+    assert view.total == 9.0
+
+
+def test_accepting_makes_every_shown_score_ones_own(scored, item):
+    view = scored.accept(item.id, "Ann")
+    assert all(w.by == "Ann" and w.human == w.vlm for w in view.words if w.scored)
+
+
+def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item):
+    scored.submit(item.id, "Ann")
+    second = scored.next_item("Ann")
+    assert second.id != item.id
+    scored.submit(second.id, "Ann", "skip")
+    assert scored.next_item("Ann").id not in (item.id, second.id)
+    assert scored.next_item("Bea").id == item.id
+    progress = scored.progress("Ann")
+    assert (progress["submitted"], progress["skipped"], progress["samples"]) == (1, 1, 12)
+
+
+@pytest.mark.parametrize("order", ["uncertainty", "random", "newest"])
+def test_it_is_said_how_the_next_item_is_chosen(scored, order):
+    assert scored.why_next(order).endswith(".")
+    assert scored.next_item("Ann", order)
+
+
+def test_held_out_samples_are_not_offered(studio):
+    from data.prompts import load
+    from tests.tiny import STEPS
+
+    studio.score(studio.collect(load("shapes_heldout", 2), 1, steps=STEPS))
+    assert studio.next_item("Ann") is None
+    assert studio.next_item("Ann", split="heldout") is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"score": 10}, "0 to 9"),
+        ({"score": -1}, "0 to 9"),
+        ({"score": True}, "0 to 9"),
+        ({"score": 5.0}, "0 to 9"),
+        ({"score": "5"}, "0 to 9"),
+        ({"word_index": 99}, "out of range"),
+        ({"word_index": 0}, "carries no score"),
+        ({"word_index": None}, "not a whole number"),
+        ({"sample": "nothing"}, "no sample"),
+        ({"sample": "../../etc"}, "sample"),
+        ({"who": ""}, "name is empty"),
+        ({"who": SIMULATED}, "taken by the studio"),
+    ],
+)
+def test_bad_corrections_are_refused_and_nothing_is_written(scored, item, change, says):
+    with pytest.raises(ValueError, match=says):
+        scored.correct(**{"sample": item.id, "word_index": 1, "score": 5, "who": "Ann", **change})
+    assert scored.status()["corrections"] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda s, i: s.next_item("Ann", "alphabet"), "not known"),
+        (lambda s, i: s.why_next(None), "not known"),
+        (lambda s, i: s.submit(i.id, "Ann", "burn"), "submitted or skipped"),
+        (lambda s, i: s.sample("x" * 200), "sample"),
+        (lambda s, i: s.simulate(count=0), "out of range"),
+    ],
+)
+def test_bad_calls_are_refused(scored, item, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(scored, item)
+
+
+def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_simulated(scored):
+    found = scored.simulate(count=10)
+    assert found["words"] == 10
+    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    assert len(labels) == 10
+    from studio import pictures
+    from studio.truth import truth_of
+
+    for row in labels:
+        sample = scored.store.sample(row["sample"])
+        truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
+        assert row["score"] == round(9 * truth.words[row["word_index"]])
+    assert scored.simulate(count=10)["words"] == 10
+    assert len([row for row in scored.store.labels() if row["source"] == "simulated"]) == 20
+    assert scored.simulate(count=1000)["words"] < 1000
+
+
+def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
+    from tests.tiny import STEPS
+
+    studio.score(studio.collect(["a fish", "a red circle"], 1, steps=STEPS))
+    found = studio.simulate(count=10)
+    assert (found["words"], found["samples"]) == (2, 1)

@@ -1,0 +1,92 @@
+"""Collecting and scoring: resumable, in batches whose prompts differ, and never on seeds that judge."""
+
+import pytest
+
+from data.prompts import load
+from studio.prompts import EVALUATION_SEEDS, seeds_for, split_of, without
+from tests.tiny import STEPS
+
+PROMPTS = ["a red circle", "a blue square", "a green star"]
+
+
+def test_a_collection_that_was_stopped_goes_on_where_it_was(studio):
+    made = []
+    first = studio.collect(PROMPTS, 3, steps=STEPS, batch=2, on_progress=lambda d, t: made.append((d, t)),
+                           stop=lambda: len(made) > 2)  # fmt: skip
+    assert 0 < len(first) < 9
+    again = studio.collect(PROMPTS, 3, steps=STEPS, batch=4)
+    assert len(again) == 9
+    assert set(first) < set(again)
+    assert studio.store.count_samples() == 9
+    assert studio.collect(PROMPTS, 3, steps=STEPS) == again
+
+
+def test_the_batch_does_not_change_what_is_made(studio, loaded):
+    one = studio.store.samples(ids=studio.collect(PROMPTS, 1, steps=STEPS, batch=1))
+    three = loaded.store.samples(ids=loaded.collect(PROMPTS, 1, steps=STEPS, batch=3))
+    assert [r["noise_sha256"] for r in one] == [r["noise_sha256"] for r in three]
+
+
+def test_every_prompt_has_seeds_of_its_own_and_evaluation_has_others():
+    mine, yours = seeds_for("a red circle", 4), seeds_for("a blue square", 4)
+    assert mine == seeds_for("a red circle", 4)
+    assert seeds_for("a red circle", 2, first=2) == mine[2:]
+    assert not set(mine) & set(yours)
+    assert max(mine) < EVALUATION_SEEDS <= min(seeds_for("a red circle", 4, evaluation=True))
+
+
+def test_projected_samples_name_their_projector(studio):
+    ids = studio.collect(PROMPTS[:1], 2, "projected", steps=STEPS, strength=0.5)
+    for row in studio.store.samples(ids=ids):
+        assert row["projector_run"].startswith("shipped-projector-")
+        assert row["strength"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"prompts": []}, "no prompt"),
+        ({"prompts": [""]}, "empty"),
+        ({"method": "magic"}, "not known"),
+        ({"seeds_per_prompt": 0}, "out of range"),
+        ({"seeds_per_prompt": 1.5}, "not a whole number"),
+        ({"steps": 0}, "out of range"),
+        ({"guidance": float("nan")}, "not a number"),
+        ({"strength": 2}, "out of range"),
+        ({"batch": -1}, "out of range"),
+    ],
+)
+def test_bad_collections_are_refused(studio, change, says):
+    with pytest.raises(ValueError, match=says):
+        studio.collect(**{"prompts": PROMPTS, "seeds_per_prompt": 1, "steps": STEPS, **change})
+
+
+def test_only_what_is_not_scored_is_scored(studio):
+    ids = studio.collect(PROMPTS, 1, steps=STEPS)
+    assert studio.score(ids[:1]) == 1
+    assert studio.score() == 2
+    assert studio.score() == 0
+    current = studio.store.current(ids[0])
+    assert set(current) == {1, 2}
+    assert current[1]["vlm"]["scorer_version"] == studio.models.scorer().version
+
+
+def test_a_picture_that_was_changed_is_not_scored(studio):
+    first, second = studio.collect(PROMPTS[:2], 1, steps=STEPS)
+    path = studio.settings.home / studio.store.sample(first)["image_path"]
+    path.write_bytes(path.read_bytes() + b"x")
+    assert studio.score() == 1
+    with pytest.raises(ValueError, match="was changed"):
+        studio.score([first])
+    with pytest.raises(ValueError, match="no sample"):
+        studio.score([second, "nothing"])
+
+
+def test_held_out_prompts_are_known_as_such_and_never_those_that_were_trained_on():
+    train, held = load("shapes_train", 20), load("shapes_heldout", 20)
+    assert {split_of(p) for p in train} == {"train"}
+    assert {split_of(p) for p in held} == {"heldout"}
+    assert split_of("an astronaut on a horse") == "train"
+    other_words = "there is a red circle to the left of a blue square"
+    assert without([other_words, held[0]], ["a red circle left of a blue square"]) == [held[0]]
+    assert without(["a fish", "a cat"], ["a fish"]) == ["a cat"]

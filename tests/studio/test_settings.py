@@ -1,0 +1,50 @@
+"""Settings come from the environment, and a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+
+from studio.settings import ROOT, SETTINGS, Settings, settings_table
+
+
+def test_without_an_environment_the_defaults_are_those_of_the_table():
+    found = Settings.from_env({})
+    assert found == Settings()
+    assert found.home == ROOT / ".studio"
+    assert found.backbone == str(ROOT / "data/models/diffuser")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("STUDIO_THREADS", "two", "STUDIO_THREADS"),
+        ("STUDIO_THREADS", "-1", "STUDIO_THREADS"),
+        ("STUDIO_BATCH", "0", "STUDIO_BATCH"),
+        ("STUDIO_BATCH", "9" * 30, "STUDIO_BATCH"),
+        ("STUDIO_WORLD", "middle", "small or large"),
+        ("STUDIO_DEVICE", "gpu", "auto, cpu, cuda"),
+        ("STUDIO_DEVICE", "cuda:x", "auto, cpu, cuda"),
+    ],
+)
+def test_a_wrong_setting_is_named(name, value, says):
+    with pytest.raises(ValueError, match=says):
+        Settings.from_env({name: value})
+
+
+def test_a_hub_id_stays_one_and_a_folder_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    found = Settings.from_env({"STUDIO_BACKBONE": "stabilityai/sdxl-turbo", "STUDIO_SCORER": "mine"})
+    assert found.backbone == "stabilityai/sdxl-turbo"
+    assert Path(found.scorer) == tmp_path / "mine"
+
+
+def test_another_process_gets_the_same_settings(tmp_path):
+    found = Settings.from_env({"STUDIO_HOME": str(tmp_path), "STUDIO_BATCH": "3", "STUDIO_BACKBONE": "a/b"})
+    assert Settings.from_env(found.env()) == found
+
+
+def test_the_table_has_a_row_for_every_setting():
+    rows = settings_table().splitlines()
+    assert len(rows) == 2 + len(SETTINGS)
+    assert all(f"`{variable}`" in rows[i + 2] for i, (variable, _, _) in enumerate(SETTINGS.values()))

@@ -1,0 +1,299 @@
+"""Training runs: one at a time, gone on with where they were, judged on what was held out, promoted only by people."""
+
+import json
+import threading
+
+import pytest
+
+from core import checkpoint
+from data.prompts import load
+from studio import jobs, replay
+from studio.configs import FIELDS, check_config
+from studio.runlog import RunLog, training_lock
+from tests.tiny import STEPS
+
+SMALL = {"prompts": 8, "seed": 3}
+WARMUP = {**SMALL, "warmup_steps": 4}
+PROJECTOR = {
+    **WARMUP,
+    "projector_steps": 3,
+    "projector_batch": 4,
+    "heldout_prompts": 3,
+    "heldout_seeds": 2,
+    "steps": STEPS,
+}
+CYCLE = {**PROJECTOR, "reward_steps": 3, "reward_batch": 8, "corrections_needed": 20}
+
+
+@pytest.fixture
+def labelled(studio):
+    """A studio with scored samples of training and validation prompts, and 40 simulated corrections."""
+    for split, count in (("train", 10), ("validation", 2)):
+        studio.collect(load(f"shapes_{split}", count), 2, steps=STEPS)
+    studio.score()
+    studio.simulate(count=40)
+    return studio
+
+
+def weights(folder):
+    return {
+        k: v["sha256"] for k, v in checkpoint.verify(folder)["files"].items() if k.endswith("safetensors")
+    }
+
+
+# ---- configurations
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "says"),
+    [
+        ("magic", {}, "cannot be trained"),
+        ("reward", {"speed": 1}, "no setting"),
+        ("reward", {"reward_steps": 0}, "out of range"),
+        ("reward", {"reward_steps": "many"}, "not a whole number"),
+        ("reward", {"reward_rate": float("nan")}, "not a number"),
+        ("reward", {"start": "yesterday"}, "choose used or fresh"),
+        ("reward", {"calibrated": "perhaps"}, "neither true nor false"),
+        ("projector", {"tau": -1}, "out of range"),
+    ],
+)
+def test_a_bad_configuration_is_refused_before_a_run_is_made(studio, kind, config, says):
+    with pytest.raises(ValueError, match=says):
+        studio.train(kind, config)
+    assert studio.runs() == []
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_every_kind_has_defaults_with_a_meaning(studio, kind):
+    for name, (default, meaning) in studio.defaults(kind).items():
+        assert meaning and check_config(kind, {name: default})[name] == default
+
+
+# ---- runs
+
+
+def test_a_run_leaves_its_progress_its_checkpoint_and_its_labels(labelled):
+    seen = []
+    run = labelled.train("reward", {**SMALL, "reward_steps": 3, "reward_batch": 8}, on_progress=seen.append)
+    assert (run["state"], run["promoted"]) == ("done", False)
+    assert seen[-1]["step"] == seen[-1]["total"] == 3
+    assert RunLog(labelled.run_folder(run["id"])).progress()[-1]["metrics"]["cross_entropy"] > 0
+    assert checkpoint.digest(labelled.settings.home / run["checkpoint"]) == run["checkpoint_sha256"]
+    assert len(labelled.store.labels(snapshot=run["labels"])) == run["labels"]["count"]
+    assert run["metrics"]["labels"]["simulated"] == 40
+    assert set(run["metrics"]["heldout"]["difference"]["words"]) == {"estimate", "low", "high"}
+
+
+def test_a_stopped_run_goes_on_and_ends_in_the_same_bits_as_one_that_was_not(labelled):
+    stop, whole = threading.Event(), labelled.train("warmup", WARMUP)
+    first = labelled.train("warmup", WARMUP, on_progress=lambda line: stop.set(), stop=stop)
+    assert first["state"] == "stopped"
+    assert "go on with it" in first["message"]
+    second = labelled.train("warmup", run_id=first["id"])
+    assert second["state"] == "done"
+    a, b = (labelled.settings.home / run["checkpoint"] for run in (whole, second))
+    assert weights(a) == weights(b)
+
+
+def test_anyone_can_ask_a_run_to_stop_through_its_folder(labelled):
+    run = labelled.new_run("warmup", {**WARMUP, "warmup_steps": 500})
+    log = RunLog(labelled.run_folder(run))
+    found = labelled.train("warmup", run_id=run, on_progress=lambda line: log.ask_to_stop())
+    assert found["state"] == "stopped"
+    assert not log.stop_asked()
+
+
+def test_a_second_training_is_refused_while_one_is_on_and_neither_is_lost(labelled):
+    refused = []
+
+    def meanwhile(line):
+        if not refused:
+            with pytest.raises(Exception, match="is on") as found:
+                labelled.train("warmup", WARMUP)
+            refused.append(str(found.value))
+
+    run = labelled.train("warmup", WARMUP, on_progress=meanwhile)
+    assert run["state"] == "done"
+    assert run["id"] in refused[0]
+
+
+def test_a_run_whose_process_died_is_interrupted_and_one_that_lives_is_not(studio):
+    run = studio.new_run("warmup", WARMUP)
+    studio.store.claim_run(run, 2**22 - 1)
+    with training_lock(studio.settings.home) as free:
+        assert free
+        assert jobs.sweep(studio) == []
+        assert studio.run(run)["state"] == "running"
+    assert jobs.sweep(studio) == [run]
+    assert studio.runs()[0]["state"] == "interrupted"
+    assert studio.train("warmup", run_id=run)["state"] == "done"
+
+
+def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
+    import dataclasses
+
+    good = studio.settings
+    studio.settings = studio.models.settings = dataclasses.replace(good, reward=good.home / "nowhere")
+    with pytest.raises(ValueError, match="no reward model"):
+        studio.train("projector", PROJECTOR)
+    failed = studio.runs()[0]
+    assert failed["state"] == "failed"
+    assert "no reward model" in failed["message"]
+    studio.settings = studio.models.settings = good
+    assert studio.train("projector", run_id=failed["id"])["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda s: s.train("reward", run_id="nothing"), "no run"),
+        (lambda s: s.promote("nothing", "Ann"), "no run"),
+        (lambda s: s.rollback("projector", "Ann"), "No projector has been promoted"),
+        (lambda s: s.rollback("warmup", "Ann"), "cannot be rolled back"),
+        (lambda s: s.train("reward", {"replay": 0, "sources": "corrections"}), "nothing to train on"),
+        (lambda s: s.train("calibrator"), "corrected words"),
+        (lambda s: jobs.status(s, "nothing"), "no run"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence(studio, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(studio)
+
+
+# ---- the loop
+
+
+def test_the_cycle_goes_from_corrections_to_models_that_can_be_used_and_taken_back(labelled):
+    replay.gather(labelled).save(labelled.settings.labels)
+    try:
+        stop = threading.Event()
+        first = labelled.train(
+            "cycle",
+            CYCLE,
+            on_progress=lambda line: stop.set() if line["stage"] == "projector" else None,
+            stop=stop,
+        )
+        assert first["state"] == "stopped"
+        done = RunLog(labelled.run_folder(first["id"])).done()
+        assert {"calibrator", "reward"} <= set(done)
+        run = labelled.train("cycle", run_id=first["id"])
+    finally:
+        __import__("shutil").rmtree(labelled.settings.labels)
+    assert run["state"] == "done"
+    heldout = run["metrics"]["heldout"]
+    assert (heldout["judge"], heldout["independent"], heldout["images"]) == ("detector", True, 6)
+    for part in ("none", "before", "after", "difference", "against_none"):
+        assert {"words", "strict"} <= set(heldout[part])
+    assert run["metrics"]["labels"]["replay"] > 0
+    assert run["metrics"]["calibrator"]["fitted"]
+    trained = {row["prompt"] for row in labelled.store.labels(split="train")}
+    assert not trained & set(load("shapes_heldout", 3))
+    json.dumps(run["metrics"], allow_nan=False)
+
+    labelled.promote(run["id"], "Ann", force=True)
+    using = labelled.models.using("projector")
+    assert using.name == f"{run['id']}-projector"
+    assert labelled.models.using("reward").name == f"{run['id']}-reward"
+    assert labelled.run(run["id"])["promoted"]
+    assert labelled.store.promotions()[0]["who"] == "Ann"
+    ids = labelled.collect(["a red circle"], 1, "projected", steps=STEPS)
+    assert labelled.store.sample(ids[0])["projector_run"] == using.run
+    assert labelled.rollback("cycle", "Bea") is None
+    assert labelled.models.using("projector").name == "shipped"
+
+
+def test_the_cycle_without_corrections_leaves_the_calibrator_out(scored):
+    run = scored.train("cycle", {**CYCLE, "heldout_prompts": 0})
+    assert run["metrics"]["calibrator"] == {**run["metrics"]["calibrator"], "fitted": False}
+    assert "heldout" not in run["metrics"]
+    with pytest.raises(ValueError, match="no held-out result"):
+        scored.promote(run["id"], "Ann")
+
+
+def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
+    def finished(difference, used=None, after=0.5, key="k"):
+        run = studio.store.new_run("projector", {"used": {"projector": used}})
+        folder = studio.settings.projector
+        figures = {"of": "prompts and seeds", "key": key}
+        figures |= {
+            "difference": {"words": {"estimate": difference}},
+            "after": {"words": {"estimate": after}},
+        }
+        studio.store.update_run(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
+                                checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
+        return run
+
+    worse, better = finished(-0.01), finished(0.02, after=0.6)
+    with pytest.raises(ValueError, match="is worse"):
+        studio.promote(worse, "Ann")
+    assert studio.store.promoted("projector") is None
+    assert studio.promote(better, "Ann")["promoted"]
+    # measured against what is no longer in use: the same prompts and seeds decide, else nobody knows
+    with pytest.raises(ValueError, match="is worse"):
+        studio.promote(finished(0.05, after=0.55), "Ann")
+    with pytest.raises(ValueError, match="another model"):
+        studio.promote(finished(0.05, after=0.9, key="other"), "Ann")
+    best = finished(0.05, after=0.7)
+    assert studio.promote(best, "Ann")["promoted"]
+    assert studio.promote(worse, "Ann", force=True)["promoted"]
+    assert studio.rollback("projector", "Ann")["id"] == best
+    assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
+
+
+def test_projected_samples_are_trained_on_with_the_noise_they_were_made_from(labelled):
+    from studio.datasets import noises_of
+
+    ids = labelled.collect(["a red circle"], 2, "projected", steps=STEPS, strength=0.5)
+    rows = labelled.store.samples(ids=ids)
+    found = noises_of(labelled, rows)
+    import hashlib
+
+    for row in rows:
+        made = hashlib.sha256(found[row["id"]].contiguous().numpy().tobytes()).hexdigest()
+        assert made == row["noise_sha256"]
+
+
+def test_kept_labels_are_read_as_they_were_written(labelled, tmp_path):
+    kept = replay.gather(labelled)
+    kept.save(tmp_path / "labels")
+    read = replay.Replay.load(tmp_path / "labels")
+    assert read.prompts == kept.prompts
+    assert read.seed.tolist() == kept.seed.tolist()
+    assert abs(read.distribution - kept.distribution).max() < 1 / 200
+    assert abs(read.features - kept.features).max() < abs(kept.features).max() / 100
+    assert {s.prompt for s in read.samples(read.of("validation"))} <= set(load("shapes_validation", 2))
+    (tmp_path / "labels" / "weights.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match="damaged"):
+        replay.Replay.load(tmp_path / "labels")
+
+
+# ---- evaluations
+
+
+def test_an_evaluation_compares_methods_on_prompts_that_were_not_trained_on(studio):
+    settings = {"prompts": 3, "seeds": 2, "steps": STEPS, "best_of": 2}
+    report = studio.evaluate("alignment", settings)
+    assert set(report["methods"]) == {"none", "projected", "best-of-2"}
+    assert (report["judge"], report["independent"]) == ("detector", True)
+    again = studio.evaluate("alignment", settings)
+    assert again["methods"]["none"]["strict"] == report["methods"]["none"]["strict"]
+    assert studio.run(report["run"])["kind"] == "evaluate"
+
+
+def test_fidelity_is_measured_on_held_out_prompts_and_unseen_seeds(studio):
+    report = studio.evaluate("fidelity", {"prompts": 3, "seeds": 2, "steps": STEPS})
+    assert report["samples"] == 6
+    assert report["vlm"]["words"] > 6
+    assert all(row["split"] == "heldout" and row["seed"] >= 2**31 for row in studio.store.samples())
+
+
+def test_prompts_that_were_trained_on_are_never_counted(scored):
+    mine = [row["prompt"] for row in scored.store.samples()][:1]
+    with pytest.raises(ValueError, match="was trained on"):
+        scored.evaluate("alignment", {"seeds": 1}, prompts=mine)
+
+
+def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_said(studio):
+    settings = {"seeds": 1, "steps": STEPS, "best_of": 1}
+    report = studio.evaluate("alignment", settings, prompts=["a red fish"])
+    assert (report["judge"], report["independent"]) == ("scorer", False)
