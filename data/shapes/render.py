@@ -47,7 +47,7 @@ def _heart() -> np.ndarray:
     t = np.linspace(0, 2 * math.pi, 64, endpoint=False)
     x = 16 * np.sin(t) ** 3
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
-    return np.stack([x, y - 2.5], 1) / 17.0
+    return np.stack([x, y + 0.81], 1) / 18.5  # around its centre of mass
 
 
 def _cross(width: float = 0.34) -> np.ndarray:

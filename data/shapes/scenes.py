@@ -176,15 +176,17 @@ def sample_scene(rng: np.random.Generator, world: str | World = "small", split: 
     world = _world(world)
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not known: choose one of {', '.join(SPLITS)}.")
-    while True:
+    for _ in range(50):
         draw = float(rng.random())
-        relation = _pick(rng, world.relations) if draw < 0.5 else None
         n = 2 if draw < (0.85 if world.max_objects < 3 else 0.7) else 1 if draw >= 0.85 else 3
+        n = min(n, world.max_objects)
+        relation = _pick(rng, world.relations) if draw < 0.5 and n > 1 and world.relations else None
         for _ in range(200):
             things = _draw_things(rng, world, n)
             scene = Scene("", tuple(things), relation, ())
             if scene.split == split:
                 return parse(_sentence(rng, things, relation), world)
+    raise ValueError(f"no {split} scene was found in world {world.name!r}: give it more colours and shapes.")
 
 
 @lru_cache(maxsize=8)
@@ -289,10 +291,10 @@ def heldout_prompts(
     """The first n distinct prompts that `seed` draws from a split; ValueError if the split has too few."""
     rng = np.random.default_rng([seed, 20251014])
     scenes: dict[str, Scene] = {}
-    for _ in range(50 * n + 1000):
-        if len(scenes) >= n:
-            break
+    stale = 0
+    while len(scenes) < n and stale < 3000:
         scene = sample_scene(rng, world, split)
+        stale = stale + 1 if scene.prompt in scenes else 0
         scenes.setdefault(scene.prompt, scene)
     if len(scenes) < n:
         raise ValueError(
