@@ -152,5 +152,6 @@ def pretrain_diffuser(
     )
     if not result.stopped:
         meta = {"world": world, "steps": steps, "batch": batch, "renders": count}
-        checkpoint.save(pipe.to(dtype=torch.float16), out, meta, kind="diffuser")
+        # a Space takes no file of 10 MB or more
+        checkpoint.save(pipe.to(dtype=torch.float16), out, meta, kind="diffuser", max_shard_size="9MB")
     return result
