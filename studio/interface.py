@@ -10,7 +10,7 @@ from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
 from studio.tabs import annotate, compare, train
-from studio.tabs.shared import Loading, told
+from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"
@@ -21,8 +21,8 @@ DAY = 86_400
 def build(studio: Studio, loading: Loading) -> gr.Blocks:
     """The whole page on one studio, whose models may still be on their way."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
-        gr.HTML(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
-        state = gr.HTML(_state(loading), elem_id="studio-state")
+        html(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
+        state = html(_state(loading), elem_id="studio-state")
         watch = gr.Timer(1.0)
         with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):

@@ -34,6 +34,7 @@ class Table(gr.HTML):
             css_template="",
             js_on_load=SCRIPT,
             apply_default_css=False,
+            elem_classes="bare",
             caption=caption,
             **more,
         )

@@ -25,9 +25,7 @@ MAX_OPERATIONS = 200
 MAX_CLIENTS = 2000
 
 # of a WordView
-FIELDS = tuple(
-    "index text kind scored seen known vlm expected calibrated human by score uncertain".split()  # noqa: SIM905
-)
+FIELDS = tuple("index text kind scored seen known vlm expected calibrated human by score uncertain".split())
 
 
 def chips(
@@ -56,6 +54,7 @@ class WordScores(gr.HTML):
             css_template="",
             js_on_load=SCRIPT,
             apply_default_css=False,
+            elem_classes="bare",
             editable=editable,
             **more,
         )
@@ -132,7 +131,7 @@ class Packet:
 def read_packet(data: Any) -> Packet:
     """A packet as it came over HTTP; ValueError for anything a browser with our script would not send."""
     if not isinstance(data, Mapping):
-        raise ValueError("That was no correction: reload the page and try again.")  # noqa: TRY004
+        raise ValueError("That was no correction: reload the page and try again.")
     client, sample, given = data.get("client"), data.get("sample"), data.get("operations")
     if not (isinstance(client, str) and 8 <= len(client) <= 64 and isinstance(sample, str) and sample):
         raise ValueError("That correction names no sample: reload the page and try again.")

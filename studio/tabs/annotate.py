@@ -16,7 +16,7 @@ from studio.service import SampleView, Studio, sentence
 from studio.tabs import shared
 from studio.tabs.shared import told
 
-ORDERS = [("Where it teaches most", "uncertainty"), ("Newest first", "newest"), ("At random", "random")]
+ORDERS = [("Most useful", "uncertainty"), ("Newest", "newest"), ("Random", "random")]
 HISTORY = 30
 EMPTY = "There is no image to correct yet. Compare a prompt first: each image of it comes here by itself."
 DONE = "All images are done. Compare more prompts, or train on what you have corrected."
@@ -65,13 +65,13 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
             )
         with gr.Column(scale=7, min_width=320):
             with gr.Column(visible=True) as nothing:
-                empty = gr.HTML(notices.empty(EMPTY))
+                empty = shared.html(notices.empty(EMPTY))
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
-                about = gr.HTML(elem_id="about-item")
+                about = shared.html(elem_id="about-item")
                 words = WordScores(editable=True, elem_id="annotate-words")
-                why = gr.HTML(elem_id="why-next")
-            progress = gr.HTML(elem_id="annotate-progress")
+                why = shared.html(elem_id="why-next")
+            progress = shared.html(elem_id="annotate-progress")
             with gr.Accordion("My corrections", open=False):
                 history = Table(caption="My last corrections, the newest first", elem_id="history")
 

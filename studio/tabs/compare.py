@@ -67,10 +67,10 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
                 steps = gr.Slider(STEPS[0], STEPS[1], DEFAULT_STEPS, step=1, label="Steps", elem_id="steps")
                 guidance = gr.Slider(0, 20, DEFAULT_GUIDANCE, step=0.1, label="Guidance")
         with gr.Column(scale=8, min_width=320):
-            note = gr.HTML(elem_id="compare-note")
-            progress = gr.HTML(elem_id="compare-progress")
+            note = shared.html(elem_id="compare-note")
+            progress = shared.html(elem_id="compare-progress")
             with gr.Column(visible=True) as nothing:
-                gr.HTML(notices.empty(EMPTY))
+                shared.html(notices.empty(EMPTY))
                 example = gr.Button("Compare this prompt", elem_classes="action", elem_id="first-example")
             with gr.Column(visible=False, elem_id="pair") as result:
                 seed = gr.Radio([], label="Seed", visible=False, elem_id="pair-seed")
@@ -78,12 +78,12 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
                     with gr.Tab("Side by side"), gr.Row(equal_height=False):
                         with gr.Column(min_width=240):
                             none = _image("Without projector", "image-none")
-                            none_total = gr.HTML()
+                            none_total = shared.html()
                             none_words = WordScores(elem_id="words-none")
                             annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
                         with gr.Column(min_width=240):
                             projected = _image("With projector", "image-projected")
-                            projected_total = gr.HTML()
+                            projected_total = shared.html()
                             projected_words = WordScores(elem_id="words-projected")
                             annotate_projected = gr.Button(
                                 "Annotate this", size="sm", elem_id="annotate-projected"
@@ -118,8 +118,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
             _total(with_it, without) if with_it else "",
         ]
 
-    def drawn(update: CompareUpdate, chosen: int) -> list[Any]:
-        """Values of ``frame`` and ``pair`` for one report."""
+    def drawn(update: CompareUpdate, again: bool = False) -> list[Any]:
+        """Values of ``frame`` and ``pair`` for one report. ``again``: the images are on the page already; Gradio
+        would write its copies of them anew while a browser may be reading them."""
         over = update.stage in ("done", "stopped")
         values: list[Any] = [
             notices.notice(update.message),
@@ -132,7 +133,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
             _ids(update.pairs) if update.pairs else gr.skip(),
         ]
         if update.pairs:
-            return values + show(update.pairs[chosen])
+            shown = show(update.pairs[0])
+            return values + ([gr.skip()] * 3 + shown[3:] if again else shown)
         if update.previews:
             left, right = (shared.enlarged(image) for image in update.previews[0])
             return [*values, left, right, None, chips([]), chips([]), "", ""]
@@ -146,20 +148,21 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
         halt = stops[str(request.session_hash)] = threading.Event()
         try:
             while not loading.over and not halt.is_set():
-                yield drawn(CompareUpdate("encode", message=f"{loading.stage} This goes on by itself."), 0)
+                yield drawn(CompareUpdate("encode", message=f"{loading.stage} This goes on by itself."))
                 time.sleep(0.5)
             if loading.problem:
                 raise ValueError(loading.problem)
-            last, final = 0.0, None
+            last, final, there = 0.0, None, False
             for update in studio.compare(asked, halt):
                 final = update
                 if update.stage == "denoise" and update.step < update.total:
                     if time.monotonic() - last < PREVIEW_SECONDS:
                         continue
                     last = time.monotonic()
-                yield drawn(update, 0)
+                yield drawn(update, again=there)
+                there = there or bool(update.pairs)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:
-                values = drawn(final, 0)
+                values = drawn(final, again=True)
                 values[0] = notices.notice(" ".join(p for p in (_summary(final.pairs), final.message) if p))
                 yield values
         finally:
@@ -273,7 +276,9 @@ def _arrow(gain: float | None) -> str:
     """A change of a mean score, its direction in a sign as well."""
     if gain is None:
         return ""
-    return f"{'▲' if gain > 0.05 else '▼' if gain < -0.05 else '='} {gain:+.1f}"
+    if abs(gain) < 0.05:
+        return "= 0"
+    return f"{'▲' if gain > 0 else '▼'} {gain:+.1f}"
 
 
 def _summary(pairs: list[Pair]) -> str:

@@ -50,6 +50,11 @@ def told(work: Callable[..., Any]) -> Callable[..., Any]:
     return once
 
 
+def html(value: str = "", **more: Any) -> gr.HTML:
+    """A piece of HTML of our own (``components.notices``) without Gradio's margins."""
+    return gr.HTML(value, apply_default_css=False, elem_classes="bare", **more)
+
+
 def browser_state(name: str, default: Any) -> gr.BrowserState:
     """Something that this browser remembers across reloads and restarts of the server."""
     return gr.BrowserState(default, storage_key=f"{BROWSER_KEY}.{name}", secret=BROWSER_KEY)

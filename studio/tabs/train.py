@@ -52,23 +52,23 @@ def build(studio: Studio, page: gr.Blocks, who: gr.BrowserState) -> gr.Button:
             )
             meaning = gr.Markdown(KINDS["cycle"][1], elem_classes="quiet")
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
-            labels = gr.HTML(elem_id="labels")
+            labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
                 settings = {name: _setting(name, field) for name, field in _settings("cycle").items()}
             start = gr.Button("Start training", variant="primary", elem_id="start")
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:
-                gr.HTML(notices.empty(EMPTY))
+                shared.html(notices.empty(EMPTY))
                 annotate = gr.Button("Correct some words", elem_classes="action", elem_id="to-annotate")
             with gr.Column(visible=False, elem_id="run-card") as card:
-                title = gr.HTML(elem_id="run-title")
-                progress = gr.HTML(elem_id="run-progress")
+                title = shared.html(elem_id="run-title")
+                progress = shared.html(elem_id="run-progress")
                 with gr.Row():
                     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
                     resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
                 plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
                 result = gr.Plot(show_label=False, visible=False, elem_id="heldout")
-                verdict = gr.HTML(elem_id="verdict")
+                verdict = shared.html(elem_id="verdict")
                 with gr.Row(visible=False) as decision:
                     promote = gr.Button("Promote", variant="primary", elem_id="promote")
                     force = gr.Checkbox(

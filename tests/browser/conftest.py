@@ -1,0 +1,161 @@
+"""One real `python app.py` on tiny models for all browser tests, and Debian's Chromium.
+
+Every page is watched: no dialog, no script error and no request to another machine may happen in any test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTING = 300  # seconds; it takes about ten on two free cores
+WAITING = 120_000  # milliseconds, for what the page should show
+
+
+@dataclass
+class App:
+    """The app under test: its address, its folder, what it printed, and the seconds until it answered."""
+
+    url: str
+    home: Path
+    log: Path
+    process: subprocess.Popen
+    seconds: float
+
+    def rows(self, sql: str, *values) -> list[tuple]:
+        """What the store holds, read beside the app."""
+        with sqlite3.connect(f"file:{self.home / 'studio.db'}?mode=ro", uri=True) as db:
+            return db.execute(sql, values).fetchall()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_app(home: Path, env: dict[str, str]) -> App:
+    """`python app.py` on a free port; returns once its page answers."""
+    port, log, began = free_port(), home.parent / f"{home.name}.log", time.monotonic()
+    url = f"http://127.0.0.1:{port}/"
+    env = {**os.environ, **env, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port),
+           "GRADIO_SERVER_NAME": "127.0.0.1"}  # fmt: skip
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
+        )
+    while time.monotonic() - began < STARTING:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=10):
+                return App(url, home, log, process, time.monotonic() - began)
+        except OSError:
+            time.sleep(0.2)
+    process.kill()
+    raise RuntimeError(f"The app did not answer:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def stop_app(app: App) -> None:
+    """End the app, and the training jobs that it started, which outlive it on purpose."""
+    for (pid,) in app.rows("SELECT pid FROM runs WHERE state = 'running' AND pid IS NOT NULL"):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    app.process.terminate()
+    app.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory):
+    folder = tiny.models(tmp_path_factory.mktemp("models"))
+    home = tmp_path_factory.mktemp("browser") / "home"
+    running = start_app(home, tiny.settings_at(home, folder).env())
+    yield running
+    stop_app(running)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("The browser tests need Debian's package 'chromium': install it, or run tests/run.")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """A function that opens an address in a browser of its own; what it must never do is checked at the end."""
+    opened, wrong = [], []
+
+    def watch(page, url: str) -> None:
+        page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((url, "data:", "blob:"))
+                else wrong.append(f"request to {request.url}")
+            ),
+        )
+
+    def open_page(url: str, **context):
+        window = chromium.new_context(viewport={"width": 1280, "height": 900}, **context)
+        window.set_default_timeout(WAITING)
+        opened.append(window)
+        page = window.new_page()
+        watch(page, url)
+        page.goto(url)
+        return page
+
+    yield open_page
+    for window in opened:
+        window.close()
+    assert not wrong
+
+
+@pytest.fixture
+def page(browse, app):
+    """The studio, its models loaded."""
+    opened = browse(app.url)
+    opened.locator("#run").wait_for()
+    opened.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
+    return opened
+
+
+@pytest.fixture
+def compare():
+    """A function that compares a prompt on an open page and waits for the scores."""
+
+    def run(page, prompt="a red circle above a blue square", seeds="7", steps=2):
+        page.locator("#prompt textarea").fill(prompt)
+        page.locator("#seeds").locator("input, textarea").fill(seeds)
+        if not page.locator("#steps").is_visible():
+            page.get_by_role("button", name="Sampling").click()
+        page.locator("#steps input[type=number]").fill(str(steps))
+        page.locator("#steps input[type=number]").press("Tab")
+        page.locator("#run").click()
+        page.locator("#words-projected .ws-change").first.wait_for()
+        page.locator("#run:not([disabled])").wait_for()
+
+    return run

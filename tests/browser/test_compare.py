@@ -1,0 +1,105 @@
+"""A stranger compares a pair in a real browser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+
+def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, compare):
+    compare(page, "a red circle above a blue square", "21")
+    for side, method in (("none", "none"), ("projected", "projected")):
+        digits = page.locator(f"#words-{side} .ws-digit").all_inner_texts()
+        assert len(digits) == 5
+        assert all(digit in "0123456789" for digit in digits)
+        image = page.locator(f"#image-{side} img")
+        assert image.evaluate("node => node.complete && node.naturalWidth") == 64
+        ((id, path),) = app.rows("SELECT id, image_path FROM samples WHERE seed = 21 AND method = ?", method)
+        assert (app.home / path).is_file()
+        stored = app.rows(
+            "SELECT score FROM scores WHERE sample = ? AND source = 'vlm' ORDER BY word_index", id
+        )
+        assert [str(score) for (score,) in stored] == digits
+    changes = page.locator("#words-projected .ws-change").all_inner_texts()
+    assert len(changes) == 5
+    assert all(re.fullmatch(r"▲ \+\d|▼ −\d|= 0", change) for change in changes)
+    dim = page.locator("#words-none .ws-dim").all_inner_texts()
+    assert dim == ["a", "a"]
+
+
+def test_each_chip_says_its_word_and_score_to_a_screen_reader(page, compare):
+    compare(page, "a green star", "3")
+    names = [chip.get_attribute("aria-label") for chip in page.locator("#words-projected .ws-chip").all()]
+    assert [name.split(":")[0] for name in names] == ["green", "star"]
+    assert all(re.search(r"\d of 9, (un|up|down)", name) for name in names)
+
+
+def test_several_seeds_are_chosen_from_and_the_slider_shows_the_pair(page, compare):
+    compare(page, "a blue square", "5, 6")
+    choices = page.locator("#pair-seed label")
+    assert [text.split()[0] for text in choices.all_inner_texts()[-2:]] == ["5", "6"]
+    first = page.locator("#image-none img").get_attribute("src")
+    choices.last.click()
+    page.wait_for_function("old => document.querySelector('#image-none img').src !== old", arg=first)
+    page.get_by_role("tab", name="Slider").click()
+    page.locator("#pair-slider img").first.wait_for()
+
+
+def test_a_comparison_is_there_again_after_a_reload(page, compare):
+    compare(page, "a purple star", "31")
+    before = page.locator("#words-none").inner_text()
+    page.reload()
+    page.locator("#words-none .ws-chip").first.wait_for()
+    assert page.locator("#words-none").inner_text() == before
+
+
+def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app):
+    page.locator("#prompt textarea").fill("a yellow triangle")
+    page.locator("#seeds").locator("input, textarea").fill("70-77")
+    page.get_by_role("button", name="Sampling").click()
+    page.locator("#steps input[type=number]").fill("100")
+    page.locator("#steps input[type=number]").press("Tab")
+    page.locator("#run").click()
+    page.locator("#compare-progress", has_text=re.compile(r"Step [1-9]")).wait_for()
+    page.locator("#stop").click()
+    page.locator("#compare-note", has_text="Stopped").wait_for()
+    page.locator("#run:not([disabled])").wait_for()
+    assert app.rows("SELECT count(*) FROM samples WHERE seed BETWEEN 70 AND 77") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seeds", "said"),
+    [
+        ("", "7", "prompt is empty"),
+        ("a red circle", "seven", "seed"),
+        ("a red circle", "-1", "seed"),
+        ("a red circle", "1-99", "at most|give 1 to 8"),
+        ("of the", "7", "no word that could be scored"),
+    ],
+)
+def test_bad_input_is_answered_by_a_sentence(page, app, prompt, seeds, said):
+    page.locator("#prompt textarea").fill(prompt)
+    page.locator("#seeds").locator("input, textarea").fill(seeds)
+    page.locator("#run").click()
+    toast = page.locator(".toast-body", has_text=re.compile(said))
+    toast.wait_for()
+    assert "Traceback" not in page.content()
+    page.locator("#run:not([disabled])").wait_for()
+
+
+def test_words_that_the_model_does_not_know_or_read_are_named(page, compare):
+    compare(page, "a red wombat", "8")
+    assert page.locator("#words-none .ws-chip", has_text="wombat").inner_text().count("unknown word") == 1
+    assert "wombat" in page.locator("#compare-note").inner_text()
+    compare(page, "a red circle " + "and a blue square " * 20, "8")
+    assert page.locator("#words-none .ws-mark", has_text="not read").count() > 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_fits_a_phone(browse, app, compare, theme):
+    page = browse(f"{app.url}?__theme={theme}")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#run").wait_for()
+    compare(page, "a green triangle to the right of an orange square", "4")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,0 +1,77 @@
+"""Words and names that would be markup, templates or scripts are text and nothing else."""
+
+from __future__ import annotations
+
+import threading
+
+import gradio as gr
+import pytest
+
+from studio.components.table import Table, rows
+from studio.components.word_scores import WordScores, chips
+from studio.views import WordView
+
+HOSTILE = [
+    "<img src=x onerror=window.hacked=1>",
+    "<script>window.hacked=2</script>",
+    "${window.hacked=3}",
+    "{{#with this}}{{constructor}}{{/with}}",
+    "`${alert(4)}`",
+    "'\"><svg onload=window.hacked=5>",
+    "javascript:window.hacked=6",
+]
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """A page with every component of ours that shows what users wrote."""
+    words = [WordView(i, text, "other", True, vlm=i, score=i, by=text) for i, text in enumerate(HOSTILE)]
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        WordScores(chips(words, sample="one", before=words), elem_id="shown")
+        WordScores(chips(words, sample="two"), editable=True, elem_id="edited")
+        Table(
+            rows(HOSTILE, [(text, [text, {"text": text, "tone": text}]) for text in HOSTILE]), elem_id="table"
+        )
+    _, url, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    yield url
+    blocks.close(verbose=False)
+    assert threading.active_count() > 0
+
+
+def inert(page) -> None:
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img[src=x], svg[onload]").count() == 0
+
+
+def test_hostile_words_are_shown_as_they_are(browse, demo):
+    page = browse(demo)
+    for place in ("#shown", "#edited"):
+        page.locator(f"{place} .ws-chip").first.wait_for()
+        assert page.locator(f"{place} .ws-word").all_inner_texts() == HOSTILE
+    assert page.locator("#table td:first-child").all_inner_texts() == HOSTILE
+    page.locator("#edited [role=spinbutton]").first.focus()
+    page.keyboard.type("123")
+    inert(page)
+
+
+def test_a_hostile_prompt_and_name_are_inert_through_the_whole_studio(page, app, compare):
+    prompt = "a red circle <img src=x onerror=window.hacked=7> ${window.hacked=8} {{window.hacked}}"
+    name = "<img src=x onerror=window.hacked=9>"
+    compare(page, prompt, "666")
+    inert(page)
+    page.locator("#annotate-none").click()
+    page.locator("#annotate-words [role=spinbutton]").first.wait_for()
+    page.locator("#who").locator("input, textarea").fill(name)
+    page.locator("#who").locator("input, textarea").press("Enter")
+    page.wait_for_timeout(300)
+    page.locator("#annotate-words [role=spinbutton]").first.focus()
+    page.keyboard.press("1")
+    page.locator(".ws-state", has_text="Saved").wait_for()
+    page.get_by_role("button", name="My corrections").click()
+    assert prompt in page.locator("#history tbody tr").first.inner_text()
+    inert(page)
+    page.reload()
+    page.locator("#words-none .ws-chip").first.wait_for()
+    inert(page)
+    assert app.rows("SELECT DISTINCT who FROM scores WHERE word = 'red' AND who LIKE '<img%'") == [(name,)]

@@ -1,0 +1,83 @@
+"""Training outlives the page: started, reloaded, stopped, killed, resumed, promoted and rolled back in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+
+
+def state(page, name: str) -> None:
+    page.locator("#run-state", has_text=re.compile(f"^{name}$")).wait_for()
+
+
+def step(page) -> int:
+    text = page.locator("#run-progress", has_text=re.compile(r"\d+ of \d+")).inner_text()
+    return int(re.search(r"(\d+) of", text)[1])
+
+
+@pytest.fixture
+def training(page):
+    """A function that starts a projector training of so many steps from the Train tab."""
+
+    def start(steps: int, heldout: int) -> None:
+        page.get_by_role("tab", name="Train").click()
+        page.locator("#start:not([disabled])").wait_for()
+        page.get_by_label("Projector", exact=True).check()
+        if not page.locator("#setting-projector_steps").is_visible():
+            page.get_by_role("button", name="More settings").click()
+        values = {"projector_steps": steps, "projector_batch": 2, "prompts": 8, "heldout_prompts": heldout,
+                  "heldout_seeds": 1, "steps": 1}  # fmt: skip
+        for name, value in values.items():
+            field = page.locator(f"#setting-{name} input")
+            field.fill(str(value))
+            field.press("Tab")
+        page.locator("#start").click()
+
+    return start
+
+
+def test_a_run_goes_on_through_a_reload_a_stop_and_a_kill(page, app, training):
+    training(100_000, 0)
+    state(page, "running")
+    before = step(page)
+    page.reload()
+    page.get_by_role("tab", name="Train").click()
+    state(page, "running")
+    assert step(page) >= before
+    page.locator("#curves .js-plotly-plot").wait_for()
+    assert page.locator("#start").is_disabled()
+
+    page.locator("#stop-run").click()
+    state(page, "stopped")
+    page.locator("#resume").click()
+    state(page, "running")
+    ((run, pid),) = app.rows("SELECT id, pid FROM runs WHERE state = 'running'")
+    os.kill(pid, signal.SIGKILL)
+    state(page, "interrupted")
+    assert "nothing was lost" in page.locator("#run-progress").inner_text()
+    page.locator("#resume").click()
+    state(page, "running")
+    page.locator("#stop-run").click()
+    state(page, "stopped")
+    assert app.rows("SELECT state FROM runs WHERE id = ?", run) == [("stopped",)]
+
+
+def test_a_finished_run_shows_its_held_out_result_and_is_promoted_by_a_button_only(page, app, training):
+    training(2, 2)
+    state(page, "done")
+    page.locator("#heldout .js-plotly-plot").wait_for()
+    assert "judged by the detector" in page.locator("#verdict").inner_text()
+    ((run,),) = app.rows(
+        "SELECT id FROM runs WHERE state = 'done' AND kind = 'projector' AND id NOT LIKE 'shipped%'"
+    )
+    assert app.rows("SELECT count(*) FROM promotions") == [(0,)]
+    page.locator("#force input").check()
+    page.locator("#promote").click()
+    page.locator("#run-title", has_text="in use").wait_for()
+    assert app.rows("SELECT run, action FROM promotions") == [(run, "promote")]
+    page.locator("#rollback").click()
+    page.locator("#rollback[disabled]").wait_for()
+    assert app.rows("SELECT action FROM promotions ORDER BY seq") == [("promote",), ("rollback",)]

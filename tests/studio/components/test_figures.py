@@ -1,0 +1,68 @@
+"""The figures show what they were given, and are left out where there is nothing to show."""
+
+from __future__ import annotations
+
+import pytest
+
+from studio.components import figures, notices
+
+
+def interval(estimate, half=0.02):
+    return {"estimate": estimate, "low": estimate - half, "high": estimate + half}
+
+
+def heldout(**changes):
+    part = {"words": interval(0.8), "strict": interval(0.5), "extra": interval(0.1)}
+    better = {"words": interval(0.85), "strict": interval(0.6), "extra": interval(0.1)}
+    change = {"words": interval(0.05), "strict": interval(0.1)}
+    return {"of": "prompts and seeds", "base": "before", "none": part, "before": part, "after": better,
+            "difference": change, **changes}  # fmt: skip
+
+
+def test_curves_have_a_panel_a_stage_and_keep_the_losses():
+    history = [{"stage": "reward", "step": i, "metrics": {"loss": 2.0 / i}} for i in range(1, 5)]
+    history += [{"stage": "projector", "step": 1, "metrics": {"loss": 1.0}}]
+    history += [{"stage": "held-out images", "step": 1, "metrics": {}}]
+    figure = figures.curves(history)
+    assert [trace.name for trace in figure.data] == ["reward", "running mean", "projector", "running mean"]
+    assert list(figure.data[0].y) == [2.0 / i for i in range(1, 5)]
+
+
+def test_a_running_mean_starts_at_the_first_value_and_follows():
+    assert figures.running_mean([4.0, 4.0, 4.0]) == pytest.approx([4.0, 4.0, 4.0])
+    assert 4 < figures.running_mean([4.0] + [8.0] * 50)[-1] <= 8
+
+
+def test_the_held_out_figure_shows_estimates_in_percent_with_their_intervals():
+    figure = figures.heldout(heldout())
+    by_name = {trace.name: trace for trace in figure.data}
+    assert set(by_name) == {"no projector", "before", "after", "difference"}
+    assert list(by_name["after"].x) == pytest.approx([85, 60])
+    assert list(by_name["after"].error_x.array) == pytest.approx([2, 2])
+    assert list(by_name["difference"].text) == ["+5.0", "+10.0"]
+
+
+@pytest.mark.parametrize("history", [[], [{"stage": "x", "step": 1, "metrics": {"loss": float("nan")}}]])
+def test_no_curve_without_a_loss(history):
+    assert figures.curves(history) is None
+
+
+@pytest.mark.parametrize(
+    "result", [{}, {"after": {"words": {"estimate": float("nan"), "low": 0, "high": 1}}}]
+)
+def test_no_figure_without_a_result(result):
+    assert figures.heldout(result) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(None, ""), (0, ""), (4.4, "about 4 s left"), (200, "about 3 min left"), (9000, "about 2.5 h left")],
+)
+def test_time_left_reads_as_people_say_it(seconds, said):
+    assert notices.left(seconds) == said
+
+
+def test_notices_escape_what_they_say():
+    for text in (notices.notice("<b>"), notices.bar(0.5, "<b>"), notices.empty("<b>")):
+        assert "<b>" not in text
+        assert "&lt;b&gt;" in text

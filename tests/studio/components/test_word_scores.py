@@ -1,0 +1,100 @@
+"""The chips' value, and the packets of a page: each operation once, in order, whatever comes over HTTP."""
+
+from __future__ import annotations
+
+import gradio_client.utils
+import pytest
+
+from studio.components.word_scores import Inbox, WordScores, chips, read_packet
+from studio.views import WordView
+
+CLIENT = "0123456789abcdef"
+
+
+def packet(*operations, client=CLIENT, sample="one"):
+    return {"client": client, "sample": sample, "operations": list(operations)}
+
+
+def set_word(revision, word=0, score=5):
+    return {"revision": revision, "kind": "set", "word": word, "score": score}
+
+
+def test_chips_carry_the_change_against_the_other_image():
+    before = [WordView(0, "a", "function", False), WordView(1, "red", "colour", True, score=7)]
+    after = [WordView(0, "a", "function", False), WordView(1, "red", "colour", True, score=4)]
+    assert [word["change"] for word in chips(after, before=before)["words"]] == [None, -3]
+    assert [word["change"] for word in chips(after)["words"]] == [None, None]
+
+
+def test_a_packet_is_read_as_the_page_sent_it():
+    found = read_packet(packet(set_word(1, 2, 9), {"revision": 2, "kind": "undo"}))
+    assert [(o.revision, o.kind, o.word, o.score) for o in found.operations] == [
+        (1, "set", 2, 9),
+        (2, "undo", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {},
+        packet(),
+        packet(set_word(1), client="short"),
+        packet(set_word(1), client="x" * 65),
+        packet(set_word(1), sample=""),
+        packet(set_word(1), sample="x" * 65),
+        packet(*[set_word(i) for i in range(1, 202)]),
+        packet(set_word(0)),
+        packet(set_word(1, score=10)),
+        packet(set_word(1, score=-1)),
+        packet(set_word(1, score=True)),
+        packet(set_word(1, score=float("nan"))),
+        packet(set_word(1, score="5")),
+        packet(set_word(1, word=1000)),
+        packet(set_word(1, word=None)),
+        packet({"revision": 1, "kind": "drop table"}),
+        packet("set"),
+    ],
+)
+def test_what_no_page_of_ours_would_send_is_refused(data):
+    with pytest.raises(ValueError, match="correction"):
+        read_packet(data)
+
+
+def test_a_late_or_repeated_packet_changes_nothing():
+    inbox = Inbox()
+    first = read_packet(packet(set_word(1), set_word(2)))
+    assert [o.revision for o in inbox.new(first)] == [1, 2]
+    for operation in first.operations:
+        inbox.done(CLIENT, operation.revision)
+    repeated = read_packet(packet(set_word(2), set_word(3), set_word(1)))
+    assert [o.revision for o in inbox.new(repeated)] == [3]
+    inbox.done(CLIENT, 3)
+    assert inbox.new(first) == []
+    assert inbox.last(CLIENT) == 3
+
+
+def test_pages_do_not_mix_and_old_ones_are_forgotten():
+    inbox = Inbox()
+    for i in range(2100):
+        with inbox.page(f"page{i:08}"):
+            inbox.done(f"page{i:08}", 5)
+    assert inbox.last("page00002099") == 5
+    assert inbox.last("page00000000") == 0
+    assert len(inbox._last) <= 2000
+
+
+def test_the_schema_can_be_read_by_gradio_and_names_every_field():
+    schema = WordScores(chips([]), render=False).api_info()
+    assert "score" in gradio_client.utils.json_schema_to_python_type(schema)
+    fields = schema["properties"]["words"]["items"]["properties"]
+    assert set(chips([WordView(0, "red", "colour", True)])["words"][0]) == set(fields)
+
+
+def test_templates_hold_nothing_to_interpolate():
+    component = WordScores(chips([]), render=False)
+    for template in (component.html_template, component.css_template):
+        assert "${" not in template
+        assert "{{" not in template
