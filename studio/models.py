@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from core import checkpoint
 from core.diffusion import Diffuser
@@ -50,6 +52,8 @@ class Models:
         self._diffuser: Diffuser | None = None
         self._scorer: VLMScorer | None = None
         self._using: dict[str, tuple[tuple, Using]] = {}
+        diffusers_logging.disable_progress_bar()  # the studio tells its own progress
+        transformers_logging.disable_progress_bar()
         if settings.threads:
             torch.set_num_threads(settings.threads)
 

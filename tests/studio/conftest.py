@@ -1,6 +1,7 @@
 """Tiny models once a session, and a studio on them for each test."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -36,11 +37,19 @@ def without_projector(studio):
     return studio
 
 
-@pytest.fixture
-def scored(studio):
-    """A studio with 12 scored samples on 6 training prompts."""
+@pytest.fixture(scope="session")
+def scored_home(loaded, model_folder, tmp_path_factory):
+    """A home with 12 scored samples on 6 training prompts, to be copied."""
     from data.prompts import load
 
-    prompts = load("shapes_train", 6, "small")
-    studio.score(studio.collect(prompts, 2, steps=tiny.STEPS, prompt_set="shapes"))
+    new = tiny.studio_at(tmp_path_factory.mktemp("scored") / "home", model_folder)
+    new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
+    new.score(new.collect(load("shapes_train", 6, "small"), 2, steps=tiny.STEPS, prompt_set="shapes"))
+    return new.settings.home
+
+
+@pytest.fixture
+def scored(studio, scored_home):
+    """A studio with 12 scored samples on 6 training prompts."""
+    shutil.copytree(scored_home, studio.settings.home, dirs_exist_ok=True)
     return studio

@@ -101,7 +101,9 @@ def test_held_out_samples_are_not_offered(studio):
 )
 def test_bad_corrections_are_refused_and_nothing_is_written(scored, item, change, says):
     with pytest.raises(ValueError, match=says):
-        scored.correct(**{"sample": item.id, "word_index": 1, "score": 5, "who": "Ann", **change})
+        scored.correct(
+            **{"sample": item.id, "word_index": first_scored(item), "score": 5, "who": "Ann", **change}
+        )
     assert scored.status()["corrections"] == 0
 
 

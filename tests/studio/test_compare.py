@@ -114,8 +114,8 @@ def test_an_iterator_that_is_given_up_lets_the_next_comparison_in(studio):
 
 
 def test_the_image_size_can_be_chosen(studio):
-    view = compare(studio, width=32, height=48, seeds=5)[-1].pairs[0].none
-    assert pixels(view).shape == (48, 32, 3)
+    view = compare(studio, width=72, height=80, seeds=5)[-1].pairs[0].none
+    assert pixels(view).shape == (80, 72, 3)
 
 
 def test_without_a_projector_the_comparison_has_one_side_and_says_why(without_projector):
