@@ -97,6 +97,7 @@ class RewardData:
         if not samples:
             raise ValueError("There is no labelled sample to train on: collect and score some first.")
         places, words = {prompt: i for i, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
+        sizes = {prompt: len(split(prompt)) for prompt in {sample.prompt for sample in samples}}
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
         stored, rows = [], torch.full((len(samples),), -1, dtype=torch.long)
         for s, sample in enumerate(samples):
@@ -105,9 +106,13 @@ class RewardData:
                     f"The prompt {sample.prompt[:80]!r} was not encoded: encode it with the others."
                 )
             for j, (label, amount) in sample.labels.items():
-                if not 0 <= j < words:
+                if not 0 <= j < sizes[sample.prompt]:
                     raise ValueError(
                         f"{sample.prompt[:80]!r} has no word {j}: its label does not belong to it."
+                    )
+                if not 0 <= amount < float("inf"):
+                    raise ValueError(
+                        f"The label weight {amount} is out of range: use a number of at least 0."
                     )
                 target[s, j] = distribution(label)
                 weight[s, j] = amount

@@ -27,7 +27,7 @@ from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
 from core.training.data import Texts
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
-from core.training.reward import Best, StageResult, finish
+from core.training.reward import Best, Look, StageResult, finish
 
 Shape = tuple[int, int, int]
 _LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -276,7 +276,7 @@ def _run(
     projector: NoiseProjector,
     config: WarmupConfig | ProjectorConfig,
     loss_fn: Callable[[int], tuple[Tensor, dict[str, float]]],
-    look: Callable[[nn.Module], tuple[float, dict[str, float]]] | None,
+    look: Look | None,
     folder: Path | str | None,
     on_progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None,
@@ -292,8 +292,7 @@ def _run(
     def looked(step: int) -> tuple[Tensor, dict[str, float]]:
         seen = {}
         if look is not None and step % config.evaluate_every == 0:
-            best.offer(step, look)
-            seen = {"validation_best": best.extra["score"]}
+            seen = best.offer(step, look)
         loss, metrics = loss_fn(step)
         return loss, metrics | seen
 

@@ -22,6 +22,11 @@ from core.networks.reward import RewardModel
 from core.training.data import RewardData
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
 
+SELECTABLE = ("cross_entropy", "pearson", "spearman", "pearson_within")
+
+Look = Callable[[nn.Module], tuple[float, dict[str, float]]]
+"""Judges a model: a score, larger is better, and the metrics to keep with it."""
+
 
 @dataclass(frozen=True)
 class RewardConfig:
@@ -31,13 +36,15 @@ class RewardConfig:
     batch: int = 64  # samples a step
     rate: float = 1e-3  # peak learning rate of AdamW
     weight_decay: float = 0.05
-    smoothing: float = 0.1  # share of a label's mass given to the neighbouring scores
+    smoothing: float = 0.3  # share of a label's mass given to the neighbouring scores
     jitter: float = 0.1  # noise <- sqrt(1 - jitter^2) noise + jitter N(0, I)
     load_balance: float = 0.01  # weight of the router's load-balance loss
     router_z: float = 0.001  # weight of the router's z-loss
     average: float = 0.995  # decay of the moving average that is evaluated and kept
     evaluate_every: int = 100  # steps between looks at the validation prompts
+    select: str = "cross_entropy"  # what a look goes by: that, or pearson, spearman, pearson_within
     patience: int = 6  # looks without a better one before training ends
+    looks: int = 1024  # samples of the validation prompts in a look, all noises of a prompt together
     bf16: bool = False  # autocast: faster on recent CPUs and on GPUs
     save_every: int = 200
     seed: int = 0
@@ -59,8 +66,10 @@ class Best:
         self.twin, self.average, self.patience = copy.deepcopy(model).eval(), average, patience
         self.extra: dict = {"score": -float("inf"), "step": -1, "since": 0, "weights": {}, "metrics": {}}
 
-    def offer(self, step: int, look: Callable[[nn.Module], tuple[float, dict[str, float]]]) -> None:
-        """Let look(model) judge the averaged weights as they are before `step`; keep them if it scores higher."""
+    def offer(self, step: int, look: Look) -> dict[str, float]:
+        """Let look(model) judge the averaged weights as they are before `step`; keep them if it scores higher.
+
+        Returns what it found, named for the progress log."""
         self.average.copy_to(self.twin)
         score, metrics = look(self.twin)
         if score > self.extra["score"]:
@@ -68,6 +77,7 @@ class Best:
             self.extra |= {"score": score, "step": step, "since": 0, "weights": weights, "metrics": metrics}
         else:
             self.extra["since"] += 1
+        return {f"validation_{name}": value for name, value in metrics.items()}
 
     def exhausted(self) -> bool:
         """Whether the last `patience` looks brought nothing better."""
@@ -119,9 +129,15 @@ def train_reward(
 ) -> StageResult:
     """Train `model` in place; it ends with the averaged weights that did best on `validation` (the last, if None).
 
+    The weights at the start are the first to be judged, so fine-tuning on labels that do not help changes nothing.
+
     Stopped early by `stop`, the run can be continued from `folder`, and the model is not to be used yet.
     """
     config = config or RewardConfig()
+    if config.select not in SELECTABLE:
+        raise ValueError(
+            f"Unknown figure {config.select!r} to select by: use one of {', '.join(SELECTABLE)}."
+        )
     device = next(model.parameters()).device
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
@@ -129,15 +145,16 @@ def train_reward(
     average = Ema(model, config.average)
     best = Best(model, average, config.patience)
 
+    some = validation and validation.subset(validation.item.argsort(stable=True)[: config.looks])
+
     def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
-        found = evaluate_reward(twin, validation, config.batch)
-        return -found["cross_entropy"], found
+        found = evaluate_reward(twin, some, config.batch)
+        return (-1 if config.select == "cross_entropy" else 1) * found[config.select], found
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         looked = {}
-        if validation is not None and step and step % config.evaluate_every == 0:
-            best.offer(step, look)
-            looked = {"validation_best": -best.extra["score"]}
+        if validation is not None and step % config.evaluate_every == 0:
+            looked = best.offer(step, look)
         draws = seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
         noise = data.noises(rows)
@@ -169,7 +186,10 @@ def train_reward(
         seed=config.seed,
         extra=best.extra,
     )
-    return finish(model, average, best, result, look if validation is not None else None)
+    ended = finish(model, average, best, result, look if validation is not None else None)
+    if not result.stopped and validation is not None and len(validation) > len(some):
+        ended.metrics = evaluate_reward(model, validation, config.batch)
+    return ended
 
 
 def finish(
@@ -177,7 +197,7 @@ def finish(
     average: Ema,
     best: Best,
     result: FitResult,
-    look: Callable[[nn.Module], tuple[float, dict[str, float]]] | None,
+    look: Look | None,
 ) -> StageResult:
     """Put the kept weights into the model, unless the run was stopped from outside."""
     model.eval()
