@@ -8,10 +8,8 @@ and says how to go on; a second Ctrl-C ends at once.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -20,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from studio.checks import plain
 
 PROGRAM = "python -m studio"
 STOPPED, WRONG = 130, 2
@@ -99,21 +99,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def plain(value: Any) -> Any:
-    """Whatever a command returns, for JSON."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return value if isinstance(value, (str, int, bool)) or value is None else str(value)
-
-
 class Parser(argparse.ArgumentParser):
     """Answers bad arguments with one sentence."""
 
@@ -138,7 +123,7 @@ def write_json(path: str, value: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    from studio.commands import parser
+    from studio.arguments import parser
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

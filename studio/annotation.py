@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -19,6 +20,7 @@ from studio.models import Models
 from studio.truth import truth_of
 from studio.views import SampleView, WordView, word_views
 
+log = logging.getLogger("studio")
 WHY = {
     "uncertainty": "Next comes the image whose words the scorer is least sure of: there a correction teaches most. "
     "Words that you have corrected no longer count.",
@@ -148,8 +150,11 @@ class Annotation:
                 break
             truth = None
             if row["image_path"]:
-                image = pictures.read(self.settings.home / row["image_path"], row["image_sha256"])
-                truth = truth_of(row["prompt"], image)
+                try:
+                    image = pictures.read(self.settings.home / row["image_path"], row["image_sha256"])
+                    truth = truth_of(row["prompt"], image)
+                except ValueError as error:
+                    log.warning("Passed by: %s", error)
             if truth is None:
                 self.store.skip(row["id"], who)
                 continue

@@ -1,7 +1,8 @@
-"""Numbers that arrive from a page, a command line or a file: taken, or refused with a sentence."""
+"""Numbers that arrive from a page, a command line or a file: taken, or refused with a sentence; and the way back."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from typing import Any
@@ -39,3 +40,18 @@ def shown(value: Any) -> str:
     """The value as an error message shows it: never longer than a line."""
     text = ascii(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON has it: dataclasses and arrays taken apart, None for what is not a number."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return value if isinstance(value, (str, int, bool)) or value is None else str(value)

@@ -1,6 +1,6 @@
 """The commands of `python -m studio`: what each takes, does and says. The work is the service's.
 
-A command is a function of (arguments, console) that returns a Result; `parser` knows them all.
+A command is a function of (arguments, console) that returns a Result; `studio.arguments` knows what each takes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from studio.checks import real, shown, whole
-from studio.configs import EVALUATIONS, FIELDS
 from studio.settings import ROOT, Settings, settings_table
 
 PROGRAM = "python -m studio"
@@ -316,105 +315,3 @@ def _span(found: dict[str, float | None], sign: str = "") -> str:
     low, high = found["low"], found["high"]
     end = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
     return f"{found['estimate']:{sign}.3f}{end}"
-
-
-# ---- the parser ---------------------------------------------------------------------------------------------------
-
-
-def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.ArgumentParser:
-    """All commands and what each takes."""
-    top = cls(prog=program, description="Noise Projection Studio without a browser.")
-    below = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, run: Any, into: Any = below) -> argparse.ArgumentParser:
-        text = (run.__doc__ or "").splitlines()[0]
-        command = into.add_parser(name, help=text, description=text)
-        command.add_argument("--json", metavar="FILE", help="write the whole result here; - is stdout")
-        command.add_argument("--home", metavar="FOLDER", help="instead of STUDIO_HOME")
-        command.set_defaults(run=run)
-        return command
-
-    def named(command: argparse.ArgumentParser, fields: dict[str, Any]) -> None:
-        command.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting; below")
-        lines = [f"  {name}={field.default}  {field.meaning}" for name, field in fields.items()]
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.epilog = "settings and defaults:\n" + "\n".join(lines)
-
-    c = add("collect", collect)
-    c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
-    c.add_argument(
-        "--set",
-        default="shapes_train",
-        help="our own prompts: shapes_train, shapes_validation, shapes_heldout",
-    )
-    c.add_argument("--count", type=int, default=100, help="how many of them")
-    c.add_argument("--seeds", type=int, default=1, help="seeds of each prompt")
-    c.add_argument("--first-seed", type=int, default=0, help="skip so many of a prompt's seeds")
-    c.add_argument("--method", default="none", help="none or projected")
-    c.add_argument("--strength", type=float, default=1.0)
-    c.add_argument("--steps", type=int, default=20)
-    c.add_argument("--guidance", type=float, default=4.0)
-    c.add_argument("--batch", type=int, default=None)
-    c.add_argument("--no-score", action="store_true", help="leave the scoring for later")
-
-    c = add("score", score)
-    c.add_argument("samples", nargs="*", help="sample ids; none: all that are not scored")
-
-    kinds = below.add_parser("train", help="Train a model, or go through the whole loop.")
-    kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for kind, fields in FIELDS.items():
-        c = add(kind, train, kinds)
-        c.add_argument("--run", dest="run_id", metavar="ID", help="begin or go on with this run")
-        c.add_argument("--background", action="store_true", help="in a process of its own")
-        named(c, fields)
-
-    kinds = below.add_parser("evaluate", help="Judge on held-out prompts.")
-    kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
-    for kind, fields in EVALUATIONS.items():
-        c = add(kind, evaluate, kinds)
-        c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
-        named(c, fields)
-
-    c = add("correct", correct)
-    c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")
-    c.add_argument("--count", type=int, default=300, help="words")
-    c.add_argument("--seed", type=int, default=0)
-    c.add_argument("--order", default="uncertainty", help="uncertainty, random or newest")
-
-    c = add("export", export)
-    c.add_argument("file")
-    c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
-    c = add("import", import_)
-    c.add_argument("file")
-    c.add_argument("--images", metavar="FOLDER", help="where the samples' images lie, to check them")
-    c.add_argument("--dry-run", action="store_true", help="check and count only")
-    c = add("labels", labels)
-    c.add_argument("folder")
-    c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
-
-    c = add("promote", promote)
-    c.add_argument("run_id", metavar="RUN")
-    c.add_argument("--force", action="store_true", help="even where the held-out result is worse")
-    c.add_argument("--who")
-    c = add("rollback", rollback)
-    c.add_argument("kind", help="projector, reward, calibrator or cycle")
-    c.add_argument("--who")
-    c = add("runs", runs)
-    c.add_argument("run_id", metavar="RUN", nargs="?")
-    c.add_argument("--kind")
-    c.add_argument("--limit", type=int, default=20)
-    add("stop", stop).add_argument("run_id", metavar="RUN")
-    add("status", status)
-    add("settings", settings)
-
-    stages = below.add_parser("pretrain", help="Make an embedded model from the shapes world.")
-    stages = stages.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for stage in PRETRAIN:
-        c = add(stage, pretrain, stages)
-        c.add_argument("--out", metavar="FOLDER", help="where the model goes")
-        c.add_argument("--work", metavar="FOLDER", help="renders and training state")
-        c.add_argument("--vae", metavar="FOLDER", help="the autoencoder that the diffuser works in")
-        c.add_argument(
-            "--set", action="append", metavar="NAME=VALUE", help="a setting, for example steps=100"
-        )
-    return top

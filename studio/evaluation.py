@@ -17,6 +17,7 @@ from core.evaluation.methods import Method, weights_digest
 from core.training.loop import Progress, Stopped
 from data.prompts import load as load_prompts
 from studio import pictures
+from studio.checks import plain
 from studio.configs import check_evaluation
 from studio.datasets import replay_of
 from studio.generation import Stop, asked
@@ -44,7 +45,7 @@ def evaluate(
     report = work(studio, kept, settings, on_progress, asked(stop))
     report |= {"kind": kind, "config": settings, "left_out": len(wanted) - len(kept)}
     run = studio.store.new_run("evaluate", {"kind": kind, **settings, "prompts_given": bool(prompts)})
-    kept_report = json.loads(json.dumps(report, default=float))
+    kept_report = plain(report)
     (folder := studio.run_folder(run)).mkdir(parents=True, exist_ok=True)
     pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
     studio.store.update_run(

@@ -16,7 +16,7 @@ from typing import Any
 from core.training.loop import Progress, Stopped
 from data.runs import RunBusy
 from studio import jobs
-from studio.checks import shown
+from studio.checks import plain, shown
 from studio.configs import FIELDS, check_config
 from studio.generation import Generation, Stop, asked
 from studio.identity import check_name
@@ -98,7 +98,11 @@ class Learning(Generation):
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "simulated"]}[
             checked.get("sources", "all")
         ]
-        labels = self.store.snapshot(split="train", sources=sources)
+        # a cycle fits a calibrator of its own first
+        calibrated = (
+            kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
+        )
+        labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
         parent = used["reward" if kind == "reward" else "projector"]
         return self.store.new_run(kind, checked, parent["id"] if parent else None, labels)
 
@@ -141,6 +145,7 @@ class Learning(Generation):
             try:
                 self.models.diffuser()
                 found = STAGES[kind](job)
+                self.store.update_run(run_id, state="done", **plain(found))
             except Stopped:
                 self._end(run_id, "stopped", "Stopped; go on with it at any time.")
             except KeyboardInterrupt:
@@ -151,8 +156,6 @@ class Learning(Generation):
 
                 self._end(run_id, "failed", sentence(error)[:2000])
                 raise
-            else:
-                self.store.update_run(run_id, state="done", **found)
         return self.run(run_id)
 
     def _end(self, run_id: str, state: str, message: str) -> None:

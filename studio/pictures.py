@@ -26,7 +26,7 @@ def png(image: np.ndarray, made_by: dict[str, Any]) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """All of the content or no file: a temporary name, forced to disk, renamed."""
+    """All of the content or no file: a temporary name, forced to disk, renamed, the name forced too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -35,6 +35,10 @@ def write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+        if os.name != "nt":
+            folder = os.open(path.parent, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
     finally:
         partial.unlink(missing_ok=True)
 

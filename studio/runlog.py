@@ -16,6 +16,7 @@ from typing import Any
 
 from core.training.loop import Progress
 from studio import pictures
+from studio.checks import plain
 
 try:
     import fcntl
@@ -89,7 +90,7 @@ class RunLog:
             "step": progress.step,
             "total": progress.total,
             "left": round(progress.left, 1),
-            "metrics": {name: round(float(value), 6) for name, value in progress.metrics.items()},
+            "metrics": plain({name: round(float(value), 6) for name, value in progress.metrics.items()}),
         }
         with (self.folder / PROGRESS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -129,5 +130,7 @@ class RunLog:
 
     def finish(self, stage: str, result: dict[str, Any]) -> dict[str, Any]:
         """Note a stage as done, so that a run that goes on does not repeat it."""
-        pictures.write(self.folder / STAGES, json.dumps({**self.done(), stage: result}, indent=1).encode())
-        return result
+        pictures.write(
+            self.folder / STAGES, json.dumps({**self.done(), stage: plain(result)}, indent=1).encode()
+        )
+        return self.done()[stage]

@@ -29,6 +29,7 @@ from core.training.projector import (
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
 from data.prompts import load as load_prompts
 from studio import calibration
+from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
 from studio.heldout import before_after
 from studio.learning import Job
@@ -41,6 +42,9 @@ Found = dict[str, Any]
 def reward(job: Job) -> Found:
     """Stage 1 alone: labels -> reward model, compared with the one in use on prompts it did not train on."""
     replay, note = replay_of(job.studio)
+    used = job.studio.models.using("calibrator")
+    if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
+        replay = calibration.rescored(replay, used.model, job.studio.run(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
     return _done(job, "reward", {**result, "note": note})
 
@@ -307,7 +311,9 @@ def _part(
     """The run of one of a cycle's models, so that it can be in use and be named by itself."""
     store, folder = job.studio.store, job.folder / kind
     id = f"{job.run['id']}-{kind}"
-    metrics = {k: v for k, v in metrics.items() if k != "prompts"} | {"use": kind != "calibrator" or use}
+    metrics = plain({k: v for k, v in metrics.items() if k != "prompts"}) | {
+        "use": kind != "calibrator" or use
+    }
     try:
         store.run(id)
     except ValueError:

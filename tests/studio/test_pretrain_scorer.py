@@ -59,7 +59,8 @@ def test_pretraining_saves_a_scorer_that_loads_and_goes_on_from_a_stop(tmp_path)
     options = {
         "work": tmp_path / "work",
         "steps": 4,
-        "caption_steps": 2,
+        "sight_steps": 1,
+        "caption_steps": 1,
         "batch": 4,
         "config": TINY,
         "validate": 4,

@@ -1,6 +1,7 @@
 """Training runs: one at a time, gone on with where they were, judged on what was held out, promoted only by people."""
 
 import json
+import shutil
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from data.prompts import load
 from studio import jobs, replay
 from studio.configs import FIELDS, check_config
 from studio.runlog import RunLog, training_lock
-from tests.tiny import STEPS
+from tests.tiny import STEPS, studio_at
 
 SMALL = {"prompts": 8, "seed": 3}
 WARMUP = {**SMALL, "warmup_steps": 4}
@@ -25,13 +26,21 @@ PROJECTOR = {
 CYCLE = {**PROJECTOR, "reward_steps": 3, "reward_batch": 8, "corrections_needed": 20}
 
 
+@pytest.fixture(scope="session")
+def labelled_home(scored_home, loaded, model_folder, tmp_path_factory):
+    """Scored samples of training and validation prompts, and 40 simulated corrections, to be copied."""
+    home = tmp_path_factory.mktemp("labelled") / "home"
+    shutil.copytree(scored_home, home)
+    new = studio_at(home, model_folder)
+    new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
+    new.score(new.collect(load("shapes_validation", 2), 2, steps=STEPS))
+    new.simulate(count=40)
+    return home
+
+
 @pytest.fixture
-def labelled(studio):
-    """A studio with scored samples of training and validation prompts, and 40 simulated corrections."""
-    for split, count in (("train", 10), ("validation", 2)):
-        studio.collect(load(f"shapes_{split}", count), 2, steps=STEPS)
-    studio.score()
-    studio.simulate(count=40)
+def labelled(studio, labelled_home):
+    shutil.copytree(labelled_home, studio.settings.home, dirs_exist_ok=True)
     return studio
 
 
@@ -74,7 +83,7 @@ def test_every_kind_has_defaults_with_a_meaning(studio, kind):
 
 def test_a_run_leaves_its_progress_its_checkpoint_and_its_labels(labelled):
     seen = []
-    run = labelled.train("reward", {**SMALL, "reward_steps": 3, "reward_batch": 8}, on_progress=seen.append)
+    run = labelled.train("reward", {"seed": 3, "reward_steps": 3, "reward_batch": 8}, on_progress=seen.append)
     assert (run["state"], run["promoted"]) == ("done", False)
     assert seen[-1]["step"] == seen[-1]["total"] == 3
     assert RunLog(labelled.run_folder(run["id"])).progress()[-1]["metrics"]["cross_entropy"] > 0
@@ -178,7 +187,7 @@ def test_the_cycle_goes_from_corrections_to_models_that_can_be_used_and_taken_ba
         assert {"calibrator", "reward"} <= set(done)
         run = labelled.train("cycle", run_id=first["id"])
     finally:
-        __import__("shutil").rmtree(labelled.settings.labels)
+        shutil.rmtree(labelled.settings.labels)
     assert run["state"] == "done"
     heldout = run["metrics"]["heldout"]
     assert (heldout["judge"], heldout["independent"], heldout["images"]) == ("detector", True, 6)
