@@ -1,9 +1,9 @@
 """A small Qwen2.5-VL from a configuration, with a word-level tokenizer, in the files that `core.scoring.vlm` reads.
 
 Departs from the real one in sizes only: patches of one frame, attention over the whole picture in every vision layer,
-tied embeddings, a rotary base that lets a dozen positions be told apart (columns get the lowest frequencies: at the
-real base of a million a small model does not see them), a vocabulary of whole words (what it lacks is <|unk|>), and a chat template without a default system
-message.
+tied embeddings, a vocabulary of whole words (what it lacks is <|unk|>), a chat template without a default system
+message, and a rotary base of 10: columns get the lowest frequencies, and at the real base of a million the four
+columns of a small picture all look alike.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SPECIAL = (
     "<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
 )  # fmt: skip
+NOTHING = "nothing"  # the word for an empty place
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -60,7 +61,16 @@ def make_tokenizer(vocabulary: Sequence[str]) -> Any:
         ]
     )
     plain = [word for text in (INSTRUCTION.lower(), MARK) for word, _ in pieces.pre_tokenize_str(text)]
-    words = [*map(str, range(DIGITS)), *".,;:!?'-()", *plain, "system", "user", "assistant", *vocabulary]
+    words = [
+        *map(str, range(DIGITS)),
+        *".,;:!?'-()",
+        *plain,
+        "system",
+        "user",
+        "assistant",
+        NOTHING,
+        *vocabulary,
+    ]
     order = list(dict.fromkeys([*SPECIAL, *(word.lower() for word in words)]))
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(order)}, unk_token="<|unk|>"))
     core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])

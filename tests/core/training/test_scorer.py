@@ -1,0 +1,202 @@
+"""core/training/scorer.py: packed training is the read-out's computation, it learns, resumes to the bit and saves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.scoring.scores import expected
+from core.scoring.vlm import VLMScorer, as_pil
+from core.training import scorer as training
+from core.training.scorer import Example, Question, evaluate_scorer, pack, patches, roughen, train_scorer
+from core.training.scorer_model import ScorerConfig, make_scorer, make_tokenizer, save_scorer
+from core.words import scored, split
+
+VOCABULARY = "a the of to is red blue circle square above below left right and where".split()
+TINY = ScorerConfig(image=32, patch=8, vision_width=32, vision_depth=1, width=32, depth=2, heads=2, feed=48)
+COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 220)}
+
+
+def picture(colour, seed=0, size=32):
+    rng = np.random.default_rng(seed)
+    image = np.full((size, size, 3), 220, np.uint8)
+    x, y = rng.integers(1, 6, 2)
+    image[y : size - y, x : size - x] = COLOURS[colour]
+    return image
+
+
+def examples(step, count=8):
+    """A square of one of two colours, one of which the prompt names."""
+    rng = np.random.default_rng([5, step])
+    made = []
+    for _ in range(count):
+        there, said = str(rng.choice(["red", "blue"])), "red"
+        truths = (float(there == said), 1.0)
+        made.append(
+            Example(
+                picture(there, int(rng.integers(1000))),
+                (Question(f"a {said} square", truths),),
+                (("where", f"{there} square"),),
+                ((f"{there} square", 0.5, 0.5, 0.4),),
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return make_scorer(VOCABULARY, TINY)
+
+
+def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
+    prompts = [("a red circle above a blue square", "a blue square"), ("a red square",)]
+    packed = [
+        Example(
+            np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8),
+            tuple(Question(p, (1.0,) * len(scored(split(p)))) for p in asked),
+            (("where", "red square left of blue circle"), ("red", "blue")),
+        )
+        for i, asked in enumerate(prompts)
+    ]
+    batch = pack(packed, fresh)
+    with torch.no_grad():
+        logits, _ = training.answers(fresh, batch)
+    together = logits[:, fresh.dialogue.digits].softmax(-1).numpy()
+    alone = [
+        score.distribution
+        for example in packed
+        for question in example.questions
+        for score in fresh.score([example.image], [question.prompt])[0]
+    ]
+    assert len(together) == len(alone) == 9
+    assert np.abs(together - np.stack(alone)).max() < 1e-4
+
+
+def test_captions_are_read_at_the_positions_that_follow_the_asked_text(fresh):
+    batch = pack([Example(picture("red"), (), (("where", "red square"),))], fresh)
+    said = fresh.tokenizer.convert_ids_to_tokens(batch.next.tolist())
+    assert said == ["red", "square", "<|im_end|>"]
+    before = batch.ids[batch.told[:, 0], batch.told[:, 1]].tolist()
+    assert fresh.tokenizer.convert_ids_to_tokens(before) == ["assistant", "red", "square"]
+
+
+def test_image_tokens_are_told_the_words_of_what_stands_there(fresh):
+    known = Example(picture("red"), (), (), (("red circle", 0.25, 0.25, 0.2),))
+    targets = training.sights([known, Example(picture("red"), ())], fresh)
+    shown = [fresh.tokenizer.convert_ids_to_tokens(row.nonzero().flatten().tolist()) for row in targets[0]]
+    assert [set(words) for words in shown] == [{"red", "circle"}, {"nothing"}, {"nothing"}, {"nothing"}]
+    assert targets[0].sum(-1).tolist() == [1, 1, 1, 1]
+    assert targets[1].sum() == 0
+
+
+def test_own_positions_are_those_that_the_model_itself_would_take(fresh):
+    prefix = fresh.dialogue.prefix(4)
+    ids = torch.tensor([prefix])
+    own, _ = fresh.model.base_model.get_rope_index(
+        ids, (ids == fresh.dialogue.image_token_id).int(), image_grid_thw=torch.tensor([[1, 4, 4]])
+    )
+    assert torch.equal(training.rope_positions(fresh.dialogue, prefix, 2), own[:, 0])
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_patches_are_those_of_the_image_processor(fresh, size):
+    images = np.random.default_rng(1).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    one_by_one = [
+        fresh.image_processor(images=[as_pil(i)], return_tensors="pt")["pixel_values"] for i in images
+    ]
+    assert torch.allclose(patches(images, fresh.image_processor), torch.cat(one_by_one), atol=1e-5)
+
+
+def test_it_learns_to_score_what_it_sees_from_renders_alone():
+    scorer = make_scorer(VOCABULARY, TINY)
+    seen = []
+    train_scorer(
+        scorer,
+        examples,
+        steps=90,
+        sight_steps=20,
+        caption_steps=20,
+        rate=4e-3,
+        chunk=8,
+        on_progress=lambda p: seen.append(p.metrics),
+    )
+    assert set(seen[0]) == {"loss", "sight"}
+    assert set(seen[-1]) == {"loss", "sight", "caption", "score"}
+    figures = evaluate_scorer(scorer, examples(10_000, 40))
+    assert figures["colour"]["auc"] > 0.95
+    assert figures["all"]["words"] == 80
+    assert figures["object"]["mae"] < 0.3
+
+
+def test_a_stopped_run_resumes_to_the_same_bits(tmp_path):
+    whole = make_scorer(VOCABULARY, TINY)
+    options = {"steps": 6, "sight_steps": 2, "caption_steps": 2, "chunk": 4}
+    train_scorer(whole, lambda step: examples(step, 4), **options)
+
+    stopped = make_scorer(VOCABULARY, TINY)
+    done = []
+    result = train_scorer(
+        stopped,
+        lambda step: examples(step, 4),
+        **options,
+        folder=tmp_path,
+        on_progress=done.append,
+        stop=lambda: len(done) == 3,
+    )
+    assert result.stopped
+    again = make_scorer(VOCABULARY, TINY, seed=9)
+    train_scorer(again, lambda step: examples(step, 4), **options, folder=tmp_path)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_weights_are_saved_in_half_precision_and_read_back(fresh, tmp_path):
+    manifest = save_scorer(fresh, tmp_path / "scorer", {"world": "none"})
+    assert manifest["kind"] == "VLMScorer"
+    assert manifest["meta"] == {"world": "none"}
+    assert fresh.model.dtype == torch.float32
+    loaded = VLMScorer.load(tmp_path / "scorer")
+    score = loaded.score([picture("red")], ["a red square"])[0][0]
+    assert score.expected == pytest.approx(float(expected(score.distribution)))
+
+
+def test_the_tokenizer_writes_words_digits_and_marks_apart():
+    tokenizer = make_tokenizer(["red", "left"])
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer("A *Red* 42 zebra, LEFT.")["input_ids"])
+    assert pieces == ["a", "*", "red", "*", "4", "2", "<|unk|>", ",", "left", "."]
+
+
+def test_roughened_pictures_are_the_same_for_the_same_seed_and_still_recognisable():
+    images = np.stack([picture("red", i, 64) for i in range(24)])
+    first = roughen(images, np.random.default_rng(3))
+    assert np.array_equal(first, roughen(images, np.random.default_rng(3)))
+    assert first.dtype == np.uint8
+    assert (first != images).any(axis=(1, 2, 3)).mean() > 0.5
+    assert np.abs(first.astype(int) - images).mean() < 12
+
+
+def test_truths_that_do_not_fit_the_words_are_refused(fresh):
+    with pytest.raises(ValueError, match="2 scored words but 1 truths"):
+        pack([Example(picture("red"), (Question("a red square", (1.0,)),))], fresh)
+
+
+def test_an_image_size_that_patches_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="not a multiple of two patches"):
+        make_scorer(VOCABULARY, dataclasses.replace(TINY, image=36))
+
+
+def test_a_trained_model_answers_through_generate_as_any_vlm_does(fresh):
+    inputs = fresh.image_processor(images=[Image.fromarray(picture("red"))], return_tensors="pt")
+    word = scored(split("a red square"))[0]
+    ids = torch.tensor([fresh.dialogue.prefix(4) + fresh.dialogue.question("a red square", word)])
+    out = fresh.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == fresh.dialogue.image_token_id).int(),
+        max_new_tokens=1,
+        do_sample=False,
+        **inputs,
+    )
+    assert out.shape == (1, ids.shape[1] + 1)
