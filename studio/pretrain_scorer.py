@@ -1,0 +1,231 @@
+"""`python -m studio pretrain scorer`: the small VLM, taught on renders of the shapes world only.
+
+Two kinds of pictures: right renders, of which everything is known (they are described, and asked about with prompts
+that are changed so that some words no longer hold), and renders that are wrong on purpose (`data.shapes.degrade`),
+asked about with their own prompt. No generated image and no verdict of the detector is ever used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+from core.scoring.vlm import VLMScorer
+from core.training.loop import FitResult, Progress
+from core.training.scorer import Example, Question, evaluate_scorer, train_scorer
+from core.training.scorer_model import ScorerConfig, make_scorer, save_scorer
+from data.shapes import scenes
+from data.shapes.degrade import degraded
+from data.shapes.render import Render, render
+from data.shapes.scenes import WORLDS, Scene, Thing, World
+from data.shapes.truth import relation_truth, word_truths
+
+ASKS = ("describe", "where", "what", "from")
+_STREAM = 40_507
+
+
+def truths_on(scene: Scene, drawn: Scene, picture: Render) -> tuple[float, ...] | None:
+    """Truth of each of scene.words on a right render of another scene: its objects are given to the things so that
+    colours and shapes match best in all. None where two ways are equally good and differ in what holds."""
+    objects = [(drawn.things[p.thing], p) for p in picture.placements]
+    slots = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
+    places: list[int | None] = [*range(len(objects)), *[None] * len(slots)]
+
+    def fit(i: int, o: int | None) -> float:
+        if o is None:
+            return 0.0
+        seen, wanted = objects[o][0], scene.things[i]
+        return (seen.colour == wanted.colour) + 1.05 * (seen.shape == wanted.shape)
+
+    ways = list(dict.fromkeys(permutations(places, len(slots))))
+    values = np.array([sum(fit(i, o) for i, o in zip(slots, way, strict=True)) for way in ways])
+    found = {
+        _truths(scene, objects, slots, ways[k], fit) for k in np.flatnonzero(values > values.max() - 1e-6)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _truths(scene, objects, slots, way, fit) -> tuple[float, ...]:
+    given: list[list] = [[] for _ in scene.things]
+    for i, o in zip(slots, way, strict=True):
+        if fit(i, o) > 0:
+            given[i].append(objects[o])
+    colours, shapes, presences = [], [], []
+    for thing, mine in zip(scene.things, given, strict=True):
+        pad = [0.0] * (thing.count - len(mine))
+        colours.append([float(seen.colour == thing.colour) for seen, _ in mine] + pad)
+        shapes.append([float(seen.shape == thing.shape) for seen, _ in mine] + pad)
+        presences.append([1.0] * len(mine) + pad)
+    radii = [[p.radius for _, p in mine] for mine in given]
+    centres = [[(p.x, p.y) for _, p in mine] for mine in given]
+    counts = [sum(seen.key == thing.key for seen, _ in objects) for thing in scene.things]
+    return word_truths(scene, colours, shapes, presences, radii, centres, counts)
+
+
+def changed(drawn: Scene, picture: Render, world: World, rng: np.random.Generator) -> Scene:
+    """A prompt near to what a right render shows: order, phrasing, and mostly a colour, shape, thing or relation of
+    it changed. About half of the relations hold. Always a training composition."""
+    while True:
+        things = list(drawn.things)
+        kind = rng.choice(["none", "colour", "shape", "colours", "shapes", "thing", "all"])
+        i = int(rng.integers(len(things)))
+        t = things[i]
+        if kind == "colour":
+            things[i] = Thing(str(rng.choice(world.colours)), t.shape, t.size, t.count)
+        elif kind == "shape":
+            things[i] = Thing(t.colour, str(rng.choice(world.shapes)), t.size, t.count)
+        elif kind in ("colours", "shapes") and len(things) > 1:
+            a, b = things[:2]
+            one, two = (a.colour, b.colour) if kind == "shapes" else (b.colour, a.colour)
+            things[:2] = [Thing(one, b.shape if kind == "shapes" else a.shape, a.size, a.count),
+                          Thing(two, a.shape if kind == "shapes" else b.shape, b.size, b.count)]  # fmt: skip
+        elif kind == "thing":
+            things[i] = scenes.sample_scene(rng, world).things[0]
+        elif kind == "all":
+            things = list(scenes.sample_scene(rng, world).things)
+        if len(things) > 1 and rng.random() < 0.5:
+            things = things[::-1]
+        if len(things) == 1 and drawn.objects < world.max_objects and rng.random() < 0.3:
+            things.append(scenes.sample_scene(rng, world).things[0])
+        relation = None
+        if len(things) == 2 and world.relations and rng.random() < 0.75:
+            relation = str(rng.choice(world.relations))
+            if rng.random() < 0.35 and len(picture.placements) == 2:
+                relation = _holding(things, drawn, picture, world) or relation
+        if (
+            len({thing.key for thing in things}) < len(things)
+            or sum(t.count for t in things) > world.max_objects
+        ):
+            continue
+        scene = scenes.parse(scenes._sentence(rng, things, relation), world)
+        if scene.split == "train":
+            return scene
+
+
+def _holding(things: list[Thing], drawn: Scene, picture: Render, world: World) -> str | None:
+    """The relation that holds best between the two objects, in the order in which `things` name them."""
+    first, second = picture.placements
+    seen = drawn.things[first.thing]
+    if (
+        things[1].shape == seen.shape
+        and things[0].shape != seen.shape
+        or things[1].colour == seen.colour
+        and things[0].colour != seen.colour
+    ):
+        first, second = second, first
+    grade = {r: relation_truth((first.x, first.y), (second.x, second.y), r) for r in world.relations}
+    return max(grade, key=grade.get)
+
+
+def captions(drawn: Scene, picture: Render, rng: np.random.Generator) -> tuple[tuple[str, str], ...]:
+    """Dense descriptions of a right render: all things with their place on a ten by ten grid; one looked up by name
+    and one by place; and for a pair where the one is, seen from the other."""
+
+    def cell(p) -> str:
+        return f"{min(int(p.x * 10), 9)} {min(int(p.y * 10), 9)}"
+
+    order = sorted(picture.placements, key=lambda p: (p.x, p.y))
+    name = {id(p): f"{drawn.things[p.thing].colour} {p.shape}" for p in order}
+    told = [("describe", " , ".join(f"{name[id(p)]} {cell(p)}" for p in order))]
+    one, other = (order[int(k)] for k in rng.integers(len(order), size=2))
+    told += [(f"where {name[id(one)]}", cell(one)), (f"what {cell(other)}", name[id(other)])]
+    if len(order) == 2:
+        a, b = (order[int(k)] for k in rng.permutation(2))
+        across, down = abs(a.x - b.x), abs(a.y - b.y)
+        side, level = ("left" if a.x < b.x else "right"), ("above" if a.y < b.y else "below")
+        told.append(
+            (
+                f"where {name[id(a)]} from {name[id(b)]}",
+                f"{level} {side}" if down > across else f"{side} {level}",
+            )
+        )
+    return tuple(told)
+
+
+def example(
+    index: int, world: World, seed: int, wrong: bool, split: str = "train", prompts: int = 2
+) -> Example:
+    """Training example `index`: a function of its arguments only."""
+    rng = np.random.default_rng([_STREAM, seed, index, wrong])
+    scene = scenes.sample_scene(rng, world, split)
+    if wrong:
+        image, truths = degraded(scene, int(rng.integers(2**31)), world=world)
+        return Example(image, (Question(scene.prompt, truths),))
+    picture = render(scene, int(rng.integers(2**31)))
+    asked = []
+    while len(asked) < prompts:
+        other = changed(scene, picture, world, rng)
+        truths = truths_on(other, scene, picture)
+        if truths is not None:
+            asked.append(Question(other.prompt, truths))
+    places = tuple(
+        (f"{scene.things[p.thing].colour} {p.shape}", p.x, p.y, p.radius) for p in picture.placements
+    )
+    return Example(picture.image, tuple(asked), captions(scene, picture, rng), places)
+
+
+def held_out(count: int, world: str = "small", split: str = "heldout", seed: int = 0) -> list[Example]:
+    """Wrong renders of compositions that training never shows, for `evaluate_scorer`."""
+    return [example(i, WORLDS[world], 1_000 + seed, True, split) for i in range(count)]
+
+
+def pretrain_scorer(
+    folder: Path | str,
+    world: str = "small",
+    *,
+    work: Path | str | None = None,
+    steps: int = 4000,
+    sight_steps: int = 800,
+    caption_steps: int = 800,
+    batch: int = 16,
+    config: ScorerConfig | None = None,
+    seed: int = 0,
+    validate: int = 300,
+    resume: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[FitResult, dict]:
+    """Train the small VLM and save it to `folder`; its state is kept in `work`, from where it goes on.
+
+    Returns what the loop did and the figures by kind of word on held-out wrong renders.
+    """
+    kept = WORLDS[world]
+    scorer = make_scorer([*scenes.vocabulary("large"), *ASKS], config, seed)
+
+    def examples(step: int) -> list[Example]:
+        if step < sight_steps:  # cheap: the vision tower alone, so twice as many
+            return [example(2 * step * batch + i, kept, seed, False, prompts=0) for i in range(2 * batch)]
+        start = (sight_steps + step) * batch
+        if step < sight_steps + caption_steps:
+            return [example(start + i, kept, seed, False, prompts=0) for i in range(batch)]
+        return [example(start + i, kept, seed, i % 2 == 1) for i in range(batch)]
+
+    result = train_scorer(
+        scorer, examples, steps=steps, sight_steps=sight_steps, caption_steps=caption_steps,
+        folder=work,
+        on_progress=on_progress, stop=stop, resume=resume, seed=seed,
+    )  # fmt: skip
+    figures: dict = {}
+    if not result.stopped:
+        figures = evaluate_scorer(scorer, held_out(validate, world)) if validate else {}
+        meta = {
+            "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps,
+            "batch": batch, "seed": seed, "held_out": figures,
+        }  # fmt: skip
+        save_scorer(scorer, folder, meta)
+    return result, figures
+
+
+def trained(work: Path | str, world: str = "small", config: ScorerConfig | None = None) -> VLMScorer:
+    """The scorer as the state in `work` has it (averaged weights), to look at while it trains."""
+    from core.checkpoint import load_state
+
+    scorer = make_scorer([*scenes.vocabulary("large"), *ASKS], config)
+    state = load_state(Path(work) / "state.pt")
+    scorer.model.load_state_dict(state["modules"]["model"])
+    for name, value in scorer.model.named_parameters():
+        value.data.copy_(state["ema"]["model"]["shadow"][name])
+    return scorer
