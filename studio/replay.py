@@ -71,14 +71,13 @@ class Replay:
 
     def save(self, folder: Path | str) -> dict[str, Any]:
         """Write it; the manifest."""
-        counts = np.maximum(np.round(self.distribution * 255), 0)
-        counts[np.arange(len(counts)), self.distribution.argmax(-1)] += 255 - counts.sum(-1)
+        counts = in_255ths(self.distribution)
         tensors = {
             "prompt": self.prompt.astype(np.int32),
             "seed": self.seed.astype(np.int64),
             "first": self.first.astype(np.int32),
             "word": self.word.astype(np.uint8),
-            "distribution": counts.clip(0, 255).astype(np.uint8),
+            "distribution": counts,
         }
         if self.features is not None and len(self.features):
             scale = np.abs(self.features).max(0).clip(1e-6) / 127
@@ -117,6 +116,14 @@ class Replay:
             noise = self.noise[at].float() if at >= 0 and self.noise is not None else None
             found.append(Sample(self.prompts[self.prompt[s]], int(self.seed[s]), labels, noise))
         return found
+
+
+def in_255ths(distribution: np.ndarray) -> np.ndarray:
+    """Distributions (N, 10) as uint8 that sum to 255: rounded down, the rest to the largest remainders."""
+    exact = distribution.astype(np.float64) / distribution.sum(-1, keepdims=True) * 255
+    counts = np.floor(exact).astype(np.int64)
+    rank = np.argsort(np.argsort(counts - exact, axis=-1, kind="stable"), axis=-1)
+    return (counts + (rank < (255 - counts.sum(-1, keepdims=True)))).astype(np.uint8)
 
 
 def gather(studio: Any, splits: tuple[str, ...] = ("train", "validation"), features: bool = True) -> Replay:

@@ -303,6 +303,6 @@ def test_prompts_that_were_trained_on_are_never_counted(scored):
 
 
 def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_said(studio):
-    settings = {"seeds": 1, "steps": STEPS, "best_of": 1}
+    settings = {"seeds": 2, "steps": STEPS, "best_of": 1}
     report = studio.evaluate("alignment", settings, prompts=["a red fish"])
     assert (report["judge"], report["independent"]) == ("scorer", False)
