@@ -1,0 +1,61 @@
+"""The app as its users start it, on tiny models, spoken to over plain HTTP: a component on the page is no boundary."""
+
+import json
+
+import httpx
+import pytest
+
+from tests import tiny
+from tests.browser.conftest import start_app, stop_app
+
+
+class Client:
+    """Speaks to a running app as a page's script would, or as someone who writes requests by hand."""
+
+    def __init__(self, running):
+        self.running, self.home, self.rows = running, running.home, running.rows
+        self.http = httpx.Client(base_url=running.url, timeout=300, trust_env=False)
+
+    def call(self, name, data):
+        """A public endpoint with any values: (last event, its data)."""
+        asked = self.post(f"/gradio_api/call/{name}", {"data": data})
+        if asked.status_code != 200:
+            return "refused", asked.text
+        event = ""
+        with self.http.stream("GET", f"/gradio_api/call/{name}/{asked.json()['event_id']}") as lines:
+            for line in lines.iter_lines():
+                field, _, value = line.partition(": ")
+                if field == "event":
+                    event = value
+                elif field == "data" and event in ("complete", "error"):
+                    return event, json.loads(value)
+        raise AssertionError("the stream ended without a result")
+
+    def events(self):
+        """The events of the page: their ids, inputs and targets."""
+        return self.http.get("/config").json()["dependencies"]
+
+    def private(self, event, data, event_data=None):
+        """The function of an event that is no public endpoint."""
+        body = {"data": data, "fn_index": event["id"], "session_hash": "abcdefgh", "event_data": event_data}
+        return self.post("/gradio_api/run/predict", body)
+
+    def post(self, path, body):
+        """JSON with NaN and Infinity written as Python does, which no browser would."""
+        return self.http.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+
+
+@pytest.fixture(scope="package")
+def app(tmp_path_factory):
+    """A client of an app that has compared one pair."""
+    folder = tmp_path_factory.mktemp("security")
+    running = start_app(
+        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
+    )
+    try:
+        client = Client(running)
+        event, _ = client.call("compare", ["a red circle", "7", 1, tiny.STEPS, 4])
+        assert event == "complete"
+        yield client
+    finally:
+        stop_app(running)

@@ -1,0 +1,219 @@
+"""What arrives over HTTP without the page: refused with a sentence, and nothing is told that should not be."""
+
+import math
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = ["a red circle", "7", 1, tiny.STEPS, 4]
+UPLOADED = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+HOSTILE = [
+    math.nan,
+    math.inf,
+    -1,
+    10**30,
+    True,
+    None,
+    "x" * 100_000,
+    "../../etc/passwd",
+    "\x00\x1b[31m",
+    "' OR 1=1; DROP TABLE scores; --",
+    [[[]]],
+    UPLOADED,
+    {"__type__": "update", "value": "x"},
+]
+
+
+def with_value(place, value):
+    return [value if i == place else given for i, given in enumerate(GOOD)]
+
+
+def silent(text, app):
+    """No traceback, no line of code and no folder of the server is told."""
+    for secret in ("Traceback", 'File "', "site-packages", str(ROOT), str(app.home)):
+        assert secret not in text, f"{secret} is told: {text[:500]}"
+
+
+def kept(app):
+    """How much the store holds, which nothing refused may change."""
+    assert app.rows("PRAGMA integrity_check") == [("ok",)]
+    return [
+        app.rows(f"SELECT count(*) FROM {table}")[0][0]
+        for table in ("samples", "scores", "runs", "promotions")
+    ]
+
+
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        (with_value(0, ""), "The prompt is empty"),
+        (with_value(0, " \t "), "prompt"),
+        (with_value(0, None), "prompt"),
+        (with_value(0, "a red circle " * 400), "5200 characters"),
+        (with_value(0, "a red\u0000 circle"), "control character"),
+        (with_value(0, "\x1b[31m red"), "control character"),
+        (with_value(0, "..."), "no word"),
+        (with_value(1, "-1"), "not a whole number"),
+        (with_value(1, "1.5"), "not a whole number"),
+        (with_value(1, "NaN"), "not a whole number"),
+        (with_value(1, ""), "seed"),
+        (with_value(1, "4294967296"), "out of range"),
+        (with_value(1, "1,2,3,4,5,6,7,8,9"), "8"),
+        (with_value(1, "0-4000000000"), "8"),
+        (with_value(2, math.nan), "strength"),
+        (with_value(2, -0.1), "-0.1"),
+        (with_value(2, 1.5), "1.5"),
+        (with_value(3, 0), "0"),
+        (with_value(3, 101), "101"),
+        (with_value(3, 2.5), "2.5"),
+        (with_value(3, math.nan), "steps"),
+        (with_value(4, math.inf), "guidance|inf"),
+        (with_value(4, 21), "21"),
+    ],
+    ids=repr,
+)
+def test_a_bad_request_is_refused_with_a_sentence(app, data, says):
+    before = kept(app)
+    event, found = app.call("compare", data)
+    assert event == "error", found
+    silent(str(found), app)
+    assert re.search(says, found["error"]), found["error"]
+    assert kept(app) == before
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:24])
+@pytest.mark.parametrize("place", [1, 2, 3], ids=["seeds", "strength", "steps"])
+def test_a_value_of_a_foreign_kind_is_refused_and_nothing_is_told(app, place, value):
+    before = kept(app)
+    event, found = app.call("compare", with_value(place, value))
+    assert event in ("error", "refused"), found
+    silent(str(found), app)
+    assert kept(app) == before
+
+
+@pytest.mark.parametrize("data", [[], [1], GOOD * 3, {}, None, "x"], ids=lambda data: repr(data)[:24])
+def test_the_wrong_number_of_values_tells_nothing(app, data):
+    silent(str(app.call("compare", data)[1]), app)
+
+
+def test_no_event_of_the_page_is_upset_by_foreign_values(app):
+    before = kept(app)
+    for event in app.events():
+        for value in (math.nan, None, "x" * 100_000, [[[]]], UPLOADED):
+            answer = app.private(event, [value] * len(event["inputs"]), event_data=value)
+            silent(answer.text, app)
+            assert answer.status_code in (200, 400, 422, 500)
+    assert kept(app) == before
+    assert app.call("compare", GOOD)[0] == "complete"
+
+
+def packet(app, **changes):
+    (sample,) = app.rows("SELECT id FROM samples WHERE method = 'none' ORDER BY rowid LIMIT 1")[0]
+    operation = {"revision": 1, "kind": "set", "word": 1, "score": 5}
+    operation |= {name: changes.pop(name) for name in list(changes) if name in operation}
+    return {"client": "client-0001", "sample": sample, "operations": [operation]} | changes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": 10},
+        {"score": -1},
+        {"score": math.nan},
+        {"score": True},
+        {"score": "5"},
+        {"score": 5.0},
+        {"word": 0},  # a function word, which is not scored
+        {"word": 900},
+        {"word": -1},
+        {"kind": "delete"},
+        {"revision": 0},
+        {"sample": "nothing"},
+        {"sample": "../studio.db"},
+        {"client": ""},
+        {"operations": []},
+        {"operations": "set"},
+        {"operations": [{"revision": n, "kind": "set", "word": 1, "score": 5} for n in range(1, 5000)]},
+    ],
+    ids=lambda changes: repr(changes)[:40],
+)
+def test_a_foreign_correction_is_refused_and_not_kept(app, changes):
+    before = kept(app)
+    (edit,) = [event for event in app.events() if event["targets"][0][1] == "edit"]
+    given = packet(app, **{"client": f"client-{hash(repr(changes))}"} | changes)
+    answer = app.private(edit, ["", "uncertainty"], event_data=given)
+    silent(answer.text, app)
+    assert kept(app) == before
+
+
+def test_the_correction_of_a_page_is_kept(app):
+    before = kept(app)
+    (edit,) = [event for event in app.events() if event["targets"][0][1] == "edit"]
+    answer = app.private(edit, ["", "uncertainty"], event_data=packet(app))
+    assert answer.status_code == 200 and kept(app)[1] == before[1] + 1
+
+
+@pytest.mark.parametrize("form", ["{}", "/{}", "{}?download=1", "//{}", "%2e%2e/{}", "file:{}", "\\{}"])
+@pytest.mark.parametrize(
+    "route", ["/gradio_api/file=", "/file=", "/gradio_api/file/", "/gradio_api/stream/", "/static/"]
+)
+def test_no_file_of_the_studio_or_the_project_is_served(app, route, form):
+    images = list((app.home / "images").rglob("*.png"))
+    assert images
+    for path in (app.home / "studio.db", app.home / "studio.db-wal", images[0], ROOT / "requirements.txt"):
+        for name in (str(path), quote(str(path), safe=""), f"{ROOT}/../{path}", path.name):
+            answer = app.http.get(route + form.format(name))
+            assert answer.status_code >= 400, f"{route}{form}: {name}"
+            assert not answer.content.startswith((b"SQLite", b"\x89PNG"))
+            assert b"torch>=" not in answer.content
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "/proc/self/environ", "app.py", "studio/service.py", ".git/config"]
+)
+def test_no_other_file_of_the_machine_is_served(app, path):
+    for name in (path, quote(path, safe=""), f"../../../../../../..{path}"):
+        assert app.http.get(f"/gradio_api/file={name}").status_code >= 400
+
+
+def test_a_file_that_is_too_large_is_refused_and_what_was_uploaded_is_no_way_in(app):
+    large = app.http.post("/gradio_api/upload", files={"files": ("a.png", b"x" * 6_000_000)})
+    assert large.status_code == 413
+    small = app.http.post("/gradio_api/upload", files={"files": ("../../app.py", b"<script>1</script>")})
+    if small.status_code == 200:
+        (path,) = small.json()
+        assert (
+            ".." not in path
+            and not Path(path).is_relative_to(ROOT)
+            and not Path(path).is_relative_to(app.home)
+        )
+
+
+def test_the_server_fetches_nothing_for_others(app):
+    for target in ("http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "file:///etc/passwd"):
+        assert app.http.get(f"/gradio_api/proxy={target}").status_code >= 400
+
+
+def test_only_comparing_is_a_public_endpoint(app):
+    assert list(app.http.get("/gradio_api/info").json()["named_endpoints"]) == ["/compare"]
+
+
+def test_an_address_that_does_not_exist_tells_nothing(app):
+    for path in ("/nothing", "/gradio_api/nothing", "/gradio_api/call/nothing"):
+        silent(app.http.get(path).text, app)
+    silent(app.http.post("/gradio_api/run/predict", content=b"{not json").text, app)
+    silent(
+        app.http.post("/gradio_api/call/compare", content=b"\xff\xfe", headers={"Connection": "close"}).text,
+        app,
+    )
+
+
+def test_the_app_still_works_after_all_of_this(app):
+    event, found = app.call("compare", GOOD)
+    assert event == "complete" and app.running.process.poll() is None
+    silent(str([part for part in found if isinstance(part, str)]), app)
