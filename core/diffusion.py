@@ -238,6 +238,15 @@ class Diffuser:
         return to_uint8(torch.cat(parts))
 
     @torch.no_grad()
+    def to_latents(self, images: np.ndarray) -> Tensor:
+        """Images uint8 (B, S, S, 3) to latents (B, C, H, W): the mean that the autoencoder gives, scaled."""
+        vae = self.pipe.vae
+        weight = next(vae.parameters())
+        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(weight) / 127.5 - 1
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        return (vae.encode(pixels).latent_dist.mean - shift) * vae.config.scaling_factor
+
+    @torch.no_grad()
     def preview(self, latents: Tensor) -> np.ndarray:
         """A rough picture of latents (B, C, H, W) at latent resolution, uint8 (B, H, W, 3), for live progress.
 

@@ -123,7 +123,7 @@ def train(given: argparse.Namespace, console: Any) -> Result:
 
 
 def evaluate(given: argparse.Namespace, console: Any) -> Result:
-    """Judge methods (alignment) or scores (fidelity) on held-out prompts."""
+    """Judge methods (alignment), scores (fidelity) or the judge itself (detector)."""
     from core.evaluation import markdown
     from core.training.loop import Stopped
     from data.prompts import read
@@ -136,6 +136,14 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
         return Result({"stopped": True}, "Not finished.", "the same command")
     if given.kind == "alignment":
         text = markdown(report) + f"\nJudge: {report['judge']}."
+    elif given.kind == "detector":
+        text = "\n".join(
+            f"{name}: {part['words']} words of {part['images']} renders, {part['right']:.4f} right"
+            for name, part in (
+                ("as rendered", report["renders"]),
+                ("after a VAE round trip", report["round_trip"]),
+            )
+        )
     else:
         text = "\n".join(
             f"reward model and {name}: Pearson {_span(report[name]['pearson'])}, within a prompt "

@@ -108,6 +108,12 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "best_noise": Field(0, (0, 64), "best of so many noises by the reward model; 0 leaves it out"),
     },
     "fidelity": _JUDGED,
+    "detector": {
+        "renders": Field(
+            2000, (1, 1_000_000), "fresh renders to read, as they are and after a VAE round trip"
+        ),
+        "seed": Field(0, (0, 2**31 - 1), "of the renders"),
+    },
 }
 
 

@@ -11,11 +11,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from core.evaluation import Settings as Sampling
 from core.evaluation import alignment, best_noise_of, best_of, by_reward, fidelity, projected
 from core.evaluation.methods import Method, weights_digest
 from core.training.loop import Progress, Stopped
 from data.prompts import load as load_prompts
+from data.shapes.detect import accuracy
 from studio import pictures
 from studio.checks import plain
 from studio.configs import check_evaluation
@@ -36,6 +39,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The report of an evaluation, also stored as a run of kind 'evaluate'. Raises Stopped."""
     settings = check_evaluation(kind, config)
+    if kind == "detector":
+        return _stored(studio, kind, settings, _detector(studio, settings, on_progress, asked(stop)))
     world = studio.settings.world
     wanted = list(prompts) if prompts else load_prompts("shapes_heldout", settings["prompts"], world)
     kept = without(wanted, trained_prompts(studio))
@@ -43,8 +48,14 @@ def evaluate(
         raise ValueError("Every one of these prompts was trained on: give others to judge by.")
     work = {"alignment": _alignment, "fidelity": _fidelity}[kind]
     report = work(studio, kept, settings, on_progress, asked(stop))
-    report |= {"kind": kind, "config": settings, "left_out": len(wanted) - len(kept)}
-    run = studio.store.new_run("evaluate", {"kind": kind, **settings, "prompts_given": bool(prompts)})
+    settings |= {"prompts_given": bool(prompts)}
+    return _stored(studio, kind, settings, report | {"left_out": len(wanted) - len(kept)})
+
+
+def _stored(studio: Any, kind: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """The report, kept in the folder of a run of kind 'evaluate'."""
+    report = {**report, "kind": kind, "config": settings}
+    run = studio.store.new_run("evaluate", {"kind": kind, **settings})
     kept_report = plain(report)
     (folder := studio.run_folder(run)).mkdir(parents=True, exist_ok=True)
     pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
@@ -124,6 +135,27 @@ def _fidelity(
     with models.lock:
         found = fidelity(using.model, models.diffuser(), samples, stop=stop)
     return {**found, "reward": using.name, "weights": weights_digest(using.model)}
+
+
+def _detector(studio: Any, settings: dict[str, Any], on_progress: Report | None, stop: Any) -> dict[str, Any]:
+    """How rightly the judge reads renders whose truth is known, also after the backbone's autoencoder had them."""
+    diffuser, total, done = studio.models.diffuser(), 2 * settings["renders"], 0
+
+    def counted(image: np.ndarray) -> np.ndarray:
+        nonlocal done
+        if stop():
+            raise Stopped
+        done += 1
+        if on_progress:
+            on_progress(_line("renders", Progress(done, total, {}, 0, 0)))
+        return image
+
+    def round_trip(image: np.ndarray) -> np.ndarray:
+        return diffuser.decode(diffuser.to_latents(counted(image)[None]))[0]
+
+    args = (studio.settings.world, settings["renders"], settings["seed"])
+    with studio.models.lock:
+        return {"renders": accuracy(*args, counted), "round_trip": accuracy(*args, round_trip)}
 
 
 def _rows(studio: Any, ids: Sequence[str]) -> list[dict[str, Any]]:

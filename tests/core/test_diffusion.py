@@ -64,6 +64,15 @@ def test_images_and_previews_are_pictures_of_the_right_size(diffuser):
     assert preview.shape == (2, 8, 6, 3) and preview.dtype == np.uint8
 
 
+def test_images_become_scaled_latents_and_the_decoder_takes_them_back(diffuser):
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 48, 3), dtype=np.uint8)
+    latents = diffuser.to_latents(images)
+    assert latents.shape == (2, 4, 8, 6) and diffuser.decode(latents).shape == images.shape
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    mean = diffuser.pipe.vae.encode(pixels).latent_dist.mean
+    assert torch.allclose(latents, mean * diffuser.pipe.vae.config.scaling_factor, atol=1e-5)
+
+
 @pytest.mark.parametrize("height,width", [(60, 64), (64, 4), (-8, 64)])
 def test_a_size_that_is_no_multiple_of_eight_is_refused_with_a_size_that_works(diffuser, height, width):
     with pytest.raises(ValueError, match="multiple of 8: take"):
