@@ -89,7 +89,7 @@ class Diffuser:
     ) -> Diffuser:
         """Load a pipeline folder (or hub id) with `DiffusionPipeline.from_pretrained`. Raises ModelError."""
         try:
-            pipe = DiffusionPipeline.from_pretrained(str(source), torch_dtype=dtype).to(device)
+            pipe = DiffusionPipeline.from_pretrained(str(source), dtype=dtype).to(device)
         except (OSError, ValueError, KeyError, json.JSONDecodeError, RuntimeError) as error:
             raise ModelError(
                 f"The diffusion model at '{source}' cannot be loaded ({str(error).splitlines()[0][:200]}). Give a folder "
