@@ -59,7 +59,7 @@ class ProjectorConfig:
     rate: float = 5e-4  # peak learning rate of AdamW
     weight_decay: float = 0.01
     beta: float = 10.0  # sharpness of the preference: gains are fractions of the whole score
-    tau: float = 0.3  # weight of the constraint
+    tau: float = 1.0  # weight of the constraint; NOTES.md has what less of it does
     pessimism: float = 1.0  # standard deviations taken from a gain where the reward models differ
     focus: float = 1.0  # power of (1 - r_j(noise)) in w_j
     floor: float = 0.1  # weight that a word keeps which the noise already serves
