@@ -68,7 +68,7 @@ class Located:
 def check_prompt(prompt: object) -> str:
     """The prompt itself; ValueError with a sentence for one that cannot be used."""
     if not isinstance(prompt, str):
-        raise ValueError(  # noqa: TRY004 - every boundary raises ValueError
+        raise ValueError(
             f"The prompt must be text, but it is a {type(prompt).__name__}: write a sentence."
         )
     if not prompt.strip():
