@@ -109,6 +109,7 @@ function draw(focus) {
   const held = focus || (editable && root.contains(document.activeElement) && document.activeElement.getAttribute("role") === "spinbutton");
   root.replaceChildren();
   root.classList.toggle("ws-editable", editable);
+  root.dataset.sample = sample;
   if (!words.length) { root.hidden = true; return; }
   root.hidden = false;
   root.append(chipsRow());

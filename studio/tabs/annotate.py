@@ -99,7 +99,7 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
 
     def recorded(writer: str) -> list[Any]:
         """Values of ``record``."""
-        return [_progress(studio.progress(writer)), _history(studio.history(writer, HISTORY))]
+        return [_progress(studio.progress(writer), writer), _history(studio.history(writer, HISTORY))]
 
     def current(kept: Any, writer: str, order: str) -> SampleView | None:
         """The image that this browser was at, else the next one."""
@@ -200,13 +200,14 @@ def _about(view: SampleView, gone: bool) -> str:
     return f'{problem}<p class="ask">{ask}</p><p class="quiet">{escape(", ".join(parts))}</p>'
 
 
-def _progress(found: dict[str, int]) -> str:
+def _progress(found: dict[str, int], writer: str) -> str:
     if not found["samples"]:
         return ""
     done = found["submitted"] + found["skipped"]
+    you = "you" if writer.startswith("anonymous-") else writer
     words = (
         f"{found['submitted']} of {found['samples']} images done, {found['skipped']} skipped; "
-        f"{found['corrected_words']} words corrected by you"
+        f"{found['corrected_words']} words corrected by {you}"
     )
     return notices.bar(done / found["samples"], words)
 

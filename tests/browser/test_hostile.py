@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import gradio as gr
 import pytest
 
@@ -35,7 +33,6 @@ def demo():
     _, url, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield url
     blocks.close(verbose=False)
-    assert threading.active_count() > 0
 
 
 def inert(page) -> None:
@@ -55,16 +52,14 @@ def test_hostile_words_are_shown_as_they_are(browse, demo):
     inert(page)
 
 
-def test_a_hostile_prompt_and_name_are_inert_through_the_whole_studio(page, app, compare):
+def test_a_hostile_prompt_and_name_are_inert_through_the_whole_studio(page, app, compare, call_me):
     prompt = "a red circle <img src=x onerror=window.hacked=7> ${window.hacked=8} {{window.hacked}}"
     name = "<img src=x onerror=window.hacked=9>"
     compare(page, prompt, "666")
     inert(page)
     page.locator("#annotate-none").click()
     page.locator("#annotate-words [role=spinbutton]").first.wait_for()
-    page.locator("#who").locator("input, textarea").fill(name)
-    page.locator("#who").locator("input, textarea").press("Enter")
-    page.wait_for_timeout(300)
+    call_me(page, name)
     page.locator("#annotate-words [role=spinbutton]").first.focus()
     page.keyboard.press("1")
     page.locator(".ws-state", has_text="Saved").wait_for()
@@ -75,3 +70,10 @@ def test_a_hostile_prompt_and_name_are_inert_through_the_whole_studio(page, app,
     page.locator("#words-none .ws-chip").first.wait_for()
     inert(page)
     assert app.rows("SELECT DISTINCT who FROM scores WHERE word = 'red' AND who LIKE '<img%'") == [(name,)]
+
+
+def test_an_error_that_quotes_hostile_input_is_inert(page):
+    page.locator("#seeds").locator("input, textarea").fill(HOSTILE[0])
+    page.locator("#run").click()
+    page.locator(".toast-body", has_text="<img src=x").wait_for()
+    inert(page)
