@@ -14,7 +14,7 @@ from tests.tiny import studio_at
 CONFIG = {"prompts": 8, "warmup_steps": 3000}
 
 
-def wait(studio, run, until, seconds=120):
+def wait(studio, run, until, seconds=900):
     """The status once `until(status)`; fails with the log otherwise."""
     for _ in range(int(seconds / 0.1)):
         status = jobs.status(studio, run)
@@ -22,6 +22,14 @@ def wait(studio, run, until, seconds=120):
             return status
         time.sleep(0.1)
     raise AssertionError(f"{status['state']}: {jobs.RunLog(studio.run_folder(run)).tail()}")
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left_behind(studio):
+    yield
+    for run in studio.store.runs():
+        if run["state"] in ("queued", "running") and run["pid"] and jobs.alive(run["pid"]):
+            os.kill(run["pid"], signal.SIGKILL)
 
 
 def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(studio, model_folder):
