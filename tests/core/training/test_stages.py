@@ -1,0 +1,230 @@
+"""core/training/reward.py and projector.py: the three stages on a world whose truth is known."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from known_world import HEAD, PAIRS, SHAPE, TINY, labelled, texts, truth
+
+from core.networks import NoiseProjector, RewardModel
+from core.networks.projector import ProjectorOutput
+from core.noise import draw, drift, second
+from core.training import projector as stages
+from core.training.data import Texts
+from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
+from core.training.reward import (
+    RewardConfig,
+    cross_entropy,
+    evaluate_reward,
+    pearson,
+    ranks,
+    rows_of,
+    smooth,
+    train_reward,
+)
+
+HELD = [("red", "circle"), ("star", "blue")]  # two words that one noise can serve: channels keep their means
+TRAIN = [pair for pair in PAIRS if pair not in HELD]
+REWARD = RewardConfig(steps=120, batch=64, rate=5e-3, evaluate_every=40, looks=80)
+
+
+@pytest.fixture(scope="module")
+def reward():
+    torch.manual_seed(0)
+    model = RewardModel(**TINY, **HEAD)
+    result = train_reward(
+        model, labelled(TRAIN, range(1600), every=9), labelled(HELD, range(5000, 5040)), REWARD
+    )
+    return model, result
+
+
+def weights(model):
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+def test_the_reward_model_learns_what_the_noise_does_for_words_of_unseen_prompts(reward):
+    model, result = reward
+    found = evaluate_reward(model, labelled(HELD, range(6000, 6040)))
+    assert found["pearson_within"] > 0.7 and found["pearson"] > 0.7 and found["words"] == 160
+    assert result.metrics["cross_entropy"] < 2.0 and 0 < result.best_step <= 120
+
+
+def test_training_ends_early_and_keeps_the_best_weights_when_nothing_gets_better():
+    torch.manual_seed(0)
+    model = RewardModel(**TINY, **HEAD)
+    config = replace(REWARD, steps=40, evaluate_every=2, patience=2, rate=1.0)
+    data = labelled(HELD, range(8))
+    with pytest.raises(ValueError, match="select by"):
+        train_reward(model, data, data, replace(config, select="luck"))
+    result = train_reward(model, labelled(TRAIN, range(8)), data, config)
+    assert result.fit.step < 40 and not result.fit.stopped
+    assert evaluate_reward(model, data)["cross_entropy"] == pytest.approx(result.metrics["cross_entropy"])
+
+
+def test_every_sample_comes_once_in_a_pass_and_passes_differ():
+    first = torch.cat([rows_of(step, 4, 10, seed=1) for step in range(5)])
+    assert sorted(first[:10].tolist()) == sorted(first[10:].tolist()) == list(range(10))
+    assert first[:10].tolist() != first[10:].tolist()
+    assert torch.equal(rows_of(3, 4, 10, 1), first[12:16])
+
+
+@pytest.mark.parametrize(
+    "score, expected", [(4, {3: 0.1, 4: 0.8, 5: 0.1}), (0, {0: 0.9, 1: 0.1}), (9, {8: 0.1, 9: 0.9})]
+)
+def test_smoothing_moves_mass_to_the_neighbouring_scores_and_loses_none(score, expected):
+    target = torch.zeros(10)
+    target[score] = 1
+    assert {i: round(v, 4) for i, v in enumerate(smooth(target, 0.2).tolist()) if v > 0} == expected
+
+
+def test_cross_entropy_counts_labels_by_weight_and_ignores_words_without_one():
+    logits, target = torch.zeros(1, 3, 10), torch.zeros(1, 3, 10)
+    target[..., 0] = 1
+    logits[0, 1, 0] = 100
+    assert cross_entropy(logits, target, torch.tensor([[1.0, 3.0, 0.0]])).item() == pytest.approx(
+        np.log(10) / 4
+    )
+
+
+def test_ranks_share_ties_and_correlation_of_a_constant_is_0():
+    assert ranks(np.array([3.0, 1.0, 3.0, 9.0])).tolist() == [2.5, 1, 2.5, 4]
+    assert pearson(np.ones(4), np.arange(4)) == 0 and pearson(np.arange(4), np.arange(4)) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def warm():
+    torch.manual_seed(1)
+    model = NoiseProjector(**TINY)
+    result = train_warmup(model, texts(TRAIN), SHAPE, WarmupConfig(steps=30, batch=16))
+    return model, result
+
+
+def projected_by(model, pairs, seeds):
+    hidden, mask, _, _ = texts(pairs).take(torch.zeros(len(seeds), dtype=torch.long))
+    with torch.no_grad():
+        return model.project(draw(seeds, SHAPE), hidden, mask, second(seeds, SHAPE))
+
+
+def test_a_warmed_up_projector_is_harmless(warm):
+    seeds = range(200)
+    found = drift(projected_by(warm[0], HELD, seeds), draw(seeds, SHAPE))
+    assert abs(found["mean"]) < 0.02 and abs(found["std"] - 1) < 0.02 and found["cosine"] > 0.95
+    assert found["spatial_correlation"] < found["white_bound"]
+
+
+def test_a_trained_projector_serves_words_of_unseen_prompts_on_unseen_seeds_and_stays_noise(reward, warm):
+    model, judge = copy.deepcopy(warm[0]), reward[0]
+    config = ProjectorConfig(steps=60, batch=32, rate=4e-3, evaluate_every=20, looks=64)
+    result = train_projector(model, [judge], texts(TRAIN), SHAPE, config, validation=texts(HELD), judge=judge)
+    assert result.best_step > 0 and result.metrics["judge_gain"] > 0.1
+    seeds = range(7000, 7200)
+    after, before = projected_by(model, HELD[:1], seeds), draw(seeds, SHAPE)
+    gains = [(truth(after, word) - truth(before, word)).mean().item() for word in HELD[0]]
+    assert sum(gains) / 2 > 0.08
+    found = drift(after, before)
+    assert abs(found["mean"]) < 0.02 and abs(found["std"] - 1) < 0.03 and found["cosine"] > 0.7
+    assert all(p.requires_grad for p in judge.parameters())
+
+
+def run(stage, folder, stop_at=None):
+    """One short training run; stop_at ends the process's part of it after that many steps."""
+    torch.manual_seed(2)
+    seen = []
+    hooks = {
+        "folder": folder,
+        "on_progress": lambda p: seen.append(p.step),
+        "stop": (lambda: len(seen) >= stop_at) if stop_at else None,
+    }
+    if stage == "reward":
+        model = RewardModel(**TINY, **{**HEAD, "dropout": 0.2})
+        config = RewardConfig(steps=9, batch=8, evaluate_every=2, save_every=3)
+        data = labelled(TRAIN, range(4))
+        result = train_reward(model, data, labelled(HELD, range(4)), config, **hooks)
+    elif stage == "warmup":
+        model = NoiseProjector(**TINY, dropout=0.2)
+        result = train_warmup(
+            model, texts(TRAIN), SHAPE, WarmupConfig(steps=9, batch=4, save_every=3), **hooks
+        )
+    else:
+        model, judges = NoiseProjector(**TINY, dropout=0.2), [RewardModel(**TINY, **HEAD) for _ in range(2)]
+        config = ProjectorConfig(steps=9, batch=4, evaluate_every=2, looks=4, save_every=3)
+        result = train_projector(
+            model, judges, texts(TRAIN), SHAPE, config, validation=texts(HELD), seeds=[1, 2, 3], **hooks
+        )
+    return model, result
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing after it is saved."""
+
+
+@pytest.mark.parametrize("stage", ["reward", "warmup", "projector"])
+@pytest.mark.parametrize("killed_after", [1, 5])
+def test_a_killed_run_that_is_resumed_ends_in_the_same_bits(stage, killed_after, tmp_path, monkeypatch):
+    whole, _ = run(stage, tmp_path / "whole")
+    original = torch.optim.AdamW.step
+    count = []
+
+    def step(self, *arguments, **named):
+        if len(count) == killed_after:
+            raise Killed
+        count.append(1)
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(Killed):
+        run(stage, tmp_path / "killed")
+    monkeypatch.undo()
+    again, result = run(stage, tmp_path / "killed")
+    assert torch.equal(weights(again), weights(whole)) and result.fit.step == 9
+
+
+@pytest.mark.parametrize("stage", ["reward", "projector"])
+def test_a_stopped_run_says_so_and_goes_on_to_the_same_bits(stage, tmp_path):
+    whole, _ = run(stage, tmp_path / "whole")
+    _, result = run(stage, tmp_path / "stopped", stop_at=4)
+    assert result.fit.stopped and result.fit.step == 4 and result.metrics == {}
+    again, _ = run(stage, tmp_path / "stopped")
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_words_that_the_noise_serves_badly_weigh_more_and_unscored_ones_nothing():
+    found = stages.word_weights(
+        torch.tensor([[0.0, 0.9, 0.5]]), torch.tensor([[True, True, False]]), focus=1.0, floor=0.1
+    )
+    assert found[0, 2] == 0 and found.sum() == pytest.approx(1) and found[0, 0] == pytest.approx(1.1 / 1.3)
+
+
+def test_a_gain_in_which_reward_models_differ_counts_for_less():
+    gains = torch.tensor([[[0.3, 0.1]], [[0.3, 0.5]]])
+    assert torch.allclose(stages.pessimistic(gains, 1.0), torch.tensor([[0.3, 0.1]]), atol=1e-3)
+    assert torch.equal(stages.pessimistic(gains[:1], 1.0), gains[0])
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (lambda x: x + 0.3, "moments"),
+        (lambda x: x * 1.3, "moments"),
+        (lambda x: (x + 0.3 * x.roll(1, -1)) / 1.09**0.5, "correlation"),
+        (lambda x: (x + 0.3 * x.roll((1, 1), (-1, -2))) / 1.09**0.5, "correlation"),
+        (lambda x: -x, "distance"),
+    ],
+)
+def test_each_kind_of_drift_raises_its_term_of_the_constraint(change, name):
+    noise = draw(range(8), (4, 16, 16))
+    std = torch.full_like(noise, 0.05)
+    out = ProjectorOutput(noise, 2 * std.log(), std, {})
+    still, moved = (stages.constraint_terms(x, noise, out)[name] for x in (noise, change(noise)))
+    assert moved > still + 0.02
+
+
+def test_prompts_without_meaning_and_a_missing_reward_model_are_refused(warm):
+    with pytest.raises(ValueError, match="no reward model"):
+        train_projector(warm[0], [], texts(TRAIN), SHAPE)
+    plain = texts(TRAIN[:1])
+    silent = Texts(plain.prompts, plain.hidden, plain.mask, plain.words, plain.scored & False)
+    with pytest.raises(ValueError, match="carries meaning"):
+        train_projector(warm[0], RewardModel(**TINY, **HEAD), silent, SHAPE)
