@@ -26,7 +26,7 @@ from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
 from core.training.data import Texts
-from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
+from core.training.loop import Ema, Progress, fit, seed_step, warmup_cosine
 from core.training.reward import Best, Look, StageResult, finish
 
 Shape = tuple[int, int, int]
@@ -123,11 +123,9 @@ def pessimistic(gains: Tensor, pessimism: float) -> Tensor:
     return gains.mean(0) - pessimism * spread
 
 
-def expected_scores(
-    rewards: Sequence[RewardModel], noise: Tensor, hidden: Tensor, mask: Tensor, words: Tensor
-) -> Tensor:
-    """r_j of every reward model: (K, B, J)."""
-    return torch.stack([RewardModel.expected(model(noise, hidden, mask, words).logits) for model in rewards])
+def expected_scores(rewards: Sequence[RewardModel], noise: Tensor, *text: Tensor) -> Tensor:
+    """r_j of every reward model (K, B, J), for noise (B, C, H, W) and text: hidden, mask, words."""
+    return torch.stack([RewardModel.expected(model(noise, *text).logits) for model in rewards])
 
 
 def train_warmup(
@@ -184,7 +182,7 @@ def train_projector(
         raise ValueError("There is no reward model: train one first.")
     texts, validation = _usable(texts), validation and _usable(validation)
     device = next(projector.parameters()).device
-    allowed = check_seeds(seeds) if seeds is not None else None
+    allowed = None if seeds is None else check_seeds(seeds)
     frozen = [
         (p, p.requires_grad) for model in [*models, judge] if model is not None for p in model.parameters()
     ]
@@ -208,9 +206,9 @@ def train_projector(
         dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
         terms = constraint_terms(projected, noise, out)
         constraint = sum(getattr(config, name) * value for name, value in terms.items())
-        metrics = {"qdpo": dpo.item(), "constraint": constraint.item(), "std": out.std.mean().item()}
-        metrics["gain"] = ((after - before).mean(0)[scored]).mean().item()
-        metrics |= {name: value.item() for name, value in terms.items()}
+        named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
+        metrics = {name: value.item() for name, value in named.items()}
+        metrics["gain"] = (after - before).mean(0)[scored].mean().item()
         return dpo + config.tau * constraint + _routing(out, config), metrics
 
     def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
@@ -266,9 +264,8 @@ def evaluate_projector(
                 gain = expected_scores(models, projected, hidden, mask, words) - before
                 kept.append(gain.mean(0)[scored].cpu())
     projector.train(training)
-    found = {"gain": torch.cat(gains).mean().item()}
-    if judged:
-        found["judge_gain"] = torch.cat(judged).mean().item()
+    seen = {"gain": gains, "judge_gain": judged}
+    found = {name: torch.cat(values).mean().item() for name, values in seen.items() if values}
     return found | drift(torch.cat(changed), torch.cat(noises))
 
 
@@ -296,7 +293,7 @@ def _run(
         loss, metrics = loss_fn(step)
         return loss, metrics | seen
 
-    result: FitResult = fit(
+    result = fit(
         {"projector": projector},
         optimiser,
         looked,
