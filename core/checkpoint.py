@@ -55,6 +55,8 @@ def save(
                 part.save_pretrained(fresh / name, **options)
         else:
             raise ValueError("A checkpoint is made of a model, a dict of tensors or a dict of models.")
+        for path in fresh.rglob("*.json"):
+            _forget_origin(path)
         manifest = {
             "format": FORMAT,
             "kind": kind or type(model).__name__,
@@ -162,6 +164,13 @@ def load_state(path: Path | str) -> dict:
         raise CheckpointError(
             f"{path} is damaged: delete it and start the run from its beginning."
         ) from error
+
+
+def _forget_origin(path: Path) -> None:
+    """Leave out where a model was loaded from: it is a path of one machine, and it goes wherever the model goes."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _files(folder: Path) -> list[str]:

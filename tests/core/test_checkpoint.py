@@ -151,3 +151,13 @@ def test_training_state_cannot_run_code(tmp_path):
     save_state({"x": os.system}, tmp_path / "state.pt")
     with pytest.raises(CheckpointError):
         load_state(tmp_path / "state.pt")
+
+
+def test_where_a_model_was_loaded_from_does_not_go_along(tmp_path):
+    class Loaded:  # stands for a model of diffusers, which writes this field into its config
+        def save_pretrained(self, folder):
+            (folder / "config.json").write_text('{"_name_or_path": "/somewhere/of/mine", "width": 3}')
+
+    checkpoint.save(Loaded(), tmp_path / "it", kind="x")
+    assert "somewhere" not in (tmp_path / "it/config.json").read_text()
+    assert checkpoint.verify(tmp_path / "it")["files"]["config.json"]["bytes"] == len('{\n  "width": 3\n}\n')
