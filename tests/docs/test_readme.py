@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from studio.__main__ import PROGRAM, Parser
-from studio.commands import checked_options, choices, parser
+from studio.arguments import parser
+from studio.commands import checked_options, choices
 from studio.configs import EVALUATIONS, FIELDS, check_config, check_evaluation
 from studio.settings import SETTINGS, settings_table
 
