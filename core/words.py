@@ -68,9 +68,7 @@ class Located:
 def check_prompt(prompt: object) -> str:
     """The prompt itself; ValueError with a sentence for one that cannot be used."""
     if not isinstance(prompt, str):
-        raise ValueError(
-            f"The prompt must be text, but it is a {type(prompt).__name__}: write a sentence."
-        )
+        raise ValueError(f"The prompt must be text, but it is a {type(prompt).__name__}: write a sentence.")
     if not prompt.strip():
         raise ValueError("The prompt is empty: write what the image should show.")
     if len(prompt) > MAX_PROMPT:
