@@ -8,6 +8,7 @@ asked about with their own prompt. No generated image and no verdict of the dete
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from data.shapes.scenes import WORLDS, Scene, Thing, World
 from data.shapes.truth import relation_truth, word_truths
 
 ASKS = ("describe", "where", "what", "from")
+ALONE = 0.35  # of right renders show one thing, where a word's truth is whether it is seen at all
+KINDS = ("same", "colour", "shape", "exchanged", "thing", "all")  # what is changed in a prompt, and how often
+SHARES = (0.2, 0.15, 0.27, 0.15, 0.13, 0.1)
 _STREAM = 40_507
 
 
@@ -65,36 +69,38 @@ def _truths(scene, objects, slots, way, fit) -> tuple[float, ...]:
     return word_truths(scene, colours, shapes, presences, radii, centres, counts)
 
 
-def changed(drawn: Scene, picture: Render, world: World, rng: np.random.Generator) -> Scene:
-    """A prompt near to what a right render shows: order, phrasing, and mostly a colour, shape, thing or relation of
-    it changed. About half of the relations hold. Always a training composition."""
+def changed(drawn: Scene, picture: Render, world: World, rng: np.random.Generator, single: bool) -> Scene:
+    """A prompt near to what a right render shows, about one thing or (unless `single`) mostly two: order, phrasing, and
+    mostly a colour, shape, thing or relation changed, so that a good third of the words do not hold. Always a training
+    composition."""
     while True:
-        things = list(drawn.things)
-        kind = rng.choice(["none", "colour", "shape", "colours", "shapes", "thing", "all"])
-        i = int(rng.integers(len(things)))
-        t = things[i]
-        if kind == "colour":
-            things[i] = Thing(str(rng.choice(world.colours)), t.shape, t.size, t.count)
-        elif kind == "shape":
-            things[i] = Thing(t.colour, str(rng.choice(world.shapes)), t.size, t.count)
-        elif kind in ("colours", "shapes") and len(things) > 1:
-            a, b = things[:2]
-            one, two = (a.colour, b.colour) if kind == "shapes" else (b.colour, a.colour)
-            things[:2] = [Thing(one, b.shape if kind == "shapes" else a.shape, a.size, a.count),
-                          Thing(two, a.shape if kind == "shapes" else b.shape, b.size, b.count)]  # fmt: skip
+        things = [t for t in drawn.things if t.count == 1] if single else list(drawn.things)
+        kind = str(rng.choice(KINDS, p=SHARES))
+        i = int(rng.integers(len(things))) if things else 0
+        if not things or kind == "all":
+            things = list(scenes.sample_scene(rng, world).things)
         elif kind == "thing":
             things[i] = scenes.sample_scene(rng, world).things[0]
-        elif kind == "all":
-            things = list(scenes.sample_scene(rng, world).things)
-        if len(things) > 1 and rng.random() < 0.5:
+        elif kind == "colour":
+            others = [colour for colour in world.colours if colour != things[i].colour]
+            things[i] = replace(things[i], colour=str(rng.choice(others)))
+        elif kind == "shape":
+            others = [shape for shape in world.shapes if shape != things[i].shape]
+            things[i] = replace(things[i], shape=str(rng.choice(others)))
+        elif kind == "exchanged" and len(things) > 1:
+            a, b = things[:2]
+            things[:2] = [replace(a, colour=b.colour), replace(b, colour=a.colour)]
+        if single:
+            things = [things[i % len(things)]]
+        elif len(things) > 1 and rng.random() < 0.5:
             things = things[::-1]
-        if len(things) == 1 and drawn.objects < world.max_objects and rng.random() < 0.3:
+        elif len(things) == 1 and things[0].count < world.max_objects and rng.random() < 0.4:
             things.append(scenes.sample_scene(rng, world).things[0])
         relation = None
         if len(things) == 2 and world.relations and rng.random() < 0.75:
             relation = str(rng.choice(world.relations))
-            if rng.random() < 0.35 and len(picture.placements) == 2:
-                relation = _holding(things, drawn, picture, world) or relation
+            if rng.random() < 0.4 and len(picture.placements) == 2:
+                relation = _holding(things, drawn, picture, world)
         if (
             len({thing.key for thing in things}) < len(things)
             or sum(t.count for t in things) > world.max_objects
@@ -105,7 +111,7 @@ def changed(drawn: Scene, picture: Render, world: World, rng: np.random.Generato
             return scene
 
 
-def _holding(things: list[Thing], drawn: Scene, picture: Render, world: World) -> str | None:
+def _holding(things: list[Thing], drawn: Scene, picture: Render, world: World) -> str:
     """The relation that holds best between the two objects, in the order in which `things` name them."""
     first, second = picture.placements
     seen = drawn.things[first.thing]
@@ -134,30 +140,36 @@ def captions(drawn: Scene, picture: Render, rng: np.random.Generator) -> tuple[t
     told += [(f"where {name[id(one)]}", cell(one)), (f"what {cell(other)}", name[id(other)])]
     if len(order) == 2:
         a, b = (order[int(k)] for k in rng.permutation(2))
-        across, down = abs(a.x - b.x), abs(a.y - b.y)
         side, level = ("left" if a.x < b.x else "right"), ("above" if a.y < b.y else "below")
-        told.append(
-            (
-                f"where {name[id(a)]} from {name[id(b)]}",
-                f"{level} {side}" if down > across else f"{side} {level}",
-            )
-        )
+        told.append((f"where {name[id(a)]} from {name[id(b)]}", f"{level} {side}"))
     return tuple(told)
 
 
 def example(
-    index: int, world: World, seed: int, wrong: bool, split: str = "train", prompts: int = 2
+    index: int,
+    world: World,
+    seed: int,
+    wrong: bool,
+    split: str = "train",
+    prompts: int = 3,
+    alone: float = ALONE,
 ) -> Example:
-    """Training example `index`: a function of its arguments only."""
+    """Training example `index`, a function of its arguments only. `alone` is the part of right renders that show one
+    thing; `prompts` are asked about a right render, the first of them naming one thing."""
     rng = np.random.default_rng([_STREAM, seed, index, wrong])
     scene = scenes.sample_scene(rng, world, split)
     if wrong:
         image, truths = degraded(scene, int(rng.integers(2**31)), world=world)
         return Example(image, (Question(scene.prompt, truths),))
+    if rng.random() < alone:
+        singles = [
+            scenes.parse(scenes._sentence(rng, [replace(t, count=1)], None), world) for t in scene.things
+        ]
+        scene = next((one for one in singles if one.split == split), scene)
     picture = render(scene, int(rng.integers(2**31)))
     asked = []
     while len(asked) < prompts:
-        other = changed(scene, picture, world, rng)
+        other = changed(scene, picture, world, rng, single=not asked)
         truths = truths_on(other, scene, picture)
         if truths is not None:
             asked.append(Question(other.prompt, truths))
@@ -177,9 +189,10 @@ def pretrain_scorer(
     world: str = "small",
     *,
     work: Path | str | None = None,
-    steps: int = 4000,
+    steps: int = 6000,
     sight_steps: int = 800,
     caption_steps: int = 800,
+    simple_steps: int = 400,
     batch: int = 16,
     config: ScorerConfig | None = None,
     seed: int = 0,
@@ -189,6 +202,9 @@ def pretrain_scorer(
     stop: Callable[[], bool] | None = None,
 ) -> tuple[FitResult, dict]:
     """Train the small VLM and save it to `folder`; its state is kept in `work`, from where it goes on.
+
+    In this order: the vision tower alone, descriptions, questions about single things (where the shape's signal is
+    not hidden behind another object's), and questions about everything, half of them on wrong renders.
 
     Returns what the loop did and the figures by kind of word on held-out wrong renders.
     """
@@ -201,6 +217,8 @@ def pretrain_scorer(
         start = (sight_steps + step) * batch
         if step < sight_steps + caption_steps:
             return [example(start + i, kept, seed, False, prompts=0) for i in range(batch)]
+        if step < sight_steps + caption_steps + simple_steps:
+            return [example(start + i, kept, seed, False, alone=1.0) for i in range(batch)]
         return [example(start + i, kept, seed, i % 2 == 1) for i in range(batch)]
 
     result = train_scorer(
@@ -212,7 +230,7 @@ def pretrain_scorer(
     if not result.stopped:
         figures = evaluate_scorer(scorer, held_out(validate, world)) if validate else {}
         meta = {
-            "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps,
+            "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps, "simple_steps": simple_steps,
             "batch": batch, "seed": seed, "held_out": figures,
         }  # fmt: skip
         save_scorer(scorer, folder, meta)

@@ -9,7 +9,7 @@ and the picture is encoded once.
 
 Scoring alone does not leave the base rate, and captions alone leave shapes there (15,000 pictures: colours .97, shapes
 .24 of 4). So the vision tower comes first: each image token is to lie near the words for what it shows, in the
-model's own embedding of words. Then captions, then questions, the earlier losses staying.
+model's own embedding of words. Then captions, then questions, simple ones first, the earlier losses staying.
 """
 
 from __future__ import annotations
@@ -34,8 +34,14 @@ from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_
 from core.words import scored, split
 
 __all__ = [
-    "Example", "Question", "ScorerConfig", "evaluate_scorer", "make_scorer", "save_scorer", "train_scorer",
-]  # fmt: skip
+    "Example",
+    "Question",
+    "ScorerConfig",
+    "evaluate_scorer",
+    "make_scorer",
+    "save_scorer",
+    "train_scorer",
+]
 
 WEIGHTS = {"score": 1.0, "caption": 0.5, "sight": 0.5}  # of the losses in their sum
 REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle

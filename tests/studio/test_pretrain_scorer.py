@@ -44,6 +44,13 @@ def test_examples_are_functions_of_their_index_and_differ():
     assert not np.array_equal(one.image, other.image)
 
 
+def test_the_first_questions_are_about_pictures_of_one_thing():
+    for i in range(10):
+        made = example(i, WORLDS["small"], 0, False, alone=1.0)
+        assert len(made.places) == 1
+        assert len(scenes.parse(made.questions[0].prompt, "small").things) == 1
+
+
 def test_held_out_pictures_are_of_compositions_that_training_never_shows():
     assert {scenes.parse(e.questions[0].prompt, "small").split for e in held_out(20)} == {"heldout"}
 
@@ -61,6 +68,7 @@ def test_pretraining_saves_a_scorer_that_loads_and_goes_on_from_a_stop(tmp_path)
         "steps": 4,
         "sight_steps": 1,
         "caption_steps": 1,
+        "simple_steps": 1,
         "batch": 4,
         "config": TINY,
         "validate": 4,
