@@ -30,18 +30,8 @@ from torch import Tensor
 from core.scoring.scores import DIGITS, auc, from_truth
 from core.scoring.vlm import Dialogue, VLMScorer
 from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
-from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer
+from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
 from core.words import scored, split
-
-__all__ = [
-    "Example",
-    "Question",
-    "ScorerConfig",
-    "evaluate_scorer",
-    "make_scorer",
-    "save_scorer",
-    "train_scorer",
-]
 
 WEIGHTS = {"score": 1.0, "caption": 0.5, "sight": 0.5}  # of the losses in their sum
 REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle
