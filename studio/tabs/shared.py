@@ -6,6 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -23,7 +24,10 @@ def told(work: Callable[..., Any]) -> Callable[..., Any]:
     """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""
 
     def error(exception: Exception) -> gr.Error:
-        return gr.Error(sentence(exception), title="That did not work", duration=12, print_exception=False)
+        # a toast is HTML: what a sentence quotes would be taken for markup, and cut off
+        return gr.Error(
+            escape(sentence(exception)), title="That did not work", duration=12, print_exception=False
+        )
 
     if inspect.isgeneratorfunction(work):
 
