@@ -55,8 +55,6 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
         inputs, outputs = [comparing.kept, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
         comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
-        for made in comparing.made:
-            made.success(annotating.fill, [*annotating.inputs, annotating.place], annotating.outputs, **quick)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
         watch.tick(look, None, [state, watch], **quick)

@@ -24,12 +24,9 @@ DONE = "All images are done. Compare more prompts, or train on what you have cor
 
 @dataclass
 class AnnotateTab:
-    """What another tab needs to open an image here: ``open(sample, who, order, profile)`` gives values for ``outputs``,
-    and so does ``fill``, an event handler that takes ``inputs`` and ``place``, where no image is open yet."""
+    """What another tab needs to open an image here: ``open(sample, who, order)`` gives values for ``outputs``."""
 
     open: Any
-    fill: Any
-    place: gr.BrowserState
     inputs: list[Any]
     outputs: list[Any]
     compare: gr.Button
@@ -146,14 +143,6 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
         return [*drawn(studio.sample(sample, writer), writer, order), *recorded(writer)]
 
     @told
-    def fill(kept_who: Any, order: Any, kept_place: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        """There are new images: the next one, unless somebody is at work on one."""
-        writer = shared.person(kept_who, profile)
-        if kept_place:
-            return [*[gr.skip()] * len(whole), *recorded(writer)]
-        return [*drawn(studio.next_item(writer, order), writer, order), *recorded(writer)]
-
-    @told
     def reopen(kept_who: Any, order: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
         """A line of the history: back to its image."""
         writer = shared.person(kept_who, profile)
@@ -199,7 +188,7 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
     order.input(following, [who, order], [*whole, *record], **quick)
     words.edit(edit, [who, order], [*whole, *record], trigger_mode="multiple", **quick)
     history.pick(reopen, [who, order], whole, **quick)
-    return AnnotateTab(open_sample, fill, place, [who, order], [*whole, *record], compare)
+    return AnnotateTab(open_sample, [who, order], [*whole, *record], compare)
 
 
 def _about(view: SampleView, gone: bool) -> str:

@@ -33,14 +33,12 @@ Kept = list[list[str | None]]
 
 @dataclass
 class CompareTab:
-    """The parts that other tabs listen to: the buttons that open an image for annotation, whose it is, and the events
-    after which there are new images."""
+    """The parts that other tabs listen to: the buttons that open an image for annotation, and whose it is."""
 
     annotate_none: gr.Button
     annotate_projected: gr.Button
     kept: gr.BrowserState
     seed: gr.Radio
-    made: list[Any]
 
 
 def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
@@ -213,18 +211,16 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
     settings = [prompt, seeds, strength, steps, guidance]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    events = []
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, settings, [*frame, *pair], api_name="compare" if ask == run.click else None,
                    api_visibility="public" if ask == run.click else "private", **busy)  # fmt: skip
-        events.append(made)
         made.success(idle, None, [run, stop], **quick)
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **quick)
     seed.input(choose, [kept, seed], pair, **quick)
     page.load(restore, kept, [nothing, result, seed, *pair], **quick)
     page.unload(gone)
-    return CompareTab(annotate_none, annotate_projected, kept, seed, events)
+    return CompareTab(annotate_none, annotate_projected, kept, seed)
 
 
 def sample_of(kept: Any, seed: Any, projected: bool) -> str:
