@@ -39,6 +39,7 @@ def test_three_words_corrected_by_keyboard_are_in_the_store(annotate, app):
     assert found == [("red", 3), ("circle", 7), ("above", 0)]
     assert annotate.locator(CHIPS).nth(3).evaluate("node => node === document.activeElement")
     annotate.get_by_role("button", name="My corrections").click()
+    annotate.locator("#history tbody tr").nth(2).wait_for()
     assert annotate.locator("#history tbody tr").count() == 3
 
 

@@ -64,6 +64,7 @@ def test_a_hostile_prompt_and_name_are_inert_through_the_whole_studio(page, app,
     page.keyboard.press("1")
     page.locator(".ws-state", has_text="Saved").wait_for()
     page.get_by_role("button", name="My corrections").click()
+    page.locator("#history tbody tr").first.wait_for()
     assert prompt in page.locator("#history tbody tr").first.inner_text()
     inert(page)
     page.reload()
