@@ -2,7 +2,7 @@
 
 On a Space with OAuth only the signed-in account counts. Anywhere else the OAuth cookie is signed with a constant
 key and proves nothing, so it is not read: there a person goes by a name that the browser keeps, or by an anonymous
-id that the server made. A name is not a password: it says whose corrections are whose, no more.
+id that the browser or the server made. A name is not a password: it says whose corrections are whose, no more.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import gradio as gr
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs import annotate, compare, train
+from studio.tabs import annotate, compare, memory, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -23,14 +23,14 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
         html(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
         state = html(_state(loading), elem_id="studio-state")
-        watch = gr.Timer(1.0)
+        watch, kept = gr.Timer(1.0), memory.build(page)
         with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
-                comparing = compare.build(studio, loading, page)
-            with gr.Tab("Annotate", id="annotate"):
-                annotating = annotate.build(studio, page)
+                comparing = compare.build(studio, loading, page, kept)
+            with gr.Tab("Annotate", id="annotate") as tab:
+                annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Train", id="train"):
-                to_annotate = train.build(studio, page, annotating.inputs[0])
+                to_annotate = train.build(studio, page, kept.who)
 
         def look() -> tuple[Any, Any]:
             """While the models load: what is being loaded; afterwards the clock stands still."""
@@ -44,15 +44,15 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
 
             @told
             def opened(
-                kept: Any, seed: Any, who: Any, order: Any, profile: gr.OAuthProfile | None
+                pairs: Any, seed: Any, who: Any, order: Any, profile: gr.OAuthProfile | None
             ) -> list[Any]:
-                sample = compare.sample_of(kept, seed, projected)
+                sample = compare.sample_of(pairs, seed, projected)
                 return [go("annotate"), *annotating.open(sample, who, order, profile)]
 
             return opened
 
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        inputs, outputs = [comparing.kept, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
+        inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
         comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)

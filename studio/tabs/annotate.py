@@ -14,6 +14,7 @@ from studio.components.table import Table, picked, rows
 from studio.components.word_scores import Inbox, Operation, WordScores, chips, read_packet
 from studio.service import SampleView, Studio, sentence
 from studio.tabs import shared
+from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
 ORDERS = [("Most useful", "uncertainty"), ("Newest", "newest"), ("Random", "random")]
@@ -32,10 +33,8 @@ class AnnotateTab:
     compare: gr.Button
 
 
-def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
-    inbox = Inbox()
-    who = shared.browser_state("who", "")
-    place = shared.browser_state("sample", "")
+def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
+    inbox, who, place = Inbox(), memory.who, memory.sample
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=280):
@@ -64,7 +63,7 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
                 elem_classes="picture",
             )
         with gr.Column(scale=7, min_width=320):
-            with gr.Column(visible=True) as nothing:
+            with gr.Column(visible=False) as nothing:
                 empty = shared.html(notices.empty(EMPTY))
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
@@ -111,11 +110,14 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
         return studio.next_item(writer, order)
 
     @told
-    def begin(kept_who: Any, kept_place: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        """When a page opens: who it is and where they were."""
+    def fill(
+        shown: Any, kept_who: Any, kept_place: Any, order: Any, profile: gr.OAuthProfile | None
+    ) -> list[Any]:
+        """When the tab is opened: where they were, else the next image; nothing where one is open already."""
+        if isinstance(shown, dict) and shown.get("sample"):
+            return [gr.skip()] * (len(whole) + len(record))
         writer = shared.person(kept_who, profile)
-        shown = "" if writer.startswith("anonymous-") else writer
-        return [writer, shown, *drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
+        return [*drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
 
     @told
     def rename(
@@ -182,7 +184,8 @@ def build(studio: Studio, page: gr.Blocks) -> AnnotateTab:
         return [*same, *recorded(writer)]
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    page.load(begin, [who, place, order], [who, name, *whole, *record], **quick)
+    memory.recalled.then(None, who, name, js="who => who.startsWith('anonymous-') ? '' : who")
+    tab.select(fill, [words, who, place, order], [*whole, *record], **quick)
     for leave in (name.submit, name.blur):
         leave(rename, [name, who, place, order], [who, *whole, *record], **quick)
     order.input(following, [who, order], [*whole, *record], **quick)

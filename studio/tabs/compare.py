@@ -15,6 +15,7 @@ from studio.components import notices
 from studio.components.word_scores import WordScores, chips
 from studio.service import CompareUpdate, Pair, SampleView, Studio, check_request
 from studio.tabs import shared
+from studio.tabs.memory import Memory
 from studio.tabs.shared import Loading, told
 from studio.views import DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_SEEDS, STEPS
 
@@ -37,13 +38,12 @@ class CompareTab:
 
     annotate_none: gr.Button
     annotate_projected: gr.Button
-    kept: gr.BrowserState
     seed: gr.Radio
 
 
-def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
+def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> CompareTab:
     stops: dict[str, threading.Event] = {}
-    kept = shared.browser_state("pairs", [])
+    kept = memory.pairs
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
@@ -218,9 +218,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks) -> CompareTab:
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **quick)
     seed.input(choose, [kept, seed], pair, **quick)
-    page.load(restore, kept, [nothing, result, seed, *pair], **quick)
+    memory.recalled.then(restore, kept, [nothing, result, seed, *pair], **quick)
     page.unload(gone)
-    return CompareTab(annotate_none, annotate_projected, kept, seed)
+    return CompareTab(annotate_none, annotate_projected, seed)
 
 
 def sample_of(kept: Any, seed: Any, projected: bool) -> str:

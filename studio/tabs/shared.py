@@ -16,7 +16,6 @@ from PIL import Image
 from studio import identity
 from studio.service import Studio, sentence
 
-BROWSER_KEY = "noise-projection-studio"  # what is kept in the browser is no secret: it is only packed by it
 MODELS = "models"  # the concurrency id of what computes: one at a time
 
 
@@ -57,11 +56,6 @@ def told(work: Callable[..., Any]) -> Callable[..., Any]:
 def html(value: str = "", **more: Any) -> gr.HTML:
     """A piece of HTML of our own (``components.notices``) without Gradio's margins."""
     return gr.HTML(value, apply_default_css=False, elem_classes="bare", **more)
-
-
-def browser_state(name: str, default: Any) -> gr.BrowserState:
-    """Something that this browser remembers across reloads and restarts of the server."""
-    return gr.BrowserState(default, storage_key=f"{BROWSER_KEY}.{name}", secret=BROWSER_KEY)
 
 
 def person(kept: Any, profile: Any = None) -> str:

@@ -37,7 +37,7 @@ LIMIT = 20
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.BrowserState) -> gr.Button:
+def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     """The tab; returns the button that leads to the corrections."""
     chosen, drawn = gr.State(""), gr.State("")
     timer = gr.Timer(SECONDS)
