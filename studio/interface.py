@@ -75,6 +75,7 @@ def launch(settings: Settings | None = None) -> None:
         show_error=False,
         ssr_mode=False,
         footer_links=["api", "settings"],
+        run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
     )
 
 
