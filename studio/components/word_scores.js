@@ -262,8 +262,14 @@ function receive() {
     pending = pending.filter((operation) => operation.revision > ack.revision);
     sentAt = 0;
     note = ack.error || "";
+    // the answer for an image that is no longer open: another one was opened while the keys were under way
+    if (other && !ack.left && sample) { status(); return send(); }
   }
-  if (other) { pending = []; sentAt = 0; current = 0; if (!ack) note = ""; }
+  if (other) {
+    // keys that were still waiting belong to the image before this one
+    if (pending.length && !ack) trigger("edit", { client, sample, operations: pending });
+    pending = []; sentAt = 0; current = 0; if (!ack) note = "";
+  }
   if (other || ack) { leaving = pending.some((o) => o.kind === "submit" || o.kind === "skip"); }
   root.classList.toggle("ws-leaving", leaving);
   sample = value.sample || "";

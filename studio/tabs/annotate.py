@@ -174,7 +174,12 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 else:
                     left = operation.kind in ("submit", "skip")
                 inbox.done(packet.client, operation.revision)
-            ack = {"client": packet.client, "revision": inbox.last(packet.client), "error": error}
+            ack = {
+                "client": packet.client,
+                "revision": inbox.last(packet.client),
+                "error": error,
+                "left": left,
+            }
             if left:
                 view = studio.next_item(writer, order, exclude=packet.sample)
                 return [*drawn(view, writer, order, ack=ack), *recorded(writer)]

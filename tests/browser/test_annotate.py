@@ -112,6 +112,32 @@ def test_a_reload_brings_back_the_person_the_image_and_the_corrections(annotate)
     assert annotate.locator("#who").locator("input, textarea").input_value() == annotate.who
 
 
+def test_keys_under_way_are_kept_when_another_image_is_opened(annotate, app):
+    sample, held, released = sample_of(app, annotate), [], []
+
+    def keys(route) -> None:
+        waits = '"operations"' in (route.request.post_data or "") and not released
+        held.append(route) if waits else route.continue_()
+
+    annotate.route("**/run/predict", keys)
+    annotate.locator(CHIPS).first.focus()
+    annotate.keyboard.type("370")
+    annotate.get_by_role("tab", name="Compare").click()
+    annotate.locator("#annotate-none").click()
+    other = annotate.locator("#words-none .word-scores").get_attribute("data-sample")
+    annotate.locator(f"#annotate-words [data-sample='{other}']").wait_for()
+    released.append(True)
+    for route in held:
+        route.continue_()
+    annotate.locator("#annotate-progress", has_text="3 words corrected").wait_for()
+    assert app.rows(CORRECTIONS, annotate.who, sample) == [("red", 3), ("circle", 7), ("above", 0)]
+    annotate.locator(CHIPS).first.focus()
+    annotate.keyboard.press("8")
+    annotate.locator("#annotate-progress", has_text="4 words corrected").wait_for()
+    assert annotate.locator("#annotate-words .word-scores").get_attribute("data-sample") == other
+    assert app.rows(CORRECTIONS, annotate.who, other) == [("red", 8)]
+
+
 def test_the_question_mark_shows_the_keys(annotate):
     annotate.locator(CHIPS).first.focus()
     assert not annotate.locator(".ws-help").is_visible()
