@@ -51,9 +51,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_app(home: Path, env: dict[str, str]) -> App:
-    """`python app.py` on a free port; returns once its page answers."""
-    port, log, began = free_port(), home.parent / f"{home.name}.log", time.monotonic()
+def start_app(home: Path, env: dict[str, str], port: int | None = None) -> App:
+    """`python app.py` on this port or a free one; returns once its page answers."""
+    port, log, began = port or free_port(), home.parent / f"{home.name}.log", time.monotonic()
     url = f"http://127.0.0.1:{port}/"
     env = {**os.environ, **env, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port),
            "GRADIO_SERVER_NAME": "127.0.0.1"}  # fmt: skip
@@ -85,10 +85,14 @@ def stop_app(app: App) -> None:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory):
-    folder = tiny.models(tmp_path_factory.mktemp("models"))
+def models(tmp_path_factory) -> Path:
+    return tiny.models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory, models):
     home = tmp_path_factory.mktemp("browser") / "home"
-    running = start_app(home, tiny.settings_at(home, folder).env())
+    running = start_app(home, tiny.settings_at(home, models).env())
     yield running
     stop_app(running)
 
@@ -137,12 +141,17 @@ def browse(chromium):
     assert not wrong
 
 
+def ready(page) -> None:
+    """Returns once the page is there and its models are loaded."""
+    page.locator("#run").wait_for()
+    page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
+
+
 @pytest.fixture
 def page(browse, app):
     """The studio, its models loaded."""
     opened = browse(app.url)
-    opened.locator("#run").wait_for()
-    opened.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
+    ready(opened)
     return opened
 
 
