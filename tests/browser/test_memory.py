@@ -37,7 +37,6 @@ def test_new_images_are_offered_and_the_place_outlives_the_server(browse, models
         stop_app(app)
         app = start_app(tmp_path / "home", env, urlsplit(app.url).port)
         page.reload()
-        ready(page)
         page.locator("#words-none .ws-chip").first.wait_for()
         page.get_by_role("tab", name="Annotate").click()
         page.locator(f"#annotate-words [data-sample='{second}']").wait_for()
