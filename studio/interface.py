@@ -57,6 +57,7 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
         comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
+        page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
     return page.queue(max_size=32, default_concurrency_limit=8)
 
