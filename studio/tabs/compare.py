@@ -287,8 +287,9 @@ def _summary(pairs: list[Pair]) -> str:
         return ""
     better = sum(gain > 0.05 for gain in gains)
     worse = sum(gain < -0.05 for gain in gains)
+    mean = round(sum(gains) / len(gains), 1) + 0.0  # never -0.0
     return (
-        f"Over {len(gains)} seeds the projector changes the mean score by {sum(gains) / len(gains):+.1f}: "
+        f"Over {len(gains)} seeds the projector changes the mean score by {mean:+.1f}: "
         f"better on {better}, worse on {worse}. The scores are the scorer's, which can be wrong."
     )
 
