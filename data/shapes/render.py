@@ -251,8 +251,13 @@ def render_things(placements, background: Background, size: int = 128) -> np.nda
     return finish(canvas)
 
 
+def layout(scene: Scene, seed: int) -> tuple[Background, tuple[Placement, ...]]:
+    """What `render` will draw of (scene, seed)."""
+    rng = generator(scene, seed)
+    return draw_background(rng), place(scene, rng)
+
+
 def render(scene: Scene, seed: int, size: int = 128) -> Render:
     """Draw a scene so that every word of it holds; the same (scene, seed, size) is the same image, byte for byte."""
-    rng = generator(scene, seed)
-    background, placements = draw_background(rng), place(scene, rng)
+    background, placements = layout(scene, seed)
     return Render(render_things(placements, background, size), placements, background)

@@ -160,7 +160,8 @@ def _draw_things(rng: np.random.Generator, world: World, n: int) -> list[Thing]:
     return things
 
 
-def _sentence(rng: np.random.Generator, things: list[Thing], relation: str | None) -> str:
+def sentence(rng: np.random.Generator, things: list[Thing], relation: str | None) -> str:
+    """One of the phrasings of things, the first two of them in a relation if there is one."""
     names, many = [_phrase(thing) for thing in things], things[0].count > 1
     prefix = _pick(rng, ("", "", "", "a picture of ", "an image of ", "there are " if many else "there is "))
     if relation:
@@ -185,7 +186,7 @@ def sample_scene(rng: np.random.Generator, world: str | World = "small", split: 
             things = _draw_things(rng, world, n)
             scene = Scene("", tuple(things), relation, ())
             if scene.split == split:
-                return parse(_sentence(rng, things, relation), world)
+                return parse(sentence(rng, things, relation), world)
     raise ValueError(f"no {split} scene was found in world {world.name!r}: give it more colours and shapes.")
 
 
