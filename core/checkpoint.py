@@ -24,6 +24,7 @@ from torch import Tensor
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
+MODEL_WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers names them
 
 
 class CheckpointError(ValueError):
@@ -105,6 +106,9 @@ def verify(folder: Path | str) -> dict:
     return manifest
 
 
+_OTHER_VERSION = "The checkpoint {folder} was made for another version of its model: train it again, or choose another one."
+
+
 def load(cls: type, folder: Path | str, **options: Any) -> Any:
     """A verified model, in evaluation mode: `cls.from_pretrained` on a checkpoint whose files are sound."""
     manifest = verify(folder)
@@ -112,7 +116,14 @@ def load(cls: type, folder: Path | str, **options: Any) -> Any:
         raise CheckpointError(
             f"The checkpoint {folder} holds a {manifest['kind']}, not a {cls.__name__}: choose another one."
         )
-    model = cls.from_pretrained(str(folder), local_files_only=True, **options)
+    try:
+        model = cls.from_pretrained(str(folder), local_files_only=True, **options)
+        saved = load_file(Path(folder) / MODEL_WEIGHTS) if (Path(folder) / MODEL_WEIGHTS).is_file() else None
+        fits = saved is None or saved.keys() == model.state_dict().keys()
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(_OTHER_VERSION.format(folder=folder)) from error
+    if not fits:  # from_pretrained would make up what is missing
+        raise CheckpointError(_OTHER_VERSION.format(folder=folder))
     return model.eval() if hasattr(model, "eval") else model
 
 

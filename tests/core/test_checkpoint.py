@@ -161,3 +161,20 @@ def test_where_a_model_was_loaded_from_does_not_go_along(tmp_path):
     checkpoint.save(Loaded(), tmp_path / "it", kind="x")
     assert "somewhere" not in (tmp_path / "it/config.json").read_text()
     assert checkpoint.verify(tmp_path / "it")["files"]["config.json"]["bytes"] == len('{\n  "width": 3\n}\n')
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_a_checkpoint_of_another_version_of_its_model_is_refused(tmp_path, monkeypatch, change):
+    """diffusers would fill in at random what is missing."""
+    save(Small(), tmp_path / "m")
+    init = Small.__init__
+
+    def newer(self, width=3):
+        init(self, width)
+        self.layer = torch.nn.Linear(width, 4) if change == "shape" else self.layer
+        if change == "missing":
+            self.more = torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr(Small, "__init__", newer)
+    with pytest.raises(CheckpointError, match="another version"):
+        load(Small, tmp_path / "m")
