@@ -27,7 +27,7 @@ from studio.prompts import scene_of, seeds_for
 from studio.truth import truth_of
 
 SHOWN = 5  # a word whose digit is at least this counts as shown, where the scorer must judge
-FIGURES = ("words", "strict")
+FIGURES = ("words", "strict", "clean")  # clean: every word holds, and nothing else is there
 
 
 def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.ndarray], dict | None], str]:
@@ -65,7 +65,7 @@ def before_after(
 ) -> dict[str, Any]:
     """none, before and after on the same prompts and seeds, as the 'heldout' of a run's metrics.
 
-    none, before, after: each {words, strict, extra}, a figure being {estimate, low, high}; difference (after less
+    none, before, after: each {words, strict, clean, extra}, a figure being {estimate, low, high}; difference (after less
     before, or less none where there was no projector before) and against_none are paired. Raises Stopped.
     """
     sampling = Sampling(steps=steps, guidance=guidance, batch=studio.settings.batch)

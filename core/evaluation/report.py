@@ -39,8 +39,9 @@ def compare(
     """The report of methods that made images (`found`: records in the order of the prompts; "none" is among them) and
     of those that are taken from them (`pooled`).
 
-    methods[name]: strict, words, extra, scorer and kinds, each {estimate, low, high} over images; difference: the same
-    paired with none; win_tie_loss of the strict verdict; seconds and calls an image; diversity within a prompt.
+    methods[name]: strict, clean (every word holds and nothing else is there), words, extra, scorer and kinds, each
+    {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict; seconds and calls an image; diversity within a prompt; frechet
+    against none, left out where there are no features or fewer than two images, which have no spread to compare.
     ceiling: best-of-N where the judge itself chooses.
     """
     kinds = {prompt: {str(word.index): word.kind for word in split(prompt)} for prompt in prompts}
@@ -62,7 +63,7 @@ def compare(
             entry["win_tie_loss"] = paired_wins(table[name]["strict"], control["strict"])
         entry["diversity"] = interval([mean(record["distances"]) for record in rows], range(len(rows)), draws)
         both = features(rows), features(found["none"])
-        if name != "none" and all(part is not None for part in both):
+        if name != "none" and all(part is not None and len(part) > 1 for part in both):
             entry["frechet"] = frechet(*both)
         report["methods"][name] = entry
     for method in pooled:
@@ -84,6 +85,7 @@ def figures(record: dict, kinds: dict[str, str]) -> list[dict[str, float]]:
         if item:
             row = {
                 "strict": item["strict"],
+                "clean": float(bool(item["strict"]) and not item["extra"]),
                 "extra": item["extra"],
                 "words": mean(list(item["words"].values())),
             }
@@ -98,7 +100,7 @@ def figures(record: dict, kinds: dict[str, str]) -> list[dict[str, float]]:
 def columns(rows: list[list[dict[str, float]]]) -> Values:
     """Figures by name."""
     names = dict.fromkeys(
-        ["strict", "words", "extra"] + sorted({n for row in rows for image in row for n in image})
+        ["strict", "clean", "words", "extra"] + sorted({n for row in rows for image in row for n in image})
     )
     return {
         name: [np.array([image.get(name, math.nan) for image in row], float) for row in rows]

@@ -65,7 +65,11 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
     with the line of no difference. A figure is {estimate, low, high}; shares are shown in percent."""
     shares = result.get("of") != "labels"
     scale, unit = (100, "%") if shares else (1, "nats a word")
-    names = {"words": "words that hold" if shares else "log-likelihood", "strict": "images in which all hold"}
+    names = {
+        "words": "words that hold" if shares else "log-likelihood",
+        "strict": "images in which all hold",
+        "clean": "… and nothing else is there",
+    }
     shown = [name for name in names if _usable(result.get("after", {}).get(name))]
     if not shown:
         return None

@@ -154,6 +154,13 @@ def test_bad_input_is_refused_with_a_sentence(run, changes, says):
         run(**changes)
 
 
+def test_a_single_image_is_reported_without_a_frechet_distance(run, networks):
+    found = run(methods=[none(), projected(networks[0])], prompts=["a red circle"], seeds=[11])
+    entry = json.loads(json.dumps(found, allow_nan=False))["methods"]["projected"]
+    assert "frechet" not in entry and found["images"] == 1
+    assert entry["difference"]["words"]["estimate"] is not None and entry["diversity"]["estimate"] is None
+
+
 def test_two_methods_of_one_name_are_refused(run, networks):
     twins = [projected(networks[0], 0.5, name="x"), projected(networks[0], 1.0, name="x")]
     with pytest.raises(ValueError, match="'x'"):
