@@ -3,7 +3,7 @@
     L_warmup = mean (projected - noise)^2 + kl KL(N(mean, std^2) || N(0, I))
     L_qdpo   = - sum_j w_j log sigmoid(beta gain_j),   gain_j = r_j(projected) - r_j(noise)
     L_final  = L_qdpo + tau constraint + router losses
-    w_j      = (1 - r_j(noise))^focus + floor over the scored words, divided by its sum over them
+    w_j      = (1 - r_j(noise))^focus + floor, averaged over an item's scored words; 1 an item on average
 
 The reward models are frozen. Several may be given: then gain_j is their mean minus `pessimism` standard deviations,
 so that a gain in which they do not agree counts for less. A further one, the judge, is never trained on; the
@@ -61,8 +61,8 @@ class ProjectorConfig:
     beta: float = 10.0  # sharpness of the preference: gains are fractions of the whole score
     tau: float = 1.0  # weight of the constraint; NOTES.md has what less of it does
     pessimism: float = 1.0  # standard deviations taken from a gain where the reward models differ
-    focus: float = 1.0  # power of (1 - r_j(noise)) in w_j
-    floor: float = 0.1  # weight that a word keeps which the noise already serves
+    focus: float = 2.0  # power of (1 - r_j(noise)) in w_j
+    floor: float = 0.02  # weight that a word keeps which the noise already serves
     kl: float = 0.01  # inside the constraint: KL of each latent's N(mean, std^2)
     moments: float = 10.0  # inside the constraint: KL of each item's overall mean and variance
     correlation: float = 0.1  # inside the constraint: spatial correlation
@@ -110,9 +110,11 @@ def constraint_terms(projected: Tensor, noise: Tensor, out: ProjectorOutput) -> 
 
 
 def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float) -> Tensor:
-    """w_j (B, J) from r_j(noise) and scored (B, J): larger where the noise scores low, sum 1 an item."""
+    """w_j (B, J) from r_j(noise) and scored (B, J): larger where the noise scores low; they sum to 1 an item on average,
+    not each, as noise that serves its words is to be left alone: pushed too, it learns to draw things twice."""
     raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
-    return raw / raw.sum(-1, keepdim=True).clamp_min(1e-8)
+    raw = raw / scored.sum(-1, keepdim=True).clamp_min(1)
+    return raw / raw.sum(-1).mean().clamp_min(1e-8)
 
 
 def pessimistic(gains: Tensor, pessimism: float) -> Tensor:
@@ -216,16 +218,8 @@ def train_projector(
         return found["judge_gain" if judge is not None else "gain"], found
 
     try:
-        return _run(
-            projector,
-            config,
-            loss_fn,
-            look if validation is not None else None,
-            folder,
-            on_progress,
-            stop,
-            resume,
-        )
+        looks = look if validation is not None else None
+        return _run(projector, config, loss_fn, looks, folder, on_progress, stop, resume)
     finally:
         for parameter, wanted in frozen:
             parameter.requires_grad_(wanted)

@@ -197,6 +197,12 @@ def test_words_that_the_noise_serves_badly_weigh_more_and_unscored_ones_nothing(
     assert found[0, 2] == 0 and found.sum() == pytest.approx(1) and found[0, 0] == pytest.approx(1.1 / 1.3)
 
 
+def test_an_item_whose_words_the_noise_serves_weighs_less_than_one_whose_it_does_not():
+    scored = torch.ones(2, 2, dtype=torch.bool)
+    found = stages.word_weights(torch.tensor([[0.1, 0.1], [0.9, 0.9]]), scored, focus=2.0, floor=0.0)
+    assert found.sum().item() == pytest.approx(2) and found[0].sum() == pytest.approx(81 * found[1].sum())
+
+
 def test_a_gain_in_which_reward_models_differ_counts_for_less():
     gains = torch.tensor([[[0.3, 0.1]], [[0.3, 0.5]]])
     assert torch.allclose(stages.pessimistic(gains, 1.0), torch.tensor([[0.3, 0.1]]), atol=1e-3)
