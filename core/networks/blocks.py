@@ -10,6 +10,8 @@ what else is in the batch.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
@@ -29,6 +31,38 @@ def positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     rows = repeat(parts[0], "h d -> (h w) d", w=width)
     columns = repeat(parts[1], "w d -> (h w) d", h=height)
     return torch.cat([rows, columns], dim=1).to(like.dtype)
+
+
+def ordinals(count: int, dim: int, like: Tensor) -> Tensor:
+    """Fixed sine-cosine embedding (count, dim) of the numbers 0, 1, ...: a word's does not depend on how many follow."""
+    rates = 100.0 ** (-torch.arange(dim // 2, device=like.device) / (dim // 2))
+    angles = torch.arange(count, device=like.device)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
+
+
+class TextIn(nn.Module):
+    """Hidden states of a text encoder (B, L, D) -> (B, L, W), from each state and from what it changes of the one before.
+
+    A causal encoder carries the words before along, and a word for which its diffuser has no use hardly shows: in the
+    embedded one the states of "above" and "below" have a cosine of .99 with each other and with the noun before them.
+    The change alone, normed by itself, tells them apart.
+    """
+
+    def __init__(self, text_width: int, width: int) -> None:
+        super().__init__()
+        self.state_norm, self.change_norm = nn.LayerNorm(text_width), nn.LayerNorm(text_width)
+        self.out = nn.Linear(2 * text_width, width)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """text (B, L, D)."""
+        change = text - F.pad(text, (0, 0, 1, 0))[:, :-1]
+        return self.out(torch.cat([self.state_norm(text), self.change_norm(change)], dim=-1))
+
+
+def relative(count: int, reach: int, device: torch.device) -> Tensor:
+    """(count, count): how far column i stands after row j, from -reach to reach, as an index from 0 to 2 reach."""
+    index = torch.arange(count, device=device)
+    return (index[None, :] - index[:, None]).clamp(-reach, reach) + reach
 
 
 class Attention(nn.Module):
@@ -59,11 +93,74 @@ class Attention(nn.Module):
             k=self.heads,
         )
         if mask is not None:
-            mask = (
-                rearrange(mask, "b m -> b 1 1 m") if mask.dim() == 2 else rearrange(mask, "b n m -> b 1 n m")
-            )
+            mask = rearrange(mask, "b m -> b 1 1 m" if mask.dim() == 2 else "b n m -> b 1 n m")
         read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return x + self.dropout(self.out(rearrange(read, "b k n d -> b n (k d)")))
+
+
+class Pointing(nn.Module):
+    """Pre-norm attention that points: queries (B, N, W) look for the cells of a map (B, M, W) that show them.
+
+    Queries and keys are compared by their cosine, times a learned sharpness, so that a query can single out one cell
+    from the first step on. Beside the values, a query learns how well it was met (the log of the mean of the
+    exponentiated comparisons) and where: the mean coordinates of what it points at. With a residual; where, averaged
+    over the heads, is returned too.
+    """
+
+    def __init__(self, width: int, heads: int, sharpness: float = 6.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"The width {width} is not a multiple of the {heads} heads.")
+        self.heads = heads
+        self.query_norm, self.cell_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.sharpness = nn.Parameter(torch.full((heads, 1, 1), sharpness))
+        self.out = nn.Linear(width + 3 * heads, width)
+
+    def forward(self, x: Tensor, cells: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """x (B, N, W), cells (B, M, W), places (M, 2) coordinates of the cells -> (B, N, W) and (B, N, 2)."""
+        inner, cells = self.query_norm(x), self.cell_norm(cells)
+        parts = (self.query(inner), self.key(cells), self.value(cells))
+        q, k, v = (rearrange(part, "b n (k d) -> b k n d", k=self.heads) for part in parts)
+        alike = einsum(F.normalize(q, dim=-1), F.normalize(k, dim=-1), "b k n d, b k m d -> b k n m")
+        alike = (alike * self.sharpness).float()
+        share = alike.softmax(-1).to(v.dtype)
+        met = (alike.logsumexp(-1, keepdim=True) - math.log(alike.shape[-1])).to(v.dtype)
+        where = share @ places.to(v.dtype)
+        seen = torch.cat([share @ v, where, met], dim=-1)
+        return x + self.out(rearrange(seen, "b k n d -> b n (k d)")), where.mean(1)
+
+
+class Comparing(nn.Module):
+    """What a word says of how two other words' things lie to each other, with a residual.
+
+    Each word picks one word in each of two roles, at first whatever stands before it and whatever stands after it;
+    the way from the place of the second to that of the first is multiplied with directions that are a linear function
+    of the word. A product, for neither the word nor the way says anything of whether "above" holds: from sums, as
+    attention has them, that is not learned (NOTES.md).
+    """
+
+    def __init__(self, width: int, directions: int = 8, reach: int = 8) -> None:
+        super().__init__()
+        self.reach = reach
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
+        side = torch.arange(-reach, reach + 1).sign().float()
+        self.order = nn.Parameter(torch.stack([-side, side]) * 2)
+        self.directions = nn.Linear(width, 2 * directions)
+        self.out = nn.Linear(directions, width)
+
+    def forward(self, x: Tensor, where: Tensor, peers: Tensor) -> Tensor:
+        """x (B, J, W), where (B, J, 2) the places of what the words point at, peers (B, J, J) -> (B, J, W)."""
+        inner = self.norm(x)
+        q, k = (rearrange(f(inner), "b j (two d) -> two b j d", two=2) for f in (self.query, self.key))
+        steps = relative(x.shape[1], self.reach, x.device)
+        alike = einsum(q, k, "two b j d, two b i d -> two b j i") * k.shape[-1] ** -0.5
+        alike = alike + rearrange(self.order[:, steps], "two j i -> two 1 j i")
+        share = alike.float().masked_fill(~peers, float("-inf")).softmax(-1).to(where.dtype)
+        first, second = share @ where
+        directions = rearrange(self.directions(inner), "b j (k two) -> b j k two", two=2)
+        return x + self.out(einsum(directions, first - second, "b j k two, b j two -> b j k"))
 
 
 class FeedForward(nn.Module):
@@ -126,29 +223,36 @@ class MixtureOfExperts(nn.Module):
 class ResBlock(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice, with a residual: (B, from, h, w) -> (B, to, h', w').
 
-    stride 2 halves the map (rounding up); what the sentence says scales and shifts the second norm (FiLM).
+    stride 2 halves the map (rounding up); what the sentence says scales and shifts the second norm (FiLM), unless
+    context, the sentence's width, is 0.
     """
 
-    def __init__(self, source: int, target: int, context: int, stride: int = 1, dropout: float = 0.0) -> None:
+    def __init__(
+        self, source: int, target: int, context: int = 0, stride: int = 1, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.first_norm = nn.GroupNorm(_groups(source), source)
         self.first = nn.Conv2d(source, target, 3, stride=stride, padding=1)
-        self.film = nn.Linear(context, 2 * target)
+        self.film = nn.Linear(context, 2 * target) if context else None
         self.second_norm = nn.GroupNorm(_groups(target), target)
         self.second = nn.Conv2d(target, target, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
         plain = source == target and stride == 1
         self.skip = nn.Identity() if plain else nn.Conv2d(source, target, 1, stride=stride)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """x (B, from, h, w), context (B, W)."""
-        inner = self.first(F.silu(self.first_norm(x)))
-        scale, shift = rearrange(self.film(context), "b (two c) -> two b c 1 1", two=2)
-        inner = F.silu(self.second_norm(inner) * (1 + scale) + shift)
-        return self.skip(x) + self.second(self.dropout(inner))
+        inner = self.second_norm(self.first(F.silu(self.first_norm(x))))
+        if self.film is not None:
+            scale, shift = rearrange(self.film(context), "b (two c) -> two b c 1 1", two=2)
+            inner = inner * (1 + scale) + shift
+        return self.skip(x) + self.second(self.dropout(F.silu(inner)))
 
 
 def _groups(channels: int) -> int:
-    return next(groups for groups in (16, 8, 4, 2, 1) if channels % groups == 0)
+    """Groups of a norm, of two channels or more: a map of one cell, normed channel by channel, is all zeros (torch
+    refuses it where the batch is one item)."""
+    return next((groups for groups in (16, 8, 4, 2) if channels % groups == 0 and channels > groups), 1)

@@ -1,7 +1,8 @@
 """The reward model R_phi (DESIGN section 2): how well each word of a prompt will show, from the noise alone.
 
-Word queries, made of u_j and the sentence, attend over each other, over the trunk's feature maps and over the text;
-a perceptron and a 10-way classifier give logits over the scores 0..9. No image is made.
+The trunk's maps say what picture the noise will become (`Foresight`, latents of it); word queries, made of u_j and the
+sentence, read that picture (`core.networks.reader`); a perceptron and a 10-way classifier give logits over the scores
+0..9. No image is made.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from diffusers.configuration_utils import register_to_config
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
-from core.networks.blocks import Attention, FeedForward, positions
+from core.networks.blocks import TextIn, ordinals
+from core.networks.reader import Foresight, Reader, Sight
 from core.networks.trunk import Trunk, check_inputs, trim
 
 SCORES = 10
@@ -23,9 +25,11 @@ SCORES = 10
 
 @dataclass
 class RewardOutput:
-    """logits (B, J, 10) over the scores 0..9 of every word; losses by name: load_balance, router_z."""
+    """logits (B, J, 10) over the scores 0..9 of every word; picture (B, C, H, W): the latents foreseen; losses by
+    name: load_balance, router_z."""
 
     logits: Tensor
+    picture: Tensor
     losses: dict[str, Tensor]
 
 
@@ -48,34 +52,27 @@ class RewardModel(ModelMixin, ConfigMixin):
             128,
             192,
         ),  # of the encoder's levels; each after the first halves the map
-        head_width: int = 96,
-        head_depth: int = 2,
+        sight_width: int = 64,  # channels with which a picture's latents are looked at
+        head_width: int = 96,  # of the words while they read
+        head_depth: int = 3,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.trunk = Trunk(
             latent_channels, text_width, width, patch, heads, depth, experts, top_k, tuple(channels), dropout
         )
-        self.from_maps = nn.ModuleList(nn.Linear(size, head_width) for size in channels)
-        self.levels = nn.Parameter(torch.randn(len(channels) + 1, head_width) * 0.02)
-        self.memory_norm = nn.LayerNorm(head_width)
-        self.from_text = nn.Linear(width, head_width)
-        self.word_in = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, head_width))
-        self.sentence_in = nn.Linear(width, head_width)
-        self.head = nn.ModuleList(
-            nn.ModuleList(
-                [
-                    Attention(head_width, heads, dropout),
-                    Attention(head_width, heads, dropout),
-                    FeedForward(head_width, 2 * head_width, dropout),
-                ]
-            )
-            for _ in range(head_depth)
-        )
+        self.foresight = Foresight(channels, latent_channels, patch)
+        self.sight = Sight(latent_channels, sight_width, head_width, patch)
+        self.from_map = nn.Conv2d(channels[0], head_width, 1)
+        self.word_in = TextIn(text_width, head_width)
+        self.sentence_in = nn.Linear(head_width, head_width)
+        self.reader = Reader(head_width, heads, head_depth, dropout)
         self.classify = nn.Sequential(
             nn.LayerNorm(head_width), nn.Linear(head_width, head_width), nn.GELU(), nn.Dropout(dropout),
             nn.Linear(head_width, SCORES),
         )  # fmt: skip
+        nn.init.zeros_(self.from_map.weight)  # at first, the picture alone is read
+        nn.init.zeros_(self.from_map.bias)
 
     def forward(self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> RewardOutput:
         """noise (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10).
@@ -83,21 +80,15 @@ class RewardModel(ModelMixin, ConfigMixin):
         A word whose weights are zero (padding, or past the window) gets logits too; they mean nothing.
         """
         check_inputs(noise, text, mask, self.config.latent_channels, self.config.text_width)
-        if words.dim() != 3 or words.shape[0] != noise.shape[0] or words.shape[2] != text.shape[1]:
-            raise ValueError(
-                f"Word weights {tuple(words.shape)} must be (B, J, L) for noise {tuple(noise.shape)} and "
-                f"text {tuple(text.shape)}."
-            )
-        text, mask = trim(text.to(self.dtype), mask)
-        noise, words = noise.to(self.dtype), words[..., : text.shape[1]].to(self.dtype)
-        trunk = self.trunk(noise, text, mask)
-        memory, open_keys = self._memory(trunk.maps, trunk.text, mask)
-        query = self.word_in(einsum(words, text, "b j l, b l d -> b j d"))
-        query = query + rearrange(self.sentence_in(trunk.sentence), "b f -> b 1 f")
-        peers = self._peers(words)
-        for among, over, perceptron in self.head:
-            query = perceptron(over(among(query, mask=peers), memory, open_keys))
-        return RewardOutput(self.classify(query).float(), trunk.losses)
+        text, mask, words = self._trimmed(text, mask, words)
+        trunk = self.trunk(noise.to(self.dtype), text, mask)
+        picture = self.foresight(trunk.maps, *noise.shape[-2:])
+        shown = self.sight(picture) + self.from_map(trunk.maps[0])
+        return RewardOutput(self._read(shown, text, mask, words), picture.float(), trunk.losses)
+
+    def read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+        """As `forward`, of a known picture, of which `sight` has made the map (B, W, h, w): the logits (B, J, 10)."""
+        return self._read(shown, *self._trimmed(text, mask, words))
 
     @staticmethod
     def expected(logits: Tensor) -> Tensor:
@@ -105,15 +96,23 @@ class RewardModel(ModelMixin, ConfigMixin):
         scores = torch.arange(SCORES, device=logits.device, dtype=logits.dtype)
         return (logits.softmax(-1) * scores).sum(-1) / (SCORES - 1)
 
-    def _memory(self, maps: list[Tensor], text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the words may read (B, M, head width): every cell of every map, and the text; and which is open."""
-        parts = [self.from_text(text) + self.levels[-1]]
-        for linear, level, cells in zip(self.from_maps, self.levels, maps, strict=False):
-            here = linear(rearrange(cells, "b f h w -> b (h w) f")) + level
-            parts.append(here + positions(cells.shape[-2], cells.shape[-1], here.shape[-1], here))
-        memory = self.memory_norm(torch.cat(parts, dim=1))
-        cells = memory.shape[1] - mask.shape[1]
-        return memory, torch.cat([mask, mask.new_ones(mask.shape[0], cells)], dim=1)
+    def _trimmed(self, text: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """text, mask and words without the tokens that no item uses."""
+        if words.dim() != 3 or words.shape[0] != text.shape[0] or words.shape[2] != text.shape[1]:
+            raise ValueError(
+                f"Word weights {tuple(words.shape)} must be (B, J, L) for text {tuple(text.shape)}."
+            )
+        text, mask = trim(text.to(self.dtype), mask)
+        return text, mask, words[..., : text.shape[1]].to(self.dtype)
+
+    def _read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+        """Logits of the words from what the patches show, (B, W, h, w)."""
+        tokens, keep = self.word_in(text), rearrange(mask, "b l -> b l 1").to(text.dtype)
+        sentence = (tokens * keep).sum(1) / keep.sum(1).clamp_min(1)
+        query = einsum(words, tokens, "b j l, b l f -> b j f")
+        query = query + ordinals(query.shape[1], query.shape[2], query)
+        query = query + rearrange(self.sentence_in(sentence), "b f -> b 1 f")
+        return self.classify(self.reader(query, shown, self._peers(words))).float()
 
     @staticmethod
     def _peers(words: Tensor) -> Tensor:

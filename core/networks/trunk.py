@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from core.networks.blocks import Attention, MixtureOfExperts, ResBlock, positions
+from core.networks.blocks import Attention, MixtureOfExperts, ResBlock, TextIn, positions
 
 
 @dataclass
@@ -65,9 +65,7 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         self.patch = patch
-        self.text_in = nn.Sequential(
-            nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.LayerNorm(width)
-        )
+        self.text_in = nn.Sequential(TextIn(text_width, width), nn.LayerNorm(width))
         self.noise_in = nn.Linear(latent_channels * patch * patch, width)
         self.blocks = nn.ModuleList(TrunkBlock(width, heads, experts, top_k, dropout) for _ in range(depth))
         sizes = [width, *channels]

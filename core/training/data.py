@@ -69,18 +69,20 @@ class Texts:
 @dataclass
 class Sample:
     """One image's labels: word index -> (score 0..9 or its distribution over them, weight). noise (C, H, W) only
-    where it was not drawn from the seed."""
+    where it was not drawn from the seed. picture (C, H, W): the image's latents, where the image is at hand."""
 
     prompt: str
     seed: int
     labels: Mapping[int, tuple[int | Sequence[float], float]]
     noise: Tensor | None = None
+    picture: Tensor | None = None
 
 
 @dataclass
 class RewardData:
     """item (S,) rows of `texts`; seeds (S,); target (S, J, 10) distributions; weight (S, J), 0 where there is no
-    label; noise (N, C, H, W) stored noises and noise_row (S,) their rows, -1 where the seed draws it."""
+    label; noise (N, C, H, W) stored noises and noise_row (S,) their rows, -1 where the seed draws it; picture
+    (M, C, H, W) latents of images and picture_row (S,) their rows, -1 where the image is not at hand."""
 
     texts: Texts
     shape: tuple[int, int, int]
@@ -90,6 +92,8 @@ class RewardData:
     weight: Tensor
     noise: Tensor | None = None
     noise_row: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    picture: Tensor | None = None
+    picture_row: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
     @classmethod
     def build(cls, samples: Sequence[Sample], texts: Texts, shape: tuple[int, int, int]) -> RewardData:
@@ -100,6 +104,7 @@ class RewardData:
         sizes = {prompt: len(split(prompt)) for prompt in {sample.prompt for sample in samples}}
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
         stored, rows = [], torch.full((len(samples),), -1, dtype=torch.long)
+        pictures, seen = [], rows.clone()
         for s, sample in enumerate(samples):
             if sample.prompt not in places:
                 raise ValueError(
@@ -119,6 +124,9 @@ class RewardData:
             if sample.noise is not None:
                 rows[s] = len(stored)
                 stored.append(sample.noise)
+            if sample.picture is not None:
+                seen[s] = len(pictures)
+                pictures.append(sample.picture)
         item = torch.tensor([places[sample.prompt] for sample in samples], dtype=torch.long)
         seeds = torch.tensor([check_seed(sample.seed) for sample in samples], dtype=torch.long)
         weight = weight * texts.scored[item]
@@ -126,7 +134,8 @@ class RewardData:
             raise ValueError(
                 "No label is about a word that carries meaning: score or correct some words first."
             )
-        return cls(texts, shape, item, seeds, target, weight, torch.stack(stored) if stored else None, rows)
+        noise, picture = (torch.stack(kept) if kept else None for kept in (stored, pictures))
+        return cls(texts, shape, item, seeds, target, weight, noise, rows, picture, seen)
 
     def __len__(self) -> int:
         return len(self.item)
@@ -142,11 +151,24 @@ class RewardData:
             out[~drawn] = self.noise[kept[~drawn]].float()
         return out
 
+    def pictures(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of the images (K, C, H, W), float32 on the CPU, of those of rows (B,) where they are at hand, and
+        which these are, (B,)."""
+        kept = self.picture_row[rows]
+        if self.picture is None:
+            return torch.empty(0, *self.shape), torch.zeros_like(kept, dtype=torch.bool)
+        return self.picture[kept[kept >= 0]].float(), kept >= 0
+
+    def picture_mean(self) -> Tensor:
+        """Mean latents (1, C, 1, 1) of the first thousand images; 0 where there are none."""
+        if self.picture is None:
+            return torch.zeros(1, self.shape[0], 1, 1)
+        return self.picture[:1000].float().mean((0, 2, 3), keepdim=True)
+
     def subset(self, rows: Tensor) -> RewardData:
-        """The samples at rows, over the same texts and stored noises."""
-        picked = {
-            name: getattr(self, name)[rows] for name in ("item", "seeds", "target", "weight", "noise_row")
-        }
+        """The samples at rows, over the same texts, stored noises and pictures."""
+        names = ("item", "seeds", "target", "weight", "noise_row", "picture_row")
+        picked = {name: getattr(self, name)[rows] for name in names}
         return replace(self, **picked)
 
     def split(self, share: float, seed: int = 0) -> tuple[RewardData, RewardData]:

@@ -1,10 +1,13 @@
 """Stage 1: the reward model learns word scores from noise and text (DESIGN section 2).
 
     L_reward = sum_sj v_sj CE(target_sj, R_phi(noise_s, text_s)_j) / sum_sj v_sj + router losses
+             + foresee mean (picture foreseen - picture)^2 + read sum_sj v_sj CE(target_sj, read(picture_s)_j) / sum v
 
-target is a person's score (one-hot) or the VLM's distribution over 0..9, v the label's weight. Against overfitting,
-which starts after a few passes: dropout, weight decay, jittered noise, label mass shared with the neighbouring
-scores, a moving average of the weights, and early stopping on prompts that were not trained on.
+target is a person's score (one-hot) or the VLM's distribution over 0..9, v the label's weight. The second line is our
+departure, on samples whose image is at hand: its latents say in every cell what came of the noise, where a score says
+it once a word. Against overfitting, which starts after a few passes: dropout, weight decay, jittered noise, label mass
+shared with the neighbouring scores, a moving average of the weights, and early stopping on prompts that were not
+trained on.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ class RewardConfig:
     weight_decay: float = 0.05
     smoothing: float = 0.3  # share of a label's mass given to the neighbouring scores
     jitter: float = 0.1  # noise <- sqrt(1 - jitter^2) noise + jitter N(0, I)
+    foresee: float = 1.0  # weight of the squared error of the picture foreseen
+    read: float = 0.5  # weight of reading the scores off the picture itself
+    grain: float = 0.3  # noise of up to this much is added to a picture that is read
     load_balance: float = 0.01  # weight of the router's load-balance loss
     router_z: float = 0.001  # weight of the router's z-loss
     average: float = 0.995  # decay of the moving average that is evaluated and kept
@@ -166,10 +172,20 @@ def train_reward(
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = model(noise.to(device), hidden, mask, words)
-        entropy = cross_entropy(out.logits, smooth(target, config.smoothing), weight)
-        routing = config.load_balance * out.losses["load_balance"] + config.router_z * out.losses["router_z"]
-        named = {name: value.item() for name, value in out.losses.items()}
-        return entropy + routing, {"cross_entropy": entropy.item(), **named, **looked}
+        target = smooth(target, config.smoothing)
+        losses = {"cross_entropy": cross_entropy(out.logits, target, weight), **out.losses}
+        picture, known = data.pictures(rows)
+        if known.any():
+            picture = picture.to(device)
+            share = known.double().mean().item()  # one picture is not to count for a batch of them
+            losses["foresee"] = share * (out.picture[known] - picture).square().mean()
+            grain = config.grain * torch.rand(len(picture), 1, 1, 1, generator=draws)
+            picture = picture + (grain * torch.randn(picture.shape, generator=draws)).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                logits = model.read(model.sight(picture), hidden[known], mask[known], words[known])
+            losses["read"] = share * cross_entropy(logits, target[known], weight[known])
+        loss = sum(getattr(config, name, 1.0) * value for name, value in losses.items())
+        return loss, {name: value.item() for name, value in losses.items()} | looked
 
     result = fit(
         {"reward": model},
@@ -217,24 +233,38 @@ def finish(
 @torch.no_grad()
 def predict(model: nn.Module, data: RewardData, batch: int = 64) -> Tensor:
     """logits (S, J, 10) of all samples, on the CPU, in evaluation mode."""
+    return _predict(model, data, batch)[0]
+
+
+def _predict(model: nn.Module, data: RewardData, batch: int) -> tuple[Tensor, float | None]:
+    """Logits, and what share of the variance of the pictures at hand was foreseen."""
     device, parts, training = next(model.parameters()).device, [], model.training
+    missed = varied = 0.0
+    usual = data.picture_mean()
     model.eval()
     for rows in torch.arange(len(data)).split(batch):
         hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-        parts.append(model(data.noises(rows).to(device), hidden, mask, words).logits.cpu())
+        out = model(data.noises(rows).to(device), hidden, mask, words)
+        parts.append(out.logits.cpu())
+        picture, known = data.pictures(rows)
+        if known.any():
+            missed += (out.picture.cpu()[known] - picture).square().sum().item()
+            varied += (picture - usual).square().sum().item()
     model.train(training)
-    return torch.cat(parts)
+    return torch.cat(parts), 1 - missed / varied if varied else None
 
 
+@torch.no_grad()
 def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict[str, float]:
     """How right the model is on labelled words.
 
     cross_entropy      weighted, against the labels as they are
     pearson, spearman  expected score against the label's, over words
+    foreseen           share of the variance of the pictures' latents that is foreseen; where they are at hand
     pearson_within     the same with the mean of each word of each prompt taken away on both sides: what is left is
                        the noise's doing, and only that can a projector use; over words with two noises or more
     """
-    logits = predict(model, data, batch)
+    logits, foreseen = _predict(model, data, batch)
     entropy = cross_entropy(logits, data.target, data.weight).item()
     there = data.weight > 0
     scores = torch.arange(data.target.shape[-1]) / (data.target.shape[-1] - 1)
@@ -250,6 +280,7 @@ def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict
         "spearman": pearson(ranks(guess), ranks(truth)),
         "pearson_within": pearson(*(x[several] for x in centred)),
         "words": float(there.sum()),
+        **({} if foreseen is None else {"foreseen": foreseen}),
     }
 
 

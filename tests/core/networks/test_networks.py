@@ -46,6 +46,24 @@ def test_any_latent_size_works(reward, projector, size):
     assert torch.isfinite(out.mean).all()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (4, 4)])
+@pytest.mark.parametrize("training", [False, True])
+def test_one_noise_alone_whose_map_is_one_cell_is_read(reward, projector, size, training):
+    noise, text, mask, words = inputs(batch=1, size=size)
+    answers = []
+    for given in (noise, -noise):
+        torch.manual_seed(0)  # the same dropout twice
+        answers.append(reward.train(training)(given, text, mask, words).logits)
+        assert projector.train(training)(given, text, mask).mean.isfinite().all()
+    assert answers[0].isfinite().all() and (answers[0] - answers[1]).abs().max() > 1e-4
+
+
+def test_no_group_of_a_norm_is_a_single_channel(reward, projector):
+    """Over one cell it would have nothing but zeros to say."""
+    norms = [m for model in (reward, projector) for m in model.modules() if isinstance(m, torch.nn.GroupNorm)]
+    assert norms and all(norm.num_channels > norm.num_groups for norm in norms)
+
+
 def test_other_channels_and_patches_work():
     noise, text, mask, words = inputs(channels=16, size=(10, 6))
     for patch in (1, 4):

@@ -1,0 +1,98 @@
+"""How the reward model reads scores off a picture that it has not seen: the picture's latents, which its trunk
+foresees from the noise, or, while it learns to read, those of a real picture.
+
+Departure from the paper, whose word queries read the trunk's maps. Which noise serves which prompt shows in a score or
+two a picture, but in every cell of the picture itself; foreseeing the picture is learned from the latter, and reading
+is learned where no noise is in the way. NOTES.md has what it brought.
+
+Dimension key: B batch, J words, C H W latents, h w rows and columns of patches, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from core.networks.blocks import Attention, Comparing, FeedForward, Pointing, ResBlock
+from core.networks.trunk import unpatch
+
+
+class Foresight(nn.Module):
+    """The trunk's maps, finest first -> the latents (B, C, H, W) that the picture will have, on average."""
+
+    def __init__(self, channels: Sequence[int], latent_channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch, width = patch, channels[0]
+        self.sides = nn.ModuleList(nn.Conv2d(size, width, 1) for size in channels)
+        self.block = ResBlock(width, width)
+        self.out = nn.Conv2d(width, latent_channels * patch * patch, 1)
+
+    def forward(self, maps: list[Tensor], height: int, width: int) -> Tensor:
+        """maps [(B, F_i, h_i, w_i)] -> (B, C, height, width)."""
+        x = self.sides[-1](maps[-1])
+        for side, level in zip(reversed(self.sides[:-1]), reversed(maps[:-1]), strict=True):
+            x = side(level) + F.interpolate(x, level.shape[-2:], mode="nearest")
+        return unpatch(self.out(self.block(x)), self.patch, height, width)
+
+
+class Sight(nn.Module):
+    """Latents of a picture -> what every patch of them shows, (B, W, h, w)."""
+
+    def __init__(self, latent_channels: int, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.first = nn.Conv2d(latent_channels, channels, 3, padding=1)
+        self.fine = ResBlock(channels, channels)
+        self.down = nn.Conv2d(channels, width, patch, stride=patch)
+        self.coarse = nn.ModuleList([ResBlock(width, width), ResBlock(width, width)])
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """picture (B, C, H, W), zeros added below and right where a patch is not full."""
+        height, width = picture.shape[-2:]
+        x = F.pad(picture, (0, -width % self.patch, 0, -height % self.patch))
+        x = self.down(self.fine(self.first(x)))
+        for block in self.coarse:
+            x = block(x)
+        return x
+
+
+class Reader(nn.Module):
+    """Words (B, J, W) point at what the patches (B, W, h, w) show, and hear from each other what was found where.
+
+    Words that say how things lie to each other compare the places that others point at.
+    """
+
+    def __init__(self, width: int, heads: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    Attention(width, heads, dropout),
+                    Pointing(width, heads),
+                    Comparing(width),
+                    FeedForward(width, 3 * width, dropout),
+                ]
+            )
+            for _ in range(depth)
+        )
+
+    def forward(self, words: Tensor, shown: Tensor, peers: Tensor) -> Tensor:
+        """words (B, J, W), shown (B, W, h, w), peers (B, J, J) True where a word hears another -> (B, J, W)."""
+        places = _coordinates(*shown.shape[-2:], shown)
+        cells = rearrange(shown, "b f h w -> b (h w) f")
+        for among, pointing, comparing, perceptron in self.layers:
+            words, where = pointing(among(words, mask=peers), cells, places)
+            words = perceptron(comparing(words, where, peers))
+        return words
+
+
+def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """(height width, 2): x to the right and y down, the centres of the cells of a map that reaches from -1 to 1."""
+    y, x = (
+        (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) / n * 2 - 1 for n in (height, width)
+    )
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flip(-1).reshape(-1, 2)

@@ -1,0 +1,107 @@
+"""core/training/reading.py: the reward model learns to find in a picture what the words name."""
+
+import pytest
+import torch
+from known_world import HEAD, PAIRS, SHAPE, TINY, prompt_of, texts
+
+from core.networks import RewardModel
+from core.training.data import RewardData, Sample
+from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading
+from core.training.reward import RewardConfig, evaluate_reward, train_reward
+
+WORDS = ("red", "blue", "circle", "star")
+CONFIG = ReadingConfig(steps=300, sight_steps=50, batch=32, rate=5e-3)
+
+
+def pictures(count, seed=0):
+    """Pictures that each show two of the four words, as a pattern on one cell, and a prompt about two words."""
+    draws = torch.Generator().manual_seed(seed)
+    patterns = torch.randn(4, 2, 2, 2, generator=torch.Generator().manual_seed(9)) * 2
+    samples, at, kinds = [], torch.zeros(count, 2, 2), torch.zeros(count, 2, 1, dtype=torch.long)
+    for i in range(count):
+        picture = torch.randn(SHAPE, generator=draws) * 0.2
+        cells = torch.randperm(16, generator=draws)[:2].tolist()
+        shown = torch.randperm(4, generator=draws)[:2].tolist()
+        for k, (cell, word) in enumerate(zip(cells, shown, strict=True)):
+            y, x = divmod(cell, 4)
+            picture[:, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2] += patterns[word]
+            at[i, k], kinds[i, k, 0] = torch.tensor([(x + 0.5) / 4, (y + 0.5) / 4]), word
+        pair = PAIRS[int(torch.randint(len(PAIRS), (), generator=draws))]
+        labels = {2 * j + 1: (9 * (WORDS.index(word) in shown), 1.0) for j, word in enumerate(pair)}
+        samples.append(Sample(prompt_of(pair), i, labels, picture=picture))
+    return RewardData.build(samples, texts(PAIRS), SHAPE), Places(at, kinds)
+
+
+def accuracy(model, data):
+    right = (evaluate_reading(model, data) >= 0.5) == (data.target[..., 9] == 1)
+    return right[data.weight > 0].double().mean().item()
+
+
+@pytest.fixture(scope="module")
+def reader():
+    torch.manual_seed(1)
+    model = RewardModel(**TINY, **HEAD)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train_reading(model, *pictures(600), CONFIG)
+    return model, before
+
+
+def test_words_are_found_in_pictures_that_were_not_seen(reader):
+    assert accuracy(reader[0], pictures(100, seed=1)[0]) > 0.9
+
+
+def test_the_part_that_reads_noise_is_not_touched(reader):
+    model, before = reader
+    for name, value in model.state_dict().items():
+        if name.startswith(("trunk", "foresight", "from_map")):
+            assert torch.equal(value, before[name])
+
+
+def test_a_sample_without_a_picture_cannot_be_read():
+    data, places = pictures(8)
+    data.picture_row[0] = -1
+    with pytest.raises(ValueError, match="no picture to read"):
+        train_reading(RewardModel(**TINY, **HEAD), data, places, CONFIG)
+
+
+def test_a_stopped_training_ends_in_the_same_bits(tmp_path):
+    config = ReadingConfig(steps=8, sight_steps=3, batch=8, save_every=2)
+    data, places = pictures(40)
+    ends = []
+    for stop_at in (None, 5):
+        torch.manual_seed(0)
+        model, seen = RewardModel(**TINY, **HEAD), []
+        options = {"folder": tmp_path / str(stop_at), "on_progress": seen.append}
+        if stop_at:
+            assert train_reading(
+                model, data, places, config, stop=lambda seen=seen: len(seen) >= 5, **options
+            ).stopped
+            model = RewardModel(**TINY, **HEAD)
+        train_reading(model, data, places, config, **options)
+        ends.append(torch.cat([p.detach().flatten() for p in model.reader.parameters()]))
+    assert torch.equal(*ends)
+
+
+def test_stage_1_learns_to_foresee_the_pictures_of_its_samples():
+    """The picture that comes of a noise is here the noise itself, at half its size."""
+    torch.manual_seed(0)
+    data, _ = pictures(300)
+    data.picture = data.noises(torch.arange(300)) / 2
+    model, config = RewardModel(**TINY, **HEAD), RewardConfig(steps=150, rate=5e-3, batch=32)
+    before = evaluate_reward(model, data)["foreseen"]
+    result = train_reward(model, data, None, config)
+    assert before < 0.1 and evaluate_reward(model, data)["foreseen"] > 0.6
+    assert {"foresee", "read"} <= set(result.metrics)
+
+
+def test_samples_without_a_picture_are_learned_from_too():
+    data, _ = pictures(20)
+    data.picture_row[::2] = -1
+    some, known = data.pictures(torch.tensor([0, 1, 2, 3]))
+    assert known.tolist() == [False, True, False, True] and torch.equal(some, data.picture[[1, 3]])
+    data.picture = None
+    data.picture_row[:] = -1
+    result = train_reward(RewardModel(**TINY, **HEAD), data, None, RewardConfig(steps=2))
+    assert "foresee" not in result.metrics and "foreseen" not in evaluate_reward(
+        RewardModel(**TINY, **HEAD), data
+    )
