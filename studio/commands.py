@@ -16,7 +16,7 @@ from studio.checks import real, shown, whole
 from studio.settings import ROOT, Settings, settings_table
 
 PROGRAM = "python -m studio"
-PRETRAIN = ("vae", "diffuser", "scorer")
+PRETRAIN = ("vae", "diffuser", "scorer", "reward")
 
 
 @dataclass
@@ -193,7 +193,8 @@ def labels(given: argparse.Namespace, console: Any) -> Result:
     """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
     from studio.replay import gather
 
-    found = gather(studio_of(given), features=not given.no_features)
+    most = None if given.count is None else whole("count", given.count, 1, 10**9)
+    found = gather(studio_of(given), features=not given.no_features, most=most)
     found.save(given.folder)
     return Result(
         {"samples": len(found), "words": len(found.word)}, f"{len(found)} samples are in {given.folder}."
@@ -258,7 +259,7 @@ def pretrain(given: argparse.Namespace, console: Any) -> Result:
     hooks = {"on_progress": console.steps(given.stage), "stop": console.stop.is_set}
     places = {
         "out": out, "folder": out, "work": work if given.stage != "scorer" else work / "scorer",
-        "vae_folder": Path(given.vae or work / "vae-out"),
+        "vae_folder": Path(given.vae or work / "vae-out"), "diffuser_folder": Settings.from_env().backbone,
     }  # fmt: skip
     chosen = checked_options(given.stage, choices(given.set))
     values = {**{k: v for k, v in {**places, **hooks}.items() if k in parameters}, **chosen}
@@ -277,6 +278,10 @@ def pretraining(stage: str) -> Any:
         from studio.pretrain_scorer import pretrain_scorer
 
         return pretrain_scorer
+    if stage == "reward":
+        from studio.pretrain_reward import pretrain_reward
+
+        return pretrain_reward
     from studio import pretrain
 
     return getattr(pretrain, f"pretrain_{stage}")
@@ -311,9 +316,10 @@ def described(run: dict[str, Any]) -> str:
         base = "none" if heldout["base"] == "none" else "before"
         lines.append(f"    held-out {heldout['of']}, judged by {heldout['judge']}: {_span(heldout['difference']['words'], '+')} "
                      f"against {base}")  # fmt: skip
-        if "strict" in heldout["difference"]:
-            lines.append(f"    every word holds: {_span(heldout['difference']['strict'], '+')} against {base}, "
-                         f"{_span(heldout['against_none']['strict'], '+')} against none")  # fmt: skip
+        for figure, name in (("strict", "every word holds"), ("clean", "and nothing else is there")):
+            if figure in heldout["difference"]:
+                lines.append(f"    {name}: {_span(heldout['difference'][figure], '+')} against {base}, "
+                             f"{_span(heldout['against_none'][figure], '+')} against none")  # fmt: skip
     return "\n".join(lines)
 
 

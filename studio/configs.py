@@ -58,6 +58,7 @@ _REWARD = {
     ),
     "reward_batch": Field(64, (1, 4096), "samples a step"),
     "reward_rate": Field(3e-4, (1e-7, 1.0), "peak learning rate"),
+    "pictures": Field(True, (), "learn also what picture comes of the noise, from the images of the store"),
 }
 _WARMUP = {
     "warmup_steps": Field(200, (1, 1_000_000), "steps that make a fresh projector harmless"),

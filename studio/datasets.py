@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from core.checkpoint import CheckpointError
 from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
+from studio.latents import latents_of
 from studio.making import encode
 from studio.models import Using
 from studio.replay import Replay
@@ -79,9 +80,14 @@ def replay_of(studio: Any) -> tuple[Replay | None, str]:
 
 
 def store_samples(
-    studio: Any, rows: Sequence[Mapping[str, Any]], correction_weight: float
+    studio: Any,
+    rows: Sequence[Mapping[str, Any]],
+    correction_weight: float,
+    with_pictures: bool = False,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Sample], dict[str, int]]:
-    """Samples from the store's labels (one row a word) of the backbone in use and of its default size."""
+    """Samples from the store's labels (one row a word) of the backbone in use and of its default size; with the
+    latents of their images if these are asked for."""
     revision, shape = studio.models.diffuser().revision, studio.models.diffuser().latent_shape()
     ids = list(dict.fromkeys(row["sample"] for row in rows))
     infos: dict[str, Mapping[str, Any]] = {}
@@ -100,7 +106,11 @@ def store_samples(
             said = row["distribution"] if row["distribution"] is not None else row["score"]
             labels[row["sample"]][row["word_index"]] = (said, weight)
             counts[row["source"]] += 1
-    samples = [Sample(infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id)) for id in labels]
+    shown = latents_of(studio, [infos[id] for id in labels], on_part) if with_pictures else {}
+    samples = [
+        Sample(infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id), shown.get(id))
+        for id in labels
+    ]
     return samples, dict(counts)
 
 
@@ -112,10 +122,13 @@ def labels_for(
     replay: Replay | None,
     replay_samples: int,
     seed: int,
+    with_pictures: bool = True,
+    on_part: Callable[[int, int], None] | None = None,
 ) -> Labels:
-    """The labels of a run; ValueError where there are too few."""
-    diffuser = studio.models.diffuser()
-    train, counts = store_samples(studio, studio.store.labels(snapshot=snapshot), correction_weight)
+    """The labels of a run, with the latents of the store's images (those kept with the models have none); ValueError
+    where there are too few."""
+    diffuser, shown = studio.models.diffuser(), (with_pictures, on_part)
+    train, counts = store_samples(studio, studio.store.labels(snapshot=snapshot), correction_weight, *shown)
     validation: list[Sample] = []
     if replay is not None:
         rows = replay.of("train")
@@ -127,7 +140,7 @@ def labels_for(
         validation = replay.samples(np.sort(rng.choice(rows, min(1000, len(rows)), replace=False)))
     if not validation:
         held = studio.store.labels(split="validation")
-        validation, _ = store_samples(studio, held, 1.0)
+        validation, _ = store_samples(studio, held, 1.0, *shown)
     if not train:
         raise ValueError("There is nothing to train on: collect and score samples of training prompts first.")
     texts = Texts.encode(diffuser.encode, [sample.prompt for sample in train + validation])

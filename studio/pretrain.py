@@ -1,4 +1,4 @@
-"""`python -m studio pretrain vae|diffuser|scorer`: makes the embedded models from the shapes world.
+"""`python -m studio pretrain vae|diffuser`: makes the embedded models from the shapes world.
 
 Hands renders of `data.shapes` to the trainers of `core.training`, which know no world. Every stage keeps its state in
 `<work>/<stage>/` and goes on from there when it is started again; renders and latents are made once and reused.

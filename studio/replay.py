@@ -126,13 +126,23 @@ def in_255ths(distribution: np.ndarray) -> np.ndarray:
     return (counts + (rank < (255 - counts.sum(-1, keepdims=True)))).astype(np.uint8)
 
 
-def gather(studio: Any, splits: tuple[str, ...] = ("train", "validation"), features: bool = True) -> Replay:
-    """All samples of the store that the VLM has scored, with the backbone in use, as a Replay."""
+def gather(
+    studio: Any,
+    splits: tuple[str, ...] = ("train", "validation"),
+    features: bool = True,
+    most: int | None = None,
+) -> Replay:
+    """The samples of the store that the VLM has scored, with the backbone in use, as a Replay; of training prompts at
+    most so many, drawn at random but always the same."""
     from studio.datasets import noises_of  # they read each other
 
     diffuser = studio.models.diffuser()
     rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
                                 limit=10_000_000, newest=False)  # fmt: skip
+    if most is not None:
+        trained = [i for i, row in enumerate(rows) if split_of(row["prompt"]) == "train"]
+        left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
+        rows = [row for i, row in enumerate(rows) if i not in left_out]
     noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
     rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
     if not rows:

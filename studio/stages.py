@@ -7,12 +7,13 @@ from its last saved state.
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from core import checkpoint
 from core.evaluation.metrics import mean_interval
@@ -33,8 +34,8 @@ from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
 from studio.heldout import before_after
 from studio.learning import Job
-from studio.models import CLASSES
 from studio.prompts import split_of, without
+from studio.starting import begin, used_model
 
 Found = dict[str, Any]
 
@@ -58,7 +59,7 @@ def warmup(job: Job) -> Found:
 
 def projector(job: Job) -> Found:
     """Stage 3 with the reward model in use, and its held-out result."""
-    model = _used(job, "reward")
+    model = used_model(job, "reward")
     if model is None:
         raise ValueError("There is no reward model to train a projector by: train one and promote it first.")
     prompts = _training_prompts(job)
@@ -130,9 +131,11 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         replay=replay,
         replay_samples=config["replay"],
         seed=config["seed"],
+        with_pictures=config["pictures"],
+        on_part=_stoppable(job, job.counter("images read")),
     )
-    before = _used(job, "reward")
-    model = _begin(job, "reward", before)
+    before = used_model(job, "reward")
+    model = begin(job, "reward", before)
     settings = RewardConfig(
         steps=config["reward_steps"],
         batch=config["reward_batch"],
@@ -188,7 +191,7 @@ def _likelihood(model: RewardModel, data: RewardData) -> np.ndarray:
 def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
     texts, shape = texts_for(studio, prompts), studio.models.diffuser().latent_shape()
-    model = _begin(job, "projector", _used(job, "projector"), fresh=True)
+    model = begin(job, "projector", used_model(job, "projector"), fresh=True)
     settings = WarmupConfig(steps=config["warmup_steps"], rate=config["warmup_rate"], seed=config["seed"])
     result = train_warmup(
         model, texts, shape, settings, folder=job.folder / "warmup-state",
@@ -201,12 +204,12 @@ def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
 
 def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
-    used = _used(job, "projector")
+    used = used_model(job, "projector")
     if used is None or config["start"] == "fresh":
         job.stage("warmup", lambda: _warmup(job, prompts))
         start = studio.models.open("projector", job.folder / "warmup")
     else:
-        start = used
+        start = copy.deepcopy(used)
     start = start.requires_grad_(True).train()
     shape, texts = studio.models.diffuser().latent_shape(), texts_for(studio, prompts)
     unseen = [
@@ -229,7 +232,7 @@ def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, An
     checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
     found = {"after": result.metrics}
     if used is not None:
-        found["before"] = evaluate_projector(_used(job, "projector"), [model], validation, shape)
+        found["before"] = evaluate_projector(used_model(job, "projector"), [model], validation, shape)
     return {
         "reward_model": found,
         "best_step": result.best_step,
@@ -250,7 +253,7 @@ def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
         studio,
         prompts,
         config["heldout_seeds"],
-        _used(job, "projector"),
+        used_model(job, "projector"),
         studio.models.open("projector", job.folder / "projector"),
         steps=config["steps"],
         guidance=config["guidance"],
@@ -263,29 +266,14 @@ def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
 # ---- what they share ----------------------------------------------------------------------------------------------
 
 
-def _used(job: Job, kind: str) -> Any:
-    """The model that was in use when the run was made, or None where there is none that can be used."""
-    run = job.config["used"][kind]
-    models = job.studio.models
-    folder = models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
-    if run is None and not folder.exists():
-        return None
-    model = models.open(kind, folder)
-    models.check_fits(model)
-    return model
+def _stoppable(job: Job, count: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """count(done, total), which raises Stopped where the run was asked to stop."""
 
+    def counted(done: int, total: int) -> None:
+        count(done, total)
+        job.check()
 
-def _begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
-    """A model to train: the one in use, or a new one of its shape."""
-    models, diffuser = job.studio.models, job.studio.models.diffuser()
-    if used is not None and not fresh and job.config.get("start") == "used":
-        return used.requires_grad_(True).train()
-    torch.manual_seed(job.config["seed"])
-    if used is not None:
-        model = CLASSES[kind].from_config(used.config)
-    else:
-        model = CLASSES[kind](latent_channels=diffuser.channels, text_width=diffuser.text_width)
-    return model.to(models.device).train()
+    return counted
 
 
 def _go_on(result: StageResult) -> None:

@@ -53,3 +53,24 @@ def scored(studio, scored_home):
     """A studio with 12 scored samples on 6 training prompts."""
     shutil.copytree(scored_home, studio.settings.home, dirs_exist_ok=True)
     return studio
+
+
+@pytest.fixture(scope="session")
+def labelled_home(scored_home, loaded, model_folder, tmp_path_factory):
+    """Scored samples of training and validation prompts, and 40 simulated corrections, to be copied."""
+    from data.prompts import load
+
+    home = tmp_path_factory.mktemp("labelled") / "home"
+    shutil.copytree(scored_home, home)
+    new = tiny.studio_at(home, model_folder)
+    new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
+    new.score(new.collect(load("shapes_validation", 2), 2, steps=tiny.STEPS))
+    new.simulate(count=40)
+    return home
+
+
+@pytest.fixture
+def labelled(studio, labelled_home):
+    """A studio with scored samples and 40 corrections."""
+    shutil.copytree(labelled_home, studio.settings.home, dirs_exist_ok=True)
+    return studio

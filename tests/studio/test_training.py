@@ -1,17 +1,22 @@
 """Training runs: one at a time, gone on with where they were, judged on what was held out, promoted only by people."""
 
+import dataclasses
 import json
 import shutil
 import threading
 
+import numpy as np
 import pytest
+import torch
 
 from core import checkpoint
+from core.training.loop import FitResult
+from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
-from studio import jobs, replay
+from studio import jobs, replay, stages
 from studio.configs import FIELDS, check_config
 from studio.runlog import RunLog, training_lock
-from tests.tiny import STEPS, studio_at
+from tests.tiny import STEPS
 
 SMALL = {"prompts": 8, "seed": 3}
 WARMUP = {**SMALL, "warmup_steps": 4}
@@ -24,24 +29,6 @@ PROJECTOR = {
     "steps": STEPS,
 }
 CYCLE = {**PROJECTOR, "reward_steps": 3, "reward_batch": 8, "corrections_needed": 20}
-
-
-@pytest.fixture(scope="session")
-def labelled_home(scored_home, loaded, model_folder, tmp_path_factory):
-    """Scored samples of training and validation prompts, and 40 simulated corrections, to be copied."""
-    home = tmp_path_factory.mktemp("labelled") / "home"
-    shutil.copytree(scored_home, home)
-    new = studio_at(home, model_folder)
-    new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
-    new.score(new.collect(load("shapes_validation", 2), 2, steps=STEPS))
-    new.simulate(count=40)
-    return home
-
-
-@pytest.fixture
-def labelled(studio, labelled_home):
-    shutil.copytree(labelled_home, studio.settings.home, dirs_exist_ok=True)
-    return studio
 
 
 def weights(folder):
@@ -306,3 +293,34 @@ def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_s
     settings = {"seeds": 2, "steps": STEPS, "best_of": 1}
     report = studio.evaluate("alignment", settings, prompts=["a red fish"])
     assert (report["judge"], report["independent"]) == ("scorer", False)
+
+
+def test_kept_labels_can_be_fewer_and_are_then_the_same_every_time(labelled):
+    all_of_them, some, again = (replay.gather(labelled, most=most) for most in (None, 5, 5))
+    assert len(some.of("train")) == 5 < len(all_of_them.of("train"))
+    assert len(some.of("validation")) == len(all_of_them.of("validation"))
+    assert np.array_equal(some.seed, again.seed)
+
+
+def test_what_was_in_use_is_compared_as_it_was_before_training(labelled, monkeypatch):
+    """The training is a fake: a real one of a few steps may well keep the weights that it began with."""
+
+    def spoil(model, train, validation, settings, **_):
+        torch.nn.init.normal_(model.classify[-1].weight)
+        done = FitResult(settings.steps, settings.steps)
+        return StageResult(done, evaluate_reward(model, validation), settings.steps)
+
+    monkeypatch.setattr(stages, "train_reward", spoil)
+    found = labelled.train("reward", {"reward_steps": 1, "pictures": False})["metrics"]
+    assert found["validation"]["before"]["cross_entropy"] < found["validation"]["after"]["cross_entropy"]
+    assert found["heldout"]["difference"]["words"]["estimate"] < 0
+
+
+def test_a_model_in_use_that_cannot_be_read_stops_only_a_run_that_would_go_on_from_it(labelled, tmp_path):
+    shutil.copytree(labelled.settings.reward, tmp_path / "reward")
+    (tmp_path / "reward" / "manifest.json").write_text("{")
+    settings = dataclasses.replace(labelled.settings, reward=tmp_path / "reward")
+    labelled.settings = labelled.models.settings = settings
+    with pytest.raises(ValueError, match="manifest"):
+        labelled.train("reward", {"reward_steps": 1})
+    assert labelled.train("reward", {"reward_steps": 1, "start": "fresh"})["state"] == "done"

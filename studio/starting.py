@@ -1,0 +1,47 @@
+"""What a training run begins with: the model in use, or a new one of its shape."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studio.learning import Job
+from studio.models import CLASSES
+
+log = logging.getLogger("studio")
+
+
+def used_model(job: Job, kind: str) -> Any:
+    """The model that was in use when the run was made, or None where there is none that can be used. One that cannot be
+    read any more stops only a run that would go on from it."""
+    run = job.config["used"][kind]
+    models = job.studio.models
+    folder = models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
+    if run is None and not folder.exists():
+        return None
+    try:
+        model = models.open(kind, folder)
+        models.check_fits(model)
+    except ValueError as error:
+        if job.config.get("start") != "fresh":
+            raise
+        log.warning("The %s in use is left out of account: %s", kind, error)
+        return None
+    return model
+
+
+def begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
+    """A model to train: the one in use, or a new one of its shape."""
+    models, diffuser = job.studio.models, job.studio.models.diffuser()
+    if used is not None and not fresh and job.config.get("start") == "used":
+        return copy.deepcopy(used).requires_grad_(True).train()
+    torch.manual_seed(job.config["seed"])
+    if used is not None:
+        model = CLASSES[kind].from_config(used.config)
+    else:
+        model = CLASSES[kind](latent_channels=diffuser.channels, text_width=diffuser.text_width)
+    return model.to(models.device).train()

@@ -1,0 +1,98 @@
+"""studio/calibration.py: what a calibrator that is in use does to the labels of the runs after it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from data.prompts import load
+from studio import calibration, replay, stages
+from tests.tiny import STEPS
+
+REWARD = {"reward_steps": 2, "reward_batch": 8, "pictures": False}
+
+
+@pytest.fixture
+def calibrated(labelled, tmp_path):
+    """A studio with labels kept beside its models and a calibrator in use, learned from the 40 corrections."""
+    settings = dataclasses.replace(labelled.settings, labels=tmp_path / "labels")
+    labelled.settings = labelled.models.settings = settings
+    replay.gather(labelled).save(settings.labels)
+    run = labelled.train("calibrator", {"corrections_needed": 20})
+    labelled.promote(run["id"], "Ann", force=True)
+    return labelled
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The labels that a run is given, on their way from where they are read to where they are learned."""
+    found, real = [], stages.labels_for
+
+    def noting(*arguments, **options):
+        found.append((options["replay"], real(*arguments, **options)))
+        return found[-1][1]
+
+    monkeypatch.setattr(stages, "labels_for", noting)
+    return found
+
+
+def kinds_at(kept):
+    """The kind of each word of the labels kept with the models."""
+    return np.array(
+        [
+            calibration.kinds_of(kept.prompts[kept.prompt[s]])[kept.word[n]]
+            for s in range(len(kept))
+            for n in range(kept.first[s], kept.first[s + 1])
+        ]
+    )
+
+
+def test_a_reward_run_sees_kept_labels_as_the_calibrator_in_use_does(calibrated, seen):
+    used = calibrated.models.using("calibrator")
+    metrics = calibrated.run(used.run)["metrics"]
+    assert metrics["fitted"] and metrics["kinds"]
+    run = calibrated.train("reward", REWARD)
+    assert run["state"] == "done" and run["labels"]["filter"]["include_calibrated"]
+    raw = replay.Replay.load(calibrated.settings.labels)
+    given, labels = seen[0]
+    moved = np.abs(given.distribution - raw.distribution).max(-1) > 1e-6
+    kinds = kinds_at(raw)
+    assert not moved[~np.isin(kinds, metrics["kinds"])].any()
+    assert moved[np.isin(kinds, metrics["kinds"])].any()
+    expected = calibration.rescored(raw, used.model, metrics).distribution
+    assert np.array_equal(given.distribution, expected) and np.allclose(expected.sum(-1), 1, atol=1e-5)
+    assert run["metrics"]["labels"]["replay"] > 0 and len(labels.validation)
+
+
+def test_a_run_that_does_not_want_calibrated_scores_sees_kept_labels_as_they_are(calibrated, seen):
+    run = calibrated.train("reward", {**REWARD, "calibrated": False})
+    assert not run["labels"]["filter"]["include_calibrated"]
+    assert "calibrated" not in run["metrics"]["labels"]
+    raw = replay.Replay.load(calibrated.settings.labels)
+    assert np.array_equal(seen[0][0].distribution, raw.distribution)
+
+
+def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calibrated, seen):
+    ids = calibrated.collect(load("shapes_train", 12)[6:], 1, steps=STEPS)
+    calibrated.score(ids)
+    metrics = calibrated.run(calibrated.models.using("calibrator").run)["metrics"]
+    rows = {
+        include: {
+            (row["sample"], row["word_index"]): row
+            for row in calibrated.store.labels(ids=ids, include_calibrated=include)
+        }
+        for include in (True, False)
+    }
+    said = {at: row for at, row in rows[True].items() if row["source"] == "calibrated"}
+    assert said and {row["source"] for row in rows[False].values()} == {"vlm"}
+    for at, row in rows[True].items():
+        kind = calibration.kinds_of(row["prompt"])[at[1]]
+        assert (row["source"] == "calibrated") == (kind in metrics["kinds"])
+    run = calibrated.train("reward", {**REWARD, "replay": 0})
+    assert run["metrics"]["labels"]["calibrated"] == len(said)
+    train = seen[0][1].train
+    (sample, index), row = next(iter(said.items()))
+    (info,) = calibrated.store.samples(ids=[sample])
+    place = train.texts.prompts.index(info["prompt"])
+    (at,) = ((train.item == place) & (train.seeds == info["seed"])).nonzero()[:, 0].tolist()
+    assert np.allclose(train.target[at, index].numpy(), row["distribution"], atol=1e-5)
