@@ -62,6 +62,16 @@ def train(page: Page, settings: dict[str, int]) -> None:
     page.locator("#run-state", has_text=re.compile("^(done|failed)$")).wait_for()
 
 
+def most_changed(page: Page) -> None:
+    """Show the seed whose words gained most: a picture is to show what the change looks like, not how often it comes."""
+    labels = page.locator("#pair-seed label")
+    gains = [
+        float(re.findall(r"[+-]?\d+\.\d+", text.replace("−", "-"))[-1]) for text in labels.all_inner_texts()
+    ]
+    if len(gains) > 1:
+        labels.nth(gains.index(max(gains))).click()
+
+
 def take(page: Page, folder: Path, look: str) -> None:
     """A picture of each tab."""
     for tab in TABS:
@@ -106,6 +116,7 @@ def main() -> None:
                         page.reload()
                     page.locator("#words-none .ws-chip").first.wait_for()
                     kept = context.storage_state()
+                    most_changed(page)
                     take(page, given.folder, look)
                     context.close()
                 browser.close()
