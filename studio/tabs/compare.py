@@ -197,7 +197,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         return show(pair_of(kept, seed))
 
     def restore(kept: Any) -> list[Any]:
-        """The last comparison of this browser, from the store."""
+        """The last comparison of this browser, from the store, and what was asked for it."""
         try:
             entries = _readable(kept)
             pairs = [pair_of(entries, entry[0]) for entry in entries]
@@ -205,8 +205,10 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             pairs = []
         found = [p for p in pairs if p is not None]
         if not found:
-            return [gr.skip()] * (3 + len(pair))
-        return [gr.update(visible=False), gr.update(visible=True), _seed_choice(found), *show(found[0])]
+            return [gr.skip()] * (5 + len(pair))
+        asked = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)]
+        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found)]
+        return [*asked, *shown, *show(found[0])]
 
     settings = [prompt, seeds, strength, steps, guidance]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
@@ -218,7 +220,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **quick)
     seed.input(choose, [kept, seed], pair, **quick)
-    memory.recalled.then(restore, kept, [nothing, result, seed, *pair], **quick)
+    memory.recalled.then(restore, kept, [prompt, seeds, nothing, result, seed, *pair], **quick)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)
 

@@ -64,7 +64,6 @@ def train(page: Page, settings: dict[str, int]) -> None:
 
 def take(page: Page, folder: Path, look: str) -> None:
     """A picture of each tab."""
-    page.locator("#prompt textarea").fill(PROMPT)  # a page that is opened anew shows the first example
     for tab in TABS:
         page.get_by_role("tab", name=tab, exact=True).click()
         page.wait_for_timeout(2500)  # figures and images settle

@@ -52,6 +52,8 @@ def test_a_comparison_is_there_again_after_a_reload(page, compare):
     page.reload()
     page.locator("#words-none .ws-chip").first.wait_for()
     assert page.locator("#words-none").inner_text() == before
+    assert page.locator("#prompt textarea").input_value() == "a purple star"
+    assert page.locator("#seeds").locator("input, textarea").input_value() == "31"
 
 
 def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app):
