@@ -71,7 +71,6 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     c = add("export", commands.export)
     c.add_argument("file")
-    c.add_argument("--count", help="at most so many samples of training prompts, drawn at random")
     c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
     c = add("import", commands.import_)
     c.add_argument("file")
