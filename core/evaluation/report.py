@@ -40,8 +40,9 @@ def compare(
     of those that are taken from them (`pooled`).
 
     methods[name]: strict, clean (every word holds and nothing else is there), words, extra, scorer and kinds, each
-    {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict; seconds and calls an image; diversity within a prompt; frechet
-    against none, left out where there are no features or fewer than two images, which have no spread to compare.
+    {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict;
+    seconds and calls an image; diversity within a prompt; frechet against none, left out where there are no features
+    or fewer than two images, which have no spread to compare.
     ceiling: best-of-N where the judge itself chooses.
     """
     kinds = {prompt: {str(word.index): word.kind for word in split(prompt)} for prompt in prompts}

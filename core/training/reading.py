@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.networks.reward import RewardModel
 from core.training.data import RewardData
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
-from core.training.reward import cross_entropy, rows_of
+from core.training.reward import cross_entropy, grainy, rows_of
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def train_reading(
         draws = seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
         picture, _ = data.pictures(rows)
-        grain = config.grain * torch.rand(len(picture), 1, 1, 1, generator=draws)
-        picture = (picture + grain * torch.randn(picture.shape, generator=draws)).to(device)
+        picture = grainy(picture, config.grain, draws).to(device)
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             seen = model.sight(picture)

@@ -111,6 +111,12 @@ def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (each * weight).sum() / weight.sum().clamp_min(1e-8)
 
 
+def grainy(picture: Tensor, most: float, draws: torch.Generator) -> Tensor:
+    """picture (B, C, H, W) with normal noise added, of a strength for each from 0 to `most`."""
+    grain = most * torch.rand(len(picture), 1, 1, 1, generator=draws)
+    return picture + (grain * torch.randn(picture.shape, generator=draws)).to(picture.device)
+
+
 def rows_of(step: int, batch: int, count: int, seed: int) -> Tensor:
     """The samples of a step: each once in every pass over `count`, in an order that is a function of (seed, pass)."""
     places = torch.arange(step * batch, (step + 1) * batch)
@@ -179,8 +185,7 @@ def train_reward(
             picture = picture.to(device)
             share = known.double().mean().item()  # one picture is not to count for a batch of them
             losses["foresee"] = share * (out.picture[known] - picture).square().mean()
-            grain = config.grain * torch.rand(len(picture), 1, 1, 1, generator=draws)
-            picture = picture + (grain * torch.randn(picture.shape, generator=draws)).to(device)
+            picture = grainy(picture, config.grain, draws)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 logits = model.read(model.sight(picture), hidden[known], mask[known], words[known])
             losses["read"] = share * cross_entropy(logits, target[known], weight[known])
