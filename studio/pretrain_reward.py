@@ -24,9 +24,10 @@ from core.training.reading import Places, ReadingConfig, evaluate_reading, train
 from core.words import split
 from data.shapes.questions import changed, truths_on
 from data.shapes.render import layout
-from data.shapes.scenes import WORLDS, Scene
+from data.shapes.scenes import WORLDS
 from studio.checks import plain
 from studio.pretrain import example_scene, latents_of
+from studio.truth import by_index
 
 QUESTIONS = 2  # prompts that are asked about a picture
 _STREAM = 50_423
@@ -41,14 +42,8 @@ def questions(index: int, world: str, count: int = QUESTIONS) -> list[tuple[str,
         other = changed(scene, placements, known, rng, single=False)
         truths = truths_on(other, scene, placements)
         if truths is not None:
-            found.append((other.prompt, _by_index(other, truths)))
+            found.append((other.prompt, by_index(other.prompt, other, truths)))
     return found
-
-
-def _by_index(scene: Scene, truths: tuple[float, ...]) -> dict[int, float]:
-    index = {(word.start, word.end): word.index for word in split(scene.prompt) if word.scored}
-    pairs = zip(scene.words, truths, strict=True)
-    return {index[w.start, w.end]: float(truth) for w, truth in pairs if (w.start, w.end) in index}
 
 
 def places_of(count: int, world: str) -> Places:

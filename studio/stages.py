@@ -232,7 +232,7 @@ def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, An
     checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
     found = {"after": result.metrics}
     if used is not None:
-        found["before"] = evaluate_projector(used_model(job, "projector"), [model], validation, shape)
+        found["before"] = evaluate_projector(used, [model], validation, shape)
     return {
         "reward_model": found,
         "best_step": result.best_step,

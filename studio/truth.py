@@ -6,12 +6,14 @@ model is trained on what it says except through corrections that are stored as s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.words import split
 from data.shapes.detect import judge
+from data.shapes.scenes import Scene
 from studio.prompts import scene_of
 
 
@@ -33,11 +35,12 @@ def truth_of(prompt: str, image: np.ndarray) -> Truth | None:
     scene = scene_of(prompt)
     if scene is None:
         return None
-    index = {(word.start, word.end): word.index for word in split(prompt) if word.scored}
     verdict = judge(scene, image)
-    words = {
-        index[word.start, word.end]: float(value)
-        for word, value in zip(scene.words, verdict.words, strict=True)
-        if (word.start, word.end) in index
-    }
-    return Truth(words, bool(verdict.strict), int(verdict.extra))
+    return Truth(by_index(prompt, scene, verdict.words), bool(verdict.strict), int(verdict.extra))
+
+
+def by_index(prompt: str, scene: Scene, truths: Sequence[float]) -> dict[int, float]:
+    """The truths of scene.words by the index that the prompt's scored words have."""
+    index = {(word.start, word.end): word.index for word in split(prompt) if word.scored}
+    pairs = zip(scene.words, truths, strict=True)
+    return {index[w.start, w.end]: float(truth) for w, truth in pairs if (w.start, w.end) in index}
