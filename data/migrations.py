@@ -19,10 +19,12 @@ migrations = Migrations("studio")
 
 SOURCES = ("vlm", "human", "simulated", "calibrated")
 SPLITS = ("train", "validation", "heldout")
-RUN_KINDS = ("pretrain", "reward", "warmup", "projector", "calibrator", "cycle", "evaluate")
+RUN_KINDS = (
+    "pretrain", "reward", "warmup", "projector", "calibrator", "cycle", "evaluate", "lora", "experiment",
+)  # fmt: skip
 RUN_STATES = ("queued", "running", "stopped", "interrupted", "done", "failed")
 
-APPEND_ONLY = ("samples", "scores", "submissions", "promotions")
+APPEND_ONLY = ("samples", "scores", "submissions", "promotions", "missing")
 
 
 def _run(db: Database, script: str) -> None:
@@ -176,17 +178,53 @@ def m001_first(db: Database) -> None:
                 AND b.kind = 'set' AND b.rank < l.rank)
         """,
     )
-    for table in APPEND_ONLY:
-        key = "id" if table != "promotions" else "seq"
-        _run(
-            db,
-            f"""
-            CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
-            BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;;
-            CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
-            BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;;
-            CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
-            WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
-            BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
-            """,
-        )
+    for table, key in (("samples", "id"), ("scores", "id"), ("submissions", "id"), ("promotions", "seq")):
+        _only_append(db, table, key)
+
+
+@migrations()
+def m002_missing(db: Database) -> None:
+    """Words that a scorer gave no readable answer for; runs of LoRA fine-tuning and of experiments.
+
+    The set of kinds stands in a CHECK, and rebuilding a table that others refer to takes foreign keys off, which no
+    transaction can: the CHECK's text is changed in the schema, as SQLite documents for changes that leave rows alone.
+    """
+    _run(
+        db,
+        """
+        CREATE TABLE missing (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            sample TEXT NOT NULL REFERENCES samples (id),
+            word_index INTEGER NOT NULL CHECK (word_index >= 0),
+            scorer TEXT NOT NULL,
+            scorer_version TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX missing_sample ON missing (sample, scorer_version)
+        """,
+    )
+    _only_append(db, "missing", "seq")
+    version = db.execute("PRAGMA schema_version").fetchone()[0]
+    db.execute("PRAGMA writable_schema = ON")
+    db.execute(
+        "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = 'runs'",
+        ("'cycle', 'evaluate')", "'cycle', 'evaluate', 'lora', 'experiment')"),
+    )
+    db.execute(f"PRAGMA schema_version = {version + 1}")
+    db.execute("PRAGMA writable_schema = OFF")
+
+
+def _only_append(db: Database, table: str, key: str) -> None:
+    _run(
+        db,
+        f"""
+        CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
+        BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;;
+        CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
+        BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;;
+        CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
+        WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
+        BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
+        """,
+    )

@@ -78,9 +78,10 @@ def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
             clauses.append(has if wanted else f"NOT {has}")
         elif name == "scorer_version":  # not yet scored by this one
             clauses.append(
-                "NOT EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.scorer_version = ?)"
+                "NOT EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.scorer_version = ?) AND NOT EXISTS "
+                "(SELECT 1 FROM missing x WHERE x.sample = s.id AND x.scorer_version = ?)"
             )
-            values.append(checks.text(name, wanted, 200))
+            values += [checks.text(name, wanted, 200)] * 2
         elif name in ("ids", *EQUALS):
             many = isinstance(wanted, (list, tuple, set, frozenset))
             options = list(wanted) if many else [wanted]

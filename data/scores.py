@@ -131,6 +131,34 @@ class Scores(DatabaseFile):
             refresh_uncertainty(db, {e["sample"] for e in events if e["source"] == "vlm"})
         return [e["id"] for e in events]
 
+    def add_missing(self, found: Iterable[Mapping[str, Any]]) -> int:
+        """Note words that a scorer gave no readable answer for: sample, word_index, scorer, scorer_version, reason.
+
+        All or none. A sample with such a note counts as looked at by that version, so it is not asked again for ever.
+        """
+        notes = [
+            {
+                "sample": checks.identifier("sample", m.get("sample")),
+                "word_index": checks.integer("word_index", m.get("word_index"), 0, 999),
+                "scorer": checks.text("scorer", m.get("scorer") or "", 200, empty=True),
+                "scorer_version": checks.text("scorer_version", m.get("scorer_version"), 200),
+                "reason": checks.text("reason", m.get("reason"), 200),
+                "created": now(),
+            }
+            for m in found
+        ]
+        with self.writing() as db:
+            for note in notes:
+                need_word(need_sample(db, note["sample"]), note["word_index"])
+                insert(db, "missing", note)
+        return len(notes)
+
+    def missing(self, sample: str) -> list[dict[str, Any]]:
+        """The notes of a sample's words that a scorer gave no readable answer for, oldest first."""
+        with self.reading() as db:
+            need_sample(db, sample)
+            return rows(db, "SELECT * FROM missing WHERE sample = ? ORDER BY seq", (sample,))
+
     def set_score(
         self,
         sample: str,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
+from sqlite_utils import Database
 
-from data.migrations import APPEND_ONLY
+from data.migrations import APPEND_ONLY, migrations
 from data.store import Store, StoreError
 
 
@@ -136,3 +138,41 @@ def test_a_backup_is_a_whole_store_and_overwrites_nothing(store, sample_row, qui
 
 def test_check_finds_a_whole_file_whole(store):
     store.check()
+
+
+def old_store(path):
+    """A store at the schema of the first release, with a run and a sample that refers to it."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        db = Database(connection)
+        first = next(m for m in migrations.pending(Database(memory=True)) if m.name == "m001_first")
+        migrations.apply(db, stop_before="m002_missing")
+        assert {m.name for m in migrations.applied(db)} == {first.name}
+        db.execute("INSERT INTO store VALUES ('one', '2026-01-01')")
+        db.execute(
+            "INSERT INTO runs (id, kind, config, state, created) VALUES ('r', 'projector', '{}', 'done', '2026')"
+        )
+
+
+def test_a_store_of_the_first_schema_is_migrated_with_its_rows(quick_path, sample_row):
+    path = quick_path / "old.db"
+    old_store(path)
+    store = Store(path)
+    (id,) = store.add_samples([sample_row(projector_run="r", method="projected")])
+    for kind in ("lora", "experiment"):
+        assert store.run(store.new_run(kind, {}))["kind"] == kind
+    store.check()
+    with pytest.raises(StoreError, match="CHECK"), store.writing() as db:
+        db.execute("INSERT INTO runs (id, kind, config, state, created) VALUES ('x', 'y', '{}', 'done', '')")
+    assert Store(path).sample(id)["projector_run"] == "r" and store.run("r")["kind"] == "projector"
+
+
+def test_a_word_without_a_readable_answer_is_kept_as_missing_and_not_asked_again(store, sample_row):
+    (id,) = store.add_samples([sample_row()])
+    assert store.count_samples(scorer_version="v1") == 1
+    note = {"sample": id, "word_index": 1, "scorer": "s", "scorer_version": "v1", "reason": "no digit"}
+    assert store.add_missing([note]) == 1
+    assert [(m["word_index"], m["reason"]) for m in store.missing(id)] == [(1, "no digit")]
+    assert store.count_samples(scorer_version="v1") == 0 and store.count_samples(scorer_version="v2") == 1
+    with pytest.raises(ValueError, match="past the sample's"):
+        store.add_missing([note, note | {"word_index": 99}])
+    assert len(store.missing(id)) == 1
