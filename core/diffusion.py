@@ -305,7 +305,7 @@ class Diffuser:
         """The autoencoder, from now on in float32 where it must be."""
         vae = self.pipe.vae
         if upcast(vae) and vae.dtype != torch.float32:
-            vae.to(dtype=torch.float32)
+            vae.float()
         return vae
 
     def _scaling(self, vae: Any) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,9 @@ def load_pipeline(
         )
         check_prediction(family, pipe.scheduler.config)
         if not upcast(pipe.vae):
-            pipe.vae.to(dtype=dtype)
+            torch.nn.Module.to(
+                pipe.vae, dtype=dtype
+            )  # diffusers' own `to` warns of modules that there are not
         place(pipe, device, offload, slicing)
     except ModelError:
         raise
@@ -78,7 +80,7 @@ def load_pipeline(
 def place(pipe: Any, device: str | torch.device, offload: str, slicing: bool) -> None:
     """Put the pipeline where it works."""
     if slicing:
-        pipe.enable_attention_slicing()
+        pipe.enable_attention_slicing("max")  # one head at a time; "auto" fails where there is but one
         pipe.vae.enable_slicing()
         pipe.vae.enable_tiling()
     if offload == "model":
