@@ -40,8 +40,10 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--first-seed", type=int, default=0, help="skip so many of a prompt's seeds")
     c.add_argument("--method", default="none", help="none or projected")
     c.add_argument("--strength", type=float, default=1.0)
-    c.add_argument("--steps", type=int, default=20)
-    c.add_argument("--guidance", type=float, default=4.0)
+    c.add_argument(
+        "--steps", type=int, help="sampling steps; without it STUDIO_STEPS, else the backbone's own"
+    )
+    c.add_argument("--guidance", type=float, help="likewise; 0 is none")
     c.add_argument("--batch", type=int, default=None)
     c.add_argument("--no-score", action="store_true", help="leave the scoring for later")
 

@@ -79,8 +79,10 @@ _HELDOUT = {
         48, (0, 10_000), "prompts that were not trained on, to judge by; 0 leaves it out"
     ),
     "heldout_seeds": Field(4, (1, 64), "unseen seeds of each"),
-    "steps": Field(20, (1, 100), "sampling steps of the images that are judged"),
-    "guidance": Field(4.0, (0, 20), "their guidance"),
+    "steps": Field(
+        20, (1, 100), "sampling steps of the images that are judged, unless the backbone has its own"
+    ),
+    "guidance": Field(4.0, (0, 20), "their guidance, unless the backbone has its own"),
 }
 _CALIBRATOR = {
     "corrections_needed": Field(40, (1, 1_000_000), "corrected words below which the calibrator is left out"),
@@ -116,6 +118,13 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "seed": Field(0, (0, 2**31 - 1), "of the renders"),
     },
 }
+
+
+def with_own(
+    fields: Mapping[str, Field], own: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A configuration in which the backbone's own sampling (`Models.sampling`) stands where nothing was chosen."""
+    return {**{name: value for name, value in own.items() if name in fields}, **(config or {})}
 
 
 def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:

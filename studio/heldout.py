@@ -73,7 +73,7 @@ def before_after(
     seeds = [seeds_for(prompt, seeds_per_prompt, evaluation=True) for prompt in prompts]
     diffuser = studio.models.diffuser()
     key = hashlib.sha256(
-        json.dumps([diffuser.revision, name, steps, guidance, list(prompts), seeds]).encode()
+        json.dumps([diffuser.fingerprint, name, steps, guidance, list(prompts), seeds]).encode()
     ).hexdigest()[:16]
     folder = studio.settings.home / "heldout" / key
     named: dict[str, Method] = {"after": _method(after)}

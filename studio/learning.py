@@ -17,7 +17,7 @@ from core.training.loop import Progress, Stopped
 from data.runs import RunBusy
 from studio import jobs
 from studio.checks import plain, shown
-from studio.configs import FIELDS, check_config
+from studio.configs import FIELDS, check_config, with_own
 from studio.generation import Generation, Stop, asked
 from studio.identity import check_name
 from studio.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
@@ -84,15 +84,15 @@ class Learning(Generation):
 
     def defaults(self, kind: str) -> dict[str, tuple[Any, str]]:
         """The settings of a kind of training: {name: (default, meaning)}."""
-        check_config(kind, {})
-        return {name: (field.default, field.meaning) for name, field in FIELDS[kind].items()}
+        found = check_config(kind, with_own(FIELDS.get(kind, {}), self.models.sampling(), {}))
+        return {name: (found[name], field.meaning) for name, field in FIELDS[kind].items()}
 
     def run_folder(self, run_id: str) -> Path:
         return self.settings.runs / run_id
 
     def new_run(self, kind: str, config: dict[str, Any] | None = None) -> str:
         """A queued run with its configuration, its labels and what was in use when it was made; its id."""
-        checked = check_config(kind, config)
+        checked = check_config(kind, with_own(FIELDS.get(kind, {}), self.models.sampling(), config))
         used = {name: self.store.promoted(name) for name in ("reward", "projector")}
         checked["used"] = {name: run["id"] if run else None for name, run in used.items()}
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "simulated"]}[

@@ -19,6 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from core import checkpoint
 from core.diffusion import Diffuser
+from core.families import Sampling
+from core.loading import DTYPES, own_sampling
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.scoring.calibrator import Calibrator
@@ -55,11 +57,16 @@ class Models:
         self._loading = threading.RLock()
         self._diffuser: Diffuser | None = None
         self._scorer: VLMScorer | None = None
+        self._own: Sampling | None = None
         self._using: dict[str, tuple[tuple, Using]] = {}
         diffusers_logging.disable_progress_bar()  # the studio tells its own progress
         transformers_logging.disable_progress_bar()
         if settings.threads:
             torch.set_num_threads(settings.threads)
+
+    def after_fork(self) -> None:
+        """Locks of its own for a forked process: those it has a copy of may be held by threads that it has not."""
+        self.lock, self._loading = threading.Lock(), threading.RLock()
 
     @property
     def device(self) -> torch.device:
@@ -93,10 +100,36 @@ class Models:
         with self._loading:
             if self._diffuser is None:
                 _need("The diffusion model", self.settings.backbone, "diffuser", "STUDIO_BACKBONE")
-                on_gpu = self.device.type == "cuda"
-                dtype = torch.float16 if on_gpu else torch.float32
-                self._diffuser = Diffuser.load(self.settings.backbone, self.device, dtype)
+                settings = self.settings
+                self._diffuser = Diffuser.load(
+                    settings.backbone,
+                    self.device,
+                    self.dtype,
+                    revision=settings.revision or None,
+                    variant=settings.variant or None,
+                    offload=settings.offload,
+                    slicing=settings.slicing == "yes",
+                    size=settings.sides,
+                )
             return self._diffuser
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in."""
+        if self.settings.dtype == "auto":
+            return torch.float16 if self.device.type == "cuda" else torch.float32
+        return DTYPES[self.settings.dtype]
+
+    def sampling(self) -> dict[str, Any]:
+        """{steps, guidance} where nobody chooses: the settings', else the backbone's own. Loads no model."""
+        with self._loading:
+            if self._own is None:
+                self._own = own_sampling(self.settings.backbone, self.settings.revision or None)
+        steps, guidance = self.settings.steps, self.settings.guidance
+        return {
+            "steps": self._own.steps if steps == "auto" else int(steps),
+            "guidance": self._own.guidance if guidance == "auto" else float(guidance),
+        }
 
     @property
     def loaded_diffuser(self) -> Diffuser | None:
@@ -153,7 +186,7 @@ class Models:
         if ours != theirs:
             raise UnfitError(
                 f"It reads {theirs[0]} latent channels and text of width {theirs[1]}, and this backbone has {ours[0]} "
-                f"and {ours[1]}: train one for this backbone, or choose its backbone by STUDIO_BACKBONE."
+                f"and {ours[1]}: train one for this backbone (start=fresh), or choose its backbone by STUDIO_BACKBONE."
             )
 
     def folder_of(self, run: dict[str, Any]) -> Path:

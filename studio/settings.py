@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -34,7 +35,38 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "the prompts to train and judge on beside the labelled ones: shapes, or a file of one prompt a line",
     ),
     "batch": ("STUDIO_BATCH", "16", "images made or scored at a time"),
+    "revision": ("STUDIO_REVISION", "", "the backbone's branch, tag or commit, where it is a hub id"),
+    "variant": ("STUDIO_VARIANT", "", "of the backbone's weight files, for example fp16"),
+    "dtype": (
+        "STUDIO_DTYPE",
+        "auto",
+        "what the backbone computes in: auto (float16 on a GPU), float32, float16 or bfloat16",
+    ),
+    "size": ("STUDIO_SIZE", "auto", "of images: auto (the backbone's own) or WIDTHxHEIGHT, multiples of 8"),
+    "steps": (
+        "STUDIO_STEPS",
+        "auto",
+        "sampling steps where nobody chooses: auto (the backbone's own) or 1 to 100",
+    ),
+    "guidance": ("STUDIO_GUIDANCE", "auto", "guidance likewise: auto or 0 (none) to 20"),
+    "offload": (
+        "STUDIO_OFFLOAD",
+        "none",
+        "parts of the backbone that wait outside the GPU: none, model (one at a time is there) or sequential",
+    ),
+    "slicing": (
+        "STUDIO_SLICING",
+        "no",
+        "yes: attention and autoencoder in slices, slower and in less memory",
+    ),
 }
+_CHOICES = {
+    "world": ("small", "large"),
+    "dtype": ("auto", "float32", "float16", "bfloat16"),
+    "offload": ("none", "model", "sequential"),
+    "slicing": ("no", "yes"),
+}
+SIDES = (64, 2048)  # pixels
 
 
 @dataclass(frozen=True)
@@ -52,6 +84,14 @@ class Settings:
     world: str = "small"
     prompts: str = "shapes"
     batch: int = 16
+    revision: str = ""
+    variant: str = ""
+    dtype: str = "auto"
+    size: str = "auto"
+    steps: str = "auto"
+    guidance: str = "auto"
+    offload: str = "none"
+    slicing: str = "no"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -60,8 +100,10 @@ class Settings:
         raw = {}
         for name, (variable, default, _) in SETTINGS.items():
             raw[name] = env.get(variable, "").strip() or default
-        if raw["world"] not in ("small", "large"):
-            raise ValueError(f"STUDIO_WORLD is {raw['world']!r}: set it to small or large.")
+        for name, choices in _CHOICES.items():
+            if raw[name] not in choices:
+                listed = " or ".join([", ".join(choices[:-1]), choices[-1]])
+                raise ValueError(f"{SETTINGS[name][0]} is {raw[name][:40]!r}: set it to {listed}.")
         kind, _, index = raw["device"].partition(":")
         if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
             raise ValueError(f"STUDIO_DEVICE is {raw['device']!r}: set it to auto, cpu, cuda, cuda:1 or mps.")
@@ -77,11 +119,27 @@ class Settings:
             world=raw["world"],
             prompts=raw["prompts"],
             batch=_whole("STUDIO_BATCH", raw["batch"], 1, 1024),
+            revision=raw["revision"],
+            variant=raw["variant"],
+            dtype=raw["dtype"],
+            size=_size(raw["size"]),
+            steps=_own(raw["steps"], lambda text: _whole("STUDIO_STEPS", text, 1, 100)),
+            guidance=_own(raw["guidance"], _guidance),
+            offload=raw["offload"],
+            slicing=raw["slicing"],
         )
 
     def env(self) -> dict[str, str]:
         """The variables by which another process gets the same settings."""
         return {SETTINGS[f.name][0]: str(getattr(self, f.name)) for f in fields(self)}
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """(height, width) of images in pixels, or None for the backbone's own."""
+        if self.size == "auto":
+            return None
+        width, height = self.size.split("x")
+        return int(height), int(width)
 
     @property
     def database(self) -> Path:
@@ -123,3 +181,26 @@ def _whole(variable: str, text: str, low: int, high: int) -> int:
     if not text.isdecimal() or not low <= int(text[:9]) <= high or len(text) > 9:
         raise ValueError(f"{variable} is {text[:40]!r}: set it to a whole number from {low} to {high}.")
     return int(text)
+
+
+def _own(text: str, check: Callable[[str], float]) -> str:
+    """auto, or a number that was checked."""
+    return text if text == "auto" else str(check(text))
+
+
+def _guidance(text: str) -> float:
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", text) or float(text) > 20:
+        raise ValueError(f"STUDIO_GUIDANCE is {text[:40]!r}: set it to auto or a number from 0 (none) to 20.")
+    return float(text)
+
+
+def _size(text: str) -> str:
+    if text == "auto":
+        return text
+    sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not sides or any(int(s) % 8 or not SIDES[0] <= int(s) <= SIDES[1] for s in sides.groups()):
+        raise ValueError(
+            f"STUDIO_SIZE is {text[:40]!r}: set it to auto or WIDTHxHEIGHT in multiples of 8 from {SIDES[0]} to "
+            f"{SIDES[1]}, for example 1024x768."
+        )
+    return text

@@ -126,7 +126,9 @@ class Method:
                 watch = on_step and (
                     lambda step, _total, latents, before=before: on_step(before + step, total, latents)
                 )
-                latents = diffuser.sample(rows, begin.noise, settings.steps, settings.guidance, watch, stop)
+                latents = diffuser.sample(
+                    rows, begin.noise, settings.steps, settings.guidance, watch, stop, begin.seeds
+                )
                 made.append((diffuser.decode(latents), latents.cpu(), begin.noise.cpu()))
         images, latents, noise = (list(part) for part in zip(*made, strict=True))
         seconds = time.perf_counter() - began

@@ -17,7 +17,7 @@ from studio.service import CompareUpdate, Pair, SampleView, Studio, check_reques
 from studio.tabs import shared
 from studio.tabs.memory import Memory
 from studio.tabs.shared import Loading, told
-from studio.views import DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_SEEDS, STEPS
+from studio.views import GUIDANCE, MAX_SEEDS, STEPS
 
 EXAMPLES = [
     "a red circle above a blue square",
@@ -64,8 +64,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
             with gr.Accordion("Sampling", open=False):
-                steps = gr.Slider(STEPS[0], STEPS[1], DEFAULT_STEPS, step=1, label="Steps", elem_id="steps")
-                guidance = gr.Slider(0, 20, DEFAULT_GUIDANCE, step=0.1, label="Guidance")
+                own = studio.models.sampling()
+                steps = gr.Slider(*STEPS, own["steps"], step=1, label="Steps", elem_id="steps")
+                guidance = gr.Slider(*GUIDANCE, own["guidance"], step=0.1, label="Guidance")
         with gr.Column(scale=8, min_width=320):
             note = shared.html(elem_id="compare-note")
             progress = shared.html(elem_id="compare-progress")
