@@ -34,10 +34,6 @@ from core.words import check_prompt, scored, split
 MAX_ROWS = 256  # words read in one pass over the cache
 WHOLE_ROWS = 16  # words read in one pass of whole sequences
 CACHE_BYTES = 8 << 30  # of keys and values that one pass may hold
-CACHE_LAYERS = (
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-)  # a row of these is one word's: keys and values of tokens
 
 
 class VLMScorer:
@@ -179,7 +175,10 @@ class VLMScorer:
         from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
         cache = self.model.base_model(**self._joined(seen), use_cache=True).past_key_values
-        plain = (DynamicLayer, DynamicSlidingWindowLayer)
+        plain = (
+            DynamicLayer,
+            DynamicSlidingWindowLayer,
+        )  # not their subclasses, which hold other states as well
         self._shared = all(type(layer) in plain for layer in getattr(cache, "layers", [None]))
         return cache if self._shared else None
 
