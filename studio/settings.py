@@ -18,6 +18,16 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "data/models/scorer",
         "the vision-language model that scores words: folder or hub id",
     ),
+    "scorer_revision": (
+        "STUDIO_SCORER_REVISION",
+        "",
+        "the scorer's branch, tag or commit, where it is a hub id",
+    ),
+    "scorer_dtype": (
+        "STUDIO_SCORER_DTYPE",
+        "auto",
+        "what the scorer computes in: auto (float32 on a CPU, as stored on a GPU), float32, float16 or bfloat16",
+    ),
     "reward": ("STUDIO_REWARD", "data/models/reward", "the reward model in use until one is promoted"),
     "projector": ("STUDIO_PROJECTOR", "data/models/projector", "the projector in use until one is promoted"),
     "labels": (
@@ -39,6 +49,8 @@ class Settings:
     home: Path = ROOT / ".studio"
     backbone: str = str(ROOT / "data/models/diffuser")
     scorer: str = str(ROOT / "data/models/scorer")
+    scorer_revision: str = ""
+    scorer_dtype: str = "auto"
     reward: Path = ROOT / "data/models/reward"
     projector: Path = ROOT / "data/models/projector"
     labels: Path = ROOT / "data/models/labels"
@@ -56,6 +68,10 @@ class Settings:
             raw[name] = env.get(variable, "").strip() or default
         if raw["world"] not in ("small", "large"):
             raise ValueError(f"STUDIO_WORLD is {raw['world']!r}: set it to small or large.")
+        if raw["scorer_dtype"] not in ("auto", "float32", "float16", "bfloat16"):
+            raise ValueError(
+                f"STUDIO_SCORER_DTYPE is {raw['scorer_dtype']!r}: set it to auto, float32, float16 or bfloat16."
+            )
         kind, _, index = raw["device"].partition(":")
         if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
             raise ValueError(f"STUDIO_DEVICE is {raw['device']!r}: set it to auto, cpu, cuda, cuda:1 or mps.")
@@ -63,6 +79,8 @@ class Settings:
             home=_folder(raw["home"]),
             backbone=_model(raw["backbone"]),
             scorer=_model(raw["scorer"]),
+            scorer_revision=raw["scorer_revision"],
+            scorer_dtype=raw["scorer_dtype"],
             reward=_folder(raw["reward"]),
             projector=_folder(raw["projector"]),
             labels=_folder(raw["labels"]),

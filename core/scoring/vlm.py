@@ -15,8 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.scoring.dialogue import PROMPT_VERSION, Dialogue
+from core.scoring.dialogue import PROMPT_VERSION, Dialogue, mark  # noqa: F401 - mark is offered here too
 from core.scoring.picture import look, make_processor
 from core.scoring.scores import WordScore, make
 from core.words import check_prompt, scored, split
@@ -63,10 +62,8 @@ class VLMScorer:
         try:
             self.processor = make_processor(model.config, tokenizer, image_processor, settings)
             token = tokenizer.convert_tokens_to_ids(self.processor.image_token)
-            controls = {*self.processor.image_token_ids, getattr(model.config, "image_token_id", None)} - {
-                None
-            }
-            self.dialogue = Dialogue(tokenizer, token, template, controls)
+            controls = {*self.processor.image_token_ids, getattr(model.config, "image_token_id", None)}
+            self.dialogue = Dialogue(tokenizer, token, template, controls - {None})
             seen = self._look(Image.new("RGB", (64, 48)))
         except (AttributeError, TypeError, KeyError, ImportError) as error:
             raise ValueError(
@@ -111,7 +108,7 @@ class VLMScorer:
             ) from error
         found = fingerprint(Path(source)) if Path(source).is_dir() else model.config._commit_hash or "unknown"
         name = Path(source).name if Path(source).is_dir() else source
-        template = chat_template(source, tokenizer, revision)
+        template = chat_template(source, tokenizer, settings)
         return cls(model.to(device), tokenizer, images, name, found, template, settings)
 
     @property
@@ -175,16 +172,14 @@ class VLMScorer:
         from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
         cache = self.model.base_model(**self._joined(seen), use_cache=True).past_key_values
-        plain = (
-            DynamicLayer,
-            DynamicSlidingWindowLayer,
-        )  # not their subclasses, which hold other states as well
+        # not their subclasses, which hold other states as well
+        plain = (DynamicLayer, DynamicSlidingWindowLayer)
         self._shared = all(type(layer) in plain for layer in getattr(cache, "layers", [None]))
         return cache if self._shared else None
 
     def _from(
         self, cache: Any, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
-    ) -> Any:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Read every question from the cache of its image."""
         device, length = self.model.device, seen[0]["input_ids"].shape[1]
         # an image takes fewer positions than tokens in some families; the text goes on from where the model says
@@ -200,10 +195,8 @@ class VLMScorer:
             ids, there = padded(part, device)
             places = {}
             if deltas is not None:
-                start = length + int(deltas.flatten()[0])
-                places["position_ids"] = (start + torch.arange(ids.shape[1], device=device)).expand(
-                    len(part), -1
-                )
+                steps = length + int(deltas.flatten()[0]) + torch.arange(ids.shape[1], device=device)
+                places["position_ids"] = steps.expand(len(part), -1)
             yield self._answers(
                 there.sum(1) - 1,
                 input_ids=ids,
@@ -213,20 +206,19 @@ class VLMScorer:
                 **places,
             )
 
-    def _whole(self, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]) -> Any:
+    def _whole(
+        self, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Read every question in a sequence of its own, image and all."""
         for at in range(0, len(rows), WHOLE_ROWS):
             inputs = self._joined([seen[i] for i in owners[at : at + WHOLE_ROWS]])
             ids, there = padded(rows[at : at + WHOLE_ROWS], self.model.device)
             length = inputs["input_ids"].shape[1]
-            added = {"input_ids": ids, "attention_mask": there}
+            tail = {"input_ids": ids, "attention_mask": there}  # other values a token say what is an image
             for name, value in inputs.items():
-                if value.shape == (
-                    len(ids),
-                    length,
-                ):  # one value a token; all but these two say what is an image
+                if value.shape == (len(ids), length):
                     inputs[name] = torch.cat(
-                        [value, added.get(name, torch.zeros_like(ids, dtype=value.dtype))], 1
+                        [value, tail.get(name, torch.zeros_like(ids)).to(value.dtype)], 1
                     )
             yield self._answers(length + there.sum(1) - 1, **inputs, use_cache=False)
 
@@ -246,11 +238,14 @@ class VLMScorer:
             bias = None if getattr(head, "bias", None) is None else head.bias[digits].float()
             return F.linear(answer, head.weight[digits].float(), bias)[:, None]
 
-        forward, head.forward = head.forward, ten
+        own = vars(head).get("forward")
+        head.forward = ten
         try:
             logits = self.model(**inputs).logits[:, 0]
         finally:
-            head.forward = forward
+            del head.forward
+            if own is not None:
+                head.forward = own
         state = hidden[0].clamp(-6e4, 6e4).cpu().numpy().astype(np.float16)
         return logits.float().softmax(-1).cpu().numpy(), state
 
@@ -283,20 +278,16 @@ def as_pil(image: np.ndarray | Image.Image) -> Image.Image:
     return Image.fromarray(image)
 
 
-def chat_template(source: str, tokenizer: Any, revision: str | None = None) -> str | None:
-    """None where the tokenizer brings its own chat template, else the one that is saved beside the processor."""
-    if tokenizer.chat_template:
-        return None
-    from transformers.utils import cached_file
-
-    for name in ("chat_template.jinja", "chat_template.json"):
-        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if path:
-            text = Path(path).read_text()
-            return json.loads(text)["chat_template"] if name.endswith("json") else text
-    raise ValueError(
-        f"The scorer {source!r} has no chat template: choose an instruction-tuned image-text model."
-    )
+def chat_template(source: str, tokenizer: Any, settings: Mapping[str, Any]) -> str | None:
+    """The chat template that is saved with the processor; None where only the tokenizer brings one."""
+    found = settings.get("chat_template")
+    if isinstance(found, dict):
+        found = found.get("default")
+    if not found and not tokenizer.chat_template:
+        raise ValueError(
+            f"The scorer {source!r} has no chat template: choose an instruction-tuned image-text model."
+        )
+    return found
 
 
 def check_folder(folder: Path) -> None:

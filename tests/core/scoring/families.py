@@ -18,7 +18,6 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from core.training.scorer_model import CHAT_TEMPLATE as QWEN
 
-SAYS = "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
 LISTS = "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'text' %}"
 # the digit comes after a space, and a system message that is a plain string shows nothing
 SMOL = (
@@ -301,7 +300,11 @@ def save_family(name: str, folder: Path) -> Path:
     """Write a tiny random model of the family into the folder; the same weights each time."""
     kind, config, tokenizer, images, settings = FAMILIES[name]()
     torch.manual_seed(0)
-    kind(config).float().save_pretrained(folder)
+    model = kind(config).float()
+    for weight in model.parameters():
+        if weight.ndim == 2 and not weight.any():  # Gemma's projection of images begins at nothing
+            torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     images.save_pretrained(folder)
     (folder / "processor_config.json").write_text(json.dumps(settings))
