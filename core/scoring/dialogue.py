@@ -153,22 +153,21 @@ class Dialogue:
             "tokenizer does."
         )
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _ids(self, text: str, **options: Any) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
 
-    def _after(self, text: str) -> list[int]:
+    def _after(self, text: str, anchor: str | None = None, **options: Any) -> list[int]:
         """Ids of a text that goes on after others: without the space that some tokenizers put before a first word."""
-        start, ids = self._ids(self._anchor), self._ids(self._anchor + text)
-        return ids[len(start) :] if ids[: len(start)] == start else self._ids(text)
+        anchor = self._anchor if anchor is None else anchor
+        start, ids = self._ids(anchor, **options), self._ids(anchor + text, **options)
+        return ids[len(start) :] if ids[: len(start)] == start else self._ids(text, **options)
 
     def plain(self, text: str) -> list[int]:
         """Ids of text that is data: never a special token, whatever it spells."""
-        cuts = [0, *(found.start() + 1 for found in self._spelled.finditer(text)), len(text)]
-        ids = []
-        for at, end in pairwise(cuts):
-            ids += self.tokenizer(text[at:end], add_special_tokens=False, split_special_tokens=True)[
-                "input_ids"
-            ]
+        cuts = [found.start() + 1 for found in self._spelled.finditer(text)]
+        ids = self._ids(text[: cuts[0]] if cuts else text, split_special_tokens=True)
+        for at, end in pairwise([*cuts, len(text)]):
+            ids += self._after(text[at:end], "\n", split_special_tokens=True)
         return [id for id in ids if id not in self.special]
 
     def prefix(self, image_tokens: int) -> list[int]:

@@ -13,6 +13,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
+from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
@@ -290,6 +291,37 @@ def gemma3():
     }  # fmt: skip
 
 
+def mllama():
+    """Its image is no part of the sequence: the text looks at it by cross-attention."""
+    tokenizer = tokens(
+        ["<|im_start|>", "<|im_end|>", "<|image|>"],
+        ONEVISION.replace("<image>", "<|image|>"),
+        bos_token="<s>",
+    )
+    wide = {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10.0},
+        "cross_attention_layers": [1],
+        "bos_token_id": 0,
+    }
+    config = hf.MllamaConfig(
+        text_config=text(tokenizer, **wide),
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_global_layers": 1,
+            "attention_heads": 2, "image_size": 32, "patch_size": 8, "vision_output_dim": 64, "max_num_tiles": 1,
+            "intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]],
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
+    )  # fmt: skip
+    images = MllamaImageProcessorPil(size={"height": 32, "width": 32}, max_image_tiles=1)
+    return (
+        hf.MllamaForConditionalGeneration,
+        config,
+        tokenizer,
+        images,
+        {"processor_class": "MllamaProcessor"},
+    )
+
+
 FAMILIES = {
     make.__name__: make
     for make in (qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_5, smolvlm, internvl, llava, llava_onevision, gemma3)
@@ -298,7 +330,7 @@ FAMILIES = {
 
 def save_family(name: str, folder: Path) -> Path:
     """Write a tiny random model of the family into the folder; the same weights each time."""
-    kind, config, tokenizer, images, settings = FAMILIES[name]()
+    kind, config, tokenizer, images, settings = {**FAMILIES, "mllama": mllama}[name]()
     torch.manual_seed(0)
     model = kind(config).float()
     for weight in model.parameters():
