@@ -140,7 +140,10 @@ class Models:
         with self._loading:
             if self._scorer is None:
                 _need("The scorer", self.settings.scorer, "scorer", "STUDIO_SCORER")
-                self._scorer = VLMScorer.load(self.settings.scorer, self.device)
+                settings = self.settings
+                dtype = None if settings.scorer_dtype == "auto" else settings.scorer_dtype
+                revision = settings.scorer_revision or None
+                self._scorer = VLMScorer.load(settings.scorer, self.device, dtype, revision)
             return self._scorer
 
     def using(self, kind: str) -> Using:

@@ -19,6 +19,16 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "data/models/scorer",
         "the vision-language model that scores words: folder or hub id",
     ),
+    "scorer_revision": (
+        "STUDIO_SCORER_REVISION",
+        "",
+        "the scorer's branch, tag or commit, where it is a hub id",
+    ),
+    "scorer_dtype": (
+        "STUDIO_SCORER_DTYPE",
+        "auto",
+        "what the scorer computes in: auto (float32 on a CPU, as stored on a GPU), float32, float16 or bfloat16",
+    ),
     "reward": ("STUDIO_REWARD", "data/models/reward", "the reward model in use until one is promoted"),
     "projector": ("STUDIO_PROJECTOR", "data/models/projector", "the projector in use until one is promoted"),
     "labels": (
@@ -63,6 +73,7 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
 _CHOICES = {
     "world": ("small", "large"),
     "dtype": ("auto", "float32", "float16", "bfloat16"),
+    "scorer_dtype": ("auto", "float32", "float16", "bfloat16"),
     "offload": ("none", "model", "sequential"),
     "slicing": ("no", "yes"),
 }
@@ -76,6 +87,8 @@ class Settings:
     home: Path = ROOT / ".studio"
     backbone: str = str(ROOT / "data/models/diffuser")
     scorer: str = str(ROOT / "data/models/scorer")
+    scorer_revision: str = ""
+    scorer_dtype: str = "auto"
     reward: Path = ROOT / "data/models/reward"
     projector: Path = ROOT / "data/models/projector"
     labels: Path = ROOT / "data/models/labels"
@@ -111,6 +124,8 @@ class Settings:
             home=_folder(raw["home"]),
             backbone=_model(raw["backbone"]),
             scorer=_model(raw["scorer"]),
+            scorer_revision=raw["scorer_revision"],
+            scorer_dtype=raw["scorer_dtype"],
             reward=_folder(raw["reward"]),
             projector=_folder(raw["projector"]),
             labels=_folder(raw["labels"]),
