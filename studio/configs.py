@@ -95,7 +95,7 @@ FIELDS: dict[str, dict[str, Field]] = {
 }
 
 _JUDGED = {
-    "prompts": Field(100, (1, 100_000), "held-out prompts, where none are given"),
+    "prompts": Field(100, (1, 100_000), "held-out prompts; of those of --prompts, all unless this is set"),
     "seeds": Field(8, (1, 1000), "unseen seeds of each"),
     "steps": _HELDOUT["steps"],
     "guidance": _HELDOUT["guidance"],
