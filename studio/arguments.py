@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from studio import commands
-from studio.configs import EVALUATIONS, FIELDS
+from studio.benchmark import benchmark
+from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
 
 PROMPTS = (
     "a file with one prompt a line, or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
@@ -67,6 +68,8 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
         c = add(kind, commands.evaluate, kinds)
         c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
         named(c, fields)
+
+    named(add("benchmark", benchmark), BENCHMARK)
 
     c = add("correct", commands.correct)
     c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")
