@@ -210,8 +210,10 @@ def device_name(device: Any) -> str:
 
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown: a table for each case, each figure with its spread and, where there is one, its aim."""
+    memory = "what torch holds on the GPU" if report["gpu"] else "that of the whole process"
     out = [
-        f"{report['device']}; torch {report['torch']}, {report['threads']} threads; medians [smallest, largest]."
+        f"{report['device']}; torch {report['torch']}, {report['threads']} threads. Medians of the rounds [quartiles]; "
+        + f"memory is {memory}, weights included."
     ]
     for case in report["cases"]:
         way = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them" if case["composed"] \

@@ -12,7 +12,6 @@ shapes, not on their weights.
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,7 +44,8 @@ WARM_STEPS = 2  # steps of a training that are not timed
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, smallest and largest of the rounds."""
+    """Median of the rounds, and the quartiles below and above it: a busy machine makes the smallest and largest say
+    little."""
 
     median: float
     low: float
@@ -55,7 +55,8 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         """Of one value a round."""
-        return cls(statistics.median(values), min(values), max(values), len(values))
+        low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+        return cls(median, low, high, len(values))
 
 
 @dataclass

@@ -43,12 +43,13 @@ def projector_for(diffuser):
     return NoiseProjector(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
 
 
-def test_a_spread_is_the_median_with_the_smallest_and_the_largest():
-    assert Spread.of([3.0, 1.0, 2.0, 10.0]) == Spread(2.5, 1.0, 10.0, 4)
+def test_a_spread_is_the_median_with_the_quartiles():
+    assert Spread.of([3.0, 1.0, 2.0, 10.0]) == Spread(2.5, 1.75, 4.75, 4)
+    assert Spread.of([3.0]) == Spread(3.0, 3.0, 3.0, 1)
 
 
 def test_a_ratio_is_taken_round_by_round_so_a_slow_round_does_no_harm():
-    assert ratio([1.0, 10.0, 1.2], [2.0, 20.0, 2.0]) == Spread(0.5, 0.5, 0.6, 3)
+    assert ratio([1.0, 10.0, 1.2], [2.0, 20.0, 2.0]) == Spread(0.5, 0.5, 0.55, 3)
 
 
 def test_an_image_is_composed_of_its_parts_and_of_all_its_steps():
