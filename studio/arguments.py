@@ -6,7 +6,13 @@ import argparse
 from typing import Any
 
 from studio import commands
-from studio.configs import EVALUATIONS, FIELDS
+from studio.benchmark import benchmark
+from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
+
+PROMPTS = (
+    "a file with one prompt a line, or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
+    "geneval/counting:FOLDER; known are geneval, t2i-compbench, partiprompts, dsg, tifa, dpg"
+)
 
 
 def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.ArgumentParser:
@@ -29,13 +35,13 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
         command.epilog = "settings and defaults:\n" + "\n".join(lines)
 
     c = add("collect", commands.collect)
-    c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+    c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
     c.add_argument(
         "--set",
         default="shapes_train",
         help="our own prompts: shapes_train, shapes_validation, shapes_heldout",
     )
-    c.add_argument("--count", type=int, default=100, help="how many of them")
+    c.add_argument("--count", type=int, help="how many of them: 100 of our own, all of --prompts")
     c.add_argument("--seeds", type=int, default=1, help="seeds of each prompt")
     c.add_argument("--first-seed", type=int, default=0, help="skip so many of a prompt's seeds")
     c.add_argument("--method", default="none", help="none or projected")
@@ -62,8 +68,10 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, fields in EVALUATIONS.items():
         c = add(kind, commands.evaluate, kinds)
-        c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+        c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
         named(c, fields)
+
+    named(add("benchmark", benchmark), BENCHMARK)
 
     c = add("correct", commands.correct)
     c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")

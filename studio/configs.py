@@ -97,7 +97,7 @@ FIELDS: dict[str, dict[str, Field]] = {
 }
 
 _JUDGED = {
-    "prompts": Field(100, (1, 100_000), "held-out prompts, where none are given"),
+    "prompts": Field(100, (1, 100_000), "held-out prompts; of those of --prompts, all unless this is set"),
     "seeds": Field(8, (1, 1000), "unseen seeds of each"),
     "steps": _HELDOUT["steps"],
     "guidance": _HELDOUT["guidance"],
@@ -118,6 +118,27 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "seed": Field(0, (0, 2**31 - 1), "of the renders"),
     },
 }
+
+BENCHMARK: dict[str, Field] = {
+    "repeats": Field(5, (1, 1000), "rounds in which everything is timed once"),
+    "steps": _HELDOUT["steps"],
+    "guidance": _HELDOUT["guidance"],
+    "sdxl": Field(True, (), "measure SDXL's shapes too, with random weights (7 GB in bfloat16)"),
+    "sdxl_size": Field(1024, (64, 4096), "pixels a side"),
+    "sdxl_steps": Field(30, (1, 100), "sampling steps"),
+    "sdxl_guidance": Field(5.0, (0, 20), "guidance; above 1 every step takes two forwards"),
+    "sdxl_dtype": Field("bfloat16", ("bfloat16", "float16", "float32"), "of its weights"),
+    "sdxl_repeats": Field(3, (1, 1000), "rounds"),
+    "sdxl_timed_steps": Field(
+        0, (0, 100), "steps that are timed and stand for all; 0: all on a GPU, one on a CPU"
+    ),
+    "sdxl_batch": Field(0, (0, 4096), "of its training; 0: the default on a GPU, 4 on a CPU"),
+}
+
+
+def check_benchmark(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As `check_config`, of the benchmark."""
+    return _checked("benchmark", BENCHMARK, config)
 
 
 def with_own(
