@@ -27,7 +27,7 @@ NEXT = {  # a run that is done stays done; any other can be taken up again
     "failed": RUN_STATES,
     "done": ("done",),
 }
-PROMOTABLE = ("reward", "projector", "calibrator", "warmup", "cycle")
+PROMOTABLE = ("reward", "projector", "calibrator", "warmup", "cycle", "lora")
 
 
 class RunBusy(StoreError):

@@ -96,7 +96,7 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--force", action="store_true", help="even where the held-out result is worse")
     c.add_argument("--who")
     c = add("rollback", commands.rollback)
-    c.add_argument("kind", help="projector, reward, calibrator or cycle")
+    c.add_argument("kind", help="projector, reward, calibrator, lora or cycle")
     c.add_argument("--who")
     c = add("runs", commands.runs)
     c.add_argument("run_id", metavar="RUN", nargs="?")

@@ -36,6 +36,13 @@ def real(name: str, value: Any, low: float, high: float) -> float:
     return number
 
 
+def text(name: str, value: Any, most: int) -> str:
+    """A text of at most so many characters, without space at its ends; ValueError with a sentence otherwise."""
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError(f"The {name} {shown(value)} is not a text of at most {most} characters: shorten it.")
+    return value.strip()
+
+
 def shown(value: Any) -> str:
     """The value as an error message shows it: never longer than a line."""
     text = ascii(value)

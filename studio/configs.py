@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.checks import real, shown, whole
+from studio.checks import real, shown, text, whole
 
 
 @dataclass(frozen=True)
 class Field:
-    """A setting: its default, what it may be (bounds of a number, or choices), and what it means."""
+    """A setting: its default, what it may be (bounds of a number, or choices; none for free text), and what it means."""
 
     default: Any
     bounds: tuple[float, float] | tuple[str, ...]
@@ -29,6 +29,8 @@ class Field:
             if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
                 return str(value).lower() in ("true", "yes", "1")
             raise ValueError(f"The {name} {shown(value)} is neither true nor false: use one of them.")
+        if isinstance(self.default, str) and not self.bounds:
+            return text(name, value, 500)
         if isinstance(self.default, str):
             if value not in self.bounds:
                 raise ValueError(
@@ -87,12 +89,22 @@ _HELDOUT = {
 _CALIBRATOR = {
     "corrections_needed": Field(40, (1, 1_000_000), "corrected words below which the calibrator is left out"),
 }
+_LORA = {
+    "lora_steps": Field(300, (1, 1_000_000), "training steps"),
+    "lora_batch": Field(8, (1, 4096), "images a step"),
+    "lora_rate": Field(2e-4, (1e-7, 1.0), "peak learning rate"),
+    "rank": Field(8, (1, 1024), "of the adapter's layers"),
+    "temperature": Field(0.2, (0.001, 100), "an image of mean score s counts exp((s - 1) / temperature)"),
+    "checkpointing": Field(False, (), "keep fewer activations: less memory, a third slower"),
+}
+_LORA_SCORES = {"sources": _SCORES["sources"]}
 
 FIELDS: dict[str, dict[str, Field]] = {
     "reward": {**_INIT, **_REWARD, **_SCORES, **_SEED},
     "warmup": {**_WARMUP, "prompts": _PROJECTOR["prompts"], **_SEED},
     "projector": {**_INIT, **_PROJECTOR, **_WARMUP, **_HELDOUT, **_SEED},
     "calibrator": {**_CALIBRATOR, **_SEED},
+    "lora": {**_LORA, **_LORA_SCORES, **_HELDOUT, **_SEED},
     "cycle": {**_INIT, **_CALIBRATOR, **_REWARD, **_SCORES, **_PROJECTOR, **_WARMUP, **_HELDOUT, **_SEED},
 }
 
@@ -108,6 +120,9 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "projected": Field(True, (), "compare the projector in use"),
         "strength": Field(1.0, (0.0, 1.0), "of the projection"),
         "best_of": Field(8, (1, 16), "best of 2, 4, ... up to this many by the scorer; 1 leaves it out"),
+        "methods": Field(
+            "", (), "more of them, with commas: pag, autoguidance, lora, best-noise-of-8, pag+projected, ..."
+        ),
         "best_noise": Field(0, (0, 64), "best of so many noises by the reward model; 0 leaves it out"),
     },
     "fidelity": _JUDGED,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from core.evaluation import Settings as Sampling
-from core.evaluation import alignment, best_noise_of, best_of, by_reward, fidelity, projected
-from core.evaluation.methods import Method, weights_digest
+from core.evaluation import alignment, fidelity
+from core.evaluation.choosing import weights_digest
 from core.training.loop import Progress, Stopped
 from data.shapes.detect import accuracy
 from studio import pictures
@@ -24,6 +24,7 @@ from studio.configs import EVALUATIONS, check_evaluation, with_own
 from studio.datasets import replay_of
 from studio.generation import Stop, asked
 from studio.heldout import judge_of
+from studio.methods import build
 from studio.prompts import seeds_for, without
 from studio.runlog import Report
 
@@ -79,19 +80,12 @@ def _alignment(
     studio: Any, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
 ) -> dict[str, Any]:
     models = studio.models
-    methods: list[Method] = []
-    if settings["projected"]:
-        using = models.using("projector")
-        if using.model is None:
-            raise ValueError(f"{using.problem} Or leave the projected method out: projected=false.")
-        methods.append(projected(using.model, settings["strength"]))
-    sizes = [n for n in (2, 4, 8, 16) if n <= min(settings["best_of"], settings["seeds"])]
-    methods += [best_of(n) for n in sizes]
+    names = ["projected"] if settings["projected"] else []
+    names += [f"best-of-{n}" for n in (2, 4, 8, 16) if n <= min(settings["best_of"], settings["seeds"])]
     if settings["best_noise"] > 1:
-        using = models.using("reward")
-        if using.model is None:
-            raise ValueError(f"{using.problem} Or leave the best noise out: best_noise=0.")
-        methods.append(best_noise_of(settings["best_noise"], by_reward(using.model)))
+        names.append(f"best-noise-of-{settings['best_noise']}")
+    names += [name.strip() for name in settings["methods"].split(",") if name.strip()]
+    methods = build(studio, dict.fromkeys(names), strength=settings["strength"])
     judge, name = judge_of(studio, prompts)
     sampling = Sampling(settings["steps"], settings["guidance"], batch=studio.settings.batch)
     seeds = [seeds_for(prompt, settings["seeds"], evaluation=True) for prompt in prompts]

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from core.evaluation import Method, alignment, projected
 from core.evaluation import Settings as Sampling
-from core.evaluation import alignment, projected
+from core.evaluation.choosing import weights_digest
 from core.evaluation.journal import FILE
-from core.evaluation.methods import Method, weights_digest
 from core.evaluation.report import columns, figures, over_prompts
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
@@ -55,8 +55,8 @@ def before_after(
     studio: Any,
     prompts: Sequence[str],
     seeds_per_prompt: int,
-    before: NoiseProjector | None,
-    after: NoiseProjector,
+    before: NoiseProjector | Method | None,
+    after: NoiseProjector | Method,
     *,
     steps: int,
     guidance: float,
@@ -66,7 +66,7 @@ def before_after(
     """none, before and after on the same prompts and seeds, as the 'heldout' of a run's metrics.
 
     none, before, after: each {words, strict, clean, extra}, a figure being {estimate, low, high}; difference (after less
-    before, or less none where there was no projector before) and against_none are paired. Raises Stopped.
+    before, or less none where there was nothing before) and against_none are paired. Raises Stopped.
     """
     sampling = Sampling(steps=steps, guidance=guidance, batch=studio.settings.batch)
     judge, name = judge_of(studio, prompts)
@@ -109,8 +109,10 @@ def before_after(
     return report
 
 
-def _method(projector: NoiseProjector) -> Method:
-    return projected(projector, name=f"projector {weights_digest(projector)}")
+def _method(model: NoiseProjector | Method) -> Method:
+    if isinstance(model, Method):
+        return model
+    return projected(model, name=f"projector {weights_digest(model)}")
 
 
 def _values(

@@ -93,7 +93,7 @@ class Learning(Generation):
     def new_run(self, kind: str, config: dict[str, Any] | None = None) -> str:
         """A queued run with its configuration, its labels and what was in use when it was made; its id."""
         checked = check_config(kind, with_own(FIELDS.get(kind, {}), self.models.sampling(), config))
-        used = {name: self.store.promoted(name) for name in ("reward", "projector")}
+        used = {name: self.store.promoted(name) for name in ("reward", "projector", "lora")}
         checked["used"] = {name: run["id"] if run else None for name, run in used.items()}
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "simulated"]}[
             checked.get("sources", "all")
@@ -103,7 +103,7 @@ class Learning(Generation):
             kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
         )
         labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
-        parent = used["reward" if kind == "reward" else "projector"]
+        parent = used[kind if kind in used else "projector"]
         return self.store.new_run(kind, checked, parent["id"] if parent else None, labels)
 
     def refuse_if_busy(self, but: str | None = None) -> None:
@@ -224,7 +224,7 @@ class Learning(Generation):
         in_use = promoted["id"] if promoted else None
         difference = heldout["difference"]["words"]["estimate"]
         measured_against = run["config"].get("used", {}).get("projector" if kind == "cycle" else kind)
-        if kind in ("projector", "reward", "cycle") and in_use not in (measured_against, run["id"]):
+        if kind in ("projector", "reward", "cycle", "lora") and in_use not in (measured_against, run["id"]):
             theirs = self._heldout_of(promoted) if promoted else None
             if theirs is None or theirs["key"] != heldout["key"]:
                 return (
@@ -258,7 +258,7 @@ class Learning(Generation):
         who = check_name(who)
         if kind not in FIELDS or kind == "warmup":
             raise ValueError(
-                f"{shown(kind)} cannot be rolled back: choose projector, reward, calibrator or cycle."
+                f"{shown(kind)} cannot be rolled back: choose projector, reward, calibrator, lora or cycle."
             )
         if kind == "cycle" and (last := self.store.promoted("cycle")):
             for child in self._parts(last):

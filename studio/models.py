@@ -25,11 +25,13 @@ from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.scoring.calibrator import Calibrator
 from core.scoring.vlm import VLMScorer
+from core.training.lora import Adapter
 from data.store import Store
 from studio.settings import Settings
 
 SHIPPED = "shipped"
 CLASSES: dict[str, type] = {"projector": NoiseProjector, "reward": RewardModel}
+FROM_FOLDER: dict[str, type] = {"calibrator": Calibrator, "lora": Adapter}
 
 
 class UnfitError(ValueError):
@@ -147,11 +149,11 @@ class Models:
             return self._scorer
 
     def using(self, kind: str) -> Using:
-        """The projector, reward model or calibrator that is in use, loaded; never raises for a bad checkpoint."""
+        """The projector, reward model, calibrator or LoRA that is in use, loaded; never raises for a bad checkpoint."""
         with self._loading:
             run = self.store.promoted(kind)
             if run is None and kind not in CLASSES:
-                return Using()  # no calibrator is shipped
+                return Using()  # no calibrator and no LoRA is shipped
             folder = self.folder_of(run) if run else Path(getattr(self.settings, kind))
             manifest = folder / checkpoint.MANIFEST
             stamp = manifest.stat().st_mtime_ns if manifest.is_file() else None
@@ -166,6 +168,8 @@ class Models:
             model = self.open(kind, folder)
             if kind in CLASSES:
                 self.check_fits(model)
+            elif kind == "lora":
+                model.check_fits(self.diffuser())
         except ValueError as error:
             if run is None and not folder.exists():
                 problem = f"There is no {kind} yet: train one, or put a checkpoint at {folder}."
@@ -176,8 +180,8 @@ class Models:
 
     def open(self, kind: str, folder: Path) -> Any:
         """A verified model from a checkpoint's folder, frozen; CheckpointError where it is damaged."""
-        if kind == "calibrator":
-            return Calibrator.load(folder)
+        if kind in FROM_FOLDER:
+            return FROM_FOLDER[kind].load(folder)
         model = checkpoint.load(CLASSES[kind], folder)
         return model.requires_grad_(False).to(self.device).float()
 

@@ -31,6 +31,7 @@ from core.training.reward import RewardConfig, StageResult, evaluate_reward, pre
 from studio import calibration
 from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
+from studio.finetuning import lora
 from studio.heldout import before_after
 from studio.learning import Job
 from studio.prompts import without
@@ -114,6 +115,7 @@ STAGES = {
     "warmup": warmup,
     "projector": projector,
     "calibrator": calibrator,
+    "lora": lora,
     "cycle": cycle,
 }
 

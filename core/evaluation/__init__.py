@@ -10,8 +10,10 @@ from core.evaluation.methods import (
     best_of,
     by_reward,
     by_scorer,
+    guided,
     none,
     projected,
+    tuned,
 )
 from core.evaluation.report import markdown
 
@@ -26,9 +28,11 @@ __all__ = [
     "by_scorer",
     "drift",
     "fidelity",
+    "guided",
     "markdown",
     "none",
     "projected",
     "scorer_agreement",
     "seeds_for",
+    "tuned",
 ]

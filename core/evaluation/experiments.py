@@ -19,8 +19,10 @@ import numpy as np
 import torch
 
 from core.diffusion import Diffuser
+from core.evaluation.base import DEFAULT, Method, MethodResult, Settings
+from core.evaluation.choosing import Scorer
 from core.evaluation.journal import Journal
-from core.evaluation.methods import DEFAULT, BestOf, Method, MethodResult, Scorer, Settings, none
+from core.evaluation.methods import BestOf, none
 from core.evaluation.report import compare
 from core.noise import check_seeds, draw
 from core.noise import drift as noise_drift
@@ -96,7 +98,7 @@ def alignment(
     report = compare(prompts, found, pooled, pick=pick, draws=draws)
     report["settings"] = journal.settings | {"seeds": table, "pick": pick}
     for method in made:
-        if type(method).start is not Method.start:
+        if method.moves:
             report["methods"][method.name]["drift"] = drift(diffuser, method, prompts, table, settings)
     return report
 
@@ -152,16 +154,20 @@ def check_table(prompts: Sequence[str], seeds: Sequence[int] | Sequence[Sequence
 def plan(methods: Sequence[Method], scorer: Scorer | None, fewest: int) -> tuple[list[Method], list[BestOf]]:
     """Which methods make images, `none` first, and which are taken from the images of another."""
     made, pooled = {"none": none()}, []
+
+    def include(method: Method) -> None:
+        if made.setdefault(method.name, method).fingerprint != method.fingerprint:
+            raise ValueError(f"Two methods are called {method.name!r}: give one of them another name.")
+
     for method in methods:
         if not (isinstance(method, BestOf) and method.chooser is None):
-            if made.setdefault(method.name, method) is not method and method.name != "none":
-                raise ValueError(f"Two methods are called {method.name!r}: give one of them another name.")
+            include(method)
             continue
         if scorer is None:
             raise ValueError(f"{method.name} needs a scorer to choose by: give one, or a chooser of its own.")
         if method.n > fewest:
             raise ValueError(f"{method.name} needs {method.n} seeds a prompt, but there are {fewest}.")
-        made.setdefault(method.base.name, method.base)
+        include(method.base)
         pooled.append(method)
     return list(made.values()), pooled
 
@@ -184,6 +190,7 @@ def records(
             "used": [result.seeds[i] for i in at],
             "seconds": result.seconds * share,
             "network_calls": result.network_calls * share,
+            "peak_memory": result.peak_memory,
             "other_calls": {kind: count * share for kind, count in result.other_calls.items()},
             "items": [verdicts[i] and verdict(verdicts[i]) for i in at],
             "distances": distances(result.images[at]),

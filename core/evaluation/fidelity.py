@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from core.diffusion import Diffuser
-from core.evaluation.methods import predict
+from core.evaluation.choosing import predict
 from core.evaluation.metrics import (
     DRAWS,
     Interval,

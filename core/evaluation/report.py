@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from core.evaluation.choosing import whole
 from core.evaluation.fidelity import scorer_agreement
-from core.evaluation.methods import BestOf, whole
+from core.evaluation.methods import BestOf
 from core.evaluation.metrics import (
     DRAWS,
     Interval,
@@ -41,7 +42,7 @@ def compare(
 
     methods[name]: strict, clean (every word holds and nothing else is there), words, extra, scorer and kinds, each
     {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict;
-    seconds and calls an image; diversity within a prompt; frechet against none, left out where there are no features
+    seconds and calls an image, and the peak memory; diversity within a prompt; frechet against none, left out where there are no features
     or fewer than two images, which have no spread to compare.
     ceiling: best-of-N where the judge itself chooses.
     """
@@ -126,13 +127,17 @@ def summary(values: Values, control: Values, draws: int, baseline: bool = False)
 
 
 def costs(rows: list[dict]) -> dict:
-    """Seconds and calls an image, and the seconds that scoring it took (not part of the method's own)."""
+    """Seconds and calls an image, the seconds that scoring it took (not part of the method's own), and the most memory
+    in bytes that a batch took: None where it was not measured."""
     images = sum(len(record["items"]) for record in rows)
     names = dict.fromkeys(name for record in rows for name in record["other_calls"])
     return {
         "seconds": sum(record["seconds"] for record in rows) / images,
         "scoring_seconds": sum(record.get("scoring_seconds", 0.0) for record in rows) / images,
         "network_calls": sum(record["network_calls"] for record in rows) / images,
+        "peak_memory": max(
+            (m for record in rows if (m := record.get("peak_memory")) is not None), default=None
+        ),
         "other_calls": {name: sum(r["other_calls"].get(name, 0) for r in rows) / images for name in names},
     }
 
@@ -157,6 +162,7 @@ def best_from(
         "seconds": n * (cost["seconds"] + cost["scoring_seconds"]),
         "scoring_seconds": cost["scoring_seconds"],
         "network_calls": n * cost["network_calls"],
+        "peak_memory": cost["peak_memory"],
         "other_calls": {name: n * count for name, count in cost["other_calls"].items()} | {"scorer": n},
     }
     spread = [chosen_distance(c, record["distances"]) for c, record in zip(chances, rows, strict=True)]
@@ -259,15 +265,18 @@ def markdown(report: dict) -> str:
         )
         return form.format(100 * found["estimate"]) + span
 
+    def megabytes(count: int | None) -> str:
+        return "-" if count is None else f"{count / 1e6:.0f}"
+
     lines = [
-        "| method | every word holds, % | against none | words, % | seconds | network calls | diversity |",
-        "|---|---|---|---|---|---|---|",
+        "| method | every word holds, % | against none | words, % | seconds | network calls | peak MB | diversity |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in report["methods"].items():
         against = percent(entry["difference"]["strict"], True) if "difference" in entry else ""
         spread = entry["diversity"]["estimate"]
         lines.append(
             f"| {name} | {percent(entry['strict'])} | {against} | {percent(entry['words'])} | {entry['seconds']:.2f} "
-            f"| {entry['network_calls']:.0f} | {'-' if spread is None else f'{spread:.3f}'} |"
+            f"| {entry['network_calls']:.0f} | {megabytes(entry.get('peak_memory'))} | {'-' if spread is None else f'{spread:.3f}'} |"
         )
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def test_best_of_keeps_the_image_that_the_chooser_likes_and_costs_n_images(diffu
 def test_best_of_projected_noise_is_named_after_both(diffuser, networks, world):
     method = m.best_of(2, lambda images, prompts: np.arange(len(images)), base=m.projected(networks[0]))
     found = method.run(diffuser, PROMPTS[:1], [1], SHORT)
-    assert method.name == "best-of-2 projected" and found.other_calls == {"projector": 2, "scorer": 2}
+    assert method.name == "best-of-2 + projected" and found.other_calls == {"projector": 2, "scorer": 2}
 
 
 def test_best_noise_makes_one_image_of_the_noise_that_the_reward_model_likes(diffuser, networks):

@@ -1,0 +1,232 @@
+"""What a method is: a way to spend a budget on one image of a prompt and a base seed, behind one call.
+
+A method has two parts: `start` gives the noise to denoise and `denoise` makes latents of it. One that changes only one of
+them wraps a base and leaves the other to it, so any two combine: "pag + projected" is PAG around the projector's noise.
+Names read from the outside in.
+
+Dimension key: B batch, C latent channels, H W latent height and width, S image side.
+
+Costs are counted alike for all: `network_calls` is the number of items that went through the diffuser's network (an
+image of 20 steps with classifier-free guidance is 40), counted at the network itself; forwards of the projector, the
+reward model and the scorer are counted apart, an item each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.diffusion import Diffuser, OnStep, Text
+from core.evaluation.memory import peak
+from core.noise import check_seeds, draw
+
+
+@dataclass
+class MethodResult:
+    """One image per prompt and base seed.
+
+    images uint8 (B, S, S, 3); latents and noise (B, C, H, W), noise being what was denoised; seeds: the seeds that
+    were used in the end; seconds and network_calls of the whole batch; other_calls by name, items forwarded;
+    peak_memory in bytes, None where it cannot be told (see core.evaluation.memory).
+    """
+
+    images: np.ndarray
+    latents: Tensor
+    noise: Tensor
+    seeds: list[int]
+    seconds: float
+    network_calls: int
+    other_calls: dict[str, int] = field(default_factory=dict)
+    peak_memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all methods of a comparison share."""
+
+    steps: int = 20
+    guidance: float = 4.0
+    height: int | None = None
+    width: int | None = None
+    batch: int = 16  # images made at once
+
+
+DEFAULT = Settings()
+
+
+@dataclass
+class Start:
+    """Noise (B, C, H, W) to denoise, the seed each item's noise came from, and the forwards that it took, by name."""
+
+    noise: Tensor
+    seeds: list[int]
+    calls: dict[str, int] = field(default_factory=dict)
+
+
+class Method:
+    """Plain sampling from the seed's own noise; other methods change where it starts, how it goes on or what is kept."""
+
+    chooses = False  # whether it chooses among finished images, so that no other method can go around it
+
+    def __init__(self, name: str = "none") -> None:
+        self.name = name
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the method would give other images: what resuming an experiment relies on."""
+        return self.name
+
+    @property
+    def moves(self) -> bool:
+        """Whether it starts from other noise than the seed's own."""
+        return False
+
+    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
+        """What to denoise for each item."""
+        return Start(draw(seeds, shape), seeds)
+
+    def denoise(
+        self,
+        diffuser: Diffuser,
+        text: Text,
+        start: Start,
+        settings: Settings = DEFAULT,
+        on_step: OnStep | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Tensor:
+        """Latents (B, C, H, W) of what `start` gave, under text (B prompts). Raises Stopped when `stop()` is true."""
+        return diffuser.sample(
+            text, start.noise, settings.steps, settings.guidance, on_step, stop, start.seeds
+        )
+
+    def run(
+        self,
+        diffuser: Diffuser,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        settings: Settings = DEFAULT,
+        on_step: OnStep | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> MethodResult:
+        """One image for each of B prompts and B base seeds. Raises Stopped when `stop()` is true."""
+        seeds = check_seeds(seeds)
+        if len(prompts) != len(seeds):
+            raise ValueError(
+                f"There are {len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt."
+            )
+        if settings.batch < 1:
+            raise ValueError(f"batch is {settings.batch}: make 1 or more images at a time.")
+        began, tally, other = time.perf_counter(), [0], {}
+        unique = list(dict.fromkeys(prompts))
+        shape = diffuser.latent_shape(settings.height, settings.width)
+        used: list[int] = []
+        made: list[tuple[np.ndarray, Tensor, Tensor]] = []
+        total = -(-len(seeds) // settings.batch) * settings.steps
+        with counted(diffuser.pipe, tally), peak(diffuser.device) as memory:
+            text = diffuser.encode(unique)
+            for at in range(0, len(seeds), settings.batch):
+                rows = text.take([unique.index(p) for p in prompts[at : at + settings.batch]])
+                begin = self.start(rows, seeds[at : at + settings.batch], shape)
+                used += begin.seeds
+                add(other, begin.calls)
+                before = len(made) * settings.steps
+                watch = on_step and (
+                    lambda step, _total, latents, before=before: on_step(before + step, total, latents)
+                )
+                latents = self.denoise(diffuser, rows, begin, settings, watch, stop)
+                made.append((diffuser.decode(latents), latents.cpu(), begin.noise.cpu()))
+        images, latents, noise = (list(part) for part in zip(*made, strict=True))
+        seconds = time.perf_counter() - began
+        return MethodResult(
+            np.concatenate(images),
+            torch.cat(latents),
+            torch.cat(noise),
+            used,
+            seconds,
+            tally[0],
+            other,
+            memory.bytes,
+        )
+
+
+class Wrapper(Method):
+    """A base that is changed in one respect: what a subclass does not override is the base's."""
+
+    def __init__(self, name: str, base: Method | None = None) -> None:
+        self.base = base or Method()
+        if self.base.chooses:
+            raise ValueError(
+                f"{self.base.name} chooses among finished images, so {name} cannot go around it: put the best-of-N first."
+            )
+        super().__init__(joined(name, self.base))
+
+    @property
+    def own(self) -> str:
+        """The fingerprint of what it changes."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        return self.own if plain(self.base) else f"{self.own}:{self.base.fingerprint}"
+
+    @property
+    def moves(self) -> bool:
+        return self.base.moves
+
+    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
+        return self.base.start(text, seeds, shape)
+
+    def denoise(
+        self,
+        diffuser: Diffuser,
+        text: Text,
+        start: Start,
+        settings: Settings = DEFAULT,
+        on_step: OnStep | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Tensor:
+        return self.base.denoise(diffuser, text, start, settings, on_step, stop)
+
+
+def plain(method: Method) -> bool:
+    """Whether a method is plain sampling."""
+    return type(method) is Method
+
+
+def joined(name: str, base: Method) -> str:
+    """The name of a method around a base."""
+    return name if plain(base) else f"{name} + {base.name}"
+
+
+@contextmanager
+def counted(pipe: Any, tally: list[int]) -> Iterator[None]:
+    """Adds to tally[0] the items that pass the pipeline's denoising network while the block runs."""
+    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    if network is None:
+        raise ValueError(
+            f"{type(pipe).__name__} has neither a unet nor a transformer whose calls could be counted."
+        )
+
+    def hook(_module: Any, args: tuple, kwargs: dict) -> None:
+        items = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+        tally[0] += items.shape[0]
+
+    handle = network.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def add(sums: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    """Adds counts by name into `sums` and returns it."""
+    for name, count in more.items():
+        sums[name] = sums.get(name, 0) + count
+    return sums

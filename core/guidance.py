@@ -1,0 +1,236 @@
+"""Other guidance than classifier-free guidance, by diffusers' own guiders and pipelines (DESIGN section 6).
+
+- pag: perturbed attention guidance (Ahn et al. 2024) on top of classifier-free guidance: a third pass in which the
+  self-attention of the middle block is replaced by the identity. Its window is the whole of the denoising, as in
+  diffusers' classic pipelines (the guider's own default is steps 1 to 20 %), and its layers are all of the middle
+  block's, as theirs are.
+- autoguidance: the unconditional pass of classifier-free guidance leaves out the transformer blocks of the middle block.
+  Departure from Karras et al. 2024, who guide by a smaller, less trained model: diffusers has layer drop only, and it is
+  labelled so wherever it is named.
+
+For a backbone with a modular pipeline the guiders are used, else the classic PAG pipeline. Both run on the diffuser's own
+components: no weights are copied, and processors and hooks are as before when `sample` returns or raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoGuidance,
+    AutoPipelineForText2Image,
+    ClassifierFreeGuidance,
+    PerturbedAttentionGuidance,
+    StableDiffusionXLPipeline,
+)
+from diffusers.hooks import LayerSkipConfig
+from diffusers.modular_pipelines import ModularPipelineBlocks, StableDiffusionXLAutoBlocks
+from diffusers.utils import logging
+from torch import Tensor, nn
+
+from core.diffusion import Diffuser, OnStep, Text
+from core.training.loop import Stopped
+
+# ---- what is known of classes: the pipelines that have modular blocks, and where a UNet's middle block attends
+MODULAR: dict[type, type[ModularPipelineBlocks]] = {StableDiffusionXLPipeline: StableDiffusionXLAutoBlocks}
+LAYERS = "mid_block.attentions.0.transformer_blocks"
+CLASSIC_LAYERS = "mid"
+# ----
+
+SCALES: dict[str, float | None] = {"pag": 3.0, "autoguidance": None, "cfg": None}
+"""The scale that a kind takes by default; None: the guidance of the sampling. cfg is plain classifier-free guidance by the
+same code, for comparison."""
+
+
+class Guided:
+    """A diffuser that samples under another guidance; all else is the diffuser's own."""
+
+    def __init__(self, diffuser: Diffuser, kind: str, scale: float | None = None) -> None:
+        self._diffuser, self.kind, self.own_scale = diffuser, kind, check_guidance(kind, scale)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._diffuser, name)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        text: Text,
+        noise: Tensor,
+        steps: int = 20,
+        guidance: float = 4.0,
+        on_step: OnStep | None = None,
+        stop: Callable[[], bool] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Tensor:
+        """As `Diffuser.sample`. ValueError where diffusers has no such guidance for the backbone."""
+        if len(text) != noise.shape[0]:
+            raise ValueError(
+                f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise."
+            )
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}.")
+
+        def after(step: int, latents: Tensor) -> None:
+            if on_step:
+                on_step(step, steps, latents)
+            if stop and stop():
+                raise Stopped
+
+        if stop and stop():
+            raise Stopped
+        weight, scale = next(self.pipe.unet.parameters()), self._diffuser.scale
+        inputs = {
+            "prompt_embeds": text.hidden,
+            "negative_prompt_embeds": text.negative,
+            "pooled_prompt_embeds": text.pooled,
+            "negative_pooled_prompt_embeds": text.negative_pooled,
+            "latents": noise.to(self.device, weight.dtype),
+            "height": noise.shape[2] * scale,
+            "width": noise.shape[3] * scale,
+            "num_inference_steps": steps,
+        }
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        if seeds is not None:
+            inputs["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
+        # without classifier-free guidance the guider leaves the perturbation out
+        alone = self.kind == "pag" and guidance <= 1
+        if type(self.pipe) in MODULAR and not alone:
+            return self._modular(inputs, float(guidance), after)
+        if self.kind == "pag":
+            return self._classic(inputs, float(guidance), after)
+        raise ValueError(
+            f"{self.kind} needs a modular pipeline, and diffusers has none for {type(self.pipe).__name__}: leave it out, or "
+            "take pag."
+        )
+
+    def _modular(
+        self, inputs: dict[str, Any], guidance: float, after: Callable[[int, Tensor], None]
+    ) -> Tensor:
+        blocks = MODULAR[type(self.pipe)]()
+        for name in [name for name in blocks.sub_blocks if name != "denoise"]:
+            blocks.sub_blocks.pop(name)  # the text is encoded already, and the latents are what is wanted
+        loop = blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks["denoise"]
+        loop.sub_blocks["after_step"] = AfterStep(after)
+        loop.set_progress_bar_config(disable=True)
+        with unlogged(), unhooked(self.pipe.unet):
+            pipe = blocks.init_pipeline()
+            pipe.update_components(
+                unet=self.pipe.unet,
+                vae=self.pipe.vae,
+                scheduler=self.pipe.scheduler,
+                guider=guider(self.kind, self.own_scale, guidance, self.pipe.unet),
+            )
+            return pipe(**inputs, output="latents")
+
+    def _classic(
+        self, inputs: dict[str, Any], guidance: float, after: Callable[[int, Tensor], None]
+    ) -> Tensor:
+        def on_step_end(_pipe: Any, step: int, _time: Any, values: dict) -> dict:
+            after(step + 1, values["latents"])
+            return {}
+
+        try:
+            pipe = AutoPipelineForText2Image.from_pipe(
+                self.pipe, enable_pag=True, pag_applied_layers=CLASSIC_LAYERS
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"diffusers has no PAG for {type(self.pipe).__name__}: leave pag out."
+            ) from error
+        pipe.set_progress_bar_config(disable=True)
+        processors = dict(self.pipe.unet.attn_processors)
+        try:
+            return pipe(
+                **inputs,
+                guidance_scale=guidance,
+                pag_scale=self.own_scale,
+                output_type="latent",
+                callback_on_step_end=on_step_end,
+            ).images
+        finally:
+            self.pipe.unet.set_attn_processor(processors)
+
+
+class AfterStep(ModularPipelineBlocks):
+    """The last part of a denoising step: tells of it. Modular pipelines have no callback."""
+
+    def __init__(self, tell: Callable[[int, Tensor], None]) -> None:
+        super().__init__()
+        self.tell = tell
+
+    def __call__(self, components: Any, block_state: Any, i: int, t: Any) -> tuple[Any, Any]:
+        self.tell(i + 1, block_state.latents)
+        return components, block_state
+
+
+def check_guidance(kind: str, scale: float | None) -> float | None:
+    """The scale of a kind, its default where none is given; ValueError for an unknown kind or a scale that is not > 0."""
+    if kind not in SCALES:
+        raise ValueError(f"There is no guidance {kind!r}: choose pag or autoguidance.")
+    scale = SCALES[kind] if scale is None else float(scale)
+    if scale is not None and not 0 < scale <= 100:
+        raise ValueError(f"The scale {scale:g} of {kind} is out of range: use a number above 0, up to 100.")
+    return scale
+
+
+def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module) -> Any:
+    """diffusers' guider of a kind."""
+    if kind == "cfg":
+        return ClassifierFreeGuidance(guidance_scale=guidance)
+    try:
+        count = len(denoiser.get_submodule(LAYERS))
+    except AttributeError as error:
+        raise ValueError(
+            f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
+        ) from error
+    if kind == "autoguidance":
+        layers = LayerSkipConfig(indices=list(range(count)), fqn=LAYERS)
+        return AutoGuidance(guidance_scale=guidance if scale is None else scale, auto_guidance_config=layers)
+    layers = LayerSkipConfig(
+        indices=list(range(count)),
+        fqn=LAYERS,
+        skip_attention=False,
+        skip_attention_scores=True,
+        skip_ff=False,
+    )
+    return PerturbedAttentionGuidance(
+        guidance_scale=guidance,
+        perturbed_guidance_scale=scale,
+        perturbed_guidance_start=-1.0,  # the guider's window begins after this share of the steps: 0 leaves out the first
+        perturbed_guidance_stop=1.0,
+        perturbed_guidance_config=layers,
+    )
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """diffusers logs whatever is raised in a block, also a stop, and that guiders are experimental."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+@contextmanager
+def unhooked(denoiser: nn.Module) -> Iterator[None]:
+    """Takes off the hooks that a guider left on a network when it was interrupted in a pass."""
+    before = hooks(denoiser)
+    try:
+        yield
+    finally:
+        for module, name in hooks(denoiser) - before:
+            module._diffusers_hook.remove_hook(name, recurse=False)
+
+
+def hooks(denoiser: nn.Module) -> set[tuple[nn.Module, str]]:
+    """diffusers' hooks on a network's modules."""
+    return {
+        (module, name)
+        for module in denoiser.modules()
+        for name in getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+    }

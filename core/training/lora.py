@@ -1,0 +1,297 @@
+"""Fine-tuning of the denoiser by LoRA (Hu et al. 2022) on images that were scored: the baseline that changes the network
+where the projector changes the noise.
+
+Reward-weighted regression (Peters & Schaal 2007; Lee et al. 2023 for text to image): an image counts exp((s - 1) / T) in
+the diffusion loss, s in [0, 1] being the mean score of its words and T a temperature. An image is drawn as often as it
+counts, which is the same loss in expectation and spends no step on images that hardly count. The loss is the plain mean
+squared error of what the network predicts (noise, or v), with a tenth of the prompts left out for classifier-free
+guidance. Layers are `peft`'s on the attention projections; files are diffusers', so other programs load them.
+
+Dimension key: N images, B batch, C H W latents, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from diffusers.utils import convert_state_dict_to_diffusers
+from torch import Tensor, nn
+
+from core import checkpoint
+from core.diffusion import Diffuser, Text
+from core.training.loop import FitResult, Progress, fit, seed_step, warmup_cosine
+
+KIND = "lora"
+WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+TRAINED, LOADED = "fresh", "lora_"  # names of adapters on the denoiser
+DROP = 0.1
+MEASURED = 256  # images at most on which the loss is measured before and after
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """How an adapter is trained."""
+
+    rank: int = 8
+    steps: int = 300
+    batch: int = 8
+    rate: float = 2e-4
+    temperature: float = 0.2
+    checkpointing: bool = False  # keep fewer activations: less memory, a third slower
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A verified adapter on disk: its folder, the digest of its manifest, and the revision of the backbone it changes."""
+
+    folder: Path
+    sha256: str
+    backbone_revision: str
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Adapter:
+        """The adapter of a checkpoint's folder; CheckpointError where it is damaged or holds something else."""
+        manifest = checkpoint.verify(folder)
+        if manifest["kind"] != KIND:
+            raise checkpoint.CheckpointError(
+                f"The checkpoint {folder} holds a {manifest['kind']}, not a LoRA: choose another one."
+            )
+        return cls(Path(folder), checkpoint.digest(folder), manifest["meta"].get("backbone_revision", ""))
+
+    def check_fits(self, diffuser: Diffuser) -> None:
+        """ValueError where it was trained on another backbone."""
+        if self.backbone_revision != diffuser.revision:
+            raise ValueError(
+                f"The LoRA in {self.folder} was trained on another backbone than {diffuser.name}: train one on this "
+                "backbone, or choose its backbone."
+            )
+
+    @contextmanager
+    def on(self, diffuser: Diffuser) -> Iterator[None]:
+        """The diffuser's denoiser is the fine-tuned one while the block runs, and afterwards bit for bit what it was.
+
+        The layers stay on the denoiser, switched off, so that the next batch need not read them again.
+        """
+        self.check_fits(diffuser)
+        denoiser, name = network(diffuser), LOADED + self.sha256[:16]
+        there = list(getattr(denoiser, "peft_config", {}))
+        if foreign := [other for other in there if not other.startswith(LOADED)]:
+            raise ValueError(
+                f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
+                "save_pretrained) before a LoRA is put on it."
+            )
+        if name not in there:
+            if there:
+                denoiser.unload_lora()
+            denoiser.load_lora_adapter(
+                str(self.folder), prefix="unet", weight_name=WEIGHTS, adapter_name=name, local_files_only=True
+            )
+            denoiser.requires_grad_(False)
+        denoiser.set_adapters([name])
+        denoiser.enable_lora()
+        try:
+            yield
+        finally:
+            denoiser.disable_lora()
+
+
+def train_lora(
+    diffuser: Diffuser,
+    latents: Tensor,
+    prompts: Sequence[str],
+    scores: Sequence[float],
+    config: LoraConfig,
+    out: Path | str,
+    *,
+    meta: dict | None = None,
+    folder: Path | str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> tuple[FitResult, dict[str, float]]:
+    """Fine-tune on scaled latents (N, C, H, W), their N prompts and scores in [0, 1]; write the adapter to `out`.
+
+    Gives how the loop ended and {before, after}, the loss over images as they count, on the same noises; a run that was
+    stopped has none and writes no adapter. `folder` keeps the state of the loop. The diffuser is left as it was.
+    """
+    if not len(latents) == len(prompts) == len(scores):
+        raise ValueError(
+            f"{len(latents)} latents, {len(prompts)} prompts and {len(scores)} scores: give one of each to an image."
+        )
+    if len(latents) == 0:
+        raise ValueError("There is no image to fine-tune on: collect and score some first.")
+    schedule = training_schedule(diffuser)
+    weights = image_weights(scores, config.temperature)
+    text = Conditions.encode(diffuser, prompts)
+    rows = torch.tensor([text.row[prompt] for prompt in prompts])
+
+    def error(at: Tensor, draws: torch.Generator, drop: float) -> Tensor:
+        """Squared error of each image (B,)."""
+        clean = latents[at].float()
+        noise = torch.randn(clean.shape, generator=draws)
+        times = torch.randint(schedule.config.num_train_timesteps, (len(at),), generator=draws)
+        keep = torch.rand(len(at), generator=draws) >= drop
+        clean, noise, times = (part.to(diffuser.device) for part in (clean, noise, times))
+        noisy = schedule.add_noise(clean, noise, times)
+        kind = schedule.config.prediction_type
+        target = noise if kind == "epsilon" else schedule.get_velocity(clean, noise, times)
+        given = text.of(rows[at], keep, clean.shape[-2:])
+        weight = next(denoiser.parameters())
+        with torch.autocast(diffuser.device.type, torch.bfloat16, enabled=weight.dtype != torch.float32):
+            predicted = denoiser(noisy, times, **given, return_dict=False)[0]
+        return F.mse_loss(predicted.float(), target, reduction="none").mean((1, 2, 3))
+
+    @torch.no_grad()
+    def measured() -> float:
+        draws = torch.Generator().manual_seed(config.seed)
+        some = torch.randperm(len(latents), generator=draws)[:MEASURED]
+        found = torch.cat([error(part, draws, 0.0).cpu() for part in some.split(config.batch)])
+        return float((found * weights[some]).sum() / weights[some].sum())
+
+    def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        draws = seed_step(config.seed, step)
+        at = torch.multinomial(weights, config.batch, replacement=True, generator=draws)
+        found = error(at, draws, DROP).mean()
+        return found, {"mse": found.item()}
+
+    denoiser = network(diffuser)
+    with training_layers(diffuser, config) as layers:
+        before = measured()
+        optimiser = torch.optim.AdamW(layers.parameters(), lr=config.rate, weight_decay=0.01)
+        result = fit(
+            {"lora": layers},
+            optimiser,
+            loss_fn,
+            steps=config.steps,
+            folder=folder,
+            on_progress=on_progress,
+            stop=stop,
+            schedule=warmup_cosine(config.steps, warmup=min(50, config.steps // 10 + 1)),
+            seed=config.seed,
+        )
+        if result.stopped:
+            return result, {}
+        about = {"backbone": diffuser.name, "backbone_revision": diffuser.revision, "rank": config.rank}
+        checkpoint.save(Layers(diffuser), out, {**about, **(meta or {})}, kind=KIND)
+        return result, {"before": before, "after": measured()}
+
+
+def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
+    """How much each image counts (N,): exp((s - 1) / T), made to average 1."""
+    if not temperature > 0:
+        raise ValueError(f"The temperature {temperature} must be above 0: 0.2 is a start.")
+    values = torch.tensor(list(scores), dtype=torch.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("An image's score must lie in [0, 1]: give the mean expected score of its words.")
+    weights = ((values - values.max()) / temperature).exp()
+    return weights / weights.mean()
+
+
+def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
+    """The noise schedule that the backbone was trained with; ValueError where it is not a diffusion of betas."""
+    config = diffuser.pipe.scheduler.config
+    if "beta_start" not in config or config.get("prediction_type", "epsilon") not in (
+        "epsilon",
+        "v_prediction",
+    ):
+        raise ValueError(
+            f"LoRA training knows backbones that predict noise or v, and {diffuser.name} does neither "
+            f"({type(diffuser.pipe.scheduler).__name__}): leave the LoRA out."
+        )
+    return DDPMScheduler.from_config(config)
+
+
+def network(diffuser: Diffuser) -> Any:
+    """The module that denoises."""
+    return diffuser.pipe.unet
+
+
+@contextmanager
+def training_layers(diffuser: Diffuser, config: LoraConfig) -> Iterator[nn.ParameterList]:
+    """Fresh LoRA layers on the denoiser, in float32, as a module that holds them alone; taken off at the end."""
+    denoiser = network(diffuser)
+    if getattr(denoiser, "peft_config", None):
+        denoiser.unload_lora()  # those of a LoRA in use are loaded again when it is asked for
+    torch.manual_seed(config.seed)
+    denoiser.add_adapter(
+        peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=config.rank,  # what diffusers takes where a file names none
+            init_lora_weights="gaussian",
+            target_modules=list(TARGETS),
+        ),
+        TRAINED,
+    )
+    trained = [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+    if config.checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    try:
+        yield nn.ParameterList(trained)
+    finally:
+        if config.checkpointing:
+            denoiser.disable_gradient_checkpointing()
+        denoiser.unload_lora()
+        denoiser.requires_grad_(False)
+
+
+class Layers:
+    """The layers in training, as `checkpoint.save` writes a model: diffusers' LoRA file."""
+
+    def __init__(self, diffuser: Diffuser) -> None:
+        self.diffuser = diffuser
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write the file into the folder."""
+        state = peft.get_peft_model_state_dict(network(self.diffuser), adapter_name=TRAINED)
+        type(self.diffuser.pipe).save_lora_weights(
+            str(folder), unet_lora_layers=convert_state_dict_to_diffusers(state), weight_name=WEIGHTS
+        )
+
+
+class Conditions:
+    """What the denoiser is given beside the noisy latents, kept on the CPU: one encoding a prompt."""
+
+    def __init__(self, diffuser: Diffuser, row: dict[str, int], parts: list[Text]) -> None:
+        self.diffuser, self.row, self.first = diffuser, row, parts[0]
+        self.hidden = torch.cat([part.hidden.cpu() for part in parts])
+        self.pooled = None if self.first.pooled is None else torch.cat([part.pooled.cpu() for part in parts])
+
+    @classmethod
+    def encode(cls, diffuser: Diffuser, prompts: Sequence[str], batch: int = 64) -> Conditions:
+        """The frozen text encoders' states of the prompts, repeats read once."""
+        unique = list(dict.fromkeys(prompts))
+        parts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
+        return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, parts)
+
+    def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
+        """Arguments of the denoiser for the prompts at rows (B,), the empty prompt where keep (B,) is False; size of the
+        latents (H, W)."""
+        pipe, place = self.diffuser.pipe, self.diffuser.device
+
+        def chosen(full: Tensor, empty: Tensor | None) -> Tensor:
+            found = full[rows].to(place)
+            if empty is None:
+                return found
+            return torch.where(keep.to(place).view(-1, *[1] * (found.ndim - 1)), found, empty[:1].to(place))
+
+        given: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
+        if network(self.diffuser).config.get("addition_embed_type") == "text_time":
+            pooled = chosen(self.pooled, self.first.negative_pooled)
+            pixels = tuple(int(side) * self.diffuser.scale for side in size)
+            ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
+            given["added_cond_kwargs"] = {
+                "text_embeds": pooled,
+                "time_ids": ids.to(place).expand(len(rows), -1),
+            }
+        return given

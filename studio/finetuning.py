@@ -1,0 +1,123 @@
+"""The LoRA that the projector is compared with: trained on the store's images, each as its word scores have it.
+
+An image's score is the mean of its words' current labels (a correction where there is one, else the scorer's expected
+score), in [0, 1]. Only images of training prompts, of the backbone in use and of its default size are trained on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from core import checkpoint
+from core.evaluation.methods import whole
+from core.training.data import Sample
+from core.training.loop import Stopped
+from core.training.lora import Adapter, LoraConfig, train_lora
+from studio.datasets import store_samples
+from studio.heldout import before_after
+from studio.learning import Job
+from studio.methods import tuned
+from studio.prompts import without
+
+
+def lora(job: Job) -> dict[str, Any]:
+    """A fresh adapter from the labels of the run, and its held-out result against the one in use, or none."""
+    result = job.stage("lora", lambda: _train(job))
+    prompts = result.pop("prompts")
+    heldout = job.stage("heldout", lambda: _heldout(job, prompts))
+    folder = job.folder / "lora"
+    return {
+        "metrics": {**result, **({"heldout": heldout} if heldout else {})},
+        "checkpoint": folder.relative_to(job.studio.settings.home).as_posix(),
+        "checkpoint_sha256": checkpoint.digest(folder),
+    }
+
+
+def image_score(sample: Sample) -> float:
+    """Mean expected score in [0, 1] of an image's labelled words."""
+    expected = [
+        float(np.dot(said, np.arange(10))) if isinstance(said, Sequence) else float(said)
+        for said, _ in sample.labels.values()
+    ]
+    return min(1.0, max(0.0, whole([value / 9 for value in expected], "mean")))
+
+
+def _train(job: Job) -> dict[str, Any]:
+    studio, config, began = job.studio, job.config, time.monotonic()
+    count = job.counter("images read")
+
+    def read(done: int, total: int) -> None:
+        count(done, total)
+        job.check()
+
+    rows = studio.store.labels(snapshot=job.run["labels"])
+    samples, counts = store_samples(studio, rows, 1.0, with_pictures=True, on_part=read)
+    samples = [sample for sample in samples if sample.picture is not None]
+    if not samples:
+        raise ValueError(
+            "There is no scored image of a training prompt to fine-tune on: collect and score some first "
+            "(python -m studio collect)."
+        )
+    scores = [image_score(sample) for sample in samples]
+    settings = LoraConfig(
+        rank=config["rank"],
+        steps=config["lora_steps"],
+        batch=config["lora_batch"],
+        rate=config["lora_rate"],
+        temperature=config["temperature"],
+        checkpointing=config["checkpointing"],
+        seed=config["seed"],
+    )
+    with studio.models.lock:
+        result, loss = train_lora(
+            studio.models.diffuser(),
+            torch.stack([sample.picture for sample in samples]),
+            [sample.prompt for sample in samples],
+            scores,
+            settings,
+            job.folder / "lora",
+            meta={"run": job.run["id"], "images": len(samples)},
+            folder=job.folder / "lora-state",
+            on_progress=job.watch("LoRA"),
+            stop=job.stopped,
+        )
+    if result.stopped:
+        raise Stopped
+    return {
+        "loss": loss,
+        "images": len(samples),
+        "mean_score": float(np.mean(scores)),
+        "labels": counts,
+        "prompts": list(dict.fromkeys(sample.prompt for sample in samples)),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
+    studio, config, began = job.studio, job.config, time.monotonic()
+    prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
+    if not prompts:
+        return {}
+    used = job.config["used"]["lora"]
+    before = Adapter.load(studio.models.folder_of(studio.run(used))) if used else None
+    found = before_after(
+        studio,
+        prompts,
+        config["heldout_seeds"],
+        before and _method(before),
+        _method(Adapter.load(job.folder / "lora")),
+        steps=config["steps"],
+        guidance=config["guidance"],
+        on_progress=job.watch("held-out images"),
+        stop=job.stopped,
+    )
+    return {**found, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _method(adapter: Adapter) -> Any:
+    return tuned(adapter, f"lora {adapter.sha256[:16]}")

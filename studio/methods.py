@@ -1,0 +1,111 @@
+"""Methods by their names: what is in use in the studio, joined with "+", the outermost first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from core.evaluation.methods import (
+    Method,
+    best_noise_of,
+    best_of,
+    by_reward,
+    guided,
+    none,
+    projected,
+    tuned,
+)
+from studio.checks import real, shown, whole
+
+NAMES = "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, pag, pag-SCALE, autoguidance, autoguidance-SCALE, lora"
+MOST = 1000  # images or noises to choose from
+# the order that parts are put around each other in, from the outside; where two are of one rank, as they are named
+RANKS = {"best-of": 0, "lora": 1, "pag": 2, "autoguidance": 2, "best-noise-of": 3, "projected": 3, "none": 4}
+PART = re.compile(rf"({'|'.join(sorted(RANKS, key=len, reverse=True))})(?:-([0-9.]+))?")
+
+
+def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
+    """The methods of these names, each once; a part "projected" without a number has this strength.
+
+    ValueError with what there is for a name that is unknown, and with what to do where its model is not there.
+    """
+    strength = real("strength", strength, 0, 1)
+    plans = [parse(name) for name in names]
+    makers = Makers(studio, strength)
+    found: dict[str, Method] = {}
+    for plan in plans:
+        method: Method | None = None
+        for part, number in reversed(plan):
+            method = makers.make(part, number, method)
+        found.setdefault(method.name, method)
+    return list(found.values())
+
+
+def parse(name: str) -> list[tuple[str, str | None]]:
+    """A name as its parts and their numbers, from the outside in; ValueError with what there is."""
+    parts = []
+    for piece in str(name).split("+"):
+        match = PART.fullmatch(piece.strip().lower())
+        if match is None or not _numbered(match):
+            raise ValueError(
+                f"There is no method {shown(piece.strip())}: there are {NAMES}, and combinations such as pag+projected."
+            )
+        parts.append((match[1], match[2]))
+    kinds = [part for part, _ in parts]
+    if len(set(kinds)) < len(kinds) or ("none" in kinds and len(kinds) > 1):
+        raise ValueError(f"{shown(name)} cannot be combined: name each part once, and none by itself.")
+    return sorted(parts, key=lambda part: RANKS[part[0]])
+
+
+def _numbered(match: re.Match[str]) -> bool:
+    """Whether a part has a number where it needs one, and none where it can have none."""
+    if match[2] is None:
+        return not match[1].startswith("best-")
+    return match[1] not in ("none", "lora")
+
+
+class Makers:
+    """Makes parts; what they need of the studio is asked for when it is needed, and the reward model is digested once."""
+
+    def __init__(self, studio: Any, strength: float) -> None:
+        self.models, self.strength, self._chooser = studio.models, strength, None
+
+    def make(self, part: str, number: str | None, base: Method | None) -> Method:
+        """A part around a base."""
+        make: dict[str, Callable[[], Method]] = {
+            "none": none,
+            "projected": lambda: projected(
+                self.model("projector"),
+                self.strength if number is None else real("strength", number, 0, 1),
+                base=base,
+            ),
+            "best-of": lambda: best_of(whole("number of images", number, 1, MOST), base=base),
+            "best-noise-of": lambda: best_noise_of(
+                whole("number of noises", number, 1, MOST), self.chooser(), base
+            ),
+            "pag": lambda: guided("pag", self.scale(number), base),
+            "autoguidance": lambda: guided("autoguidance", self.scale(number), base),
+            "lora": lambda: tuned(self.model("lora"), base=base),
+        }
+        return make[part]()
+
+    def model(self, kind: str) -> Any:
+        """The model in use; ValueError with the sentence that says why there is none."""
+        using = self.models.using(kind)
+        if using.model is None:
+            why = using.problem or (
+                f"There is no {kind} in use: train one (python -m studio train {kind}) and promote it."
+            )
+            raise ValueError(f"{why} Or leave the methods with it out.")
+        return using.model
+
+    def chooser(self) -> Any:
+        """By the reward model in use."""
+        self._chooser = self._chooser or by_reward(self.model("reward"))
+        return self._chooser
+
+    @staticmethod
+    def scale(number: str | None) -> float | None:
+        """A guidance scale; None is the kind's own."""
+        return None if number is None else real("scale", number, 0, 100)
