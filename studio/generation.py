@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from core.scoring.endpoint import Unanswered
 from core.scoring.scores import WordScore
-from core.scoring.vlm import VLMScorer
 from core.training.loop import Stopped
-from core.words import check_prompt, split
+from core.words import check_prompt, scored, split
 from studio import calibration, gpu, pictures
 from studio.checks import real, whole
 from studio.making import Making, Plan, sampler_of
@@ -121,7 +121,10 @@ class Generation(Making):
         ids = self._keep(plan, projector, noise, images, prompt_set="compare")
         emit(CompareUpdate("decode", request.steps, request.steps, None, self._pairs(request, ids), message))
         emit(CompareUpdate("score", request.steps, request.steps, None, self._pairs(request, ids), message))
-        self._score(ids, stop=stop)
+        try:
+            self._score(ids, stop=stop)
+        except Unanswered as error:  # the images are there, and can be scored later
+            message = f"{message} {error}".strip()
         pairs = self._pairs(request, ids)
         if stop():
             emit(
@@ -224,7 +227,11 @@ class Generation(Making):
         on_progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
     ) -> int:
-        """Score samples (all that this scorer has not scored where none are named); how many were scored."""
+        """Score samples (all that this scorer has not scored where none are named); how many were scored.
+
+        Words without a readable answer are stored as missing. Where a scorer's server gave some images no answer, what
+        it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
+        """
         self.models.scorer()
         return self._score(sample_ids, on_progress, stop, lock=True)
 
@@ -235,7 +242,7 @@ class Generation(Making):
         stop: Stop = None,
         lock: bool = False,
     ) -> int:
-        scorer, halt, scored = self.models.scorer(), asked(stop), 0
+        scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
         wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
         rows = self.store.samples(ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False)
         if wanted is not None and len(rows) < len(wanted):
@@ -257,23 +264,37 @@ class Generation(Making):
             if not part:
                 continue
             with self.models.lock if lock else contextlib.nullcontext():
-                found = self._read(images, [row["prompt"] for row in part])
+                try:
+                    found = self._read(images, [row["prompt"] for row in part], halt)
+                except Unanswered as error:
+                    found, lost = error.found, error
+                missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
             events = score_events(scorer, part, found)
             prompts = {row["id"]: row["prompt"] for row in part}
             self.store.add_scores(
                 events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events])
             )
-            scored += len(part)
+            self.store.add_missing(missing_notes(scorer, part, missing))
+            count += sum(
+                bool(words or gone or not scored(split(row["prompt"])))
+                for row, words, gone in zip(part, found, missing, strict=True)
+            )
+            if lost is not None and lost.down:
+                break
             if on_progress:
                 on_progress(min(at + self.settings.batch, len(rows)), len(rows))
-        return scored
+        if lost is not None:
+            raise lost
+        return count
 
-    def _read(self, images: list[np.ndarray], prompts: list[str]) -> list[list[WordScore]]:
-        """What the scorer says of images."""
+    def _read(
+        self, images: list[np.ndarray], prompts: list[str], stop: Callable[[], bool]
+    ) -> list[list[WordScore]]:
+        """What the scorer says of images; Unanswered where its server does not answer."""
         if gpu.apart():
             found, self.models.scorer().missing = self._read_apart(images, prompts)
             return found
-        return self.models.scorer().score(images, prompts, batch=self.settings.batch)
+        return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop)
 
     @gpu.on_gpu(seconds=60)
     def _read_apart(self, images: list[np.ndarray], prompts: list[str]) -> tuple[list[list[WordScore]], Any]:
@@ -291,8 +312,25 @@ class Generation(Making):
         return calibration.events_for(used.model, kinds, used.run, events)
 
 
+def missing_notes(
+    scorer: Any, rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[int, str]]
+) -> list[dict[str, Any]]:
+    """The store's notes of the words of samples (rows) that the scorer gave no readable answer for."""
+    return [
+        {
+            "sample": row["id"],
+            "word_index": index,
+            "scorer": scorer.name[-200:],
+            "scorer_version": scorer.version,
+            "reason": reason,
+        }
+        for row, words in zip(rows, missing, strict=True)
+        for index, reason in words.items()
+    ]
+
+
 def score_events(
-    scorer: VLMScorer, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
+    scorer: Any, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
 ) -> list[dict[str, Any]]:
     """The store's events for what the scorer said of samples (rows)."""
     events = []

@@ -7,6 +7,7 @@ that is missing or damaged is a sentence in `Using.problem`: everything that nee
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ from core.loading import DTYPES, own_sampling
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.scoring.calibrator import Calibrator
+from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from core.training.lora import Adapter
 from data.store import Store
-from studio.settings import Settings
+from studio.settings import Settings, is_address
 
 SHIPPED = "shipped"
 CLASSES: dict[str, type] = {"projector": NoiseProjector, "reward": RewardModel}
@@ -58,7 +60,7 @@ class Models:
         self.lock = threading.Lock()  # one model computes at a time
         self._loading = threading.RLock()
         self._diffuser: Diffuser | None = None
-        self._scorer: VLMScorer | None = None
+        self._scorer: VLMScorer | EndpointScorer | None = None
         self._own: Sampling | None = None
         self._using: dict[str, tuple[tuple, Using]] = {}
         diffusers_logging.disable_progress_bar()  # the studio tells its own progress
@@ -138,11 +140,16 @@ class Models:
         """The diffuser if it is there already; for what must not wait for it."""
         return self._diffuser
 
-    def scorer(self) -> VLMScorer:
+    def scorer(self) -> VLMScorer | EndpointScorer:
+        """The scorer; a server is not asked for anything before it is needed."""
         with self._loading:
+            settings = self.settings
+            if self._scorer is None and is_address(settings.scorer):
+                name = "" if settings.scorer_model == "auto" else settings.scorer_model
+                key = os.environ.get("STUDIO_SCORER_KEY", "").strip()
+                self._scorer = EndpointScorer(settings.scorer, name, key, parallel=settings.scorer_parallel)
             if self._scorer is None:
                 _need("The scorer", self.settings.scorer, "scorer", "STUDIO_SCORER")
-                settings = self.settings
                 dtype = None if settings.scorer_dtype == "auto" else settings.scorer_dtype
                 revision = settings.scorer_revision or None
                 self._scorer = VLMScorer.load(settings.scorer, self.device, dtype, revision)

@@ -17,7 +17,7 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "scorer": (
         "STUDIO_SCORER",
         "data/models/scorer",
-        "the vision-language model that scores words: folder or hub id",
+        "the vision-language model that scores words: folder, hub id or a server's http(s) address",
     ),
     "scorer_revision": (
         "STUDIO_SCORER_REVISION",
@@ -29,6 +29,12 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "auto",
         "what the scorer computes in: auto (float32 on a CPU, as stored on a GPU), float32, float16 or bfloat16",
     ),
+    "scorer_model": (
+        "STUDIO_SCORER_MODEL",
+        "auto",
+        "the model's name on a scorer's server; auto takes the first that it lists",
+    ),
+    "scorer_parallel": ("STUDIO_SCORER_PARALLEL", "8", "requests in flight to a scorer's server"),
     "reward": ("STUDIO_REWARD", "data/models/reward", "the reward model in use until one is promoted"),
     "projector": ("STUDIO_PROJECTOR", "data/models/projector", "the projector in use until one is promoted"),
     "labels": (
@@ -89,6 +95,8 @@ class Settings:
     scorer: str = str(ROOT / "data/models/scorer")
     scorer_revision: str = ""
     scorer_dtype: str = "auto"
+    scorer_model: str = "auto"
+    scorer_parallel: int = 8
     reward: Path = ROOT / "data/models/reward"
     projector: Path = ROOT / "data/models/projector"
     labels: Path = ROOT / "data/models/labels"
@@ -123,9 +131,11 @@ class Settings:
         return cls(
             home=_folder(raw["home"]),
             backbone=_model(raw["backbone"]),
-            scorer=_model(raw["scorer"]),
+            scorer=_scorer(raw["scorer"]),
             scorer_revision=raw["scorer_revision"],
             scorer_dtype=raw["scorer_dtype"],
+            scorer_model=raw["scorer_model"],
+            scorer_parallel=_whole("STUDIO_SCORER_PARALLEL", raw["scorer_parallel"], 1, 256),
             reward=_folder(raw["reward"]),
             projector=_folder(raw["projector"]),
             labels=_folder(raw["labels"]),
@@ -190,6 +200,20 @@ def _model(text: str) -> str:
     folder = _folder(text)
     is_path = folder.exists() or folder.is_relative_to(ROOT / "data") or text.startswith((".", "/", "~"))
     return str(folder) if is_path else text
+
+
+def is_address(text: str) -> bool:
+    """Whether a scorer is a server's address, and no folder or hub id."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def _scorer(text: str) -> str:
+    """A server's address without secrets in it (ValueError otherwise), else a folder or a hub id."""
+    if is_address(text):
+        from core.scoring.connection import check_address
+
+        return check_address(text)
+    return _model(text)
 
 
 def _whole(variable: str, text: str, low: int, high: int) -> int:

@@ -270,9 +270,15 @@ def _seed_choice(pairs: list[Pair]) -> Any:
 
 
 def _gain(pair: Pair) -> float | None:
-    if pair.projected is None or pair.projected.total is None or pair.none.total is None:
+    return None if pair.projected is None else _change(pair.none, pair.projected)
+
+
+def _change(before: SampleView, after: SampleView) -> float | None:
+    """How much more the mean score of the second is; None where a word has a score on one of them alone."""
+    known = [[w.index for w in view.words if w.score is not None] for view in (before, after)]
+    if before.total is None or after.total is None or known[0] != known[1]:
         return None
-    return pair.projected.total - pair.none.total
+    return after.total - before.total
 
 
 def _arrow(gain: float | None) -> str:
@@ -301,8 +307,7 @@ def _total(sample: SampleView, before: SampleView | None = None) -> str:
     if sample.total is None:
         return '<p class="total">Not scored yet</p>'
     change = ""
-    if before is not None and before.total is not None:
-        gain = sample.total - before.total
+    if before is not None and (gain := _change(before, sample)) is not None:
         change = f", {_arrow(gain)}"
     return f'<p class="total">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(change)}</p>'
 
