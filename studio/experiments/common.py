@@ -27,6 +27,7 @@ from studio.prompts import seeds_for, without
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
+FEW = 10  # prompts below which a bootstrap over them is not to be trusted
 Figure = dict[str, Any]
 Table = dict[str, Any]
 
@@ -218,14 +219,24 @@ def clear(cell: dict[str, Any]) -> bool:
     return cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
 
 
-def compared(what: str, cell: dict[str, Any], against: str, percent: bool = True) -> str:
-    """A sentence for a paired difference, which says also when nothing can be told."""
+def compared(what: str, cell: dict[str, Any], against: str) -> str:
+    """A sentence for a paired difference of the share of images where every word holds, which says also when nothing
+    can be told. what opens the sentence."""
     if cell["estimate"] is None:
-        return f"{what} could not be compared with {against}."
-    figures = span(cell, percent, True)
-    if clear(cell):
-        return f"{what} is {'above' if cell['estimate'] > 0 else 'below'} {against} by {figures}."
-    return f"Whether {what} differs from {against} cannot be told from so many images: {figures}, and the interval holds 0."
+        return f"{what}: it could not be compared with {against}."
+    figures = span(cell, True, True)
+    if not clear(cell):
+        return f"{what}: whether every word holds more often than {against} cannot be told, {figures}."
+    return f"{what}: every word holds {'more' if cell['estimate'] > 0 else 'less'} often than {against}, {figures}."
+
+
+def few(prompts: int) -> list[str]:
+    """What has to be said of intervals over a handful of prompts."""
+    if prompts >= FEW:
+        return []
+    return [
+        f"There are {prompts} prompts: intervals over so few are too narrow, so take them as a rough guide."
+    ]
 
 
 def judge_sentence(judge: str | None) -> list[str]:

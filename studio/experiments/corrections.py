@@ -28,6 +28,7 @@ from studio.experiments.common import (
     before_after,
     compared,
     evaluation_seeds,
+    few,
     figure,
     forwarded,
     heldout_prompts,
@@ -221,13 +222,11 @@ def _answer(found: Judged, rows: list[dict], start: dict) -> list[str]:
     lines, counts = [], by_count(rows)
     for count, some in counts.items():
         cell = _mean(found, some, "strict")
-        lines.append(
-            compared(f"After {count} corrections ({len(some)} trainings), every word holding", cell, "none")
-        )
+        lines.append(compared(f"After {count} corrections ({len(some)} trainings)", cell, "with none"))
     if len(counts) > 1:
         most, least = max(counts), min(counts)
         pair = _between(found, counts[most], counts[least])
-        lines.append(compared(f"Every word holding after {most} corrections", pair, f"after {least}"))
+        lines.append(compared(f"After {most} corrections", pair, f"after {least}"))
     for count, some in counts.items():
         inner = [row["agreement"]["within_prompt"]["estimate"] for row in some]
         if None not in inner:
@@ -235,7 +234,7 @@ def _answer(found: Judged, rows: list[dict], start: dict) -> list[str]:
                 f"Reward model and judge within a prompt's word after {count} corrections: Pearson {np.mean(inner):.3f}."
             )
     lines.append(f"Before: {span(start['within_prompt'])}.")
-    return lines + judge_sentence(found.judge)
+    return lines + few(len(found.prompts)) + judge_sentence(found.judge)
 
 
 def _between(found: Judged, more: list[dict], fewer: list[dict]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from studio.experiments.common import (
     compared,
     counted,
     evaluation_seeds,
+    few,
     figure,
     heldout_prompts,
     interval,
@@ -220,7 +221,7 @@ def _answer(found: Judged, images: dict, summary: dict, noises: list[dict]) -> l
             "With projection, every word holding", found.methods["projected"]["difference"]["strict"], "none"
         )
     )
-    return lines + judge_sentence(found.judge)
+    return lines + few(n) + judge_sentence(found.judge)
 
 
 def _small(cell: dict[str, Any]) -> str:

@@ -125,7 +125,9 @@ def _answer(prompt: str, found: dict[str, Judged]) -> list[str]:
             f"On {words}, every word holds in {span(methods['none']['strict'], True)} of the images without projection."
         )
         lines += [
-            compared(f"On {words}, the projector {name}", methods[name]["difference"]["strict"], "none")
+            compared(
+                f"On {words}, with the projector {name}", methods[name]["difference"]["strict"], "without"
+            )
             for name in ("for this prompt", "in use")
         ]
     seen, unseen = (found[part].methods["for this prompt"]["difference"]["strict"] for part in PARTS)

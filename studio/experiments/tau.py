@@ -25,6 +25,7 @@ from studio.experiments.common import (
     clear,
     compared,
     evaluation_seeds,
+    few,
     figure,
     heldout_prompts,
     judge_sentence,
@@ -152,12 +153,12 @@ def _answer(found: Judged, rows: dict[str, Any], by_tau: dict, by_strength: dict
         for method in methods.values():
             row = rows[method.name]
             lines.append(
-                f"{compared(f'With {method.name}, every word holding', row['difference'], 'none')} KL {row['kl']:.4f} nats a "
+                f"{compared(method.name.capitalize(), row['difference'], 'with none')} KL {row['kl']:.4f} nats a "
                 f"value, invalid images {span(row['failures'], True)}."
             )
         if len(methods) > 1 and not any(clear(rows[m.name]["difference"]) for m in methods.values()):
             lines.append(f"No {of} is told from none by so many images.")
-    return lines + judge_sentence(found.judge)
+    return lines + few(len(found.prompts)) + judge_sentence(found.judge)
 
 
 def _figures(

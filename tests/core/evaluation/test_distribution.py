@@ -51,19 +51,11 @@ def test_the_median_distance_of_white_noise_is_that_of_its_dimension():
     [
         ([1, 2, 3], [2, 4, 6], 0.0),
         ([1, 0], [0, 5], math.log(2)),
-        ([1, 1], [1, 0], 0.75 * math.log(4 / 3) + 0.25 * math.log(2) - 0.0 + 0.0),
+        ([1, 1], [1, 0], 0.25 * math.log(2 / 3) + 0.25 * math.log(2) + 0.5 * math.log(4 / 3)),
     ],
 )
 def test_the_jensen_shannon_divergence_has_its_known_values(p, q, nats):
-    p, q = np.array(p, float), np.array(q, float)
-    m = (p / p.sum() + q / q.sum()) / 2
-
-    def kl(x):
-        return sum(a * math.log(a / b) for a, b in zip(x / x.sum(), m, strict=True) if a > 0)
-
-    assert d.jensen_shannon(p, q) == pytest.approx((kl(p) + kl(q)) / 2)
-    if nats in (0.0, math.log(2)):
-        assert d.jensen_shannon(p, q) == pytest.approx(nats)
+    assert d.jensen_shannon(np.array(p), np.array(q)) == pytest.approx(nats)
 
 
 def test_a_histogram_counts_every_value_also_those_outside():
