@@ -58,7 +58,7 @@ PARTS = {
     "well": "projected against well-scored",
     "well reference": "N(0, I) against well-scored",
 }
-SHOWN = 2000  # values of a histogram in the report
+SHOWN = 1000  # values of each prompt in the report's histogram
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -85,7 +85,10 @@ def run(job: Job) -> dict[str, Any]:
         "pictures": [pictures],
         "data": {
             "images": images,
-            "noises": dict(zip(prompts, noises, strict=True)),
+            "noises": {
+                prompt: {name: value for name, value in noise.items() if name != "values"}
+                for prompt, noise in zip(prompts, noises, strict=True)
+            },
             "alignment": found.report,
         },
     }
