@@ -15,6 +15,7 @@ from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.learning import Learning
 from studio.models import Models
+from studio.prompts import Prompts
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 
@@ -54,6 +55,7 @@ class Studio(Learning):
         self.settings.home.mkdir(parents=True, exist_ok=True)
         self.store = Store(self.settings.database)
         self.models = Models(self.settings, self.store)
+        self.prompts = Prompts(self.settings.prompts, self.settings.world)
 
     @property
     def ready(self) -> bool:
