@@ -19,7 +19,6 @@ from core.evaluation.methods import Method
 from core.evaluation.metrics import wilson
 from core.evaluation.report import features
 from core.training.loop import Progress, Stopped
-from data.prompts import load as load_prompts
 from studio.evaluation import trained_prompts
 from studio.heldout import judge_of
 from studio.learning import Job
@@ -40,7 +39,10 @@ def heldout_prompts(job: Job) -> list[str]:
 
     def find() -> dict[str, Any]:
         most, given = job.config["prompts"], job.config["given"]
-        wanted = given or load_prompts("shapes_heldout", most, job.studio.settings.world)
+        wanted = given or job.studio.prompts.of("heldout", most)
+        if not wanted:
+            source = job.studio.prompts.source
+            raise ValueError(f"No prompt of {source} is held out: give more prompts, or --prompts.")
         kept = without(dict.fromkeys(wanted), trained_prompts(job.studio))
         if not kept:
             raise ValueError("Every one of these prompts was trained on: give others to judge by.")

@@ -20,7 +20,6 @@ from core.evaluation.methods import Projected, none, predict
 from core.evaluation.metrics import mean_interval
 from core.noise import draw
 from core.training.loop import Stopped
-from data.prompts import load as load_prompts
 from studio import latents
 from studio.calibration import kinds_of
 from studio.experiments.common import (
@@ -42,6 +41,7 @@ from studio.experiments.common import (
 )
 from studio.experiments.fields import numbers
 from studio.learning import Job
+from studio.prompts import scene_of
 from studio.service import Studio
 
 Cell = tuple[int, int]  # corrections, seed
@@ -56,7 +56,9 @@ def run(job: Job) -> dict[str, Any]:
         for count in numbers(config["counts"])
         for k in range(config["repeats"])
     ]
-    job.stage("pool", lambda: pool(job, prompts))
+    words = job.stage("pool", lambda: pool(job, prompts))["words"]
+    if words < max(count for count, _ in cells):
+        raise ValueError(f"The pool holds {words} words to correct: raise pool_prompts, or lower counts.")
     trained = {cell: job.stage(name_of(cell), lambda cell=cell: train(job, cell)) for cell in cells}
     seeds = evaluation_seeds(job, prompts)
     models = {cell: job.studio.models.open("projector", folder_of(job, cell) / "projector") for cell in cells}
@@ -104,8 +106,10 @@ def studio_at(job: Job, home: Path) -> Studio:
 def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
     """Training images, scored, and their latents; what is there already is not made again. Raises Stopped."""
     config, studio = job.config, studio_at(job, job.folder / "pool")
-    prompts = load_prompts("shapes_train", config["pool_prompts"], studio.settings.world)
-    prompts = [prompt for prompt in prompts if prompt not in set(heldout)]
+    prompts = studio.prompts.of("train", config["pool_prompts"])
+    prompts = [prompt for prompt in prompts if scene_of(prompt) and prompt not in set(heldout)]
+    if not prompts:
+        raise ValueError("The simulated annotator reads only the shapes world: set STUDIO_PROMPTS=shapes.")
     ids = studio.collect(
         prompts, config["pool_seeds"], steps=config["steps"], guidance=config["guidance"], prompt_set="pool",
         on_progress=job.counter("pool: images"), stop=job.stopped,
@@ -143,7 +147,6 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
     for kind in ("reward", "projector"):
         shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
     found = {
-        "corrections": studio.corrections(),
         "calibrator": {k: done["metrics"]["calibrator"][k] for k in ("fitted", "better", "note")},
         "labels": done["metrics"]["labels"],
         "best_step": {part: done["metrics"][part]["best_step"] for part in ("reward", "projector")},

@@ -17,7 +17,6 @@ from core.evaluation.distribution import half_frechet
 from core.evaluation.methods import Method, Projected, none
 from core.training.loop import Stopped
 from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
-from data.prompts import load as load_prompts
 from studio.datasets import texts_for
 from studio.experiments.common import (
     Judged,
@@ -80,7 +79,7 @@ def run(job: Job) -> dict[str, Any]:
 def train(job: Job, tau: float) -> dict[str, Any]:
     """A projector trained with this tau, saved in the run's folder. Raises Stopped."""
     studio, config, began = job.studio, job.config, time.monotonic()
-    texts = texts_for(studio, load_prompts("shapes_train", config["train_prompts"], studio.settings.world))
+    texts = texts_for(studio, studio.prompts.of("train", config["train_prompts"]))
     shape = studio.models.diffuser().latent_shape()
     settings = ProjectorConfig(
         steps=config["train_steps"], batch=config["batch"], rate=config["rate"], tau=tau, seed=config["seed"]
