@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import commands
+from studio import commands, measuring
 from studio.benchmark import benchmark
 from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
+from studio.experiments.fields import FIELDS as EXPERIMENTS
 
 PROMPTS = (
     "a file with one prompt a line, or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
@@ -30,9 +31,13 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     def named(command: argparse.ArgumentParser, fields: dict[str, Any]) -> None:
         command.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting; below")
-        lines = [f"  {name}={field.default}  {field.meaning}" for name, field in fields.items()]
+        lines = [f"  {name}={field.default}{full(field)}  {field.meaning}" for name, field in fields.items()]
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.epilog = "settings and defaults:\n" + "\n".join(lines)
+
+    def full(field: Any) -> str:
+        larger = getattr(field, "full", None)
+        return "" if larger in (None, field.default) else f" (full: {larger})"
 
     c = add("collect", commands.collect)
     c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
@@ -72,6 +77,15 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
         named(c, fields)
 
     named(add("benchmark", benchmark), BENCHMARK)
+    kinds = below.add_parser("experiment", help="Run one of the paper's experiments, with a report to keep.")
+    kinds = kinds.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, fields in EXPERIMENTS.items():
+        c = add(name, measuring.experiment, kinds)
+        c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
+        c.add_argument("--run", dest="run_id", metavar="ID", help="go on with this run")
+        c.add_argument("--out", metavar="FOLDER", help="copy report.json and report.html there")
+        c.add_argument("--background", action="store_true", help="in a process of its own")
+        named(c, fields)
 
     c = add("correct", commands.correct)
     c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")

@@ -117,6 +117,10 @@ class Models:
                 )
             return self._diffuser
 
+    def share(self, other: Models) -> None:
+        """Use the diffuser and the scorer of another studio, and its lock: for a store apart from the user's own."""
+        self.lock, self._diffuser, self._scorer = other.lock, other.diffuser(), other.scorer()
+
     @property
     def dtype(self) -> torch.dtype:
         """What the backbone computes in."""

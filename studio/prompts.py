@@ -42,6 +42,8 @@ class Prompts:
 
     def of(self, split: str, count: int) -> list[str]:
         """The first `count` prompts of a split; fewer where the user's set has fewer."""
+        if count < 1:
+            return []
         if self.source == SHAPES:
             return load(f"{SHAPES}_{split}", count, self.world)
         return [prompt for prompt, of in self.own.items() if of == split][:count]
