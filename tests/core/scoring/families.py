@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
     LlavaOnevisionImageProcessorPil,
 )
@@ -186,20 +187,24 @@ def qwen3_5():
     )
 
 
-def smolvlm():
+def smolvlm(family="SmolVLM", images=SmolVLMImageProcessorPil):
     special = ["<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>"]
     special += [f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)]
     tokenizer = tokens(special, SMOL, joined=True, eos_token="<end_of_utterance>")
-    config = hf.SmolVLMConfig(
+    config = getattr(hf, f"{family}Config")(
         text_config={**text(tokenizer), "model_type": "llama"},
         vision_config=sight(image_size=32, patch_size=8),
         scale_factor=2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    images = SmolVLMImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    return hf.SmolVLMForConditionalGeneration, config, tokenizer, images, {
-        "processor_class": "SmolVLMProcessor", "image_seq_len": 4,
-    }  # fmt: skip
+    kind = getattr(hf, f"{family}ForConditionalGeneration")
+    sizes = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}
+    settings = {"processor_class": f"{family}Processor", "image_seq_len": 4}
+    return kind, config, tokenizer, images(**sizes), settings
+
+
+def idefics3():
+    return smolvlm("Idefics3", Idefics3ImageProcessorPil)
 
 
 def internvl():
@@ -324,7 +329,18 @@ def mllama():
 
 FAMILIES = {
     make.__name__: make
-    for make in (qwen2_5_vl, qwen2_vl, qwen3_vl, qwen3_5, smolvlm, internvl, llava, llava_onevision, gemma3)
+    for make in (
+        qwen2_5_vl,
+        qwen2_vl,
+        qwen3_vl,
+        qwen3_5,
+        smolvlm,
+        idefics3,
+        internvl,
+        llava,
+        llava_onevision,
+        gemma3,
+    )
 }
 
 
