@@ -100,6 +100,8 @@ def _train(job: Job) -> dict[str, Any]:
 
 def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
+    if not config["heldout_prompts"]:
+        return {}
     prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
     if not prompts:
         return {}

@@ -173,7 +173,7 @@ class Guidance(Wrapper):
         if any(isinstance(inner, Guidance) for inner in around(base)):
             raise ValueError(f"{kind} and {base.name} are both guidance: take one of them.")
         name = kind if scale is None else f"{kind}-{scale:g}"
-        super().__init__(name.replace("autoguidance", "autoguidance (layer drop)"), base)
+        super().__init__(f"{name} (layer drop)" if kind == "autoguidance" else name, base)
 
     @property
     def own(self) -> str:

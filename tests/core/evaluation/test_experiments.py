@@ -94,6 +94,33 @@ def test_the_scorer_is_measured_against_the_judge(report):
     assert set(report["scorer"]["kinds"]) == {"colour", "object", "relation"}
 
 
+def test_the_peak_memory_is_the_most_that_a_batch_took_and_old_journals_tell_none(run, tmp_path):
+    few = {"prompts": ["a star", "a red circle"], "methods": [best_of(2)], "folder": tmp_path}
+    run(**few)
+    journal = tmp_path / "items.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    records = [line for line in lines if "items" in line]
+    assert all("peak_memory" in record for record in records)
+    records[0]["peak_memory"], records[1]["peak_memory"] = 3_000_000, 41_000_000
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = run(**few)
+    assert [entry["peak_memory"] for entry in found["methods"].values()] == [41_000_000] * 2
+    assert "| peak MB |" in markdown(found) and "| 41 |" in markdown(found)
+    for record in records:
+        del record["peak_memory"]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    old = run(**few)
+    assert old["methods"]["none"]["peak_memory"] is None and "| - |" in markdown(old)
+
+
+def test_a_method_may_stand_by_itself_and_under_a_best_of(run, networks):
+    def moved():
+        return projected(networks[0])
+
+    found = run(methods=[best_of(2, base=moved()), moved()], prompts=["a star"])
+    assert list(found["methods"]) == ["none", "projected", "best-of-2 + projected"]
+
+
 def test_the_table_has_a_line_for_every_method(report):
     assert markdown(report).count("\n") == 6 and "| best-of-2 |" in markdown(report)
 

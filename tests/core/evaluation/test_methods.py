@@ -3,8 +3,10 @@ import pytest
 import torch
 
 from core.evaluation import methods as m
+from core.evaluation.memory import peak
 from core.noise import SEED_LIMIT, draw
 from core.training.loop import Stopped
+from core.training.lora import Adapter, LoraConfig, train_lora
 
 SHORT = m.Settings(steps=2, batch=3)
 PROMPTS, SEEDS = ["a red circle", "a blue square above a red star", "a red circle", "a star"], [3, 4, 5, 3]
@@ -122,6 +124,83 @@ def test_a_method_can_be_watched_and_stopped(diffuser):
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     with pytest.raises(Stopped):
         m.none().run(diffuser, PROMPTS, SEEDS, SHORT, stop=lambda: True)
+
+
+# ---- combinations
+
+
+@pytest.fixture(scope="module")
+def adapter(diffuser, tmp_path_factory):
+    """A LoRA of a few steps."""
+    folder = tmp_path_factory.mktemp("lora") / "lora"
+    latents = draw([1, 2], diffuser.latent_shape())
+    config = LoraConfig(rank=2, steps=4, batch=2, rate=1e-2)
+    train_lora(diffuser, latents, PROMPTS[:2], [1.0, 1.0], config, folder)
+    return Adapter.load(folder)
+
+
+def test_guidance_and_projection_combine_and_each_is_charged(diffuser, networks, plain):
+    both = m.guided("pag", base=m.projected(networks[0]))
+    found = both.run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert both.name == "pag + projected" and both.moves
+    assert found.network_calls == 4 * 2 * 3 and found.other_calls == {"projector": 4}
+    alone = m.projected(networks[0]).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert torch.equal(found.noise, alone.noise) and not torch.equal(found.latents, alone.latents)
+    again = m.none().run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert torch.equal(again.latents, plain.latents)
+
+
+def test_fine_tuning_and_guidance_are_the_same_in_either_order(diffuser, adapter, plain):
+    found = [
+        method.run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT).latents
+        for method in (m.tuned(adapter, base=m.guided("pag")), m.guided("pag", base=m.tuned(adapter)))
+    ]
+    assert torch.equal(*found)
+    for other in (m.none(), m.tuned(adapter), m.guided("pag")):
+        assert not torch.allclose(
+            found[0], other.run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT).latents, atol=1e-5
+        )
+    assert torch.equal(m.none().run(diffuser, PROMPTS, SEEDS, SHORT).latents, plain.latents)
+
+
+def test_noise_is_chosen_among_projected_noises_or_projected_after_it_was_chosen(diffuser, networks):
+    choose, project = m.by_reward(networks[1]), m.projected(networks[0])
+    text, shape = diffuser.encode(PROMPTS[:2]), diffuser.latent_shape()
+    tried = [project.start(text, [m.candidate(seed, k) for seed in SEEDS[:2]], shape).noise for k in range(3)]
+    best = np.stack([choose(noise, text) for noise in tried]).argmax(0)
+    found = m.best_noise_of(3, choose, project).start(text, SEEDS[:2], shape)
+    assert torch.equal(found.noise, torch.stack([tried[k][i] for i, k in enumerate(best)]))
+    assert found.calls == {"reward": 6, "projector": 6}
+    after = m.projected(networks[0], base=m.best_noise_of(3, choose)).start(text, SEEDS[:2], shape)
+    assert after.calls == {"reward": 6, "projector": 2}
+    assert torch.equal(after.noise, project.start(text, after.seeds, shape).noise)
+
+
+def test_best_of_goes_around_any_method_and_none_around_it(diffuser, networks):
+    guided = m.best_of(2, lambda images, prompts: np.arange(len(images)), base=m.guided("autoguidance", 3.0))
+    assert guided.name == "best-of-2 + autoguidance-3 (layer drop)"
+    assert guided.run(diffuser, PROMPTS[:1], [1], SHORT).network_calls == 2 * 2 * 2
+    with pytest.raises(ValueError, match="put the best-of-N first"):
+        m.projected(networks[0], base=guided)
+    with pytest.raises(ValueError, match="both guidance"):
+        m.guided("pag", base=m.tuned(None, base=m.guided("autoguidance")))
+
+
+def test_the_peak_memory_of_a_method_is_told(plain, diffuser):
+    with peak() as there:
+        pass
+    chosen = m.best_of(2, lambda images, prompts: np.zeros(len(images))).run(diffuser, ["a star"], [1], SHORT)
+    for found in (plain, chosen):
+        assert (found.peak_memory is None) == (there.bytes is None)
+        assert found.peak_memory is None or found.peak_memory > 10_000_000
+
+
+def test_the_fingerprint_of_a_combination_names_all_its_parts(networks):
+    alone, guided = m.projected(networks[0]), m.guided("pag")
+    both = m.guided("pag", base=m.projected(networks[0]))
+    assert len({alone.fingerprint, guided.fingerprint, both.fingerprint}) == 3
+    assert both.fingerprint != m.guided("pag", 2.0, m.projected(networks[0])).fingerprint
+    assert both.fingerprint != m.guided("pag", base=m.projected(networks[0], 0.5)).fingerprint
 
 
 def test_the_fingerprint_follows_the_weights(networks):

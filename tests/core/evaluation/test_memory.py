@@ -1,0 +1,34 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from core.evaluation.memory import peak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a mark of a process's memory")
+def test_the_mark_is_of_the_block_and_not_of_what_went_before():
+    held = np.ones(60_000_000, np.uint8)
+    del held
+    with peak() as small:
+        pass
+    with peak() as large:
+        held = np.ones(120_000_000, np.uint8)
+        del held
+    if small.bytes is None:
+        pytest.skip("this system does not let a process start the mark anew")
+    assert large.bytes - small.bytes > 100_000_000
+
+
+def test_where_the_system_keeps_no_mark_nothing_is_told(tmp_path):
+    with peak("cpu", tmp_path / "nowhere") as found:
+        pass
+    assert found.bytes is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_it_is_what_was_allocated_there():
+    with peak("cuda") as found:
+        torch.empty(50_000_000, dtype=torch.uint8, device="cuda")
+    assert found.bytes >= 50_000_000

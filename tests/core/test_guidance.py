@@ -1,0 +1,124 @@
+"""diffusers' guidance on tiny random pipelines of both classes; the classic PAG pipeline is the reference."""
+
+import pytest
+import torch
+from diffusers import StableDiffusionPAGPipeline, StableDiffusionXLPAGPipeline
+
+from core.diffusion import Diffuser
+from core.evaluation.base import counted
+from core.guidance import Guided, hooks
+from core.noise import draw
+from core.training.loop import Stopped
+from tests import tiny
+
+WORDS = ["a", "above", "blue", "circle", "red", "square", "star"]
+PROMPTS = ["a red circle", "a blue square above a star"]
+MAKE = {"sdxl": tiny.xl, "sd": tiny.stable_diffusion}
+CLASSIC = {"sdxl": StableDiffusionXLPAGPipeline, "sd": StableDiffusionPAGPipeline}
+
+
+@pytest.fixture(scope="module")
+def diffusers():
+    torch.manual_seed(0)
+    return {name: Diffuser(make(WORDS)) for name, make in MAKE.items()}
+
+
+@pytest.fixture(scope="module", params=MAKE)
+def case(request, diffusers):
+    """(class, diffuser, text, noise); the noise is not square."""
+    diffuser = diffusers[request.param]
+    return request.param, diffuser, diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(32, 48))
+
+
+def test_classifier_free_guidance_by_the_modular_pipeline_is_what_the_diffuser_samples(diffusers):
+    diffuser = diffusers["sdxl"]
+    text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(32, 48))
+    for guidance in (1.0, 4.0):
+        found = Guided(diffuser, "cfg").sample(text, noise, 3, guidance)
+        assert torch.allclose(found, diffuser.sample(text, noise, 3, guidance), atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_pag_is_what_the_classic_pipeline_makes(case, guidance):
+    name, diffuser, text, noise = case
+    pipe = CLASSIC[name](**diffuser.pipe.components, pag_applied_layers=["mid"])
+    pipe.set_progress_bar_config(disable=True)
+    pooled = {"pooled_prompt_embeds": text.pooled, "negative_pooled_prompt_embeds": text.negative_pooled}
+    expected = pipe(
+        prompt_embeds=text.hidden, negative_prompt_embeds=text.negative, latents=noise, height=32, width=48,
+        num_inference_steps=3, guidance_scale=guidance, pag_scale=2.0, output_type="latent",
+        **(pooled if name == "sdxl" else {}),
+    ).images  # fmt: skip
+    found = Guided(diffuser, "pag", 2.0).sample(text, noise, 3, guidance)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert not torch.allclose(found, diffuser.sample(text, noise, 3, guidance), atol=1e-2)
+
+
+@pytest.mark.parametrize("kind, passes", [("pag", 3), ("autoguidance", 2)])
+def test_passes_are_counted_and_steps_are_told(diffusers, kind, passes):
+    diffuser, steps, tally = diffusers["sdxl"], [], [0]
+    text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape())
+    with counted(diffuser.pipe, tally):
+        found = Guided(diffuser, kind).sample(
+            text, noise, 3, 4.0, on_step=lambda step, total, latents: steps.append((step, total, latents))
+        )
+    assert tally[0] == 2 * 3 * passes
+    assert [step[:2] for step in steps] == [(1, 3), (2, 3), (3, 3)] and torch.equal(steps[-1][2], found)
+
+
+@pytest.mark.parametrize("name, kind", [("sdxl", "pag"), ("sdxl", "autoguidance"), ("sd", "pag")])
+@pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
+def test_the_diffuser_is_bit_for_bit_what_it_was(diffusers, name, kind, how):
+    diffuser = diffusers[name]
+    text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape())
+    before = diffuser.sample(text, noise, 2)
+    processors, hooked = dict(diffuser.pipe.unet.attn_processors), hooks(diffuser.pipe.unet)
+    calls = []
+    if how == "finished":
+        Guided(diffuser, kind).sample(text, noise, 2)
+    elif how == "stopped":
+        with pytest.raises(Stopped):
+            Guided(diffuser, kind).sample(text, noise, 2, stop=lambda: calls.append(1) or len(calls) > 1)
+    else:  # in the middle of a pass, where the guider's hooks are on
+        block = diffuser.pipe.unet.up_blocks[0]
+
+        def fail(*_):
+            calls.append(1)
+            if len(calls) == 3 or name == "sd" or kind == "autoguidance" and len(calls) == 2:
+                raise RuntimeError("out of memory")
+
+        handle = block.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            Guided(diffuser, kind).sample(text, noise, 2)
+        handle.remove()
+    assert torch.equal(diffuser.sample(text, noise, 2), before)
+    assert diffuser.pipe.unet.attn_processors == processors and hooks(diffuser.pipe.unet) == hooked
+
+
+def test_a_scale_of_its_own_changes_the_image(diffusers):
+    diffuser = diffusers["sdxl"]
+    text, noise = diffuser.encode(PROMPTS[:1]), draw([1], diffuser.latent_shape())
+    for kind in ("pag", "autoguidance"):
+        weak, strong = (Guided(diffuser, kind, scale).sample(text, noise, 2) for scale in (1.5, 6.0))
+        assert not torch.allclose(weak, strong, atol=1e-3)
+
+
+def test_all_else_is_the_diffusers_own(diffusers):
+    guided = Guided(diffusers["sdxl"], "pag")
+    assert guided.pipe is diffusers["sdxl"].pipe and guided.scale == diffusers["sdxl"].scale
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda d: Guided(d["sd"], "autoguidance").sample(d["sd"].encode(["a star"]), draw([1], (4, 4, 4))),
+         "modular pipeline, and diffusers has none for StableDiffusionPipeline"),
+        (lambda d: Guided(d["sd"], "magic"), "choose pag or autoguidance"),
+        (lambda d: Guided(d["sd"], "pag", 0), "out of range"),
+        (lambda d: Guided(d["sd"], "pag").sample(d["sd"].encode(["a star"]), draw([1, 2], (4, 4, 4))), "1 prompts"),
+        (lambda d: Guided(d["sd"], "pag").sample(d["sd"].encode(["a star"]), draw([1], (4, 4, 4)), 0), "got 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_with_a_sentence(diffusers, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(diffusers)
