@@ -128,6 +128,8 @@ def _answer(found: Judged, names: list[str], left_out: dict[str, str]) -> list[s
         lines.append("No method differs from none beyond what chance gives: more prompts are needed to tell.")
     if left_out:
         lines.append(f"Left out, as the table says why: {', '.join(left_out)}.")
+    if found.judge == "scorer":
+        lines.append("Best-of-N is chosen by the judge itself, so its figures are an upper bound.")
     return lines + few(len(found.prompts)) + judge_sentence(found.judge)
 
 

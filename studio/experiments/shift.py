@@ -26,8 +26,7 @@ from core.evaluation.distribution import (
     histogram,
     inception_like,
     jensen_shannon,
-    mmd,
-    mmd_level,
+    mmd_test,
 )
 from core.evaluation.methods import Projected, none, whole
 from core.evaluation.metrics import mean_interval
@@ -147,9 +146,10 @@ def compare(a: Tensor, b: Tensor, seed: int = 0) -> dict[str, float]:
     channels = [
         jensen_shannon(histogram(a[:, c].numpy()), histogram(b[:, c].numpy())) for c in range(a.shape[1])
     ]
+    value, level = mmd_test(x, y, seed=seed)
     return {
-        "mmd": mmd(x, y),
-        "mmd_level": mmd_level(x, y, seed=seed),
+        "mmd": value,
+        "mmd_level": level,
         "jensen_shannon": jensen_shannon(histogram(x), histogram(y)),
         "by_channel": float(np.mean(channels)),
     }

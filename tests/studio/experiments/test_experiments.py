@@ -99,6 +99,9 @@ def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, n
         if found:
             break
         assert part["state"] == "stopped"
+    assert ["prompts", SMALL[name]["prompts"], EXPERIMENTS[name].fields["prompts"].full] in report["tables"][
+        -1
+    ]["rows"]
     assert (made[0], len(other.runs(kind="experiment"))) == (once, 1)
     assert without_times(found["data"]) == without_times(report["data"])
     assert without_times(found["figures"])[:1] == without_times(report["figures"])[:1]
@@ -130,12 +133,14 @@ def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_train
         mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
         assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)
     assert report["data"]["parts"]["vlm"]["confusion"] == evaluated["vlm"]["confusion"]
-    assert report["data"]["parts"]["simulated"]["words"] == studio.corrections() == 8
+    assert (
+        report["data"]["parts"]["simulated"]["words"] == len(studio.store.corrections(split="heldout")) == 8
+    )
     assert {row["split"] for row in studio.store.samples()} == {"heldout"}
     assert studio.store.corrections(split="train") == []
-    assert studio.store.snapshot(split="train")["count"] == 0
+    assert (studio.store.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
     conducted(studio, "fidelity")
-    assert studio.corrections() == 8  # those that are there are taken
+    assert len(studio.store.corrections(split="heldout")) == 8  # those that are there are taken
 
 
 def test_people_are_compared_where_they_have_corrected_a_word(studio):
@@ -151,7 +156,7 @@ def test_people_are_compared_where_they_have_corrected_a_word(studio):
 def test_alignment_says_which_methods_it_left_out_and_why(studio):
     _, report = conducted(studio, "alignment")
     assert set(report["data"]["left_out"]) == {"best-of-8"}
-    assert report["tables"][-1]["rows"] == [
+    assert report["tables"][-2]["rows"] == [
         ["best-of-8", "It needs 8 seeds of each prompt, and there are 2."]
     ]
     names = [row[0] for row in report["tables"][0]["rows"]]
@@ -195,6 +200,7 @@ def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_tha
     report = report_of(studio, studio.train("experiment", {"name": "alignment", **chosen}))
     assert (report["judge"], report["config"]["given"]) == ("scorer", 2)
     assert any("not independent" in sentence for sentence in report["answer"])
+    assert any("chosen by the judge itself" in sentence for sentence in report["answer"])
 
 
 # ---- settings and the command
