@@ -10,7 +10,7 @@ What goes wrong is one of two things. An answer that came and cannot be read, or
 (400, 413, 422), makes its words *missing*: the same question would get the same answer. No answer at all (no
 connection, a time-out, 408, 425, 429 or 5xx, still so after the retries) leaves the whole image unasked, and `score`
 ends in `Unanswered`, which holds what was answered. The server counts as down, and no more is asked, after three such
-questions in a row, where no question of the call was answered, and where the server wants a key or has no such model.
+questions in a row, in one call or several, and where it wants another key or has no such model.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ class _Server:
 @dataclass
 class _Call:
     """One call of `score`. said: by image, what the answers say of its words, a distribution (10,) or the reason why it
-    is missing; lost: the images without an answer, and why; silent: questions in a row without one; down: the sentence
-    that says so."""
+    is missing; lost: the images without an answer, and why; down: the sentence that says so."""
 
     pictures: Sequence[Image.Image]
     prompts: Sequence[str]
@@ -74,8 +73,6 @@ class _Call:
     stop: Callable[[], bool]
     said: list[dict[int, np.ndarray | str]]
     lost: dict[int, str] = field(default_factory=dict)
-    silent: int = 0
-    answered: bool = False
     down: str = ""
 
     @property
@@ -98,9 +95,10 @@ class EndpointScorer:
         self.address, self.model = check_address(address), model
         self.read_outs = (read_out,) if read_out else READ_OUTS
         self.missing: list[dict[int, str]] = []
-        self._line = Connection(self.address, key, **limits)
+        self.line = Connection(self.address, key, **limits)
         self._lock = threading.Lock()
         self._server: _Server | None = None
+        self._silent = 0  # questions in a row without an answer
 
     @property
     def name(self) -> str:
@@ -154,20 +152,14 @@ class EndpointScorer:
                 order = sorted(said.items())
                 self.missing[i] = {index: p for index, p in order if isinstance(p, str)}
                 found[i] = [make(index, p) for index, p in order if not isinstance(p, str)]
-        why = next(iter(call.lost.values()), "")
-        if call.lost and not call.answered:
-            call.down = call.down or self._no_answer(why)
         if call.down or call.lost:
-            text = (
-                f"{len(call.lost)} of {len(call.words)} images got no answer from the scorer at {self.address} ({why}) "
-                "and are not scored; the others are. Score again."
-            )
-            raise Unanswered(call.down or text, found, bool(call.down))
+            text = call.down or self._no_answer(next(iter(call.lost.values())), len(call.lost))
+            raise Unanswered(text, found, bool(call.down))
         return found
 
     async def _all(self, known: _Server, call: _Call, batch: int) -> None:
         """Ask for all words, `batch` images at a time."""
-        async with self._line.open() as client:
+        async with self.line.open() as client:
             for at in range(0, len(call.prompts), batch):
                 if call.over:
                     return
@@ -194,7 +186,7 @@ class EndpointScorer:
                     urls[i] = asyncio.create_task(asyncio.to_thread(data_url, call.pictures[i]))
                 await self._note(client, known, call, i, await urls[i], words)
 
-        tasks = [asyncio.create_task(ask()) for _ in range(self._line.parallel)]
+        tasks = [asyncio.create_task(ask()) for _ in range(self.line.parallel)]
         waiting = set(tasks)
         try:
             while waiting and not call.over:
@@ -221,18 +213,18 @@ class EndpointScorer:
             return
         except Silent as reason:
             call.lost[i] = str(reason)
-            call.silent += 1
-            if call.silent >= GIVE_UP:
+            self._silent += 1
+            if self._silent >= GIVE_UP:
                 call.down = self._no_answer(str(reason))
             return
-        call.silent, call.answered = 0, True
+        self._silent = 0
 
     async def _answer(
         self, client: httpx.AsyncClient, name: str, read_out: str, url: str, prompt: str, words: Sequence[Word]
     ) -> dict[int, np.ndarray]:  # fmt: skip
         """{word index: p(digit) (10,)} of one question; Unreadable, Silent or _Closed."""
         asked = question(name, read_out, url, prompt, words)
-        status, body = await self._line.send(client, "POST", "chat/completions", asked)
+        status, body = await self.line.send(client, "POST", "chat/completions", asked)
         if status in REFUSED:
             raise Unreadable(f"the server refuses the question (status {status})")
         self._check_key(status)
@@ -268,7 +260,7 @@ class EndpointScorer:
 
     async def _meet(self) -> _Server:
         """Find out the model's name and revision, and the first read-out by which an answer can be read."""
-        async with self._line.open() as client:
+        async with self.line.open() as client:
             listed = await self._listed(client)
             name = self.model or next(iter(listed), "")
             if not name:
@@ -292,7 +284,7 @@ class EndpointScorer:
     async def _listed(self, client: httpx.AsyncClient) -> dict[str, str]:
         """{id: what stands behind it} of the server's models in its order; empty where it does not say."""
         try:
-            status, body = await self._line.send(client, "GET", "models")
+            status, body = await self.line.send(client, "GET", "models")
             self._check_key(status)
             models = json.loads(body)["data"] if status == 200 else []
             rows = [(model["id"], model.get("root") or model["id"]) for model in models]
@@ -300,10 +292,11 @@ class EndpointScorer:
             return {}
         return {id: root if _plain(root) else "" for id, root in rows if _plain(id)}
 
-    def _no_answer(self, why: str) -> str:
+    def _no_answer(self, why: str, images: int = 0) -> str:
+        whom = f" for {images} images" if images else ""
         return (
-            f"The scorer at {self.address} does not answer ({why}): see that the server runs and that STUDIO_SCORER is "
-            "its address, and score again. What was scored is kept."
+            f"The scorer at {self.address} does not answer{whom} ({why}): see that the server runs and that "
+            "STUDIO_SCORER is its address, and score again. What was scored is kept."
         )
 
 
