@@ -1,15 +1,15 @@
 """The frozen diffuser G: a diffusers pipeline used in its parts (DESIGN section 2).
 
-Encode the prompts, sample deterministically (eta = 0) from given latents, decode. The only randomness of an image is
-its initial noise, so the same noise, text and settings give the same image. Any text-to-image pipeline that has
-`encode_prompt` and takes `latents=` serves; nothing here knows which one it has.
+Encode the prompts, sample from given latents, decode. The only randomness of an image is its seed: samplers are
+deterministic (eta = 0), and one that draws noise at every step (LCM, Euler ancestral) draws each item's from the third
+stream of the item's seed. So the same noise, seed, text and settings give the same image, whatever else is in the
+batch. What a kind of backbone needs is described in `core.families`; nothing here knows which one it has.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,17 +17,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from core.families import Family, ModelError, family_of, sampling
+from core.loading import load_pipeline, upcast
+from core.noise import check_seeds, third
 from core.training.loop import Stopped
 from core.words import Located, Word, check_prompt, locate, split, weights
 
 OnStep = Callable[[int, int, Tensor], None]
 
 
-class ModelError(ValueError):
-    """A model folder that cannot be used; its text says why and what to do."""
+DECODE = 2**20  # pixels that the autoencoder makes at once
+__all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 
 
 @dataclass
@@ -69,11 +71,13 @@ class Text:
 
 
 class Diffuser:
-    """A frozen text-to-image pipeline in its parts."""
+    """A frozen text-to-image pipeline in its parts. `size` (height, width) in pixels is the one to work at where nobody
+    names another; without it that is the one the model was trained for."""
 
-    def __init__(self, pipe: Any, name: str = "", revision: str = "") -> None:
-        if not hasattr(pipe, "encode_prompt"):
-            raise ModelError(f"{type(pipe).__name__} has no encode_prompt: give a text-to-image pipeline.")
+    def __init__(
+        self, pipe: Any, name: str = "", revision: str = "", size: tuple[int, int] | None = None
+    ) -> None:
+        self.family: Family = family_of(cls.__name__ for cls in type(pipe).__mro__)
         self.pipe = pipe
         self.name = name or type(pipe).__name__
         self.revision = revision
@@ -82,29 +86,40 @@ class Diffuser:
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False).eval()
         self._linear: Tensor | None = None
+        self.size = size or (self.default_size, self.default_size)
+        self.latent_shape()  # says so where the size cannot be
 
     @classmethod
     def load(
-        cls, source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        source: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        revision: str | None = None,
+        variant: str | None = None,
+        offload: str = "none",
+        slicing: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> Diffuser:
-        """Load a pipeline folder (or hub id) with `DiffusionPipeline.from_pretrained`. Raises ModelError."""
-        try:
-            pipe = DiffusionPipeline.from_pretrained(str(source), dtype=dtype).to(device)
-        except (OSError, ValueError, KeyError, json.JSONDecodeError, RuntimeError) as error:
-            raise ModelError(
-                f"The diffusion model at '{source}' cannot be loaded ({str(error).splitlines()[0][:200]}). Give a folder "
-                "that `save_pretrained` wrote, or the id of a model on the hub."
-            ) from error
-        return cls(
-            pipe,
-            name=Path(source).name if Path(source).is_dir() else str(source),
-            revision=revision_of(source),
-        )
+        """Load a pipeline from a folder or by its hub id (`core.loading`). Raises ModelError with a sentence."""
+        pipe, found = load_pipeline(source, device, dtype, revision, variant, offload, slicing)
+        return cls(pipe, Path(source).name if Path(source).is_dir() else str(source), found, size)
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that denoises."""
+        return getattr(self.pipe, self.family.denoiser)
 
     @property
     def device(self) -> torch.device:
-        """Where the pipeline works."""
-        return torch.device(self.pipe.device)
+        """Where the pipeline works; its weights may wait elsewhere."""
+        return torch.device(self.pipe._execution_device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the latents that the denoiser takes."""
+        return next(self.denoiser.parameters()).dtype
 
     @property
     def tokenizers(self) -> list[Any]:
@@ -116,7 +131,7 @@ class Diffuser:
     @property
     def channels(self) -> int:
         """Latent channels C."""
-        return int(self.pipe.unet.config.in_channels)
+        return int(self.denoiser.config[self.family.channels])
 
     @property
     def scale(self) -> int:
@@ -126,18 +141,39 @@ class Diffuser:
     @property
     def default_size(self) -> int:
         """The side, in pixels, that the model was trained for."""
-        side = self.pipe.unet.config.sample_size
+        side = self.denoiser.config[self.family.side]
         return int(side if isinstance(side, int) else side[0]) * self.scale
+
+    @property
+    def default_steps(self) -> int:
+        """Sampling steps that the model is made for."""
+        return sampling(self.pipe.scheduler.config, self.denoiser.config).steps
+
+    @property
+    def default_guidance(self) -> float:
+        """The guidance that goes with them; 0 is none."""
+        return sampling(self.pipe.scheduler.config, self.denoiser.config).guidance
 
     @property
     def text_width(self) -> int:
         """D of the hidden states that `encode` returns."""
-        return int(self.pipe.unet.config.cross_attention_dim)
+        return int(self.denoiser.config[self.family.text_width])
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the same seed and settings would give another image."""
+        height, width = self.size
+        return f"{self.revision} {width}x{height} {self.dtype}"
+
+    def default_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) at the working size."""
+        return self.latent_shape()
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) for an image size in pixels; ValueError unless both are positive multiples of 8."""
-        height, width = height or self.default_size, width or self.default_size
-        step = max(8, self.scale)
+        """(C, H, W) for an image size in pixels, the working size where there is none; ValueError unless both are
+        positive multiples of 8 (of more where the model takes no less)."""
+        height, width = height or self.size[0], width or self.size[1]
+        step = math.lcm(8, self.scale * self.family.patch)
         if height < step or width < step or height % step or width % step:
             near = [max(step, round(v / step) * step) for v in (height, width)]
             raise ValueError(
@@ -151,15 +187,13 @@ class Diffuser:
         prompts = [check_prompt(prompt) for prompt in prompts]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
-        encoded = self.pipe.encode_prompt(
-            prompt=prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=True
-        )
-        hidden, negative, pooled, negative_pooled = (*encoded, None, None)[:4]
-        length = hidden.shape[1]
+        asked = {"num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+        asked |= dict.fromkeys(self.family.blank)
+        encoded = self.pipe.encode_prompt(prompt=prompts, device=self.device, **asked)
+        found = dict(zip(self.family.encoded, encoded, strict=False))
+        length = found["hidden"].shape[1]
+        mask = self._mask(prompts, length)
         tokenizer = self.tokenizers[0]
-        tokens = tokenizer(
-            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
         word_lists = [split(prompt) for prompt in prompts]
         located = [locate(tokenizer, p, w) for p, w in zip(prompts, word_lists, strict=True)]
         most = max(1, *(len(words) for words in word_lists))
@@ -168,83 +202,119 @@ class Diffuser:
             row[: len(places)] = weights(places, length)
         return Text(
             prompts,
-            hidden,
-            tokens["attention_mask"].bool().to(self.device),
-            table.to(self.device),
-            word_lists,
-            located,
-            pooled,
-            negative,
-            negative_pooled,
+            mask=mask.to(self.device),
+            words=table.to(self.device),
+            word_lists=word_lists,
+            located=located,
+            **found,
         )
+
+    def _mask(self, prompts: list[str], length: int) -> Tensor:
+        """(B, length) bool: True at the real tokens of each tokenizer's stretch of the hidden states."""
+        parts, left = [], length
+        for at, name in enumerate(self.family.tokenizers, 1):
+            tokenizer = getattr(self.pipe, name)
+            own = left if at == len(self.family.tokenizers) else min(left, tokenizer.model_max_length)
+            left -= own
+            if tokenizer is None:  # a text encoder that was left out fills its stretch with zeros
+                parts.append(torch.zeros(len(prompts), own, dtype=torch.bool))
+                continue
+            tokens = tokenizer(
+                prompts, padding="max_length", max_length=own, truncation=True, return_tensors="pt"
+            )
+            parts.append(tokens["attention_mask"].bool())
+        return torch.cat(parts, 1)
 
     @torch.no_grad()
     def sample(
         self,
         text: Text,
         noise: Tensor,
-        steps: int = 20,
-        guidance: float = 4.0,
+        steps: int | None = None,
+        guidance: float | None = None,
         on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> Tensor:
         """Denoise `noise` (B, C, H, W) under `text` (B prompts): latents (B, C, H, W).
 
-        on_step(step, total, latents) after every step, step from 1. Raises Stopped when `stop()` is true.
+        steps, guidance: the model's own where they are not given. seeds: of the B items, for samplers that draw noise
+        at every step; without them each item gets the same. on_step(step, total, latents) after every step, step from
+        1; a sampler that asks the network more often than once a step reports a step more than once. Raises Stopped
+        when `stop()` is true.
         """
+        steps = self.default_steps if steps is None else steps
+        guidance = self.default_guidance if guidance is None else guidance
         if len(text) != noise.shape[0]:
             raise ValueError(
                 f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise."
             )
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
+        seeds = [0] * len(text) if seeds is None else check_seeds(seeds)
+        if len(seeds) != len(text):
+            raise ValueError(f"{len(text)} prompts for {len(seeds)} seeds: give one seed to each.")
 
         def after(_pipe: Any, step: int, _time: Any, values: dict) -> dict:
             if on_step:
-                on_step(step + 1, total, values["latents"])
+                calls = max(self.pipe.num_timesteps, 1)
+                on_step(-(-(step + 1) * steps // calls), steps, values["latents"])
             if stop and stop():
                 raise Stopped
             return {}
 
         if stop and stop():
             raise Stopped
-        total = steps
-        named = {
-            "prompt_embeds": text.hidden,
-            "negative_prompt_embeds": text.negative,
-            "pooled_prompt_embeds": text.pooled,
-            "negative_pooled_prompt_embeds": text.negative_pooled,
-        }
         accepted = inspect.signature(self.pipe.__call__).parameters
-        dtype = next(self.pipe.unet.parameters()).dtype
-        return self.pipe(
-            **{k: v for k, v in named.items() if v is not None and k in accepted},
-            latents=noise.to(self.device, dtype),
-            height=noise.shape[2] * self.scale,
-            width=noise.shape[3] * self.scale,
-            num_inference_steps=steps,
-            guidance_scale=float(guidance),
-            output_type="latent",
-            callback_on_step_end=after,
-        ).images
+        named = {argument: getattr(text, part) for part, argument in self.family.arguments}
+        try:
+            return self.pipe(
+                **{k: v for k, v in named.items() if v is not None and k in accepted},
+                latents=noise.to(self.device, self.dtype),
+                height=noise.shape[2] * self.scale,
+                width=noise.shape[3] * self.scale,
+                num_inference_steps=steps,
+                guidance_scale=float(guidance),
+                generator=third(seeds, tuple(noise.shape[1:])),
+                output_type="latent",
+                callback_on_step_end=after,
+            ).images
+        finally:  # where it was stopped, the pipeline has not sent its parts back from the device
+            self.pipe.maybe_free_model_hooks()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: int = 16) -> np.ndarray:
-        """Latents (B, C, H, W) to images uint8 (B, S, S, 3)."""
-        vae, parts = self.pipe.vae, []
-        scaling, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
-        for part in latents.to(next(vae.parameters()).dtype).split(batch):
-            parts.append(vae.decode(part / scaling + shift).sample.float().cpu())
+        """Latents (B, C, H, W) to images uint8 (B, S, S, 3), at most `batch` and about a million pixels at a time."""
+        vae, parts = self._vae(), []
+        mean, std = self._scaling(vae)
+        pixels = latents.shape[2] * latents.shape[3] * self.scale**2
+        for part in latents.split(max(1, min(batch, DECODE // pixels))):
+            raw = part.to(self.device, vae.dtype) / vae.config.scaling_factor * std + mean
+            parts.append(vae.decode(raw).sample.float().cpu())
         return to_uint8(torch.cat(parts))
 
     @torch.no_grad()
     def to_latents(self, images: np.ndarray) -> Tensor:
         """Images uint8 (B, S, S, 3) to latents (B, C, H, W): the mean that the autoencoder gives, scaled."""
+        vae = self._vae()
+        mean, std = self._scaling(vae)
+        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device, vae.dtype) / 127.5 - 1
+        return (vae.encode(pixels).latent_dist.mean - mean) / std * vae.config.scaling_factor
+
+    def _vae(self) -> Any:
+        """The autoencoder, from now on in float32 where it must be."""
         vae = self.pipe.vae
-        weight = next(vae.parameters())
-        pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(weight) / 127.5 - 1
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-        return (vae.encode(pixels).latent_dist.mean - shift) * vae.config.scaling_factor
+        if upcast(vae) and vae.dtype != torch.float32:
+            vae.float()
+        return vae
+
+    def _scaling(self, vae: Any) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (1, C, 1, 1) by which latents are normalised beside their scaling factor."""
+        config, shape = vae.config, (1, -1, 1, 1)
+        place = {"device": self.device, "dtype": vae.dtype}
+        mean = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
+        std = getattr(config, "latents_std", None) or [1.0]
+        return torch.tensor(mean, **place).view(shape), torch.tensor(std, **place).view(shape)
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> np.ndarray:
@@ -268,20 +338,3 @@ class Diffuser:
 def to_uint8(pixels: Tensor) -> np.ndarray:
     """Pixels (B, 3, S, S) in [-1, 1] to images uint8 (B, S, S, 3)."""
     return pixels.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def revision_of(source: str | Path) -> str:
-    """A short digest of what makes a folder's model: its index, configurations and the sizes and heads of its weights."""
-    folder = Path(source)
-    if not folder.is_dir():
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(str(path.stat().st_size).encode())
-        with path.open("rb") as file:
-            digest.update(file.read(65_536))
-            if path.stat().st_size > 131_072:
-                file.seek(-65_536, 2)
-                digest.update(file.read())
-    return digest.hexdigest()[:12]

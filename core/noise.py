@@ -2,7 +2,7 @@
 
 Dimension key: B batch, C latent channels, H W latent height and width. A seed's first stream is bit for bit what
 a diffusers pipeline draws from `torch.Generator("cpu").manual_seed(seed)`; its second stream is what the same
-generator gives next. Everything is drawn on the CPU, so a seed means the same noise on every device.
+generator gives next, and the rest is its third. Everything is drawn on the CPU, so a seed means the same noise on every device.
 """
 
 from __future__ import annotations
@@ -66,6 +66,16 @@ def second(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
         torch.randn(shape, generator=generator, dtype=torch.float32)  # the first stream
         streams.append(torch.randn(shape, generator=generator, dtype=torch.float32))
     return torch.stack(streams)
+
+
+def third(seeds: Sequence[int], shape: tuple[int, int, int]) -> list[torch.Generator]:
+    """A generator on the CPU for each seed that goes on after its first two streams of latents (C, H, W): the noise that
+    a sampler draws at its steps, independent of both."""
+    generators = _generators(seeds)
+    for generator in generators:
+        for _ in range(2):
+            torch.randn(shape, generator=generator, dtype=torch.float32)
+    return generators
 
 
 def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:

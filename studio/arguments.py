@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import commands
-from studio.configs import EVALUATIONS, FIELDS
+from studio import commands, measuring
+from studio.benchmark import benchmark
+from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
+from studio.experiments.fields import FIELDS as EXPERIMENTS
+
+PROMPTS = (
+    "a file with one prompt a line, or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
+    "geneval/counting:FOLDER; known are geneval, t2i-compbench, partiprompts, dsg, tifa, dpg"
+)
 
 
 def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.ArgumentParser:
@@ -24,24 +31,30 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     def named(command: argparse.ArgumentParser, fields: dict[str, Any]) -> None:
         command.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting; below")
-        lines = [f"  {name}={field.default}  {field.meaning}" for name, field in fields.items()]
+        lines = [f"  {name}={field.default}{full(field)}  {field.meaning}" for name, field in fields.items()]
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.epilog = "settings and defaults:\n" + "\n".join(lines)
 
+    def full(field: Any) -> str:
+        larger = getattr(field, "full", None)
+        return "" if larger in (None, field.default) else f" (full: {larger})"
+
     c = add("collect", commands.collect)
-    c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+    c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
     c.add_argument(
         "--set",
         default="shapes_train",
         help="our own prompts: shapes_train, shapes_validation, shapes_heldout",
     )
-    c.add_argument("--count", type=int, default=100, help="how many of them")
+    c.add_argument("--count", type=int, help="how many of them: 100 of our own, all of --prompts")
     c.add_argument("--seeds", type=int, default=1, help="seeds of each prompt")
     c.add_argument("--first-seed", type=int, default=0, help="skip so many of a prompt's seeds")
     c.add_argument("--method", default="none", help="none or projected")
     c.add_argument("--strength", type=float, default=1.0)
-    c.add_argument("--steps", type=int, default=20)
-    c.add_argument("--guidance", type=float, default=4.0)
+    c.add_argument(
+        "--steps", type=int, help="sampling steps; without it STUDIO_STEPS, else the backbone's own"
+    )
+    c.add_argument("--guidance", type=float, help="likewise; 0 is none")
     c.add_argument("--batch", type=int, default=None)
     c.add_argument("--no-score", action="store_true", help="leave the scoring for later")
 
@@ -60,7 +73,18 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, fields in EVALUATIONS.items():
         c = add(kind, commands.evaluate, kinds)
-        c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+        c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
+        named(c, fields)
+
+    named(add("benchmark", benchmark), BENCHMARK)
+    kinds = below.add_parser("experiment", help="Run one of the paper's experiments, with a report to keep.")
+    kinds = kinds.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, fields in EXPERIMENTS.items():
+        c = add(name, measuring.experiment, kinds)
+        c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
+        c.add_argument("--run", dest="run_id", metavar="ID", help="go on with this run")
+        c.add_argument("--out", metavar="FOLDER", help="copy report.json and report.html there")
+        c.add_argument("--background", action="store_true", help="in a process of its own")
         named(c, fields)
 
     c = add("correct", commands.correct)

@@ -39,10 +39,18 @@ def studio_of(given: argparse.Namespace) -> Any:
 
 
 def prompts_of(given: argparse.Namespace, studio: Any) -> list[str]:
-    """--prompts FILE, or --count of a set of our own."""
-    from data.prompts import load, read
+    """--prompts, all of them or the first --count; else --count of a set of our own, 100 unless it is given."""
+    from data.prompts import load
+    from data.prompts.public import read_set
 
-    return read(given.prompts) if given.prompts else load(given.set, given.count, studio.settings.world)
+    if not given.prompts:
+        return load(given.set, 100 if given.count is None else given.count, studio.settings.world)
+    return first(read_set(given.prompts), "count", given.count)
+
+
+def first(prompts: list[str], name: str, count: Any) -> list[str]:
+    """The first `count` of the prompts; all of them where it is None."""
+    return prompts if count is None else prompts[: whole(name, count, 1, 100_000)]
 
 
 def choices(pairs: list[str] | None) -> dict[str, Any]:
@@ -75,11 +83,13 @@ def person(given: argparse.Namespace) -> str:
 
 def collect(given: argparse.Namespace, console: Any) -> Result:
     """Make and store images, and score them."""
+    from data.prompts.public import set_name
+
     studio = studio_of(given)
     prompts = prompts_of(given, studio)
     ids = studio.collect(
         prompts, given.seeds, given.method, steps=given.steps, guidance=given.guidance, strength=given.strength,
-        batch=given.batch, prompt_set=Path(given.prompts).name[:80] if given.prompts else given.set,
+        batch=given.batch, prompt_set=set_name(given.prompts) if given.prompts else given.set,
         first_seed=given.first_seed, on_progress=console.count("images"), stop=console.stop,
     )  # fmt: skip
     scored = (
@@ -126,12 +136,12 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
     """Judge methods (alignment), scores (fidelity) or the judge itself (detector)."""
     from core.evaluation import markdown
     from core.training.loop import Stopped
-    from data.prompts import read
+    from data.prompts.public import read_set
 
-    studio = studio_of(given)
-    prompts = read(given.prompts) if given.prompts else None
+    studio, config = studio_of(given), choices(given.set)
+    prompts = first(read_set(given.prompts), "prompts", config.get("prompts")) if given.prompts else None
     try:
-        report = studio.evaluate(given.kind, choices(given.set), prompts, console.report, console.stop)
+        report = studio.evaluate(given.kind, config, prompts, console.report, console.stop)
     except Stopped:
         return Result({"stopped": True}, "Not finished.", "the same command")
     if given.kind == "alignment":

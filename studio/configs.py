@@ -81,8 +81,10 @@ _HELDOUT = {
         48, (0, 10_000), "prompts that were not trained on, to judge by; 0 leaves it out"
     ),
     "heldout_seeds": Field(4, (1, 64), "unseen seeds of each"),
-    "steps": Field(20, (1, 100), "sampling steps of the images that are judged"),
-    "guidance": Field(4.0, (0, 20), "their guidance"),
+    "steps": Field(
+        20, (1, 100), "sampling steps of the images that are judged, unless the backbone has its own"
+    ),
+    "guidance": Field(4.0, (0, 20), "their guidance, unless the backbone has its own"),
 }
 _CALIBRATOR = {
     "corrections_needed": Field(40, (1, 1_000_000), "corrected words below which the calibrator is left out"),
@@ -107,7 +109,7 @@ FIELDS: dict[str, dict[str, Field]] = {
 }
 
 _JUDGED = {
-    "prompts": Field(100, (1, 100_000), "held-out prompts, where none are given"),
+    "prompts": Field(100, (1, 100_000), "held-out prompts; of those of --prompts, all unless this is set"),
     "seeds": Field(8, (1, 1000), "unseen seeds of each"),
     "steps": _HELDOUT["steps"],
     "guidance": _HELDOUT["guidance"],
@@ -132,6 +134,34 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
     },
 }
 
+BENCHMARK: dict[str, Field] = {
+    "repeats": Field(5, (1, 1000), "rounds in which everything is timed once"),
+    "steps": _HELDOUT["steps"],
+    "guidance": _HELDOUT["guidance"],
+    "sdxl": Field(True, (), "measure SDXL's shapes too, with random weights (7 GB in bfloat16)"),
+    "sdxl_size": Field(1024, (64, 4096), "pixels a side"),
+    "sdxl_steps": Field(30, (1, 100), "sampling steps"),
+    "sdxl_guidance": Field(5.0, (0, 20), "guidance; above 1 every step takes two forwards"),
+    "sdxl_dtype": Field("bfloat16", ("bfloat16", "float16", "float32"), "of its weights"),
+    "sdxl_repeats": Field(3, (1, 1000), "rounds"),
+    "sdxl_timed_steps": Field(
+        0, (0, 100), "steps that are timed and stand for all; 0: all on a GPU, one on a CPU"
+    ),
+    "sdxl_batch": Field(0, (0, 4096), "of its training; 0: the default on a GPU, 4 on a CPU"),
+}
+
+
+def check_benchmark(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """As `check_config`, of the benchmark."""
+    return _checked("benchmark", BENCHMARK, config)
+
+
+def with_own(
+    fields: Mapping[str, Field], own: Mapping[str, Any], config: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A configuration in which the backbone's own sampling (`Models.sampling`) stands where nothing was chosen."""
+    return {**{name: value for name, value in own.items() if name in fields}, **(config or {})}
+
 
 def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """As `check_config`, of an evaluation."""
@@ -142,6 +172,10 @@ def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, A
 
 def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole configuration of a kind, defaults filled in; ValueError for a field it has not or a bad value."""
+    if kind == "experiment":
+        from studio.experiments.fields import check_experiment  # it reads this module
+
+        return check_experiment(config)
     if kind not in FIELDS:
         raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
     return _checked(f"{kind} training", FIELDS[kind], config)

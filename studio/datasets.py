@@ -76,6 +76,12 @@ def replay_of(studio: Any) -> tuple[Replay | None, str]:
             None,
             f"The labels in {studio.settings.labels} were made with another backbone; they are not used.",
         )
+    shape = list(studio.models.diffuser().latent_shape())
+    if replay.meta.get("shape", shape) != shape:
+        return (
+            None,
+            f"The labels in {studio.settings.labels} were made at another image size; they are not used.",
+        )
     return replay, ""
 
 
@@ -86,7 +92,7 @@ def store_samples(
     with_pictures: bool = False,
     on_part: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Sample], dict[str, int]]:
-    """Samples from the store's labels (one row a word) of the backbone in use and of its default size; with the
+    """Samples from the store's labels (one row a word) of the backbone in use and of the working size; with the
     latents of their images if these are asked for."""
     revision, shape = studio.models.diffuser().revision, studio.models.diffuser().latent_shape()
     ids = list(dict.fromkeys(row["sample"] for row in rows))

@@ -20,7 +20,7 @@ from core.training.loop import Progress, Stopped
 from data.shapes.detect import accuracy
 from studio import pictures
 from studio.checks import plain
-from studio.configs import check_evaluation
+from studio.configs import EVALUATIONS, check_evaluation, with_own
 from studio.datasets import replay_of
 from studio.generation import Stop, asked
 from studio.heldout import judge_of
@@ -38,7 +38,7 @@ def evaluate(
     stop: Stop = None,
 ) -> dict[str, Any]:
     """The report of an evaluation, also stored as a run of kind 'evaluate'. Raises Stopped."""
-    settings = check_evaluation(kind, config)
+    settings = check_evaluation(kind, with_own(EVALUATIONS.get(kind, {}), studio.models.sampling(), config))
     if kind == "detector":
         return _stored(studio, kind, settings, _detector(studio, settings, on_progress, asked(stop)))
     wanted = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
@@ -90,7 +90,15 @@ def _alignment(
     sampling = Sampling(settings["steps"], settings["guidance"], batch=studio.settings.batch)
     seeds = [seeds_for(prompt, settings["seeds"], evaluation=True) for prompt in prompts]
     scorer, diffuser = models.scorer(), models.diffuser()
-    named = [diffuser.revision, scorer.version, name, settings["steps"], settings["guidance"], prompts, seeds]
+    named = [
+        diffuser.fingerprint,
+        scorer.version,
+        name,
+        settings["steps"],
+        settings["guidance"],
+        prompts,
+        seeds,
+    ]
     named += [(method.name, method.fingerprint) for method in methods]
     folder = (
         studio.settings.home / "evaluations" / hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]

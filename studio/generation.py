@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from core.scoring.endpoint import Unanswered
 from core.scoring.scores import WordScore
-from core.scoring.vlm import VLMScorer
 from core.training.loop import Stopped
-from core.words import check_prompt, split
-from studio import calibration, pictures
+from core.words import check_prompt, scored, split
+from studio import calibration, gpu, pictures
 from studio.checks import real, whole
 from studio.making import Making, Plan, sampler_of
 from studio.models import Using
 from studio.prompts import seeds_for
 from studio.views import (
+    GUIDANCE,
+    STEPS,
     CompareUpdate,
     Pair,
     Request,
     SampleView,
     WordView,
+    check_side,
     unknown_words,
     word_views,
 )
@@ -69,7 +74,9 @@ class Generation(Making):
             finally:
                 updates.put(None)
 
-        threading.Thread(target=work, name="compare", daemon=True).start()
+        # in the context of who asks: a Space reads from it on whose account a GPU is lent
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(work,), name="compare", daemon=True).start()
         try:
             while (update := updates.get()) is not None:
                 if isinstance(update, BaseException):
@@ -114,7 +121,10 @@ class Generation(Making):
         ids = self._keep(plan, projector, noise, images, prompt_set="compare")
         emit(CompareUpdate("decode", request.steps, request.steps, None, self._pairs(request, ids), message))
         emit(CompareUpdate("score", request.steps, request.steps, None, self._pairs(request, ids), message))
-        self._score(ids, stop=stop)
+        try:
+            self._score(ids, stop=stop)
+        except Unanswered as error:  # the images are there, and can be scored later
+            message = f"{message} {error}".strip()
         pairs = self._pairs(request, ids)
         if stop():
             emit(
@@ -137,8 +147,10 @@ class Generation(Making):
         seeds_per_prompt: int = 1,
         method: str = "none",
         *,
-        steps: int = 20,
-        guidance: float = 4.0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        width: int | None = None,
+        height: int | None = None,
         strength: float = 1.0,
         batch: int | None = None,
         prompt_set: str = "",
@@ -150,12 +162,16 @@ class Generation(Making):
     ) -> list[str]:
         """Make `seeds_per_prompt` images of every prompt with each prompt's own seeds; the samples' ids in order.
 
-        split None: that of the prompt. evaluation: seeds that no training ever meets.
+        steps, guidance, width, height: the settings' or the backbone's own where they are None. split None: that of
+        the prompt. evaluation: seeds that no training ever meets.
 
         What is stored already is not made again, so a collection that was stopped goes on where it was.
         """
         count = whole("number of seeds", seeds_per_prompt, 1, 1000)
-        steps, guidance = whole("number of steps", steps, 1, 100), real("guidance", guidance, 0, 20)
+        own = self.models.sampling()
+        steps = whole("number of steps", own["steps"] if steps is None else steps, *STEPS)
+        guidance = real("guidance", own["guidance"] if guidance is None else guidance, *GUIDANCE)
+        width, height = check_side("width", width), check_side("height", height)
         strength, batch = (
             real("strength", strength, 0, 1),
             whole("batch", batch or self.settings.batch, 1, 1024),
@@ -170,11 +186,11 @@ class Generation(Making):
         projector = self.models.using("projector") if method == "projected" else Using()
         if method == "projected" and projector.model is None:
             raise ValueError(projector.problem)
-        size = diffuser.default_size
+        height, width = height or diffuser.size[0], width or diffuser.size[1]
         wanted = [(p, s) for p in prompts for s in seeds_for(p, count, evaluation, first)]
         known = {
             "method": method, "strength": strength if method == "projected" else 0.0, "steps": steps,
-            "guidance": guidance, "height": size, "width": size, "backbone": diffuser.name[-200:],
+            "guidance": guidance, "height": height, "width": width, "backbone": diffuser.name[-200:],
             "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser),
             "projector_run": projector.run,
         }  # fmt: skip
@@ -190,8 +206,9 @@ class Generation(Making):
         for at in range(0, len(todo), batch):
             part = todo[at : at + batch]
             plan = Plan(
-                [p for p, _ in part], [s for _, s in part], [method] * len(part), strength, steps, guidance
-            )
+                [p for p, _ in part], [s for _, s in part], [method] * len(part), strength, steps, guidance,
+                height, width,
+            )  # fmt: skip
             try:
                 with self.models.lock:
                     noise, images = self._make(plan, projector, None, halt)
@@ -210,7 +227,11 @@ class Generation(Making):
         on_progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
     ) -> int:
-        """Score samples (all that this scorer has not scored where none are named); how many were scored."""
+        """Score samples (all that this scorer has not scored where none are named); how many were scored.
+
+        Words without a readable answer are stored as missing. Where a scorer's server gave some images no answer, what
+        it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
+        """
         self.models.scorer()
         return self._score(sample_ids, on_progress, stop, lock=True)
 
@@ -221,7 +242,7 @@ class Generation(Making):
         stop: Stop = None,
         lock: bool = False,
     ) -> int:
-        scorer, halt, scored = self.models.scorer(), asked(stop), 0
+        scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
         wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
         rows = self.store.samples(ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False)
         if wanted is not None and len(rows) < len(wanted):
@@ -243,16 +264,44 @@ class Generation(Making):
             if not part:
                 continue
             with self.models.lock if lock else contextlib.nullcontext():
-                found = scorer.score(images, [row["prompt"] for row in part], batch=self.settings.batch)
+                try:
+                    found = self._read(images, [row["prompt"] for row in part], halt)
+                except Unanswered as error:
+                    found, lost = error.found, error
+                missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
             events = score_events(scorer, part, found)
             prompts = {row["id"]: row["prompt"] for row in part}
             self.store.add_scores(
                 events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events])
             )
-            scored += len(part)
+            self.store.add_missing(missing_notes(scorer, part, missing))
+            count += sum(
+                bool(words or gone or not scored(split(row["prompt"])))
+                for row, words, gone in zip(part, found, missing, strict=True)
+            )
+            if lost is not None and lost.down:
+                break
             if on_progress:
                 on_progress(min(at + self.settings.batch, len(rows)), len(rows))
-        return scored
+        if lost is not None:
+            raise lost
+        return count
+
+    def _read(
+        self, images: list[np.ndarray], prompts: list[str], stop: Callable[[], bool]
+    ) -> list[list[WordScore]]:
+        """What the scorer says of images; Unanswered where its server does not answer."""
+        if gpu.apart():
+            found, self.models.scorer().missing = self._read_apart(images, prompts)
+            return found
+        return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop)
+
+    @gpu.on_gpu(seconds=60)
+    def _read_apart(self, images: list[np.ndarray], prompts: list[str]) -> tuple[list[list[WordScore]], Any]:
+        """The same, and what could not be read, as the scorer that knows it stays where the GPU is."""
+        scorer = self.models.scorer()
+        found = scorer.score(images, prompts, batch=self.settings.batch)
+        return found, getattr(scorer, "missing", None)
 
     def _calibrated(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the calibrator in use says of the words that were just scored; nothing where none is in use."""
@@ -263,8 +312,25 @@ class Generation(Making):
         return calibration.events_for(used.model, kinds, used.run, events)
 
 
+def missing_notes(
+    scorer: Any, rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[int, str]]
+) -> list[dict[str, Any]]:
+    """The store's notes of the words of samples (rows) that the scorer gave no readable answer for."""
+    return [
+        {
+            "sample": row["id"],
+            "word_index": index,
+            "scorer": scorer.name[-200:],
+            "scorer_version": scorer.version,
+            "reason": reason,
+        }
+        for row, words in zip(rows, missing, strict=True)
+        for index, reason in words.items()
+    ]
+
+
 def score_events(
-    scorer: VLMScorer, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
+    scorer: Any, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
 ) -> list[dict[str, Any]]:
     """The store's events for what the scorer said of samples (rows)."""
     events = []

@@ -22,7 +22,7 @@ from core.evaluation.journal import FILE
 from core.evaluation.report import columns, figures, over_prompts
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
-from core.words import split
+from core.words import scored, split
 from studio.prompts import scene_of, seeds_for
 from studio.truth import truth_of
 
@@ -43,8 +43,8 @@ def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.nda
 
     def by_scorer(prompt: str, image: np.ndarray) -> dict | None:
         words = scorer.score([image], [prompt])[0]
-        if not words:
-            return None
+        if not words or len(words) < len(scored(split(prompt))):
+            return None  # nothing is guessed of a word that the scorer gave no readable answer for
         shown = {word.word_index: word.expected for word in words}
         return {"strict": all(word.score >= SHOWN for word in words), "words": shown, "extra": 0}
 
@@ -73,7 +73,7 @@ def before_after(
     seeds = [seeds_for(prompt, seeds_per_prompt, evaluation=True) for prompt in prompts]
     diffuser = studio.models.diffuser()
     key = hashlib.sha256(
-        json.dumps([diffuser.revision, name, steps, guidance, list(prompts), seeds]).encode()
+        json.dumps([diffuser.fingerprint, name, steps, guidance, list(prompts), seeds]).encode()
     ).hexdigest()[:16]
     folder = studio.settings.home / "heldout" / key
     named: dict[str, Method] = {"after": _method(after)}

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio import gpu
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
@@ -66,6 +67,8 @@ def launch(settings: Settings | None = None) -> None:
     """Serve the page until the process ends; the models load meanwhile. Address and port are Gradio's own settings
     (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT)."""
     studio = Studio(settings)
+    if gpu.apart():
+        studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     loading = Loading(studio).start()
     build(studio, loading).launch(
         theme=theme(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from core.training.loop import Progress, Stopped
 from data.runs import RunBusy
 from studio import jobs
 from studio.checks import plain, shown
-from studio.configs import FIELDS, check_config
+from studio.configs import FIELDS, check_config, with_own
+from studio.experiments.fields import FIELDS as EXPERIMENTS
 from studio.generation import Generation, Stop, asked
 from studio.identity import check_name
 from studio.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
@@ -84,17 +85,16 @@ class Learning(Generation):
 
     def defaults(self, kind: str) -> dict[str, tuple[Any, str]]:
         """The settings of a kind of training: {name: (default, meaning)}."""
-        check_config(kind, {})
-        return {name: (field.default, field.meaning) for name, field in FIELDS[kind].items()}
+        found = self.checked(kind)
+        return {name: (found[name], field.meaning) for name, field in FIELDS[kind].items()}
 
     def run_folder(self, run_id: str) -> Path:
         return self.settings.runs / run_id
 
     def new_run(self, kind: str, config: dict[str, Any] | None = None) -> str:
         """A queued run with its configuration, its labels and what was in use when it was made; its id."""
-        checked = check_config(kind, config)
-        used = {name: self.store.promoted(name) for name in ("reward", "projector", "lora")}
-        checked["used"] = {name: run["id"] if run else None for name, run in used.items()}
+        checked = self.checked(kind, config)
+        checked["used"] = self.in_use()
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "simulated"]}[
             checked.get("sources", "all")
         ]
@@ -103,8 +103,20 @@ class Learning(Generation):
             kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
         )
         labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
-        parent = used[kind if kind in used else "projector"]
-        return self.store.new_run(kind, checked, parent["id"] if parent else None, labels)
+        parent = checked["used"][kind if kind in checked["used"] else "projector"]
+        return self.store.new_run(kind, checked, parent, labels)
+
+    def checked(self, kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The whole configuration of a kind; ValueError for a bad one. Sampling is the backbone's own if none was chosen."""
+        fields = FIELDS.get(kind, {})
+        if kind == "experiment":
+            fields = EXPERIMENTS.get(str((config or {}).get("name")), {})
+        return check_config(kind, with_own(fields, self.models.sampling(), config))
+
+    def in_use(self) -> dict[str, str | None]:
+        """The runs whose reward model, projector and LoRA are in use; None: what the project ships."""
+        used = {name: self.store.promoted(name) for name in ("reward", "projector", "lora")}
+        return {name: run["id"] if run else None for name, run in used.items()}
 
     def refuse_if_busy(self, but: str | None = None) -> None:
         """RunBusy where a training, other than the run `but`, is on or is just starting."""

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from core.diffusion import Diffuser, Text
 from core.noise import draw, second
+from core.training.loop import Stopped
 from core.words import split as words_of
-from studio import pictures
+from studio import gpu, pictures
 from studio.annotation import Annotation
 from studio.models import Using
 
@@ -54,6 +55,29 @@ class Making(Annotation):
         stop: Callable[[], bool],
     ) -> tuple[Tensor, np.ndarray]:
         """noise (B, C, H, W) that the diffuser was given, and images uint8 (B, S, S, 3). Raises Stopped."""
+        if not gpu.apart():
+            return self._make_here(plan, projector, on_step, stop)
+        if stop():
+            raise Stopped
+        noise, images = self._make_apart(plan, projector.run)
+        return torch.from_numpy(noise), images
+
+    @gpu.on_gpu(seconds=120)
+    def _make_apart(self, plan: Plan, run: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """As `_make`, with nothing that cannot be pickled."""
+        projector = self.models.using("projector") if run else Using()
+        if projector.run != run:
+            raise ValueError("Another projector was put into use meanwhile: do this again.")
+        noise, images = self._make_here(plan, projector, None, lambda: False)
+        return noise.numpy(), images
+
+    def _make_here(
+        self,
+        plan: Plan,
+        projector: Using,
+        on_step: Callable[[int, int, Tensor], None] | None,
+        stop: Callable[[], bool],
+    ) -> tuple[Tensor, np.ndarray]:
         diffuser = self.models.diffuser()
         shape = diffuser.latent_shape(plan.height, plan.width)
         text = encode(diffuser, plan.prompts)
@@ -69,7 +93,15 @@ class Making(Annotation):
             none = {(plan.prompts[i], plan.seeds[i]): i for i in rows if plan.methods[i] == "none"}
             source = [none.get((plan.prompts[i], plan.seeds[i]), i) for i in rows]
         unique = sorted(set(source))
-        latents = diffuser.sample(text.take(unique), noise[unique], plan.steps, plan.guidance, on_step, stop)
+        latents = diffuser.sample(
+            text.take(unique),
+            noise[unique],
+            plan.steps,
+            plan.guidance,
+            on_step,
+            stop,
+            [plan.seeds[i] for i in unique],
+        )
         images = diffuser.decode(latents)
         return noise, images[[unique.index(i) for i in source]]
 

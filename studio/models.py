@@ -7,6 +7,7 @@ that is missing or damaged is a sentence in `Using.problem`: everything that nee
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +20,16 @@ from transformers.utils import logging as transformers_logging
 
 from core import checkpoint
 from core.diffusion import Diffuser
+from core.families import Sampling
+from core.loading import DTYPES, own_sampling
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.scoring.calibrator import Calibrator
+from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from core.training.lora import Adapter
 from data.store import Store
-from studio.settings import Settings
+from studio.settings import Settings, is_address
 
 SHIPPED = "shipped"
 CLASSES: dict[str, type] = {"projector": NoiseProjector, "reward": RewardModel}
@@ -56,12 +60,17 @@ class Models:
         self.lock = threading.Lock()  # one model computes at a time
         self._loading = threading.RLock()
         self._diffuser: Diffuser | None = None
-        self._scorer: VLMScorer | None = None
+        self._scorer: VLMScorer | EndpointScorer | None = None
+        self._own: Sampling | None = None
         self._using: dict[str, tuple[tuple, Using]] = {}
         diffusers_logging.disable_progress_bar()  # the studio tells its own progress
         transformers_logging.disable_progress_bar()
         if settings.threads:
             torch.set_num_threads(settings.threads)
+
+    def after_fork(self) -> None:
+        """Locks of its own for a forked process: those it has a copy of may be held by threads that it has not."""
+        self.lock, self._loading = threading.Lock(), threading.RLock()
 
     @property
     def device(self) -> torch.device:
@@ -95,21 +104,59 @@ class Models:
         with self._loading:
             if self._diffuser is None:
                 _need("The diffusion model", self.settings.backbone, "diffuser", "STUDIO_BACKBONE")
-                on_gpu = self.device.type == "cuda"
-                dtype = torch.float16 if on_gpu else torch.float32
-                self._diffuser = Diffuser.load(self.settings.backbone, self.device, dtype)
+                settings = self.settings
+                self._diffuser = Diffuser.load(
+                    settings.backbone,
+                    self.device,
+                    self.dtype,
+                    revision=settings.revision or None,
+                    variant=settings.variant or None,
+                    offload=settings.offload,
+                    slicing=settings.slicing == "yes",
+                    size=settings.sides,
+                )
             return self._diffuser
+
+    def share(self, other: Models) -> None:
+        """Use the diffuser and the scorer of another studio, and its lock: for a store apart from the user's own."""
+        self.lock, self._diffuser, self._scorer = other.lock, other.diffuser(), other.scorer()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in."""
+        if self.settings.dtype == "auto":
+            return torch.float16 if self.device.type == "cuda" else torch.float32
+        return DTYPES[self.settings.dtype]
+
+    def sampling(self) -> dict[str, Any]:
+        """{steps, guidance} where nobody chooses: the settings', else the backbone's own. Loads no model."""
+        with self._loading:
+            if self._own is None:
+                self._own = own_sampling(self.settings.backbone, self.settings.revision or None)
+        steps, guidance = self.settings.steps, self.settings.guidance
+        return {
+            "steps": self._own.steps if steps == "auto" else int(steps),
+            "guidance": self._own.guidance if guidance == "auto" else float(guidance),
+        }
 
     @property
     def loaded_diffuser(self) -> Diffuser | None:
         """The diffuser if it is there already; for what must not wait for it."""
         return self._diffuser
 
-    def scorer(self) -> VLMScorer:
+    def scorer(self) -> VLMScorer | EndpointScorer:
+        """The scorer; a server is not asked for anything before it is needed."""
         with self._loading:
+            settings = self.settings
+            if self._scorer is None and is_address(settings.scorer):
+                name = "" if settings.scorer_model == "auto" else settings.scorer_model
+                key = os.environ.get("STUDIO_SCORER_KEY", "").strip()
+                self._scorer = EndpointScorer(settings.scorer, name, key, parallel=settings.scorer_parallel)
             if self._scorer is None:
                 _need("The scorer", self.settings.scorer, "scorer", "STUDIO_SCORER")
-                self._scorer = VLMScorer.load(self.settings.scorer, self.device)
+                dtype = None if settings.scorer_dtype == "auto" else settings.scorer_dtype
+                revision = settings.scorer_revision or None
+                self._scorer = VLMScorer.load(settings.scorer, self.device, dtype, revision)
             return self._scorer
 
     def using(self, kind: str) -> Using:
@@ -157,7 +204,7 @@ class Models:
         if ours != theirs:
             raise UnfitError(
                 f"It reads {theirs[0]} latent channels and text of width {theirs[1]}, and this backbone has {ours[0]} "
-                f"and {ours[1]}: train one for this backbone, or choose its backbone by STUDIO_BACKBONE."
+                f"and {ours[1]}: train one for this backbone (start=fresh), or choose its backbone by STUDIO_BACKBONE."
             )
 
     def folder_of(self, run: dict[str, Any]) -> Path:

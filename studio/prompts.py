@@ -12,7 +12,8 @@ import functools
 import hashlib
 from collections.abc import Iterable
 
-from data.prompts import load, read
+from data.prompts import load
+from data.prompts.public import read_set
 from data.shapes.scenes import Scene, parse
 
 EVALUATION_SEEDS = 2**31
@@ -31,7 +32,8 @@ class Prompts:
         if self.source == SHAPES:
             return {}
         return {
-            prompt: split_of(prompt) if scene_of(prompt) else hashed(prompt) for prompt in read(self.source)
+            prompt: split_of(prompt) if scene_of(prompt) else hashed(prompt)
+            for prompt in read_set(self.source)
         }
 
     def split_of(self, prompt: str) -> str:
@@ -40,6 +42,8 @@ class Prompts:
 
     def of(self, split: str, count: int) -> list[str]:
         """The first `count` prompts of a split; fewer where the user's set has fewer."""
+        if count < 1:
+            return []
         if self.source == SHAPES:
             return load(f"{SHAPES}_{split}", count, self.world)
         return [prompt for prompt, of in self.own.items() if of == split][:count]

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from core.loading import out_of_memory
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.learning import Learning
@@ -31,6 +32,10 @@ __all__ = [
 ]
 
 log = logging.getLogger("studio")
+MEMORY = (
+    "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
+    "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
+)
 TOLD = (ValueError, StoreError, TrainingFailed)  # their texts are written for the user
 
 
@@ -39,8 +44,8 @@ def sentence(error: BaseException) -> str:
     whole of an unexpected one goes to the log."""
     if isinstance(error, TOLD) and str(error).strip():
         return str(error)
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "There is not enough memory for this: use fewer seeds, a smaller image or a smaller batch."
+    if out_of_memory(error):
+        return MEMORY
     if isinstance(error, OSError) and error.strerror:
         return f"A file could not be read or written ({error.strerror}): check the disk and its permissions."
     log.error("Unexpected %s", type(error).__name__, exc_info=error)
@@ -90,9 +95,10 @@ class Studio(Learning):
         return found
 
     def corrections(self) -> int:
-        """How many words have a correction that stands, by people or the simulated annotator."""
+        """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
+        which nothing learns from, are not counted."""
         sql = """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM scores e
-            WHERE who <> '' AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
+            WHERE sample NOT IN (SELECT id FROM samples WHERE split = 'heldout') AND who <> '' AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
             AND n.word_index = e.word_index AND n.source = e.source AND n.who = e.who AND n.seq > e.seq))"""
         with self.store.reading() as db:
             return int(db.execute(sql).fetchone()[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,8 +17,24 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "scorer": (
         "STUDIO_SCORER",
         "data/models/scorer",
-        "the vision-language model that scores words: folder or hub id",
+        "the vision-language model that scores words: folder, hub id or a server's http(s) address",
     ),
+    "scorer_revision": (
+        "STUDIO_SCORER_REVISION",
+        "",
+        "the scorer's branch, tag or commit, where it is a hub id",
+    ),
+    "scorer_dtype": (
+        "STUDIO_SCORER_DTYPE",
+        "auto",
+        "what the scorer computes in: auto (float32 on a CPU, as stored on a GPU), float32, float16 or bfloat16",
+    ),
+    "scorer_model": (
+        "STUDIO_SCORER_MODEL",
+        "auto",
+        "the model's name on a scorer's server; auto takes the first that it lists",
+    ),
+    "scorer_parallel": ("STUDIO_SCORER_PARALLEL", "8", "requests in flight to a scorer's server"),
     "reward": ("STUDIO_REWARD", "data/models/reward", "the reward model in use until one is promoted"),
     "projector": ("STUDIO_PROJECTOR", "data/models/projector", "the projector in use until one is promoted"),
     "labels": (
@@ -34,7 +51,39 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "the prompts to train and judge on beside the labelled ones: shapes, or a file of one prompt a line",
     ),
     "batch": ("STUDIO_BATCH", "16", "images made or scored at a time"),
+    "revision": ("STUDIO_REVISION", "", "the backbone's branch, tag or commit, where it is a hub id"),
+    "variant": ("STUDIO_VARIANT", "", "of the backbone's weight files, for example fp16"),
+    "dtype": (
+        "STUDIO_DTYPE",
+        "auto",
+        "what the backbone computes in: auto (float16 on a GPU), float32, float16 or bfloat16",
+    ),
+    "size": ("STUDIO_SIZE", "auto", "of images: auto (the backbone's own) or WIDTHxHEIGHT, multiples of 8"),
+    "steps": (
+        "STUDIO_STEPS",
+        "auto",
+        "sampling steps where nobody chooses: auto (the backbone's own) or 1 to 100",
+    ),
+    "guidance": ("STUDIO_GUIDANCE", "auto", "guidance likewise: auto or 0 (none) to 20"),
+    "offload": (
+        "STUDIO_OFFLOAD",
+        "none",
+        "parts of the backbone that wait outside the GPU: none, model (one at a time is there) or sequential",
+    ),
+    "slicing": (
+        "STUDIO_SLICING",
+        "no",
+        "yes: attention and autoencoder in slices, slower and in less memory",
+    ),
 }
+_CHOICES = {
+    "world": ("small", "large"),
+    "dtype": ("auto", "float32", "float16", "bfloat16"),
+    "scorer_dtype": ("auto", "float32", "float16", "bfloat16"),
+    "offload": ("none", "model", "sequential"),
+    "slicing": ("no", "yes"),
+}
+SIDES = (64, 2048)  # pixels
 
 
 @dataclass(frozen=True)
@@ -44,6 +93,10 @@ class Settings:
     home: Path = ROOT / ".studio"
     backbone: str = str(ROOT / "data/models/diffuser")
     scorer: str = str(ROOT / "data/models/scorer")
+    scorer_revision: str = ""
+    scorer_dtype: str = "auto"
+    scorer_model: str = "auto"
+    scorer_parallel: int = 8
     reward: Path = ROOT / "data/models/reward"
     projector: Path = ROOT / "data/models/projector"
     labels: Path = ROOT / "data/models/labels"
@@ -52,6 +105,14 @@ class Settings:
     world: str = "small"
     prompts: str = "shapes"
     batch: int = 16
+    revision: str = ""
+    variant: str = ""
+    dtype: str = "auto"
+    size: str = "auto"
+    steps: str = "auto"
+    guidance: str = "auto"
+    offload: str = "none"
+    slicing: str = "no"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -60,15 +121,21 @@ class Settings:
         raw = {}
         for name, (variable, default, _) in SETTINGS.items():
             raw[name] = env.get(variable, "").strip() or default
-        if raw["world"] not in ("small", "large"):
-            raise ValueError(f"STUDIO_WORLD is {raw['world']!r}: set it to small or large.")
+        for name, choices in _CHOICES.items():
+            if raw[name] not in choices:
+                listed = " or ".join([", ".join(choices[:-1]), choices[-1]])
+                raise ValueError(f"{SETTINGS[name][0]} is {raw[name][:40]!r}: set it to {listed}.")
         kind, _, index = raw["device"].partition(":")
         if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
             raise ValueError(f"STUDIO_DEVICE is {raw['device']!r}: set it to auto, cpu, cuda, cuda:1 or mps.")
         return cls(
             home=_folder(raw["home"]),
             backbone=_model(raw["backbone"]),
-            scorer=_model(raw["scorer"]),
+            scorer=_scorer(raw["scorer"]),
+            scorer_revision=raw["scorer_revision"],
+            scorer_dtype=raw["scorer_dtype"],
+            scorer_model=raw["scorer_model"],
+            scorer_parallel=_whole("STUDIO_SCORER_PARALLEL", raw["scorer_parallel"], 1, 256),
             reward=_folder(raw["reward"]),
             projector=_folder(raw["projector"]),
             labels=_folder(raw["labels"]),
@@ -77,11 +144,27 @@ class Settings:
             world=raw["world"],
             prompts=raw["prompts"],
             batch=_whole("STUDIO_BATCH", raw["batch"], 1, 1024),
+            revision=raw["revision"],
+            variant=raw["variant"],
+            dtype=raw["dtype"],
+            size=_size(raw["size"]),
+            steps=_own(raw["steps"], lambda text: _whole("STUDIO_STEPS", text, 1, 100)),
+            guidance=_own(raw["guidance"], _guidance),
+            offload=raw["offload"],
+            slicing=raw["slicing"],
         )
 
     def env(self) -> dict[str, str]:
         """The variables by which another process gets the same settings."""
         return {SETTINGS[f.name][0]: str(getattr(self, f.name)) for f in fields(self)}
+
+    @property
+    def sides(self) -> tuple[int, int] | None:
+        """(height, width) of images in pixels, or None for the backbone's own."""
+        if self.size == "auto":
+            return None
+        width, height = self.size.split("x")
+        return int(height), int(width)
 
     @property
     def database(self) -> Path:
@@ -119,7 +202,44 @@ def _model(text: str) -> str:
     return str(folder) if is_path else text
 
 
+def is_address(text: str) -> bool:
+    """Whether a scorer is a server's address, and no folder or hub id."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def _scorer(text: str) -> str:
+    """A server's address without secrets in it (ValueError otherwise), else a folder or a hub id."""
+    if is_address(text):
+        from core.scoring.connection import check_address
+
+        return check_address(text)
+    return _model(text)
+
+
 def _whole(variable: str, text: str, low: int, high: int) -> int:
     if not text.isdecimal() or not low <= int(text[:9]) <= high or len(text) > 9:
         raise ValueError(f"{variable} is {text[:40]!r}: set it to a whole number from {low} to {high}.")
     return int(text)
+
+
+def _own(text: str, check: Callable[[str], float]) -> str:
+    """auto, or a number that was checked."""
+    return text if text == "auto" else str(check(text))
+
+
+def _guidance(text: str) -> float:
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", text) or float(text) > 20:
+        raise ValueError(f"STUDIO_GUIDANCE is {text[:40]!r}: set it to auto or a number from 0 (none) to 20.")
+    return float(text)
+
+
+def _size(text: str) -> str:
+    if text == "auto":
+        return text
+    sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not sides or any(int(s) % 8 or not SIDES[0] <= int(s) <= SIDES[1] for s in sides.groups()):
+        raise ValueError(
+            f"STUDIO_SIZE is {text[:40]!r}: set it to auto or WIDTHxHEIGHT in multiples of 8 from {SIDES[0]} to "
+            f"{SIDES[1]}, for example 1024x768."
+        )
+    return text

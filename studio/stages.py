@@ -31,6 +31,7 @@ from core.training.reward import RewardConfig, StageResult, evaluate_reward, pre
 from studio import calibration
 from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
+from studio.experiments import conduct
 from studio.finetuning import lora
 from studio.heldout import before_after
 from studio.learning import Job
@@ -117,6 +118,7 @@ STAGES = {
     "calibrator": calibrator,
     "lora": lora,
     "cycle": cycle,
+    "experiment": conduct,
 }
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.families import ORDINARY
 from core.noise import check_seed
 from core.words import check_prompt, locate, split
 from studio.checks import real, shown, whole
+from studio.settings import SIDES
 
 if TYPE_CHECKING:
     from core.diffusion import Diffuser
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 MAX_SEEDS = 8
 STEPS = (1, 100)
 GUIDANCE = (0.0, 20.0)
-SIZES = (64, 2048)
-DEFAULT_STEPS, DEFAULT_GUIDANCE = 20, 4.0
+DEFAULT_STEPS, DEFAULT_GUIDANCE = ORDINARY.steps, ORDINARY.guidance
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,6 @@ def check_request(
     height: Any = None,
 ) -> Request:
     """A Request from whatever a page or a command line gave; ValueError with a sentence for each bad input."""
-    sides = {}
-    for name, value in (("width", width), ("height", height)):
-        side = None if value is None else whole(name, value, *SIZES)
-        if side is not None and side % 8:
-            raise ValueError(
-                f"The {name} {side} is not a multiple of 8: use {side - side % 8} or {side + 8 - side % 8}."
-            )
-        sides[name] = side
     prompt = check_prompt(prompt)
     if not any(word.scored for word in split(prompt)):
         raise ValueError("The prompt has no word that could be scored: name what the image should show.")
@@ -162,8 +155,19 @@ def check_request(
         steps=whole("number of steps", steps, *STEPS),
         guidance=real("guidance", guidance, *GUIDANCE),
         strength=real("strength", strength, 0.0, 1.0),
-        **sides,
+        width=check_side("width", width),
+        height=check_side("height", height),
     )
+
+
+def check_side(name: str, value: Any) -> int | None:
+    """A side of an image in pixels, or None for the backbone's own; ValueError with a sentence for a bad one."""
+    side = None if value is None else whole(name, value, *SIDES)
+    if side is not None and side % 8:
+        raise ValueError(
+            f"The {name} {side} is not a multiple of 8: use {side - side % 8} or {side + 8 - side % 8}."
+        )
+    return side
 
 
 def word_views(prompt: str, diffuser: Diffuser | None) -> list[WordView]:

@@ -100,3 +100,40 @@ def test_no_file_names_a_path_of_the_machine_it_was_made_on():
         for pattern in [homes, *paths]:
             found = pattern.search(content)
             assert not found, f"{path.relative_to(ROOT)} names {found.group().decode(errors='replace')}"
+
+
+# names by which a test could tell one kind of backbone from another
+BACKBONE = re.compile(
+    r"sdxl|stable.?diffusion|sd_?[123]|turbo|lightning|lcm|tcd|flux|unet2d|transformer2d|pipeline_?class|pipe\b.*(__class__|__name__)",
+    re.IGNORECASE,
+)
+ASKING = {"isinstance", "issubclass", "hasattr", "startswith", "endswith", "match", "search", "fullmatch"}
+
+
+def asked_of(tree: ast.AST) -> list[tuple[int, str]]:
+    """Line and text of every comparison and every question to a class or a name in a file."""
+    found = []
+    for node in ast.walk(tree):
+        called = node.func if isinstance(node, ast.Call) else None
+        name = getattr(called, "attr", getattr(called, "id", ""))
+        if isinstance(node, (ast.Compare, ast.Match)) or name in ASKING:
+            found.append((node.lineno, ast.unparse(node)))
+    return found
+
+
+def test_only_the_descriptions_of_families_know_one_backbone_from_another():
+    core = [p for p in tracked() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] == "core"]
+    for path in (p for p in core if p.name != "families.py"):
+        for line, text in asked_of(ast.parse(path.read_text(encoding="utf-8"))):
+            told = BACKBONE.search(text)
+            assert not told, f"{path.relative_to(ROOT)}:{line} asks which backbone it has: {text[:80]}"
+
+
+def test_a_question_to_the_backbones_name_or_class_is_seen():
+    asking = """
+if isinstance(pipe, StableDiffusionXLPipeline): pass
+if type(pipe).__name__ == "Any": pass
+if "turbo" in source: pass
+if hasattr(pipe.unet, "sd3"): pass
+"""
+    assert [bool(BACKBONE.search(text)) for _, text in asked_of(ast.parse(asking))] == [True] * 4

@@ -102,7 +102,9 @@ class Method:
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
         """Latents (B, C, H, W) of what `start` gave, under text (B prompts). Raises Stopped when `stop()` is true."""
-        return diffuser.sample(text, start.noise, settings.steps, settings.guidance, on_step, stop)
+        return diffuser.sample(
+            text, start.noise, settings.steps, settings.guidance, on_step, stop, start.seeds
+        )
 
     def run(
         self,

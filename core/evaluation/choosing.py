@@ -17,6 +17,7 @@ from core.diffusion import Text
 from core.networks.reward import RewardModel
 from core.noise import SEED_LIMIT
 from core.scoring.scores import WordScore
+from core.words import scored, split
 
 ImageChooser = Callable[[np.ndarray, Sequence[str]], np.ndarray]  # images (B, S, S, 3), prompts -> (B,)
 NoiseChooser = Callable[[Tensor, Text], np.ndarray]  # noise (B, C, H, W), text -> (B,)
@@ -37,12 +38,15 @@ def candidate(seed: int, k: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{k}".encode()).digest()[:4], "big") % SEED_LIMIT
 
 
-def whole(words: Sequence[float], pick: str = "all") -> float:
+def whole(words: Sequence[float], pick: str = "all", prompt: str = "") -> float:
     """One figure for an image from its words' expected scores in [0, 1]. all: mean logarithm, so that one missing word
-    counts against the image (every word holds); mean: plain mean. 0 where there is no word."""
+    counts against the image (every word holds); mean: plain mean. 0 where there is no word; -inf, so that it is
+    chosen last, where a word of `prompt` that should have a score has none."""
     values = np.asarray(words, np.float64)
     if pick not in ("all", "mean"):
         raise ValueError(f"The way to pick is {pick!r}: use 'all' or 'mean'.")
+    if len(values) < len(scored(split(prompt))):
+        return -np.inf
     if values.size == 0:
         return 0.0
     return float(np.log(np.clip(values, 1e-3, 1)).mean() if pick == "all" else values.mean())
@@ -52,7 +56,8 @@ def by_scorer(scorer: Scorer, pick: str = "all") -> ImageChooser:
     """A chooser of images from a scorer of words."""
 
     def choose(images: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
-        return np.array([whole([w.expected for w in row], pick) for row in scorer.score(images, prompts)])
+        rows = zip(prompts, scorer.score(images, prompts), strict=True)
+        return np.array([whole([w.expected for w in row], pick, prompt) for prompt, row in rows])
 
     choose.fingerprint = f"{pick}:{getattr(scorer, 'version', '')}"
     return choose

@@ -94,7 +94,9 @@ def figures(record: dict, kinds: dict[str, str]) -> list[dict[str, float]]:
             for kind in {kinds[index] for index in item["words"]}:
                 row[f"kind:{kind}"] = mean([t for index, t in item["words"].items() if kinds[index] == kind])
         if "scores" in record:
-            row["scorer"] = mean([expected for _, expected, _ in record["scores"][at]])
+            said = [expected for _, expected, _ in record["scores"][at]]
+            complete = len(said) == sum(kind != "function" for kind in kinds.values())
+            row["scorer"] = mean(said) if complete else math.nan
         out.append(row)
     return out
 
@@ -148,7 +150,8 @@ def best_from(
     """Best-of-N by the scorer, from the images of its base, exactly over all subsets of N of a prompt's seeds."""
     rows, base, n = found[method.base.name], table[method.base.name], method.n
     picks = [
-        np.array([whole([e for _, e, _ in words], pick) for words in record["scores"]]) for record in rows
+        np.array([whole([e for _, e, _ in words], pick, record["prompt"]) for words in record["scores"]])
+        for record in rows
     ]
     chances = [choice_matrix(scores, n) for scores in picks]
     values = {

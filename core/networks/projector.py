@@ -157,8 +157,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
                 strength,
             )
             self.train(training)
-        pipeline = getattr(diffuser, "pipe", pipe)
-        return noise.to(pipeline.device, getattr(pipeline, "dtype", noise.dtype))
+        return noise.to(diffuser.device, diffuser.dtype)
 
 
 def rematch(x: Tensor, noise: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """A vision-language model as the judge of words (DESIGN section 2: s_j; section 3: one code path, two sizes).
 
-The model sees the image and the prompt with one word marked *so*, and answers with a digit; read out are the
-probabilities of the ten digit tokens at that one position, and the last hidden state there. The instruction and the
-image come first and are the same for all words of an image, so they are computed once: a first pass fills the
-key-value cache for each image, a second one reads all words of all images from it, in one batch.
+The model sees the image and the prompt with one word marked *so*, and answers with a digit (core.scoring.dialogue);
+read out are the probabilities of the ten digit tokens at that one position, and the last hidden state there. The
+instruction and the image come first and are the same for all words of an image, so they are computed once: a first
+pass fills the key-value cache for each image, a second one reads all words of all images from it, in one batch.
 
-A folder or a hub id of the Qwen-VL family; parts are loaded without AutoProcessor, which needs torchvision for video.
-Prompts are data: their text is tokenised apart from the chat template, with special tokens switched off.
+A folder or a hub id of any image-text model of `transformers` that has a chat template and reads from left to right:
+Qwen-VL, SmolVLM, InternVL, LLaVA, Gemma and others. A model whose cache is more than keys and values (linear
+attention, convolutions) is read by whole sequences instead, the image with every word: slower, the same numbers.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,71 +25,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.scoring.scores import DIGITS, WordScore, make
-from core.words import Word, check_prompt, scored, split
+from core.scoring.dialogue import PROMPT_VERSION, Dialogue, mark  # noqa: F401 - mark is offered here too
+from core.scoring.picture import look, make_processor
+from core.scoring.scores import WordScore, make
+from core.words import check_prompt, scored, split
 
-PROMPT_VERSION = "marked-1"
-INSTRUCTION = "How well does the image show the word marked *so* of the prompt? Answer with a digit: 0 not at all, 9 fully."
-MARK = "*"
-SLOT = "PROMPT"  # stands for the prompt while the chat template is rendered
 MAX_ROWS = 256  # words read in one pass over the cache
-
-
-def mark(prompt: str, word: Word) -> str:
-    """The prompt with `word` marked; the mark's own sign is taken out of the prompt, so that one word is marked."""
-    bare = prompt.replace(MARK, " ")
-    return f"{bare[: word.start]}{MARK}{bare[word.start : word.end]}{MARK}{bare[word.end :]}"
-
-
-class Dialogue:
-    """The one text of a question, as token ids: prefix (instruction and image, the same for all words of an image)
-    and question (marked prompt, up to the position at which the digit is read)."""
-
-    def __init__(self, tokenizer: Any, image_token_id: int, chat_template: str | None = None) -> None:
-        self.tokenizer = tokenizer
-        self.image_token_id = image_token_id
-        messages = [
-            {"role": "system", "content": INSTRUCTION},
-            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": SLOT}]},
-        ]
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, chat_template=chat_template
-        )
-        head, _, tail = text.rpartition(SLOT)
-        self.head, self.tail = self._ids(head), self._ids(tail)
-        if self.head.count(image_token_id) != 1:
-            raise ValueError(
-                f"The chat template writes {self.head.count(image_token_id)} image tokens where one is needed: "
-                "this model's chat template is not of the Qwen-VL form."
-            )
-        coded = [self._ids(str(digit)) for digit in range(DIGITS)]
-        if any(len(ids) != 1 for ids in coded) or len({ids[0] for ids in coded}) != DIGITS:
-            raise ValueError(f"The tokenizer does not write each digit as one token of its own: {coded}.")
-        self.digits = [ids[0] for ids in coded]
-        self.special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.special |= {image_token_id}
-        self.special.discard(getattr(tokenizer, "unk_token_id", None))
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def plain(self, text: str) -> list[int]:
-        """Ids of text that is data: never a special token, whatever it spells."""
-        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [id for id in ids if id not in self.special]
-
-    def prefix(self, image_tokens: int) -> list[int]:
-        """Ids up to and including what follows the image, with `image_tokens` places for it."""
-        at = self.head.index(self.image_token_id)
-        return self.head[:at] + [self.image_token_id] * image_tokens + self.head[at + 1 :]
-
-    def ask(self, text: str) -> list[int]:
-        """Ids of a user's text and of the opening of the answer."""
-        return self.plain(text) + self.tail
-
-    def question(self, prompt: str, word: Word) -> list[int]:
-        """Ids from the marked prompt to the position whose next token is the digit."""
-        return self.ask(mark(prompt, word))
+WHOLE_ROWS = 16  # words read in one pass of whole sequences
+CACHE_BYTES = 8 << 30  # of keys and values that one pass may hold
 
 
 class VLMScorer:
@@ -103,16 +46,33 @@ class VLMScorer:
         name: str,
         revision: str,
         template: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
+        """`settings` are those of the family's processor; ValueError where the model is of no use here."""
         self.model = model.eval()
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.name, self.revision = name, revision
-        if getattr(model.config, "image_token_id", None) is None or not hasattr(
-            image_processor, "merge_size"
-        ):
-            raise ValueError(f"{name} is not an image-text model of the Qwen-VL family: choose one that is.")
-        self.dialogue = Dialogue(tokenizer, model.config.image_token_id, template)
-        self._takes_types = "mm_token_type_ids" in inspect.signature(model.base_model.forward).parameters
+        head = model.get_output_embeddings()
+        if head is None or getattr(model.config, "is_encoder_decoder", False):
+            raise ValueError(
+                f"{name} does not read image and text from left to right: choose a model that does."
+            )
+        self._takes = frozenset(inspect.signature(model.base_model.forward).parameters)
+        self._shared = True  # one cache for all words of an image
+        try:
+            self.processor = make_processor(model.config, tokenizer, image_processor, settings)
+            token = tokenizer.convert_tokens_to_ids(self.processor.image_token)
+            controls = {*self.processor.image_token_ids, getattr(model.config, "image_token_id", None)}
+            self.dialogue = Dialogue(tokenizer, token, template, controls - {None})
+            seen = self._look(Image.new("RGB", (64, 48)))
+        except (AttributeError, TypeError, KeyError, ImportError) as error:
+            raise ValueError(
+                f"{name} cannot be given an image ({error}): choose another image-text model of transformers."
+            ) from error
+        if not {"input_ids", "pixel_values"} <= seen.keys() or "cross_attention_mask" in seen:
+            raise ValueError(
+                f"{name} does not take image and text in one sequence: choose a model that does."
+            )
 
     @classmethod
     def load(
@@ -123,7 +83,12 @@ class VLMScorer:
         revision: str | None = None,
     ) -> VLMScorer:
         """Load from a folder or a hub id. On a CPU in float32 unless `dtype` says otherwise, on a GPU as stored."""
-        from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+        from transformers import (
+            AutoImageProcessor,
+            AutoModelForImageTextToText,
+            AutoTokenizer,
+            ProcessorMixin,
+        )
 
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.float32 if device.type == "cpu" else "auto")
@@ -134,7 +99,8 @@ class VLMScorer:
             model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, revision=revision)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
             images = AutoImageProcessor.from_pretrained(source, revision=revision, backend="pil")
-        except (OSError, ValueError, KeyError) as error:
+            settings, _ = ProcessorMixin.get_processor_dict(source, revision=revision)
+        except (OSError, ValueError, KeyError, ImportError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ValueError(
                 f"The scorer {source!r} cannot be loaded ({first}): give a folder with a saved image-text model, "
@@ -142,9 +108,8 @@ class VLMScorer:
             ) from error
         found = fingerprint(Path(source)) if Path(source).is_dir() else model.config._commit_hash or "unknown"
         name = Path(source).name if Path(source).is_dir() else source
-        return cls(
-            model.to(device), tokenizer, images, name, found, chat_template(source, tokenizer, revision)
-        )
+        template = chat_template(source, tokenizer, settings)
+        return cls(model.to(device), tokenizer, images, name, found, template, settings)
 
     @property
     def version(self) -> str:
@@ -175,64 +140,122 @@ class VLMScorer:
             if stop and stop():
                 break
             here = [i for i in range(at, min(at + batch, len(prompts))) if words[i]]
-            coded = {i: self.image_processor(images=[as_pil(images[i])], return_tensors="pt") for i in here}
-            grids = {i: tuple(coded[i]["image_grid_thw"][0].tolist()) for i in here}
-            for grid in dict.fromkeys(grids.values()):
-                members = [i for i in here if grids[i] == grid]
-                pixels = torch.cat([coded[i]["pixel_values"] for i in members])
+            seen = {i: self._look(as_pil(images[i])) for i in here}
+            kinds = {i: alike(seen[i]) for i in here}
+            for kind in dict.fromkeys(kinds.values()):
+                members = [i for i in here if kinds[i] == kind]
                 questions = [[self.dialogue.question(prompts[i], w) for w in words[i]] for i in members]
-                answers = self._read(pixels, grid, questions)
+                answers = self._read([seen[i] for i in members], questions)
                 for i, (p, hidden) in zip(members, answers, strict=True):
                     results[i] = [make(w.index, p[j], hidden[j]) for j, w in enumerate(words[i])]
         return results
 
-    def _read(
-        self, pixels: Tensor, grid: tuple[int, int, int], questions: list[list[list[int]]]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Images of one grid and their questions -> for each image p(digit) (J, 10) and hidden states (J, D)."""
-        base, device, count = self.model.base_model, self.model.device, len(questions)
-        tokens = grid[0] * grid[1] * grid[2] // self.image_processor.merge_size**2
-        prefix = torch.tensor(self.dialogue.prefix(tokens), device=device).expand(count, -1)
-        length = prefix.shape[1]
-        types = (
-            {"mm_token_type_ids": (prefix == self.dialogue.image_token_id).int()} if self._takes_types else {}
-        )
-        cache = base(
-            input_ids=prefix,
-            attention_mask=torch.ones_like(prefix),
-            pixel_values=pixels.to(device),
-            image_grid_thw=torch.tensor([grid] * count, device=device),
-            use_cache=True,
-            **types,
-        ).past_key_values
-        # an image takes fewer positions than tokens; the text goes on from where the model says
-        deltas = getattr(base, "rope_deltas", None)
-        start = length + (int(deltas.flatten()[0]) if deltas is not None else 0)
+    def _look(self, image: Image.Image) -> dict[str, Tensor]:
+        return look(self.processor, image, self.dialogue.opening, self._takes)
 
+    def _read(
+        self, seen: list[dict[str, Tensor]], questions: list[list[list[int]]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Images that look alike and their questions -> for each image p(digit) (J, 10) and hidden states (J, D)."""
         owners = [i for i, asked in enumerate(questions) for _ in asked]
         rows = [ids for asked in questions for ids in asked]
-        head = self.model.get_output_embeddings().weight[self.dialogue.digits]
-        found_p, found_hidden = [], []
-        for at in range(0, len(rows), MAX_ROWS):
-            part = rows[at : at + MAX_ROWS]
-            last = at + MAX_ROWS >= len(rows)
-            own = cache if last else copy.deepcopy(cache)
-            own.batch_select_indices(torch.tensor(owners[at : at + MAX_ROWS], device=device))
-            ids, there = padded(part, device)
-            hidden = base(
-                input_ids=ids,
-                attention_mask=F.pad(there, (length, 0), value=1),
-                position_ids=(start + torch.arange(ids.shape[1], device=device)).expand(len(part), -1),
-                past_key_values=own,
-                use_cache=True,
-            ).last_hidden_state
-            answer = hidden[torch.arange(len(part), device=device), there.sum(1) - 1]
-            found_p.append((answer.float() @ head.float().T).softmax(-1).cpu().numpy())
-            found_hidden.append(answer.float().clamp(-6e4, 6e4).cpu().numpy().astype(np.float16))
+        cache = self._fill(seen) if self._shared else None
+        parts = self._whole(seen, owners, rows) if cache is None else self._from(cache, seen, owners, rows)
+        found_p, found_hidden = zip(*parts, strict=True)
         cuts = np.cumsum([len(asked) for asked in questions])[:-1]
         return list(
             zip(np.split(np.concatenate(found_p), cuts), np.split(np.concatenate(found_hidden), cuts))
         )
+
+    def _fill(self, seen: list[dict[str, Tensor]]) -> Any:
+        """The cache of the prefixes, an item an image; None where it is more than keys and values of tokens."""
+        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+        cache = self.model.base_model(**self._joined(seen), use_cache=True).past_key_values
+        # not their subclasses, which hold other states as well
+        plain = (DynamicLayer, DynamicSlidingWindowLayer)
+        self._shared = all(type(layer) in plain for layer in getattr(cache, "layers", [None]))
+        return cache if self._shared else None
+
+    def _from(
+        self, cache: Any, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Read every question from the cache of its image."""
+        device, length = self.model.device, seen[0]["input_ids"].shape[1]
+        # an image takes fewer positions than tokens in some families; the text goes on from where the model says
+        deltas = getattr(self.model.base_model, "rope_deltas", None)
+        held = sum(
+            x.nbytes for layer in cache.layers if layer.keys is not None for x in (layer.keys, layer.values)
+        )
+        step = min(MAX_ROWS, max(1, CACHE_BYTES * len(seen) // max(1, held)))
+        for at in range(0, len(rows), step):
+            part, last = rows[at : at + step], at + step >= len(rows)
+            own = cache if last else copy.deepcopy(cache)
+            own.batch_select_indices(torch.tensor(owners[at : at + step], device=device))
+            ids, there = padded(part, device)
+            places = {}
+            if deltas is not None:
+                steps = length + int(deltas.flatten()[0]) + torch.arange(ids.shape[1], device=device)
+                places["position_ids"] = steps.expand(len(part), -1)
+            yield self._answers(
+                there.sum(1) - 1,
+                input_ids=ids,
+                attention_mask=F.pad(there, (length, 0), value=1),
+                past_key_values=own,
+                use_cache=True,
+                **places,
+            )
+
+    def _whole(
+        self, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Read every question in a sequence of its own, image and all."""
+        for at in range(0, len(rows), WHOLE_ROWS):
+            inputs = self._joined([seen[i] for i in owners[at : at + WHOLE_ROWS]])
+            ids, there = padded(rows[at : at + WHOLE_ROWS], self.model.device)
+            length = inputs["input_ids"].shape[1]
+            tail = {"input_ids": ids, "attention_mask": there}  # other values a token say what is an image
+            for name, value in inputs.items():
+                if value.shape == (len(ids), length):
+                    inputs[name] = torch.cat(
+                        [value, tail.get(name, torch.zeros_like(ids)).to(value.dtype)], 1
+                    )
+            yield self._answers(length + there.sum(1) - 1, **inputs, use_cache=False)
+
+    def _joined(self, seen: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Inputs of images as those of one batch, on the model's device, numbers in its type."""
+        joined = {name: torch.cat([one[name] for one in seen]).to(self.model.device) for name in seen[0]}
+        return {n: x.to(self.model.dtype) if x.is_floating_point() else x for n, x in joined.items()}
+
+    def _answers(self, last: Tensor, **inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """p(digit) (N, 10) and hidden states (N, D) at position `last` (N,) of each row. The head is asked for the
+        ten digits there and nowhere else, in float32; what the family does to its logits follows as always."""
+        head, digits, hidden = self.model.get_output_embeddings(), self.dialogue.digits, []
+
+        def ten(states: Tensor) -> Tensor:
+            answer = states[torch.arange(len(last), device=states.device), last].float()
+            hidden.append(answer)
+            bias = None if getattr(head, "bias", None) is None else head.bias[digits].float()
+            return F.linear(answer, head.weight[digits].float(), bias)[:, None]
+
+        own = vars(head).get("forward")
+        head.forward = ten
+        try:
+            logits = self.model(**inputs).logits[:, 0]
+        finally:
+            del head.forward
+            if own is not None:
+                head.forward = own
+        state = hidden[0].clamp(-6e4, 6e4).cpu().numpy().astype(np.float16)
+        return logits.float().softmax(-1).cpu().numpy(), state
+
+
+def alike(seen: dict[str, Tensor]) -> tuple:
+    """What images have in common that can be read in one batch: tokens, shapes, and grids or sizes where told."""
+    return tuple(
+        (name, tuple(x.shape), tuple(x.flatten().tolist()) if x.numel() <= 8 or name == "input_ids" else ())
+        for name, x in seen.items()
+    )
 
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -255,20 +278,16 @@ def as_pil(image: np.ndarray | Image.Image) -> Image.Image:
     return Image.fromarray(image)
 
 
-def chat_template(source: str, tokenizer: Any, revision: str | None = None) -> str | None:
-    """None where the tokenizer brings its own chat template, else the one that is saved beside the processor."""
-    if tokenizer.chat_template:
-        return None
-    from transformers.utils import cached_file
-
-    for name in ("chat_template.jinja", "chat_template.json"):
-        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        if path:
-            text = Path(path).read_text()
-            return json.loads(text)["chat_template"] if name.endswith("json") else text
-    raise ValueError(
-        f"The scorer {source!r} has no chat template: choose an instruction-tuned image-text model."
-    )
+def chat_template(source: str, tokenizer: Any, settings: Mapping[str, Any]) -> str | None:
+    """The chat template that is saved with the processor; None where only the tokenizer brings one."""
+    found = settings.get("chat_template")
+    if isinstance(found, dict):
+        found = found.get("default")
+    if not found and not tokenizer.chat_template:
+        raise ValueError(
+            f"The scorer {source!r} has no chat template: choose an instruction-tuned image-text model."
+        )
+    return found
 
 
 def check_folder(folder: Path) -> None:
@@ -284,7 +303,7 @@ def fingerprint(folder: Path) -> str:
     weights of a real model would take a minute to read)."""
     seen = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".jinja") and path.name != "manifest.json":
+        if path.suffix in (".json", ".jinja", ".model") and path.name != "manifest.json":
             seen.update(path.name.encode() + path.read_bytes())
         elif path.suffix in (".safetensors", ".bin"):
             with path.open("rb") as file:

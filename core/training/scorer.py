@@ -27,8 +27,9 @@ from einops import rearrange
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from core.scoring.dialogue import Dialogue
 from core.scoring.scores import DIGITS, auc, from_truth
-from core.scoring.vlm import Dialogue, VLMScorer
+from core.scoring.vlm import VLMScorer
 from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
 from core.words import scored, split

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from core import checkpoint
+from core.scoring.dialogue import INSTRUCTION, MARK
 from core.scoring.scores import DIGITS
-from core.scoring.vlm import INSTRUCTION, MARK, VLMScorer
+from core.scoring.vlm import VLMScorer
 
 SPECIAL = (
     "<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",

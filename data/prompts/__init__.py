@@ -1,11 +1,14 @@
 """Prompt sets: our own, made from the grammar of the shapes world, and a reader for a user's own file.
 
+The public ones are read by `data.prompts.public`.
+
 The sets are made when they are asked for, from a fixed seed; a copy on disk could fall out of step with the
 grammar.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from data.shapes.scenes import WORLDS, heldout_prompts
@@ -32,27 +35,37 @@ def read(path: str | Path) -> list[str]:
     ValueError names the line that cannot be used. A prompt that is there twice is given once.
     """
     path = Path(path)
+    prompts: dict[str, int] = {}
+    for number, raw in lines(path):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        where = f"{path.name}, line {number}"
+        prompts.setdefault(usable(where, line), number)
+        if len(prompts) > MOST:
+            raise ValueError(f"{where}: more than {MOST} prompts; split the file.")
+    if not prompts:
+        raise ValueError(f"{path.name} holds no prompt; write one a line.")
+    return list(prompts)
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 file with their numbers, from 1; ValueError where it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
-    prompts: dict[str, int] = {}
     for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         try:
-            line = raw.decode("utf-8").strip()
+            yield number, raw.decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{path.name}, line {number}: not UTF-8; save the file as UTF-8.") from None
-        if not line or line.startswith("#"):
-            continue
-        if len(line) > LONGEST:
-            raise ValueError(
-                f"{path.name}, line {number}: {len(line)} characters; shorten it to {LONGEST} at most."
-            )
-        if "\x00" in line:
-            raise ValueError(f"{path.name}, line {number}: not a text file; save it as plain text.")
-        prompts.setdefault(line, number)
-        if len(prompts) > MOST:
-            raise ValueError(f"{path.name}, line {number}: more than {MOST} prompts; split the file.")
-    if not prompts:
-        raise ValueError(f"{path.name} holds no prompt; write one a line.")
-    return list(prompts)
+
+
+def usable(where: str, prompt: str) -> str:
+    """The prompt; ValueError, which says where it stands, if it is too long or no text."""
+    if len(prompt) > LONGEST:
+        raise ValueError(f"{where}: {len(prompt)} characters; shorten it to {LONGEST} at most.")
+    if "\x00" in prompt:
+        raise ValueError(f"{where}: not a text file; save it as plain text.")
+    return prompt

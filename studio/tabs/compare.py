@@ -17,7 +17,7 @@ from studio.service import CompareUpdate, Pair, SampleView, Studio, check_reques
 from studio.tabs import shared
 from studio.tabs.memory import Memory
 from studio.tabs.shared import Loading, told
-from studio.views import DEFAULT_GUIDANCE, DEFAULT_STEPS, MAX_SEEDS, STEPS
+from studio.views import GUIDANCE, MAX_SEEDS, STEPS
 
 EXAMPLES = [
     "a red circle above a blue square",
@@ -64,8 +64,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
             with gr.Accordion("Sampling", open=False):
-                steps = gr.Slider(STEPS[0], STEPS[1], DEFAULT_STEPS, step=1, label="Steps", elem_id="steps")
-                guidance = gr.Slider(0, 20, DEFAULT_GUIDANCE, step=0.1, label="Guidance")
+                own = studio.models.sampling()
+                steps = gr.Slider(*STEPS, own["steps"], step=1, label="Steps", elem_id="steps")
+                guidance = gr.Slider(*GUIDANCE, own["guidance"], step=0.1, label="Guidance")
         with gr.Column(scale=8, min_width=320):
             note = shared.html(elem_id="compare-note")
             progress = shared.html(elem_id="compare-progress")
@@ -269,9 +270,15 @@ def _seed_choice(pairs: list[Pair]) -> Any:
 
 
 def _gain(pair: Pair) -> float | None:
-    if pair.projected is None or pair.projected.total is None or pair.none.total is None:
+    return None if pair.projected is None else _change(pair.none, pair.projected)
+
+
+def _change(before: SampleView, after: SampleView) -> float | None:
+    """How much more the mean score of the second is; None where a word has a score on one of them alone."""
+    known = [[w.index for w in view.words if w.score is not None] for view in (before, after)]
+    if before.total is None or after.total is None or known[0] != known[1]:
         return None
-    return pair.projected.total - pair.none.total
+    return after.total - before.total
 
 
 def _arrow(gain: float | None) -> str:
@@ -300,8 +307,7 @@ def _total(sample: SampleView, before: SampleView | None = None) -> str:
     if sample.total is None:
         return '<p class="total">Not scored yet</p>'
     change = ""
-    if before is not None and before.total is not None:
-        gain = sample.total - before.total
+    if before is not None and (gain := _change(before, sample)) is not None:
         change = f", {_arrow(gain)}"
     return f'<p class="total">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(change)}</p>'
 

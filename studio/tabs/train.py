@@ -7,6 +7,7 @@ is reloaded, or another one, shows the same.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -54,7 +55,10 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
             labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
-                settings = {name: _setting(name, field) for name, field in _settings("cycle").items()}
+                settings = {
+                    name: _setting(name, replace(field, default=studio.defaults("cycle")[name][0]))
+                    for name, field in _settings("cycle").items()
+                }
             start = gr.Button("Start training", variant="primary", elem_id="start")
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:

@@ -105,5 +105,7 @@ def test_a_set_of_ones_own_is_split_by_hash_and_the_rest_is_trained_on(tmp_path)
     smaller = tmp_path / "smaller.txt"
     smaller.write_text("\n".join(own[:50]))
     assert all(Prompts(str(smaller)).split_of(p) == prompts.split_of(p) for p in own[:50])
+    (tmp_path / "generation_prompts.txt").write_text("\n".join(own))
+    assert Prompts(f"geneval:{tmp_path}").own == prompts.own
     with pytest.raises(ValueError, match="check its name"):
         Prompts(str(tmp_path / "nothing.txt")).of("train", 1)

@@ -57,6 +57,32 @@ def test_the_whole_way_by_commands(cli, studio, tmp_path):
     assert cli("labels", str(tmp_path / "kept"))[1]["samples"] == 12
 
 
+def test_prompts_are_a_file_or_a_public_set_and_count_limits_them(cli, studio, tmp_path):
+    (tmp_path / "generation_prompts.txt").write_text("two cats\na red circle\na blue square\n")
+    some = ["--steps", str(STEPS), "--no-score"]
+    assert cli("collect", "--prompts", f"geneval:{tmp_path}", "--count", "2", *some)[1]["prompts"] == 2
+    assert cli("collect", "--prompts", f"geneval:{tmp_path}", *some)[1]["prompts"] == 3
+    assert cli("collect", "--prompts", str(tmp_path / "generation_prompts.txt"), *some)[1]["prompts"] == 3
+    assert {row["prompt_set"] for row in studio.store.samples()} == {"geneval"}
+    (tmp_path / "generation_prompts.txt").write_text(
+        "three dogs\na red ring\n"
+    )  # not collected, so not trained on
+    code, report, _, err = cli(
+        "evaluate", "alignment", "--prompts", f"geneval:{tmp_path}", "--set", "prompts=1", "--set", "seeds=1",
+        "--set", f"steps={STEPS}", "--set", "best_of=2", "--set", "projected=false",
+    )  # fmt: skip
+    assert code == 0, err
+    assert report["config"]["prompts_given"]
+    assert report["prompts"] == 1
+
+
+def test_the_help_names_every_public_set():
+    from data.prompts.public import SETS
+    from studio.arguments import PROMPTS
+
+    assert PROMPTS.endswith("known are " + ", ".join(SETS))
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -65,6 +91,8 @@ def test_the_whole_way_by_commands(cli, studio, tmp_path):
         (["collect", "--count", "0"], "n must be"),
         (["collect", "--set", "mine"], "no prompt set"),
         (["collect", "--prompts", "/nowhere/p.txt"], "cannot be read"),
+        (["collect", "--prompts", "genevl:/nowhere"], "known sets are geneval"),
+        (["evaluate", "fidelity", "--prompts", "dsg:/nowhere"], "j-min/DSG"),
         (["collect", "--steps", "0"], "out of range"),
         (["collect", "--guidance", "nan"], "not a number"),
         (["collect", "--method", "magic"], "not known"),

@@ -22,6 +22,7 @@ def test_without_an_environment_the_defaults_are_those_of_the_table():
         ("STUDIO_BATCH", "0", "STUDIO_BATCH"),
         ("STUDIO_BATCH", "9" * 30, "STUDIO_BATCH"),
         ("STUDIO_WORLD", "middle", "small or large"),
+        ("STUDIO_SCORER_DTYPE", "int8", "auto, float32, float16"),
         ("STUDIO_DEVICE", "gpu", "auto, cpu, cuda"),
         ("STUDIO_DEVICE", "cuda:x", "auto, cpu, cuda"),
     ],
@@ -40,7 +41,9 @@ def test_a_hub_id_stays_one_and_a_folder_becomes_absolute(tmp_path, monkeypatch)
 
 
 def test_another_process_gets_the_same_settings(tmp_path):
-    found = Settings.from_env({"STUDIO_HOME": str(tmp_path), "STUDIO_BATCH": "3", "STUDIO_BACKBONE": "a/b"})
+    given = {"STUDIO_HOME": str(tmp_path), "STUDIO_BATCH": "3", "STUDIO_BACKBONE": "a/b"}
+    found = Settings.from_env({**given, "STUDIO_SCORER_REVISION": "v2", "STUDIO_SCORER_DTYPE": "bfloat16"})
+    assert (found.scorer_revision, found.scorer_dtype) == ("v2", "bfloat16")
     assert Settings.from_env(found.env()) == found
 
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from core.checkpoint import CheckpointError
-from core.scoring.vlm import Dialogue, VLMScorer, mark
+from core.scoring.dialogue import Dialogue, mark
+from core.scoring.vlm import VLMScorer
 from core.training.scorer_model import save_scorer
 from core.words import scored, split
 

@@ -1,0 +1,309 @@
+"""What projection, scoring and training cost: times as medians over rounds, and ratios of what one round measured.
+
+In a round every piece of work is timed once, one after the other, so what slows the machine for a while slows them all;
+a ratio is the median of the rounds' own ratios. Nothing here knows which models it measures: time depends on their
+shapes, not on their weights.
+
+    image = text + steps * denoising step (with guidance) + decoding
+    pair  = text + projector + steps * denoising step of both in one batch + decoding of both
+    share = projector / image                        projector: the second noise, the network, the way there and back
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.diffusion import Diffuser
+from core.evaluation.memory import peak
+from core.evaluation.methods import Scorer
+from core.networks.projector import NoiseProjector
+from core.networks.reward import RewardModel
+from core.noise import draw, second
+from core.training.data import RewardData, Sample, Texts
+from core.training.loop import Progress, Stopped
+from core.training.projector import ProjectorConfig, train_projector
+from core.training.reward import RewardConfig, train_reward
+
+Stop = Callable[[], bool]
+Count = Callable[[int, int], None]
+Shape = tuple[int, int, int]
+
+SHORT = 0.05  # seconds: work that takes less is repeated within a round until it takes this long
+LONG = 60.0  # seconds: where warming up takes longer, it is the first round, as what a first call adds is lost in it
+WARM_STEPS = 2  # steps of a training that are not timed
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median of the rounds, and the quartiles below and above it: a busy machine makes the smallest and largest say
+    little."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of one value a round."""
+        low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+        return cls(median, low, high, len(values))
+
+
+@dataclass
+class Rounds:
+    """seconds: by the work's name, one value a round. peak: bytes that were in use at most while it ran, None where the
+    system does not tell."""
+
+    seconds: dict[str, list[float]]
+    peak: dict[str, int | None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The image that is measured; timed_steps of its steps are timed and stand for all."""
+
+    steps: int = 30
+    guidance: float = 5.0
+    height: int | None = None
+    width: int | None = None
+    timed_steps: int = 30
+
+
+@dataclass
+class ImageCost:
+    """seconds of the parts, of an image and of a pair; share: projector / image; pair_in_images: pair / image;
+    pair_in_singles: pair / (one image + one projected image), below 1 where a batch pays; peak in bytes of the process
+    (CPU) or of what torch holds on the device, weights included."""
+
+    sampling: Sampling
+    shape: Shape
+    seconds: dict[str, Spread]
+    share: Spread
+    pair_in_images: Spread
+    pair_in_singles: Spread
+    peak: dict[str, int | None] = field(default_factory=dict)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for all that the device was asked to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def clock(work: Callable[[], object], device: torch.device, times: int = 1) -> float:
+    """Seconds that a call takes, the mean of `times` in a row, until the device has done it."""
+    synchronise(device)
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    synchronise(device)
+    return (time.perf_counter() - began) / times
+
+
+def rounds(
+    works: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device | str = "cpu",
+    stop: Stop | None = None,
+    on_progress: Count | None = None,
+) -> Rounds:
+    """Time every work once in each of `repeats` rounds, after a round that warms up and takes the peak memory.
+
+    on_progress(done, total) counts works. Raises Stopped when `stop()` is true.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}: time 1 or more rounds.")
+    device, done, total = torch.device(device), 0, len(works) * (repeats + 1)
+    found = Rounds({name: [] for name in works}, {})
+    times = dict.fromkeys(works, 1)
+
+    def timed(name: str) -> float:
+        nonlocal done
+        if stop and stop():
+            raise Stopped
+        seconds = clock(works[name], device, times[name])
+        done += 1
+        if on_progress:
+            on_progress(done, total)
+        return seconds
+
+    warming = {}
+    for name in works:
+        with peak(device) as memory:
+            warming[name] = timed(name)
+        found.peak[name] = memory.bytes
+        if warming[name] < 1:  # a first call may be many times slower
+            again = clock(works[name], device)
+            times[name] = max(1, math.ceil(SHORT / max(again, 1e-6)))
+    if sum(warming.values()) > LONG:
+        repeats, total = repeats - 1, total - len(works)
+        found.seconds = {name: [seconds] for name, seconds in warming.items()}
+    for _ in range(repeats):
+        for name in works:
+            found.seconds[name].append(timed(name))
+    return found
+
+
+def composed(seconds: Mapping[str, Sequence[float]], steps: int, timed_steps: int) -> dict[str, list[float]]:
+    """Seconds of whole images, a value a round, from those of the parts: text, projector, denoising and pair denoising
+    (both of timed_steps), decoding, pair decoding."""
+    scale = steps / timed_steps
+    part = {name: np.asarray(values) for name, values in seconds.items()}
+    denoising, both = part["denoising"] * scale, part["pair denoising"] * scale
+    whole = {
+        "text": part["text"],
+        "projector": part["projector"],
+        "denoising": denoising,
+        "decoding": part["decoding"],
+        "image": part["text"] + denoising + part["decoding"],
+        "pair": part["text"] + part["projector"] + both + part["pair decoding"],
+    }
+    return {name: values.tolist() for name, values in whole.items()}
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
+    """Round by round."""
+    return Spread.of([a / b for a, b in zip(above, below, strict=True)])
+
+
+def image_cost(
+    diffuser: Diffuser,
+    projector: NoiseProjector,
+    prompt: str,
+    sampling: Sampling,
+    repeats: int = 5,
+    stop: Stop | None = None,
+    on_progress: Count | None = None,
+) -> ImageCost:
+    """Time the parts of an image of `prompt`, alone and as a pair of none and projected in one batch."""
+    if not 1 <= sampling.timed_steps <= sampling.steps:
+        raise ValueError(f"{sampling.timed_steps} of {sampling.steps} steps cannot be timed: take 1 or more.")
+    shape = diffuser.latent_shape(sampling.height, sampling.width)
+    place = next(projector.parameters()).device
+    projector.eval()
+    text, noise = diffuser.encode([prompt]), draw([0], shape)
+    both, noises, latents = text.take([0, 0]), draw([0, 1], shape), draw([0, 1], shape).to(diffuser.device)
+
+    @torch.no_grad()
+    def project() -> Tensor:
+        xi = second([0], shape).to(place)
+        return projector.project(noise.to(place), text.hidden.to(place), text.mask.to(place), xi).cpu()
+
+    def denoise(rows: Any, start: Tensor) -> Callable[[], Tensor]:
+        return lambda: diffuser.sample(rows, start, sampling.timed_steps, sampling.guidance, stop=stop)
+
+    works = {
+        "text": lambda: diffuser.encode([prompt]),
+        "projector": project,
+        "denoising": denoise(text, noise),
+        "decoding": lambda: diffuser.decode(latents[:1]),
+        "pair denoising": denoise(both, noises),
+        "pair decoding": lambda: diffuser.decode(latents),
+    }
+    found = rounds(works, repeats, diffuser.device, stop, on_progress)
+    whole = composed(found.seconds, sampling.steps, sampling.timed_steps)
+    singles = [2 * image + extra for image, extra in zip(whole["image"], whole["projector"], strict=True)]
+    return ImageCost(
+        sampling,
+        shape,
+        {name: Spread.of(values) for name, values in whole.items()},
+        ratio(whole["projector"], whole["image"]),
+        ratio(whole["pair"], whole["image"]),
+        ratio(whole["pair"], singles),
+        found.peak,
+    )
+
+
+def scoring_cost(
+    scorer: Scorer,
+    images: np.ndarray,
+    prompts: Sequence[str],
+    device: torch.device | str = "cpu",
+    repeats: int = 5,
+    stop: Stop | None = None,
+    on_progress: Count | None = None,
+) -> dict[str, Any]:
+    """Time the scoring of images (B, H, W, 3) uint8 in one batch: {images, words, per_image, per_word: Spread in
+    seconds, peak: bytes}."""
+    answers: list[int] = []
+
+    def score() -> None:
+        rows = scorer.score(images, prompts, batch=len(prompts), stop=stop)
+        answers[:] = [sum(len(row) for row in rows)]
+
+    found = rounds({"scoring": score}, repeats, device, stop, on_progress)
+    seconds, words = found.seconds["scoring"], answers[0]
+    if not words:
+        raise ValueError("No word of these prompts was scored: give prompts that name things.")
+    return {
+        "images": len(prompts),
+        "words": words,
+        "per_image": Spread.of([value / len(prompts) for value in seconds]),
+        "per_word": Spread.of([value / words for value in seconds]),
+        "peak": found.peak["scoring"],
+    }
+
+
+def training_cost(
+    reward: RewardModel,
+    projector: NoiseProjector,
+    texts: Texts,
+    shape: Shape,
+    batches: tuple[int, int],
+    steps: int = 5,
+    stop: Stop | None = None,
+    on_progress: Count | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Time training steps of both models, which are changed, by the loops that train them, at batches (reward,
+    projector), on random scores and pictures: {reward, projector: {batch, steps_per_second: Spread, peak: bytes}}."""
+    device, total = next(reward.parameters()).device, 2 * (WARM_STEPS + steps)
+    draws = torch.Generator().manual_seed(0)
+    scored = [[j for j, there in enumerate(row.tolist()) if there] for row in texts.scored]
+    samples = [
+        Sample(
+            texts.prompts[i % len(texts.prompts)],
+            i,
+            {j: (int(torch.randint(10, (1,), generator=draws)), 1.0) for j in scored[i % len(texts.prompts)]},
+            picture=torch.randn(shape, generator=draws),
+        )
+        for i in range(batches[0])
+    ]
+    data = RewardData.build(samples, texts, shape)
+    count = WARM_STEPS + steps
+    trainings = {
+        "reward": lambda watch: train_reward(
+            reward, data, config=RewardConfig(steps=count, batch=batches[0]), on_progress=watch, stop=stop
+        ),
+        "projector": lambda watch: train_projector(
+            projector, reward, texts, shape, ProjectorConfig(steps=count, batch=batches[1]),
+            on_progress=watch, stop=stop,
+        ),
+    }  # fmt: skip
+    found: dict[str, dict[str, Any]] = {}
+    for (name, train), batch in zip(trainings.items(), batches, strict=True):
+        ends: list[float] = []
+
+        def watch(progress: Progress, ends: list[float] = ends, done: int = len(found) * count) -> None:
+            synchronise(device)
+            ends.append(time.perf_counter())
+            if on_progress:
+                on_progress(done + progress.step, total)
+
+        with peak(device) as memory:
+            if train(watch).fit.stopped:
+                raise Stopped
+        rates = [1 / (b - a) for a, b in pairwise(ends[WARM_STEPS - 1 :])]
+        found[name] = {"batch": batch, "steps_per_second": Spread.of(rates), "peak": memory.bytes}
+    return found

@@ -1,0 +1,138 @@
+"""Diffusers pipelines from a folder or the hub, placed as a setting says; whatever fails is a sentence (ModelError)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+
+from core.families import ORDINARY, ModelError, Sampling, check_prediction, family_of, sampling
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+OFFLOADS = ("none", "model", "sequential")
+
+
+def load_pipeline(
+    source: str | Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    variant: str | None = None,
+    offload: str = "none",
+    slicing: bool = False,
+) -> tuple[Any, str]:
+    """The pipeline, and what identifies its weights: a folder's digest, or the commit of a model of the hub.
+
+    offload: "model" keeps one component at a time on the device, "sequential" one layer at a time. slicing: attention
+    and autoencoder work on slices and tiles, slower and in less memory.
+    """
+    if dtype not in DTYPES.values():
+        raise ModelError(f"The model cannot work in {dtype}: take one of {', '.join(DTYPES)}.")
+    if offload not in OFFLOADS:
+        raise ModelError(f"The offload {str(offload)[:40]!r} is not known: choose {', '.join(OFFLOADS)}.")
+    if offload != "none" and torch.device(device).type == "cpu":
+        raise ModelError(
+            f"The offload {offload!r} brings parts of the model to a GPU when they are needed, and this works on the "
+            "CPU: set STUDIO_OFFLOAD to none."
+        )
+    if revision and Path(source).is_dir():
+        raise ModelError(
+            f"The model at '{source}' is a folder, which has no revision {revision[:40]!r}: leave STUDIO_REVISION "
+            "empty, or give a hub id."
+        )
+    try:
+        index, commit = DiffusionPipeline.load_config(str(source), revision=revision, return_commit_hash=True)
+        family = family_of([str(index.get("_class_name"))])
+        unused: dict[str, Any] = {name: None for name in family.left_out if name in index}
+        if "requires_safety_checker" in index:
+            unused["requires_safety_checker"] = False
+        pipe = DiffusionPipeline.from_pretrained(
+            str(source),
+            dtype={"default": dtype, "vae": torch.float32},
+            revision=revision,
+            variant=variant,
+            **unused,
+        )
+        check_prediction(family, pipe.scheduler.config)
+        if not upcast(pipe.vae):
+            torch.nn.Module.to(
+                pipe.vae, dtype=dtype
+            )  # diffusers' own `to` warns of modules that there are not
+        place(pipe, device, offload, slicing)
+    except ModelError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        wanted = f" in the variant {variant[:40]!r}" if variant else ""
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ModelError(
+            f"The diffusion model at '{source}' cannot be loaded{wanted} ({reason}). Give a folder that "
+            "`save_pretrained` wrote, or the id of a model on the hub"
+            + (", or leave STUDIO_VARIANT empty." if variant else ".")
+        ) from error
+    return pipe, revision_of(source) or commit or ""
+
+
+def place(pipe: Any, device: str | torch.device, offload: str, slicing: bool) -> None:
+    """Put the pipeline where it works."""
+    if slicing:
+        pipe.enable_attention_slicing("max")  # one head at a time; "auto" fails where there is but one
+        pipe.vae.enable_slicing()
+        pipe.vae.enable_tiling()
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+
+
+def upcast(vae: Any) -> bool:
+    """Whether the autoencoder works in float32 only, as its own configuration says: SDXL's overflows in float16."""
+    return bool(getattr(vae.config, "force_upcast", False))
+
+
+def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
+    """How the model is sampled by default, read from its configurations alone; the ordinary way where they cannot be
+    read (loading it says why)."""
+    try:
+        index = DiffusionPipeline.load_config(str(source), revision=revision)
+        denoiser = family_of([str(index.get("_class_name"))]).denoiser
+        # any class of its kind reads the file of its kind
+        scheduler = DDIMScheduler.load_config(str(source), subfolder="scheduler", revision=revision)
+        network = UNet2DConditionModel.load_config(str(source), subfolder=denoiser, revision=revision)
+    except (OSError, ValueError):
+        return ORDINARY
+    return sampling(scheduler, network)
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or what caused it, is a lack of memory of the GPU or the machine."""
+    while error is not None:
+        text = str(error).lower()
+        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if known or "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def revision_of(source: str | Path) -> str:
+    """A short digest of what makes a folder's model: its index, configurations and the sizes and heads of its weights."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(str(path.stat().st_size).encode())
+        with path.open("rb") as file:
+            digest.update(file.read(65_536))
+            if path.stat().st_size > 131_072:
+                file.seek(-65_536, 2)
+                digest.update(file.read())
+    return digest.hexdigest()[:12]

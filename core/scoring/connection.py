@@ -1,0 +1,132 @@
+"""The line to an OpenAI-compatible server: one request with its retries, bounded in time and in size.
+
+Only the address itself is talked to: no redirects are followed, and neither proxies nor logins are taken from the
+environment. The key goes into one header and into no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from core.scoring.answers import Unreadable
+
+BUSY = (408, 425, 429)  # worth asking again, as all from 500 on
+CONNECT_SECONDS = 10.0
+
+
+class Silent(Exception):
+    """No answer after all retries, and why."""
+
+
+class Connection:
+    """Requests to `address` (as `check_address` gives it). Use as `async with connection.open() as client`.
+
+    A request may take `timeout` seconds in all; `retries` more follow after pauses that double from `back_off` seconds
+    up to `longest_pause`, or as long as the server wants within that. Of an answer `longest` bytes are read at most.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        key: str = "",
+        *,
+        parallel: int = 8,
+        retries: int = 4,
+        back_off: float = 0.5,
+        longest_pause: float = 30.0,
+        timeout: float = 60.0,
+        longest: int = 1 << 18,
+    ) -> None:
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("The scorer's key has characters that no key has: set STUDIO_SCORER_KEY again.")
+        if parallel < 1 or not 0 <= retries <= 20:
+            raise ValueError(
+                f"The scorer needs 1 or more requests in flight and 0 to 20 retries, not {parallel} and {retries}."
+            )
+        self.address, self.parallel, self.retries = address, parallel, retries
+        self.back_off, self.longest_pause, self.timeout, self.longest = (
+            back_off, longest_pause, timeout, longest,
+        )  # fmt: skip
+        self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._tls = httpx.create_ssl_context()
+
+    def open(self) -> httpx.AsyncClient:
+        """A client with no more than `parallel` connections."""
+        return httpx.AsyncClient(
+            headers=self._headers, verify=self._tls, trust_env=False, follow_redirects=False,
+            timeout=httpx.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout)),
+            limits=httpx.Limits(max_connections=self.parallel),
+        )  # fmt: skip
+
+    async def send(
+        self, client: httpx.AsyncClient, method: str, path: str, payload: dict[str, Any] | None = None
+    ) -> tuple[int, bytes]:
+        """Status and body of the first answer that is not a busy or broken server's; Silent after all retries."""
+        why, wanted = "", 0.0
+        for attempt in range(self.retries + 1):
+            if attempt:
+                await asyncio.sleep(self.pause(attempt, wanted))
+            wanted = 0.0
+            try:
+                async with (
+                    asyncio.timeout(self.timeout),
+                    client.stream(method, f"{self.address}/v1/{path}", json=payload) as response,
+                ):
+                    if response.status_code < 500 and response.status_code not in BUSY:
+                        return response.status_code, await self._body(response)
+                    why, wanted = f"status {response.status_code}", retry_after(response.headers)
+            except (TimeoutError, httpx.TimeoutException):
+                why = f"nothing within {self.timeout:g} seconds"
+            except httpx.TransportError as error:
+                why = "no connection" if isinstance(error, httpx.ConnectError) else "the connection broke"
+        raise Silent(why)
+
+    async def _body(self, response: httpx.Response) -> bytes:
+        """The body as it came; Unreadable once it is longer than `longest`, without reading the rest."""
+        body = bytearray()
+        async for part in response.aiter_raw():
+            body += part
+            if len(body) > self.longest:
+                raise Unreadable(f"the answer is longer than {self.longest} bytes")
+        return bytes(body)
+
+    def pause(self, attempt: int, wanted: float = 0.0) -> float:
+        """Seconds before retry `attempt` (1, 2, ...): doubling, with jitter, not less than the server wants, capped."""
+        own = self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+        return min(self.longest_pause, max(own, wanted))
+
+
+def retry_after(headers: httpx.Headers) -> float:
+    """Seconds that the server wants to be left alone: a number or a date, 0 where it says nothing readable."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def check_address(text: str) -> str:
+    """A server's address without a slash or /v1 at its end; ValueError, which does not repeat it, for one that is none
+    or that may hold a secret."""
+    try:
+        url = httpx.URL(text.strip())
+        good = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 1 << 16
+    except (httpx.InvalidURL, ValueError):
+        good = False
+    if not good or "@" in text or url.query or url.fragment:
+        raise ValueError(
+            "The scorer's address cannot be used: write it as http://host:8000, without a name, a password or a key in "
+            "it. A key goes into STUDIO_SCORER_KEY."
+        )
+    path = url.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return str(url.copy_with(path=path or "/")).rstrip("/")

@@ -1,0 +1,184 @@
+"""The text of a question to a vision-language model, in any chat template (DESIGN section 2: s_j).
+
+The model sees the image and the prompt with one word marked *so*, and answers with a digit. The instruction and the
+image come first, the marked prompt follows, then the opening of the answer: *prefix*, *question*. A chat template says
+what stands around them. Prompts are data: their text is tokenised apart from the template, with special tokens off.
+
+The instruction is a system message. A template that does not show one, or wants its messages in another form, gets
+the next form of `FORMS`. How an answer begins is asked of the template too: some write a space or a line break
+between the opening and the answer, and that is where the digit's own token is looked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from jinja2 import TemplateError
+
+from core.scoring.scores import DIGITS
+from core.words import Word
+
+PROMPT_VERSION = "marked-1"
+INSTRUCTION = "How well does the image show the word marked *so* of the prompt? Answer with a digit: 0 not at all, 9 fully."
+MARK = "*"
+SLOT = "PROMPT"  # stands for the prompt while the chat template is rendered
+ANSWER = "7"  # stands for the answer
+
+
+def _part(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+FORMS: tuple[list[dict[str, Any]], ...] = (
+    [
+        {"role": "system", "content": INSTRUCTION},
+        {"role": "user", "content": [{"type": "image"}, _part(SLOT)]},
+    ],
+    [
+        {"role": "system", "content": [_part(INSTRUCTION)]},
+        {"role": "user", "content": [{"type": "image"}, _part(SLOT)]},
+    ],
+    [{"role": "user", "content": [{"type": "image"}, _part(f"{INSTRUCTION}\n{SLOT}")]}],
+)
+
+
+def mark(prompt: str, word: Word) -> str:
+    """The prompt with `word` marked; the mark's own sign is taken out of the prompt, so that one word is marked."""
+    bare = prompt.replace(MARK, " ")
+    return f"{bare[: word.start]}{MARK}{bare[word.start : word.end]}{MARK}{bare[word.end :]}"
+
+
+class Dialogue:
+    """The one text of a question, as token ids: prefix (instruction and image, the same for all words of an image)
+    and question (marked prompt, up to the position at which the digit is read).
+
+    `image_token_id` is the one token that the template writes for an image; `controls` are ids of further tokens that
+    a prompt must not write. ValueError where template or tokenizer do not serve.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        image_token_id: int,
+        chat_template: str | None = None,
+        controls: Iterable[int] = (),
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_token_id = image_token_id
+        self._template = chat_template
+        added = tokenizer.added_tokens_decoder
+        self.special = {id for id, token in added.items() if token.special} | {image_token_id, *controls}
+        self.special.discard(getattr(tokenizer, "unk_token_id", None))
+        # tokens that the tokenizer's own switch leaves on: the text that spells one is cut within it
+        unswitched = {
+            token.content
+            for id, token in added.items()
+            if not token.special and (id in self.special or re.fullmatch(r"<.+>|\[.+\]", token.content))
+        }
+        self._spelled = re.compile(
+            "|".join(map(re.escape, sorted(unswitched, key=len, reverse=True))) or r"(?!)"
+        )
+        whole = [id for id, t in added.items() if t.special and not (t.lstrip or t.rstrip or t.single_word)]
+        self._anchor = added[whole[0]].content if whole else ""
+
+        problems: list[str] = []
+        for form in FORMS:
+            try:
+                self._fit(form)
+                return
+            except ValueError as problem:
+                problems.append(str(problem))
+            except (TemplateError, TypeError, LookupError) as problem:
+                problems.append(f"The chat template does not take the messages: {problem}.")
+        raise ValueError(problems[0])
+
+    def _fit(self, form: list[dict[str, Any]]) -> None:
+        """Set head (ids up to the prompt), tail (ids after it) and digits; ValueError where this form does not do."""
+        text = self._render(form)
+        self.opening, _, tail = text.rpartition(SLOT)
+        bos = getattr(self.tokenizer, "bos_token", None)
+        if bos and not self.opening.startswith(bos):
+            own = self.tokenizer("a")["input_ids"]
+            self.opening = (bos if own[:1] == [self.tokenizer.bos_token_id] else "") + self.opening
+        self.head = self._ids(self.opening)
+        if self.head.count(self.image_token_id) != 1:
+            raise ValueError(
+                f"The chat template writes {self.head.count(self.image_token_id)} image tokens before the prompt where "
+                "one is needed: choose a model whose chat template takes an image and then a text."
+            )
+        if tail.count("<think>") > tail.count("</think>"):
+            raise ValueError(
+                "The chat template opens the answer with a thought, and the digit is read at once: choose the "
+                "instruct variant of this model."
+            )
+        self.tail, self.digits = self._answer(text, tail, form)
+        if INSTRUCTION not in self.opening:
+            raise ValueError(
+                "The chat template leaves the instruction out: choose a model whose template shows it."
+            )
+
+    def _render(self, messages: list[dict[str, Any]], answered: bool = False) -> str:
+        return self.tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=not answered,
+            chat_template=self._template,
+            enable_thinking=False,
+        )
+
+    def _answer(self, text: str, tail: str, form: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
+        """Ids of the answer's opening, and of the ten digits at the position after it."""
+        between = ""  # what the template writes between the opening and an answer
+        for content in (ANSWER, [_part(ANSWER)]):
+            try:
+                told = self._render([*form, {"role": "assistant", "content": content}], answered=True)
+            except (TemplateError, TypeError, LookupError):
+                continue
+            if told.startswith(text) and ANSWER in told[len(text) :]:
+                between = told[len(text) :].partition(ANSWER)[0]
+                break
+        for lead in dict.fromkeys((between, "")):
+            coded = [self._after(f"{tail}{lead}{digit}") for digit in range(DIGITS)]
+            openings = {tuple(ids[:-1]) for ids in coded}
+            if len({ids[-1] for ids in coded}) == DIGITS and len(openings) == 1:
+                opening = list(*openings)
+                if opening in (self._after(tail + lead), self._after(tail)):
+                    return opening, [ids[-1] for ids in coded]
+        alone = [self._ids(str(digit)) for digit in range(DIGITS)]
+        raise ValueError(
+            f"The tokenizer does not write each digit as one token of its own: {alone}. Choose a model whose "
+            "tokenizer does."
+        )
+
+    def _ids(self, text: str, **options: Any) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
+
+    def _after(self, text: str, anchor: str | None = None, **options: Any) -> list[int]:
+        """Ids of a text that goes on after others: without the space that some tokenizers put before a first word."""
+        anchor = self._anchor if anchor is None else anchor
+        start, ids = self._ids(anchor, **options), self._ids(anchor + text, **options)
+        return ids[len(start) :] if ids[: len(start)] == start else self._ids(text, **options)
+
+    def plain(self, text: str) -> list[int]:
+        """Ids of text that is data: never a special token, whatever it spells."""
+        cuts = [found.start() + 1 for found in self._spelled.finditer(text)]
+        ids = self._ids(text[: cuts[0]] if cuts else text, split_special_tokens=True)
+        for at, end in pairwise([*cuts, len(text)]):
+            ids += self._after(text[at:end], "\n", split_special_tokens=True)
+        return [id for id in ids if id not in self.special]
+
+    def prefix(self, image_tokens: int) -> list[int]:
+        """Ids up to and including what follows the image, with `image_tokens` places for it."""
+        at = self.head.index(self.image_token_id)
+        return self.head[:at] + [self.image_token_id] * image_tokens + self.head[at + 1 :]
+
+    def ask(self, text: str) -> list[int]:
+        """Ids of a user's text and of the opening of the answer."""
+        return self.plain(text) + self.tail
+
+    def question(self, prompt: str, word: Word) -> list[int]:
+        """Ids from the marked prompt to the position whose next token is the digit."""
+        return self.ask(mark(prompt, word))

@@ -1,0 +1,318 @@
+"""A vision-language model behind an OpenAI-compatible server (vLLM, SGLang) as the judge of words (DESIGN section 2: s_j).
+
+The interface of `core.scoring.vlm.VLMScorer`, without hidden states. What the server can do is found out once, by a
+question about a grey picture: `logprobs`, one word a request, reads the probabilities of the ten digits at the answer's
+one token; `schema`, all words of an image in a request held to a JSON schema, reads one digit a word, and is taken
+where there are no logprobs that can be read. Nothing that a prompt or the server writes changes how answers are read
+(`core.scoring.answers`).
+
+What goes wrong is one of two things. An answer that came and cannot be read, or a question that the server refuses
+(400, 413, 422), makes its words *missing*: the same question would get the same answer. No answer at all (no
+connection, a time-out, 408, 425, 429 or 5xx, still so after the retries) leaves the whole image unasked, and `score`
+ends in `Unanswered`, which holds what was answered. The server counts as down, and no more is asked, after three such
+questions in a row, where no question of the call was answered, and where the server wants a key or has no such model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from core.scoring.answers import Unreadable, digit_distribution, digits_of
+from core.scoring.connection import Connection, Silent, check_address
+from core.scoring.questions import PROMPT_VERSION, READ_OUTS, data_url, question
+from core.scoring.scores import WordScore, from_digit, make
+from core.scoring.vlm import as_pil
+from core.words import Word, check_prompt, scored, split
+
+TRIAL = "a red circle"  # what the server is asked first, of a grey picture
+REFUSED = (400, 413, 422)  # the question's fault
+GIVE_UP = 3  # questions in a row that stay without an answer
+POLL = 0.05  # seconds between looks at `stop` while answers are waited for
+
+
+class Unanswered(ValueError):
+    """Images that got no answer. found: as `score` returns it, with what was answered; down: whether asking on is of no
+    use for now."""
+
+    def __init__(self, text: str, found: list[list[WordScore]], down: bool) -> None:
+        super().__init__(text)
+        self.found, self.down = found, down
+
+
+class _Closed(Exception):
+    """The server answers, but to nobody who asks like this; a sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class _Server:
+    """What was found out: the model's name there, what stands behind the name, and how answers are read."""
+
+    name: str
+    revision: str
+    read_out: str
+
+
+@dataclass
+class _Call:
+    """One call of `score`. said: by image, what the answers say of its words, a distribution (10,) or the reason why it
+    is missing; lost: the images without an answer, and why; silent: questions in a row without one; down: the sentence
+    that says so."""
+
+    pictures: Sequence[Image.Image]
+    prompts: Sequence[str]
+    words: list[list[Word]]
+    stop: Callable[[], bool]
+    said: list[dict[int, np.ndarray | str]]
+    lost: dict[int, str] = field(default_factory=dict)
+    silent: int = 0
+    answered: bool = False
+    down: str = ""
+
+    @property
+    def over(self) -> bool:
+        return bool(self.down) or self.stop()
+
+
+class EndpointScorer:
+    """Scores the words of prompts on images by the server at `address`.
+
+    model: its name on the server, else the first that the server lists. key: sent as a bearer token, shown nowhere.
+    read_out: one of READ_OUTS, else the first that the server's answers can be read by. limits: those of `Connection`.
+    """
+
+    def __init__(
+        self, address: str, model: str = "", key: str = "", *, read_out: str | None = None, **limits: Any
+    ) -> None:
+        if read_out not in (None, *READ_OUTS):
+            raise ValueError(f"The read-out {read_out!r} is not known: choose one of {', '.join(READ_OUTS)}.")
+        self.address, self.model = check_address(address), model
+        self.read_outs = (read_out,) if read_out else READ_OUTS
+        self.missing: list[dict[int, str]] = []
+        self._line = Connection(self.address, key, **limits)
+        self._lock = threading.Lock()
+        self._server: _Server | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name on the server."""
+        return self._known().name
+
+    @property
+    def revision(self) -> str:
+        """What the server lists behind the name (vLLM's `root`, else the id); "" where it lists nothing."""
+        return self._known().revision
+
+    @property
+    def version(self) -> str:
+        """What a stored score depends on: prompt version, model and its revision, read-out, image format."""
+        known = self._known()
+        return f"{PROMPT_VERSION}/{known.name[-80:]}@{known.revision[-60:]}/{known.read_out}/png"
+
+    def score(
+        self,
+        images: Sequence[np.ndarray | Image.Image] | np.ndarray,
+        prompts: Sequence[str],
+        batch: int = 16,
+        stop: Callable[[], bool] | None = None,
+    ) -> list[list[WordScore]]:
+        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image.
+
+        `missing` then holds {word index: reason} for each image. An image has a score or a reason for each of its words,
+        or none at all and was not reached: `stop` is asked before every question and while answers are waited for.
+        Raises Unanswered where images got no answer. `batch` images are held as PNG at a time.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(
+                f"There are {len(images)} images but {len(prompts)} prompts: give one prompt an image."
+            )
+        if batch < 1:
+            raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
+        words = [scored(split(check_prompt(prompt))) for prompt in prompts]
+        call = _Call(
+            [as_pil(image) for image in images], prompts, words, stop or (lambda: False), [{} for _ in words]
+        )
+        self.missing = [{} for _ in words]
+        if any(words) and not call.over:
+            _apart(self._all(self._known(), call, batch))
+        return self._result(call)
+
+    def _result(self, call: _Call) -> list[list[WordScore]]:
+        """Scores, and reasons in `missing`, of the images with an answer for all their words; Unanswered for the others."""
+        found: list[list[WordScore]] = [[] for _ in call.words]
+        for i, said in enumerate(call.said):
+            if i not in call.lost and len(said) == len(call.words[i]):
+                order = sorted(said.items())
+                self.missing[i] = {index: p for index, p in order if isinstance(p, str)}
+                found[i] = [make(index, p) for index, p in order if not isinstance(p, str)]
+        why = next(iter(call.lost.values()), "")
+        if call.lost and not call.answered:
+            call.down = call.down or self._no_answer(why)
+        if call.down or call.lost:
+            text = (
+                f"{len(call.lost)} of {len(call.words)} images got no answer from the scorer at {self.address} ({why}) "
+                "and are not scored; the others are. Score again."
+            )
+            raise Unanswered(call.down or text, found, bool(call.down))
+        return found
+
+    async def _all(self, known: _Server, call: _Call, batch: int) -> None:
+        """Ask for all words, `batch` images at a time."""
+        async with self._line.open() as client:
+            for at in range(0, len(call.prompts), batch):
+                if call.over:
+                    return
+                here = range(at, min(at + batch, len(call.prompts)))
+                await self._batch(client, known, call, here)
+
+    async def _batch(
+        self, client: httpx.AsyncClient, known: _Server, call: _Call, here: Iterable[int]
+    ) -> None:
+        """Ask for the words of the images `here`, as many questions at a time as may be in flight."""
+        size = 1 if known.read_out == "logprobs" else 1000
+        questions = iter(
+            [(i, call.words[i][j : j + size]) for i in here for j in range(0, len(call.words[i]), size)]
+        )
+        urls: dict[int, asyncio.Task[str]] = {}
+
+        async def ask() -> None:
+            for i, words in questions:
+                if call.over:
+                    return
+                if i in call.lost:
+                    continue
+                if i not in urls:
+                    urls[i] = asyncio.create_task(asyncio.to_thread(data_url, call.pictures[i]))
+                await self._note(client, known, call, i, await urls[i], words)
+
+        tasks = [asyncio.create_task(ask()) for _ in range(self._line.parallel)]
+        waiting = set(tasks)
+        try:
+            while waiting and not call.over:
+                done, waiting = await asyncio.wait(waiting, timeout=POLL)
+                for task in done:
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _note(
+        self, client: httpx.AsyncClient, known: _Server, call: _Call, i: int, url: str, words: Sequence[Word]
+    ) -> None:
+        """Ask one question of image i, and write down what came of it."""
+        try:
+            call.said[i] |= await self._answer(
+                client, known.name, known.read_out, url, call.prompts[i], words
+            )
+        except Unreadable as reason:
+            call.said[i] |= {word.index: str(reason) for word in words}
+        except _Closed as reason:
+            call.down = str(reason)
+            return
+        except Silent as reason:
+            call.lost[i] = str(reason)
+            call.silent += 1
+            if call.silent >= GIVE_UP:
+                call.down = self._no_answer(str(reason))
+            return
+        call.silent, call.answered = 0, True
+
+    async def _answer(
+        self, client: httpx.AsyncClient, name: str, read_out: str, url: str, prompt: str, words: Sequence[Word]
+    ) -> dict[int, np.ndarray]:  # fmt: skip
+        """{word index: p(digit) (10,)} of one question; Unreadable, Silent or _Closed."""
+        asked = question(name, read_out, url, prompt, words)
+        status, body = await self._line.send(client, "POST", "chat/completions", asked)
+        if status in REFUSED:
+            raise Unreadable(f"the server refuses the question (status {status})")
+        self._check_key(status)
+        if status == 404:
+            raise _Closed(
+                f"The scorer at {self.address} has no model {name[:80]!r}, or no chat completions: set "
+                "STUDIO_SCORER_MODEL to a name that it lists at /v1/models."
+            )
+        if status != 200:
+            raise _Closed(
+                f"The scorer at {self.address} answers with status {status}: set STUDIO_SCORER to the address of an "
+                "OpenAI-compatible server."
+            )
+        if read_out == "logprobs":
+            return {words[0].index: digit_distribution(body)}
+        said = digits_of(body, [word.index for word in words])
+        return {index: from_digit(digit) for index, digit in said.items()}
+
+    def _check_key(self, status: int) -> None:
+        if status in (401, 403):
+            raise _Closed(f"The scorer at {self.address} wants another key: set STUDIO_SCORER_KEY.")
+
+    def _known(self) -> _Server:
+        with self._lock:
+            if self._server is None:
+                try:
+                    self._server = _apart(self._meet())
+                except Silent as reason:
+                    raise Unanswered(self._no_answer(str(reason)), [], True) from None
+                except _Closed as reason:
+                    raise Unanswered(str(reason), [], True) from None
+            return self._server
+
+    async def _meet(self) -> _Server:
+        """Find out the model's name and revision, and the first read-out by which an answer can be read."""
+        async with self._line.open() as client:
+            listed = await self._listed(client)
+            name = self.model or next(iter(listed), "")
+            if not name:
+                raise _Closed(
+                    f"The scorer at {self.address} lists no models: set STUDIO_SCORER_MODEL to the model's name there."
+                )
+            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(split(TRIAL)), []
+            for read_out in self.read_outs:
+                asked = words[:1] if read_out == "logprobs" else words
+                try:
+                    await self._answer(client, name, read_out, url, TRIAL, asked)
+                except Unreadable as reason:
+                    heard.append(f"{read_out}: {reason}")
+                else:
+                    return _Server(name, listed.get(name, ""), read_out)
+        raise _Closed(
+            f"The scorer at {self.address} gives no digits that can be read ({'; '.join(heard)}): serve an "
+            "instruction-tuned image-text model, with logprobs or structured outputs."
+        )
+
+    async def _listed(self, client: httpx.AsyncClient) -> dict[str, str]:
+        """{id: what stands behind it} of the server's models in its order; empty where it does not say."""
+        try:
+            status, body = await self._line.send(client, "GET", "models")
+            self._check_key(status)
+            models = json.loads(body)["data"] if status == 200 else []
+            rows = [(model["id"], model.get("root") or model["id"]) for model in models]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+        return {id: root if _plain(root) else "" for id, root in rows if _plain(id)}
+
+    def _no_answer(self, why: str) -> str:
+        return (
+            f"The scorer at {self.address} does not answer ({why}): see that the server runs and that STUDIO_SCORER is "
+            "its address, and score again. What was scored is kept."
+        )
+
+
+def _plain(text: object) -> bool:
+    """Whether a server's name for something can be kept and shown."""
+    return isinstance(text, str) and text.isprintable() and 0 < len(text.strip()) <= 200
+
+
+def _apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns, run in a thread of its own: a caller may have an event loop already (a notebook)."""
+    with ThreadPoolExecutor(1, "endpoint") as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -1,0 +1,249 @@
+"""Readers of the public prompt sets, each in its own format, from a folder that the user names.
+
+    geneval:FOLDER                 all of GenEval
+    geneval/counting:FOLDER        the prompts of one of its parts
+    t2i-compbench/color_val:FOLDER one file of T2I-CompBench
+
+Nothing of these sets comes with the project: `SETS` says where each is to be had and under which licence. The folder is
+a clone of that repository, or the folder inside it that holds the file. A part is what the set itself calls its prompts:
+a tag (GenEval), a category or challenge (PartiPrompts), a source (DSG, TIFA), a file, kind or split (T2I-CompBench).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.prompts import MOST, lines, read, usable
+
+Found = Iterator[tuple[str, object, tuple[str, ...]]]
+"""Where it stands (for an error), what should be a prompt, and the parts that it belongs to."""
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A set: its title, its files (of the first group of which some are there, all that are there are read), their reader,
+    the GitHub repository and folder that it is to be had from, and its licence."""
+
+    title: str
+    files: tuple[tuple[str, ...], ...]
+    reader: Callable[[Path], Found]
+    source: str
+    licence: str
+
+    def how(self) -> str:
+        """Where it is to be had, for the end of an error's sentence."""
+        return f"{self.title} is to be had from the GitHub repository {self.source} (licence: {self.licence})"
+
+
+def read_set(text: str | Path) -> list[str]:
+    """The distinct prompts of NAME:FOLDER or NAME/PART:FOLDER in the order of its files, else of a plain file, a prompt a
+    line. ValueError says what is wrong, in which line, and what to do."""
+    known = _parse(text)
+    return list(read_public(*known)) if known else read(text)
+
+
+def set_name(text: str | Path) -> str:
+    """What a stored sample calls the prompts it came from: the set and its part, or the file's name."""
+    known = _parse(text)
+    if not known:
+        return Path(text).name[:80]
+    name, _, part = known
+    return f"{name}/{part}"[:80] if part else name
+
+
+def read_public(name: str, folder: str | Path, part: str = "") -> dict[str, tuple[str, ...]]:
+    """The distinct prompts of a set, or of one part of it, in file order, each with the parts that it belongs to."""
+    if name not in SETS:
+        raise ValueError(f"There is no prompt set {ascii(name)[:60]}; known are {', '.join(SETS)}.")
+    chosen, folder = SETS[name], Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}: {chosen.how()}; clone it and name its folder.")
+    groups = ([path for name in group for path in sorted(folder.glob(name))] for group in chosen.files)
+    files = next((group for group in groups if group), None)
+    if files is None:
+        listed = " or ".join(dict.fromkeys(group[0].rpartition("/")[2] for group in chosen.files))
+        raise ValueError(
+            f"The folder {folder} holds no {listed}: {chosen.how()}; name the folder of its prompts."
+        )
+    prompts: dict[str, tuple[str, ...]] = {}
+    parts: dict[str, None] = {}
+    for path in files:
+        for where, value, labels in chosen.reader(path):
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"{where}: no prompt where {chosen.title} has one; {_anew(chosen)}.")
+            labels = tuple(_folded(label) for label in labels if label)
+            parts.update(dict.fromkeys(labels))
+            if not part or _folded(part) in labels:
+                prompts.setdefault(usable(where, value.strip()), labels)
+            if len(prompts) > MOST:
+                raise ValueError(f"{where}: more than {MOST} prompts; name a part of the set.")
+    if not prompts:
+        told = f"it has {', '.join(parts)}" if parts else "it has none"
+        raise ValueError(f"{chosen.title} has no part {ascii(part)[:60]}: {told}." if part else
+                         f"{files[0].name} holds no prompt; {_anew(chosen)}.")  # fmt: skip
+    return prompts
+
+
+def _parse(text: str | Path) -> tuple[str, str, str] | None:
+    """(name, folder, part) of NAME[/PART]:FOLDER; None for what names a plain file, such as C:\\mine.txt or a file that
+    is there. ValueError for a name that looks like a set's and is none."""
+    match = re.fullmatch(r"([\w-]{2,})(?:/([^:\\]+))?:(.+)", str(text), re.DOTALL)
+    if not match or Path(text).is_file():
+        return None
+    name, part, folder = match[1].lower(), match[2] or "", match[3]
+    if name not in SETS:
+        raise ValueError(
+            f"There is no file {str(text)[:80]!r} and no prompt set {name[:60]!r}; known sets are {', '.join(SETS)}, "
+            "written as NAME:FOLDER."
+        )
+    return name, folder, part
+
+
+def _folded(label: str) -> str:
+    """A part's name as it is written on a command line: "Produce & Plants" is produce-plants."""
+    return re.sub(r"[^\w]+", "-", label.lower()).strip("-")
+
+
+def _anew(chosen: PublicSet) -> str:
+    return f"get the file anew: {chosen.how()}"
+
+
+# ---- the formats --------------------------------------------------------------------------------------------------
+
+
+def _geneval(path: Path) -> Found:
+    """evaluation_metadata.jsonl: an object a line with prompt and tag; generation_prompts.txt has the prompts alone."""
+    return _jsonl(path, "tag") if path.suffix == ".jsonl" else _plain(path)
+
+
+def _compbench(path: Path) -> Found:
+    """color_val.txt and its like: a prompt a line; the file's name is kind and split."""
+    kind, _, half = path.stem.rpartition("_")
+    return _plain(path, path.stem, kind, half)
+
+
+def _dpg(path: Path) -> Found:
+    """One prompt a file, on one line or several; or all of them in a JSON Lines file."""
+    if path.suffix == ".jsonl":
+        yield from _jsonl(path)
+    else:
+        yield path.name, " ".join(line.strip() for _, line in lines(path)).strip(), ()
+
+
+def _parti(path: Path) -> Found:
+    """PartiPrompts.tsv: Prompt, Category, Challenge, Note, without quoting: a quotation mark is part of a prompt."""
+    header: list[str] = []
+    for number, line in lines(path):
+        fields = line.rstrip("\r").split("\t")
+        if not header:
+            header = fields
+            _has(path, header, "Prompt", "Category", "Challenge")
+        elif line.strip():
+            where = f"{path.name}, line {number}"
+            if len(fields) != len(header):
+                raise ValueError(f"{where}: {len(fields)} columns instead of {len(header)}; "
+                                 f"{_anew(SETS['partiprompts'])}.")  # fmt: skip
+            row = dict(zip(header, fields, strict=True))
+            yield where, row["Prompt"], (row["Category"], row["Challenge"])
+
+
+def _dsg(path: Path) -> Found:
+    """dsg-1k-anns.csv: a row for each proposition, its prompt in `text`; item_id is the source and a number."""
+    reader = csv.DictReader((line + "\n" for _, line in lines(path)), strict=True)
+    try:
+        _has(path, reader.fieldnames or [], "item_id", "text")
+        for row in reader:
+            if None in row or None in row.values():
+                raise csv.Error("another number of columns than the first line")
+            yield f"{path.name}, line {reader.line_num}", row["text"], (row["item_id"].rpartition("_")[0],)
+    except csv.Error as error:
+        raise ValueError(
+            f"{path.name}, line {reader.line_num}: not CSV ({error}); {_anew(SETS['dsg'])}."
+        ) from None
+
+
+def _tifa(path: Path) -> Found:
+    """tifa_v1.0_text_inputs.json: a list of objects with id (the source and a number) and caption."""
+    try:
+        items = json.loads("\n".join(line for _, line in lines(path)))
+    except (json.JSONDecodeError, RecursionError) as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(f"{path.name}{line}: not JSON; {_anew(SETS['tifa'])}.") from None
+    if not isinstance(items, list):
+        raise ValueError(f"{path.name}: not a list of prompts; {_anew(SETS['tifa'])}.")
+    for number, item in enumerate(items, 1):
+        item = item if isinstance(item, dict) else {}
+        yield (
+            f"{path.name}, entry {number}",
+            item.get("caption"),
+            (str(item.get("id", "")).rpartition("_")[0],),
+        )
+
+
+def _jsonl(path: Path, label: str = "") -> Found:
+    """A JSON object a line with its prompt, and a label in the field `label`."""
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError(f"{path.name}, line {number}: not JSON; get the file anew.") from None
+        item = item if isinstance(item, dict) else {}
+        yield f"{path.name}, line {number}", item.get("prompt"), (str(item.get(label, "")),)
+
+
+def _plain(path: Path, *labels: str) -> Found:
+    """A prompt a line; unlike a user's own file, a line that starts with # is a prompt."""
+    return ((f"{path.name}, line {n}", line, labels) for n, line in lines(path) if line.strip())
+
+
+def _has(path: Path, header: list[str], *names: str) -> None:
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise ValueError(
+            f"{path.name}, line 1: there is no column {' and no '.join(missing)}; get the file anew."
+        )
+
+
+_COMPBENCH = tuple(
+    f"{kind}_{half}.txt"
+    for kind in ("color", "shape", "texture", "spatial", "non_spatial", "complex", "numeracy", "3d_spatial")
+    for half in ("train", "val")
+)
+
+
+def _at(files: tuple[str, ...], *places: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(f"{place}/{file}" if place else file for file in files) for place in places)
+
+
+SETS = {
+    "geneval": PublicSet(
+        "GenEval",
+        _at(("evaluation_metadata.jsonl",), "", "prompts") + _at(("generation_prompts.txt",), "", "prompts"),
+        _geneval, "djghosh13/geneval, folder prompts", "MIT",
+    ),
+    "t2i-compbench": PublicSet(
+        "T2I-CompBench", _at(_COMPBENCH, "", "examples/dataset"),
+        _compbench, "Karine-Huang/T2I-CompBench, folder examples/dataset", "MIT",
+    ),
+    "partiprompts": PublicSet(
+        "PartiPrompts", _at(("PartiPrompts.tsv",), ""), _parti, "google-research/parti", "Apache-2.0",
+    ),
+    "dsg": PublicSet(
+        "DSG-1k", _at(("dsg-1k-anns.csv",), "", "dsg/data"), _dsg, "j-min/DSG, folder dsg/data", "Apache-2.0",
+    ),
+    "tifa": PublicSet(
+        "TIFA v1.0", _at(("tifa_v1.0_text_inputs.json",), "", "tifa_v1.0"), _tifa,
+        "Yushi-Hu/tifa, folder tifa_v1.0", "Apache-2.0",
+    ),
+    "dpg": PublicSet(
+        "DPG-Bench", _at(("dpg_prompts.jsonl",), "") + _at(("*.txt",), "dpg_bench/prompts", ""), _dpg,
+        "TencentQQGYLab/ELLA, folder dpg_bench/prompts", "Apache-2.0",
+    ),
+}  # fmt: skip

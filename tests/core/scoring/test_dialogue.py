@@ -1,0 +1,97 @@
+"""core/scoring/dialogue.py: where the digit is read in templates and tokenizers of several forms."""
+
+import pytest
+
+from core.scoring.dialogue import INSTRUCTION, Dialogue
+from tests.core.scoring.families import GEMMA, QWEN, SMOL, tokens
+
+BASE = ["<|im_start|>", "<|im_end|>", "<image>", "<think>"]
+
+
+def talk(template, image="<image>", special=BASE, **named):
+    tokenizer = tokens(special, template, **named)
+    return Dialogue(tokenizer, tokenizer.convert_tokens_to_ids(image))
+
+
+def asked(dialogue, text="a cup"):
+    return dialogue.tokenizer.decode(dialogue.head + dialogue.ask(text))
+
+
+def qwen(opening):
+    """A template of Qwen's form with another opening of the answer."""
+    return QWEN.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>").replace(
+        "<|im_start|>assistant\n{% endif %}", opening + "{% endif %}"
+    )
+
+
+def test_the_instruction_comes_before_the_image_and_the_prompt_after_it():
+    said = asked(talk(qwen("<|im_start|>assistant\n")))
+    assert said.index(INSTRUCTION) < said.index("<image>") < said.index("a cup")
+    assert said.endswith("<|im_start|>assistant\n")
+
+
+def test_an_instruction_that_a_template_does_not_show_as_a_string_is_given_as_a_part():
+    said = asked(talk(SMOL))
+    assert said.startswith(f"<|im_start|>System: {INSTRUCTION}")
+    assert said.count(INSTRUCTION) == 1
+
+
+def test_a_template_without_a_system_message_gets_the_instruction_from_the_user():
+    dialogue = talk(GEMMA, "<start_of_image>", ["<start_of_image>"], bos_token="<bos>")
+    said = asked(dialogue)
+    assert said.count(INSTRUCTION) == said.count("<bos>") == 1
+    assert said.index("<start_of_image>") < said.index(INSTRUCTION) < said.index("a cup")
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_first_token_that_a_tokenizer_adds_is_there_once(adds):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tokens(BASE, qwen("<|im_start|>assistant\n"), bos_token="<s>")
+    first = tokenizer.bos_token_id
+    if adds:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", first)]
+        )
+    dialogue = Dialogue(tokenizer, tokenizer.convert_tokens_to_ids("<image>"))
+    assert (dialogue.head[:1] == [first]) == adds
+    assert dialogue.head.count(first) == adds
+
+
+@pytest.mark.parametrize(
+    ("joined", "words", "tail", "digit"),
+    [(True, False, ":", "Ġ7"), (False, False, "Ġ", "7"), (False, True, "▁", "7")],
+)
+def test_a_space_before_the_answer_is_read_as_the_tokenizer_writes_it(joined, words, tail, digit):
+    dialogue = talk(SMOL, words=words, **({"joined": True} if joined else {}))
+    names = dialogue.tokenizer.convert_ids_to_tokens
+    assert names(dialogue.tail[-1]) == tail
+    assert names(dialogue.digits[7]) == digit
+
+
+def test_an_empty_thought_that_the_template_writes_before_an_answer_is_written():
+    template = qwen("<|im_start|>assistant\n").replace(
+        "{{ message['content'] }}",
+        "{% if message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message['content'] }}",
+    )
+    assert asked(talk(template)).endswith("assistant\n<think>\n\n</think>\n\n")
+
+
+def test_a_template_that_opens_with_a_thought_is_refused():
+    with pytest.raises(ValueError, match="opens the answer with a thought"):
+        talk(qwen("<|im_start|>assistant\n<think>\n"))
+
+
+def test_a_template_that_never_shows_the_instruction_is_refused():
+    with pytest.raises(ValueError, match="leaves the instruction out"):
+        talk(
+            "<image>{{ messages[-2 if messages[-1]['role'] == 'assistant' else -1]['content'][1]['text'][-6:] }}"
+        )
+
+
+def test_a_prompt_that_spells_a_token_which_is_not_marked_as_special_is_cut():
+    dialogue = talk(SMOL, special=BASE[:3], plain=["<tool_call>", "[IMG]"])
+    text = "a <tool_call> cup [IMG] <image>"
+    ids = dialogue.plain(text)
+    assert not set(ids) & set(dialogue.tokenizer.added_tokens_decoder)
+    assert dialogue.tokenizer.decode(ids) == text

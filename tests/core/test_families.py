@@ -1,0 +1,326 @@
+"""core/families.py, core/loading.py: every family is loaded and sampled by its description; what cannot be is a sentence.
+
+The pipelines are tiny and random, of the real classes: what is tested is the plumbing.
+"""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from core import families, loading
+from core.diffusion import Diffuser, ModelError
+from core.families import ORDINARY, Sampling, sampling
+from core.noise import draw, second, third
+from tests import backbones
+
+PROMPTS = ["a red circle above a blue square", "a blue star"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {name: backbones.save(name, tmp_path_factory.mktemp(name)) for name in backbones.BACKBONES}
+
+
+@pytest.fixture(scope="module")
+def loaded(folders):
+    return {name: Diffuser.load(folder) for name, folder in folders.items()}
+
+
+def sample(diffuser, rows=(0, 1), size=(64, 96), seeds=(3, 4), **more):
+    text = diffuser.encode(PROMPTS).take(rows)
+    seeds = [seeds[row] for row in rows]
+    noise = draw([3, 4], diffuser.latent_shape(*size))[list(rows)]
+    return diffuser.sample(text, noise, 3, diffuser.default_guidance, seeds=seeds, **more)
+
+
+# ---- sampling
+
+
+@pytest.mark.parametrize("name", backbones.BACKBONES)
+def test_an_image_depends_on_its_seed_alone_and_on_nothing_else_in_its_batch(loaded, name):
+    both = sample(loaded[name])
+    assert both.shape == (2, *loaded[name].latent_shape(64, 96)) and both.isfinite().all()
+    assert torch.equal(both, sample(loaded[name]))
+    assert torch.allclose(both[1:], sample(loaded[name], rows=[1]), atol=1e-3)
+    assert loaded[name].decode(both).shape == (2, 64, 96, 3)
+
+
+@pytest.mark.parametrize(("name", "draws"), [("sdxl", False), ("turbo", True), ("lcm", True)])
+def test_a_sampler_that_draws_noise_draws_it_from_the_seed(loaded, name, draws):
+    one, other = sample(loaded[name]), sample(loaded[name], seeds=(3, 5))
+    assert torch.allclose(one[0], other[0], atol=1e-3)
+    assert torch.equal(one[1], other[1]) != draws
+
+
+def test_without_seeds_the_sampler_draws_the_same_every_time(loaded):
+    turbo = loaded["turbo"]
+    text, noise = turbo.encode(PROMPTS), draw([3, 4], turbo.latent_shape())
+    whole = turbo.sample(text, noise, 3, 0)
+    assert torch.equal(whole, turbo.sample(text, noise, 3, 0))
+    assert torch.allclose(whole[1:], turbo.sample(text.take([1]), noise[1:], 3, 0), atol=1e-3)
+
+
+def test_the_third_stream_goes_on_where_the_second_ends():
+    shape = (4, 3, 5)
+    generator = torch.Generator().manual_seed(7)
+    streams = [torch.randn(shape, generator=generator) for _ in range(3)]
+    assert torch.equal(draw([7], shape)[0], streams[0]) and torch.equal(second([7], shape)[0], streams[1])
+    assert torch.equal(torch.randn(shape, generator=third([7], shape)[0]), streams[2])
+
+
+@pytest.mark.parametrize("name", backbones.BACKBONES)
+def test_every_sampler_reports_as_many_steps_as_were_asked_for(loaded, name):
+    seen = []
+    sample(loaded[name], on_step=lambda step, total, latents: seen.append((step, total)))
+    assert sorted(set(seen)) == [(1, 3), (2, 3), (3, 3)] and seen == sorted(seen)
+
+
+def test_guidance_is_an_input_of_a_consistency_model_and_costs_it_no_second_pass(loaded):
+    lcm, calls = loaded["lcm"], []
+    text, noise = lcm.encode(PROMPTS), draw([3, 4], lcm.latent_shape())
+    hook = lcm.denoiser.register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
+    low, high = (lcm.sample(text, noise, 2, guidance) for guidance in (2.0, 12.0))
+    hook.remove()
+    assert set(calls) == {2} and not torch.equal(low, high)
+
+
+@pytest.mark.parametrize("name", backbones.BACKBONES)
+def test_steps_and_guidance_are_known_with_and_without_loading_the_model(loaded, folders, name):
+    _, steps, guidance = backbones.BACKBONES[name]
+    assert (loaded[name].default_steps, loaded[name].default_guidance) == (steps, guidance)
+    assert loading.own_sampling(folders[name]) == Sampling(steps, guidance)
+
+
+def test_a_model_of_zero_terminal_signal_is_no_few_step_model_and_an_unreadable_one_is_ordinary(tmp_path):
+    trailing = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
+    assert sampling(trailing, {}).steps == 4
+    assert sampling({**trailing, "rescale_betas_zero_snr": True}, {}) == ORDINARY
+    assert loading.own_sampling(tmp_path) == ORDINARY
+
+
+# ---- text and sizes
+
+
+def test_words_are_found_in_the_pieces_that_the_tokenizer_makes_of_them(loaded):
+    text = loaded["sd15"].encode(["a red circle"])
+    pieces = (text.words[0] > 0).sum(1).tolist()
+    assert pieces == [1, 3, 6] and torch.allclose(text.words[0].sum(1), torch.ones(3))
+    assert text.pooled is None and text.mask.sum() == 1 + 10 + 1
+    assert text.hidden.shape == (1, 77, loaded["sd15"].text_width)
+
+
+def test_the_working_size_can_be_chosen_and_need_not_be_square(folders):
+    wide = Diffuser.load(folders["sdxl"], size=(64, 96))
+    assert wide.default_shape() == wide.latent_shape() == (4, 8, 12) and wide.default_size == 64
+    assert wide.latent_shape(64, 64) == (4, 8, 8)
+    assert "96x64" in wide.fingerprint
+    with pytest.raises(ValueError, match="multiple of 8: take"):
+        Diffuser.load(folders["sdxl"], size=(60, 64))
+
+
+def test_an_autoencoder_of_another_scale_is_taken_as_it_is(loaded):
+    sd15 = loaded["sd15"]
+    assert (sd15.scale, sd15.default_shape(), sd15.latent_shape(72, 64)) == (4, (4, 16, 16), (4, 18, 16))
+    assert sd15.decode(sample(sd15, size=(72, 64))).shape == (2, 72, 64, 3)
+
+
+# ---- loading
+
+
+@pytest.mark.parametrize("name", ["sdxl", "turbo", "sd15"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_makes_images_and_the_autoencoder_that_overflows_in_it_stays_in_float32(
+    folders, name, dtype
+):
+    diffuser = Diffuser.load(folders[name], dtype=dtype)
+    assert diffuser.dtype == dtype and diffuser.pipe.vae.dtype == torch.float32
+    latents = sample(diffuser)
+    assert latents.dtype == dtype and latents.isfinite().all()
+    image = diffuser.decode(latents)
+    assert np.array_equal(image, diffuser.decode(latents.float()))
+    assert diffuser.to_latents(image).dtype == torch.float32
+
+
+def test_an_autoencoder_that_does_not_ask_for_float32_works_in_what_is_asked_for(folders, tmp_path):
+    folder = shutil.copytree(folders["sdxl"], tmp_path / "fixed")
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "force_upcast": False}))
+    diffuser = Diffuser.load(folder, dtype=torch.bfloat16)
+    assert diffuser.pipe.vae.dtype == torch.bfloat16
+    assert diffuser.decode(sample(diffuser)).shape == (2, 64, 96, 3)
+
+
+def test_latents_are_normalised_by_the_autoencoders_own_mean_and_deviation(folders, tmp_path):
+    folder = shutil.copytree(folders["sdxl"], tmp_path / "normalised")
+    config = folder / "vae" / "config.json"
+    more = {"latents_mean": [1.0, 2.0, 3.0, 4.0], "latents_std": [2.0] * 4, "scaling_factor": 0.5}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **more}))
+    plain, normalised = Diffuser.load(folders["sdxl"]), Diffuser.load(folder)
+    image = np.full((1, 64, 64, 3), 200, np.uint8)
+    raw = plain.to_latents(image) / plain.pipe.vae.config.scaling_factor
+    found = normalised.to_latents(image)
+    assert torch.allclose(found, (raw - torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1)) / 2 * 0.5, atol=1e-5)
+    assert np.abs(normalised.decode(found).astype(int) - plain.decode(plain.to_latents(image))).max() <= 1
+
+
+def test_a_safety_checker_is_not_loaded(loaded, folders):
+    assert "safety_checker" in json.loads((folders["sd15"] / "model_index.json").read_text())
+    assert loaded["sd15"].pipe.safety_checker is None
+
+
+def test_slicing_changes_the_memory_and_not_the_image(folders, loaded):
+    sliced = Diffuser.load(folders["sdxl"], slicing=True)
+    assert sliced.pipe.vae.use_slicing and sliced.pipe.vae.use_tiling
+    assert torch.allclose(sample(sliced), sample(loaded["sdxl"]), atol=1e-3)
+
+
+def test_a_variant_is_loaded_where_there_is_one(tmp_path):
+    folder = backbones.save("sd21", tmp_path / "halved", variant="fp16")
+    assert Diffuser.load(folder, variant="fp16").text_width == 48
+
+
+def test_a_model_of_the_hub_has_the_commit_as_its_revision(folders, tmp_path, monkeypatch):
+    """A cache of the hub as its client leaves it, for there is no network here."""
+    commit, home = "0123456789abcdef0123456789abcdef01234567", tmp_path / "models--someone--tiny"
+    shutil.copytree(folders["turbo"], home / "snapshots" / commit)
+    for name in ("main", "v1"):
+        (home / "refs").mkdir(exist_ok=True)
+        (home / "refs" / name).write_text(commit)
+    for module in ("configuration_utils", "pipelines.pipeline_utils"):
+        monkeypatch.setattr(f"diffusers.{module}.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for revision in (None, "v1"):
+        diffuser = Diffuser.load("someone/tiny", revision=revision)
+        assert (diffuser.name, diffuser.revision) == ("someone/tiny", commit)
+    assert loading.own_sampling("someone/tiny").steps == 4
+    with pytest.raises(ModelError, match="someone/tiny' cannot be loaded"):
+        Diffuser.load("someone/tiny", revision="v2")
+
+
+def broken(folder, tmp_path, change):
+    new = shutil.copytree(folder, tmp_path / "broken")
+    change(new)
+    return new
+
+
+BAD = {
+    "no index": lambda f: (f / "model_index.json").unlink(),
+    "an index that is no JSON": lambda f: (f / "model_index.json").write_text("{"),
+    "a family that is not described": lambda f: (f / "model_index.json").write_text('{"_class_name": "FluxPipeline"}'),
+    "an index of nothing": lambda f: (f / "model_index.json").write_text("{}"),
+    "no network": lambda f: shutil.rmtree(f / "unet"),
+    "a network that was cut short": lambda f: next((f / "unet").glob("*.safetensors")).write_bytes(b"x" * 50),
+    "a text encoder that was cut short": lambda f: next((f / "text_encoder").glob("*.safetensors")).write_bytes(b"x"),
+    "no scheduler": lambda f: (f / "scheduler" / "scheduler_config.json").unlink(),
+    "a prediction that is none": lambda f: (f / "scheduler" / "scheduler_config.json").write_text(
+        json.dumps({"_class_name": "DDIMScheduler", "prediction_type": "magic"})
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_folder_is_a_sentence(folders, tmp_path, what):
+    with pytest.raises(ModelError) as found:
+        Diffuser.load(broken(folders["sd21"], tmp_path, BAD[what]))
+    text = str(found.value)
+    assert text.endswith((".", "empty.")) and len(text) < 700 and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"variant": "fp16"}, "in the variant 'fp16'.*STUDIO_VARIANT"),
+        ({"dtype": torch.int8}, "float32, float16, bfloat16"),
+        ({"offload": "model"}, "set STUDIO_OFFLOAD to none"),
+        ({"offload": "sequential"}, "works on the CPU"),
+        ({"offload": "some"}, "none, model, sequential"),
+        ({"revision": "v1"}, "a folder, which has no revision"),
+    ],
+)
+def test_a_wrong_choice_is_a_sentence(folders, options, says):
+    with pytest.raises(ModelError, match=says):
+        Diffuser.load(folders["sd21"], **options)
+
+
+def test_offload_is_left_to_the_pipeline_and_the_work_is_done_on_the_gpu(loaded):
+    """The pipeline is a fake that records what it is told, for there is no GPU here."""
+
+    class Pipe:
+        def __getattr__(self, name):
+            return lambda *given, **named: told.append((name, given, named))
+
+    told = []
+    for offload in ("none", "model", "sequential"):
+        loading.place(Pipe(), "cuda:1", offload, False)
+    assert told == [
+        ("to", ("cuda:1",), {}),
+        ("enable_model_cpu_offload", (), {"device": "cuda:1"}),
+        ("enable_sequential_cpu_offload", (), {"device": "cuda:1"}),
+    ]
+
+
+def test_a_lack_of_memory_while_loading_is_not_taken_for_a_bad_folder(folders, monkeypatch):
+    def fail(*_given, **_named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loading, "place", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        Diffuser.load(folders["sd21"])
+
+
+# ---- another family
+
+
+def test_stable_diffusion_3_needs_a_description_and_no_code(tmp_path, monkeypatch):
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+
+    from core.training.diffuser import build_tokenizer
+    from core.training.vae import build
+
+    sd3 = dataclasses.replace(
+        families.SDXL,
+        name="Stable Diffusion 3",
+        pipelines=("StableDiffusion3Pipeline",),
+        denoiser="transformer",
+        text_width="joint_attention_dim",
+        patch=2,
+        blank=("prompt_2", "prompt_3"),
+        tokenizers=("tokenizer", "tokenizer_3"),
+        predictions=("flow_prediction",),
+    )
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, sd3))
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(["a", "above", "red", "blue", "circle", "square", "star"])
+    end, heads = tokenizer.eos_token_id, {"num_attention_heads": 2}
+    clip = CLIPTextConfig(vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=2, projection_dim=16,
+                          eos_token_id=end, **heads)  # fmt: skip
+    StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=8, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8, joint_attention_dim=32,
+            caption_projection_dim=16, pooled_projection_dim=32, **heads,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=build(channels=(16, 16, 16, 16), size=64),
+        text_encoder=CLIPTextModelWithProjection(clip),
+        tokenizer=tokenizer,
+        text_encoder_2=CLIPTextModelWithProjection(clip),
+        tokenizer_2=tokenizer,
+        text_encoder_3=T5EncoderModel(
+            T5Config(vocab_size=50, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+        ),
+        tokenizer_3=tokenizer,
+    ).save_pretrained(tmp_path)  # fmt: skip
+    diffuser = Diffuser.load(tmp_path)
+    text = diffuser.encode(PROMPTS)
+    assert text.hidden.shape == (2, 77 + 256, 32) and text.mask.sum(1).tolist() == [2 * 9, 2 * 5]
+    assert text.words[0, :, 77:].sum() == 0 and diffuser.default_shape() == (4, 8, 8)
+    both = sample(diffuser)
+    assert torch.allclose(both[1:], sample(diffuser, rows=[1]), atol=1e-3)
+    assert diffuser.decode(both).shape == (2, 64, 96, 3)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        diffuser.latent_shape(72, 64)

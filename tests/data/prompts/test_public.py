@@ -1,0 +1,221 @@
+"""The public prompt sets: their formats on small files made here, and the real ones where they are at hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from core.words import check_prompt, split
+from data.prompts import LONGEST
+from data.prompts.public import SETS, read_public, read_set, set_name
+
+SHARED = Path(__file__).resolve().parents[4] / "shared/prompts"
+REAL = {  # entries: (folder, distinct prompts); T2I-CompBench, DSG and TIFA hold some twice
+    "geneval": ("geneval", 553),
+    "t2i-compbench": ("t2i-compbench", 7957),
+    "partiprompts": ("parti", 1632),
+    "dsg": ("dsg", 1059),
+    "tifa": ("tifa", 4079),
+    "dpg": ("dpg-bench", 1065),
+}
+needs_sets = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the public prompt sets are not at hand (../shared/prompts is absent)"
+)
+
+
+def written(folder, **files):
+    """Writes files, their names with __ for the dot, and returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        data = content if isinstance(content, bytes) else content.encode()
+        (folder / name.replace("__", ".")).write_bytes(data)
+    return folder
+
+
+GENEVAL = '{"tag": "counting", "prompt": "two cats"}\n{"tag": "colors", "prompt": "a red cat"}\n{"prompt": "two cats"}\n'
+PARTI = (
+    'Prompt\tCategory\tChallenge\tNote\n"a" sign\tFood & Beverage\tBasic\tn\n a cat \tAnimals\tQuantity\t\n'
+)
+DSG = 'item_id,text,proposition_id\nwhoops_5,"a cat, red",1\nwhoops_5,"a cat, red",2\nvrd_1,a dog ,1\n'
+TIFA = json.dumps([{"id": "coco_1", "caption": "a cat "}, {"id": "drawbench_2", "caption": "a dög"}])
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "prompts", "part", "of_part"),
+    [
+        (
+            "geneval",
+            {"evaluation_metadata__jsonl": GENEVAL},
+            ["two cats", "a red cat"],
+            "counting",
+            ["two cats"],
+        ),
+        ("partiprompts", {"PartiPrompts__tsv": PARTI}, ['"a" sign', "a cat"], "food-beverage", ['"a" sign']),
+        ("partiprompts", {"PartiPrompts__tsv": PARTI}, ['"a" sign', "a cat"], "Quantity", ["a cat"]),
+        ("dsg", {"dsg-1k-anns__csv": DSG}, ["a cat, red", "a dog"], "vrd", ["a dog"]),
+        ("tifa", {"tifa_v1__0_text_inputs__json": TIFA}, ["a cat", "a dög"], "coco", ["a cat"]),
+        (
+            "t2i-compbench",
+            {
+                "color_train__txt": "a red cat\r\na cat\r\n",
+                "color_val__txt": "#1 cat\r\na cat\r\n",
+                "other__txt": "no",
+            },
+            ["a red cat", "a cat", "#1 cat"],
+            "color_val",
+            ["#1 cat", "a cat"],
+        ),
+        (
+            "t2i-compbench",
+            {"3d_spatial_val__txt": "a cat", "color_train__txt": "a dog\n", "shape_val__txt": "a cow"},
+            ["a dog", "a cow", "a cat"],
+            "val",
+            ["a cow", "a cat"],
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_set_is_read_in_its_own_format_and_by_its_parts(tmp_path, name, files, prompts, part, of_part):
+    folder = written(tmp_path / "set", **files)
+    assert read_set(f"{name}:{folder}") == prompts
+    assert read_set(f"{name}/{part}:{folder}") == of_part
+    assert all(read_public(name, folder).values()), "every prompt has its parts"
+
+
+def test_dpg_is_read_from_one_file_or_from_a_prompt_a_file(tmp_path):
+    one = written(
+        tmp_path / "one",
+        dpg_prompts__jsonl='{"id": "0", "prompt": "a cat"}\n\n{"id": "1", "prompt": "a dog"}',
+    )
+    many = written(tmp_path / "clone/dpg_bench/prompts", b__txt="a dog\n", a__txt="\ufeffa cat,\r\non a mat")
+    written(tmp_path / "clone", requirements__txt="torch")
+    assert read_set(f"dpg:{one}") == ["a cat", "a dog"]
+    assert read_set(f"dpg:{many}") == read_set(f"dpg:{tmp_path / 'clone'}") == ["a cat, on a mat", "a dog"]
+
+
+def test_geneval_is_read_from_its_plain_list_and_from_a_clone_too(tmp_path):
+    written(tmp_path / "prompts", generation_prompts__txt="two cats\n\na red cat\n")
+    assert (
+        read_set(f"GenEval:{tmp_path}")
+        == read_set(f"geneval:{tmp_path / 'prompts'}")
+        == ["two cats", "a red cat"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("genevl:FOLDER", r"no prompt set 'genevl'; known sets are geneval, .* dpg"),
+        ("geneval:FOLDER/nothere", r"no folder .*djghosh13/geneval.*MIT.*clone it"),
+        ("dsg:FOLDER", r"holds no dsg-1k-anns\.csv.*j-min/DSG.*Apache-2\.0"),
+        ("geneval/dancing:FOLDER", r"GenEval has no part 'dancing': it has counting, colors\."),
+        (r"C:\mine.txt", r"cannot be read"),
+        (r"c:mine.txt", r"cannot be read"),
+    ],
+)
+def test_what_is_no_set_is_refused_with_what_to_do(tmp_path, text, says):
+    folder = written(tmp_path / "set", evaluation_metadata__jsonl=GENEVAL)
+    with pytest.raises(ValueError, match=says):
+        read_set(text.replace("FOLDER", str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "says"),
+    [
+        (
+            "geneval",
+            {"evaluation_metadata__jsonl": '{"prompt": "a"}\n{"prompt": '},
+            r"jsonl, line 2: not JSON",
+        ),
+        (
+            "geneval",
+            {"evaluation_metadata__jsonl": '{"prompt": "a"}\n[1]'},
+            r"line 2: no prompt .*djghosh13/geneval",
+        ),
+        (
+            "geneval",
+            {"evaluation_metadata__jsonl": '{"prompt": 7}'},
+            r"line 1: no prompt where GenEval has one",
+        ),
+        ("geneval", {"evaluation_metadata__jsonl": "[" * 100_000}, r"line 1: not JSON"),
+        ("geneval", {"evaluation_metadata__jsonl": ""}, r"holds no prompt"),
+        ("geneval", {"generation_prompts__txt": b"a\n\xff"}, r"line 2: not UTF-8"),
+        (
+            "t2i-compbench",
+            {"color_val__txt": "a\n" + "x" * (LONGEST + 1)},
+            r"color_val\.txt, line 2: 2001 characters",
+        ),
+        ("partiprompts", {"PartiPrompts__tsv": PARTI + "a\tb\n"}, r"line 4: 2 columns instead of 4; .*parti"),
+        (
+            "partiprompts",
+            {"PartiPrompts__tsv": "Text\tCategory\na\tb"},
+            r"line 1: there is no column Prompt and no Ch",
+        ),
+        ("dsg", {"dsg-1k-anns__csv": DSG + "vrd_2,a cow\n"}, r"line 5: not CSV \(another number"),
+        ("dsg", {"dsg-1k-anns__csv": DSG + 'vrd_2,"a cow,1\n'}, r"line \d: not CSV"),
+        ("dsg", {"dsg-1k-anns__csv": "a,b\n"}, r"line 1: there is no column item_id and no text"),
+        ("tifa", {"tifa_v1__0_text_inputs__json": '[\n{"caption": "a"},\n}'}, r"json, line 3: not JSON"),
+        ("tifa", {"tifa_v1__0_text_inputs__json": '{"a": 1}'}, r"not a list"),
+        ("tifa", {"tifa_v1__0_text_inputs__json": '[{"caption": "a"}, {"id": 3}]'}, r"entry 2: no prompt"),
+        ("dpg", {"0__txt": "a", "1__txt": "\n"}, r"1\.txt: no prompt"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_its_line(tmp_path, name, files, says):
+    with pytest.raises(ValueError, match=says):
+        read_set(f"{name}:{written(tmp_path / 'set', **files)}")
+
+
+def test_a_plain_file_stays_one_also_with_a_colon_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(written(tmp_path, mine__txt="a cat\n"))
+    (tmp_path / "geneval:mine").write_text("a dog\n")
+    assert read_set("mine.txt") == read_set(tmp_path / "mine.txt") == ["a cat"]
+    assert read_set("geneval:mine") == ["a dog"]
+
+
+def test_a_set_is_named_without_the_folder_that_it_lies_in(tmp_path):
+    assert set_name(f"geneval/counting:{tmp_path}") == "geneval/counting"
+    assert set_name(f"DSG:{tmp_path}") == "dsg"
+    assert set_name(tmp_path / "mine.txt") == "mine.txt"
+
+
+def test_every_set_says_where_it_is_to_be_had_and_under_which_licence():
+    for chosen in SETS.values():
+        assert "/" in chosen.source and chosen.licence in ("MIT", "Apache-2.0")
+        assert chosen.title in chosen.how() and chosen.licence in chosen.how()
+
+
+@needs_sets
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_set_has_its_published_number_of_prompts(name):
+    folder, count = REAL[name]
+    found = read_public(name, SHARED / folder)
+    assert len(found) == count
+    assert name == "dpg" or all(found.values())
+
+
+@needs_sets
+def test_the_parts_of_the_real_sets_have_their_published_sizes():
+    for part, count in {"counting": 80, "two_object": 99, "position": 100}.items():
+        assert len(read_set(f"geneval/{part}:{SHARED / 'geneval'}")) == count
+    assert len(read_set(f"t2i-compbench/color_val:{SHARED / 't2i-compbench'}")) == 300
+    assert len(read_set(f"t2i-compbench/val:{SHARED / 't2i-compbench'}")) == 2400
+    assert len(read_set(f"tifa/drawbench:{SHARED / 'tifa'}")) == 161
+
+
+@needs_sets
+def test_every_public_prompt_can_be_used_and_taken_apart_into_words():
+    began, seen = time.monotonic(), 0
+    for name, (folder, _) in REAL.items():
+        for prompt in read_public(name, SHARED / folder):
+            words = split(check_prompt(prompt))
+            assert words and [w.index for w in words] == list(range(len(words)))
+            assert all(prompt[w.start : w.end] == w.text for w in words)
+            assert all(a.end <= b.start for a, b in pairwise(words))
+            assert words[0].start >= 0 and words[-1].end <= len(prompt)
+            seen += 1
+    assert seen == sum(count for _, count in REAL.values())
+    assert time.monotonic() - began < 10
