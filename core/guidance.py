@@ -18,24 +18,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import (
-    AutoGuidance,
-    AutoPipelineForText2Image,
-    ClassifierFreeGuidance,
-    PerturbedAttentionGuidance,
-    StableDiffusionXLPipeline,
-)
+from diffusers import AutoGuidance, ClassifierFreeGuidance, PerturbedAttentionGuidance, modular_pipelines
 from diffusers.hooks import LayerSkipConfig
-from diffusers.modular_pipelines import ModularPipelineBlocks, StableDiffusionXLAutoBlocks
-from diffusers.utils import logging
+from diffusers.modular_pipelines import ModularPipelineBlocks
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from core.diffusion import Diffuser, OnStep, Text
 from core.training.loop import Stopped
 
 # ---- what is known of classes: the pipelines that have modular blocks, and where a UNet's middle block attends
-MODULAR: dict[type, type[ModularPipelineBlocks]] = {StableDiffusionXLPipeline: StableDiffusionXLAutoBlocks}
+MODULAR = {"StableDiffusionXLPipeline": "StableDiffusionXLAutoBlocks"}
 LAYERS = "mid_block.attentions.0.transformer_blocks"
 CLASSIC_LAYERS = "mid"
 # ----
@@ -97,10 +93,11 @@ class Guided:
             inputs["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
         # without classifier-free guidance the guider leaves the perturbation out
         alone = self.kind == "pag" and guidance <= 1
-        if type(self.pipe) in MODULAR and not alone:
-            return self._modular(inputs, float(guidance), after)
-        if self.kind == "pag":
-            return self._classic(inputs, float(guidance), after)
+        with unlogged():
+            if type(self.pipe).__name__ in MODULAR and not alone:
+                return self._modular(inputs, float(guidance), after)
+            if self.kind == "pag":
+                return self._classic(inputs, float(guidance), after)
         raise ValueError(
             f"{self.kind} needs a modular pipeline, and diffusers has none for {type(self.pipe).__name__}: leave it out, or "
             "take pag."
@@ -109,13 +106,13 @@ class Guided:
     def _modular(
         self, inputs: dict[str, Any], guidance: float, after: Callable[[int, Tensor], None]
     ) -> Tensor:
-        blocks = MODULAR[type(self.pipe)]()
+        blocks = getattr(modular_pipelines, MODULAR[type(self.pipe).__name__])()
         for name in [name for name in blocks.sub_blocks if name != "denoise"]:
             blocks.sub_blocks.pop(name)  # the text is encoded already, and the latents are what is wanted
         loop = blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks["denoise"]
         loop.sub_blocks["after_step"] = AfterStep(after)
         loop.set_progress_bar_config(disable=True)
-        with unlogged(), unhooked(self.pipe.unet):
+        with unhooked(self.pipe.unet):
             pipe = blocks.init_pipeline()
             pipe.update_components(
                 unet=self.pipe.unet,
@@ -133,7 +130,7 @@ class Guided:
             return {}
 
         try:
-            pipe = AutoPipelineForText2Image.from_pipe(
+            pipe = diffusers.AutoPipelineForText2Image.from_pipe(
                 self.pipe, enable_pag=True, pag_applied_layers=CLASSIC_LAYERS
             )
         except ValueError as error:
@@ -207,13 +204,17 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module)
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """diffusers logs whatever is raised in a block, also a stop, and that guiders are experimental."""
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)
+    """diffusers logs whatever is raised in a block, also a stop, and that guiders are experimental; and the first use of
+    its pipelines loads classes that tell of torchvision. What goes wrong is raised all the same."""
+    loggers = diffusers_logging, transformers_logging
+    levels = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity(logger.CRITICAL)
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
 
 
 @contextmanager
