@@ -69,11 +69,11 @@ def group() -> Iterator[None]:
     """Join the processes of the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) and leave at the
     end. The variables are taken away, so that no process that is started from here takes itself for a rank."""
     global _group
-    size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if size < 2:
         yield
         return
-    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a time-out is an exception, not an abort
     # NCCL takes one rank a GPU; gloo takes tensors of the CPU, and those of a GPU that ranks have to share
     backend = "cpu:gloo,cuda:nccl" if 0 < here <= gpus else "gloo"

@@ -8,7 +8,7 @@
 The reward models are frozen. Several may be given: then gain_j is their mean minus `pessimism` standard deviations,
 so that a gain in which they do not agree counts for less. A further one, the judge, is never trained on; the
 weights kept are those of the moment when it saw the largest gain, since past that the projector learns the others'
-mistakes. The constraint is named in `constraint_terms`.
+mistakes. The constraint is named in `core.training.constraint`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from core import ranks
 from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
+from core.training.constraint import constraint_terms, kl_normal
 from core.training.data import Texts
 from core.training.loop import Ema, Progress, fit, seed_step, warmup_cosine
 from core.training.reward import Best, Look, StageResult, finish
 
 Shape = tuple[int, int, int]
-_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 @dataclass(frozen=True)
@@ -79,43 +78,7 @@ class ProjectorConfig:
     seed: int = 0
 
 
-def kl_normal(out: ProjectorOutput) -> Tensor:
-    """Mean over latents of KL(N(mean, std^2) || N(0, 1))."""
-    return 0.5 * (out.mean**2 + out.std**2 - 1 - out.log_variance).mean()
-
-
-def constraint_terms(
-    projected: Tensor, noise: Tensor, out: ProjectorOutput, part: float = 1.0
-) -> dict[str, Tensor]:
-    """What holds projected noise (B, C, H, W) near N(0, I) and near its input. part: of the batch that these B are.
-
-    kl           KL(N(mean, std^2) || N(0, 1)) of each latent: what the warm-up minimised, so std does not shrink to 0
-    moments      KL(N(m, s^2) || N(0, 1)) of each item's mean m and variance s^2
-    correlation  squared change of the correlation with four neighbours, in units of what it varies by in white
-                 noise of that size, of each channel; and the same of the batch's mean correlation
-    distance     1 - cosine with the input
-    """
-    m, v = projected.mean((1, 2, 3)), projected.var((1, 2, 3), correction=0).clamp_min(1e-8)
-    height, width = noise.shape[-2:]
-    changes = [
-        (_products(projected, dy, dx) - _products(noise, dy, dx)) * (height * width) ** 0.5
-        for dy, dx in _LAGS
-        if height > dy and width > abs(dx)
-    ]
-    change = torch.stack(changes) if changes else projected.new_zeros(1, 1, 1)
-    own, shared = change.square().mean(), ranks.mean(change.mean(1), part).square().mean()
-    shared = shared * (change.shape[1] / part if part else 0.0)
-    return {
-        "kl": kl_normal(out),
-        "moments": 0.5 * (v + m**2 - 1 - v.log()).mean(),
-        "correlation": 0.5 * (own + shared),
-        "distance": 1 - F.cosine_similarity(projected.flatten(1), noise.flatten(1)).mean(),
-    }
-
-
-def word_weights(
-    before: Tensor, scored: Tensor, focus: float, floor: float, part: float = 1.0
-) -> Tensor:
+def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, part: float = 1.0) -> Tensor:
     """w_j (B, J) from r_j(noise) and scored (B, J): larger where the noise scores low; they sum to 1 an item on average,
     not each, as noise that serves its words is to be left alone: pushed too, it learns to draw things twice. part: of the
     batch that these B are."""
@@ -351,11 +314,3 @@ def _usable(texts: Texts) -> Texts:
 
 def _routing(out: ProjectorOutput, config: WarmupConfig | ProjectorConfig) -> Tensor:
     return config.load_balance * out.losses["load_balance"] + config.router_z * out.losses["router_z"]
-
-
-def _products(x: Tensor, dy: int, dx: int) -> Tensor:
-    """(B, C): mean product of every latent with its neighbour dy below and dx to the right."""
-    height, width = x.shape[-2:]
-    here = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
-    there = x[..., dy:, max(0, dx) : width - max(0, -dx)]
-    return rearrange(here * there, "b c h w -> b c (h w)").mean(-1)
