@@ -1,7 +1,7 @@
 """Several processes that work as one, on one machine or many: torch.distributed as `accelerate launch` and torchrun
 start it.
 
-Rank 0 does the work of a command. The others follow: they wait for calls that rank 0 hands out (`calling`, and every
+Rank 0 does the work of a command. The others follow: they wait for calls that rank 0 hands out (`call`, and every
 function marked `together`) and make them beside it, each on its share. So only rank 0 reads and writes what is kept,
 reports and decides; the others need nothing but what they are handed. Data-parallel training is the mean of the
 ranks' gradients, weighted by the size of their shares (`gradients`).
@@ -109,18 +109,22 @@ def dismiss() -> None:
         _sent(None)
 
 
-@contextlib.contextmanager
-def calling(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Iterator[None]:
-    """Let the others make this call, with `stop=` added, while rank 0 does its part in the block; both are done after
-    it. The function is one of a module, and it and what it is given can be pickled."""
+def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], None]:
+    """Let the others make this call, with `stop=` added, while rank 0 does its part; what is returned waits for them.
+
+    The function is one of a module, and what it is given can be pickled. An error before they have been waited for ends
+    the group: nobody follows any more.
+    """
     if _group is None or _group.rank:
-        yield
-        return
+        return lambda: None
     _sent((function, args, kwargs))
     _group.following = False
-    yield
-    wait()
-    _group.following = True
+
+    def finish() -> None:
+        wait()
+        _group.following = True
+
+    return finish
 
 
 def together(function: Callable[..., T]) -> Callable[..., T]:
@@ -129,12 +133,14 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
     The others get its arguments, less the hooks: they write and report nothing."""
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> T:
+    def everywhere(*args: Any, **kwargs: Any) -> T:
         shared = {name: value for name, value in kwargs.items() if name not in HOOKS}
-        with calling(call, *args, **shared):
-            return function(*args, **kwargs)
+        finish = call(everywhere, *args, **shared)
+        result = function(*args, **kwargs)
+        finish()
+        return result
 
-    return call
+    return everywhere
 
 
 def first(work: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from core.scoring.scores import WordScore
 from core.scoring.vlm import VLMScorer
 from core.training.loop import Stopped
 from core.words import check_prompt, split
-from studio import calibration, pictures
+from studio import calibration, pictures, shards
 from studio.checks import real, whole
 from studio.making import Making, Plan, sampler_of
 from studio.models import Using
@@ -152,7 +152,8 @@ class Generation(Making):
 
         split None: that of the prompt. evaluation: seeds that no training ever meets.
 
-        What is stored already is not made again, so a collection that was stopped goes on where it was.
+        What is stored already is not made again, so a collection that was stopped goes on where it was. Several ranks
+        share the work in batches.
         """
         count = whole("number of seeds", seeds_per_prompt, 1, 1000)
         steps, guidance = whole("number of steps", steps, 1, 100), real("guidance", guidance, 0, 20)
@@ -178,15 +179,55 @@ class Generation(Making):
             "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser),
             "projector_run": projector.run,
         }  # fmt: skip
-        there: dict[tuple[str, int], str] = {}
-        for at in range(0, len(prompts), 200):
-            for old in self.store.samples(prompt=prompts[at : at + 200], method=method, limit=1_000_000):
-                if old["image_path"] and all(old[name] == value for name, value in known.items()):
-                    there[old["prompt"], old["seed"]] = old["id"]
-        todo, halt = [pair for pair in wanted if pair not in there], asked(stop)
+        shards.merge(self)
+        there, halt = self._there(prompts, known), asked(stop)
+        todo = [pair for pair in wanted if pair not in there]
         done = len(wanted) - len(todo)
         if on_progress:
             on_progress(done, len(wanted))
+        how = {
+            "method": method, "strength": strength, "steps": steps, "guidance": guidance,
+            "prompt_set": prompt_set, "split": split,
+        }  # fmt: skip
+        sharing = shards.Sharing(self, shards.make, todo, batch, halt, **how)
+
+        def on_part(made: int) -> None:
+            if on_progress:
+                on_progress(done + made + sharing.others(), len(wanted))
+
+        there |= self._collect(sharing.mine, batch, **how, halt=halt, on_part=on_part)
+        if sharing.end():
+            there = self._there(prompts, known)
+        return [there[pair] for pair in wanted if pair in there]
+
+    def _there(self, prompts: Sequence[str], known: Mapping[str, Any]) -> dict[tuple[str, int], str]:
+        """The stored samples of prompts that are as `known` has them: their ids by prompt and seed."""
+        there = {}
+        for at in range(0, len(prompts), 200):
+            found = self.store.samples(prompt=prompts[at : at + 200], method=known["method"], limit=1_000_000)
+            for old in found:
+                if old["image_path"] and all(old[name] == value for name, value in known.items()):
+                    there[old["prompt"], old["seed"]] = old["id"]
+        return there
+
+    def _collect(
+        self,
+        todo: Sequence[tuple[str, int]],
+        batch: int,
+        method: str,
+        strength: float,
+        steps: int,
+        guidance: float,
+        prompt_set: str,
+        split: str | None,
+        halt: Callable[[], bool],
+        on_part: Callable[[int], None] = lambda made: None,
+    ) -> dict[tuple[str, int], str]:
+        """Make and keep images of prompts with a seed each, batch by batch; the samples' ids. on_part gets how many
+        are made."""
+        projector, made = self.models.using("projector") if method == "projected" else Using(), {}
+        if method == "projected" and projector.model is None:
+            raise ValueError(projector.problem)
         for at in range(0, len(todo), batch):
             part = todo[at : at + batch]
             plan = Plan(
@@ -197,12 +238,10 @@ class Generation(Making):
                     noise, images = self._make(plan, projector, None, halt)
             except Stopped:
                 break
-            there.update(
-                zip(part, self._keep(plan, projector, noise, images, prompt_set, split), strict=True)
-            )
-            if on_progress:
-                on_progress(done + at + len(part), len(wanted))
-        return [there[pair] for pair in wanted if pair in there]
+            ids = self._keep(plan, projector, noise, images, prompt_set, split)
+            made.update(zip(part, ids, strict=True))
+            on_part(len(made))
+        return made
 
     def score(
         self,
@@ -212,6 +251,7 @@ class Generation(Making):
     ) -> int:
         """Score samples (all that this scorer has not scored where none are named); how many were scored."""
         self.models.scorer()
+        shards.merge(self)
         return self._score(sample_ids, on_progress, stop, lock=True)
 
     def _score(
@@ -228,6 +268,9 @@ class Generation(Making):
             for id in wanted:
                 self.store.sample(id)  # says so where there is none
         rows = [row for row in rows if row["image_path"]]
+        total, named = len(rows), sample_ids is not None
+        sharing = shards.Sharing(self, shards.score, rows, self.settings.batch, halt, named=named)
+        rows = sharing.mine
         for at in range(0, len(rows), self.settings.batch):
             if halt():
                 break
@@ -251,8 +294,8 @@ class Generation(Making):
             )
             scored += len(part)
             if on_progress:
-                on_progress(min(at + self.settings.batch, len(rows)), len(rows))
-        return scored
+                on_progress(min(at + self.settings.batch, len(rows)) + sharing.others(), total)
+        return scored + sharing.end()
 
     def _calibrated(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the calibrator in use says of the words that were just scored; nothing where none is in use."""

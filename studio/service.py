@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.learning import Learning
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 log = logging.getLogger("studio")
-TOLD = (ValueError, StoreError, TrainingFailed)  # their texts are written for the user
+TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 
 
 def sentence(error: BaseException) -> str:
@@ -49,10 +50,11 @@ def sentence(error: BaseException) -> str:
 class Studio(Learning):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
+        """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.shards)."""
         self.settings = settings or Settings.from_env()
         self.settings.home.mkdir(parents=True, exist_ok=True)
-        self.store = Store(self.settings.database)
+        self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
 
     @property
