@@ -195,8 +195,8 @@ def _talking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise Lost(
-            "Another process of the group has ended or does not answer. What was finished is kept: start the same "
-            "command again, and it goes on from there."
+            "Another process of the group has ended or does not answer. What was finished is kept: give the same "
+            "command again to go on, a training with its --run."
         ) from error
 
 

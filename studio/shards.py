@@ -81,7 +81,8 @@ class Sharing:
     ) -> None:
         """work(settings, used, items, **how, stop=...) is what the others do; each item goes to one rank, in batches of
         `size`. An error before `end` leaves their shards for the next start."""
-        self.studio, self.halt, self.shared = studio, halt, ranks.world() > 1 and ranks.rank() == 0
+        self.studio, self.halt = studio, halt
+        self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
         self.mine, self._ids = list(items), set()
         if self.shared:
             used = {kind: studio.store.promoted(kind) for kind in KINDS}
