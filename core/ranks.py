@@ -104,9 +104,11 @@ def follow(stop: Callable[[], bool] | None = None) -> None:
 
 
 def dismiss() -> None:
-    """Rank 0 needs nobody any more. After an error in a call, the others have ended or will for want of rank 0."""
+    """Rank 0 needs nobody any more. After an error in a call, the others have ended or will for want of rank 0; and one
+    that died meanwhile is no matter."""
     if _group and _group.following:
-        _sent(None)
+        with contextlib.suppress(Lost):
+            _sent(None)
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], None]:
