@@ -65,6 +65,18 @@ def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
     return r
 
 
+def checked_note(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole row of a word that a scorer gave no readable answer for; ValueError names the field that is wrong."""
+    return {
+        "sample": checks.identifier("sample", given.get("sample")),
+        "word_index": checks.integer("word_index", given.get("word_index"), 0, 999),
+        "scorer": checks.text("scorer", given.get("scorer") or "", 200, empty=True),
+        "scorer_version": checks.text("scorer_version", given.get("scorer_version"), 200),
+        "reason": checks.text("reason", given.get("reason"), 200),
+        "created": checks.time("created", given.get("created") or now()),
+    }
+
+
 def readable(event: dict[str, Any]) -> dict[str, Any]:
     """An event as the store gives it out: the distribution as a list."""
     if event.get("distribution") is not None:
@@ -136,17 +148,7 @@ class Scores(DatabaseFile):
 
         All or none. A sample with such a note counts as looked at by that version, so it is not asked again for ever.
         """
-        notes = [
-            {
-                "sample": checks.identifier("sample", m.get("sample")),
-                "word_index": checks.integer("word_index", m.get("word_index"), 0, 999),
-                "scorer": checks.text("scorer", m.get("scorer") or "", 200, empty=True),
-                "scorer_version": checks.text("scorer_version", m.get("scorer_version"), 200),
-                "reason": checks.text("reason", m.get("reason"), 200),
-                "created": now(),
-            }
-            for m in found
-        ]
+        notes = [checked_note(m) for m in found]
         with self.writing() as db:
             for note in notes:
                 need_word(need_sample(db, note["sample"]), note["word_index"])

@@ -30,6 +30,7 @@ class Console:
     """Progress on stderr, and the wish to stop."""
 
     def __init__(self) -> None:
+        self.name = ""  # of a process that is not the only one, and not the first
         self.stop = threading.Event()
         self._last, self._open, self._terminal = 0.0, False, sys.stderr.isatty()
 
@@ -40,7 +41,8 @@ class Console:
             if self.stop.is_set():
                 raise KeyboardInterrupt
             self.stop.set()
-            self.say("Stopping after this step; once more to end at once.")
+            if not self.name:
+                self.say("Stopping after this step; once more to end at once.")
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, on_signal)
@@ -48,7 +50,7 @@ class Console:
     def say(self, text: str) -> None:
         """A line of its own."""
         self.close()
-        print(text, file=sys.stderr, flush=True)
+        print(f"{self.name}{text}", file=sys.stderr, flush=True)
 
     def report(self, line: dict[str, Any]) -> None:
         """A report of work: {stage, step, total, left, metrics}."""
@@ -121,6 +123,23 @@ def write_json(path: str, value: Any) -> None:
     write(Path(path), text.encode() + b"\n")
 
 
+def run(given: argparse.Namespace, console: Console) -> Any:
+    """The command's result. Of several processes (`accelerate launch -m studio ...`) the first does it, and the others
+    help where it trains, collects or scores; they have no result."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return given.run(given, console)
+    from core import ranks
+
+    with ranks.group():
+        if ranks.rank():
+            console.name = f"Process {ranks.rank()}: "
+            return ranks.follow(console.stop.is_set)
+        try:
+            return given.run(given, console)
+        finally:
+            ranks.dismiss()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     from studio.arguments import parser
@@ -136,8 +155,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"The folder of {given.json} does not exist: make it, or give another file.")
         if threading.current_thread() is threading.main_thread():
             console.listen()
-        result = given.run(given, console)
+        result = run(given, console)
         console.close()
+        if result is None:
+            return 0
         if given.json:
             write_json(given.json, result.data)
         if given.json != "-":

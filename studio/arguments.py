@@ -100,6 +100,8 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("file")
     c.add_argument("--images", metavar="FOLDER", help="where the samples' images lie, to check them")
     c.add_argument("--dry-run", action="store_true", help="check and count only")
+    c = add("merge", commands.merge)
+    c.add_argument("folder", nargs="?", help="a copy of another machine's STUDIO_HOME; none: the own one")
     c = add("labels", commands.labels)
     c.add_argument("folder")
     c.add_argument("--count", help="at most so many samples of training prompts, drawn at random")

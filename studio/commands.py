@@ -199,6 +199,19 @@ def import_(given: argparse.Namespace, console: Any) -> Result:
     return Result(count, "{}: {samples} samples, {events} scores, {runs} runs.".format(verb, **count))
 
 
+def merge(given: argparse.Namespace, console: Any) -> Result:
+    """Take over what other processes have collected or scored, here or in the STUDIO_HOME of another machine."""
+    from studio import shards
+
+    home = Path(given.folder).expanduser().absolute() if given.folder else None
+    if home and not shards.folder_of(home).is_dir():
+        raise ValueError(
+            f"{given.folder} has no folder shards: give a copy of the other machine's STUDIO_HOME."
+        )
+    ids = sorted(shards.merge(studio_of(given), home))
+    return Result({"samples": ids}, f"{len(ids)} samples were taken over.")
+
+
 def labels(given: argparse.Namespace, console: Any) -> Result:
     """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
     from studio.replay import gather

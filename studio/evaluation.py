@@ -22,11 +22,11 @@ from studio import pictures
 from studio.checks import plain
 from studio.configs import EVALUATIONS, check_evaluation, with_own
 from studio.datasets import replay_of
-from studio.generation import Stop, asked
 from studio.heldout import judge_of
 from studio.methods import build
 from studio.prompts import seeds_for, without
 from studio.runlog import Report
+from studio.scoring import Stop, asked
 
 
 def evaluate(

@@ -1,54 +1,37 @@
-"""Making images and scoring them: compare, collect, score."""
+"""A comparison: images with and without projection of the same seeds, scored, told step by step."""
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from core.scoring.endpoint import Unanswered
-from core.scoring.scores import WordScore
 from core.training.loop import Stopped
-from core.words import check_prompt, scored, split
-from studio import calibration, gpu, pictures
-from studio.checks import real, whole
-from studio.making import Making, Plan, sampler_of
-from studio.models import Using
-from studio.prompts import seeds_for
+from core.words import check_prompt
+from studio.collecting import METHODS, Collecting
+from studio.making import Plan
+from studio.scoring import asked
 from studio.views import (
-    GUIDANCE,
-    STEPS,
     CompareUpdate,
     Pair,
     Request,
     SampleView,
     WordView,
-    check_side,
     unknown_words,
     word_views,
 )
 
 log = logging.getLogger("studio")
-Stop = Callable[[], bool] | threading.Event | None
-METHODS = ("none", "projected")
 
 
-def asked(stop: Stop) -> Callable[[], bool]:
-    """Whether to stop, as a function, from a function, an event or None."""
-    if stop is None:
-        return lambda: False
-    return stop.is_set if isinstance(stop, threading.Event) else stop
-
-
-class Generation(Making):
-    """The part of `Studio` that makes and scores images."""
+class Generation(Collecting):
+    """The part of `Studio` that compares."""
 
     def describe_words(self, prompt: str) -> list[WordView]:
         """The words of a prompt without scores, with their seen and known flags. Loads the diffuser."""
@@ -140,214 +123,3 @@ class Generation(Making):
         count = len(request.seeds)
         views += [None] * (2 * count - len(views))
         return [Pair(seed, views[i], views[count + i]) for i, seed in enumerate(request.seeds)]
-
-    def collect(
-        self,
-        prompts: Sequence[str],
-        seeds_per_prompt: int = 1,
-        method: str = "none",
-        *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-        strength: float = 1.0,
-        batch: int | None = None,
-        prompt_set: str = "",
-        split: str | None = None,
-        first_seed: int = 0,
-        evaluation: bool = False,
-        on_progress: Callable[[int, int], None] | None = None,
-        stop: Stop = None,
-    ) -> list[str]:
-        """Make `seeds_per_prompt` images of every prompt with each prompt's own seeds; the samples' ids in order.
-
-        steps, guidance, width, height: the settings' or the backbone's own where they are None. split None: that of
-        the prompt. evaluation: seeds that no training ever meets.
-
-        What is stored already is not made again, so a collection that was stopped goes on where it was.
-        """
-        count = whole("number of seeds", seeds_per_prompt, 1, 1000)
-        own = self.models.sampling()
-        steps = whole("number of steps", own["steps"] if steps is None else steps, *STEPS)
-        guidance = real("guidance", own["guidance"] if guidance is None else guidance, *GUIDANCE)
-        width, height = check_side("width", width), check_side("height", height)
-        strength, batch = (
-            real("strength", strength, 0, 1),
-            whole("batch", batch or self.settings.batch, 1, 1024),
-        )
-        first = whole("first seed", first_seed, 0, 2**29)
-        if method not in METHODS:
-            raise ValueError(f"The method {method!r} is not known: choose one of {', '.join(METHODS)}.")
-        prompts = [check_prompt(prompt) for prompt in dict.fromkeys(prompts)]
-        if not prompts:
-            raise ValueError("There is no prompt: give at least one.")
-        diffuser = self.models.diffuser()
-        projector = self.models.using("projector") if method == "projected" else Using()
-        if method == "projected" and projector.model is None:
-            raise ValueError(projector.problem)
-        height, width = height or diffuser.size[0], width or diffuser.size[1]
-        wanted = [(p, s) for p in prompts for s in seeds_for(p, count, evaluation, first)]
-        known = {
-            "method": method, "strength": strength if method == "projected" else 0.0, "steps": steps,
-            "guidance": guidance, "height": height, "width": width, "backbone": diffuser.name[-200:],
-            "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser),
-            "projector_run": projector.run,
-        }  # fmt: skip
-        there: dict[tuple[str, int], str] = {}
-        for at in range(0, len(prompts), 200):
-            for old in self.store.samples(prompt=prompts[at : at + 200], method=method, limit=1_000_000):
-                if old["image_path"] and all(old[name] == value for name, value in known.items()):
-                    there[old["prompt"], old["seed"]] = old["id"]
-        todo, halt = [pair for pair in wanted if pair not in there], asked(stop)
-        done = len(wanted) - len(todo)
-        if on_progress:
-            on_progress(done, len(wanted))
-        for at in range(0, len(todo), batch):
-            part = todo[at : at + batch]
-            plan = Plan(
-                [p for p, _ in part], [s for _, s in part], [method] * len(part), strength, steps, guidance,
-                height, width,
-            )  # fmt: skip
-            try:
-                with self.models.lock:
-                    noise, images = self._make(plan, projector, None, halt)
-            except Stopped:
-                break
-            there.update(
-                zip(part, self._keep(plan, projector, noise, images, prompt_set, split), strict=True)
-            )
-            if on_progress:
-                on_progress(done + at + len(part), len(wanted))
-        return [there[pair] for pair in wanted if pair in there]
-
-    def score(
-        self,
-        sample_ids: Sequence[str] | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-        stop: Stop = None,
-    ) -> int:
-        """Score samples (all that this scorer has not scored where none are named); how many were scored.
-
-        Words without a readable answer are stored as missing. Where a scorer's server gave some images no answer, what
-        it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
-        """
-        self.models.scorer()
-        return self._score(sample_ids, on_progress, stop, lock=True)
-
-    def _score(
-        self,
-        sample_ids: Sequence[str] | None,
-        on_progress: Callable[[int, int], None] | None = None,
-        stop: Stop = None,
-        lock: bool = False,
-    ) -> int:
-        scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
-        wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
-        rows = self.store.samples(ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False)
-        if wanted is not None and len(rows) < len(wanted):
-            for id in wanted:
-                self.store.sample(id)  # says so where there is none
-        rows = [row for row in rows if row["image_path"]]
-        for at in range(0, len(rows), self.settings.batch):
-            if halt():
-                break
-            part, images = [], []
-            for row in rows[at : at + self.settings.batch]:
-                try:
-                    images.append(pictures.read(self.settings.home / row["image_path"], row["image_sha256"]))
-                    part.append(row)
-                except ValueError as error:
-                    if sample_ids is not None:
-                        raise
-                    log.warning("Not scored: %s", error)
-            if not part:
-                continue
-            with self.models.lock if lock else contextlib.nullcontext():
-                try:
-                    found = self._read(images, [row["prompt"] for row in part], halt)
-                except Unanswered as error:
-                    found, lost = error.found, error
-                missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
-            events = score_events(scorer, part, found)
-            prompts = {row["id"]: row["prompt"] for row in part}
-            self.store.add_scores(
-                events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events])
-            )
-            self.store.add_missing(missing_notes(scorer, part, missing))
-            count += sum(
-                bool(words or gone or not scored(split(row["prompt"])))
-                for row, words, gone in zip(part, found, missing, strict=True)
-            )
-            if lost is not None and lost.down:
-                break
-            if on_progress:
-                on_progress(min(at + self.settings.batch, len(rows)), len(rows))
-        if lost is not None:
-            raise lost
-        return count
-
-    def _read(
-        self, images: list[np.ndarray], prompts: list[str], stop: Callable[[], bool]
-    ) -> list[list[WordScore]]:
-        """What the scorer says of images; Unanswered where its server does not answer."""
-        if gpu.apart():
-            found, self.models.scorer().missing = self._read_apart(images, prompts)
-            return found
-        return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop)
-
-    @gpu.on_gpu(seconds=60)
-    def _read_apart(self, images: list[np.ndarray], prompts: list[str]) -> tuple[list[list[WordScore]], Any]:
-        """The same, and what could not be read, as the scorer that knows it stays where the GPU is."""
-        scorer = self.models.scorer()
-        found = scorer.score(images, prompts, batch=self.settings.batch)
-        return found, getattr(scorer, "missing", None)
-
-    def _calibrated(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What the calibrator in use says of the words that were just scored; nothing where none is in use."""
-        used = self.models.using("calibrator")
-        if used.model is None:
-            return []
-        kinds = (self.store.run(used.run)["metrics"] or {}).get("kinds", [])
-        return calibration.events_for(used.model, kinds, used.run, events)
-
-
-def missing_notes(
-    scorer: Any, rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[int, str]]
-) -> list[dict[str, Any]]:
-    """The store's notes of the words of samples (rows) that the scorer gave no readable answer for."""
-    return [
-        {
-            "sample": row["id"],
-            "word_index": index,
-            "scorer": scorer.name[-200:],
-            "scorer_version": scorer.version,
-            "reason": reason,
-        }
-        for row, words in zip(rows, missing, strict=True)
-        for index, reason in words.items()
-    ]
-
-
-def score_events(
-    scorer: Any, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
-) -> list[dict[str, Any]]:
-    """The store's events for what the scorer said of samples (rows)."""
-    events = []
-    for row, words in zip(rows, found, strict=True):
-        texts = {word.index: word.text for word in split(row["prompt"])}
-        events += [
-            {
-                "sample": row["id"],
-                "word_index": word.word_index,
-                "word": texts[word.word_index],
-                "source": "vlm",
-                "score": word.score,
-                "distribution": word.distribution.tolist(),
-                "features": None if word.hidden is None else word.hidden.tobytes(),
-                "scorer": scorer.name[-200:],
-                "scorer_version": scorer.version,
-            }
-            for word in words
-        ]
-    return events

@@ -19,9 +19,10 @@ from studio import jobs
 from studio.checks import plain, shown
 from studio.configs import FIELDS, check_config, with_own
 from studio.experiments.fields import FIELDS as EXPERIMENTS
-from studio.generation import Generation, Stop, asked
+from studio.generation import Generation
 from studio.identity import check_name
 from studio.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
+from studio.scoring import Stop, asked
 
 LOCK_TRIES, LOCK_WAIT = 20, 0.1  # a sweep holds the lock for a moment
 

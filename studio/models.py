@@ -18,7 +18,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from core import checkpoint
+from core import checkpoint, ranks
 from core.diffusion import Diffuser
 from core.families import Sampling
 from core.loading import DTYPES, own_sampling
@@ -76,7 +76,7 @@ class Models:
     def device(self) -> torch.device:
         wanted = self.settings.device
         if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+            wanted = ranks.gpu() if torch.cuda.is_available() else "cpu"
         if wanted.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(
                 f"STUDIO_DEVICE is {wanted}, but there is no CUDA GPU here: set it to auto or cpu."

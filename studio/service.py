@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.loading import out_of_memory
+from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.learning import Learning
@@ -36,7 +37,7 @@ MEMORY = (
     "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
     "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
 )
-TOLD = (ValueError, StoreError, TrainingFailed)  # their texts are written for the user
+TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 
 
 def sentence(error: BaseException) -> str:
@@ -55,10 +56,11 @@ def sentence(error: BaseException) -> str:
 class Studio(Learning):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
+        """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.shards)."""
         self.settings = settings or Settings.from_env()
         self.settings.home.mkdir(parents=True, exist_ok=True)
-        self.store = Store(self.settings.database)
+        self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
 

@@ -3,6 +3,11 @@
 A stage hands over its modules, an optimiser and a loss that is a function of the step alone: all randomness
 of step n comes from (seed, n). So nothing but weights, optimiser and step has to be saved for a run that was
 killed to end in the same bits as one that was not (on one machine, same thread count).
+
+With several ranks (core.ranks) every one draws the batch of a step and computes its share of it; gradients, loss and
+metrics are the ranks' means weighted by the shares, so a run of two ranks is that of one but for rounding, the masks
+of dropout, which each rank draws for itself, and what a stage says of itself. Rank 0 alone saves and reports, and all
+stop at the same step.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from core import ranks
 from core.checkpoint import load_state, save_state
 
 STATE_FILE = "state.pt"
@@ -53,10 +59,11 @@ class TrainingFailed(RuntimeError):
 def seed_step(seed: int, step: int) -> torch.Generator:
     """Seed torch's global generator for step `step` and return a generator of its own stream for data.
 
-    Shapes: none. Both streams depend on (seed, step) only, so data order and dropout are resumable.
+    Shapes: none. Both streams depend on (seed, step) only, so data order and dropout are resumable. Ranks share the
+    stream for data, not the global one.
     """
     mixed = (seed * 1_000_003 + step * 7_919 + 12_345) % (2**63)
-    torch.manual_seed(mixed)
+    torch.manual_seed((mixed + ranks.rank() * 15_485_863) % (2**63))
     return torch.Generator().manual_seed(mixed ^ 0x5DEECE66D)
 
 
@@ -126,19 +133,22 @@ def fit(
     clip: float = 1.0,
     seed: int = 0,
     extra: dict | None = None,
+    batch: int | None = None,
 ) -> FitResult:
     """Run `loss_fn(step)` for `steps` steps; save to `folder` every `save_every` and at the end or a stop.
 
     `extra` is a dict of plain values or tensors that the caller changes inside `loss_fn` (a best score, for
     one); it is saved and restored with the rest. Raises TrainingFailed on a loss that is not finite.
+
+    batch: the items of a step, of which `loss_fn` takes `ranks.share(batch)` and gives their mean; None where it does
+    not share, so that every rank does the same.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     ema, extra = ema or {}, extra if extra is not None else {}
     path = Path(folder) / STATE_FILE if folder else None
-    start = 0
-    if path and resume and path.exists():
-        state = load_state(path)
+    start, weight = 0, ranks.part(batch) if batch else 1 / ranks.world()
+    if state := ranks.first(lambda: load_state(path) if path and resume and path.exists() else None):
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         for name, average in ema.items():
@@ -165,7 +175,7 @@ def fit(
     result = FitResult(start, steps)
     began = time.monotonic()
     for step in range(start, steps):
-        if stop and stop():
+        if ranks.either(bool(stop and stop())):
             save(step)
             result.stopped = True
             return result
@@ -175,19 +185,21 @@ def fit(
         seed_step(seed, step)
         optimiser.zero_grad(set_to_none=True)
         loss, metrics = loss_fn(step)
-        if not torch.isfinite(loss):
+        seen = ranks.means({"loss": loss.item(), **metrics}, weight)
+        if not math.isfinite(seen["loss"]):
             raise TrainingFailed(
-                f"The loss became {loss.item()} at step {step + 1} of {steps}: {metrics}. Lower the learning rate; "
+                f"The loss became {seen['loss']} at step {step + 1} of {steps}: {metrics}. Lower the learning rate; "
                 "the last saved state is untouched."
             )
         loss.backward()
+        ranks.gradients(trained, weight)
         if clip:
             torch.nn.utils.clip_grad_norm_(trained, clip)
         optimiser.step()
         for name, average in ema.items():
             average.update(modules[name])
         done = step + 1
-        result.step, result.metrics = done, {"loss": loss.item(), **metrics}
+        result.step, result.metrics = done, seen
         if done % save_every == 0 or done == steps:
             save(done)
         if on_progress:

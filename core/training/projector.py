@@ -8,7 +8,7 @@
 The reward models are frozen. Several may be given: then gain_j is their mean minus `pessimism` standard deviations,
 so that a gain in which they do not agree counts for less. A further one, the judge, is never trained on; the
 weights kept are those of the moment when it saw the largest gain, since past that the projector learns the others'
-mistakes. The constraint is named in `constraint_terms`.
+mistakes. The constraint is named in `core.training.constraint`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from core import ranks
 from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
+from core.training.constraint import constraint_terms, kl_normal
 from core.training.data import Texts
 from core.training.loop import Ema, Progress, fit, seed_step, warmup_cosine
 from core.training.reward import Best, Look, StageResult, finish
 
 Shape = tuple[int, int, int]
-_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 @dataclass(frozen=True)
@@ -78,43 +78,13 @@ class ProjectorConfig:
     seed: int = 0
 
 
-def kl_normal(out: ProjectorOutput) -> Tensor:
-    """Mean over latents of KL(N(mean, std^2) || N(0, 1))."""
-    return 0.5 * (out.mean**2 + out.std**2 - 1 - out.log_variance).mean()
-
-
-def constraint_terms(projected: Tensor, noise: Tensor, out: ProjectorOutput) -> dict[str, Tensor]:
-    """What holds projected noise (B, C, H, W) near N(0, I) and near its input.
-
-    kl           KL(N(mean, std^2) || N(0, 1)) of each latent: what the warm-up minimised, so std does not shrink to 0
-    moments      KL(N(m, s^2) || N(0, 1)) of each item's mean m and variance s^2
-    correlation  squared change of the correlation with four neighbours, in units of what it varies by in white
-                 noise of that size, of each channel; and the same of the batch's mean correlation
-    distance     1 - cosine with the input
-    """
-    m, v = projected.mean((1, 2, 3)), projected.var((1, 2, 3), correction=0).clamp_min(1e-8)
-    height, width = noise.shape[-2:]
-    changes = [
-        (_products(projected, dy, dx) - _products(noise, dy, dx)) * (height * width) ** 0.5
-        for dy, dx in _LAGS
-        if height > dy and width > abs(dx)
-    ]
-    change = torch.stack(changes) if changes else projected.new_zeros(1, 1, 1)
-    own, shared = change.square().mean(), change.mean(1).square().mean() * change.shape[1]
-    return {
-        "kl": kl_normal(out),
-        "moments": 0.5 * (v + m**2 - 1 - v.log()).mean(),
-        "correlation": 0.5 * (own + shared),
-        "distance": 1 - F.cosine_similarity(projected.flatten(1), noise.flatten(1)).mean(),
-    }
-
-
-def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float) -> Tensor:
+def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, part: float = 1.0) -> Tensor:
     """w_j (B, J) from r_j(noise) and scored (B, J): larger where the noise scores low; they sum to 1 an item on average,
-    not each, as noise that serves its words is to be left alone: pushed too, it learns to draw things twice."""
+    not each, as noise that serves its words is to be left alone: pushed too, it learns to draw things twice. part: of the
+    batch that these B are."""
     raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
     raw = raw / scored.sum(-1, keepdim=True).clamp_min(1)
-    return raw / raw.sum(-1).mean().clamp_min(1e-8)
+    return raw / ranks.mean(raw.sum(-1).mean(), part).clamp_min(1e-8)
 
 
 def pessimistic(gains: Tensor, pessimism: float) -> Tensor:
@@ -130,6 +100,7 @@ def expected_scores(rewards: Sequence[RewardModel], noise: Tensor, *text: Tensor
     return torch.stack([RewardModel.expected(model(noise, *text).logits) for model in rewards])
 
 
+@ranks.together
 def train_warmup(
     projector: NoiseProjector,
     texts: Texts,
@@ -141,7 +112,9 @@ def train_warmup(
     stop: Callable[[], bool] | None = None,
     resume: bool = True,
 ) -> StageResult:
-    """Stage 2, in place: after it the projected noise is standard normal and close to its input."""
+    """Stage 2, in place: after it the projected noise is standard normal and close to its input.
+
+    Several ranks differ from one in the load-balance loss, whose load is that of each share."""
     config = config or WarmupConfig()
     device = next(projector.parameters()).device
 
@@ -157,6 +130,7 @@ def train_warmup(
     return _run(projector, config, loss_fn, None, folder, on_progress, stop, resume)
 
 
+@ranks.together
 def train_projector(
     projector: NoiseProjector,
     rewards: RewardModel | Sequence[RewardModel],
@@ -177,6 +151,9 @@ def train_projector(
     texts: the training prompts (one is enough, for a single-prompt projector). seeds: train on these seeds only;
     None draws fresh noise at every step. validation: prompts on which the gain is looked at; the weights of the
     best look are kept. judge: the reward model that looks; None lets the trained-on ones look themselves.
+
+    Several ranks differ from one in the load-balance loss, whose load is that of each share, and report the gain as the
+    mean of their shares'.
     """
     config = config or ProjectorConfig()
     models = [rewards] if isinstance(rewards, RewardModel) else list(rewards)
@@ -196,6 +173,7 @@ def train_projector(
         noise, xi, (hidden, mask, words, scored) = _batch(
             texts, shape, allowed, config.batch, config.seed, step, device
         )
+        part = ranks.part(config.batch)
         projector.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = projector(noise, hidden, mask)
@@ -204,9 +182,9 @@ def train_projector(
             with torch.no_grad():
                 before = expected_scores(models, noise, hidden, mask, words)
         gain = pessimistic(after - before, config.pessimism)
-        weights = word_weights(before.mean(0), scored, config.focus, config.floor)
+        weights = word_weights(before.mean(0), scored, config.focus, config.floor, part)
         dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
-        terms = constraint_terms(projected, noise, out)
+        terms = constraint_terms(projected, noise, out, part)
         constraint = sum(getattr(config, name) * value for name, value in terms.items())
         named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
         metrics = {name: value.item() for name, value in named.items()}
@@ -301,6 +279,7 @@ def _run(
         schedule=warmup_cosine(config.steps),
         seed=config.seed,
         extra=best.extra,
+        batch=config.batch,
     )
     return finish(projector, average, best, result, look)
 
@@ -314,7 +293,7 @@ def _batch(
     step: int,
     device: torch.device,
 ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """noise, xi (B, C, H, W) and the texts of a step, all a function of (seed, step)."""
+    """noise, xi (B, C, H, W) and the texts of this rank's share of a step, all a function of (seed, step)."""
     draws = seed_step(seed, step)
     rows = torch.randint(len(texts.prompts), (batch,), generator=draws)
     if seeds is None:
@@ -322,7 +301,8 @@ def _batch(
     else:
         noise = draw([seeds[i] for i in torch.randint(len(seeds), (batch,), generator=draws).tolist()], shape)
     xi = torch.randn(batch, *shape, generator=draws)
-    return noise.to(device), xi.to(device), texts.take(rows, device)
+    mine = ranks.share(batch)
+    return noise[mine].to(device), xi[mine].to(device), texts.take(rows[mine], device)
 
 
 def _usable(texts: Texts) -> Texts:
@@ -334,11 +314,3 @@ def _usable(texts: Texts) -> Texts:
 
 def _routing(out: ProjectorOutput, config: WarmupConfig | ProjectorConfig) -> Tensor:
     return config.load_balance * out.losses["load_balance"] + config.router_z * out.losses["router_z"]
-
-
-def _products(x: Tensor, dy: int, dx: int) -> Tensor:
-    """(B, C): mean product of every latent with its neighbour dy below and dx to the right."""
-    height, width = x.shape[-2:]
-    here = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
-    there = x[..., dy:, max(0, dx) : width - max(0, -dx)]
-    return rearrange(here * there, "b c h w -> b c (h w)").mean(-1)

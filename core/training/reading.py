@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core import ranks
 from core.networks.reward import RewardModel
 from core.training.data import RewardData
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
@@ -48,6 +49,7 @@ class Places:
     kinds: Tensor
 
 
+@ranks.together
 def train_reading(
     model: RewardModel,
     data: RewardData,
@@ -78,17 +80,22 @@ def train_reading(
         draws = seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
         picture, _ = data.pictures(rows)
-        picture = grainy(picture, config.grain, draws).to(device)
+        mine, part = ranks.share(config.batch), ranks.part(config.batch)
+        picture = grainy(picture, config.grain, draws)[mine].to(device)
+        weight = data.weight[rows].to(device)
+        things = int((places.kinds[data.picture_row[rows], :, 0] >= 0).sum())
+        rows = rows[mine]
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             seen = model.sight(picture)
-            sight = _sight(names, seen, places, data.picture_row[rows], sizes)
+            sight = _sight(names, seen, places, data.picture_row[rows], sizes, things * part)
         losses = {"sight": sight}
         if step >= config.sight_steps:
             hidden, mask, words, _ = data.texts.take(data.item[rows], device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 logits = model.read(seen, hidden, mask, words)
-            losses["read"] = cross_entropy(logits, data.target[rows].to(device), data.weight[rows].to(device))
+            target = data.target[rows].to(device)
+            losses["read"] = cross_entropy(logits, target, weight[mine], weight.sum() * part)
         return sum(losses.values()), {name: value.item() for name, value in losses.items()}
 
     result = fit(
@@ -104,6 +111,7 @@ def train_reading(
         ema={"reading": average},
         schedule=warmup_cosine(config.steps),
         seed=config.seed,
+        batch=config.batch,
     )
     model.eval()
     if not result.stopped:
@@ -111,8 +119,11 @@ def train_reading(
     return result
 
 
-def _sight(names: nn.Linear, seen: Tensor, places: Places, pictures: Tensor, sizes: list[int]) -> Tensor:
-    """Cross-entropy of every attribute of the things at their places, of the maps seen (B, W, h, w)."""
+def _sight(
+    names: nn.Linear, seen: Tensor, places: Places, pictures: Tensor, sizes: list[int], things: float
+) -> Tensor:
+    """Cross-entropy of every attribute of the things at their places, of the maps seen (B, W, h, w); things: how
+    many there are in a share of the batch like this one, on average."""
     height, width = seen.shape[-2:]
     at, kinds = places.at[pictures], places.kinds[pictures]
     cells = (at * torch.tensor([width, height])).long().clamp_min(0)
@@ -120,7 +131,9 @@ def _sight(names: nn.Linear, seen: Tensor, places: Places, pictures: Tensor, siz
     item, thing = (kinds[..., 0] >= 0).nonzero(as_tuple=True)
     told = names(seen[item, :, y[item, thing], x[item, thing]]).float().split(sizes, dim=-1)
     wanted = kinds[item, thing].to(seen.device)
-    return sum(F.cross_entropy(logits, wanted[:, a]) for a, logits in enumerate(told))
+    if not len(item):
+        return seen.sum() * 0
+    return len(item) / things * sum(F.cross_entropy(logits, wanted[:, a]) for a, logits in enumerate(told))
 
 
 @torch.no_grad()

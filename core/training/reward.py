@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core import ranks
 from core.networks.reward import RewardModel
 from core.training.data import RewardData
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
@@ -77,7 +78,7 @@ class Best:
 
         Returns what it found, named for the progress log."""
         self.average.copy_to(self.twin)
-        score, metrics = look(self.twin)
+        score, metrics = ranks.first(lambda: look(self.twin))
         if score > self.extra["score"]:
             weights = {name: value.detach().clone() for name, value in self.average.shadow.items()}
             self.extra |= {"score": score, "step": step, "since": 0, "weights": weights, "metrics": metrics}
@@ -105,10 +106,11 @@ def smooth(target: Tensor, amount: float) -> Tensor:
     return (1 - amount) * target + amount / 2 * (up + down + ends)
 
 
-def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean cross-entropy: logits and target (B, J, 10), weight (B, J)."""
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor, total: Tensor | None = None) -> Tensor:
+    """Weighted mean cross-entropy: logits and target (B, J, 10), weight (B, J). total: divided by instead of the sum of
+    these weights."""
     each = -(target * logits.log_softmax(-1)).sum(-1)
-    return (each * weight).sum() / weight.sum().clamp_min(1e-8)
+    return (each * weight).sum() / (weight.sum() if total is None else total).clamp_min(1e-8)
 
 
 def grainy(picture: Tensor, most: float, draws: torch.Generator) -> Tensor:
@@ -128,6 +130,7 @@ def rows_of(step: int, batch: int, count: int, seed: int) -> Tensor:
     return rows
 
 
+@ranks.together
 def train_reward(
     model: RewardModel,
     data: RewardData,
@@ -144,6 +147,8 @@ def train_reward(
     The weights at the start are the first to be judged, so fine-tuning on labels that do not help changes nothing.
 
     Stopped early by `stop`, the run can be continued from `folder`, and the model is not to be used yet.
+
+    Several ranks differ from one in the load-balance loss, whose load is that of each share.
     """
     config = config or RewardConfig()
     if config.select not in SELECTABLE:
@@ -169,26 +174,34 @@ def train_reward(
             looked = best.offer(step, look)
         draws = seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
-        noise = data.noises(rows)
+        mine, part = ranks.share(config.batch), ranks.part(config.batch)
+        noise = data.noises(rows[mine])
         if config.jitter:
-            fresh = torch.randn(noise.shape, generator=draws)
+            fresh = torch.randn(len(rows), *data.shape, generator=draws)[mine]
             noise = (1 - config.jitter**2) ** 0.5 * noise + config.jitter * fresh
-        hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-        target, weight = data.target[rows].to(device), data.weight[rows].to(device)
+        hidden, mask, words, _ = data.texts.take(data.item[rows[mine]], device)
+        target, weights = data.target[rows[mine]].to(device), data.weight[rows].to(device)
+        weight = weights[mine]
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = model(noise.to(device), hidden, mask, words)
         target = smooth(target, config.smoothing)
-        losses = {"cross_entropy": cross_entropy(out.logits, target, weight), **out.losses}
+        losses = {
+            "cross_entropy": cross_entropy(out.logits, target, weight, weights.sum() * part),
+            **out.losses,
+        }
         picture, known = data.pictures(rows)
-        if known.any():
-            picture = picture.to(device)
-            share = known.double().mean().item()  # one picture is not to count for a batch of them
-            losses["foresee"] = share * (out.picture[known] - picture).square().mean()
-            picture = grainy(picture, config.grain, draws)
+        own = known[mine]
+        if own.any():
+            grain = grainy(picture, config.grain, draws)
+            at = (known.cumsum(0) - 1)[mine][own]
+            picture, grain = picture[at].to(device), grain[at].to(device)
+            # one picture is not to count for a batch of them
+            losses["foresee"] = own.double().mean().item() * (out.picture[own] - picture).square().mean()
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                logits = model.read(model.sight(picture), hidden[known], mask[known], words[known])
-            losses["read"] = share * cross_entropy(logits, target[known], weight[known])
+                logits = model.read(model.sight(grain), hidden[own], mask[own], words[own])
+            read = cross_entropy(logits, target[own], weight[own], weights[known].sum() * part)
+            losses["read"] = known.double().mean().item() * read
         loss = sum(getattr(config, name, 1.0) * value for name, value in losses.items())
         return loss, {name: value.item() for name, value in losses.items()} | looked
 
@@ -206,10 +219,11 @@ def train_reward(
         schedule=warmup_cosine(config.steps),
         seed=config.seed,
         extra=best.extra,
+        batch=config.batch,
     )
     ended = finish(model, average, best, result, look if validation is not None else None)
     if not result.stopped and validation is not None and len(validation) > len(some):
-        ended.metrics = evaluate_reward(model, validation, config.batch)
+        ended.metrics = ranks.first(lambda: evaluate_reward(model, validation, config.batch))
     return ended
 
 
@@ -282,7 +296,7 @@ def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict
     return {
         "cross_entropy": entropy,
         "pearson": pearson(guess, truth),
-        "spearman": pearson(ranks(guess), ranks(truth)),
+        "spearman": pearson(ranked(guess), ranked(truth)),
         "pearson_within": pearson(*(x[several] for x in centred)),
         "words": float(there.sum()),
         **({} if foreseen is None else {"foreseen": foreseen}),
@@ -296,7 +310,7 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
+def ranked(values: np.ndarray) -> np.ndarray:
     """Ranks from 1, ties sharing their mean rank."""
     _, place, size = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(size) - (size - 1) / 2)[place]

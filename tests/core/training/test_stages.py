@@ -19,7 +19,7 @@ from core.training.reward import (
     cross_entropy,
     evaluate_reward,
     pearson,
-    ranks,
+    ranked,
     rows_of,
     smooth,
     train_reward,
@@ -89,7 +89,7 @@ def test_cross_entropy_counts_labels_by_weight_and_ignores_words_without_one():
 
 
 def test_ranks_share_ties_and_correlation_of_a_constant_is_0():
-    assert ranks(np.array([3.0, 1.0, 3.0, 9.0])).tolist() == [2.5, 1, 2.5, 4]
+    assert ranked(np.array([3.0, 1.0, 3.0, 9.0])).tolist() == [2.5, 1, 2.5, 4]
     assert pearson(np.ones(4), np.arange(4)) == 0 and pearson(np.arange(4), np.arange(4)) == pytest.approx(1)
 
 

@@ -1,0 +1,55 @@
+"""The constraint of L_final (DESIGN section 2): what holds projected noise near N(0, I) and near its input."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from core import ranks
+from core.networks.projector import ProjectorOutput
+
+_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
+
+
+def kl_normal(out: ProjectorOutput) -> Tensor:
+    """Mean over latents of KL(N(mean, std^2) || N(0, 1))."""
+    return 0.5 * (out.mean**2 + out.std**2 - 1 - out.log_variance).mean()
+
+
+def constraint_terms(
+    projected: Tensor, noise: Tensor, out: ProjectorOutput, part: float = 1.0
+) -> dict[str, Tensor]:
+    """What holds projected noise (B, C, H, W) near N(0, I) and near its input. part: of the batch that these B are.
+
+    kl           KL(N(mean, std^2) || N(0, 1)) of each latent: what the warm-up minimised, so std does not shrink to 0
+    moments      KL(N(m, s^2) || N(0, 1)) of each item's mean m and variance s^2
+    correlation  squared change of the correlation with four neighbours, in units of what it varies by in white
+                 noise of that size, of each channel; and the same of the batch's mean correlation
+    distance     1 - cosine with the input
+    """
+    m, v = projected.mean((1, 2, 3)), projected.var((1, 2, 3), correction=0).clamp_min(1e-8)
+    height, width = noise.shape[-2:]
+    changes = [
+        (_products(projected, dy, dx) - _products(noise, dy, dx)) * (height * width) ** 0.5
+        for dy, dx in _LAGS
+        if height > dy and width > abs(dx)
+    ]
+    change = torch.stack(changes) if changes else projected.new_zeros(1, 1, 1)
+    own, shared = change.square().mean(), ranks.mean(change.mean(1), part).square().mean()
+    shared = shared * (change.shape[1] / part if part else 0.0)
+    return {
+        "kl": kl_normal(out),
+        "moments": 0.5 * (v + m**2 - 1 - v.log()).mean(),
+        "correlation": 0.5 * (own + shared),
+        "distance": 1 - F.cosine_similarity(projected.flatten(1), noise.flatten(1)).mean(),
+    }
+
+
+def _products(x: Tensor, dy: int, dx: int) -> Tensor:
+    """(B, C): mean product of every latent with its neighbour dy below and dx to the right."""
+    height, width = x.shape[-2:]
+    here = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
+    there = x[..., dy:, max(0, dx) : width - max(0, -dx)]
+    return rearrange(here * there, "b c h w -> b c (h w)").mean(-1)

@@ -1,0 +1,53 @@
+"""How work is dealt out to ranks, and that a process that is alone is left alone."""
+
+import torch
+from torch import nn
+
+from core import ranks
+
+
+def as_rank(monkeypatch, rank, size):
+    """Shares are arithmetic: no process has to be started for them (tests/reliability has real ones)."""
+    monkeypatch.setattr(ranks, "_group", ranks._Group(rank, size, rank, None))
+
+
+def test_the_shares_of_a_batch_are_the_batch(monkeypatch):
+    for count, size in ((8, 2), (7, 3), (2, 4)):
+        taken, weight = [], 0.0
+        for rank in range(size):
+            as_rank(monkeypatch, rank, size)
+            mine = list(range(count))[ranks.share(count)]
+            assert mine  # a loss of nothing is not a number: who has nothing takes one that does not count
+            assert ranks.part(count) == (len(mine) / count if rank < count else 0.0)
+            taken += mine if rank < count else []
+            weight += ranks.part(count)
+        assert sorted(taken) == list(range(count))
+        assert abs(weight - 1) < 1e-12
+
+
+def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
+    items = list(range(11))
+    alone = [items[at : at + 2] for at in range(0, 11, 2)]
+    found = []
+    for rank in range(3):
+        as_rank(monkeypatch, rank, 3)
+        mine = ranks.deal(items, 2)
+        found += [mine[at : at + 2] for at in range(0, len(mine), 2)]
+    assert sorted(found) == alone
+
+
+def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with ranks.group():
+        assert (ranks.rank(), ranks.world(), ranks.part(5), ranks.deal([1, 2], 1)) == (0, 1, 1.0, [1, 2])
+        value, layer = torch.ones(2), nn.Linear(1, 1)
+        assert ranks.mean(value, 0.5) is value
+        assert value[ranks.share(2)] is not None and len(value[ranks.share(2)]) == 2
+        assert ranks.means({"loss": 1.0}, 0.5) == {"loss": 1.0}
+        ranks.gradients(layer.parameters(), 0.5)
+        assert layer.weight.grad is None
+        assert ranks.first(lambda: 3) == 3
+        assert ranks.either(True) and not ranks.either(False)
+        ranks.call(print, "nobody hears this")()
+        ranks.wait()
+        ranks.dismiss()
