@@ -144,8 +144,9 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
     if done["state"] != "done":
         raise Stopped
     made = studio.run_folder(done["id"])
-    for kind in ("reward", "projector"):
-        shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
+    if made.exists():  # not where a kill came between the clearing away below and the end of the stage
+        for kind in ("reward", "projector"):
+            shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
     found = {
         "calibrator": {k: done["metrics"]["calibrator"][k] for k in ("fitted", "better", "note")},
         "labels": done["metrics"]["labels"],
