@@ -131,8 +131,9 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
     if done["state"] != "done":
         raise Stopped
     made = studio.run_folder(done["id"])
-    for kind in ("reward", "projector"):
-        shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
+    if made.exists():  # not where a kill came between the clearing away below and the end of the stage
+        for kind in ("reward", "projector"):
+            shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
     found = {
         "calibrator": {k: done["metrics"]["calibrator"][k] for k in ("fitted", "better", "note")},
         "labels": done["metrics"]["labels"],
@@ -212,7 +213,7 @@ def _answer(found: Judged, rows: list[dict], start: dict) -> list[str]:
     lines, counts = [], by_count(rows)
     for count, some in counts.items():
         cell = _mean(found, some, "strict")
-        lines.append(compared(f"After {count} corrections ({len(some)} trainings)", cell, "with none"))
+        lines.append(compared(f"After {count} corrections (trained {len(some)} times)", cell, "with none"))
     if len(counts) > 1:
         most, least = max(counts), min(counts)
         pair = _between(found, counts[most], counts[least])
@@ -224,6 +225,13 @@ def _answer(found: Judged, rows: list[dict], start: dict) -> list[str]:
                 f"Reward model and judge within a prompt's word after {count} corrections: Pearson {np.mean(inner):.3f}."
             )
     lines.append(f"Before: {span(start['within_prompt'])}.")
+    for part in ("reward", "projector"):
+        kept = sum(row["best_step"][part] == 0 for row in rows)
+        if kept:
+            lines.append(
+                f"In {kept} of {len(rows)} trainings the {part} kept the weights that it began with: no later ones did better "
+                "on the validation prompts."
+            )
     return lines + few(len(found.prompts)) + judge_sentence(found.judge)
 
 
@@ -274,13 +282,14 @@ def _figures(found: Judged, rows: list[dict], start: dict) -> list[dict[str, Any
 def _table(found: Judged, rows: list[dict], start: dict) -> dict[str, Any]:
     used = found.methods["in use"]
     lines = [["before", None, used["strict"], used["difference"]["strict"], used["difference"]["words"], start["pearson"],
-              start["within_prompt"], None, found.failures("in use")]]  # fmt: skip
+              start["within_prompt"], None, None, None, found.failures("in use")]]  # fmt: skip
     lines += [
         [row["corrections"], row["seed"], row["strict"], row["difference"], row["words"], row["agreement"]["pearson"],
-         row["agreement"]["within_prompt"], "yes" if row["calibrator"]["better"] else "no", row["failures"]]
+         row["agreement"]["within_prompt"], "yes" if row["calibrator"]["better"] else "no",
+         row["best_step"]["reward"], row["best_step"]["projector"], row["failures"]]
         for row in rows
     ]  # fmt: skip
     columns = ["corrections", "seed", "every word holds", "against none", "words against none", "Pearson",
-               "within a prompt's word", "calibrator used", "invalid"]  # fmt: skip
+               "within a prompt's word", "calibrator used", "reward step kept", "projector step kept", "invalid"]  # fmt: skip
     note = "Pearson: the reward model against the judge's truths, on held-out prompts. Differences are paired with none."
     return table("Corrections", columns, lines, note, [*columns[2:5], "invalid"])

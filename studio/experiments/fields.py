@@ -143,7 +143,7 @@ FIELDS: dict[str, dict[str, Field]] = {
         "pool_seeds": Field(1, (1, 100), "images of each"),
         "replay": Sized(1000, (0, 1_000_000), "samples trained on again from the labels kept with the models", 4000),
         "reward_steps": Sized(50, (1, 1_000_000), "of the reward model, at most", 300),
-        "projector_steps": Sized(30, (1, 1_000_000), "of the projector, at most", 200),
+        "projector_steps": Sized(60, (1, 1_000_000), "of the projector, at most", 200),
         "train_prompts": Sized(400, (1, 100_000), "training prompts of the projector", 800),
         **_SEED,
     },
