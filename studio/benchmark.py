@@ -224,7 +224,7 @@ def table(report: dict[str, Any]) -> str:
                 f"**{case['name']}**: {case['backbone']}, projector {case['projector']}, "
                 f"{case['width']}x{case['height']}, {case['steps']} steps, guidance {case['guidance']:g}, {case['dtype']}, "
                 f"{case['parameters']['denoiser'] / 1e6:,.0f} M parameters beside the projector's "
-                f"{case['parameters']['projector'] / 1e6:.1f} M; {way}."
+                f"{case['parameters']['projector'] / 1e6:.1f} M; {case['share']['rounds']} rounds, {way}."
             ),
             "",
             "| figure | measured | aim |",
@@ -270,5 +270,9 @@ def _most(values: list[int | None]) -> int | None:
 
 
 def _spread(found: dict[str, float], times: float = 1.0, unit: str = "") -> str:
-    low, middle, high = (found[name] * times for name in ("low", "median", "high"))
-    return f"{middle:.3g}{unit} [{low:.3g}, {high:.3g}]"
+    low, middle, high = (_number(found[name] * times) for name in ("low", "median", "high"))
+    return f"{middle}{unit}" if found["rounds"] == 1 else f"{middle}{unit} [{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

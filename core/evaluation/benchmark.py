@@ -145,8 +145,8 @@ def rounds(
             warming[name] = timed(name)
         found.peak[name] = memory.bytes
         if warming[name] < 1:  # a first call may be many times slower
-            again = clock(works[name], device)
-            times[name] = max(1, math.ceil(SHORT / max(again, 1e-6)))
+            warming[name] = clock(works[name], device)
+            times[name] = max(1, math.ceil(SHORT / max(warming[name], 1e-6)))
     if sum(warming.values()) > LONG:
         repeats, total = repeats - 1, total - len(works)
         found.seconds = {name: [seconds] for name, seconds in warming.items()}

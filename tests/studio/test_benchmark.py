@@ -7,7 +7,7 @@ import torch
 
 from studio import commands, sdxl_shapes
 from studio.__main__ import main
-from studio.benchmark import measure, table
+from studio.benchmark import _spread, measure, table
 from tests.tiny import SIZE
 
 TINY = {
@@ -128,6 +128,12 @@ def test_the_command_stops_when_it_is_asked_to_and_says_so(studio, small, monkey
     monkeypatch.setattr(Console, "report", asked)
     assert main(["benchmark", *(f"--set={name}={value}" for name, value in QUICK.items())]) == 130
     assert "Not finished" in capsys.readouterr().out
+
+
+def test_a_figure_of_one_round_has_no_spread_and_a_large_one_no_exponent():
+    one = {"low": 3.0, "median": 3.0, "high": 3.0, "rounds": 1}
+    assert _spread(one, 100, " %") == "300 %"
+    assert _spread({"low": 0.012345, "median": 1.0, "high": 3770.4, "rounds": 3}) == "1 [0.0123, 3,770]"
 
 
 @pytest.mark.parametrize(
