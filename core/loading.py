@@ -52,7 +52,7 @@ def load_pipeline(
         pipe = DiffusionPipeline.from_pretrained(
             str(source),
             dtype={"default": dtype, "vae": torch.float32},
-            revision=revision,
+            revision=commit or revision,  # a branch may move while its files are fetched
             variant=variant,
             **unused,
         )

@@ -183,7 +183,8 @@ def settings_table() -> str:
     """`SETTINGS` as a table in Markdown, as the README shows it."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     rows += [
-        f"| `{variable}` | `{default}` | {meaning} |" for variable, default, meaning in SETTINGS.values()
+        f"| `{variable}` | {f'`{default}`' if default else 'none'} | {meaning} |"
+        for variable, default, meaning in SETTINGS.values()
     ]
     return "\n".join(rows)
 

@@ -25,6 +25,16 @@ def test_without_an_environment_the_defaults_are_those_of_the_table():
         ("STUDIO_SCORER_DTYPE", "int8", "auto, float32, float16"),
         ("STUDIO_DEVICE", "gpu", "auto, cpu, cuda"),
         ("STUDIO_DEVICE", "cuda:x", "auto, cpu, cuda"),
+        ("STUDIO_DTYPE", "int8", "STUDIO_DTYPE is 'int8': set it to auto, float32, float16 or bfloat16"),
+        ("STUDIO_OFFLOAD", "all", "none, model or sequential"),
+        ("STUDIO_SLICING", "perhaps", "no or yes"),
+        ("STUDIO_SIZE", "1024", "WIDTHxHEIGHT"),
+        ("STUDIO_SIZE", "1000x1000x3", "WIDTHxHEIGHT"),
+        ("STUDIO_SIZE", "100x100", "multiples of 8"),
+        ("STUDIO_SIZE", "8x8", "from 64 to 2048"),
+        ("STUDIO_STEPS", "0", "STUDIO_STEPS"),
+        ("STUDIO_GUIDANCE", "21", "from 0"),
+        ("STUDIO_GUIDANCE", "nan", "STUDIO_GUIDANCE"),
     ],
 )
 def test_a_wrong_setting_is_named(name, value, says):
@@ -41,10 +51,19 @@ def test_a_hub_id_stays_one_and_a_folder_becomes_absolute(tmp_path, monkeypatch)
 
 
 def test_another_process_gets_the_same_settings(tmp_path):
-    given = {"STUDIO_HOME": str(tmp_path), "STUDIO_BATCH": "3", "STUDIO_BACKBONE": "a/b"}
-    found = Settings.from_env({**given, "STUDIO_SCORER_REVISION": "v2", "STUDIO_SCORER_DTYPE": "bfloat16"})
+    given = {
+        "STUDIO_HOME": str(tmp_path),
+        "STUDIO_BATCH": "3",
+        "STUDIO_BACKBONE": "a/b",
+        "STUDIO_SIZE": "96x64",
+    }
+    given |= {"STUDIO_STEPS": "4", "STUDIO_GUIDANCE": "0", "STUDIO_REVISION": "v1", "STUDIO_SLICING": "yes"}
+    given |= {"STUDIO_SCORER_REVISION": "v2", "STUDIO_SCORER_DTYPE": "bfloat16"}
+    found = Settings.from_env(given)
     assert (found.scorer_revision, found.scorer_dtype) == ("v2", "bfloat16")
     assert Settings.from_env(found.env()) == found
+    assert (found.sides, found.steps, found.guidance) == ((64, 96), "4", "0.0")
+    assert Settings().sides is None
 
 
 def test_the_table_has_a_row_for_every_setting():
