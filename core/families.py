@@ -61,6 +61,8 @@ class Family:
     patch         latent positions a side that the denoiser takes as one
     left_out      components that are not loaded: images are decoded and judged by us
     predictions   prediction types of schedulers that go with it
+    modular       diffusers' modular blocks of it, by which guidance goes (core.guidance); none: its classic PAG pipeline
+    middle        the stack of transformer blocks in the denoiser's middle, which that guidance weakens
     """
 
     name: str
@@ -76,6 +78,8 @@ class Family:
     patch: int = 1
     left_out: tuple[str, ...] = ()
     predictions: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
+    modular: str = ""
+    middle: str = "mid_block.attentions.0.transformer_blocks"
 
 
 _PLAIN = (("hidden", "prompt_embeds"), ("negative", "negative_prompt_embeds"))
@@ -94,6 +98,7 @@ SDXL = Family(
     encoded=("hidden", "negative", "pooled", "negative_pooled"),
     arguments=(*_PLAIN, *_POOLED),
     left_out=("feature_extractor", "image_encoder"),
+    modular="StableDiffusionXLAutoBlocks",
 )
 FAMILIES = (SD, SDXL)
 

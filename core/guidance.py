@@ -28,14 +28,11 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from core.diffusion import Diffuser, OnStep, Text
+from core.noise import third
 from core.training.loop import Stopped
 
-# ---- what is known of classes: the pipelines that have modular blocks, and where a UNet's middle block attends
-MODULAR = {"StableDiffusionXLPipeline": "StableDiffusionXLAutoBlocks"}
-LAYERS = "mid_block.attentions.0.transformer_blocks"
-CLASSIC_LAYERS = "mid"
-# ----
-
+AfterCall = Callable[[int, int, Tensor], None]  # call of the network, from 1; of how many; latents
+CLASSIC_LAYERS = "mid"  # the middle block, as the classic pipelines name it
 SCALES: dict[str, float | None] = {"pag": 3.0, "autoguidance": None, "cfg": None}
 """The scale that a kind takes by default; None: the guidance of the sampling. cfg is plain classifier-free guidance by the
 same code, for comparison."""
@@ -55,13 +52,16 @@ class Guided:
         self,
         text: Text,
         noise: Tensor,
-        steps: int = 20,
-        guidance: float = 4.0,
+        steps: int | None = None,
+        guidance: float | None = None,
         on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
         """As `Diffuser.sample`. ValueError where diffusers has no such guidance for the backbone."""
+        diffuser = self._diffuser
+        steps = diffuser.default_steps if steps is None else steps
+        guidance = float(diffuser.default_guidance if guidance is None else guidance)
         if len(text) != noise.shape[0]:
             raise ValueError(
                 f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise."
@@ -69,64 +69,59 @@ class Guided:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}.")
 
-        def after(step: int, latents: Tensor) -> None:
-            if on_step:
-                on_step(step, steps, latents)
+        def after(step: int, calls: int, latents: Tensor) -> None:
+            if on_step:  # some samplers ask the network more often than once a step
+                on_step(-(-step * steps // max(calls, 1)), steps, latents)
             if stop and stop():
                 raise Stopped
 
         if stop and stop():
             raise Stopped
-        weight, scale = next(self.pipe.unet.parameters()), self._diffuser.scale
-        inputs = {
-            "prompt_embeds": text.hidden,
-            "negative_prompt_embeds": text.negative,
-            "pooled_prompt_embeds": text.pooled,
-            "negative_pooled_prompt_embeds": text.negative_pooled,
-            "latents": noise.to(self.device, weight.dtype),
-            "height": noise.shape[2] * scale,
-            "width": noise.shape[3] * scale,
+        inputs = {argument: getattr(text, part) for part, argument in diffuser.family.arguments}
+        inputs = {name: value for name, value in inputs.items() if value is not None} | {
+            "latents": noise.to(diffuser.device, diffuser.dtype),
+            "height": noise.shape[2] * diffuser.scale,
+            "width": noise.shape[3] * diffuser.scale,
             "num_inference_steps": steps,
+            "generator": third([0] * len(text) if seeds is None else seeds, tuple(noise.shape[1:])),
         }
-        inputs = {name: value for name, value in inputs.items() if value is not None}
-        if seeds is not None:
-            inputs["generator"] = [torch.Generator().manual_seed(seed) for seed in seeds]
-        # without classifier-free guidance the guider leaves the perturbation out
-        alone = self.kind == "pag" and guidance <= 1
-        with unlogged():
-            if type(self.pipe).__name__ in MODULAR and not alone:
-                return self._modular(inputs, float(guidance), after)
-            if self.kind == "pag":
-                return self._classic(inputs, float(guidance), after)
-        raise ValueError(
-            f"{self.kind} needs a modular pipeline, and diffusers has none for {type(self.pipe).__name__}: leave it out, or "
-            "take pag."
-        )
+        embedded = bool(
+            diffuser.denoiser.config.get("time_cond_proj_dim")
+        )  # guidance is an input of the network
+        # where there is no pass without the prompt, the guider leaves the perturbation out, too
+        classic = not diffuser.family.modular or (self.kind == "pag" and (guidance <= 1 or embedded))
+        if self.kind == "autoguidance" and (classic or embedded or (self.own_scale or guidance) <= 1):
+            raise ValueError(
+                f"autoguidance weakens the pass without the prompt, and {diffuser.name} at guidance {guidance:g} has none "
+                "that diffusers can weaken: it needs a modular pipeline (SDXL) and a guidance above 1. Leave it out, or take "
+                "pag."
+            )
+        try:
+            with unlogged():
+                return (self._classic if classic else self._modular)(inputs, guidance, after)
+        finally:
+            diffuser.pipe.maybe_free_model_hooks()
 
-    def _modular(
-        self, inputs: dict[str, Any], guidance: float, after: Callable[[int, Tensor], None]
-    ) -> Tensor:
-        blocks = getattr(modular_pipelines, MODULAR[type(self.pipe).__name__])()
+    def _modular(self, inputs: dict[str, Any], guidance: float, after: AfterCall) -> Tensor:
+        blocks = getattr(modular_pipelines, self.family.modular)()
         for name in [name for name in blocks.sub_blocks if name != "denoise"]:
             blocks.sub_blocks.pop(name)  # the text is encoded already, and the latents are what is wanted
         loop = blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks["denoise"]
         loop.sub_blocks["after_step"] = AfterStep(after)
         loop.set_progress_bar_config(disable=True)
-        with unhooked(self.pipe.unet):
+        with unhooked(self.denoiser):
             pipe = blocks.init_pipeline()
             pipe.update_components(
-                unet=self.pipe.unet,
                 vae=self.pipe.vae,
                 scheduler=self.pipe.scheduler,
-                guider=guider(self.kind, self.own_scale, guidance, self.pipe.unet),
+                guider=guider(self.kind, self.own_scale, guidance, self.denoiser, self.family.middle),
+                **{self.family.denoiser: self.denoiser},
             )
             return pipe(**inputs, output="latents")
 
-    def _classic(
-        self, inputs: dict[str, Any], guidance: float, after: Callable[[int, Tensor], None]
-    ) -> Tensor:
-        def on_step_end(_pipe: Any, step: int, _time: Any, values: dict) -> dict:
-            after(step + 1, values["latents"])
+    def _classic(self, inputs: dict[str, Any], guidance: float, after: AfterCall) -> Tensor:
+        def on_step_end(pipe: Any, step: int, _time: Any, values: dict) -> dict:
+            after(step + 1, pipe.num_timesteps, values["latents"])
             return {}
 
         try:
@@ -135,10 +130,10 @@ class Guided:
             )
         except ValueError as error:
             raise ValueError(
-                f"diffusers has no PAG for {type(self.pipe).__name__}: leave pag out."
+                f"diffusers has no PAG for the pipeline of {self.name}: leave pag out."
             ) from error
         pipe.set_progress_bar_config(disable=True)
-        processors = dict(self.pipe.unet.attn_processors)
+        processors = dict(self.denoiser.attn_processors)
         try:
             return pipe(
                 **inputs,
@@ -148,18 +143,20 @@ class Guided:
                 callback_on_step_end=on_step_end,
             ).images
         finally:
-            self.pipe.unet.set_attn_processor(processors)
+            self.denoiser.set_attn_processor(processors)
 
 
 class AfterStep(ModularPipelineBlocks):
     """The last part of a denoising step: tells of it. Modular pipelines have no callback."""
 
-    def __init__(self, tell: Callable[[int, Tensor], None]) -> None:
+    def __init__(self, tell: AfterCall) -> None:
         super().__init__()
         self.tell = tell
 
     def __call__(self, components: Any, block_state: Any, i: int, t: Any) -> tuple[Any, Any]:
-        self.tell(i + 1, block_state.latents)
+        # the guider's window ends at this number, and samplers of second order go on beyond the steps that were asked for
+        block_state.num_inference_steps = len(block_state.timesteps)
+        self.tell(i + 1, len(block_state.timesteps), block_state.latents)
         return components, block_state
 
 
@@ -173,22 +170,22 @@ def check_guidance(kind: str, scale: float | None) -> float | None:
     return scale
 
 
-def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module) -> Any:
+def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module, middle: str) -> Any:
     """diffusers' guider of a kind."""
     if kind == "cfg":
         return ClassifierFreeGuidance(guidance_scale=guidance)
     try:
-        count = len(denoiser.get_submodule(LAYERS))
+        count = len(denoiser.get_submodule(middle))
     except AttributeError as error:
         raise ValueError(
             f"{kind} works on the attention of the middle block, and this backbone has none there: leave {kind} out."
         ) from error
     if kind == "autoguidance":
-        layers = LayerSkipConfig(indices=list(range(count)), fqn=LAYERS)
+        layers = LayerSkipConfig(indices=list(range(count)), fqn=middle)
         return AutoGuidance(guidance_scale=guidance if scale is None else scale, auto_guidance_config=layers)
     layers = LayerSkipConfig(
         indices=list(range(count)),
-        fqn=LAYERS,
+        fqn=middle,
         skip_attention=False,
         skip_attention_scores=True,
         skip_ff=False,

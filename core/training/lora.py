@@ -83,7 +83,7 @@ class Adapter:
         The layers stay on the denoiser, switched off, so that the next batch need not read them again.
         """
         self.check_fits(diffuser)
-        denoiser, name = network(diffuser), LOADED + self.sha256[:16]
+        denoiser, name = diffuser.denoiser, LOADED + self.sha256[:16]
         there = list(getattr(denoiser, "peft_config", {}))
         if foreign := [other for other in there if not other.startswith(LOADED)]:
             raise ValueError(
@@ -94,7 +94,11 @@ class Adapter:
             if there:
                 denoiser.unload_lora()
             denoiser.load_lora_adapter(
-                str(self.folder), prefix="unet", weight_name=WEIGHTS, adapter_name=name, local_files_only=True
+                str(self.folder),
+                prefix=diffuser.family.denoiser,
+                weight_name=WEIGHTS,
+                adapter_name=name,
+                local_files_only=True,
             )
             denoiser.requires_grad_(False)
         denoiser.set_adapters([name])
@@ -163,7 +167,7 @@ def train_lora(
         found = error(at, draws, DROP).mean()
         return found, {"mse": found.item()}
 
-    denoiser = network(diffuser)
+    denoiser = diffuser.denoiser
     with training_layers(diffuser, config) as layers:
         before = measured()
         optimiser = torch.optim.AdamW(layers.parameters(), lr=config.rate, weight_decay=0.01)
@@ -210,15 +214,10 @@ def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
     return DDPMScheduler.from_config(config)
 
 
-def network(diffuser: Diffuser) -> Any:
-    """The module that denoises."""
-    return diffuser.pipe.unet
-
-
 @contextmanager
 def training_layers(diffuser: Diffuser, config: LoraConfig) -> Iterator[nn.ParameterList]:
     """Fresh LoRA layers on the denoiser, in float32, as a module that holds them alone; taken off at the end."""
-    denoiser = network(diffuser)
+    denoiser = diffuser.denoiser
     if getattr(denoiser, "peft_config", None):
         denoiser.unload_lora()  # those of a LoRA in use are loaded again when it is asked for
     torch.manual_seed(config.seed)
@@ -253,10 +252,9 @@ class Layers:
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the file into the folder."""
-        state = peft.get_peft_model_state_dict(network(self.diffuser), adapter_name=TRAINED)
-        type(self.diffuser.pipe).save_lora_weights(
-            str(folder), unet_lora_layers=convert_state_dict_to_diffusers(state), weight_name=WEIGHTS
-        )
+        state = peft.get_peft_model_state_dict(self.diffuser.denoiser, adapter_name=TRAINED)
+        layers = {f"{self.diffuser.family.denoiser}_lora_layers": convert_state_dict_to_diffusers(state)}
+        type(self.diffuser.pipe).save_lora_weights(str(folder), weight_name=WEIGHTS, **layers)
 
 
 class Conditions:
@@ -286,7 +284,7 @@ class Conditions:
             return torch.where(keep.to(place).view(-1, *[1] * (found.ndim - 1)), found, empty[:1].to(place))
 
         given: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
-        if network(self.diffuser).config.get("addition_embed_type") == "text_time":
+        if self.diffuser.denoiser.config.get("addition_embed_type") == "text_time":
             pooled = chosen(self.pooled, self.first.negative_pooled)
             pixels = tuple(int(side) * self.diffuser.scale for side in size)
             ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])

@@ -1,26 +1,27 @@
 """diffusers' guidance on tiny random pipelines of both classes; the classic PAG pipeline is the reference."""
 
+import copy
+
 import pytest
 import torch
-from diffusers import StableDiffusionPAGPipeline, StableDiffusionXLPAGPipeline
+from diffusers import HeunDiscreteScheduler, StableDiffusionPAGPipeline, StableDiffusionXLPAGPipeline
 
 from core.diffusion import Diffuser
 from core.evaluation.base import counted
 from core.guidance import Guided, hooks
 from core.noise import draw
 from core.training.loop import Stopped
-from tests import tiny
+from tests import backbones
 
-WORDS = ["a", "above", "blue", "circle", "red", "square", "star"]
 PROMPTS = ["a red circle", "a blue square above a star"]
-MAKE = {"sdxl": tiny.xl, "sd": tiny.stable_diffusion}
+MAKE = {"sdxl": lambda: backbones.sdxl("sdxl"), "sd": lambda: backbones.sd("sd15")}
 CLASSIC = {"sdxl": StableDiffusionXLPAGPipeline, "sd": StableDiffusionPAGPipeline}
 
 
 @pytest.fixture(scope="module")
 def diffusers():
     torch.manual_seed(0)
-    return {name: Diffuser(make(WORDS)) for name, make in MAKE.items()}
+    return {name: Diffuser(make()) for name, make in MAKE.items()}
 
 
 @pytest.fixture(scope="module", params=MAKE)
@@ -30,12 +31,19 @@ def case(request, diffusers):
     return request.param, diffuser, diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(32, 48))
 
 
-def test_classifier_free_guidance_by_the_modular_pipeline_is_what_the_diffuser_samples(diffusers):
-    diffuser = diffusers["sdxl"]
+@pytest.mark.parametrize("scheduler", [None, HeunDiscreteScheduler, "ancestral"])
+def test_classifier_free_guidance_by_the_modular_pipeline_is_what_the_diffuser_samples(diffusers, scheduler):
+    """Heun asks the network twice a step; the ancestral sampler draws noise of its own, from the seeds."""
+    diffuser = Diffuser(backbones.sdxl("turbo")) if scheduler == "ancestral" else diffusers["sdxl"]
+    if scheduler is HeunDiscreteScheduler:
+        diffuser = Diffuser(copy.copy(diffuser.pipe))
+        diffuser.pipe.scheduler = scheduler(**backbones.BETAS)
     text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(32, 48))
     for guidance in (1.0, 4.0):
-        found = Guided(diffuser, "cfg").sample(text, noise, 3, guidance)
-        assert torch.allclose(found, diffuser.sample(text, noise, 3, guidance), atol=1e-4)
+        found, expected = (
+            one.sample(text, noise, 3, guidance, seeds=[5, 6]) for one in (Guided(diffuser, "cfg"), diffuser)
+        )
+        assert torch.allclose(found, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -112,7 +120,9 @@ def test_all_else_is_the_diffusers_own(diffusers):
     "call, says",
     [
         (lambda d: Guided(d["sd"], "autoguidance").sample(d["sd"].encode(["a star"]), draw([1], (4, 4, 4))),
-         "modular pipeline, and diffusers has none for StableDiffusionPipeline"),
+         "needs a modular pipeline"),
+        (lambda d: Guided(d["sdxl"], "autoguidance").sample(d["sdxl"].encode(["a star"]), draw([1], (4, 8, 8)), 2, 0),
+         "at guidance 0 has none"),
         (lambda d: Guided(d["sd"], "magic"), "choose pag or autoguidance"),
         (lambda d: Guided(d["sd"], "pag", 0), "out of range"),
         (lambda d: Guided(d["sd"], "pag").sample(d["sd"].encode(["a star"]), draw([1, 2], (4, 4, 4))), "1 prompts"),

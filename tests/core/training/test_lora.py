@@ -14,18 +14,17 @@ from core.training.lora import (
     image_weights,
     train_lora,
 )
-from tests import tiny
+from tests import backbones
 
-WORDS = ["a", "blue", "circle", "red", "square", "star"]
 PROMPTS = ["a red circle", "a blue square", "a star", "a red circle"]
 SHORT = LoraConfig(rank=2, steps=4, batch=2)
 
 
-@pytest.fixture(scope="module", params=["sdxl", "sd"])
+@pytest.fixture(scope="module", params=["sdxl", "sd21"])
 def diffuser(request):
     torch.manual_seed(0)
-    make = {"sdxl": tiny.xl, "sd": tiny.stable_diffusion}[request.param]
-    return Diffuser(make(WORDS), "tiny", "revision-1")
+    pipe = backbones.sdxl("sdxl") if request.param == "sdxl" else backbones.sd("sd21")
+    return Diffuser(pipe, "tiny", "revision-1")
 
 
 def world(shape=(4, 4, 6)):
