@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import commands, measuring
+from studio import commands, measuring, premaking
 from studio.benchmark import benchmark
 from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
 from studio.experiments.fields import FIELDS as EXPERIMENTS
@@ -124,8 +124,8 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     stages = below.add_parser("pretrain", help="Make an embedded model from the shapes world.")
     stages = stages.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for stage in commands.PRETRAIN:
-        c = add(stage, commands.pretrain, stages)
+    for stage in premaking.PRETRAIN:
+        c = add(stage, premaking.pretrain, stages)
         c.add_argument("--out", metavar="FOLDER", help="where the model goes")
         c.add_argument("--work", metavar="FOLDER", help="renders and training state")
         c.add_argument("--vae", metavar="FOLDER", help="the autoencoder that the diffuser works in")

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.checks import real, shown, whole
-from studio.settings import ROOT, Settings, settings_table
+from studio.checks import whole
+from studio.settings import Settings, settings_table
 
 PROGRAM = "python -m studio"
-PRETRAIN = ("vae", "diffuser", "scorer", "reward")
 
 
 @dataclass
@@ -267,62 +265,6 @@ def status(given: argparse.Namespace, console: Any) -> Result:
 def settings(given: argparse.Namespace, console: Any) -> Result:
     """The settings that the environment can change."""
     return Result(dataclasses.asdict(Settings.from_env()), settings_table())
-
-
-def pretrain(given: argparse.Namespace, console: Any) -> Result:
-    """Make an embedded model from the shapes world."""
-    function = pretraining(given.stage)
-    parameters = inspect.signature(function).parameters
-    out, work = (
-        Path(given.out or ROOT / "data/models" / given.stage),
-        Path(given.work or ROOT / ".studio/pretrain"),
-    )
-    if given.stage == "vae" and not given.out:
-        out = work / "vae-out"
-    hooks = {"on_progress": console.steps(given.stage), "stop": console.stop.is_set}
-    places = {
-        "out": out, "folder": out, "work": work if given.stage != "scorer" else work / "scorer",
-        "vae_folder": Path(given.vae or work / "vae-out"), "diffuser_folder": Settings.from_env().backbone,
-    }  # fmt: skip
-    chosen = checked_options(given.stage, choices(given.set))
-    values = {**{k: v for k, v in {**places, **hooks}.items() if k in parameters}, **chosen}
-    found = function(**values)
-    result, figures = found if isinstance(found, tuple) else (found, {})
-    data = {"stage": given.stage, "folder": str(out), "result": result, "figures": figures}
-    text = f"{given.stage}: {result.step} of {result.total} steps; " + (
-        "not finished." if result.stopped else f"saved to {out}."
-    )
-    return Result(data, text, "the same command" if result.stopped else "")
-
-
-def pretraining(stage: str) -> Any:
-    """The function of studio.pretrain that makes a stage's model."""
-    if stage == "scorer":
-        from studio.pretrain_scorer import pretrain_scorer
-
-        return pretrain_scorer
-    if stage == "reward":
-        from studio.pretrain_reward import pretrain_reward
-
-        return pretrain_reward
-    from studio import pretrain
-
-    return getattr(pretrain, f"pretrain_{stage}")
-
-
-def checked_options(stage: str, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stage, which are the plain keyword arguments of its function, in their types."""
-    parameters = inspect.signature(pretraining(stage)).parameters.values()
-    known = {p.name: p.default for p in parameters if type(p.default) in (int, float, str)}
-    found = {}
-    for name, value in chosen.items():
-        if name not in known:
-            listed = ", ".join(f"{name}={default}" for name, default in known.items())
-            raise ValueError(f"The stage {stage} has no setting {shown(name)}: it has {listed}.")
-        kind = type(known[name])
-        check = {int: whole, float: real}.get(kind)
-        found[name] = check(name, value, 0, 10**9) if check else value
-    return found
 
 
 # ---- words for people ---------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "prompts": (
         "STUDIO_PROMPTS",
         "shapes",
-        "the prompts to train and judge on beside the labelled ones: shapes, or a file of one prompt a line",
+        "the prompts to train and judge on beside the labelled ones: shapes, a file with one a line, or a public set",
     ),
     "batch": ("STUDIO_BATCH", "16", "images made or scored at a time"),
     "revision": ("STUDIO_REVISION", "", "the backbone's branch, tag or commit, where it is a hub id"),

@@ -15,9 +15,10 @@ from packaging.version import Version
 
 from studio.__main__ import PROGRAM, Parser
 from studio.arguments import parser
-from studio.commands import checked_options, choices
+from studio.commands import choices
 from studio.configs import EVALUATIONS, FIELDS, check_benchmark, check_config, check_evaluation
 from studio.experiments import check_experiment
+from studio.premaking import checked_options
 from studio.settings import SETTINGS, settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +82,8 @@ def bare(words):
 def check(words):
     """Whether a command could run: its file is there, its arguments and settings are ones that it takes."""
     words = bare(words)
+    if words[0] in ("accelerate", "torchrun"):
+        words = ["python", *words[words.index("-m") :]]
     if words[:3] == ["python", "-m", "studio"]:
         given = parser(Parser, PROGRAM).parse_args(words[3:])
         if given.command == "train":

@@ -7,9 +7,10 @@ import pytest
 from studio import shards
 from studio.__main__ import main
 from studio.service import Studio
-from tests.tiny import STEPS
+from tests.tiny import SIZE, STEPS
 
 PROMPTS = ["a red circle", "a blue square", "a green star"]
+SIDES = {"height": SIZE, "width": SIZE}
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def made(studio, other):
     """Finished by a rank that died before it was taken over: two samples of three, projected ones."""
     studio.models.using("projector")  # rank 0 gives what is shipped its row
     todo = [(prompt, 3) for prompt in PROMPTS[:2]]
-    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, "prompt_set": "", "split": None}
+    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
     return other._collect(todo, 1, "projected", **how, halt=lambda: False)
 
 
@@ -48,7 +49,7 @@ def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made
 def test_a_sample_that_is_there_already_is_not_doubled(studio, other):
     ids = studio.collect(PROMPTS, 1, steps=STEPS, batch=1)
     row = studio.store.sample(ids[0])
-    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, "prompt_set": "", "split": None}
+    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
     again = other._collect([(row["prompt"], row["seed"])], 1, "none", **how, halt=lambda: False)
     assert set(again.values()).isdisjoint(ids)
     shards.merge(studio)

@@ -160,7 +160,7 @@ def test_alignment_says_which_methods_it_left_out_and_why(studio):
         ["best-of-8", "It needs 8 seeds of each prompt, and there are 2."]
     ]
     names = [row[0] for row in report["tables"][0]["rows"]]
-    assert names[:3] == ["none", "projected", "best-of-2"] and len(names) == 5
+    assert names[:3] == ["none", "projected", "best-of-2"] and len(names) == 7
     with pytest.raises(ValueError, match="None of these methods"):
         studio.train("experiment", {"name": "alignment", **FEW, "methods": "best-of-64"})
 
