@@ -251,7 +251,7 @@ def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | 
 
 
 def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
-    """Outlines over each other on common bins, each the share of its own values."""
+    """Outlines over each other on common bins, each in percent of its own values."""
     series = []
     for one in items(spec, "series"):
         given = one.get("values")
@@ -262,11 +262,10 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
         return None
     figure, edges = go.Figure(), bins(np.concatenate([values for _, values in series]))
     for name, values in series:
-        look, shares = style[name], np.histogram(values, edges)[0] / len(values)
+        look, shares = style[name], 100 * np.histogram(values, edges)[0] / len(values)
         tops = [0.0, *shares.tolist(), 0.0]
         said_of = [
-            f"{said(a)} to {said(b)}: {100 * s:.1f} %"
-            for a, b, s in zip(edges, edges[1:], shares, strict=False)
+            f"{said(a)} to {said(b)}: {s:.1f} %" for a, b, s in zip(edges, edges[1:], shares, strict=False)
         ]
         figure.add_scatter(
             x=[edges[0], *edges.tolist()],
@@ -280,7 +279,7 @@ def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure 
             hovertemplate="%{hovertext}<extra></extra>",
         )
     figure.update_xaxes(title_text=name_of(spec.get("x") or "", 40))
-    figure.update_yaxes(title_text=name_of(spec.get("y") or "share of values", 40), rangemode="tozero")
+    figure.update_yaxes(title_text="share of the values, %", rangemode="tozero")
     return dressed(figure, 360, legend=legend(figure))
 
 

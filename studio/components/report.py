@@ -57,15 +57,16 @@ def tables(report: Mapping[str, Any]) -> list[tuple[str, list[Cell], list[list[C
     return [_table(spec) for spec in items(report, "tables")]
 
 
-def head(report: Mapping[str, Any]) -> str:
-    """The question, the answer, and what it rests on."""
+def head(report: Mapping[str, Any], level: int = 1) -> str:
+    """The question, the answer, and what it rests on. level: of the first heading."""
     given = report.get("answer")
     answer = [str(line) for line in given if line] if isinstance(given, list | tuple) else [str(given or "")]
     lines = "".join(f"<p>{escape(line)}</p>" for line in answer if line) or "<p>It has no answer yet.</p>"
+    title = _text(report, "title") or _text(report, "experiment") or "A report"
     return (
-        f'<h1 class="report-title">{escape(_text(report, "title") or _text(report, "experiment") or "A report")}</h1>'
+        f'<h{level} class="report-title">{escape(title)}</h{level}>'
         f'<p class="report-question">{escape(_text(report, "question"))}</p>'
-        f'<div class="report-answer"><h2>Answer</h2>{lines}</div>{_facts(report)}'
+        f'<div class="report-answer"><h{level + 1}>Answer</h{level + 1}>{lines}</div>{_facts(report)}'
     )
 
 
@@ -76,10 +77,10 @@ def under(report: Mapping[str, Any], place: int) -> str:
     return note + _values(spec)
 
 
-def tail(report: Mapping[str, Any]) -> str:
+def tail(report: Mapping[str, Any], level: int = 1) -> str:
     """Tables, pictures and the configuration."""
-    parts = [_table_html(*table) for table in tables(report)]
-    parts += [_pictures(spec) for spec in items(report, "pictures")]
+    parts = [_table_html(*table, level + 1) for table in tables(report)]
+    parts += [_pictures(spec, level + 1) for spec in items(report, "pictures")]
     config = report.get("config")
     if isinstance(config, Mapping) and config:
         rows = [
@@ -208,7 +209,7 @@ def _cell(value: Any, share: bool, digits: int | None) -> Cell:
     return {"text": text, "tone": "number"}
 
 
-def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str) -> str:
+def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str, level: int = 2) -> str:
     def cell(tag: str, value: Cell, more: str = "") -> str:
         text, kind = (value["text"], ' class="number"') if isinstance(value, dict) else (value, "")
         return f"<{tag}{more}{kind}>{escape(text)}</{tag}>"
@@ -219,7 +220,7 @@ def _table_html(title: str, heads: list[Cell], rows: list[list[Cell]], note: str
         if row
     )
     top = "".join(cell("th", h, ' scope="col"') for h in heads)
-    said_of = f"<h2>{escape(title)}</h2>" if title else ""
+    said_of = f"<h{level}>{escape(title)}</h{level}>" if title else ""
     below = f'<p class="report-note">{escape(note)}</p>' if note else ""
     inner = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(title or "table")}">'
@@ -250,7 +251,7 @@ def _values(spec: Mapping[str, Any]) -> str:
     )
 
 
-def _pictures(spec: Mapping[str, Any]) -> str:
+def _pictures(spec: Mapping[str, Any], level: int) -> str:
     columns, shown = spec.get("columns"), []
     for item in items(spec, "items"):
         caption = escape(_text(item, "caption"))
@@ -264,7 +265,7 @@ def _pictures(spec: Mapping[str, Any]) -> str:
     wide = columns if isinstance(columns, int) and not isinstance(columns, bool) and 1 <= columns <= 12 else 4
     inner = "".join(shown) or '<p class="report-note">There are no pictures.</p>'
     return (
-        f'<section class="report-part"><h2>{escape(_text(spec, "title"))}</h2>'
+        f'<section class="report-part"><h{level}>{escape(_text(spec, "title"))}</h{level}>'
         f'<div class="report-pictures" style="--columns: {wide}">{inner}</div></section>'
     )
 
