@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import commands
+from studio import commands, measuring
 from studio.configs import EVALUATIONS, FIELDS
+from studio.experiments.fields import FIELDS as EXPERIMENTS
 
 
 def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.ArgumentParser:
@@ -24,9 +25,13 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     def named(command: argparse.ArgumentParser, fields: dict[str, Any]) -> None:
         command.add_argument("--set", action="append", metavar="NAME=VALUE", help="a setting; below")
-        lines = [f"  {name}={field.default}  {field.meaning}" for name, field in fields.items()]
+        lines = [f"  {name}={field.default}{full(field)}  {field.meaning}" for name, field in fields.items()]
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.epilog = "settings and defaults:\n" + "\n".join(lines)
+
+    def full(field: Any) -> str:
+        larger = getattr(field, "full", None)
+        return "" if larger in (None, field.default) else f" (full: {larger})"
 
     c = add("collect", commands.collect)
     c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
@@ -61,6 +66,16 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     for kind, fields in EVALUATIONS.items():
         c = add(kind, commands.evaluate, kinds)
         c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+        named(c, fields)
+
+    kinds = below.add_parser("experiment", help="Run one of the paper's experiments, with a report to keep.")
+    kinds = kinds.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, fields in EXPERIMENTS.items():
+        c = add(name, measuring.experiment, kinds)
+        c.add_argument("--prompts", metavar="FILE", help="one prompt a line")
+        c.add_argument("--run", dest="run_id", metavar="ID", help="go on with this run")
+        c.add_argument("--out", metavar="FOLDER", help="copy report.json and report.html there")
+        c.add_argument("--background", action="store_true", help="in a process of its own")
         named(c, fields)
 
     c = add("correct", commands.correct)

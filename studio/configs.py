@@ -127,6 +127,10 @@ def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, A
 
 def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole configuration of a kind, defaults filled in; ValueError for a field it has not or a bad value."""
+    if kind == "experiment":
+        from studio.experiments.fields import check_experiment  # it reads this module
+
+        return check_experiment(config)
     if kind not in FIELDS:
         raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
     return _checked(f"{kind} training", FIELDS[kind], config)

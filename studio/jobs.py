@@ -25,7 +25,7 @@ def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
     sweep(studio)
     studio.refuse_if_busy()
     run = studio.new_run(kind, config)
-    _spawn(studio, kind, run)
+    _spawn(studio, studio.run(run))
     return run
 
 
@@ -37,7 +37,7 @@ def resume(studio: Any, run_id: str) -> str:
         raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
     studio.refuse_if_busy()
     studio.store.update_run(run_id, state="queued", pid=None, message="")
-    _spawn(studio, run["kind"], run_id)
+    _spawn(studio, run)
     return run_id
 
 
@@ -112,14 +112,16 @@ def alive(pid: int) -> bool:
     return True
 
 
-def _spawn(studio: Any, kind: str, run_id: str) -> None:
+def _spawn(studio: Any, run: dict[str, Any]) -> None:
+    run_id, kind = run["id"], run["kind"]
+    what = ["experiment", run["config"]["name"]] if kind == "experiment" else ["train", kind]
     log = RunLog(studio.run_folder(run_id))
     log.start()
     env = {**os.environ, **studio.settings.env(), "PYTHONUNBUFFERED": "1"}
     env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
     with (log.folder / LOG).open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "studio", "train", kind, "--run", run_id],
+            [sys.executable, "-m", "studio", *what, "--run", run_id],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

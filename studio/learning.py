@@ -93,8 +93,7 @@ class Learning(Generation):
     def new_run(self, kind: str, config: dict[str, Any] | None = None) -> str:
         """A queued run with its configuration, its labels and what was in use when it was made; its id."""
         checked = check_config(kind, config)
-        used = {name: self.store.promoted(name) for name in ("reward", "projector")}
-        checked["used"] = {name: run["id"] if run else None for name, run in used.items()}
+        checked["used"] = self.in_use()
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "simulated"]}[
             checked.get("sources", "all")
         ]
@@ -103,8 +102,13 @@ class Learning(Generation):
             kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
         )
         labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
-        parent = used["reward" if kind == "reward" else "projector"]
-        return self.store.new_run(kind, checked, parent["id"] if parent else None, labels)
+        parent = checked["used"]["reward" if kind == "reward" else "projector"]
+        return self.store.new_run(kind, checked, parent, labels)
+
+    def in_use(self) -> dict[str, str | None]:
+        """The runs whose reward model and projector are in use; None: what the project ships."""
+        used = {name: self.store.promoted(name) for name in ("reward", "projector")}
+        return {name: run["id"] if run else None for name, run in used.items()}
 
     def refuse_if_busy(self, but: str | None = None) -> None:
         """RunBusy where a training, other than the run `but`, is on or is just starting."""

@@ -94,6 +94,10 @@ class Models:
                 self._diffuser = Diffuser.load(self.settings.backbone, self.device, dtype)
             return self._diffuser
 
+    def share(self, other: Models) -> None:
+        """Use the diffuser and the scorer of another studio, and its lock: for a store apart from the user's own."""
+        self.lock, self._diffuser, self._scorer = other.lock, other.diffuser(), other.scorer()
+
     @property
     def loaded_diffuser(self) -> Diffuser | None:
         """The diffuser if it is there already; for what must not wait for it."""

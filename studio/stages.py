@@ -32,6 +32,7 @@ from data.prompts import load as load_prompts
 from studio import calibration
 from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
+from studio.experiments import conduct
 from studio.heldout import before_after
 from studio.learning import Job
 from studio.prompts import split_of, without
@@ -116,6 +117,7 @@ STAGES = {
     "projector": projector,
     "calibrator": calibrator,
     "cycle": cycle,
+    "experiment": conduct,
 }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from core.diffusion import Diffuser
+from core.evaluation.distribution import looks
 from core.evaluation.journal import Journal
 from core.evaluation.methods import DEFAULT, BestOf, Method, MethodResult, Scorer, Settings, none
 from core.evaluation.report import compare
@@ -187,11 +188,15 @@ def records(
             "other_calls": {kind: count * share for kind, count in result.other_calls.items()},
             "items": [verdicts[i] and verdict(verdicts[i]) for i in at],
             "distances": distances(result.images[at]),
+            "looks": looks(result.images[at], result.latents[at].float().numpy()),
         }
         if scored:
             record["scoring_seconds"] = scoring * share
             record["scores"] = [
                 [[w.word_index, round(w.expected, 5), w.score] for w in scored[i]] for i in at
+            ]
+            record["answers"] = [
+                [[round(float(p), 4) for p in w.distribution] for w in scored[i]] for i in at
             ]
             hidden = [[w.hidden for w in scored[i] if w.hidden is not None] for i in at]
             if all(hidden):

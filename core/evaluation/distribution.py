@@ -1,0 +1,191 @@
+"""Whether two sets are drawn alike: noises, images by their features, and a scorer's answers. NumPy in, plain numbers out.
+
+Dimension key: N, M items, F features, K classes, B bins. All entropies are in nats.
+
+The Frechet distance between two sets of equal size is biased upwards by that size; so it is compared with the
+*inner* Frechet distance, between two random halves of one set, which is what sets of that size give where nothing differs.
+
+An **invalid** image has latents that are not finite, or is nearly of one colour, or has latents whose spread lies far
+outside of what the unprojected images of the same experiment have (`invalid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist, pdist
+
+from core.evaluation.metrics import codes, frechet
+
+PAIRS = 1000  # items of which the median distance is taken
+BINS, SPAN = 120, 6.0  # histogram of noise: so many bins from -SPAN to SPAN, the rest in the outer ones
+FLAT = 2.0  # standard deviation of an image's pixels, in 255ths, below which it counts as of one colour
+FAR = 3.0  # how many times the usual range (5 to 95 %) a spread may lie outside of it
+
+
+# ---- two sets of noises -------------------------------------------------------------------------------------------
+
+
+def median_distance(a: np.ndarray, b: np.ndarray, most: int = PAIRS) -> float:
+    """The median heuristic: the median Euclidean distance between the items of a (N, F) and b (M, F) together, of at
+    most `most` of them, evenly picked."""
+    both = np.concatenate(_sets(a, b))
+    picked = both[np.linspace(0, len(both) - 1, min(most, len(both))).astype(int)]
+    return float(np.median(pdist(picked)))
+
+
+def mmd(a: np.ndarray, b: np.ndarray, width: float | None = None) -> float:
+    """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)): the unbiased
+    estimate (Gretton et al. 2012, eq. 3), about 0, and as often below it, where both are drawn alike. width None: the
+    median heuristic."""
+    a, b = _sets(a, b)
+    kernel = _kernel(np.concatenate([a, b]), width or median_distance(a, b))
+    return float(_mmd_of(kernel, np.arange(len(a) + len(b))[None], len(a))[0])
+
+
+def mmd_level(
+    a: np.ndarray,
+    b: np.ndarray,
+    width: float | None = None,
+    *,
+    draws: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> float:
+    """What `mmd` of a and b stays below with chance `level` where both are drawn alike: by permutations of their items."""
+    a, b = _sets(a, b)
+    kernel = _kernel(np.concatenate([a, b]), width or median_distance(a, b))
+    rng = np.random.default_rng(seed)
+    orders = np.stack([rng.permutation(len(kernel)) for _ in range(draws)])
+    return float(np.quantile(_mmd_of(kernel, orders, len(a)), level))
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
+    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 where they are alike, ln 2 where
+    they have nothing in common."""
+    p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
+    if p.shape != q.shape or p.ndim != 1 or min(p.sum(), q.sum()) <= 0 or min(p.min(), q.min()) < 0:
+        raise ValueError(
+            f"Two histograms of one length that hold something are needed, got {p.shape} and {q.shape}."
+        )
+    p, q = p / p.sum(), q / q.sum()
+    return max(0.0, _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2)
+
+
+def histogram(values: np.ndarray, bins: int = BINS, span: float = SPAN) -> np.ndarray:
+    """Counts (bins,) of values of any shape between -span and span; what lies outside goes to the outer bins."""
+    return np.histogram(np.clip(values, -span, span), bins, (-span, span))[0]
+
+
+# ---- two sets of images -------------------------------------------------------------------------------------------
+
+
+def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
+    """A random half (N,) of bools, of each group alike; of a group of odd size the one more or less is drawn, too."""
+    code = codes(groups)
+    half = np.zeros(len(code), bool)
+    for group in range(code.max() + 1):
+        members = rng.permutation(np.flatnonzero(code == group))
+        half[members[: (len(members) + rng.integers(2)) // 2]] = True
+    return half
+
+
+def half_frechet(
+    a: np.ndarray, b: np.ndarray, groups: Sequence, *, draws: int = 10, seed: int = 0
+) -> list[float]:
+    """Frechet distances between a half of a (N, F) and the other half of b (N, F), items of one place being paired and
+    groups (N,) their prompts. With a = b it is the *inner* Frechet distance. Always the same halves for one seed."""
+    a, b = _sets(a, b)
+    if len(a) != len(b) or len(a) != len(groups):
+        raise ValueError(
+            f"Paired sets of one size are needed, got {len(a)}, {len(b)} and {len(groups)} groups."
+        )
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(draws):
+        half = halves(groups, rng)
+        if min(half.sum(), (~half).sum()) > 1:
+            found.append(frechet(a[half], b[~half]))
+    return found
+
+
+def inception_like(answers: np.ndarray) -> dict[str, float]:
+    """exp of the mean KL between each answer's distribution (N, K) and the mean of all: the inception score with the
+    scorer's ten digits as the classes, not ImageNet's, and an answer (one word of one image) as the item.
+
+    score: 1 where all answers are alike or the scorer is always undecided, K where each is certain and all classes are
+    as common. It mixes two things, so both are given: `certain`, the mean entropy of an answer (0: certain), and `spread`,
+    the entropy of the mean answer.
+    """
+    p = np.asarray(answers, np.float64)
+    if p.ndim != 2 or len(p) < 1 or np.abs(p.sum(1) - 1).max() > 0.01:
+        raise ValueError(f"Answers are distributions (N, K) that sum to 1, got the shape {p.shape}.")
+    p = p / p.sum(1, keepdims=True)
+    certain, spread = float(np.mean([_entropy(row) for row in p])), _entropy(p.mean(0))
+    return {"score": float(np.exp(max(0.0, spread - certain))), "certain": certain, "spread": spread}
+
+
+# ---- images that are none -----------------------------------------------------------------------------------------
+
+
+def looks(images: np.ndarray, latents: np.ndarray) -> list[list[float]]:
+    """What `invalid` judges images uint8 (N, S, S, 3) and their latents (N, ...) by: for each [1 where the latents are
+    finite else 0, their standard deviation (0 where not finite), that of the pixels in 255ths]."""
+    found = []
+    for image, latent in zip(images, np.asarray(latents, np.float64), strict=True):
+        finite = bool(np.isfinite(latent).all())
+        found.append(
+            [int(finite), round(float(latent.std()), 5) if finite else 0.0, round(float(image.std()), 3)]
+        )
+    return found
+
+
+def invalid(found: Sequence[Sequence[float]], usual: Sequence[Sequence[float]]) -> np.ndarray:
+    """Which images (N,) are invalid (see the module), from their `looks` and those of the unprojected images.
+
+    Not finite; pixels that deviate by less than FLAT; or latents whose standard deviation lies more than FAR times the
+    range of 5 to 95 % of the usual ones below or above that range.
+    """
+    rows, base = np.asarray(found, np.float64).reshape(-1, 3), np.asarray(usual, np.float64).reshape(-1, 3)
+    base = base[base[:, 0] == 1]
+    low, high = np.quantile(base[:, 1], [0.05, 0.95]) if len(base) else (-np.inf, np.inf)
+    slack = FAR * (high - low) if len(base) else 0.0
+    spread = rows[:, 1]
+    return (rows[:, 0] < 1) | (rows[:, 2] < FLAT) | (spread < low - slack) | (spread > high + slack)
+
+
+# ---- what they share ----------------------------------------------------------------------------------------------
+
+
+def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(
+            f"Two sets (N, F) with N of 2 or more and one F are needed, got {a.shape} and {b.shape}."
+        )
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("A number in the sets is not finite.")
+    return a, b
+
+
+def _kernel(items: np.ndarray, width: float) -> np.ndarray:
+    kernel = np.exp(-cdist(items, items, "sqeuclidean") / (2 * max(width, 1e-12) ** 2))
+    np.fill_diagonal(kernel, 0)  # an item is not compared with itself
+    return kernel
+
+
+def _mmd_of(kernel: np.ndarray, orders: np.ndarray, n: int) -> np.ndarray:
+    """MMD^2 (draws,) with the first n items of each order (draws, N + M) as the one set and the rest as the other."""
+    first = np.zeros(orders.shape)
+    np.put_along_axis(first, orders[:, :n], 1.0, axis=1)
+    m = orders.shape[1] - n
+    of_first = first @ kernel
+    inner, cross = (of_first * first).sum(1), (of_first * (1 - first)).sum(1)
+    outer = kernel.sum() - inner - 2 * cross
+    return inner / (n * (n - 1)) + outer / (m * (m - 1)) - 2 * cross / (n * m)
+
+
+def _entropy(p: np.ndarray) -> float:
+    there = p[p > 0]
+    return float(-(there * np.log(there)).sum())

@@ -1,0 +1,152 @@
+"""The paper's experiments (issue "Real models", item 4): one file each, all of them runs of kind 'experiment'.
+
+An experiment is a function of a job (studio.learning.Job) that gives the parts of a report: answer (sentences with the
+measured figures), judge, figures, tables, pictures and data. `conduct` wraps them up as report.json and report.html in
+the run's folder. Its stages are kept, its images are in journals or in the store: a run that was stopped goes on where
+it was and makes nothing twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from studio.checks import plain
+from studio.configs import Field
+from studio.experiments.fields import FIELDS, check_experiment
+
+__all__ = ["EXPERIMENTS", "Experiment", "check_experiment", "conduct", "report_of", "unfinished"]
+
+REPORT, PAGE, SECONDS = "report.json", "report.html", "seconds.json"
+
+
+class Experiment(NamedTuple):
+    """title, the question that it asks, its fields, and what does it: run(job) -> the parts of a report."""
+
+    title: str
+    question: str
+    fields: dict[str, Field]
+    run: Callable[[Any], dict[str, Any]]
+
+
+def _experiment(name: str, title: str, question: str) -> Experiment:
+    def run(job: Any) -> dict[str, Any]:
+        return importlib.import_module(f"studio.experiments.{name}").run(job)  # heavy: only when it is run
+
+    return Experiment(title, question, FIELDS[name], run)
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    name: _experiment(name, title, question)
+    for name, title, question in (
+        (
+            "fidelity",
+            "Fidelity of the reward model",
+            "How well does the reward model, which sees only the noise, foretell what the scorer and people say of the image?",
+        ),
+        (
+            "single",
+            "A projector for one prompt",
+            "Does a projector that is trained on one hard prompt and a few seeds help on these seeds, and on others?",
+        ),
+        (
+            "shift",
+            "Distribution shift",
+            "How far do the projected noises, and their images, move from what they were, and where to?",
+        ),
+        (
+            "tau",
+            "Weight of the constraint",
+            "How do the constraint's weight tau and the strength trade alignment for staying near N(0, I)?",
+        ),
+        (
+            "alignment",
+            "Methods and their cost",
+            "Which method makes images show what the prompt says, by how much, and at what cost?",
+        ),
+        (
+            "corrections",
+            "What corrections buy",
+            "Do more corrected words make a better reward model and better aligned images?",
+        ),
+    )
+}
+
+
+def conduct(job: Any) -> dict[str, Any]:
+    """Run the experiment of a job and write its report; what its run is done with."""
+    name, began = job.config["name"], time.monotonic()
+    clock = job.folder / SECONDS
+    before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+    try:
+        found = EXPERIMENTS[name].run(job)
+    finally:
+        spent = round(before + time.monotonic() - began, 1)
+        _write(clock, json.dumps(spent))
+    models = job.studio.models
+    diffuser, config = models.diffuser(), dict(job.config)
+    config["given"] = None if config["given"] is None else len(config["given"])
+    report = plain(
+        {
+            "experiment": name,
+            "title": EXPERIMENTS[name].title,
+            "question": EXPERIMENTS[name].question,
+            "config": config,
+            "backbone": diffuser.name,
+            "backbone_revision": diffuser.revision,
+            "scorer": models.scorer().version,
+            "seconds": spent,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **found,
+        }
+    )
+    _write(job.folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False))
+    if (page := _page(report)) is not None:
+        _write(job.folder / PAGE, page)
+    return {
+        "metrics": {
+            "experiment": name,
+            "report": f"runs/{job.run['id']}/{REPORT}",
+            "answer": report["answer"],
+            "judge": report["judge"],
+            "seconds": spent,
+        }
+    }
+
+
+def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of a run that is done; ValueError where there is none."""
+    path = studio.run_folder(run["id"]) / REPORT
+    if run["kind"] != "experiment" or run["state"] != "done" or not path.is_file():
+        raise ValueError(f"The run {run['id']} has no report: let the experiment finish first.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
+    """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
+    wanted = json.loads(json.dumps({**check_experiment(config), "used": studio.in_use()}))
+    for state in ("stopped", "interrupted", "failed"):
+        for run in studio.runs(kind="experiment", state=state):
+            if run["config"] == wanted:
+                return run["id"]
+    return None
+
+
+def _page(report: dict[str, Any]) -> str | None:
+    """The report as a page of its own, where the part that draws it is there."""
+    try:
+        from studio.components.report import html
+    except ImportError:
+        return None
+    return html(report)
+
+
+def _write(path: Path, text: str) -> None:
+    from studio import pictures
+
+    pictures.write(path, text.encode())

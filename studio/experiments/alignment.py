@@ -1,0 +1,182 @@
+"""Experiment *alignment*: all methods on the same held-out prompts and unseen seeds, judged alike, with what they cost.
+
+Differences are paired with plain sampling, their intervals clustered by prompt. Best-of-N by the scorer is taken exactly
+over all subsets of N of a prompt's images, so its curve over N costs no image more.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from core.evaluation.methods import BestOf, Method, best_noise_of, best_of, by_reward
+from core.evaluation.methods import projected as projected_method
+from studio.experiments.common import (
+    Judged,
+    before_after,
+    clear,
+    compared,
+    evaluation_seeds,
+    figure,
+    heldout_prompts,
+    judge_sentence,
+    judged,
+    need,
+    series,
+    span,
+    table,
+)
+from studio.learning import Job
+
+log = logging.getLogger("studio")
+
+
+def run(job: Job) -> dict[str, Any]:
+    prompts = heldout_prompts(job)
+    methods, left_out = chosen(job)
+    sizes = range(2, job.config["seeds"] + 1)
+    curve = [best_of(n) for n in sizes if f"best-of-{n}" not in {method.name for method in methods}]
+    found = judged(job, "alignment", [*methods, *curve], prompts, evaluation_seeds(job, prompts))
+    names = ["none", *dict.fromkeys(method.name for method in methods)]
+    pictures = _pictures(job, [m for m in methods if not isinstance(m, BestOf)], prompts)
+    return {
+        "judge": found.judge,
+        "answer": _answer(found, names, left_out),
+        "figures": _figures(found, names),
+        "tables": [_table(found, names), *_words(found, names), *([_left(left_out)] if left_out else [])],
+        "pictures": pictures,
+        "data": {**found.report, "left_out": left_out},
+    }
+
+
+def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
+    """The methods that are asked for, and of those that cannot be had the sentence that says why."""
+    made, left_out = [], {}
+    names = [name.strip() for name in job.config["methods"].split(",") if name.strip()]
+    for name in dict.fromkeys(names):
+        if name == "none":
+            continue
+        try:
+            method = build(job, name)
+        except ValueError as error:
+            left_out[name] = str(error)
+            continue
+        if isinstance(method, BestOf) and method.chooser is None and method.n > job.config["seeds"]:
+            left_out[name] = f"It needs {method.n} seeds of each prompt, and there are {job.config['seeds']}."
+            continue
+        made.append(method)
+    if not made:
+        raise ValueError(
+            f"None of these methods can be had: {'; '.join(left_out.values()) or 'there is no name'}"
+        )
+    return made, left_out
+
+
+def build(job: Job, name: str) -> Method:
+    """A method by its name; ValueError with the sentence that says why it cannot be had."""
+    try:
+        from studio.methods import build as build_methods
+    except ImportError:
+        return _simple(job, name)
+    return build_methods(job.studio, [name], strength=job.config["strength"])[0]
+
+
+def _simple(job: Job, name: str) -> Method:
+    first, plus, base = name.partition("+")
+    if name == "projected":
+        return projected_method(need(job, "projector"), job.config["strength"], "projected")
+    if first.startswith("best-noise-of-") and not plus:
+        return best_noise_of(int(first.rpartition("-")[2]), by_reward(need(job, "reward")))
+    if first.startswith("best-of-") and base in ("", "projected"):
+        return best_of(int(first.rpartition("-")[2]), base=_simple(job, base) if base else None)
+    raise ValueError(f"The method {name} is not built in here.")
+
+
+def _answer(found: Judged, names: list[str], left_out: dict[str, str]) -> list[str]:
+    base, report = found.methods["none"], found.report
+    lines = [
+        f"Without any method every word holds in {span(base['strict'], True)} of {report['judged']} images ({report['prompts']} prompts)."
+    ]
+    others = [name for name in names if name != "none"]
+    ranked = sorted(others, key=lambda n: -(found.methods[n]["difference"]["strict"]["estimate"] or 0))
+    for name in ranked[:1]:
+        lines.append(
+            f"The largest gain is that of {name}, at {found.methods[name]['network_calls']:.0f} network calls an image."
+        )
+    lines += [compared(name, found.methods[name]["difference"]["strict"], "none") for name in ranked]
+    if not any(clear(found.methods[name]["difference"]["strict"]) for name in others):
+        lines.append("No method differs from none beyond what chance gives: more prompts are needed to tell.")
+    if left_out:
+        lines.append(f"Left out, as the table says why: {', '.join(left_out)}.")
+    return lines + judge_sentence(found.judge)
+
+
+def _figures(found: Judged, names: list[str]) -> list[dict[str, Any]]:
+    methods, out = found.methods, []
+    others = [name for name in names if name != "none"]
+    out.append(
+        figure(
+            "dots", "Every word holds: difference from none", "", "share of images, against none",
+            [series("difference", others, [methods[n]["difference"]["strict"] for n in others])],
+            reference=0.0, reference_name="none", note="An interval that holds 0 does not tell a method from none.",
+        )
+    )  # fmt: skip
+    best = [
+        "none",
+        *(n for n in methods if n.startswith("best-of-") and n.removeprefix("best-of-").isdigit()),
+    ]
+    best.sort(key=lambda n: methods[n]["network_calls"])
+    for key, unit in (("network_calls", "network calls an image"), ("seconds", "seconds an image")):
+        curve = series(
+            "best-of-N by the scorer",
+            [methods[n][key] for n in best],
+            [methods[n]["strict"] for n in best],
+            best,
+        )
+        dots = [series(n, [methods[n][key]], [methods[n]["strict"]], [n]) for n in others if n not in best]
+        out.append(
+            figure(
+                "line", f"Every word holds over {unit}", unit, "share of images", [curve, *dots], log_x=True,
+                note="A method above the curve gives more than best-of-N does for the same cost.",
+            )
+        )  # fmt: skip
+    return out
+
+
+def _table(found: Judged, names: list[str]) -> dict[str, Any]:
+    rows = []
+    for name in names:
+        entry = found.methods[name]
+        difference = entry.get("difference", {})
+        peak = entry.get("peak_memory")
+        rows.append(
+            [
+                name, entry["strict"], difference.get("strict"), entry["clean"], entry["words"], difference.get("words"),
+                round(entry["seconds"], 3), round(entry["network_calls"], 1), peak and round(peak / 2**20, 1),
+                entry["diversity"], entry.get("frechet"),
+            ]
+        )  # fmt: skip
+    columns = [
+        "method", "every word holds", "against none", "and nothing else", "words", "words against none", "seconds",
+        "network calls", "peak memory, MiB", "diversity", "Frechet distance to none",
+    ]  # fmt: skip
+    note = "Costs are of one image; best-of-N is charged its N images and scorings. Intervals of 95 %, clustered by prompt."
+    return table("Methods", columns, rows, note, columns[1:6])
+
+
+def _words(found: Judged, names: list[str]) -> list[dict[str, Any]]:
+    kinds = sorted(found.methods["none"]["kinds"])
+    rows = [[name, *(found.methods[name]["kinds"].get(kind) for kind in kinds)] for name in names]
+    return [table("Words that hold, by their kind", ["method", *kinds], rows, percent=kinds)] if kinds else []
+
+
+def _left(left_out: dict[str, str]) -> dict[str, Any]:
+    return table("Left out", ["method", "why"], list(left_out.items()))
+
+
+def _pictures(job: Job, methods: list[Method], prompts: list[str]) -> list[dict[str, Any]]:
+    """Three prompts, none beside the projector and one more method."""
+    shown = [Method(), *methods[:2]]
+    some = prompts[:3]
+    seeds = [row[0] for row in evaluation_seeds(job, some)]
+    return [before_after(job, shown, some, seeds, [method.name for method in shown])]

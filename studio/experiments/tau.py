@@ -1,0 +1,220 @@
+"""Experiment *tau*: projectors trained with several weights tau of the constraint, and the projector in use at several
+strengths: alignment, KL from N(0, I), Frechet distance of the images, and the share of invalid ones (equation of L_final:
+L_qdpo + tau constraint).
+
+A projector of each tau is trained by the reward model in use, for the same steps, on the same prompts and noises. What
+counts as an invalid image: core.evaluation.distribution.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+from core import checkpoint
+from core.evaluation.distribution import half_frechet
+from core.evaluation.methods import Method, Projected, none
+from core.training.loop import Stopped
+from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
+from data.prompts import load as load_prompts
+from studio.datasets import texts_for
+from studio.experiments.common import (
+    Judged,
+    before_after,
+    clear,
+    compared,
+    evaluation_seeds,
+    figure,
+    heldout_prompts,
+    judge_sentence,
+    judged,
+    need,
+    series,
+    span,
+    table,
+)
+from studio.experiments.fields import numbers
+from studio.learning import Job
+from studio.starting import begin, used_model
+
+
+def run(job: Job) -> dict[str, Any]:
+    prompts, studio, config = heldout_prompts(job), job.studio, job.config
+    taus, strengths = numbers(config["taus"]), [s for s in numbers(config["strengths"]) if s > 0]
+    trained = {tau: job.stage(f"tau {tau:g}", lambda tau=tau: train(job, tau)) for tau in taus}
+    by_tau = {
+        tau: Projected(studio.models.open("projector", job.folder / f"tau-{tau:g}"), name=f"tau {tau:g}")
+        for tau in taus
+    }
+    used = used_model(job, "projector")
+    by_strength = {s: Projected(used, s, f"strength {s:g}") for s in strengths} if used is not None else {}
+    methods = [*by_tau.values(), *by_strength.values()]
+    found = judged(job, "tau", methods, prompts, evaluation_seeds(job, prompts))
+    rows = {method.name: measured(found, method.name) for method in methods}
+    floor = inner(found, "none")
+    shown = [none(), *(by_tau[tau] for tau in sorted({taus[0], taus[-1]}))]
+    some = prompts[:3]
+    pictures = before_after(
+        job, shown, some, [row[0] for row in evaluation_seeds(job, some)], [m.name for m in shown]
+    )
+    return {
+        "judge": found.judge,
+        "answer": _answer(found, rows, by_tau, by_strength),
+        "figures": [
+            *_figures(found, rows, "tau", by_tau, floor, True),
+            *_figures(found, rows, "strength", by_strength, floor, False),
+        ],
+        "tables": [_table(found, rows, floor)],
+        "pictures": [pictures],
+        "data": {
+            "measured": rows,
+            "inner_frechet_none": floor,
+            "trainings": trained,
+            "alignment": found.report,
+        },
+    }
+
+
+def train(job: Job, tau: float) -> dict[str, Any]:
+    """A projector trained with this tau, saved in the run's folder. Raises Stopped."""
+    studio, config, began = job.studio, job.config, time.monotonic()
+    texts = texts_for(studio, load_prompts("shapes_train", config["train_prompts"], studio.settings.world))
+    shape = studio.models.diffuser().latent_shape()
+    settings = ProjectorConfig(
+        steps=config["train_steps"], batch=config["batch"], rate=config["rate"], tau=tau, seed=config["seed"]
+    )
+    model = start(job, texts, shape)
+    result = train_projector(
+        model, need(job, "reward"), texts, shape, settings, folder=job.folder / f"tau-{tau:g}-state",
+        on_progress=job.watch(f"training with tau {tau:g}"), stop=job.stopped,
+    )  # fmt: skip
+    if result.fit.stopped:
+        raise Stopped
+    checkpoint.save(model, job.folder / f"tau-{tau:g}", {"run": job.run["id"], "tau": tau})
+    return {"metrics": result.metrics, "seconds": round(time.monotonic() - began, 1)}
+
+
+def start(job: Job, texts: Any, shape: tuple[int, int, int]) -> Any:
+    """What is trained on: the projector in use, or a fresh one of its shape, warmed up once for all."""
+    used = used_model(job, "projector")
+    if job.config["start"] == "used" and used is not None:
+        return copy.deepcopy(used).requires_grad_(True).train()
+    folder = job.folder / "warmup"
+
+    def warm() -> dict[str, Any]:
+        fresh = begin(job, "projector", used, fresh=True)
+        settings = WarmupConfig(steps=job.config["warmup_steps"], seed=job.config["seed"])
+        result = train_warmup(
+            fresh, texts, shape, settings, folder=job.folder / "warmup-state", on_progress=job.watch("warm-up"),
+            stop=job.stopped,
+        )  # fmt: skip
+        if result.fit.stopped:
+            raise Stopped
+        checkpoint.save(fresh, folder, {"run": job.run["id"]})
+        return {"metrics": result.metrics}
+
+    job.stage("warmup", warm)
+    return job.studio.models.open("projector", folder).requires_grad_(True).train()
+
+
+def measured(found: Judged, name: str) -> dict[str, Any]:
+    """The figures of a method: alignment against none, drift of its noise, Frechet distance, failures."""
+    entry = found.methods[name]
+    return {
+        "strict": entry["strict"],
+        "difference": entry["difference"]["strict"],
+        "words": entry["difference"]["words"],
+        "kl": entry["drift"]["kl"],
+        "std": entry["drift"]["std"],
+        "correlation": entry["drift"]["spatial_correlation"],
+        "cosine": entry["drift"]["cosine"],
+        "frechet": inner(found, "none", name),
+        "failures": found.failures(name),
+        "diversity": entry["diversity"],
+    }
+
+
+def inner(found: Judged, a: str, b: str | None = None) -> float | None:
+    """The mean Frechet distance of halves of a's images and the other halves of b's: a's own inner one without b."""
+    first, second = found.features(a), found.features(b or a)
+    if first is None or second is None:
+        return None
+    values = half_frechet(first, second, found.groups(a))
+    return sum(values) / len(values) if values else None
+
+
+def _answer(found: Judged, rows: dict[str, Any], by_tau: dict, by_strength: dict) -> list[str]:
+    lines = [
+        f"Without projection every word holds in {span(found.methods['none']['strict'], True)} of the images."
+    ]
+    for of, methods in (("tau", by_tau), ("strength", by_strength)):
+        for method in methods.values():
+            row = rows[method.name]
+            lines.append(
+                f"{compared(f'With {method.name}, every word holding', row['difference'], 'none')} KL {row['kl']:.4f} nats a "
+                f"value, invalid images {span(row['failures'], True)}."
+            )
+        if len(methods) > 1 and not any(clear(rows[m.name]["difference"]) for m in methods.values()):
+            lines.append(f"No {of} is told from none by so many images.")
+    return lines + judge_sentence(found.judge)
+
+
+def _figures(
+    found: Judged, rows: dict[str, Any], of: str, methods: dict[float, Method], floor: float | None, log: bool
+) -> list[dict[str, Any]]:
+    if not methods:
+        return []
+    x = sorted(methods)
+    parts = [rows[methods[value].name] for value in x]
+    more = {"log_x": True} if log and min(x) > 0 else {}
+    plain = [
+        ("kl", f"KL from N(0, I) over {of}", "nats a value", {}),
+        ("frechet", f"Frechet distance of the images over {of}", "between halves",
+         {"reference": floor, "reference_name": "two halves of none"} if floor is not None else {}),
+    ]  # fmt: skip
+    out = [
+        figure("line", f"Every word holds, against none, over {of}", of, "difference", [series("against none", x, [p["difference"] for p in parts])],
+               reference=0.0, reference_name="none", **more),
+        figure("line", f"Invalid images over {of}", of, "share", [series("invalid", x, [p["failures"] for p in parts])], **more),
+    ]  # fmt: skip
+    for key, title, unit, extra in plain:
+        if all(p[key] is not None for p in parts):
+            out.append(
+                figure(
+                    "line",
+                    title,
+                    of,
+                    unit,
+                    [{"name": key, "x": x, "y": [p[key] for p in parts]}],
+                    **more,
+                    **extra,
+                )
+            )
+    return out
+
+
+def _table(found: Judged, rows: dict[str, Any], floor: float | None) -> dict[str, Any]:
+    columns = ["projector", "every word holds", "against none", "KL", "std", "spatial correlation", "cosine with the input",
+               "Frechet distance", "invalid", "diversity"]  # fmt: skip
+    base = found.methods["none"]
+    lines = [
+        ["none", base["strict"], None, 0.0, 1.0, None, 1.0, floor, found.failures("none"), base["diversity"]]
+    ]
+    lines += [
+        [name, r["strict"], r["difference"], r["kl"], r["std"], r["correlation"], r["cosine"], r["frechet"], r["failures"],
+         r["diversity"]]
+        for name, r in rows.items()
+    ]  # fmt: skip
+    note = (
+        "KL: nats a value, of each noise's own mean and variance. Frechet distance: between half of none's images and the "
+        "other half of the projector's; in the line of none, between its own halves. Invalid: not finite, of one colour, or "
+        "latents that spread far outside of none's."
+    )
+    return table(
+        "Weight of the constraint and strength",
+        columns,
+        lines,
+        note,
+        ["every word holds", "against none", "invalid"],
+    )

@@ -1,0 +1,123 @@
+import math
+
+import numpy as np
+import pytest
+
+from core.evaluation import distribution as d
+from core.evaluation.metrics import frechet
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(200, 16)), RNG.normal(size=(200, 16))
+
+
+def slow_mmd(a, b, width):
+    """Gretton et al. 2012, eq. 3, a pair at a time."""
+
+    def k(x, y):
+        return math.exp(-np.square(x - y).sum() / (2 * width**2))
+
+    inner = sum(k(a[i], a[j]) for i in range(len(a)) for j in range(len(a)) if i != j) / (
+        len(a) * (len(a) - 1)
+    )
+    outer = sum(k(b[i], b[j]) for i in range(len(b)) for j in range(len(b)) if i != j) / (
+        len(b) * (len(b) - 1)
+    )
+    return inner + outer - 2 * np.mean([[k(x, y) for y in b] for x in a])
+
+
+def test_the_mmd_is_the_textbook_sum():
+    for a, b in ((A[:7], B[:9]), (A[:9], B[:5] + 1)):
+        assert d.mmd(a, b, 3.0) == pytest.approx(slow_mmd(a, b, 3.0))
+
+
+def test_the_mmd_is_about_zero_for_one_distribution_and_not_for_two():
+    found = [d.mmd(*RNG.normal(size=(2, 50, 8))) for _ in range(60)]
+    assert abs(np.mean(found)) < 3 * np.std(found) / math.sqrt(60)
+    assert min(found) < 0 < max(found)  # unbiased: as often below 0
+    assert d.mmd(A, B) < d.mmd_level(A, B) < d.mmd(A, B + 0.3)
+
+
+def test_one_and_the_same_set_is_below_what_chance_gives():
+    assert d.mmd(A, A) < 0 < d.mmd_level(A, A)
+
+
+def test_the_median_distance_of_white_noise_is_that_of_its_dimension():
+    assert d.median_distance(A, B) == pytest.approx(math.sqrt(2 * 16), rel=0.05)
+    assert d.median_distance(A, B, most=50) == pytest.approx(math.sqrt(2 * 16), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "nats"),
+    [
+        ([1, 2, 3], [2, 4, 6], 0.0),
+        ([1, 0], [0, 5], math.log(2)),
+        ([1, 1], [1, 0], 0.75 * math.log(4 / 3) + 0.25 * math.log(2) - 0.0 + 0.0),
+    ],
+)
+def test_the_jensen_shannon_divergence_has_its_known_values(p, q, nats):
+    p, q = np.array(p, float), np.array(q, float)
+    m = (p / p.sum() + q / q.sum()) / 2
+
+    def kl(x):
+        return sum(a * math.log(a / b) for a, b in zip(x / x.sum(), m, strict=True) if a > 0)
+
+    assert d.jensen_shannon(p, q) == pytest.approx((kl(p) + kl(q)) / 2)
+    if nats in (0.0, math.log(2)):
+        assert d.jensen_shannon(p, q) == pytest.approx(nats)
+
+
+def test_a_histogram_counts_every_value_also_those_outside():
+    assert d.histogram(np.array([-99.0, 0.1, 99.0])).sum() == 3
+    assert d.jensen_shannon(d.histogram(A), d.histogram(A * 1.5)) > 5 * d.jensen_shannon(
+        d.histogram(A), d.histogram(B)
+    )
+
+
+def test_the_inner_frechet_distance_is_what_halves_of_one_set_give():
+    groups = np.repeat(np.arange(10), 20)
+    inner, shifted = d.half_frechet(A, A, groups), d.half_frechet(A, A + 1, groups)
+    assert len(inner) == 10 and 0 < np.mean(inner) < np.mean(shifted)
+    # a shift of 1 in 16 dimensions adds 16 to the squared distance of the means, and something by chance
+    assert np.mean(shifted) - np.mean(inner) == pytest.approx(16, abs=1.5)
+    assert d.half_frechet(A, A, groups) == inner
+    half = d.halves(groups, np.random.default_rng(1))
+    assert [half[groups == g].sum() for g in range(10)] == [10] * 10
+    assert frechet(A, A) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_inception_like_score_runs_from_one_to_the_number_of_classes():
+    assert d.inception_like(np.eye(10))["score"] == pytest.approx(10)
+    assert d.inception_like(np.full((4, 10), 0.1))["score"] == pytest.approx(1)
+    assert d.inception_like(np.eye(10)[[3, 3, 3]])["score"] == pytest.approx(1)
+    mixed = d.inception_like(np.array([[0.9, 0.1], [0.2, 0.8]]))
+    assert mixed["score"] == pytest.approx(math.exp(mixed["spread"] - mixed["certain"]))
+
+
+def test_an_image_is_invalid_if_not_finite_of_one_colour_or_of_a_spread_far_from_the_usual():
+    rng = np.random.default_rng(3)
+    latents = rng.normal(size=(40, 4, 8, 8)) * rng.uniform(0.9, 1.1, (40, 1, 1, 1))
+    images = rng.integers(0, 255, (40, 16, 16, 3), np.uint8)
+    usual = d.looks(images, latents)
+    assert not d.invalid(usual, usual).any()
+    broken, bad = latents[:5].copy(), images[:5].copy()
+    broken[0, 0, 0, 0] = np.nan
+    bad[1] = 255
+    broken[2] *= 3
+    broken[3] *= 0.1
+    assert d.invalid(d.looks(bad, broken), usual).tolist() == [True, True, True, True, False]
+    assert d.invalid(d.looks(bad, broken), []).tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: d.mmd(A[:1], B), "N of 2 or more"),
+        (lambda: d.mmd(A * np.nan, B), "not finite"),
+        (lambda: d.jensen_shannon(np.zeros(3), np.ones(3)), "hold something"),
+        (lambda: d.inception_like(np.ones((2, 3))), "sum to 1"),
+        (lambda: d.half_frechet(A, B[:10], [0] * 200), "Paired"),
+    ],
+)
+def test_what_cannot_be_compared_is_a_sentence(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
