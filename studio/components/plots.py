@@ -31,7 +31,7 @@ def figure(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure:
     if drawn is None:
         return _empty(NOTHING)
     drawn.update_layout(
-        margin={"l": 8, "r": 44 if spec.get("kind") == "dots" else 16, "t": 16, "b": 40},
+        margin={"l": 8, "r": 44 if spec.get("kind") == "dots" else 16, "t": 16, "b": 48},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         dragmode=False,  # a finger on a plot scrolls the page
         hoverlabel={"align": "left"},

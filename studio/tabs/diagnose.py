@@ -28,7 +28,10 @@ FILES = {"report.html": "Download the report (HTML)", "report.json": "Download i
 
 
 def build(studio: Studio, page: gr.Blocks) -> None:
-    chosen, drawn, opened = gr.State(""), gr.State(""), gr.State("")
+    chosen, drawn = gr.State(""), gr.State("")
+    opened = gr.Textbox(
+        visible=False
+    )  # the run whose report is open; a State's change is lost outside the queue
     timer = gr.Timer(listing.SECONDS)
     first = next(iter(EXPERIMENTS))
 
@@ -68,8 +71,9 @@ def build(studio: Studio, page: gr.Blocks) -> None:
                         for name, label in FILES.items()
                     ]
 
-            @gr.render(inputs=opened, triggers=[opened.change], queue=False, show_progress="hidden")
-            def draw(run: str) -> None:
+            @gr.render(inputs=opened, triggers=[opened.change], show_progress="hidden")
+            @told
+            def draw(run: Any) -> None:
                 if run:
                     _report(studio, run)
 
@@ -164,7 +168,9 @@ def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
     run, done = state["run"], state["state"] == "done"
     found = _files(studio, run) if done else [None] * len(FILES)
     return [
-        listing.title(_name(run), run, state_id="experiment-state"),
+        ""
+        if any(found)
+        else listing.title(_name(run), run, state_id="experiment-state"),  # a report has its own
         listing.how_far(state),
         *listing.buttons(state["state"]),
         gr.update(visible=any(found)),
@@ -186,10 +192,11 @@ def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
     return found
 
 
-def _report(studio: Studio, run: str) -> None:
-    """The parts of a report, added to the page."""
+def _report(studio: Studio, run_id: Any) -> None:
+    """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
     try:
-        found = json.loads((studio.run_folder(run) / "report.json").read_text(encoding="utf-8"))
+        path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):

@@ -31,7 +31,9 @@ def conducted(studio, name, run_id=None, **hooks):
 def without_times(value):
     """What does not change when the same is done twice: all but what the clock says."""
     if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in COSTS and not k.startswith("seconds")}
+        return {
+            k: without_times(v) for k, v in value.items() if k not in COSTS and not k.startswith("seconds")
+        }
     if isinstance(value, list):
         return [without_times(v) for v in value]
     return value
@@ -77,7 +79,9 @@ def test_an_experiment_that_is_stopped_goes_on_to_the_report_of_one_that_was_not
         def count(line):
             lines[0] += 1
 
-        part, found = conducted(studio, name, again, on_progress=count, stop=lambda after=after: lines[0] >= after)
+        part, found = conducted(
+            studio, name, again, on_progress=count, stop=lambda after=after: lines[0] >= after
+        )
         again = part["id"]
         if found:
             break
