@@ -17,7 +17,6 @@ from core.evaluation import Settings as Sampling
 from core.evaluation import alignment, best_noise_of, best_of, by_reward, fidelity, projected
 from core.evaluation.methods import Method, weights_digest
 from core.training.loop import Progress, Stopped
-from data.prompts import load as load_prompts
 from data.shapes.detect import accuracy
 from studio import pictures
 from studio.checks import plain
@@ -41,9 +40,12 @@ def evaluate(
     settings = check_evaluation(kind, config)
     if kind == "detector":
         return _stored(studio, kind, settings, _detector(studio, settings, on_progress, asked(stop)))
-    world = studio.settings.world
-    wanted = list(prompts) if prompts else load_prompts("shapes_heldout", settings["prompts"], world)
+    wanted = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
     kept = without(wanted, trained_prompts(studio))
+    if not wanted:
+        raise ValueError(
+            f"No prompt of {studio.prompts.source} is held out: give more prompts, or --prompts."
+        )
     if not kept:
         raise ValueError("Every one of these prompts was trained on: give others to judge by.")
     work = {"alignment": _alignment, "fidelity": _fidelity}[kind]

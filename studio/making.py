@@ -22,7 +22,6 @@ from core.words import split as words_of
 from studio import pictures
 from studio.annotation import Annotation
 from studio.models import Using
-from studio.prompts import split_of
 
 SAME = (
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
@@ -119,7 +118,7 @@ class Making(Annotation):
                 "group_id": group if many else None,
             }
             row |= {
-                "split": split or split_of(row["prompt"]),
+                "split": split or self.prompts.split_of(row["prompt"]),
                 "n_words": len(words_of(row["prompt"])),
                 **hashes,
             }

@@ -24,7 +24,7 @@ def experiment(given: argparse.Namespace, console: Any) -> Result:
         )
     config: dict[str, Any] = {"name": given.name, **choices(given.set)}
     if given.prompts:
-        config |= {"given": read(given.prompts), "prompt_source": Path(given.prompts).name}
+        config |= read(given.prompts)
     if run_id is None:
         run_id = unfinished(studio, config)
         if run_id:
@@ -47,11 +47,17 @@ def experiment(given: argparse.Namespace, console: Any) -> Result:
     return Result(report, "\n".join([report["question"], *report["answer"], f"The report is in {folder}."]))
 
 
-def read(name: str) -> list[str]:
-    """The prompts of a file."""
-    from data.prompts import read as read_file
+def read(given: str) -> dict[str, Any]:
+    """The prompts of --prompts and what they are called, as an experiment takes them."""
+    try:
+        from data.prompts.public import read_set, set_name
+    except ImportError:
+        from data.prompts import read as read_set
 
-    return read_file(name)
+        def set_name(text: str) -> str:
+            return Path(text).name
+
+    return {"given": read_set(given), "prompt_source": set_name(given)}
 
 
 def keep(folder: Path, out: Path) -> Path:

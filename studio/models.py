@@ -30,6 +30,10 @@ SHIPPED = "shipped"
 CLASSES: dict[str, type] = {"projector": NoiseProjector, "reward": RewardModel}
 
 
+class UnfitError(ValueError):
+    """A projector or reward model of another kind of backbone."""
+
+
 @dataclass(frozen=True)
 class Using:
     """A model that is in use: its run in the store, 'shipped' or the run's id as `name`, its checkpoint's folder;
@@ -146,12 +150,12 @@ class Models:
         return model.requires_grad_(False).to(self.device).float()
 
     def check_fits(self, model: Any) -> None:
-        """ValueError where a projector or reward model was made for another kind of backbone."""
+        """UnfitError where a projector or reward model was made for another kind of backbone."""
         diffuser = self.diffuser()
         ours = (diffuser.channels, diffuser.text_width)
         theirs = (model.config.latent_channels, model.config.text_width)
         if ours != theirs:
-            raise ValueError(
+            raise UnfitError(
                 f"It reads {theirs[0]} latent channels and text of width {theirs[1]}, and this backbone has {ours[0]} "
                 f"and {ours[1]}: train one for this backbone, or choose its backbone by STUDIO_BACKBONE."
             )

@@ -1,18 +1,48 @@
 """Which prompts and seeds are trained on and which are kept for judging.
 
-A prompt of the shapes world belongs to the split of its composition; any other prompt is trained on. Seeds below
-2^31 are for training and for people, seeds from 2^31 on are for evaluation, so that no evaluation ever meets a noise
-that was trained on.
+A prompt of the shapes world belongs to the split of its composition. One of the user's own set (STUDIO_PROMPTS) belongs
+to the split that its hash gives: 8 of 10 are trained on, 1 decides when to stop, 1 judges. Any other prompt is trained
+on. Seeds below 2^31 are for training and for people, seeds from 2^31 on are for evaluation, so that no evaluation ever
+meets a noise that was trained on.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 
+from data.prompts import load, read
 from data.shapes.scenes import Scene, parse
 
 EVALUATION_SEEDS = 2**31
+SHAPES = "shapes"
+
+
+class Prompts:
+    """The prompts that the studio trains and judges on where none are given: those of the shapes world, or a set."""
+
+    def __init__(self, source: str = SHAPES, world: str = "small") -> None:
+        self.source, self.world = source, world
+
+    @functools.cached_property
+    def own(self) -> dict[str, str]:
+        """The user's prompts with their splits; none where the shapes world is asked for. ValueError for a bad set."""
+        if self.source == SHAPES:
+            return {}
+        return {
+            prompt: split_of(prompt) if scene_of(prompt) else hashed(prompt) for prompt in read(self.source)
+        }
+
+    def split_of(self, prompt: str) -> str:
+        """train, validation or heldout."""
+        return self.own.get(prompt) or split_of(prompt)
+
+    def of(self, split: str, count: int) -> list[str]:
+        """The first `count` prompts of a split; fewer where the user's set has fewer."""
+        if self.source == SHAPES:
+            return load(f"{SHAPES}_{split}", count, self.world)
+        return [prompt for prompt, of in self.own.items() if of == split][:count]
 
 
 def scene_of(prompt: str) -> Scene | None:
@@ -27,6 +57,12 @@ def split_of(prompt: str) -> str:
     """train, validation or heldout."""
     scene = scene_of(prompt)
     return scene.split if scene else "train"
+
+
+def hashed(prompt: str) -> str:
+    """The split of a prompt that has no composition: the same on every machine, and whatever stands beside it."""
+    digit = int.from_bytes(hashlib.sha256(f"split:{prompt}".encode()).digest()[:4], "big") % 10
+    return {0: "heldout", 1: "validation"}.get(digit, "train")
 
 
 def seeds_for(prompt: str, count: int, evaluation: bool = False, first: int = 0) -> list[int]:

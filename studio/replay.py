@@ -95,7 +95,8 @@ class Replay:
 
     def of(self, split: str) -> np.ndarray:
         """The samples (rows) whose prompts are of a split."""
-        wanted = np.array([split_of(prompt) == split for prompt in self.prompts], bool)
+        splits = self.meta.get("splits") or [split_of(prompt) for prompt in self.prompts]
+        wanted = np.array([own == split for own in splits], bool)
         return np.flatnonzero(wanted[self.prompt])
 
     def with_distribution(self, distribution: np.ndarray) -> Replay:
@@ -140,7 +141,7 @@ def gather(
     rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
                                 limit=10_000_000, newest=False)  # fmt: skip
     if most is not None:
-        trained = [i for i, row in enumerate(rows) if split_of(row["prompt"]) == "train"]
+        trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
         rows = [row for i, row in enumerate(rows) if i not in left_out]
     noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
@@ -157,6 +158,7 @@ def gather(
     flat = [event for of_sample in events for event in of_sample]
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
     place = {prompt: i for i, prompt in enumerate(prompts)}
+    split = {row["prompt"]: row["split"] for row in rows}
     hidden = None
     if features and all(event["features"] for event in flat):
         hidden = np.stack([np.frombuffer(event["features"], np.float16) for event in flat]).astype(np.float32)
@@ -176,6 +178,7 @@ def gather(
         torch.stack(stored) if stored else None,
         noise_row,
         {
+            "splits": [split[prompt] for prompt in prompts],
             "backbone_revision": diffuser.revision,
             "scorer_versions": sorted({event["scorer_version"] for event in flat}),
             "steps": sorted({row["steps"] for row in rows}),

@@ -15,6 +15,7 @@ from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.learning import Learning
 from studio.models import Models
+from studio.prompts import Prompts
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 
@@ -54,6 +55,7 @@ class Studio(Learning):
         self.settings.home.mkdir(parents=True, exist_ok=True)
         self.store = Store(self.settings.database)
         self.models = Models(self.settings, self.store)
+        self.prompts = Prompts(self.settings.prompts, self.settings.world)
 
     @property
     def ready(self) -> bool:
@@ -88,9 +90,10 @@ class Studio(Learning):
         return found
 
     def corrections(self) -> int:
-        """How many words have a correction that stands, by people or the simulated annotator."""
+        """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
+        which nothing learns from, are not counted."""
         sql = """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM scores e
-            WHERE who <> '' AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
+            WHERE sample NOT IN (SELECT id FROM samples WHERE split = 'heldout') AND who <> '' AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
             AND n.word_index = e.word_index AND n.source = e.source AND n.who = e.who AND n.seq > e.seq))"""
         with self.store.reading() as db:
             return int(db.execute(sql).fetchone()[0])

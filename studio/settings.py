@@ -28,6 +28,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "device": ("STUDIO_DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps"),
     "threads": ("STUDIO_THREADS", "0", "CPU threads of the models; 0 leaves it to torch"),
     "world": ("STUDIO_WORLD", "small", "the shapes world that prompts are taken from: small or large"),
+    "prompts": (
+        "STUDIO_PROMPTS",
+        "shapes",
+        "the prompts to train and judge on beside the labelled ones: shapes, or a file of one prompt a line",
+    ),
     "batch": ("STUDIO_BATCH", "16", "images made or scored at a time"),
 }
 
@@ -45,6 +50,7 @@ class Settings:
     device: str = "auto"
     threads: int = 0
     world: str = "small"
+    prompts: str = "shapes"
     batch: int = 16
 
     @classmethod
@@ -69,6 +75,7 @@ class Settings:
             device=raw["device"],
             threads=_whole("STUDIO_THREADS", raw["threads"], 0, 1024),
             world=raw["world"],
+            prompts=raw["prompts"],
             batch=_whole("STUDIO_BATCH", raw["batch"], 1, 1024),
         )
 

@@ -28,14 +28,13 @@ from core.training.projector import (
     train_warmup,
 )
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
-from data.prompts import load as load_prompts
 from studio import calibration
 from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
 from studio.experiments import conduct
 from studio.heldout import before_after
 from studio.learning import Job
-from studio.prompts import split_of, without
+from studio.prompts import without
 from studio.starting import begin, used_model
 
 Found = dict[str, Any]
@@ -214,10 +213,8 @@ def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, An
         start = copy.deepcopy(used)
     start = start.requires_grad_(True).train()
     shape, texts = studio.models.diffuser().latent_shape(), texts_for(studio, prompts)
-    unseen = [
-        p for p in load_prompts("shapes_validation", 64, studio.settings.world) if p not in set(prompts)
-    ]
-    validation = texts_for(studio, unseen)
+    unseen = [p for p in studio.prompts.of("validation", 64) if p not in set(prompts)]
+    validation = texts_for(studio, unseen) if unseen else None
     settings = ProjectorConfig(
         steps=config["projector_steps"],
         batch=config["projector_batch"],
@@ -233,7 +230,7 @@ def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, An
     _go_on(result)
     checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
     found = {"after": result.metrics}
-    if used is not None:
+    if used is not None and validation is not None:
         found["before"] = evaluate_projector(used, [model], validation, shape)
     return {
         "reward_model": found,
@@ -247,8 +244,7 @@ def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
     if not config["heldout_prompts"]:
         return {}
-    prompts = load_prompts("shapes_heldout", config["heldout_prompts"], studio.settings.world)
-    prompts = without(prompts, trained)
+    prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
     if not prompts:
         return {}
     found = before_after(
@@ -287,8 +283,10 @@ def _training_prompts(job: Job, snapshot: dict[str, Any] | None = None) -> list[
     """The prompts that a projector learns on: those with labels first, then the world's, as many as are asked for."""
     studio, most = job.studio, job.config["prompts"]
     rows = studio.store.labels(snapshot=snapshot or job.run["labels"])
-    labelled = [p for p in dict.fromkeys(row["prompt"] for row in rows) if split_of(p) == "train"]
-    return list(dict.fromkeys([*labelled, *load_prompts("shapes_train", most, studio.settings.world)]))[:most]
+    labelled = [
+        p for p in dict.fromkeys(row["prompt"] for row in rows) if studio.prompts.split_of(p) == "train"
+    ]
+    return list(dict.fromkeys([*labelled, *studio.prompts.of("train", most)]))[:most]
 
 
 def _as_metrics(heldout: dict[str, Any]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from studio.learning import Job
-from studio.models import CLASSES
+from studio.models import CLASSES, UnfitError
 
 log = logging.getLogger("studio")
 
 
 def used_model(job: Job, kind: str) -> Any:
-    """The model that was in use when the run was made, or None where there is none that can be used. One that cannot be
-    read any more stops only a run that would go on from it."""
+    """The model that was in use when the run was made, or None where there is none that can be used: what the project
+    ships is of no use to another backbone. One that cannot be read any more stops only a run that would go on from it."""
     run = job.config["used"][kind]
     models = job.studio.models
     folder = models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
@@ -26,6 +26,11 @@ def used_model(job: Job, kind: str) -> Any:
     try:
         model = models.open(kind, folder)
         models.check_fits(model)
+    except UnfitError as error:
+        if run is not None and job.config.get("start") != "fresh":
+            raise
+        log.warning("The %s in use is left out of account: %s", kind, error)
+        return None
     except ValueError as error:
         if job.config.get("start") != "fresh":
             raise

@@ -11,11 +11,11 @@ outside of what the unprojected images of the same experiment have (`invalid`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist, pdist
 
 from core.evaluation.metrics import codes, frechet
 
@@ -32,20 +32,17 @@ def median_distance(a: np.ndarray, b: np.ndarray, most: int = PAIRS) -> float:
     """The median heuristic: the median Euclidean distance between the items of a (N, F) and b (M, F) together, of at
     most `most` of them, evenly picked."""
     both = np.concatenate(_sets(a, b))
-    picked = both[np.linspace(0, len(both) - 1, min(most, len(both))).astype(int)]
-    return float(np.median(pdist(picked)))
+    return _median(_squared(both), most)
 
 
 def mmd(a: np.ndarray, b: np.ndarray, width: float | None = None) -> float:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)): the unbiased
     estimate (Gretton et al. 2012, eq. 3), about 0, and as often below it, where both are drawn alike. width None: the
     median heuristic."""
-    a, b = _sets(a, b)
-    kernel = _kernel(np.concatenate([a, b]), width or median_distance(a, b))
-    return float(_mmd_of(kernel, np.arange(len(a) + len(b))[None], len(a))[0])
+    return mmd_test(a, b, width, draws=0)[0]
 
 
-def mmd_level(
+def mmd_test(
     a: np.ndarray,
     b: np.ndarray,
     width: float | None = None,
@@ -53,13 +50,16 @@ def mmd_level(
     draws: int = 200,
     level: float = 0.95,
     seed: int = 0,
-) -> float:
-    """What `mmd` of a and b stays below with chance `level` where both are drawn alike: by permutations of their items."""
+) -> tuple[float, float]:
+    """`mmd` of a and b, and what it stays below with chance `level` where both are drawn alike: that from `draws`
+    permutations of their items, nan without any."""
     a, b = _sets(a, b)
-    kernel = _kernel(np.concatenate([a, b]), width or median_distance(a, b))
-    rng = np.random.default_rng(seed)
-    orders = np.stack([rng.permutation(len(kernel)) for _ in range(draws)])
-    return float(np.quantile(_mmd_of(kernel, orders, len(a)), level))
+    squared, rng = _squared(np.concatenate([a, b])), np.random.default_rng(seed)
+    kernel = np.exp(-squared / (2 * max(width or _median(squared), 1e-12) ** 2))
+    np.fill_diagonal(kernel, 0)  # an item is not compared with itself
+    orders = np.stack([np.arange(len(kernel)), *(rng.permutation(len(kernel)) for _ in range(draws))])
+    found = _mmd_of(kernel, orders, len(a))
+    return float(found[0]), float(np.quantile(found[1:], level)) if draws else math.nan
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
@@ -169,10 +169,17 @@ def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _kernel(items: np.ndarray, width: float) -> np.ndarray:
-    kernel = np.exp(-cdist(items, items, "sqeuclidean") / (2 * max(width, 1e-12) ** 2))
-    np.fill_diagonal(kernel, 0)  # an item is not compared with itself
-    return kernel
+def _squared(items: np.ndarray) -> np.ndarray:
+    """Squared Euclidean distances (N, N) of items (N, F)."""
+    items = items - items.mean(0)
+    norms = np.square(items).sum(1)
+    return np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)
+
+
+def _median(squared: np.ndarray, most: int = PAIRS) -> float:
+    picked = np.linspace(0, len(squared) - 1, min(most, len(squared))).astype(int)
+    some = squared[np.ix_(picked, picked)]
+    return float(np.sqrt(np.median(some[np.triu_indices(len(some), 1)])))
 
 
 def _mmd_of(kernel: np.ndarray, orders: np.ndarray, n: int) -> np.ndarray:

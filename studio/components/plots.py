@@ -239,7 +239,7 @@ def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | 
             hovertemplate="%{hovertext}<extra></extra>",
         )
     )
-    shared = {"showgrid": False, "ticks": ""}
+    shared = {"showgrid": False, "ticks": "", "ticklabelstandoff": 5}
     figure.update_xaxes(
         **shared, tickvals=list(range(wide)), ticktext=columns, title_text=name_of(spec.get("x") or "", 40)
     )

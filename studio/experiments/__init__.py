@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from studio.checks import plain
 from studio.configs import Field
-from studio.experiments.fields import FIELDS, check_experiment
+from studio.experiments.fields import FIELDS, check_experiment, default_of
 
 __all__ = ["EXPERIMENTS", "Experiment", "check_experiment", "conduct", "report_of", "unfinished"]
 
@@ -103,6 +103,7 @@ def conduct(job: Any) -> dict[str, Any]:
             "seconds": spent,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             **found,
+            "tables": [*found["tables"], sizes(config)],
         }
     )
     _write(job.folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False))
@@ -116,6 +117,20 @@ def conduct(job: Any) -> dict[str, Any]:
             "judge": report["judge"],
             "seconds": spent,
         }
+    }
+
+
+def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of what the run's settings were, beside those of the full size."""
+    fields = FIELDS[config["name"]]
+    rows = [[name, config[name], default_of(field, True)] for name, field in fields.items() if name != "size"]
+    note = f"This run: {config['size']} size, but for what was set by itself."
+    return {
+        "title": "Settings",
+        "columns": ["setting", "this run", "full size"],
+        "rows": rows,
+        "note": note,
+        "percent": [],
     }
 
 

@@ -17,6 +17,7 @@ from studio.experiments.common import (
     clear,
     compared,
     evaluation_seeds,
+    few,
     figure,
     heldout_prompts,
     judge_sentence,
@@ -103,12 +104,14 @@ def _answer(found: Judged, names: list[str], left_out: dict[str, str]) -> list[s
         lines.append(
             f"The largest gain is that of {name}, at {found.methods[name]['network_calls']:.0f} network calls an image."
         )
-    lines += [compared(name, found.methods[name]["difference"]["strict"], "none") for name in ranked]
+    lines += [compared(name, found.methods[name]["difference"]["strict"], "with none") for name in ranked]
     if not any(clear(found.methods[name]["difference"]["strict"]) for name in others):
         lines.append("No method differs from none beyond what chance gives: more prompts are needed to tell.")
     if left_out:
         lines.append(f"Left out, as the table says why: {', '.join(left_out)}.")
-    return lines + judge_sentence(found.judge)
+    if found.judge == "scorer":
+        lines.append("Best-of-N is chosen by the judge itself, so its figures are an upper bound.")
+    return lines + few(len(found.prompts)) + judge_sentence(found.judge)
 
 
 def _figures(found: Judged, names: list[str]) -> list[dict[str, Any]]:

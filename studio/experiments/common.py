@@ -19,7 +19,6 @@ from core.evaluation.methods import Method
 from core.evaluation.metrics import wilson
 from core.evaluation.report import features
 from core.training.loop import Progress, Stopped
-from data.prompts import load as load_prompts
 from studio.evaluation import trained_prompts
 from studio.heldout import judge_of
 from studio.learning import Job
@@ -27,6 +26,7 @@ from studio.prompts import seeds_for, without
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
+FEW = 10  # prompts below which a bootstrap over them is not to be trusted
 Figure = dict[str, Any]
 Table = dict[str, Any]
 
@@ -39,7 +39,10 @@ def heldout_prompts(job: Job) -> list[str]:
 
     def find() -> dict[str, Any]:
         most, given = job.config["prompts"], job.config["given"]
-        wanted = given or load_prompts("shapes_heldout", most, job.studio.settings.world)
+        wanted = given or job.studio.prompts.of("heldout", most)
+        if not wanted:
+            source = job.studio.prompts.source
+            raise ValueError(f"No prompt of {source} is held out: give more prompts, or --prompts.")
         kept = without(dict.fromkeys(wanted), trained_prompts(job.studio))
         if not kept:
             raise ValueError("Every one of these prompts was trained on: give others to judge by.")
@@ -218,14 +221,24 @@ def clear(cell: dict[str, Any]) -> bool:
     return cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
 
 
-def compared(what: str, cell: dict[str, Any], against: str, percent: bool = True) -> str:
-    """A sentence for a paired difference, which says also when nothing can be told."""
+def compared(what: str, cell: dict[str, Any], against: str) -> str:
+    """A sentence for a paired difference of the share of images where every word holds, which says also when nothing
+    can be told. what opens the sentence."""
     if cell["estimate"] is None:
-        return f"{what} could not be compared with {against}."
-    figures = span(cell, percent, True)
-    if clear(cell):
-        return f"{what} is {'above' if cell['estimate'] > 0 else 'below'} {against} by {figures}."
-    return f"Whether {what} differs from {against} cannot be told from so many images: {figures}, and the interval holds 0."
+        return f"{what}: it could not be compared with {against}."
+    figures = span(cell, True, True)
+    if not clear(cell):
+        return f"{what}: whether every word holds more often than {against} cannot be told, {figures}."
+    return f"{what}: every word holds {'more' if cell['estimate'] > 0 else 'less'} often than {against}, {figures}."
+
+
+def few(prompts: int) -> list[str]:
+    """What has to be said of intervals over a handful of prompts."""
+    if prompts >= FEW:
+        return []
+    return [
+        f"There are {prompts} prompts: intervals over so few are too narrow, so take them as a rough guide."
+    ]
 
 
 def judge_sentence(judge: str | None) -> list[str]:

@@ -26,8 +26,7 @@ from core.evaluation.distribution import (
     histogram,
     inception_like,
     jensen_shannon,
-    mmd,
-    mmd_level,
+    mmd_test,
 )
 from core.evaluation.methods import Projected, none, whole
 from core.evaluation.metrics import mean_interval
@@ -38,6 +37,7 @@ from studio.experiments.common import (
     compared,
     counted,
     evaluation_seeds,
+    few,
     figure,
     heldout_prompts,
     interval,
@@ -57,7 +57,7 @@ PARTS = {
     "well": "projected against well-scored",
     "well reference": "N(0, I) against well-scored",
 }
-SHOWN = 2000  # values of a histogram in the report
+SHOWN = 1000  # values of each prompt in the report's histogram
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -84,7 +84,10 @@ def run(job: Job) -> dict[str, Any]:
         "pictures": [pictures],
         "data": {
             "images": images,
-            "noises": dict(zip(prompts, noises, strict=True)),
+            "noises": {
+                prompt: {name: value for name, value in noise.items() if name != "values"}
+                for prompt, noise in zip(prompts, noises, strict=True)
+            },
             "alignment": found.report,
         },
     }
@@ -143,9 +146,10 @@ def compare(a: Tensor, b: Tensor, seed: int = 0) -> dict[str, float]:
     channels = [
         jensen_shannon(histogram(a[:, c].numpy()), histogram(b[:, c].numpy())) for c in range(a.shape[1])
     ]
+    value, level = mmd_test(x, y, seed=seed)
     return {
-        "mmd": mmd(x, y),
-        "mmd_level": mmd_level(x, y, seed=seed),
+        "mmd": value,
+        "mmd_level": level,
         "jensen_shannon": jensen_shannon(histogram(x), histogram(y)),
         "by_channel": float(np.mean(channels)),
     }
@@ -220,7 +224,7 @@ def _answer(found: Judged, images: dict, summary: dict, noises: list[dict]) -> l
             "With projection, every word holding", found.methods["projected"]["difference"]["strict"], "none"
         )
     )
-    return lines + judge_sentence(found.judge)
+    return lines + few(n) + judge_sentence(found.judge)
 
 
 def _small(cell: dict[str, Any]) -> str:

@@ -18,7 +18,6 @@ from core.evaluation.methods import Projected, none, predict
 from core.noise import draw
 from core.training.loop import Stopped
 from core.training.projector import ProjectorConfig, train_projector
-from data.prompts import load as load_prompts
 from studio.datasets import texts_for
 from studio.experiments.common import (
     Judged,
@@ -76,7 +75,7 @@ def hardest(job: Job) -> dict[str, Any]:
     studio, config = job.studio, job.config
     if config["prompt"]:
         return {"prompt": config["prompt"], "expected": None, "of": 1}
-    given = config["given"] or load_prompts("shapes_train", config["prompts"], studio.settings.world)
+    given = config["given"] or studio.prompts.of("train", config["prompts"])
     prompts, reward, diffuser = (
         evenly(list(dict.fromkeys(given)), config["prompts"]),
         need(job, "reward"),
@@ -125,7 +124,9 @@ def _answer(prompt: str, found: dict[str, Judged]) -> list[str]:
             f"On {words}, every word holds in {span(methods['none']['strict'], True)} of the images without projection."
         )
         lines += [
-            compared(f"On {words}, the projector {name}", methods[name]["difference"]["strict"], "none")
+            compared(
+                f"On {words}, with the projector {name}", methods[name]["difference"]["strict"], "without"
+            )
             for name in ("for this prompt", "in use")
         ]
     seen, unseen = (found[part].methods["for this prompt"]["difference"]["strict"] for part in PARTS)

@@ -14,10 +14,11 @@ from typing import Any
 
 from core import checkpoint
 from core.evaluation.distribution import half_frechet
+from core.evaluation.experiments import DRIFT_ITEMS
 from core.evaluation.methods import Method, Projected, none
+from core.noise import draw, drift
 from core.training.loop import Stopped
 from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
-from data.prompts import load as load_prompts
 from studio.datasets import texts_for
 from studio.experiments.common import (
     Judged,
@@ -25,6 +26,7 @@ from studio.experiments.common import (
     clear,
     compared,
     evaluation_seeds,
+    few,
     figure,
     heldout_prompts,
     judge_sentence,
@@ -52,7 +54,7 @@ def run(job: Job) -> dict[str, Any]:
     methods = [*by_tau.values(), *by_strength.values()]
     found = judged(job, "tau", methods, prompts, evaluation_seeds(job, prompts))
     rows = {method.name: measured(found, method.name) for method in methods}
-    floor = inner(found, "none")
+    floor, white = inner(found, "none"), unprojected(job, prompts)
     shown = [none(), *(by_tau[tau] for tau in sorted({taus[0], taus[-1]}))]
     some = prompts[:3]
     pictures = before_after(
@@ -60,16 +62,17 @@ def run(job: Job) -> dict[str, Any]:
     )
     return {
         "judge": found.judge,
-        "answer": _answer(found, rows, by_tau, by_strength),
+        "answer": _answer(found, rows, by_tau, by_strength, white),
         "figures": [
-            *_figures(found, rows, "tau", by_tau, floor, True),
-            *_figures(found, rows, "strength", by_strength, floor, False),
+            *_figures(rows, "tau", by_tau, floor, white, True),
+            *_figures(rows, "strength", by_strength, floor, white, False),
         ],
-        "tables": [_table(found, rows, floor)],
+        "tables": [_table(found, rows, floor, white)],
         "pictures": [pictures],
         "data": {
             "measured": rows,
             "inner_frechet_none": floor,
+            "drift_none": white,
             "trainings": trained,
             "alignment": found.report,
         },
@@ -79,7 +82,7 @@ def run(job: Job) -> dict[str, Any]:
 def train(job: Job, tau: float) -> dict[str, Any]:
     """A projector trained with this tau, saved in the run's folder. Raises Stopped."""
     studio, config, began = job.studio, job.config, time.monotonic()
-    texts = texts_for(studio, load_prompts("shapes_train", config["train_prompts"], studio.settings.world))
+    texts = texts_for(studio, studio.prompts.of("train", config["train_prompts"]))
     shape = studio.models.diffuser().latent_shape()
     settings = ProjectorConfig(
         steps=config["train_steps"], batch=config["batch"], rate=config["rate"], tau=tau, seed=config["seed"]
@@ -135,6 +138,13 @@ def measured(found: Judged, name: str) -> dict[str, Any]:
     }
 
 
+def unprojected(job: Job, prompts: list[str]) -> dict[str, float]:
+    """The drift of the seeds' own noises: what white noise of that size gives, as an item's moments vary by chance."""
+    seeds = [seed for row in evaluation_seeds(job, prompts) for seed in row][:DRIFT_ITEMS]
+    noise = draw(seeds, job.studio.models.diffuser().latent_shape())
+    return drift(noise, noise)
+
+
 def inner(found: Judged, a: str, b: str | None = None) -> float | None:
     """The mean Frechet distance of halves of a's images and the other halves of b's: a's own inner one without b."""
     first, second = found.features(a), found.features(b or a)
@@ -144,7 +154,7 @@ def inner(found: Judged, a: str, b: str | None = None) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _answer(found: Judged, rows: dict[str, Any], by_tau: dict, by_strength: dict) -> list[str]:
+def _answer(found: Judged, rows: dict[str, Any], by_tau: dict, by_strength: dict, white: dict) -> list[str]:
     lines = [
         f"Without projection every word holds in {span(found.methods['none']['strict'], True)} of the images."
     ]
@@ -152,16 +162,21 @@ def _answer(found: Judged, rows: dict[str, Any], by_tau: dict, by_strength: dict
         for method in methods.values():
             row = rows[method.name]
             lines.append(
-                f"{compared(f'With {method.name}, every word holding', row['difference'], 'none')} KL {row['kl']:.4f} nats a "
-                f"value, invalid images {span(row['failures'], True)}."
+                f"{compared(method.name.capitalize(), row['difference'], 'with none')} KL {row['kl']:.4f} nats a "
+                f"value (white noise {white['kl']:.4f}), invalid images {span(row['failures'], True)}."
             )
         if len(methods) > 1 and not any(clear(rows[m.name]["difference"]) for m in methods.values()):
             lines.append(f"No {of} is told from none by so many images.")
-    return lines + judge_sentence(found.judge)
+    return lines + few(len(found.prompts)) + judge_sentence(found.judge)
 
 
 def _figures(
-    found: Judged, rows: dict[str, Any], of: str, methods: dict[float, Method], floor: float | None, log: bool
+    rows: dict[str, Any],
+    of: str,
+    methods: dict[float, Method],
+    floor: float | None,
+    white: dict[str, float],
+    log: bool,
 ) -> list[dict[str, Any]]:
     if not methods:
         return []
@@ -169,7 +184,8 @@ def _figures(
     parts = [rows[methods[value].name] for value in x]
     more = {"log_x": True} if log and min(x) > 0 else {}
     plain = [
-        ("kl", f"KL from N(0, I) over {of}", "nats a value", {}),
+        ("kl", f"KL from N(0, I) over {of}", "nats a value",
+         {"reference": white["kl"], "reference_name": "white noise"}),
         ("frechet", f"Frechet distance of the images over {of}", "between halves",
          {"reference": floor, "reference_name": "two halves of none"} if floor is not None else {}),
     ]  # fmt: skip
@@ -194,12 +210,25 @@ def _figures(
     return out
 
 
-def _table(found: Judged, rows: dict[str, Any], floor: float | None) -> dict[str, Any]:
+def _table(
+    found: Judged, rows: dict[str, Any], floor: float | None, white: dict[str, float]
+) -> dict[str, Any]:
     columns = ["projector", "every word holds", "against none", "KL", "std", "spatial correlation", "cosine with the input",
                "Frechet distance", "invalid", "diversity"]  # fmt: skip
     base = found.methods["none"]
     lines = [
-        ["none", base["strict"], None, 0.0, 1.0, None, 1.0, floor, found.failures("none"), base["diversity"]]
+        [
+            "none",
+            base["strict"],
+            None,
+            white["kl"],
+            white["std"],
+            white["spatial_correlation"],
+            1.0,
+            floor,
+            found.failures("none"),
+            base["diversity"],
+        ]
     ]
     lines += [
         [name, r["strict"], r["difference"], r["kl"], r["std"], r["correlation"], r["cosine"], r["frechet"], r["failures"],

@@ -24,7 +24,7 @@ from studio.tabs.shared import told
 
 EMPTY = "No experiment was run yet. Choose a question and start it: its report is kept here."
 GONE = "The report of this run is no longer in its folder, or cannot be read. Start the experiment again."
-FILES = {"report.html": "Download the report (HTML)", "report.json": "Download its data (JSON)"}
+FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
 def build(studio: Studio, page: gr.Blocks) -> None:

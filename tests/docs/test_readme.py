@@ -17,6 +17,7 @@ from studio.__main__ import PROGRAM, Parser
 from studio.arguments import parser
 from studio.commands import checked_options, choices
 from studio.configs import EVALUATIONS, FIELDS, check_config, check_evaluation
+from studio.experiments import check_experiment
 from studio.settings import SETTINGS, settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,8 @@ def check(words):
             check_config(given.kind, choices(given.set))
         elif given.command == "evaluate":
             check_evaluation(given.kind, choices(given.set))
+        elif given.command == "experiment":
+            check_experiment({"name": given.name, **choices(given.set)})
         elif given.command == "pretrain":
             checked_options(given.stage, choices(given.set))
     elif words[:2] == ["python", "-m"]:

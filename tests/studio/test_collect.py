@@ -3,7 +3,7 @@
 import pytest
 
 from data.prompts import load
-from studio.prompts import EVALUATION_SEEDS, seeds_for, split_of, without
+from studio.prompts import EVALUATION_SEEDS, Prompts, seeds_for, split_of, without
 from tests.tiny import STEPS
 
 PROMPTS = ["a red circle", "a blue square", "a green star"]
@@ -90,3 +90,20 @@ def test_held_out_prompts_are_known_as_such_and_never_those_that_were_trained_on
     other_words = "there is a red circle to the left of a blue square"
     assert without([other_words, held[0]], ["a red circle left of a blue square"]) == [held[0]]
     assert without(["a fish", "a cat"], ["a fish"]) == ["a cat"]
+
+
+def test_a_set_of_ones_own_is_split_by_hash_and_the_rest_is_trained_on(tmp_path):
+    own = [f"an astronaut on horse {n}" for n in range(200)] + ["a red circle"]
+    (tmp_path / "own.txt").write_text("\n".join(own))
+    prompts = Prompts(str(tmp_path / "own.txt"))
+    splits = {split: prompts.of(split, 1000) for split in ("train", "validation", "heldout")}
+    assert sorted(p for of in splits.values() for p in of) == sorted(own)
+    assert len(splits["train"]) > 140 and min(map(len, splits.values())) > 5
+    assert all(prompts.split_of(p) == split for split, of in splits.items() for p in of)
+    assert prompts.split_of("a red circle") == split_of("a red circle")
+    assert prompts.split_of("typed in by someone") == "train"
+    smaller = tmp_path / "smaller.txt"
+    smaller.write_text("\n".join(own[:50]))
+    assert all(Prompts(str(smaller)).split_of(p) == prompts.split_of(p) for p in own[:50])
+    with pytest.raises(ValueError, match="check its name"):
+        Prompts(str(tmp_path / "nothing.txt")).of("train", 1)

@@ -82,7 +82,7 @@ def report() -> dict[str, Any]:
             [name, interval(0.592 + g / 100, 0.04), interval(g, 1.9), 0.41 * (1 + i), 454573554 + i]
             for i, (name, g) in enumerate(zip(METHODS, gains, strict=True))
         ]
-        + [["best of 64", None, {"estimate": None, "low": None, "high": None}, float("nan"), None]],
+        + [["best of 64", None, {"estimate": None, "low": None, "high": None}, None, None]],
         "note": "In brackets: 95 % intervals of the paired bootstrap over prompts.",
     }
     colours = {"red": (200, 60, 50), "green": (60, 150, 90), "blue": (60, 90, 190), "yellow": (220, 180, 60)}

@@ -1,11 +1,16 @@
 """Each experiment at the smallest size: it gives a whole report, and is stopped and gone on with to the same one."""
 
+import base64
+import dataclasses
 import json
 import math
 
 import pytest
 
+from studio import commands, jobs
+from studio.__main__ import main
 from studio.experiments import EXPERIMENTS, check_experiment, report_of, unfinished
+from studio.service import Studio
 from tests.tiny import STEPS
 
 FEW = {"prompts": 3, "seeds": 2, "steps": STEPS}
@@ -20,7 +25,7 @@ SMALL = {
 }  # fmt: skip
 PARTS = {"experiment", "title", "question", "answer", "judge", "config", "backbone", "backbone_revision", "scorer",
          "seconds", "created", "figures", "tables", "pictures", "data"}  # fmt: skip
-COSTS = {"seconds", "scoring_seconds", "created", "used"}
+COSTS = {"peak_memory", "seconds", "scoring_seconds", "created", "used"}
 
 
 def conducted(studio, name, run_id=None, **hooks):
@@ -54,31 +59,72 @@ def check_figure(figure):
 
 
 @pytest.fixture
-def reports(studio):
-    return {}
+def made(studio, monkeypatch):
+    """The images that were denoised to their end, counted."""
+    count, sample = [0], type(studio.models.diffuser()).sample
+
+    def counting(diffuser, text, noise, *args, **named):
+        latents = sample(diffuser, text, noise, *args, **named)
+        count[0] += len(noise)
+        return latents
+
+    monkeypatch.setattr(type(studio.models.diffuser()), "sample", counting)
+    return count
+
+
+def another(studio):
+    """A studio beside the test's, with a home of its own."""
+    new = Studio(dataclasses.replace(studio.settings, home=studio.settings.home.with_name("other")))
+    new.models.share(studio.models)
+    return new
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_that_is_stopped_goes_on_to_the_report_of_one_that_was_not(studio, name):
+def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, name, made):
     run, report = conducted(studio, name)
-    assert set(report) == PARTS and report["experiment"] == name
-    assert report["answer"] and all(s.endswith((".", "”.")) for s in report["answer"])
+    once, other, found, again = made[0], another(studio), None, None
+    made[0] = 0
+    for most in (1, 4, 7, 10_000):  # reports of progress after which it is stopped
+        lines = []
+        part, found = conducted(
+            other,
+            name,
+            again,
+            on_progress=lines.append,
+            stop=lambda lines=lines, most=most: len(lines) >= most,
+        )
+        again = part["id"]
+        assert unfinished(other, {"name": name, **SMALL[name]}) == (again if found is None else None)
+        if found:
+            break
+        assert part["state"] == "stopped"
+    assert ["prompts", SMALL[name]["prompts"], EXPERIMENTS[name].fields["prompts"].full] in report["tables"][
+        -1
+    ]["rows"]
+    assert (made[0], len(other.runs(kind="experiment"))) == (once, 1)
+    assert without_times(found["data"]) == without_times(report["data"])
+    assert without_times(found["figures"])[:1] == without_times(report["figures"])[:1]
+
+    # only fidelity's samples, of held-out prompts, belong into the user's store
+    assert {row["split"] for row in other.store.samples()} == ({"heldout"} if name == "fidelity" else set())
+    assert set(report) == PARTS
+    assert (report["experiment"], report["title"]) == (name, EXPERIMENTS[name].title)
+    assert run["metrics"]["answer"] == report["answer"]
+    assert all(sentence.endswith((".", ".”")) for sentence in report["answer"])
     json.dumps(report, allow_nan=False)
     for figure in report["figures"]:
         check_figure(figure)
     for table in report["tables"]:
         assert all(len(row) == len(table["columns"]) for row in table["rows"]), table["title"]
         assert set(table["percent"]) <= set(table["columns"])
-    assert run["metrics"]["answer"] == report["answer"]
+    for pictures in report["pictures"]:
+        assert len(pictures["items"]) % pictures["columns"] == 0
+        assert all(base64.b64decode(item["png"]).startswith(b"\x89PNG") for item in pictures["items"])
 
-    studio.settings.home.joinpath("evaluations").mkdir(exist_ok=True)
-    lines, again = [0], None
-    for after in (2, 5, 9):
-        lines[0] = 0
 
-        def count(line):
-            lines[0] += 1
+# ---- what each is about
 
+<<<<<<< HEAD
         part, found = conducted(
             studio, name, again, on_progress=count, stop=lambda after=after: lines[0] >= after
         )
@@ -91,3 +137,154 @@ def test_an_experiment_that_is_stopped_goes_on_to_the_report_of_one_that_was_not
         _, found = conducted(studio, name, again)
     assert without_times(found)["answer"] == without_times(report)["answer"]
     assert without_times(found["tables"]) == without_times(report["tables"]) or name == "alignment"
+=======
+
+def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_trained_on(studio):
+    _, report = conducted(studio, "fidelity")
+    evaluated = studio.evaluate("fidelity", FEW)
+    for figure in ("pearson", "within_prompt", "auc"):
+        mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
+        assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)
+    assert report["data"]["parts"]["vlm"]["confusion"] == evaluated["vlm"]["confusion"]
+    assert (
+        report["data"]["parts"]["simulated"]["words"] == len(studio.store.corrections(split="heldout")) == 8
+    )
+    assert {row["split"] for row in studio.store.samples()} == {"heldout"}
+    assert studio.store.corrections(split="train") == []
+    assert (studio.store.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
+    conducted(studio, "fidelity")
+    assert len(studio.store.corrections(split="heldout")) == 8  # those that are there are taken
+
+
+def test_people_are_compared_where_they_have_corrected_a_word(studio):
+    conducted(studio, "fidelity")
+    for row in studio.store.samples(limit=4):
+        word = next(w for w in studio.sample(row["id"]).words if w.scored)
+        studio.correct(row["id"], word.index, 3, "Ann")
+    _, report = conducted(studio, "fidelity")
+    assert report["data"]["parts"]["human"]["words"] == 4
+    assert not any("stands in for people" in sentence for sentence in report["answer"])
+
+
+def test_alignment_says_which_methods_it_left_out_and_why(studio):
+    _, report = conducted(studio, "alignment")
+    assert set(report["data"]["left_out"]) == {"best-of-8"}
+    assert report["tables"][-2]["rows"] == [
+        ["best-of-8", "It needs 8 seeds of each prompt, and there are 2."]
+    ]
+    names = [row[0] for row in report["tables"][0]["rows"]]
+    assert names[:3] == ["none", "projected", "best-of-2"] and len(names) == 5
+    with pytest.raises(ValueError, match="None of these methods"):
+        studio.train("experiment", {"name": "alignment", **FEW, "methods": "best-of-64"})
+
+
+def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
+    run = {**SMALL["tau"], "train_steps": 12, "rate": 0.01, "taus": "0.1,1000", "prompts": 2}
+    report = report_of(studio, studio.train("experiment", {"name": "tau", **run}))
+    rows = report["data"]["measured"]
+    assert rows["tau 1000"]["cosine"] > rows["tau 0.1"]["cosine"]
+    assert set(rows) == {"tau 0.1", "tau 1000", "strength 0.5", "strength 1"}
+    assert rows["strength 0.5"]["cosine"] > rows["strength 1"]["cosine"]
+    titles = [figure["title"] for figure in report["figures"]]
+    assert len(titles) == len(set(titles)) == 8
+
+
+def test_the_single_prompt_is_the_one_that_was_given_and_its_seeds_are_kept_apart(studio):
+    chosen = {**SMALL["single"], "prompt": "a red circle"}
+    report = report_of(studio, studio.train("experiment", {"name": "single", **chosen}))
+    assert report["data"]["prompt"]["prompt"] == "a red circle"
+    seen, unseen = (report["data"][part]["settings"]["seeds"][0] for part in ("seen", "unseen"))
+    assert max(seen) < 2**31 <= min(unseen)
+
+
+def test_the_shift_of_no_projection_is_that_of_white_noise(studio):
+    chosen = {**SMALL["shift"], "strength": 0.0, "noises": 40}
+    report = report_of(studio, studio.train("experiment", {"name": "shift", **chosen}))
+    for noise in report["data"]["noises"].values():
+        assert abs(noise["white"]["mmd"]) < 0.02
+        assert noise["drift"]["distance"] == 0
+    images = report["data"]["images"]
+    assert images["none"]["inner_frechet"] == images["projected"]["inner_frechet"] == images["frechet"]
+    assert images["none"]["failures"]["estimate"] == 0
+
+
+def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_that_is_said(studio):
+    chosen = {**SMALL["alignment"], "given": ["a red fish", "two blue birds"], "prompt_source": "mine.txt"}
+    report = report_of(studio, studio.train("experiment", {"name": "alignment", **chosen}))
+    assert (report["judge"], report["config"]["given"]) == ("scorer", 2)
+    assert any("not independent" in sentence for sentence in report["answer"])
+    assert any("chosen by the judge itself" in sentence for sentence in report["answer"])
+
+
+# ---- settings and the command
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"name": "magic"}, "no experiment"),
+        ({"name": "tau", "speed": 1}, "no setting"),
+        ({"name": "tau", "size": "huge"}, "choose reduced or full"),
+        ({"name": "tau", "taus": "0.1,many"}, "not a number"),
+        ({"name": "tau", "taus": ""}, "no list of numbers"),
+        ({"name": "corrections", "counts": "0.5"}, "not a whole number"),
+        ({"name": "alignment", "methods": "x" * 500}, "too long"),
+        ({"name": "shift", "seeds": 0}, "out of range"),
+        ({"name": "shift", "given": []}, "at least one"),
+    ],
+)
+def test_a_bad_setting_is_refused_before_a_run_is_made(studio, config, says):
+    with pytest.raises(ValueError, match=says):
+        studio.train("experiment", config)
+    assert studio.runs() == []
+
+
+def test_full_size_fills_in_what_was_not_set():
+    full = check_experiment({"name": "fidelity", "size": "full", "prompts": "4"})
+    assert (full["prompts"], full["seeds"]) == (4, 100)
+    counts = check_experiment({"name": "corrections", "size": "full"})["counts"]
+    assert counts == "0,50,100,300,1000"
+    assert check_experiment({"name": "tau", "taus": " 100, 0.1 ,100"})["taus"] == "100,0.1"
+
+
+def test_the_command_goes_on_where_it_was_and_copies_the_report(studio, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
+    (tmp_path / "mine.txt").write_text("a red circle above a blue square\n")
+    words = ["experiment", "shift", "--prompts", str(tmp_path / "mine.txt"), "--out", str(tmp_path / "kept")]
+    for field, value in {**SMALL["shift"]}.items():
+        words += ["--set", f"{field}={value}"]
+    stopped, _ = conducted(studio, "shift", stop=lambda: True)
+    assert main(words) == 0
+    out = capsys.readouterr()
+    assert "Going on" not in out.err and EXPERIMENTS["shift"].question in out.out
+    report = json.loads((tmp_path / "kept" / "report.json").read_text())
+    assert (report["config"]["prompt_source"], list(report["data"]["noises"])) == (
+        "mine.txt",
+        ["a red circle above a blue square"],
+    )
+    own = [word for word in words if word not in ("--prompts", str(tmp_path / "mine.txt"))]
+    assert main(own) == 0
+    assert stopped["id"] in capsys.readouterr().err
+    assert studio.run(stopped["id"])["state"] == "done"
+    assert main(["experiment", "tau", "--run", stopped["id"]]) == 2
+    assert main(["experiment", "shift", "--run", stopped["id"], "--set", "seeds=3"]) == 2
+    assert "keeps its settings" in capsys.readouterr().err
+
+
+def test_a_job_of_its_own_runs_the_experiment_by_its_name(studio, monkeypatch):
+    """The process is a fake: that a job outlives the page is tested with a training."""
+    started = []
+
+    class Process:
+        pid = 2**22 - 1
+
+        def __init__(self, words, **_):
+            started.append(words)
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
+    run = jobs.start(studio, "experiment", {"name": "shift", **SMALL["shift"]})
+    assert started[0][3:] == ["experiment", "shift", "--run", run]
+>>>>>>> experiments

@@ -1,0 +1,44 @@
+"""A set of the user's own (STUDIO_PROMPTS): trained on, stopped by and judged on its own parts, never on the shapes'."""
+
+import json
+
+import pytest
+
+from core.words import scored, split
+from studio.prompts import Prompts
+from tests.studio.test_training import CYCLE
+from tests.tiny import STEPS
+
+OWN = [f"{thing} {place}" for thing in ("an old harbour", "two grey cats", "a paper lantern", "a violin")
+       for place in ("at night", "in the snow", "on a table", "by the sea", "seen from above")]  # fmt: skip
+
+
+@pytest.fixture
+def own(studio, tmp_path):
+    (tmp_path / "own.txt").write_text("\n".join(OWN))
+    studio.prompts = Prompts(str(tmp_path / "own.txt"))
+    studio.score(studio.collect(OWN, 1, steps=STEPS))
+    return studio
+
+
+def test_the_loop_runs_on_ones_own_prompts_and_says_that_their_judge_is_not_independent(own):
+    splits = {row["prompt"]: row["split"] for row in own.store.samples()}
+    assert splits == own.prompts.own and set(splits.values()) == {"train", "validation", "heldout"}
+    row = next(r for r in own.store.samples() if r["split"] == "train")
+    own.store.set_score(row["id"], scored(split(row["prompt"]))[0].index, 0, "ann")
+    run = own.train("cycle", {**CYCLE, "heldout_prompts": 50})
+    heldout = run["metrics"]["heldout"]
+    assert (heldout["judge"], heldout["independent"]) == ("scorer", False)
+    assert heldout["prompts"] == len(own.prompts.of("heldout", 50))
+    journal = own.settings.home / "heldout" / heldout["key"] / "items.jsonl"
+    judged = {json.loads(line).get("prompt") for line in journal.read_text().splitlines()} - {None}
+    assert judged == set(own.prompts.of("heldout", 50))
+    assert own.promote(run["id"], "ann", force=True)["promoted"]
+
+
+def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
+    trained = own.prompts.of("train", 3)
+    (tmp_path / "few.txt").write_text("\n".join(trained))
+    own.prompts = Prompts(str(tmp_path / "few.txt"))
+    with pytest.raises(ValueError, match="is held out: give more prompts"):
+        own.evaluate("alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
