@@ -124,20 +124,6 @@ def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, n
 
 # ---- what each is about
 
-<<<<<<< HEAD
-        part, found = conducted(
-            studio, name, again, on_progress=count, stop=lambda after=after: lines[0] >= after
-        )
-        again = part["id"]
-        if found:
-            break
-        assert part["state"] == "stopped"
-    assert unfinished(studio, {"name": name, **SMALL[name]}) in (again, None)
-    if not found:
-        _, found = conducted(studio, name, again)
-    assert without_times(found)["answer"] == without_times(report)["answer"]
-    assert without_times(found["tables"]) == without_times(report["tables"]) or name == "alignment"
-=======
 
 def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_trained_on(studio):
     _, report = conducted(studio, "fidelity")
@@ -287,4 +273,3 @@ def test_a_job_of_its_own_runs_the_experiment_by_its_name(studio, monkeypatch):
     monkeypatch.setattr(jobs.subprocess, "Popen", Process)
     run = jobs.start(studio, "experiment", {"name": "shift", **SMALL["shift"]})
     assert started[0][3:] == ["experiment", "shift", "--run", run]
->>>>>>> experiments
