@@ -10,7 +10,7 @@ from studio import gpu
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs import annotate, compare, memory, train
+from studio.tabs import annotate, compare, diagnose, memory, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -32,6 +32,8 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Train", id="train"):
                 to_annotate = train.build(studio, page, kept.who)
+            with gr.Tab("Diagnose", id="diagnose"):
+                diagnose.build(studio, page)
 
         def look() -> tuple[Any, Any]:
             """While the models load: what is being loaded; afterwards the clock stands still."""

@@ -80,6 +80,8 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 def conduct(job: Any) -> dict[str, Any]:
     """Run the experiment of a job and write its report; what its run is done with."""
+    from studio.components.report import html  # draws: heavy
+
     name, began = job.config["name"], time.monotonic()
     clock = job.folder / SECONDS
     before = json.loads(clock.read_text()) if clock.is_file() else 0.0
@@ -107,8 +109,7 @@ def conduct(job: Any) -> dict[str, Any]:
         }
     )
     _write(job.folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False))
-    if (page := _page(report)) is not None:
-        _write(job.folder / PAGE, page)
+    _write(job.folder / PAGE, html(report))
     return {
         "metrics": {
             "experiment": name,
@@ -150,15 +151,6 @@ def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
             if run["config"] == wanted:
                 return run["id"]
     return None
-
-
-def _page(report: dict[str, Any]) -> str | None:
-    """The report as a page of its own, where the part that draws it is there."""
-    try:
-        from studio.components.report import html
-    except ImportError:
-        return None
-    return html(report)
 
 
 def _write(path: Path, text: str) -> None:

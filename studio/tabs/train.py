@@ -17,6 +17,7 @@ from studio.components import figures, notices
 from studio.components.table import Table, picked, rows
 from studio.configs import FIELDS, Field
 from studio.service import Studio
+from studio.tabs import runs as listing
 from studio.tabs import shared
 from studio.tabs.shared import told
 
@@ -31,17 +32,13 @@ SOURCES = [
     ("Corrections only", "corrections"),
     ("The scorer's scores only", "vlm"),
 ]
-ON = ("queued", "running")
-TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
-SECONDS = 1.5
-LIMIT = 20
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
 def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     """The tab; returns the button that leads to the corrections."""
     chosen, drawn = gr.State(""), gr.State("")
-    timer = gr.Timer(SECONDS)
+    timer = gr.Timer(listing.SECONDS)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
@@ -55,11 +52,13 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
             labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+                defaults = studio.defaults("cycle")
                 settings = {
-                    name: _setting(name, replace(field, default=studio.defaults("cycle")[name][0]))
+                    name: listing.setting(name, replace(field, default=defaults[name][0]), f"setting-{name}")
                     for name, field in _settings("cycle").items()
                 }
             start = gr.Button("Start training", variant="primary", elem_id="start")
+            elsewhere = shared.html(elem_id="train-elsewhere")
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
@@ -85,21 +84,20 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
 
     live = [title, progress, stop, resume, plot, result, verdict, decision]
-    all_parts = [drawn, chosen, labels, nothing, card, *live, list_of_runs, table, start, back]
+    all_parts = [drawn, chosen, labels, nothing, card, *live, list_of_runs, table, start, elsewhere, back]
 
     def see(asked: Any, known: Any) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
-        runs = [run for run in studio.runs(limit=LIMIT) if _started(run)]
+        runs, on = listing.listed(studio, experiments=False)
         ids = [run["id"] for run in runs]
-        on = [run["id"] for run in runs if run["state"] in ON]
-        shown = asked if asked in ids else (on or ids or [""])[0]
+        shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
         stamp = json.dumps(
-            [shown, counts, promoted, [(r["id"], r["state"], r["message"]) for r in runs],
-             state and [state["stage"], state["step"], len(state["history"])]]
+            [shown, counts, promoted, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]],
+             listing.stamp(state)]
         )  # fmt: skip
         if stamp == known:
             return [gr.skip()] * len(all_parts)
@@ -113,6 +111,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             gr.update(visible=bool(runs)),
             _table(runs, shown),
             gr.update(interactive=not on),
+            listing.elsewhere(on, experiments=False),
             gr.update(interactive=bool(promoted)),
         ]
 
@@ -133,8 +132,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
     @told
     def halt(run: Any) -> list[Any]:
-        jobs.stop(studio, run)
-        gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
+        listing.stop(studio, run)
         return see(run, "")
 
     @told
@@ -151,7 +149,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     @told
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Takes back the newest promotion, a whole loop with all its parts."""
-        last = next((e for e in studio.store.promotions(limit=LIMIT) if _in_use(studio, e)), None)
+        last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
         studio.rollback(last["kind"], shared.person(kept, profile))
@@ -183,24 +181,6 @@ def _settings(kind: str) -> dict[str, Field]:
     return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
 
 
-def _setting(name: str, field: Field) -> Any:
-    """The part of the form for one setting."""
-    label, info = name.replace("_", " ").capitalize(), field.meaning
-    if isinstance(field.default, bool):
-        return gr.Checkbox(value=field.default, label=label, info=info)
-    if isinstance(field.default, str):
-        return gr.Dropdown(list(map(str, field.bounds)), value=field.default, label=label, info=info)
-    return gr.Number(
-        value=field.default,
-        label=label,
-        info=info,
-        minimum=float(field.bounds[0]),
-        maximum=float(field.bounds[1]),
-        precision=0 if isinstance(field.default, int) else None,
-        elem_id=f"setting-{name}",
-    )
-
-
 def _labels(scored: int, corrected: int) -> str:
     return f'<p class="quiet">{scored} scored images and {corrected} corrected words in the store.</p>'
 
@@ -208,20 +188,13 @@ def _labels(scored: int, corrected: int) -> str:
 def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
     """Values of title, progress, stop, resume, plot, result, verdict, decision."""
     run, name = state["run"], state["state"]
-    on, heldout = name in ON, (run["metrics"] or {}).get("heldout")
+    heldout = (run["metrics"] or {}).get("heldout")
     curves = figures.curves(state["history"])
     held = figures.heldout(heldout) if heldout else None
-    words = ""
-    if on:
-        words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
-        words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
-    problem = state["message"] if name in ("failed", "interrupted", "stopped") else ""
-    far = state["step"] / max(1, state["total"])
     return [
         _title(run),
-        notices.bar(far, words) if on else notices.notice(problem, name != "stopped"),
-        gr.update(visible=on),
-        gr.update(visible=name in ("stopped", "interrupted", "failed")),
+        listing.how_far(state),
+        *listing.buttons(name),
         gr.update(value=curves, visible=curves is not None),
         gr.update(value=held, visible=held is not None),
         _verdict(studio, run) if name == "done" else "",
@@ -230,12 +203,8 @@ def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
 
 
 def _title(run: dict[str, Any]) -> str:
-    kind, state = KINDS.get(run["kind"], (run["kind"].capitalize(),))[0], run["state"]
     use = '<span class="badge good">in use</span>' if run["promoted"] else ""
-    return (
-        f'<h3 class="run-name">{kind} <code>{run["id"]}</code> '
-        f'<span class="badge {TONES.get(state, "")}" id="run-state">{state}</span> {use}</h3>'
-    )
+    return listing.title(KINDS.get(run["kind"], (run["kind"].capitalize(),))[0], run, use)
 
 
 def _verdict(studio: Studio, run: dict[str, Any]) -> str:
@@ -271,17 +240,15 @@ def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
             shares = heldout["of"] != "labels"
             value = heldout["difference"]["words"]["estimate"]
             change = f"{100 * value:+.1f} points" if shares else f"{value:+.3f} nats"
-        state = {"text": run["state"], "tone": TONES.get(run["state"], "plain")}
         use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
-        when = str(run["created"])[:16].replace("T", " ")
         kind = KINDS.get(run["kind"], (run["kind"],))[0]
-        body.append((run["id"], [when, kind, state, {"text": change, "tone": "number"}, use]))
+        body.append(
+            (
+                run["id"],
+                [listing.when(run), kind, listing.badge(run), {"text": change, "tone": "number"}, use],
+            )
+        )
     return rows(["started", "what", "state", "held-out change", ""], body, chosen=shown)
-
-
-def _started(run: dict[str, Any]) -> bool:
-    """Whether a user started it: neither what the project ships nor a part of a loop."""
-    return run["config"].get("source") != "shipped" and "cycle" not in run["config"]
 
 
 def _in_use(studio: Studio, event: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 Without --models the shipped models are used. The studio starts with an empty home; a pair is compared, some words are
 corrected and a short training is run before the pictures are taken in the light, in the dark and on a phone. The
-README's picture is FOLDER/compare-light.png.
+README's picture is FOLDER/compare-light.png. With --experiment one is run as well, for Diagnose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "dark": {"viewport": {"width": 1200, "height": 860}, "device_scale_factor": 1.5},
     "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2},
 }
-TABS = ("Compare", "Annotate", "Train")
+TABS = ("Compare", "Annotate", "Train", "Diagnose")
 
 
 def compare(page: Page, seeds: str, steps: int) -> None:
@@ -62,6 +62,14 @@ def train(page: Page, settings: dict[str, int]) -> None:
     page.locator("#run-state", has_text=re.compile("^(done|failed)$")).wait_for()
 
 
+def experiment(page: Page, title: str) -> None:
+    page.get_by_role("tab", name="Diagnose").click()
+    page.get_by_label(title, exact=True).check()
+    page.locator("#start-experiment:not([disabled])").click()
+    page.locator("#experiment-progress .progress").wait_for()
+    page.locator("#report .js-plotly-plot").first.wait_for(timeout=0)  # as long as it takes
+
+
 def take(page: Page, folder: Path, look: str) -> None:
     """A picture of each tab."""
     for tab in TABS:
@@ -78,6 +86,7 @@ def main() -> None:
     options.add_argument("--seeds", default="454573554-454573557", help="the seeds that are compared")
     options.add_argument("--steps", type=int, default=20)
     options.add_argument("--training", type=int, default=60, help="steps of the training that is shown")
+    options.add_argument("--experiment", help="the title of an experiment to run at its reduced size")
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -103,6 +112,8 @@ def main() -> None:
                         few = {"projector_steps": given.training, "heldout_prompts": 8, "heldout_seeds": 2,
                                "steps": min(10, given.steps), "prompts": 100}  # fmt: skip
                         train(page, few)
+                        if given.experiment:
+                            experiment(page, given.experiment)
                         page.reload()
                     page.locator("#words-none .ws-chip").first.wait_for()
                     kept = context.storage_state()

@@ -1,0 +1,312 @@
+"""The plots of an experiment's report, one function a kind: dots, line, scatter, bars, heatmap, histogram.
+
+Each takes a FIGURE of the report (``studio.components.report``) and gives a plotly figure that reads on a light and on a
+dark ground. A series keeps its colour, form and dash through a whole report, so nothing rests on colour alone. What a
+report says is data: names are escaped, for plotly reads a few tags, and a plot without a value says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from studio.components.drawing import Axis, categories, error_bars, faint, hover, legend, name_of, reference
+from studio.components.figures import SOFT, dressed
+from studio.components.series import STYLES, Points, Style, decimals, items, number, points, said
+
+NOTHING = "There are no values to draw."
+LONG = 8  # characters of a category from which the categories stand one below the other
+NUMBERED = 16  # columns of a heatmap up to which each cell has its number written in it
+
+
+def figure(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure:
+    """The plot of one FIGURE. style: what ``styles`` gave for its report."""
+    draw = KINDS.get(str(spec.get("kind")))
+    if draw is None:
+        return _empty(f"A plot of kind {str(spec.get('kind'))[:40]} is not known here.")
+    drawn = draw(spec, style)
+    if drawn is None:
+        return _empty(NOTHING)
+    drawn.update_layout(
+        margin={"l": 8, "r": 44 if spec.get("kind") == "dots" else 16, "t": 16, "b": 48},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        dragmode=False,  # a finger on a plot scrolls the page
+        hoverlabel={"align": "left"},
+        barmode="group",
+        bargap=0.3,
+    )
+    drawn.update_xaxes(title_standoff=12, title_font_size=13, zeroline=False)
+    drawn.update_yaxes(title_standoff=12, title_font_size=13, zeroline=False)
+    return drawn
+
+
+def _drawable(spec: Mapping[str, Any]) -> list[Points]:
+    return [found for one in items(spec, "series") if (found := points(one)).x]
+
+
+def _categorical(spec: Mapping[str, Any], style: Mapping[str, Style], bars: bool) -> go.Figure | None:
+    """Dots or bars. Long names stand one below the other, so that none is cut or turned on its side."""
+    series = _drawable(spec)
+    if not series:
+        return None
+    places = categories(series)
+    labels = [said(place) for place in places]
+    flat = max(map(len, labels)) > LONG or len(labels) > 12
+    figure, index = go.Figure(), {place: i for i, place in enumerate(places)}
+    for order, one in enumerate(series):
+        look = style[one.name]
+        shift = 0.0 if bars else (order - (len(series) - 1) / 2) * min(0.3, 0.7 / len(series))
+        along = [index[x] + shift for x in one.x]
+        error = error_bars(one, SOFT if bars else look.tone)
+        about: dict[str, Any] = {
+            "name": name_of(one.name, 60),
+            ("error_x" if flat else "error_y"): error,
+            **({"x": one.y, "y": along} if flat else {"x": along, "y": one.y}),
+            **hover(one, one.x),
+        }
+        if bars:
+            filling = {"shape": look.pattern, "solidity": 0.35, "fgcolor": look.tone, "fillmode": "replace"}
+            marker = {"color": look.tone, "line": {"width": 1.5, "color": look.tone}}
+            if look.pattern:
+                marker["pattern"] = filling
+            figure.add_bar(**about, marker=marker, orientation="h" if flat else "v")
+            continue
+        figure.add_scatter(
+            **about,
+            mode="markers",
+            cliponaxis=False,
+            marker={"color": look.tone, "size": 10, "symbol": look.form, "line": {"width": 2, "color": look.tone}},
+        )  # fmt: skip
+    if flat and not bars and len(places) * len(series) <= 30:
+        _numbers(figure, series)
+    names = [name_of(label, 22 if flat else 10) for label in labels]
+    ticks = {"tickvals": list(range(len(places))), "ticktext": names}
+    room = 0.55 if number(spec.get("reference")) is not None and flat else 0.0  # for the name of the line
+    if flat:
+        rows = max(
+            34 if len(series) == 1 else 28 * len(series) + 12,
+            17 * max(n.count("<br>") + 1 for n in names) + 8,
+        )
+        figure.update_yaxes(
+            **ticks, range=[len(places) - 0.45 + room, -0.6], showgrid=False, ticklabelstandoff=8
+        )
+        figure.update_xaxes(title_text=name_of(spec.get("y") or "", 40))
+        height = round(90 + rows * (len(places) + room)) + (22 * len(series) if len(series) > 1 else 0)
+    else:
+        figure.update_xaxes(
+            **ticks,
+            range=[-0.6, len(places) - 0.4],
+            showgrid=False,
+            title_text=name_of(spec.get("x") or "", 40),
+        )
+        figure.update_yaxes(title_text=name_of(spec.get("y") or "", 40))
+        height = 360
+    reference(figure, spec, flat, bottom=len(places) - 0.45 + room)
+    return dressed(figure, height, legend=legend(figure))
+
+
+def _numbers(figure: go.Figure, series: Sequence[Points]) -> None:
+    """Each value, written to the right of its interval."""
+    digits = decimals(*(y for one in series for y in one.y))
+    for one, dots in zip(series, list(figure.data), strict=True):
+        figure.add_scatter(
+            x=[y if high is None else max(y, high) for y, high in zip(one.y, one.high, strict=True)],
+            y=dots.y,
+            mode="text",
+            text=[f"  {y:.{digits}f}" for y in one.y],
+            textposition="middle right",
+            textfont={"size": 12, "color": SOFT},
+            cliponaxis=False,
+            hoverinfo="skip",
+            showlegend=False,
+        )
+
+
+def dots(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
+    return _categorical(spec, style, bars=False)
+
+
+def bars(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
+    return _categorical(spec, style, bars=True)
+
+
+def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
+    """Lines with their interval as a band; a single point has error bars in its stead."""
+    series = _drawable(spec)
+    if not series:
+        return None
+    figure, axis = go.Figure(), Axis(spec, series)
+    for one in series:
+        look, xs = style[one.name], axis.places(one)
+        band = [(x, low, high) for x, low, high in zip(xs, one.low, one.high, strict=True) if low is not None]
+        if len(band) > 1:
+            around = [x for x, _, _ in band] + [x for x, _, _ in reversed(band)]
+            edge = [low for _, low, _ in band] + [high for _, _, high in reversed(band)]
+            figure.add_scatter(
+                x=around, y=edge, fill="toself", mode="none", fillcolor=faint(look.tone, 0.16),
+                showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+        figure.add_scatter(
+            x=xs,
+            y=one.y,
+            mode="lines+markers",
+            name=name_of(one.name, 60),
+            error_y=error_bars(one, look.tone) if len(band) == 1 else None,
+            line={"color": look.tone, "width": 2.5, "dash": look.dash},
+            marker={"size": 8, "symbol": look.form, "color": look.tone},
+            **hover(one, one.x),
+        )
+    axis.dress(figure)
+    reference(figure, spec, False, axis.places(series[0])[0])
+    return dressed(figure, 380, legend=legend(figure))
+
+
+def scatter(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
+    """A point each, see-through where there are many; with "diagonal": true the line on which x is y."""
+    series = _drawable(spec)
+    if not series:
+        return None
+    figure, axis = go.Figure(), Axis(spec, series)
+    many = max(len(one.x) for one in series)
+    for one in series:
+        look = style[one.name]
+        figure.add_scatter(
+            x=axis.places(one),
+            y=one.y,
+            mode="markers",
+            name=name_of(one.name, 60),
+            error_y=error_bars(one, faint(look.tone, 0.5), 0),
+            opacity=0.85 if many <= 40 else 0.6 if many <= 400 else 0.35,
+            marker={"size": 9 if many <= 40 else 6, "symbol": look.form, "color": look.tone},
+            **hover(one, one.x),
+        )
+    if spec.get("diagonal") is True and not axis.names:
+        values = [v for one in series for v in (*one.x, *one.y)]
+        ends = [min(values), max(values)]
+        figure.add_scatter(
+            x=ends, y=ends, mode="lines", name="equal", line={"color": SOFT, "dash": "dot", "width": 1.5},
+            hoverinfo="skip",
+        )  # fmt: skip
+    axis.dress(figure)
+    reference(figure, spec, False, axis.places(series[0])[0])
+    return dressed(figure, 420, legend=legend(figure))
+
+
+def heatmap(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
+    """A cell each, its number written in it; where there are values of both signs, nothing is drawn at 0."""
+    given = spec.get("z")
+    z = (
+        [[number(v) for v in row] for row in given if isinstance(row, list | tuple)]
+        if isinstance(given, list)
+        else []
+    )
+    values = [v for row in z for v in row if v is not None]
+    if not values:
+        return None
+    wide = max(map(len, z))
+    rows, columns = (
+        [
+            name_of(names[i] if isinstance(names, list) and i < len(names) else i + 1, width)
+            for i in range(count)
+        ]
+        for names, width, count in ((spec.get("rows"), 22, len(z)), (spec.get("columns"), 12, wide))
+    )
+    numbered, whole = wide <= NUMBERED, all(v == int(v) for v in values)
+    written = [["–" if v is None else str(int(v)) if whole else said(v) for v in row] for row in z]
+    low, most = min(values), max(map(abs, values)) or 1.0
+    scale = [[0, faint(STYLES[0].tone, 0.04)], [1, faint(STYLES[0].tone, 0.62)]]
+    if low < 0:
+        scale = [[0, faint(STYLES[1].tone, 0.62)], [0.5, faint(SOFT, 0.03)], [1, faint(STYLES[0].tone, 0.62)]]
+    about = [
+        [f"{rows[r]}, {columns[c]}: {text}" for c, text in enumerate(row)] for r, row in enumerate(written)
+    ]
+    figure = go.Figure(
+        go.Heatmap(
+            z=z,
+            text=written,
+            texttemplate="%{text}" if numbered else None,
+            textfont={"size": 12 if wide <= 10 else 10, "color": SOFT},
+            colorscale=scale,
+            zmin=-most if low < 0 else min(0.0, low),
+            zmax=most,
+            showscale=not numbered,
+            xgap=2,
+            ygap=2,
+            hovertext=about,
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    )
+    shared = {"showgrid": False, "ticks": "", "ticklabelstandoff": 5}
+    figure.update_xaxes(
+        **shared, tickvals=list(range(wide)), ticktext=columns, title_text=name_of(spec.get("x") or "", 40)
+    )
+    figure.update_yaxes(
+        **shared, tickvals=list(range(len(z))), ticktext=rows, title_text=name_of(spec.get("y") or "", 40),
+        range=[len(z) - 0.5, -0.5],
+    )  # fmt: skip
+    return dressed(figure, max(200, 100 + 34 * min(len(z), 24)))
+
+
+def histogram(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
+    """Outlines over each other on common bins, each in percent of its own values."""
+    series = []
+    for one in items(spec, "series"):
+        given = one.get("values")
+        values = [n for v in given if (n := number(v)) is not None] if isinstance(given, list | tuple) else []
+        if values:
+            series.append((str(one.get("name") or ""), np.array(values)))
+    if not series:
+        return None
+    figure, edges = go.Figure(), bins(np.concatenate([values for _, values in series]))
+    for name, values in series:
+        look, shares = style[name], 100 * np.histogram(values, edges)[0] / len(values)
+        tops = [0.0, *shares.tolist(), 0.0]
+        said_of = [
+            f"{said(a)} to {said(b)}: {s:.1f} %" for a, b, s in zip(edges, edges[1:], shares, strict=False)
+        ]
+        figure.add_scatter(
+            x=[edges[0], *edges.tolist()],
+            y=tops,
+            mode="lines",
+            name=name_of(f"{name} ({len(values)})", 60),
+            line={"color": look.tone, "width": 2.2, "dash": look.dash, "shape": "hv"},
+            fill="tozeroy",
+            fillcolor=faint(look.tone, 0.12),
+            hovertext=[f"{name_of(name, 48)}<br>{text}" for text in ["", *said_of, ""]],
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    figure.update_xaxes(title_text=name_of(spec.get("x") or "", 40))
+    figure.update_yaxes(title_text="share of the values, %", rangemode="tozero")
+    return dressed(figure, 360, legend=legend(figure))
+
+
+def bins(values: np.ndarray) -> np.ndarray:
+    """Edges of bins for (N,) finite values: one a whole number where they are few whole numbers, else by
+    Freedman and Diaconis's rule, 8 to 60 of them."""
+    low, high = float(values.min()), float(values.max())
+    if high - low <= 30 and np.all(values == np.round(values)):
+        return np.arange(low - 0.5, high + 1.0)
+    quarter, three = np.percentile(values, [25, 75])
+    width = 2 * (three - quarter) / len(values) ** (1 / 3)
+    count = round((high - low) / width) if width > 0 else 8
+    return np.linspace(low, high, min(60, max(8, count)) + 1)
+
+
+KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Style]], go.Figure | None]] = {
+    "dots": dots, "line": line, "scatter": scatter, "bars": bars, "heatmap": heatmap, "histogram": histogram,
+}  # fmt: skip
+
+
+def _empty(sentence: str) -> go.Figure:
+    """A plot that says why there is none."""
+    figure = dressed(go.Figure(), 120)
+    figure.update_layout(margin={"l": 0, "r": 0, "t": 0, "b": 0})
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(
+        text=name_of(sentence, 48), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
+    )
+    return figure

@@ -1,0 +1,111 @@
+"""What the tabs that start jobs share: the form of a setting, how a run stands, and what else is on.
+
+Nothing is kept here: it is read from the store and from the folders of runs, so that a page that is reloaded, or
+another one, shows the same.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio import jobs
+from studio.components import notices
+from studio.configs import Field
+from studio.service import Studio
+
+ON = ("queued", "running")
+TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
+SECONDS = 1.5  # between two looks at the store
+LIMIT = 20
+SEEN = 200  # runs that are looked through for those of one tab
+
+
+def started(run: dict[str, Any]) -> bool:
+    """Whether a user started it: neither what the project ships nor a part of a loop."""
+    return run["config"].get("source") != "shipped" and "cycle" not in run["config"]
+
+
+def listed(studio: Studio, experiments: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(the newest experiments or trainings, all runs of either sort that are on); one at a time is on."""
+    runs = [run for run in studio.runs(limit=SEEN) if started(run)]
+    mine = [run for run in runs if (run["kind"] == "experiment") == experiments]
+    return mine[:LIMIT], [run for run in runs if run["state"] in ON]
+
+
+def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
+    """A notice of what is on in the other tab, or ''."""
+    other = [run for run in on if (run["kind"] == "experiment") != experiments]
+    if not other:
+        return ""
+    what, where = (
+        (f"A {other[0]['kind']} training", "Train") if experiments else ("An experiment", "Diagnose")
+    )
+    return notices.notice(f"{what} is on ({other[0]['id']}): wait for it, or stop it in the tab {where}.")
+
+
+def setting(name: str, field: Field, elem_id: str) -> Any:
+    """The part of a form for one setting."""
+    shared: dict[str, Any] = {
+        "value": field.default,
+        "label": name.replace("_", " ").capitalize(),
+        "info": field.meaning,
+        "elem_id": elem_id,
+    }
+    if isinstance(field.default, bool):
+        return gr.Checkbox(**shared)
+    if isinstance(field.default, str):
+        choices = [choice for choice in field.bounds if isinstance(choice, str)]
+        return gr.Dropdown(choices, **shared) if choices else gr.Textbox(max_length=2000, **shared)
+    return gr.Number(
+        **shared,
+        minimum=float(field.bounds[0]),
+        maximum=float(field.bounds[1]),
+        precision=0 if isinstance(field.default, int) else None,
+    )
+
+
+def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-state") -> str:
+    """The heading of a run's card: what it is, its id and its state. more: markup that comes after."""
+    state = run["state"]
+    return (
+        f'<h3 class="run-name">{escape(what)} <code>{escape(run["id"])}</code> '
+        f'<span class="badge {TONES.get(state, "")}" id="{state_id}">{escape(state)}</span> {more}</h3>'
+    )
+
+
+def how_far(state: dict[str, Any]) -> str:
+    """A bar while it is on, else why it ended before it was done. state: of ``jobs.status``."""
+    if state["state"] in ON:
+        words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
+        words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
+        return notices.bar(state["step"] / max(1, state["total"]), words)
+    problem = state["message"] if state["state"] in ("failed", "interrupted", "stopped") else ""
+    return notices.notice(problem, state["state"] != "stopped")
+
+
+def buttons(state: str) -> list[Any]:
+    """Updates of Stop and of Resume."""
+    ended = state in ("stopped", "interrupted", "failed")
+    return [gr.update(visible=state in ON), gr.update(visible=ended)]
+
+
+def stop(studio: Studio, run: Any) -> None:
+    jobs.stop(studio, run)
+    gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
+
+
+def when(run: dict[str, Any]) -> str:
+    return str(run["created"])[:16].replace("T", " ")
+
+
+def badge(run: dict[str, Any]) -> dict[str, str]:
+    """Its state as a cell of a table."""
+    return {"text": run["state"], "tone": TONES.get(run["state"], "plain")}
+
+
+def stamp(state: dict[str, Any] | None) -> list[Any]:
+    """What of a run's progress a page shows: as long as it is the same, nothing need be drawn anew."""
+    return [] if state is None else [state["stage"], state["step"], len(state["history"])]
