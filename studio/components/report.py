@@ -176,7 +176,9 @@ def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], 
     for i in range(wide):
         column = [row[i] for row in given]
         words = any(isinstance(value, str) for value in column)  # its numbers are then written as words are
-        digits = 1 if shares[i] else None if words else _digits(column)
+        # whole numbers among others are settings or counts: what is beside them is no measurement of the same thing
+        mixed = words or {int, float} <= {type(value) for value in column}
+        digits = 1 if shares[i] else None if mixed else _digits(column)
         for row, value in zip(rows, column, strict=True):
             cell = _cell(value, shares[i], digits)
             row.append(cell["text"] if words and isinstance(cell, dict) else cell)

@@ -199,6 +199,11 @@ def test_numbers_in_a_column_of_words_are_written_as_words():
     assert [row[0] for row in rows] == ["0.1,1", "4", "0.0002", "–", "0.500 [0.400, 0.600]"]
 
 
+def test_settings_of_unlike_sizes_keep_their_own_digits():
+    rows = report.tables({"tables": [{"columns": ["v"], "rows": [[1000], [0.25], [4.0]]}]})[0][2]
+    assert [row[0]["text"] for row in rows] == ["1000", "0.25", "4"]
+
+
 @pytest.mark.parametrize(
     ("values", "digits"),
     [((63.0,), 1), ((0.5, -4.2), 2), ((0.081,), 4), ((0.0023,), 5), ((0.0,), 1), ((), 1)],
