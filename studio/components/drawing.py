@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from textwrap import wrap
@@ -11,6 +12,8 @@ import plotly.graph_objects as go
 
 from studio.components.figures import SOFT
 from studio.components.series import Points, interval, number, said
+
+APART = 1.4  # places on a log axis that are at least this many times each other can be labelled each
 
 
 def categories(series: Sequence[Points]) -> list[Any]:
@@ -51,7 +54,8 @@ class Axis:
         self.names = found if any(isinstance(x, str) for x in found) else []
         self.log = spec.get("log_x") is True and not self.names and found[0] > 0
         # at the measured places where they are few and far apart: a scale of 1, 2, 5 says nothing about tau
-        self.ticks = found if self.log and len(found) <= 8 else []
+        apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(found))
+        self.ticks = found if apart and len(found) <= 8 else []
 
     def places(self, one: Points) -> list[Any]:
         return [self.names.index(x) for x in one.x] if self.names else one.x

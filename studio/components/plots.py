@@ -19,6 +19,7 @@ from studio.components.series import STYLES, Points, Style, decimals, items, num
 
 NOTHING = "There are no values to draw."
 LONG = 8  # characters of a category from which the categories stand one below the other
+GAP = "\u2003"  # between a dot and its value; plotly leaves out common spaces
 NUMBERED = 16  # columns of a heatmap up to which each cell has its number written in it
 
 
@@ -116,7 +117,7 @@ def _numbers(figure: go.Figure, series: Sequence[Points]) -> None:
             x=[y if high is None else max(y, high) for y, high in zip(one.y, one.high, strict=True)],
             y=dots.y,
             mode="text",
-            text=[f"  {y:.{digits}f}" for y in one.y],
+            text=[f"{GAP}{y:.{digits}f}" for y in one.y],
             textposition="middle right",
             textfont={"size": 12, "color": SOFT},
             cliponaxis=False,

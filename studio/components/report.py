@@ -163,17 +163,25 @@ def _date(iso: str) -> str:
 
 
 def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], str]:
-    def column(name: str) -> list[Any]:
+    def listed(name: str) -> list[Any]:
         found = spec.get(name)
         return list(found) if isinstance(found, list | tuple) else []
 
-    names, percent = [str(name) for name in column("columns")], set(map(str, column("percent")))
-    given = [list(row) if isinstance(row, list | tuple) else [row] for row in column("rows")]
+    names, percent = [str(name) for name in listed("columns")], set(map(str, listed("percent")))
+    given = [list(row) if isinstance(row, list | tuple) else [row] for row in listed("rows")]
     wide = max([len(names), *map(len, given)])
     given = [row + [None] * (wide - len(row)) for row in given]
     shares = [i < len(names) and names[i] in percent for i in range(wide)]
-    digits = [1 if shares[i] else _digits([row[i] for row in given]) for i in range(wide)]
-    rows: list[list[Cell]] = [[_cell(c, shares[i], digits[i]) for i, c in enumerate(row)] for row in given]
+    rows: list[list[Cell]] = [[] for _ in given]
+    for i in range(wide):
+        column = [row[i] for row in given]
+        words = any(isinstance(value, str) for value in column)  # its numbers are then written as words are
+        # whole numbers among others are settings or counts: what is beside them is no measurement of the same thing
+        mixed = words or {int, float} <= {type(value) for value in column}
+        digits = 1 if shares[i] else None if mixed else _digits(column)
+        for row, value in zip(rows, column, strict=True):
+            cell = _cell(value, shares[i], digits)
+            row.append(cell["text"] if words and isinstance(cell, dict) else cell)
     heads: list[Cell] = []
     for i, name in enumerate(names):
         name = f"{name}, %" if name in percent and "%" not in name else name
@@ -185,7 +193,7 @@ def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], 
 def _digits(column: list[Any]) -> int | None:
     """Digits after the point that a whole column shares, so that it can be read down; None where one of its values
     would come out as 0 by them."""
-    known = [series.number(v.get("estimate") if isinstance(v, Mapping) else v) for v in column]
+    known = [number(v.get("estimate") if isinstance(v, Mapping) else v) for v in column]
     values = [v for v in known if v]
     found = decimals(*values)
     return found if all(round(v, found) for v in values) else None
@@ -257,7 +265,7 @@ def _pictures(spec: Mapping[str, Any], level: int) -> str:
         caption = escape(_text(item, "caption"))
         png = _png(item.get("png"))
         image = (
-            f'<img src="data:image/png;base64,{png}" alt="{caption or "picture"}" loading="lazy">'
+            f'<img src="data:image/png;base64,{png}" alt="{caption or "picture"}">'
             if png
             else '<p class="report-note">The picture cannot be shown.</p>'
         )

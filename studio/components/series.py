@@ -92,14 +92,14 @@ def said(value: Any) -> str:
     if known == int(known) and abs(known) < 1e15:
         return str(int(known))
     if abs(known) < 1e-3 or abs(known) >= 1e6:
-        return f"{known:.2e}"
+        return f"{known:.3g}"
     return f"{known:.{decimals(known)}f}".rstrip("0").rstrip(".")
 
 
 def decimals(*values: float) -> int:
-    """Digits after the point with which the largest of them shows three or more that count."""
-    largest = max(map(abs, values), default=0)
-    return 1 if largest >= 10 else 2 if largest >= 1 else 3
+    """Digits after the point with which the largest of them shows three that count; 1 to 6."""
+    largest = max(map(abs, values), default=0.0)
+    return min(6, max(1, 2 - math.floor(math.log10(largest)))) if largest else 1
 
 
 def interval(estimate: float, low: float | None, high: float | None, digits: int | None = None) -> str:

@@ -193,6 +193,25 @@ def test_a_small_value_is_not_rounded_away_beside_a_large_one():
     assert [row[0]["text"] for row in rows] == ["123.4", "0.004"]
 
 
+def test_numbers_in_a_column_of_words_are_written_as_words():
+    column = ["0.1,1", 4.0, 2e-4, None, {"estimate": 0.5, "low": 0.4, "high": 0.6}]
+    rows = report.tables({"tables": [{"columns": ["v"], "rows": [[v] for v in column]}]})[0][2]
+    assert [row[0] for row in rows] == ["0.1,1", "4", "0.0002", "–", "0.500 [0.400, 0.600]"]
+
+
+def test_settings_of_unlike_sizes_keep_their_own_digits():
+    rows = report.tables({"tables": [{"columns": ["v"], "rows": [[1000], [0.25], [4.0]]}]})[0][2]
+    assert [row[0]["text"] for row in rows] == ["1000", "0.25", "4"]
+
+
+@pytest.mark.parametrize(
+    ("values", "digits"),
+    [((63.0,), 1), ((0.5, -4.2), 2), ((0.081,), 4), ((0.0023,), 5), ((0.0,), 1), ((), 1)],
+)
+def test_three_digits_count(values, digits):
+    assert series.decimals(*values) == digits
+
+
 @pytest.mark.parametrize(
     ("seconds", "says"), [(None, ""), (41.6, "42 s"), (731.4, "12 min"), (9000, "2.5 h"), (-1, "")]
 )
