@@ -117,7 +117,7 @@ def _numbers(figure: go.Figure, series: Sequence[Points]) -> None:
             x=[y if high is None else max(y, high) for y, high in zip(one.y, one.high, strict=True)],
             y=dots.y,
             mode="text",
-            text=[f"{GAP}{y:.{digits}f}" for y in one.y],
+            text=[f"{GAP}{y:z.{digits}f}" for y in one.y],
             textposition="middle right",
             textfont={"size": 12, "color": SOFT},
             cliponaxis=False,
