@@ -8,7 +8,7 @@ from typing import Any
 from studio import commands, measuring, premaking
 from studio.benchmark import benchmark
 from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
-from studio.experiments.fields import FIELDS as EXPERIMENTS
+from studio.experiments import EXPERIMENTS
 
 PROMPTS = (
     "a file with one prompt a line, or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
@@ -21,8 +21,8 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     top = cls(prog=program, description="Noise Projection Studio without a browser.")
     below = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, run: Any, into: Any = below) -> argparse.ArgumentParser:
-        text = (run.__doc__ or "").splitlines()[0]
+    def add(name: str, run: Any, into: Any = below, text: str = "") -> argparse.ArgumentParser:
+        text = text or (run.__doc__ or "").splitlines()[0]
         command = into.add_parser(name, help=text, description=text)
         command.add_argument("--json", metavar="FILE", help="write the whole result here; - is stdout")
         command.add_argument("--home", metavar="FOLDER", help="instead of STUDIO_HOME")
@@ -79,13 +79,13 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     named(add("benchmark", benchmark), BENCHMARK)
     kinds = below.add_parser("experiment", help="Run one of the paper's experiments, with a report to keep.")
     kinds = kinds.add_subparsers(dest="name", required=True, metavar="NAME")
-    for name, fields in EXPERIMENTS.items():
-        c = add(name, measuring.experiment, kinds)
+    for name, one in EXPERIMENTS.items():
+        c = add(name, measuring.experiment, kinds, one.question)
         c.add_argument("--prompts", metavar="WHICH", help=PROMPTS)
         c.add_argument("--run", dest="run_id", metavar="ID", help="go on with this run")
         c.add_argument("--out", metavar="FOLDER", help="copy report.json and report.html there")
         c.add_argument("--background", action="store_true", help="in a process of its own")
-        named(c, fields)
+        named(c, one.fields)
 
     c = add("correct", commands.correct)
     c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")
