@@ -79,6 +79,17 @@ def histogram(values: np.ndarray, bins: int = BINS, span: float = SPAN) -> np.nd
     return np.histogram(np.clip(values, -span, span), bins, (-span, span))[0]
 
 
+def gaussian_kl(noises: np.ndarray) -> float:
+    """KL(N(m, s^2) || N(0, 1)) in nats, mean over the F positions of noises (N, F), m and s those of a position over the N
+    items. White noise of N items gives about 1 / N; a pattern that all the items of a prompt share shows here, and in no
+    item by itself."""
+    x = np.asarray(noises, np.float64)
+    if x.ndim != 2 or len(x) < 2:
+        raise ValueError(f"Noises must be (N, F) with N of 2 or more, got {x.shape}.")
+    mean, variance = x.mean(0), np.maximum(x.var(0, ddof=1), 1e-12)
+    return float((0.5 * (variance + mean**2 - 1 - np.log(variance))).mean())
+
+
 # ---- two sets of images -------------------------------------------------------------------------------------------
 
 

@@ -120,6 +120,7 @@ FIELDS: dict[str, dict[str, Field]] = {
         "train_steps": Sized(80, (1, 1_000_000), "training steps of each", 600),
         "warmup_steps": Field(200, (1, 1_000_000), "steps of the warm-up, where the start is fresh"),
         "train_prompts": Sized(400, (1, 100_000), "training prompts", 800),
+        "noises": Sized(256, (8, 100_000), "noises of each of three prompts that KL is measured over", 1000),
         "batch": _BATCH,
         "rate": _RATE,
         **_SEED,

@@ -2,7 +2,8 @@
 strengths: alignment, KL from N(0, I), Frechet distance of the images, and the share of invalid ones (equation of L_final:
 L_qdpo + tau constraint).
 
-A projector of each tau is trained by the reward model in use, for the same steps, on the same prompts and noises. What
+KL is that of each latent value over the noises of a prompt (core.evaluation.distribution.gaussian_kl), not within one
+noise: what a projector adds alike to every noise of a prompt is seen only there. A projector of each tau is trained by the reward model in use, for the same steps, on the same prompts and noises. What
 counts as an invalid image: core.evaluation.distribution.
 """
 
@@ -12,8 +13,10 @@ import copy
 import time
 from typing import Any
 
+import torch
+
 from core import checkpoint
-from core.evaluation.distribution import half_frechet
+from core.evaluation.distribution import gaussian_kl, half_frechet
 from core.evaluation.experiments import DRIFT_ITEMS
 from core.evaluation.methods import Method, Projected, none
 from core.noise import draw, drift
@@ -38,7 +41,10 @@ from studio.experiments.common import (
 )
 from studio.experiments.fields import numbers
 from studio.learning import Job
+from studio.prompts import seeds_for
 from studio.starting import begin, used_model
+
+KL_PROMPTS = 3
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -53,8 +59,12 @@ def run(job: Job) -> dict[str, Any]:
     by_strength = {s: Projected(used, s, f"strength {s:g}") for s in strengths} if used is not None else {}
     methods = [*by_tau.values(), *by_strength.values()]
     found = judged(job, "tau", methods, prompts, evaluation_seeds(job, prompts))
-    rows = {method.name: measured(found, method.name) for method in methods}
-    floor, white = inner(found, "none"), unprojected(job, prompts)
+    kl = {
+        m.name: job.stage(f"KL of {m.name}", lambda m=m: over_seeds(job, m, prompts))
+        for m in [none(), *methods]
+    }
+    rows = {method.name: measured(found, method.name) | kl[method.name] for method in methods}
+    floor, white = inner(found, "none"), unprojected(job, prompts) | kl["none"]
     shown = [none(), *(by_tau[tau] for tau in sorted({taus[0], taus[-1]}))]
     some = prompts[:3]
     pictures = before_after(
@@ -128,7 +138,6 @@ def measured(found: Judged, name: str) -> dict[str, Any]:
         "strict": entry["strict"],
         "difference": entry["difference"]["strict"],
         "words": entry["difference"]["words"],
-        "kl": entry["drift"]["kl"],
         "std": entry["drift"]["std"],
         "correlation": entry["drift"]["spatial_correlation"],
         "cosine": entry["drift"]["cosine"],
@@ -143,6 +152,21 @@ def unprojected(job: Job, prompts: list[str]) -> dict[str, float]:
     seeds = [seed for row in evaluation_seeds(job, prompts) for seed in row][:DRIFT_ITEMS]
     noise = draw(seeds, job.studio.models.diffuser().latent_shape())
     return drift(noise, noise)
+
+
+def over_seeds(job: Job, method: Method, prompts: list[str]) -> dict[str, float]:
+    """{kl: of a method's noises of the first prompts from N(0, I)}, mean over the prompts; no image is made."""
+    diffuser, count, found = job.studio.models.diffuser(), job.config["noises"], []
+    shape = diffuser.latent_shape()
+    for prompt in prompts[:KL_PROMPTS]:
+        seeds, parts = seeds_for(prompt, count, evaluation=True), []
+        for at in range(0, count, job.config["batch"]):
+            some = seeds[at : at + job.config["batch"]]
+            with job.studio.models.lock:
+                parts.append(method.start(diffuser.encode([prompt]).take([0] * len(some)), some, shape).noise)
+            job.check()
+        found.append(gaussian_kl(torch.cat(parts).flatten(1).numpy()))
+    return {"kl": sum(found) / len(found)}
 
 
 def inner(found: Judged, a: str, b: str | None = None) -> float | None:

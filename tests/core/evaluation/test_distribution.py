@@ -120,3 +120,15 @@ def test_an_image_is_invalid_if_not_finite_of_one_colour_or_of_a_spread_far_from
 def test_what_cannot_be_compared_is_a_sentence(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_the_gaussian_kl_sees_what_all_noises_share_and_no_single_one_shows():
+    rng = np.random.default_rng(0)
+    white, pattern = rng.normal(size=(400, 256)), rng.normal(size=256)
+    assert d.gaussian_kl(white) == pytest.approx(1 / 400, rel=0.15)
+    shared = np.sqrt(0.75) * white + 0.5 * pattern  # each item has unit variance still
+    assert shared.var() == pytest.approx(1, abs=0.05)
+    expected = 0.5 * (0.75 + 0.25 * np.mean(pattern**2) - 1 - np.log(0.75))
+    assert d.gaussian_kl(shared) == pytest.approx(expected + 1 / 400, rel=0.05)
+    with pytest.raises(ValueError, match="N of 2 or more"):
+        d.gaussian_kl(white[0])

@@ -18,7 +18,8 @@ SMALL = {
     "fidelity": {**FEW, "simulated": 8},
     "single": {"prompts": 3, "seen": 2, "unseen": 2, "train_steps": 3, "batch": 4, "steps": STEPS},
     "shift": {**FEW, "noises": 6, "well": 0.5},
-    "tau": {**FEW, "taus": "0.1,100", "strengths": "0.5,1", "train_steps": 2, "batch": 4, "train_prompts": 4},
+    "tau": {**FEW, "taus": "0.1,100", "strengths": "0.5,1", "train_steps": 2, "batch": 4, "train_prompts": 4,
+            "noises": 8},
     "alignment": {**FEW, "lora_prompts": 2, "lora_seeds": 1, "lora_steps": 2,
                   "methods": "projected,best-of-2,best-of-8,best-noise-of-2,pag,lora+projected,best-of-2+projected"},
     "corrections": {**FEW, "counts": "0,12", "repeats": 1, "pool_prompts": 6, "replay": 0, "reward_steps": 2,
@@ -170,6 +171,7 @@ def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
     report = report_of(studio, studio.train("experiment", {"name": "tau", **run}))
     rows = report["data"]["measured"]
     assert rows["tau 1000"]["cosine"] > rows["tau 0.1"]["cosine"]
+    assert rows["tau 1000"]["kl"] < rows["tau 0.1"]["kl"]
     assert set(rows) == {"tau 0.1", "tau 1000", "strength 0.5", "strength 1"}
     assert rows["strength 0.5"]["cosine"] > rows["strength 1"]["cosine"]
     titles = [figure["title"] for figure in report["figures"]]
