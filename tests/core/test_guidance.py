@@ -75,6 +75,14 @@ def test_pag_works_where_attention_goes_in_slices():
     assert sliced.pipe.unet.attn_processors == processors
 
 
+def test_a_backbone_that_was_saved_as_a_pag_pipeline_is_sampled_without_pag(case):
+    """Its own default would put PAG into every method, `none` first."""
+    name, diffuser, text, noise = case
+    saved = Diffuser(CLASSIC[name](**diffuser.pipe.components))
+    found, expected = (one.sample(text, noise, 2, 4.0) for one in (saved, diffuser))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind, passes", [("pag", 3), ("autoguidance", 2)])
 def test_passes_are_counted_and_steps_are_told(diffusers, kind, passes):
     diffuser, steps, tally = diffusers["sdxl"], [], [0]
