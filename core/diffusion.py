@@ -267,6 +267,7 @@ class Diffuser:
             raise Stopped
         accepted = inspect.signature(self.pipe.__call__).parameters
         named = {argument: getattr(text, part) for part, argument in self.family.arguments}
+        named["pag_scale"] = 0.0  # of a PAG pipeline: PAG is a method's own (core.guidance)
         try:
             return self.pipe(
                 **{k: v for k, v in named.items() if v is not None and k in accepted},

@@ -22,6 +22,7 @@ import diffusers
 import torch
 from diffusers import AutoGuidance, ClassifierFreeGuidance, PerturbedAttentionGuidance, modular_pipelines
 from diffusers.hooks import LayerSkipConfig
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class Guided:
         loop = blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks["denoise"]
         loop.sub_blocks["after_step"] = AfterStep(after)
         loop.set_progress_bar_config(disable=True)
-        with unhooked(self.denoiser):
+        with unhooked(self.denoiser), unsliced(self.denoiser, self.family.middle):
             pipe = blocks.init_pipeline()
             pipe.update_components(
                 vae=self.pipe.vae,
@@ -212,6 +213,19 @@ def unlogged() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.set_verbosity(level)
+
+
+@contextmanager
+def unsliced(denoiser: nn.Module, middle: str) -> Iterator[None]:
+    """The middle block attends by torch's own function, whatever is set: it is the one that the guider's PAG perturbs."""
+    before = dict(denoiser.attn_processors)
+    denoiser.set_attn_processor(
+        {name: AttnProcessor2_0() if name.startswith(middle) else one for name, one in before.items()}
+    )
+    try:
+        yield
+    finally:
+        denoiser.set_attn_processor(before)
 
 
 @contextmanager

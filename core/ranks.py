@@ -2,9 +2,9 @@
 start it.
 
 Rank 0 does the work of a command. The others follow: they wait for calls that rank 0 hands out (`call`, and every
-function marked `together`) and make them beside it, each on its share. So only rank 0 reads and writes what is kept,
-reports and decides; the others need nothing but what they are handed. Data-parallel training is the mean of the
-ranks' gradients, weighted by the size of their shares (`gradients`).
+function marked `together`) and make them beside it, each on its share; a training that is not marked is rank 0's alone.
+So only rank 0 reads and writes what is kept, reports and decides; the others need nothing but what they are handed.
+Data-parallel training is the mean of the ranks' gradients, weighted by the size of their shares (`gradients`).
 
 A process that is alone is not touched by any of this. A rank that ends, or does not answer for `SECONDS` within a
 step, makes the others raise `Lost`; only while rank 0 works by itself, which may take hours, do they wait for a day.
@@ -145,9 +145,15 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
     return everywhere
 
 
+def _joined() -> _Group | None:
+    """The group where all ranks make one call; None in a process that is alone, and in rank 0 while it works by itself:
+    the others wait for a call then, and a training that is none is rank 0's own."""
+    return None if _group is None or (_group.following and not _group.rank) else _group
+
+
 def first(work: Callable[[], T]) -> T:
     """What rank 0 makes of work(), on every rank; the others do not work."""
-    if _group is None:
+    if _joined() is None:
         return work()
     if _group.rank:
         value, problem = _sent()
@@ -207,14 +213,15 @@ def _talking() -> Iterator[None]:
 
 def share(count: int) -> slice:
     """This rank's items of a batch of `count`; where there is none for it the first, which then counts for nothing."""
-    if _group is None:
+    if (group := _joined()) is None:
         return slice(None)
-    return slice(_group.rank, None, _group.size) if _group.rank < count else slice(0, 1)
+    return slice(group.rank, None, group.size) if group.rank < count else slice(0, 1)
 
 
 def part(count: int) -> float:
     """What share of a batch of `count` is this rank's."""
-    return 1.0 if _group is None else len(range(_group.rank, count, _group.size)) / count
+    group = _joined()
+    return 1.0 if group is None else len(range(group.rank, count, group.size)) / count
 
 
 def deal(items: Sequence[T], size: int) -> list[T]:
@@ -229,7 +236,7 @@ def deal(items: Sequence[T], size: int) -> list[T]:
 
 def either(flag: bool) -> bool:
     """Whether it holds on any rank."""
-    if _group is None:
+    if _joined() is None:
         return flag
     found = torch.tensor([int(flag)])
     with _talking():
@@ -241,7 +248,7 @@ def mean(value: Tensor, weight: float) -> Tensor:
     """The ranks' mean of a value of the batch, with the gradient of the own one, which `gradients` weighs.
 
     So what a loss needs of the whole batch, also where it is no sum over the items, is exact. weight: `part` of it."""
-    if _group is None:
+    if _joined() is None:
         return value
     whole = value.detach() * weight
     with _talking():
@@ -251,7 +258,7 @@ def mean(value: Tensor, weight: float) -> Tensor:
 
 def means(values: Mapping[str, float], weight: float) -> dict[str, float]:
     """The ranks' means of named numbers; one that a rank has not counts as 0 there."""
-    if _group is None:
+    if _joined() is None:
         return dict(values)
     found: list[Any] = [None] * _group.size
     with _talking():
@@ -263,7 +270,7 @@ def means(values: Mapping[str, float], weight: float) -> dict[str, float]:
 @torch.no_grad()
 def gradients(parameters: Iterable[nn.Parameter], weight: float) -> None:
     """Replace the gradients by the ranks' weighted sum; a parameter without one on every rank stays without."""
-    if _group is None:
+    if _joined() is None:
         return
     parameters = list(parameters)
     pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

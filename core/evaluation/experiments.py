@@ -99,7 +99,7 @@ def alignment(
     report = compare(prompts, found, pooled, pick=pick, draws=draws)
     report["settings"] = journal.settings | {"seeds": table, "pick": pick}
     for method in made:
-        if method.moves:
+        if method.moves and not method.chooses:  # what chooses among images has no noise of its own
             report["methods"][method.name]["drift"] = drift(diffuser, method, prompts, table, settings)
     return report
 

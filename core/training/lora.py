@@ -83,6 +83,7 @@ class Adapter:
         The layers stay on the denoiser, switched off, so that the next batch need not read them again.
         """
         self.check_fits(diffuser)
+        check_there(diffuser)
         denoiser, name = diffuser.denoiser, LOADED + self.sha256[:16]
         there = list(getattr(denoiser, "peft_config", {}))
         if foreign := [other for other in there if not other.startswith(LOADED)]:
@@ -133,6 +134,7 @@ def train_lora(
         )
     if len(latents) == 0:
         raise ValueError("There is no image to fine-tune on: collect and score some first.")
+    check_there(diffuser)
     schedule = training_schedule(diffuser)
     weights = image_weights(scores, config.temperature)
     text = Conditions.encode(diffuser, prompts)
@@ -198,6 +200,16 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
         raise ValueError("An image's score must lie in [0, 1]: give the mean expected score of its words.")
     weights = ((values - values.max()) / temperature).exp()
     return weights / weights.mean()
+
+
+def check_there(diffuser: Diffuser) -> None:
+    """ValueError where the denoiser's weights are fetched a layer at a time (sequential offload): layers that are put
+    beside them are not, and would hold nothing."""
+    if any(parameter.is_meta for parameter in diffuser.denoiser.parameters()):
+        raise ValueError(
+            f"A LoRA needs all of {diffuser.name}'s denoiser at once, and it is brought to the device a layer at a time: "
+            "set STUDIO_OFFLOAD to model or none, or leave the LoRA out."
+        )
 
 
 def training_schedule(diffuser: Diffuser) -> DDPMScheduler:

@@ -62,6 +62,27 @@ def test_pag_is_what_the_classic_pipeline_makes(case, guidance):
     assert not torch.allclose(found, diffuser.sample(text, noise, 3, guidance), atol=1e-2)
 
 
+def test_pag_works_where_attention_goes_in_slices():
+    """diffusers' guider knows one attention processor, and the sliced one is another."""
+    torch.manual_seed(0)
+    whole = Diffuser(MAKE["sdxl"]())
+    sliced = Diffuser(copy.deepcopy(whole.pipe))
+    sliced.pipe.enable_attention_slicing("max")
+    text, noise = whole.encode(PROMPTS), draw([1, 2], whole.latent_shape())
+    processors = dict(sliced.pipe.unet.attn_processors)
+    found, expected = (Guided(one, "pag").sample(text, noise, 2, 4.0) for one in (sliced, whole))
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert sliced.pipe.unet.attn_processors == processors
+
+
+def test_a_backbone_that_was_saved_as_a_pag_pipeline_is_sampled_without_pag(case):
+    """Its own default would put PAG into every method, `none` first."""
+    name, diffuser, text, noise = case
+    saved = Diffuser(CLASSIC[name](**diffuser.pipe.components))
+    found, expected = (one.sample(text, noise, 2, 4.0) for one in (saved, diffuser))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind, passes", [("pag", 3), ("autoguidance", 2)])
 def test_passes_are_counted_and_steps_are_told(diffusers, kind, passes):
     diffuser, steps, tally = diffusers["sdxl"], [], [0]

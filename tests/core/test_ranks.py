@@ -4,11 +4,13 @@ import torch
 from torch import nn
 
 from core import ranks
+from core.training.loop import fit
 
 
 def as_rank(monkeypatch, rank, size):
     """Shares are arithmetic: no process has to be started for them (tests/reliability has real ones)."""
-    monkeypatch.setattr(ranks, "_group", ranks._Group(rank, size, rank, None))
+    group = ranks._Group(rank, size, rank, None, following=False)  # in the middle of a call
+    monkeypatch.setattr(ranks, "_group", group)
 
 
 def test_the_shares_of_a_batch_are_the_batch(monkeypatch):
@@ -51,3 +53,17 @@ def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch)
         ranks.call(print, "nobody hears this")()
         ranks.wait()
         ranks.dismiss()
+
+
+def test_what_rank_0_trains_by_itself_asks_nothing_of_the_others(monkeypatch):
+    """They wait for a call: a LoRA's training is none (nor is any that is not `together`), and would wait for them."""
+    monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))  # no process group: asking would fail
+    layer = nn.Linear(1, 1, bias=False)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+
+    def loss(_step):
+        return layer(torch.ones(1, 1)).sum(), {"part": ranks.part(4)}
+
+    found = fit({"layer": layer}, optimiser, loss, steps=2)
+    assert found.step == 2 and found.metrics["part"] == 1.0
+    assert list(range(4))[ranks.share(4)] == [0, 1, 2, 3] and ranks.first(lambda: 3) == 3

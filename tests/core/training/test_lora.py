@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
 
 from core.checkpoint import CheckpointError, verify
 from core.diffusion import Diffuser
@@ -119,6 +120,20 @@ def test_another_backbones_adapter_and_a_damaged_one_are_refused(diffuser, tmp_p
     (tmp_path / "lora" / WEIGHTS).write_bytes(b"x")
     with pytest.raises(CheckpointError, match="damaged"):
         Adapter.load(tmp_path / "lora")
+
+
+def test_a_backbone_whose_layers_wait_elsewhere_is_refused(tmp_path):
+    """Sequential offload leaves empty weights: layers beside them would be empty, too, and make noise of the images.
+    The CPU stands for the GPU that the weights are brought to."""
+    torch.manual_seed(0)
+    diffuser = Diffuser(backbones.sdxl("sdxl"), "tiny", "revision-1")
+    train_lora(diffuser, *world(), SHORT, tmp_path / "lora")
+    adapter = Adapter.load(tmp_path / "lora")
+    cpu_offload(diffuser.denoiser, torch.device("cpu"))
+    with pytest.raises(ValueError, match="STUDIO_OFFLOAD"), adapter.on(diffuser):
+        pass
+    with pytest.raises(ValueError, match="STUDIO_OFFLOAD"):
+        train_lora(diffuser, *world(), SHORT, tmp_path / "again")
 
 
 @pytest.mark.parametrize(
