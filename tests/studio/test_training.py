@@ -13,7 +13,7 @@ from core import checkpoint
 from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
-from studio import jobs, replay, stages
+from studio import heldout, jobs, replay, stages
 from studio.configs import FIELDS, check_config
 from studio.runlog import RunLog, training_lock
 from tests.tiny import STEPS
@@ -293,6 +293,18 @@ def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_s
     settings = {"seeds": 2, "steps": STEPS, "best_of": 1}
     report = studio.evaluate("alignment", settings, prompts=["a red fish"])
     assert (report["judge"], report["independent"]) == ("scorer", False)
+
+
+def test_what_one_scorer_judged_does_not_stand_for_another(studio, monkeypatch):
+    """The other scorer is the same one under another revision: only its verdicts' place matters here."""
+    after = studio.models.using("projector").model
+    given = ["a red fish"], 1, None, after
+    first = heldout.before_after(studio, *given, steps=STEPS, guidance=0.0)
+    again = heldout.before_after(studio, *given, steps=STEPS, guidance=0.0)
+    monkeypatch.setattr(type(studio.models.scorer()), "version", "another")
+    other = heldout.before_after(studio, *given, steps=STEPS, guidance=0.0)
+    assert first["judge"] == "scorer"
+    assert first["key"] == again["key"] != other["key"]
 
 
 def test_kept_labels_can_be_fewer_and_are_then_the_same_every_time(labelled):
