@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from data.prompts import load
 from studio import commands, jobs
 from studio.__main__ import main
 from studio.experiments import EXPERIMENTS, check_experiment, report_of, unfinished
@@ -236,7 +237,8 @@ def test_full_size_fills_in_what_was_not_set():
 
 def test_the_command_goes_on_where_it_was_and_copies_the_report(studio, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(commands, "studio_of", lambda given: studio)
-    (tmp_path / "mine.txt").write_text("a red circle above a blue square\n")
+    mine = load("shapes_heldout", 5)[-1]
+    (tmp_path / "mine.txt").write_text(f"{mine}\n")
     words = ["experiment", "shift", "--prompts", str(tmp_path / "mine.txt"), "--out", str(tmp_path / "kept")]
     for field, value in {**SMALL["shift"]}.items():
         words += ["--set", f"{field}={value}"]
@@ -245,10 +247,7 @@ def test_the_command_goes_on_where_it_was_and_copies_the_report(studio, monkeypa
     out = capsys.readouterr()
     assert "Going on" not in out.err and EXPERIMENTS["shift"].question in out.out
     report = json.loads((tmp_path / "kept" / "report.json").read_text())
-    assert (report["config"]["prompt_source"], list(report["data"]["noises"])) == (
-        "mine.txt",
-        ["a red circle above a blue square"],
-    )
+    assert (report["config"]["prompt_source"], list(report["data"]["noises"])) == ("mine.txt", [mine])
     own = [word for word in words if word not in ("--prompts", str(tmp_path / "mine.txt"))]
     assert main(own) == 0
     assert stopped["id"] in capsys.readouterr().err
