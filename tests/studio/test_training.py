@@ -219,6 +219,8 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
                                 checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
         return run
 
+    with pytest.raises(ValueError, match="nobody knows whether it is better"):  # no image could be judged
+        studio.promote(finished(None, after=None), "Ann")
     worse, better = finished(-0.01), finished(0.02, after=0.6)
     with pytest.raises(ValueError, match="is worse"):
         studio.promote(worse, "Ann")
@@ -231,6 +233,8 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
         studio.promote(finished(0.05, after=0.9, key="other"), "Ann")
     best = finished(0.05, after=0.7)
     assert studio.promote(best, "Ann")["promoted"]
+    with pytest.raises(ValueError, match="nobody knows"):
+        studio.promote(finished(0.05, after=None), "Ann")
     assert studio.promote(worse, "Ann", force=True)["promoted"]
     assert studio.rollback("projector", "Ann")["id"] == best
     assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
