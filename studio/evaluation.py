@@ -42,13 +42,7 @@ def evaluate(
     if kind == "detector":
         return _stored(studio, kind, settings, _detector(studio, settings, on_progress, asked(stop)))
     wanted = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
-    kept = without(wanted, trained_prompts(studio))
-    if not wanted:
-        raise ValueError(
-            f"No prompt of {studio.prompts.source} is held out: give more prompts, or --prompts."
-        )
-    if not kept:
-        raise ValueError("Every one of these prompts was trained on: give others to judge by.")
+    kept = unseen(studio, wanted)
     work = {"alignment": _alignment, "fidelity": _fidelity}[kind]
     report = work(studio, kept, settings, on_progress, asked(stop))
     settings |= {"prompts_given": bool(prompts)}
@@ -66,6 +60,19 @@ def _stored(studio: Any, kind: str, settings: dict[str, Any], report: dict[str, 
         run, state="done", metrics={"evaluation": kind, "report": f"runs/{run}/report.json"}
     )
     return {**kept_report, "run": run}
+
+
+def unseen(studio: Any, wanted: Sequence[str]) -> list[str]:
+    """Those prompts that nothing is trained on or stopped by; ValueError where there is none."""
+    if not wanted:
+        raise ValueError(
+            f"No prompt of {studio.prompts.source} is held out: give more prompts, or --prompts."
+        )
+    trained = trained_prompts(studio)
+    kept = [p for p in without(dict.fromkeys(wanted), trained) if not studio.prompts.trains(p)]
+    if not kept:
+        raise ValueError("Every one of these prompts was trained on: give others to judge by.")
+    return kept
 
 
 def trained_prompts(studio: Any) -> set[str]:

@@ -72,8 +72,9 @@ def before_after(
     judge, name = judge_of(studio, prompts)
     seeds = [seeds_for(prompt, seeds_per_prompt, evaluation=True) for prompt in prompts]
     diffuser = studio.models.diffuser()
+    by = studio.models.scorer().version if name == "scorer" else name  # its verdicts are kept with the images
     key = hashlib.sha256(
-        json.dumps([diffuser.fingerprint, name, steps, guidance, list(prompts), seeds]).encode()
+        json.dumps([diffuser.fingerprint, by, steps, guidance, list(prompts), seeds]).encode()
     ).hexdigest()[:16]
     folder = studio.settings.home / "heldout" / key
     named: dict[str, Method] = {"after": _method(after)}

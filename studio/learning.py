@@ -231,8 +231,9 @@ class Learning(Generation):
         """The sentence for which a run should not be promoted, or ''."""
         heldout, kind = (run["metrics"] or {}).get("heldout"), run["kind"]
         end = "Promote it all the same only if you know why."
+        nobody = f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
         if not heldout:
-            return f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
+            return nobody
         promoted = self.store.promoted("projector" if kind == "cycle" else kind)
         in_use = promoted["id"] if promoted else None
         difference = heldout["difference"]["words"]["estimate"]
@@ -244,7 +245,10 @@ class Learning(Generation):
                     f"The run {run['id']} was measured against another model than the one now in use ({in_use or 'shipped'}), "
                     f"so nobody knows whether it is better. {end}"
                 )
-            difference = heldout["after"]["words"]["estimate"] - theirs["after"]["words"]["estimate"]
+            pair = [found["after"]["words"]["estimate"] for found in (heldout, theirs)]
+            difference = None if None in pair else pair[0] - pair[1]
+        if difference is None:  # the scorer, who is the judge, could read none of the images
+            return nobody
         if difference < 0:
             return (
                 f"On held-out {heldout['of']} the run {run['id']} is worse than what is in use "

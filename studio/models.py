@@ -173,6 +173,13 @@ class Models:
                 self._using[kind] = (key, self._open(kind, folder, run))
             return self._using[kind][1]
 
+    def of_run(self, kind: str, run: str | None) -> Using:
+        """As `using`, of the run that was in use at another time; None stands for what the project ships."""
+        found = self.store.run(run) if run else None
+        if found is None and kind not in CLASSES:
+            return Using()
+        return self._open(kind, self.folder_of(found) if found else Path(getattr(self.settings, kind)), found)
+
     def _open(self, kind: str, folder: Path, run: dict[str, Any] | None) -> Using:
         name = run["id"] if run else SHIPPED
         try:

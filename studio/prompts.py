@@ -40,6 +40,12 @@ class Prompts:
         """train, validation or heldout."""
         return self.own.get(prompt) or split_of(prompt)
 
+    def trains(self, prompt: str) -> bool:
+        """Whether it belongs to a part that training uses, to learn on or to stop by, labelled or not."""
+        if prompt in self.own:
+            return self.own[prompt] != "heldout"
+        return scene_of(prompt) is not None and split_of(prompt) != "heldout"
+
     def of(self, split: str, count: int) -> list[str]:
         """The first `count` prompts of a split; fewer where the user's set has fewer."""
         if count < 1:

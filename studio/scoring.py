@@ -15,6 +15,7 @@ from core.scoring.scores import WordScore
 from core.words import scored, split
 from studio import calibration, gpu, pictures, shards
 from studio.making import Making
+from studio.settings import is_address
 
 log = logging.getLogger("studio")
 Stop = Callable[[], bool] | threading.Event | None
@@ -104,8 +105,8 @@ class Scoring(Making):
     def _read(
         self, images: list[np.ndarray], prompts: list[str], stop: Callable[[], bool]
     ) -> list[list[WordScore]]:
-        """What the scorer says of images; Unanswered where its server does not answer."""
-        if gpu.apart():
+        """What the scorer says of images; Unanswered, with what was answered, where its server does not answer."""
+        if gpu.apart() and not is_address(self.settings.scorer):
             found, self.models.scorer().missing = self._read_apart(images, prompts)
             return found
         return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop)

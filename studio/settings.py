@@ -142,7 +142,7 @@ class Settings:
             device=raw["device"],
             threads=_whole("STUDIO_THREADS", raw["threads"], 0, 1024),
             world=raw["world"],
-            prompts=raw["prompts"],
+            prompts=_prompts(raw["prompts"]),
             batch=_whole("STUDIO_BATCH", raw["batch"], 1, 1024),
             revision=raw["revision"],
             variant=raw["variant"],
@@ -215,6 +215,15 @@ def _scorer(text: str) -> str:
 
         return check_address(text)
     return _model(text)
+
+
+def _prompts(text: str) -> str:
+    """A file or a public set by its absolute path: a job of its own does not stand where the user stands."""
+    if text == SETTINGS["prompts"][1]:
+        return text
+    from data.prompts.public import located
+
+    return located(text)
 
 
 def _whole(variable: str, text: str, low: int, high: int) -> int:

@@ -56,6 +56,15 @@ def set_name(text: str | Path) -> str:
     return f"{name}/{part}"[:80] if part else name
 
 
+def located(text: str) -> str:
+    """The same set or file, named so that it is found from any folder."""
+    known = _parse(text)
+    if not known:
+        return str(Path(text).expanduser().absolute())
+    name, folder, part = known
+    return f"{name}{part and '/'}{part}:{Path(folder).expanduser().absolute()}"
+
+
 def read_public(name: str, folder: str | Path, part: str = "") -> dict[str, tuple[str, ...]]:
     """The distinct prompts of a set, or of one part of it, in file order, each with the parts that it belongs to."""
     if name not in SETS:

@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 from studio.checks import plain
 from studio.configs import Field
 from studio.experiments.fields import FIELDS, check_experiment, default_of
+from studio.runlog import RunLog
 
 __all__ = ["EXPERIMENTS", "Experiment", "check_experiment", "conduct", "report_of", "unfinished"]
 
 REPORT, PAGE, SECONDS = "report.json", "report.html", "seconds.json"
+MADE_WITH = "made with"  # the stage by which a run knows the models that it was begun with
 
 
 class Experiment(NamedTuple):
@@ -85,6 +87,7 @@ def conduct(job: Any) -> dict[str, Any]:
     name, began = job.config["name"], time.monotonic()
     clock = job.folder / SECONDS
     before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+    check_same(job)
     try:
         found = EXPERIMENTS[name].run(job)
     finally:
@@ -121,6 +124,28 @@ def conduct(job: Any) -> dict[str, Any]:
     }
 
 
+def made_with(studio: Any) -> dict[str, str]:
+    """What a run's images and scores come from, beside its settings."""
+    diffuser = studio.models.diffuser()
+    return {
+        "backbone": diffuser.name,
+        "images": diffuser.fingerprint,
+        "scorer": studio.models.scorer().version,
+    }
+
+
+def check_same(job: Any) -> None:
+    """ValueError where a run that is gone on with was begun with another backbone, size, dtype or scorer."""
+    now = made_with(job.studio)
+    then = job.stage(MADE_WITH, lambda: now)
+    changed = [f"{name} {then[name]}" for name in now if then[name] != now[name]]
+    if changed:
+        raise ValueError(
+            f"The run {job.run['id']} was begun with other {' and '.join(changed)}: set the settings as they were then "
+            "(STUDIO_BACKBONE, STUDIO_SIZE, STUDIO_DTYPE, STUDIO_SCORER), or start it anew."
+        )
+
+
 def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     """A table of what the run's settings were, beside those of the full size."""
     fields = FIELDS[config["name"]]
@@ -149,7 +174,9 @@ def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
     for state in ("stopped", "interrupted", "failed"):
         for run in studio.runs(kind="experiment", state=state):
             if run["config"] == wanted:
-                return run["id"]
+                then = RunLog(studio.run_folder(run["id"])).done().get(MADE_WITH)
+                if then is None or then == made_with(studio):
+                    return run["id"]
     return None
 
 

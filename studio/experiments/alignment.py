@@ -31,6 +31,7 @@ from studio.experiments.common import (
 )
 from studio.learning import Job
 from studio.methods import build, parse
+from studio.models import Using
 
 log = logging.getLogger("studio")
 
@@ -59,7 +60,7 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
     names = [name.strip() for name in job.config["methods"].split(",") if name.strip()]
     parts = {name: [part for part, _ in parse(name)] for name in names}
     tuned = [name for name in names if "lora" in parts[name]]
-    studio = with_lora(job) if tuned else job.studio
+    studio = InUse(job, trained_lora(job) if tuned and not job.config["used"]["lora"] else None)
     for name in dict.fromkeys(names):
         if name == "none":
             continue
@@ -79,11 +80,22 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
     return made, left_out
 
 
-def with_lora(job: Job) -> Any:
-    """The run's studio where a LoRA was in use when the run was made, else one with a LoRA that is trained for the run,
-    and the same models otherwise. Raises Stopped."""
-    if job.config["used"]["lora"]:
-        return job.studio
+class InUse:
+    """The models that were in use when the run was made, as `studio.methods` asks a studio for those in use now: what is
+    promoted while a run is stopped does not change it. lora: the studio of the one that was trained for the run."""
+
+    def __init__(self, job: Job, lora: Any = None) -> None:
+        self.job, self.lora, self.models = job, lora, self
+
+    def using(self, kind: str) -> Using:
+        """The model, or the sentence that says why there is none."""
+        if kind == "lora" and self.lora is not None:
+            return self.lora.models.using(kind)
+        return self.job.studio.models.of_run(kind, self.job.config["used"][kind])
+
+
+def trained_lora(job: Job) -> Any:
+    """A studio with a LoRA that is trained for the run, from the models in use when it was made. Raises Stopped."""
     config, studio = job.config, studio_at(job, job.folder / "lora")
 
     def train() -> dict[str, Any]:

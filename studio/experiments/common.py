@@ -21,10 +21,10 @@ from core.evaluation.methods import Method
 from core.evaluation.metrics import wilson
 from core.evaluation.report import features
 from core.training.loop import Progress, Stopped
-from studio.evaluation import trained_prompts
+from studio.evaluation import unseen
 from studio.heldout import judge_of
 from studio.learning import Job
-from studio.prompts import seeds_for, without
+from studio.prompts import seeds_for
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
@@ -42,13 +42,7 @@ def heldout_prompts(job: Job) -> list[str]:
     def find() -> dict[str, Any]:
         most, given = job.config["prompts"], job.config["given"]
         wanted = given or job.studio.prompts.of("heldout", most)
-        if not wanted:
-            source = job.studio.prompts.source
-            raise ValueError(f"No prompt of {source} is held out: give more prompts, or --prompts.")
-        kept = without(dict.fromkeys(wanted), trained_prompts(job.studio))
-        if not kept:
-            raise ValueError("Every one of these prompts was trained on: give others to judge by.")
-        return {"prompts": evenly(kept, most)}
+        return {"prompts": evenly(unseen(job.studio, wanted), most)}
 
     return job.stage("prompts", find)["prompts"]
 

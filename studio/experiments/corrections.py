@@ -131,8 +131,8 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
     if done["state"] != "done":
         raise Stopped
     made = studio.run_folder(done["id"])
-    if made.exists():  # not where a kill came between the clearing away below and the end of the stage
-        for kind in ("reward", "projector"):
+    for kind in ("reward", "projector"):
+        if (made / kind).exists():  # a kill in or after the clearing away below leaves what is copied already
             shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
     found = {
         "calibrator": {k: done["metrics"]["calibrator"][k] for k in ("fitted", "better", "note")},

@@ -94,8 +94,10 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def well_scored(record: dict[str, Any], share: float) -> list[int]:
-    """The seeds of the best share of a prompt's images, two at least, by the scorer's whole score."""
-    scores = [whole([expected for _, expected, _ in words]) for words in record["scores"]]
+    """The seeds of the best share of a prompt's images, two at least, by the scorer's whole score; those that it could not
+    score wholly come last."""
+    prompt = record["prompt"]
+    scores = [whole([expected for _, expected, _ in words], prompt=prompt) for words in record["scores"]]
     best = np.argsort(scores, kind="stable")[::-1][: max(2, round(share * len(scores)))]
     return [record["used"][i] for i in best]
 

@@ -11,9 +11,10 @@ from core.evaluation.report import compare as compare_methods
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.words import scored, split
 from data.prompts import load
-from studio import calibration, commands, datasets, heldout, replay
+from studio import calibration, commands, datasets, heldout, replay, scoring
 from studio.__main__ import main
 from studio.models import Models
+from studio.scoring import Scoring
 from studio.service import check_request, sentence
 from studio.settings import Settings
 from studio.tabs.compare import _change
@@ -86,6 +87,19 @@ def test_a_server_that_dies_midway_loses_nothing_and_the_rest_is_asked_later(far
     assert far.score() == len(ids) - len(done)
     assert len(judge.asked) == 2 * (len(ids) - len(done))
     assert all(len(far.store.current(id)) == 2 for id in ids)
+
+
+def test_where_a_gpu_is_lent_a_server_is_asked_without_it_and_what_it_answered_is_kept(
+    far, judge, monkeypatch
+):
+    """That a GPU is lent is a fake: the Space's own machinery gives it, and an error comes back as a sentence alone."""
+    ids = far.collect(PROMPTS[:2], 1, steps=STEPS)
+    monkeypatch.setattr(scoring.gpu, "apart", lambda: True)
+    monkeypatch.setattr(Scoring, "_read_apart", lambda *_: 1 / 0)
+    judge.reply = lambda p: as_reply("", 500) if "blue" in data_of(p)["prompt"] else judge.good(p)
+    with pytest.raises(Unanswered):
+        far.score()
+    assert [len(far.store.current(id)) for id in ids] == [2, 0]
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from core.words import scored, split
+from data.prompts import load
+from studio.experiments import report_of
 from studio.prompts import Prompts
 from tests.studio.test_training import CYCLE
 from tests.tiny import STEPS
@@ -42,3 +44,21 @@ def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
     own.prompts = Prompts(str(tmp_path / "few.txt"))
     with pytest.raises(ValueError, match="is held out: give more prompts"):
         own.evaluate("alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "experiment"])
+def test_what_is_given_to_judge_by_is_judged_by_less_the_parts_that_training_uses(studio, tmp_path, kind):
+    """Also where nothing of it was collected: a projector learns on prompts without images."""
+    (tmp_path / "own.txt").write_text("\n".join(OWN))
+    studio.prompts = Prompts(str(tmp_path / "own.txt"))
+    trained = load("shapes_train", 2)
+    given, small = [*OWN, *trained], {"seeds": 2, "steps": STEPS, "methods": "projected"}
+    if kind == "evaluation":
+        report = studio.evaluate("alignment", {**small, "best_of": 1}, prompts=given)
+        assert report["left_out"] == len(given) - len(studio.prompts.of("heldout", 50))
+    else:
+        run = studio.train("experiment", {"name": "alignment", **small, "prompts": 50, "given": given})
+        report = report_of(studio, run)["data"]
+    assert report["prompts"] == len(studio.prompts.of("heldout", 50))
+    with pytest.raises(ValueError, match="was trained on"):
+        studio.evaluate("fidelity", {"seeds": 2}, prompts=trained)

@@ -66,6 +66,16 @@ def test_another_process_gets_the_same_settings(tmp_path):
     assert Settings().sides is None
 
 
+@pytest.mark.parametrize(("given", "there"), [("own.txt", "own.txt"), ("geneval/counting:sets", "sets")])
+def test_prompts_are_found_from_wherever_a_job_is_started(tmp_path, monkeypatch, given, there):
+    monkeypatch.chdir(tmp_path)
+    found = Settings.from_env({"STUDIO_PROMPTS": given})
+    monkeypatch.chdir("/")
+    again = Settings.from_env(found.env())
+    assert again.prompts == found.prompts == given.replace(there, str(tmp_path / there))
+    assert Settings.from_env({}).prompts == "shapes"
+
+
 def test_the_table_has_a_row_for_every_setting():
     rows = settings_table().splitlines()
     assert len(rows) == 2 + len(SETTINGS)

@@ -13,7 +13,7 @@ from core import checkpoint
 from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
-from studio import jobs, replay, stages
+from studio import heldout, jobs, replay, stages
 from studio.configs import FIELDS, check_config
 from studio.runlog import RunLog, training_lock
 from tests.tiny import STEPS
@@ -219,6 +219,8 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
                                 checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
         return run
 
+    with pytest.raises(ValueError, match="nobody knows whether it is better"):  # no image could be judged
+        studio.promote(finished(None, after=None), "Ann")
     worse, better = finished(-0.01), finished(0.02, after=0.6)
     with pytest.raises(ValueError, match="is worse"):
         studio.promote(worse, "Ann")
@@ -231,6 +233,8 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
         studio.promote(finished(0.05, after=0.9, key="other"), "Ann")
     best = finished(0.05, after=0.7)
     assert studio.promote(best, "Ann")["promoted"]
+    with pytest.raises(ValueError, match="nobody knows"):
+        studio.promote(finished(0.05, after=None), "Ann")
     assert studio.promote(worse, "Ann", force=True)["promoted"]
     assert studio.rollback("projector", "Ann")["id"] == best
     assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
@@ -293,6 +297,18 @@ def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_s
     settings = {"seeds": 2, "steps": STEPS, "best_of": 1}
     report = studio.evaluate("alignment", settings, prompts=["a red fish"])
     assert (report["judge"], report["independent"]) == ("scorer", False)
+
+
+def test_what_one_scorer_judged_does_not_stand_for_another(studio, monkeypatch):
+    """The other scorer is the same one under another revision: only its verdicts' place matters here."""
+    after = studio.models.using("projector").model
+    given = ["a red fish"], 1, None, after
+    first = heldout.before_after(studio, *given, steps=STEPS, guidance=0.0)
+    again = heldout.before_after(studio, *given, steps=STEPS, guidance=0.0)
+    monkeypatch.setattr(type(studio.models.scorer()), "version", "another")
+    other = heldout.before_after(studio, *given, steps=STEPS, guidance=0.0)
+    assert first["judge"] == "scorer"
+    assert first["key"] == again["key"] != other["key"]
 
 
 def test_kept_labels_can_be_fewer_and_are_then_the_same_every_time(labelled):

@@ -219,6 +219,13 @@ def test_durations_read_as_people_say_them(seconds, says):
     assert report.took(seconds) == says
 
 
+def test_a_number_beyond_what_a_computer_holds_is_left_out():
+    huge = 10**400
+    assert series.number(huge) is None
+    told = {"tables": [{"columns": ["a"], "rows": [[huge], [1]]}], "seconds": huge}
+    assert "1" in Read(report.html({"title": "t", **told})).text
+
+
 def test_the_file_says_what_was_measured_by_whom_and_when(page):
     text = Read(page).text
     for said in ("How far may the noise be moved?", "66.9 % [63.0, 70.7]", "59.2 [55.2, 63.2]", "data/models/diffuser",

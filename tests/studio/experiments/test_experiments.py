@@ -4,12 +4,16 @@ import base64
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 
+from core import checkpoint
+from data.prompts import load
 from studio import commands, jobs
 from studio.__main__ import main
-from studio.experiments import EXPERIMENTS, check_experiment, report_of, unfinished
+from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
+from studio.experiments.shift import well_scored
 from studio.service import Studio
 from tests.tiny import STEPS
 
@@ -124,6 +128,35 @@ def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, n
         assert all(base64.b64decode(item["png"]).startswith(b"\x89PNG") for item in pictures["items"])
 
 
+def test_a_run_that_was_begun_at_another_size_is_neither_mixed_nor_gone_on_with(studio, monkeypatch):
+    lines = []
+    run = conducted(studio, "shift", on_progress=lines.append, stop=lambda: len(lines) >= 1)[0]["id"]
+    assert unfinished(studio, {"name": "shift", **SMALL["shift"]}) == run
+    monkeypatch.setattr(studio.models.diffuser(), "size", (64, 32))
+    assert unfinished(studio, {"name": "shift", **SMALL["shift"]}) is None
+    with pytest.raises(ValueError, match="begun with other images.*start it anew"):
+        conducted(studio, "shift", run)
+    monkeypatch.undo()
+    assert conducted(studio, "shift", run)[1]
+
+
+def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(studio):
+    few = {"name": "alignment", **FEW, "methods": "projected,best-noise-of-2"}
+    lines, used = [], studio.settings.projector
+    run = studio.train("experiment", few, on_progress=lines.append, stop=lambda: len(lines) >= 2)["id"]
+    folder = studio.settings.home / "newer"
+    newer = studio.models.open("projector", used)
+    newer.out.weight.data *= 2
+    checkpoint.save(newer, folder)
+    trained = studio.store.new_run("projector", {})
+    studio.store.update_run(
+        trained, state="done", checkpoint="newer", checkpoint_sha256=checkpoint.digest(folder)
+    )
+    studio.promote(trained, "Ann", force=True)
+    assert studio.models.using("projector").run == trained
+    assert studio.train("experiment", None, run)["state"] == "done"
+
+
 # ---- what each is about
 
 
@@ -197,6 +230,30 @@ def test_the_shift_of_no_projection_is_that_of_white_noise(studio):
     assert images["none"]["failures"]["estimate"] == 0
 
 
+def test_an_image_without_all_its_scores_is_never_well_scored():
+    scores = [[[1, 0.2, 2], [2, 0.3, 3]], [[1, 1.0, 9]], [], [[1, 0.1, 1], [2, 0.9, 8]]]
+    record = {"prompt": "a red circle", "scores": scores, "used": [10, 11, 12, 13]}
+    assert sorted(well_scored(record, 0.5)) == [10, 13]
+
+
+def test_a_cell_that_was_killed_while_its_checkpoints_were_cleared_away_is_gone_on_with(studio, monkeypatch):
+    """The kill is an interrupt in the middle of removing a folder."""
+    real = shutil.rmtree
+
+    def dying(path, **named):
+        if path.name != "runs":
+            return real(path, **named)
+        real(next(path.iterdir()) / "projector")
+        raise KeyboardInterrupt
+
+    one = {"name": "corrections", **SMALL["corrections"], "counts": "0"}
+    monkeypatch.setattr(corrections.shutil, "rmtree", dying)
+    with pytest.raises(KeyboardInterrupt):
+        studio.train("experiment", one)
+    monkeypatch.undo()
+    assert studio.train("experiment", None, studio.runs()[0]["id"])["state"] == "done"
+
+
 def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_that_is_said(studio):
     chosen = {**SMALL["alignment"], "given": ["a red fish", "two blue birds"], "prompt_source": "mine.txt"}
     report = report_of(studio, studio.train("experiment", {"name": "alignment", **chosen}))
@@ -238,7 +295,8 @@ def test_full_size_fills_in_what_was_not_set():
 
 def test_the_command_goes_on_where_it_was_and_copies_the_report(studio, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(commands, "studio_of", lambda given: studio)
-    (tmp_path / "mine.txt").write_text("a red circle above a blue square\n")
+    mine = load("shapes_heldout", 5)[-1]
+    (tmp_path / "mine.txt").write_text(f"{mine}\n")
     words = ["experiment", "shift", "--prompts", str(tmp_path / "mine.txt"), "--out", str(tmp_path / "kept")]
     for field, value in {**SMALL["shift"]}.items():
         words += ["--set", f"{field}={value}"]
@@ -247,10 +305,7 @@ def test_the_command_goes_on_where_it_was_and_copies_the_report(studio, monkeypa
     out = capsys.readouterr()
     assert "Going on" not in out.err and EXPERIMENTS["shift"].question in out.out
     report = json.loads((tmp_path / "kept" / "report.json").read_text())
-    assert (report["config"]["prompt_source"], list(report["data"]["noises"])) == (
-        "mine.txt",
-        ["a red circle above a blue square"],
-    )
+    assert (report["config"]["prompt_source"], list(report["data"]["noises"])) == ("mine.txt", [mine])
     own = [word for word in words if word not in ("--prompts", str(tmp_path / "mine.txt"))]
     assert main(own) == 0
     assert stopped["id"] in capsys.readouterr().err
