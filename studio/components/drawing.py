@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from textwrap import wrap
@@ -55,20 +56,37 @@ class Axis:
         self.log = spec.get("log_x") is True and not self.names and found[0] > 0
         # at the measured places where they are few and far apart: a scale of 1, 2, 5 says nothing about tau
         apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(found))
-        self.ticks = found if apart and len(found) <= 8 else []
+        self.ticks = found if apart and len(found) <= 8 else round_ones(found) if self.log else []
+        self._alone: dict[float, int] = {}
+        self._beside = (
+            0.0 if self.names else math.log(found[-1] / found[0]) if self.log else found[-1] - found[0]
+        )
 
     def places(self, one: Points) -> list[Any]:
         return [self.names.index(x) for x in one.x] if self.names else one.x
+
+    def beside(self, x: float) -> float:
+        """A place for a point that stands alone: beside those that were put at x before, lest one cover the other."""
+        k = self._alone[x] = self._alone.get(x, -1) + 1
+        step = 0.012 * self._beside * ((k + 1) // 2) * (-1) ** k
+        return x * math.exp(step) if self.log else x + step
 
     def dress(self, figure: go.Figure) -> None:
         figure.update_xaxes(
             title_text=name_of(self.spec.get("x") or "", 40), type="log" if self.log else "linear"
         )
-        figure.update_yaxes(title_text=name_of(self.spec.get("y") or "", 40))
+        figure.update_yaxes(title_text=name_of(self.spec.get("y") or "", 40), exponentformat="power")
         shown = list(range(len(self.names))) if self.names else self.ticks
         if shown:
             names = [name_of(said(x), 10) for x in (self.names or self.ticks)]
             figure.update_xaxes(tickvals=shown, ticktext=names)
+
+
+def round_ones(values: Sequence[float]) -> list[float]:
+    """The 1, 2, 4 and 7 of each decade between the first and the last of values, some of which there must be."""
+    low, high = math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1]))
+    ticks = [round(k * 10.0**e, 12) for e in range(low, high + 1) for k in (1, 2, 4, 7)]
+    return [tick for tick in ticks if values[0] * 0.95 <= tick <= values[-1] * 1.05]
 
 
 def reference(

@@ -94,7 +94,7 @@ def _categorical(spec: Mapping[str, Any], style: Mapping[str, Style], bars: bool
         figure.update_yaxes(
             **ticks, range=[len(places) - 0.45 + room, -0.6], showgrid=False, ticklabelstandoff=8
         )
-        figure.update_xaxes(title_text=name_of(spec.get("y") or "", 40))
+        figure.update_xaxes(title_text=name_of(spec.get("y") or "", 40), exponentformat="power")
         height = round(90 + rows * (len(places) + room)) + (22 * len(series) if len(series) > 1 else 0)
     else:
         figure.update_xaxes(
@@ -142,6 +142,8 @@ def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | Non
     figure, axis = go.Figure(), Axis(spec, series)
     for one in series:
         look, xs = style[one.name], axis.places(one)
+        if len(one.x) == 1 and not axis.names:
+            xs = [axis.beside(one.x[0])]
         band = [(x, low, high) for x, low, high in zip(xs, one.low, one.high, strict=True) if low is not None]
         if len(band) > 1:
             around = [x for x, _, _ in band] + [x for x, _, _ in reversed(band)]

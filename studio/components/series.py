@@ -4,9 +4,10 @@ read them. Nothing here trusts the form of a report: what is missing or no finit
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from studio.components.figures import SOFT
@@ -55,18 +56,18 @@ class Points:
 
 def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
     """A style for every name of each figure's series. A name that comes again keeps its own; a new one takes the first
-    that no other of its figure has, and what the others are held against is grey."""
+    that no other of its figure has, with an open marker where all are taken, and what the others are held against is
+    grey."""
     kept: dict[str, Style] = {}
     found = []
     for spec in items(report, "figures"):
         names = list(dict.fromkeys(str(one.get("name") or "") for one in items(spec, "series")))
         free = [style for style in STYLES if style not in [kept.get(name) for name in names]]
+        again = (replace(style, form=f"{style.form}-open") for style in itertools.cycle(STYLES))
         for name in names:
             if name not in kept:
                 plain = name.strip().lower() in PLAIN
-                kept[name] = (
-                    HELD_AGAINST if plain else free.pop(0) if free else STYLES[len(kept) % len(STYLES)]
-                )
+                kept[name] = HELD_AGAINST if plain else free.pop(0) if free else next(again)
         found.append({name: kept[name] for name in names})
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from html.parser import HTMLParser
 
@@ -303,3 +304,16 @@ def test_what_is_no_png_is_not_shown():
 )  # fmt: skip
 def test_a_report_of_another_form_is_shown_as_far_as_it_goes(given):
     assert "</html>" in report.html(given)
+
+
+def test_points_of_one_cost_stand_beside_each_other_and_every_series_looks_its_own_way():
+    names = [f"method {n}" for n in range(10)]
+    spec = {"kind": "line", "title": "t", "x": "calls", "y": "share", "log_x": True,
+            "series": [{"name": n, "x": [40], "y": [0.5], "low": [0.4], "high": [0.6]} for n in names]
+            + [{"name": "curve", "x": [40, 80, 320], "y": [0.4, 0.5, 0.6]}]}  # fmt: skip
+    (_, plot, _), *_ = report.figures({"figures": [spec]})
+    shown = [trace for trace in plot.data if trace.name in names]
+    assert len({trace.x[0] for trace in shown}) == len(names)
+    assert all(abs(math.log(trace.x[0] / 40)) < 0.2 for trace in shown)
+    assert len({(trace.marker.symbol, trace.marker.color) for trace in shown}) == len(names)
+    assert list(plot.layout.xaxis.tickvals) == [40, 70, 100, 200]
