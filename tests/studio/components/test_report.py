@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from studio.components import plots, report, series
+from studio.components import drawing, plots, report, series
 from tests.studio.components import report_example as example
 
 HOSTILE = [
@@ -316,4 +316,5 @@ def test_points_of_one_cost_stand_beside_each_other_and_every_series_looks_its_o
     assert len({trace.x[0] for trace in shown}) == len(names)
     assert all(abs(math.log(trace.x[0] / 40)) < 0.2 for trace in shown)
     assert len({(trace.marker.symbol, trace.marker.color) for trace in shown}) == len(names)
-    assert list(plot.layout.xaxis.tickvals) == [40, 70, 100, 200]
+    assert list(plot.layout.xaxis.tickvals) == [40, 80, 320]  # few and far apart: the measured places
+    assert drawing.round_ones([40, 320]) == [40, 70, 100, 200]
