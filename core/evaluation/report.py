@@ -155,7 +155,9 @@ def best_from(
     ]
     chances = [choice_matrix(scores, n) for scores in picks]
     values = {
-        name: [c @ row for c, row in zip(chances, column, strict=True)] for name, column in base.items()
+        # an image that cannot be chosen need not have the figure
+        name: [(c * np.where(c > 0, row, 0)).sum(1) for c, row in zip(chances, column, strict=True)]
+        for name, column in base.items()
     }
     entry = summary(values, table["none"], draws)
     if method.base.name == "none":

@@ -133,7 +133,11 @@ def _sight(
     wanted = kinds[item, thing].to(seen.device)
     if not len(item):
         return seen.sum() * 0
-    return len(item) / things * sum(F.cross_entropy(logits, wanted[:, a]) for a, logits in enumerate(told))
+    return (
+        len(item)
+        / max(things, 1e-8)
+        * sum(F.cross_entropy(logits, wanted[:, a]) for a, logits in enumerate(told))
+    )
 
 
 @torch.no_grad()

@@ -88,7 +88,8 @@ def read_public(name: str, folder: str | Path, part: str = "") -> dict[str, tupl
             labels = tuple(_folded(label) for label in labels if label)
             parts.update(dict.fromkeys(labels))
             if not part or _folded(part) in labels:
-                prompts.setdefault(usable(where, value.strip()), labels)
+                prompt = usable(where, value.strip())
+                prompts[prompt] = tuple(dict.fromkeys((*prompts.get(prompt, ()), *labels)))
             if len(prompts) > MOST:
                 raise ValueError(f"{where}: more than {MOST} prompts; name a part of the set.")
     if not prompts:

@@ -193,6 +193,9 @@ def test_a_report_leaves_out_what_was_not_scored_and_chooses_it_last():
     found = compare_methods(PROMPTS[:1], {"none": [record("none", half)]}, [best_of(2)], draws=10)
     assert found["methods"]["none"]["scorer"]["estimate"] == pytest.approx(0.2)
     assert found["methods"]["best-of-2"]["strict"]["estimate"] == 1.0
+    assert found["methods"]["best-of-2"]["scorer"]["estimate"] == pytest.approx(
+        0.2
+    )  # of the one that is chosen
 
 
 @pytest.mark.parametrize("logprobs", [True, False])

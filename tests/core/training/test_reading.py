@@ -5,6 +5,7 @@ import torch
 from known_world import HEAD, PAIRS, SHAPE, TINY, prompt_of, texts
 
 from core.networks import RewardModel
+from core.training import reading
 from core.training.data import RewardData, Sample
 from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading
 from core.training.reward import RewardConfig, evaluate_reward, train_reward
@@ -105,3 +106,10 @@ def test_samples_without_a_picture_are_learned_from_too():
     assert "foresee" not in result.metrics and "foreseen" not in evaluate_reward(
         RewardModel(**TINY, **HEAD), data
     )
+
+
+def test_a_rank_without_a_share_of_the_batch_is_no_division_by_nothing():
+    """More ranks than items: it looks at one item that counts for nothing, and of no thing."""
+    seen, places = torch.randn(1, 3, 2, 2), Places(torch.full((1, 1, 2), 0.5), torch.zeros(1, 1, 1).long())
+    loss = reading._sight(torch.nn.Linear(3, 2), seen, places, torch.tensor([0]), [2], 0.0)
+    assert torch.isfinite(loss * 0)

@@ -86,6 +86,14 @@ def test_a_set_is_read_in_its_own_format_and_by_its_parts(tmp_path, name, files,
     assert all(read_public(name, folder).values()), "every prompt has its parts"
 
 
+def test_a_prompt_that_stands_in_two_parts_belongs_to_both(tmp_path):
+    folder = written(tmp_path / "set", color_val__txt="a red cat\n", shape_val__txt="a red cat\na cube\n")
+    assert read_public("t2i-compbench", folder) == {
+        "a red cat": ("color_val", "color", "val", "shape_val", "shape"),
+        "a cube": ("shape_val", "shape", "val"),
+    }
+
+
 def test_dpg_is_read_from_one_file_or_from_a_prompt_a_file(tmp_path):
     one = written(
         tmp_path / "one",
