@@ -147,7 +147,7 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
 
 def first(work: Callable[[], T]) -> T:
     """What rank 0 makes of work(), on every rank; the others do not work."""
-    if _group is None:
+    if _alone():
         return work()
     if _group.rank:
         value, problem = _sent()
@@ -161,6 +161,11 @@ def first(work: Callable[[], T]) -> T:
         raise
     _sent((value, ""))
     return value
+
+
+def _alone() -> bool:
+    """Whether nobody shares what is done now: there are no ranks, or the others wait for rank 0, which works by itself."""
+    return _group is None or (_group.rank == 0 and _group.following)
 
 
 def wait() -> None:
@@ -207,14 +212,14 @@ def _talking() -> Iterator[None]:
 
 def share(count: int) -> slice:
     """This rank's items of a batch of `count`; where there is none for it the first, which then counts for nothing."""
-    if _group is None:
+    if _alone():
         return slice(None)
     return slice(_group.rank, None, _group.size) if _group.rank < count else slice(0, 1)
 
 
 def part(count: int) -> float:
     """What share of a batch of `count` is this rank's."""
-    return 1.0 if _group is None else len(range(_group.rank, count, _group.size)) / count
+    return 1.0 if _alone() else len(range(_group.rank, count, _group.size)) / count
 
 
 def deal(items: Sequence[T], size: int) -> list[T]:
@@ -229,7 +234,7 @@ def deal(items: Sequence[T], size: int) -> list[T]:
 
 def either(flag: bool) -> bool:
     """Whether it holds on any rank."""
-    if _group is None:
+    if _alone():
         return flag
     found = torch.tensor([int(flag)])
     with _talking():
@@ -241,7 +246,7 @@ def mean(value: Tensor, weight: float) -> Tensor:
     """The ranks' mean of a value of the batch, with the gradient of the own one, which `gradients` weighs.
 
     So what a loss needs of the whole batch, also where it is no sum over the items, is exact. weight: `part` of it."""
-    if _group is None:
+    if _alone():
         return value
     whole = value.detach() * weight
     with _talking():
@@ -251,7 +256,7 @@ def mean(value: Tensor, weight: float) -> Tensor:
 
 def means(values: Mapping[str, float], weight: float) -> dict[str, float]:
     """The ranks' means of named numbers; one that a rank has not counts as 0 there."""
-    if _group is None:
+    if _alone():
         return dict(values)
     found: list[Any] = [None] * _group.size
     with _talking():
@@ -263,7 +268,7 @@ def means(values: Mapping[str, float], weight: float) -> dict[str, float]:
 @torch.no_grad()
 def gradients(parameters: Iterable[nn.Parameter], weight: float) -> None:
     """Replace the gradients by the ranks' weighted sum; a parameter without one on every rank stays without."""
-    if _group is None:
+    if _alone():
         return
     parameters = list(parameters)
     pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -8,7 +8,7 @@ from core import ranks
 
 def as_rank(monkeypatch, rank, size):
     """Shares are arithmetic: no process has to be started for them (tests/reliability has real ones)."""
-    monkeypatch.setattr(ranks, "_group", ranks._Group(rank, size, rank, None))
+    monkeypatch.setattr(ranks, "_group", ranks._Group(rank, size, rank, None, following=False))
 
 
 def test_the_shares_of_a_batch_are_the_batch(monkeypatch):
@@ -34,6 +34,17 @@ def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
         mine = ranks.deal(items, 2)
         found += [mine[at : at + 2] for at in range(0, len(mine), 2)]
     assert sorted(found) == alone
+
+
+def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
+    """While they wait for a call nobody would answer: the group has no process behind it."""
+    monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))
+    assert (ranks.part(5), ranks.share(5), ranks.means({"loss": 1.0}, 0.5)) == (
+        1.0,
+        slice(None),
+        {"loss": 1.0},
+    )
+    assert ranks.first(lambda: 3) == 3 and ranks.either(True)
 
 
 def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch):
