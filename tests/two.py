@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from core import ranks
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.training import projector as stages
 from core.training.data import RewardData, Sample, Texts
+from core.training.loop import fit
 from core.training.reward import RewardConfig, train_reward
 from core.words import split
 from tests.tiny import SMALL
@@ -80,9 +82,22 @@ def data() -> RewardData:
     return RewardData.build(samples, texts, SHAPE)
 
 
+def unshared() -> list[float]:
+    """Losses of a training that no other process takes part in (fine-tuning and the embedded models' are such)."""
+    torch.manual_seed(0)
+    layer, losses = nn.Linear(3, 1), []
+
+    def loss(_step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        return layer(torch.ones(2, 3)).square().mean(), {}
+
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+    fit({"layer": layer}, optimiser, loss, steps=4, on_progress=lambda p: losses.append(p.metrics["loss"]))
+    return losses
+
+
 def train(folder: Path) -> dict[str, Any]:
     """Losses and weights of a reward model, stopped after 4 steps and gone on with, and of a projector."""
-    seen: dict[str, Any] = {"reward": [], "warmup": [], "projector": []}
+    seen: dict[str, Any] = {"reward": [], "warmup": [], "projector": [], "unshared": unshared()}
     given, shape = data(), {"latent_channels": 4, "text_width": 32}
 
     def hooks(name: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def alignment(
     made, pooled = plan(methods, scorer, min(map(len, table)))
     journal = Journal(
         Path(folder) if folder else None,
-        {"backbone": diffuser.name, "revision": diffuser.revision, **asdict(settings), "batch": None}
+        {"backbone": diffuser.name, "images": diffuser.fingerprint, **asdict(settings), "batch": None}
         | {"scorer": getattr(scorer, "version", "unnamed") if scorer else None},
         {method.name: method.fingerprint for method in made},
     )

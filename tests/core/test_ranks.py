@@ -38,6 +38,17 @@ def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
     assert sorted(found) == alone
 
 
+def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
+    """While they wait for a call nobody would answer: the group has no process behind it."""
+    monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))
+    assert (ranks.part(5), ranks.share(5), ranks.means({"loss": 1.0}, 0.5)) == (
+        1.0,
+        slice(None),
+        {"loss": 1.0},
+    )
+    assert ranks.first(lambda: 3) == 3 and ranks.either(True)
+
+
 def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with ranks.group():

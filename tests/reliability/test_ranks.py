@@ -97,7 +97,7 @@ def test_two_processes_train_what_one_does_and_none_waits_for_one_that_died(tmp_
     (_, said), (_, error) = (process.communicate(timeout=300) for process in processes)
     assert [process.returncode for process in processes] == [0, -signal.SIGKILL], said + error
     found = torch.load(tmp_path / "two" / "found.pt")
-    for name, steps in (("reward", 8), ("warmup", 3), ("projector", 6)):
+    for name, steps in (("reward", 8), ("warmup", 3), ("projector", 6), ("unshared", 4)):
         assert len(found[name]) == len(expected[name]) == steps
         assert found[name] == pytest.approx(expected[name], rel=1e-3)
     assert found["best"] == expected["best"]
