@@ -259,14 +259,17 @@ def _figures(found: Judged, rows: list[dict], start: dict) -> list[dict[str, Any
     ):
         line = series("mean of the seeds", x, [_mean(found, some, name) for some in counts.values()])
         key = "difference" if name == "strict" else "words"
-        dots = {
-            "name": "each training",
-            "x": [r["corrections"] for r in rows],
-            "y": [r[key]["estimate"] for r in rows],
-        }
+        each = [
+            {
+                "name": f"seed {seed}",
+                "x": [r["corrections"] for r in rows if r["seed"] == seed],
+                "y": [r[key]["estimate"] for r in rows if r["seed"] == seed],
+            }
+            for seed in sorted({r["seed"] for r in rows})
+        ]
         used = found.methods["in use"]["difference"][name]["estimate"]
         out.append(
-            figure("line", f"{title}, over corrections", "corrected words", "difference", [line, dots],
+            figure("line", f"{title}, over corrections", "corrected words", "difference", [line, *each],
                    reference=used, reference_name="the projector in use, before")
         )  # fmt: skip
     for key, title in (("within_prompt", "within a prompt's word"), ("pearson", "over all words")):
