@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from studio.checks import plain
 from studio.configs import Field
 from studio.experiments.fields import FIELDS, check_experiment, default_of
-from studio.runlog import RunLog
 
 __all__ = ["EXPERIMENTS", "Experiment", "check_experiment", "conduct", "report_of", "unfinished"]
 
@@ -170,6 +169,8 @@ def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
     """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
+    from studio.runlog import RunLog  # it loads torch, and the command line reads this package
+
     wanted = json.loads(json.dumps({**studio.checked("experiment", config), "used": studio.in_use()}))
     for state in ("stopped", "interrupted", "failed"):
         for run in studio.runs(kind="experiment", state=state):
