@@ -245,15 +245,7 @@ class Diffuser:
         """
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance
-        if len(text) != noise.shape[0]:
-            raise ValueError(
-                f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise."
-            )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}.")
-        seeds = [0] * len(text) if seeds is None else check_seeds(seeds)
-        if len(seeds) != len(text):
-            raise ValueError(f"{len(text)} prompts for {len(seeds)} seeds: give one seed to each.")
+        seeds = check_batch(text, noise, steps, seeds)
 
         def after(_pipe: Any, step: int, _time: Any, values: dict) -> dict:
             if on_step:
@@ -334,6 +326,18 @@ class Diffuser:
         rows = latents.float().cpu().permute(0, 2, 3, 1)
         rows = torch.cat([rows, torch.ones_like(rows[..., :1])], -1)
         return (rows @ self._linear).clamp(0, 255).byte().numpy()
+
+
+def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:
+    """The seeds of a batch to denoise, zeros where none are given; ValueError where its parts do not go together."""
+    if len(text) != noise.shape[0]:
+        raise ValueError(f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise.")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}.")
+    found = [0] * len(text) if seeds is None else check_seeds(seeds)
+    if len(found) != len(text):
+        raise ValueError(f"{len(text)} prompts for {len(found)} seeds: give one seed to each.")
+    return found
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:

@@ -28,7 +28,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
-from core.diffusion import Diffuser, OnStep, Text
+from core.diffusion import Diffuser, OnStep, Text, check_batch
 from core.noise import third
 from core.training.loop import Stopped
 
@@ -63,12 +63,7 @@ class Guided:
         diffuser = self._diffuser
         steps = diffuser.default_steps if steps is None else steps
         guidance = float(diffuser.default_guidance if guidance is None else guidance)
-        if len(text) != noise.shape[0]:
-            raise ValueError(
-                f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise."
-            )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}.")
+        seeds = check_batch(text, noise, steps, seeds)
 
         def after(step: int, calls: int, latents: Tensor) -> None:
             if on_step:  # some samplers ask the network more often than once a step
@@ -84,7 +79,7 @@ class Guided:
             "height": noise.shape[2] * diffuser.scale,
             "width": noise.shape[3] * diffuser.scale,
             "num_inference_steps": steps,
-            "generator": third([0] * len(text) if seeds is None else seeds, tuple(noise.shape[1:])),
+            "generator": third(seeds, tuple(noise.shape[1:])),
         }
         embedded = bool(
             diffuser.denoiser.config.get("time_cond_proj_dim")

@@ -24,6 +24,7 @@ from studio.experiments.common import (
     heldout_prompts,
     judge_sentence,
     judged,
+    scored_images,
     series,
     span,
     studio_at,
@@ -100,13 +101,7 @@ def trained_lora(job: Job) -> Any:
 
     def train() -> dict[str, Any]:
         prompts = studio.prompts.of("train", config["lora_prompts"])
-        ids = studio.collect(
-            prompts, config["lora_seeds"], steps=config["steps"], guidance=config["guidance"], prompt_set="lora",
-            on_progress=job.counter("LoRA: images"), stop=job.stopped,
-        )  # fmt: skip
-        job.check()
-        studio.score(ids, job.counter("LoRA: scores"), job.stopped)
-        job.check()
+        ids = scored_images(job, studio, prompts, config["lora_seeds"], "LoRA")
         runs, chosen = studio.runs(kind="lora"), {"lora_steps": config["lora_steps"], "heldout_prompts": 0}
         run = studio.train(
             "lora",

@@ -139,6 +139,19 @@ def studio_at(job: Job, home: Path) -> Any:
     return studio
 
 
+def scored_images(job: Job, studio: Any, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
+    """Images of `prompts` with so many seeds each in a studio of the run's own, scored; what is there already is not made
+    again. Their samples' ids. Raises Stopped."""
+    ids = studio.collect(
+        prompts, seeds, steps=job.config["steps"], guidance=job.config["guidance"], prompt_set=what,
+        on_progress=job.counter(f"{what}: images"), stop=job.stopped,
+    )  # fmt: skip
+    job.check()
+    studio.score(ids, job.counter(f"{what}: scores"), job.stopped)
+    job.check()
+    return ids
+
+
 def need(job: Job, kind: str) -> Any:
     """The model of a kind that was in use when the run was made; ValueError where there is none."""
     from studio.starting import used_model

@@ -34,6 +34,7 @@ from studio.experiments.common import (
     judge_sentence,
     judged,
     need,
+    scored_images,
     series,
     span,
     studio_at,
@@ -97,13 +98,7 @@ def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
     prompts = [prompt for prompt in prompts if scene_of(prompt) and prompt not in set(heldout)]
     if not prompts:
         raise ValueError("The simulated annotator reads only the shapes world: set STUDIO_PROMPTS=shapes.")
-    ids = studio.collect(
-        prompts, config["pool_seeds"], steps=config["steps"], guidance=config["guidance"], prompt_set="pool",
-        on_progress=job.counter("pool: images"), stop=job.stopped,
-    )  # fmt: skip
-    job.check()
-    studio.score(ids, job.counter("pool: scores"), job.stopped)
-    job.check()
+    ids = scored_images(job, studio, prompts, config["pool_seeds"], "pool")
     latents.latents_of(studio, [row for row in studio.store.samples(split="train", limit=len(ids))])
     return {"samples": len(ids), "words": sum(1 for _ in studio.store.vlm_scores("train"))}
 
