@@ -81,10 +81,20 @@ class Guided:
             "num_inference_steps": steps,
             "generator": third(seeds, tuple(noise.shape[1:])),
         }
-        embedded = bool(
-            diffuser.denoiser.config.get("time_cond_proj_dim")
-        )  # guidance is an input of the network
-        # where there is no pass without the prompt, the guider leaves the perturbation out, too
+        modular = self.check(guidance)
+        try:
+            with unlogged():
+                return (self._modular if modular else self._classic)(inputs, guidance, after)
+        finally:
+            diffuser.pipe.maybe_free_model_hooks()
+
+    def check(self, guidance: float) -> bool:
+        """Whether diffusers' guider is used (else the classic pipeline); ValueError where there is no such guidance for the
+        backbone."""
+        diffuser = self._diffuser
+        # guidance is an input of such a network: there is no pass without the prompt
+        embedded = bool(diffuser.denoiser.config.get("time_cond_proj_dim"))
+        # where there is no such pass, the guider leaves the perturbation out, too
         classic = not diffuser.family.modular or (self.kind == "pag" and (guidance <= 1 or embedded))
         if self.kind == "autoguidance" and (classic or embedded or (self.own_scale or guidance) <= 1):
             raise ValueError(
@@ -92,11 +102,9 @@ class Guided:
                 "that diffusers can weaken: it needs a modular pipeline (SDXL) and a guidance above 1. Leave it out, or take "
                 "pag."
             )
-        try:
-            with unlogged():
-                return (self._classic if classic else self._modular)(inputs, guidance, after)
-        finally:
-            diffuser.pipe.maybe_free_model_hooks()
+        if not classic:
+            guider(self.kind, self.own_scale, guidance, diffuser.denoiser, diffuser.family.middle)
+        return not classic
 
     def _modular(self, inputs: dict[str, Any], guidance: float, after: AfterCall) -> Tensor:
         blocks = getattr(modular_pipelines, self.family.modular)()

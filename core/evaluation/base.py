@@ -88,6 +88,9 @@ class Method:
         """Whether it starts from other noise than the seed's own."""
         return False
 
+    def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
+        """ValueError, with a sentence, where the method cannot be had on this backbone."""
+
     def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
         """What to denoise for each item."""
         return Start(draw(seeds, shape), seeds)
@@ -179,6 +182,9 @@ class Wrapper(Method):
     @property
     def moves(self) -> bool:
         return self.base.moves
+
+    def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
+        self.base.check(diffuser, settings)
 
     def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
         return self.base.start(text, seeds, shape)

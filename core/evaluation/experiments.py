@@ -60,6 +60,8 @@ def alignment(
     prompts = list(dict.fromkeys(prompts))
     table = check_table(prompts, seeds)
     made, pooled = plan(methods, scorer, min(map(len, table)))
+    for method in made:
+        method.check(diffuser, settings)
     journal = Journal(
         Path(folder) if folder else None,
         {"backbone": diffuser.name, "images": diffuser.fingerprint, **asdict(settings), "batch": None}

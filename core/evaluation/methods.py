@@ -132,6 +132,9 @@ class BestOf(Method):
     def moves(self) -> bool:
         return True
 
+    def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
+        self.base.check(diffuser, settings)
+
     def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
         raise ValueError(f"{self.name} has no noise of its own: it chooses among finished images, by `run`.")
 
@@ -179,6 +182,10 @@ class Guidance(Wrapper):
     def own(self) -> str:
         return f"{self.kind}:{self.scale}"
 
+    def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
+        Guided(diffuser, self.kind, self.scale).check(float(settings.guidance))
+        super().check(diffuser, settings)
+
     def denoise(
         self,
         diffuser: Diffuser,
@@ -201,6 +208,10 @@ class Tuned(Wrapper):
     @property
     def own(self) -> str:
         return self.adapter.sha256[:16]
+
+    def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
+        self.adapter.check_fits(diffuser)
+        super().check(diffuser, settings)
 
     def denoise(
         self,

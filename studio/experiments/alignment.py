@@ -24,6 +24,7 @@ from studio.experiments.common import (
     heldout_prompts,
     judge_sentence,
     judged,
+    sampling_of,
     scored_images,
     series,
     span,
@@ -60,13 +61,22 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
     made, left_out = [], {}
     names = [name.strip() for name in job.config["methods"].split(",") if name.strip()]
     parts = {name: [part for part, _ in parse(name)] for name in names}
-    tuned = [name for name in names if "lora" in parts[name]]
-    studio = InUse(job, trained_lora(job) if tuned and not job.config["used"]["lora"] else None)
+    tuned, own, problem = [name for name in names if "lora" in parts[name]], None, ""
+    if tuned and not job.config["used"]["lora"]:
+        try:
+            own = trained_lora(job)
+        except ValueError as error:  # this backbone cannot be fine-tuned here
+            problem = str(error)
+    studio, diffuser = InUse(job, own), job.studio.models.diffuser()
     for name in dict.fromkeys(names):
         if name == "none":
             continue
+        if name in tuned and problem:
+            left_out[name] = problem
+            continue
         try:
             method = build(studio, [name], strength=job.config["strength"])[0]
+            method.check(diffuser, sampling_of(job))
         except ValueError as error:
             left_out[name] = str(error)
             continue

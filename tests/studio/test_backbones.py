@@ -18,7 +18,8 @@ from core import checkpoint
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from data.prompts import load
-from studio import gpu, stages
+from studio import gpu
+from studio.experiments import report_of
 from studio.generation import Generation
 from studio.making import Making
 from studio.service import Studio, check_request, sentence
@@ -80,8 +81,11 @@ def pixels(view):
 
 @pytest.mark.parametrize(("name", "size"), CASES)
 def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, size, monkeypatch):
-    monkeypatch.setattr(stages, "load_prompts", lambda kind, count, world: load(kind, min(count, 8), world))
     studio = studio_on(name, size=size, steps="2")
+    of = studio.prompts.of
+    monkeypatch.setattr(
+        studio.prompts, "of", lambda split, count: of(split, min(count, 8))
+    )  # fewer, for time
     height, width = (64, 64) if size == SQUARE else (64, 96)
     ids = studio.collect(load("shapes_train", 3), 2)
     ids += studio.collect(load("shapes_train", 2), 1, "projected")
@@ -277,3 +281,16 @@ def test_on_a_zerogpu_space_images_are_made_and_scored_in_a_process_that_has_the
     monkeypatch.setattr(Making, "_make_here", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match="Something went wrong"):
         other.collect(["a blue square"], 1)
+
+
+@pytest.mark.parametrize("name", ["sd15", "turbo"])
+def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reason(studio_on, name):
+    studio = studio_on(name)
+    methods = "pag,autoguidance,lora,best-of-2,pag+lora,best-of-2+autoguidance"
+    config = {"prompts": 2, "seeds": 2, "steps": 2, "lora_prompts": 2, "lora_seeds": 1, "lora_steps": 1}
+    run = studio.train("experiment", {"name": "alignment", "methods": methods, **config})
+    report = report_of(studio, run)
+    assert set(report["data"]["left_out"]) == {"autoguidance", "best-of-2+autoguidance"}
+    assert "Leave it out, or take pag" in report["data"]["left_out"]["autoguidance"]
+    made = [row[0] for row in report["tables"][0]["rows"]]
+    assert made == ["none", "pag", "lora", "best-of-2", "lora + pag"]
