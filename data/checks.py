@@ -58,7 +58,10 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     """A finite float in low..high."""
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        result = math.inf
     if not math.isfinite(result) or not low <= result <= high:
         raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
     return result

@@ -11,13 +11,15 @@ Import is all or nothing. What is there already is skipped; what is there with a
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlite_utils import Database
 
@@ -41,8 +43,41 @@ class ImportRefused(ValueError):
         self.line = line
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """A line of JSONL: UTF-8, no spaces, no NaN."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write that takes its name when all of it is on the disk; an error leaves the older one."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and object of each line that is not empty (the first must not be); ImportRefused where a line is none."""
+    for number in itertools.count(1):
+        raw = file.readline(LONGEST_LINE)
+        if not raw and number > 1:
+            return
+        try:
+            if len(raw) >= LONGEST_LINE:
+                raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
+            record = parse(raw) if raw.strip() or number == 1 else None
+        except ValueError as error:
+            raise ImportRefused(name, number, str(error)) from None
+        if record is not None:
+            yield number, record
 
 
 def _kept(record: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -74,40 +109,29 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
 
     ``features=False`` leaves out the scorer's hidden states, which are most of the bytes.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
     count: Counter[str] = Counter(runs=0, samples=0, events=0, submissions=0)
-    try:
-        with store.reading() as db, open(partial, "wb") as file:
-            file.write(_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
-            for run in _run_lines(db):
-                file.write(_line({"run": run}))
-                count["runs"] += 1
-            ranks = {table: _ranks(db, table) for table in ("scores", "submissions")}
-            samples = db.execute(f"SELECT {', '.join(COLUMNS)} FROM samples ORDER BY seq")
-            for values in samples:
-                sample = dict(zip(COLUMNS, values))
-                record = {"sample": _kept(sample, COLUMNS)}
-                record["events"] = _events(db, sample["id"], ranks["scores"], features)
-                record["submissions"] = [
-                    {
-                        "n": ranks["submissions"][s["seq"]],
-                        **_kept(s, [f for f in SUBMISSION if f != "sample"]),
-                    }
-                    for s in rows(
-                        db, "SELECT * FROM submissions WHERE sample = ? ORDER BY seq", (sample["id"],)
-                    )
-                ]
-                file.write(_line(record))
-                count["samples"] += 1
-                count["events"] += len(record["events"])
-                count["submissions"] += len(record["submissions"])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file, store.reading() as db:
+        file.write(json_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
+        for run in _run_lines(db):
+            file.write(json_line({"run": run}))
+            count["runs"] += 1
+        ranks = {table: _ranks(db, table) for table in ("scores", "submissions")}
+        samples = db.execute(f"SELECT {', '.join(COLUMNS)} FROM samples ORDER BY seq")
+        for values in samples:
+            sample = dict(zip(COLUMNS, values))
+            record = {"sample": _kept(sample, COLUMNS)}
+            record["events"] = _events(db, sample["id"], ranks["scores"], features)
+            record["submissions"] = [
+                {
+                    "n": ranks["submissions"][s["seq"]],
+                    **_kept(s, [f for f in SUBMISSION if f != "sample"]),
+                }
+                for s in rows(db, "SELECT * FROM submissions WHERE sample = ? ORDER BY seq", (sample["id"],))
+            ]
+            file.write(json_line(record))
+            count["samples"] += 1
+            count["events"] += len(record["events"])
+            count["submissions"] += len(record["submissions"])
     return dict(count)
 
 
@@ -149,24 +173,24 @@ def import_labels(
     task: Intake | None = None
     try:
         with open(path, "rb") as file, store.writing() as db:
-            header = parse(file.readline(LONGEST_LINE))
+            lines = records(file, path.name)
+            _, header = next(lines)
             if header.get("format") != FORMAT:
                 raise ValueError(f"not a file of labels: its first line should say {FORMAT}.")
             if header.get("version") != VERSION:
                 version = checks.shown(header.get("version"))
                 raise ValueError(f"its version is {version}; this app reads version {VERSION}.")
             task = Intake(db, Path(images_dir) if images_dir else None, header.get("features") is True)
-            for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 2):
-                if len(raw) >= LONGEST_LINE:
-                    raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
-                if raw.strip():
-                    task.line(number, parse(raw))
+            for number, record in lines:
+                task.line(number, record)
             number = 0
             count = task.finish()
             if dry_run:
                 raise _DryRun
     except _DryRun:
         pass
+    except ImportRefused:
+        raise
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
     except ValueError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -100,7 +101,8 @@ def _words(db: Database, last: int, filters: Mapping[str, Any]) -> Iterator[list
         yield group
 
 
-def _labels(db: Database, last: int, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+def labels_at(db: Database, last: int, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The labels that the events up to ``last`` give, under a checked filter; rows as ``Labels.labels`` gives them."""
     order = [
         s
         for s in PRECEDENCE
@@ -108,6 +110,13 @@ def _labels(db: Database, last: int, filters: Mapping[str, Any]) -> list[dict[st
     ]
     found = (label(events, order) for events in _words(db, last, filters))
     return [x for x in found if x is not None]
+
+
+def expected(label: Mapping[str, Any]) -> float:
+    """A label as one number, 0 to 9: its score, or its distribution's mean."""
+    if label["score"] is not None:
+        return float(label["score"])
+    return math.fsum(k * p for k, p in enumerate(label["distribution"])) / math.fsum(label["distribution"])
 
 
 def digest(labels: Iterable[Mapping[str, Any]]) -> str:
@@ -126,7 +135,7 @@ class Labels(DatabaseFile):
         wanted = checked_filter(filters)
         with self.reading() as db:
             last = self._last(db)
-            found = _labels(db, last, wanted)
+            found = labels_at(db, last, wanted)
             store = db.execute("SELECT id FROM store").fetchone()[0]
         return {
             "store": store,
@@ -150,14 +159,14 @@ class Labels(DatabaseFile):
             raise ValueError("A snapshot has its own filters; give either a snapshot or filters.")
         with self.reading() as db:
             if snapshot is None:
-                return _labels(db, self._last(db), checked_filter(filters))
+                return labels_at(db, self._last(db), checked_filter(filters))
             store = db.execute("SELECT id FROM store").fetchone()[0]
             if snapshot.get("store") != store:
                 raise StoreError(
                     "This snapshot of labels was taken in another database; open that one, or take a new one."
                 )
             last = checks.integer("last", snapshot.get("last"), 0, 2**62)
-            found = _labels(db, last, checked_filter(snapshot.get("filter", {})))
+            found = labels_at(db, last, checked_filter(snapshot.get("filter", {})))
         if digest(found) != snapshot.get("sha256"):
             raise StoreError(
                 "The labels are not those of the snapshot: the database lacks events that it had then. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import commands, measuring, premaking
+from studio import carrying, commands, measuring, premaking
 from studio.benchmark import benchmark
 from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
 from studio.experiments import EXPERIMENTS
@@ -93,11 +93,16 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--seed", type=int, default=0)
     c.add_argument("--order", default="uncertainty", help="uncertainty, random or newest")
 
-    c = add("export", commands.export)
+    c = add("export", carrying.export)
     c.add_argument("file")
+    c.add_argument("--format", choices=carrying.OUT, help="without it: csv where FILE ends so, else jsonl")
     c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
-    c = add("import", commands.import_)
+    c = add("import", carrying.import_)
     c.add_argument("file")
+    c.add_argument("--format", choices=carrying.IN, default="jsonl")
+    c.add_argument(
+        "--who", help="whose scores those of richhf and rapidata are; without it the account's name"
+    )
     c.add_argument("--images", metavar="FOLDER", help="where the samples' images lie, to check them")
     c.add_argument("--dry-run", action="store_true", help="check and count only")
     c = add("merge", commands.merge)

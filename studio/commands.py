@@ -180,23 +180,6 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
     return Result(found, text)
 
 
-def export(given: argparse.Namespace, console: Any) -> Result:
-    """All samples and labels as JSONL."""
-    from data.exchange import export_labels
-
-    count = export_labels(studio_of(given).store, given.file, features=not given.no_features)
-    return Result(count, "Written: {samples} samples, {events} scores, {runs} runs.".format(**count))
-
-
-def import_(given: argparse.Namespace, console: Any) -> Result:
-    """Take over a file that `export` wrote: all of it or nothing."""
-    from data.exchange import import_labels
-
-    count = import_labels(studio_of(given).store, given.file, given.images, given.dry_run)
-    verb = "Would be taken over" if given.dry_run else "Taken over"
-    return Result(count, "{}: {samples} samples, {events} scores, {runs} runs.".format(verb, **count))
-
-
 def merge(given: argparse.Namespace, console: Any) -> Result:
     """Take over what other processes have collected or scored, here or in the STUDIO_HOME of another machine."""
     from studio import shards

@@ -1,0 +1,235 @@
+"""Words as two other projects publish them, out and in again; JSONL with a header that states the polarity.
+
+- RichHF (arXiv 2312.10240) marks words: **1 = aligned, 0 = misaligned**. A word is aligned where its label is 4.5 or
+  more of 9. Lost on the way there and back: all between the two, as 1 comes back as 9 and 0 as 0.
+- Rapidata's word_scores say how badly a word is shown: **higher = worse**. Here that is 9 - label, from 0 (fully shown)
+  to 9 (not shown), in the text of word_scores as they write it. Lost: what is between two whole scores, as 9 - value is
+  rounded when it comes back, half up.
+
+Both lose the distributions, who said a label, its source and weight, the history, the scorer's hidden states, and words
+without a label. Samples do not travel in them: a line names the sample, which must be in the store (JSONL takes it there).
+
+A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
+What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose
+label says the same already, or that this person has scored so, gets no event: importing twice changes nothing, and a file
+that was exported, changed in three words and imported adds three events. Of several people the median still counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from data import checks
+from data.database import rows
+from data.exchange import ImportRefused, json_line, records, whole_file
+from data.labels import checked_filter, expected, labels_at
+from data.samples import need_sample
+from data.scores import checked_event, insert_event, latest, need_word
+from data.store import Store
+
+VERSION = 1
+COMMON = ("sample", "prompt", "image", "word_index")
+HALF = 4.5
+
+
+@dataclass(frozen=True)
+class WordFormat:
+    """name; polarity, as the header states it; fields of a line beside the common ones; value of a label (0 to 9); score
+    of a value; pack (words, values) into the fields, and unpack them, checked."""
+
+    name: str
+    polarity: str
+    fields: tuple[str, ...]
+    value: Callable[[float], float]
+    score: Callable[[float], int]
+    pack: Callable[[list[str], list[float]], dict[str, Any]]
+    unpack: Callable[[Mapping[str, Any]], tuple[list[Any], list[float]]]
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return {
+            "format": f"noise-projection-studio/{self.name}",
+            "version": VERSION,
+            "polarity": self.polarity,
+        }
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list, not {checks.shown(value)}.")
+    return value
+
+
+def _unpack_richhf(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
+    marks = _list("aligned", record.get("aligned"))
+    return _list("words", record.get("words")), [checks.integer("aligned", mark, 0, 1) for mark in marks]
+
+
+def _unpack_rapidata(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
+    text = record.get("word_scores")
+    try:
+        pairs = json.loads(text) if isinstance(text, str) else None
+    except (json.JSONDecodeError, RecursionError):
+        pairs = None
+    if not isinstance(pairs, list) or any(not isinstance(p, list) or len(p) != 2 for p in pairs):
+        raise ValueError(
+            f'word_scores must be text such as [["red", 0.5]], not {checks.shown(record.get("word_scores"))}.'
+        )
+    return [p[0] for p in pairs], [checks.number("a word's score", p[1], 0, 9) for p in pairs]
+
+
+RICHHF = WordFormat(
+    name="richhf-words",
+    polarity="1 = aligned (the image shows the word), 0 = misaligned",
+    fields=("words", "aligned"),
+    value=lambda label: int(label >= HALF),
+    score=lambda value: 9 if value else 0,
+    pack=lambda words, values: {"words": words, "aligned": values},
+    unpack=_unpack_richhf,
+)
+RAPIDATA = WordFormat(
+    name="rapidata-words",
+    polarity="higher = worse: 0 = the image fully shows the word, 9 = not at all",
+    fields=("word_scores",),
+    value=lambda label: max(0.0, round(9 - label, 4)),
+    score=lambda value: math.floor(9 - value + 0.5),
+    pack=lambda words, values: {
+        "word_scores": json.dumps([list(p) for p in zip(words, values)], ensure_ascii=False)
+    },
+    unpack=_unpack_rapidata,
+)
+
+
+def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, int]:
+    """Write the current label of every word, a line a sample, whole or not at all; returns {samples, words}."""
+    labels = store.labels(include_calibrated=True)
+    with store.reading() as db:
+        images = {s["id"]: s["image_path"] for s in rows(db, "SELECT id, image_path FROM samples")}
+    samples = 0
+    with whole_file(path) as file:
+        file.write(json_line(kind.header))
+        for id, group in groupby(labels, key=lambda label: label["sample"]):
+            said = list(group)
+            record = {
+                "sample": id,
+                "prompt": said[0]["prompt"],
+                "image": images[id],
+                "word_index": [x["word_index"] for x in said],
+            }
+            packed = kind.pack([x["word"] for x in said], [kind.value(expected(x)) for x in said])
+            file.write(json_line({**record, **packed}))
+            samples += 1
+    return {"samples": samples, "words": len(labels)}
+
+
+def _check_header(header: Mapping[str, Any], kind: WordFormat) -> None:
+    for name, wanted in kind.header.items():
+        if header.get(name) != wanted:
+            raise ValueError(
+                f"its header's {name} is {checks.shown(header.get(name))}; the first line must be "
+                f"{json_line(kind.header).decode().strip()}, and the values after it must mean that."
+            )
+
+
+def _checked_line(db: Any, record: Mapping[str, Any], kind: WordFormat) -> tuple[str, list[tuple]]:
+    """The sample's id and its (word_index, word, value)s; ValueError says what is wrong with the line."""
+    unknown = sorted(set(record) - {*COMMON, *kind.fields})
+    if unknown:
+        raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
+    sample = need_sample(db, record.get("sample"))
+    if record.get("prompt") != sample["prompt"]:
+        raise ValueError(f"the sample {sample['id']} has another prompt in the store.")
+    places = _list("word_index", record.get("word_index"))
+    words, values = kind.unpack(record)
+    if not len(places) == len(words) == len(values):
+        raise ValueError(
+            f"there are {len(places)} places, {len(words)} words and {len(values)} values; give as many of each."
+        )
+    for index, word in zip(places, words):
+        need_word(sample, checks.integer("word_index", index, 0, 999))
+        checks.text("a word", word, checks.PROMPT_LENGTH, empty=True)
+    if len(set(places)) != len(places):
+        raise ValueError("a word_index is there twice.")
+    return sample["id"], list(zip(places, words, values))
+
+
+def _current(db: Any) -> dict[tuple[str, int], dict[str, Any]]:
+    """(sample, word index) -> the label as it is within this transaction."""
+    last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
+    found = labels_at(db, last, checked_filter({"include_calibrated": True}))
+    return {(x["sample"], x["word_index"]): x for x in found}
+
+
+def _says_so(kind: WordFormat, value: float, label: Mapping[str, Any] | None, own: float | None) -> bool:
+    """Whether the label, or this person's own score, is what the file says."""
+    if own is not None and (own == kind.score(value) or kind.value(own) == value):
+        return True
+    return label is not None and kind.value(expected(label)) == value
+
+
+def import_words(
+    store: Store, path: str | Path, kind: WordFormat, who: str, dry_run: bool = False
+) -> dict[str, Any]:
+    """Take over the words that say something else than the store: all of them or, where a line is wrong, nothing.
+
+    Returns {samples, words, same, new, changed, changes}: ``new`` had no label, ``changes`` has for each event {line,
+    sample, word_index, word, before (the label, or None), after (the person's score)}. With ``dry_run`` nothing is kept.
+    ImportRefused names line and reason.
+    """
+    path = Path(path)
+    checks.text("who", who)
+    number, words = 1, 0
+    known: set[str] = set()
+    changes: list[dict[str, Any]] = []
+    try:
+        with open(path, "rb") as file, store.writing() as db:
+            lines = records(file, path.name)
+            _check_header(next(lines)[1], kind)
+            labels = _current(db)
+            for number, record in lines:
+                sample, entries = _checked_line(db, record, kind)
+                if sample in known:
+                    raise ValueError(f"the sample {sample} is in the file twice.")
+                known.add(sample)
+                words += len(entries)
+                for index, word, value in entries:
+                    label = labels.get((sample, index))
+                    if label and label["word"] and label["word"] != word:
+                        there = checks.shown(label["word"])
+                        raise ValueError(f"word {index} is {there} in the store, not {checks.shown(word)}.")
+                    own = latest(db, sample, index, "human", who)
+                    if not _says_so(kind, value, label, own and own["score"]):
+                        changes.append(
+                            {
+                                "line": number,
+                                "sample": sample,
+                                "word_index": index,
+                                "word": word,
+                                "before": round(expected(label), 4) if label else None,
+                                "after": kind.score(value),
+                            }
+                        )
+            for change in [] if dry_run else changes:
+                event = {name: change[name] for name in ("sample", "word_index", "word")}
+                said = {
+                    "source": "human",
+                    "who": who,
+                    "score": change["after"],
+                    "scorer": f"from {kind.name}",
+                }
+                insert_event(db, checked_event({**event, **said}))
+    except ImportRefused:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
+    except ValueError as error:
+        raise ImportRefused(path.name, number, str(error)) from None
+    new = sum(change["before"] is None for change in changes)
+    counts = {"samples": len(known), "words": words, "same": words - len(changes), "new": new}
+    return {**counts, "changed": len(changes) - new, "changes": changes}
