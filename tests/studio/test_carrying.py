@@ -1,0 +1,96 @@
+"""`export` and `import`: the format by name or by the file's ending, and what an import would change."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from studio import commands
+from studio.__main__ import main
+
+
+@pytest.fixture
+def cli(store, sample_row, monkeypatch, capsys):
+    """cli("export", ...) -> (exit code, stdout, stderr). The studio is a fake with nothing but the store: these
+    commands touch nothing else."""
+    (sample,) = store.add_samples([sample_row()])
+    store.set_score(sample, 1, 7, "ann", word="=red\x1b[2J")
+    monkeypatch.setattr(commands, "studio_of", lambda given: SimpleNamespace(store=store))
+
+    def run(*arguments):
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as end:
+            code = end.code
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "begins"),
+    [
+        ("a.jsonl", [], b'{"format":"noise-projection-studio/labels"'),
+        ("a", [], b'{"format":"noise-projection-studio/labels"'),
+        ("a.CSV", [], b"sample,prompt,"),
+        ("a.txt", ["--format", "csv"], b"sample,prompt,"),
+        ("a.csv", ["--format", "jsonl"], b'{"format":"noise-projection-studio/labels"'),
+        ("a.jsonl", ["--format", "dpo"], b""),
+        ("a.jsonl", ["--format", "richhf"], b'{"format":"noise-projection-studio/richhf-words"'),
+        ("a.jsonl", ["--format", "rapidata"], b'{"format":"noise-projection-studio/rapidata-words"'),
+    ],
+)
+def test_the_format_is_the_one_that_is_named_else_that_of_the_ending(cli, quick_path, name, options, begins):
+    code, out, _ = cli("export", quick_path / name, *options)
+    assert (code, out.startswith("Written: ")) == (0, True)
+    assert (quick_path / name).read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize("kind", ["richhf", "rapidata"])
+def test_a_dry_run_says_what_would_change_and_the_word_cannot_command_the_terminal(
+    cli, store, quick_path, kind
+):
+    path = quick_path / "a.jsonl"
+    cli("export", path, "--format", kind)
+    header, record = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    record |= {"aligned": [0]} if kind == "richhf" else {"word_scores": json.dumps([["=red\x1b[2J", 9]])}
+    path.write_text(json.dumps(header) + "\n" + json.dumps(record) + "\n")
+    for options, verb in ((["--dry-run"], "Would be taken over"), ([], "Taken over")):
+        assert len(store.labels()[0]["events"]) == 1
+        code, out, _ = cli("import", path, "--format", kind, "--who", "bob", *options)
+        assert code == 0
+        assert out.splitlines() == [
+            f"{verb}: 0 new and 1 changed words; 0 say the same already.",
+            f"  line 2: word 1 '=red\\x1b[2J' of {record['sample']}: 7 -> 0",
+        ]
+    assert store.current(record["sample"])[1]["people"] == {"ann": 7, "bob": 0}
+    assert (
+        "0 new and 0 changed words; 1 say the same"
+        in cli("import", path, "--format", kind, "--who", "bob")[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["export", "a.parquet"], "Parquet is not written here"),
+        (["export", "a.csv", "--no-features"], "--no-features belongs to jsonl"),
+        (["export", "a", "--format", "xml"], "invalid choice"),
+        (["import", "a", "--who", "bob"], "--who belongs to richhf"),
+        (["import", "a", "--format", "richhf", "--images", "b"], "--images belongs to jsonl"),
+        (["import", "a", "--format", "csv"], "invalid choice"),
+        (["import", "nothere", "--format", "richhf"], "cannot be read"),
+        (["import", "nothere", "--format", "richhf", "--who", "vlm"], "taken by the studio"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_what_does_not_go_together_is_a_sentence(cli, quick_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(quick_path)
+    code, _, err = cli(*arguments)
+    assert code == 2
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(quick_path.glob("a*"))
