@@ -94,3 +94,17 @@ def test_what_does_not_go_together_is_a_sentence(cli, quick_path, monkeypatch, a
     assert says in err
     assert len(err.strip().splitlines()) == 1
     assert not list(quick_path.glob("a*"))
+
+
+def test_a_long_list_of_changes_is_cut_and_json_has_it_whole(cli, store, sample_row, quick_path):
+    ids = store.add_samples([sample_row(seed=i) for i in range(5, 10)])
+    for id in ids:
+        for index in range(5):
+            store.set_score(id, index, 7, "ann")
+    path, result = quick_path / "a.jsonl", quick_path / "result.json"
+    cli("export", path, "--format", "richhf")
+    path.write_bytes(path.read_bytes().replace(b'"aligned":[1,1,1,1,1]', b'"aligned":[0,0,0,0,0]'))
+    _, out, _ = cli("import", path, "--format", "richhf", "--who", "bob", "--dry-run", "--json", result)
+    assert len(out.splitlines()) == 1 + 20 + 1
+    assert out.endswith("and 5 more; --json has them all.\n")
+    assert len(json.loads(result.read_text())["changes"]) == 25
