@@ -30,9 +30,9 @@ from PIL import Image
 from core.scoring.answers import Unreadable, digit_distribution, digits_of
 from core.scoring.connection import Connection, Silent, check_address
 from core.scoring.questions import PROMPT_VERSION, READ_OUTS, data_url, question
-from core.scoring.scores import WordScore, from_digit, make
+from core.scoring.scores import WordScore, from_digit, make, words_to_score
 from core.scoring.vlm import as_pil
-from core.words import Word, check_prompt, scored, split
+from core.words import Word, scored, split
 
 TRIAL = "a red circle"  # what the server is asked first, of a grey picture
 REFUSED = (400, 413, 422)  # the question's fault
@@ -129,13 +129,7 @@ class EndpointScorer:
         or none at all and was not reached: `stop` is asked before every question and while answers are waited for.
         Raises Unanswered where images got no answer. `batch` images are held as PNG at a time.
         """
-        if len(images) != len(prompts):
-            raise ValueError(
-                f"There are {len(images)} images but {len(prompts)} prompts: give one prompt an image."
-            )
-        if batch < 1:
-            raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
-        words = [scored(split(check_prompt(prompt))) for prompt in prompts]
+        words = words_to_score(len(images), prompts, batch)
         call = _Call(
             [as_pil(image) for image in images], prompts, words, stop or (lambda: False), [{} for _ in words]
         )

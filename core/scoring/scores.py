@@ -5,9 +5,12 @@ Shapes: (..., 10) is a distribution over the digits 0..9 on the last axis, NumPy
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from core.words import Word, check_prompt, scored, split
 
 DIGITS = 10
 TOP = DIGITS - 1
@@ -86,6 +89,15 @@ def from_truth(truth: np.ndarray) -> np.ndarray:
 def from_digit(score: int) -> np.ndarray:
     """A single digit as a distribution (10,) float32."""
     return np.eye(DIGITS, dtype=np.float32)[check_digit(score)]
+
+
+def words_to_score(images: int, prompts: Sequence[str], batch: int) -> list[list[Word]]:
+    """The words that a scorer is asked for, of each prompt; ValueError where what it was given does not go together."""
+    if images != len(prompts):
+        raise ValueError(f"There are {images} images but {len(prompts)} prompts: give one prompt an image.")
+    if batch < 1:
+        raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
+    return [scored(split(check_prompt(prompt))) for prompt in prompts]
 
 
 def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = None) -> WordScore:

@@ -27,8 +27,7 @@ from torch import Tensor
 
 from core.scoring.dialogue import PROMPT_VERSION, Dialogue, mark  # noqa: F401 - mark is offered here too
 from core.scoring.picture import look, make_processor
-from core.scoring.scores import WordScore, make
-from core.words import check_prompt, scored, split
+from core.scoring.scores import WordScore, make, words_to_score
 
 MAX_ROWS = 256  # words read in one pass over the cache
 WHOLE_ROWS = 16  # words read in one pass of whole sequences
@@ -128,13 +127,7 @@ class VLMScorer:
 
         `stop` is asked between batches; what was not reached is left as empty lists.
         """
-        if len(images) != len(prompts):
-            raise ValueError(
-                f"There are {len(images)} images but {len(prompts)} prompts: give one prompt an image."
-            )
-        if batch < 1:
-            raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
-        words = [scored(split(check_prompt(prompt))) for prompt in prompts]
+        words = words_to_score(len(images), prompts, batch)
         results: list[list[WordScore]] = [[] for _ in prompts]
         for at in range(0, len(prompts), batch):
             if stop and stop():
