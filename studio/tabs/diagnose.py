@@ -16,7 +16,7 @@ from gradio.utils import get_upload_folder
 
 from studio import jobs
 from studio.components import notices, report
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, rows
 from studio.experiments import EXPERIMENTS
 from studio.service import Studio
 from studio.tabs import runs as listing
@@ -120,19 +120,7 @@ def build(studio: Studio, page: gr.Blocks) -> None:
         config = {field: values[part] for field, part in settings[name].items()}
         return see(jobs.start(studio, "experiment", {"name": name, **config}), "")
 
-    @told
-    def pick(event: gr.EventData) -> list[Any]:
-        return see(picked(event._data), "")
-
-    @told
-    def halt(run: Any) -> list[Any]:
-        listing.stop(studio, run)
-        return see(run, "")
-
-    @told
-    def go_on(run: Any) -> list[Any]:
-        jobs.resume(studio, run)
-        return see(run, "")
+    pick, halt, go_on = listing.handlers(studio, see)
 
     def explain(name: Any) -> list[Any]:
         return [_question(name), *(gr.update(visible=name == one) for one in forms)]

@@ -6,6 +6,7 @@ another one, shows the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -13,9 +14,12 @@ import gradio as gr
 
 from studio import jobs
 from studio.components import notices
+from studio.components.table import picked
 from studio.configs import Field
 from studio.service import Studio
+from studio.tabs.shared import told
 
+See = Callable[..., list[Any]]
 ON = ("queued", "running")
 TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
 SECONDS = 1.5  # between two looks at the store
@@ -95,6 +99,26 @@ def buttons(state: str) -> list[Any]:
 def stop(studio: Studio, run: Any) -> None:
     jobs.stop(studio, run)
     gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
+
+
+def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
+    """What choosing a run in the table, Stop and Go on do; see(run, "") is the page with that run."""
+
+    @told
+    def pick(event: gr.EventData) -> list[Any]:
+        return see(picked(event._data), "")
+
+    @told
+    def halt(run: Any) -> list[Any]:
+        stop(studio, run)
+        return see(run, "")
+
+    @told
+    def go_on(run: Any) -> list[Any]:
+        jobs.resume(studio, run)
+        return see(run, "")
+
+    return pick, halt, go_on
 
 
 def when(run: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import gradio as gr
 
 from studio import jobs
 from studio.components import figures, notices
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
 from studio.service import Studio
 from studio.tabs import runs as listing
@@ -126,19 +126,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "")
 
-    @told
-    def pick(event: gr.EventData) -> list[Any]:
-        return see(picked(event._data), "")
-
-    @told
-    def halt(run: Any) -> list[Any]:
-        listing.stop(studio, run)
-        return see(run, "")
-
-    @told
-    def go_on(run: Any) -> list[Any]:
-        jobs.resume(studio, run)
-        return see(run, "")
+    pick, halt, go_on = listing.handlers(studio, see)
 
     @told
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
