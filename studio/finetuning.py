@@ -19,10 +19,9 @@ from core.training.data import Sample
 from core.training.loop import Stopped
 from core.training.lora import Adapter, LoraConfig, train_lora
 from studio.datasets import store_samples
-from studio.heldout import before_after
+from studio.heldout import of_run
 from studio.learning import Job
 from studio.methods import tuned
-from studio.prompts import without
 
 
 def lora(job: Job) -> dict[str, Any]:
@@ -49,14 +48,10 @@ def image_score(sample: Sample) -> float:
 
 def _train(job: Job) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
-    count = job.counter("images read")
-
-    def read(done: int, total: int) -> None:
-        count(done, total)
-        job.check()
-
     rows = studio.store.labels(snapshot=job.run["labels"])
-    samples, counts = store_samples(studio, rows, 1.0, with_pictures=True, on_part=read)
+    samples, counts = store_samples(
+        studio, rows, 1.0, with_pictures=True, on_part=job.stoppable("images read")
+    )
     samples = [sample for sample in samples if sample.picture is not None]
     if not samples:
         raise ValueError(
@@ -99,26 +94,12 @@ def _train(job: Job) -> dict[str, Any]:
 
 
 def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
-    studio, config, began = job.studio, job.config, time.monotonic()
-    if not config["heldout_prompts"]:
-        return {}
-    prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
-    if not prompts:
-        return {}
-    used = job.config["used"]["lora"]
-    before = Adapter.load(studio.models.folder_of(studio.run(used))) if used else None
-    found = before_after(
-        studio,
-        prompts,
-        config["heldout_seeds"],
-        before and _method(before),
-        _method(Adapter.load(job.folder / "lora")),
-        steps=config["steps"],
-        guidance=config["guidance"],
-        on_progress=job.watch("held-out images"),
-        stop=job.stopped,
-    )
-    return {**found, "seconds": round(time.monotonic() - began, 1)}
+    def adapters() -> tuple[Any, Any]:
+        used = job.config["used"]["lora"]
+        before = Adapter.load(job.studio.models.folder_of(job.studio.run(used))) if used else None
+        return before and _method(before), _method(Adapter.load(job.folder / "lora"))
+
+    return of_run(job, trained, adapters)
 
 
 def _method(adapter: Adapter) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +24,7 @@ from core.evaluation.report import columns, figures, over_prompts
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
 from core.words import scored, split
-from studio.prompts import scene_of, seeds_for
+from studio.prompts import scene_of, seeds_for, without
 from studio.truth import truth_of
 
 SHOWN = 5  # a word whose digit is at least this counts as shown, where the scorer must judge
@@ -49,6 +50,20 @@ def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.nda
         return {"strict": all(word.score >= SHOWN for word in words), "words": shown, "extra": 0}
 
     return by_scorer, "scorer"
+
+
+def of_run(job: Any, trained: Sequence[str], models: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
+    """The 'heldout' of a run that trained on `trained`: `before_after` of (before, after) = models(), with seconds; {}
+    where its configuration asks for none or no prompt is left. job: studio.learning.Job. Raises Stopped."""
+    studio, config, began = job.studio, job.config, time.monotonic()
+    prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
+    if not prompts:
+        return {}
+    found = before_after(
+        studio, prompts, config["heldout_seeds"], *models(), steps=config["steps"], guidance=config["guidance"],
+        on_progress=job.watch("held-out images"), stop=job.stopped,
+    )  # fmt: skip
+    return {**found, "seconds": round(time.monotonic() - began, 1)}
 
 
 def before_after(

@@ -72,6 +72,16 @@ class Job:
 
         return on_count
 
+    def stoppable(self, stage: str) -> Callable[[int, int], None]:
+        """`counter` for work that cannot be asked to stop: it raises Stopped from within."""
+        count = self.counter(stage)
+
+        def on_count(done: int, total: int) -> None:
+            count(done, total)
+            self.check()
+
+        return on_count
+
     def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a stage, done now or when the run was on before."""
         done = self.log.done()

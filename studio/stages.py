@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,8 @@ from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for
 from studio.experiments import conduct
 from studio.finetuning import lora
-from studio.heldout import before_after
+from studio.heldout import of_run
 from studio.learning import Job
-from studio.prompts import without
 from studio.starting import begin, used_model
 
 Found = dict[str, Any]
@@ -135,7 +133,7 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         replay_samples=config["replay"],
         seed=config["seed"],
         with_pictures=config["pictures"],
-        on_part=_stoppable(job, job.counter("images read")),
+        on_part=job.stoppable("images read"),
     )
     before = used_model(job, "reward")
     model = begin(job, "reward", before)
@@ -243,37 +241,13 @@ def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, An
 
 
 def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
-    studio, config, began = job.studio, job.config, time.monotonic()
-    if not config["heldout_prompts"]:
-        return {}
-    prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
-    if not prompts:
-        return {}
-    found = before_after(
-        studio,
-        prompts,
-        config["heldout_seeds"],
-        used_model(job, "projector"),
-        studio.models.open("projector", job.folder / "projector"),
-        steps=config["steps"],
-        guidance=config["guidance"],
-        on_progress=job.watch("held-out images"),
-        stop=job.stopped,
+    after = job.folder / "projector"
+    return of_run(
+        job, trained, lambda: (used_model(job, "projector"), job.studio.models.open("projector", after))
     )
-    return {**found, "seconds": round(time.monotonic() - began, 1)}
 
 
 # ---- what they share ----------------------------------------------------------------------------------------------
-
-
-def _stoppable(job: Job, count: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """count(done, total), which raises Stopped where the run was asked to stop."""
-
-    def counted(done: int, total: int) -> None:
-        count(done, total)
-        job.check()
-
-    return counted
 
 
 def _go_on(result: StageResult) -> None:

@@ -20,7 +20,7 @@ from core.evaluation.journal import FILE
 from core.evaluation.methods import Method
 from core.evaluation.metrics import wilson
 from core.evaluation.report import features
-from core.training.loop import Progress, Stopped
+from core.training.loop import Progress
 from studio.evaluation import unseen
 from studio.heldout import judge_of
 from studio.learning import Job
@@ -164,14 +164,8 @@ def need(job: Job, kind: str) -> Any:
 
 def counted(job: Job, stage: str, total: int) -> Callable[[int], None]:
     """done -> progress of a stage; raises Stopped where the run was asked to stop."""
-    report = job.counter(stage)
-
-    def on_count(done: int) -> None:
-        report(done, total)
-        if job.stopped():
-            raise Stopped
-
-    return on_count
+    count = job.stoppable(stage)
+    return lambda done: count(done, total)
 
 
 def forwarded(job: Job, stage: str) -> Callable[[dict[str, Any]], None]:
