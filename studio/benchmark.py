@@ -158,9 +158,6 @@ def _case(
     projector = found.get("projector") or fresh("projector")
     cost = image_cost(diffuser, projector, prompts[0], sampling, repeats, stop, counter("image"))
     texts, shape = Texts.encode(diffuser.encode, prompts), cost.shape
-    network = next(
-        p for n, p in diffuser.pipe.components.items() if n in ("unet", "transformer") and p is not None
-    )
     try:
         training = training_cost(fresh("reward"), fresh("projector"), texts, shape, batches, repeats, stop,
                                  counter("training"))  # fmt: skip
@@ -171,8 +168,8 @@ def _case(
     return {
         "backbone": diffuser.name,
         "projector": used["projector"].name if "projector" in found else "new, in its default shape",
-        "dtype": str(next(network.parameters()).dtype).removeprefix("torch."),
-        "parameters": {"denoiser": _size(network), "projector": _size(projector)},
+        "dtype": str(diffuser.dtype).removeprefix("torch."),
+        "parameters": {"denoiser": _size(diffuser.denoiser), "projector": _size(projector)},
         "height": shape[1] * diffuser.scale,
         "width": shape[2] * diffuser.scale,
         "steps": sampling.steps,

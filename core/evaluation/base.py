@@ -132,7 +132,7 @@ class Method:
         used: list[int] = []
         made: list[tuple[np.ndarray, Tensor, Tensor]] = []
         total = -(-len(seeds) // settings.batch) * settings.steps
-        with counted(diffuser.pipe, tally), peak(diffuser.device) as memory:
+        with counted(diffuser.denoiser, tally), peak(diffuser.device) as memory:
             text = diffuser.encode(unique)
             for at in range(0, len(seeds), settings.batch):
                 rows = text.take([unique.index(p) for p in prompts[at : at + settings.batch]])
@@ -212,19 +212,14 @@ def joined(name: str, base: Method) -> str:
 
 
 @contextmanager
-def counted(pipe: Any, tally: list[int]) -> Iterator[None]:
-    """Adds to tally[0] the items that pass the pipeline's denoising network while the block runs."""
-    network = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    if network is None:
-        raise ValueError(
-            f"{type(pipe).__name__} has neither a unet nor a transformer whose calls could be counted."
-        )
+def counted(denoiser: torch.nn.Module, tally: list[int]) -> Iterator[None]:
+    """Adds to tally[0] the items that pass the denoising network while the block runs."""
 
     def hook(_module: Any, args: tuple, kwargs: dict) -> None:
         items = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
         tally[0] += items.shape[0]
 
-    handle = network.register_forward_pre_hook(hook, with_kwargs=True)
+    handle = denoiser.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield
     finally:

@@ -87,7 +87,7 @@ def test_a_backbone_that_was_saved_as_a_pag_pipeline_is_sampled_without_pag(case
 def test_passes_are_counted_and_steps_are_told(diffusers, kind, passes):
     diffuser, steps, tally = diffusers["sdxl"], [], [0]
     text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape())
-    with counted(diffuser.pipe, tally):
+    with counted(diffuser.denoiser, tally):
         found = Guided(diffuser, kind).sample(
             text, noise, 3, 4.0, on_step=lambda step, total, latents: steps.append((step, total, latents))
         )
