@@ -8,9 +8,13 @@ import threading
 import time
 
 import pytest
+from sqlite_utils import Database
 
 from data import annotation, leases, migrations
 from data.annotation import ORDERS
+from data.database import insert, now
+from data.samples import checked_sample
+from data.scores import checked_event
 from data.store import Store
 
 LEASE = leases.LEASE_SECONDS
@@ -367,3 +371,22 @@ def test_the_next_sample_is_found_on_indices(store, sample_row, peaked, order, f
         assert not scanned or step.startswith(("SCAN b", walks[order])), (step, sql)
         sorted_ = step.startswith("USE TEMP B-TREE FOR ORDER BY")
         assert not sorted_ or few or "DISTINCT sample" in sql, (step, sql)
+
+
+def test_a_store_from_before_the_queue_keeps_its_corrections_and_knows_who_disagrees(quick_path, sample_row):
+    """What people said under the old schema, by SQL: today's code expects today's tables."""
+    path = quick_path / "old.db"
+    db = Database(path)
+    migrations.migrations.apply(db, stop_before="m003_queue")
+    insert(db, "store", {"id": "s", "created": now()})
+    insert(db, "samples", checked_sample(sample_row(id="a")))
+    for who, score in (("x", 2), ("y", 9), ("y", 6)):
+        event = {"sample": "a", "word_index": 0, "source": "human", "who": who, "score": score}
+        insert(db, "scores", checked_event(event))
+    db.conn.commit()
+    db.close()
+    store = Store(path)
+    assert points(store) == {"a": 4}
+    assert len(store.history("y")) == 2
+    store.set_score("a", 0, 2, "y")
+    assert points(store) == {"a": 0}
