@@ -10,6 +10,8 @@ from __future__ import annotations
 from data.annotation import Annotation
 from data.database import StoreError
 from data.labels import Labels
+from data.leases import Leases
+from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
 from data.scores import Scores
@@ -17,7 +19,7 @@ from data.scores import Scores
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Labels, Annotation, Runs):
+class Store(Samples, Scores, Labels, Annotation, Leases, Remarks, Runs):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
     ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.

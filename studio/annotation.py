@@ -13,6 +13,7 @@ import numpy as np
 from core.scoring.scores import check_digit, entropy, expected
 from core.words import split
 from data.annotation import ORDERS
+from data.leases import LEASE_SECONDS
 from studio import pictures
 from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
@@ -24,8 +25,10 @@ log = logging.getLogger("studio")
 WHY = {
     "uncertainty": "Next comes the image whose words the scorer is least sure of: there a correction teaches most. "
     "Words that you have corrected no longer count.",
-    "random": "Next comes any image that you have not done yet, each as likely as the other.",
+    "random": "Next comes any image that you have not done yet, in an order of your own that stays the same.",
     "newest": "Next comes the newest image that you have not done yet.",
+    "disagreement": "Next comes the image on whose words people disagree by the most points: another opinion tells "
+    "who is right.",
 }
 
 
@@ -59,11 +62,24 @@ class Annotation:
         )
 
     def next_item(
-        self, who: str, order: str = "uncertainty", exclude: str | None = None, **filters: Any
+        self,
+        who: str,
+        order: str = "uncertainty",
+        exclude: str | None = None,
+        *,
+        overlap: int | None = None,
+        lease: float | None = LEASE_SECONDS,
+        **filters: Any,
     ) -> SampleView | None:
-        """The sample this person should see next, or None. Only prompts that are trained on, unless `split` says so."""
+        """The sample this person should see next, or None. Only prompts that are trained on, unless `split` says so.
+
+        It is this person's for `lease` seconds, renewed by each correction: nobody else is given it meanwhile, or, with
+        `overlap`, at most so many people in all. `lease=None` only looks.
+        """
         self.why_next(order)
-        row = self.store.next_to_annotate(check_name(who), order, exclude, **{"split": "train", **filters})
+        row = self.store.next_to_annotate(
+            check_name(who), order, exclude, lease=lease, overlap=overlap, **{"split": "train", **filters}
+        )
         return self.sample(row["id"], who) if row else None
 
     def why_next(self, order: str = "uncertainty") -> str:
@@ -78,10 +94,13 @@ class Annotation:
         """Set a word's score, or take this person's correction back where it is None; on disk when this returns."""
         who = check_name(who) if source == "human" else who
         word = self._scored_word(sample, word_index)
-        if score is None:
+        digit = None if score is None else check_digit(score)
+        if source == "human":
+            self.store.hold(sample, who)
+        if digit is None:
             self.store.clear_score(sample, word.index, who, source)
         else:
-            self.store.set_score(sample, word.index, check_digit(score), who, source, word=word.text)
+            self.store.set_score(sample, word.index, digit, who, source, word=word.text)
         return self.sample(sample, who)
 
     def _scored_word(self, sample: str, word_index: Any) -> Any:
@@ -99,6 +118,7 @@ class Annotation:
     def accept(self, sample: str, who: str) -> SampleView:
         """Say of every shown score that it is right: each becomes this person's own."""
         who = check_name(who)
+        self.store.hold(sample, who)
         for word in self.sample(sample, who).words:
             if word.scored and word.score is not None and word.by != who:
                 self.store.set_score(sample, word.index, word.score, who, word=word.text)

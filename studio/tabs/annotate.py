@@ -17,9 +17,18 @@ from studio.tabs import shared
 from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
-ORDERS = [("Most useful", "uncertainty"), ("Newest", "newest"), ("Random", "random")]
+ORDERS = [
+    ("Most useful", "uncertainty"),
+    ("Newest", "newest"),
+    ("Random", "random"),
+    ("People disagree", "disagreement"),
+]
 HISTORY = 30
 EMPTY = "There is no image to correct yet. Compare a prompt first: each image of it comes here by itself."
+TAKEN = (
+    "Others are at work on the images that are left. Come back in a few minutes, or compare another prompt."
+)
+AGREED = "There is no image left on which people disagree. Choose another order."
 DONE = "All images are done. Compare more prompts, or train on what you have corrected."
 
 
@@ -77,12 +86,22 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     whole = [nothing, empty, item, picture, about, words, why, place]
     record = [progress, history]
 
+    def none_left(writer: str, order: str) -> str:
+        """Why there is nothing to show."""
+        if not studio.progress(writer)["samples"]:
+            return EMPTY
+        if studio.next_item(writer, order, lease=None):
+            return TAKEN
+        return AGREED if order == "disagreement" else DONE
+
     def drawn(view: SampleView | None, writer: str, order: str, **more: Any) -> list[Any]:
         """Values of ``whole``."""
         if view is None:
-            left = studio.progress(writer)
-            text = EMPTY if not left["samples"] else DONE
-            gone = [gr.update(visible=True), notices.empty(text), gr.update(visible=False)]
+            gone = [
+                gr.update(visible=True),
+                notices.empty(none_left(writer, order)),
+                gr.update(visible=False),
+            ]
             return [*gone, gr.update(value=None, visible=False), "", chips([], **more), "", ""]
         image = shared.picture(view.image_path)
         return [

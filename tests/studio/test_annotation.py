@@ -67,6 +67,24 @@ def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item)
     assert (progress["submitted"], progress["skipped"], progress["samples"]) == (1, 1, 12)
 
 
+def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
+    other = scored.next_item("Bea")
+    assert other.id != item.id
+    assert scored.next_item("Ann").id == item.id
+    assert scored.next_item("Cyd", lease=None).id == item.id  # who only looks is shown what is leased
+    assert scored.next_item("Cyd", overlap=2).id == item.id
+    scored.store.release(item.id, "Cyd")
+    scored.submit(item.id, "Ann")
+    assert scored.next_item("Dan").id == item.id
+
+
+def test_a_correction_leases_what_was_opened_by_hand(scored):
+    first = scored.next_item("Ann", lease=None)
+    scored.correct(first.id, first_scored(first), 4, "Ann")
+    assert [held["sample"] for held in scored.store.leases("Ann")] == [first.id]
+    assert scored.next_item("Bea").id != first.id
+
+
 @pytest.mark.parametrize("order", ["uncertainty", "random", "newest"])
 def test_it_is_said_how_the_next_item_is_chosen(scored, order):
     assert scored.why_next(order).endswith(".")

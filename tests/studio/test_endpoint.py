@@ -151,6 +151,7 @@ def test_a_missing_word_is_shown_as_unscored_and_can_be_corrected(far, judge):
     assert view.total == pytest.approx(view.words[1].expected)
     assert far.accept(ids[0], "Ann").words[2].score is None
     assert far.correct(ids[0], 2, 7, "Ann").words[2].score == 7
+    far.submit(ids[0], "Ann")
     assert far.next_item("Bob").id == ids[0]
 
 
