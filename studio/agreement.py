@@ -1,0 +1,89 @@
+"""The command that says how far the annotators agree, with each other and with the scorer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from studio import commands
+from studio.commands import Result
+
+NAME = 24  # characters of a name in the table
+
+
+def agreement(given: argparse.Namespace, console: Any) -> Result:
+    """How far annotators agree: Krippendorff's alpha by kind of word and by pair, and with the scorer."""
+    from studio import quality
+
+    found = quality.agreement(commands.studio_of(given).store)
+    return Result(found, described(found))
+
+
+def described(found: dict[str, Any]) -> str:
+    """Three tables: kinds of words, pairs of people, people. What a `-` in alpha lacks stands below."""
+    head = ["words", "alpha ordinal", "alpha interval"]
+    parts = [
+        table(
+            ["kind of word", "people", *head],
+            [[k["kind"], str(k["people"]), *_alpha(k)] for k in found["kinds"]],
+        )
+    ]
+    if found["pairs"]:
+        rows = [[" + ".join(map(_name, p["people"])), *_alpha(p), _share(p["exact"]), _number(p["mean_absolute"])]
+                for p in found["pairs"]]  # fmt: skip
+        parts.append(table(["pair", *head, "same score", "mean difference"], rows))
+    if found["people"]:
+        rows = [
+            [_name(p["who"]), str(p["words"]), _number(p["per_hour"], 0), str(p["skipped"]), str(p["undos"]),
+             _share(vlm["exact"]), _number(vlm["mean_absolute"]), _number(vlm["spearman"])]
+            for p in found["people"] for vlm in [p["vlm"]["all"]]
+        ]  # fmt: skip
+        columns = [
+            "annotator",
+            "words",
+            "per hour",
+            "skipped",
+            "undone",
+            "as the VLM",
+            "mean difference",
+            "Spearman",
+        ]
+        parts.append(table(columns, rows))
+    reasons = [
+        f"{where}: {one['why']}"
+        for where, one in [
+            *((k["kind"], k) for k in found["kinds"]),
+            *((" + ".join(map(_name, p["people"])), p) for p in found["pairs"]),
+            *((f"{_name(p['who'])} and the VLM", p["vlm"]["all"]) for p in found["people"]),
+        ]
+        if one["why"]
+    ]
+    return "\n\n".join([*parts, *(["\n".join(reasons)] if reasons else [])])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text: the first to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths)))
+        for row in [head, *rows]
+    )  # fmt: skip
+
+
+def _alpha(found: dict[str, Any]) -> list[str]:
+    return [str(found["words"]), _number(found["ordinal"], 3), _number(found["interval"], 3)]
+
+
+def _name(who: str) -> str:
+    """A name that cannot break the table: a name may come from an imported file."""
+    plain = "".join(c if c.isprintable() else "?" for c in who)
+    return plain if len(plain) <= NAME else plain[: NAME - 3] + "..."
+
+
+def _number(value: float | None, places: int = 2) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
