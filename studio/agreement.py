@@ -10,29 +10,56 @@ from studio import commands
 from studio.commands import Result
 
 NAME = 24  # characters of a name in the table
+ALPHA = ("words", "alpha ordinal", "alpha interval")
 
 
 def agreement(given: argparse.Namespace, console: Any) -> Result:
     """How far annotators agree: Krippendorff's alpha by kind of word and by pair, and with the scorer."""
     from studio import quality
 
-    found = quality.agreement(commands.studio_of(given).store)
+    store = commands.studio_of(given).store
+    if given.who is not None:
+        person = quality.annotator(store, given.who)
+        return Result(person, page(person))
+    found = quality.agreement(store)
     return Result(found, described(found))
+
+
+def page(person: dict[str, Any]) -> str:
+    """One annotator's figures: counts, how often each score was given, and agreement with the VLM and with others."""
+    counts = "samples words sets clears undos submitted skipped".split()
+    rows = [
+        [
+            kind,
+            str(vlm["words"]),
+            _share(vlm["exact"]),
+            _number(vlm["mean_absolute"]),
+            _number(vlm["spearman"]),
+        ]
+        for kind, vlm in person["vlm"].items()
+    ]
+    parts = [
+        _name(person["who"]),
+        table(["", *counts, "hours", "per hour"], [["in all", *(str(person[name]) for name in counts),
+              _number(person["hours"]), _number(person["per_hour"], 0)]]),
+        table(["score", *map(str, range(10))], [["words", *map(str, person["scores"])]]),
+        table(["with the VLM", "words", "same score", "mean difference", "Spearman"], rows),
+    ]  # fmt: skip
+    if person["pairs"]:
+        parts.append(_pairs(person["pairs"]))
+    return "\n\n".join(parts)
 
 
 def described(found: dict[str, Any]) -> str:
     """Three tables: kinds of words, pairs of people, people. What a `-` in alpha lacks stands below."""
-    head = ["words", "alpha ordinal", "alpha interval"]
     parts = [
         table(
-            ["kind of word", "people", *head],
+            ["kind of word", "people", *ALPHA],
             [[k["kind"], str(k["people"]), *_alpha(k)] for k in found["kinds"]],
         )
     ]
     if found["pairs"]:
-        rows = [[" + ".join(map(_name, p["people"])), *_alpha(p), _share(p["exact"]), _number(p["mean_absolute"])]
-                for p in found["pairs"]]  # fmt: skip
-        parts.append(table(["pair", *head, "same score", "mean difference"], rows))
+        parts.append(_pairs(found["pairs"]))
     if found["people"]:
         rows = [
             [_name(p["who"]), str(p["words"]), _number(p["per_hour"], 0), str(p["skipped"]), str(p["undos"]),
@@ -69,6 +96,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths)))
         for row in [head, *rows]
     )  # fmt: skip
+
+
+def _pairs(pairs: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        [" + ".join(map(_name, p["people"])), *_alpha(p), _share(p["exact"]), _number(p["mean_absolute"])]
+        for p in pairs
+    ]
+    return table(["pair", *ALPHA, "same score", "mean difference"], rows)
 
 
 def _alpha(found: dict[str, Any]) -> list[str]:

@@ -93,7 +93,8 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--seed", type=int, default=0)
     c.add_argument("--order", default="uncertainty", help="uncertainty, random or newest")
 
-    add("agreement", agreement.agreement)
+    c = add("agreement", agreement.agreement)
+    c.add_argument("--who", metavar="NAME", help="the figures of this annotator alone")
 
     c = add("export", commands.export)
     c.add_argument("file")

@@ -61,12 +61,12 @@ def test_an_annotator_who_was_never_here_is_a_sentence(judged):
 
 @pytest.fixture
 def ask(monkeypatch, capsys, tmp_path):
-    """ask(store) -> (what is printed, the result of --json) of the command, on a stand-in for the studio: the command
+    """ask(store, ...) -> (what is printed, the result of --json) of the command, on a stand-in for the studio: the command
     needs nothing of it but the store."""
 
-    def run(store):
+    def run(store, *more):
         monkeypatch.setattr(commands, "studio_of", lambda given: type("Stored", (), {"store": store}))
-        assert main(["agreement", "--json", str(tmp_path / "found.json")]) == 0
+        assert main(["agreement", *more, "--json", str(tmp_path / "found.json")]) == 0
         return capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
 
     return run
@@ -83,6 +83,21 @@ def test_the_command_prints_tables_and_writes_all_of_it_as_json(judged, ask):
     assert any(line.startswith("Ann + Bob ") for line in lines)
     assert "relation: Only one person has scored these words: alpha needs two." in lines
     assert "Cyd and the VLM: The VLM has scored none of these words." in lines
+
+
+def test_the_command_prints_one_annotators_page(judged, ask):
+    out, found = ask(judged, "--who", "Ann")
+    assert found == json.loads(json.dumps(quality.annotator(judged, "Ann")))
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[0] == ["Ann"] and ["words", *map(str, found["scores"])] in lines
+    assert ["colour", "4", "100", "%", "0.00", "1.00"] in lines
+    assert any(line[:3] == ["Ann", "+", "Bob"] for line in lines)
+
+
+def test_a_name_that_is_not_there_is_one_sentence_and_exit_code_2(judged, monkeypatch, capsys):
+    monkeypatch.setattr(commands, "studio_of", lambda given: type("Stored", (), {"store": judged}))
+    assert main(["agreement", "--who", "Dan"]) == 2
+    assert capsys.readouterr().err.startswith("Nobody named 'Dan'")
 
 
 def test_without_any_annotation_the_command_says_so(store, ask):
