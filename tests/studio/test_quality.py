@@ -114,6 +114,12 @@ def test_a_hostile_name_does_not_break_the_table(store, sample_row, ask):
     assert found["people"][0]["who"].startswith("Ann\n")
 
 
+def test_a_word_past_the_prompts_own_is_of_kind_other(store, sample_row):
+    (sample,) = store.add_samples([sample_row(prompt="a red circle", n_words=7)])
+    store.set_score(sample, 6, 3, "Ann")
+    assert quality.annotator(store, "Ann")["kinds"] == {"other": 1}
+
+
 def test_the_simulated_annotator_is_not_among_the_people(quick_path, sample_row):
     store = Store(quick_path / "other.db")
     (sample,) = store.add_samples([sample_row(prompt=PROMPT)])
