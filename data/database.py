@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from data.migrations import migrations
+from data.annotation_schema import migrations
 
 BUSY_SECONDS = 30.0
 

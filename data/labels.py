@@ -1,7 +1,7 @@
 """What training sees: one label a word, and snapshots that give them again (DESIGN 2, 5).
 
 The target of a word is the people's score where there is one, else the simulated annotator's, else the
-calibrated scorer's (only where asked for), else the VLM's distribution. Of several people: the median.
+calibrated scorer's (only where asked for), else the VLM's distribution. Of several people: the median (`agreed`).
 A snapshot is "all events up to this seq" and the filters; as events are only ever added, it yields the
 same labels for ever.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from data.database import DatabaseFile, StoreError, row, rows
 from data.migrations import SOURCES, SPLITS
 from data.samples import sample_filter
 
+RULE = "lower median"  # of several people's scores, kept with a snapshot; it was the middle of the two middle ones once
 PRECEDENCE = ("human", "simulated", "calibrated", "vlm")
 FILTERS = ("sources", "include_calibrated", "split", "prompt_set", "method", "backbone", "ids")
 SAMPLE = (
@@ -30,14 +32,11 @@ SAMPLE = (
 )
 
 
-def median(events: Sequence[Mapping[str, Any]]) -> tuple[int | None, list[float] | None]:
-    """The people's median as (score, None); between two scores, half of the mass on each side of it."""
-    scores = sorted(e["score"] for e in events)
-    low, high = scores[(len(scores) - 1) // 2], scores[len(scores) // 2]
-    if (low + high) % 2 == 0:
-        return (low + high) // 2, None
-    below = (low + high) // 2
-    return None, [0.5 if k in (below, below + 1) else 0.0 for k in range(10)]
+def agreed(scores: Iterable[int]) -> int:
+    """The score of a word that several people scored, as training uses it: their median, and of two middle scores the
+    lower one. So it is always a score that someone gave, one person far off moves it little, and where two
+    people differ the word counts as shown only as well as both say. Who was first or last does not matter."""
+    return statistics.median_low(scores)
 
 
 def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] | None:
@@ -50,7 +49,7 @@ def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] 
         score, spread = chosen["score"], chosen["distribution"]
         distribution = json.loads(spread) if spread else None
         if source == "human":
-            score, distribution = median(said)
+            score, distribution = agreed(e["score"] for e in said), None
         return {
             **{k: v for k, v in chosen.items() if k not in ("seq", "kind", "who", "id")},
             "score": score,
@@ -130,7 +129,8 @@ def digest(labels: Iterable[Mapping[str, Any]]) -> str:
 
 class Labels(DatabaseFile):
     def snapshot(self, **filters: Any) -> dict[str, Any]:
-        """The labels as they are now, to be kept with a run: {store, last, filter, count, sources, sha256}.
+        """The labels as they are now, to be kept with a run: {store, last, filter, rule, count, sources,
+        sha256}.
         JSON; ``labels(snapshot=...)`` gives them again. Filters as for ``labels``."""
         wanted = checked_filter(filters)
         with self.reading() as db:
@@ -141,6 +141,7 @@ class Labels(DatabaseFile):
             "store": store,
             "last": last,
             "filter": wanted,
+            "rule": RULE,
             "count": len(found),
             "sources": dict(sorted(Counter(x["source"] for x in found).items())),
             "sha256": digest(found),
@@ -168,6 +169,11 @@ class Labels(DatabaseFile):
             last = checks.integer("last", snapshot.get("last"), 0, 2**62)
             found = labels_at(db, last, checked_filter(snapshot.get("filter", {})))
         if digest(found) != snapshot.get("sha256"):
+            if snapshot.get("rule") != RULE:
+                raise StoreError(
+                    "This snapshot of labels was taken when the label of a word that several people scored followed "
+                    "another rule; take a new snapshot."
+                )
             raise StoreError(
                 "The labels are not those of the snapshot: the database lacks events that it had then. "
                 "Restore the backup that has them, or take a new snapshot."

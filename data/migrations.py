@@ -1,11 +1,12 @@
 """The schema of the store (DESIGN section 5), as migrations that are only ever appended to.
 
 A migration that has been released is never edited: a store made by it is out there. A change of the
-schema is a new function at the end of this file.
+schema is a new function at the end of ``annotation_schema.py``, where this file goes on.
 
 Tables that hold what people and scorers said (``APPEND_ONLY``) are append-only: triggers refuse UPDATE and
 DELETE, and refuse an INSERT OR REPLACE of a row that exists. ``uncertainty`` and ``disagreement`` are caches
-that can be rebuilt from ``scores``; ``runs`` change while they run; ``leases`` come and go.
+that can be rebuilt from ``scores``, as ``foreseen`` and ``kinds`` can from samples; ``runs`` and ``grids`` change
+while they run; ``leases`` and ``cursors`` come and go.
 
 ``seq`` is the order of arrival. It is an AUTOINCREMENT key, since a plain rowid may be given out twice and
 may change in a VACUUM: a snapshot of the labels is "all events up to this seq".
@@ -24,10 +25,20 @@ RUN_KINDS = (
 )  # fmt: skip
 RUN_STATES = ("queued", "running", "stopped", "interrupted", "done", "failed")
 
-APPEND_ONLY = ("samples", "scores", "submissions", "promotions", "missing", "remarks")
+APPEND_ONLY = (
+    "samples",
+    "scores",
+    "submissions",
+    "promotions",
+    "missing",
+    "remarks",
+    "gold",
+    "audit",
+    "preferences",
+)
 
 
-def _run(db: Database, script: str) -> None:
+def run(db: Database, script: str) -> None:
     """Statement by statement: ``executescript`` would commit the migration's transaction."""
     for statement in script.split(";;"):
         if statement.strip():
@@ -36,7 +47,7 @@ def _run(db: Database, script: str) -> None:
 
 @migrations()
 def m001_first(db: Database) -> None:
-    _run(
+    run(
         db,
         """
         CREATE TABLE store (id TEXT NOT NULL, created TEXT NOT NULL) STRICT;;
@@ -179,7 +190,7 @@ def m001_first(db: Database) -> None:
         """,
     )
     for table, key in (("samples", "id"), ("scores", "id"), ("submissions", "id"), ("promotions", "seq")):
-        _only_append(db, table, key)
+        only_append(db, table, key)
 
 
 @migrations()
@@ -189,7 +200,7 @@ def m002_missing(db: Database) -> None:
     The set of kinds stands in a CHECK, and rebuilding a table that others refer to takes foreign keys off, which no
     transaction can: the CHECK's text is changed in the schema, as SQLite documents for changes that leave rows alone.
     """
-    _run(
+    run(
         db,
         """
         CREATE TABLE missing (
@@ -204,7 +215,7 @@ def m002_missing(db: Database) -> None:
         CREATE INDEX missing_sample ON missing (sample, scorer_version)
         """,
     )
-    _only_append(db, "missing", "seq")
+    only_append(db, "missing", "seq")
     version = db.execute("PRAGMA schema_version").fetchone()[0]
     db.execute("PRAGMA writable_schema = ON")
     db.execute(
@@ -215,69 +226,8 @@ def m002_missing(db: Database) -> None:
     db.execute("PRAGMA writable_schema = OFF")
 
 
-# Mean over the words that two or more people have scored of max - min, in points; {which} bounds the samples.
-DISAGREEMENT = """
-    INSERT INTO disagreement (sample, points)
-    SELECT sample, avg(high - low) FROM
-        (SELECT sample, max(score) AS high, min(score) AS low, count(*) AS people
-        FROM scores e WHERE source = 'human' AND kind = 'set' AND {which} AND NOT EXISTS
-            (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
-                AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
-        GROUP BY sample, word_index)
-    WHERE people > 1 GROUP BY sample
-"""
-
-
-@migrations()
-def m003_queue(db: Database) -> None:
-    """The annotation queue: who holds what, where people disagree, and what they remark.
-
-    A trigger keeps ``disagreement``, so that corrections, undo and import need not know of it.
-    """
-    _run(
-        db,
-        f"""
-        CREATE TABLE leases (
-            sample TEXT NOT NULL REFERENCES samples (id),
-            who TEXT NOT NULL CHECK (who <> ''),
-            expires TEXT NOT NULL,
-            PRIMARY KEY (sample, who)
-        ) STRICT, WITHOUT ROWID;;
-        CREATE INDEX leases_expires ON leases (expires);;
-
-        CREATE TABLE remarks (
-            seq INTEGER PRIMARY KEY AUTOINCREMENT,
-            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
-            sample TEXT NOT NULL REFERENCES samples (id),
-            who TEXT NOT NULL CHECK (who <> ''),
-            kind TEXT NOT NULL CHECK (kind IN ('flag', 'note')),
-            text TEXT NOT NULL CHECK (length(text) <= 2000),
-            created TEXT NOT NULL
-        ) STRICT;;
-        CREATE INDEX remarks_lane ON remarks (sample, who, kind, seq);;
-
-        CREATE TABLE disagreement (
-            sample TEXT PRIMARY KEY REFERENCES samples (id),
-            points REAL NOT NULL
-        ) STRICT, WITHOUT ROWID;;
-        CREATE INDEX disagreement_points ON disagreement (points DESC);;
-        CREATE TRIGGER scores_disagreement AFTER INSERT ON scores WHEN NEW.source = 'human'
-        BEGIN
-            DELETE FROM disagreement WHERE sample = NEW.sample;
-            {DISAGREEMENT.format(which="sample = NEW.sample")};
-        END;;
-        {DISAGREEMENT.format(which="1")};;
-
-        CREATE INDEX samples_set ON samples (prompt_set);;
-        CREATE INDEX samples_run ON samples (projector_run) WHERE projector_run IS NOT NULL;;
-        CREATE INDEX submissions_time ON submissions (who, created)
-        """,
-    )
-    _only_append(db, "remarks", "id")
-
-
-def _only_append(db: Database, table: str, key: str) -> None:
-    _run(
+def only_append(db: Database, table: str, key: str) -> None:
+    run(
         db,
         f"""
         CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}

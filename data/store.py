@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from data.annotation import Annotation
 from data.database import StoreError
+from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
 from data.remarks import Remarks
@@ -19,7 +20,7 @@ from data.scores import Scores
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Labels, Annotation, Leases, Remarks, Runs):
+class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
     ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.

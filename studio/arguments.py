@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import carrying, commands, measuring, premaking
+from studio import agreement, carrying, commands, measuring, premaking
 from studio.benchmark import benchmark
 from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
 from studio.experiments import EXPERIMENTS
@@ -92,6 +92,9 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--count", type=int, default=300, help="words")
     c.add_argument("--seed", type=int, default=0)
     c.add_argument("--order", default="uncertainty", help="uncertainty, random or newest")
+
+    c = add("agreement", agreement.agreement)
+    c.add_argument("--who", metavar="NAME", help="the figures of this annotator alone")
 
     c = add("export", carrying.export)
     c.add_argument("file")

@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 from sqlite_utils import Database
 
-from data.migrations import APPEND_ONLY, migrations
+from data.annotation_schema import migrations
+from data.migrations import APPEND_ONLY
 from data.store import Store, StoreError
 
 

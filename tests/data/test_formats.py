@@ -29,7 +29,7 @@ def full(store, sample_row, peaked):
     store.set_score(ids[0], 0, 7, "=ann'\"--")
     store.set_score(ids[0], 1, 3, "bob")
     store.set_score(ids[0], 2, 4, "ann")
-    store.set_score(ids[0], 2, 5, "bob")  # a median of 4.5
+    store.set_score(ids[0], 2, 5, "bob")  # of 4 and 5 the lower
     return store
 
 
@@ -75,7 +75,7 @@ def test_csv_has_a_row_a_word_and_its_text_is_as_it_was_without_the_apostrophes(
         assert (row["sample"], row["source"]) == (label["sample"], label["source"])
         assert (int(row["score"]) if row["score"] else None) == label["score"]
         assert (json.loads(row["distribution"]) if row["distribution"] else None) == label["distribution"]
-    assert [row["expected"] for row in kept[:3]] == ["7.0", "3.0", "4.5"]
+    assert [row["expected"] for row in kept[:3]] == ["7.0", "3.0", "4.0"]
 
 
 # -- DPO
@@ -85,7 +85,7 @@ def test_pairs_put_the_best_image_of_a_prompt_before_the_worst_each_image_once(f
     path = quick_path / "a.jsonl"
     assert export_dpo(full, path) == {"samples": 4, "pairs": 2}
     first, second = lines(path)
-    # the people's 7, 3 and 4.5 put image 0 (the VLM's lowest) before image 1
+    # the people's 7, 3 and 4 put image 0 (the VLM's lowest) before image 1
     assert (first["chosen"], first["rejected"]) == ("images/3.png", "images/1.png")
     assert (second["chosen"], second["rejected"]) == ("images/2.png", "images/0.png")
     assert {first["prompt"], second["prompt"]} == {PROMPT}
@@ -128,7 +128,7 @@ def test_in_richhf_1_is_aligned_and_0_is_misaligned(full, quick_path):
     header, first, *_, last = lines(quick_path / "a.jsonl")
     assert header["polarity"] == "1 = aligned (the image shows the word), 0 = misaligned"
     assert first["words"] == WORDS
-    assert first["aligned"] == [1, 0, 1, 0, 0]  # 7, 3, 4.5 by people; mostly 1 by the VLM
+    assert first["aligned"] == [1, 0, 0, 0, 0]  # 7, 3, 4 by people; mostly 1 by the VLM
     assert last["aligned"] == [1] * 5  # mostly 7
     assert [RICHHF.score(value) for value in (0, 1)] == [0, 9]
 
@@ -139,7 +139,7 @@ def test_in_rapidata_a_higher_score_is_worse(full, quick_path):
     assert header["polarity"].startswith("higher = worse: 0 = the image fully shows the word, 9 = not at all")
     pairs = json.loads(first["word_scores"])
     assert [word for word, _ in pairs] == WORDS
-    assert [score for _, score in pairs[:3]] == [2, 6, 4.5]
+    assert [score for _, score in pairs[:3]] == [2, 6, 5]
     assert all(
         worse > better for (_, worse), (_, better) in zip(pairs[3:], json.loads(last["word_scores"])[3:])
     )

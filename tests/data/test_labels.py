@@ -8,6 +8,7 @@ import random
 import pytest
 
 from data.checks import entropy
+from data.labels import RULE, agreed
 from data.store import Store, StoreError
 
 
@@ -73,18 +74,36 @@ def test_a_correction_that_was_taken_back_or_undone_does_not_count(store, sample
 
 
 @pytest.mark.parametrize(
-    ("scores", "score", "halves"),
-    [([3], 3, None), ([3, 5], 4, None), ([3, 3, 9], 3, None), ([3, 4], None, [3, 4]), ([0, 9], None, [4, 5])],
+    ("scores", "score"),
+    [
+        ([3], 3),
+        ([3, 5], 3),
+        ([5, 3], 3),
+        ([9, 3, 3], 3),
+        ([4, 3], 3),
+        ([0, 9], 0),
+        ([8, 2, 9, 5], 5),
+        ([7, 7], 7),
+    ],
 )
-def test_of_several_people_the_median_counts(store, sample, scores, score, halves):
+def test_of_several_people_the_median_counts_and_of_two_middle_scores_the_lower(store, sample, scores, score):
+    assert agreed(scores) == score
     for i, s in enumerate(scores):
         store.set_score(sample, 1, s, f"person {i}", weight=1 + i)
     (row,) = store.labels()
-    assert row["score"] == score
+    assert (row["score"], row["distribution"]) == (score, None)
     assert row["weight"] == 1 + (len(scores) - 1) / 2
     assert len(row["events"]) == len(scores)
-    if halves:
-        assert {k: p for k, p in enumerate(row["distribution"]) if p} == dict.fromkeys(halves, 0.5)
+
+
+def test_a_person_who_takes_the_score_back_no_longer_counts_for_the_median(store, sample):
+    for who, score in (("ann", 2), ("bob", 8), ("cyd", 9)):
+        store.set_score(sample, 1, score, who)
+    assert store.labels()[0]["score"] == 8
+    store.clear_score(sample, 1, "cyd")
+    assert store.labels()[0]["score"] == 2
+    store.undo(None, "cyd")
+    assert store.labels()[0]["score"] == 8
 
 
 def test_labels_are_in_the_order_of_samples_and_words(store, sample_row):
@@ -133,6 +152,10 @@ def test_a_snapshot_that_cannot_be_given_again_is_refused(store, sample, quick_p
         Store(quick_path / "other.db").labels(snapshot)
     with pytest.raises(StoreError, match="not those of the snapshot"):
         store.labels({**snapshot, "sha256": "0" * 64})
+    older = {k: v for k, v in snapshot.items() if k != "rule"}
+    assert snapshot["rule"] == RULE and store.labels(older) == store.labels(snapshot)
+    with pytest.raises(StoreError, match="another rule"):
+        store.labels({**older, "sha256": "0" * 64})
     with pytest.raises(ValueError, match="its own filters"):
         store.labels(snapshot, split="train")
 

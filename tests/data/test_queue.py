@@ -10,7 +10,7 @@ import time
 import pytest
 from sqlite_utils import Database
 
-from data import annotation, leases, migrations
+from data import annotation, annotation_schema, leases
 from data.annotation import ORDERS
 from data.database import insert, now
 from data.samples import checked_sample
@@ -213,7 +213,7 @@ def test_the_kept_disagreement_is_that_of_what_stands(store, sample_row):
     assert points(store) == pytest.approx(wanted)
     with store.writing() as db:
         db.execute("DELETE FROM disagreement")
-        db.execute(migrations.DISAGREEMENT.format(which="1"))
+        db.execute(annotation_schema.DISAGREEMENT.format(which="1"))
     assert points(store) == pytest.approx(wanted)
 
 
@@ -377,7 +377,7 @@ def test_a_store_from_before_the_queue_keeps_its_corrections_and_knows_who_disag
     """What people said under the old schema, by SQL: today's code expects today's tables."""
     path = quick_path / "old.db"
     db = Database(path)
-    migrations.migrations.apply(db, stop_before="m003_queue")
+    annotation_schema.migrations.apply(db, stop_before="m003_queue")
     insert(db, "store", {"id": "s", "created": now()})
     insert(db, "samples", checked_sample(sample_row(id="a")))
     for who, score in (("x", 2), ("y", 9), ("y", 6)):

@@ -1,0 +1,183 @@
+"""The schema of the store, continued from ``migrations.py``, whose rules hold here: the annotation queue, people, and
+the page Seeds. Only ever appended to.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+
+from data.migrations import migrations, only_append, run
+
+# Mean over the words that two or more people have scored of max - min, in points; {which} bounds the samples.
+DISAGREEMENT = """
+    INSERT INTO disagreement (sample, points)
+    SELECT sample, avg(high - low) FROM
+        (SELECT sample, max(score) AS high, min(score) AS low, count(*) AS people
+        FROM scores e WHERE source = 'human' AND kind = 'set' AND {which} AND NOT EXISTS
+            (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
+                AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
+        GROUP BY sample, word_index)
+    WHERE people > 1 GROUP BY sample
+"""
+
+
+@migrations()
+def m003_queue(db: Database) -> None:
+    """The annotation queue: who holds what, where people disagree, and what they remark.
+
+    A trigger keeps ``disagreement``, so that corrections, undo and import need not know of it.
+    """
+    run(
+        db,
+        f"""
+        CREATE TABLE leases (
+            sample TEXT NOT NULL REFERENCES samples (id),
+            who TEXT NOT NULL CHECK (who <> ''),
+            expires TEXT NOT NULL,
+            PRIMARY KEY (sample, who)
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX leases_expires ON leases (expires);;
+
+        CREATE TABLE remarks (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            sample TEXT NOT NULL REFERENCES samples (id),
+            who TEXT NOT NULL CHECK (who <> ''),
+            kind TEXT NOT NULL CHECK (kind IN ('flag', 'note')),
+            text TEXT NOT NULL CHECK (length(text) <= 2000),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX remarks_lane ON remarks (sample, who, kind, seq);;
+
+        CREATE TABLE disagreement (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            points REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX disagreement_points ON disagreement (points DESC);;
+        CREATE TRIGGER scores_disagreement AFTER INSERT ON scores WHEN NEW.source = 'human'
+        BEGIN
+            DELETE FROM disagreement WHERE sample = NEW.sample;
+            {DISAGREEMENT.format(which="sample = NEW.sample")};
+        END;;
+        {DISAGREEMENT.format(which="1")};;
+
+        CREATE INDEX samples_set ON samples (prompt_set);;
+        CREATE INDEX samples_run ON samples (projector_run) WHERE projector_run IS NOT NULL;;
+        CREATE INDEX submissions_time ON submissions (who, created)
+        """,
+    )
+    only_append(db, "remarks", "id")
+
+
+@migrations()
+def m004_people(db: Database) -> None:
+    """Who may write under a name, what is known to be right, who did what, and what a queue can be asked for.
+
+    ``people``: a name belongs to the browser that first wrote under it, which holds the key; only the key's digest is
+    kept. ``gold``: scores that are known to be right; score NULL takes one back. ``audit``: what changed the store as
+    a whole. ``cursors``: how far something that follows ``scores`` has come (the webhook, the backup). ``foreseen``:
+    how far the reward model is from the VLM on a sample, in points, and which model said so; ``kinds``: the kinds of
+    word in a prompt. The last two are caches that the application fills.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE people (
+            name TEXT PRIMARY KEY CHECK (name <> ''),
+            key_sha256 TEXT NOT NULL CHECK (length(key_sha256) = 64),
+            created TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+
+        CREATE TABLE gold (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            sample TEXT NOT NULL REFERENCES samples (id),
+            word_index INTEGER NOT NULL CHECK (word_index >= 0),
+            word TEXT NOT NULL,
+            score INTEGER CHECK (score BETWEEN 0 AND 9),
+            who TEXT NOT NULL CHECK (who <> ''),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX gold_word ON gold (sample, word_index, seq);;
+
+        CREATE TABLE audit (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            who TEXT NOT NULL,
+            action TEXT NOT NULL CHECK (action <> ''),
+            subject TEXT NOT NULL,
+            detail TEXT NOT NULL CHECK (json_valid(detail)),
+            created TEXT NOT NULL
+        ) STRICT;;
+
+        CREATE TABLE cursors (
+            name TEXT PRIMARY KEY,
+            seq INTEGER NOT NULL CHECK (seq >= 0),
+            changed TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+
+        CREATE TABLE foreseen (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            points REAL NOT NULL,
+            model TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX foreseen_points ON foreseen (points DESC);;
+
+        CREATE TABLE kinds (
+            prompt TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            PRIMARY KEY (prompt, kind)
+        ) STRICT, WITHOUT ROWID
+        """,
+    )
+    only_append(db, "gold", "id")
+    only_append(db, "audit", "seq")
+
+
+@migrations()
+def m005_seeds(db: Database) -> None:
+    """Grids of the page Seeds, blind votes between two images, and runs that were put away.
+
+    A grid is a question (``config``: the prompt and the axes); its cells name the samples that answer it, and a
+    sample may be a cell of several grids. ``archived``: when a run was deleted; its row stays, its files are gone.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE grids (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            config TEXT NOT NULL CHECK (json_valid(config)),
+            who TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN
+                ('queued', 'running', 'stopped', 'interrupted', 'done', 'failed')),
+            message TEXT NOT NULL DEFAULT '',
+            created TEXT NOT NULL,
+            finished TEXT
+        ) STRICT;;
+        CREATE INDEX grids_state ON grids (state);;
+
+        CREATE TABLE cells (
+            grid TEXT NOT NULL REFERENCES grids (id),
+            place INTEGER NOT NULL CHECK (place >= 0),
+            sample TEXT NOT NULL REFERENCES samples (id),
+            PRIMARY KEY (grid, place)
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX cells_sample ON cells (sample);;
+
+        CREATE TABLE preferences (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            left_sample TEXT NOT NULL REFERENCES samples (id),
+            right_sample TEXT NOT NULL REFERENCES samples (id),
+            choice TEXT NOT NULL CHECK (choice IN ('left', 'right', 'tie', 'none')),
+            who TEXT NOT NULL CHECK (who <> ''),
+            created TEXT NOT NULL,
+            CHECK (left_sample <> right_sample)
+        ) STRICT;;
+        CREATE INDEX preferences_left ON preferences (left_sample);;
+        CREATE INDEX preferences_right ON preferences (right_sample);;
+
+        ALTER TABLE runs ADD COLUMN archived TEXT
+        """,
+    )
+    only_append(db, "preferences", "id")
