@@ -8,6 +8,7 @@ or another writer is in the way. Either message is a sentence that can be shown 
 from __future__ import annotations
 
 from data.annotation import Annotation
+from data.audit import Audit
 from data.database import StoreError
 from data.judgements import Judgements
 from data.labels import Labels
@@ -20,7 +21,7 @@ from data.scores import Scores
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs):
+class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs, Audit):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
     ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.

@@ -66,6 +66,11 @@ def person(kept: Any, profile: Any = None) -> str:
         return identity.who(None, profile)
 
 
+def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
+    """The name to write under, where this browser may write; ValueError with a sentence where it may not."""
+    return person(kept, profile)
+
+
 def picture(path: str | None) -> np.ndarray | None:
     """A stored image (H, W, 3) uint8, or None where it is gone."""
     if path is None:
