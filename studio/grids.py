@@ -171,7 +171,11 @@ class Grids(Generation):
         grid = self.store.grid(id)
         if grid["state"] not in ("queued", "running"):
             raise ValueError(f"The grid {id} is {grid['state']}: there is nothing to stop.")
-        gridwork.stop_file(self.settings.home, id).touch()
+        job = self.grid_work.jobs.get(id)
+        if job:
+            job.stop.set()
+        else:
+            gridwork.stop_file(self.settings.home, id).touch()  # another process works on it
 
     def resume_grid(self, id: str, who: str) -> None:
         """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one."""
@@ -214,7 +218,7 @@ class Grids(Generation):
             for place, (seed, i) in enumerate((seed, i) for seed in seeds for i in range(len(variants)))
         ]
         job = self.grid_work.jobs.get(id)
-        state, message = self.grid_work.ends.get(id, (grid["state"], grid["message"]))
+        state, message = self.grid_work.end_of(grid)
         return GridView(
             id, grid["config"]["prompt"], seeds, variants, state, message, len(places), len(cells),
             job.left if job else None, cells, grid["created"], grid["who"],
@@ -226,7 +230,7 @@ class Grids(Generation):
         found = []
         for grid in self.store.grids(limit=limit):
             config = grid["config"]
-            state, message = self.grid_work.ends.get(grid["id"], (grid["state"], grid["message"]))
+            state, message = self.grid_work.end_of(grid)
             found.append({
                 "id": grid["id"], "prompt": config["prompt"], "state": state, "message": message, "done": grid["made"],
                 "total": len(config["seeds"]) * len(config["variants"]), "created": grid["created"], "who": grid["who"],

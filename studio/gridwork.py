@@ -65,7 +65,8 @@ class Job:
     stop: threading.Event = field(default_factory=threading.Event)
     pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE))  # seconds, images
     missing: int = 0  # images that are still to be made
-    note: str = ""  # said of a grid that is done, where something was left undone
+    note: str = ""  # what was left undone
+    mute: bool = False  # the scorer's server is down, and not asked again
 
     def halt(self) -> bool:
         """Whether it was asked to stop."""
@@ -144,6 +145,11 @@ class GridWork:
         with self._lock:
             del self.jobs[job.id]
         job.lock.close()
+
+    def end_of(self, grid: dict[str, Any]) -> tuple[str, str]:
+        """State and message of a grid's row, or those that the store could not take."""
+        on = grid["state"] in ("queued", "running")
+        return self.ends.get(grid["id"] if on else "", (grid["state"], grid["message"]))
 
 
 def stop_file(home: Path, id: str) -> Path:

@@ -32,6 +32,7 @@ def grid(given: argparse.Namespace, console: Any) -> Result:
         if console.stop.is_set():
             studio.stop_grid(id, who)
     view = studio.grid(id)
+    count(view.done, total)
     if view.state == "failed":
         raise ValueError(f"{view.message} `{PROGRAM} grid --resume {id}`")
     if given.zip and view.done:
