@@ -87,9 +87,7 @@ class GridWork:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.ends: dict[
-            str, tuple[str, str]
-        ] = {}  # state and message that the store could not take (a full disk)
+        self.ends: dict[str, tuple[str, str]] = {}  # what the store could not take (a full disk)
         self._lock, self._waiting, self._thread = threading.Lock(), deque[Job](), None
 
     def add(self, studio: Any, id: str, lock: IO[str], work: Callable[[Any, Job], None]) -> None:
@@ -168,6 +166,6 @@ def sweep(studio: Any) -> None:
                 continue
             with contextlib.closing(lock):
                 if studio.store.grid(grid["id"])["state"] == state:
-                    studio.store.update_grid(
-                        grid["id"], *work.ends.pop(grid["id"], ("interrupted", INTERRUPTED))
-                    )
+                    end = work.ends.get(grid["id"], ("interrupted", INTERRUPTED))
+                    studio.store.update_grid(grid["id"], *end)
+                    work.ends.pop(grid["id"], None)
