@@ -7,10 +7,8 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from core.scoring.endpoint import Unanswered
 from studio import gridding, gridwork, pictures
@@ -37,14 +35,6 @@ def ended(studio, id):
 
 def samples_of(view):
     return [cell.sample.id if cell.sample else None for cell in view.cells]
-
-
-def pixels(sample):
-    return np.asarray(Image.open(sample.image_path)).astype(int)
-
-
-def columns(view):
-    return [[cell.sample for cell in view.cells if cell.variant == i] for i in range(len(view.variants))]
 
 
 def stop_after(studio, monkeypatch, batches, what):
