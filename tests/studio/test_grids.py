@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pickle
 import zipfile
 
 import numpy as np
@@ -203,3 +204,13 @@ def test_a_grid_is_ordinary_samples_to_the_annotator(studio):
     assert studio.grid(view.id).cells[0].sample.words[1].human == 2
     assert studio.grid(view.id, "cyd").cells[0].sample.words[1].human is None
     assert grid_change(studio.grid(view.id))["points"][0]["seed"] == 1
+
+
+def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(studio, monkeypatch):
+    sent, apart = [], studio._cells_apart
+    monkeypatch.setattr(gridding.gpu, "apart", lambda: True)
+    monkeypatch.setattr(studio, "_cells_apart", lambda *given: sent.append(given) or apart(*given))
+    view = grid_of(studio, "1-2")
+    assert view.state == "done", view.message
+    assert pickle.loads(pickle.dumps(sent)) == sent and sum(len(given[1]) for given in sent) == 4
+    assert all(isinstance(part, np.ndarray) for part in apart(*sent[0]))

@@ -12,7 +12,7 @@ from studio.parameters import chunk, from_text, read_png, with_text
 
 ROW = {
     "prompt": "a red circle, above: a blue square", "seed": 7, "steps": 20, "guidance": 4.0, "width": 128, "height": 64,
-    "method": "projected", "strength": 0.5, "projector_run": "shipped-projector-abc", "backbone": "/home/ann/models/sd",
+    "method": "projected", "strength": 0.5, "projector_run": "shipped-projector-abc", "backbone": "/srv/ann/models/sd",
     "backbone_revision": "r1", "sampler": "EulerAncestralDiscreteScheduler", "noise_sha256": "0" * 64,
 }  # fmt: skip
 WEBUI = (
