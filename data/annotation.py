@@ -47,11 +47,10 @@ GROUP BY b.sample
 # Neither submitted nor skipped by :who. Asked of the figure's own column first, it saves reading the sample.
 UNDONE = "NOT EXISTS (SELECT 1 FROM submissions d WHERE d.who = :who AND d.sample = {id})"
 
-# Prompts with a word of the kinds asked for: looked up sample by sample along a walk, or listed where they are few.
+# The sample's prompt has a word of the kinds asked for; where such samples are few, they are listed instead.
 OF_KIND = """EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt
     AND k.kind IN (SELECT value FROM json_each(:kinds)))"""
-FEW_OF_KIND = """s.prompt IN (SELECT k.prompt FROM kinds k
-    WHERE k.kind IN (SELECT value FROM json_each(:kinds)))"""
+LISTED = "s.id IN (SELECT value FROM json_each(:listed))"
 
 
 def queue_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -130,7 +129,7 @@ class Annotation(DatabaseFile):
             values["now"] = instant()
             few = self._few(db, where, values, filters)
             if few:
-                where = where.replace(OF_KIND, FEW_OF_KIND)
+                where = where.replace(OF_KIND, LISTED)
             else:  # the plus keeps SQLite from sorting what an index of the filter finds
                 where = where.replace("s.", "+s.")
             where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
@@ -149,9 +148,13 @@ class Annotation(DatabaseFile):
         """Whether a filter that has an index leaves few samples."""
         if all(filters.get(name) is None for name in INDEXED):
             return False
-        where = where.replace(OF_KIND, FEW_OF_KIND)
-        counted = f"SELECT count(*) FROM (SELECT 1 FROM samples s WHERE {where} LIMIT {FEW})"
-        return db.execute(counted, values).fetchone()[0] < FEW
+        pool = "samples s"
+        if filters.get("kind") is not None:  # along the kinds: samples would be passed by one and all
+            of_kind = "k.kind IN (SELECT value FROM json_each(:kinds))"
+            pool, where = "kinds k CROSS JOIN samples s ON s.prompt = k.prompt", where.replace(OF_KIND, of_kind)
+        found = db.execute(f"SELECT s.id FROM {pool} WHERE {where} LIMIT {FEW}", values).fetchall()
+        values["listed"] = checks.as_json("ids", [id for (id,) in found])
+        return len(found) < FEW
 
     def _least_sure(self, db: Database, where: str, values: dict[str, Any], few: bool) -> dict | None:
         begun = rows(
