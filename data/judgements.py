@@ -62,6 +62,18 @@ class Judgements(DatabaseFile):
                 },
             )
 
+    def said_of(self, sample: str, word_index: int) -> list[tuple[str, int]]:
+        """(who, score) of each person whose score of the word stands, from low to high."""
+        values = (checks.identifier("sample", sample), checks.integer("word_index", word_index, 0, 999))
+        with self.reading() as db:
+            return db.execute(
+                """SELECT who, score FROM scores e WHERE sample = ? AND word_index = ? AND source = 'human'
+                    AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
+                        AND n.word_index = e.word_index AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
+                ORDER BY score, who""",
+                values,
+            ).fetchall()
+
     def judged(self) -> tuple[int, ...]:
         """Changes whenever figures of the quality may have changed; quick to ask for."""
         with self.reading() as db:
