@@ -58,7 +58,9 @@ def matrix(pairs: Sequence[Mapping[str, Any]], people: Sequence[str]) -> go.Figu
         return None
     short = [who if len(who) <= 18 else f"{who[:15]}…" for who in names]
     z = [[None if one == other else known.get(frozenset((one, other))) for other in names] for one in names]
-    return _drawn({"kind": "heatmap", "rows": short, "columns": short, "z": z})
+    figure = _drawn({"kind": "heatmap", "rows": short, "columns": short, "z": z})
+    figure.update_xaxes(tickangle=0 if len(names) <= 5 else -40)
+    return figure
 
 
 def scores(given: Sequence[int], everyone: Sequence[int], who: str) -> go.Figure | None:

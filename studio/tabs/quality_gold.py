@@ -17,7 +17,7 @@ from studio.components.table import Table, picked, rows
 from studio.service import SampleView, Studio
 from studio.tabs import shared
 from studio.tabs.memory import Memory
-from studio.tabs.quality_parts import count
+from studio.tabs.quality_parts import count, heads
 from studio.tabs.shared import told
 
 SHOWN = 40  # disagreements in the table
@@ -26,6 +26,8 @@ DIGITS = [str(score) for score in range(10)]
 NONE = "People are nowhere two points or more apart on a word without gold. There is nothing to settle."
 NO_GOLD = "No word has a gold score yet. Settle a disagreement, or choose words of the image that is open in Annotate."
 ASK = "Choose a word on the left, a gold word below, or take the image that is open in Annotate."
+# on a narrow page the panel stands below the list
+TO_PANEL = "() => document.getElementById('gold-panel')?.scrollIntoView({block: 'nearest'})"
 
 
 @dataclass
@@ -130,8 +132,8 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
         return put(id, word, None, kept, profile)
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    apart.pick(pick, None, panel_parts, **quick)
-    table.pick(pick, None, panel_parts, **quick)
+    for listing in (apart, table):
+        listing.pick(pick, None, panel_parts, **quick).success(None, None, None, js=TO_PANEL)
     here.click(take, memory.sample, panel_parts, **quick)
     words.input(turn, [sample, words], [said, score, back], **quick)
     changed = [
@@ -199,15 +201,15 @@ def _about(studio: Studio) -> str:
 
 
 def _apart(wide: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    head = ["word", "said", "scorer", "prompt"]
+    head = heads("word", "prompt", "#people say", "#scorer")
     body = [
         (
             _key(one),
             [
                 one["word"] or "–",
+                one["prompt"],
                 {"text": ", ".join(str(score) for _, score in one["said"][:8]), "tone": "number"},
                 {"text": "–" if one["vlm"] is None else one["vlm"], "tone": "number"},
-                one["prompt"],
             ],
         )
         for one in wide
@@ -216,7 +218,7 @@ def _apart(wide: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _standing(standing: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    head = ["word", "gold", "prompt", "set by", "when"]
+    head = heads("word", "#gold", "prompt", "set by", "when")
     body = [
         (
             _key(one),

@@ -23,6 +23,11 @@ READ = (
 RULE = f"{RULE_SAID} Every training keeps which scores and which gold it saw."
 
 
+def heads(*titles: str) -> list[Any]:
+    """A table's head; a title that begins with # stands above numbers."""
+    return [{"text": t[1:], "tone": "number"} if t.startswith("#") else t for t in titles]
+
+
 def number(value: float | None, places: int = 2) -> dict[str, str]:
     return {"text": "–" if value is None else f"{value:.{places}f}", "tone": "number"}
 
@@ -71,17 +76,17 @@ def verdict(found: Mapping[str, Any]) -> str:
 
 
 def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
-    head = ["kind of word", "words", "people", "ordinal", "interval", "reading"]
+    head = heads("kind of word", "reading", "#ordinal", "#interval", "#words", "#people")
     body = [
         (
             "",
             [
                 "all words" if one["kind"] == ALL else one["kind"],
-                count(one["words"]),
-                count(one["people"]),
+                one["why"] or badge(one["ordinal"]),
                 number(one["ordinal"]),
                 number(one["interval"]),
-                badge(one["ordinal"]) if not one["why"] else one["why"],
+                count(one["words"]),
+                count(one["people"]),
             ],
         )
         for one in found["kinds"]
@@ -91,17 +96,17 @@ def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
-    head = ["two people", "words", "alpha", "same score", "apart by", "reading"]
+    head = heads("two people", "reading", "#alpha", "#words", "#same", "#apart by")
     body = [
         (
             "",
             [
                 " and ".join(pair["people"]),
-                count(pair["words"]),
+                pair["why"] or badge(pair["ordinal"]),
                 number(pair["ordinal"]),
+                count(pair["words"]),
                 share(pair["exact"]),
                 number(pair["mean_absolute"]),
-                badge(pair["ordinal"]) if not pair["why"] else pair["why"],
             ],
         )
         for pair in found["pairs"][:most]
@@ -111,7 +116,9 @@ def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
 
 def people(found: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     """A row a person; its key is the place in the list, as a name may be longer than a key."""
-    head = ["annotator", "words", "images", "words an hour", "as the scorer", "as gold", "as others"]
+    head = heads(
+        "annotator", "#words", "#images", "#words an hour", "#as the scorer", "#as gold", "#as others"
+    )
     body = [
         (
             str(place),
@@ -119,7 +126,7 @@ def people(found: Mapping[str, Any], chosen: str) -> dict[str, Any]:
                 one["who"],
                 count(one["words"]),
                 count(one["samples"]),
-                number(one["per_hour"], 0),
+                {"text": per_hour(one), "tone": "number"},
                 share(one["vlm"][ALL]["exact"]),
                 share(one["gold"][ALL]["exact"]),
                 share(one["others"][ALL]["exact"]),
@@ -131,6 +138,11 @@ def people(found: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     return rows(head, body, empty="Nobody has annotated yet.", chosen=marked)
 
 
+def per_hour(one: Mapping[str, Any]) -> str:
+    """Scores set in an hour of work; none where there was hardly any, as of scores that were imported."""
+    return f"{one['per_hour']:,.0f}" if one["per_hour"] is not None and one["hours"] > 1 / 60 else "–"
+
+
 def person(one: Mapping[str, Any]) -> str:
     """One annotator's counts."""
     facts: Sequence[tuple[str, str]] = [
@@ -138,7 +150,7 @@ def person(one: Mapping[str, Any]) -> str:
         ("images done", f"{one['submitted']:,}"),
         ("skipped", f"{one['skipped']:,}"),
         ("undone", f"{one['undos']:,}"),
-        ("words an hour", "–" if one["per_hour"] is None else f"{one['per_hour']:.0f}"),
+        ("words an hour", per_hour(one)),
         ("hours at work", f"{one['hours']:.1f}"),
     ]
     days = f"{str(one['first'])[:10]} to {str(one['last'])[:10]}" if one["first"] else ""
@@ -151,16 +163,7 @@ def person(one: Mapping[str, Any]) -> str:
 
 def against(one: Mapping[str, Any]) -> dict[str, Any]:
     """A person's agreement with the scorer, gold and others, by kind of word: share of equal scores, mean difference."""
-    head = [
-        "kind of word",
-        "words",
-        "as the scorer",
-        "apart by",
-        "as gold",
-        "apart by",
-        "as others",
-        "apart by",
-    ]
+    head = heads("kind of word", "#words", "#scorer", "#gold", "#others")
     body = []
     for kind in [ALL, *sorted(one["kinds"], key=lambda kind: -one["kinds"][kind])]:
         cells: list[Any] = [
@@ -168,7 +171,12 @@ def against(one: Mapping[str, Any]) -> dict[str, Any]:
             count(one["words"] if kind == ALL else one["kinds"][kind]),
         ]
         for other in ("vlm", "gold", "others"):
-            cells += [share(one[other][kind]["exact"]), number(one[other][kind]["mean_absolute"])]
+            same, apart = one[other][kind]["exact"], one[other][kind]["mean_absolute"]
+            cells.append(
+                number(None)
+                if same is None
+                else {"text": f"{100 * same:.0f} %, {apart:.1f}", "tone": "number"}
+            )
         body.append(("", cells))
     return rows(head, body if one["words"] else [], empty="None of this person's scores stands.")
 
@@ -180,5 +188,6 @@ def lacking(one: Mapping[str, Any]) -> str:
             one[other][ALL]["why"] for other in ("vlm", "gold", "others") if not one[other][ALL]["words"]
         )
     )
+    how = "Share of equal scores, and by how many points they are apart on average; others are the median of the rest."
     note = "Where people saw the scorer's digit first, agreement with it is an upper bound."
-    return f'<p class="quiet">{escape(" ".join([*why, note]))}</p>'
+    return f'<p class="quiet">{escape(" ".join([how, *why, note]))}</p>'
