@@ -4,16 +4,21 @@ Krippendorff's alpha (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliabi
 what chance gives, below 0 for worse. Any number of people, each on any of the words. Two levels: *ordinal* takes the
 scores as ranks, *interval* takes 2 against 4 to be as far as 7 against 9.
 
-A judgement is {sample, word_index, who, score 0-9, vlm 0-9|None}, as ``Store.judgements`` gives it. A figure that
-cannot be had is None, and ``why`` says in a sentence what it lacks.
+A judgement is {sample, word_index, who, score 0-9, vlm 0-9|None, gold 0-9|None, gold_by}, as ``Store.judgements`` gives
+it. A figure that cannot be had is None, and ``why`` says in a sentence what it lacks.
+
+Gold is nobody's judgement: alpha counts what people said of a gold word, for they did not know that it was one, and
+leaves out the gold score itself. A person is not held against gold that they set.
 """
 
 from __future__ import annotations
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import combinations, pairwise
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -26,10 +31,11 @@ FEWEST = 3  # words below which a rank correlation says nothing
 Judgement = Mapping[str, Any]
 
 
-def reliability(judgements: Iterable[Judgement]) -> dict[str, Any]:
-    """Krippendorff's alpha of all who judged these words.
+def reliability(judgements: Iterable[Judgement], most: int | None = None) -> dict[str, Any]:
+    """Krippendorff's alpha of all who judged these words; of more than ``most`` words, of so many drawn at random.
 
-    {words: judged by two people or more, people: who judged one of them, ordinal, interval: alpha | None, why}
+    {words: judged by two people or more, drawn: of which alpha is, people: who judged one of them, ordinal, interval:
+    alpha | None, why}
     """
     of_word: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
     everyone = set()
@@ -37,9 +43,13 @@ def reliability(judgements: Iterable[Judgement]) -> dict[str, Any]:
         of_word[j["sample"], j["word_index"]][j["who"]] = j["score"]
         everyone.add(j["who"])
     shared = [said for said in of_word.values() if len(said) > 1]
+    words, everybody = len(shared), {who for said in shared for who in said}
+    if most is not None and words > most:
+        shared = random.Random(0).sample(shared, most)
     found: dict[str, Any] = {
-        "words": len(shared),
-        "people": len({who for said in shared for who in said}),
+        "words": words,
+        "drawn": len(shared),
+        "people": len(everybody),
         **dict.fromkeys(LEVELS),
         "why": "",
     }
@@ -111,9 +121,85 @@ def with_vlm(judgements: Iterable[Judgement]) -> dict[str, Any]:
     return found
 
 
-def pairs(judgements: Iterable[Judgement]) -> list[dict[str, Any]]:
-    """Each two people who share a word, those with the most words in common first: {people: [a, b], words, ordinal,
-    interval, why, exact, mean_absolute, spearman}; why is alpha's."""
+def with_gold(judgements: Iterable[Judgement]) -> dict[str, Any]:
+    """``difference`` from gold, over the words whose gold somebody else has set."""
+    both = [(j["score"], j["gold"]) for j in judgements if j["gold"] is not None and j["gold_by"] != j["who"]]
+    found = difference([score for score, _ in both], [gold for _, gold in both])
+    if not both:
+        found["why"] = "No gold word that somebody else set was scored here."
+    return found
+
+
+def beside(judgements: Iterable[Judgement]) -> list[dict[str, Any]]:
+    """The judgements, each with ``others``: the median of what the other people said of the word (of two middle scores
+    the lower), None where nobody else did."""
+    listed = list(judgements)
+    of_word: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
+    for j in listed:
+        of_word[j["sample"], j["word_index"]][j["who"]] = j["score"]
+    found = []
+    for j in listed:
+        said = of_word[j["sample"], j["word_index"]]
+        others = [score for who, score in said.items() if who != j["who"]] if len(said) > 1 else []
+        found.append({**j, "others": median_low(others) if others else None})
+    return found
+
+
+def with_others(judgements: Iterable[Judgement]) -> dict[str, Any]:
+    """``difference`` from the median of the other people, of judgements that ``beside`` gave."""
+    both = [(j["score"], j["others"]) for j in judgements if j["others"] is not None]
+    found = difference([score for score, _ in both], [others for _, others in both])
+    if not both:
+        found["why"] = "Nobody else has scored these words."
+    return found
+
+
+def apart(judgements: Iterable[Judgement], least: int = 2, most: int = 100) -> list[dict[str, Any]]:
+    """Words without gold on which people are at least so many points apart, the furthest apart first, then the newest:
+    {sample, word_index, word, prompt, vlm, points, said: [[who, score], ...] from low to high}."""
+    of_word: dict[tuple[str, int], list[Judgement]] = defaultdict(list)
+    for j in judgements:
+        if j["gold"] is None:
+            of_word[j["sample"], j["word_index"]].append(j)
+    found = []
+    for said in of_word.values():
+        scores = [j["score"] for j in said]
+        if max(scores) - min(scores) >= least:
+            found.append((max(scores) - min(scores), max(j["seq"] for j in said), said))
+    found.sort(key=lambda one: one[:2], reverse=True)
+    return [
+        {
+            **{name: said[0][name] for name in ("sample", "word_index", "word", "prompt", "vlm")},
+            "points": points,
+            "said": [[j["who"], j["score"]] for j in sorted(said, key=lambda j: (j["score"], j["who"]))],
+        }
+        for points, _, said in found[:most]
+    ]
+
+
+def contested(judgements: Iterable[Judgement], least: int = 2, most: int = 12) -> list[dict[str, Any]]:
+    """One person's words that differ by at least so many points from gold or, where there is none, from the other people
+    (as ``beside`` gives them), the newest first: {sample, word_index, word, prompt, score, against, by: gold|others}."""
+    found = []
+    for j in judgements:
+        gold = j["gold"] if j["gold_by"] != j["who"] else None
+        against, by = (gold, "gold") if gold is not None else (j["others"], "others")
+        if against is not None and abs(j["score"] - against) >= least:
+            found.append((j["seq"], j, against, by))
+    found.sort(key=lambda one: one[0], reverse=True)
+    return [
+        {
+            **{name: j[name] for name in ("sample", "word_index", "word", "prompt", "score")},
+            "against": against,
+            "by": by,
+        }
+        for _, j, against, by in found[:most]
+    ]
+
+
+def pairs(judgements: Iterable[Judgement], most: int | None = None) -> list[dict[str, Any]]:
+    """Each two people who share a word, those with the most words in common first: {people: [a, b], words, drawn,
+    ordinal, interval, why, exact, mean_absolute, spearman}; why is alpha's, and most is for alpha."""
     of_person: dict[str, dict[tuple[str, int], Judgement]] = defaultdict(dict)
     for j in judgements:
         of_person[j["who"]][j["sample"], j["word_index"]] = j
@@ -124,8 +210,8 @@ def pairs(judgements: Iterable[Judgement]) -> list[dict[str, Any]]:
             continue
         said = [[of_person[who][word] for word in shared] for who in (a, b)]
         gap = difference(*([j["score"] for j in one] for one in said))
-        alpha = reliability(said[0] + said[1])
-        found.append({"people": [a, b], **gap, **{k: alpha[k] for k in ("words", *LEVELS, "why")}})
+        alpha = reliability(said[0] + said[1], most)
+        found.append({"people": [a, b], **gap, **{k: alpha[k] for k in ("words", "drawn", *LEVELS, "why")}})
     return sorted(found, key=lambda pair: -pair["words"])
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from data.annotation import Annotation
 from data.audit import Audit
 from data.database import StoreError
+from data.foreseen import Foreseen
+from data.gold import Gold
 from data.grids import Grids
 from data.judgements import Judgements
 from data.labels import Labels
@@ -24,7 +26,19 @@ __all__ = ["RunBusy", "Store", "StoreError"]
 
 
 class Store(
-    Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Grids, Preferences, Runs, Audit
+    Samples,
+    Scores,
+    Labels,
+    Judgements,
+    Annotation,
+    Leases,
+    Remarks,
+    Grids,
+    Preferences,
+    Runs,
+    Audit,
+    Gold,
+    Foreseen,
 ):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 

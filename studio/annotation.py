@@ -14,7 +14,7 @@ from core.scoring.scores import check_digit, entropy, expected
 from core.words import split
 from data.annotation import ORDERS
 from data.leases import LEASE_SECONDS
-from studio import pictures
+from studio import gold, pictures
 from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
@@ -29,15 +29,20 @@ WHY = {
     "newest": "Next comes the newest image that you have not done yet.",
     "disagreement": "Next comes the image on whose words people disagree by the most points: another opinion tells "
     "who is right.",
+    "reward": "Next comes the image on whose words the reward model and the scorer are furthest apart: one of the two is "
+    "wrong there.",
 }
 
 
 class Annotation:
-    """The part of `Studio` that people's corrections go through; expects settings, store and models."""
+    """The part of `Studio` that people's corrections go through; expects settings, store, models, and what keeps the
+    caches of the queue."""
 
     settings: Any
     store: Any
     models: Models
+    foreseer: Any
+    kinds: Any
 
     def sample(self, id: str, who: str | None = None) -> SampleView:
         """A stored sample and what stands for its words; with `who`, the corrections are that person's."""
@@ -79,16 +84,28 @@ class Annotation:
         `overlap`, at most so many people in all. `lease=None` only looks.
         """
         self.why_next(order)
-        row = self.store.next_to_annotate(
-            check_name(who), order, exclude, lease=lease, overlap=overlap, **{"split": "train", **filters}
+        self._keep_up(order, filters)
+        who, filters = check_name(who), {"split": "train", **filters}
+        row = gold.next_gold(self, who, exclude, lease, filters) or self.store.next_to_annotate(
+            who, order, exclude, lease=lease, overlap=overlap, **filters
         )
+        if row is None and order == "reward" and self.foreseer.busy:  # meanwhile, what is known of all images
+            return self.next_item(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
         return self.sample(row["id"], who) if row else None
 
     def why_next(self, order: str = "uncertainty") -> str:
         """How the next item is chosen."""
         if order not in WHY:
             raise ValueError(f"The order {shown(order)} is not known: choose one of {', '.join(ORDERS)}.")
-        return WHY[order]
+        notice = self.foreseer.notice() if order == "reward" else ""
+        return f"{WHY[order]} {notice}".strip()
+
+    def _keep_up(self, order: str, filters: dict[str, Any]) -> None:
+        """What an order or a filter needs that is kept beside the samples is brought up to date."""
+        if order == "reward":
+            self.foreseer.keep_up()
+        if filters.get("kind") is not None:
+            self.kinds.keep_up()
 
     def correct(
         self, sample: str, word_index: int, score: int | None, who: str, source: str = "human"

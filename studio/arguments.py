@@ -110,7 +110,12 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")
     c.add_argument("--count", type=int, default=300, help="words")
     c.add_argument("--seed", type=int, default=0)
-    c.add_argument("--order", default="uncertainty", help="uncertainty, random or newest")
+    c.add_argument(
+        "--order", default="uncertainty", help="uncertainty, random, newest, disagreement or reward"
+    )
+
+    c = add("foresee", commands.foresee)
+    c.add_argument("--count", type=int, help="at most so many samples, the newest first")
 
     c = add("agreement", agreement.agreement)
     c.add_argument("--who", metavar="NAME", help="the figures of this annotator alone")

@@ -180,6 +180,19 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
     return Result(found, text)
 
 
+def foresee(given: argparse.Namespace, console: Any) -> Result:
+    """Compare the reward model with the scorer on stored samples, for the queue's order "reward"."""
+    found = studio_of(given).foresee(given.count, console.count("samples"), console.stop)
+    text = "{compared} samples were compared".format(**found)
+    if found["left_out"]:
+        text += "; {left_out} were left out, as their noise or their words cannot be had again".format(
+            **found
+        )
+    if found["missing"]:
+        text += "; {missing} are left".format(**found)
+    return Result(found, f"{text}.", "the same command" if console.stop.is_set() else "")
+
+
 def merge(given: argparse.Namespace, console: Any) -> Result:
     """Take over what other processes have collected or scored, here or in the STUDIO_HOME of another machine."""
     from studio import shards

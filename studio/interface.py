@@ -10,7 +10,7 @@ from studio import gpu
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, memory, train
+from studio.tabs import annotate, compare, diagnose, memory, quality, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -30,6 +30,8 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
                 comparing = compare.build(studio, loading, page, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
                 annotating = annotate.build(studio, tab, kept)
+            with gr.Tab("Quality", id="quality") as quality_tab:
+                judging = quality.build(studio, quality_tab, kept)
             with gr.Tab("Train", id="train"):
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
@@ -54,10 +56,17 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
 
             return opened
 
+        @told
+        def open_wanted(sample: Any, who: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+            return [go("annotate"), *annotating.open(sample, who, order, profile)]
+
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
         comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
+        for asked in judging.asked:
+            asked.success(open_wanted, [judging.wanted, *annotating.inputs], outputs, **quick)
+        judging.annotate.click(lambda: go("annotate"), None, tabs, **quick)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
         page.load(look, None, [state, watch], **quick)

@@ -1,5 +1,6 @@
-"""The quality of the labels: agreement for each kind of word, each pair of annotators and with the VLM, and the figures
-of an annotator's page. Joins the store's rows and their statistics (data.quality) with the kinds of words (core.words).
+"""The quality of the labels: agreement for each kind of word, each pair of annotators, with the VLM and with gold, and
+the figures of an annotator's page. Joins the store's rows and their statistics (data.quality) with the kinds of words
+(core.words).
 """
 
 from __future__ import annotations
@@ -8,28 +9,54 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.quality import pace, pairs, reliability, with_vlm
+from data.quality import apart, beside, contested, pace, pairs, reliability, with_gold, with_others, with_vlm
 from studio.calibration import kinds_of
 from studio.checks import shown
 
 ALL = "all"
+# what a page works with, so that it answers in a store of a million scores; the command line takes all
+LATEST = 100_000  # steps of people
+WORDS, PAIR_WORDS = 10_000, 2_000  # that alpha is counted on, in all and of a pair
+GOOD, USABLE = 0.8, 0.667  # Krippendorff's own bounds (Content Analysis, 2004, p. 241)
 
 
-def agreement(store: Any) -> dict[str, Any]:
-    """All that is known of people's agreement.
+def reading(alpha: float | None) -> tuple[str, str]:
+    """(good, usable, poor or open, what that means) of an alpha."""
+    if alpha is None:
+        return "open", "not known yet"
+    if alpha >= GOOD:
+        return "good", "people read these words alike"
+    if alpha >= USABLE:
+        return "usable", "enough to train on, with care"
+    return "poor", "people mean different things: look at the disagreements and the guidelines"
 
-    {kinds: [{kind, words, people, ordinal, interval, why}], the first of kind "all", then those with most words;
-    pairs: [as data.quality.pairs]; people: [as `annotator`], those with most words first}
+
+def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
+    """All that is known of people's agreement; with `latest`, of so many of their latest steps, and alpha of words drawn
+    at random where there are very many.
+
+    {kinds: [{kind, words, drawn, people, ordinal, interval, why}], the first of kind "all", then those with most words;
+    pairs: [as data.quality.pairs]; people: [as `annotator`], those with most words first; apart: [as
+    data.quality.apart]; gold: {words, samples}; scores: judgements counted; cut: whether there are older ones}
     """
-    judgements, steps = store.judgements(), store.steps()
+    judgements, steps = beside(store.judgements(latest)), store.steps(latest)
+    words, pair_words = (None, None) if latest is None else (WORDS, PAIR_WORDS)
     done, said = _by(steps, "who"), _by(judgements, "who")
-    kinds = [{"kind": kind, **reliability(part)} for kind, part in _by_kind(judgements).items()]
-    two = pairs(judgements)
+    kinds = [{"kind": kind, **reliability(part, words)} for kind, part in _by_kind(judgements).items()]
+    two = pairs(judgements, pair_words)
     people = [_figures(who, said.get(who, []), done.get(who, []), two) for who in {**said, **done}]
     return {
-        "kinds": [{"kind": ALL, **reliability(judgements)}, *sorted(kinds, key=lambda kind: -kind["words"])],
+        "kinds": [
+            {"kind": ALL, **reliability(judgements, words)},
+            *sorted(kinds, key=lambda kind: -kind["words"]),
+        ],
         "pairs": two,
         "people": sorted(people, key=lambda person: (-person["words"], person["who"])),
+        "apart": apart(judgements),
+        "gold": store.count_gold(),
+        "scores": len(judgements),
+        "cut": latest is not None
+        and sum(step["action"] in ("set", "clear", "undo") for step in steps) >= latest,
     }
 
 
@@ -37,10 +64,11 @@ def annotator(store: Any, who: str) -> dict[str, Any]:
     """The figures of one annotator's page; ValueError where nobody of this name has worked here.
 
     {who, words: whose score stands, samples: of these words, scores: how often each of 0-9 was given, kinds: {kind:
-    words}, vlm: {kind: as data.quality.with_vlm}, with "all" first, pairs: with each other person, and of
-    data.quality.pace: first, last, hours, per_hour, sets, clears, undos, submitted, skipped}
+    words}, vlm, gold, others: {kind: as data.quality.with_vlm, with_gold, with_others}, with "all" first, pairs: with
+    each other person, contested: as data.quality.contested, and of data.quality.pace: first, last, hours, per_hour,
+    sets, clears, undos, submitted, skipped}
     """
-    judgements = store.judgements()
+    judgements = beside(store.judgements())
     said = [j for j in judgements if j["who"] == who]
     done = [step for step in store.steps() if step["who"] == who]
     if not done:
@@ -55,14 +83,18 @@ def _figures(
     two: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     kinds, given = _by_kind(said), [j["score"] for j in said]
+    parts = {ALL: said, **kinds}
     return {
         "who": who,
         "words": len(said),
         "samples": len({j["sample"] for j in said}),
         "scores": [given.count(score) for score in range(10)],
         "kinds": {kind: len(part) for kind, part in kinds.items()},
-        "vlm": {ALL: with_vlm(said), **{kind: with_vlm(part) for kind, part in kinds.items()}},
+        "vlm": {kind: with_vlm(part) for kind, part in parts.items()},
+        "gold": {kind: with_gold(part) for kind, part in parts.items()},
+        "others": {kind: with_others(part) for kind, part in parts.items()},
         "pairs": [pair for pair in two if who in pair["people"]],
+        "contested": contested(said),
         **pace(done),
     }
 

@@ -15,9 +15,11 @@ from core.loading import out_of_memory
 from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
+from studio.foreseeing import Foreseeing, Foreseer
 from studio.gridding import Gridding
 from studio.gridfiles import GridFiles
 from studio.gridwork import GridWork
+from studio.kinds import Kinds
 from studio.learning import Learning
 from studio.models import Models
 from studio.prompts import Prompts
@@ -57,7 +59,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Gridding, GridFiles, Votes, Learning):
+class Studio(Gridding, GridFiles, Votes, Foreseeing, Learning):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
@@ -68,6 +70,7 @@ class Studio(Gridding, GridFiles, Votes, Learning):
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
         self.grid_work = GridWork()
+        self.foreseer, self.kinds = Foreseer(self), Kinds(self.store)
 
     @property
     def ready(self) -> bool:

@@ -75,6 +75,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "no",
         "yes: attention and autoencoder in slices, slower and in less memory",
     ),
+    "gold_every": (
+        "STUDIO_GOLD_EVERY",
+        "10",
+        "one in so many images that a person is given to annotate carries gold scores; 0: none does",
+    ),
 }
 _CHOICES = {
     "world": ("small", "large"),
@@ -113,6 +118,7 @@ class Settings:
     guidance: str = "auto"
     offload: str = "none"
     slicing: str = "no"
+    gold_every: int = 10
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -152,6 +158,7 @@ class Settings:
             guidance=_own(raw["guidance"], _guidance),
             offload=raw["offload"],
             slicing=raw["slicing"],
+            gold_every=_whole("STUDIO_GOLD_EVERY", raw["gold_every"], 0, 1000),
         )
 
     def env(self) -> dict[str, str]:

@@ -12,10 +12,10 @@ SCRIPT = (Path(__file__).parent / "table.js").read_text(encoding="utf-8")
 
 
 def rows(
-    head: Sequence[str], body: Sequence[tuple[str, Sequence[Any]]], *, empty: str = "", chosen: str = ""
+    head: Sequence[Any], body: Sequence[tuple[str, Sequence[Any]]], *, empty: str = "", chosen: str = ""
 ) -> dict[str, Any]:
     """The component's value. body: (key, cells) a row; a cell is text or {text, tone}, tone being good, bad, now or
-    number. With a key the row can be picked; ``chosen`` is the key of the row that is marked."""
+    number; so is a title of the head. With a key the row can be picked; ``chosen`` is the key of the row that is marked."""
     return {
         "head": list(head),
         "rows": [{"key": key, "cells": list(cells)} for key, cells in body],
