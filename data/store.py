@@ -13,6 +13,7 @@ from data.database import StoreError
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
+from data.people import People
 from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
@@ -21,7 +22,7 @@ from data.scores import Scores
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs, Audit):
+class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs, Audit, People):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
     ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.
