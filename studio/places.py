@@ -50,11 +50,11 @@ def is_bucket(folder: Path) -> bool:
 
 
 def lasts(folder: Path, env: Mapping[str, str] | None = None) -> bool:
-    """Whether what is kept there outlives a restart."""
+    """Whether what is kept there outlives a restart; a folder that somebody chose does, off a Space."""
     at, kind = mount(folder)
     if on_space(env):
         return at != Path("/") and kind not in FLEETING
-    return not folder.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
+    return folder != temporary()
 
 
 def home(given: str, own: Path, env: Mapping[str, str]) -> Path:
@@ -79,6 +79,11 @@ def local(env: Mapping[str, str]) -> Path:
     account = env.get("HOME", "")
     if account and os.path.isabs(account) and writable(Path(account)) and not is_bucket(Path(account)):
         return Path(account) / f".{NAME}"
+    return temporary()
+
+
+def temporary() -> Path:
+    """The last resort, one for each account of the machine."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"{NAME}-{user}"
 
