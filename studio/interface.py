@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Any
@@ -83,7 +84,8 @@ def launch(settings: Settings | None = None) -> None:
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     loading, backup = Loading(studio).start(), Backup(settings, studio.store, problem).start()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # how a Space is put to sleep: a last copy is made
+    if settings.backup:
+        signal.signal(signal.SIGTERM, lambda *_: _ended(backup))  # how a Space is put to sleep
     try:
         build(studio, loading, backup).launch(
             theme=theme(),
@@ -98,6 +100,12 @@ def launch(settings: Settings | None = None) -> None:
         )
     finally:
         backup.close()
+
+
+def _ended(backup: Backup) -> None:
+    """A last copy, and the end at once: Python would wait for what visitors still ask."""
+    backup.close()
+    os._exit(0)
 
 
 def _private(settings: Settings) -> list[str]:

@@ -20,9 +20,10 @@ HOW = (
 )
 
 
-def build(studio: Studio, page: gr.Blocks, memory: Memory) -> None:
-    """Changes ``memory.who``, and nothing else: whoever shows what is one person's follows ``memory.who.change``."""
-    accounts = identity.oauth_enabled()
+def build(studio: Studio, memory: Memory) -> gr.Textbox:
+    """Keeps ``memory.who``. Returns what changes, to the new value of ``memory.who``, when a person goes by another
+    name: who shows what is one person's follows its ``change``, which a page that is only opened does not have."""
+    accounts, renamed = identity.oauth_enabled(), gr.Textbox(visible=False)
     with gr.Column(elem_classes="who-am-i"):
         with gr.Row():
             name = gr.Textbox(
@@ -72,16 +73,18 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory) -> None:
     def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Another name is another person. One that is somebody else's is refused here, where what to do is at hand."""
         try:
-            return [studio.renamed(given, kept), standing(kept, profile), gr.skip()]
+            name = studio.renamed(given, kept)
         except ValueError as error:
-            return [kept, notices.notice(sentence(error), problem=True), gr.update(open=True)]
+            return [kept, gr.skip(), notices.notice(sentence(error), problem=True), gr.update(open=True)]
+        return [name, gr.skip() if name == kept else name, standing(kept, profile), gr.skip()]
 
     @told
     def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         try:
-            return [studio.adopted(given), "", standing(kept, profile)]
+            name = studio.adopted(given)
         except ValueError as error:
-            return [kept, gr.skip(), notices.notice(sentence(error), problem=True)]
+            return [kept, gr.skip(), notices.notice(sentence(error), problem=True), gr.skip()]
+        return [name, gr.skip() if name == kept else name, standing(kept, profile), ""]
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     for moment in (memory.recalled.then, memory.who.change):
@@ -89,8 +92,9 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory) -> None:
         moment(None, memory.who, mine, js="(who) => who ?? ''")
     memory.recalled.then(look, memory.who, note, **quick)
     for leave in (name.submit, name.blur):
-        leave(rename, [name, memory.who], [memory.who, note, elsewhere], **quick).then(
+        leave(rename, [name, memory.who], [memory.who, renamed, note, elsewhere], **quick).then(
             None, memory.who, name, js=NAME
         )
     for ask in (use.click, brought.submit):
-        ask(adopt, [brought, memory.who], [memory.who, brought, note], **quick)
+        ask(adopt, [brought, memory.who], [memory.who, renamed, note, brought], **quick)
+    return renamed
