@@ -47,10 +47,10 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
 
             @told
             def opened(
-                pairs: Any, seed: Any, who: Any, order: Any, profile: gr.OAuthProfile | None
+                pairs: Any, seed: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None
             ) -> list[Any]:
                 sample = compare.sample_of(pairs, seed, projected)
-                return [go("annotate"), *annotating.open(sample, who, order, profile)]
+                return [go("annotate"), *annotating.open(sample, who, wish, profile)]
 
             return opened
 

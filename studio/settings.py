@@ -75,6 +75,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "no",
         "yes: attention and autoencoder in slices, slower and in less memory",
     ),
+    "overlap": (
+        "STUDIO_OVERLAP",
+        "0",
+        "how many people annotate an image in all, at once or not; 0: any number, one at a time",
+    ),
 }
 _CHOICES = {
     "world": ("small", "large"),
@@ -113,6 +118,7 @@ class Settings:
     guidance: str = "auto"
     offload: str = "none"
     slicing: str = "no"
+    overlap: int = 0
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -152,6 +158,7 @@ class Settings:
             guidance=_own(raw["guidance"], _guidance),
             offload=raw["offload"],
             slicing=raw["slicing"],
+            overlap=_whole("STUDIO_OVERLAP", raw["overlap"], 0, 1000),
         )
 
     def env(self) -> dict[str, str]:
