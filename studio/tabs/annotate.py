@@ -51,7 +51,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     progress = shared.html(elem_id="annotate-progress")
     with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=280):
+        with gr.Column(scale=3, min_width=280):
             picture = gr.Image(
                 show_label=False,
                 format="png",
@@ -61,7 +61,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 elem_id="annotate-image",
                 elem_classes="picture",
             )
-        with gr.Column(scale=7, min_width=320):
+        with gr.Column(scale=5, min_width=320):
             with gr.Column(visible=False) as nothing:
                 empty = shared.html(notices.empty(EMPTY))
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")

@@ -98,13 +98,13 @@ def head(name: gr.Textbox) -> tuple[gr.JSON, gr.Dropdown, gr.Checkbox]:
         value="uncertainty",
         label="Next comes",
         elem_id="order",
-        min_width=180,
+        min_width=230,
     )
     blind = gr.Checkbox(
         label="Blind mode",
         info="Hides the VLM's score of a word until you have given yours.",
         elem_id="blind",
-        min_width=180,
+        min_width=230,
     )
     return gr.JSON({}, visible=False), order, blind
 
