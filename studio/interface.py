@@ -36,7 +36,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
             with gr.Tab("Compare", id="compare"):
                 comparing = compare.build(studio, loading, page, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
-                annotating = annotate.build(studio, page, tab, kept)
+                annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Train", id="train"):
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
@@ -54,10 +54,10 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
 
             @told
             def opened(
-                pairs: Any, seed: Any, who: Any, order: Any, profile: gr.OAuthProfile | None
+                pairs: Any, seed: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None
             ) -> list[Any]:
                 sample = compare.sample_of(pairs, seed, projected)
-                return [go("annotate"), *annotating.open(sample, who, order, profile)]
+                return [go("annotate"), *annotating.open(sample, who, wish, profile)]
 
             return opened
 

@@ -119,6 +119,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "yes",
         "yes: an empty STUDIO_HOME begins with what STUDIO_BACKUP holds; no: it begins empty",
     ),
+    "overlap": (
+        "STUDIO_OVERLAP",
+        "0",
+        "how many people annotate an image in all, at once or not; 0: any number, one at a time",
+    ),
 }
 _CHOICES = {
     "world": ("small", "large"),
@@ -169,6 +174,7 @@ class Settings:
     backup: str = ""
     backup_minutes: int = 15
     restore: str = "yes"
+    overlap: int = 0
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -218,6 +224,7 @@ class Settings:
             backup=places.backup(raw["backup"], _given(env, "home"), env),
             backup_minutes=_whole("STUDIO_BACKUP_MINUTES", raw["backup_minutes"], 1, 10_000),
             restore=raw["restore"],
+            overlap=_whole("STUDIO_OVERLAP", raw["overlap"], 0, 1000),
         )
 
     def env(self) -> dict[str, str]:
