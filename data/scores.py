@@ -243,43 +243,55 @@ class Scores(DatabaseFile):
 
     def undo(self, sample: str | None, who: str) -> dict[str, Any] | None:
         """Undo this person's last step (on ``sample``, or anywhere): returns the event that restores the
-        state before it, or None where nothing is left to undo. Repeated, it goes further back."""
+        state before it, or None where nothing is left to undo. Repeated, it goes further back. Scores of one sample
+        that were written at one time are one step."""
         checks.text("who", who)
+        standing = "undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
         with self.writing() as db:
             if sample is not None:
                 need_sample(db, sample)
-            done = row(
+            last = row(
                 db,
                 f"""SELECT {EVENT} FROM scores e
-                WHERE who = :who AND who <> '' AND undoes IS NULL AND (:sample IS NULL OR sample = :sample)
-                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+                WHERE who = :who AND who <> '' AND {standing} AND (:sample IS NULL OR sample = :sample)
                 ORDER BY seq DESC LIMIT 1""",
                 {"who": who, "sample": sample},
             )
-            if not done:
+            if not last:
                 return None
-            lane = (done["sample"], done["word_index"], done["source"], who)
-            before = row(
+            together = rows(
                 db,
-                f"""SELECT {EVENT} FROM scores e
-                WHERE sample = ? AND word_index = ? AND source = ? AND who = ? AND undoes IS NULL AND seq < ?
-                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
-                ORDER BY seq DESC LIMIT 1""",
-                (*lane, done["seq"]),
+                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND created = :created
+                AND source = :source AND {standing} ORDER BY seq DESC""",
+                last,
             )
-            state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
-            event = checked_event(
-                {
-                    **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
-                    "kind": state["kind"],
-                    "score": state["score"],
-                    "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
-                    "weight": state["weight"],
-                    "undoes": done["id"],
-                }
-            )
-            insert_event(db, event)
+            for done in together:
+                self._undo(db, done)
+            lane = (last["sample"], last["word_index"], last["source"], who)
             return readable(latest(db, *lane) or {})
+
+    def _undo(self, db: Database, done: dict[str, Any]) -> None:
+        """The event that restores the state that a lane had before one of its events."""
+        before = row(
+            db,
+            f"""SELECT {EVENT} FROM scores e
+            WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
+            AND undoes IS NULL AND seq < :seq AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+            ORDER BY seq DESC LIMIT 1""",
+            done,
+        )
+        state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
+        event = checked_event(
+            {
+                **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
+                "kind": state["kind"],
+                "score": state["score"],
+                "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
+                "weight": state["weight"],
+                "undoes": done["id"],
+            }
+        )
+        insert_event(db, event)
 
     def history(
         self, who: str, limit: int = 50, offset: int = 0, sample: str | None = None

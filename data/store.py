@@ -10,12 +10,14 @@ from __future__ import annotations
 from data.annotation import Annotation
 from data.audit import Audit
 from data.database import StoreError
+from data.desk import Desk
 from data.foreseen import Foreseen
 from data.gold import Gold
 from data.grids import Grids
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
+from data.people import People
 from data.preferences import Preferences
 from data.remarks import Remarks
 from data.runs import RunBusy, Runs
@@ -39,6 +41,8 @@ class Store(
     Audit,
     Gold,
     Foreseen,
+    Desk,
+    People,
 ):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 

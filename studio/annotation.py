@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from core.scoring.scores import check_digit, entropy, expected
 from core.words import split
 from data.annotation import ORDERS
+from data.database import now
 from data.leases import LEASE_SECONDS
 from studio import gold, pictures
 from studio.checks import shown, whole
@@ -22,16 +23,25 @@ from studio.truth import truth_of
 from studio.views import SampleView, WordView, word_views
 
 log = logging.getLogger("studio")
+STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
 WHY = {
-    "uncertainty": "Next comes the image whose words the scorer is least sure of: there a correction teaches most. "
-    "Words that you have corrected no longer count.",
+    "uncertainty": "Next comes the image of whose words the VLM is least sure: there a correction teaches most. How "
+    "unsure is the entropy of the VLM's ten probabilities for a word, 0 sure to 1 no idea, on average over the words "
+    "that you have not scored yet.",
+    "disagreement": "Next comes the image on whose words people disagree most, by the mean distance of the highest "
+    "from the lowest score that a word was given: another opinion tells who is right.",
+    "reward": "Next comes the image on which the reward model, which foretells scores from the noise alone, and the "
+    "VLM, which saw the image, are furthest apart on average over the words: one of the two is wrong.",
     "random": "Next comes any image that you have not done yet, in an order of your own that stays the same.",
     "newest": "Next comes the newest image that you have not done yet.",
-    "disagreement": "Next comes the image on whose words people disagree by the most points: another opinion tells "
-    "who is right.",
-    "reward": "Next comes the image on whose words the reward model and the scorer are furthest apart: one of the two is "
-    "wrong there.",
+    STAY: "Next comes another image of the same prompt, the least sure first, so that you judge alike what is alike. "
+    "When a prompt is done, the image comes of whose words the VLM is least sure.",
 }
+
+
+def orders() -> tuple[str, ...]:
+    """What the queue can be ordered by: the store's orders, and staying with a prompt."""
+    return (*ORDERS, STAY)
 
 
 class Annotation:
@@ -81,22 +91,32 @@ class Annotation:
         """The sample this person should see next, or None. Only prompts that are trained on, unless `split` says so.
 
         It is this person's for `lease` seconds, renewed by each correction: nobody else is given it meanwhile, or, with
-        `overlap`, at most so many people in all. `lease=None` only looks.
+        `overlap` (STUDIO_OVERLAP), at most so many people in all. `lease=None` only looks. `exclude`: the sample on the
+        screen, whose prompt the order "prompt" stays with.
         """
         self.why_next(order)
         self._keep_up(order, filters)
         who, filters = check_name(who), {"split": "train", **filters}
-        row = gold.next_gold(self, who, exclude, lease, filters) or self.store.next_to_annotate(
-            who, order, exclude, lease=lease, overlap=overlap, **filters
-        )
-        if row is None and order == "reward" and self.foreseer.busy:  # meanwhile, what is known of all images
+        given = {"lease": lease, "overlap": overlap or self.settings.overlap or None}
+        if row := gold.next_gold(self, who, exclude, lease, filters):
+            return self.sample(row["id"], who)
+        wanted: list[dict[str, Any]] = [filters]
+        if order == STAY and exclude and not filters.get("prompt"):
+            wanted.insert(0, {**filters, "prompt": self.store.sample(exclude)["prompt"]})
+        for chosen in wanted:
+            row = self.store.next_to_annotate(
+                who, "uncertainty" if order == STAY else order, exclude, **given, **chosen
+            )
+            if row:
+                return self.sample(row["id"], who)
+        if order == "reward" and self.foreseer.busy:  # meanwhile, what is known of all images
             return self.next_item(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
-        return self.sample(row["id"], who) if row else None
+        return None
 
     def why_next(self, order: str = "uncertainty") -> str:
         """How the next item is chosen."""
-        if order not in WHY:
-            raise ValueError(f"The order {shown(order)} is not known: choose one of {', '.join(ORDERS)}.")
+        if order not in orders():
+            raise ValueError(f"The order {shown(order)} is not known: choose one of {', '.join(orders())}.")
         notice = self.foreseer.notice() if order == "reward" else ""
         return f"{WHY[order]} {notice}".strip()
 
@@ -111,6 +131,11 @@ class Annotation:
         self, sample: str, word_index: int, score: int | None, who: str, source: str = "human"
     ) -> SampleView:
         """Set a word's score, or take this person's correction back where it is None; on disk when this returns."""
+        self.keep(sample, word_index, score, who, source)
+        return self.sample(sample, who)
+
+    def keep(self, sample: str, word_index: int, score: int | None, who: str, source: str = "human") -> None:
+        """`correct` without a look at the sample afterwards."""
         who = check_name(who) if source == "human" else who
         word = self._scored_word(sample, word_index)
         digit = None if score is None else check_digit(score)
@@ -120,7 +145,6 @@ class Annotation:
             self.store.clear_score(sample, word.index, who, source)
         else:
             self.store.set_score(sample, word.index, digit, who, source, word=word.text)
-        return self.sample(sample, who)
 
     def _scored_word(self, sample: str, word_index: Any) -> Any:
         words = split(self.store.sample(sample)["prompt"])
@@ -134,13 +158,17 @@ class Annotation:
         event = self.store.undo(sample, check_name(who))
         return self.sample(event["sample"], who) if event else None
 
-    def accept(self, sample: str, who: str) -> SampleView:
-        """Say of every shown score that it is right: each becomes this person's own."""
+    def accept(self, sample: str, who: str, but: Collection[int] = ()) -> SampleView:
+        """Say of every shown score that it is right: each becomes this person's own, in one step of undo. `but`: places
+        of words whose score this person was not shown."""
         who = check_name(who)
         self.store.hold(sample, who)
-        for word in self.sample(sample, who).words:
-            if word.scored and word.score is not None and word.by != who:
-                self.store.set_score(sample, word.index, word.score, who, word=word.text)
+        event = {"sample": sample, "source": "human", "who": who, "created": now()}
+        self.store.add_scores(
+            {**event, "word_index": word.index, "word": word.text, "score": word.score}
+            for word in self.sample(sample, who).words
+            if word.scored and word.score is not None and word.by != who and word.index not in but
+        )
         return self.sample(sample, who)
 
     def submit(self, sample: str, who: str, kind: str = "submit") -> None:

@@ -21,7 +21,9 @@ from studio.gridfiles import GridFiles
 from studio.gridwork import GridWork
 from studio.kinds import Kinds
 from studio.learning import Learning
+from studio.limits import Limits, visitor
 from studio.models import Models
+from studio.people import People
 from studio.prompts import Prompts
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
@@ -59,7 +61,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Gridding, GridFiles, Votes, Foreseeing, Learning):
+class Studio(Gridding, GridFiles, Votes, Foreseeing, People, Learning):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
@@ -71,6 +73,11 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, Learning):
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
         self.grid_work = GridWork()
         self.foreseer, self.kinds = Foreseer(self), Kinds(self.store)
+
+    @property
+    def limits(self) -> Limits:
+        """What whoever comes by may ask for; ``studio.limits.limits`` knows a signed-in administrator."""
+        return visitor(self.settings)
 
     @property
     def ready(self) -> bool:

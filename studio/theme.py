@@ -9,16 +9,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from studio.components import quality_figures, report, word_scores
-
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
-STYLE = (
-    (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
-    + word_scores.STYLE
-    + report.STYLE
-    + quality_figures.STYLE
-)
+HERE = Path(__file__).parent
+SHEETS = [HERE / "theme.css", *sorted((HERE / "components").glob("*.css"))]
+STYLE = "".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS)
 
 HEAD = '<meta name="color-scheme" content="light dark">'
 

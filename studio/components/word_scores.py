@@ -8,9 +8,10 @@ nothing. ``api_info`` is the full schema, as Gradio asks of a component whose va
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,41 +19,60 @@ from typing import Any
 import gradio as gr
 
 HERE = Path(__file__).parent
-SCRIPT = (HERE / "word_scores.js").read_text(encoding="utf-8")
-STYLE = (HERE / "word_scores.css").read_text(encoding="utf-8")
-KINDS = ("set", "clear", "undo", "submit", "skip")
+
+
+def _text(*names: str) -> str:
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+
+
+START = '\nwatch("value", () => receive());\nreceive();\n'
+SCRIPT = _text("word_scores.js") + START
+EDITING = _text("word_scores.js", "word_scores_line.js", "word_scores_keys.js") + START
+STYLE = _text("word_scores.css", "word_scores_keys.css")
+KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "unflag", "note")
+LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200
 MAX_CLIENTS = 2000
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 # of a WordView
 FIELDS = tuple("index text kind scored seen known vlm expected calibrated human by score uncertain".split())
 
 
 def chips(
-    words: Sequence[Any], *, sample: str = "", before: Sequence[Any] = (), **more: Any
+    words: Sequence[Any],
+    *,
+    sample: str = "",
+    before: Sequence[Any] = (),
+    hidden: Collection[int] = (),
+    others: Mapping[int, Sequence[Mapping[str, Any]]] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """The component's value for some ``WordView``s. ``before`` are the same words of the image to compare
-    with: each scored word then carries ``change``, its score here less its score there."""
+    with: each scored word then carries ``change``, its score here less its score there. ``hidden``: places of words
+    whose scores were kept back; ``others``: what other people said of a word meanwhile, [{who, score}]."""
     earlier = {w.index: w.score for w in before}
     shown = []
     for word in words:
         entry = {name: getattr(word, name) for name in FIELDS}
         then = earlier.get(word.index)
         entry["change"] = None if then is None or word.score is None else word.score - then
+        entry["hidden"], entry["others"] = word.index in hidden, list((others or {}).get(word.index, ()))
         shown.append(entry)
     return {"sample": sample, "compared": bool(before), "words": shown, **more}
 
 
 class WordScores(gr.HTML):
-    """Chips. Value: what ``chips`` makes, or None. With ``editable`` it has the event ``edit``, whose data is
-    {client, sample, operations: [{revision, kind, word, score}]}; answer by a value with ``ack`` set."""
+    """Chips. Value: what ``chips`` makes, or None. With ``editable`` it has three events. ``edit``: a packet, see
+    ``read_packet``; answer by a value with ``ack``: {client, revision, error, retry, moved, at}. ``look``: may the shown
+    sample have changed? ``rested``: an item or a pause has come, in which to count."""
 
     def __init__(self, value: dict[str, Any] | None = None, *, editable: bool = False, **more: Any) -> None:
         super().__init__(
             value=value,
             html_template='<div class="word-scores"></div>',
             css_template="",
-            js_on_load=SCRIPT,
+            js_on_load=EDITING if editable else SCRIPT,
             apply_default_css=False,
             elem_classes="bare",
             editable=editable,
@@ -92,6 +112,8 @@ class WordScores(gr.HTML):
                 "expected": _or_null({"type": "number"}),
                 "uncertain": _or_null({"type": "number"}),
                 "by": _or_null({"type": "string"}),
+                "hidden": {"type": "boolean"},
+                "others": {"type": "array", "items": {"type": "object"}},
             },
             "required": ["index", "text", "scored"],
         }
@@ -113,19 +135,26 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Operation:
-    """One key: set (a word and a score), clear (a word), undo, submit or skip."""
+    """One of KINDS: set has a word and a score, clear a word, flag and note a text."""
 
     revision: int
     kind: str
     word: int | None = None
     score: int | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Packet:
+    """Keys of one page on one sample. shown: the sample on the screen by now; opened: since when; since: the submit or
+    skip that was gone back over last. Times are as the server gave them."""
+
     client: str
     sample: str
     operations: tuple[Operation, ...]
+    shown: str = ""
+    opened: str | None = None
+    since: str | None = None
 
 
 def read_packet(data: Any) -> Packet:
@@ -137,7 +166,22 @@ def read_packet(data: Any) -> Packet:
         raise ValueError("That correction names no sample: reload the page and try again.")
     if len(sample) > 64 or not isinstance(given, list) or not 1 <= len(given) <= MAX_OPERATIONS:
         raise ValueError(f"A packet holds 1 to {MAX_OPERATIONS} corrections: reload the page and try again.")
-    return Packet(client, sample, tuple(_operation(entry) for entry in given))
+    shown = data.get("shown", sample)
+    if not isinstance(shown, str) or len(shown) > 64:
+        raise ValueError("That correction names no sample on the screen: reload the page and try again.")
+    operations = tuple(_operation(entry) for entry in given)
+    return Packet(
+        client, sample, operations, shown, read_time(data.get("opened")), read_time(data.get("since"))
+    )
+
+
+def read_time(value: Any) -> str | None:
+    """A time that the page was given by the server, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not TIME.fullmatch(value):
+        raise ValueError("The time of that correction cannot be read: reload the page and try again.")
+    return value
 
 
 def _operation(entry: Any) -> Operation:
@@ -147,7 +191,12 @@ def _operation(entry: Any) -> Operation:
     kind = entry["kind"]
     word = _integer("word", entry.get("word"), 0, 999) if kind in ("set", "clear") else None
     score = _integer("score", entry.get("score"), 0, 9) if kind == "set" else None
-    return Operation(revision, kind, word, score)
+    text = entry.get("text", "") if kind in LONGEST else ""
+    if not isinstance(text, str) or len(text) > LONGEST.get(kind, 0):
+        raise ValueError(
+            f"The text of that correction ({kind}) has {LONGEST[kind]} characters at most: shorten it."
+        )
+    return Operation(revision, kind, word, score, text)
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:

@@ -1,30 +1,34 @@
-"""Annotate: an image, its words with the scorer's digits, and a person who knows better; each key is kept at once."""
+"""Annotate: an image, its words with the scorer's digits, and a person who knows better; each key is kept at once.
+
+What a key costs is the key alone: the queue is counted, and the history read, when an item comes or a pause does.
+"""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from studio import identity
-from studio.components import notices
-from studio.components.table import Table, picked, rows
-from studio.components.word_scores import Inbox, Operation, WordScores, chips, read_packet
-from studio.service import SampleView, Studio, sentence
-from studio.tabs import shared
+from data.database import now
+from studio import desk, limits
+from studio.components import guidelines, notices
+from studio.components.table import Table, picked
+from studio.components.word_scores import Inbox, WordScores, chips, read_packet, read_time
+from studio.service import SampleView, Studio
+from studio.tabs import annotate_keys, annotate_queue, people, shared
+from studio.tabs.annotate_queue import Counts, Wish, wanted
 from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
-ORDERS = [
-    ("Most useful", "uncertainty"),
-    ("Newest", "newest"),
-    ("Random", "random"),
-    ("People disagree", "disagreement"),
-]
 HISTORY = 30
 EMPTY = "There is no image to correct yet. Compare a prompt first: each image of it comes here by itself."
+NONE_FIT = (
+    "No image is what you asked for under “Which images”. Choose all images there, or compare more prompts."
+)
 TAKEN = (
     "Others are at work on the images that are left. Come back in a few minutes, or compare another prompt."
 )
@@ -34,7 +38,7 @@ DONE = "All images are done. Compare more prompts, or train on what you have cor
 
 @dataclass
 class AnnotateTab:
-    """What another tab needs to open an image here: ``open(sample, who, order)`` gives values for ``outputs``."""
+    """What another tab needs to open an image here: ``open(sample, who, view)`` gives values for ``outputs``."""
 
     open: Any
     inputs: list[Any]
@@ -43,25 +47,11 @@ class AnnotateTab:
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
-    inbox, who, place = Inbox(), memory.who, memory.sample
+    inbox, counts, who, place = Inbox(), Counts(studio), memory.who, memory.sample
 
+    progress = shared.html(elem_id="annotate-progress")
     with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=280):
-            with gr.Row():
-                name = gr.Textbox(
-                    label="Your name",
-                    placeholder="anonymous",
-                    info="Kept in this browser; your corrections go by it.",
-                    max_length=identity.LONGEST,
-                    visible=not identity.oauth_enabled(),
-                    elem_id="who",
-                    min_width=150,
-                )
-                if identity.oauth_enabled():
-                    gr.LoginButton()
-                order = gr.Dropdown(
-                    ORDERS, value="uncertainty", label="Next comes", elem_id="order", min_width=150
-                )
+        with gr.Column(scale=3, min_width=280):
             picture = gr.Image(
                 show_label=False,
                 format="png",
@@ -71,151 +61,210 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 elem_id="annotate-image",
                 elem_classes="picture",
             )
-        with gr.Column(scale=7, min_width=320):
+        with gr.Column(scale=5, min_width=320):
             with gr.Column(visible=False) as nothing:
                 empty = shared.html(notices.empty(EMPTY))
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
                 about = shared.html(elem_id="about-item")
-                words = WordScores(editable=True, elem_id="annotate-words")
-                why = shared.html(elem_id="why-next")
-            progress = shared.html(elem_id="annotate-progress")
-            with gr.Accordion("My corrections", open=False):
-                history = Table(caption="My last corrections, the newest first", elem_id="history")
+            words = WordScores(editable=True, elem_id="annotate-words")
+        with gr.Column(scale=0, min_width=48, elem_id="guide-column"):
+            shared.html(guidelines.page(), elem_id="guidelines")
+    with gr.Row(equal_height=True):
+        name = people.field()
+        view, order, blind = annotate_queue.head(name)
+    renamed = people.build(studio, memory, name)
+    why = shared.html(elem_id="why-next")
+    queue = annotate_queue.build(studio, view, order, blind, memory)
+    with gr.Accordion("My corrections", open=False):
+        history = Table(caption="My last corrections, the newest first", elem_id="history")
 
     whole = [nothing, empty, item, picture, about, words, why, place]
     record = [progress, history]
+    same = [gr.skip()] * len(whole)
 
-    def none_left(writer: str, order: str) -> str:
+    def none_left(writer: str, wish: Wish) -> str:
         """Why there is nothing to show."""
-        if not studio.progress(writer)["samples"]:
-            return EMPTY
-        if studio.next_item(writer, order, lease=None):
+        found = studio.store.queue(writer, **{"split": "train", **wish.filters})
+        if not (found["mine"] or found["all"] or found["left"]):
+            return NONE_FIT if wish.filters else EMPTY
+        if studio.next_item(writer, wish.order, lease=None, **wish.filters):
             return TAKEN
-        return AGREED if order == "disagreement" else DONE
+        return AGREED if wish.order == "disagreement" else DONE
 
-    def drawn(view: SampleView | None, writer: str, order: str, **more: Any) -> list[Any]:
+    def face(found: desk.Item, writer: str, wish: Wish, opened: str | None, **more: Any) -> dict[str, Any]:
+        """The chips' value: all that the page may know of this item."""
+        others = {
+            word: [{**said, "who": annotate_keys.called(said["who"])} for said in people]
+            for word, people in found.others.items()
+        }
+        flags = [{**flag, "who": annotate_keys.called(flag["who"])} for flag in found.flags]
+        value = chips(
+            found.view.words, sample=found.view.id, hidden=found.hidden, others=others, flag=found.flag,
+            note=found.note, flags=flags, who=writer, blind=wish.blind,
+        )  # fmt: skip
+        return {**value, "stamp": f"{zlib.crc32(repr(value).encode()):08x}", "opened": opened, **more}
+
+    def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
         """Values of ``whole``."""
         if view is None:
             gone = [
                 gr.update(visible=True),
-                notices.empty(none_left(writer, order)),
+                notices.empty(none_left(writer, wish)),
                 gr.update(visible=False),
             ]
-            return [*gone, gr.update(value=None, visible=False), "", chips([], **more), "", ""]
+            return [
+                *gone,
+                gr.update(value=None, visible=False),
+                "",
+                chips([], who=writer, **more),
+                _why(studio, wish),
+                "",
+            ]
         image = shared.picture(view.image_path)
+        found = desk.item(studio, view.id, writer, wish.blind)
         return [
             gr.update(visible=False),
             gr.skip(),
             gr.update(visible=True),
             gr.update(value=image, visible=True),
-            _about(view, image is None),
-            chips(view.words, sample=view.id, **more),
-            f'<p class="quiet">{escape(studio.why_next(order))}</p>',
+            _about(found.view, image is None),
+            face(found, writer, wish, now(), **more),
+            _why(studio, wish),
             view.id,
         ]
 
-    def recorded(writer: str) -> list[Any]:
-        """Values of ``record``."""
-        return [_progress(studio.progress(writer), writer), _history(studio.history(writer, HISTORY))]
+    def following(writer: str, wish: Wish, exclude: str | None = None) -> SampleView | None:
+        more = {} if limits.may_hold(studio.settings, writer) else {"lease": None}
+        return studio.next_item(writer, wish.order, exclude=exclude or None, **more, **wish.filters)
 
-    def current(kept: Any, writer: str, order: str) -> SampleView | None:
-        """The image that this browser was at, else the next one."""
+    def current(kept: Any, writer: str, wish: Wish) -> SampleView | None:
+        """The image that this browser was at, unless another person has been given it since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
-                return studio.sample(kept, writer)
+                if not limits.may_hold(studio.settings, writer) or studio.store.hold(kept, writer):
+                    return studio.sample(kept, writer)
             except ValueError:
                 pass
-        return studio.next_item(writer, order)
+        return following(writer, wish)
 
     @told
     def fill(
-        shown: Any, kept_who: Any, kept_place: Any, order: Any, profile: gr.OAuthProfile | None
+        shown: Any, kept_who: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
     ) -> list[Any]:
         """When the tab is opened: where they were, else the next image; nothing where one is open already."""
         if isinstance(shown, dict) and shown.get("sample"):
-            return [gr.skip()] * (len(whole) + len(record))
-        writer = shared.person(kept_who, profile)
-        return [*drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
+            return same
+        writer, wish = shared.person(kept_who, profile), wanted(kept_view)
+        return drawn(current(kept_place, writer, wish), writer, wish)
 
     @told
     def rename(
-        given: Any, kept: Any, kept_place: Any, order: Any, profile: gr.OAuthProfile | None
+        kept: Any, before: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
     ) -> list[Any]:
         """Another name is another person: their corrections, their progress, the same image."""
-        before = shared.person(kept, profile)
-        if isinstance(given, str) and not given.strip() and before.startswith("anonymous-"):
-            return [gr.skip()] * (1 + len(whole) + len(record))
-        writer = identity.who(given, profile)
-        if writer == before:
-            return [gr.skip()] * (1 + len(whole) + len(record))
-        return [writer, *drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
+        writer, wish = shared.person(kept, profile), wanted(kept_view)
+        if isinstance(kept_place, str) and kept_place:
+            studio.store.release(kept_place, shared.person(before, profile))
+        return drawn(current(kept_place, writer, wish), writer, wish)
 
     @told
-    def following(kept_who: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        writer = shared.person(kept_who, profile)
-        return [*drawn(studio.next_item(writer, order), writer, order), *recorded(writer)]
+    def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
+        """Another order or filter: the next image by it."""
+        writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
+        return [made, *drawn(following(writer, wanted(made)), writer, wanted(made))]
+
+    @told
+    def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
+        """Blind mode on or off, on the image that is shown."""
+        writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
+        return [made, *drawn(current(kept_place, writer, wanted(made)), writer, wanted(made))]
 
     @told
     def open_sample(
-        sample: str, kept_who: Any, order: Any, profile: gr.OAuthProfile | None = None
+        sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
     ) -> list[Any]:
         writer = shared.person(kept_who, profile)
-        return [*drawn(studio.sample(sample, writer), writer, order), *recorded(writer)]
+        return drawn(studio.sample(sample, writer), writer, wanted(kept_view))
 
     @told
-    def reopen(kept_who: Any, order: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def reopen(
+        kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
+    ) -> list[Any]:
         """A line of the history: back to its image."""
-        writer = shared.person(kept_who, profile)
-        return drawn(studio.sample(picked(event._data), writer), writer, order)
-
-    def apply(operation: Operation, sample: str, writer: str) -> None:
-        if operation.kind == "set":
-            studio.correct(sample, operation.word or 0, operation.score, writer)
-        elif operation.kind == "clear":
-            studio.correct(sample, operation.word or 0, None, writer)
-        elif operation.kind == "undo":
-            studio.undo(writer, sample)
-        else:
-            studio.submit(sample, writer, operation.kind)
+        return open_sample(picked(event._data), kept_who, kept_view, profile)
 
     @told
-    def edit(kept_who: Any, order: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def edit(
+        kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
+    ) -> list[Any]:
         """A packet of keys: each done once and in order, and the answer says up to which."""
-        packet, writer = read_packet(event._data), shared.person(kept_who, profile)
-        error, left = "", False
-        with inbox.page(packet.client):
-            for operation in inbox.new(packet):
-                try:
-                    apply(operation, packet.sample, writer)
-                except ValueError as problem:  # a key that cannot be kept is named; those after it go on
-                    error = sentence(problem)
-                else:
-                    left = operation.kind in ("submit", "skip")
-                inbox.done(packet.client, operation.revision)
-            ack = {
-                "client": packet.client,
-                "revision": inbox.last(packet.client),
-                "error": error,
-                "left": left,
-            }
-            if left:
-                view = studio.next_item(writer, order, exclude=packet.sample)
-                return [*drawn(view, writer, order, ack=ack), *recorded(writer)]
-            view = studio.sample(packet.sample, writer)
-        same = [gr.skip()] * len(whole)
-        same[whole.index(words)] = chips(view.words, sample=view.id, ack=ack)
-        return [*same, *recorded(writer)]
+        packet, wish = read_packet(event._data), wanted(kept_view)
+        try:
+            writer = shared.writer(studio, kept_who, profile)
+        except ValueError as problem:
+            writer, done = shared.person(kept_who, profile), annotate_keys.refused(packet, problem)
+        else:
+            done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+        ack = done.ack()
+        if done.left:
+            return drawn(following(writer, wish, packet.sample), writer, wish, ack=ack)
+        if done.place != packet.shown:
+            return drawn(studio.sample(done.place, writer), writer, wish, ack=ack)
+        if not packet.shown:
+            return drawn(None, writer, wish, ack=ack)
+        values = list(same)
+        found = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
+        values[whole.index(words)] = face(found, writer, wish, packet.opened, ack=ack)
+        return values
+
+    @told
+    def look(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
+        """Whether somebody else, or this person elsewhere, has changed what is shown: then it is drawn anew."""
+        asked = event._data if isinstance(event._data, Mapping) else {}
+        opened, writer, wish = (
+            read_time(asked.get("opened")),
+            shared.person(kept_who, profile),
+            wanted(kept_view),
+        )
+        found = desk.item(studio, str(asked.get("sample")), writer, wish.blind, opened)
+        value = face(found, writer, wish, opened, looked=asked.get("revision"))
+        return gr.skip() if value["stamp"] == asked.get("stamp") else value
+
+    @told
+    def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        """Values of ``record``: the counts and the history."""
+        writer, wish = shared.person(kept_who, profile), wanted(kept_view)
+        bar = annotate_queue.progress(counts.of(writer, wish), writer, bool(wish.filters))
+        return [bar, annotate_keys.listed(studio.history(writer, HISTORY))]
+
+    def this_prompt(kept_place: Any) -> Any:
+        try:
+            return studio.store.sample(kept_place)["prompt"]
+        except ValueError:
+            return gr.skip()
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    memory.recalled.then(None, who, name, js="who => who.startsWith('anonymous-') ? '' : who")
-    tab.select(fill, [words, who, place, order], [*whole, *record], **quick)
-    for leave in (name.submit, name.blur):
-        leave(rename, [name, who, place, order], [who, *whole, *record], **quick)
-    order.input(following, [who, order], [*whole, *record], **quick)
-    words.edit(edit, [who, order], [*whole, *record], trigger_mode="multiple", **quick)
-    history.pick(reopen, [who, order], whole, **quick)
-    return AnnotateTab(open_sample, [who, order], [*whole, *record], compare)
+    tab.select(fill, [words, who, place, view], whole, **quick)
+    renamed.after.change(rename, [renamed.after, renamed.before, place, view], whole, **quick)
+    chosen = [who, place, *queue.controls]
+    gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **quick)
+    blind.input(cover, chosen, [view, *whole], **quick)
+    if "prompt" in annotate_queue.WISHES:
+        prompt = queue.filters[annotate_queue.WISHES.index("prompt")]
+        queue.only.click(this_prompt, place, prompt, **quick).then(choose, chosen, [view, *whole], **quick)
+    queue.everything.click(
+        lambda: [annotate_queue.ANY] * len(queue.filters), None, queue.filters, **quick
+    ).then(choose, chosen, [view, *whole], **quick)
+    words.edit(edit, [who, view], whole, trigger_mode="multiple", **quick)
+    words.look(look, [who, view], words, **quick)
+    words.rested(rested, [who, view], record, **quick)
+    history.pick(reopen, [who, view], whole, **quick)
+    return AnnotateTab(open_sample, [who, view], whole, compare)
+
+
+def _why(studio: Studio, wish: Wish) -> str:
+    return f'<p class="quiet">{escape(studio.why_next(wish.order))}</p>'
 
 
 def _about(view: SampleView, gone: bool) -> str:
@@ -225,28 +274,3 @@ def _about(view: SampleView, gone: bool) -> str:
     problem = notices.notice("The file of this image is gone; skip it.", problem=True) if gone else ""
     ask = "How well does each word show in the image? 0 not at all, 9 fully."
     return f'{problem}<p class="ask">{ask}</p><p class="quiet">{escape(", ".join(parts))}</p>'
-
-
-def _progress(found: dict[str, int], writer: str) -> str:
-    if not found["samples"]:
-        return ""
-    done = found["submitted"] + found["skipped"]
-    you = "you" if writer.startswith("anonymous-") else writer
-    words = (
-        f"{found['submitted']} of {found['samples']} images done, {found['skipped']} skipped; "
-        f"{found['corrected_words']} words corrected by {you}"
-    )
-    return notices.bar(done / found["samples"], words)
-
-
-def _history(events: list[dict[str, Any]]) -> dict[str, Any]:
-    said = {"set": "set", "clear": "taken back", "undo": "undone"}
-    body = []
-    for event in events:
-        then = "–" if event["before"] is None else event["before"]
-        now = "–" if event["score"] is None else event["score"]
-        change = {"text": f"{then} → {now}", "tone": "number"}
-        when = str(event["created"])[:16].replace("T", " ")
-        body.append((event["sample"], [event["word"], change, said[event["action"]], event["prompt"], when]))
-    head = ["word", "score", "what", "prompt", "when"]
-    return rows(head, body, empty="You have not corrected a word yet. Press a digit on a word to begin.")

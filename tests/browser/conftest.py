@@ -189,6 +189,6 @@ def call_me():
         field = page.locator("#who").locator("input, textarea")
         field.fill(name)
         field.press("Enter")
-        page.locator("#annotate-progress", has_text=f"corrected by {name}").wait_for()
+        page.locator("#annotate-progress", has_text=f"done by {name}").wait_for()
 
     return run

@@ -1,0 +1,67 @@
+"""What an annotator's page asks of the store: what people said of a sample, steps to go back over, and choices.
+
+Steps are what one person did, in the order of time: scores, and leaving a sample by submit or skip. A score is undone by
+an event (``Scores.undo``); to leave is an event that stays, so going back over it only finds the sample again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data import checks
+from data.database import DatabaseFile, row, rows
+from data.samples import need_sample
+
+CHOICES = ("prompt_set", "method", "projector_run", "prompt")
+
+
+class Desk(DatabaseFile):
+    def said(self, sample: str) -> list[dict[str, Any]]:
+        """What each person said last of each word: {word_index, who, score: 0-9, or None where it was taken back,
+        created}, the oldest first."""
+        with self.reading() as db:
+            need_sample(db, sample)
+            return rows(
+                db,
+                """SELECT word_index, who, score, created FROM scores WHERE seq IN
+                    (SELECT max(seq) FROM scores WHERE sample = ? AND source = 'human' GROUP BY word_index, who)
+                ORDER BY seq""",
+                (sample,),
+            )
+
+    def last_step(self, who: str) -> dict[str, Any] | None:
+        """This person's last score that is not undone: {sample, created}, or None."""
+        with self.reading() as db:
+            return row(
+                db,
+                """SELECT sample, created FROM scores e
+                WHERE who = ? AND who <> '' AND source = 'human' AND undoes IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+                ORDER BY seq DESC LIMIT 1""",
+                (checks.text("who", who),),
+            )
+
+    def last_left(self, who: str, but: str = "", before: str | None = None) -> dict[str, Any] | None:
+        """The sample that this person submitted or skipped last: {sample, kind, created}, or None. ``but``: a sample
+        that does not count, for it is on the screen; ``before``: a time, for those after it were gone back over."""
+        with self.reading() as db:
+            return row(
+                db,
+                """SELECT sample, kind, created FROM submissions
+                WHERE who = :who AND sample <> :but AND (:before IS NULL OR created < :before)
+                ORDER BY created DESC, seq DESC LIMIT 1""",
+                {"who": checks.text("who", who), "but": but, "before": before},
+            )
+
+    def choices(self, name: str, limit: int = 300) -> list[str]:
+        """What the samples that are trained on offer a filter of the queue: its values, prompts the newest first."""
+        checks.one_of("filter", name, CHOICES)
+        order = "max(seq) DESC" if name == "prompt" else name
+        with self.reading() as db:
+            found = rows(
+                db,
+                f"""SELECT {name} AS value FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
+                GROUP BY {name} ORDER BY {order} LIMIT ?""",
+                (checks.integer("limit", limit, 1, 10_000),),
+            )
+        return [r["value"] for r in found]

@@ -1,0 +1,287 @@
+// What a person does with the chips: by key, by mouse and by finger. Every part has its keys in KEYS, shown by "?".
+const KEYS = [
+  ["0 – 9", "set the score of the marked word and go to the next"],
+  ["← →", "go to the word before or after; Home and End to the first and last"],
+  ["↑ ↓", "one more, one less"],
+  ["Delete", "take your score of this word back"],
+  ["a", "accept all scores that are shown: they become yours"],
+  ["n", "nothing wrong: accept all, submit and go on"],
+  ["Enter", "submit and show the next image"],
+  ["s", "skip this image"],
+  ["u, Ctrl+Z", "undo your last step, and the one before that, on earlier images too"],
+  ["f", "flag this image, with a reason"],
+  ["m", "write a note on this image"],
+  ["b", "blind mode: hide the VLM's scores until you have given yours"],
+  ["g", "guidelines: what the scores mean"],
+  ["?", "show or hide these keys"],
+];
+const REASONS = ["The image is broken", "The prompt makes no sense", "I cannot tell", "Not fit to be shown"];
+const part = Object.fromEntries(["chips", "pad", "remarks", "actions", "form", "help"].map((name) => [name, make("div", `ws-${name}`)]));
+let open = "";        // the form that is open: flag or note
+let typed = 0;        // the timer of a note that is being written
+
+const targets = () => words.filter((word) => word.scored);
+const nodes = () => Array.from(part.chips.querySelectorAll("[role=spinbutton]"));
+const focusChip = () => nodes()[current]?.focus({ preventScroll: true });
+
+function button(text, classes, name, press, key) {
+  const node = make("button", classes, text);
+  node.type = "button";
+  node.setAttribute("aria-label", key ? `${name} (${key})` : name);
+  node.title = node.getAttribute("aria-label");
+  if (key) {
+    node.append(make("kbd", "ws-kbd", key));
+    node.setAttribute("aria-keyshortcuts", key === "⏎" ? "Enter" : key);
+  }
+  node.addEventListener("click", press);
+  return node;
+}
+
+function build() {
+  root.classList.add("ws-editable");
+  root.replaceChildren(...Object.values(part));
+  const box = part.actions;
+  const state = make("span", "ws-state");
+  state.setAttribute("role", "status");
+  const main = make("div", "ws-main");
+  main.append(
+    button("Nothing wrong", "ws-button ws-good", "Nothing wrong: accept all shown scores, submit and go on", clean, "n"),
+    button("Done, next", "ws-button ws-primary", "Submit these scores and show the next image", () => leave("submit"), "⏎"),
+  );
+  const more = make("div", "ws-more");
+  more.append(
+    button("Accept all", "ws-button", "Accept all shown scores as yours", accept, "a"),
+    button("Undo", "ws-button", "Undo your last step, on earlier images too", undo, "u"),
+    button("Skip", "ws-button", "Show another image without submitting this one", () => leave("skip"), "s"),
+    button("Flag", "ws-button", "Flag this image with a reason", () => form("flag"), "f"),
+    button("Note", "ws-button", "Write a note on this image", () => form("note"), "m"),
+    button("Keys", "ws-button", "Show the keys", toggleHelp, "?"),
+  );
+  box.append(main, more, state);
+  const list = make("dl");
+  for (const [keys, what] of KEYS) list.append(make("dt", "", keys), make("dd", "", what));
+  part.help.append(list);
+  part.help.hidden = part.form.hidden = true;
+}
+
+editor.draw = (focus) => {
+  const held = focus || part.chips.contains(document.activeElement);
+  root.dataset.sample = sample;
+  root.hidden = !words.length;
+  part.chips.replaceChildren(chipsRow());
+  part.pad.replaceChildren(...pad());
+  remarks();
+  if (held) focusChip();
+};
+
+function pad() {
+  const word = targets()[current];
+  part.pad.setAttribute("role", "group");
+  part.pad.setAttribute("aria-label", word ? `Score for ${word.text}` : "Score");
+  const keys = [];
+  for (let digit = 0; digit <= 9; digit++) {
+    const node = button(digit, "ws-key", `${digit} of 9`, () => set(digit));
+    node.style.setProperty("--score", digit / 9);
+    if (word && word.score === digit) node.setAttribute("aria-pressed", "true");
+    keys.push(node);
+  }
+  return [...keys, button("⌫", "ws-key ws-clear", "Take your score back (Delete)", clear)];
+}
+
+// The flag and the note that stand, with what was said just now and is not stored yet.
+function said(kind) {
+  const last = pending.findLast((o) => o.sample === sample && (o.kind === kind || (kind === "flag" && o.kind === "unflag")));
+  return last ? (last.kind === "unflag" ? "" : last.text) : item[kind] || "";
+}
+
+function remarks() {
+  const lines = [];
+  const line = (mark, text, ...more) => {
+    const node = make("p", "ws-remark");
+    node.append(make("b", "", mark), make("span", "", text), ...more);
+    lines.push(node);
+  };
+  if (said("flag")) line("⚑ Flagged", said("flag"), button("Take back", "ws-button ws-small", "Take the flag back", unflag));
+  for (const flag of item.flags || []) line(`⚑ ${flag.who}`, flag.text);
+  if (said("note") && open !== "note") line("✎ Note", said("note"), button("Edit", "ws-button ws-small", "Edit the note", () => form("note")));
+  part.remarks.replaceChildren(...lines);
+}
+
+editor.go = (position) => {
+  const count = targets().length;
+  if (!count) return;
+  current = Math.max(0, Math.min(count - 1, position));
+  nodes().forEach((node, i) => {
+    node.tabIndex = i === current ? 0 : -1;
+    node.classList.toggle("ws-current", i === current);
+  });
+  focusChip();
+  part.pad.replaceChildren(...pad());
+};
+
+function after() { editor.draw(true); status(); }
+function complain(text) { note = text; bad = true; status(); }
+
+function set(digit, stay) {
+  const word = targets()[current];
+  if (!word || waiting) return;
+  put(word, digit);
+  say({ kind: "set", word: word.index, score: digit });
+  if (!stay) current = Math.min(current + 1, targets().length - 1);
+  after();
+}
+
+function clear() {
+  const word = targets()[current];
+  if (!word || waiting) return;
+  put(word, null);
+  say({ kind: "clear", word: word.index });
+  after();
+}
+
+function accept() {
+  const shown = targets().filter((word) => !word.hidden && word.score !== null && word.score !== undefined);
+  if (waiting || !words.length) return;
+  if (!shown.length) return complain("No score is shown that could be accepted: give yours by a digit.");
+  for (const word of shown) put(word, word.score);
+  say({ kind: "accept" });
+  after();
+}
+
+function clean() {
+  if (waiting || !words.length) return;
+  if (targets().some((word) => word.hidden)) return complain("Blind mode hides scores that you have not seen: give each word yours, or turn blind mode off (b).");
+  const bare = targets().find((word) => word.score === null || word.score === undefined);
+  if (bare) return complain(`The word “${bare.text}” has no score that could be right: give it one.`);
+  flush();
+  say({ kind: "clean" });
+}
+
+function undo() {
+  if (words.length && !LEAVING.has(waiting)) { flush(); say({ kind: "undo" }); }
+}
+
+function leave(kind) {
+  if (waiting || !words.length) return;
+  flush();
+  say({ kind });
+}
+
+function toggleHelp() {
+  part.help.hidden = !part.help.hidden;
+  if (!part.help.hidden) part.help.scrollIntoView({ block: "nearest" });
+}
+
+function outside(selector) { document.querySelector(selector)?.click(); }
+
+// -- flag and note: forms on the page, never a dialog
+
+editor.busy = () => Boolean(open);
+editor.close = () => { flush(); open = ""; part.form.hidden = true; part.form.replaceChildren(); };
+
+function leaveForm() { editor.close(); remarks(); focusChip(); }
+
+function form(kind) {
+  if (!words.length) return;
+  if (open === kind) return leaveForm();
+  editor.close();
+  open = kind;
+  part.form.hidden = false;
+  (kind === "flag" ? flagForm : noteForm)();
+  remarks();
+  part.form.scrollIntoView({ block: "nearest" });
+}
+
+function flag(text) {
+  const reason = text.trim();
+  if (!reason) return complain("Say in a few words why you flag this image.");
+  say({ kind: "flag", text: reason.slice(0, 200) });
+  leaveForm();
+}
+
+function unflag() { say({ kind: "unflag" }); leaveForm(); }
+
+function flagForm() {
+  const own = make("input", "ws-text");
+  own.maxLength = 200;
+  own.placeholder = "Another reason";
+  own.setAttribute("aria-label", "Another reason");
+  if (!REASONS.includes(said("flag"))) own.value = said("flag");
+  const reasons = make("div", "ws-more");
+  REASONS.forEach((text, i) => reasons.append(button(text, "ws-button", text, () => flag(text), String(i + 1))));
+  const row = make("div", "ws-line");
+  row.append(own, button("Flag", "ws-button ws-primary", "Flag with this reason", () => flag(own.value)));
+  if (said("flag")) row.append(button("Take back", "ws-button", "Take the flag back", unflag));
+  row.append(button("Cancel", "ws-button", "Leave without a flag (Escape)", leaveForm));
+  part.form.replaceChildren(make("p", "ws-title", "What is wrong with this image or its prompt?"), reasons, row);
+  own.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); flag(own.value); } });
+  reasons.firstChild.focus();
+}
+
+function noteForm() {
+  const text = make("textarea", "ws-text");
+  text.maxLength = 2000;
+  text.rows = 3;
+  text.setAttribute("aria-label", "Note on this image");
+  text.value = said("note");
+  text.addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(flush, 700); });
+  text.addEventListener("blur", flush);
+  const row = make("div", "ws-line");
+  row.append(make("span", "ws-hint", "Kept as you type."), button("Close", "ws-button", "Close the note (Escape)", leaveForm));
+  part.form.replaceChildren(make("p", "ws-title", "Your note on this image"), text, row);
+  text.focus();
+}
+
+function flush() {
+  clearTimeout(typed);
+  const text = open === "note" ? part.form.querySelector("textarea") : null;
+  if (text && text.value.trim() !== said("note").trim()) say({ kind: "note", text: text.value });
+}
+
+// -- keys
+
+function pressed(event) {
+  const key = event.key;
+  if (part.form.contains(event.target)) {
+    const digit = Number(key);
+    if (key === "Escape") leaveForm();
+    else if (open === "flag" && event.target.tagName !== "INPUT" && digit >= 1 && digit <= REASONS.length) flag(REASONS[digit - 1]);
+    else return;
+  } else if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "z" && !event.shiftKey) undo();
+  else if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  else if (/^[0-9]$/.test(key)) set(Number(key));
+  else if (key === "?") toggleHelp();
+  else if (key === "u") undo();
+  else if (key === "s") leave("skip");
+  else if (key === "a") accept();
+  else if (key === "n") clean();
+  else if (key === "f") form("flag");
+  else if (key === "m") form("note");
+  else if (key === "b") outside("#blind input");
+  else if (key === "g") outside("#guidelines summary");
+  else if (key === "Delete" || key === "Backspace") clear();
+  else if (key === "Escape" && !part.help.hidden) toggleHelp();
+  else if (event.target.tagName === "BUTTON") return;
+  else if (key === "ArrowRight") editor.go(current + 1);
+  else if (key === "ArrowLeft") editor.go(current - 1);
+  else if (key === "Home") editor.go(0);
+  else if (key === "End") editor.go(targets().length - 1);
+  else if (key === "ArrowUp") set(Math.min(9, (targets()[current].score ?? -1) + 1), true);
+  else if (key === "ArrowDown") set(Math.max(0, (targets()[current].score ?? 1) - 1), true);
+  else if (key === "Enter") leave("submit");
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+root.addEventListener("keydown", pressed);
+// where nothing on the page has the focus, a key is meant for the words
+document.addEventListener("keydown", (event) => {
+  if (event.target === document.body && words.length && root.offsetParent) pressed(event);
+});
+
+editor.welcome = () => setTimeout(() => {
+  const active = document.activeElement;
+  const free = !active || active === document.body || !/^(INPUT|TEXTAREA|SELECT)$/.test(active.tagName);
+  if (free && root.offsetParent) focusChip();
+}, 60);
+build();

@@ -1,0 +1,96 @@
+"""An annotator's desk: what one person is shown of one image, and what goes back over that person's steps.
+
+Blind: of a word that this person has not scored yet, nothing that anyone or anything else said of it leaves the server.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from studio.identity import check_name
+from studio.views import SampleView
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample as one person may see it. hidden: places of words whose scores are kept back; others: what other people
+    said of a word since this person opened it or scored it, {place: [{who, score}]}; flag and note: this person's, ''
+    for none; flags: other people's, [{who, text}]."""
+
+    view: SampleView
+    hidden: frozenset[int] = frozenset()
+    others: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    flag: str = ""
+    note: str = ""
+    flags: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Back:
+    """Where a step back led: to this sample, and to a word of it where its score was undone. since: the time of the
+    submit or skip that was gone back over last."""
+
+    sample: str
+    since: str | None
+    says: str = ""
+    word: int | None = None
+
+
+def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | None = None) -> Item:
+    """What this person is shown of a sample; opened: since when it has been on the screen, as the store writes times."""
+    view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
+    mine = {s["word_index"]: s["created"] for s in said if s["who"] == who}
+    own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
+    flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
+    if blind:
+        hidden = frozenset(w.index for w in view.words if w.scored and w.index not in mine)
+        words = [_blank(w) if w.index in hidden else w for w in view.words]
+        shown = replace(view, words=words, total=None if hidden else view.total)
+        return Item(shown, hidden, {}, own.get("flag", ""), own.get("note", ""), [])
+    others: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for s in said:
+        since = min(x for x in (mine.get(s["word_index"]), opened, "~") if x)
+        if s["who"] != who and s["score"] is not None and s["created"] > since:
+            others[s["word_index"]].append({"who": s["who"], "score": s["score"]})
+    return Item(view, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
+
+
+def _blank(word: Any) -> Any:
+    return replace(
+        word, vlm=None, expected=None, calibrated=None, human=None, by=None, score=None, uncertain=0.0
+    )
+
+
+def accept(studio: Any, sample: str, who: str, blind: bool = False, all_of_it: bool = False) -> None:
+    """Each shown score becomes this person's own. all_of_it ("nothing wrong"): ValueError where a word shows none."""
+    shown = item(studio, sample, who, blind)
+    if all_of_it:
+        if shown.hidden:
+            raise ValueError(
+                "In blind mode nothing can be said of scores that you have not seen: give each word yours, or turn "
+                "blind mode off."
+            )
+        bare = next((w.text for w in shown.view.words if w.scored and w.score is None), None)
+        if bare is not None:
+            raise ValueError(f'The word "{bare}" has no score that could be right: give it one.')
+    studio.accept(sample, who, but=shown.hidden)
+
+
+def back(studio: Any, who: str, shown: str = "", since: str | None = None) -> Back | None:
+    """Undo this person's last step, wherever it was; None where nothing is left to undo.
+
+    The last step is a score, which is undone, or the submit or skip of another sample than the one that is ``shown``,
+    which is opened again. ``since``: what the step back before this one gave.
+    """
+    who = check_name(who)
+    step, left = studio.store.last_step(who), studio.store.last_left(who, shown, since)
+    if left and (step is None or left["created"] > step["created"]):
+        studio.store.hold(left["sample"], who)
+        did = "submitted" if left["kind"] == "submit" else "skipped"
+        return Back(left["sample"], left["created"], f"Back to the image that you {did} last.")
+    if step is None:
+        return None
+    event = studio.store.undo(step["sample"], who)
+    return Back(event["sample"], since, word=event["word_index"]) if event else None

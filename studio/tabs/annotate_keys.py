@@ -1,0 +1,114 @@
+"""What the keys of an annotator's page do to the store, one after the other, and what the page is told of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from studio import desk
+from studio.components.table import rows
+from studio.components.word_scores import Inbox, Operation, Packet
+from studio.service import Studio, sentence
+
+LEAVING = ("submit", "skip", "clean")
+NOTHING = "There is nothing left to undo."
+
+
+@dataclass
+class Done:
+    """A packet that was worked on. place: the sample to show; left: that it was submitted or skipped, so the next one
+    is due; retry: that what was not done is to be sent again; says: a sentence that is no error."""
+
+    packet: Packet
+    place: str
+    since: str | None
+    revision: int = 0
+    left: bool = False
+    error: str = ""
+    says: str = ""
+    retry: bool = False
+    word: int | None = None
+
+    def ack(self) -> dict[str, Any]:
+        return {
+            "client": self.packet.client,
+            "revision": self.revision,
+            "error": self.error,
+            "says": self.says,
+            "retry": self.retry,
+            "moved": self.left or self.place != self.packet.shown,
+            "since": self.since,
+            "word": self.word,
+            "shown": self.packet.shown,
+            "at": time.time(),  # so that an answer never looks like the one before it
+        }
+
+
+def refused(packet: Packet, problem: ValueError) -> Done:
+    """Nothing was done, and sending it again will not help: this visitor may not write."""
+    last = max(o.revision for o in packet.operations)
+    return Done(packet, packet.shown, packet.since, last, error=sentence(problem))
+
+
+def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) -> Done:
+    """Do what was not done yet. A key that cannot be kept is named, and those after it go on; where the store itself
+    fails (a full disk), that key and all after it stay with the page, which sends them again."""
+    done = Done(packet, packet.shown, packet.since)
+    with inbox.page(packet.client):
+        for operation in inbox.new(packet):
+            try:
+                _do(studio, operation, done, who, blind)
+            except ValueError as problem:
+                done.error = sentence(problem)
+            except Exception as problem:  # noqa: BLE001 - the page keeps the key and says why
+                done.error, done.retry = sentence(problem), True
+                break
+            inbox.done(packet.client, operation.revision)
+        done.revision = inbox.last(packet.client)
+    return done
+
+
+def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
+    kind, sample = operation.kind, done.packet.sample
+    if kind == "undo":
+        step = desk.back(studio, who, done.place, done.since)
+        if step is None:
+            done.says = NOTHING
+        else:
+            done.place, done.since, done.says, done.word = step.sample, step.since, step.says, step.word
+    elif kind in ("set", "clear"):
+        studio.keep(sample, operation.word or 0, operation.score, who)
+    elif kind == "flag":
+        studio.store.flag(sample, who, operation.text)
+    elif kind == "unflag":
+        studio.store.unflag(sample, who)
+    elif kind == "note":
+        studio.store.note(sample, who, operation.text)
+    else:
+        if kind in ("accept", "clean"):
+            desk.accept(studio, sample, who, blind, all_of_it=kind == "clean")
+        if kind in LEAVING:
+            studio.submit(sample, who, "skip" if kind == "skip" else "submit")
+            done.left = sample == done.packet.shown
+    if kind in (*LEAVING, "set", "clear", "accept"):
+        done.since = None
+
+
+def called(who: str) -> str:
+    """Another person, as this one is told of them."""
+    return "somebody" if who.startswith("anonymous-") else who
+
+
+def listed(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """A person's history as a table."""
+    said = {"set": "set", "clear": "taken back", "undo": "undone"}
+    body = []
+    for event in events:
+        then = "–" if event["before"] is None else event["before"]
+        now = "–" if event["score"] is None else event["score"]
+        change = {"text": f"{then} → {now}", "tone": "number"}
+        when = str(event["created"])[:16].replace("T", " ")
+        body.append((event["sample"], [event["word"], change, said[event["action"]], event["prompt"], when]))
+    head = ["word", "score", "what", "prompt", "when"]
+    return rows(head, body, empty="You have not scored a word yet. Press a digit on a word to begin.")

@@ -1,0 +1,217 @@
+"""Annotating at the speed of the keyboard, in a real browser: nothing is lost, nothing is seen too early."""
+
+from __future__ import annotations
+
+import json
+from statistics import quantiles
+
+import pytest
+
+from tests.browser.annotating import (
+    CHIPS,
+    MEAN,
+    WORDS,
+    annotating,
+    digits,
+    enter,
+    kept,
+    moved,
+    settled,
+    shown,
+)
+
+CLOCK = """addEventListener('keydown', event => {
+    if (/^[0-9]$/.test(event.key)) (window.pressed ??= []).push(performance.timeOrigin + performance.now());
+}, true)"""
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory, models):
+    with annotating(tmp_path_factory.mktemp("keys"), models, 60) as running:
+        yield running
+
+
+def test_fifty_words_over_ten_images_are_corrected_by_keyboard_alone(browse, app, capsys):
+    page, packets, wanted = enter(browse, app, "fifty"), [], {}
+    page.evaluate(CLOCK)
+
+    def answered(response) -> None:
+        sent = response.request.post_data or ""
+        if '"operations"' in sent:
+            packets.append(response.request)
+
+    page.on("response", answered)
+    for image in range(10):
+        sample = shown(page)
+        for place, word in enumerate(WORDS.values()):
+            digit = (image + 3 * place) % 8  # never the VLM's own
+            page.keyboard.press(str(digit))
+            page.wait_for_timeout(90)
+            wanted[sample, word] = digit
+        page.keyboard.press("Enter")
+        moved(page, sample)
+    settled(page)
+    assert {(sample, word): score for sample, word, score in kept(app, "fifty")} == wanted
+    assert len(wanted) == 50
+    assert app.rows("SELECT count(*) FROM submissions WHERE who = 'fifty' AND kind = 'submit'") == [(10,)]
+
+    stored: dict[int, float] = {}
+    for request in packets:
+        clock = request.timing
+        for operation in json.loads(request.post_data)["event_data"]["operations"]:
+            if operation["kind"] == "set":
+                ended = clock["startTime"] + clock["responseEnd"]
+                stored[operation["revision"]] = min(ended, stored.get(operation["revision"], ended))
+    waits = [stored[revision] - at for revision, at in zip(sorted(stored), page.evaluate("pressed"))]
+    assert len(waits) == 50
+    with capsys.disabled():
+        print(f"\nkey to stored and acknowledged: median {quantiles(waits, n=20)[9]:.0f} ms, "
+              f"p95 {quantiles(waits, n=20)[18]:.0f} ms, longest {max(waits):.0f} ms")  # fmt: skip
+
+
+def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, app):
+    page = enter(browse, app, "undone")
+    first = shown(page)
+    page.keyboard.type("12")
+    page.keyboard.press("Enter")
+    second = moved(page, first)
+    page.keyboard.press("s")
+    third = moved(page, second)
+    page.keyboard.press("n")
+    fourth = moved(page, third)
+    page.keyboard.press("6")
+    settled(page)
+    assert len(kept(app, "undone")) == 2 + 5 + 1
+
+    page.keyboard.press("Control+z")  # the 6 of the fourth
+    settled(page)
+    assert (shown(page), len(kept(app, "undone"))) == (fourth, 7)
+    page.keyboard.press("u")  # back to the third, as it was submitted
+    assert moved(page, fourth) == third
+    assert len(kept(app, "undone")) == 7
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    assert shown(page) == third
+    page.locator(CHIPS).first.focus()
+    page.keyboard.press("u")  # "nothing wrong" was one step
+    page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
+    assert len(kept(app, "undone")) == 2
+    page.keyboard.press("u")
+    assert moved(page, third) == second  # which was skipped
+    page.keyboard.press("u")
+    assert moved(page, second) == first
+    page.keyboard.press("u")
+    page.keyboard.press("u")
+    page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
+    assert kept(app, "undone") == []
+    page.keyboard.press("u")
+    page.locator(".ws-state", has_text="nothing left to undo").wait_for()
+    assert app.rows("SELECT count(*) FROM scores WHERE who = 'undone' AND undoes IS NOT NULL") == [(8,)]
+
+
+def test_two_browsers_are_never_given_the_same_image(browse, app):
+    pages, seen = [enter(browse, app, "ann"), enter(browse, app, "bob")], [[], []]
+    for _ in range(6):
+        places = [shown(page) for page in pages]
+        for page, place, own in zip(pages, places, seen):
+            own.append(place)
+            page.keyboard.press("7")
+            page.keyboard.press("n")
+        for page, place in zip(pages, places):
+            moved(page, place)
+        assert places[0] != places[1]
+    # what one has submitted the other may be given later, but never while the first is at it
+    assert all(a != b for a, b in zip(*seen))
+    assert len(set(seen[0])) == len(set(seen[1])) == 6
+
+
+def words_in(found) -> list[dict]:
+    """All word chips anywhere in an answer."""
+    if isinstance(found, dict):
+        own = [found] if "vlm" in found and "scored" in found else []
+        return own + [word for value in found.values() for word in words_in(value)]
+    return [word for value in found for word in words_in(value)] if isinstance(found, list) else []
+
+
+def test_blind_mode_keeps_the_vlms_score_from_the_browser_until_the_first_guess(browse, app):
+    page, answers = enter(browse, app, "blind", blind=True), []
+    before = shown(page)
+    page.on("response", lambda response: answers.append(response) if "/run/" in response.url else None)
+    page.keyboard.press("s")
+    moved(page, before)
+    page.wait_for_timeout(600)
+    assert digits(page) == ["?"] * 5
+    sent = [answer.text() for answer in answers]
+    words = [word for text in sent for word in words_in(json.loads(text)) if word["scored"]]
+    assert len(words) >= 5
+    for word in words:
+        told = {name: word[name] for name in ("vlm", "expected", "calibrated", "human", "score", "change")}
+        assert word["hidden"]
+        assert set(told.values()) == {None}
+    for text in (*sent, page.content()):
+        assert str(MEAN) not in text
+        assert "VLM 8" not in text
+    page.keyboard.press("n")
+    page.locator(".ws-state", has_text="Blind mode hides").wait_for()
+    page.keyboard.press("3")
+    page.locator(f"{CHIPS} .ws-vlm", has_text="VLM 8").wait_for()
+    assert digits(page) == ["3", "?", "?", "?", "?"]
+    page.keyboard.press("a")  # accepts what is shown, and nothing that is not
+    settled(page)
+    assert [(word, score) for _, word, score in kept(app, "blind")] == [("red", 3)]
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    assert page.locator("#blind input").is_checked()
+    assert digits(page) == ["3", "?", "?", "?", "?"]
+
+
+def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(browse, app):
+    page = enter(browse, app, "offline")
+    sample = shown(page)
+    page.route("**/run/predict", lambda route: route.abort())
+    page.keyboard.type("246")
+    page.locator(".ws-state", has_text="Not saved yet: 3 keys").wait_for()
+    assert digits(page)[:3] == ["2", "4", "6"]
+    assert kept(app, "offline") == []
+    page.unroute("**/run/predict")
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    page.wait_for_function("() => document.querySelectorAll('#annotate-words .ws-corrected').length === 3")
+    assert kept(app, "offline") == [(sample, "red", 2), (sample, "circle", 4), (sample, "above", 6)]
+    assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('.pending.'))") == []
+
+
+def test_a_connection_that_comes_back_is_found_without_a_reload(browse, app):
+    page = enter(browse, app, "again")
+    page.context.set_offline(True)
+    page.keyboard.type("13")
+    page.locator(".ws-state", has_text="Not saved yet").wait_for()
+    page.context.set_offline(False)
+    settled(page)
+    assert [score for _, _, score in kept(app, "again")] == [1, 3]
+
+
+def test_a_second_tab_shows_what_the_first_stored_and_a_second_person_what_changed(browse, app):
+    page = enter(browse, app, "twice")
+    sample = shown(page)
+    tab = page.context.new_page()
+    tab.goto(app.url)
+    tab.get_by_role("tab", name="Annotate").click()
+    tab.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
+    page.bring_to_front()
+    page.locator(CHIPS).first.focus()
+    page.keyboard.press("4")
+    settled(page)
+    tab.bring_to_front()
+    tab.locator(f"{CHIPS} .ws-digit", has_text="4").wait_for()
+
+    # somebody of another name opens the same image by hand, and is the later one
+    tab.evaluate("localStorage.setItem('noise-projection-studio.who', '\"later\"')")
+    page.bring_to_front()
+    page.keyboard.press("5")
+    settled(page)
+    tab.bring_to_front()
+    tab.locator("#annotate-words .ws-corrected").nth(1).wait_for()

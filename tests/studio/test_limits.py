@@ -1,0 +1,82 @@
+"""Who may do what, and how much: a Space is open to strangers, a studio of one's own is not."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from studio.limits import OFF, SPACE, limits, may_manage, may_write, visitor
+from studio.settings import Settings
+from studio.views import check_request
+
+ON_SPACE = {
+    "SPACE_ID": "ann/studio", "SPACE_AUTHOR_NAME": "ann", "SYSTEM": "spaces",
+    "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y", "OAUTH_SCOPES": "openid profile",
+    "OPENID_PROVIDER_URL": "https://huggingface.co",
+}  # fmt: skip
+NO_OAUTH = {"SPACE_ID": "ann/studio", "SPACE_AUTHOR_NAME": "ann", "SYSTEM": "spaces"}
+ANN, BOB = SimpleNamespace(username="Ann"), SimpleNamespace(username="bob")
+
+
+def studio(**settings):
+    return SimpleNamespace(settings=Settings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("setting", "env", "profile", "says"),
+    [
+        ("everyone", {}, None, ""),
+        ("everyone", ON_SPACE, None, ""),
+        ("login", ON_SPACE, None, "Sign in"),
+        ("login", ON_SPACE, BOB, ""),
+        ("login", NO_OAUTH, BOB, "hf_oauth"),
+        ("login", {}, BOB, "hf_oauth"),
+        ("nobody", {}, None, "read-only"),
+        ("nobody", ON_SPACE, ANN, "read-only"),
+    ],
+)
+def test_who_may_correct(setting, env, profile, says):
+    found = may_write(Settings(annotate=setting), profile, env)
+    assert says in found and bool(found) == bool(says)
+
+
+@pytest.mark.parametrize(
+    ("admins", "env", "name", "profile", "may"),
+    [
+        ("", {}, "anybody", None, True),
+        ("Ann, Bea", {}, "bea", None, True),
+        ("Ann, Bea", {}, "bob", None, False),
+        ("", ON_SPACE, "", ANN, True),
+        ("", ON_SPACE, "", BOB, False),
+        ("", ON_SPACE, "ann", None, False),
+        ("bob", ON_SPACE, "", BOB, True),
+        ("bob", ON_SPACE, "", ANN, False),
+        ("", NO_OAUTH, "ann", ANN, False),
+        (",", ON_SPACE, "", SimpleNamespace(username=""), False),
+    ],
+)
+def test_who_may_train_and_promote(admins, env, name, profile, may):
+    assert (may_manage(Settings(admins=admins), name, profile, env) == "") is may
+
+
+def test_a_space_has_bounds_from_the_start_and_an_own_studio_has_none_of_them():
+    assert visitor(Settings(), {}) == OFF and visitor(Settings(), ON_SPACE) == SPACE
+    assert visitor(Settings(max_cells="4", max_steps="9"), {}).cells == 4
+    assert limits(studio(), ANN, ON_SPACE) == OFF and limits(studio(), BOB, ON_SPACE) == SPACE
+    assert limits(studio(max_steps="3"), ANN, {}).steps == 3  # a profile means nothing here
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_cells": "3"}, "4 images: 3 at most"),
+        ({"max_steps": "9"}, "10 steps: 9 at most"),
+        ({"max_size": "64"}, "128 pixels"),
+        ({"max_samples": "5"}, "keeps 5 images, and it is full"),
+    ],
+)
+def test_what_is_over_a_bound_is_refused_with_a_sentence(settings, says):
+    asked = check_request("a red circle", "7, 8", 10, width=128, height=128)
+    store = SimpleNamespace(count_samples=lambda: 5)
+    assert visitor(Settings(), {}).check_request(asked, store) is asked
+    with pytest.raises(ValueError, match=says):
+        visitor(Settings(**settings), {}).check_request(asked, store)
