@@ -7,6 +7,7 @@ from statistics import quantiles
 
 import pytest
 
+from data.store import Store
 from tests.browser.annotating import (
     CHIPS,
     MEAN,
@@ -184,34 +185,54 @@ def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(br
     assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('.pending.'))") == []
 
 
-def test_a_connection_that_comes_back_is_found_without_a_reload(browse, app):
+def test_a_connection_that_comes_back_finds_the_keys_that_waited(browse, app):
     page = enter(browse, app, "again")
     page.context.set_offline(True)
     page.keyboard.type("13")
     page.locator(".ws-state", has_text="Not saved yet").wait_for()
     page.context.set_offline(False)
-    settled(page)
+    page.locator(".ws-state[data-pending='0']").wait_for()
+    page.locator("#annotate-words .ws-corrected").nth(1).wait_for()
     assert [score for _, _, score in kept(app, "again")] == [1, 3]
 
 
-def test_a_second_tab_shows_what_the_first_stored_and_a_second_person_what_changed(browse, app):
+def test_where_the_store_fails_the_page_says_why_and_keeps_the_key(browse, app):
+    page, database = enter(browse, app, "full"), app.home / "studio.db"
+    settled_before = kept(app, "full")
+    database.rename(app.home / "away.db")  # as good as a full disk: no write succeeds
+    try:
+        page.keyboard.press("4")
+        page.locator(".ws-state", has_text="Not saved yet: The database studio.db is gone").wait_for()
+        assert digits(page)[0] == "4"
+    finally:
+        (app.home / "away.db").rename(database)
+    settled(page)
+    assert settled_before == []
+    assert [score for _, _, score in kept(app, "full")] == [4]
+
+
+def test_a_second_tab_shows_what_the_first_stored(browse, app):
     page = enter(browse, app, "twice")
     sample = shown(page)
     tab = page.context.new_page()
     tab.goto(app.url)
     tab.get_by_role("tab", name="Annotate").click()
     tab.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
-    page.bring_to_front()
-    page.locator(CHIPS).first.focus()
     page.keyboard.press("4")
     settled(page)
-    tab.bring_to_front()
+    tab.evaluate("dispatchEvent(new Event('focus'))")
     tab.locator(f"{CHIPS} .ws-digit", has_text="4").wait_for()
 
-    # somebody of another name opens the same image by hand, and is the later one
-    tab.evaluate("localStorage.setItem('noise-projection-studio.who', '\"later\"')")
-    page.bring_to_front()
-    page.keyboard.press("5")
+
+def test_who_is_later_on_a_word_sees_what_somebody_else_said_meanwhile(browse, app):
+    page = enter(browse, app, "later")
+    sample = shown(page)
+    Store(app.home / "studio.db").set_score(sample, 2, 4, "bob")
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.locator(f"{CHIPS} .ws-other", has_text="bob says 4 since").wait_for()
+    page.keyboard.type("37")
     settled(page)
-    tab.bring_to_front()
-    tab.locator("#annotate-words .ws-corrected").nth(1).wait_for()
+    assert page.locator(f"{CHIPS} .ws-other").all_inner_texts() == ["bob says 4 since"]
+    page.locator("#blind input").check()
+    page.locator(f"{CHIPS} .ws-digit", has_text="?").first.wait_for()
+    assert page.locator(f"{CHIPS} .ws-other").count() == 0
