@@ -11,6 +11,7 @@ from data.store import Store
 from tests.browser.annotating import (
     CHIPS,
     MEAN,
+    VLM,
     WORDS,
     annotating,
     digits,
@@ -236,3 +237,63 @@ def test_who_is_later_on_a_word_sees_what_somebody_else_said_meanwhile(browse, a
     page.locator("#blind input").check()
     page.locator(f"{CHIPS} .ws-digit", has_text="?").first.wait_for()
     assert page.locator(f"{CHIPS} .ws-other").count() == 0
+
+
+def test_a_flag_and_a_note_are_written_taken_back_and_survive_a_reload(browse, app):
+    page = enter(browse, app, "remarks")
+    page.keyboard.press("f")
+    page.keyboard.press("Escape")
+    assert not page.locator(".ws-form").is_visible()
+    page.keyboard.press("f")
+    page.get_by_label("Another reason").fill("two suns <b>")
+    page.get_by_label("Another reason").press("Enter")
+    page.locator(".ws-remark", has_text="two suns <b>").wait_for()
+    page.keyboard.press("m")
+    page.keyboard.type("see f, n and s")  # which are letters here
+    page.keyboard.press("Escape")
+    page.locator(".ws-remark", has_text="see f, n and s").wait_for()
+    settled(page)
+    remarks = "SELECT kind, text FROM remarks WHERE who = 'remarks' ORDER BY seq"
+    assert app.rows(remarks) == [("flag", "two suns <b>"), ("note", "see f, n and s")]
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(".ws-remark", has_text="two suns <b>").get_by_role("button").click()
+    page.locator(".ws-remark", has_text="Flagged").wait_for(state="detached")
+    settled(page)
+    assert app.rows(remarks)[-1] == ("flag", "")
+
+
+def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
+    page = enter(browse, app, "phone", has_touch=True, is_mobile=True, narrow=True)
+    sample = shown(page)
+    page.locator(CHIPS).nth(1).tap()
+    page.locator(".ws-key", has_text="5").tap()
+    for name in ("Flag", "Cancel", "Note", "Close", "Keys"):
+        page.locator("#annotate-words .ws-button", has_text=name).last.tap()
+    page.locator("#guidelines summary").tap()
+    page.locator(".guide-body img").first.wait_for()
+    for target in page.locator(f"{CHIPS}, #annotate-words button:visible, #guidelines summary").all():
+        box = target.bounding_box()
+        assert box["width"] >= 44, target.inner_text()
+        assert box["height"] >= 44, target.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#annotate-words .ws-button", has_text="Nothing wrong").tap()
+    moved(page, sample)
+    page.locator("#annotate-words .ws-button", has_text="Undo").tap()
+    page.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
+    assert {score for _, _, score in kept(app, "phone")} == {5, VLM}
+
+
+def test_a_filter_and_an_order_are_kept_in_the_browser(browse, app):
+    page = enter(browse, app, "chooser")
+    page.locator("#which-images button").first.click()
+    page.get_by_role("button", name="Only this image's prompt").click()
+    page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()
+    page.locator("#order input").click()
+    page.get_by_role("option", name="Newest").click()
+    page.locator("#why-next", has_text="Next comes the newest image").wait_for()
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator("#why-next", has_text="Next comes the newest image").wait_for()
+    assert page.locator("#order input").input_value() == "Newest"
+    page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()
