@@ -214,7 +214,12 @@ function flagForm() {
   if (said("flag")) row.append(button("Take back", "ws-button", "Take the flag back", unflag));
   row.append(button("Cancel", "ws-button", "Leave without a flag (Escape)", leaveForm));
   part.form.replaceChildren(make("p", "ws-title", "What is wrong with this image or its prompt?"), reasons, row);
-  own.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); flag(own.value); } });
+  own.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    event.stopPropagation();  // the form closes: further up the key would mean to submit
+    flag(own.value);
+  });
   reasons.firstChild.focus();
 }
 

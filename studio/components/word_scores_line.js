@@ -117,6 +117,11 @@ function acknowledge(ack) {
   if (ack.since !== undefined) { since = ack.since; keep("back", since ? { who, since } : null); }
 }
 
+function retry() {
+  setTimeout(() => { if (stuck && !sentAt) send(); }, wait);
+  wait = Math.min(SLOWEST, wait * 1.5);
+}
+
 function under_way() {
   return pending.length + orphans.reduce((count, o) => count + (o.who === who ? o.operations.length : 0), 0);
 }
@@ -161,12 +166,13 @@ receive = () => {
   if ("looked" in value && (value.sample !== sample || value.looked !== revision || under_way())) return;
   seen = stamp;
   const ack = value.ack && (value.ack.client === client || orphans.some((o) => o.client === value.ack.client)) ? value.ack : null;
-  if ((value.who || "") !== who) {
+  if (!value.keep && (value.who || "") !== who) {
     if (pending.length) save();
     pending = []; orphans = []; sentAt = 0; who = value.who || "";
     if (who) adopt();
   }
   if (ack) acknowledge(ack);
+  if (value.keep) { retry(); return status(); }  // nothing could be stored: what is shown stays as it is
   const other = (value.sample || "") !== sample;
   // the answer for an image that is no longer open: another one was opened while the keys were under way
   if (other && ack && sample && !(ack.moved && ack.shown === sample)) { status(); return send(); }
@@ -179,8 +185,7 @@ receive = () => {
   if (ack?.word !== undefined && ack.word !== null) current = words.filter((w) => w.scored).findIndex((w) => w.index === ack.word);
   current = Math.max(0, Math.min(current, words.filter((w) => w.scored).length - 1));
   editor.draw(false);
-  if (stuck) setTimeout(() => { if (stuck && !sentAt) send(); }, wait = Math.min(SLOWEST, wait * 1.5));
-  else send();
+  send();
   status();
   if (other) editor.welcome();
   clearTimeout(timer);

@@ -206,14 +206,16 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             writer, done = shared.person(kept_who, profile), annotate_keys.refused(packet, problem)
         else:
             done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
-        ack = done.ack()
+        ack, values = done.ack(), list(same)
+        if done.retry:
+            values[whole.index(words)] = {**chips([], sample=packet.shown), "keep": True, "ack": ack}
+            return values
         if done.left:
             return drawn(following(writer, wish, packet.sample), writer, wish, ack=ack)
         if done.place != packet.shown:
             return drawn(studio.sample(done.place, writer), writer, wish, ack=ack)
         if not packet.shown:
             return drawn(None, writer, wish, ack=ack)
-        values = list(same)
         found = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
         values[whole.index(words)] = face(found, writer, wish, packet.opened, ack=ack)
         return values

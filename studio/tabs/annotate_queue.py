@@ -48,6 +48,15 @@ RECALL = """() => {
   const wish = kept && typeof kept === "object" ? kept : {};
   return [wish, wish.order || "uncertainty", Boolean(wish.blind), ...NAMES.map((name) => wish[name] || "")];
 }"""
+# after a lost connection Gradio loads the page anew: back to the tab where keys of this page still wait
+RETURN = """() => {
+  try {
+    const tab = JSON.parse(sessionStorage.getItem("KEY.tab"));
+    if (!tab || !Object.keys(localStorage).some((name) => name.startsWith("KEY.pending." + tab + "."))) return;
+    const buttons = Array.from(document.querySelectorAll("#tabs [role=tab]"));
+    buttons.find((button) => button.textContent.trim() === "Annotate")?.click();
+  } catch { /* a browser that keeps nothing has nothing to return to */ }
+}"""
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,9 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     recall = RECALL.replace("KEY", KEY).replace("NAMES", str(list(WISHES)))
-    memory.recalled.then(None, None, [view, order, blind, *filters], js=recall)
+    memory.recalled.then(None, None, [view, order, blind, *filters], js=recall).then(
+        None, None, None, js=RETURN.replace("KEY", KEY)
+    )
     view.change(None, view, None, js=KEEP.replace("KEY", KEY).replace("NAME", "queue"))
     panel.expand(offered, None, filters, **quick)
     return Queue(view, order, blind, filters, only, everything, panel)

@@ -60,9 +60,11 @@ def annotating(folder: Path, models: Path, count: int, **env: str):
         stop_app(app)
 
 
-def enter(browse, app, name: str, blind: bool = False, **context):
+def enter(browse, app, name: str, blind: bool = False, narrow: bool = False, **context):
     """A browser of its own at Annotate, under a name."""
     page = browse(app.url, **context)
+    if narrow:
+        page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("tab", name="Annotate").click()
     page.locator(CHIPS).first.wait_for()
     if blind:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 
 import pytest
+
+from tests.browser.conftest import WAITING
 
 CHIPS = "#annotate-words [role=spinbutton]"
 CORRECTIONS = """SELECT word, score FROM scores e WHERE source = 'human' AND who = ? AND kind = 'set' AND sample = ?
@@ -25,6 +28,13 @@ def annotate(page, compare, call_me, request):
 
 def sample_of(app, page) -> str:
     return app.rows("SELECT id FROM samples WHERE seed = ? AND method = 'projected'", page.seed)[0][0]
+
+
+def until(page, holds) -> None:
+    deadline = time.monotonic() + WAITING / 1000
+    while not holds():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)  # not sleep: what the page asks of the test goes on meanwhile
 
 
 def settled(page) -> None:
@@ -129,11 +139,11 @@ def test_keys_under_way_are_kept_when_another_image_is_opened(annotate, app):
     released.append(True)
     for route in held:
         route.continue_()
-    annotate.locator("#annotate-progress", has_text="3 words corrected").wait_for()
+    until(annotate, lambda: len(app.rows(CORRECTIONS, annotate.who, sample)) == 3)
     assert app.rows(CORRECTIONS, annotate.who, sample) == [("red", 3), ("circle", 7), ("above", 0)]
     annotate.locator(CHIPS).first.focus()
     annotate.keyboard.press("8")
-    annotate.locator("#annotate-progress", has_text="4 words corrected").wait_for()
+    settled(annotate)
     assert annotate.locator("#annotate-words .word-scores").get_attribute("data-sample") == other
     assert app.rows(CORRECTIONS, annotate.who, other) == [("red", 8)]
 

@@ -7,9 +7,11 @@ from statistics import quantiles
 
 import pytest
 
+from data.store import Store
 from tests.browser.annotating import (
     CHIPS,
     MEAN,
+    VLM,
     WORDS,
     annotating,
     digits,
@@ -184,34 +186,114 @@ def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(br
     assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('.pending.'))") == []
 
 
-def test_a_connection_that_comes_back_is_found_without_a_reload(browse, app):
+def test_a_connection_that_comes_back_finds_the_keys_that_waited(browse, app):
     page = enter(browse, app, "again")
     page.context.set_offline(True)
     page.keyboard.type("13")
     page.locator(".ws-state", has_text="Not saved yet").wait_for()
     page.context.set_offline(False)
-    settled(page)
+    page.locator(".ws-state[data-pending='0']").wait_for()
+    page.locator("#annotate-words .ws-corrected").nth(1).wait_for()
     assert [score for _, _, score in kept(app, "again")] == [1, 3]
 
 
-def test_a_second_tab_shows_what_the_first_stored_and_a_second_person_what_changed(browse, app):
+def test_where_the_store_fails_the_page_says_why_and_keeps_the_key(browse, app):
+    page, database = enter(browse, app, "full"), app.home / "studio.db"
+    settled_before = kept(app, "full")
+    database.rename(app.home / "away.db")  # as good as a full disk: no write succeeds
+    try:
+        page.keyboard.press("4")
+        page.locator(".ws-state", has_text="Not saved yet: The database studio.db is gone").wait_for()
+        assert digits(page)[0] == "4"
+    finally:
+        (app.home / "away.db").rename(database)
+    settled(page)
+    assert settled_before == []
+    assert [score for _, _, score in kept(app, "full")] == [4]
+
+
+def test_a_second_tab_shows_what_the_first_stored(browse, app):
     page = enter(browse, app, "twice")
     sample = shown(page)
     tab = page.context.new_page()
     tab.goto(app.url)
     tab.get_by_role("tab", name="Annotate").click()
     tab.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
-    page.bring_to_front()
-    page.locator(CHIPS).first.focus()
     page.keyboard.press("4")
     settled(page)
-    tab.bring_to_front()
+    tab.evaluate("dispatchEvent(new Event('focus'))")
     tab.locator(f"{CHIPS} .ws-digit", has_text="4").wait_for()
 
-    # somebody of another name opens the same image by hand, and is the later one
-    tab.evaluate("localStorage.setItem('noise-projection-studio.who', '\"later\"')")
-    page.bring_to_front()
-    page.keyboard.press("5")
+
+def test_who_is_later_on_a_word_sees_what_somebody_else_said_meanwhile(browse, app):
+    page = enter(browse, app, "later")
+    sample = shown(page)
+    Store(app.home / "studio.db").set_score(sample, 2, 4, "bob")
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.locator(f"{CHIPS} .ws-other", has_text="bob says 4 since").wait_for()
+    page.keyboard.type("37")
     settled(page)
-    tab.bring_to_front()
-    tab.locator("#annotate-words .ws-corrected").nth(1).wait_for()
+    assert page.locator(f"{CHIPS} .ws-other").all_inner_texts() == ["bob says 4 since"]
+    page.locator("#blind input").check()
+    page.locator(f"{CHIPS} .ws-digit", has_text="?").first.wait_for()
+    assert page.locator(f"{CHIPS} .ws-other").count() == 0
+
+
+def test_a_flag_and_a_note_are_written_taken_back_and_survive_a_reload(browse, app):
+    page = enter(browse, app, "remarks")
+    page.keyboard.press("f")
+    page.keyboard.press("Escape")
+    assert not page.locator(".ws-form").is_visible()
+    page.keyboard.press("f")
+    page.get_by_label("Another reason").fill("two suns <b>")
+    page.get_by_label("Another reason").press("Enter")
+    page.locator(".ws-remark", has_text="two suns <b>").wait_for()
+    page.keyboard.press("m")
+    page.keyboard.type("see f, n and s")  # which are letters here
+    page.keyboard.press("Escape")
+    page.locator(".ws-remark", has_text="see f, n and s").wait_for()
+    settled(page)
+    remarks = "SELECT kind, text FROM remarks WHERE who = 'remarks' ORDER BY seq"
+    assert app.rows(remarks) == [("flag", "two suns <b>"), ("note", "see f, n and s")]
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(".ws-remark", has_text="two suns <b>").get_by_role("button").click()
+    page.locator(".ws-remark", has_text="Flagged").wait_for(state="detached")
+    settled(page)
+    assert app.rows(remarks)[-1] == ("flag", "")
+
+
+def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
+    page = enter(browse, app, "phone", has_touch=True, is_mobile=True, narrow=True)
+    sample = shown(page)
+    page.locator(CHIPS).nth(1).tap()
+    page.locator(".ws-key", has_text="5").tap()
+    for name in ("Flag", "Cancel", "Note", "Close", "Keys"):
+        page.locator("#annotate-words .ws-button", has_text=name).last.tap()
+    page.locator("#guidelines summary").tap()
+    page.locator(".guide-body img").first.wait_for()
+    for target in page.locator(f"{CHIPS}, #annotate-words button:visible, #guidelines summary").all():
+        box = target.bounding_box()
+        assert box["width"] >= 44, target.inner_text()
+        assert box["height"] >= 44, target.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator("#annotate-words .ws-button", has_text="Nothing wrong").tap()
+    moved(page, sample)
+    page.locator("#annotate-words .ws-button", has_text="Undo").tap()
+    page.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
+    assert {score for _, _, score in kept(app, "phone")} == {5, VLM}
+
+
+def test_a_filter_and_an_order_are_kept_in_the_browser(browse, app):
+    page = enter(browse, app, "chooser")
+    page.locator("#which-images button").first.click()
+    page.get_by_role("button", name="Only this image's prompt").click()
+    page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()
+    page.locator("#order input").click()
+    page.get_by_role("option", name="Newest").click()
+    page.locator("#why-next", has_text="Next comes the newest image").wait_for()
+    page.reload()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator("#why-next", has_text="Next comes the newest image").wait_for()
+    assert page.locator("#order input").input_value() == "Newest"
+    page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()

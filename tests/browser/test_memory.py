@@ -41,7 +41,7 @@ def test_new_images_are_offered_and_the_place_outlives_the_server(browse, models
         page.get_by_role("tab", name="Annotate").click()
         page.locator(f"#annotate-words [data-sample='{second}']").wait_for()
         assert page.locator(f"{CHIPS} .ws-digit").first.inner_text() == "4"
-        page.locator("#annotate-progress", has_text="1 words corrected by Ann").wait_for()
+        page.locator("#annotate-progress", has_text="done by Ann").wait_for()
         page.locator(CHIPS).first.focus()
         page.keyboard.press("9")
         page.locator(".ws-state", has_text="Saved").wait_for()

@@ -1,0 +1,157 @@
+"""An annotator's desk: what is hidden in blind mode, what others said meanwhile, and steps back over images."""
+
+from __future__ import annotations
+
+import pytest
+
+from data.database import now
+from data.store import StoreError
+from studio import desk
+from studio.components.word_scores import Inbox, read_packet
+from studio.tabs import annotate_keys
+
+CLIENT = "0123456789abcdef"
+
+
+@pytest.fixture
+def shown(scored):
+    return scored.next_item("Ann")
+
+
+def places(view):
+    return [w.index for w in view.words if w.scored]
+
+
+def send(studio, inbox, sample, *operations, blind=False, who="Ann", **more):
+    numbered = [{"revision": i, **o} for i, o in enumerate(operations, inbox.last(CLIENT) + 1)]
+    packet = read_packet({"client": CLIENT, "sample": sample, "operations": numbered, **more})
+    return annotate_keys.work(studio, inbox, packet, who, blind)
+
+
+def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess(scored, shown):
+    first, second, *_ = places(shown)
+    scored.correct(shown.id, first, 2, "Bea")
+    scored.store.flag(shown.id, "Bea", "broken")
+    scored.store.set_score(shown.id, second, 1, "detector", "simulated")
+    found = desk.item(scored, shown.id, "Ann", blind=True, opened="2000-01-01T00:00:00Z")
+    assert found.hidden == set(places(shown))
+    assert (found.view.total, found.others, found.flags) == (None, {}, [])
+    for word in found.view.words:
+        told = (word.vlm, word.expected, word.calibrated, word.human, word.by, word.score)
+        assert set(told) == {None}
+        assert word.uncertain == 0.0 or not word.scored
+    scored.correct(shown.id, first, 4, "Ann")
+    after = desk.item(scored, shown.id, "Ann", blind=True)
+    assert after.view.words[first].vlm is not None
+    assert first not in after.hidden
+    scored.correct(shown.id, first, None, "Ann")  # what was seen stays seen
+    assert first not in desk.item(scored, shown.id, "Ann", blind=True).hidden
+
+
+def test_only_what_others_said_since_is_shown(scored, shown):
+    first, second, *_ = places(shown)
+    scored.correct(shown.id, first, 1, "Bea")
+    opened = now()
+    scored.correct(shown.id, second, 6, "Bea")
+    scored.correct(shown.id, second, 8, "Ann")  # the later one sees that it had changed
+    found = desk.item(scored, shown.id, "Ann", opened=opened)
+    assert found.others == {second: [{"who": "Bea", "score": 6}]}
+
+
+def test_accepting_in_blind_mode_takes_only_what_was_shown(scored, shown):
+    first = places(shown)[0]
+    scored.correct(shown.id, first, 4, "Ann")
+    desk.accept(scored, shown.id, "Ann", blind=True)
+    assert [w.index for w in scored.sample(shown.id, "Ann").words if w.by == "Ann"] == [first]
+    with pytest.raises(ValueError, match="blind mode"):
+        desk.accept(scored, shown.id, "Ann", blind=True, all_of_it=True)
+
+
+def test_nothing_wrong_accepts_all_in_one_step_and_submits(scored, shown):
+    inbox = Inbox()
+    done = send(scored, inbox, shown.id, {"kind": "clean"})
+    assert (done.left, done.error) == (True, "")
+    assert all(w.by == "Ann" for w in scored.sample(shown.id, "Ann").words if w.scored)
+    back = send(scored, inbox, shown.id, {"kind": "undo"}, {"kind": "undo"}, shown="")
+    assert back.place == shown.id
+    assert not any(w.by for w in scored.sample(shown.id, "Ann").words)
+
+
+def test_nothing_wrong_is_refused_where_a_word_has_no_score(scored, shown):
+    bare = scored.store.add_samples([{**_row(scored, shown.id), "seed": 77}])[0]
+    done = send(scored, Inbox(), bare, {"kind": "clean"})
+    assert "has no score" in done.error
+    assert not done.left
+
+
+def _row(studio, sample):
+    found = studio.store.sample(sample)
+    return {k: v for k, v in found.items() if k not in ("seq", "id", "created")}
+
+
+def test_undo_goes_back_over_submits_skips_and_scores_of_other_images(scored, shown):
+    scored.correct(shown.id, places(shown)[0], 3, "Ann")
+    scored.submit(shown.id, "Ann")
+    second = scored.next_item("Ann")
+    scored.submit(second.id, "Ann", "skip")
+    third = scored.next_item("Ann")
+    one = desk.back(scored, "Ann", third.id)
+    assert (one.sample, one.says) == (second.id, "Back to the image that you skipped last.")
+    two = desk.back(scored, "Ann", one.sample, one.since)
+    assert (two.sample, two.says) == (shown.id, "Back to the image that you submitted last.")
+    three = desk.back(scored, "Ann", two.sample, two.since)
+    assert (three.sample, three.word) == (shown.id, places(shown)[0])
+    assert desk.back(scored, "Ann", three.sample, three.since) is None
+    assert {held["sample"] for held in scored.store.leases("Ann")} >= {shown.id, second.id}
+
+
+def test_keys_are_done_in_order_and_what_cannot_be_kept_is_named(scored, shown):
+    first, second, *_ = places(shown)
+    done = send(
+        scored, Inbox(), shown.id, {"kind": "set", "word": first, "score": 3}, {"kind": "set", "word": 0, "score": 3},
+        {"kind": "set", "word": second, "score": 5}, {"kind": "flag", "text": "broken"},
+        {"kind": "note", "text": "two moons"},
+    )  # fmt: skip
+    assert done.revision == 5
+    assert "carries no score" in done.error
+    found = desk.item(scored, shown.id, "Ann")
+    assert [found.view.words[i].score for i in (first, second)] == [3, 5]
+    assert (found.flag, found.note) == ("broken", "two moons")
+    done = send(scored, Inbox(), shown.id, {"kind": "unflag"}, {"kind": "note", "text": ""})
+    found = desk.item(scored, shown.id, "Ann")
+    assert (found.flag, found.note) == ("", "")
+
+
+def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, shown, monkeypatch):
+    inbox, keys = Inbox(), [{"kind": "set", "word": w, "score": 3} for w in places(shown)[:2]]
+    with monkeypatch.context() as broken:
+
+        def full(*_args, **_more):
+            raise StoreError("The disk of studio.db is full; nothing was changed.")
+
+        broken.setattr(scored.store, "set_score", full)
+        done = send(scored, inbox, shown.id, *keys)
+        assert (done.revision, done.retry) == (0, True)
+        assert done.error.startswith("The disk")
+    done = send(scored, inbox, shown.id, *keys)
+    assert (done.revision, done.retry, done.error) == (2, False, "")
+
+
+def test_keys_of_a_page_that_is_gone_do_not_move_the_one_that_is_open(scored, shown):
+    other = scored.next_item("Bea")
+    done = send(scored, Inbox(), shown.id, {"kind": "submit"}, shown=other.id)
+    assert (done.left, done.place) == (False, other.id)
+    assert done.ack()["moved"] is False
+
+
+def test_who_may_not_write_is_told_so_and_nothing_is_done(scored, shown):
+    packet = read_packet(
+        {"client": CLIENT, "sample": shown.id, "operations": [{"revision": 4, "kind": "submit"}]}
+    )
+    ack = annotate_keys.refused(packet, ValueError("Sign in to score words.")).ack()
+    assert (ack["revision"], ack["error"], ack["retry"]) == (4, "Sign in to score words.", False)
+
+
+def test_another_person_is_named_and_a_nameless_one_is_somebody():
+    assert annotate_keys.called("Bea") == "Bea"
+    assert annotate_keys.called("anonymous-0123456789ab") == "somebody"
