@@ -10,7 +10,7 @@ from studio import gpu
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, memory, train
+from studio.tabs import annotate, compare, diagnose, links, memory, seeds, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -28,6 +28,8 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
         with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 comparing = compare.build(studio, loading, page, kept)
+            with gr.Tab("Seeds", id="seeds") as tab:
+                seeing = seeds.build(studio, loading, tab, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Train", id="train"):
@@ -58,6 +60,7 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
         comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
+        links.build(kept, tabs, annotating, seeing)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
         page.load(look, None, [state, watch], **quick)

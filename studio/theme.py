@@ -9,11 +9,14 @@ from pathlib import Path
 
 import gradio as gr
 
-from studio.components import report, word_scores
+from studio.components import grid, report, viewer, vote, word_scores
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
-STYLE = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8") + word_scores.STYLE + report.STYLE
+PARTS = (word_scores, report, grid, viewer, vote)
+STYLE = "\n".join(
+    [(Path(__file__).parent / "theme.css").read_text(encoding="utf-8"), *(p.STYLE for p in PARTS)]
+)
 
 HEAD = '<meta name="color-scheme" content="light dark">'
 

@@ -11,7 +11,7 @@ const RESEND = 5000;
 
 let shown = null;
 let drawn = 0;
-let sent = null;   // the vote under way: {token, choice, at}
+let sent = null;   // the vote under way: {round, token, choice}
 let opener = null;
 
 const dialog = make("dialog", "bv");
@@ -74,7 +74,7 @@ function foot() {
   const box = make("div", "bv-foot"), said = make("span", "bv-state");
   said.setAttribute("role", "status");
   said.textContent = shown.total ? `${shown.done} of ${shown.total} pairs voted on` : `${shown.done} voted on`;
-  box.append(said, button("Show the result", "sg-button bv-end", "End the vote and say which was which", () => trigger("finish", { token: shown.token })));
+  box.append(said, button("Show the result", "sg-button bv-end", "End the vote and say which was which", () => trigger("finish", { token: shown.round })));
   return box;
 }
 
@@ -94,17 +94,17 @@ function result() {
   }
   box.append(list);
   const share = found.share;
-  if (decided && share && typeof share.estimate === "number") {
-    const words = make("p", "", `${other} won ${percent(share.estimate)} of the votes that preferred one`);
+  if (share && typeof share.estimate === "number") {
+    const words = make("p", "", `${other} has ${percent(share.estimate)} of the votes, one for both the same counting half`);
     if (typeof share.low === "number") {
       words.append(` (95 % interval ${percent(share.low)} to ${percent(share.high)}). `);
-      words.append(make("span", "quiet", share.low > 0.5 || share.high < 0.5 ? "The interval leaves 50 % out: that is no chance." : "The interval holds 50 %: more votes are needed to tell."));
-    }
+      words.append(make("span", "quiet", share.low > 0.5 || share.high < 0.5 ? "The interval leaves 50 % out: that is hardly chance." : "The interval holds 50 %: more votes are needed to tell."));
+    } else words.append(".");
     box.append(words);
   }
-  box.append(make("p", "quiet", `You voted on ${done} pair${done === 1 ? "" : "s"} this time; the counts are of all votes on this grid.`));
+  box.append(make("p", "quiet", `${shown.over ? "You have voted on every pair. " : ""}You voted ${done} time${done === 1 ? "" : "s"} just now; the counts are of all people's votes between these two.`));
   const ends = make("div", "bv-ends");
-  ends.append(button("Close", "sg-button sg-primary", "Close (Escape)", () => dialog.close()), button("Vote on", "sg-button", "Another pair", () => trigger("again", {})));
+  ends.append(button("Close", "sg-button sg-primary", "Close (Escape)", () => dialog.close()), ...(shown.over ? [] : [button("Vote on", "sg-button", "Another pair", () => trigger("again", { token: shown.round }))]));
   box.append(ends);
   return box;
 }
@@ -119,7 +119,7 @@ function draw() {
 // A vote goes again until it is answered; the server counts a token once.
 function cast(choice) {
   if (sent || !shown || !shown.token) return;
-  sent = { token: shown.token, choice };
+  sent = { token: shown.token, round: shown.round, choice };
   dialog.classList.add("bv-sending");
   for (const node of dialog.querySelectorAll(`[data-choice="${choice}"], [data-side="${choice}"]`)) node.classList.add("bv-chosen");
   send();
@@ -127,7 +127,7 @@ function cast(choice) {
 
 function send() {
   const mine = sent;
-  trigger("cast", { token: mine.token, choice: mine.choice });
+  trigger("cast", mine);
   setTimeout(() => {
     if (sent !== mine || !dialog.open) return;
     dialog.querySelector(".bv-state").textContent = "Not saved yet, trying again…";

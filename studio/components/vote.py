@@ -17,40 +17,58 @@ CHOICES = ("left", "right", "tie", "none")
 
 
 def ballot(
-    prompt: str, token: str, left: str | None, right: str | None, done: int, total: int | None
+    round: str, prompt: str, token: str, left: str | None, right: str | None, done: int, total: int
 ) -> dict[str, Any]:
-    """The component's value for a pair. left, right: data URLs; done of total votes are cast."""
+    """The component's value for a pair. round: of the votes of one sitting; token: of the pair; left, right: data URLs;
+    done of total votes are cast."""
     sides = {"left": left, "right": right}
-    return {"at": now(), "prompt": prompt, "token": token, **sides, "done": done, "total": total}
-
-
-def outcome(prompt: str, votes: Mapping[str, Any], base: str, other: str, done: int) -> dict[str, Any]:
-    """The value once the vote is over: what was what, how often which was chosen, and the share with its interval.
-    votes: {base, other, tie, none, share {estimate, low, high} of `other`}."""
     return {
         "at": now(),
+        "round": round,
+        "prompt": prompt,
+        "token": token,
+        **sides,
+        "done": done,
+        "total": total,
+    }
+
+
+def outcome(
+    round: str, prompt: str, votes: Mapping[str, Any], base: str, other: str, done: int, over: bool
+) -> dict[str, Any]:
+    """The value once the vote is over: what was what, how often which was chosen, and the share with its interval.
+    votes: {base, other, tie, none, share {estimate, low, high} of ``other``}; over: no pair is left."""
+    return {
+        "at": now(),
+        "round": round,
         "prompt": prompt,
         "token": "",
         "done": done,
+        "over": over,
         "result": {**votes, "names": [base, other]},
     }
+
+
+def sorry(problem: str) -> dict[str, Any]:
+    """The value where a vote could not be kept: the pair stays, with a sentence."""
+    return {"at": now(), "problem": problem}
 
 
 def now() -> int:
     return time.time_ns() // 1000
 
 
-def read_vote(data: Any) -> tuple[str, str]:
-    """(token, choice) as they came over HTTP; ValueError for what the page would not send."""
-    token, choice = text(data, "token", 200), text(data, "choice")
-    if not token or choice not in CHOICES:
+def read_vote(data: Any) -> tuple[str, str, str]:
+    """(round, token, choice) as they came over HTTP; ValueError for what the page would not send."""
+    round, token, choice = (text(data, name) for name in ("round", "token", "choice"))
+    if not round or not token or choice not in CHOICES:
         raise ValueError("A vote is left, right, tie or none of a pair that was shown: reload the page.")
-    return token, choice
+    return round, token, choice
 
 
 class BlindVote(Scripted):
-    """Value: what ``ballot`` or ``outcome`` makes, or None. Events: ``cast`` {token, choice}; ``finish`` and ``again``
-    {token}: the result, and another pair after it."""
+    """Value: what ``ballot`` or ``outcome`` makes, or None. Events: ``cast`` {round, token, choice};
+    ``finish`` and ``again`` {token: the round}: the result, and another pair after it."""
 
     SCRIPT, ROOT = SCRIPT, "blind-vote"
     SCHEMA = {  # noqa: RUF012
