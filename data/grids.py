@@ -106,6 +106,11 @@ class Grids(DatabaseFile):
             found = rows(db, "SELECT place, sample FROM cells WHERE grid = ? ORDER BY place", (grid,))
         return {cell["place"]: cell["sample"] for cell in found}
 
+    def cells_made(self, grid: str) -> int:
+        """How many places of a grid have a sample."""
+        with self.reading() as db:
+            return int(db.execute("SELECT count(*) FROM cells WHERE grid = ?", (grid,)).fetchone()[0])
+
     def grids_of(self, sample: str) -> list[str]:
         """The ids of the grids that a sample is a cell of, the newest first."""
         with self.reading() as db:

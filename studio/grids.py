@@ -14,7 +14,7 @@ from typing import Any
 
 from core import checkpoint
 from core.checkpoint import CheckpointError
-from core.guidance import Guided
+from core.guidance import Guided, unlogged
 from data.store import StoreError
 from studio import gridding, gridwork
 from studio.axes import LEARNED, MAX_CELLS, GridRequest, Variant, check_grid, projects
@@ -70,7 +70,8 @@ class Grids(Generation):
         for name in GUIDED:
             try:
                 if diffuser is not None:
-                    Guided(diffuser, name).check(self.models.sampling()["guidance"])
+                    with unlogged():
+                        Guided(diffuser, name).check(self.models.sampling()["guidance"])
             except ValueError:
                 continue
             found += [(name, name), (f"{name} + projected", f"{name}+projected")]
@@ -85,7 +86,7 @@ class Grids(Generation):
             found.append((f"{method}, {SHIPPED}", f"{method}:{SHIPPED}"))
         for run in self.store.runs(kind=kind, state="done", limit=100):
             mine = used and used["id"] == run["id"]
-            if mine or run["config"].get("source") == SHIPPED or not run["checkpoint"]:
+            if mine or run["config"].get("source") == SHIPPED or not run["checkpoint"] or run.get("archived"):
                 continue
             if self._has_checkpoint(self.models.folder_of(run)):
                 found.append((f"{method}, run {run['id']} of {run['created'][:10]}", f"{method}:{run['id']}"))
@@ -192,6 +193,11 @@ class Grids(Generation):
         self.grid_work.add(self, id, lock, gridding.work)
 
     # -- looking
+
+    def grid_size(self, id: str) -> int:
+        """How many images a grid has when it is done."""
+        config = self.store.grid(id)["config"]
+        return len(config["seeds"]) * len(config["variants"])
 
     def grid(self, id: str, who: str | None = None) -> GridView:
         """A grid with its cells as they are now; with `who`, the corrections are that person's."""

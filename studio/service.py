@@ -16,7 +16,7 @@ from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.gridding import Gridding
-from studio.grids import Grids
+from studio.gridfiles import GridFiles
 from studio.gridwork import GridWork
 from studio.learning import Learning
 from studio.models import Models
@@ -57,7 +57,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Gridding, Grids, Votes, Learning):
+class Studio(Gridding, GridFiles, Votes, Learning):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
