@@ -131,7 +131,8 @@ function head() {
     button("Copy link", "sg-button sg-copy", "Copy a link to this grid", (event) => copy(event.currentTarget)),
   );
   if (held.done) does.append(button("Zip", "sg-button", "Download all images with their settings as a zip", () => trigger("pack", facts())));
-  box.append(title, does);
+  title.append(does);
+  box.append(title);
   if (on()) box.append(progress());
   else if (held.message) box.append(note(held.message, held.state !== "done" && held.state !== "stopped"));
   return box;
@@ -211,7 +212,7 @@ function control(name, value) {
 function tools() {
   const box = make("div", "sg-tools"), names = variants().map((variant, i) => [String(i), variant.name]);
   const pairs = names.length > 1;
-  if (pairs) box.append(segments("View", [["cells", "Images"], ["paired", "Seed by seed"], ["words", "Word by word"]], shown.view, (key) => control("view", key)));
+  if (pairs) box.append(segments("View", [["cells", "Images"], ["paired", "By seed", "Each seed as a point"], ["words", "By word", "The change of each word"]], shown.view, (key) => control("view", key)));
   if (pairs && names.length > 2) box.append(
     choice("Compare", names, base, (value) => compare("base", Number(value))),
     choice("with", names, other, (value) => compare("other", Number(value))),
@@ -229,7 +230,7 @@ function tools() {
   }
   box.append(
     segments("Size", [["s", "S", "Small images"], ["m", "M", "Middle-sized images"], ["l", "L", "Large images"]], shown.size, (key) => control("size", key)),
-    segments("Words", [["yes", "Words", "Show or hide the word scores"]], shown.words ? "yes" : "no", () => control("words", !shown.words)),
+    segments("Word scores", [["yes", "Scores", "Show or hide the word scores"]], shown.words ? "yes" : "no", () => control("words", !shown.words)),
   );
   return box;
 }

@@ -34,9 +34,9 @@ function summary() {
   parts.forEach(([tone, sign, name, count], i) => words.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
   if (known(change.gain?.estimate)) {
     words.append("; gain ", make("b", "", signed(change.gain.estimate)), span(change.gain));
-    if (change.gain.low <= 0 && change.gain.high >= 0) words.append(make("span", "sg-unsure", " The interval holds 0: these seeds do not tell which is better."));
+    if (known(change.gain.low) && change.gain.low <= 0 && change.gain.high >= 0) words.append(make("span", "sg-unsure", " The interval holds 0: these seeds do not tell which is better."));
   }
-  box.append(bar, words);
+  box.append(words, bar);
   return box;
 }
 
@@ -76,7 +76,7 @@ document.addEventListener("scroll", hideCard, true);
 const SHAPES = { up: "M0,-8 L7.5,5.5 L-7.5,5.5 Z", down: "M0,8 L7.5,-5.5 L-7.5,-5.5 Z", same: "M-6,-3 H6 V3 H-6 Z" };
 
 // A point a seed: across the total without, up the total with. Over the line the second is better.
-function paired() {
+function paired(size = 480) {
   const box = make("div", "sg-plot"), points = held.change?.points ?? [];
   if (!points.length) {
     box.append(make("p", "quiet sg-nothing", "No seed has both images scored yet."));
@@ -85,7 +85,7 @@ function paired() {
   const all = points.flatMap((point) => [point.base, point.other]);
   let [low, high] = [Math.floor(Math.min(...all)), Math.ceil(Math.max(...all))];
   if (high - low < 2) [low, high] = [Math.max(0, low - 1), Math.min(9, high + 1)];
-  const [size, edge] = [480, 52], scale = (value) => ((value - low) / (high - low)) * (size - edge - 16);
+  const edge = 46, scale = (value) => ((value - low) / (high - low)) * (size - edge - 16);
   const x = (value) => edge + scale(value), y = (value) => size - edge - scale(value);
   const svg = drawn("svg", { viewBox: `0 0 ${size} ${size}`, class: "sg-paired", role: "group", "aria-label": `Totals of ${variants()[base].name} and ${variants()[other].name}, a point a seed` });
   for (let value = low; value <= high; value++) {

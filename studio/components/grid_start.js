@@ -10,11 +10,25 @@ function focused() {
 
 let pressed = false; // a finger is down: what it is on stays where it is
 let late = false;
+const ROOM = 330;  // pixels that the figures need
 
 function parts() {
   if (!held) return problem ? [note(problem, true)] : [];
-  const body = shown.view === "paired" ? paired() : shown.view === "words" ? changes() : table();
+  const body = shown.view === "paired" ? paired() : shown.view === "words" ? changes() : beside(table());
   return [head(), tools(), ...(variants().length > 1 ? [summary()] : []), body];
+}
+
+// Where few columns leave room, the figures stand beside the images.
+function beside(cells) {
+  const box = make("div", "sg-body");
+  box.append(cells);
+  const most = { s: 112, m: 172, l: 264 }[shown.size] * 1.5, room = root.clientWidth - 92 - variants().length * most;
+  if (variants().length < 2 || room < ROOM || !held.change?.points.length) return box;
+  const aside = make("aside", "sg-aside");
+  aside.setAttribute("aria-label", "What the images say together");
+  aside.append(paired(320), changes());
+  box.append(aside);
+  return box;
 }
 
 function draw(fresh) {
@@ -53,6 +67,12 @@ function step(event) {
 
 document.addEventListener("seeds:step", step);
 const timer = setInterval(look, LOOK);
+let wide = 0;
+new ResizeObserver(() => {
+  if (Math.abs(root.clientWidth - wide) < 8) return;
+  wide = root.clientWidth;
+  if (held && wide) draw();
+}).observe(root);
 watch("value", receive);
 receive();
 if (!held) ask(remembered());

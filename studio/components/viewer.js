@@ -84,7 +84,7 @@ function about(side) {
     const node = make("span", `sg-word${known(score) ? "" : " sg-none"}`);
     if (known(score)) node.style.setProperty("--score", score / 9);
     node.append(make("span", "", text), make("b", "", known(score) ? score : "–"));
-    if (known(change)) node.append(make("i", `ws-${tone(change)}`, sign(change)));
+    if (change) node.append(make("i", `ws-${tone(change)}`, sign(change)));
     words.append(node);
   }
   const does = make("p", "pv-does");

@@ -37,18 +37,18 @@ def build(memory: Memory, tabs: gr.Tabs, annotating: AnnotateTab, seeing: SeedsT
     outputs = [tabs, *annotating.outputs]
 
     @told
-    def follow(kept: Any, order: Any, request: gr.Request, profile: gr.OAuthProfile | None) -> list[Any]:
+    def follow(request: gr.Request, profile: gr.OAuthProfile | None, *given: Any) -> list[Any]:
         """Where the address leads, once the browser has said who it is."""
         sample = linked(request, "sample")
         if sample:
-            return [gr.Tabs(selected="annotate"), *annotating.open(sample, kept, order, profile)]
+            return [gr.Tabs(selected="annotate"), *annotating.open(sample, *given, profile)]
         where = gr.Tabs(selected="seeds") if linked(request, "grid") else gr.skip()
         return [where, *[gr.skip()] * len(annotating.outputs)]
 
     @told
-    def annotate(kept: Any, order: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def annotate(event: gr.EventData, profile: gr.OAuthProfile | None, *given: Any) -> list[Any]:
         sample = text(event._data, "sample")
-        return [gr.Tabs(selected="annotate"), *annotating.open(sample, kept, order, profile)]
+        return [gr.Tabs(selected="annotate"), *annotating.open(sample, *given, profile)]
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     memory.recalled.then(follow, annotating.inputs, outputs, **quick).then(None, None, None, js=OPENED)

@@ -122,7 +122,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return studio.start_grid(check_grid(*asked), shared.writer(studio, kept, profile))
 
     @told
-    def start(kept: Any, locked: Any, *asked: Any, profile: gr.OAuthProfile | None = None) -> list[Any]:
+    def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> list[Any]:
         fields = list(asked)
         if locked is False:
             fields[1] = seeds_form.drawn_anew(fields[1])

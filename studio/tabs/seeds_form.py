@@ -46,61 +46,54 @@ class Form:
 
 def build(studio: Studio) -> Form:
     methods = studio.grid_methods()
+    axis = {"min_width": 130, "max_length": 200, "scale": 2}
+    own = {"placeholder": "the model's own", **axis}
     with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=300):
-            prompt = gr.Textbox(
-                PROMPT, label="Prompt", lines=2, max_lines=4, max_length=2000, elem_id="seeds-prompt"
+        prompt = gr.Textbox(
+            PROMPT, label="Prompt", info="What every image should show", max_lines=4, max_length=2000, scale=6,
+            min_width=300, elem_id="seeds-prompt",
+        )  # fmt: skip
+        seeds = gr.Textbox(
+            "1-8", label="Seeds", info="The rows: 1-16, or 7, 9, 30-33", max_length=2000, scale=3, min_width=180,
+            elem_id="seeds-seeds",
+        )  # fmt: skip
+        with gr.Column(scale=2, min_width=180):
+            keep = gr.Checkbox(
+                True, label="Lock the seeds", info="Else each start draws new ones.", elem_id="seeds-lock"
             )
-            with gr.Row():
-                chosen = gr.Dropdown(
-                    methods,
-                    value=starting(methods),
-                    multiselect=True,
-                    allow_custom_value=True,
-                    label="Columns",
-                    info="Ways to make each image; write one that is not listed, such as pag-4+projected.",
-                    scale=3,
-                    min_width=240,
-                    elem_id="seeds-methods",
-                )
-                strengths = gr.Textbox(
-                    "1",
-                    label="Strengths",
-                    info="0,0.5,1 or 0-1 (+0.25)",
-                    scale=2,
-                    min_width=150,
-                    max_length=200,
-                    elem_id="seeds-strengths",
-                )
-        with gr.Column(scale=4, min_width=300):
-            seeds = gr.Textbox(
-                "1-8",
-                label="Seeds",
-                info="Rows: 1-16, or 7, 9, 30-33",
-                max_length=2000,
-                elem_id="seeds-seeds",
-            )
-            with gr.Row(equal_height=True):
-                keep = gr.Checkbox(
-                    True, label="Lock the seeds", info="Else each start draws new ones.", min_width=150,
-                    elem_id="seeds-lock",
-                )  # fmt: skip
-                randomise = gr.Button("Randomise", min_width=110, elem_id="seeds-random")
-    with gr.Accordion("Guidance, steps, size, and settings from a picture", open=False, elem_id="seeds-more"):
-        with gr.Row():
-            more = {"placeholder": "the model's own", "min_width": 150, "max_length": 200}
-            guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **more)
-            steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **more)
-            width = gr.Number(
-                None, label="Width", info="Empty: the model's own", precision=0, min_width=120, elem_id="seeds-width"
-            )  # fmt: skip
-            height = gr.Number(
-                None, label="Height", info="In pixels", precision=0, min_width=120, elem_id="seeds-height"
-            )
+            randomise = gr.Button("Randomise", size="sm", elem_id="seeds-random")
+    with gr.Row(equal_height=False):
+        chosen = gr.Dropdown(
+            methods,
+            value=starting(methods),
+            multiselect=True,
+            allow_custom_value=True,
+            label="Ways to make each image",
+            info="The columns. Others can be written, such as pag-4.",
+            scale=5,
+            min_width=300,
+            elem_id="seeds-methods",
+        )
+        strengths = gr.Textbox(
+            "1", label="Strengths", info="0,0.5,1 or 0-1 (+0.25)", elem_id="seeds-strengths", **axis
+        )
+        guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **own)
+        steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **own)
+    with gr.Accordion("Size, and settings from a picture", open=False, elem_id="seeds-more"), gr.Row():
+        width = gr.Number(
+            None, label="Width", info="In pixels; empty: the model's own", precision=0, min_width=140,
+            elem_id="seeds-width",
+        )  # fmt: skip
+        height = gr.Number(
+            None, label="Height", info="In pixels; empty: the model's own", precision=0, min_width=140,
+            elem_id="seeds-height",
+        )  # fmt: skip
         drop = gr.File(
-            label="Drop a PNG made here to take over its settings",
+            label="Drop a PNG to take over its settings",
             file_types=[".png"],
             height=130,
+            scale=2,
+            min_width=280,
             elem_id="seeds-drop",
         )
     with gr.Row(equal_height=True):
