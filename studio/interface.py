@@ -16,7 +16,7 @@ from studio.components import notices
 from studio.places import is_dataset
 from studio.service import Studio, sentence
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, memory, quality, standing, train
+from studio.tabs import annotate, compare, diagnose, links, memory, quality, seeds, standing, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -35,6 +35,8 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 comparing = compare.build(studio, loading, page, kept)
+            with gr.Tab("Seeds", id="seeds") as tab:
+                seeing = seeds.build(studio, loading, tab, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Quality", id="quality") as quality_tab:
@@ -74,6 +76,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         for asked in judging.asked:
             asked.success(open_wanted, [judging.wanted, *annotating.inputs], outputs, **quick)
         judging.annotate.click(lambda: go("annotate"), None, tabs, **quick)
+        links.build(kept, tabs, annotating, seeing)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
         page.load(look, None, [state, watch], **quick)

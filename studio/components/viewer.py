@@ -1,0 +1,68 @@
+"""Two pictures over the page, to be looked at closely: side by side, a slider, hold to flip, their difference; zoom.
+
+The pictures are the stored PNGs, their parameters still in them, as data URLs: what is looked at is what is downloaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from studio.components.scripted import Scripted, source
+
+SCRIPT = source("viewer.js", "viewer_modes.js")
+STYLE = source("viewer.css")
+
+
+def data_url(content: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def side(name: str, sample: Any, content: bytes | None, before: Any = None) -> dict[str, Any]:
+    """One of the two: a ``SampleView``, what it is called here and its PNG, None where the file is gone. before: the
+    other one, against which its words are told."""
+    then = {} if before is None else {w.index: w.score for w in before.words}
+    words = []
+    for word in sample.words:
+        if word.scored:
+            earlier = then.get(word.index)
+            change = None if earlier is None or word.score is None else word.score - earlier
+            words.append({"text": word.text, "score": word.score, "change": change})
+    return {
+        "name": name,
+        "sample": sample.id,
+        "seed": str(sample.seed),
+        "total": None if sample.total is None else round(sample.total, 2),
+        "made": f"{sample.steps} steps, guidance {sample.guidance:g}, strength {sample.strength:g}"
+        if sample.method != "none"
+        else f"{sample.steps} steps, guidance {sample.guidance:g}",
+        "words": words,
+        "picture": None if content is None else data_url(content),
+        "file": f"{sample.seed}-{sample.id[:8]}.png",
+    }
+
+
+def pair_value(
+    prompt: str, left: Mapping[str, Any], right: Mapping[str, Any] | None, **more: Any
+) -> dict[str, Any]:
+    """The component's value: opens the viewer on two sides, or on one alone."""
+    return {
+        "at": time.time_ns() // 1000,
+        "prompt": prompt,
+        "left": dict(left),
+        "right": dict(right) if right else None,
+        **more,
+    }
+
+
+class PairViewer(Scripted):
+    """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse``."""
+
+    SCRIPT, ROOT = SCRIPT, "pair-viewer"
+    SCHEMA = {  # noqa: RUF012
+        "prompt": {"type": "string"},
+        "left": {"type": "object"},
+        "right": {"anyOf": [{"type": "object"}, {"type": "null"}]},
+    }

@@ -1,0 +1,257 @@
+"""Seeds: a grid of seeds x ways to make them, looked at closely, voted on blind, kept and shared."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+
+from studio import parameters
+from studio.components import grid as cells
+from studio.components import notices, viewer
+from studio.components.grid import SeedGrid, grid_value, no_grid, read_ask
+from studio.components.scripted import text
+from studio.components.table import Table, picked, rows
+from studio.components.viewer import PairViewer, pair_value
+from studio.components.vote import BlindVote, read_vote, sorry
+from studio.grids import GridView, check_grid, grid_change
+from studio.service import SampleView, Studio, sentence
+from studio.tabs import runs, seeds_form, shared
+from studio.tabs.memory import Memory
+from studio.tabs.seeds_pictures import Thumbnails
+from studio.tabs.seeds_vote import Sittings
+from studio.tabs.shared import Loading, told
+
+EMPTY = (
+    "The same seeds, made in several ways, beside each other: see which ones the projector mends and which it breaks. "
+    "Say what to draw above and press Make the grid, or begin with a small one."
+)
+LISTED = 20
+CHANGES = 64  # comparisons of two columns that are kept
+ZIPPED = 600  # seconds that a zip is kept for its download
+DOWNLOAD = "() => setTimeout(() => document.querySelector('#seeds-zip')?.click(), 50)"
+
+
+@dataclass
+class SeedsTab:
+    """What the page listens to: ``viewer.annotate`` says which sample to open in Annotate."""
+
+    viewer: PairViewer
+
+
+def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> SeedsTab:
+    thumbnails, sittings, zips = Thumbnails(), Sittings(studio), TemporaryDirectory(prefix="seeds-zip-")
+    changes: OrderedDict[tuple, dict[str, Any]] = OrderedDict()
+    who = memory.who
+
+    with gr.Accordion("What to draw", open=True, elem_id="seeds-form") as drawer:
+        form = seeds_form.build(studio)
+    with gr.Column(visible=True, elem_id="seeds-empty") as nothing:
+        shared.html(notices.empty(EMPTY))
+        example = gr.Button("Make a small grid", elem_classes="action", elem_id="seeds-example")
+    grid = SeedGrid(elem_id="seed-grid")
+    pair, vote = PairViewer(elem_id="pair-viewer"), BlindVote(elem_id="blind-vote")
+    with gr.Accordion("Earlier grids", open=False, elem_id="seeds-earlier"):
+        earlier = Table(caption="The newest first", elem_id="seeds-list")
+    packed = gr.DownloadButton("Zip", visible="hidden", elem_id="seeds-zip")
+
+    page = [grid, nothing, drawer, earlier]
+
+    def change(view: GridView, base: int, other: int) -> dict[str, Any] | None:
+        """Of two columns, computed anew only when a cell has changed."""
+        if not (0 <= base < len(view.variants) and 0 <= other < len(view.variants)) or base == other:
+            return None
+        stamps = tuple(cells.stamp_of(cell.sample) for cell in view.cells if cell.sample)
+        key = (view.id, base, other, hash(stamps))
+        if key not in changes:
+            found = grid_change(view, base, other)
+            points = [{**point, "seed": str(point["seed"])} for point in found["points"]]
+            marked = {name: [str(seed) for seed in found[name]] for name in ("broken", "mended")}
+            changes[key] = {**found, **marked, "points": points}
+            while len(changes) > CHANGES:
+                changes.pop(next(iter(changes)), None)
+        return changes[key]
+
+    def listed() -> dict[str, Any]:
+        body = []
+        for found in studio.grids(LISTED):
+            made = {"text": f"{found['done']} of {found['total']}", "tone": "number"}
+            state = {"text": found["state"], "tone": runs.TONES.get(found["state"], "plain")}
+            body.append((found["id"], [found["prompt"], made, state, runs.when(found)]))
+        head = ["prompt", "images", "state", "when"]
+        return rows(head, body, empty="No grid was made yet: each one you make is kept here.")
+
+    def opened(id: str, writer: str) -> list[Any]:
+        """Values of ``page``: this grid, and the form out of its way."""
+        view = studio.grid(id, writer)
+        value = grid_value(view, thumbnails, None, change(view, 0, 1), opened=True)
+        return [value, gr.update(visible=False), gr.update(open=False), listed()]
+
+    def closed(problem: str = "") -> list[Any]:
+        return [no_grid(problem), gr.update(visible=True), gr.update(open=True), listed()]
+
+    def again(id: str, writer: str) -> dict[str, Any]:
+        """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
+        view = studio.grid(id, writer)
+        return {**grid_value(view, thumbnails), "cells": [], "more": True}
+
+    @told
+    def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+        """What the page does not have yet; where it knows no grid, one that is being made."""
+        ask, writer = read_ask(event._data), shared.person(kept, profile)
+        if not ask.grid:
+            on = [found["id"] for found in studio.grids(1) if found["state"] in runs.ON]
+            return opened(on[0], writer) if on else closed()
+        try:
+            view = studio.grid(ask.grid, writer)
+        except ValueError as error:
+            return closed(sentence(error))
+        value = grid_value(view, thumbnails, ask, change(view, ask.base, ask.other))
+        if ask.have:
+            return [value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
+        return [value, gr.update(visible=False), gr.update(open=False), listed()]
+
+    def begun(asked: list[Any], kept: Any, profile: Any) -> str:
+        if loading.problem:
+            raise ValueError(loading.problem)
+        return studio.start_grid(check_grid(*asked), shared.writer(studio, kept, profile))
+
+    @told
+    def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> list[Any]:
+        fields = list(asked)
+        if locked is False:
+            fields[1] = seeds_form.drawn_anew(fields[1])
+        return [fields[1], *opened(begun(fields, kept, profile), shared.person(kept, profile))]
+
+    @told
+    def first(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        """The example: small, so that it is there in seconds."""
+        methods = seeds_form.starting(studio.grid_methods())
+        asked = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods]
+        fields = [*asked, "1", "", "", None, None]
+        return [*fields, *opened(begun(fields, kept, profile), shared.person(kept, profile))]
+
+    @told
+    def halt(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
+        id = text(event._data, "grid")
+        studio.stop_grid(id, shared.writer(studio, kept, profile))
+        gr.Info("The grid stops after the step it is in; what is made is kept.", duration=5)
+        return again(id, shared.person(kept, profile))
+
+    @told
+    def go_on(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
+        id = text(event._data, "grid")
+        studio.resume_grid(id, shared.writer(studio, kept, profile))
+        return again(id, shared.person(kept, profile))
+
+    @told
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+        return opened(picked(event._data), shared.person(kept, profile))
+
+    def png(sample: SampleView) -> bytes | None:
+        try:
+            return studio.png(sample.id)
+        except ValueError:
+            return None
+
+    @told
+    def look(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
+        """Two cells in full, or one."""
+        data, writer = event._data, shared.person(kept, profile)
+        view = studio.grid(text(data, "grid"), writer)
+        names = {cell.sample.id: view.variants[cell.variant].name for cell in view.cells if cell.sample}
+        ids = list(dict.fromkeys(text(data, name) for name in ("left", "right")))
+        if any(id not in names for id in ids):
+            raise ValueError("That image is not in this grid: reload the page.")
+        samples = [studio.sample(id, writer) for id in ids]
+        left = viewer.side(names[ids[0]], samples[0], png(samples[0]))
+        right = viewer.side(names[ids[1]], samples[1], png(samples[1]), samples[0]) if len(ids) > 1 else None
+        return pair_value(view.prompt, left, right, steps=True)
+
+    @told
+    def pack(kept: Any, event: gr.EventData) -> str:
+        for old in Path(zips.name).glob("*.zip"):
+            if time.time() - old.stat().st_mtime > ZIPPED:
+                old.unlink(missing_ok=True)
+        id = studio.grid(text(event._data, "grid")).id
+        return str(studio.grid_zip(id, Path(zips.name) / f"grid-{id}.zip"))
+
+    # -- the form, filled again
+
+    @told
+    def from_grid(event: gr.EventData) -> list[Any]:
+        view = studio.grid(text(event._data, "grid"))
+        config = studio.store.grid(view.id)["config"]
+        fields = seeds_form.of_grid(view, studio.grid_methods(), config.get("width"), config.get("height"))
+        return [*fields, gr.update(open=True)]
+
+    def from_png(content: bytes | str) -> list[Any]:
+        fields = seeds_form.of_picture(parameters.read_png(content), studio.grid_methods())
+        seeds_form.checked(fields)
+        return [*fields, gr.update(open=True)]
+
+    @told
+    def from_sample(event: gr.EventData) -> list[Any]:
+        return from_png(studio.png(text(event._data, "sample")))
+
+    @told
+    def from_file(file: Any) -> list[Any]:
+        found = from_png(str(file))
+        gr.Info("The form has the settings of this picture.", duration=5)
+        return [*found, None]
+
+    # -- the blind vote
+
+    @told
+    def begin(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
+        ask, writer = read_ask(event._data), shared.writer(studio, kept, profile)
+        return sittings.begin(studio.grid(ask.grid), ask.base, ask.other, writer)
+
+    def cast(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
+        """A vote that cannot be kept leaves the pair where it is, and says why."""
+        try:
+            round, token, choice = read_vote(event._data)
+            if sittings.who(round) != shared.writer(studio, kept, profile):
+                raise ValueError("Your name has changed since this vote was begun: close it and begin again.")
+            return sittings.cast(round, token, choice)
+        except Exception as error:  # noqa: BLE001 - told beside the pair
+            return sorry(sentence(error))
+
+    @told
+    def finish(event: gr.EventData) -> dict[str, Any]:
+        return sittings.finish(text(event._data, "token"))
+
+    @told
+    def vote_on(event: gr.EventData) -> dict[str, Any]:
+        return sittings.again(text(event._data, "token"))
+
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    grid.more(more, who, page, trigger_mode="multiple", **quick)
+    form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **quick)
+    example.click(first, who, [*form.fields, *page], **quick)
+    grid.halt(halt, who, grid, **quick)
+    grid.go_on(go_on, who, grid, **quick)
+    earlier.pick(pick, who, page, **quick)
+    grid.open(look, who, pair, **quick)
+    grid.pack(pack, who, packed, show_progress="hidden", api_visibility="private").success(
+        None, None, None, js=DOWNLOAD
+    )
+    grid.reuse(from_grid, None, [*form.fields, drawer], **quick)
+    pair.reuse(from_sample, None, [*form.fields, drawer], **quick)
+    form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **quick)
+    form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **quick)
+    grid.vote(begin, who, vote, **quick)
+    vote.cast(cast, who, vote, trigger_mode="multiple", **quick)
+    vote.finish(finish, None, vote, **quick)
+    vote.again(vote_on, None, vote, **quick)
+    tab.select(lambda: gr.update(choices=studio.grid_methods()), None, form.methods, **quick)
+    gr.on(
+        [tab.select, *(field.change for field in form.fields)],
+        seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **quick,
+    )  # fmt: skip
+    return SeedsTab(pair)
