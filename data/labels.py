@@ -80,13 +80,18 @@ def _words(db: Database, last: int, filters: Mapping[str, Any]) -> Iterator[list
     where, values = sample_filter(
         {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
     )
+    bound, within = "seq <= ?", [last]
+    if filters.get("ids") is not None:  # along the lanes of these samples: nothing of the others is read
+        bound, within = "sample IN (SELECT value FROM json_each(?)) AND +seq <= ?", [
+            checks.as_json("ids", list(filters["ids"])), last,
+        ]  # fmt: skip
     cursor = db.execute(
         f"""SELECT e.sample, e.word_index, e.word, e.source, e.score, e.distribution, e.weight, e.scorer,
             e.scorer_version, {SAMPLE}, e.seq, e.kind, e.who, e.id
-        FROM (SELECT max(seq) AS seq FROM scores WHERE seq <= ? GROUP BY sample, word_index, source, who) l
+        FROM (SELECT max(seq) AS seq FROM scores WHERE {bound} GROUP BY sample, word_index, source, who) l
         JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample
         WHERE {where} ORDER BY s.seq, e.word_index, e.seq""",
-        [last, *values],
+        [*within, *values],
     )
     names = [column[0] for column in cursor.description]
     group: list[dict[str, Any]] = []

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from data.annotation import Annotation
 from data.audit import Audit
+from data.backup import Backup
+from data.cursors import Cursors
 from data.database import StoreError
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
+from data.library import Library
 from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
@@ -21,8 +24,10 @@ from data.scores import Scores
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs, Audit):
+class Store(
+    Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs, Audit, Library, Backup, Cursors
+):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
-    ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.
+    ``vacuum_into(path)`` makes a backup while others write, ``restore(path)`` takes one back; ``check()`` reads the whole file for damage.
     """

@@ -79,7 +79,7 @@ def test_seeds_are_integers_and_no_path_of_a_checkpoint_travels(full, quick_path
     assert "/somewhere/here" not in text
     assert lines(quick_path / "a.jsonl")[0] == {
         "format": "noise-projection-studio/labels",
-        "version": 1,
+        "version": 2,
         "features": True,
     }
 
@@ -185,7 +185,10 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, quick_path, name)
         (b"", "line 1: not JSON"),
         (b"{}\n", "line 1: not a file of labels"),
         (b"\x89PNG\r\n", "line 1: not UTF-8"),
-        (b'{"format":"noise-projection-studio/labels","version":2}\n', "version is 2; this app reads"),
+        (
+            b'{"format":"noise-projection-studio/labels","version":3}\n',
+            "version is 3; this app reads the versions 1 and 2",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused(store, quick_path, content, said):
