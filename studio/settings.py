@@ -75,6 +75,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "no",
         "yes: attention and autoencoder in slices, slower and in less memory",
     ),
+    "webhook": (
+        "STUDIO_WEBHOOK",
+        "",
+        "an https address that people's new scores are posted to, signed where STUDIO_WEBHOOK_SECRET is set",
+    ),
 }
 _CHOICES = {
     "world": ("small", "large"),
@@ -113,6 +118,7 @@ class Settings:
     guidance: str = "auto"
     offload: str = "none"
     slicing: str = "no"
+    webhook: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -152,6 +158,7 @@ class Settings:
             guidance=_own(raw["guidance"], _guidance),
             offload=raw["offload"],
             slicing=raw["slicing"],
+            webhook=_webhook(raw["webhook"]),
         )
 
     def env(self) -> dict[str, str]:
@@ -215,6 +222,14 @@ def _scorer(text: str) -> str:
 
         return check_address(text)
     return _model(text)
+
+
+def _webhook(text: str) -> str:
+    if not text:
+        return text
+    from studio.webhook import check_webhook
+
+    return check_webhook(text)
 
 
 def _prompts(text: str) -> str:

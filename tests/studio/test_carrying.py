@@ -12,12 +12,16 @@ from studio.__main__ import main
 
 
 @pytest.fixture
-def cli(store, sample_row, monkeypatch, capsys):
+def cli(store, sample_row, quick_path, monkeypatch, capsys):
     """cli("export", ...) -> (exit code, stdout, stderr). The studio is a fake with nothing but the store: these
     commands touch nothing else."""
     (sample,) = store.add_samples([sample_row()])
     store.set_score(sample, 1, 7, "ann", word="=red\x1b[2J")
-    monkeypatch.setattr(commands, "studio_of", lambda given: SimpleNamespace(store=store))
+    monkeypatch.setattr(
+        commands,
+        "studio_of",
+        lambda given: SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path)),
+    )
 
     def run(*arguments):
         try:
@@ -37,6 +41,7 @@ def cli(store, sample_row, monkeypatch, capsys):
         ("a", [], b'{"format":"noise-projection-studio/labels"'),
         ("a.CSV", [], b"sample,prompt,"),
         ("a.txt", ["--format", "csv"], b"sample,prompt,"),
+        ("a.parquet", [], b"PAR1"),
         ("a.csv", ["--format", "jsonl"], b'{"format":"noise-projection-studio/labels"'),
         ("a.jsonl", ["--format", "dpo"], b""),
         ("a.jsonl", ["--format", "richhf"], b'{"format":"noise-projection-studio/richhf-words"'),
@@ -76,12 +81,13 @@ def test_a_dry_run_says_what_would_change_and_the_word_cannot_command_the_termin
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["export", "a.parquet"], "Parquet is not written here"),
+        (["export", "a.csv", "--licence", "mit"], "--licence belongs to dataset"),
+        (["export", "a", "--format", "dataset"], "no labelled image whose file is there"),
         (["export", "a.csv", "--no-features"], "--no-features belongs to jsonl"),
         (["export", "a", "--format", "xml"], "invalid choice"),
-        (["import", "a", "--who", "bob"], "--who belongs to richhf"),
+        (["import", "a", "--who", "bob"], "--who belongs to the other"),
         (["import", "a", "--format", "richhf", "--images", "b"], "--images belongs to jsonl"),
-        (["import", "a", "--format", "csv"], "invalid choice"),
+        (["import", "a", "--format", "parquet"], "invalid choice"),
         (["import", "nothere", "--format", "richhf"], "cannot be read"),
         (["import", "nothere", "--format", "richhf", "--who", "vlm"], "taken by the studio"),
     ],
