@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio import gpu
+from studio import gpu, webhook
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, memory, train
+from studio.tabs import annotate, compare, diagnose, library, memory, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -30,6 +30,8 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
                 comparing = compare.build(studio, loading, page, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
                 annotating = annotate.build(studio, tab, kept)
+            with gr.Tab("Library", id="library") as library_tab:
+                kept_all = library.build(studio, library_tab, kept)
             with gr.Tab("Train", id="train"):
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
@@ -54,12 +56,26 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
 
             return opened
 
+        @told
+        def annotate_found(sample: Any, who: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+            return [go("annotate"), *annotating.open(sample, who, order, profile)]
+
+        @told
+        def open_run(event: gr.EventData) -> list[Any]:
+            run, kind = kept_all.pick_run(event)
+            return [go("diagnose" if kind == "experiment" else "train"), run]
+
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
         comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
+        found = [kept_all.chosen, *annotating.inputs]
+        kept_all.annotate.click(annotate_found, found, outputs, **quick)
+        kept_all.compare.click(lambda: go("compare"), None, tabs, **quick)
+        picked_run = kept_all.runs.pick(open_run, None, [tabs, kept_all.run], **quick)
+        picked_run.then(None, kept_all.run, None, js=library.OPEN_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
     return page.queue(max_size=32, default_concurrency_limit=8)
@@ -72,6 +88,7 @@ def launch(settings: Settings | None = None) -> None:
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     loading = Loading(studio).start()
+    webhook.start(studio)
     build(studio, loading).launch(
         theme=theme(),
         css=STYLE,

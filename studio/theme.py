@@ -9,11 +9,16 @@ from pathlib import Path
 
 import gradio as gr
 
-from studio.components import report, word_scores
+from studio.components import cards, report, word_scores
 
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
-STYLE = (Path(__file__).parent / "theme.css").read_text(encoding="utf-8") + word_scores.STYLE + report.STYLE
+STYLE = (
+    (Path(__file__).parent / "theme.css").read_text(encoding="utf-8")
+    + word_scores.STYLE
+    + report.STYLE
+    + cards.STYLE
+)
 
 HEAD = '<meta name="color-scheme" content="light dark">'
 

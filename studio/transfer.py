@@ -99,7 +99,7 @@ def export_zip(studio: Any, path: Path, who: str, licence: str = "") -> dict[str
                 if one.is_file():
                     archive.write(one, one.relative_to(folder).as_posix())
     finally:
-        _remove(folder)
+        discard(folder)
     return found
 
 
@@ -272,7 +272,8 @@ def _refusal(name: str, error: Exception) -> str:
     return f"The Hub could not be reached ({type(error).__name__}): check the connection, and try again."
 
 
-def _remove(folder: Path) -> None:
+def discard(folder: Path) -> None:
+    """A temporary folder and all in it goes."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
