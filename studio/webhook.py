@@ -73,6 +73,7 @@ class Follower:
         self.store, self.address = store, check_webhook(address)
         self._secret, self.look, self.pause = secret.encode(), look, pause
         self.problem, self.sent, self.last = "", 0, ""
+        self._tls = httpx.create_ssl_context()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -142,7 +143,9 @@ class Follower:
             signed = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
             headers["X-Studio-Signature"] = f"sha256={signed}"
         try:
-            with httpx.Client(timeout=TIMEOUT, follow_redirects=False, trust_env=False) as client:
+            with httpx.Client(
+                timeout=TIMEOUT, verify=self._tls, follow_redirects=False, trust_env=False
+            ) as client:
                 self._send(client, body, headers)
         except httpx.TimeoutException:
             raise Failed(f"the server did not answer within {TIMEOUT:.0f} s.") from None

@@ -67,19 +67,24 @@ NEEDED = ("sample", "word_index", "score")
 LONGEST_ROW = 1 << 20
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
+class Place:
+    """The line that is being read, for the error message."""
+
+    number = 0
+
+
+def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
     """Lines of text with their ends, none of them endless."""
-    first = True
     while raw := file.readline(LONGEST_ROW + 1):
+        place.number += 1
         if len(raw) > LONGEST_ROW:
             raise ValueError(f"the line is longer than {LONGEST_ROW} bytes.")
         try:
-            text = raw.decode("utf-8-sig" if first else "utf-8")
+            text = raw.decode("utf-8-sig" if place.number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise ValueError("not UTF-8; save the table as CSV UTF-8.") from None
         if "\x00" in text:
             raise ValueError("not text; save the table as CSV UTF-8.")
-        first = False
         yield text
 
 
@@ -122,16 +127,16 @@ def _whole(name: str, value: str) -> int:
 def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
     """Take over the scores that say something else than the store, all of them or nothing; returns what
     ``import_words`` does. ImportRefused names line and reason."""
-    path, number = Path(path), 1
+    path, place = Path(path), Place()
     checks.text("who", who)
 
     def says(own: float | None, label: float | None) -> bool:
         return score in (own, label)
 
     csv.field_size_limit(LONGEST_ROW)
-    with refused(path.name, lambda: number), open(path, "rb") as file, store.writing() as db:
-        found = _rows(_lines(file))
-        number, head = next(found, (1, []))
+    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, store.writing() as db:
+        found = _rows(_lines(file, place))
+        _, head = next(found, (1, []))
         names = [name.strip() for name in head]
         lacking = [name for name in NEEDED if name not in names]
         if lacking:

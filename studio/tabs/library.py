@@ -90,13 +90,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                         label="Show",
                         elem_id="library-look",
                         scale=2,
-                        min_width=170,
+                        min_width=230,
                     )
                 with gr.Accordion("Filters", open=False, elem_id="library-filters"), gr.Row():
 
                     def menu(label: str, name: str, choices: list[Any]) -> gr.Dropdown:
                         return gr.Dropdown(
-                            choices, value="", label=label, elem_id=f"library-{name}", min_width=150
+                            choices, value="", label=label, elem_id=f"library-{name}", min_width=118
                         )
 
                     filters = {
@@ -125,14 +125,12 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                     "Compare a prompt", visible=False, elem_classes="action", elem_id="library-compare"
                 )
                 with gr.Row(visible=False) as paging:
-                    back = gr.Button("Previous page", size="sm", elem_id="library-previous")
-                    on = gr.Button("Next page", size="sm", elem_id="library-next")
+                    back = gr.Button("Previous page", elem_id="library-previous")
+                    on = gr.Button("Next page", elem_id="library-next")
             with gr.Column(visible=False, elem_id="library-one") as one:
                 with gr.Row():
-                    close = gr.Button("Back to the list", size="sm", elem_id="library-close")
-                    annotate = gr.Button(
-                        "Annotate this", variant="primary", size="sm", elem_id="library-annotate"
-                    )
+                    close = gr.Button("Back", elem_id="library-close")
+                    annotate = gr.Button("Annotate this", variant="primary", elem_id="library-annotate")
                 with gr.Row(equal_height=False):
                     with gr.Column(scale=5, min_width=280):
                         picture = gr.Image(
@@ -152,7 +150,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                 )
         with gr.Tab("Runs", id="library-runs") as runs_tab:
             runs = Table(
-                caption="All runs, the newest first; one opens where it was started",
+                caption="All runs, the newest first",
                 elem_id="library-run-table",
             )
         library_carry.build(studio, who)

@@ -240,12 +240,15 @@ def _changes(found: transfer.Imported) -> dict[str, Any]:
             )
         else:
             before = "–" if change["before"] is None else f"{change['before']:g}"
-            arrow = {"text": f"{before} → {change['after']:g}", "tone": "number"}
+            arrow = f"{before} → {change['after']:g}"
             body.append(
                 ("", [line, change["word"] or f"word {change['word_index']}", arrow, change["sample"]])
             )
     pairs = bool(found.changes) and "chosen_sample" in found.changes[0]
-    head = ["line", "prompt", "vote", "better", "worse"] if pairs else ["line", "word", "label", "image"]
+    line_head = {"text": "line", "tone": "number"}
+    head = (
+        [line_head, "prompt", "vote", "better", "worse"] if pairs else [line_head, "word", "label", "image"]
+    )
     left = len(found.changes) - len(body) + found.more
     if left:
         body.append(("", ["", f"and {left} more", *[""] * (len(head) - 2)]))

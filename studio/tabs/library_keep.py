@@ -38,11 +38,11 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
             shared.html(f'<p class="quiet">{escape(WHAT)}</p>')
-            make = gr.Button("Back up now", variant="primary", elem_id="backup-make", elem_classes="action")
+            make = gr.Button("Back up now", variant="primary", elem_id="backup-make")
             said = shared.html(elem_id="backup-said")
             table = Table(caption="Back-ups in the studio's folder; choose one", elem_id="backups")
             with gr.Row(visible=False) as of_one:
-                fetch = gr.Button("Download", size="sm", elem_id="backup-download")
+                fetch = gr.Button("Download", elem_id="backup-download")
             file = gr.File(label="To download", interactive=False, visible=False, elem_id="backup-file")
         with gr.Column(scale=5, min_width=300):
             gr.Markdown("### Restore")
@@ -66,7 +66,12 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             )
             for one in transfer.kept_backups(studio)
         ]
-        return rows(["name", "size", "when (UTC)"], body, empty="There is no back-up yet.", chosen=mine)
+        return rows(
+            ["name", {"text": "size", "tone": "number"}, "when (UTC)"],
+            body,
+            empty="There is no back-up yet.",
+            chosen=mine,
+        )
 
     @told
     def shown() -> Any:
@@ -126,8 +131,8 @@ def _log(studio: Studio, tab: gr.Tab) -> None:
     hook = shared.html(elem_id="webhook")
     table = Table(caption="What was done to the store as a whole, the newest first", elem_id="audit")
     with gr.Row():
-        newer = gr.Button("Newer", size="sm", interactive=False, elem_id="audit-newer")
-        older = gr.Button("Older", size="sm", interactive=False, elem_id="audit-older")
+        newer = gr.Button("Newer", interactive=False, elem_id="audit-newer")
+        older = gr.Button("Older", interactive=False, elem_id="audit-older")
     clock = gr.Timer(5.0)
 
     def seen(number: Any) -> list[Any]:

@@ -35,9 +35,14 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".removesuffix(".0")
 
 
+def number(text: Any) -> dict[str, Any]:
+    """A cell whose text stands at the right, or the head of such a column."""
+    return {"text": text, "tone": "number"}
+
+
 def method(sample: Mapping[str, Any]) -> str:
     if sample["method"] != "projected":
-        return str(sample["method"])
+        return "no projector" if sample["method"] == "none" else str(sample["method"])
     return "projected" if sample["strength"] == 1 else f"projected {sample['strength']:g}"
 
 
@@ -76,23 +81,24 @@ def labels(samples: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
     """The words of samples, a row each; a row opens its sample."""
     body = []
     for sample in samples:
-        for word in sample["words"]:
+        for place, word in enumerate(sample["words"]):
             people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
             body.append(
                 (
                     sample["id"],
                     [
                         word["word"],
-                        {"text": figure(word["label"]), "tone": "number"},
+                        number(figure(word["label"])),
                         SOURCES.get(word["source"], "–"),
-                        {"text": figure(word["vlm"]), "tone": "number"},
+                        number(figure(word["vlm"])),
                         people,
-                        sample["prompt"],
-                        {"text": sample["seed"], "tone": "number"},
+                        "" if place else sample["prompt"],
+                        {"text": "" if place else sample["seed"], "tone": "number"},
                     ],
                 )
             )
-    return rows(["word", "label", "by", "VLM", "each person", "prompt", "seed"], body, empty=empty)
+    head = ["word", number("label"), "by", number("VLM"), "each person", "prompt", number("seed")]
+    return rows(head, body, empty=empty)
 
 
 def count(found: Mapping[str, Any], page: int, sort: str) -> str:
@@ -137,13 +143,13 @@ def words(current: Mapping[int, Mapping[str, Any]], found: Sequence[Mapping[str,
         mine = label.get(index, {})
         cells: list[Any] = [
             said["word"] or f"word {index}",
-            {"text": figure(mine.get("label")), "tone": "number"},
+            number(figure(mine.get("label"))),
         ]
         for name in machines:
-            cells.append({"text": figure(_mean(said[name])), "tone": "number"})
-        cells += [{"text": figure(said["people"].get(who)), "tone": "number"} for who in people]
+            cells.append(number(figure(_mean(said[name]))))
+        cells += [number(figure(said["people"].get(who))) for who in people]
         body.append(("", cells))
-    head = ["word", "label", *(SOURCES[name] for name in machines), *people]
+    head = ["word", *(number(name) for name in ("label", *(SOURCES[m] for m in machines), *people))]
     return rows(head, body, empty="Nobody has scored this image yet.")
 
 
@@ -170,7 +176,7 @@ def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for event in events:
         change: Any = event["text"]
         if event["word_index"] is not None:
-            change = {"text": f"{figure(event['before'])} → {figure(event['after'])}", "tone": "number"}
+            change = f"{figure(event['before'])} → {figure(event['after'])}"
         what = SAID.get(event["what"], event["what"])
         body.append(("", [when(event["created"]), event["who"], what, event["word"], change]))
     return rows(
