@@ -1,9 +1,12 @@
 """Labels as JSONL, for other machines and other tools (issue: export and import, a round trip without loss).
 
 The first line is a header. Then a line for each run that a sample refers to (without its checkpoint path,
-which means nothing elsewhere), and a line for each sample with all its score events and submissions. An
-event's ``n`` is its place among all events of the file, so that undo and history work after an import as
-before it. Export, import into an empty store, export: the same bytes.
+which means nothing elsewhere), a line for each sample with all its score events, submissions, remarks and gold
+scores, and a line for each preference between two of the samples. An event's ``n`` is its place among all events
+of its sort in the file, so that undo and history work after an import as before it. Export, import into an empty
+store, export: the same bytes. Leases, caches, names that browsers hold and the audit log stay where they are.
+
+Version 2 added remarks, gold and preferences; a file of version 1 has none, and is read as it always was.
 
 Import is all or nothing. What is there already is skipped; what is there with another content is refused.
 """
@@ -25,13 +28,14 @@ from sqlite_utils import Database
 
 from data import checks
 from data.database import rows
-from data.intake import RUN, SUBMISSION, Intake, parse
+from data.intake import PARTS, PREFERENCE, RUN, Intake, parse
 from data.runs import ACTIVE
 from data.samples import COLUMNS
 from data.scores import FIELDS
 from data.store import Store
 
-FORMAT, VERSION = "noise-projection-studio/labels", 1
+FORMAT, VERSION = "noise-projection-studio/labels", 2
+READABLE = (1, 2)
 LONGEST_LINE = 32 * 2**20
 
 
@@ -105,34 +109,43 @@ def _run_lines(db: Database) -> list[dict[str, Any]]:
 
 
 def export_labels(store: Store, path: str | Path, features: bool = True) -> dict[str, int]:
-    """Write the file whole or not at all; returns {runs, samples, events, submissions}.
+    """Write the file whole or not at all; returns {runs, samples, events, submissions, remarks, gold, preferences}.
 
     ``features=False`` leaves out the scorer's hidden states, which are most of the bytes.
     """
-    count: Counter[str] = Counter(runs=0, samples=0, events=0, submissions=0)
+    count: Counter[str] = Counter(runs=0, samples=0, events=0, **dict.fromkeys(PARTS, 0), preferences=0)
     with whole_file(path) as file, store.reading() as db:
         file.write(json_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
         for run in _run_lines(db):
             file.write(json_line({"run": run}))
             count["runs"] += 1
-        ranks = {table: _ranks(db, table) for table in ("scores", "submissions")}
+        ranks = {table: _ranks(db, table) for table in ("scores", *PARTS)}
         samples = db.execute(f"SELECT {', '.join(COLUMNS)} FROM samples ORDER BY seq")
         for values in samples:
             sample = dict(zip(COLUMNS, values))
             record = {"sample": _kept(sample, COLUMNS)}
             record["events"] = _events(db, sample["id"], ranks["scores"], features)
-            record["submissions"] = [
-                {
-                    "n": ranks["submissions"][s["seq"]],
-                    **_kept(s, [f for f in SUBMISSION if f != "sample"]),
-                }
-                for s in rows(db, "SELECT * FROM submissions WHERE sample = ? ORDER BY seq", (sample["id"],))
-            ]
+            for part, fields in PARTS.items():
+                found = _part(db, part, fields, sample["id"], ranks[part])
+                if found or part == "submissions":  # what version 1 had not is only there where there is some
+                    record[part] = found
+                count[part] += len(found)
             file.write(json_line(record))
             count["samples"] += 1
             count["events"] += len(record["events"])
-            count["submissions"] += len(record["submissions"])
+        for n, vote in enumerate(rows(db, "SELECT * FROM preferences ORDER BY seq"), 1):
+            file.write(json_line({"preference": {"n": n, **_kept(vote, PREFERENCE)}}))
+            count["preferences"] += 1
     return dict(count)
+
+
+def _part(
+    db: Database, table: str, fields: tuple[str, ...], sample: str, ranks: Mapping[int, int]
+) -> list[dict[str, Any]]:
+    """A sample's rows of one of ``PARTS``, in order."""
+    names = [name for name in fields if name != "sample"]
+    found = rows(db, f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq", (sample,))
+    return [{"n": ranks[entry["seq"]], **_kept(entry, names)} for entry in found]
 
 
 def _ranks(db: Database, table: str) -> dict[int, int]:
@@ -161,14 +174,17 @@ class _DryRun(Exception):
 
 def import_labels(
     store: Store, path: str | Path, images_dir: str | Path | None = None, dry_run: bool = False
-) -> dict[str, int]:
-    """Take over a file of ``export_labels``; returns {runs, samples, events, submissions, runs_known, ...}.
+) -> dict[str, Any]:
+    """Take over a file of ``export_labels``; returns {runs, samples, events, submissions, remarks, gold, preferences,
+    runs_known, ..., words_new, words_changed, changes}.
 
-    With ``images_dir`` each sample's image must lie there under its image_path and have its sha256. With
-    ``dry_run`` everything is checked and counted, and nothing is kept. ImportRefused names line and reason.
+    ``words_new`` had no label and get one, ``words_changed`` get another one, and ``changes`` are the first of both:
+    {line, sample, word_index, word, before (the label, 0 to 9, or None), after}. With ``images_dir`` each sample's
+    image must lie there under its image_path and have its sha256. With ``dry_run`` everything is checked and counted,
+    and nothing is kept. ImportRefused names line and reason.
     """
     path = Path(path)
-    count: dict[str, int] = {}
+    count: dict[str, Any] = {}
     number = 1
     task: Intake | None = None
     try:
@@ -177,10 +193,14 @@ def import_labels(
             _, header = next(lines)
             if header.get("format") != FORMAT:
                 raise ValueError(f"not a file of labels: its first line should say {FORMAT}.")
-            if header.get("version") != VERSION:
-                version = checks.shown(header.get("version"))
-                raise ValueError(f"its version is {version}; this app reads version {VERSION}.")
-            task = Intake(db, Path(images_dir) if images_dir else None, header.get("features") is True)
+            version = header.get("version")
+            if isinstance(version, bool) or version not in READABLE:
+                said = " and ".join(str(v) for v in READABLE)
+                raise ValueError(
+                    f"its version is {checks.shown(version)}; this app reads the versions {said}."
+                )
+            images = Path(images_dir) if images_dir else None
+            task = Intake(db, images, header.get("features") is True, first=version == 1)
             for number, record in lines:
                 task.line(number, record)
             number = 0

@@ -19,6 +19,9 @@ from sqlite_utils import Database
 
 from data import checks
 from data.database import insert, row
+from data.labels import expected
+from data.library import labels_of
+from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
 from data.runs import ACTIVE, checked_field
 from data.samples import COLUMNS, checked_sample, insert_sample
 from data.scores import ANNOTATORS, FIELDS, checked_event, need_word, refresh_uncertainty
@@ -27,6 +30,12 @@ RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256
        "created", "finished")  # fmt: skip
 RUN_FIXED = ("kind", "config", "parent", "created")
 SUBMISSION = ("id", "sample", "who", "kind", "created")
+REMARK = ("id", "sample", "who", "kind", "text", "created")
+GOLD = ("id", "sample", "word_index", "word", "score", "who", "created")
+PREFERENCE = ("id", "left_sample", "right_sample", "choice", "who", "created")
+PARTS = {"submissions": SUBMISSION, "remarks": REMARK, "gold": GOLD}  # of a sample, beside its events
+CHOICES = ("left", "right", "tie", "none")
+CHANGES = 1000  # changed words that are listed; all are counted
 
 
 def _no_constant(name: str) -> Any:
@@ -66,14 +75,17 @@ def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
 class Intake:
     """One import: ``line`` for each line in order, then ``finish``."""
 
-    def __init__(self, db: Database, images: Path | None, features: bool) -> None:
-        self.db, self.images, self.features = db, images, features
+    def __init__(self, db: Database, images: Path | None, features: bool, first: bool = False) -> None:
+        """first: the file is of version 1, which had neither remarks nor gold nor preferences."""
+        self.db, self.images, self.features, self.first = db, images, features, first
         self.number = 1  # the line that is being taken over, for the error message
         self.count: Counter[str] = Counter()
-        for name in ("runs", "samples", "events", "submissions"):
+        for name in ("runs", "samples", "events", *PARTS, "preferences"):
             self.count[name] = self.count[f"{name}_known"] = 0
-        self.queue: dict[str, list[tuple[int, int, dict[str, Any]]]] = {"events": [], "submissions": []}
-        self.words: dict[str, int] = {}
+        self.queue: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
+            name: [] for name in ("events", *PARTS, "preferences")
+        }
+        self.lines: dict[str, int] = {}  # of the samples
 
     def line(self, number: int, record: dict[str, Any]) -> None:
         """Store a run or a sample; the sample's events are checked and wait for ``finish``."""
@@ -81,22 +93,37 @@ class Intake:
         if "run" in record:
             self.run(_only(_only(record, ["run"], "a line")["run"], RUN, "a run"))
             return
-        _only(record, ("sample", "events", "submissions"), "a line")
+        if "preference" in record and not self.first:
+            entry = dict(
+                _only(
+                    _only(record, ["preference"], "a line")["preference"], ("n", *PREFERENCE), "a preference"
+                )
+            )
+            n = checks.integer("n", entry.pop("n", None), 1, 2**62)
+            self.queue["preferences"].append((n, number, self.preference(entry)))
+            return
+        kinds = {"events": FIELDS, "submissions": SUBMISSION} if self.first else {"events": FIELDS, **PARTS}
+        _only(record, ("sample", *kinds), "a line")
         sample = checked_sample(self._complete(_only(record.get("sample"), COLUMNS, "a sample")))
-        if sample["id"] in self.words:
+        if sample["id"] in self.lines:
             raise ValueError(f"the sample {sample['id']} is in the file twice.")
-        self.words[sample["id"]] = sample["n_words"]
+        self.lines[sample["id"]] = number
         self.sample(sample)
-        for kind in ("events", "submissions"):
+        make = {
+            "events": self.event,
+            "submissions": self.submission,
+            "remarks": self.remark,
+            "gold": self.gold,
+        }
+        for kind, names in kinds.items():
             entries = record.get(kind, [])
             if not isinstance(entries, list):
                 raise ValueError(f"{kind} must be a list, not {checks.shown(entries)}.")
-            names = ("n", *(FIELDS if kind == "events" else SUBMISSION))
+            allowed = ["n", *(name for name in names if name != "sample")]
             for entry in entries:
-                entry = dict(_only(entry, [n for n in names if n != "sample"], f"one of {kind}"))
+                entry = dict(_only(entry, allowed, f"one of {kind}"))
                 n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-                made = self.event(entry, sample) if kind == "events" else self.submission(entry, sample)
-                self.queue[kind].append((n, number, made))
+                self.queue[kind].append((n, number, make[kind](entry, sample)))
 
     @staticmethod
     def _complete(record: dict[str, Any]) -> dict[str, Any]:
@@ -106,14 +133,39 @@ class Intake:
                 raise ValueError(f"{name} is missing.")
         return record
 
-    def finish(self) -> dict[str, int]:
-        """Store the events of all lines in the order in which they came to be; returns the counts."""
-        for kind, keep in (("events", self.store_event), ("submissions", self.store_submission)):
-            for _, number, entry in sorted(self.queue[kind], key=lambda item: item[0]):
+    def finish(self) -> dict[str, Any]:
+        """Store the events of all lines in the order in which they came to be; returns the counts and the changes."""
+        told = list({entry["sample"] for _, _, entry in self.queue["events"] + self.queue["gold"]})
+        before = labels_of(self.db, told)
+        for kind, queued in self.queue.items():
+            for _, number, entry in sorted(queued, key=lambda item: item[0]):
                 self.number = number
-                keep(entry)
-        refresh_uncertainty(self.db, self.words)
-        return dict(self.count)
+                self.store_event(entry) if kind == "events" else self.store_part(kind, entry)
+        refresh_uncertainty(self.db, self.lines)
+        return {**self.count, **self._changes(before, labels_of(self.db, told))}
+
+    def _changes(self, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[str, Any]:
+        """Which words have another label now, as one number from 0 to 9."""
+        new, changes, changed = 0, [], 0
+        for (sample, index), label in after.items():
+            then = before.get((sample, index))
+            values = [None if x is None else round(expected(x), 4) for x in (then, label)]
+            if values[0] == values[1]:
+                continue
+            new += then is None
+            changed += then is not None
+            if len(changes) < CHANGES:
+                changes.append(
+                    {
+                        "line": self.lines[sample],
+                        "sample": sample,
+                        "word_index": index,
+                        "word": label["word"],
+                        "before": values[0],
+                        "after": values[1],
+                    }
+                )
+        return {"words_new": new, "words_changed": changed, "changes": changes}
 
     def run(self, given: dict[str, Any]) -> None:
         self._complete(given)
@@ -168,6 +220,43 @@ class Intake:
             "created": checks.time("created", entry["created"]),
         }
 
+    def remark(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        kind = checks.one_of("kind", entry.get("kind"), REMARKS)
+        longest = REASON_LENGTH if kind == "flag" else NOTE_LENGTH
+        return {
+            "id": checks.identifier("id", self._complete(entry)["id"]),
+            "sample": sample["id"],
+            "who": checks.text("who", entry.get("who")),
+            "kind": kind,
+            "text": checks.text("text", entry.get("text"), longest, empty=True),
+            "created": checks.time("created", entry["created"]),
+        }
+
+    def gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        index = checks.integer("word_index", self._complete(entry).get("word_index"), 0, 999)
+        need_word(sample, index)
+        return {
+            "id": checks.identifier("id", entry["id"]),
+            "sample": sample["id"],
+            "word_index": index,
+            "word": checks.text("word", entry.get("word"), checks.PROMPT_LENGTH, empty=True),
+            "score": None if entry.get("score") is None else checks.score(entry["score"]),
+            "who": checks.text("who", entry.get("who")),
+            "created": checks.time("created", entry["created"]),
+        }
+
+    def preference(self, entry: dict[str, Any]) -> dict[str, Any]:
+        sides = [checks.identifier(name, entry.get(name)) for name in PREFERENCE[1:3]]
+        if sides[0] == sides[1]:
+            raise ValueError("a preference is between two samples, not one.")
+        return {
+            "id": checks.identifier("id", self._complete(entry)["id"]),
+            **dict(zip(PREFERENCE[1:3], sides)),
+            "choice": checks.one_of("choice", entry.get("choice"), CHOICES),
+            "who": checks.text("who", entry.get("who")),
+            "created": checks.time("created", entry["created"]),
+        }
+
     def store_event(self, event: dict[str, Any]) -> None:
         there = row(self.db, "SELECT * FROM scores WHERE id = ?", (event["id"],))
         if there:
@@ -182,14 +271,18 @@ class Intake:
         insert(self.db, "scores", event)
         self.count["events"] += 1
 
-    def store_submission(self, event: dict[str, Any]) -> None:
-        there = row(self.db, "SELECT * FROM submissions WHERE id = ?", (event["id"],))
+    def store_part(self, kind: str, entry: dict[str, Any]) -> None:
+        """One of submissions, remarks, gold or preferences."""
+        there = row(self.db, f"SELECT * FROM {kind} WHERE id = ?", (entry["id"],))
         if there:
-            self._same("submission", event["id"], event, there)
-            self.count["submissions_known"] += 1
+            self._same({"gold": "gold score"}.get(kind, kind.removesuffix("s")), entry["id"], entry, there)
+            self.count[f"{kind}_known"] += 1
             return
-        insert(self.db, "submissions", event)
-        self.count["submissions"] += 1
+        for name in ("left_sample", "right_sample"):
+            if name in entry and not row(self.db, "SELECT 1 FROM samples WHERE id = ?", (entry[name],)):
+                raise ValueError(f"{name} {entry[name]} is neither in the file nor in the store.")
+        insert(self.db, kind, entry)
+        self.count[kind] += 1
 
     def _same_lane(self, name: str, event: dict[str, Any]) -> None:
         if event[name] is None:

@@ -93,10 +93,15 @@ def _words(
     where, values = sample_filter(
         {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
     )
+    bound, within = "seq <= ?", [last]
+    if filters.get("ids") is not None:  # along the lanes of these samples: nothing of the others is read
+        bound, within = "sample IN (SELECT value FROM json_each(?)) AND +seq <= ?", [
+            checks.as_json("ids", list(filters["ids"])), last,
+        ]  # fmt: skip
     cursor = db.execute(
         f"""SELECT e.sample, e.word_index AS word_index, e.word, e.source, e.score, e.distribution, e.weight,
             e.scorer, e.scorer_version, {SAMPLE}, e.seq AS seq, e.kind, e.who, e.id, s.seq AS place
-        FROM (SELECT max(seq) AS seq FROM scores WHERE seq <= ? GROUP BY sample, word_index, source, who) l
+        FROM (SELECT max(seq) AS seq FROM scores WHERE {bound} GROUP BY sample, word_index, source, who) l
         JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample WHERE {where}
         UNION ALL
         SELECT g.sample, g.word_index, g.word, '{GOLD}', g.score, NULL, 1.0, '{GOLD}', '', {SAMPLE}, g.seq,
@@ -104,7 +109,7 @@ def _words(
         FROM (SELECT max(seq) AS seq FROM gold WHERE seq <= ? GROUP BY sample, word_index) l
         JOIN gold g ON g.seq = l.seq AND g.score IS NOT NULL JOIN samples s ON s.id = g.sample WHERE {where}
         ORDER BY place, word_index, seq""",
-        [last, *values, 2**62 if gold is None else gold, *values],
+        [*within, *values, 2**62 if gold is None else gold, *values],
     )
     names = [column[0] for column in cursor.description]
     group: list[dict[str, Any]] = []

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from data.annotation import Annotation
 from data.audit import Audit
+from data.backup import Backup
+from data.cursors import Cursors
 from data.database import StoreError
 from data.desk import Desk
 from data.foreseen import Foreseen
@@ -17,6 +19,7 @@ from data.grids import Grids
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
+from data.library import Library
 from data.people import People
 from data.preferences import Preferences
 from data.remarks import Remarks
@@ -43,8 +46,11 @@ class Store(
     Foreseen,
     Desk,
     People,
+    Library,
+    Backup,
+    Cursors,
 ):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
-    ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.
+    ``vacuum_into(path)`` makes a backup while others write, ``restore(path)`` takes one back; ``check()`` reads the whole file for damage.
     """

@@ -120,18 +120,7 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c = add("agreement", agreement.agreement)
     c.add_argument("--who", metavar="NAME", help="the figures of this annotator alone")
 
-    c = add("export", carrying.export)
-    c.add_argument("file")
-    c.add_argument("--format", choices=carrying.OUT, help="without it: csv where FILE ends so, else jsonl")
-    c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
-    c = add("import", carrying.import_)
-    c.add_argument("file")
-    c.add_argument("--format", choices=carrying.IN, default="jsonl")
-    c.add_argument(
-        "--who", help="whose scores those of richhf and rapidata are; without it the account's name"
-    )
-    c.add_argument("--images", metavar="FOLDER", help="where the samples' images lie, to check them")
-    c.add_argument("--dry-run", action="store_true", help="check and count only")
+    _carrying(add)
     c = add("merge", commands.merge)
     c.add_argument("folder", nargs="?", help="a copy of another machine's STUDIO_HOME; none: the own one")
     c = add("labels", commands.labels)
@@ -168,3 +157,53 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
             "--set", action="append", metavar="NAME=VALUE", help="a setting, for example steps=100"
         )
     return top
+
+
+def _carrying(add: Any) -> None:
+    """What goes out of the store as a whole, comes into it, and is looked for in it."""
+    licence = "for the dataset card, for example cc-by-4.0; without it the card says that none was chosen"
+    who = "who does it; without it the account's name"
+    c = add("export", carrying.export)
+    c.add_argument("file", help="a file; with --format dataset a new folder")
+    c.add_argument(
+        "--format", choices=carrying.OUT, help="without it: by FILE's ending csv or parquet, else jsonl"
+    )
+    c.add_argument("--no-features", action="store_true", help="leave out the scorer's hidden states")
+    c.add_argument("--licence", metavar="ID", help=licence)
+    c.add_argument("--who", help=who)
+    c = add("import", carrying.import_)
+    c.add_argument("file")
+    c.add_argument("--format", choices=carrying.IN, default="jsonl")
+    c.add_argument(
+        "--who", help="whose scores or votes those of the other formats are; without it the account's name"
+    )
+    c.add_argument("--images", metavar="FOLDER", help="where the samples' images lie, to check them")
+    c.add_argument("--dry-run", action="store_true", help="check, count, and say what would change")
+    c = add("samples", carrying.samples)
+    c.add_argument("text", nargs="?", default="", help="words of the prompt; none: all")
+    c.add_argument("--sort", default="newest", help="newest, oldest, uncertain, disagreement, prompt or seed")
+    c.add_argument("--set", dest="prompt_set", metavar="NAME", help="of this prompt set")
+    c.add_argument("--split", help="train, validation or heldout")
+    c.add_argument("--method", help="none, projected, ...")
+    c.add_argument("--run", dest="run_id", metavar="ID", help="made by this projector run")
+    c.add_argument("--seed", type=int)
+    c.add_argument("--by", metavar="NAME", help="scored by this person; * is anyone")
+    c.add_argument("--remark", help="flag or note: with one that stands")
+    c.add_argument("--disagreement", type=float, metavar="POINTS", help="people differ by so much or more")
+    c.add_argument("--limit", type=int, default=20)
+    c = add("backup", carrying.backup)
+    c.add_argument("file")
+    c.add_argument("--who", help=who)
+    c = add("restore", carrying.restore)
+    c.add_argument("file")
+    c.add_argument("--check", action="store_true", help="only say whether it could be restored")
+    c.add_argument("--who", help=who)
+    c = add("push", carrying.push)
+    c.add_argument("repository", metavar="OWNER/NAME")
+    c.add_argument("--public", action="store_true", help="everybody can read it; without it, it is private")
+    c.add_argument("--licence", metavar="ID", help=licence)
+    c.add_argument("--who", help=who)
+    c = add("webhook", carrying.webhook)
+    c.add_argument("--once", action="store_true", help="send what waits, then end")
+    c = add("audit", carrying.audit)
+    c.add_argument("--limit", type=int, default=50)

@@ -10,13 +10,13 @@ from typing import Any
 import gradio as gr
 
 from data.store import StoreError
-from studio import gpu
+from studio import gpu, webhook
 from studio.backup import Backup, restore
 from studio.components import notices
 from studio.places import is_dataset
 from studio.service import Studio, sentence
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, links, memory, quality, seeds, standing, train
+from studio.tabs import annotate, compare, diagnose, library, links, memory, quality, seeds, standing, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -41,6 +41,8 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Quality", id="quality") as quality_tab:
                 judging = quality.build(studio, quality_tab, kept)
+            with gr.Tab("Library", id="library") as library_tab:
+                kept_all = library.build(studio, library_tab, kept)
             with gr.Tab("Train", id="train"):
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
@@ -69,6 +71,11 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         def open_wanted(sample: Any, who: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
             return [go("annotate"), *annotating.open(sample, who, order, profile)]
 
+        @told
+        def open_run(event: gr.EventData) -> list[Any]:
+            run, kind = kept_all.pick_run(event)
+            return [go("diagnose" if kind == "experiment" else "train"), run]
+
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
@@ -79,6 +86,11 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         links.build(kept, tabs, annotating, seeing)
         annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
+        found = [kept_all.chosen, *annotating.inputs]
+        kept_all.annotate.click(open_wanted, found, outputs, **quick)
+        kept_all.compare.click(lambda: go("compare"), None, tabs, **quick)
+        picked_run = kept_all.runs.pick(open_run, None, [tabs, kept_all.run], **quick)
+        picked_run.then(None, kept_all.run, None, js=library.OPEN_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
     return page.queue(max_size=studio.settings.queue, default_concurrency_limit=8)
@@ -96,6 +108,7 @@ def launch(settings: Settings | None = None) -> None:
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     loading, backup = Loading(studio).start(), Backup(settings, studio.store, problem).start()
+    webhook.start(studio)
     if settings.backup:
         signal.signal(signal.SIGTERM, lambda *_: _ended(backup))  # how a Space is put to sleep
     try:

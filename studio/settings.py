@@ -129,6 +129,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "0",
         "how many people annotate an image in all, at once or not; 0: any number, one at a time",
     ),
+    "webhook": (
+        "STUDIO_WEBHOOK",
+        "",
+        "an https address that people's new scores are posted to, signed where STUDIO_WEBHOOK_SECRET is set",
+    ),
 }
 _CHOICES = {
     "world": ("small", "large"),
@@ -181,6 +186,7 @@ class Settings:
     backup_minutes: int = 15
     restore: str = "yes"
     overlap: int = 0
+    webhook: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -232,6 +238,7 @@ class Settings:
             backup_minutes=_whole("STUDIO_BACKUP_MINUTES", raw["backup_minutes"], 1, 10_000),
             restore=raw["restore"],
             overlap=_whole("STUDIO_OVERLAP", raw["overlap"], 0, 1000),
+            webhook=_webhook(raw["webhook"]),
         )
 
     def env(self) -> dict[str, str]:
@@ -305,6 +312,14 @@ def _scorer(text: str) -> str:
 
         return check_address(text)
     return _model(text)
+
+
+def _webhook(text: str) -> str:
+    if not text:
+        return text
+    from studio.webhook import check_webhook
+
+    return check_webhook(text)
 
 
 def _prompts(text: str) -> str:

@@ -7,6 +7,10 @@ than 0) is the difference of the means over the words that are labelled in both 
 
 Lost: which words made the difference, every image that found no partner, ties, and all events. ``split`` stays,
 so that pairs of held-out prompts can be kept out of a training.
+
+``export_votes`` writes the same lines from people's votes between two images instead, a line a vote that chose one
+side (the last of each person on each pair), and ``import_dpo`` takes such lines over as one person's votes:
+**chosen is the better image**. Lost that way: margins, ties, and who voted.
 """
 
 from __future__ import annotations
@@ -14,10 +18,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from data.database import rows
-from data.exchange import json_line, whole_file
+from sqlite_utils import Database
+
+from data import checks
+from data.database import insert, new_id, now, row, rows
+from data.exchange import json_line, records, whole_file
+from data.formats.taking import refused
 from data.labels import expected
+from data.samples import need_sample
 from data.store import Store
 
 
@@ -61,3 +71,101 @@ def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
                 file.write(json_line(record))
                 pairs += 1
     return {"samples": len(words), "pairs": pairs}
+
+
+FIELDS = ("prompt", "chosen", "rejected", "margin", "split", "chosen_sample", "rejected_sample")
+# the last vote of each person on each pair, whichever side the two stood on
+LAST = """SELECT p.* FROM preferences p WHERE NOT EXISTS (SELECT 1 FROM preferences n WHERE n.who = p.who AND n.seq > p.seq
+    AND min(n.left_sample, n.right_sample) = min(p.left_sample, p.right_sample)
+    AND max(n.left_sample, n.right_sample) = max(p.left_sample, p.right_sample))"""
+
+
+def export_votes(store: Store, path: str | Path) -> dict[str, int]:
+    """Write the file whole or not at all; returns {samples, pairs}. Only votes between two images of one prompt."""
+    with store.reading() as db:
+        found = rows(
+            db,
+            f"""SELECT c.prompt, c.image_path AS chosen, r.image_path AS rejected, c.split, c.id AS chosen_sample,
+                r.id AS rejected_sample FROM ({LAST} AND p.choice IN ('left', 'right') ORDER BY p.seq) v
+            JOIN samples c ON c.id = CASE v.choice WHEN 'left' THEN v.left_sample ELSE v.right_sample END
+            JOIN samples r ON r.id = CASE v.choice WHEN 'left' THEN v.right_sample ELSE v.left_sample END
+            WHERE c.prompt = r.prompt AND c.image_path IS NOT NULL AND r.image_path IS NOT NULL ORDER BY v.seq""",
+        )
+    with whole_file(path) as file:
+        for pair in found:
+            file.write(json_line(pair))
+    sides = {pair[side] for pair in found for side in ("chosen_sample", "rejected_sample")}
+    return {"samples": len(sides), "pairs": len(found)}
+
+
+def _side(db: Database, record: Mapping[str, Any], side: str) -> str:
+    """The sample of one side: by its id, else by the image's path."""
+    prompt, id, image = record.get("prompt"), record.get(f"{side}_sample"), record.get(side)
+    if id is None:
+        path = checks.relative_path(side, image)
+        found = rows(
+            db,
+            "SELECT id FROM samples WHERE prompt = ? AND image_path = ?",
+            (checks.text("prompt", prompt, checks.PROMPT_LENGTH), path),
+        )
+        if len(found) != 1:
+            raise ValueError(
+                f"{len(found) or 'no'} images of this prompt lie at {checks.shown(path)}; give {side}_sample."
+            )
+        return found[0]["id"]
+    sample = need_sample(db, id)
+    if sample["prompt"] != prompt:
+        raise ValueError(f"the sample {sample['id']} has another prompt in the store.")
+    if image is not None and image != sample["image_path"]:
+        raise ValueError(
+            f"the sample {sample['id']} has another image in the store than {checks.shown(image)}."
+        )
+    return sample["id"]
+
+
+def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+    """Take over each line as this person's vote for ``chosen``, all of them or nothing; {pairs, same, new, changed,
+    changes: [{line, prompt, chosen_sample, rejected_sample, before, after}]}: before is what this person said of the
+    pair last ('chosen', 'rejected', 'tie', 'none'), or None. A pair that this person has judged so gets no new vote."""
+    path, number = Path(path), 0
+    checks.text("who", who)
+    changes: list[dict[str, Any]] = []
+    known: set[frozenset[str]] = set()
+    with refused(path.name, lambda: number or 1), open(path, "rb") as file, store.writing() as db:
+        for number, record in records(file, path.name):
+            unknown = sorted(set(record) - set(FIELDS))
+            if unknown:
+                raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
+            chosen, rejected = (_side(db, record, side) for side in ("chosen", "rejected"))
+            if chosen == rejected:
+                raise ValueError("chosen and rejected are the same image.")
+            pair = frozenset((chosen, rejected))
+            if pair in known:
+                raise ValueError("this pair is in the file twice.")
+            known.add(pair)
+            before = _vote(db, chosen, rejected, who)
+            if before != "chosen":
+                changes.append({"line": number, "prompt": record["prompt"], "chosen_sample": chosen,
+                                "rejected_sample": rejected, "before": before, "after": "chosen"})  # fmt: skip
+        for change in [] if dry_run else changes:
+            vote = {"left_sample": change["chosen_sample"], "right_sample": change["rejected_sample"]}
+            made = {"id": new_id(), **vote, "choice": "left", "who": who, "created": now()}
+            insert(db, "preferences", made)
+    new = sum(change["before"] is None for change in changes)
+    counts = {"pairs": len(known), "same": len(known) - len(changes), "new": new}
+    return {**counts, "changed": len(changes) - new, "changes": changes}
+
+
+def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:
+    """What this person said last of the two."""
+    found = row(
+        db,
+        """SELECT left_sample, choice FROM preferences WHERE who = :who AND seq IN
+            (SELECT seq FROM preferences WHERE left_sample = :a AND right_sample = :b
+            UNION SELECT seq FROM preferences WHERE left_sample = :b AND right_sample = :a)
+        ORDER BY seq DESC LIMIT 1""",
+        {"who": who, "a": chosen, "b": rejected},
+    )
+    if not found or found["choice"] in ("tie", "none"):
+        return found and found["choice"]
+    return "chosen" if (found["choice"] == "left") == (found["left_sample"] == chosen) else "rejected"

@@ -5,7 +5,12 @@ a carriage return or a line feed) gets an apostrophe in front. So does a cell th
 itself, and that makes it exact to undo: take one leading apostrophe away from every cell of text that has one.
 
 Lost: the events behind the labels (who said what, and when), the scorer's hidden states, the runs, and what
-makes an image again beside its seed. Nothing reads this file back; JSONL does that.
+makes an image again beside its seed.
+
+A table comes in as one person's scores: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
+prompt are checked where they are there, and the other columns of an export are passed over. A row without a score says
+nothing. What a spreadsheet does to the file is undone: a byte order mark, semicolons or tabs between the cells, 7.0 for
+7, and the apostrophes.
 """
 
 from __future__ import annotations
@@ -13,10 +18,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from data import checks
 from data.exchange import whole_file
+from data.formats.taking import Taking, refused
 from data.labels import expected
 from data.store import Store
 
@@ -51,3 +59,101 @@ def export_csv(store: Store, path: str | Path) -> dict[str, int]:
             table.writerow([cell(row[name]) for name in COLUMNS])
         file.detach()
     return {"samples": len({x["sample"] for x in labels}), "words": len(labels)}
+
+
+# -- import
+
+NEEDED = ("sample", "word_index", "score")
+LONGEST_ROW = 1 << 20
+
+
+class Place:
+    """The line that is being read, for the error message."""
+
+    number = 0
+
+
+def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
+    """Lines of text with their ends, none of them endless."""
+    while raw := file.readline(LONGEST_ROW + 1):
+        place.number += 1
+        if len(raw) > LONGEST_ROW:
+            raise ValueError(f"the line is longer than {LONGEST_ROW} bytes.")
+        try:
+            text = raw.decode("utf-8-sig" if place.number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("not UTF-8; save the table as CSV UTF-8.") from None
+        if "\x00" in text:
+            raise ValueError("not text; save the table as CSV UTF-8.")
+        yield text
+
+
+def _rows(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of every row that is not empty, the head first."""
+    head = next(lines, "")
+    delimiter = max(",;\t", key=head.count)
+    rest = iter([head])
+
+    def all_lines() -> Iterator[str]:
+        yield from rest
+        yield from lines
+
+    table = csv.reader(all_lines(), delimiter=delimiter, strict=True)
+    while True:
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"not a row of CSV ({error}).") from None
+        if any(value.strip() for value in cells):
+            yield table.line_num, cells
+
+
+def plain(value: str) -> str:
+    """A cell of text as it was before ``cell``."""
+    return value.removeprefix("'")
+
+
+def _whole(name: str, value: str) -> int:
+    """A whole number from a cell: 7, or 7.0 as spreadsheets write it."""
+    text = value.strip()
+    digits = text.split(".")[0] if text.endswith((".0", ".")) else text
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 9:
+        raise ValueError(f"{name} must be a whole number, not {checks.shown(value)}.")
+    return int(digits)
+
+
+def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+    """Take over the scores that say something else than the store, all of them or nothing; returns what
+    ``import_words`` does. ImportRefused names line and reason."""
+    path, place = Path(path), Place()
+    checks.text("who", who)
+
+    def says(own: float | None, label: float | None) -> bool:
+        return score in (own, label)
+
+    csv.field_size_limit(LONGEST_ROW)
+    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, store.writing() as db:
+        found = _rows(_lines(file, place))
+        _, head = next(found, (1, []))
+        names = [name.strip() for name in head]
+        lacking = [name for name in NEEDED if name not in names]
+        if lacking:
+            raise ValueError(f"there is no column {lacking[0]}; the first row must name {', '.join(NEEDED)}.")
+        odd = [name for name in names if name not in COLUMNS or names.count(name) > 1]
+        if odd:
+            raise ValueError(f"the column {checks.shown(odd[0])} is not known or there twice; remove it.")
+        taking = Taking(db, who, "from csv")
+        for number, cells in found:
+            if len(cells) != len(names):
+                raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")
+            given = dict(zip(names, cells))
+            if not given["score"].strip():
+                continue
+            score = checks.score(_whole("score", given["score"]))
+            prompt = plain(given["prompt"]) if "prompt" in given else None
+            sample = taking.sample(plain(given["sample"]).strip(), prompt)
+            word = plain(given["word"]) if "word" in given else None
+            taking.word(number, sample, _whole("word_index", given["word_index"]), word, score, says)
+        return taking.finish(dry_run)

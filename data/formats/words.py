@@ -27,10 +27,9 @@ from typing import Any
 
 from data import checks
 from data.database import rows
-from data.exchange import ImportRefused, json_line, records, whole_file
-from data.labels import checked_filter, expected, labels_at
-from data.samples import need_sample
-from data.scores import checked_event, insert_event, latest, need_word
+from data.exchange import json_line, records, whole_file
+from data.formats.taking import Taking, refused
+from data.labels import expected
 from data.store import Store
 
 VERSION = 1
@@ -137,40 +136,23 @@ def _check_header(header: Mapping[str, Any], kind: WordFormat) -> None:
             )
 
 
-def _checked_line(db: Any, record: Mapping[str, Any], kind: WordFormat) -> tuple[str, list[tuple]]:
-    """The sample's id and its (word_index, word, value)s; ValueError says what is wrong with the line."""
+def _entries(taking: Taking, record: Mapping[str, Any], kind: WordFormat) -> tuple[dict, list[tuple]]:
+    """The sample and its (word_index, word, value)s; ValueError says what is wrong with the line."""
     unknown = sorted(set(record) - {*COMMON, *kind.fields})
     if unknown:
         raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
-    sample = need_sample(db, record.get("sample"))
-    if record.get("prompt") != sample["prompt"]:
-        raise ValueError(f"the sample {sample['id']} has another prompt in the store.")
+    if record.get("prompt") is None:
+        raise ValueError("prompt is missing.")
+    sample = taking.sample(record.get("sample"), record["prompt"])
     places = _list("word_index", record.get("word_index"))
     words, values = kind.unpack(record)
     if not len(places) == len(words) == len(values):
         raise ValueError(
             f"there are {len(places)} places, {len(words)} words and {len(values)} values; give as many of each."
         )
-    for index, word in zip(places, words):
-        need_word(sample, checks.integer("word_index", index, 0, 999))
+    for word in words:
         checks.text("a word", word, checks.PROMPT_LENGTH, empty=True)
-    if len(set(places)) != len(places):
-        raise ValueError("a word_index is there twice.")
-    return sample["id"], list(zip(places, words, values))
-
-
-def _current(db: Any) -> dict[tuple[str, int], dict[str, Any]]:
-    """(sample, word index) -> the label as it is within this transaction."""
-    last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
-    found = labels_at(db, last, checked_filter({"include_calibrated": True}))
-    return {(x["sample"], x["word_index"]): x for x in found}
-
-
-def _says_so(kind: WordFormat, value: float, label: Mapping[str, Any] | None, own: float | None) -> bool:
-    """Whether the label, or this person's own score, is what the file says."""
-    if own is not None and (own == kind.score(value) or kind.value(own) == value):
-        return True
-    return label is not None and kind.value(expected(label)) == value
+    return sample, list(zip(places, words, values))
 
 
 def import_words(
@@ -182,54 +164,23 @@ def import_words(
     sample, word_index, word, before (the label, or None), after (the person's score)}. With ``dry_run`` nothing is kept.
     ImportRefused names line and reason.
     """
-    path = Path(path)
+    path, number = Path(path), 1
     checks.text("who", who)
-    number, words = 1, 0
-    known: set[str] = set()
-    changes: list[dict[str, Any]] = []
-    try:
-        with open(path, "rb") as file, store.writing() as db:
-            lines = records(file, path.name)
-            _check_header(next(lines)[1], kind)
-            labels = _current(db)
-            for number, record in lines:
-                sample, entries = _checked_line(db, record, kind)
-                if sample in known:
-                    raise ValueError(f"the sample {sample} is in the file twice.")
-                known.add(sample)
-                words += len(entries)
-                for index, word, value in entries:
-                    label = labels.get((sample, index))
-                    if label and label["word"] and label["word"] != word:
-                        there = checks.shown(label["word"])
-                        raise ValueError(f"word {index} is {there} in the store, not {checks.shown(word)}.")
-                    own = latest(db, sample, index, "human", who)
-                    if not _says_so(kind, value, label, own and own["score"]):
-                        changes.append(
-                            {
-                                "line": number,
-                                "sample": sample,
-                                "word_index": index,
-                                "word": word,
-                                "before": round(expected(label), 4) if label else None,
-                                "after": kind.score(value),
-                            }
-                        )
-            for change in [] if dry_run else changes:
-                event = {name: change[name] for name in ("sample", "word_index", "word")}
-                said = {
-                    "source": "human",
-                    "who": who,
-                    "score": change["after"],
-                    "scorer": f"from {kind.name}",
-                }
-                insert_event(db, checked_event({**event, **said}))
-    except ImportRefused:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
-    except ValueError as error:
-        raise ImportRefused(path.name, number, str(error)) from None
-    new = sum(change["before"] is None for change in changes)
-    counts = {"samples": len(known), "words": words, "same": words - len(changes), "new": new}
-    return {**counts, "changed": len(changes) - new, "changes": changes}
+    with refused(path.name, lambda: number), open(path, "rb") as file, store.writing() as db:
+        lines = records(file, path.name)
+        _check_header(next(lines)[1], kind)
+        taking = Taking(db, who, f"from {kind.name}")
+        for number, record in lines:
+            before = len(taking.samples)
+            sample, entries = _entries(taking, record, kind)
+            if len(taking.samples) == before:
+                raise ValueError(f"the sample {sample['id']} is in the file twice.")
+            for index, word, value in entries:
+
+                def says(own: float | None, label: float | None, value: float = value) -> bool:
+                    if own is not None and (own == kind.score(value) or kind.value(own) == value):
+                        return True
+                    return label is not None and kind.value(label) == value
+
+                taking.word(number, sample, index, word, kind.score(value), says)
+        return taking.finish(dry_run)

@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from data.database import insert, now, rows
 from data.exchange import ImportRefused, export_labels, import_labels
 from data.store import Store
 
@@ -34,6 +35,15 @@ def full(store, sample_row, peaked):
     store.set_score(ids[1], 0, 5, "detector", source="simulated", weight=0.25)
     store.submit(ids[1], "ann")
     store.skip(ids[0], "bob")
+    store.flag(ids[2], "ann", "cut off \u2028 <b>")
+    store.note(ids[2], "bob", "=two shapes")
+    store.unflag(ids[2], "ann")
+    with store.writing() as db:
+        for i, (score, left, right) in enumerate([(7, 0, 1), (None, 1, 0), (9, 2, 3)]):
+            made = {"id": f"x{i}", "who": "ann", "created": now()}
+            insert(db, "gold", {**made, "sample": ids[left], "word_index": 1, "word": "ü", "score": score})
+            sides = {"left_sample": ids[left], "right_sample": ids[right]}
+            insert(db, "preferences", {**made, **sides, "choice": ["left", "tie", "none"][i]})
     return store
 
 
@@ -48,8 +58,94 @@ def test_export_import_export_gives_the_same_bytes(full, quick_path, features):
     taken = import_labels(other, quick_path / "a.jsonl")
     assert {k: taken[k] for k in counts} == counts
     assert counts["samples"] == 5 and counts["runs"] == 2 and counts["submissions"] == 2
+    assert (counts["remarks"], counts["gold"], counts["preferences"]) == (3, 3, 3)
     export_labels(other, quick_path / "b.jsonl", features=features)
     assert (quick_path / "a.jsonl").read_bytes() == (quick_path / "b.jsonl").read_bytes()
+
+
+def test_leases_caches_and_the_log_stay_where_they_are(full, quick_path):
+    sample = full.samples()[0]["id"]
+    assert full.hold(sample, "ann")
+    full.note_audit("ann", "export")
+    full.move_cursor("webhook")
+    export_labels(full, quick_path / "a.jsonl")
+    other = Store(quick_path / "other.db")
+    import_labels(other, quick_path / "a.jsonl")
+    assert (other.leases(), other.audit(), other.cursor("webhook")) == ([], [], None)
+    assert [r["text"] for r in other.remarks()] == ["=two shapes"]  # the flag was taken back there too
+
+
+def test_a_file_of_version_1_is_read_as_it_always_was(full, quick_path):
+    export_labels(full, quick_path / "a.jsonl")
+    header, *rest = lines(quick_path / "a.jsonl")
+    for record in rest:
+        record.pop("remarks", None), record.pop("gold", None)
+    old = [{**header, "version": 1}, *(r for r in rest if "preference" not in r)]
+    path = quick_path / "old.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in old), encoding="utf-8")
+    found = import_labels(Store(quick_path / "other.db"), path)
+    assert (found["samples"], found["submissions"], found["remarks"], found["preferences"]) == (5, 2, 0, 0)
+    for line in rest:
+        if "preference" in line:
+            path.write_text("".join(json.dumps(r) + "\n" for r in [*old, line]), encoding="utf-8")
+            with pytest.raises(ImportRefused, match="unknown field 'preference'"):
+                import_labels(Store(quick_path / "third.db"), path)
+
+
+def test_an_import_says_which_words_would_change_before_and_after(full, quick_path):
+    export_labels(full, quick_path / "a.jsonl")
+    other = Store(quick_path / "other.db")
+    first = import_labels(other, quick_path / "a.jsonl", dry_run=True)
+    assert first["words_new"] == len(full.labels()) == len(first["changes"]) and first["words_changed"] == 0
+    import_labels(other, quick_path / "a.jsonl")
+    sample = other.samples(newest=False)[1]["id"]
+    before = {x["word_index"]: x["score"] for x in full.labels() if x["sample"] == sample}
+    for who in ("carol", "dora", "emil"):
+        other.set_score(sample, 0, (before[0] + 4) % 10, who)
+    export_labels(other, quick_path / "b.jsonl")
+    for dry in (True, False):
+        found = import_labels(full, quick_path / "b.jsonl", dry_run=dry)
+        (change,) = found["changes"]
+        assert (found["words_new"], found["words_changed"], change["word_index"]) == (0, 1, 0)
+        assert (change["line"], change["before"]) == (5, before[0])
+    assert import_labels(full, quick_path / "b.jsonl")["changes"] == []
+
+
+PARTS = {
+    "a flag that is too long": ("remarks", {"kind": "flag", "text": "x" * 201}, "text has 201"),
+    "a remark of no kind": ("remarks", {"kind": "poke"}, "kind must be one of"),
+    "a remark by nobody": ("remarks", {"who": ""}, "who is empty"),
+    "a remark without a text": ("remarks", {"text": None}, "text must be text"),
+    "a gold score of 10": ("gold", {"score": 10}, "score must be from 0 to 9"),
+    "a gold word past the prompt": ("gold", {"word_index": 7}, "word_index 7 is past"),
+    "gold without a time": ("gold", {"created": None}, "created is missing"),
+    "gold with a field too many": ("gold", {"source": "human"}, "unknown field 'source'"),
+    "a vote for neither": ("preference", {"choice": "both"}, "choice must be one of"),
+    "a vote between one": (
+        "preference",
+        {"left_sample": "same", "right_sample": "same"},
+        "two samples, not one",
+    ),
+    "a vote on what is nowhere": ("preference", {"left_sample": "nothere"}, "neither in the file nor"),
+    "a vote without an order": ("preference", {"n": 0}, "n must be from 1"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_wrong_remark_gold_score_or_vote_is_named_and_nothing_is_taken_over(full, quick_path, name):
+    part, changes, said = PARTS[name]
+    path, other = quick_path / "a.jsonl", Store(quick_path / "other.db")
+    export_labels(full, path)
+    found = lines(path)
+    number = next(i for i, record in enumerate(found) if record.get(part))
+    place = found[number][part] if part == "preference" else found[number][part][0]
+    place.update(changes)
+    path.write_text("".join(json.dumps(r) + "\n" for r in found), encoding="utf-8")
+    with pytest.raises(ImportRefused, match=rf"line {number + 1}: .*{said}.*Nothing was imported"):
+        import_labels(other, path)
+    assert (other.count_samples(), other.remarks()) == (0, [])
+    with other.reading() as db:
+        assert rows(db, "SELECT * FROM gold UNION ALL SELECT * FROM gold") == []
 
 
 def test_after_an_import_everything_stands_and_undo_goes_on_where_it_was(full, quick_path):
@@ -79,7 +175,7 @@ def test_seeds_are_integers_and_no_path_of_a_checkpoint_travels(full, quick_path
     assert "/somewhere/here" not in text
     assert lines(quick_path / "a.jsonl")[0] == {
         "format": "noise-projection-studio/labels",
-        "version": 1,
+        "version": 2,
         "features": True,
     }
 
@@ -185,7 +281,10 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, quick_path, name)
         (b"", "line 1: not JSON"),
         (b"{}\n", "line 1: not a file of labels"),
         (b"\x89PNG\r\n", "line 1: not UTF-8"),
-        (b'{"format":"noise-projection-studio/labels","version":2}\n', "version is 2; this app reads"),
+        (
+            b'{"format":"noise-projection-studio/labels","version":3}\n',
+            "version is 3; this app reads the versions 1 and 2",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused(store, quick_path, content, said):
@@ -219,7 +318,7 @@ def test_content_that_contradicts_the_store_is_refused(full, quick_path, change,
 def test_the_same_sample_twice_in_a_file_is_refused(full, quick_path):
     path = quick_path / "a.jsonl"
     export_labels(full, path)
-    path.write_bytes(path.read_bytes() + path.read_bytes().split(b"\n")[-2] + b"\n")
+    path.write_bytes(path.read_bytes() + path.read_bytes().split(b"\n")[-5] + b"\n")
     with pytest.raises(ImportRefused, match="in the file twice"):
         import_labels(Store(quick_path / "other.db"), path)
 

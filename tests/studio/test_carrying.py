@@ -12,12 +12,16 @@ from studio.__main__ import main
 
 
 @pytest.fixture
-def cli(store, sample_row, monkeypatch, capsys):
+def cli(store, sample_row, quick_path, monkeypatch, capsys):
     """cli("export", ...) -> (exit code, stdout, stderr). The studio is a fake with nothing but the store: these
     commands touch nothing else."""
     (sample,) = store.add_samples([sample_row()])
     store.set_score(sample, 1, 7, "ann", word="=red\x1b[2J")
-    monkeypatch.setattr(commands, "studio_of", lambda given: SimpleNamespace(store=store))
+    monkeypatch.setattr(
+        commands,
+        "studio_of",
+        lambda given: SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path, webhook="")),
+    )
 
     def run(*arguments):
         try:
@@ -37,6 +41,7 @@ def cli(store, sample_row, monkeypatch, capsys):
         ("a", [], b'{"format":"noise-projection-studio/labels"'),
         ("a.CSV", [], b"sample,prompt,"),
         ("a.txt", ["--format", "csv"], b"sample,prompt,"),
+        ("a.parquet", [], b"PAR1"),
         ("a.csv", ["--format", "jsonl"], b'{"format":"noise-projection-studio/labels"'),
         ("a.jsonl", ["--format", "dpo"], b""),
         ("a.jsonl", ["--format", "richhf"], b'{"format":"noise-projection-studio/richhf-words"'),
@@ -76,12 +81,13 @@ def test_a_dry_run_says_what_would_change_and_the_word_cannot_command_the_termin
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["export", "a.parquet"], "Parquet is not written here"),
+        (["export", "a.csv", "--licence", "mit"], "--licence belongs to dataset"),
+        (["export", "a", "--format", "dataset"], "no labelled image whose file is there"),
         (["export", "a.csv", "--no-features"], "--no-features belongs to jsonl"),
         (["export", "a", "--format", "xml"], "invalid choice"),
-        (["import", "a", "--who", "bob"], "--who belongs to richhf"),
+        (["import", "a", "--who", "bob"], "--who belongs to the other"),
         (["import", "a", "--format", "richhf", "--images", "b"], "--images belongs to jsonl"),
-        (["import", "a", "--format", "csv"], "invalid choice"),
+        (["import", "a", "--format", "parquet"], "invalid choice"),
         (["import", "nothere", "--format", "richhf"], "cannot be read"),
         (["import", "nothere", "--format", "richhf", "--who", "vlm"], "taken by the studio"),
     ],
@@ -108,3 +114,44 @@ def test_a_long_list_of_changes_is_cut_and_json_has_it_whole(cli, store, sample_
     assert len(out.splitlines()) == 1 + 20 + 1
     assert out.endswith("and 5 more; --json has them all.\n")
     assert len(json.loads(result.read_text())["changes"]) == 25
+
+
+def test_a_table_of_scores_and_pairs_come_in_by_the_command_line(cli, store, sample_row, quick_path):
+    store.add_samples([sample_row(id="b", seed=9, image_path="images/b.png")])
+    store.set_score("b", 1, 2, "ann")
+    pairs, table = quick_path / "p.jsonl", quick_path / "a.csv"
+    cli("export", pairs, "--format", "dpo")
+    code, out, _ = cli("import", pairs, "--format", "dpo", "--who", "bob", "--dry-run")
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "Would be taken over: 1 new and 0 changed votes; 0 say the same already.",
+    )
+    table.write_text("sample,word_index,score\nb,1,8\n")
+    code, out, _ = cli("import", table, "--format", "csv", "--who", "bob")
+    assert out.splitlines()[1] == "  line 2: word 1 '' of b: 2 -> 8"
+
+
+def test_backup_restore_and_the_log_by_the_command_line(cli, store, quick_path):
+    path = quick_path / "backup.db"
+    assert cli("backup", path, "--who", "ann")[0] == 0
+    (sample,) = [s["id"] for s in store.samples()]
+    store.set_score(sample, 1, 1, "ann")
+    assert cli("restore", path, "--check")[1].startswith("It can be restored: 1 samples, 1 scores")
+    code, out, _ = cli("restore", path, "--who", "bob")
+    assert code == 0 and "kept in studio.replaced-" in out
+    assert store.current(sample)[1]["people"] == {"ann": 7}
+    assert cli("audit")[1].splitlines()[0].split("  ")[1:3] == ["'bob'", "restore"]
+    code, _, err = cli("backup", path)
+    assert code == 2 and "exists already" in err
+
+
+def test_samples_are_searched_by_the_command_line(cli):
+    code, out, _ = cli("samples", "RED circle", "--by", "ann", "--sort", "prompt")
+    assert code == 0 and out.splitlines()[-1] == "1 of 1 samples."
+    assert cli("samples", "--sort", "best")[0] == 2
+
+
+def test_push_and_webhook_say_what_they_lack(cli, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert "There is no token" in cli("push", "ann/words")[2]
+    assert "No webhook is set" in cli("webhook", "--once")[2]

@@ -1,0 +1,102 @@
+"""What an import of scores that people gave elsewhere has in common, whatever the file looks like.
+
+What comes in is one person's score of a word, 0 to 9 (9 = fully shown), with ``scorer`` saying from which format. A
+word whose label says the same already, or that this person has scored so, gets no event: importing twice changes
+nothing. All of a file is taken over, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlite_utils import Database
+
+from data import checks
+from data.exchange import ImportRefused
+from data.labels import checked_filter, expected, labels_at
+from data.samples import need_sample
+from data.scores import checked_event, insert_event, latest, need_word
+
+Says = Callable[[float | None, float | None], bool]
+
+
+@contextmanager
+def refused(name: str, line: Callable[[], int]) -> Iterator[None]:
+    """Turns what goes wrong into ImportRefused with the line, or into a sentence that the file cannot be read."""
+    try:
+        yield
+    except ImportRefused:
+        raise
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read ({error.strerror}); check its name.") from None
+    except ValueError as error:
+        raise ImportRefused(name, line(), str(error)) from None
+
+
+class Taking:
+    """One import within one write transaction: ``word`` for each word of the file, then ``finish``."""
+
+    def __init__(self, db: Database, who: str, scorer: str) -> None:
+        self.db, self.who, self.scorer = db, who, scorer
+        last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
+        found = labels_at(db, last, checked_filter({"include_calibrated": True}))
+        self.labels = {(x["sample"], x["word_index"]): x for x in found}
+        self.samples: dict[str, dict[str, Any]] = {}
+        self.known: set[tuple[str, int]] = set()
+        self.changes: list[dict[str, Any]] = []
+
+    def sample(self, id: Any, prompt: Any = None) -> dict[str, Any]:
+        """The sample, which must be in the store and have this prompt (where one is given)."""
+        if not isinstance(id, str) or id not in self.samples:
+            found = need_sample(self.db, id)
+            self.samples[found["id"]] = found
+        found = self.samples[id]
+        if prompt is not None and prompt != found["prompt"]:
+            raise ValueError(f"the sample {id} has another prompt in the store.")
+        return found
+
+    def word(self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, says: Says) -> None:
+        """One word. says (this person's own score, the label): whether either is what the file says."""
+        index = checks.integer("word_index", index, 0, 999)
+        need_word(sample, index)
+        text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
+        place = (sample["id"], index)
+        if place in self.known:
+            raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")
+        self.known.add(place)
+        label = self.labels.get(place)
+        if label and label["word"] and text and label["word"] != text:
+            raise ValueError(
+                f"word {index} is {checks.shown(label['word'])} in the store, not {checks.shown(text)}."
+            )
+        own = latest(self.db, *place, "human", self.who)
+        if says(own and own["score"], expected(label) if label else None):
+            return
+        self.changes.append(
+            {
+                "line": line,
+                "sample": sample["id"],
+                "word_index": index,
+                "word": text or (label["word"] if label else ""),
+                "before": round(expected(label), 4) if label else None,
+                "after": score,
+            }
+        )
+
+    def finish(self, dry_run: bool) -> dict[str, Any]:
+        """Store the changes, or not; {samples, words, same, new, changed, changes}: ``new`` had no label."""
+        for change in [] if dry_run else self.changes:
+            event = {name: change[name] for name in ("sample", "word_index", "word")}
+            said = {"source": "human", "who": self.who, "score": change["after"], "scorer": self.scorer}
+            insert_event(self.db, checked_event({**event, **said}))
+        new = sum(change["before"] is None for change in self.changes)
+        return {
+            "samples": len({sample for sample, _ in self.known}),
+            "words": len(self.known),
+            "same": len(self.known) - len(self.changes),
+            "new": new,
+            "changed": len(self.changes) - new,
+            "changes": self.changes,
+        }

@@ -1,0 +1,78 @@
+"""A page of small pictures that can be opened; every text in it is text and nothing else (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+HERE = Path(__file__).parent
+SCRIPT = (HERE / "cards.js").read_text(encoding="utf-8")
+STYLE = (HERE / "cards.css").read_text(encoding="utf-8")
+SIDE = 224  # pixels of a thumbnail
+
+
+def cards(found: Sequence[Mapping[str, Any]], *, empty: str = "") -> dict[str, Any]:
+    """The component's value. A card: {key, image: a data URL or '', title, about, mark, badges: [{text, tone}]}."""
+    return {"cards": [dict(card) for card in found], "empty": empty}
+
+
+@lru_cache(maxsize=1024)
+def thumbnail(path: str, stamp: str) -> str:
+    """A picture as a small data URL, '' where there is none. stamp: what changes with its content."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (SIDE, SIDE))
+            small = image.convert("RGB")
+            small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=82)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+class Cards(gr.HTML):
+    """Value: what ``cards`` makes. Event ``pick``: a card was opened; its data is {key}."""
+
+    def __init__(self, value: dict[str, Any] | None = None, *, label: str = "", **more: Any) -> None:
+        super().__init__(
+            value=value,
+            html_template='<div class="cards-root"></div>',
+            css_template="",
+            js_on_load=SCRIPT,
+            apply_default_css=False,
+            elem_classes="bare",
+            caption=label,
+            **more,
+        )
+
+    def preprocess(self, payload: Any) -> dict[str, Any] | None:
+        return None  # nothing that a page sends of it is used
+
+    def postprocess(self, value: Any) -> dict[str, Any] | None:
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"Cards take a dict made by cards(), not a {type(value).__name__}.")
+        return None if value is None else dict(value)
+
+    def example_payload(self) -> Any:
+        return cards([])
+
+    def example_value(self) -> Any:
+        return cards([])
+
+    def api_info(self) -> dict[str, Any]:
+        text = {"type": "string"}
+        badge = {"type": "object", "properties": {"text": text, "tone": text}}
+        names = ("key", "image", "title", "about", "mark")
+        card = {
+            "type": "object",
+            "properties": {**dict.fromkeys(names, text), "badges": {"type": "array", "items": badge}},
+        }
+        return {"type": "object", "properties": {"cards": {"type": "array", "items": card}, "empty": text}}

@@ -1,0 +1,282 @@
+"""Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what.
+
+The panels that carry things are in ``library_carry`` and ``library_keep``, what a sample looks like in ``library_views``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from data.library import SORTS
+from studio.components.cards import Cards
+from studio.components.table import Table, picked, rows
+from studio.service import Studio
+from studio.tabs import library_carry, library_keep, shared
+from studio.tabs import library_views as views
+from studio.tabs import runs as listing
+from studio.tabs.memory import Memory
+from studio.tabs.shared import told
+
+PAGE = 24
+ALL = ("All", "")
+ORDERS = {
+    "newest": "Newest",
+    "oldest": "Oldest",
+    "uncertain": "Scorer least sure",
+    "disagreement": "People disagree most",
+    "prompt": "Prompt",
+    "seed": "Seed",
+}
+# a run is opened where its table is, as a user would: Train and Diagnose own what is shown there
+OPEN_RUN = """(run) => {
+  const look = (left) => {
+    const line = document.querySelector(`:is(#runs, #experiments) [data-key="${CSS.escape(run)}"]`);
+    if (line) { line.click(); line.scrollIntoView({ block: "center" }); } else if (left) setTimeout(look, 150, left - 1);
+  };
+  if (run) look(20);
+}"""
+
+
+FIRST: dict[str, Any] = {
+    "keys": [None],
+    "next": None,
+}  # what each page up to this one begins after, and the next one
+
+
+@dataclass
+class LibraryTab:
+    """What the page joins with other tabs: 'Annotate this' (the sample's id is in ``chosen``), 'Compare a prompt', and
+    the table of runs, whose ``pick_run(event)`` is (id, kind); ``OPEN_RUN`` opens the id that is in ``run``."""
+
+    chosen: gr.Textbox
+    annotate: gr.Button
+    compare: gr.Button
+    run: gr.Textbox
+    runs: Table
+    pick_run: Any
+
+
+def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
+    who = memory.who
+    chosen, run = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    place = gr.State(FIRST)
+
+    with gr.Tabs(elem_id="library"):
+        with gr.Tab("Browse", id="browse"):
+            with gr.Column() as listed:
+                with gr.Row(equal_height=False):
+                    text = gr.Textbox(
+                        label="Search prompts",
+                        placeholder="words of a prompt, or the id of an image",
+                        max_length=500,
+                        elem_id="library-search",
+                        scale=5,
+                        min_width=200,
+                    )
+                    sort = gr.Dropdown(
+                        [(ORDERS[name], name) for name in SORTS],
+                        value="newest",
+                        label="Order",
+                        elem_id="library-sort",
+                        scale=2,
+                        min_width=150,
+                    )
+                    look = gr.Radio(
+                        [("Images", "images"), ("Labels", "labels")],
+                        value="images",
+                        label="Show",
+                        elem_id="library-look",
+                        scale=2,
+                        min_width=230,
+                    )
+                with gr.Accordion("Filters", open=False, elem_id="library-filters"), gr.Row():
+
+                    def menu(label: str, name: str, choices: list[Any]) -> gr.Dropdown:
+                        return gr.Dropdown(
+                            choices, value="", label=label, elem_id=f"library-{name}", min_width=118
+                        )
+
+                    filters = {
+                        "prompt_set": menu("Prompt set", "set", [ALL]),
+                        "split": menu("Split", "split", [ALL]),
+                        "method": menu("Method", "method", [ALL]),
+                        "projector_run": menu("Projector run", "run", [ALL]),
+                        "who": menu("Scored by", "who", [ALL, ("Anyone", "*")]),
+                        "remark": menu(
+                            "Remarks", "remark", [ALL, ("Flagged", "flag"), ("With a note", "note")]
+                        ),
+                        "disagreement": menu(
+                            "People differ by",
+                            "disagreement",
+                            [ALL, *((f"{n} points or more", str(n)) for n in (1, 2, 3, 5))],
+                        ),
+                    }
+                amount = shared.html(elem_id="library-count")
+                pictures = Cards(label="Images", elem_id="library-images")
+                table = Table(
+                    caption="Words of the images found, with the label that training takes",
+                    visible=False,
+                    elem_id="library-labels",
+                )
+                compare = gr.Button(
+                    "Compare a prompt", visible=False, elem_classes="action", elem_id="library-compare"
+                )
+                with gr.Row(visible=False) as paging:
+                    back = gr.Button("Previous page", elem_id="library-previous")
+                    on = gr.Button("Next page", elem_id="library-next")
+            with gr.Column(visible=False, elem_id="library-one") as one:
+                with gr.Row():
+                    close = gr.Button("Back", elem_id="library-close")
+                    annotate = gr.Button("Annotate this", variant="primary", elem_id="library-annotate")
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=5, min_width=280):
+                        picture = gr.Image(
+                            show_label=False,
+                            format="png",
+                            interactive=False,
+                            buttons=["fullscreen"],
+                            elem_id="library-picture",
+                            elem_classes="picture",
+                        )
+                    with gr.Column(scale=7, min_width=300):
+                        about = shared.html(elem_id="library-about")
+                        remarks = shared.html(elem_id="library-remarks")
+                        words = Table(caption="Scores of each word, 0 to 9", elem_id="library-words")
+                history = Table(
+                    caption="All that was said of it, the newest first", elem_id="library-history"
+                )
+        with gr.Tab("Runs", id="library-runs") as runs_tab:
+            runs = Table(
+                caption="All runs, the newest first",
+                elem_id="library-run-table",
+            )
+        library_carry.build(studio, who)
+        library_keep.build(studio, who)
+
+    asked = [text, sort, look, *filters.values()]
+    page = [amount, pictures, table, compare, paging, back, on, place]
+    detail = [listed, one, chosen, picture, about, remarks, words, history]
+
+    def search(keys: list[Any], given: tuple[Any, ...]) -> list[Any]:
+        """Values of ``page``: the page that begins after the last of the keys."""
+        wanted, order, how, *chosen_filters = given
+        named = {name: value or None for name, value in zip(filters, chosen_filters, strict=True)}
+        if named["disagreement"] is not None:
+            named["disagreement"] = _points(named["disagreement"])
+        found = studio.store.search(wanted or "", sort=order, after=keys[-1], limit=PAGE, **named)
+        nothing = not found["samples"]
+        fresh = nothing and not studio.store.samples(limit=1)
+        none = views.EMPTY if fresh else views.NONE
+        as_images = how != "labels"
+        return [
+            views.count(found, len(keys) - 1, order),
+            gr.update(
+                value=views.gallery(studio, found["samples"], none) if as_images else None, visible=as_images
+            ),
+            gr.update(
+                value=None if as_images else views.labels(found["samples"], none), visible=not as_images
+            ),
+            gr.update(visible=fresh),
+            gr.update(visible=len(keys) > 1 or found["next"] is not None),
+            gr.update(interactive=len(keys) > 1),
+            gr.update(interactive=found["next"] is not None),
+            {"keys": keys, "next": found["next"]},
+        ]
+
+    @told
+    def first(*given: Any) -> list[Any]:
+        return search([None], given)
+
+    @told
+    def forward(kept: dict[str, Any], *given: Any) -> list[Any]:
+        return search([*kept["keys"], kept["next"]] if kept["next"] else kept["keys"], given)
+
+    @told
+    def backward(kept: dict[str, Any], *given: Any) -> list[Any]:
+        return search(kept["keys"][:-1] or [None], given)
+
+    @told
+    def opened() -> list[Any]:
+        """What the filters can be set to now, when the tab is opened."""
+        found = studio.store.library_choices()
+        found["who"] = ["*", *found["who"]]
+        named = {"*": "Anyone"}
+        return [
+            gr.update(choices=[ALL, *((named.get(v, v), v) for v in found[name])])
+            if name in found
+            else gr.skip()
+            for name in filters
+        ]
+
+    @told
+    def open_one(event: gr.EventData) -> list[Any]:
+        id = picked(event._data)
+        found = studio.store.search(id, limit=1)["samples"]
+        if not found or found[0]["id"] != id:
+            raise ValueError("This image is not in the store any more: search again.")
+        sample = found[0]
+        path = studio.settings.home / sample["image_path"] if sample["image_path"] else None
+        image = shared.picture(str(path)) if path else None
+        return [
+            gr.update(visible=False),
+            gr.update(visible=True),
+            id,
+            gr.update(value=image, visible=image is not None),
+            views.about(studio, sample, image is None),
+            views.remarks(studio.store.remarks(sample=id)),
+            views.words(studio.store.current(id), sample["words"]),
+            views.history(studio.store.sample_events(id)),
+        ]
+
+    def closed() -> list[Any]:
+        return [gr.update(visible=True), gr.update(visible=False)]
+
+    @told
+    def list_runs() -> Any:
+        body = [
+            (
+                r["id"],
+                [
+                    r["kind"],
+                    listing.badge(r),
+                    "in use" if r["promoted"] else "",
+                    r["message"],
+                    r["id"],
+                    listing.when(r),
+                ],
+            )
+            for r in studio.runs(limit=listing.SEEN)
+            if listing.started(r)
+        ]
+        head = ["kind", "state", "use", "message", "id", "when"]
+        return rows(head, body, empty="Nothing was trained or measured yet: begin in Train or Diagnose.")
+
+    def pick_run(event: gr.EventData) -> tuple[str, str]:
+        found = studio.run(picked(event._data))
+        return found["id"], found["kind"]
+
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for part in (tab.select, text.submit):
+        part(first, asked, page, **quick)
+    tab.select(opened, None, list(filters.values()), **quick)
+    text.input(first, asked, page, trigger_mode="always_last", **quick)
+    for part in (sort, look, *filters.values()):
+        part.input(first, asked, page, **quick)
+    on.click(forward, [place, *asked], page, **quick)
+    back.click(backward, [place, *asked], page, **quick)
+    for part in (pictures, table):
+        part.pick(open_one, None, detail, **quick)
+    close.click(closed, None, [listed, one], **quick)
+    runs_tab.select(list_runs, None, runs, **quick)
+    return LibraryTab(chosen, annotate, compare, run, runs, pick_run)
+
+
+def _points(value: Any) -> float:
+    """The least disagreement, as it came over HTTP."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("The disagreement must be a number of points from 0 to 9.") from None

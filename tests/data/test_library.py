@@ -1,0 +1,194 @@
+"""The library finds what it is asked for, page by page, in every order, and says all that was said of one sample."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from data import library
+from data.library import SORTS
+
+
+@pytest.fixture
+def full(store, sample_row, peaked):
+    """Thirty samples: prompts with special characters, seeds in no order, some scored by people, some flagged."""
+    run = store.new_run("projector", {})
+    dice = random.Random(3)
+    rows = []
+    for i in range(30):
+        more = {"method": "projected", "strength": 0.5, "projector_run": run} if i % 3 == 0 else {}
+        prompt = f"a {['red', 'blue'][i % 2]} star {['100%', 'a_b', 'Ü'][i % 3]}"
+        rows.append(
+            sample_row(
+                id=f"s{i:02d}",
+                prompt=prompt,
+                seed=dice.randrange(6),
+                prompt_set=["", "shapes"][i % 2],
+                split=["train", "heldout"][i % 5 == 0],
+                **more,
+            )
+        )
+    store.add_samples(rows)
+    for i in range(0, 30, 2):
+        event = {"sample": f"s{i:02d}", "word_index": 1, "word": "red", "source": "vlm", "scorer": "tiny"}
+        store.add_scores([{**event, "distribution": peaked(5, 0.3 + i / 60)}])
+    for i, who in ((0, "ann"), (1, "ann"), (1, "bob"), (2, "bob"), (2, "ann")):
+        store.set_score(f"s{i:02d}", 1, 2 * i + (3 if who == "bob" else 0), who, word="red")
+    store.flag("s01", "ann", "cut off")
+    store.flag("s02", "ann", "cut off")
+    store.unflag("s02", "ann")
+    store.note("s04", "bob", "see here")
+    return store
+
+
+def ids(found):
+    return [sample["id"] for sample in found["samples"]]
+
+
+def everything(store, size, **asked):
+    """The ids of all pages, which must not overlap."""
+    seen, after = [], None
+    for _ in range(100):
+        found = store.search(limit=size, after=after, **asked)
+        seen += ids(found)
+        after = found["next"]
+        if after is None:
+            return seen
+    raise AssertionError("the pages never end")
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
+def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, many, monkeypatch):
+    if many:  # as in a large store, where the walk is another one
+        monkeypatch.setattr(library, "COUNTED", 2)
+        monkeypatch.setattr(library, "SMALL", 1)
+    whole = ids(full.search(sort=sort, limit=1000))
+    assert len(whole) == len(set(whole)) == {"uncertain": 15, "disagreement": 2}.get(sort, 30)
+    for size in (1, 4, 29):
+        assert everything(full, size, sort=sort) == whole
+    key = {
+        "newest": lambda s: -s["seq"],
+        "oldest": lambda s: s["seq"],
+        "uncertain": lambda s: -s["entropy"],
+        "disagreement": lambda s: -s["points"],
+        "prompt": lambda s: (s["prompt"], s["seed"], s["seq"]),
+        "seed": lambda s: (s["seed"], s["seq"]),
+    }[sort]
+    keys = [key(sample) for sample in full.search(sort=sort, limit=1000)["samples"]]
+    assert all(a <= b for a, b in itertools.pairwise(keys))
+
+
+def test_what_comes_meanwhile_shows_nothing_twice(full, sample_row):
+    first = full.search(limit=10)
+    full.add_samples([sample_row(id="new")])
+    second = full.search(limit=10, after=first["next"])
+    assert ids(first)[-1] == "s20" and ids(second)[0] == "s19"
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"text": "RED star"}, 15),
+        ({"text": "star red"}, 15),
+        ({"text": "%"}, 10),
+        ({"text": "a_b"}, 10),
+        ({"text": "s07"}, 1),
+        ({"text": "'; DROP TABLE samples; --"}, 0),
+        ({"prompt_set": "shapes"}, 15),
+        ({"prompt_set": ""}, 15),
+        ({"split": "heldout", "text": "blue"}, 3),
+        ({"method": "projected"}, 10),
+        ({"who": "ann"}, 3),
+        ({"who": "*"}, 3),
+        ({"who": "nobody"}, 0),
+        ({"remark": "flag"}, 1),
+        ({"remark": "note"}, 1),
+        ({"disagreement": 3}, 2),
+        ({"disagreement": 3.1}, 0),
+        ({"who": "bob", "remark": "flag"}, 1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sort", ["newest", "seed"])
+@pytest.mark.parametrize("few", [20_000, 1], ids=["by events", "by samples"])
+def test_words_and_filters_leave_what_they_say(full, asked, found, sort, few, monkeypatch):
+    monkeypatch.setattr(library, "FEW", few)
+    result = full.search(sort=sort, limit=100, **asked)
+    assert (result["count"], len(result["samples"]), result["more"]) == (found, found, False)
+
+
+def test_a_run_is_a_filter_and_all_choices_are_known(full):
+    run = full.runs()[0]["id"]
+    assert full.search(projector_run=run)["count"] == 10
+    assert full.library_choices() == {
+        "prompt_set": ["shapes"],
+        "projector_run": [run],
+        "split": ["heldout", "train"],
+        "method": ["none", "projected"],
+        "who": ["ann", "bob"],
+    }
+
+
+def test_a_sample_tells_its_labels_people_flags_and_figures(full):
+    one = full.search("s01")["samples"][0]
+    assert (one["people"], one["flags"], one["points"], one["mean"]) == (2, 1, 3.0, 2.0)
+    assert one["words"] == [
+        {
+            "index": 1,
+            "word": "red",
+            "label": 2.0,
+            "source": "human",
+            "vlm": None,
+            "people": {"ann": 2, "bob": 5},
+        }
+    ]
+    two = full.search("s02")["samples"][0]
+    assert (two["flags"], two["words"][0]["vlm"] is not None) == (0, True)
+
+
+def test_all_that_was_said_of_a_sample_is_there_the_newest_first(full):
+    full.undo("s01", "bob")
+    full.submit("s01", "ann")
+    found = full.sample_events("s01")
+    assert [(e["who"], e["what"], e["before"], e["after"], e["text"]) for e in found] == [
+        ("ann", "submit", None, None, ""),
+        ("bob", "undo", 5.0, None, ""),
+        ("ann", "flag", None, None, "cut off"),
+        ("bob", "set", None, 5.0, ""),
+        ("ann", "set", None, 2.0, ""),
+    ]
+    assert full.sample_events("s01", limit=1) == found[:1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"sort": "best"}, "sort must be one of"),
+        ({"colour": "red"}, "cannot be filtered by 'colour'"),
+        ({"text": "x" * 501}, "501 characters"),
+        ({"text": "a " * 21}, "21 words"),
+        ({"text": 7}, "must be text"),
+        ({"limit": 0}, "limit"),
+        ({"remark": "poke"}, "remark must be one of"),
+        ({"disagreement": "x"}, "disagreement must be a number"),
+        ({"who": ""}, "who is empty"),
+        ({"after": [1, 2]}, "no such page"),
+        ({"after": "x"}, "no such page"),
+        ({"after": [True]}, "no such page"),
+        ({"after": ["1 OR 1=1"]}, "no such page"),
+        ({"after": [{}], "sort": "uncertain"}, "no such page"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_is_a_sentence(full, asked, says):
+    with pytest.raises(ValueError, match=says):
+        full.search(**asked)
+
+
+def test_an_empty_store_has_nothing_and_says_so(store):
+    for sort in SORTS:
+        assert store.search(sort=sort) == {"samples": [], "count": 0, "more": False, "next": None}
+    assert store.library_choices()["who"] == []
