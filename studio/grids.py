@@ -129,10 +129,12 @@ class Grids(Generation):
         }
         id = uuid.uuid4().hex[:12]
         lock = gridwork.claim(self.settings.home, id)  # before anyone can see the row, and sweep it
+        if lock is None:
+            raise ValueError("The grid could not be begun, as its lock is held: start it once more.")
         try:
             self.store.add_grid(config, who, id)
         except BaseException:
-            lock and lock.close()
+            lock.close()
             raise
         self.grid_work.add(self, id, lock, gridding.work)
         return id
@@ -146,6 +148,10 @@ class Grids(Generation):
         run = self.store.promoted(kind) if not variant.run else None
         if not variant.run and run is None and kind == "lora":
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
+        if variant.run.startswith(f"{SHIPPED}-") and kind == "projector" and self._shipped_there():
+            self.models.recorded(
+                kind, Path(self.settings.projector), None
+            )  # a picture from elsewhere may name it
         if variant.run not in ("", SHIPPED):
             run = self.store.run(variant.run)
             if run["kind"] != kind:

@@ -45,13 +45,14 @@ def claim(home: Path, id: str) -> IO[str] | None:
             other = file.read(20).strip()
             if other.isdecimal() and int(other) != os.getpid() and jobs.alive(int(other)):
                 raise OSError
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        return file
     except OSError:
         file.close()
         return None
+    with contextlib.suppress(OSError):  # a full disk; it is written for people, and for Windows
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    return file
 
 
 @dataclass
@@ -139,10 +140,12 @@ class GridWork:
         except Exception as error:  # noqa: BLE001 - for example the disk is full: told from memory until it is not
             log.error("The end of the grid %s could not be stored: %s", job.id, error)
             self.ends[job.id] = end
-        job.wish.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            job.wish.unlink(missing_ok=True)
         with self._lock:
             del self.jobs[job.id]
-        job.lock.close()
+        with contextlib.suppress(OSError):
+            job.lock.close()
 
     def end_of(self, grid: dict[str, Any]) -> tuple[str, str]:
         """State and message of a grid's row, or those that the store could not take."""

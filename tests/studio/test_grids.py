@@ -15,6 +15,7 @@ from studio import gridding, pictures
 from studio.grids import Variant, check_grid, grid_change
 from studio.parameters import read_png
 from studio.service import check_request
+from tests import tiny
 from tests.tiny import STEPS
 
 PROMPT = "a red circle above a blue square"
@@ -214,3 +215,16 @@ def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(
     assert view.state == "done", view.message
     assert pickle.loads(pickle.dumps(sent)) == sent and sum(len(given[1]) for given in sent) == 4
     assert all(isinstance(part, np.ndarray) for part in apart(*sent[0]))
+
+
+def test_a_picture_is_made_again_in_another_studio(studio, loaded, model_folder, quick_path):
+    view = grid_of(studio, "5", methods="projected", strengths="0.5")
+    told = read_png(studio.png(view.cells[0].sample.id))
+    other = tiny.studio_at(quick_path / "other", model_folder)
+    other.models.share(loaded.models)
+    request = check_grid(
+        told["prompt"], [told["seed"]], f"{told['method']}:{told['run']}", told["strength"], told["guidance"],
+        told["steps"], told["width"], told["height"],
+    )  # fmt: skip
+    again = ended(other, other.start_grid(request, "bob")).cells[0].sample
+    assert np.abs(pixels(again) - pixels(view.cells[0].sample)).max() <= 1
