@@ -24,9 +24,10 @@ from data.database import DatabaseFile, insert, new_id, now, row, rows
 from data.leases import checked_lease, checked_overlap, free, instant, take, vacant
 from data.samples import need_sample, sample_filter
 
-ORDERS = ("uncertainty", "random", "newest", "disagreement")
-FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run")
-INDEXED = ("prompt", "prompt_set", "projector_run")
+ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward")
+CACHES = {"disagreement": "disagreement", "reward": "foreseen"}  # orders by points, and the table of these
+FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run", "kind")
+INDEXED = ("prompt", "prompt_set", "projector_run", "kind")
 FEW = 1000
 
 # Words of one sample that :who has begun and not corrected, by the VLM's latest scores.
@@ -46,6 +47,12 @@ GROUP BY b.sample
 # Neither submitted nor skipped by :who. Asked of the figure's own column first, it saves reading the sample.
 UNDONE = "NOT EXISTS (SELECT 1 FROM submissions d WHERE d.who = :who AND d.sample = {id})"
 
+# Prompts with a word of the kinds asked for: looked up sample by sample along a walk, or listed where they are few.
+OF_KIND = """EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt
+    AND k.kind IN (SELECT value FROM json_each(:kinds)))"""
+FEW_OF_KIND = """s.prompt IN (SELECT k.prompt FROM kinds k
+    WHERE k.kind IN (SELECT value FROM json_each(:kinds)))"""
+
 
 def queue_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """SQL and named values of the queue's filters, on a table called ``s``."""
@@ -54,11 +61,16 @@ def queue_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise ValueError(
             f"The queue cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
         )
-    where, given = sample_filter(filters)
-    values = {}
+    where, given = sample_filter({name: value for name, value in filters.items() if name != "kind"})
+    values: dict[str, Any] = {}
     for i, value in enumerate(given):  # named, since :who is needed in several places
         where = where.replace("?", f":f{i}", 1)
         values[f"f{i}"] = value
+    if filters.get("kind") is not None:
+        wanted = filters["kind"]
+        kinds = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+        values["kinds"] = checks.as_json("kind", [checks.text("kind", kind, 40) for kind in kinds])
+        where += f" AND {OF_KIND}"
     return where, values
 
 
@@ -100,8 +112,9 @@ class Annotation(DatabaseFile):
 
         Left out: what the person has submitted or skipped, what has no image or no words, and ``exclude``
         (the one on the screen). Orders: uncertainty (scored samples only), disagreement (samples on which
-        people disagree, by how many points), random, newest. Filters: prompt, prompt_set, method, split,
-        backbone, projector_run.
+        people disagree, by how many points), reward (samples on which the reward model is furthest from the VLM,
+        as far as ``foreseen`` is filled), random, newest. Filters: prompt, prompt_set, method, split, backbone,
+        projector_run, kind (of a word in the prompt, as far as ``kinds`` is filled).
 
         ``lease``: the sample is this person's for so many seconds; what others hold is left out. The random
         order is then this person's own and lasting: by id, which is random, from a place given by the name.
@@ -116,7 +129,9 @@ class Annotation(DatabaseFile):
         with operation as db:
             values["now"] = instant()
             few = self._few(db, where, values, filters)
-            if not few:  # the plus keeps SQLite from sorting what an index of the filter finds
+            if few:
+                where = where.replace(OF_KIND, FEW_OF_KIND)
+            else:  # the plus keeps SQLite from sorting what an index of the filter finds
                 where = where.replace("s.", "+s.")
             where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
                 AND {UNDONE.format(id="s.id")}"""
@@ -134,6 +149,7 @@ class Annotation(DatabaseFile):
         """Whether a filter that has an index leaves few samples."""
         if all(filters.get(name) is None for name in INDEXED):
             return False
+        where = where.replace(OF_KIND, FEW_OF_KIND)
         counted = f"SELECT count(*) FROM (SELECT 1 FROM samples s WHERE {where} LIMIT {FEW})"
         return db.execute(counted, values).fetchone()[0] < FEW
 
@@ -158,9 +174,9 @@ class Annotation(DatabaseFile):
     def _by(
         self, order: str, db: Database, where: str, values: dict[str, Any], few: bool, lasting: bool
     ) -> dict[str, Any] | None:
-        if order == "disagreement":
+        if order in CACHES:
             where += f" AND u.points > 0 AND {UNDONE.format(id='u.sample')}"
-            walks = [f"{_both('disagreement', few)} WHERE {where} ORDER BY u.points DESC"]
+            walks = [f"{_both(CACHES[order], few)} WHERE {where} ORDER BY u.points DESC"]
         elif order == "newest":
             walks = [f"samples s WHERE {where} ORDER BY s.seq DESC"]
         elif lasting:
@@ -221,17 +237,17 @@ class Annotation(DatabaseFile):
         """This person's counts: {samples, scored, submitted, skipped, remaining, corrected_words,
         corrected_samples}. ``samples`` can be annotated at all; ``remaining`` are those not yet submitted
         or skipped. The filters bound every figure."""
-        where, given = sample_filter(filters)
-        who = checks.text("who", who)
+        where, values = queue_filter(filters)
+        values["who"] = checks.text("who", who)
         with self.reading() as db:
             r = row(
                 db,
                 f"""WITH pool AS (SELECT s.id FROM samples s
                         WHERE {where} AND s.image_path IS NOT NULL AND s.n_words > 0),
                     done AS (SELECT sample, kind, max(seq) FROM submissions
-                        WHERE who = ? AND sample IN (SELECT id FROM pool) GROUP BY sample),
+                        WHERE who = :who AND sample IN (SELECT id FROM pool) GROUP BY sample),
                     mine AS (SELECT e.sample FROM scores e WHERE e.seq IN
-                            (SELECT max(seq) FROM scores WHERE who = ? AND who <> '' AND source = 'human'
+                            (SELECT max(seq) FROM scores WHERE who = :who AND who <> '' AND source = 'human'
                              GROUP BY sample, word_index)
                         AND e.kind = 'set' AND e.sample IN (SELECT id FROM pool))
                 SELECT (SELECT count(*) FROM pool) AS samples,
@@ -240,7 +256,7 @@ class Annotation(DatabaseFile):
                     (SELECT count(*) FROM done WHERE kind = 'skip') AS skipped,
                     (SELECT count(*) FROM mine) AS corrected_words,
                     (SELECT count(DISTINCT sample) FROM mine) AS corrected_samples""",
-                [*given, who, who],
+                values,
             )
         assert r is not None
         r["remaining"] = r["samples"] - r["submitted"] - r["skipped"]

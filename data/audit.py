@@ -13,18 +13,23 @@ from data import checks
 from data.database import DatabaseFile, insert, now, rows
 
 
+def audit_line(who: str, action: str, subject: str, detail: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A checked line of the log, for what is noted in the transaction that does it."""
+    return {
+        "who": checks.text("who", who, empty=True),
+        "action": checks.text("action", action),
+        "subject": checks.text("subject", subject, 500, empty=True),
+        "detail": checks.as_json("detail", dict(detail or {})),
+        "created": now(),
+    }
+
+
 class Audit(DatabaseFile):
     def note_audit(
         self, who: str, action: str, subject: str = "", detail: Mapping[str, Any] | None = None
     ) -> None:
         """Add a line. who "" is the studio itself; action a verb such as "import"; subject what it was done to."""
-        record = {
-            "who": checks.text("who", who, empty=True),
-            "action": checks.text("action", action),
-            "subject": checks.text("subject", subject, 500, empty=True),
-            "detail": checks.as_json("detail", dict(detail or {})),
-            "created": now(),
-        }
+        record = audit_line(who, action, subject, detail)
         with self.writing() as db:
             insert(db, "audit", record)
 

@@ -1,9 +1,12 @@
 """What training sees: one label a word, and snapshots that give them again (DESIGN 2, 5).
 
-The target of a word is the people's score where there is one, else the simulated annotator's, else the
-calibrated scorer's (only where asked for), else the VLM's distribution. Of several people: the median (`agreed`).
-A snapshot is "all events up to this seq" and the filters; as events are only ever added, it yields the
-same labels for ever.
+The target of a word is its gold score where there is one (``data.gold``), else the people's score, else the simulated
+annotator's, else the calibrated scorer's (only where asked for), else the VLM's distribution. Of several people: the
+median (`agreed`). Gold is of source human, as people set it, with the scorer "gold"; whoever asks for labels
+without people's gets none.
+
+A snapshot is "all events up to this seq, and all gold up to that one" and the filters; as events are only ever added,
+it yields the same labels for ever. One from before there was gold has no gold.
 """
 
 from __future__ import annotations
@@ -23,8 +26,14 @@ from data.database import DatabaseFile, StoreError, row, rows
 from data.migrations import SOURCES, SPLITS
 from data.samples import sample_filter
 
-RULE = "lower median"  # of several people's scores, kept with a snapshot; it was the middle of the two middle ones once
-PRECEDENCE = ("human", "simulated", "calibrated", "vlm")
+RULE = "gold first, then lower median of people"  # kept with a snapshot
+# the same in the words of a page
+RULE_SAID = (
+    "The label of a word that training uses: its gold score where it has one; else the median of the people who scored "
+    "it (of two middle scores the lower one); else the simulated annotator's; else the scorer's own."
+)
+GOLD = "gold"
+PRECEDENCE = (GOLD, "human", "simulated", "calibrated", "vlm")
 FILTERS = ("sources", "include_calibrated", "split", "prompt_set", "method", "backbone", "ids")
 SAMPLE = (
     "s.prompt, s.prompt_set, s.split, s.seed, s.method, s.strength, s.projector_run, s.noise_sha256, "
@@ -51,7 +60,8 @@ def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] 
         if source == "human":
             score, distribution = agreed(e["score"] for e in said), None
         return {
-            **{k: v for k, v in chosen.items() if k not in ("seq", "kind", "who", "id")},
+            **{k: v for k, v in chosen.items() if k not in ("seq", "kind", "who", "id", "place")},
+            "source": "human" if source == GOLD else source,
             "score": score,
             "distribution": distribution,
             "weight": sum(e["weight"] for e in said) / len(said) if source == "human" else chosen["weight"],
@@ -75,18 +85,26 @@ def checked_filter(filters: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _words(db: Database, last: int, filters: Mapping[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """The latest events up to ``last``, grouped by (sample, word), in the order of samples and words."""
+def _words(
+    db: Database, last: int, filters: Mapping[str, Any], gold: int | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """The latest events up to ``last``, and the gold up to ``gold`` (all where None), grouped by (sample, word), in
+    the order of samples and words."""
     where, values = sample_filter(
         {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
     )
     cursor = db.execute(
-        f"""SELECT e.sample, e.word_index, e.word, e.source, e.score, e.distribution, e.weight, e.scorer,
-            e.scorer_version, {SAMPLE}, e.seq, e.kind, e.who, e.id
+        f"""SELECT e.sample, e.word_index AS word_index, e.word, e.source, e.score, e.distribution, e.weight,
+            e.scorer, e.scorer_version, {SAMPLE}, e.seq AS seq, e.kind, e.who, e.id, s.seq AS place
         FROM (SELECT max(seq) AS seq FROM scores WHERE seq <= ? GROUP BY sample, word_index, source, who) l
-        JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample
-        WHERE {where} ORDER BY s.seq, e.word_index, e.seq""",
-        [last, *values],
+        JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample WHERE {where}
+        UNION ALL
+        SELECT g.sample, g.word_index, g.word, '{GOLD}', g.score, NULL, 1.0, '{GOLD}', '', {SAMPLE}, g.seq,
+            'set', g.who, g.id, s.seq
+        FROM (SELECT max(seq) AS seq FROM gold WHERE seq <= ? GROUP BY sample, word_index) l
+        JOIN gold g ON g.seq = l.seq AND g.score IS NOT NULL JOIN samples s ON s.id = g.sample WHERE {where}
+        ORDER BY place, word_index, seq""",
+        [last, *values, 2**62 if gold is None else gold, *values],
     )
     names = [column[0] for column in cursor.description]
     group: list[dict[str, Any]] = []
@@ -100,14 +118,14 @@ def _words(db: Database, last: int, filters: Mapping[str, Any]) -> Iterator[list
         yield group
 
 
-def labels_at(db: Database, last: int, filters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The labels that the events up to ``last`` give, under a checked filter; rows as ``Labels.labels`` gives them."""
-    order = [
-        s
-        for s in PRECEDENCE
-        if s in filters["sources"] and (s != "calibrated" or filters["include_calibrated"])
-    ]
-    found = (label(events, order) for events in _words(db, last, filters))
+def labels_at(
+    db: Database, last: int, filters: Mapping[str, Any], gold: int | None = None
+) -> list[dict[str, Any]]:
+    """The labels that the events up to ``last`` and the gold up to ``gold`` (None: all) give, under a checked filter;
+    rows as ``Labels.labels`` gives them."""
+    wanted = [*filters["sources"], *([GOLD] if "human" in filters["sources"] else [])]
+    order = [s for s in PRECEDENCE if s in wanted and (s != "calibrated" or filters["include_calibrated"])]
+    found = (label(events, order) for events in _words(db, last, filters, gold))
     return [x for x in found if x is not None]
 
 
@@ -129,17 +147,18 @@ def digest(labels: Iterable[Mapping[str, Any]]) -> str:
 
 class Labels(DatabaseFile):
     def snapshot(self, **filters: Any) -> dict[str, Any]:
-        """The labels as they are now, to be kept with a run: {store, last, filter, rule, count, sources,
-        sha256}.
-        JSON; ``labels(snapshot=...)`` gives them again. Filters as for ``labels``."""
+        """The labels as they are now, to be kept with a run: {store, last, gold, filter, rule, count,
+        sources, sha256}. JSON; ``labels(snapshot=...)`` gives them again. Filters as for ``labels``."""
         wanted = checked_filter(filters)
         with self.reading() as db:
             last = self._last(db)
-            found = labels_at(db, last, wanted)
+            gold = self._last(db, "gold")
+            found = labels_at(db, last, wanted, gold)
             store = db.execute("SELECT id FROM store").fetchone()[0]
         return {
             "store": store,
             "last": last,
+            "gold": gold,
             "filter": wanted,
             "rule": RULE,
             "count": len(found),
@@ -167,7 +186,8 @@ class Labels(DatabaseFile):
                     "This snapshot of labels was taken in another database; open that one, or take a new one."
                 )
             last = checks.integer("last", snapshot.get("last"), 0, 2**62)
-            found = labels_at(db, last, checked_filter(snapshot.get("filter", {})))
+            gold = checks.integer("gold", snapshot.get("gold", 0), 0, 2**62)
+            found = labels_at(db, last, checked_filter(snapshot.get("filter", {})), gold)
         if digest(found) != snapshot.get("sha256"):
             if snapshot.get("rule") != RULE:
                 raise StoreError(
@@ -181,18 +201,23 @@ class Labels(DatabaseFile):
         return found
 
     def corrections(
-        self, split: str | None = None, include_simulated: bool = True, last: int | None = None
+        self,
+        split: str | None = None,
+        include_simulated: bool = True,
+        last: int | None = None,
+        gold: int | None = None,
     ) -> list[dict[str, Any]]:
-        """For the calibrator and for agreement: the words that have both a correction and a VLM score.
+        """For the calibrator and for agreement: the words that have both a correction and a VLM score, by the
+        events up to ``last`` and the gold up to ``gold``; all where they are None.
 
         Row: as a label of source human (or simulated), and vlm: {id, score, distribution, features (float16
         bytes|None), scorer, scorer_version}, the VLM's latest.
         """
-        order = ("human", "simulated") if include_simulated else ("human",)
+        order = (GOLD, "human", "simulated") if include_simulated else (GOLD, "human")
         found = []
         with self.reading() as db:
             bound = self._last(db) if last is None else checks.integer("last", last, 0, 2**62)
-            for events in list(_words(db, bound, {"split": split})):
+            for events in list(_words(db, bound, {"split": split}, gold)):
                 target = label(events, order)
                 scored = [e for e in events if e["source"] == "vlm" and e["kind"] == "set"]
                 if target and scored:
@@ -235,8 +260,8 @@ class Labels(DatabaseFile):
                 f.pop("seq")
                 yield _parsed(f)
 
-    def _last(self, db: Database) -> int:
-        return db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
+    def _last(self, db: Database, table: str = "scores") -> int:
+        return db.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()[0]
 
 
 def _parsed(event: dict[str, Any]) -> dict[str, Any]:

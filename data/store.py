@@ -10,6 +10,8 @@ from __future__ import annotations
 from data.annotation import Annotation
 from data.audit import Audit
 from data.database import StoreError
+from data.foreseen import Foreseen
+from data.gold import Gold
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
@@ -21,7 +23,7 @@ from data.scores import Scores
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Labels, Judgements, Annotation, Leases, Remarks, Runs, Audit):
+class Store(Samples, Scores, Gold, Labels, Judgements, Annotation, Foreseen, Leases, Remarks, Runs, Audit):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
     ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.

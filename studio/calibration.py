@@ -28,12 +28,13 @@ def kinds_of(prompt: str) -> tuple[str, ...]:
     return tuple(word.kind for word in split(prompt))
 
 
-def fit(job: Any, last: int) -> dict[str, Any]:
-    """Fit on the training prompts' corrections up to event `last`; saved in the run's folder where it could be.
+def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """Fit on the training prompts' corrections of the run's snapshot; saved in the run's folder where it could be.
 
     {fitted, better, kinds: those it is used for, note, report}
     """
-    rows = job.studio.store.corrections(split="train", last=last)
+    last, gold = snapshot["last"], snapshot.get("gold", 0)
+    rows = job.studio.store.corrections(split="train", last=last, gold=gold)
     versions = Counter(row["vlm"]["scorer_version"] for row in rows)
     version = versions.most_common(1)[0][0] if versions else ""
     rows = [row for row in rows if row["vlm"]["scorer_version"] == version]
@@ -63,7 +64,7 @@ def fit(job: Any, last: int) -> dict[str, Any]:
             "of": "corrections",
             "judge": "people",
             "independent": True,
-            "key": f"corrections {last}",
+            "key": f"corrections {last}" + (f", gold {gold}" if gold else ""),
             "base": "before",
             "before": {"words": {"estimate": -report["raw"]["log_loss"], "low": None, "high": None}},
             "after": {"words": {"estimate": -report["calibrated"]["log_loss"], "low": None, "high": None}},

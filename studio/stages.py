@@ -69,7 +69,7 @@ def projector(job: Job) -> Found:
 
 def calibrator(job: Job) -> Found:
     """What the corrections teach about the scorer, and how it fares on corrections it did not see."""
-    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]["last"]))
+    result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
     if not result["fitted"]:
         raise ValueError(result["note"])
     return _done(job, "calibrator", result)
@@ -79,7 +79,7 @@ def cycle(job: Job) -> Found:
     """The whole loop: corrections -> calibrator -> reward model -> projector -> held-out result before and after."""
     studio, config = job.studio, job.config
     replay, note = replay_of(studio)
-    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]["last"]))
+    taught = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
     use = taught["fitted"] and taught["better"] and config["calibrated"]
     snapshot = job.run["labels"]
     if use:

@@ -21,12 +21,13 @@ LEASE = leases.LEASE_SECONDS
 
 
 def fill(store, sample_row, peaked, count, **changes):
-    """Samples with a word that the VLM has scored, the least sure first."""
+    """Samples with a word that the VLM has scored, the least sure first; the reward model differs from it on each."""
     ids = store.add_samples([sample_row(seed=i, **changes) for i in range(count)])
     store.add_scores(
         {"sample": id, "word_index": 0, "source": "vlm", "distribution": peaked(3, 0.2 + 0.7 * i / count)}
         for i, id in enumerate(ids)
     )
+    store.keep_foreseen({id: (1 + i / count, "1") for i, id in enumerate(ids)}, "reward")
     return ids
 
 
@@ -326,7 +327,7 @@ def test_the_last_flag_and_the_last_note_of_a_person_stand(store, sample_row):
         (lambda s, a: s.next_to_annotate("ann", lease=True), "lease"),
         (lambda s, a: s.next_to_annotate("ann", overlap=0), "overlap"),
         (lambda s, a: s.queue("ann", overlap="2"), "overlap"),
-        (lambda s, a: s.queue("ann", kind="colour"), "filtered by"),
+        (lambda s, a: s.queue("ann", colour="red"), "filtered by"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_nothing_is_written(store, sample_row, call, says):
@@ -360,6 +361,7 @@ def test_the_next_sample_is_found_on_indices(store, sample_row, peaked, order, f
     walks = {
         "uncertainty": "SCAN u USING INDEX uncertainty_entropy",
         "disagreement": "SEARCH u USING INDEX disagreement_points",
+        "reward": "SEARCH u USING INDEX foreseen_points",
         "newest": "SCAN s",
         "random": "SEARCH s USING INDEX sqlite_autoindex_samples_1",
     }

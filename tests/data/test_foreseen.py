@@ -1,0 +1,98 @@
+"""The caches of the queue: how far the reward model is from the VLM, and the kinds of word; the order and the filter."""
+
+from __future__ import annotations
+
+import pytest
+
+from data import annotation
+
+
+@pytest.fixture
+def scored(store, sample_row, peaked):
+    """Three samples that the VLM has scored, the first twice, and one that it has not."""
+    ids = store.add_samples([sample_row(seed=i, backbone_revision="b1") for i in range(4)])
+    for version in ("old", "new"):
+        store.add_scores(
+            {"sample": id, "word_index": w, "source": "vlm", "scorer_version": version, **said}
+            for id in (ids if version == "new" else ids[:1])[:3]
+            for w, said in ((1, {"distribution": peaked(3)}), (2, {"score": 7}))
+        )
+    return ids
+
+
+def test_what_lacks_a_figure_of_these_models_is_listed_the_newest_first(store, scored):
+    a, b, c, _ = scored
+    assert store.unforeseen("r1", "b1") == [c, b, a]
+    assert store.unforeseen("r1", "b1", 1) == [c]
+    assert store.unforeseen("r1", "b2") == []
+    store.keep_foreseen({a: (2, "new"), b: (0, "old")}, "r1")
+    assert store.any_foreseen()
+    assert store.unforeseen("r1", "b1") == [c, b]  # b's figure is of an older version of the VLM
+    assert store.unforeseen("r2", "b1") == [c, b, a]
+    store.keep_foreseen({b: (1, "new")}, "r1")
+    assert store.unforeseen("r1", "b1") == [c]
+
+
+def test_what_the_vlm_said_last_is_given(store, scored, peaked):
+    a, *_, unscored = scored
+    found = store.seen_by_vlm([a, unscored])
+    assert list(found) == [a]
+    assert found[a]["version"] == "new"
+    assert found[a]["words"] == {1: pytest.approx(peaked(3), abs=1e-5), 2: 7}
+
+
+@pytest.mark.parametrize("points", [-1, 9.5, float("nan"), "3"])
+def test_points_that_are_none_are_refused(store, scored, points):
+    with pytest.raises(ValueError, match="points"):
+        store.keep_foreseen({scored[0]: (points, "new")}, "r1")
+    assert not store.any_foreseen()
+
+
+def test_where_the_reward_model_is_furthest_from_the_vlm_comes_first(store, scored):
+    a, b, c, _ = scored
+    assert store.next_to_annotate("ann", "reward") is None
+    store.keep_foreseen({a: (1, "new"), b: (4, "new"), c: (0, "new")}, "r1")
+    seen = []
+    while sample := store.next_to_annotate("ann", "reward"):
+        seen.append(sample["id"])
+        store.submit(sample["id"], "ann")
+    assert seen == [b, a]  # on c they agree
+
+
+PROMPTS = {"a red circle": ["colour", "object"], "two dogs": ["count", "other"], "of the": []}
+
+
+@pytest.fixture
+def worded(store, sample_row):
+    ids = {p: store.add_samples([sample_row(prompt=p, seed=i) for i in range(2)]) for p in PROMPTS}
+    store.keep_kinds(PROMPTS)
+    return ids
+
+
+def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
+    assert store.prompts_without_kinds() == ([], 0)
+    store.add_samples([sample_row(prompt=p) for p in PROMPTS])
+    found, newest = store.prompts_without_kinds()
+    assert (found, newest) == ([*reversed(PROMPTS)], 3)
+    assert store.prompts_without_kinds(0, 1)[0] == found[:1]
+    store.keep_kinds(PROMPTS)
+    store.keep_kinds(PROMPTS)
+    assert store.prompts_without_kinds() == ([], 3)
+    store.add_samples([sample_row(prompt="a star")])
+    assert store.prompts_without_kinds(newest) == (["a star"], 4)
+    assert store.prompts_without_kinds(4) == ([], 4)
+
+
+@pytest.mark.parametrize("order", ["random", "newest"])
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_queue_is_filtered_by_a_kind_of_word(store, worded, order, few, monkeypatch):
+    monkeypatch.setattr(annotation, "FEW", few)
+    for kind, prompt in (("colour", "a red circle"), ("count", "two dogs")):
+        assert store.next_to_annotate("ann", order, kind=kind)["id"] in worded[prompt]
+        assert store.queue("ann", kind=kind)["left"] == 2
+        assert store.progress("ann", kind=kind)["samples"] == 2
+    assert store.queue("ann", kind=["colour", "count"])["left"] == 4
+    assert store.next_to_annotate("ann", order, kind="relation") is None
+    assert store.next_to_annotate("ann", order, kind="colour", split="heldout") is None
+    with pytest.raises(ValueError, match="kind"):
+        store.next_to_annotate("ann", order, kind=3)
