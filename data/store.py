@@ -19,11 +19,14 @@ from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
 from data.scores import Scores
+from data.tallies import Tallies
 
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(Samples, Scores, Gold, Labels, Judgements, Annotation, Foreseen, Leases, Remarks, Runs, Audit):
+class Store(
+    Samples, Scores, Gold, Labels, Judgements, Annotation, Tallies, Foreseen, Leases, Remarks, Runs, Audit
+):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 
     ``vacuum_into(path)`` makes a backup while others write; ``check()`` reads the whole file for damage.

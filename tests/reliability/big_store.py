@@ -66,7 +66,9 @@ def make(folder: Path, samples: int = 100_000, words: int = 10, seed: int = 0) -
         _insert(db, "submissions", ("id", "sample", "who", "kind", "created"), people.submissions)
         _insert(db, "remarks", ("id", "sample", "who", "kind", "text", "created"), people.remarks)
         db.execute(DISAGREEMENT.format(which="1"))
-        _insert(db, "foreseen", ("sample", "points", "model"), ((id, rng.uniform(0, 5), "shipped") for id in sure))
+        _insert(
+            db, "foreseen", ("sample", "points", "model"), ((id, rng.uniform(0, 5), "shipped") for id in sure)
+        )
         kinds = {(s["prompt"], word.kind) for s in drawn for word in split(s["prompt"]) if word.scored}
         _insert(db, "kinds", ("prompt", "kind"), sorted(kinds))
         for trigger in triggers:
@@ -114,7 +116,10 @@ def _samples(
 ) -> list[dict[str, Any]]:
     """A prompt has twenty seeds or so. Nine of ten are trained on."""
     prompts = [_prompt(rng, words) for _ in range(max(1, count // 20))]
-    sets = {prompt: (rng.choice(SETS), rng.choices(("train", "validation", "heldout"), (18, 1, 1))[0]) for prompt in prompts}
+    sets = {
+        prompt: (rng.choice(SETS), rng.choices(("train", "validation", "heldout"), (18, 1, 1))[0])
+        for prompt in prompts
+    }
     made, checked = [], None
     for i in range(count):
         prompt = rng.choice(prompts)
@@ -236,7 +241,9 @@ def main() -> None:
     with store.reading() as db:
         count = db.execute("SELECT count(*) FROM scores").fetchone()[0]
     size = store.path.stat().st_size / 1e6
-    print(f"{count:,} scores of {given.samples:,} samples, {size:,.0f} MB, in {time.monotonic() - began:.0f} s")
+    print(
+        f"{count:,} scores of {given.samples:,} samples, {size:,.0f} MB, in {time.monotonic() - began:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -103,7 +103,10 @@ def main() -> None:
             continue
         p50, p95, p99 = np.percentile(timed(work, times), (50, 95, 99))
         missed += [name] if p99 > most else []
-        print(f"{name:56}{p50:8.1f}{p95:8.1f}{p99:8.1f}   {most:.0f}{' MISSED' if p99 > most else ''}", flush=True)
+        print(
+            f"{name:56}{p50:8.1f}{p95:8.1f}{p99:8.1f}   {most:.0f}{' MISSED' if p99 > most else ''}",
+            flush=True,
+        )
     if given.only in "start":
         app = start_app(studio.settings.home, env)
         stop_app(app)
