@@ -12,7 +12,6 @@ samples, these are sorted instead: a walk might pass by all the others first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from hashlib import sha256
 from typing import Any
 
@@ -30,6 +29,7 @@ INDEXED = ("prompt", "prompt_set", "projector_run", "kind")
 FEW = 1000
 
 RECENT = 500
+TRIES = 3
 
 # Words of one sample that :who has begun and not corrected, by the VLM's latest scores. :floor: what was begun longer
 # ago than that event counts as untouched, so that the work does not grow with all that a person ever did.
@@ -125,27 +125,50 @@ class Annotation(DatabaseFile):
         checks.one_of("order", order, ORDERS)
         where, values = queue_filter(filters)
         values |= {"who": checks.text("who", who), "exclude": exclude, "overlap": checked_overlap(overlap)}
-        leased = lease is not None
-        seconds = checked_lease(lease) if leased else 0.0
-        operation: AbstractContextManager[Database] = self.writing() if leased else self.reading()
-        with operation as db:
-            values["now"] = instant()
-            few = self._few(db, where, values, filters)
-            if few:
-                where = where.replace(OF_KIND, FEW_OF_KIND)
-            else:  # the plus keeps SQLite from sorting what an index of the filter finds
-                where = where.replace("s.", "+s.")
-            where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
-                AND {UNDONE.format(id="s.id")}"""
-            if leased or overlap is not None:
-                where += f" AND {vacant(overlap)}"
-            if order == "uncertainty":
-                found = self._least_sure(db, where, values, few)
-            else:
-                found = self._by(order, db, where, values, few, lasting=leased)
-            if found and leased:
+        if lease is None:
+            with self.reading() as db:
+                return self._search(db, order, where, values, filters, overlap, leased=False)
+        seconds = checked_lease(lease)
+        for _ in range(TRIES):  # the search is not made under the lock that others wait for
+            with self.reading() as db:
+                found = self._search(db, order, where, values, filters, overlap, leased=True)
+            if not found:
+                return None
+            with self.writing() as db:
+                still = f"SELECT 1 FROM samples s WHERE s.id = :id AND {UNDONE.format(id='s.id')} AND {vacant(overlap)}"
+                if row(db, still, values | {"id": found["id"], "now": instant()}):
+                    take(db, found["id"], who, seconds)
+                    return found
+        with self.writing() as db:
+            found = self._search(db, order, where, values, filters, overlap, leased=True)
+            if found:
                 take(db, found["id"], who, seconds)
         return found
+
+    def _search(
+        self,
+        db: Database,
+        order: str,
+        where: str,
+        values: dict[str, Any],
+        filters: Mapping[str, Any],
+        overlap: int | None,
+        leased: bool,
+    ) -> dict[str, Any] | None:
+        """The first sample of the order that may be given to :who now."""
+        values["now"] = instant()
+        few = self._few(db, where, values, filters)
+        if few:
+            where = where.replace(OF_KIND, FEW_OF_KIND)
+        else:  # the plus keeps SQLite from sorting what an index of the filter finds
+            where = where.replace("s.", "+s.")
+        where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
+            AND {UNDONE.format(id="s.id")}"""
+        if leased or overlap is not None:
+            where += f" AND {vacant(overlap)}"
+        if order == "uncertainty":
+            return self._least_sure(db, where, values, few)
+        return self._by(order, db, where, values, few, lasting=leased)
 
     def _few(self, db: Database, where: str, values: dict[str, Any], filters: Mapping[str, Any]) -> bool:
         """Whether a filter that has an index leaves few samples."""
