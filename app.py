@@ -1,8 +1,8 @@
 """Noise Projection Studio: settings -> interface -> launch."""
 
-import os
+from studio.starting_up import prepare
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+prepare()  # before anything is imported that looks at the environment
 
 from studio.interface import launch
 

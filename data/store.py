@@ -15,6 +15,7 @@ from data.gold import Gold
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
+from data.people import People
 from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
@@ -25,7 +26,19 @@ __all__ = ["RunBusy", "Store", "StoreError"]
 
 
 class Store(
-    Samples, Scores, Gold, Labels, Judgements, Annotation, Tallies, Foreseen, Leases, Remarks, Runs, Audit
+    Samples,
+    Scores,
+    Gold,
+    Labels,
+    Judgements,
+    Annotation,
+    Tallies,
+    Foreseen,
+    Leases,
+    Remarks,
+    Runs,
+    Audit,
+    People,
 ):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 

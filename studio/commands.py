@@ -229,6 +229,19 @@ def runs(given: argparse.Namespace, console: Any) -> Result:
     return Result(listed, "\n".join(described(run) for run in listed) or "There is no run yet.")
 
 
+def people(given: argparse.Namespace, console: Any) -> Result:
+    """The names that belong to somebody, or --release one for the next who writes under it."""
+    store = studio_of(given).store
+    if given.release is not None:
+        store.release_name(given.release, person(given))
+        return Result(
+            {"released": given.release}, "The name is free: it goes to the next one who writes under it."
+        )
+    found = store.people()
+    lines = [f"{one['created'][:19]}  {one['name']}" for one in found]
+    return Result(found, "\n".join(lines) or "No name belongs to anybody yet.")
+
+
 def stop(given: argparse.Namespace, console: Any) -> Result:
     """Ask a run to stop after the step it is in."""
     from studio import jobs

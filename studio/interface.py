@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 import gradio as gr
 
+from data.store import StoreError
 from studio import gpu
+from studio.backup import Backup, restore
 from studio.components import notices
-from studio.service import Studio
+from studio.places import is_dataset
+from studio.service import Studio, sentence
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, memory, train
+from studio.tabs import annotate, compare, diagnose, memory, standing, train
 from studio.tabs.shared import Loading, html, told
 from studio.theme import HEAD, STYLE, theme
 
@@ -19,21 +24,22 @@ WHAT = "Compare images with and without projected noise, correct the word scores
 DAY = 86_400
 
 
-def build(studio: Studio, loading: Loading) -> gr.Blocks:
+def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.Blocks:
     """The whole page on one studio, whose models may still be on their way."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
         html(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
         state = html(_state(loading), elem_id="studio-state")
-        watch, kept = gr.Timer(1.0), memory.build(page)
+        watch, kept = gr.Timer(1.0), memory.build(studio, page)
+        standing.build(studio, page, backup)
         with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
             with gr.Tab("Compare", id="compare"):
                 comparing = compare.build(studio, loading, page, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
-                annotating = annotate.build(studio, tab, kept)
+                annotating = annotate.build(studio, page, tab, kept)
             with gr.Tab("Train", id="train"):
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
-                diagnose.build(studio, page)
+                diagnose.build(studio, page, kept.who)
 
         def look() -> tuple[Any, Any]:
             """While the models load: what is being loaded; afterwards the clock stands still."""
@@ -62,27 +68,42 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
         to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
-    return page.queue(max_size=32, default_concurrency_limit=8)
+    return page.queue(max_size=studio.settings.queue, default_concurrency_limit=8)
 
 
 def launch(settings: Settings | None = None) -> None:
     """Serve the page until the process ends; the models load meanwhile. Address and port are Gradio's own settings
     (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT)."""
-    studio = Studio(settings)
+    try:
+        settings = settings or Settings.from_env()
+        problem = restore(settings)
+        studio = Studio(settings)
+    except (ValueError, StoreError, OSError) as error:
+        sys.exit(sentence(error))
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
-    loading = Loading(studio).start()
-    build(studio, loading).launch(
-        theme=theme(),
-        css=STYLE,
-        head=HEAD,
-        blocked_paths=[str(studio.settings.home)],
-        max_file_size="5mb",
-        show_error=False,
-        ssr_mode=False,
-        footer_links=["api", "settings"],
-        run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
-    )
+    loading, backup = Loading(studio).start(), Backup(settings, studio.store, problem).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # how a Space is put to sleep: a last copy is made
+    try:
+        build(studio, loading, backup).launch(
+            theme=theme(),
+            css=STYLE,
+            head=HEAD,
+            blocked_paths=_private(settings),
+            max_file_size="5mb",
+            show_error=False,
+            ssr_mode=False,
+            footer_links=["api", "settings"],
+            run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
+        )
+    finally:
+        backup.close()
+
+
+def _private(settings: Settings) -> list[str]:
+    """What is never served, however it is asked for."""
+    copies = [settings.backup] if settings.backup and not is_dataset(settings.backup) else []
+    return [str(settings.home), *copies]
 
 
 def _state(loading: Loading) -> str:

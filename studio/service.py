@@ -16,7 +16,9 @@ from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.learning import Learning
+from studio.limits import Limits, visitor
 from studio.models import Models
+from studio.people import People
 from studio.prompts import Prompts
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
@@ -53,7 +55,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Learning):
+class Studio(Learning, People):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
@@ -63,6 +65,11 @@ class Studio(Learning):
         self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
+
+    @property
+    def limits(self) -> Limits:
+        """What whoever comes by may ask for; ``studio.limits.limits`` knows a signed-in administrator."""
+        return visitor(self.settings)
 
     @property
     def ready(self) -> bool:

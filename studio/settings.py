@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from studio import places
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # field: (variable, default, what it means); the defaults of paths are relative to the project's folder
@@ -75,6 +77,48 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "no",
         "yes: attention and autoencoder in slices, slower and in less memory",
     ),
+    "annotate": (
+        "STUDIO_ANNOTATE",
+        "everyone",
+        "who may correct scores and vote: everyone, login (accounts that signed in, on a Space) or nobody",
+    ),
+    "admins": (
+        "STUDIO_ADMINS",
+        "",
+        "accounts, with commas between, that may train, promote, import and delete; none: everyone, on a Space its owner",
+    ),
+    "max_cells": (
+        "STUDIO_MAX_CELLS",
+        "auto",
+        "images that a visitor may ask for at once: auto (256, on a Space 32) or 1 to 256",
+    ),
+    "max_steps": (
+        "STUDIO_MAX_STEPS",
+        "auto",
+        "sampling steps that a visitor may ask for: auto (100, on a Space 50) or 1 to 100",
+    ),
+    "max_size": (
+        "STUDIO_MAX_SIZE",
+        "auto",
+        "pixels a side that a visitor may ask for: auto (2048, on a Space 1024) or 64 to 2048",
+    ),
+    "max_samples": (
+        "STUDIO_MAX_SAMPLES",
+        "auto",
+        "images in the store beyond which visitors make no more: auto (no bound, on a Space 20000) or their number",
+    ),
+    "queue": ("STUDIO_QUEUE", "32", "requests that may wait for the models; more are turned away"),
+    "backup": (
+        "STUDIO_BACKUP",
+        "",
+        "where copies of the store go: a folder (a mounted bucket), or a dataset USER/NAME (needs HF_TOKEN)",
+    ),
+    "backup_minutes": ("STUDIO_BACKUP_MINUTES", "15", "minutes between two copies, where something changed"),
+    "restore": (
+        "STUDIO_RESTORE",
+        "yes",
+        "yes: an empty STUDIO_HOME begins with what STUDIO_BACKUP holds; no: it begins empty",
+    ),
 }
 _CHOICES = {
     "world": ("small", "large"),
@@ -82,6 +126,8 @@ _CHOICES = {
     "scorer_dtype": ("auto", "float32", "float16", "bfloat16"),
     "offload": ("none", "model", "sequential"),
     "slicing": ("no", "yes"),
+    "annotate": ("everyone", "login", "nobody"),
+    "restore": ("yes", "no"),
 }
 SIDES = (64, 2048)  # pixels
 
@@ -113,6 +159,16 @@ class Settings:
     guidance: str = "auto"
     offload: str = "none"
     slicing: str = "no"
+    annotate: str = "everyone"
+    admins: str = ""
+    max_cells: str = "auto"
+    max_steps: str = "auto"
+    max_size: str = "auto"
+    max_samples: str = "auto"
+    queue: int = 32
+    backup: str = ""
+    backup_minutes: int = 15
+    restore: str = "yes"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -129,7 +185,7 @@ class Settings:
         if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
             raise ValueError(f"STUDIO_DEVICE is {raw['device']!r}: set it to auto, cpu, cuda, cuda:1 or mps.")
         return cls(
-            home=_folder(raw["home"]),
+            home=places.home(_given(env, "home"), ROOT / SETTINGS["home"][1], env),
             backbone=_model(raw["backbone"]),
             scorer=_scorer(raw["scorer"]),
             scorer_revision=raw["scorer_revision"],
@@ -152,6 +208,16 @@ class Settings:
             guidance=_own(raw["guidance"], _guidance),
             offload=raw["offload"],
             slicing=raw["slicing"],
+            annotate=raw["annotate"],
+            admins=raw["admins"],
+            max_cells=_bound("max_cells", raw, 1, 256),
+            max_steps=_bound("max_steps", raw, 1, 100),
+            max_size=_bound("max_size", raw, *SIDES),
+            max_samples=_bound("max_samples", raw, 1, 10**9 - 1),
+            queue=_whole("STUDIO_QUEUE", raw["queue"], 1, 1000),
+            backup=places.backup(raw["backup"], _given(env, "home"), env),
+            backup_minutes=_whole("STUDIO_BACKUP_MINUTES", raw["backup_minutes"], 1, 10_000),
+            restore=raw["restore"],
         )
 
     def env(self) -> dict[str, str]:
@@ -187,6 +253,16 @@ def settings_table() -> str:
         for variable, default, meaning in SETTINGS.values()
     ]
     return "\n".join(rows)
+
+
+def _given(env: Mapping[str, str], name: str) -> str:
+    """What was set, '' for the default."""
+    text = env.get(SETTINGS[name][0], "").strip()
+    return "" if text == SETTINGS[name][1] else text
+
+
+def _bound(name: str, raw: Mapping[str, str], low: int, high: int) -> str:
+    return _own(raw[name], lambda text: _whole(SETTINGS[name][0], text, low, high))
 
 
 def _folder(text: str) -> Path:

@@ -8,12 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio import identity
 from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.components.word_scores import Inbox, Operation, WordScores, chips, read_packet
 from studio.service import SampleView, Studio, sentence
-from studio.tabs import shared
+from studio.tabs import people, shared
 from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
@@ -42,23 +41,13 @@ class AnnotateTab:
     compare: gr.Button
 
 
-def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
+def build(studio: Studio, page: gr.Blocks, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     inbox, who, place = Inbox(), memory.who, memory.sample
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=280):
+            people.build(studio, page, memory)
             with gr.Row():
-                name = gr.Textbox(
-                    label="Your name",
-                    placeholder="anonymous",
-                    info="Kept in this browser; your corrections go by it.",
-                    max_length=identity.LONGEST,
-                    visible=not identity.oauth_enabled(),
-                    elem_id="who",
-                    min_width=150,
-                )
-                if identity.oauth_enabled():
-                    gr.LoginButton()
                 order = gr.Dropdown(
                     ORDERS, value="uncertainty", label="Next comes", elem_id="order", min_width=150
                 )
@@ -139,17 +128,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return [*drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
 
     @told
-    def rename(
-        given: Any, kept: Any, kept_place: Any, order: Any, profile: gr.OAuthProfile | None
+    def another(
+        shown: Any, kept: Any, kept_place: Any, order: Any, profile: gr.OAuthProfile | None
     ) -> list[Any]:
         """Another name is another person: their corrections, their progress, the same image."""
-        before = shared.person(kept, profile)
-        if isinstance(given, str) and not given.strip() and before.startswith("anonymous-"):
-            return [gr.skip()] * (1 + len(whole) + len(record))
-        writer = identity.who(given, profile)
-        if writer == before:
-            return [gr.skip()] * (1 + len(whole) + len(record))
-        return [writer, *drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
+        if not (isinstance(shown, dict) and shown.get("sample")):
+            return [gr.skip()] * (len(whole) + len(record))
+        writer = shared.person(kept, profile)
+        return [*drawn(current(kept_place, writer, order), writer, order), *recorded(writer)]
 
     @told
     def following(kept_who: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -182,7 +168,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     @told
     def edit(kept_who: Any, order: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
         """A packet of keys: each done once and in order, and the answer says up to which."""
-        packet, writer = read_packet(event._data), shared.person(kept_who, profile)
+        packet, writer = read_packet(event._data), shared.writer(studio, kept_who, profile)
         error, left = "", False
         with inbox.page(packet.client):
             for operation in inbox.new(packet):
@@ -208,10 +194,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return [*same, *recorded(writer)]
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    memory.recalled.then(None, who, name, js="who => who.startsWith('anonymous-') ? '' : who")
     tab.select(fill, [words, who, place, order], [*whole, *record], **quick)
-    for leave in (name.submit, name.blur):
-        leave(rename, [name, who, place, order], [who, *whole, *record], **quick)
+    who.change(another, [words, who, place, order], [*whole, *record], **quick)
     order.input(following, [who, order], [*whole, *record], **quick)
     words.edit(edit, [who, order], [*whole, *record], trigger_mode="multiple", **quick)
     history.pick(reopen, [who, order], whole, **quick)

@@ -13,6 +13,7 @@ import gradio as gr
 
 from studio.components import notices
 from studio.components.word_scores import WordScores, chips
+from studio.limits import limits
 from studio.service import CompareUpdate, Pair, SampleView, Studio, check_request
 from studio.tabs import shared
 from studio.tabs.memory import Memory
@@ -143,9 +144,16 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     @told
     def compare(
-        prompt: Any, seeds: Any, strength: Any, steps: Any, guidance: Any, request: gr.Request
+        prompt: Any,
+        seeds: Any,
+        strength: Any,
+        steps: Any,
+        guidance: Any,
+        request: gr.Request,
+        profile: gr.OAuthProfile | None,
     ) -> Iterator[list[Any]]:
         asked = check_request(prompt, seeds, steps, guidance, strength)
+        limits(studio, profile).check_request(asked, studio.store)
         halt = stops[str(request.session_hash)] = threading.Event()
         try:
             while not loading.over and not halt.is_set():

@@ -28,7 +28,7 @@ GONE = "The report of this run is no longer in its folder, or cannot be read. St
 FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
-def build(studio: Studio, page: gr.Blocks) -> None:
+def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
     chosen, drawn = gr.State(""), gr.State("")
     opened = gr.Textbox(
         visible=False
@@ -113,7 +113,8 @@ def build(studio: Studio, page: gr.Blocks) -> None:
         return see("", "")
 
     @told
-    def begin(name: Any, *given: Any) -> list[Any]:
+    def begin(profile: gr.OAuthProfile | None, kept: Any, name: Any, *given: Any) -> list[Any]:
+        shared.admin(studio, kept, profile)
         if name not in EXPERIMENTS:
             raise ValueError("That experiment is not known: choose one that is listed.")
         values = dict(zip(every, given, strict=True))
@@ -130,10 +131,10 @@ def build(studio: Studio, page: gr.Blocks) -> None:
     for name, form in settings.items():
         if "size" in form:
             form["size"].input(_sizes(name), form["size"], list(form.values()), **quick)
-    start.click(begin, [which, *every], all_parts, **quick)
+    start.click(begin, [who, which, *every], all_parts, **quick)
     table.pick(pick, None, all_parts, **quick)
-    stop.click(halt, chosen, all_parts, **quick)
-    resume.click(go_on, chosen, all_parts, **quick)
+    stop.click(halt, [chosen, who], all_parts, **quick)
+    resume.click(go_on, [chosen, who], all_parts, **quick)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
 

@@ -8,31 +8,32 @@ mounted; a script fills them from localStorage before any handler of ``load`` ru
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
+from studio.service import Studio
+from studio.tabs.shared import told
+
 KEY = "noise-projection-studio"
 
-# a browser without a name gives itself an anonymous id, in the form of ``identity.anonymous``
-RECALL = """() => {
-  const recalled = ["who", "sample", "pairs"].map((name) => {
-    try { return JSON.parse(localStorage.getItem("KEY." + name)); } catch { return null; }
-  });
-  if (typeof recalled[0] !== "string" || !recalled[0]) {
-    const bytes = crypto.getRandomValues(new Uint8Array(6));
-    recalled[0] = "anonymous-" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  }
-  return recalled;
-}""".replace("KEY", KEY)
+RECALL = """() => ["who", "sample", "pairs"].map((name) => {
+  try { return JSON.parse(localStorage.getItem("KEY." + name)); } catch { return null; }
+})""".replace("KEY", KEY)
 KEEP = """(value) => {
   try { localStorage.setItem("KEY.NAME", JSON.stringify(value)); } catch { /* a browser that keeps nothing */ }
 }""".replace("KEY", KEY)
 
 
+# the name in what is kept of a person, '' for an anonymous one
+NAME = "(who) => { const name = (who ?? '').replace(/^[0-9a-f]{32}:/, ''); return name.startsWith('anonymous-') ? '' : name; }"
+
+
 @dataclass(frozen=True)
 class Memory:
-    """Who is writing, the sample that is open in Annotate, and the pairs of the last comparison. What a page needs of
-    these when it opens follows ``recalled.then``."""
+    """Who is writing (``KEY:NAME``, for ``shared.writer`` and ``shared.person`` alone to read), the sample that is open
+    in Annotate, and the pairs of the last comparison. What a page needs of these when it opens follows
+    ``recalled.then``."""
 
     who: gr.Textbox
     sample: gr.Textbox
@@ -40,8 +41,16 @@ class Memory:
     recalled: gr.events.Dependency
 
 
-def build(page: gr.Blocks) -> Memory:
+def build(studio: Studio, page: gr.Blocks) -> Memory:
+    """A browser that comes for the first time gets its key and its anonymous id here, from the server."""
     who, sample, pairs = gr.Textbox(visible=False), gr.Textbox(visible=False), gr.JSON(visible=False)
     for name, part in {"who": who, "sample": sample, "pairs": pairs}.items():
         part.change(None, part, None, js=KEEP.replace("NAME", name))
-    return Memory(who, sample, pairs, page.load(None, None, [who, sample, pairs], js=RECALL))
+
+    @told
+    def recall(kept: Any, at: Any, compared: Any) -> list[Any]:
+        return [studio.issue(kept), at, compared]
+
+    every = [who, sample, pairs]
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **quick))

@@ -17,7 +17,7 @@ from studio.components import notices
 from studio.components.table import picked
 from studio.configs import Field
 from studio.service import Studio
-from studio.tabs.shared import told
+from studio.tabs.shared import admin, told
 
 See = Callable[..., list[Any]]
 ON = ("queued", "running")
@@ -102,19 +102,22 @@ def stop(studio: Studio, run: Any) -> None:
 
 
 def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
-    """What choosing a run in the table, Stop and Go on do; see(run, "") is the page with that run."""
+    """What choosing a run in the table, Stop and Go on do; see(run, "") is the page with that run. Stop and Go on take
+    the run and who asks."""
 
     @told
     def pick(event: gr.EventData) -> list[Any]:
         return see(picked(event._data), "")
 
     @told
-    def halt(run: Any) -> list[Any]:
+    def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        admin(studio, kept, profile)
         stop(studio, run)
         return see(run, "")
 
     @told
-    def go_on(run: Any) -> list[Any]:
+    def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        admin(studio, kept, profile)
         jobs.resume(studio, run)
         return see(run, "")
 

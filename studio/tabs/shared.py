@@ -13,7 +13,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from studio import identity
+from studio import identity, limits
 from studio.service import Studio, sentence
 
 MODELS = "models"  # the concurrency id of what computes: one at a time
@@ -68,7 +68,31 @@ def person(kept: Any, profile: Any = None) -> str:
 
 def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name to write under, where this browser may write; ValueError with a sentence where it may not."""
-    return person(kept, profile)
+    why_not = limits.may_write(studio.settings, profile)
+    if why_not:
+        raise ValueError(why_not)
+    return proven(studio, kept, profile)
+
+
+def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
+    """The name that this browser may go by; ValueError where it is another's."""
+    if identity.oauth_enabled() and profile is not None:
+        return identity.account(profile)
+    found = identity.read_kept(kept)
+    if identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name):
+        raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
+    return studio.write_as(kept)
+
+
+def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
+    """The name of one who may train, promote, import and delete; ValueError with a sentence for others."""
+    name = ""
+    if not identity.on_space():
+        name = proven(studio, kept, profile)
+    why_not = limits.may_manage(studio.settings, name, profile)
+    if why_not:
+        raise ValueError(why_not)
+    return name or identity.account(profile)
 
 
 def picture(path: str | None) -> np.ndarray | None:

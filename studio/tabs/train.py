@@ -120,7 +120,8 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         return see("", "")
 
     @told
-    def begin(kind: Any, source: Any, *given: Any) -> list[Any]:
+    def begin(profile: gr.OAuthProfile | None, kept: Any, kind: Any, source: Any, *given: Any) -> list[Any]:
+        shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
         run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
@@ -130,17 +131,18 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
     @told
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        studio.promote(run, shared.person(kept, profile), force=force is True)
+        studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
         return see(run, "")
 
     @told
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Takes back the newest promotion, a whole loop with all its parts."""
+        name = shared.admin(studio, kept, profile)
         last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
-        studio.rollback(last["kind"], shared.person(kept, profile))
+        studio.rollback(last["kind"], name)
         gr.Info("What was in use before is in use again.", duration=6)
         return see(run, "")
 
@@ -154,10 +156,10 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     kind.input(explain, kind, [meaning, source, *settings.values()], **quick)
-    start.click(begin, [kind, source, *settings.values()], all_parts, **quick)
+    start.click(begin, [who, kind, source, *settings.values()], all_parts, **quick)
     table.pick(pick, None, all_parts, **quick)
-    stop.click(halt, chosen, all_parts, **quick)
-    resume.click(go_on, chosen, all_parts, **quick)
+    stop.click(halt, [chosen, who], all_parts, **quick)
+    resume.click(go_on, [chosen, who], all_parts, **quick)
     promote.click(put_into_use, [chosen, force, who], all_parts, **quick)
     back.click(roll_back, [chosen, who], all_parts, **quick)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)

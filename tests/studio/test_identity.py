@@ -6,7 +6,7 @@ import pytest
 
 from studio.identity import anonymous, check_name, oauth_enabled, who
 
-SPACE = {"SPACE_ID": "me/studio", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
+SPACE = {"SPACE_ID": "me/studio", "SYSTEM": "spaces", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
 ANN = SimpleNamespace(username="ann")
 
 

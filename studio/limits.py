@@ -1,0 +1,118 @@
+"""What visitors may do: who may correct, who may train, and how much may be asked for at once.
+
+On a Space whoever comes by is a stranger, so there are bounds from the start; its owner, or STUDIO_ADMINS, are not bound.
+Elsewhere the studio is its user's own: a bound holds only where it was set, and then for everyone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from studio import identity
+from studio.settings import Settings
+from studio.views import Request
+
+READ_ONLY = "This studio is read-only: corrections and votes are switched off here."
+SIGN_IN = "Sign in with Hugging Face to correct scores and to vote here."
+NO_LOGIN = (
+    "Only accounts that signed in may write here (STUDIO_ANNOTATE=login), which needs a Space with hf_oauth."
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for at once. cells: images; side: pixels; samples: that the store may hold, None for
+    any number."""
+
+    cells: int
+    steps: int
+    side: int
+    samples: int | None
+
+    def check_cells(self, images: int) -> None:
+        """ValueError where so many images are more than may be asked for at once."""
+        if images > self.cells:
+            raise ValueError(f"That is {images} images: {self.cells} at most may be asked for at once here.")
+
+    def check_steps(self, steps: int) -> None:
+        if steps > self.steps:
+            raise ValueError(f"That is {steps} steps: {self.steps} at most may be asked for here.")
+
+    def check_side(self, *sides: int | None) -> None:
+        for side in sides:
+            if side is not None and side > self.side:
+                raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
+
+    def check_room(self, store: Any) -> None:
+        """ValueError where the store holds as many images as strangers may fill it with."""
+        if self.samples is not None and store.count_samples() >= self.samples:
+            raise ValueError(
+                f"This studio keeps {self.samples} images, and it is full: look at those that are there, or run a studio "
+                "of your own. Its owner can raise STUDIO_MAX_SAMPLES."
+            )
+
+    def check_request(self, request: Request, store: Any, methods: int = 2) -> Request:
+        """The request, where this visitor may make it; `methods` images a seed."""
+        self.check_cells(len(request.seeds) * methods)
+        self.check_steps(request.steps)
+        self.check_side(request.width, request.height)
+        self.check_room(store)
+        return request
+
+
+OFF, SPACE = Limits(256, 100, 2048, None), Limits(32, 50, 1024, 20_000)
+
+
+def limits(studio: Any, profile: Any = None, env: Mapping[str, str] | None = None) -> Limits:
+    """The bounds of this visitor: none but the application's own for an administrator of a Space."""
+    if identity.oauth_enabled(env) and profile is not None and _named(studio.settings, profile.username, env):
+        return OFF
+    return visitor(studio.settings, env)
+
+
+def visitor(settings: Settings, env: Mapping[str, str] | None = None) -> Limits:
+    """The bounds of whoever comes by."""
+    given = {
+        "cells": settings.max_cells,
+        "steps": settings.max_steps,
+        "side": settings.max_size,
+        "samples": settings.max_samples,
+    }
+    own = SPACE if identity.on_space(env) else OFF
+    return replace(own, **{name: int(text) for name, text in given.items() if text != "auto"})
+
+
+def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
+    """'' where this visitor may correct and vote, else the sentence that says why not."""
+    if settings.annotate == "nobody":
+        return READ_ONLY
+    if settings.annotate == "everyone" or (identity.oauth_enabled(env) and profile is not None):
+        return ""
+    return SIGN_IN if identity.login_offered(env) else NO_LOGIN
+
+
+def may_manage(
+    settings: Settings, name: str, profile: Any = None, env: Mapping[str, str] | None = None
+) -> str:
+    """'' where this visitor may train, promote, import and delete, else the sentence that says why not. name: of the
+    visitor, which must have been proven."""
+    if not identity.on_space(env):
+        if not settings.admins or _named(settings, name, env):
+            return ""
+        return "Only the names in STUDIO_ADMINS may train, promote, import and delete here."
+    if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
+        return ""
+    return (
+        "Only the owner of this Space may train, promote, import and delete here, once signed in (others by "
+        "STUDIO_ADMINS). Duplicate the Space, or run the studio on your own machine: there it is all yours."
+    )
+
+
+def _named(settings: Settings, name: str, env: Mapping[str, str] | None) -> bool:
+    """Whether a name is an administrator's."""
+    env = os.environ if env is None else env
+    text = settings.admins or (env.get("SPACE_AUTHOR_NAME", "") if identity.on_space(env) else "")
+    return name.casefold() in {one.strip().casefold() for one in text.split(",") if one.strip()}

@@ -1,0 +1,96 @@
+"""Who I am, as a part of a page: the name that this browser goes by, signing in, and the same name on another browser."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio import identity, limits
+from studio.components import notices
+from studio.service import Studio, sentence
+from studio.tabs import shared
+from studio.tabs.memory import NAME, Memory
+from studio.tabs.shared import told
+
+HOW = (
+    "A name belongs to the browser that first writes under it. To go by it elsewhere too, copy this browser's key and "
+    "paste it there. Whoever has the key can write in your name, so keep it to yourself."
+)
+
+
+def build(studio: Studio, page: gr.Blocks, memory: Memory) -> None:
+    """Changes ``memory.who``, and nothing else: whoever shows what is one person's follows ``memory.who.change``."""
+    accounts = identity.oauth_enabled()
+    with gr.Column(elem_classes="who-am-i"):
+        with gr.Row():
+            name = gr.Textbox(
+                label="Your name",
+                placeholder="anonymous",
+                info="Kept in this browser; your corrections go by it.",
+                max_length=identity.LONGEST,
+                visible=not accounts,
+                elem_id="who",
+                min_width=150,
+            )
+            if identity.login_offered():
+                gr.LoginButton(elem_id="login", min_width=150)
+        note = shared.html(elem_id="who-note")
+        with gr.Accordion(
+            "Use this name on another browser", open=False, visible=not accounts, elem_id="who-elsewhere"
+        ) as elsewhere:
+            gr.Markdown(HOW, elem_classes="quiet")
+            mine = gr.Textbox(
+                label="The key of this browser",
+                interactive=False,
+                buttons=["copy"],
+                max_lines=1,
+                elem_id="who-key",
+            )
+            brought = gr.Textbox(
+                label="A key from another browser", max_length=200, max_lines=1, elem_id="who-brought"
+            )
+            use = gr.Button("Go by that name here", size="sm", elem_id="who-use")
+
+    def standing(kept: Any, profile: Any) -> str:
+        """Why this visitor may not write, or whose name a signed-in one goes by."""
+        why_not = limits.may_write(studio.settings, profile)
+        if why_not:
+            return notices.notice(why_not)
+        if not accounts:
+            return ""
+        if profile is None:
+            return '<p class="quiet">You are anonymous. Sign in, and your corrections go by your account.</p>'
+        return f'<p class="quiet">Your corrections go by your account, {escape(shared.person(kept, profile))}.</p>'
+
+    @told
+    def look(kept: Any, profile: gr.OAuthProfile | None) -> str:
+        return standing(kept, profile)
+
+    @told
+    def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        """Another name is another person. One that is somebody else's is refused here, where what to do is at hand."""
+        try:
+            return [studio.renamed(given, kept), standing(kept, profile), gr.skip()]
+        except ValueError as error:
+            return [kept, notices.notice(sentence(error), problem=True), gr.update(open=True)]
+
+    @told
+    def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        try:
+            return [studio.adopted(given), "", standing(kept, profile)]
+        except ValueError as error:
+            return [kept, gr.skip(), notices.notice(sentence(error), problem=True)]
+
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    for moment in (memory.recalled.then, memory.who.change):
+        moment(None, memory.who, name, js=NAME)
+        moment(None, memory.who, mine, js="(who) => who ?? ''")
+    memory.recalled.then(look, memory.who, note, **quick)
+    for leave in (name.submit, name.blur):
+        leave(rename, [name, memory.who], [memory.who, note, elsewhere], **quick).then(
+            None, memory.who, name, js=NAME
+        )
+    for ask in (use.click, brought.submit):
+        ask(adopt, [brought, memory.who], [memory.who, brought, note], **quick)

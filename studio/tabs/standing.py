@@ -1,0 +1,26 @@
+"""What is said above all tabs of how long things are kept: a place that does not last, a back-up that failed."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from studio import places
+from studio.backup import Backup
+from studio.components import notices
+from studio.service import Studio
+from studio.tabs.shared import html
+
+SECONDS = 60.0  # between two looks at the back-up
+
+
+def build(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
+    def said() -> str:
+        if backup is not None and backup.problem:
+            return notices.notice(backup.problem, problem=True)
+        return notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))
+
+    notice = html(said(), elem_id="studio-keeping")
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    page.load(said, None, notice, **quick)
+    if studio.settings.backup:
+        gr.Timer(SECONDS).tick(said, None, notice, **quick)
