@@ -77,6 +77,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "no",
         "yes: attention and autoencoder in slices, slower and in less memory",
     ),
+    "mcp": (
+        "STUDIO_MCP",
+        "auto",
+        "the named endpoints as MCP tools too: auto (where the package mcp is installed), yes or no",
+    ),
     "annotate": (
         "STUDIO_ANNOTATE",
         "everyone",
@@ -126,6 +131,7 @@ _CHOICES = {
     "scorer_dtype": ("auto", "float32", "float16", "bfloat16"),
     "offload": ("none", "model", "sequential"),
     "slicing": ("no", "yes"),
+    "mcp": ("auto", "yes", "no"),
     "annotate": ("everyone", "login", "nobody"),
     "restore": ("yes", "no"),
 }
@@ -159,6 +165,7 @@ class Settings:
     guidance: str = "auto"
     offload: str = "none"
     slicing: str = "no"
+    mcp: str = "auto"
     annotate: str = "everyone"
     admins: str = ""
     max_cells: str = "auto"
@@ -208,6 +215,7 @@ class Settings:
             guidance=_own(raw["guidance"], _guidance),
             offload=raw["offload"],
             slicing=raw["slicing"],
+            mcp=raw["mcp"],
             annotate=raw["annotate"],
             admins=raw["admins"],
             max_cells=_bound("max_cells", raw, 1, 256),
