@@ -11,7 +11,11 @@ import gradio as gr
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 
-from studio.service import SampleView, sentence
+from studio import identity
+from studio.service import SampleView, Studio, sentence
+from studio.tabs import shared
+
+WHO = "Who is writing? Ask the endpoint sign_in once, keep what it answers as who, and give that with each call."
 
 
 def plainly(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,6 +29,13 @@ def plainly(work: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(sentence(exception), title="That did not work", print_exception=False) from None
 
     return endpoint
+
+
+def writer(studio: Studio, who: Any, profile: Any = None) -> str:
+    """The name to write under, by the page's own rule; without a key there would be a new one at each call."""
+    if identity.read_kept(who) is None and not (identity.oauth_enabled() and profile is not None):
+        raise ValueError(WHO)
+    return shared.writer(studio, who, profile)
 
 
 def folder() -> Path:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from data.leases import LEASE_SECONDS
-from studio.api.answers import plain
+from studio.api.answers import plain, writer
 from studio.checks import whole
 from studio.identity import read_kept
 from studio.service import SampleView, Studio
@@ -64,7 +64,7 @@ class Labelling:
         Returns:
             sample: as of the endpoint sample, or null where none is left; why: how it was chosen, or why there is none
         """
-        name = shared.writer(self._studio, who, profile)
+        name = writer(self._studio, who, profile)
         given = {
             "prompt": prompt,
             "prompt_set": prompt_set,
@@ -92,7 +92,7 @@ class Labelling:
         Returns:
             sample: the id; word: the index; score: what stands now of this person; total: the sample's mean score 0..9
         """
-        name = shared.writer(self._studio, who, profile)
+        name = writer(self._studio, who, profile)
         return _word(self._studio.correct(sample, word, whole("score", score, 0, 9), name), word)
 
     def clear_score(
@@ -108,7 +108,7 @@ class Labelling:
         Returns:
             sample: the id; word: the index; score: null; total: the sample's mean score 0..9
         """
-        name = shared.writer(self._studio, who, profile)
+        name = writer(self._studio, who, profile)
         return _word(self._studio.correct(sample, word, None, name), word)
 
     def accept(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Labelling:
         Returns:
             the sample
         """
-        return plain(self._studio.accept(sample, shared.writer(self._studio, who, profile)))
+        return plain(self._studio.accept(sample, writer(self._studio, who, profile)))
 
     def undo(
         self, who: str, sample: str | None = None, profile: gr.OAuthProfile | None = None
@@ -135,7 +135,7 @@ class Labelling:
         Returns:
             sample: the sample that the step was on, or null where nothing is left to undo
         """
-        view = self._studio.undo(shared.writer(self._studio, who, profile), sample)
+        view = self._studio.undo(writer(self._studio, who, profile), sample)
         return {"sample": plain(view) if view else None}
 
     def submit(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Labelling:
         Returns:
             sample: the id; done: submitted
         """
-        self._studio.submit(sample, shared.writer(self._studio, who, profile))
+        self._studio.submit(sample, writer(self._studio, who, profile))
         return {"sample": sample, "done": "submitted"}
 
     def skip(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class Labelling:
         Returns:
             sample: the id; done: skipped
         """
-        self._studio.submit(sample, shared.writer(self._studio, who, profile), "skip")
+        self._studio.submit(sample, writer(self._studio, who, profile), "skip")
         return {"sample": sample, "done": "skipped"}
 
     def flag(
@@ -177,7 +177,7 @@ class Labelling:
         Returns:
             sample: the id; flag: the reason that stands now, or ''
         """
-        name, store = shared.writer(self._studio, who, profile), self._studio.store
+        name, store = writer(self._studio, who, profile), self._studio.store
         if isinstance(reason, str) and not reason.strip():
             store.unflag(sample, name)
             return {"sample": sample, "flag": ""}
@@ -196,7 +196,7 @@ class Labelling:
         Returns:
             sample: the id; note: the note that stands now, or ''
         """
-        said = self._studio.store.note(sample, shared.writer(self._studio, who, profile), text)
+        said = self._studio.store.note(sample, writer(self._studio, who, profile), text)
         return {"sample": sample, "note": said["text"] if said else ""}
 
     def progress(
