@@ -77,7 +77,7 @@ class _Idle:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid, self._lock = os.getpid(), Lock()
+        self._pid, self._lock, self._writing = os.getpid(), Lock(), Lock()
         self._waiting: list[tuple[tuple[int, int], Database]] = []
 
     def _own(self) -> None:
@@ -85,6 +85,11 @@ class _Idle:
         if self._pid != os.getpid():
             self._inherited = self._waiting
             self._begin()
+
+    def turn(self) -> Lock:
+        """Held by the thread that writes."""
+        self._own()
+        return self._writing
 
     def take(self, file: tuple[int, int] | None) -> Database | None:
         self._own()
@@ -141,8 +146,19 @@ class DatabaseFile:
     @contextmanager
     def writing(self) -> Iterator[Database]:
         """A connection that holds the write lock; commits at the end, rolls back on any exception."""
-        with self._operation("BEGIN IMMEDIATE") as db:
+        with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
             yield db
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Threads of one process take turns: SQLite would let each sleep and try again, for longer and longer."""
+        turn = self._idle.turn()
+        waited = turn.acquire(timeout=BUSY_SECONDS)
+        try:
+            yield  # whoever waited in vain asks SQLite, which says so
+        finally:
+            if waited:
+                turn.release()
 
     def check(self) -> None:
         """Read the whole file and every index; StoreError where it is damaged."""

@@ -77,7 +77,7 @@ class Tallies(DatabaseFile):
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self._counts: OrderedDict[Any, tuple[int, str, int]] = OrderedDict()
-        self._counting = Lock()
+        self._counting, self._first = Lock(), Lock()
 
     def queue(self, who: str, overlap: int | None = None, **filters: Any) -> dict[str, Any]:
         """How far the queue is: {mine, all, left: int, per_hour: float|None}, of what the filters leave.
@@ -169,20 +169,33 @@ class Tallies(DatabaseFile):
         if newest is None:
             return 0
         key = (sql, tuple(values.items()))
-        with self._counting:
-            last, id, count = self._counts.get(key, (0, "", 0))
-        known = row(db, f"SELECT id FROM {table} WHERE seq = ?", (last,)) if fixed else None
-        if known is None or known["id"] != id:
-            last, count = 0, 0
-        if newest["seq"] > last:
-            asked = sql if last else first or sql
-            count += db.execute(asked, values | {"last": last, "now": newest["seq"]}).fetchone()[0]
+        last, count = self._known(db, table, key, newest["seq"]) if fixed else (0, 0)
+        if last == newest["seq"]:
+            return count
+        if last:
+            count += self._changed(db, sql, values, last, newest["seq"])
+        else:  # many who come at once wait for the first, where the question is the same
+            with self._first:
+                last, count = self._known(db, table, key, newest["seq"]) if fixed else (0, 0)
+                count += self._changed(db, sql if last else first or sql, values, last, newest["seq"])
         with self._counting:
             self._counts[key] = (newest["seq"], newest["id"], count)
             self._counts.move_to_end(key)
             while len(self._counts) > KEPT:
                 self._counts.popitem(last=False)
         return count
+
+    def _known(self, db: Database, table: str, key: Any, newest: int) -> tuple[int, int]:
+        """The last row that a count has seen, and the count; (0, 0) where there is none, or not of this store."""
+        with self._counting:
+            last, id, count = self._counts.get(key, (0, "", 0))
+        if not 0 < last <= newest:
+            return 0, 0
+        known = row(db, f"SELECT id FROM {table} WHERE seq = ?", (last,))
+        return (last, count) if known and known["id"] == id else (0, 0)
+
+    def _changed(self, db: Database, sql: str, values: dict[str, Any], last: int, newest: int) -> int:
+        return db.execute(sql, values | {"last": last, "now": newest}).fetchone()[0] if newest > last else 0
 
 
 def _fixed(filters: dict[str, Any]) -> bool:

@@ -41,11 +41,14 @@ class Annotator:
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self.name = f"client {self.number} {time.time_ns() % 10**9}"
+        self.session = (
+            f"load{time.time_ns():x}{self.number}"  # without one, Gradio makes a new state at each call
+        )
         self.who = self.ask("sign_in", self.name)["who"]
 
     def ask(self, name: str, *data: Any) -> Any:
         """A named endpoint."""
-        return self.post(f"/gradio_api/run/{name}", {"data": list(data)})[0]
+        return self.post(f"/gradio_api/run/{name}", {"data": list(data), "session_hash": self.session})[0]
 
     def post(self, path: str, body: dict[str, Any]) -> list[Any]:
         began = time.perf_counter()
@@ -119,7 +122,7 @@ class Page(Annotator):
         body = {
             "data": self.inputs,
             "fn_index": self.edit["id"],
-            "session_hash": f"load{self.number:08}",
+            "session_hash": self.session,
             "event_data": packet,
         }
         values = self.post("/gradio_api/run/predict", body)
