@@ -3,7 +3,7 @@
 "Teaches most" is read as: the sample on which the VLM is least sure, by the mean entropy of its scores over
 the words that this person has not corrected yet. A mean, not a sum: a person's effort is counted in words.
 The mean over all words is kept for each sample when scores are written, so the best untouched sample is
-found on an index, and only the few samples that the person has begun are summed anew.
+found on an index, and only the few samples that the person has begun lately are summed anew.
 
 Every order walks its own index and stops at the first sample that may be given out. Where a filter leaves few
 samples, these are sorted instead: a walk might pass by all the others first.
@@ -12,8 +12,6 @@ samples, these are sorted instead: a walk might pass by all the others first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -30,10 +28,14 @@ FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run
 INDEXED = ("prompt", "prompt_set", "projector_run", "kind")
 FEW = 1000
 
-# Words of one sample that :who has begun and not corrected, by the VLM's latest scores.
+RECENT = 500
+TRIES = 3
+
+# Words of one sample that :who has begun and not corrected, by the VLM's latest scores. :floor: what was begun longer
+# ago than that event counts as untouched, so that the work does not grow with all that a person ever did.
 BEGUN = """
 SELECT b.sample, avg(coalesce(v.entropy, 0)) AS entropy
-FROM (SELECT DISTINCT sample FROM scores m WHERE who = :who AND who <> '' AND source = 'human'
+FROM (SELECT DISTINCT sample FROM scores m WHERE who = :who AND who <> '' AND source = 'human' AND seq > :floor
         AND NOT EXISTS (SELECT 1 FROM submissions d WHERE d.who = :who AND d.sample = m.sample)) b
 JOIN scores v ON v.sample = b.sample AND v.source = 'vlm' AND v.kind = 'set'
 WHERE NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = v.sample AND n.word_index = v.word_index
@@ -116,33 +118,56 @@ class Annotation(DatabaseFile):
         projector_run, kind (of a word in the prompt, as far as ``kinds`` is filled).
 
         ``lease``: the sample is this person's for so many seconds; what others hold is left out. The random
-        order is then this person's own and lasting: by id, which is random, from a place given by the name.
-        Without a lease it is drawn anew each time. ``overlap``: at most so many people are given a sample.
+        order, by id, which is random, is then this person's own and lasting: it starts at a place given by the name.
+        Without a lease the place is drawn anew each time, or, of few, the sample. ``overlap``: at most so many people are given a sample.
         """
         checks.one_of("order", order, ORDERS)
         where, values = queue_filter(filters)
         values |= {"who": checks.text("who", who), "exclude": exclude, "overlap": checked_overlap(overlap)}
-        leased = lease is not None
-        seconds = checked_lease(lease) if leased else 0.0
-        operation: AbstractContextManager[Database] = self.writing() if leased else self.reading()
-        with operation as db:
-            values["now"] = instant()
-            few = self._few(db, where, values, filters)
-            if few:
-                where = where.replace(OF_KIND, LISTED)
-            else:  # the plus keeps SQLite from sorting what an index of the filter finds
-                where = where.replace("s.", "+s.")
-            where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
-                AND {UNDONE.format(id="s.id")}"""
-            if leased or overlap is not None:
-                where += f" AND {vacant(overlap)}"
-            if order == "uncertainty":
-                found = self._least_sure(db, where, values, few)
-            else:
-                found = self._by(order, db, where, values, few, lasting=leased)
-            if found and leased:
+        if lease is None:
+            with self.reading() as db:
+                return self._search(db, order, where, values, filters, overlap, leased=False)
+        seconds = checked_lease(lease)
+        for _ in range(TRIES):  # the search is not made under the lock that others wait for
+            with self.reading() as db:
+                found = self._search(db, order, where, values, filters, overlap, leased=True)
+            if not found:
+                return None
+            with self.writing() as db:
+                still = f"SELECT 1 FROM samples s WHERE s.id = :id AND {UNDONE.format(id='s.id')} AND {vacant(overlap)}"
+                if row(db, still, values | {"id": found["id"], "now": instant()}):
+                    take(db, found["id"], who, seconds)
+                    return found
+        with self.writing() as db:
+            found = self._search(db, order, where, values, filters, overlap, leased=True)
+            if found:
                 take(db, found["id"], who, seconds)
         return found
+
+    def _search(
+        self,
+        db: Database,
+        order: str,
+        where: str,
+        values: dict[str, Any],
+        filters: Mapping[str, Any],
+        overlap: int | None,
+        leased: bool,
+    ) -> dict[str, Any] | None:
+        """The first sample of the order that may be given to :who now."""
+        values["now"] = instant()
+        few = self._few(db, where, values, filters)
+        if few:
+            where = where.replace(OF_KIND, LISTED)
+        else:  # the plus keeps SQLite from sorting what an index of the filter finds
+            where = where.replace("s.", "+s.")
+        where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
+            AND {UNDONE.format(id="s.id")}"""
+        if leased or overlap is not None:
+            where += f" AND {vacant(overlap)}"
+        if order == "uncertainty":
+            return self._least_sure(db, where, values, few)
+        return self._by(order, db, where, values, few, lasting=leased)
 
     def _few(self, db: Database, where: str, values: dict[str, Any], filters: Mapping[str, Any]) -> bool:
         """Whether a filter that has an index leaves few samples."""
@@ -160,6 +185,9 @@ class Annotation(DatabaseFile):
         return len(found) < FEW
 
     def _least_sure(self, db: Database, where: str, values: dict[str, Any], few: bool) -> dict | None:
+        steps = "SELECT seq FROM scores WHERE who = ? AND who <> '' ORDER BY seq DESC LIMIT 1 OFFSET ?"
+        floor = row(db, steps, (values["who"], RECENT))
+        values["floor"] = floor["seq"] if floor else 0
         begun = rows(
             db,
             f"""SELECT s.*, b.entropy FROM ({BEGUN}) b JOIN samples s ON s.id = b.sample WHERE {where}
@@ -170,7 +198,8 @@ class Annotation(DatabaseFile):
             db,
             f"""SELECT s.*, u.entropy FROM {_both("uncertainty", few)}
             WHERE {where} AND NOT EXISTS
-                (SELECT 1 FROM scores h WHERE h.sample = s.id AND h.source = 'human' AND h.who = :who)
+                (SELECT 1 FROM scores h WHERE h.sample = s.id AND h.source = 'human' AND h.who = :who
+                    AND h.seq > :floor)
                 AND {UNDONE.format(id="u.sample")}
             ORDER BY u.entropy DESC LIMIT 1""",
             values,
@@ -185,11 +214,13 @@ class Annotation(DatabaseFile):
             walks = [f"{_both(CACHES[order], few)} WHERE {where} ORDER BY u.points DESC"]
         elif order == "newest":
             walks = [f"samples s WHERE {where} ORDER BY s.seq DESC"]
-        elif lasting:
-            values["start"] = sha256(values["who"].encode()).hexdigest()[:32]
-            walks = [f"samples s WHERE s.id {side} :start AND {where} ORDER BY s.id" for side in (">=", "<")]
-        else:
+        elif not lasting and (
+            few or db.execute("SELECT coalesce(max(seq), 0) <= ? FROM samples", (FEW,)).fetchone()[0]
+        ):
             walks = [f"samples s WHERE {where} ORDER BY random()"]
+        else:
+            values["start"] = sha256(values["who"].encode()).hexdigest()[:32] if lasting else new_id()
+            walks = [f"samples s WHERE s.id {side} :start AND {where} ORDER BY s.id" for side in (">=", "<")]
         for walk in walks:
             found = row(
                 db,
@@ -200,70 +231,3 @@ class Annotation(DatabaseFile):
             if found:
                 return found
         return None
-
-    def queue(self, who: str, overlap: int | None = None, **filters: Any) -> dict[str, Any]:
-        """How far the queue is: {mine, all, left: int, per_hour: float|None}, of what the filters leave.
-
-        mine: samples that this person has submitted; all: that anyone has; left: that this person may still
-        be given, now or when a lease ends. per_hour: this person's pace between the first and the last
-        submit or skip of the past hour, on any sample; None before there are two.
-        """
-        where, values = queue_filter(filters)
-        values |= {"who": checks.text("who", who), "now": instant(), "overlap": checked_overlap(overlap)}
-        # with no lease ever in the future of this time, only those who have submitted take a place
-        room = "1" if overlap is None else vacant(overlap).replace(":now", "'~'")
-        with self.reading() as db:
-            found = row(
-                db,
-                f"""WITH pool AS (SELECT s.id FROM samples s
-                    WHERE {where} AND s.image_path IS NOT NULL AND s.n_words > 0)
-                SELECT count(*) FILTER (WHERE EXISTS (SELECT 1 FROM submissions d
-                        WHERE d.who = :who AND d.sample = s.id AND d.kind = 'submit')) AS mine,
-                    count(*) FILTER (WHERE EXISTS (SELECT 1 FROM submissions d
-                        WHERE d.sample = s.id AND d.kind = 'submit')) AS "all",
-                    count(*) FILTER (WHERE NOT EXISTS (SELECT 1 FROM submissions d
-                        WHERE d.who = :who AND d.sample = s.id) AND {room}) AS left
-                FROM pool s""",
-                values,
-            )
-            pace = row(
-                db,
-                """SELECT count(*) AS n, min(created) AS first, max(created) AS last FROM submissions
-                WHERE who = ? AND created > ?""",
-                (who, instant(-3600)),
-            )
-        assert found is not None and pace is not None
-        found["per_hour"] = None
-        if pace["n"] > 1 and pace["last"] > pace["first"]:
-            worked = datetime.fromisoformat(pace["last"]) - datetime.fromisoformat(pace["first"])
-            found["per_hour"] = (pace["n"] - 1) * 3600 / worked.total_seconds()
-        return found
-
-    def progress(self, who: str, **filters: Any) -> dict[str, int]:
-        """This person's counts: {samples, scored, submitted, skipped, remaining, corrected_words,
-        corrected_samples}. ``samples`` can be annotated at all; ``remaining`` are those not yet submitted
-        or skipped. The filters bound every figure."""
-        where, values = queue_filter(filters)
-        values["who"] = checks.text("who", who)
-        with self.reading() as db:
-            r = row(
-                db,
-                f"""WITH pool AS (SELECT s.id FROM samples s
-                        WHERE {where} AND s.image_path IS NOT NULL AND s.n_words > 0),
-                    done AS (SELECT sample, kind, max(seq) FROM submissions
-                        WHERE who = :who AND sample IN (SELECT id FROM pool) GROUP BY sample),
-                    mine AS (SELECT e.sample FROM scores e WHERE e.seq IN
-                            (SELECT max(seq) FROM scores WHERE who = :who AND who <> '' AND source = 'human'
-                             GROUP BY sample, word_index)
-                        AND e.kind = 'set' AND e.sample IN (SELECT id FROM pool))
-                SELECT (SELECT count(*) FROM pool) AS samples,
-                    (SELECT count(*) FROM pool WHERE id IN (SELECT sample FROM uncertainty)) AS scored,
-                    (SELECT count(*) FROM done WHERE kind = 'submit') AS submitted,
-                    (SELECT count(*) FROM done WHERE kind = 'skip') AS skipped,
-                    (SELECT count(*) FROM mine) AS corrected_words,
-                    (SELECT count(DISTINCT sample) FROM mine) AS corrected_samples""",
-                values,
-            )
-        assert r is not None
-        r["remaining"] = r["samples"] - r["submitted"] - r["skipped"]
-        return r

@@ -149,4 +149,6 @@ class Samples(DatabaseFile):
         """How many samples ``samples`` would list."""
         where, values = sample_filter(filters)
         with self.reading() as db:
+            if filters == {"scored": True}:  # each has an uncertainty: one look, not one a sample
+                return db.execute("SELECT count(*) FROM uncertainty").fetchone()[0]
             return db.execute(f"SELECT count(*) FROM samples s WHERE {where}", values).fetchone()[0]

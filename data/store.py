@@ -26,6 +26,7 @@ from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
 from data.scores import Scores
+from data.tallies import Tallies
 
 __all__ = ["RunBusy", "Store", "StoreError"]
 
@@ -49,6 +50,7 @@ class Store(
     Library,
     Backup,
     Cursors,
+    Tallies,
 ):
     """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
 

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from data.store import StoreError
-from studio import gpu, webhook
+from studio import api, gpu, webhook
 from studio.backup import Backup, restore
 from studio.components import notices
 from studio.places import is_dataset
@@ -28,6 +28,7 @@ DAY = 86_400
 def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.Blocks:
     """The whole page on one studio, whose models may still be on their way."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
+        api.register(studio, loading)  # first, so that no event of the page takes a name of theirs
         html(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
         state = html(_state(loading), elem_id="studio-state")
         watch, kept = gr.Timer(1.0), memory.build(studio, page)
@@ -102,7 +103,7 @@ def launch(settings: Settings | None = None) -> None:
     try:
         settings = settings or Settings.from_env()
         problem = restore(settings)
-        studio = Studio(settings)
+        studio, tools = Studio(settings), api.mcp(settings)
     except (ValueError, StoreError, OSError) as error:
         sys.exit(sentence(error))
     if gpu.apart():
@@ -120,6 +121,7 @@ def launch(settings: Settings | None = None) -> None:
             max_file_size="5mb",
             show_error=False,
             ssr_mode=False,
+            mcp_server=tools,
             footer_links=["api", "settings"],
             run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
         )

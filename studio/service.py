@@ -115,8 +115,4 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, Learning):
     def corrections(self) -> int:
         """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
         which nothing learns from, are not counted."""
-        sql = """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM scores e
-            WHERE sample NOT IN (SELECT id FROM samples WHERE split = 'heldout') AND who <> '' AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
-            AND n.word_index = e.word_index AND n.source = e.source AND n.who = e.who AND n.seq > e.seq))"""
-        with self.store.reading() as db:
-            return int(db.execute(sql).fetchone()[0])
+        return self.store.count_corrected()

@@ -82,6 +82,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "10",
         "one in so many images that a person is given to annotate carries gold scores; 0: none does",
     ),
+    "mcp": (
+        "STUDIO_MCP",
+        "auto",
+        "the named endpoints as MCP tools too: auto (where the package mcp is installed), yes or no",
+    ),
     "annotate": (
         "STUDIO_ANNOTATE",
         "everyone",
@@ -141,6 +146,7 @@ _CHOICES = {
     "scorer_dtype": ("auto", "float32", "float16", "bfloat16"),
     "offload": ("none", "model", "sequential"),
     "slicing": ("no", "yes"),
+    "mcp": ("auto", "yes", "no"),
     "annotate": ("everyone", "login", "nobody"),
     "restore": ("yes", "no"),
 }
@@ -175,6 +181,7 @@ class Settings:
     offload: str = "none"
     slicing: str = "no"
     gold_every: int = 10
+    mcp: str = "auto"
     annotate: str = "everyone"
     admins: str = ""
     max_cells: str = "auto"
@@ -227,6 +234,7 @@ class Settings:
             offload=raw["offload"],
             slicing=raw["slicing"],
             gold_every=_whole("STUDIO_GOLD_EVERY", raw["gold_every"], 0, 1000),
+            mcp=raw["mcp"],
             annotate=raw["annotate"],
             admins=raw["admins"],
             max_cells=_bound("max_cells", raw, 1, 256),

@@ -223,8 +223,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     for ask in (run.click, prompt.submit, example.click):
-        made = ask(compare, settings, [*frame, *pair], api_name="compare" if ask == run.click else None,
-                   api_visibility="public" if ask == run.click else "private", **busy)  # fmt: skip
+        made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
         made.success(idle, None, [run, stop], **quick)
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **quick)

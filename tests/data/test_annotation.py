@@ -133,3 +133,22 @@ def test_a_name_that_is_none_is_refused(store, sample_row, who):
             call()
     with pytest.raises(ValueError, match="no sample"):
         store.skip("nothere", "ann")
+
+
+def test_what_was_begun_long_ago_waits_with_the_untouched(store, sample_row, peaked, monkeypatch):
+    from data import annotation
+
+    monkeypatch.setattr(annotation, "RECENT", 2)
+    ids = store.add_samples(sample_row(seed=i) for i in range(5))
+    store.add_scores(
+        {"sample": id, "word_index": w, "source": "vlm", "distribution": peaked(3, 0.9 - 0.1 * i)}
+        for i, id in enumerate(ids)
+        for w in (1, 2)
+    )
+    store.set_score(ids[4], 1, 5, "ann")
+    for word in (1, 2, 1):
+        store.set_score(ids[0], word, 2 + word, "ann")
+    store.set_score(ids[0], 1, 9, "ann")
+    assert store.next_to_annotate("ann")["id"] == ids[4]
+    store.submit(ids[4], "ann")
+    assert store.next_to_annotate("ann")["id"] == ids[3]

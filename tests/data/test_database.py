@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
@@ -85,6 +87,7 @@ def damage_schema(path):
 def test_a_damaged_file_is_refused_with_a_sentence_and_left_as_it_is(store, sample_row, damage):
     ids = store.add_samples([sample_row(seed=i) for i in range(50)])
     store.add_scores({"sample": id, "word_index": 1, "source": "vlm", "score": 3} for id in ids)
+    store.close()
     damage(store.path)
     before = store.path.read_bytes()
     with pytest.raises(StoreError, match=r"studio\.db is damaged .* backup copy"):
@@ -177,3 +180,44 @@ def test_a_word_without_a_readable_answer_is_kept_as_missing_and_not_asked_again
     with pytest.raises(ValueError, match="past the sample's"):
         store.add_missing([note, note | {"word_index": 99}])
     assert len(store.missing(id)) == 1
+
+
+def test_connections_are_used_again_and_let_go_with_the_file(store, sample_row, quick_path):
+    (first,) = store.add_samples([sample_row(seed=1)])
+    opened = store._idle._waiting[-1][1]
+    assert store.sample(first)["seed"] == 1 and store._idle._waiting[-1][1] is opened
+    other = Store(quick_path / "other.db")
+    (second,) = other.add_samples([sample_row(seed=2)])
+    other.close()
+    os.replace(other.path, store.path)
+    for name in ("-wal", "-shm"):
+        store.path.with_name(store.path.name + name).unlink(missing_ok=True)
+    assert store.sample(second)["seed"] == 2
+    with pytest.raises(ValueError, match="no sample"):
+        store.sample(first)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_worker_opens_a_connection_of_its_own(store, sample_row):
+    (sample,) = store.add_samples([sample_row()])
+    child = os.fork()
+    if child == 0:
+        try:
+            store.set_score(sample, 1, 7, "ann")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert [event["score"] for event in store.history("ann")] == [7]
+    store.set_score(sample, 1, 8, "ann")
+    store.check()
+
+
+def test_no_more_connections_wait_than_are_of_use(store, sample_row):
+    (sample,) = store.add_samples([sample_row()])
+    threads = [threading.Thread(target=store.set_score, args=(sample, 1, i % 10, f"p{i}")) for i in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 0 < len(store._idle._waiting) <= 8
+    assert len(store.current(sample)[1]["people"]) == 24

@@ -1,0 +1,119 @@
+"""How quick a store is: ``python -m tests.reliability.measure_store FOLDER``, on what ``big_store`` made.
+
+Prints p50, p95 and p99 of what a page does at a key, at an opening and at each tick of a timer, each beside what it
+may take, and the seconds until the app answers on this store. It writes a few hundred labels, under names of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.annotation import ORDERS
+from studio.service import Studio
+from studio.settings import Settings
+from tests.browser.conftest import start_app, stop_app
+
+NEW, BUSY = "new-comer", "ann"  # who has done nothing, and who has done most
+SAVE, NEXT, SEARCH, PAGE, START = 20.0, 50.0, 300.0, 100.0, 10.0  # milliseconds, and seconds to start
+
+# of each measure: what, the longest p99 in ms, the work, how often
+Measure = tuple[str, float, Callable[[], Any], int]
+
+
+def measures(studio: Studio) -> list[Measure]:
+    """What is measured; one line to add."""
+    store, rng = studio.store, random.Random(1)
+    ids = [s["id"] for s in store.samples(limit=2000, split="train")]
+    prompt, many = store.sample(ids[0])["prompt"], itertools.count()
+    words = [w.index for w in studio.sample(ids[0]).words if w.scored]
+
+    def save(who: str) -> Callable[[], Any]:
+        return lambda: store.set_score(rng.choice(ids), rng.choice(words), next(many) % 10, who)
+
+    def following(order: str, who: str, **filters: Any) -> Callable[[], Any]:
+        return lambda: store.next_to_annotate(who, order, lease=600, split="train", **filters)
+
+    found: list[Measure] = [
+        ("save, a new annotator", SAVE, save(NEW), 500),
+        ("save, a busy annotator", SAVE, save(BUSY), 500),
+        ("correct and draw the words", 2 * SAVE, lambda: studio.correct(rng.choice(ids), words[0], next(many) % 10, NEW), 200),
+        ("undo", SAVE, lambda: store.undo(None, NEW), 200),
+        ("submit and next", SAVE + NEXT, lambda: (store.submit(rng.choice(ids), NEW), following("uncertainty", NEW)()), 100),
+    ]  # fmt: skip
+    filters: list[dict[str, Any]] = [
+        {},
+        {"method": "projected"},
+        {"prompt_set": "geneval"},
+        {"prompt_set": "geneval", "method": "pag"},
+        {"prompt": prompt},
+        {"prompt": "a prompt that nobody made"},
+        {"overlap": 2},
+    ]
+    for order in ORDERS:
+        for chosen in filters:
+            for who in (NEW, BUSY):
+                name = ", ".join(f"{k} {str(v)[:12]}" for k, v in chosen.items())
+                found.append((f"next, {order}, {who} {name}", NEXT, following(order, who, **chosen), 30))
+        found.append((f"look, {order}", NEXT, lambda o=order: store.next_to_annotate(NEW, o), 30))
+    found += [
+        ("how far, mine/all/left", PAGE, lambda: store.queue(BUSY, split="train"), 10),
+        ("how far, overlap 2", PAGE, lambda: store.queue(BUSY, overlap=2, split="train"), 10),
+        ("progress", PAGE, lambda: studio.progress(BUSY), 10),
+        ("history", PAGE, lambda: studio.history(BUSY, 30), 30),
+        ("a sample", PAGE, lambda: studio.sample(rng.choice(ids), BUSY), 100),
+        ("status (Train's timer)", PAGE, studio.status, 10),
+        ("count of samples", PAGE, store.count_samples, 10),
+        ("runs", PAGE, lambda: store.runs(limit=100), 10),
+    ]
+    if hasattr(store, "search"):
+        for given in ({"text": "red circle"}, {"method": "projected"}, {"text": "star", "sort": "newest"}):
+            found.append((f"search {given}", SEARCH, lambda g=given: store.search(**g), 20))
+    return found
+
+
+def timed(work: Callable[[], Any], times: int) -> np.ndarray:
+    """Milliseconds of each time, after one that does not count."""
+    work()
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        taken.append(1000 * (time.perf_counter() - began))
+    return np.array(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="", help="only what has this in its name")
+    given = parser.parse_args()
+    env = {"STUDIO_HOME": str(given.folder.absolute())}
+    studio, missed = Studio(Settings.from_env(env)), []
+    print(f"{'':56}{'p50':>8}{'p95':>8}{'p99':>8}   at most (ms)")
+    for name, most, work, times in measures(studio):
+        if given.only not in name:
+            continue
+        p50, p95, p99 = np.percentile(timed(work, times), (50, 95, 99))
+        missed += [name] if p99 > most else []
+        print(
+            f"{name:56}{p50:8.1f}{p95:8.1f}{p99:8.1f}   {most:.0f}{' MISSED' if p99 > most else ''}",
+            flush=True,
+        )
+    if given.only in "start":
+        app = start_app(studio.settings.home, env)
+        stop_app(app)
+        missed += ["start"] if app.seconds > START else []
+        print(f"{'start until the page answers':56}{app.seconds:8.1f} s, at most {START:.0f}")
+    print(f"missed: {', '.join(missed) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()
