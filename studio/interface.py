@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from studio import gpu
+from studio import examples, gpu
 from studio.components import notices
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, memory, train
-from studio.tabs.shared import Loading, html, told
+from studio.tabs import annotate, compare, diagnose, first, memory, train
+from studio.tabs.shared import Loading, heading, html, told
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"
@@ -22,17 +22,21 @@ DAY = 86_400
 def build(studio: Studio, loading: Loading) -> gr.Blocks:
     """The whole page on one studio, whose models may still be on their way."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
-        html(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
-        state = html(_state(loading), elem_id="studio-state")
-        watch, kept = gr.Timer(1.0), memory.build(page)
-        with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
+        html(notices.head(TITLE, WHAT))
+        state = html(_state(loading), elem_id="studio-state", live=True)
+        watch, kept, steps = gr.Timer(1.0), memory.build(page), first.place()
+        with gr.Tabs(selected="compare", elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Compare", id="compare"):
+                heading("Compare")
                 comparing = compare.build(studio, loading, page, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
+                heading("Annotate")
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Train", id="train"):
+                heading("Train")
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
+                heading("Diagnose")
                 diagnose.build(studio, page)
 
         def look() -> tuple[Any, Any]:
@@ -54,6 +58,7 @@ def build(studio: Studio, loading: Loading) -> gr.Blocks:
 
             return opened
 
+        first.wire(studio, page, steps, tabs, go)
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
@@ -71,6 +76,7 @@ def launch(settings: Settings | None = None) -> None:
     studio = Studio(settings)
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
+    examples.add(studio)
     loading = Loading(studio).start()
     build(studio, loading).launch(
         theme=theme(),
@@ -88,4 +94,4 @@ def launch(settings: Settings | None = None) -> None:
 def _state(loading: Loading) -> str:
     if loading.problem:
         return notices.notice(loading.problem, problem=True)
-    return "" if loading.over else notices.notice(f"{loading.stage} The page can be used meanwhile.")
+    return "" if loading.over else notices.waiting(f"{loading.stage} The page can be used meanwhile.")

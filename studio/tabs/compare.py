@@ -14,17 +14,11 @@ import gradio as gr
 from studio.components import notices
 from studio.components.word_scores import WordScores, chips
 from studio.service import CompareUpdate, Pair, SampleView, Studio, check_request
-from studio.tabs import shared
+from studio.tabs import first, shared
 from studio.tabs.memory import Memory
 from studio.tabs.shared import Loading, told
 from studio.views import GUIDANCE, MAX_SEEDS, STEPS
 
-EXAMPLES = [
-    "a red circle above a blue square",
-    "a green star to the left of an orange triangle",
-    "a purple square below a yellow circle",
-    "a blue triangle and a red star",
-]
 PREVIEW_SECONDS = 0.2
 EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
 
@@ -44,16 +38,28 @@ class CompareTab:
 def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> CompareTab:
     stops: dict[str, threading.Event] = {}
     kept = memory.pairs
+    offered = first.offered(studio)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             prompt = gr.Textbox(
-                label="Prompt", value=EXAMPLES[0], lines=2, max_lines=4, max_length=2000, elem_id="prompt"
+                label="Prompt",
+                value=offered[0].prompt,
+                lines=2,
+                max_lines=4,
+                max_length=2000,
+                elem_id="prompt",
             )
             with gr.Row():
                 run = gr.Button("Compare", variant="primary", scale=2, min_width=120, elem_id="run")
                 stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80, elem_id="stop")
-            gr.Examples(EXAMPLES, prompt, label="Examples", elem_id="examples")
+            ready = gr.Dataset(
+                components=[prompt],
+                samples=[[one.text] for one in offered],
+                label="Examples",
+                type="index",
+                elem_id="examples",
+            )
             seeds = gr.Textbox(
                 label="Seeds",
                 value="7",
@@ -68,7 +74,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 steps = gr.Slider(*STEPS, own["steps"], step=1, label="Steps", elem_id="steps")
                 guidance = gr.Slider(*GUIDANCE, own["guidance"], step=0.1, label="Guidance")
         with gr.Column(scale=8, min_width=320):
-            note = shared.html(elem_id="compare-note")
+            note = shared.html(elem_id="compare-note", live=True)
             progress = shared.html(elem_id="compare-progress")
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
@@ -197,20 +203,31 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def choose(kept: Any, seed: Any) -> list[Any]:
         return show(pair_of(kept, seed))
 
+    def opened(found: list[Pair]) -> list[Any]:
+        """Values of ``place``: stored pairs, and what was asked for them."""
+        asked = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)]
+        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found)]
+        said = notices.notice(first.said_of(studio, found))
+        return [*asked, said, *shown, _ids(found), *show(found[0])]
+
+    @told
+    def example_at(index: Any) -> list[Any]:
+        """An example: its pairs where they are stored, else its prompt."""
+        chosen = offered[index if isinstance(index, int) and 0 <= index < len(offered) else 0]
+        found = first.pairs_of(studio, chosen)
+        return opened(found) if found else [chosen.prompt, *[gr.skip()] * (len(place) - 1)]
+
     def restore(kept: Any) -> list[Any]:
-        """The last comparison of this browser, from the store, and what was asked for it."""
+        """The last comparison of this browser, from the store, and what was asked for it; else the first example."""
         try:
             entries = _readable(kept)
             pairs = [pair_of(entries, entry[0]) for entry in entries]
         except ValueError:
             pairs = []
-        found = [p for p in pairs if p is not None]
-        if not found:
-            return [gr.skip()] * (5 + len(pair))
-        asked = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)]
-        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found)]
-        return [*asked, *shown, *show(found[0])]
+        found = [p for p in pairs if p is not None] or first.pairs_of(studio, offered[0])
+        return opened(found) if found else [gr.skip()] * len(place)
 
+    place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -221,7 +238,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **quick)
     seed.input(choose, [kept, seed], pair, **quick)
-    memory.recalled.then(restore, kept, [prompt, seeds, nothing, result, seed, *pair], **quick)
+    ready.click(example_at, ready, place, **quick)
+    memory.recalled.then(restore, kept, place, **quick)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)
 
