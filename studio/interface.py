@@ -15,7 +15,7 @@ from studio.tabs.shared import Loading, heading, html, told
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"
-WHAT = "Compare images with and without projected noise, correct the word scores, retrain, and see whether it helped."
+WHAT = "Compare, correct the word scores, retrain, and see whether it helped."
 DAY = 86_400
 
 

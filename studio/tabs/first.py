@@ -48,7 +48,7 @@ def offered(studio: Studio) -> list[Example]:
         if seeds:
             several.append(Example(prompt, prompt, seeds, FIXED))
     if broken:
-        text = f"Broken by the projector: {broken['prompt']}, seed {broken['seed']}"
+        text = f"Broken: {broken['prompt']}, seed {broken['seed']}"
         says = PICKED.format(looked=broken["looked"])
         several.append(Example(text, broken["prompt"], (broken["seed"],), says))
     return several
