@@ -6,6 +6,7 @@ by itself: the order of headings, the way past the head of the page, the looks b
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,9 @@ def test_axe_finds_nothing_serious_on_any_tab(browse, app, filled, look):
         open_tab(page, name)
         if wrong := serious(page):
             found[name] = wrong
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than the page"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (
+            f"{name} is wider than the page"
+        )
     assert not found
 
 
@@ -87,7 +90,7 @@ def test_every_tab_has_one_heading_of_its_own_below_the_pages(page):
         )
         levels = [level for level, _ in shown]
         assert [2, name] in shown
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), shown
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels)), shown
 
 
 def test_the_keyboard_goes_past_the_head_of_the_page_and_along_the_tabs(page):
@@ -143,5 +146,7 @@ def test_every_tab_can_be_reached_at_any_width(page, width):
 def test_motion_is_left_out_where_it_is_not_wanted(browse, app):
     page = browse(app.url, reduced_motion="reduce")
     ready(page)
-    moving = page.evaluate("document.getAnimations().filter((a) => a.effect.getTiming().duration > 20).length")
+    moving = page.evaluate(
+        "document.getAnimations().filter((a) => a.effect.getTiming().duration > 20).length"
+    )
     assert moving == 0
