@@ -21,10 +21,7 @@ def fresh(tmp_path_factory, models):
     stands for models that are still on their way, and shows that the examples need none."""
     folder = tmp_path_factory.mktemp("first")
     shutil.copytree(models, folder / "models")
-    for name in ("diffuser", "scorer"):
-        (folder / "models" / name / checkpoint.MANIFEST).write_text(
-            json.dumps({"made for": f"a test, {name}"})
-        )
+    (folder / "models/diffuser" / checkpoint.MANIFEST).write_text(json.dumps({"made for": "a test"}))
     settings = tiny.settings_at(folder / "none", folder / "models")
     examples.make(settings, folder / "examples", prompts=PROMPTS, seeds=(1, 2), steps=tiny.STEPS, search=0)
     shutil.rmtree(folder / "models/diffuser/unet")
