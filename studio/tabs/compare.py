@@ -75,7 +75,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         with gr.Column(scale=8, min_width=320):
             note = shared.html(elem_id="compare-note", live=True)
             progress = shared.html(elem_id="compare-progress")
-            with gr.Column(visible=True) as nothing:
+            with gr.Column(visible=not offered[0].seeds) as nothing:
                 shared.html(notices.empty(EMPTY))
                 example = gr.Button("Compare this prompt", elem_classes="action", elem_id="first-example")
             with gr.Column(visible=False, elem_id="pair") as result:

@@ -16,9 +16,9 @@ from studio.views import Pair
 
 SECONDS = 4.0  # between two looks at the store while the steps are open
 FIXED = (
-    "Made beforehand by the projector that comes with the studio, on seeds 1 and 2 of prompts fixed in advance: none of "
+    "Made beforehand by the projector that comes with the studio, on seeds {seeds} of prompts fixed in advance: none of "
     "these was picked. Compare makes more."
-)
+).format(seeds=" and ".join(map(str, examples.SEEDS)))
 PICKED = (
     "This one was picked, to be fair: of {looked} pairs looked at in order, it is the first on which the projector breaks "
     "a word that held without it, as the scorer reads it."
