@@ -110,6 +110,9 @@ def opened(browser: Browser, app: App, look: str, kept: Any) -> Page:
     page.goto(f"{app.url}?__theme={'dark' if look == 'dark' else 'light'}")
     page.locator("#run").wait_for()
     page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
+    page.wait_for_function(  # what was there before is there again: an example, or the last comparison
+        "document.querySelector('#words-none .ws-chip') || document.querySelector('#first-example')?.checkVisibility()"
+    )
     return page
 
 
