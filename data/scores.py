@@ -318,6 +318,15 @@ class Scores(DatabaseFile):
             )
         return [{**readable(e), "undone": bool(e["undone"])} for e in found]
 
+    def first_corrections(self, most: int) -> int:
+        """How many words people have corrected, counted up to ``most`` of the first steps: cheap in a full store."""
+        with self.reading() as db:
+            return db.execute(
+                """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
+                (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))""",
+                (20 * checks.integer("most", most, 1, 1000),),
+            ).fetchone()[0]
+
     def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
         """What stands for each word: {word_index: {word, vlm, human, simulated, calibrated}}.
 

@@ -146,6 +146,9 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     add("status", commands.status)
     add("settings", commands.settings)
 
+    c = add("examples", premaking.examples)
+    c.add_argument("--out", metavar="FOLDER", help="where they go; without it data/examples")
+
     stages = below.add_parser("pretrain", help="Make an embedded model from the shapes world.")
     stages = stages.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for stage in premaking.PRETRAIN:

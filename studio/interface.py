@@ -10,18 +10,30 @@ from typing import Any
 import gradio as gr
 
 from data.store import StoreError
-from studio import api, gpu, webhook
+from studio import api, examples, gpu, webhook
 from studio.backup import Backup, restore
 from studio.components import notices
 from studio.places import is_dataset
 from studio.service import Studio, sentence
 from studio.settings import Settings
-from studio.tabs import annotate, compare, diagnose, library, links, memory, quality, seeds, standing, train
-from studio.tabs.shared import Loading, html, told
+from studio.tabs import (
+    annotate,
+    compare,
+    diagnose,
+    first,
+    library,
+    links,
+    memory,
+    quality,
+    seeds,
+    standing,
+    train,
+)
+from studio.tabs.shared import Loading, heading, html, told
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"
-WHAT = "Compare images with and without projected noise, correct the word scores, retrain, and see whether it helped."
+WHAT = "Compare, correct the word scores, retrain, and see whether it helped."
 DAY = 86_400
 
 
@@ -29,24 +41,31 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
     """The whole page on one studio, whose models may still be on their way."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY)) as page:
         api.register(studio, loading)  # first, so that no event of the page takes a name of theirs
-        html(f'<header class="studio-head"><h1>{TITLE}</h1><p>{WHAT}</p></header>')
-        state = html(_state(loading), elem_id="studio-state")
-        watch, kept = gr.Timer(1.0), memory.build(studio, page)
+        html(notices.head(TITLE, WHAT))
+        state = html(_state(loading), elem_id="studio-state", live=True)
+        watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), first.place()
         standing.build(studio, page, backup)
-        with gr.Tabs(selected="compare", elem_id="tabs") as tabs:
+        with gr.Tabs(selected="compare", elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Compare", id="compare"):
+                heading("Compare")
                 comparing = compare.build(studio, loading, page, kept)
             with gr.Tab("Seeds", id="seeds") as tab:
+                heading("Seeds")
                 seeing = seeds.build(studio, loading, tab, kept)
             with gr.Tab("Annotate", id="annotate") as tab:
+                heading("Annotate")
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Quality", id="quality") as quality_tab:
+                heading("Quality")
                 judging = quality.build(studio, quality_tab, kept)
             with gr.Tab("Library", id="library") as library_tab:
+                heading("Library")
                 kept_all = library.build(studio, library_tab, kept)
             with gr.Tab("Train", id="train"):
+                heading("Train")
                 to_annotate = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
+                heading("Diagnose")
                 diagnose.build(studio, page, kept.who)
 
         def look() -> tuple[Any, Any]:
@@ -77,6 +96,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
             run, kind = kept_all.pick_run(event)
             return [go("diagnose" if kind == "experiment" else "train"), run]
 
+        first.wire(studio, page, steps, tabs, go)
         quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
         comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
@@ -108,6 +128,7 @@ def launch(settings: Settings | None = None) -> None:
         sys.exit(sentence(error))
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
+    examples.add(studio)
     loading, backup = Loading(studio).start(), Backup(settings, studio.store, problem).start()
     webhook.start(studio)
     if settings.backup:
@@ -144,4 +165,4 @@ def _private(settings: Settings) -> list[str]:
 def _state(loading: Loading) -> str:
     if loading.problem:
         return notices.notice(loading.problem, problem=True)
-    return "" if loading.over else notices.notice(f"{loading.stage} The page can be used meanwhile.")
+    return "" if loading.over else notices.waiting(f"{loading.stage} The page can be used meanwhile.")

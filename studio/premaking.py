@@ -1,4 +1,4 @@
-"""The command that makes the embedded models: `python -m studio pretrain STAGE`."""
+"""The commands that make what the project ships: `python -m studio pretrain STAGE` and `python -m studio examples`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,22 @@ def pretrain(given: argparse.Namespace, console: Any) -> Result:
         "not finished." if result.stopped else f"saved to {out}."
     )
     return Result(data, text, "the same command" if result.stopped else "")
+
+
+def examples(given: argparse.Namespace, console: Any) -> Result:
+    """Make the example pairs that an empty studio begins with, by the models in use."""
+    from studio.examples import make
+
+    folder = Path(given.out or ROOT / "data/examples")
+    index = make(Settings.from_env(), folder, console.count("prompts"), console.stop.is_set)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    data = {
+        "folder": str(folder),
+        "images": len(index["samples"]),
+        "bytes": size,
+        "made_by": index["made_by"],
+    }
+    return Result(data, f"{data['images']} images in {folder}, {size / 1000:.0f} kB.")
 
 
 def pretraining(stage: str) -> Any:

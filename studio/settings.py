@@ -44,6 +44,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "data/models/labels",
         "VLM scores that are trained on again beside new labels",
     ),
+    "examples": (
+        "STUDIO_EXAMPLES",
+        "data/examples",
+        "the example pairs that an empty store begins with, where the models that made them are in use: a folder or none",
+    ),
     "device": ("STUDIO_DEVICE", "auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps"),
     "threads": ("STUDIO_THREADS", "0", "CPU threads of the models; 0 leaves it to torch"),
     "world": ("STUDIO_WORLD", "small", "the shapes world that prompts are taken from: small or large"),
@@ -167,6 +172,7 @@ class Settings:
     reward: Path = ROOT / "data/models/reward"
     projector: Path = ROOT / "data/models/projector"
     labels: Path = ROOT / "data/models/labels"
+    examples: str = str(ROOT / "data/examples")
     device: str = "auto"
     threads: int = 0
     world: str = "small"
@@ -220,6 +226,7 @@ class Settings:
             reward=_folder(raw["reward"]),
             projector=_folder(raw["projector"]),
             labels=_folder(raw["labels"]),
+            examples=raw["examples"] if raw["examples"] == "none" else str(_folder(raw["examples"])),
             device=raw["device"],
             threads=_whole("STUDIO_THREADS", raw["threads"], 0, 1024),
             world=raw["world"],

@@ -1,6 +1,7 @@
 """How the studio looks: one accent colour, the system's own fonts (nothing is fetched from a network), room to read.
 
 The colours of chips and notices are CSS variables in ``theme.css``; this hands the same ones to Gradio's parts.
+``page.js`` is what the frame does by itself: light, dark or as the system has it, kept in the browser.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ HERE = Path(__file__).parent
 SHEETS = [HERE / "theme.css", *sorted((HERE / "components").glob("*.css"))]
 STYLE = "".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS)
 
-HEAD = '<meta name="color-scheme" content="light dark">'
+SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+HEAD = f'<meta name="color-scheme" content="light dark"><script>{SCRIPT}</script>'
 
 ACCENT = gr.themes.Color(
-    c50="#f2f3fd", c100="#e4e7fb", c200="#cbd1f7", c300="#aab3f0", c400="#8490e4", c500="#5f6dd6",
-    c600="#4454c4", c700="#3845a3", c800="#303b86", c900="#2a346d", c950="#1a2046", name="studio",
+    c50="#eef7f8", c100="#d8edef", c200="#b3dbdf", c300="#82c2c8", c400="#4aa3ab", c500="#22858f",
+    c600="#0b6670", c700="#0a555d", c800="#0b454c", c900="#0b393f", c950="#052327", name="studio",
 )  # fmt: skip
 
 
 def theme() -> gr.themes.Base:
     base = gr.themes.Base(
         primary_hue=ACCENT,
-        neutral_hue=gr.themes.colors.gray,
+        neutral_hue=gr.themes.colors.stone,
         radius_size=gr.themes.sizes.radius_md,
         spacing_size=gr.themes.sizes.spacing_md,
         text_size=gr.themes.sizes.text_md,
@@ -60,12 +62,12 @@ def theme() -> gr.themes.Base:
         border_color_accent="var(--accent)",
         border_color_accent_dark="var(--accent)",
         color_accent="var(--accent)",
-        color_accent_soft="color-mix(in oklab, var(--accent) 14%, var(--paper))",
-        color_accent_soft_dark="color-mix(in oklab, var(--accent) 18%, var(--paper))",
+        color_accent_soft="var(--accent-wash)",
+        color_accent_soft_dark="var(--accent-wash)",
         input_background_fill="var(--paper)",
         input_background_fill_dark="var(--ground)",
-        input_border_color="var(--line)",
-        input_border_color_dark="var(--line)",
+        input_border_color="var(--edge)",
+        input_border_color_dark="var(--edge)",
         input_border_color_focus="var(--accent)",
         input_border_color_focus_dark="var(--accent)",
         button_primary_background_fill="var(--accent)",
@@ -76,14 +78,14 @@ def theme() -> gr.themes.Base:
         button_primary_text_color_dark="var(--on-accent)",
         button_secondary_background_fill="var(--paper)",
         button_secondary_background_fill_dark="var(--paper)",
-        button_secondary_background_fill_hover="var(--ground)",
-        button_secondary_background_fill_hover_dark="var(--line)",
+        button_secondary_background_fill_hover="var(--raised)",
+        button_secondary_background_fill_hover_dark="var(--raised)",
         button_secondary_text_color="var(--ink)",
         button_secondary_text_color_dark="var(--ink)",
         button_border_width="1px",
         button_border_width_dark="1px",
-        button_secondary_border_color="var(--line)",
-        button_secondary_border_color_dark="var(--line)",
+        button_secondary_border_color="var(--edge)",
+        button_secondary_border_color_dark="var(--edge)",
         button_cancel_text_color="var(--down)",
         button_cancel_text_color_dark="var(--down)",
         slider_color="var(--accent)",

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-ACCENT, SOFT, GRID = "#6473d8", "#85888f", "rgba(133,136,143,0.25)"
+ACCENT, SOFT, GRID = "#2b919b", "#85888f", "rgba(133,136,143,0.25)"
 TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}
 FORMS = {"none": "circle-open", "before": "square", "after": "diamond"}
 TITLES = {"none": "no projector", "before": "before", "after": "after"}

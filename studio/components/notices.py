@@ -1,17 +1,58 @@
-"""Small pieces of the page that are plain HTML: notices, bars of progress, empty states. Every text is escaped."""
+"""Small pieces of the page that are plain HTML: its head, notices, bars of progress, empty states. Every text is escaped."""
 
 from __future__ import annotations
 
 from html import escape
 
+# noise on the left of the line, its image on the right; and what the buttons of the looks show
+_MARK = (
+    '<svg class="studio-mark" viewBox="0 0 28 28" aria-hidden="true" fill="currentColor"><rect x="1" y="1" width="26" '
+    'height="26" rx="7" fill="none" stroke="currentColor" stroke-width="2"/><circle cx="7" cy="8" r="1.4"/><circle cx="11" '
+    'cy="12.5" r="1.4"/><circle cx="6.6" cy="16" r="1.4"/><circle cx="10.4" cy="20.4" r="1.4"/><circle cx="11.4" cy="7" '
+    'r="1.1"/><circle cx="19.6" cy="14" r="4.6"/></svg>'
+)
+_LINES = 'viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" aria-hidden="true"'
+_LOOKS = {
+    "light": '<circle cx="12" cy="12" r="4"/><path d="M12 2v3M12 19v3M2 12h3M19 12h3M5 5l2 2M17 17l2 2M5 19l2-2M17 7l2-2"/>',
+    "dark": '<path d="M20 14.5A8 8 0 0 1 9.5 4 8 8 0 1 0 20 14.5z"/>',
+    "system": '<rect x="3" y="4" width="18" height="12" rx="2"/><path d="M8 20h8M12 16v4"/>',
+}
+_EMPTY = (
+    '<svg viewBox="0 0 68 68" fill="none" stroke="currentColor" stroke-width="2" aria-hidden="true"><rect x="5" y="17" '
+    'width="27" height="34" rx="5" stroke-dasharray="4 4"/><rect x="36" y="17" width="27" height="34" rx="5"/><circle '
+    'cx="49.5" cy="34" r="7"/><circle cx="13" cy="27" r="1"/><circle cx="22" cy="31" r="1"/><circle cx="15" cy="38" r="1"/>'
+    '<circle cx="24" cy="42" r="1"/><circle cx="25" cy="24" r="1"/></svg>'
+)
+
+
+def head(title: str, what: str) -> str:
+    """The head of the page: the way past it, the name, and light, dark or as the system has it."""
+    looks = "".join(
+        f'<label title="{name.capitalize()}"><input type="radio" name="studio-looks" value="{name}" '
+        f'aria-label="{name.capitalize()}"{" checked" if name == "system" else ""}><svg {_LINES}>{icon}</svg></label>'
+        for name, icon in _LOOKS.items()
+    )
+    return (
+        '<a class="skip-link" href="#tabs">Skip to the tabs</a>'
+        f'<header class="studio-head">{_MARK}<h1>{escape(title)}</h1><p>{escape(what)}</p>'
+        f'<div class="studio-looks" role="radiogroup" aria-label="Light or dark">{looks}</div></header>'
+    )
+
 
 def notice(text: str, problem: bool = False) -> str:
     """A sentence in a box; '' for none."""
+    return _box(text, " problem" if problem else "", "alert" if problem else "status")
+
+
+def waiting(text: str) -> str:
+    """A sentence in a box, of something that is on its way."""
+    return _box(text, " waiting", "status")
+
+
+def _box(text: str, tone: str, role: str) -> str:
     if not text:
         return ""
-    role = "alert" if problem else "status"
-    tone = " problem" if problem else ""
-    return f'<div class="studio-notice{tone}" role="{role}">{escape(text)}</div>'
+    return f'<div class="studio-notice{tone}" role="{role}"><span>{escape(text)}</span></div>'
 
 
 def bar(done: float, words: str) -> str:
@@ -27,7 +68,8 @@ def bar(done: float, words: str) -> str:
 
 
 def empty(text: str) -> str:
-    return f'<div class="empty"><p>{escape(text)}</p></div>'
+    """What stands where there is nothing yet: a sentence that says what to do."""
+    return f'<div class="empty">{_EMPTY}<p>{escape(text)}</p></div>'
 
 
 def left(seconds: float | None) -> str:

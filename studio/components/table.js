@@ -24,6 +24,7 @@ function draw() {
   const stamp = JSON.stringify(value);
   if (stamp === drawn) return;
   drawn = stamp;
+  const held = root.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : "";
   root.replaceChildren();
   if (!value.rows || !value.rows.length) {
     const empty = document.createElement("p");
@@ -46,16 +47,22 @@ function draw() {
     const line = body.insertRow();
     for (const content of cells) line.append(cell("td", content));
     if (!key) continue;
-    line.tabIndex = 0;
     line.dataset.key = key;
     line.className = "pickable";
     if (key === value.chosen) line.setAttribute("aria-current", "true");
+    // a button in the first cell is what the keyboard and a screen reader find; the mouse has the whole row
+    const says = Array.from(line.cells, (one) => one.textContent).filter(Boolean).join(", ");
+    const open = document.createElement("button");
+    open.type = "button";
+    open.className = "row-button";
+    open.setAttribute("aria-label", says);
+    const shown = line.cells[0];
+    open.append(...shown.childNodes);
+    shown.append(open);
     line.addEventListener("click", () => trigger("pick", { key }));
-    line.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); trigger("pick", { key }); }
-    });
   }
   root.append(table);
+  if (held) root.querySelector(`tr[data-key="${CSS.escape(held)}"] .row-button`)?.focus({ preventScroll: true });
 }
 
 watch("value", draw);

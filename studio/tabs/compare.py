@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,18 +13,12 @@ import gradio as gr
 from studio.components import notices
 from studio.components.word_scores import WordScores, chips
 from studio.limits import limits
-from studio.service import CompareUpdate, Pair, SampleView, Studio, check_request
-from studio.tabs import shared
+from studio.service import CompareUpdate, Pair, Studio, check_request
+from studio.tabs import first, shared, wording
 from studio.tabs.memory import Memory
 from studio.tabs.shared import Loading, told
 from studio.views import GUIDANCE, MAX_SEEDS, STEPS
 
-EXAMPLES = [
-    "a red circle above a blue square",
-    "a green star to the left of an orange triangle",
-    "a purple square below a yellow circle",
-    "a blue triangle and a red star",
-]
 PREVIEW_SECONDS = 0.2
 EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
 
@@ -45,16 +38,21 @@ class CompareTab:
 def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> CompareTab:
     stops: dict[str, threading.Event] = {}
     kept = memory.pairs
+    offered = first.offered(studio)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             prompt = gr.Textbox(
-                label="Prompt", value=EXAMPLES[0], lines=2, max_lines=4, max_length=2000, elem_id="prompt"
+                label="Prompt",
+                value=offered[0].prompt,
+                lines=2,
+                max_lines=4,
+                max_length=2000,
+                elem_id="prompt",
             )
             with gr.Row():
                 run = gr.Button("Compare", variant="primary", scale=2, min_width=120, elem_id="run")
                 stop = gr.Button("Stop", variant="stop", interactive=False, min_width=80, elem_id="stop")
-            gr.Examples(EXAMPLES, prompt, label="Examples", elem_id="examples")
             seeds = gr.Textbox(
                 label="Seeds",
                 value="7",
@@ -68,10 +66,17 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 own = studio.models.sampling()
                 steps = gr.Slider(*STEPS, own["steps"], step=1, label="Steps", elem_id="steps")
                 guidance = gr.Slider(*GUIDANCE, own["guidance"], step=0.1, label="Guidance")
+            ready = gr.Dataset(
+                components=[prompt],
+                samples=[[one.text] for one in offered],
+                label="Examples",
+                type="index",
+                elem_id="examples",
+            )
         with gr.Column(scale=8, min_width=320):
-            note = shared.html(elem_id="compare-note")
+            note = shared.html(elem_id="compare-note", live=True)
             progress = shared.html(elem_id="compare-progress")
-            with gr.Column(visible=True) as nothing:
+            with gr.Column(visible=not offered[0].seeds) as nothing:
                 shared.html(notices.empty(EMPTY))
                 example = gr.Button("Compare this prompt", elem_classes="action", elem_id="first-example")
             with gr.Column(visible=False, elem_id="pair") as result:
@@ -101,13 +106,22 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                         )
                         gr.Markdown("Left of the line: without projector. Right: with.", elem_classes="quiet")
 
-    pair = [none, projected, slider, none_words, projected_words, none_total, projected_total]
+    pair = [
+        none,
+        projected,
+        slider,
+        none_words,
+        projected_words,
+        none_total,
+        projected_total,
+        annotate_projected,
+    ]
     frame = [note, progress, nothing, result, seed, run, stop, kept]
 
     def show(found: Pair | None) -> list[Any]:
         """Values of ``pair``."""
         if found is None:
-            return [None, None, None, chips([]), chips([]), "", ""]
+            return [None, None, None, chips([]), chips([]), "", "", gr.skip()]
         with_it, without = found.projected, found.none
         left, right = shared.picture(without.image_path), shared.picture(with_it and with_it.image_path)
         return [
@@ -116,8 +130,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             None if left is None or right is None else (left, right),
             chips(without.words, sample=without.id),
             chips(with_it.words, sample=with_it.id, before=without.words) if with_it else chips([]),
-            _total(without),
-            _total(with_it, without) if with_it else "",
+            wording.total(without),
+            wording.total(with_it, without),
+            gr.update(visible=with_it is not None),
         ]
 
     def drawn(update: CompareUpdate, again: bool = False) -> list[Any]:
@@ -126,9 +141,11 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         over = update.stage in ("done", "stopped")
         values: list[Any] = [
             notices.notice(update.message),
-            notices.bar(*_how_far(update)),
+            notices.bar(*wording.how_far(update)),
             gr.update(visible=update.stage == "stopped" and not update.pairs),
-            gr.update(visible=bool(update.pairs) or bool(update.previews)),
+            gr.update(visible=True)
+            if update.pairs or update.previews
+            else gr.skip(),  # the last pair stays till then
             _seed_choice(update.pairs) if update.pairs else gr.skip(),
             gr.update(interactive=over),
             gr.update(interactive=not over),
@@ -139,7 +156,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             return values + ([gr.skip()] * 3 + shown[3:] if again else shown)
         if update.previews:
             left, right = (shared.enlarged(image) for image in update.previews[0])
-            return [*values, left, right, None, chips([]), chips([]), "", ""]
+            return [*values, left, right, None, chips([]), chips([]), "", "", gr.skip()]
         return values + [gr.skip()] * len(pair)
 
     @told
@@ -172,7 +189,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 there = there or bool(update.pairs)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:
                 values = drawn(final, again=True)
-                values[0] = notices.notice(" ".join(p for p in (_summary(final.pairs), final.message) if p))
+                values[0] = notices.notice(
+                    " ".join(p for p in (wording.summary(final.pairs), final.message) if p)
+                )
                 yield values
         finally:
             stops.pop(str(request.session_hash), None)
@@ -205,20 +224,31 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def choose(kept: Any, seed: Any) -> list[Any]:
         return show(pair_of(kept, seed))
 
+    def opened(found: list[Pair]) -> list[Any]:
+        """Values of ``place``: stored pairs, and what was asked for them."""
+        asked = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)]
+        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found)]
+        said = notices.notice(first.said_of(studio, found))
+        return [*asked, said, *shown, _ids(found), *show(found[0])]
+
+    @told
+    def example_at(index: Any) -> list[Any]:
+        """An example: its pairs where they are stored, else its prompt."""
+        chosen = offered[index if isinstance(index, int) and 0 <= index < len(offered) else 0]
+        found = first.pairs_of(studio, chosen)
+        return opened(found) if found else [chosen.prompt, *[gr.skip()] * (len(place) - 1)]
+
     def restore(kept: Any) -> list[Any]:
-        """The last comparison of this browser, from the store, and what was asked for it."""
+        """The last comparison of this browser, from the store, and what was asked for it; else the first example."""
         try:
             entries = _readable(kept)
             pairs = [pair_of(entries, entry[0]) for entry in entries]
         except ValueError:
             pairs = []
-        found = [p for p in pairs if p is not None]
-        if not found:
-            return [gr.skip()] * (5 + len(pair))
-        asked = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)]
-        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found)]
-        return [*asked, *shown, *show(found[0])]
+        found = [p for p in pairs if p is not None] or first.pairs_of(studio, offered[0])
+        return opened(found) if found else [gr.skip()] * len(place)
 
+    place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -228,7 +258,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **quick)
     seed.input(choose, [kept, seed], pair, **quick)
-    memory.recalled.then(restore, kept, [prompt, seeds, nothing, result, seed, *pair], **quick)
+    ready.click(example_at, ready, place, **quick)
+    memory.recalled.then(restore, kept, place, **quick)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)
 
@@ -254,69 +285,13 @@ def _image(label: str, name: str) -> gr.Image:
     )
 
 
-def _how_far(update: CompareUpdate) -> tuple[float, str]:
-    """How much is done, 0..1, and the words for it."""
-    done = update.step / max(1, update.total)
-    return {
-        "encode": (0.0, "Reading the prompt"),
-        "denoise": (0.9 * done, f"Step {update.step} of {update.total}"),
-        "decode": (0.93, "The images are there and stored"),
-        "score": (0.96, "Scoring the words"),
-        "done": (1.0, ""),
-        "stopped": (0.0, ""),
-    }[update.stage]
-
-
 def _seed_choice(pairs: list[Pair]) -> Any:
     """The seeds to choose from, each with its gain."""
     choices = []
     for pair in pairs:
-        gain = _gain(pair)
-        choices.append((f"{pair.seed}  {_arrow(gain)}".strip(), str(pair.seed)))
+        by = wording.gain(pair)
+        choices.append((f"{pair.seed}  {wording.arrow(by)}".strip(), str(pair.seed)))
     return gr.update(choices=choices, value=choices[0][1], visible=len(choices) > 1)
-
-
-def _gain(pair: Pair) -> float | None:
-    return None if pair.projected is None else _change(pair.none, pair.projected)
-
-
-def _change(before: SampleView, after: SampleView) -> float | None:
-    """How much more the mean score of the second is; None where a word has a score on one of them alone."""
-    known = [[w.index for w in view.words if w.score is not None] for view in (before, after)]
-    if before.total is None or after.total is None or known[0] != known[1]:
-        return None
-    return after.total - before.total
-
-
-def _arrow(gain: float | None) -> str:
-    """A change of a mean score, its direction in a sign as well."""
-    if gain is None:
-        return ""
-    if abs(gain) < 0.05:
-        return "= 0"
-    return f"{'▲' if gain > 0 else '▼'} {gain:+.1f}"
-
-
-def _summary(pairs: list[Pair]) -> str:
-    gains = [gain for gain in map(_gain, pairs) if gain is not None]
-    if not gains:
-        return ""
-    better = sum(gain > 0.05 for gain in gains)
-    worse = sum(gain < -0.05 for gain in gains)
-    mean = round(sum(gains) / len(gains), 1) + 0.0  # never -0.0
-    return (
-        f"Over {len(gains)} seeds the projector changes the mean score by {mean:+.1f}: "
-        f"better on {better}, worse on {worse}. The scores are the scorer's, which can be wrong."
-    )
-
-
-def _total(sample: SampleView, before: SampleView | None = None) -> str:
-    if sample.total is None:
-        return '<p class="total">Not scored yet</p>'
-    change = ""
-    if before is not None and (gain := _change(before, sample)) is not None:
-        change = f", {_arrow(gain)}"
-    return f'<p class="total">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(change)}</p>'
 
 
 def _ids(pairs: list[Pair]) -> Kept:

@@ -53,9 +53,15 @@ def told(work: Callable[..., Any]) -> Callable[..., Any]:
     return once
 
 
-def html(value: str = "", **more: Any) -> gr.HTML:
-    """A piece of HTML of our own (``components.notices``) without Gradio's margins."""
-    return gr.HTML(value, apply_default_css=False, elem_classes="bare", **more)
+def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
+    """A piece of HTML of our own (``components.notices``) without Gradio's margins; what changes in a ``live`` one is
+    read out by a screen reader."""
+    return gr.HTML(value, apply_default_css=False, elem_classes=["bare", "live"] if live else "bare", **more)
+
+
+def heading(text: str) -> gr.HTML:
+    """The heading of a tab's page, for screen readers: those who see have the tab itself."""
+    return gr.HTML(f"<h2>{escape(text)}</h2>", apply_default_css=False, elem_classes=["bare", "tab-heading"])
 
 
 def person(kept: Any, profile: Any = None) -> str:

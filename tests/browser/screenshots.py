@@ -1,33 +1,43 @@
 """Pictures of every tab from a real browser: `python -m tests.browser.screenshots FOLDER [--models FOLDER]`.
 
-Without --models the shipped models are used. The studio starts with an empty home; a pair is compared, some words are
-corrected and a short training is run before the pictures are taken in the light, in the dark and on a phone. The
-README's picture is FOLDER/compare-light.png. With --experiment one is run as well, for Diagnose.
+Without --models the shipped models are used. The tabs are read from the page. First come the pictures of a first start
+(first-TAB-LOOK.png); then a pair is compared, some words are corrected, a grid of seeds is made where the studio has
+grids, a short training is run and another one is begun, and each tab is taken again in the light, in the dark and on a
+phone (TAB-LOOK.png, and running-train-LOOK.png). The README's picture is FOLDER/compare-light.png. With --experiment
+one is run as well, for Diagnose.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from studio.settings import Settings
 from tests import tiny
-from tests.browser.conftest import WAITING, start_app, stop_app
+from tests.browser.conftest import ROOT, WAITING, App, start_app, stop_app
 
 PROMPT = "a green star to the left of an orange triangle"
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1200, "height": 860}, "device_scale_factor": 1.5},
     "dark": {"viewport": {"width": 1200, "height": 860}, "device_scale_factor": 1.5},
-    "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2},
+    "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True},
 }
-TABS = ("Compare", "Annotate", "Train", "Diagnose")
+TAB = "#tabs > .tab-wrapper [role=tab]"
+GRID = (
+    "from studio.service import Studio; from studio.grids import check_grid; import sys, time; s = Studio(); \
+id = s.start_grid(check_grid(sys.argv[1], '1-6', strengths='0.5,1'), 'Ann')\n\
+while s.grid(id, 'Ann').state in ('queued', 'running'): time.sleep(1)"
+)
 
 
 def compare(page: Page, seeds: str, steps: int) -> None:
@@ -37,8 +47,13 @@ def compare(page: Page, seeds: str, steps: int) -> None:
     page.locator("#steps input[type=number]").fill(str(steps))
     page.locator("#steps input[type=number]").press("Tab")
     page.get_by_role("button", name="Sampling").click()
+    old = page.locator("#words-projected .word-scores").get_attribute("data-sample")
     page.locator("#run").click()
-    page.locator("#words-projected .ws-change").first.wait_for()
+    page.wait_for_function(
+        """old => { const words = document.querySelector("#words-projected .word-scores");
+        return words?.dataset.sample && words.dataset.sample !== old && words.querySelector(".ws-change"); }""",
+        arg=old,
+    )
     page.locator("#run:not([disabled])").wait_for()
 
 
@@ -49,8 +64,9 @@ def correct(page: Page) -> None:
     page.locator(".ws-state", has_text="Saved").wait_for()
 
 
-def train(page: Page, settings: dict[str, int]) -> None:
-    page.get_by_role("tab", name="Train").click()
+def start(page: Page, settings: dict[str, int]) -> None:
+    """Begin a training of the projector."""
+    page.locator(TAB, has_text="Train").first.click()
     page.get_by_label("Projector", exact=True).check()
     page.get_by_role("button", name="More settings").click()
     for name, value in settings.items():
@@ -59,24 +75,88 @@ def train(page: Page, settings: dict[str, int]) -> None:
         field.press("Tab")
     page.get_by_role("button", name="More settings").click()
     page.locator("#start:not([disabled])").click()
-    page.locator("#run-state", has_text=re.compile("^(done|failed)$")).wait_for()
 
 
 def experiment(page: Page, title: str) -> None:
-    page.get_by_role("tab", name="Diagnose").click()
+    page.locator(TAB, has_text="Diagnose").first.click()
     page.get_by_label(title, exact=True).check()
     page.locator("#start-experiment:not([disabled])").click()
     page.locator("#experiment-progress .progress").wait_for()
     page.locator("#report .js-plotly-plot").first.wait_for(timeout=0)  # as long as it takes
 
 
-def take(page: Page, folder: Path, look: str) -> None:
-    """A picture of each tab."""
-    for tab in TABS:
-        page.get_by_role("tab", name=tab, exact=True).click()
+def grid(env: dict[str, str]) -> None:
+    """A grid of seeds, made beside the page, where the studio has grids."""
+    if importlib.util.find_spec("studio.grids") is None:
+        return
+    subprocess.run([sys.executable, "-c", GRID, PROMPT], cwd=ROOT, env={**os.environ, **env}, check=True)
+
+
+def take(page: Page, folder: Path, look: str, before: str = "", only: str = "") -> None:
+    """A picture of each tab, or of one."""
+    for tab in [text.strip() for text in page.locator(TAB).all_inner_texts()]:
+        if only and tab != only:
+            continue
+        page.locator(TAB, has_text=tab).first.click()
         page.wait_for_timeout(2500)  # figures and images settle
         page.mouse.move(0, 0)
-        page.screenshot(path=folder / f"{tab.lower()}-{look}.png", full_page=look == "phone")
+        page.screenshot(path=folder / f"{before}{tab.lower()}-{look}.png", full_page=look == "phone")
+
+
+def opened(browser: Browser, app: App, look: str, kept: Any) -> Page:
+    context = browser.new_context(storage_state=kept, **LOOKS[look])
+    context.set_default_timeout(10 * WAITING)
+    page = context.new_page()
+    page.goto(f"{app.url}?__theme={'dark' if look == 'dark' else 'light'}")
+    page.locator("#run").wait_for()
+    page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
+    page.wait_for_function(  # what was there before is there again: an example, or the last comparison
+        "document.querySelector('#words-none .ws-chip') || document.querySelector('#first-example')?.checkVisibility()"
+    )
+    return page
+
+
+def first(browser: Browser, app: App, folder: Path) -> None:
+    """What somebody sees who was never there."""
+    for look in LOOKS:
+        page = opened(browser, app, look, None)
+        take(page, folder, look, "first-")
+        page.context.close()
+
+
+def fill(browser: Browser, app: App, env: dict[str, str], given: argparse.Namespace) -> Any:
+    """Something on every tab, and a training that is on; what the browser keeps."""
+    page = opened(browser, app, "light", None)
+    compare(page, given.seeds, given.steps)
+    correct(page)
+    grid(env)
+    few = {"projector_steps": given.training, "heldout_prompts": 8, "heldout_seeds": 2,
+           "steps": min(10, given.steps), "prompts": 100}  # fmt: skip
+    start(page, few)
+    page.locator("#run-state", has_text=re.compile("^(done|failed)$")).wait_for()
+    if given.experiment:
+        experiment(page, given.experiment)
+    kept = page.context.storage_state()
+    page.context.close()
+    return kept
+
+
+def running(browser: Browser, app: App, folder: Path, kept: Any) -> None:
+    """Train while a training is on; it is stopped afterwards."""
+    page = opened(browser, app, "light", kept)
+    start(page, {"projector_steps": 100_000})
+    page.locator("#run-progress .progress").wait_for()
+    page.wait_for_timeout(8000)
+    page.context.close()
+    for look in LOOKS:
+        page = opened(browser, app, look, kept)
+        take(page, folder, look, only="Train", before="running-")
+        page.context.close()
+    page = opened(browser, app, "light", kept)
+    page.locator(TAB, has_text="Train").first.click()
+    page.locator("#stop-run").click()
+    page.locator("#run-state", has_text="stopped").wait_for()
+    page.context.close()
 
 
 def main() -> None:
@@ -95,30 +175,16 @@ def main() -> None:
         app = start_app(home, env)
         try:
             with sync_playwright() as driver:
-                browser = driver.chromium.launch(
-                    executable_path=shutil.which("chromium") or os.environ.get("CHROMIUM"),
-                    args=["--no-sandbox"],
-                )
-                kept = None
-                for look, window in LOOKS.items():
-                    context = browser.new_context(storage_state=kept, **window)
-                    context.set_default_timeout(10 * WAITING)
-                    page = context.new_page()
-                    page.goto(f"{app.url}?__theme={'dark' if look == 'dark' else 'light'}")
-                    page.locator("#run").wait_for()
-                    if kept is None:
-                        compare(page, given.seeds, given.steps)
-                        correct(page)
-                        few = {"projector_steps": given.training, "heldout_prompts": 8, "heldout_seeds": 2,
-                               "steps": min(10, given.steps), "prompts": 100}  # fmt: skip
-                        train(page, few)
-                        if given.experiment:
-                            experiment(page, given.experiment)
-                        page.reload()
+                path = shutil.which("chromium") or os.environ.get("CHROMIUM")
+                browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+                first(browser, app, given.folder)
+                kept = fill(browser, app, env, given)
+                for look in LOOKS:
+                    page = opened(browser, app, look, kept)
                     page.locator("#words-none .ws-chip").first.wait_for()
-                    kept = context.storage_state()
                     take(page, given.folder, look)
-                    context.close()
+                    page.context.close()
+                running(browser, app, given.folder, kept)
                 browser.close()
         finally:
             stop_app(app)

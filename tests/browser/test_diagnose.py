@@ -30,8 +30,7 @@ def keep(app, report: dict) -> str:
 def pick(page, run: str) -> None:
     """Opens a run from the list, with the keyboard."""
     page.get_by_role("tab", name="Diagnose").click()
-    row = page.locator(f"#experiments tr[data-key='{run}']")
-    row.focus()
+    page.locator(f"#experiments tr[data-key='{run}'] button").focus()
     page.keyboard.press("Enter")
     page.locator(f"#experiments tr[data-key='{run}'][aria-current]").wait_for()
 

@@ -17,7 +17,7 @@ from studio.models import Models
 from studio.scoring import Scoring
 from studio.service import check_request, sentence
 from studio.settings import Settings
-from studio.tabs.compare import _change
+from studio.tabs.wording import change
 from tests.judge import Judge, as_reply, completion, data_of, digit_of
 from tests.tiny import STEPS
 
@@ -162,8 +162,8 @@ def test_means_over_different_words_are_not_compared(far, judge):
     judge.reply = without(judge, "circle")
     far.score(ids[1:])
     first, second = (far.sample(id) for id in ids)
-    assert _change(first, second) is None
-    assert _change(first, first) == 0
+    assert change(first, second) is None
+    assert change(first, first) == 0
 
 
 def test_the_judge_of_a_training_guesses_nothing_of_missing_words(far, judge):
