@@ -15,9 +15,9 @@ from core.loading import out_of_memory
 from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
-from studio.learning import Learning
 from studio.models import Models
 from studio.prompts import Prompts
+from studio.runpages import RunPages
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 
@@ -53,7 +53,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Learning):
+class Studio(RunPages):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:

@@ -17,8 +17,8 @@ from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
 from studio.service import Studio
+from studio.tabs import run_page, shared
 from studio.tabs import runs as listing
-from studio.tabs import shared
 from studio.tabs.shared import told
 
 KINDS = {
@@ -69,22 +69,33 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                 with gr.Row():
                     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
                     resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
-                plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
-                result = gr.Plot(show_label=False, visible=False, elem_id="heldout")
-                verdict = shared.html(elem_id="verdict")
-                with gr.Row(visible=False) as decision:
-                    promote = gr.Button("Promote", variant="primary", elem_id="promote")
-                    force = gr.Checkbox(
-                        label="even if it is not better", value=False, elem_id="force", min_width=120
-                    )
+                with gr.Tabs(elem_id="run-tabs"):
+                    with gr.Tab("Result", id="run-result"):
+                        plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
+                        with gr.Row():
+                            result = gr.Plot(
+                                show_label=False, visible=False, elem_id="heldout", min_width=300
+                            )
+                            gain = gr.Plot(
+                                show_label=False, visible=False, elem_id="heldout-change", min_width=300
+                            )
+                        verdict = shared.html(elem_id="verdict")
+                        with gr.Row(visible=False) as decision:
+                            promote = gr.Button("Promote", variant="primary", elem_id="promote")
+                            force = gr.Checkbox(
+                                label="even if it is not better", value=False, elem_id="force", min_width=120
+                            )
+                    more = run_page.build(studio, chosen)
             with gr.Column(visible=False) as list_of_runs:
                 gr.Markdown("### Runs")
                 table = Table(caption="", elem_id="runs")
                 with gr.Row():
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
 
-    live = [title, progress, stop, resume, plot, result, verdict, decision]
-    all_parts = [drawn, chosen, labels, nothing, card, *live, list_of_runs, table, start, elsewhere, back]
+    live = [title, progress, stop, resume, plot, result, gain, verdict, decision]
+    all_parts = [
+        drawn, chosen, labels, nothing, card, *live, *more.outputs, list_of_runs, table, start, elsewhere, back,
+    ]  # fmt: skip
 
     def see(asked: Any, known: Any) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
@@ -95,12 +106,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
-        stamp = json.dumps(
-            [shown, counts, promoted, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]],
-             listing.stamp(state)]
-        )  # fmt: skip
+        still = [shown, promoted, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
+        stamp = json.dumps([still, counts, listing.stamp(state)])
         if stamp == known:
             return [gr.skip()] * len(all_parts)
+        same = bool(known) and json.loads(known)[0] == json.loads(json.dumps(still))
         return [
             stamp,
             shown,
@@ -108,6 +118,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             gr.update(visible=not shown),
             gr.update(visible=bool(shown)),
             *(_live(studio, state) if state else [gr.skip()] * len(live)),
+            *(more.values(shown) if shown and not same else [gr.skip()] * len(more.outputs)),
             gr.update(visible=bool(runs)),
             _table(runs, shown),
             gr.update(interactive=not on),
@@ -130,7 +141,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
     @told
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        studio.promote(run, shared.person(kept, profile), force=force is True)
+        studio.promote(run, shared.writer(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
         return see(run, "")
 
@@ -140,9 +151,17 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
-        studio.rollback(last["kind"], shared.person(kept, profile))
+        studio.rollback(last["kind"], shared.writer(studio, kept, profile))
         gr.Info("What was in use before is in use again.", duration=6)
         return see(run, "")
+
+    @told
+    def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        if certain is not True:
+            raise ValueError("Check the box first: what is deleted is gone.")
+        freed = studio.delete_run(run, shared.writer(studio, kept, profile))
+        gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
+        return see("", "")
 
     def explain(kind: Any) -> list[Any]:
         wanted = FIELDS.get(kind, {})
@@ -160,6 +179,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     resume.click(go_on, chosen, all_parts, **quick)
     promote.click(put_into_use, [chosen, force, who], all_parts, **quick)
     back.click(roll_back, [chosen, who], all_parts, **quick)
+    more.delete.click(remove, [chosen, more.sure, who], all_parts, **quick)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
     return annotate
@@ -174,17 +194,19 @@ def _labels(scored: int, corrected: int) -> str:
 
 
 def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
-    """Values of title, progress, stop, resume, plot, result, verdict, decision."""
+    """Values of title, progress, stop, resume, plot, result, gain, verdict, decision."""
     run, name = state["run"], state["state"]
     heldout = (run["metrics"] or {}).get("heldout")
     curves = figures.curves(state["history"])
     held = figures.heldout(heldout) if heldout else None
+    gain = figures.change(heldout) if heldout else None
     return [
         _title(run),
         listing.how_far(state),
         *listing.buttons(name),
         gr.update(value=curves, visible=curves is not None),
         gr.update(value=held, visible=held is not None),
+        gr.update(value=gain, visible=gain is not None),
         _verdict(studio, run) if name == "done" else "",
         gr.update(visible=name == "done" and run["kind"] != "warmup" and not run["promoted"]),
     ]
