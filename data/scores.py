@@ -9,7 +9,7 @@ restarts, and nothing that was ever said is lost.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -119,6 +119,24 @@ def refresh_uncertainty(db: Database, samples: Iterable[str]) -> None:
         GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy""",
         [(sample,) for sample in samples],
     )
+
+
+def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dict[str, Any]]:
+    """The events of one sample, the last of each lane, as ``Scores.current`` gives them."""
+    words: dict[int, dict[str, Any]] = {}
+    keep = ("score", "distribution", "weight", "who", "scorer", "scorer_version", "id", "created")
+    for e in events:
+        entry = words.setdefault(e["word_index"], {"word": e["word"], **dict.fromkeys(SOURCES), "people": {}})
+        entry["word"] = entry["word"] or e["word"]
+        if e["kind"] == "clear":
+            continue
+        if e["source"] == "human":
+            entry["people"][e["who"]] = e["score"]
+            if who is not None and e["who"] != who:
+                continue
+        event = readable(e)
+        entry[event["source"]] = {name: event[name] for name in keep}
+    return dict(sorted(words.items()))
 
 
 class Scores(DatabaseFile):
@@ -304,19 +322,22 @@ class Scores(DatabaseFile):
                 ORDER BY seq""",
                 (sample,),
             )
-        words: dict[int, dict[str, Any]] = {}
-        keep = ("score", "distribution", "weight", "who", "scorer", "scorer_version", "id", "created")
-        for e in events:
-            entry = words.setdefault(
-                e["word_index"], {"word": e["word"], **dict.fromkeys(SOURCES), "people": {}}
+        return standing(events, who)
+
+    def currents(
+        self, samples: Sequence[str], who: str | None = None
+    ) -> dict[str, dict[int, dict[str, Any]]]:
+        """``current`` of many samples at once, by their ids; a sample that nobody has scored has no words."""
+        found: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
+        with self.reading() as db:
+            events = rows(
+                db,
+                f"""SELECT {EVENT} FROM scores e WHERE seq IN
+                (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
+                GROUP BY sample, word_index, source, who)
+                ORDER BY seq""",
+                (checks.as_json("samples", list(found)),),
             )
-            entry["word"] = entry["word"] or e["word"]
-            if e["kind"] == "clear":
-                continue
-            if e["source"] == "human":
-                entry["people"][e["who"]] = e["score"]
-                if who is not None and e["who"] != who:
-                    continue
-            event = readable(e)
-            entry[event["source"]] = {name: event[name] for name in keep}
-        return dict(sorted(words.items()))
+        for event in events:
+            found[event["sample"]].append(event)
+        return {sample: standing(its, who) for sample, its in found.items()}

@@ -41,8 +41,10 @@ class Annotation:
 
     def sample(self, id: str, who: str | None = None) -> SampleView:
         """A stored sample and what stands for its words; with `who`, the corrections are that person's."""
-        row = self.store.sample(id)
-        current = self.store.current(id, who)
+        return self.view_of(self.store.sample(id), self.store.current(id, who))
+
+    def view_of(self, row: dict[str, Any], current: dict[int, dict[str, Any]]) -> SampleView:
+        """A sample's row and what stands for its words, as a page shows them."""
         diffuser = self.models.loaded_diffuser
         words = [_filled(view, current.get(view.index, {})) for view in _views(row["prompt"], diffuser)]
         counted = [w.human if w.human is not None else w.expected for w in words if w.scored]

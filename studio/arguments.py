@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from studio import agreement, carrying, commands, measuring, premaking
+from studio import agreement, carrying, commands, measuring, premaking, seeding
 from studio.benchmark import benchmark
 from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
 from studio.experiments import EXPERIMENTS
@@ -57,6 +57,25 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--guidance", type=float, help="likewise; 0 is none")
     c.add_argument("--batch", type=int, default=None)
     c.add_argument("--no-score", action="store_true", help="leave the scoring for later")
+
+    c = add("grid", seeding.grid)
+    c.add_argument("prompt", nargs="?", help="what the images should show")
+    c.add_argument("--seeds", default="1-8", help="seeds and ranges: 1-16, 40, 50-60 (+5)")
+    c.add_argument(
+        "--methods", default="none,projected", help="none, projected, projected:RUN, pag, pag+projected, ..."
+    )
+    c.add_argument("--strengths", default="1", help="of what is projected: 0,0.5,1 or 0-1 (+0.25)")
+    c.add_argument(
+        "--guidance", default="", help="likewise; without it STUDIO_GUIDANCE, else the backbone's own"
+    )
+    c.add_argument("--steps", default="", help="likewise; without it STUDIO_STEPS, else the backbone's own")
+    c.add_argument(
+        "--zip", metavar="FILE", help="pack the images, with their text, and a manifest into this file"
+    )
+    c.add_argument(
+        "--resume", metavar="ID", help="go on with a grid that was stopped, interrupted or has failed"
+    )
+    c.add_argument("--who", help="who asks; without it the account's name")
 
     c = add("score", commands.score)
     c.add_argument("samples", nargs="*", help="sample ids; none: all that are not scored")

@@ -160,12 +160,12 @@ class Making(Annotation):
 
     def _row(self, plan: Plan, i: int, projector: Using, shape: tuple[int, ...]) -> dict[str, Any]:
         """What it takes to make sample i of a plan again."""
-        diffuser, projected = self.models.diffuser(), plan.methods[i] == "projected"
+        diffuser, parts = self.models.diffuser(), plan.methods[i].split("+")
         return {
             "prompt": plan.prompts[i],
             "seed": plan.seeds[i],
             "method": plan.methods[i],
-            "strength": plan.strength if projected else 0.0,
+            "strength": plan.strength if "projected" in parts else 0.0,
             "steps": plan.steps,
             "guidance": plan.guidance,
             "height": int(shape[0]),
@@ -173,7 +173,7 @@ class Making(Annotation):
             "backbone": diffuser.name[-200:],
             "backbone_revision": diffuser.revision,
             "sampler": sampler_of(diffuser),
-            "projector_run": projector.run if projected else None,
+            "projector_run": projector.run if {"projected", "lora"} & set(parts) else None,
         }
 
     def _same(self, row: dict[str, Any], image_sha256: str) -> str | None:

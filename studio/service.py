@@ -15,11 +15,15 @@ from core.loading import out_of_memory
 from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
+from studio.gridding import Gridding
+from studio.gridfiles import GridFiles
+from studio.gridwork import GridWork
 from studio.models import Models
 from studio.prompts import Prompts
 from studio.runpages import RunPages
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
+from studio.votes import Votes
 
 __all__ = [
     "CompareUpdate",
@@ -53,7 +57,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(RunPages):
+class Studio(Gridding, GridFiles, Votes, RunPages):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
@@ -63,6 +67,7 @@ class Studio(RunPages):
         self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
+        self.grid_work = GridWork()
 
     @property
     def ready(self) -> bool:

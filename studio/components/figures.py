@@ -83,8 +83,7 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
             (i + 0.3 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
         ]
         figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]))
-    figure.update_xaxes(title_text=f"held-out result, {unit}")
-    return _in_rows(figure, [names[name] for name in shown], 125)
+    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], 125)
 
 
 def change(result: Mapping[str, Any]) -> go.Figure | None:
@@ -100,15 +99,15 @@ def change(result: Mapping[str, Any]) -> go.Figure | None:
     figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
     figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
     base = TITLES.get(str(result.get("base", "before")), "before")
-    figure.update_xaxes(title_text=f"after less {base}, {unit}")
-    return _in_rows(figure, [names[name] for name in shown], 125)
+    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], 70)
 
 
-def _in_rows(figure: go.Figure, labels: Sequence[str], height: int) -> go.Figure:
-    """A row for each label, so many pixels high."""
+def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:
+    """A row for each label, so many pixels high. The title stands at the left, as there may be little room for it."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=list(labels), range=[-0.6, len(labels) - 0.4]
     )
+    figure.update_layout(title={"text": title, "x": 0.01, "y": 0.98, "yanchor": "top", "font": {"size": 13}})
     return dressed(figure, 120 + height * len(labels), legend=True)
 
 
@@ -126,8 +125,7 @@ def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.F
     for name, result, tone, form, side in looks:
         found = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
         figure.add_trace(_dots(found, scale, unit, name, tone, form))
-    figure.update_xaxes(title_text=f"held-out result, {unit}")
-    return _in_rows(figure, [titles[name] for name in shown], 100)
+    return _in_rows(figure, f"held-out result, {unit}", [titles[name] for name in shown], 100)
 
 
 def _usable(figure: Any) -> bool:

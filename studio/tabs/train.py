@@ -17,7 +17,7 @@ from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
 from studio.service import Studio
-from studio.tabs import run_page, shared
+from studio.tabs import run_page, run_samples, shared
 from studio.tabs import runs as listing
 from studio.tabs.shared import told
 
@@ -77,7 +77,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                                 show_label=False, visible=False, elem_id="heldout", min_width=300
                             )
                             gain = gr.Plot(
-                                show_label=False, visible=False, elem_id="heldout-change", min_width=300
+                                show_label=False, visible=False, elem_id="heldout-change", min_width=340
                             )
                         verdict = shared.html(elem_id="verdict")
                         with gr.Row(visible=False) as decision:
@@ -85,6 +85,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                             force = gr.Checkbox(
                                 label="even if it is not better", value=False, elem_id="force", min_width=120
                             )
+                    samples = run_samples.build(studio, chosen, who)
                     more = run_page.build(studio, chosen)
             with gr.Column(visible=False) as list_of_runs:
                 gr.Markdown("### Runs")
@@ -94,7 +95,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
     live = [title, progress, stop, resume, plot, result, gain, verdict, decision]
     all_parts = [
-        drawn, chosen, labels, nothing, card, *live, *more.outputs, list_of_runs, table, start, elsewhere, back,
+        drawn, chosen, labels, nothing, card, *live, *samples.outputs, *more.outputs, list_of_runs, table, start, elsewhere, back,
     ]  # fmt: skip
 
     def see(asked: Any, known: Any) -> list[Any]:
@@ -118,7 +119,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             gr.update(visible=not shown),
             gr.update(visible=bool(shown)),
             *(_live(studio, state) if state else [gr.skip()] * len(live)),
-            *(more.values(shown) if shown and not same else [gr.skip()] * len(more.outputs)),
+            *(
+                [*samples.values(shown), *more.values(shown)]
+                if shown and not same
+                else [gr.skip()] * (len(samples.outputs) + len(more.outputs))
+            ),
             gr.update(visible=bool(runs)),
             _table(runs, shown),
             gr.update(interactive=not on),

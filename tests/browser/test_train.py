@@ -92,6 +92,11 @@ def test_a_runs_page_tells_all_of_it_and_it_is_deleted_only_when_one_is_sure(pag
         page.locator("#run-title", has_text=re.compile(rf"{found[-1]}\s+done")).wait_for()
     other, run = found
     parts = page.locator("#run-tabs")
+    parts.get_by_role("tab", name="Samples").click()
+    page.locator("#samples-seeds input, #samples-seeds textarea").first.fill("1-2")
+    page.locator("#samples-make").click()
+    page.locator("#samples-shown .gain").nth(3).wait_for()
+    assert page.locator("#samples-shown img").count() == 6
     parts.get_by_role("tab", name="Settings").click()
     page.locator("#run-settings", has_text="default 200").wait_for()
     parts.get_by_role("tab", name="Compare").click()

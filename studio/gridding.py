@@ -1,0 +1,241 @@
+"""Making the images of a grid: small batches first, each image stored, scored and in its cell as it is made.
+
+All variants of a seed start from the same noise. What the store has already (the same prompt, seed, backbone, size,
+steps, guidance, method, strength and run) is not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import checkpoint
+from core.evaluation.base import Method, Settings, Start
+from core.loading import out_of_memory
+from core.scoring.endpoint import Unanswered
+from core.training.loop import Stopped
+from studio import gpu
+from studio.axes import Variant, projects, without_projection
+from studio.gridwork import Job
+from studio.making import Plan, encode, sampler_of
+from studio.methods import Makers, parse
+from studio.models import SHIPPED, Using
+
+log = logging.getLogger("studio")
+PROMPT_SET = "seeds"
+PATIENCE = 5.0  # batches grow while one takes less than so many seconds
+Halt = Callable[[], bool]
+
+
+class Ways(Makers):
+    """The methods of variants, each with the model of its own run, which is opened once."""
+
+    def __init__(self, studio: Any) -> None:
+        super().__init__(studio, 1.0)
+        self.studio, self._using, self._made = studio, {}, {}
+        self._run = ""
+
+    def using(self, variant: Variant) -> Using:
+        """The model that a variant uses; ValueError where it is gone or is another one now."""
+        if not variant.run:
+            return Using()
+        if variant.run not in self._using:
+            kind = "projector" if projects(variant.method) else "lora"
+            found, run = self.models.using(kind), self.studio.store.run(variant.run)
+            if found.run != variant.run:
+                found = self.models.of_run(kind, variant.run)
+            if found.model is None:
+                raise ValueError(found.problem)
+            if (
+                run["config"].get("source") == SHIPPED
+                and checkpoint.digest(found.folder) != run["checkpoint_sha256"]
+            ):
+                raise ValueError(
+                    f"The shipped {kind} is another one than when this grid was begun: start a new grid."
+                )
+            self._using[variant.run] = found
+        return self._using[variant.run]
+
+    def model(self, kind: str) -> Any:
+        return self._using[self._run].model
+
+    def of(self, variant: Variant) -> Method:
+        """The method of a variant."""
+        key = (variant.method, variant.run, variant.strength)
+        if key not in self._made:
+            self.using(variant)
+            self._run, self.strength = variant.run, variant.strength
+            method: Method | None = None
+            for part, number in reversed(parse(variant.method)):
+                method = self.make(part, number, method)
+            self._made[key] = method
+        return self._made[key]
+
+
+def work(studio: Any, job: Job) -> None:
+    """Make, store and score what a grid lacks. Raises Stopped."""
+    config = studio.store.grid(job.id)["config"]
+    variants = [Variant(**each) for each in config["variants"]]
+    places = [(seed, variant) for seed in config["seeds"] for variant in variants]
+    diffuser, ways = studio.models.diffuser(), Ways(studio)
+    height, width = config["height"] or diffuser.size[0], config["width"] or diffuser.size[1]
+    for variant in variants:
+        ways.of(variant).check(diffuser, Settings(variant.steps, variant.guidance, height, width))
+    there = stored(studio, config["prompt"], places, height, width)
+    there |= {place: id for place, id in studio.store.cells(job.id).items() if id in set(there.values())}
+    studio.store.set_cells(job.id, there)
+    todo = [place for place in range(len(places)) if place not in there]
+    job.missing = len(todo)
+    _score(studio, job, list(there.values()))
+    size, most = 1, studio.settings.batch
+    while todo:
+        if job.halt():
+            raise Stopped
+        alike = [place for place in todo if together(places[place][1]) == together(places[todo[0]][1])]
+        part, began = alike[:size], time.monotonic()
+        try:
+            ids = make(
+                studio, config["prompt"], [places[place] for place in part], height, width, ways, job.halt
+            )
+        except Exception as error:
+            if not out_of_memory(error) or len(part) == 1:
+                raise
+            size = most = len(part) // 2
+            log.warning(
+                "There is too little memory for %d images at a time: going on with %d.", len(part), size
+            )
+            torch.cuda.empty_cache()
+            continue
+        studio.store.set_cells(job.id, dict(zip(part, ids, strict=True)))
+        _score(studio, job, ids)
+        todo = [place for place in todo if place not in part]
+        seconds, job.missing = time.monotonic() - began, len(todo)
+        job.paced(seconds, len(part))
+        if seconds < PATIENCE:
+            size = min(2 * size, most)
+
+
+def together(variant: Variant) -> tuple:
+    """Variants of which this is equal are denoised in one batch."""
+    lora = "lora" in variant.method.split("+")
+    return variant.steps, variant.guidance, without_projection(variant.method), variant.run if lora else ""
+
+
+def stored(
+    studio: Any, prompt: str, places: Sequence[tuple[int, Variant]], height: int, width: int
+) -> dict[int, str]:
+    """The samples that are there already, by their places; the oldest of equal ones."""
+    diffuser = studio.models.diffuser()
+    ours = (height, width, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
+    known: dict[tuple, Mapping[str, Any]] = {}
+    rows = studio.store.samples(
+        prompt=prompt, seed=list({seed for seed, _ in places}), limit=1_000_000, newest=False
+    )
+    for row in rows:
+        size = (row["height"], row["width"], row["backbone"], row["backbone_revision"], row["sampler"])
+        if size == ours and row["image_path"] and (studio.settings.home / row["image_path"]).is_file():
+            key = (
+                row["seed"], row["method"], row["projector_run"] or "", row["strength"], row["guidance"], row["steps"],
+            )  # fmt: skip
+            known.setdefault(key, row)
+    found = {}
+    for place, (seed, variant) in enumerate(places):
+        key = (seed, variant.method, variant.run, variant.strength, variant.guidance, variant.steps)
+        if key in known:
+            found[place] = known[key]["id"]
+    return found
+
+
+def make(
+    studio: Any,
+    prompt: str,
+    part: Sequence[tuple[int, Variant]],
+    height: int,
+    width: int,
+    ways: Ways,
+    halt: Halt,
+) -> list[str]:
+    """Images of (seed, variant) pairs that go `together`, stored; the samples' ids. Raises Stopped."""
+    with studio.models.lock:
+        if gpu.apart():
+            if halt():
+                raise Stopped
+            plain = [(seed, dataclasses.asdict(variant)) for seed, variant in part]
+            noise, images = studio._cells_apart(prompt, plain, height, width)
+            noise = torch.from_numpy(noise)
+        else:
+            noise, images = denoised(studio, prompt, part, height, width, ways, halt)
+    ids = []
+    for i, (seed, variant) in enumerate(part):
+        plan = Plan(
+            [prompt],
+            [seed],
+            [variant.method],
+            variant.strength,
+            variant.steps,
+            variant.guidance,
+            height,
+            width,
+        )
+        ids += studio._keep(plan, ways.using(variant), noise[i : i + 1], images[i : i + 1], PROMPT_SET)
+    return ids
+
+
+def denoised(
+    studio: Any,
+    prompt: str,
+    part: Sequence[tuple[int, Variant]],
+    height: int,
+    width: int,
+    ways: Ways,
+    halt: Halt | None = None,
+) -> tuple[Tensor, np.ndarray]:
+    """noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
+    diffuser, seeds = studio.models.diffuser(), [seed for seed, _ in part]
+    text, shape = encode(diffuser, [prompt] * len(part)), diffuser.latent_shape(height, width)
+    noise: list[Tensor] = [torch.empty(0)] * len(part)
+    for variant in dict.fromkeys(variant for _, variant in part):
+        rows = [i for i, (_, other) in enumerate(part) if other == variant]
+        start = ways.of(variant).start(text.take(rows), [seeds[i] for i in rows], shape)
+        for i, one in zip(rows, start.noise, strict=True):
+            noise[i] = one
+    first, begin = part[0][1], Start(torch.stack(noise), seeds)
+    sampling = Settings(first.steps, first.guidance, height, width)
+    latents = ways.of(first).denoise(diffuser, text, begin, sampling, None, halt)
+    return begin.noise, diffuser.decode(latents)
+
+
+class Gridding:
+    """The part of `Studio` that makes cells where a GPU is lent to a process of its own (`studio.gpu`)."""
+
+    @gpu.on_gpu(seconds=120)
+    def _cells_apart(
+        self, prompt: str, part: list[tuple[int, dict[str, Any]]], height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `denoised`, with nothing that cannot be pickled."""
+        ways, variants = Ways(self), [(seed, Variant(**variant)) for seed, variant in part]
+        noise, images = denoised(self, prompt, variants, height, width, ways)
+        return noise.numpy(), images
+
+
+def _score(studio: Any, job: Job, ids: list[str]) -> None:
+    """Score what is not scored yet; where the scorer's server gives no answer, the images are made all the same."""
+    if job.note or not ids:
+        return
+    try:
+        studio._score(ids, stop=job.halt, lock=True)
+    except Unanswered as error:
+        if error.down:
+            job.note = (
+                f"The images are made, but not all are scored. {error} Go on with the grid to score them."
+            )
+        log.warning("%s", error)
+    if job.halt():
+        raise Stopped
