@@ -2,13 +2,14 @@
 
 A run's identity (kind, configuration, parent) never changes; its state, progress and result do. What is in
 use follows from ``promotions``, events that are only added: promote puts a run on top, rollback takes the
-top off, and an empty stack means what the project ships.
+top off, and an empty stack means what the project ships. A run is never deleted, since samples and other runs
+name it: it is archived, which says that its files are gone, and nothing falls back to it any more.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -65,13 +66,17 @@ def checked_field(name: str, value: Any) -> Any:
 
 def promoted_runs(db: Database, kind: str) -> list[str]:
     """The stack of promoted runs of a kind, the one in use last."""
-    stack: list[str] = []
-    for event in rows(db, "SELECT run, action FROM promotions WHERE kind = ? ORDER BY seq", (kind,)):
+    stack: list[tuple[str, str | None]] = []
+    sql = """SELECT p.run, p.action, p.created, r.archived FROM promotions p LEFT JOIN runs r ON r.id = p.run
+        WHERE p.kind = ? ORDER BY p.seq"""
+    for event in rows(db, sql, (kind,)):
         if event["action"] == "promote":
-            stack.append(event["run"])
+            stack.append((event["run"], event["archived"]))
         elif stack:
             stack.pop()
-    return stack
+            while stack and stack[-1][1] and stack[-1][1] <= event["created"]:  # the rollback passed it by
+                stack.pop()
+    return [run for run, archived in stack if not archived]
 
 
 def readable(db: Database, found: dict[str, Any]) -> dict[str, Any]:
@@ -124,8 +129,9 @@ class Runs(DatabaseFile):
             other = row(db, "SELECT id, kind FROM runs WHERE state = 'running' ORDER BY seq LIMIT 1")
             if other:
                 raise RunBusy(other["id"], other["kind"])
-            if run["state"] == "done":
-                raise ValueError(f"The run {id} is done; start a new one.")
+            if run["state"] == "done" or run["archived"]:
+                what = "was deleted" if run["archived"] else "is done"
+                raise ValueError(f"The run {id} {what}; start a new one.")
             db.execute(
                 "UPDATE runs SET state = 'running', pid = ?, heartbeat = ?, finished = NULL, message = '' "
                 "WHERE id = ?",
@@ -171,11 +177,12 @@ class Runs(DatabaseFile):
         parent: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        archived: bool = False,
     ) -> list[dict[str, Any]]:
-        """Runs, the newest first."""
+        """Runs, the newest first; those that were archived only where asked for."""
         wanted = {"kind": kind, "state": state, "parent": parent}
         chosen = {k: checked_field(k, v) for k, v in wanted.items() if v is not None}
-        where = " AND ".join(["1", *(f"{name} = ?" for name in chosen)])
+        where = " AND ".join(["1" if archived else "archived IS NULL", *(f"{name} = ?" for name in chosen)])
         values = [checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62)]
         with self.reading() as db:
             found = rows(
@@ -185,6 +192,17 @@ class Runs(DatabaseFile):
             )
             return [readable(db, f) for f in found]
 
+    def archive_runs(self, ids: Sequence[str]) -> None:
+        """Put runs away together, before their files are deleted; ValueError where one is on or in use."""
+        with self.writing() as db:
+            for run in [need_run(db, id) for id in ids]:
+                if run["state"] in ACTIVE:
+                    raise ValueError(f"The run {run['id']} is {run['state']}; stop it before it is deleted.")
+                if promoted_runs(db, run["kind"])[-1:] == [run["id"]]:
+                    raise ValueError(f"The run {run['id']} is in use; roll it back before it is deleted.")
+                if not run["archived"]:
+                    db.execute("UPDATE runs SET archived = ? WHERE id = ?", (now(), run["id"]))
+
     def promote(self, run_id: str, who: str) -> dict[str, Any]:
         """Put a finished run into use; returns it. Whether it is good enough is for the caller to say."""
         who = checks.text("who", who)
@@ -192,6 +210,8 @@ class Runs(DatabaseFile):
             run = need_run(db, run_id)
             if run["kind"] not in PROMOTABLE:
                 raise ValueError(f"A run of kind {run['kind']} makes nothing that could be promoted.")
+            if run["archived"]:
+                raise ValueError(f"The run {run_id} was deleted; train another one.")
             if run["state"] != "done" or not run["checkpoint_sha256"]:
                 raise ValueError(
                     f"The run {run_id} is {run['state']} and has no finished checkpoint; let it finish first."

@@ -21,11 +21,11 @@ from studio.gridding import Gridding
 from studio.gridfiles import GridFiles
 from studio.gridwork import GridWork
 from studio.kinds import Kinds
-from studio.learning import Learning
 from studio.limits import Limits, visitor
 from studio.models import Models
 from studio.people import People
 from studio.prompts import Prompts
+from studio.runpages import RunPages
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 from studio.votes import Votes
@@ -62,7 +62,7 @@ def sentence(error: BaseException) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Gridding, GridFiles, Votes, Foreseeing, People, Learning):
+class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
     """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:

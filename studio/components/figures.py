@@ -18,6 +18,12 @@ TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}
 FORMS = {"none": "circle-open", "before": "square", "after": "diamond"}
 TITLES = {"none": "no projector", "before": "before", "after": "after"}
 SMOOTHING = 0.9
+SHARES = {
+    "words": "words that hold",
+    "strict": "images in which all hold",
+    "clean": "… and nothing else is there",
+}
+LABELS = {"words": "log-likelihood"}
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
@@ -61,43 +67,65 @@ def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float
 
 
 def heldout(result: Mapping[str, Any]) -> go.Figure | None:
-    """The ``heldout`` of a run's metrics: on the left each method's figure, on the right after less before, paired,
-    with the line of no difference. A figure is {estimate, low, high}; shares are shown in percent."""
+    """The ``heldout`` of a run's metrics: each method's figures. A figure is {estimate, low, high}; shares are shown in
+    percent."""
     shares = result.get("of") != "labels"
     scale, unit = (100, "%") if shares else (1, "nats a word")
-    names = {
-        "words": "words that hold" if shares else "log-likelihood",
-        "strict": "images in which all hold",
-        "clean": "… and nothing else is there",
-    }
+    names = SHARES if shares else LABELS
     shown = [name for name in names if _usable(result.get("after", {}).get(name))]
     if not shown:
         return None
-    base = TITLES.get(str(result.get("base", "before")), "before")
-    figure = make_subplots(
-        1,
-        2,
-        column_widths=[0.6, 0.4],
-        horizontal_spacing=0.06,
-        shared_yaxes=True,
-        subplot_titles=[f"held-out result, {unit}", f"after less {base}"],
-    )
-    labels = [names[name] for name in shown]
+    figure = go.Figure()
     parts = [part for part in ("none", "before", "after") if part in result]
     for place, part in enumerate(parts):
         shift = (len(parts) - 1) / 2 - place
         found = [
-            (i + 0.22 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
+            (i + 0.3 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
         ]
-        figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]), 1, 1)
-    change = result.get("difference", {})
-    found = [(i, change[name]) for i, name in enumerate(shown) if _usable(change.get(name))]
-    figure.add_trace(
-        _dots(found, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True), 1, 2
+        figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]))
+    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], 125)
+
+
+def change(result: Mapping[str, Any]) -> go.Figure | None:
+    """The same ``heldout``: after less before, paired, with the line of no difference."""
+    shares = result.get("of") != "labels"
+    scale, unit = (100, "points") if shares else (1, "nats a word")
+    names, found = SHARES if shares else LABELS, result.get("difference", {})
+    shown = [name for name in names if _usable(found.get(name))]
+    if not shown:
+        return None
+    figure = go.Figure()
+    dots = [(i, found[name]) for i, name in enumerate(shown)]
+    figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
+    figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
+    base = TITLES.get(str(result.get("base", "before")), "before")
+    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], 70)
+
+
+def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:
+    """A row for each label, so many pixels high. The title stands at the left, as there may be little room for it."""
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=list(labels), range=[-0.6, len(labels) - 0.4]
     )
-    figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5}, row=1, col=2)
-    figure.update_yaxes(tickvals=list(range(len(shown))), ticktext=labels, range=[-0.6, len(shown) - 0.4])
-    return dressed(figure, 150 + 95 * len(shown), legend=True)
+    figure.update_layout(title={"text": title, "x": 0.01, "y": 0.98, "yanchor": "top", "font": {"size": 13}})
+    return dressed(figure, 120 + height * len(labels), legend=True)
+
+
+def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
+    """What two runs, judged on the same prompts and seeds, came to: a row a figure, a form a run."""
+    shares = results[0].get("of") != "labels"
+    scale, unit, titles = (100, "%", SHARES) if shares else (1, "nats a word", LABELS)
+    shown = [n for n in titles if all(_usable(found.get("after", {}).get(n)) for found in results)]
+    if not shown:
+        return None
+    figure = go.Figure()
+    looks = zip(
+        names, results, (TONES["after"], TONES["before"]), ("diamond", "square"), (1, -1), strict=True
+    )
+    for name, result, tone, form, side in looks:
+        found = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
+        figure.add_trace(_dots(found, scale, unit, name, tone, form))
+    return _in_rows(figure, f"held-out result, {unit}", [titles[name] for name in shown], 100)
 
 
 def _usable(figure: Any) -> bool:

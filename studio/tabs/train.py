@@ -17,8 +17,8 @@ from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
 from studio.service import Studio
+from studio.tabs import run_page, run_samples, shared
 from studio.tabs import runs as listing
-from studio.tabs import shared
 from studio.tabs.shared import told
 
 KINDS = {
@@ -69,22 +69,34 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                 with gr.Row():
                     stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
                     resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
-                plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
-                result = gr.Plot(show_label=False, visible=False, elem_id="heldout")
-                verdict = shared.html(elem_id="verdict")
-                with gr.Row(visible=False) as decision:
-                    promote = gr.Button("Promote", variant="primary", elem_id="promote")
-                    force = gr.Checkbox(
-                        label="even if it is not better", value=False, elem_id="force", min_width=120
-                    )
+                with gr.Tabs(elem_id="run-tabs"):
+                    with gr.Tab("Result", id="run-result"):
+                        plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
+                        with gr.Row():
+                            result = gr.Plot(
+                                show_label=False, visible=False, elem_id="heldout", min_width=300
+                            )
+                            gain = gr.Plot(
+                                show_label=False, visible=False, elem_id="heldout-change", min_width=340
+                            )
+                        verdict = shared.html(elem_id="verdict")
+                        with gr.Row(visible=False) as decision:
+                            promote = gr.Button("Promote", variant="primary", elem_id="promote")
+                            force = gr.Checkbox(
+                                label="even if it is not better", value=False, elem_id="force", min_width=120
+                            )
+                    samples = run_samples.build(studio, chosen, who)
+                    more = run_page.build(studio, chosen)
             with gr.Column(visible=False) as list_of_runs:
                 gr.Markdown("### Runs")
                 table = Table(caption="", elem_id="runs")
                 with gr.Row():
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
 
-    live = [title, progress, stop, resume, plot, result, verdict, decision]
-    all_parts = [drawn, chosen, labels, nothing, card, *live, list_of_runs, table, start, elsewhere, back]
+    live = [title, progress, stop, resume, plot, result, gain, verdict, decision]
+    all_parts = [
+        drawn, chosen, labels, nothing, card, *live, *samples.outputs, *more.outputs, list_of_runs, table, start, elsewhere, back,
+    ]  # fmt: skip
 
     def see(asked: Any, known: Any) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
@@ -95,12 +107,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
-        stamp = json.dumps(
-            [shown, counts, promoted, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]],
-             listing.stamp(state)]
-        )  # fmt: skip
+        still = [shown, promoted, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
+        stamp = json.dumps([still, counts, listing.stamp(state)])
         if stamp == known:
             return [gr.skip()] * len(all_parts)
+        same = bool(known) and json.loads(known)[0] == json.loads(json.dumps(still))
         return [
             stamp,
             shown,
@@ -108,6 +119,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             gr.update(visible=not shown),
             gr.update(visible=bool(shown)),
             *(_live(studio, state) if state else [gr.skip()] * len(live)),
+            *(
+                [*samples.values(shown), *more.values(shown)]
+                if shown and not same
+                else [gr.skip()] * (len(samples.outputs) + len(more.outputs))
+            ),
             gr.update(visible=bool(runs)),
             _table(runs, shown),
             gr.update(interactive=not on),
@@ -146,6 +162,14 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         gr.Info("What was in use before is in use again.", duration=6)
         return see(run, "")
 
+    @told
+    def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        if certain is not True:
+            raise ValueError("Check the box first: what is deleted is gone.")
+        freed = studio.delete_run(run, shared.admin(studio, kept, profile))
+        gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
+        return see("", "")
+
     def explain(kind: Any) -> list[Any]:
         wanted = FIELDS.get(kind, {})
         return [
@@ -162,6 +186,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     resume.click(go_on, [chosen, who], all_parts, **quick)
     promote.click(put_into_use, [chosen, force, who], all_parts, **quick)
     back.click(roll_back, [chosen, who], all_parts, **quick)
+    more.delete.click(remove, [chosen, more.sure, who], all_parts, **quick)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
     return annotate
@@ -176,17 +201,19 @@ def _labels(scored: int, corrected: int) -> str:
 
 
 def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
-    """Values of title, progress, stop, resume, plot, result, verdict, decision."""
+    """Values of title, progress, stop, resume, plot, result, gain, verdict, decision."""
     run, name = state["run"], state["state"]
     heldout = (run["metrics"] or {}).get("heldout")
     curves = figures.curves(state["history"])
     held = figures.heldout(heldout) if heldout else None
+    gain = figures.change(heldout) if heldout else None
     return [
         _title(run),
         listing.how_far(state),
         *listing.buttons(name),
         gr.update(value=curves, visible=curves is not None),
         gr.update(value=held, visible=held is not None),
+        gr.update(value=gain, visible=gain is not None),
         _verdict(studio, run) if name == "done" else "",
         gr.update(visible=name == "done" and run["kind"] != "warmup" and not run["promoted"]),
     ]

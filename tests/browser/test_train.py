@@ -78,3 +78,41 @@ def test_a_finished_run_shows_its_held_out_result_and_is_promoted_by_a_button_on
     page.locator("#rollback").click()
     page.locator("#rollback[disabled]").wait_for()
     assert app.rows("SELECT action FROM promotions ORDER BY seq") == [("promote",), ("rollback",)]
+
+
+def test_a_runs_page_tells_all_of_it_and_it_is_deleted_only_when_one_is_sure(page, app, training):
+    done = "SELECT id FROM runs WHERE state = 'done' AND kind = 'projector' AND id NOT LIKE 'shipped%' ORDER BY seq DESC"
+    found = []
+    for steps in (2, 3):
+        before = len(app.rows(done))
+        training(steps, 2)
+        while len(app.rows(done)) == before:  # the page may still show the run before
+            page.wait_for_timeout(200)
+        found.append(app.rows(done)[0][0])
+        page.locator("#run-title", has_text=re.compile(rf"{found[-1]}\s+done")).wait_for()
+    other, run = found
+    parts = page.locator("#run-tabs")
+    parts.get_by_role("tab", name="Samples").click()
+    page.locator("#samples-seeds input, #samples-seeds textarea").first.fill("1-2")
+    page.locator("#samples-make").click()
+    page.locator("#samples-shown .gain").nth(3).wait_for()
+    assert page.locator("#samples-shown img").count() == 6
+    parts.get_by_role("tab", name="Settings").click()
+    page.locator("#run-settings", has_text="default 200").wait_for()
+    parts.get_by_role("tab", name="Compare").click()
+    page.locator("#other-run input").click()
+    page.get_by_role("option", name=re.compile(other)).click()
+    page.locator("#runs-differences", has_text="differs").wait_for()
+    page.locator("#runs-heldout .js-plotly-plot").wait_for()
+    parts.get_by_role("tab", name="Card").click()
+    page.locator("#model-card", has_text="Known limits").wait_for()
+    with page.expect_download() as got:
+        page.locator("#pack-run").click()
+    assert got.value.suggested_filename == f"projector-{run}.zip"
+    page.get_by_role("button", name="Delete this run").first.click()
+    page.locator("#delete-run[disabled]").wait_for()
+    page.locator("#delete-sure input").check()
+    page.locator("#delete-run:not([disabled])").click()
+    page.locator("#run-title", has_text=other).wait_for()
+    assert not (app.home / "runs" / run).exists()
+    assert app.rows("SELECT archived IS NOT NULL, state FROM runs WHERE id = ?", run) == [(1, "done")]

@@ -129,3 +129,40 @@ def test_what_is_unfinished_or_makes_nothing_cannot_be_promoted(store):
         store.promote("nothere", "ann")
     with pytest.raises(ValueError, match="who"):
         store.promote(finished(store), "")
+
+
+def test_a_run_that_was_deleted_is_not_listed_and_its_row_stays(store):
+    kept, gone = finished(store), finished(store)
+    store.archive_runs([gone])
+    store.archive_runs([gone])
+    assert [run["id"] for run in store.runs()] == [kept]
+    assert [run["id"] for run in store.runs(archived=True)] == [gone, kept]
+    assert store.run(gone)["archived"]
+    with pytest.raises(ValueError, match="was deleted"):
+        store.promote(gone, "ann")
+
+
+def test_what_is_on_or_in_use_is_not_deleted_nor_what_would_go_with_it(store):
+    used, other, on = finished(store), finished(store), store.new_run("projector", {})
+    store.promote(used, "ann")
+    for ids, said in (([other, used], "roll it back"), ([on], "stop it")):
+        with pytest.raises(ValueError, match=said):
+            store.archive_runs(ids)
+    assert store.run(other)["archived"] is None
+
+
+def test_a_rollback_passes_by_what_was_deleted_and_older_rollbacks_mean_what_they_meant(store):
+    a, b, c, d = (finished(store) for _ in range(4))
+    for id in (a, b, c):
+        store.promote(id, "ann")
+    store.rollback("reward", "ann")
+    store.rollback("reward", "ann")
+    store.promote(d, "ann")
+    store.archive_runs([b])
+    assert store.promoted("reward")["id"] == d
+    assert store.rollback("reward", "ann")["id"] == a
+    for id in (c, d):
+        store.promote(id, "ann")
+    store.archive_runs([c])
+    assert store.rollback("reward", "ann")["id"] == a
+    assert store.rollback("reward", "ann") is None

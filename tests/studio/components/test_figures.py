@@ -36,10 +36,20 @@ def test_a_running_mean_starts_at_the_first_value_and_follows():
 def test_the_held_out_figure_shows_estimates_in_percent_with_their_intervals():
     figure = figures.heldout(heldout())
     by_name = {trace.name: trace for trace in figure.data}
-    assert set(by_name) == {"no projector", "before", "after", "difference"}
+    assert set(by_name) == {"no projector", "before", "after"}
     assert list(by_name["after"].x) == pytest.approx([85, 60])
     assert list(by_name["after"].error_x.array) == pytest.approx([2, 2])
-    assert list(by_name["difference"].text) == ["+5.0", "+10.0"]
+    (difference,) = figures.change(heldout()).data
+    assert list(difference.text) == ["+5.0", "+10.0"]
+
+
+def test_two_runs_stand_in_rows_of_their_figures_with_a_form_each():
+    figure = figures.two_runs(["a", "b"], [heldout(), heldout(after={"strict": interval(0.3)})])
+    one, other = figure.data
+    assert (one.name, other.name) == ("a", "b")
+    assert list(one.x) == pytest.approx([60]) and list(other.x) == pytest.approx([30])
+    assert one.marker.symbol != other.marker.symbol
+    assert figures.two_runs(["a", "b"], [heldout(), {}]) is None
 
 
 @pytest.mark.parametrize("history", [[], [{"stage": "x", "step": 1, "metrics": {"loss": float("nan")}}]])
@@ -52,6 +62,7 @@ def test_no_curve_without_a_loss(history):
 )
 def test_no_figure_without_a_result(result):
     assert figures.heldout(result) is None
+    assert figures.change(result) is None
 
 
 @pytest.mark.parametrize(
