@@ -10,6 +10,7 @@ from studio import commands
 from studio.commands import Result
 
 NAME = 24  # characters of a name in the table
+AGAINST = (("with the VLM", "vlm"), ("with gold", "gold"), ("with the others", "others"))
 ALPHA = ("words", "alpha ordinal", "alpha interval")
 
 
@@ -28,26 +29,24 @@ def agreement(given: argparse.Namespace, console: Any) -> Result:
 def page(person: dict[str, Any]) -> str:
     """One annotator's figures: counts, how often each score was given, and agreement with the VLM and with others."""
     counts = "samples words sets clears undos submitted skipped".split()
-    rows = [
-        [
-            kind,
-            str(vlm["words"]),
-            _share(vlm["exact"]),
-            _number(vlm["mean_absolute"]),
-            _number(vlm["spearman"]),
-        ]
-        for kind, vlm in person["vlm"].items()
-    ]
     parts = [
         _name(person["who"]),
         table(["", *counts, "hours", "per hour"], [["in all", *(str(person[name]) for name in counts),
               _number(person["hours"]), _number(person["per_hour"], 0)]]),
         table(["score", *map(str, range(10))], [["words", *map(str, person["scores"])]]),
-        table(["with the VLM", "words", "same score", "mean difference", "Spearman"], rows),
+        *(_against(name, person[other]) for name, other in AGAINST if other == "vlm" or person[other]["all"]["words"]),
     ]  # fmt: skip
     if person["pairs"]:
         parts.append(_pairs(person["pairs"]))
     return "\n\n".join(parts)
+
+
+def _against(name: str, kinds: dict[str, Any]) -> str:
+    rows = [
+        [kind, str(f["words"]), _share(f["exact"]), _number(f["mean_absolute"]), _number(f["spearman"])]
+        for kind, f in kinds.items()
+    ]
+    return table([name, "words", "same score", "mean difference", "Spearman"], rows)
 
 
 def described(found: dict[str, Any]) -> str:
@@ -63,7 +62,8 @@ def described(found: dict[str, Any]) -> str:
     if found["people"]:
         rows = [
             [_name(p["who"]), str(p["words"]), _number(p["per_hour"], 0), str(p["skipped"]), str(p["undos"]),
-             _share(vlm["exact"]), _number(vlm["mean_absolute"]), _number(vlm["spearman"])]
+             _share(vlm["exact"]), _number(vlm["mean_absolute"]), _number(vlm["spearman"]),
+             _share(p["gold"]["all"]["exact"]), _number(p["gold"]["all"]["mean_absolute"])]
             for p in found["people"] for vlm in [p["vlm"]["all"]]
         ]  # fmt: skip
         columns = [
@@ -75,6 +75,8 @@ def described(found: dict[str, Any]) -> str:
             "as the VLM",
             "mean difference",
             "Spearman",
+            "as gold",
+            "from gold",
         ]
         parts.append(table(columns, rows))
     reasons = [

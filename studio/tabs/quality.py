@@ -173,12 +173,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
         return samples[event.index]
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    told_of = {**quick, "queue": True}  # what goes wrong outside the queue is not shown by the page
     for ask in (tab.select, again.click, *golden.changed):
         ask(fill, [drawn, chosen, memory.who], every, **quick)
     timer.tick(tick, [drawn, chosen, since, memory.who], every, **quick)
-    people.pick(pick, None, [people, chosen, *page], **quick)
+    people.pick(pick, None, [people, chosen, *page], **told_of)
     asked = [
-        gallery.select(open_picture, shown, wanted, **quick),
+        gallery.select(open_picture, shown, wanted, **told_of),
         golden.opens.click(lambda sample: sample, golden.sample, wanted, **quick),
     ]
     return QualityTab(wanted, asked, annotate)

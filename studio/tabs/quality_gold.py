@@ -132,13 +132,14 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
         return put(id, word, None, kept, profile)
 
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    told_of = {**quick, "queue": True}  # what goes wrong outside the queue is not shown by the page
     for listing in (apart, table):
-        listing.pick(pick, None, panel_parts, **quick).success(None, None, None, js=TO_PANEL)
-    here.click(take, memory.sample, panel_parts, **quick)
+        listing.pick(pick, None, panel_parts, **told_of).success(None, None, None, js=TO_PANEL)
+    here.click(take, memory.sample, panel_parts, **told_of)
     words.input(turn, [sample, words], [said, score, back], **quick)
     changed = [
-        settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **quick),
-        back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **quick),
+        settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **told_of),
+        back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **told_of),
     ]
     return GoldPart(lists, listed, sample, opens, [one.success for one in changed])
 

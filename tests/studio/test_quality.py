@@ -126,3 +126,28 @@ def test_the_simulated_annotator_is_not_among_the_people(quick_path, sample_row)
     store.set_score(sample, 1, 3, "detector", source="simulated")
     store.submit(sample, "detector")
     assert quality.agreement(store)["people"] == []
+
+
+def test_gold_the_others_and_the_disagreements_are_told(judged, ask):
+    row = judged.samples(limit=1, newest=False)[0]
+    judged.set_gold(row["id"], 1, 2, "Dan", "red")
+    found = quality.agreement(judged)
+    people = {person["who"]: person for person in found["people"]}
+    assert people["Ann"]["gold"]["colour"]["mean_absolute"] == 2  # she said 0
+    assert people["Bob"]["gold"]["all"]["words"] == 1
+    assert people["Cyd"]["gold"]["all"]["why"].startswith("No gold word")
+    assert people["Ann"]["others"]["object"]["exact"] == 1
+    assert [one["points"] for one in found["apart"]] == [9, 4]
+    assert people["Bob"]["contested"][-1]["by"] == "gold"
+    assert (found["gold"], found["cut"]) == ({"words": 1, "samples": 1}, False)
+    assert quality.agreement(judged, 5)["cut"]
+    out, _ = ask(judged, "--who", "Ann")
+    assert "with gold" in out and "with the others" in out
+
+
+@pytest.mark.parametrize(
+    ("alpha", "word"),
+    [(None, "open"), (0.95, "good"), (0.8, "good"), (0.7, "usable"), (0.5, "poor"), (-1, "poor")],
+)
+def test_alpha_is_read_in_words(alpha, word):
+    assert quality.reading(alpha)[0] == word
