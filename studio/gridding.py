@@ -88,8 +88,7 @@ def work(studio: Any, job: Job) -> None:
     height, width = config["height"] or diffuser.size[0], config["width"] or diffuser.size[1]
     for variant in variants:
         ways.of(variant).check(diffuser, Settings(variant.steps, variant.guidance, height, width))
-    there = stored(studio, config["prompt"], places, height, width)
-    there |= {place: id for place, id in studio.store.cells(job.id).items() if id in set(there.values())}
+    there = stored(studio, config["prompt"], places, height, width, studio.store.cells(job.id))
     studio.store.set_cells(job.id, there)
     todo = [place for place in range(len(places)) if place not in there]
     job.missing = len(todo)
@@ -129,27 +128,31 @@ def together(variant: Variant) -> tuple:
 
 
 def stored(
-    studio: Any, prompt: str, places: Sequence[tuple[int, Variant]], height: int, width: int
+    studio: Any,
+    prompt: str,
+    places: Sequence[tuple[int, Variant]],
+    height: int,
+    width: int,
+    cells: Mapping[int, str],
 ) -> dict[int, str]:
-    """The samples that are there already, by their places; the oldest of equal ones."""
+    """The samples that are there already, by their places: of equal ones that of the cell, else the oldest."""
     diffuser = studio.models.diffuser()
     ours = (height, width, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
-    known: dict[tuple, Mapping[str, Any]] = {}
+    known: dict[tuple, list[str]] = {}
     rows = studio.store.samples(
         prompt=prompt, seed=list({seed for seed, _ in places}), limit=1_000_000, newest=False
     )
     for row in rows:
         size = (row["height"], row["width"], row["backbone"], row["backbone_revision"], row["sampler"])
         if size == ours and row["image_path"] and (studio.settings.home / row["image_path"]).is_file():
-            key = (
-                row["seed"], row["method"], row["projector_run"] or "", row["strength"], row["guidance"], row["steps"],
-            )  # fmt: skip
-            known.setdefault(key, row)
+            run, how = row["projector_run"] or "", (row["strength"], row["guidance"], row["steps"])
+            known.setdefault((row["seed"], row["method"], run, *how), []).append(row["id"])
     found = {}
     for place, (seed, variant) in enumerate(places):
-        key = (seed, variant.method, variant.run, variant.strength, variant.guidance, variant.steps)
-        if key in known:
-            found[place] = known[key]["id"]
+        how = (variant.strength, variant.guidance, variant.steps)
+        equal = known.get((seed, variant.method, variant.run, *how), [])
+        if equal:
+            found[place] = cells[place] if cells.get(place) in equal else equal[0]
     return found
 
 
@@ -227,15 +230,14 @@ class Gridding:
 
 def _score(studio: Any, job: Job, ids: list[str]) -> None:
     """Score what is not scored yet; where the scorer's server gives no answer, the images are made all the same."""
-    if job.note or not ids:
+    if job.mute or not ids:
         return
     try:
         studio._score(ids, stop=job.halt, lock=True)
     except Unanswered as error:
-        if error.down:
-            job.note = (
-                f"The images are made, but not all are scored. {error} Go on with the grid to score them."
-            )
-        log.warning("%s", error)
+        job.note, job.mute = (
+            f"Not all images are scored. {error} Go on with the grid to score them."[:2000],
+            error.down,
+        )
     if job.halt():
         raise Stopped

@@ -129,10 +129,12 @@ class Grids(Generation):
         }
         id = uuid.uuid4().hex[:12]
         lock = gridwork.claim(self.settings.home, id)  # before anyone can see the row, and sweep it
+        if lock is None:
+            raise ValueError("The grid could not be begun, as its lock is held: start it once more.")
         try:
             self.store.add_grid(config, who, id)
         except BaseException:
-            lock and lock.close()
+            lock.close()
             raise
         self.grid_work.add(self, id, lock, gridding.work)
         return id
@@ -146,6 +148,10 @@ class Grids(Generation):
         run = self.store.promoted(kind) if not variant.run else None
         if not variant.run and run is None and kind == "lora":
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
+        if variant.run.startswith(f"{SHIPPED}-") and kind == "projector" and self._shipped_there():
+            self.models.recorded(
+                kind, Path(self.settings.projector), None
+            )  # a picture from elsewhere may name it
         if variant.run not in ("", SHIPPED):
             run = self.store.run(variant.run)
             if run["kind"] != kind:
@@ -171,7 +177,11 @@ class Grids(Generation):
         grid = self.store.grid(id)
         if grid["state"] not in ("queued", "running"):
             raise ValueError(f"The grid {id} is {grid['state']}: there is nothing to stop.")
-        gridwork.stop_file(self.settings.home, id).touch()
+        job = self.grid_work.jobs.get(id)
+        if job:
+            job.stop.set()
+        else:
+            gridwork.stop_file(self.settings.home, id).touch()  # another process works on it
 
     def resume_grid(self, id: str, who: str) -> None:
         """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one."""
@@ -214,7 +224,7 @@ class Grids(Generation):
             for place, (seed, i) in enumerate((seed, i) for seed in seeds for i in range(len(variants)))
         ]
         job = self.grid_work.jobs.get(id)
-        state, message = self.grid_work.ends.get(id, (grid["state"], grid["message"]))
+        state, message = self.grid_work.end_of(grid)
         return GridView(
             id, grid["config"]["prompt"], seeds, variants, state, message, len(places), len(cells),
             job.left if job else None, cells, grid["created"], grid["who"],
@@ -226,7 +236,7 @@ class Grids(Generation):
         found = []
         for grid in self.store.grids(limit=limit):
             config = grid["config"]
-            state, message = self.grid_work.ends.get(grid["id"], (grid["state"], grid["message"]))
+            state, message = self.grid_work.end_of(grid)
             found.append({
                 "id": grid["id"], "prompt": config["prompt"], "state": state, "message": message, "done": grid["made"],
                 "total": len(config["seeds"]) * len(config["variants"]), "created": grid["created"], "who": grid["who"],

@@ -45,13 +45,14 @@ def claim(home: Path, id: str) -> IO[str] | None:
             other = file.read(20).strip()
             if other.isdecimal() and int(other) != os.getpid() and jobs.alive(int(other)):
                 raise OSError
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        return file
     except OSError:
         file.close()
         return None
+    with contextlib.suppress(OSError):  # a full disk; it is written for people, and for Windows
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+    return file
 
 
 @dataclass
@@ -65,7 +66,8 @@ class Job:
     stop: threading.Event = field(default_factory=threading.Event)
     pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=PACE))  # seconds, images
     missing: int = 0  # images that are still to be made
-    note: str = ""  # said of a grid that is done, where something was left undone
+    note: str = ""  # what was left undone
+    mute: bool = False  # the scorer's server is down, and not asked again
 
     def halt(self) -> bool:
         """Whether it was asked to stop."""
@@ -86,9 +88,7 @@ class GridWork:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.ends: dict[
-            str, tuple[str, str]
-        ] = {}  # state and message that the store could not take (a full disk)
+        self.ends: dict[str, tuple[str, str]] = {}  # what the store could not take (a full disk)
         self._lock, self._waiting, self._thread = threading.Lock(), deque[Job](), None
 
     def add(self, studio: Any, id: str, lock: IO[str], work: Callable[[Any, Job], None]) -> None:
@@ -140,10 +140,17 @@ class GridWork:
         except Exception as error:  # noqa: BLE001 - for example the disk is full: told from memory until it is not
             log.error("The end of the grid %s could not be stored: %s", job.id, error)
             self.ends[job.id] = end
-        job.wish.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            job.wish.unlink(missing_ok=True)
         with self._lock:
             del self.jobs[job.id]
-        job.lock.close()
+        with contextlib.suppress(OSError):
+            job.lock.close()
+
+    def end_of(self, grid: dict[str, Any]) -> tuple[str, str]:
+        """State and message of a grid's row, or those that the store could not take."""
+        on = grid["state"] in ("queued", "running")
+        return self.ends.get(grid["id"] if on else "", (grid["state"], grid["message"]))
 
 
 def stop_file(home: Path, id: str) -> Path:
@@ -162,6 +169,6 @@ def sweep(studio: Any) -> None:
                 continue
             with contextlib.closing(lock):
                 if studio.store.grid(grid["id"])["state"] == state:
-                    studio.store.update_grid(
-                        grid["id"], *work.ends.pop(grid["id"], ("interrupted", INTERRUPTED))
-                    )
+                    end = work.ends.get(grid["id"], ("interrupted", INTERRUPTED))
+                    studio.store.update_grid(grid["id"], *end)
+                    work.ends.pop(grid["id"], None)

@@ -1,7 +1,8 @@
 """From a plan to stored samples: noise, projection, denoising, and the writing of files and rows.
 
 A sample is written, file and row, before anyone is shown it. The same sample made again (same prompt, seed, settings
-and models, and the same bytes) is the row that is there already, so its scores and corrections stay with it.
+and models, and the same image but for rounding) is the row that is there already, so its scores and corrections stay
+with it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,7 +137,7 @@ class Making(Annotation):
                 "image_sha256": pictures.sha256(content),
                 "noise_sha256": hashlib.sha256(noise[i].contiguous().numpy().tobytes()).hexdigest(),
             }
-            old = self._same(row, hashes["image_sha256"])
+            old = self._same(row, hashes["image_sha256"], image)
             id = old or uuid.uuid4().hex
             ids.append(id)
             if old:
@@ -176,13 +178,25 @@ class Making(Annotation):
             "projector_run": projector.run if {"projected", "lora"} & set(parts) else None,
         }
 
-    def _same(self, row: dict[str, Any], image_sha256: str) -> str | None:
+    def _same(self, row: dict[str, Any], image_sha256: str, image: np.ndarray) -> str | None:
+        """The sample that this one is already: the same bytes, or all the same but for a rounding here and there, as
+        another size of the batch gives."""
         found = self.store.samples(prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100)
-        for old in found:
-            same = old["image_sha256"] == image_sha256 and all(old[name] == row[name] for name in SAME)
-            if same and old["image_path"] and (self.settings.home / old["image_path"]).is_file():
+        found = [old for old in found if old["image_path"] and all(old[name] == row[name] for name in SAME)]
+        for old in sorted(found, key=lambda old: old["image_sha256"] != image_sha256):
+            path = self.settings.home / old["image_path"]
+            if path.is_file() and (old["image_sha256"] == image_sha256 or _nearly(path, old, image)):
                 return old["id"]
         return None
+
+
+def _nearly(path: Path, old: dict[str, Any], image: np.ndarray) -> bool:
+    """Whether a stored image is this one but for one step of 255 in any value."""
+    try:
+        there = pictures.read(path, old["image_sha256"])
+    except ValueError:
+        return False
+    return there.shape == image.shape and int(np.abs(there.astype(int) - image).max()) <= 1
 
 
 def encode(diffuser: Diffuser, prompts: Sequence[str]) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from studio.checks import plain
@@ -30,8 +31,10 @@ def grid(given: argparse.Namespace, console: Any) -> Result:
     while not studio.grid_work.wait(id, LOOK):
         count(studio.store.cells_made(id), total)
         if console.stop.is_set():
-            studio.stop_grid(id, who)
+            with contextlib.suppress(ValueError):  # it may have ended meanwhile
+                studio.stop_grid(id, who)
     view = studio.grid(id)
+    count(view.done, total)
     if view.state == "failed":
         raise ValueError(f"{view.message} `{PROGRAM} grid --resume {id}`")
     if given.zip and view.done:

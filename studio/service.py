@@ -1,8 +1,9 @@
 """The service that the tabs and the command line both call: joins `core` and `data` (DESIGN section 4).
 
 `Studio` is the facade; its parts are in modules of their own: models (what is loaded), annotation (words,
-corrections), generation (compare, collect, score) and learning (train, evaluate, promote). What goes wrong is an
-exception whose text is a sentence for the user; `sentence(error)` gives it, and hides what is not meant for them.
+corrections), generation (compare, collect, score), grids and votes (the page Seeds) and learning (train, evaluate,
+promote). What goes wrong is an exception whose text is a sentence for the user; `sentence(error)` gives it, and hides
+what is not meant for them.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from core import checkpoint
 from core.evaluation.methods import Settings
 from core.noise import draw
 from core.training.lora import WEIGHTS
+from studio.axes import check_grid
 from studio.methods import build, parse
 from tests.tiny import STEPS
 
@@ -116,6 +117,21 @@ def test_a_lora_is_trained_judged_put_into_use_and_taken_back(tuned):
     assert studio.rollback("lora", "tester") is None
     with pytest.raises(ValueError, match="train lora"):
         build(studio, ["lora"])
+
+
+def test_a_grid_has_the_images_of_a_lora_in_use_and_by_its_run(tuned):
+    studio, run = tuned
+    assert "lora" in [value for _, value in studio.grid_methods()]
+    id = studio.start_grid(
+        check_grid("a red circle", "1-2", ["none", "lora", f"lora:{run['id']}"], steps=STEPS), "ann"
+    )
+    assert studio.grid_work.wait(id, 60)
+    view = studio.grid(id)
+    assert (view.state, view.total) == ("done", 4), view.message  # the two are one and the same
+    row = studio.store.sample(view.cells[1].sample.id)
+    assert (row["method"], row["projector_run"], row["strength"]) == ("lora", run["id"], 0.0)
+    none = studio.store.sample(view.cells[0].sample.id)
+    assert row["noise_sha256"] == none["noise_sha256"] and row["image_sha256"] != none["image_sha256"]
 
 
 def test_a_second_lora_is_measured_against_the_one_in_use(tuned):
