@@ -77,6 +77,7 @@ function look() {
 function receive() {
   const value = props.value;
   if (!value || !value.at) return;
+  root.dataset.known = "yes";
   if (!value.grid) {
     held = null; cells = new Map(); askedAt = 0; problem = value.problem || "";
     if (problem) remember("");

@@ -133,8 +133,10 @@ dialog.addEventListener("click", (event) => { if (event.target === dialog) dialo
 dialog.addEventListener("close", () => {
   shown = null;
   dialog.replaceChildren();
-  if (opener?.isConnected) opener.focus({ preventScroll: true });
-  else document.querySelector(".sg-cell[tabindex='0']")?.focus({ preventScroll: true });
+  // from cell to cell the keyboard goes along
+  const cell = document.querySelector(".sg-cell[tabindex='0']");
+  const back = cell && (!opener?.isConnected || opener.classList.contains("sg-cell")) ? cell : opener;
+  back?.focus({ preventScroll: true });
 });
 
 let drawn = 0;

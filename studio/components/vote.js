@@ -86,7 +86,7 @@ function result() {
   const list = make("ul", "bv-counts"), most = Math.max(1, found.base, found.other, found.tie, found.none);
   for (const [name, count] of [[other, found.other], [base, found.base], ["both the same", found.tie], ["neither", found.none]]) {
     const line = make("li"), track = make("span", "bv-track"), piece = make("i");
-    piece.style.width = percent(count / most);
+    piece.style.width = `${(100 * count) / most}%`;
     track.append(piece);
     track.setAttribute("aria-hidden", "true");
     line.append(make("span", "bv-name", name), track, make("b", "", count));
@@ -102,7 +102,7 @@ function result() {
     } else words.append(".");
     box.append(words);
   }
-  box.append(make("p", "quiet", `${shown.over ? "You have voted on every pair. " : ""}You voted ${done} time${done === 1 ? "" : "s"} just now; the counts are of all people's votes between these two.`));
+  box.append(make("p", "quiet", `${shown.over ? "You have voted on every pair. " : ""}${done ? `You voted ${done} time${done === 1 ? "" : "s"} just now. ` : ""}The counts are of all people's votes between these two.`));
   const ends = make("div", "bv-ends");
   ends.append(button("Close", "sg-button sg-primary", "Close (Escape)", () => dialog.close()), ...(shown.over ? [] : [button("Vote on", "sg-button", "Another pair", () => trigger("again", { token: shown.round }))]));
   box.append(ends);

@@ -50,6 +50,7 @@ def build(memory: Memory, tabs: gr.Tabs, annotating: AnnotateTab, seeing: SeedsT
         sample = text(event._data, "sample")
         return [gr.Tabs(selected="annotate"), *annotating.open(sample, *given, profile)]
 
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    memory.recalled.then(follow, annotating.inputs, outputs, **quick).then(None, None, None, js=OPENED)
-    seeing.viewer.annotate(annotate, annotating.inputs, outputs, **quick)
+    # through the queue: Gradio shows no error of what does not go through it
+    says = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+    memory.recalled.then(follow, annotating.inputs, outputs, **says).then(None, None, None, js=OPENED)
+    seeing.viewer.annotate(annotate, annotating.inputs, outputs, **says)

@@ -231,24 +231,24 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return sittings.again(text(event._data, "token"))
 
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    # what has something to say goes through the queue: Gradio shows no error and no notice of what does not
+    says = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
     grid.more(more, who, page, trigger_mode="multiple", **quick)
-    form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **quick)
-    example.click(first, who, [*form.fields, *page], **quick)
-    grid.halt(halt, who, grid, **quick)
-    grid.go_on(go_on, who, grid, **quick)
-    earlier.pick(pick, who, page, **quick)
-    grid.open(look, who, pair, **quick)
-    grid.pack(pack, who, packed, show_progress="hidden", api_visibility="private").success(
-        None, None, None, js=DOWNLOAD
-    )
-    grid.reuse(from_grid, None, [*form.fields, drawer], **quick)
-    pair.reuse(from_sample, None, [*form.fields, drawer], **quick)
-    form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **quick)
+    form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **says)
+    example.click(first, who, [*form.fields, *page], **says)
+    grid.halt(halt, who, grid, **says)
+    grid.go_on(go_on, who, grid, **says)
+    earlier.pick(pick, who, page, **says)
+    grid.open(look, who, pair, **says)
+    grid.pack(pack, who, packed, **says).success(None, None, None, js=DOWNLOAD)
+    grid.reuse(from_grid, None, [*form.fields, drawer], **says)
+    pair.reuse(from_sample, None, [*form.fields, drawer], **says)
+    form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **says)
     form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **quick)
-    grid.vote(begin, who, vote, **quick)
+    grid.vote(begin, who, vote, **says)
     vote.cast(cast, who, vote, trigger_mode="multiple", **quick)
-    vote.finish(finish, None, vote, **quick)
-    vote.again(vote_on, None, vote, **quick)
+    vote.finish(finish, None, vote, **says)
+    vote.again(vote_on, None, vote, **says)
     tab.select(lambda: gr.update(choices=studio.grid_methods()), None, form.methods, **quick)
     gr.on(
         [tab.select, *(field.change for field in form.fields)],
