@@ -151,7 +151,10 @@ class Annotation(DatabaseFile):
         pool = "samples s"
         if filters.get("kind") is not None:  # along the kinds: samples would be passed by one and all
             of_kind = "k.kind IN (SELECT value FROM json_each(:kinds))"
-            pool, where = "kinds k CROSS JOIN samples s ON s.prompt = k.prompt", where.replace(OF_KIND, of_kind)
+            pool, where = (
+                "kinds k CROSS JOIN samples s ON s.prompt = k.prompt",
+                where.replace(OF_KIND, of_kind),
+            )
         found = db.execute(f"SELECT s.id FROM {pool} WHERE {where} LIMIT {FEW}", values).fetchall()
         values["listed"] = checks.as_json("ids", [id for (id,) in found])
         return len(found) < FEW
