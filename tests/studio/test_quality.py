@@ -137,7 +137,7 @@ def test_gold_the_others_and_the_disagreements_are_told(judged, ask):
     assert people["Bob"]["gold"]["all"]["words"] == 1
     assert people["Cyd"]["gold"]["all"]["why"].startswith("No gold word")
     assert people["Ann"]["others"]["object"]["exact"] == 1
-    assert [one["points"] for one in found["apart"]] == [9, 4]
+    assert [one["points"] for one in found["apart"]] == [9, 7, 4]
     assert people["Bob"]["contested"][-1]["by"] == "gold"
     assert (found["gold"], found["cut"]) == ({"words": 1, "samples": 1}, False)
     assert quality.agreement(judged, 5)["cut"]
