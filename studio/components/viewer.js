@@ -70,7 +70,7 @@ function bar() {
     button("↑", "sg-button", "The seed above (arrow up)", () => ask(-1, 0)),
     button("↓", "sg-button", "The seed below (arrow down)", () => ask(1, 0)),
   );
-  ends.append(button("✕", "sg-button", "Close (Escape)", () => dialog.close()));
+  ends.append(button("✕", "sg-button", "Close (Escape)", () => shut()));
   box.append(title, modes, near, ends);
   return box;
 }
@@ -89,8 +89,8 @@ function about(side) {
   }
   const does = make("p", "pv-does");
   does.append(
-    button("Annotate this", "sg-button", `Correct the words of ${side.name} in Annotate`, () => { dialog.close(); trigger("annotate", { sample: side.sample }); }),
-    button("Reuse seed", "sg-button", "Put this seed and these settings into the form", () => { dialog.close(); trigger("reuse", { sample: side.sample }); }),
+    button("Annotate this", "sg-button", `Correct the words of ${side.name} in Annotate`, () => { shut(); trigger("annotate", { sample: side.sample }); }),
+    button("Reuse seed", "sg-button", "Put this seed and these settings into the form", () => { shut(); trigger("reuse", { sample: side.sample }); }),
     button("Copy link", "sg-button", "Copy a link that opens this image", (event) => copy(event.currentTarget, side)),
   );
   if (side.picture) {

@@ -129,15 +129,18 @@ function keys(event) {
 
 dialog.addEventListener("keydown", keys);
 dialog.addEventListener("keyup", (event) => { if (event.key === " " && flipped) { turn(false); event.preventDefault(); } });
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-dialog.addEventListener("close", () => {
-  shown = null;
-  dialog.replaceChildren();
-  // from cell to cell the keyboard goes along
+dialog.addEventListener("click", (event) => { if (event.target === dialog) shut(); });
+dialog.addEventListener("cancel", (event) => { event.preventDefault(); shut(); });
+
+// The browser gives the focus back to where it came from; from cell to cell the keyboard goes along.
+function shut() {
   const cell = document.querySelector(".sg-cell[tabindex='0']");
   const back = cell && (!opener?.isConnected || opener.classList.contains("sg-cell")) ? cell : opener;
+  dialog.close();
+  shown = null;
+  dialog.replaceChildren();
   back?.focus({ preventScroll: true });
-});
+}
 
 let drawn = 0;
 function receive() {

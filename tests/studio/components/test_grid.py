@@ -1,0 +1,114 @@
+"""The values of the grid, the viewer and the vote: what the page has is not sent again, and what comes back is not trusted."""
+
+from __future__ import annotations
+
+import math
+
+import gradio_client.utils
+import pytest
+
+from studio.components.grid import AT_ONCE, SeedGrid, finite, grid_value, no_grid, plain, read_ask, stamp_of
+from studio.components.viewer import PairViewer, side
+from studio.components.vote import BlindVote, ballot, outcome, read_vote
+from studio.grids import Cell, GridView, Variant
+from studio.views import SampleView, WordView
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def sample(id: str, score: int = 7, total: float | None = 7.0) -> SampleView:
+    words = [WordView(0, "a", "function", False), WordView(1, HOSTILE, "other", True, score=score)]
+    return SampleView(id, f"a {HOSTILE}", 2**62, "none", 0.0, 20, 4.0, "there.png", words, total)
+
+
+def view(made: int, seeds: int = 20) -> GridView:
+    variants = [Variant("none"), Variant("projected", "projected", "shipped", 1.0)]
+    cells = [Cell(i, i // 2, i % 2, sample(f"s{i}") if i < made else None) for i in range(seeds * 2)]
+    return GridView("g", f"a {HOSTILE}", [2**62 + i for i in range(seeds)], variants, "running", "", made, seeds * 2,
+                    math.inf, cells)  # fmt: skip
+
+
+def test_an_answer_holds_so_many_pictures_and_says_that_there_are_more():
+    first = grid_value(view(30), lambda one: "data:,")
+    assert (len(first["cells"]), first["more"]) == (AT_ONCE, True)
+    have = {str(cell["place"]): cell["stamp"] for cell in first["cells"]}
+    ask = read_ask({"grid": "g", "have": have, "base": 0, "other": 1})
+    second = grid_value(view(30), lambda one: "data:,", ask)
+    assert [cell["place"] for cell in second["cells"]] == list(range(AT_ONCE, 30))
+    assert not second["more"]
+
+
+def test_a_cell_whose_score_was_corrected_is_sent_again():
+    assert stamp_of(sample("one", 7)) != stamp_of(sample("one", 8))
+    ask = read_ask({"grid": "g", "have": {"0": stamp_of(sample("s0", 2)), "1": stamp_of(sample("s1"))}})
+    assert [cell["place"] for cell in grid_value(view(2), lambda one: None, ask)["cells"]] == [0]
+
+
+def test_what_a_page_has_of_another_grid_counts_for_nothing():
+    ask = read_ask({"grid": "other", "have": {"0": stamp_of(sample("s0"))}})
+    assert len(grid_value(view(2), lambda one: None, ask)["cells"]) == 2
+
+
+def test_seeds_and_numbers_are_what_json_and_a_browser_can_hold():
+    value = grid_value(view(1), lambda one: None)
+    assert value["seeds"][0] == str(2**62)
+    assert value["left"] is None
+    assert finite(math.nan) is None
+    assert plain({"a": [math.inf, 1.5], 2: (1,)}) == {"a": [None, 1.5], "2": [1]}
+    assert no_grid("gone")["problem"] == "gone"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], "x", {"grid": 5}, {"grid": "x" * 65}, {"grid": "g", "have": [1]},
+     {"have": {"-1": "a", "²": "b", "0": 7}}, {"base": -1, "other": 10**9}, {"base": True, "other": 0.5}],
+)  # fmt: skip
+def test_an_ask_that_no_page_sends_counts_as_not_said(data):
+    ask = read_ask(data)
+    assert ask.have == {}
+    assert (ask.base, ask.other) == (0, 1)
+
+
+def test_a_side_tells_its_words_against_the_other_ones():
+    found = side("projected", sample("two", 3), b"png", sample("one", 7))
+    assert [(word["text"], word["change"]) for word in found["words"]] == [(HOSTILE, -4)]
+    assert found["picture"].startswith("data:image/png;base64,")
+    assert found["seed"] == str(2**62)
+    assert side("none", sample("one"), None)["picture"] is None
+
+
+def test_a_ballot_does_not_say_what_made_its_pictures():
+    value = ballot("round", "a star", "token", "data:left", "data:right", 1, 8)
+    assert set(value) == {"at", "round", "prompt", "token", "left", "right", "done", "total"}
+    votes = {
+        "base": 1,
+        "other": 2,
+        "tie": 0,
+        "none": 0,
+        "share": {"estimate": 0.6, "low": None, "high": None},
+    }
+    assert outcome("round", "a star", votes, "none", "projected", 3, True)["result"]["names"] == [
+        "none",
+        "projected",
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, {}, {"round": "r", "token": "t"}, {"round": "r", "token": "t", "choice": "both"},
+     {"round": "", "token": "t", "choice": "left"}, {"round": "r", "token": 5, "choice": "left"}],
+)  # fmt: skip
+def test_a_vote_that_no_page_sends_is_refused(data):
+    with pytest.raises(ValueError, match="reload the page"):
+        read_vote(data)
+    assert read_vote({"round": "r", "token": "t", "choice": "tie"}) == ("r", "t", "tie")
+
+
+@pytest.mark.parametrize("part", [SeedGrid, PairViewer, BlindVote])
+def test_the_value_is_a_dict_or_nothing_and_its_schema_can_be_read(part):
+    component = part()
+    assert component.postprocess(None) is None
+    assert component.preprocess("x") is None
+    with pytest.raises(ValueError, match="takes a dict"):
+        component.postprocess("x")
+    assert gradio_client.utils.json_schema_to_python_type(component.api_info())
