@@ -66,9 +66,11 @@ class People:
         found = read_kept(brought)
         if found is None:
             raise ValueError(NO_KEY)
-        if not self._known(found):
+        holds = self.store.holds(found.name, found.digest)
+        if not (holds or (is_anonymous(found.name) and self._may(found, holds))):
             raise ValueError(
-                f"That is not the key of {found.name!r}: copy it again from the browser that has the name."
+                f"That is not the key of {found.name!r}: copy it again from the browser that has the name, once something "
+                "was written under it."
             )
         return str(found)
 
