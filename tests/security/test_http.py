@@ -144,7 +144,7 @@ def packet(app, **changes):
 )
 def test_a_foreign_correction_is_refused_and_not_kept(app, changes):
     before = kept(app)
-    (edit,) = [event for event in app.events() if event["targets"][0][1] == "edit"]
+    (edit,) = [event for event in app.events() if event["targets"] and event["targets"][0][1] == "edit"]
     given = packet(app, **{"client": f"client-{hash(repr(changes))}"} | changes)
     answer = app.private(edit, ["", "uncertainty"], event_data=given)
     silent(answer.text, app)
@@ -153,7 +153,7 @@ def test_a_foreign_correction_is_refused_and_not_kept(app, changes):
 
 def test_the_correction_of_a_page_is_kept(app):
     before = kept(app)
-    (edit,) = [event for event in app.events() if event["targets"][0][1] == "edit"]
+    (edit,) = [event for event in app.events() if event["targets"] and event["targets"][0][1] == "edit"]
     answer = app.private(edit, ["", "uncertainty"], event_data=packet(app))
     assert answer.status_code == 200 and kept(app)[1] == before[1] + 1
 
