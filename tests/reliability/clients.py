@@ -206,6 +206,9 @@ def main() -> None:
     app = start_app(given.folder.absolute(), {})
     try:
         store = Store(given.folder.absolute() / "studio.db")
+        waiter = Annotator(app.url, 0)
+        while not waiter.ask("status")["ready"]:  # the models are read at the start, which takes a core
+            time.sleep(0.5)
         for kind in (Page, Annotator):
             for pace in (1.0, given.pace, 0.0):
                 name = f"{'the page' if kind is Page else 'the endpoints'}, {f'{pace:g} a second each' if pace else 'flat out'}"

@@ -1,0 +1,195 @@
+"""The named endpoints, as a script (gradio_client) and an agent (MCP) call them, on a real app with tiny models."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from studio import api
+from studio.settings import Settings
+from tests import tiny
+from tests.browser.conftest import start_app, stop_app
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    running = start_app(
+        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
+    )
+    yield running
+    stop_app(running)
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    return Client(app.url, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def pair(client):
+    """Two samples, of the same seed."""
+    answer = client.predict("a red circle", "7", 1.0, tiny.STEPS, 4, api_name="/compare")
+    return answer["pairs"][0]
+
+
+@pytest.fixture(scope="module")
+def who(client):
+    return client.predict("ann", api_name="/sign_in")["who"]
+
+
+def test_only_the_named_endpoints_are_public_and_each_says_what_it_takes(client):
+    info = client.view_api(return_format="dict", print_info=False)
+    assert set(info["named_endpoints"]) == {
+        f"/{name}"
+        for name in (
+            "compare sample image search export sign_in next_item set_score clear_score accept undo submit skip flag "
+            "note progress history status runs run start_training stop_training resume_training promote rollback"
+        ).split()
+    }
+    assert info["unnamed_endpoints"] == {}
+    for name, endpoint in info["named_endpoints"].items():
+        for given in endpoint["parameters"]:
+            assert given["type"] != {} and given["parameter_name"] != "profile", name
+
+
+def test_a_comparison_has_words_with_scores_and_images(pair):
+    for view in (pair["none"], pair["projected"]):
+        assert [w["text"] for w in view["words"]] == ["a", "red", "circle"]
+        assert all(0 <= w["score"] <= 9 for w in view["words"] if w["scored"])
+        assert Path(view["image"]).read_bytes().startswith(b"\x89PNG")
+    assert pair["none"]["method"] == "none" and pair["projected"]["method"] == "projected"
+
+
+def test_an_annotator_takes_an_item_scores_it_goes_back_and_submits(client, app, pair, who):
+    given = client.predict(who, api_name="/next_item")
+    sample, place = given["sample"]["id"], 1
+    assert given["why"].startswith("Next comes")
+    for score in (3, 8):
+        answer = client.predict(sample, place, score, who, api_name="/set_score")
+        assert answer["score"] == score
+    assert app.rows("SELECT score FROM scores WHERE who = 'ann' ORDER BY seq") == [(3,), (8,)]
+    assert client.predict(who, api_name="/undo")["sample"]["words"][place]["human"] == 3
+    assert client.predict(sample, place, who, api_name="/clear_score")["score"] is None
+    accepted = client.predict(sample, who, api_name="/accept")
+    assert all(w["by"] == "ann" for w in accepted["words"] if w["scored"])
+    assert client.predict(sample, "blurred", who, api_name="/flag")["flag"] == "blurred"
+    assert client.predict(sample, "", who, api_name="/flag")["flag"] == ""
+    assert client.predict(sample, "nice", who, api_name="/note")["note"] == "nice"
+    assert client.predict(sample, who, api_name="/submit")["done"] == "submitted"
+    said = client.predict(who, api_name="/progress")
+    assert (said["submitted"], said["all"], said["corrected_words"]) == (1, 1, 2)
+    assert client.predict(who, api_name="/next_item")["sample"]["id"] != sample
+    assert client.predict(who, 3, api_name="/history")[0]["action"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("set_score", {"word": 0, "score": 5}, "carries no score"),
+        ("set_score", {"word": 1, "score": 10}, "whole number from 0 to 9"),
+        ("set_score", {"word": 1, "score": "<b>5</b>"}, "whole number"),
+        ("set_score", {"word": 1, "score": 5, "sample": "../x"}, "sample"),
+        ("set_score", {"word": 1, "score": 5, "who": "ann"}, "sign_in"),
+        ("set_score", {"word": 1, "score": 5, "who": f"{'0' * 32}:ann"}, "belongs to another"),
+        ("flag", {"reason": "x" * 5000}, "5000 characters"),
+        ("submit", {"sample": None}, "sample"),
+    ],
+)
+def test_a_bad_call_is_answered_by_a_sentence_and_changes_nothing(
+    client, app, pair, who, name, given, sentence
+):
+    before = app.rows("SELECT count(*) FROM scores")
+    with pytest.raises(AppError, match=sentence) as raised:
+        client.predict(**{"sample": pair["none"]["id"], "who": who} | given, api_name=f"/{name}")
+    assert "Traceback" not in str(raised.value) and str(app.home) not in str(raised.value)
+    assert app.rows("SELECT count(*) FROM scores") == before
+
+
+def test_a_taken_name_is_not_given_again(client, pair, who):
+    client.predict(pair["none"]["id"], 2, 4, who, api_name="/set_score")
+    with pytest.raises(AppError, match="belongs to another"):
+        client.predict("ann", api_name="/sign_in")
+
+
+def test_samples_are_found_and_shown(client, pair):
+    found = client.predict(prompt="a red circle", method="projected", api_name="/search")
+    assert found["count"] == 1 and found["samples"][0]["id"] == pair["projected"]["id"]
+    assert client.predict(prompt="nothing", api_name="/search") == {"samples": [], "count": 0}
+    image = client.predict(pair["none"]["id"], api_name="/image")
+    assert Path(image).read_bytes() == Path(pair["none"]["image"]).read_bytes()
+
+
+def test_the_labels_go_out_as_files(client, app, pair, who):
+    table = list(
+        csv.DictReader(Path(client.predict("csv", who, api_name="/export")).read_text().splitlines())
+    )
+    assert {row["word"] for row in table} == {"red", "circle"}
+    lines = Path(client.predict("jsonl", who, api_name="/export")).read_text().splitlines()
+    assert all(json.loads(line) for line in lines)
+    assert ("export", "jsonl") in app.rows("SELECT action, subject FROM audit")
+    with pytest.raises(AppError, match="choose one of jsonl"):
+        client.predict("exe", who, api_name="/export")
+
+
+def test_training_is_watched_and_refused_with_a_sentence(client, who):
+    assert client.predict(api_name="/status")["training"] is None
+    (run, *_) = client.predict(kind="projector", api_name="/runs")
+    assert client.predict(run["id"], api_name="/run")["state"] == "done"
+    for name, given, sentence in (
+        ("start_training", {"kind": "reward", "config": {"nonsense": 1}}, "nonsense"),
+        ("start_training", {"kind": "pretrain"}, "kind of a training"),
+        ("stop_training", {"run": run["id"]}, "nothing to stop"),
+        ("promote", {"run": "no-such-run"}, "no-such-run"),
+        ("rollback", {"kind": "projector"}, "ships is in use"),
+    ):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(**given, who=who, api_name=f"/{name}")
+
+
+@pytest.mark.skipif(find_spec("mcp") is None, reason="the optional package mcp is not installed")
+def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def ask():
+        async with (
+            streamable_http_client(f"{app.url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            (name,) = [name for name in tools if name.endswith("set_score")]
+            (look,) = [name for name in tools if name.endswith("image")]
+            answers = [
+                await session.call_tool(look, {"sample": pair["none"]["id"]}),
+                await session.call_tool(name, {"sample": "x", "word": 1, "score": 5, "who": ""}),
+            ]
+            return tools, answers
+
+    tools, (image, refused) = asyncio.run(ask())
+    assert len(tools) == 25
+    (scored,) = [tool for name, tool in tools.items() if name.endswith("set_score")]
+    assert "how well a word shows" in scored.description
+    assert scored.inputSchema["properties"]["score"]["type"] == "integer"
+    assert "from sign_in" in scored.inputSchema["properties"]["who"]["description"]
+    assert image.content[0].type == "image"
+    assert refused.isError and "sign_in" in refused.content[0].text
+
+
+def test_mcp_is_a_setting_and_nothing_breaks_without_its_package(monkeypatch):
+    assert Settings.from_env({}).mcp == "auto"
+    with pytest.raises(ValueError, match="STUDIO_MCP"):
+        Settings.from_env({"STUDIO_MCP": "maybe"})
+    assert api.mcp(Settings(mcp="no")) is False
+    monkeypatch.setattr(api, "find_spec", lambda name: None)
+    assert api.mcp(Settings()) is False
+    with pytest.raises(ValueError, match="pip install"):
+        api.mcp(Settings(mcp="yes"))
