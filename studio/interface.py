@@ -26,6 +26,7 @@ from studio.tabs import (
     memory,
     quality,
     seeds,
+    shared,
     standing,
     train,
 )
@@ -97,20 +98,20 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
             return [go("diagnose" if kind == "experiment" else "train"), run]
 
         first.wire(studio, page, steps, tabs, go)
-        quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        quick = shared.QUICK
         inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
-        comparing.annotate_none.click(opener(False), inputs, outputs, **quick)
-        comparing.annotate_projected.click(opener(True), inputs, outputs, **quick)
+        comparing.annotate_none.click(opener(False), inputs, outputs, **shared.ASKED)
+        comparing.annotate_projected.click(opener(True), inputs, outputs, **shared.ASKED)
         for asked in judging.asked:
-            asked.success(open_wanted, [judging.wanted, *annotating.inputs], outputs, **quick)
-        judging.annotate.click(lambda: go("annotate"), None, tabs, **quick)
+            asked.success(open_wanted, [judging.wanted, *annotating.inputs], outputs, **shared.ASKED)
+        judging.annotate.click(lambda: go("annotate"), None, tabs, **shared.ASKED)
         links.build(kept, tabs, annotating, seeing)
-        annotating.compare.click(lambda: go("compare"), None, tabs, **quick)
-        to_annotate.click(lambda: go("annotate"), None, tabs, **quick)
+        annotating.compare.click(lambda: go("compare"), None, tabs, **shared.ASKED)
+        to_annotate.click(lambda: go("annotate"), None, tabs, **shared.ASKED)
         found = [kept_all.chosen, *annotating.inputs]
-        kept_all.annotate.click(open_wanted, found, outputs, **quick)
-        kept_all.compare.click(lambda: go("compare"), None, tabs, **quick)
-        picked_run = kept_all.runs.pick(open_run, None, [tabs, kept_all.run], **quick)
+        kept_all.annotate.click(open_wanted, found, outputs, **shared.ASKED)
+        kept_all.compare.click(lambda: go("compare"), None, tabs, **shared.ASKED)
+        picked_run = kept_all.runs.pick(open_run, None, [tabs, kept_all.run], **shared.ASKED)
         picked_run.then(None, kept_all.run, None, js=library.OPEN_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)

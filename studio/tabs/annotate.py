@@ -246,22 +246,24 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         except ValueError:
             return gr.skip()
 
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     tab.select(fill, [words, who, place, view], whole, **quick)
     renamed.after.change(rename, [renamed.after, renamed.before, place, view], whole, **quick)
     chosen = [who, place, *queue.controls]
     gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **quick)
-    blind.input(cover, chosen, [view, *whole], **quick)
+    blind.input(cover, chosen, [view, *whole], **shared.ASKED)
     if "prompt" in annotate_queue.WISHES:
         prompt = queue.filters[annotate_queue.WISHES.index("prompt")]
-        queue.only.click(this_prompt, place, prompt, **quick).then(choose, chosen, [view, *whole], **quick)
+        queue.only.click(this_prompt, place, prompt, **shared.ASKED).then(
+            choose, chosen, [view, *whole], **quick
+        )
     queue.everything.click(
-        lambda: [annotate_queue.ANY] * len(queue.filters), None, queue.filters, **quick
+        lambda: [annotate_queue.ANY] * len(queue.filters), None, queue.filters, **shared.ASKED
     ).then(choose, chosen, [view, *whole], **quick)
     words.edit(edit, [who, view], whole, trigger_mode="multiple", **quick)
     words.look(look, [who, view], words, **quick)
     words.rested(rested, [who, view], record, **quick)
-    history.pick(reopen, [who, view], whole, **quick)
+    history.pick(reopen, [who, view], whole, **shared.ASKED)
     return AnnotateTab(open_sample, [who, view], whole, compare)
 
 

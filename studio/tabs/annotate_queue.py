@@ -145,7 +145,7 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
         """The choices of each filter, from what there is by now."""
         return [gr.update(choices=choices(studio, name)) for name in WISHES]
 
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     recall = RECALL.replace("KEY", KEY).replace("NAMES", str(list(WISHES)))
     memory.recalled.then(None, None, [view, order, blind, *filters], js=recall).then(
         None, None, None, js=RETURN.replace("KEY", KEY)

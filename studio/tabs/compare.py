@@ -251,14 +251,14 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
-        made.success(idle, None, [run, stop], **quick)
+        made.success(idle, None, [run, stop], **shared.ASKED)
         made.failure(failed, None, [run, stop, progress], **quick)
-    stop.click(halt, None, stop, **quick)
-    seed.input(choose, [kept, seed], pair, **quick)
-    ready.click(example_at, ready, place, **quick)
+    stop.click(halt, None, stop, **shared.ASKED)
+    seed.input(choose, [kept, seed], pair, **shared.ASKED)
+    ready.click(example_at, ready, place, **shared.ASKED)
     memory.recalled.then(restore, kept, place, **quick)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)

@@ -126,15 +126,15 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
     def explain(name: Any) -> list[Any]:
         return [_question(name), *(gr.update(visible=name == one) for one in forms)]
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    which.input(explain, which, [question, *forms.values()], **quick)
+    quick = shared.QUICK
+    which.input(explain, which, [question, *forms.values()], **shared.ASKED)
     for name, form in settings.items():
         if "size" in form:
-            form["size"].input(_sizes(name), form["size"], list(form.values()), **quick)
-    start.click(begin, [who, which, *every], all_parts, **quick)
-    table.pick(pick, None, all_parts, **quick)
-    stop.click(halt, [chosen, who], all_parts, **quick)
-    resume.click(go_on, [chosen, who], all_parts, **quick)
+            form["size"].input(_sizes(name), form["size"], list(form.values()), **shared.ASKED)
+    start.click(begin, [who, which, *every], all_parts, **shared.ASKED)
+    table.pick(pick, None, all_parts, **shared.ASKED)
+    stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
+    resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
 

@@ -11,6 +11,7 @@ import gradio as gr
 from studio import examples, guide
 from studio.components import guide as strip
 from studio.service import Studio
+from studio.tabs import shared
 from studio.tabs.shared import told
 from studio.views import Pair
 
@@ -93,7 +94,7 @@ def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Calla
         tab = strip.opened(event._data)
         return go(tab) if tab else gr.skip()
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     page.load(look, None, [parts.part, parts.clock], **quick)
     parts.clock.tick(look, None, [parts.part, parts.clock], **quick)
     parts.part.open(opened, None, tabs, **quick)

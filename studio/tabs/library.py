@@ -258,18 +258,18 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
         found = studio.run(picked(event._data))
         return found["id"], found["kind"]
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     for part in (tab.select, text.submit):
         part(first, asked, page, **quick)
     tab.select(opened, None, list(filters.values()), **quick)
-    text.input(first, asked, page, trigger_mode="multiple", **quick)
+    text.input(first, asked, page, trigger_mode="multiple", **shared.ASKED)
     for part in (sort, look, *filters.values()):
-        part.input(first, asked, page, **quick)
-    on.click(forward, [place, *asked], page, **quick)
-    back.click(backward, [place, *asked], page, **quick)
+        part.input(first, asked, page, **shared.ASKED)
+    on.click(forward, [place, *asked], page, **shared.ASKED)
+    back.click(backward, [place, *asked], page, **shared.ASKED)
     for part in (pictures, table):
-        part.pick(open_one, None, detail, **quick)
-    close.click(closed, None, [listed, one], **quick)
+        part.pick(open_one, None, detail, **shared.ASKED)
+    close.click(closed, None, [listed, one], **shared.ASKED)
     runs_tab.select(list_runs, None, runs, **quick)
     return LibraryTab(chosen, annotate, compare, run, runs, pick_run)
 

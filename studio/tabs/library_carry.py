@@ -20,7 +20,7 @@ from studio.tabs.shared import told
 SHOWN = 20
 KEPT_SECONDS = 1800  # a file that was made for a download goes when another is made so much later
 WORK: dict[str, Any] = {"concurrency_id": "carrying", "concurrency_limit": 1, "api_visibility": "private"}
-QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUICK = shared.QUICK
 NO_CHANGE = "No word would change."
 
 
@@ -140,7 +140,7 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
             return [problem(error), ""]
         return [notices.notice("{samples} images with {words} words are at {url}.".format(**found)), ""]
 
-    form.input(explain, form, [meaning, features, licence], **QUICK)
+    form.input(explain, form, [meaning, features, licence], **shared.ASKED)
     make.click(write, [form, features, licence, who], [said, file], **WORK)
     push.click(send, [repository, token, private, push_licence, who], [pushed, token], **WORK)
 
@@ -213,7 +213,7 @@ def _import(studio: Studio, who: gr.Textbox) -> None:
     def changed() -> list[Any]:
         return [None, gr.update(interactive=False, variant="secondary")]
 
-    form.input(explain, form, [meaning, seen, take], **QUICK)
+    form.input(explain, form, [meaning, seen, take], **shared.ASKED)
     file.change(changed, None, [seen, take], **QUICK)
     look.click(dry, [form, file, who], [said, table, seen, take], **WORK)
     take.click(real, [form, file, seen, who], [said, table, seen, take], **WORK)

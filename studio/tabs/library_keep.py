@@ -120,9 +120,9 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
 
     tab.select(shown, None, table, **QUICK)
     make.click(new, who, [said, table, chosen, of_one], **WORK)
-    table.pick(choose, None, [table, chosen, of_one, file], **QUICK)
+    table.pick(choose, None, [table, chosen, of_one, file], **shared.ASKED)
     fetch.click(download, [chosen, who], file, **WORK)
-    sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **QUICK)
+    sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **shared.ASKED)
     back.click(restore, [chosen, given, sure, who], [said, table, chosen, sure, back], **WORK)
 
 
@@ -165,8 +165,8 @@ def _log(studio: Studio, tab: gr.Tab) -> None:
 
     parts = [table, page, newer, older, hook]
     tab.select(told(lambda: seen(0)), None, parts, **QUICK)
-    newer.click(told(lambda number: seen(number - 1)), page, parts, **QUICK)
-    older.click(told(lambda number: seen(number + 1)), page, parts, **QUICK)
+    newer.click(told(lambda number: seen(number - 1)), page, parts, **shared.ASKED)
+    older.click(told(lambda number: seen(number + 1)), page, parts, **shared.ASKED)
     clock.tick(told(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio.service import Studio
+from studio.tabs import shared
 from studio.tabs.shared import told
 
 KEY = "noise-projection-studio"
@@ -52,5 +53,5 @@ def build(studio: Studio, page: gr.Blocks) -> Memory:
         return [studio.issue(kept), at, compared]
 
     every = [who, sample, pairs]
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **quick))

@@ -106,7 +106,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         return [*changed(asked, kept), standing(kept, profile), ""]
 
     persons = [memory.who, renamed.after, renamed.before]
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     for moment in (memory.recalled.then, memory.who.change):
         moment(None, memory.who, name, js=NAME)
         moment(None, memory.who, mine, js="(who) => who ?? ''")

@@ -172,14 +172,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
             raise ValueError("That picture is no longer listed: choose another one.")
         return samples[event.index]
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    told_of = {**quick, "queue": True}  # what goes wrong outside the queue is not shown by the page
+    quick = shared.QUICK
+    told_of = shared.ASKED
     for ask in (tab.select, again.click, *golden.changed):
         ask(fill, [drawn, chosen, memory.who], every, **quick)
     timer.tick(tick, [drawn, chosen, since, memory.who], every, **quick)
     people.pick(pick, None, [people, chosen, *page], **told_of)
     asked = [
         gallery.select(open_picture, shown, wanted, **told_of),
-        golden.opens.click(lambda sample: sample, golden.sample, wanted, **quick),
+        golden.opens.click(lambda sample: sample, golden.sample, wanted, **shared.ASKED),
     ]
     return QualityTab(wanted, asked, annotate)

@@ -131,12 +131,12 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
     def take_back(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         return put(id, word, None, kept, profile)
 
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    told_of = {**quick, "queue": True}  # what goes wrong outside the queue is not shown by the page
+    quick = shared.QUICK
+    told_of = shared.ASKED
     for listing in (apart, table):
         listing.pick(pick, None, panel_parts, **told_of).success(None, None, None, js=TO_PANEL)
     here.click(take, memory.sample, panel_parts, **told_of)
-    words.input(turn, [sample, words], [said, score, back], **quick)
+    words.input(turn, [sample, words], [said, score, back], **shared.ASKED)
     changed = [
         settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **told_of),
         back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **told_of),

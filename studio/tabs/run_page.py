@@ -99,12 +99,12 @@ def build(studio: Studio, chosen: gr.State) -> RunPage:
     def make_pack(run: Any) -> Any:
         return str(studio.pack_run(run, tempfile.mkdtemp(prefix="studio-run-")))
 
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    other.input(compare, [chosen, other], [verdict, plot, differences], **quick)
-    pack.click(make_pack, chosen, packed, **quick).success(
+    quick = shared.QUICK
+    other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
+    pack.click(make_pack, chosen, packed, **shared.ASKED).success(
         None, None, None, js="() => document.querySelector('#packed-run')?.click()"
     )
-    sure.input(lambda certain: gr.update(interactive=certain is True), sure, delete, **quick)
+    sure.input(lambda certain: gr.update(interactive=certain is True), sure, delete, **shared.ASKED)
     return RunPage(outputs, values, sure, delete)
 
 

@@ -74,8 +74,8 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         request = check_grid(text, numbers, ["none", *methods])
         return show(studio.start_grid(request, shared.writer(studio, kept, profile)), "")
 
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    make.click(begin, [chosen, prompt, seeds, who], outputs, **quick)
+    quick = shared.QUICK
+    make.click(begin, [chosen, prompt, seeds, who], outputs, **shared.ASKED)
     clock.tick(told(show), [grid, drawn], outputs, **quick)
     return Samples(outputs, values)
 

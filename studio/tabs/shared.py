@@ -18,6 +18,11 @@ from studio.service import Studio, sentence
 
 MODELS = "models"  # the concurrency id of what computes: one at a time
 
+# For keys and for what fires by itself. Outside the queue Gradio (6.31) answers sooner and shows neither gr.Error nor gr.Info.
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# For what a person asks for, who is to be told where it did not work.
+ASKED: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": None}
+
 
 def told(work: Callable[..., Any]) -> Callable[..., Any]:
     """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""

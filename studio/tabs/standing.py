@@ -8,6 +8,7 @@ from studio import places
 from studio.backup import Backup
 from studio.components import notices
 from studio.service import Studio
+from studio.tabs import shared
 from studio.tabs.shared import html
 
 SECONDS = 60.0  # between two looks at the back-up
@@ -20,7 +21,7 @@ def build(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
         return notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))
 
     notice = html(said(), elem_id="studio-keeping")
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    quick = shared.QUICK
     page.load(said, None, notice, **quick)
     if studio.settings.backup:
         gr.Timer(SECONDS).tick(said, None, notice, **quick)

@@ -178,15 +178,15 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             *(gr.update(visible=name in wanted) for name in settings),
         ]
 
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    kind.input(explain, kind, [meaning, source, *settings.values()], **quick)
-    start.click(begin, [who, kind, source, *settings.values()], all_parts, **quick)
-    table.pick(pick, None, all_parts, **quick)
-    stop.click(halt, [chosen, who], all_parts, **quick)
-    resume.click(go_on, [chosen, who], all_parts, **quick)
-    promote.click(put_into_use, [chosen, force, who], all_parts, **quick)
-    back.click(roll_back, [chosen, who], all_parts, **quick)
-    more.delete.click(remove, [chosen, more.sure, who], all_parts, **quick)
+    quick = shared.QUICK
+    kind.input(explain, kind, [meaning, source, *settings.values()], **shared.ASKED)
+    start.click(begin, [who, kind, source, *settings.values()], all_parts, **shared.ASKED)
+    table.pick(pick, None, all_parts, **shared.ASKED)
+    stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
+    resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
+    promote.click(put_into_use, [chosen, force, who], all_parts, **shared.ASKED)
+    back.click(roll_back, [chosen, who], all_parts, **shared.ASKED)
+    more.delete.click(remove, [chosen, more.sure, who], all_parts, **shared.ASKED)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
     return annotate
