@@ -250,7 +250,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     tab.select(fill, [words, who, place, view], whole, **quick)
     renamed.after.change(rename, [renamed.after, renamed.before, place, view], whole, **quick)
     chosen = [who, place, *queue.controls]
-    gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **quick)
+    gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **shared.ASKED)
     blind.input(cover, chosen, [view, *whole], **shared.ASKED)
     if "prompt" in annotate_queue.WISHES:
         prompt = queue.filters[annotate_queue.WISHES.index("prompt")]

@@ -18,6 +18,7 @@ from data.desk import CHOICES
 from studio.annotation import orders
 from studio.components import notices
 from studio.service import Studio
+from studio.tabs import shared
 from studio.tabs.memory import KEEP, KEY
 
 ORDERS = {

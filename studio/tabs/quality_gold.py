@@ -131,7 +131,6 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
     def take_back(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         return put(id, word, None, kept, profile)
 
-    quick = shared.QUICK
     told_of = shared.ASKED
     for listing in (apart, table):
         listing.pick(pick, None, panel_parts, **told_of).success(None, None, None, js=TO_PANEL)

@@ -99,7 +99,6 @@ def build(studio: Studio, chosen: gr.State) -> RunPage:
     def make_pack(run: Any) -> Any:
         return str(studio.pack_run(run, tempfile.mkdtemp(prefix="studio-run-")))
 
-    quick = shared.QUICK
     other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
     pack.click(make_pack, chosen, packed, **shared.ASKED).success(
         None, None, None, js="() => document.querySelector('#packed-run')?.click()"

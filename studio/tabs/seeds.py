@@ -231,8 +231,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return sittings.again(text(event._data, "token"))
 
     quick = shared.QUICK
-    # what has something to say goes through the queue: Gradio shows no error and no notice of what does not
-    says = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+    says = shared.ASKED
     grid.more(more, who, page, trigger_mode="multiple", **quick)
     form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **says)
     example.click(first, who, [*form.fields, *page], **says)
@@ -244,7 +243,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     grid.reuse(from_grid, None, [*form.fields, drawer], **says)
     pair.reuse(from_sample, None, [*form.fields, drawer], **says)
     form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **says)
-    form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **shared.ASKED)
+    form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **says)
     grid.vote(begin, who, vote, **says)
     vote.cast(cast, who, vote, trigger_mode="multiple", **quick)
     vote.finish(finish, None, vote, **says)
