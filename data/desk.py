@@ -35,7 +35,7 @@ class Desk(DatabaseFile):
             return row(
                 db,
                 """SELECT sample, created FROM scores e
-                WHERE who = ? AND who <> '' AND source = 'human' AND undoes IS NULL
+                WHERE who = ? AND who <> '' AND source = 'human' AND +undoes IS NULL
                     AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
                 ORDER BY seq DESC LIMIT 1""",
                 (checks.text("who", who),),

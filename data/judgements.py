@@ -35,7 +35,7 @@ class Judgements(DatabaseFile):
                 LEFT JOIN gold g ON g.seq = (SELECT max(seq) FROM gold WHERE sample = e.sample
                     AND word_index = e.word_index)
                 WHERE e.kind = 'set' ORDER BY s.seq, e.word_index, e.who""",
-                {"first": self._first(db, "scores", "source = 'human'", most)},
+                {"first": self._seq_of(db, "scores", "source = 'human'", most)},
             )
         for r in found:
             spread = r.pop("distribution")
@@ -57,8 +57,8 @@ class Judgements(DatabaseFile):
                     AND who NOT IN (SELECT who FROM scores WHERE source = 'simulated' AND who <> '')
                 ORDER BY created""",
                 {
-                    "first": self._first(db, "scores", "source = 'human'", most),
-                    "done": self._first(db, "submissions", "1", most),
+                    "first": self._seq_of(db, "scores", "source = 'human'", most),
+                    "done": self._seq_of(db, "submissions", "1", most),
                 },
             )
 
@@ -82,7 +82,7 @@ class Judgements(DatabaseFile):
                 for table in ("scores", "submissions", "gold")
             )
 
-    def _first(self, db: Database, table: str, where: str, most: int | None) -> int:
+    def _seq_of(self, db: Database, table: str, where: str, most: int | None) -> int:
         """The seq from which on there are ``most`` rows; 0 where there are fewer, or all are wanted."""
         if most is None:
             return 0

@@ -246,7 +246,7 @@ class Scores(DatabaseFile):
         state before it, or None where nothing is left to undo. Repeated, it goes further back. Scores of one sample
         that were written at one time are one step."""
         checks.text("who", who)
-        standing = "undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
+        standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
         with self.writing() as db:
             if sample is not None:
                 need_sample(db, sample)
@@ -276,7 +276,7 @@ class Scores(DatabaseFile):
             db,
             f"""SELECT {EVENT} FROM scores e
             WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
-            AND undoes IS NULL AND seq < :seq AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+            AND +undoes IS NULL AND seq < :seq AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
             ORDER BY seq DESC LIMIT 1""",
             done,
         )

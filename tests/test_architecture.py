@@ -137,3 +137,19 @@ if "turbo" in source: pass
 if hasattr(pipe.unet, "sd3"): pass
 """
     assert [bool(BACKBONE.search(text)) for _, text in asked_of(ast.parse(asking))] == [True] * 4
+
+
+def test_the_parts_of_the_store_and_of_the_studio_do_not_take_each_others_names(tmp_path):
+    """Both are put together of classes in files of their own; a name that two of them use would be lost unseen."""
+    from data.store import Store
+    from studio.service import Studio
+
+    store = Store(tmp_path / "a.db")
+    for whole, values in ((Store, vars(store)), (Studio, {})):
+        owners: dict[str, list[str]] = {name: ["an instance"] for name in values}
+        for part in whole.__mro__[:-1]:
+            for name in vars(part):
+                if not name.startswith("__"):
+                    owners.setdefault(name, []).append(part.__name__)
+        twice = {name: by for name, by in owners.items() if len(by) > 1}
+        assert not twice, f"{whole.__name__}: {twice}"
