@@ -20,6 +20,7 @@ from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
 from data.library import Library
+from data.missing import Missing
 from data.people import People
 from data.preferences import Preferences
 from data.remarks import Remarks
@@ -34,6 +35,7 @@ __all__ = ["RunBusy", "Store", "StoreError"]
 class Store(
     Samples,
     Scores,
+    Missing,
     Labels,
     Judgements,
     Annotation,
