@@ -48,11 +48,12 @@ def test_a_name_that_another_browser_has_is_refused_until_its_key_is_brought(bro
     field(second, "who-brought").fill(first.evaluate(KEPT)[:-1])
     second.locator("#who-use").click()
     second.locator("#who-note [role=alert]", has_text="not the key").wait_for()
+    first.get_by_text("Use this name on another browser").click()
     assert field(first, "who-key").input_value() == first.evaluate(KEPT)
     field(second, "who-brought").fill(first.evaluate(KEPT))
     second.locator("#who-use").click()
     second.wait_for_function("document.querySelector('#who input, #who textarea').value === 'Bea'")
-    second.locator("#annotate-progress", has_text="corrected by Bea").wait_for()
+    second.locator("#annotate-progress", has_text="done by Bea").wait_for()
     correct(second, 6)
     assert set(app.rows("SELECT DISTINCT who FROM scores WHERE source = 'human' AND score IN (4, 6)")) >= {
         ("Bea",)

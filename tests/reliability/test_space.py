@@ -101,7 +101,7 @@ class Visitor(Client):
     def __init__(self, running):
         super().__init__(running)
         self.config = self.http.get("/config").json()
-        (self.recall,) = [e for e in self.events() if "localStorage.getItem" in str(e["js"])]
+        (self.recall,) = [e for e in self.events() if '["who", "sample", "pairs"]' in str(e["js"])]
 
     def as_account(self, name, secret=SECRET):
         """The same Space with a cookie that says that this account signed in."""

@@ -14,7 +14,7 @@ def page(app):
 class Page:
     def __init__(self, app):
         self.app, self.events = app, app.events()
-        (self.recall,) = [e for e in self.events if "localStorage.getItem" in str(e["js"])]
+        (self.recall,) = [e for e in self.events if '["who", "sample", "pairs"]' in str(e["js"])]
         (self.edit,) = [e for e in self.events if e["targets"][0][1] == "edit"]
 
     def issued(self, kept=None):
