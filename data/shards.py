@@ -19,8 +19,9 @@ from typing import Any
 from data import checks
 from data.database import insert, new_id, now, row
 from data.intake import parse
+from data.missing import checked_note
 from data.samples import checked_sample, insert_sample, need_sample
-from data.scores import checked_event, checked_note, insert_event, need_word, refresh_uncertainty
+from data.scores import checked_event, insert_event, need_word, refresh_uncertainty
 from data.store import Store
 
 Rows = list[dict[str, Any]]

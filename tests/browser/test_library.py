@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 
 from playwright.sync_api import expect
@@ -81,7 +82,8 @@ def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compa
     page.locator("#import-changes td", has_text="→ 8").wait_for()
     assert app.rows("SELECT count(*) FROM scores WHERE sample = ? AND source = 'human'", id) == [(0,)]
     page.locator("#import-take").click()
-    page.locator("#import-said", has_text="Taken over: 0 new and 1 changed").wait_for()
+    taken = re.compile(r"^\s*Taken over: 0 new and 1 changed")
+    page.locator("#import-said", has_text=taken).wait_for()
     assert app.rows("SELECT score FROM scores WHERE sample = ? AND source = 'human'", id) == [(8,)]
 
     sub(page, "Log")
