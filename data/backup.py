@@ -56,10 +56,11 @@ class Backup(DatabaseFile):
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """A connection that has the file for itself: others wait until it is closed."""
         deadline = time.monotonic() + BUSY_SECONDS
-        with self._connected() as db:
+        with self._wanting(), self._connected(once=True) as db:
             live = db.conn
             live.execute("PRAGMA locking_mode=EXCLUSIVE")
             while True:
+                self._flag.touch()
                 try:
                     live.execute("BEGIN IMMEDIATE")
                     break
@@ -71,6 +72,16 @@ class Backup(DatabaseFile):
                     time.sleep(0.02)
             live.execute("COMMIT")  # the lock stays until the connection is closed
             yield live
+
+    @contextmanager
+    def _wanting(self) -> Iterator[None]:
+        """Meanwhile no process keeps a connection that it does not use."""
+        self._flag.touch()
+        self.close()
+        try:
+            yield
+        finally:
+            self._flag.unlink(missing_ok=True)
 
 
 @contextmanager

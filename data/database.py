@@ -2,7 +2,7 @@
 
 One connection an operation: nothing is shared between threads at a time, and nothing is used on in a forked
 worker. To open one costs fifty times what a question costs, so a few that are done are kept for the next operation.
-They are let go where the file has been replaced or taken away. A write takes its lock at the start (``BEGIN IMMEDIATE``): sqlite-utils' own ``atomic()`` begins
+(``data.idle``). A write takes its lock at the start (``BEGIN IMMEDIATE``): sqlite-utils' own ``atomic()`` begins
 deferred, and a transaction that reads and then writes fails with "database is locked" under load. WAL and
 ``synchronous=FULL``: what was acknowledged is on the disk.
 
@@ -20,15 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from sqlite_utils import Database
 
 from data.annotation_schema import migrations
+from data.idle import Idle, identity
 
 BUSY_SECONDS = 30.0
-IDLE = 8  # connections that wait for the next operation
 
 
 class StoreError(Exception):
@@ -61,73 +60,14 @@ def insert(db: Database, table: str, record: dict[str, Any]) -> None:
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(record.values()))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file lies there; no other one is it while a connection to it is open."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-class _Idle:
-    """Connections that are done and may be used again, by this process and on the same file."""
-
-    def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid, self._lock, self._writing = os.getpid(), Lock(), Lock()
-        self._waiting: list[tuple[tuple[int, int], Database]] = []
-
-    def _own(self) -> None:
-        """A connection must not be used, nor closed, in a process that was forked from the one that opened it."""
-        if self._pid != os.getpid():
-            self._inherited = self._waiting
-            self._begin()
-
-    def turn(self) -> Lock:
-        """Held by the thread that writes."""
-        self._own()
-        return self._writing
-
-    def take(self, file: tuple[int, int] | None) -> Database | None:
-        self._own()
-        stale = []
-        with self._lock:
-            found = None
-            while self._waiting and found is None:
-                of, db = self._waiting.pop()
-                if of == file:
-                    found = db
-                else:
-                    stale.append(db)
-        for db in stale:
-            db.conn.close()
-        return found
-
-    def keep(self, db: Database, file: tuple[int, int] | None) -> None:
-        self._own()
-        with self._lock:
-            if file is not None and not db.conn.in_transaction and len(self._waiting) < IDLE:
-                self._waiting.append((file, db))
-                return
-        db.conn.close()
-
-    def close(self) -> None:
-        self._own()
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for _, db in waiting:
-            db.conn.close()
-
-
 class DatabaseFile:
     """A SQLite file with the project's schema. ``Store`` adds what the project keeps in it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._idle = _Idle()
+        # the flag is there while a restore waits for the file
+        self._flag = self.path.with_name(f"{self.path.name}.wanted")
+        self._idle = Idle(self._flag)
         weakref.finalize(self, self._idle.close)
         self._prepare()
 
@@ -269,11 +209,12 @@ class DatabaseFile:
                 time.sleep(0.01)
 
     @contextmanager
-    def _connected(self, create: bool = False) -> Iterator[Database]:
-        """A configured connection; whatever SQLite says becomes a StoreError with a sentence."""
-        db, file = None, _identity(self.path)
+    def _connected(self, create: bool = False, once: bool = False) -> Iterator[Database]:
+        """A configured connection, used ``once`` or kept for others; whatever SQLite says becomes a StoreError with a
+        sentence."""
+        db, file = None, identity(self.path)
         try:
-            db = None if create else self._idle.take(file)
+            db = None if create or once else self._idle.take(file)
             if db is None:
                 uri = f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}"
                 connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -281,7 +222,7 @@ class DatabaseFile:
                 for pragma in ("foreign_keys=ON", "synchronous=FULL"):
                     connection.execute(f"PRAGMA {pragma}")
             yield db
-            if not create:  # nothing went wrong with it
+            if not (create or once):  # nothing went wrong with it
                 self._idle.keep(db, file)
                 db = None
         except sqlite3.Error as error:

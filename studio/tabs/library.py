@@ -262,11 +262,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
     for part in (tab.select, text.submit):
         part(first, asked, page, **quick)
     tab.select(opened, None, list(filters.values()), **quick)
-<<<<<<< HEAD
-    text.input(first, asked, page, trigger_mode="multiple", **shared.ASKED)
-=======
     text.change(first, asked, page, trigger_mode="multiple", **quick)
->>>>>>> library
     for part in (sort, look, *filters.values()):
         part.input(first, asked, page, **shared.ASKED)
     on.click(forward, [place, *asked], page, **shared.ASKED)
