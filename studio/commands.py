@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from studio.checks import whole
-from studio.settings import Settings, settings_table
+from studio.settings import Settings
+from studio.settings_table import settings_table
 
 PROGRAM = "python -m studio"
 

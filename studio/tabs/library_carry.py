@@ -131,7 +131,7 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
     def send(
         name: Any, secret: Any, private: Any, licence: Any, kept: Any, profile: gr.OAuthProfile | None
     ) -> list[Any]:
-        writer = shared.writer(studio, kept, profile)
+        writer = shared.admin(studio, kept, profile)
         try:
             found = transfer.push(
                 studio, name, secret, writer, private=private is not False, licence=licence or ""
@@ -186,7 +186,7 @@ def _import(studio: Studio, who: gr.Textbox) -> None:
 
     @told
     def dry(kind: Any, path: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        writer = shared.writer(studio, kept, profile)
+        writer = shared.admin(studio, kept, profile)
         try:
             found = work(kind, path, writer, True)
         except ValueError as error:
@@ -200,7 +200,7 @@ def _import(studio: Studio, who: gr.Textbox) -> None:
 
     @told
     def real(kind: Any, path: Any, looked: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        writer = shared.writer(studio, kept, profile)
+        writer = shared.admin(studio, kept, profile)
         closed = gr.update(interactive=False, variant="secondary")
         if looked != [kind, path]:
             return [problem(ValueError("Look at what would change first.")), rows([], []), None, closed]

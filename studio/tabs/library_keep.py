@@ -79,7 +79,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
 
     @told
     def new(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        made = transfer.new_backup(studio, shared.writer(studio, kept, profile))
+        made = transfer.new_backup(studio, shared.admin(studio, kept, profile))
         return [
             notices.notice(f"Written: {made.name}."),
             listed(made.name),
@@ -94,7 +94,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
 
     @told
     def download(name: Any, kept: Any, profile: gr.OAuthProfile | None) -> Any:
-        shared.writer(studio, kept, profile)
+        shared.admin(studio, kept, profile)
         source = transfer.backup_named(studio, name)
         target = room() / source.name
         target.write_bytes(source.read_bytes())
@@ -102,7 +102,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
 
     @told
     def restore(name: Any, path: Any, sure: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        writer = shared.writer(studio, kept, profile)
+        writer = shared.admin(studio, kept, profile)
         same = [gr.skip(), gr.skip(), gr.skip(), gr.skip()]
         try:
             if sure is not True:

@@ -19,7 +19,7 @@ from studio.commands import choices
 from studio.configs import EVALUATIONS, FIELDS, check_benchmark, check_config, check_evaluation
 from studio.experiments import check_experiment
 from studio.premaking import checked_options
-from studio.settings import SETTINGS, settings_table
+from studio.settings_table import SETTINGS, settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
