@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class Making(Annotation):
         split: str | None = None,
     ) -> list[str]:
         """Write images and rows, all rows or none; the ids in order, old ones where the same sample was there."""
-        group, ids, fresh = uuid.uuid4().hex, [], []
+        group, ids, fresh, images = uuid.uuid4().hex, [], [], self._as_stored(plan, projector, images)
         for i, image in enumerate(images):
             row = self._row(plan, i, projector, image.shape)
             content = pictures.png(image, row)
@@ -178,16 +178,36 @@ class Making(Annotation):
             "projector_run": projector.run if {"projected", "lora"} & set(parts) else None,
         }
 
-    def _same(self, row: dict[str, Any], image_sha256: str, image: np.ndarray) -> str | None:
-        """The sample that this one is already: the same bytes, or all the same but for a rounding here and there, as
-        another size of the batch gives."""
+    def _same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
+        """The sample that this one is already: the same bytes, or, where the image is given, all the same but for a
+        rounding here and there, as another size of the batch gives."""
         found = self.store.samples(prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100)
         found = [old for old in found if old["image_path"] and all(old[name] == row[name] for name in SAME)]
         for old in sorted(found, key=lambda old: old["image_sha256"] != image_sha256):
             path = self.settings.home / old["image_path"]
-            if path.is_file() and (old["image_sha256"] == image_sha256 or _nearly(path, old, image)):
+            same = old["image_sha256"] == image_sha256
+            if path.is_file() and (same or (image is not None and _nearly(path, old, image))):
                 return old["id"]
         return None
+
+    def _as_stored(self, plan: Plan, projector: Using, images: np.ndarray) -> np.ndarray:
+        """The images, those at strength 0 with the pixels that none of the same seed has in the store, if it is there: the
+        very same image must not differ by what its batch rounded."""
+        chosen = [i for i, method in enumerate(plan.methods) if method == "projected"]
+        if plan.strength or not chosen:
+            return images
+        images = images.copy()
+        for i, method in enumerate(plan.methods):
+            row = self._row(plan, i, projector, images[i].shape)
+            old = self._same(row, "", images[i]) if method == "none" else None
+            if old:
+                kept = self.store.sample(old)
+                there = pictures.read(self.settings.home / kept["image_path"], kept["image_sha256"])
+                twins = [
+                    j for j in chosen if (plan.prompts[j], plan.seeds[j]) == (row["prompt"], row["seed"])
+                ]
+                images[[i, *twins]] = there
+        return images
 
 
 def _nearly(path: Path, old: dict[str, Any], image: np.ndarray) -> bool:

@@ -15,7 +15,7 @@ class Page:
     def __init__(self, app):
         self.app, self.events = app, app.events()
         (self.recall,) = [e for e in self.events if '["who", "sample", "pairs"]' in str(e["js"])]
-        (self.edit,) = [e for e in self.events if e["targets"][0][1] == "edit"]
+        (self.edit,) = [e for e in self.events if e["targets"] and e["targets"][0][1] == "edit"]
 
     def issued(self, kept=None):
         """What the server gives a browser that kept this."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,19 @@ PROMPTS = ("a red circle above a blue square", "a green star")
 
 
 @pytest.fixture(scope="module")
-def described(model_folder):
+def described(model_folder, tmp_path_factory):
     """The tiny models with a manifest each, as shipped ones have: their diffuser has none of its own."""
-    (model_folder / "diffuser" / checkpoint.MANIFEST).write_text(json.dumps({"made for": "a test"}))
-    return model_folder
+    folder = tmp_path_factory.mktemp("described") / "models"
+    shutil.copytree(model_folder, folder)
+    (folder / "diffuser" / checkpoint.MANIFEST).write_text(json.dumps({"made for": "a test"}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def described_models(described, tmp_path_factory):
+    new = tiny.studio_at(tmp_path_factory.mktemp("described") / "home", described)
+    new.load()
+    return new.models
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +42,10 @@ def made(described, tmp_path_factory):
 
 
 @pytest.fixture
-def begin(studio, described, made):
+def begin(described, described_models, made, quick_path):
     """A function that gives a studio on these models and examples; the same home each time."""
+    studio = tiny.studio_at(quick_path / "home", described)
+    studio.models._diffuser, studio.models._scorer = described_models._diffuser, described_models._scorer
 
     def run(folder: Path = made):
         settings = dataclasses.replace(studio.settings, examples=str(folder))

@@ -83,7 +83,7 @@ def test_asking_for_the_order_fills_it_and_the_furthest_apart_comes_first(scored
     assert scored.next_item("bob", "reward", lease=None, exclude=first.id).id == max(
         (id for id in found if id != first.id), key=lambda id: found[id]
     )
-    assert scored.why_next("reward").endswith("one of the two is wrong there.")
+    assert scored.why_next("reward").endswith("one of the two is wrong.")
 
 
 def test_while_it_is_computed_the_page_answers_and_says_so(scored, monkeypatch):

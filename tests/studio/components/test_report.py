@@ -12,6 +12,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from studio.components import drawing, plots, report, series
+from studio.settings import ROOT
 from tests.studio.components import report_example as example
 
 HOSTILE = [
@@ -247,7 +248,9 @@ def test_the_file_opens_without_a_network_and_holds_plotly_once(page):
         for name, value in a.items()
     )
     assert read.tags.count(("html", {"lang": "en"})) == 1
-    assert "prefers-color-scheme: dark" in page and "--paper: #1e2026" in page
+    sheet = (ROOT / "studio/theme.css").read_text(encoding="utf-8")
+    dark = re.search(r"\.dark \{(.*?)\}", sheet, re.DOTALL)[1]
+    assert "prefers-color-scheme: dark" in page and dark in page
 
 
 def test_hostile_text_is_text_everywhere():
