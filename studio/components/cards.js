@@ -53,7 +53,7 @@ function draw() {
   }
   const list = document.createElement("ul");
   list.className = "cards";
-  if (props.caption) list.setAttribute("aria-label", props.caption);
+  if (caption) list.setAttribute("aria-label", caption);
   list.append(...value.cards.map(card));
   root.append(list);
 }

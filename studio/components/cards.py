@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -46,10 +47,9 @@ class Cards(gr.HTML):
             value=value,
             html_template='<div class="cards-root"></div>',
             css_template="",
-            js_on_load=SCRIPT,
+            js_on_load=f"const caption = {json.dumps(label)};\n{SCRIPT}",  # as a prop it could be forgotten
             apply_default_css=False,
             elem_classes="bare",
-            caption=label,
             **more,
         )
 

@@ -35,7 +35,7 @@ function draw() {
   }
   const table = document.createElement("table");
   table.className = "plain";
-  if (props.caption) table.createCaption().textContent = props.caption;
+  if (caption) table.createCaption().textContent = caption;
   const head = table.createTHead().insertRow();
   for (const title of value.head) {
     const node = cell("th", title);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,9 @@ class Table(gr.HTML):
             value=value,
             html_template='<div class="table-root scroll"></div>',
             css_template="",
-            js_on_load=SCRIPT,
+            js_on_load=f"const caption = {json.dumps(caption)};\n{SCRIPT}",  # as a prop it could be forgotten
             apply_default_css=False,
             elem_classes="bare",
-            caption=caption,
             **more,
         )
 

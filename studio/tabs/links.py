@@ -10,7 +10,7 @@ from studio.components.scripted import text
 from studio.tabs.annotate import AnnotateTab
 from studio.tabs.memory import Memory
 from studio.tabs.seeds import SeedsTab
-from studio.tabs.shared import told
+from studio.tabs.shared import ASKED, told
 
 LONGEST = 64  # characters of an id
 # a sample that was opened by its link is remembered as any other; a reload goes on from there
@@ -34,23 +34,25 @@ def linked(request: gr.Request | None, name: str) -> str:
 
 
 def build(memory: Memory, tabs: gr.Tabs, annotating: AnnotateTab, seeing: SeedsTab) -> None:
-    outputs = [tabs, *annotating.outputs]
+    outputs, wanted = [tabs, *annotating.outputs], gr.Textbox(visible=False)
 
     @told
-    def follow(request: gr.Request, profile: gr.OAuthProfile | None, *given: Any) -> list[Any]:
+    def follow(request: gr.Request) -> list[Any]:
         """Where the address leads, once the browser has said who it is."""
         sample = linked(request, "sample")
-        if sample:
-            return [gr.Tabs(selected="annotate"), *annotating.open(sample, *given, profile)]
-        where = gr.Tabs(selected="seeds") if linked(request, "grid") else gr.skip()
-        return [where, *[gr.skip()] * len(annotating.outputs)]
+        return [gr.Tabs(selected="seeds") if linked(request, "grid") and not sample else gr.skip(), sample]
+
+    @told
+    def open_linked(sample: str, profile: gr.OAuthProfile | None, *given: Any) -> list[Any]:
+        return [gr.Tabs(selected="annotate"), *annotating.open(sample, *given, profile)]
 
     @told
     def annotate(event: gr.EventData, profile: gr.OAuthProfile | None, *given: Any) -> list[Any]:
         sample = text(event._data, "sample")
         return [gr.Tabs(selected="annotate"), *annotating.open(sample, *given, profile)]
 
-    # through the queue: Gradio shows no error of what does not go through it
-    says = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-    memory.recalled.then(follow, annotating.inputs, outputs, **says).then(None, None, None, js=OPENED)
-    seeing.viewer.annotate(annotate, annotating.inputs, outputs, **says)
+    memory.recalled.then(follow, None, [tabs, wanted], **ASKED)
+    wanted.change(open_linked, [wanted, *annotating.inputs], outputs, **ASKED).then(
+        None, None, None, js=OPENED
+    )
+    seeing.viewer.annotate(annotate, annotating.inputs, outputs, **ASKED)
