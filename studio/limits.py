@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from studio import identity
+from studio.axes import GridRequest
 from studio.settings import Settings
 from studio.views import Request
 
@@ -58,6 +59,15 @@ class Limits:
         """The request, where this visitor may make it; `methods` images a seed."""
         self.check_cells(len(request.seeds) * methods)
         self.check_steps(request.steps)
+        self.check_side(request.width, request.height)
+        self.check_room(store)
+        return request
+
+    def check_grid(self, request: GridRequest, store: Any) -> GridRequest:
+        """The like for a grid."""
+        self.check_cells(request.total)
+        for variant in request.variants:
+            self.check_steps(variant.steps or 0)
         self.check_side(request.width, request.height)
         self.check_room(store)
         return request

@@ -4,6 +4,7 @@ No ``from __future__ import annotations`` in this package: Gradio reads the type
 """
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,14 +13,18 @@ import gradio as gr
 from data.database import new_id
 from data.exchange import export_labels
 from data.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
-from studio.api.answers import file, folder, picture, plain
+from studio.api.answers import file, folder, picture, plain, writer
 from studio.checks import shown, whole
+from studio.grids import check_grid, grid_change
 from studio.limits import limits
 from studio.service import Studio, check_request
 from studio.tabs import shared
 
 PATIENCE = 600.0  # seconds that a comparison waits for the models to be loaded
 MOST = 200  # samples in one answer
+TOLD = (
+    "id prompt prompt_set split seed method strength steps guidance width height created mean people flags words"
+).split()  # of a sample that was found
 FORMATS = {"jsonl": "jsonl", "csv": "csv", "dpo": "jsonl", "richhf": "jsonl", "rapidata": "jsonl"}
 
 
@@ -101,44 +106,124 @@ class Images:
 
     def search(
         self,
-        prompt: str | None = None,
+        text: str = "",
+        sort: Literal["newest", "oldest", "uncertain", "disagreement", "prompt", "seed"] = "newest",
         prompt_set: str | None = None,
         split: Literal["train", "validation", "heldout"] | None = None,
         method: str | None = None,
         run: str | None = None,
         seed: int | None = None,
-        limit: int = 50,
-        offset: int = 0,
+        scored_by: str | None = None,
+        remark: Literal["flag", "note"] | None = None,
+        disagreement: float | None = None,
+        limit: int = 24,
+        after: list[Any] | None = None,
     ) -> dict[str, Any]:
-        """Stored samples, the newest first, by any of these; without their words.
+        """Stored samples, a page at a time, as the Library shows them.
 
         Parameters:
-            prompt: the whole prompt
+            text: words of the prompt, or the id of a sample
+            sort: the order
             prompt_set: the set that the prompt is from
             split: what it is used for: train, validation or heldout
             method: how the noise was made: none, projected, ...
             run: the id of the run whose projector it was made with
             seed: its seed
+            scored_by: who has scored a word of it; * for anyone
+            remark: flag or note, where one stands
+            disagreement: people differ by so many points or more
             limit: samples in the answer, 200 at most
-            offset: samples to pass by
+            after: what the page before answered as next
 
         Returns:
-            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created}]; count: of all that match
+            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: of its labels 0..9, people, flags, words: [{index, word, label, source, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
         """
         given = {
-            "prompt": prompt,
             "prompt_set": prompt_set,
             "split": split,
             "method": method,
             "projector_run": run,
             "seed": seed,
+            "who": scored_by,
+            "remark": remark,
+            "disagreement": disagreement,
         }
         filters = {name: value for name, value in given.items() if value is not None}
-        store = self._studio.store
-        found = store.samples(limit=whole("limit", limit, 1, MOST), offset=offset, **filters)
-        told = "id prompt prompt_set split seed method strength steps guidance width height created".split()
-        samples = [{name: row[name] for name in told} for row in found]
-        return {"samples": samples, "count": store.count_samples(**filters)}
+        found = self._studio.store.search(
+            text, sort=sort, after=after, limit=whole("limit", limit, 1, MOST), **filters
+        )
+        samples = [{name: row[name] for name in TOLD} for row in found["samples"]]
+        return {**found, "samples": samples}
+
+    def start_grid(
+        self,
+        prompt: str,
+        who: str,
+        seeds: str = "1-8",
+        methods: str = "none,projected",
+        strengths: str = "1",
+        guidance: str = "",
+        steps: str = "",
+        profile: gr.OAuthProfile | None = None,
+    ) -> str:
+        """Make a grid of images in the background, seeds against ways to make them; look at it with the endpoint grid.
+
+        Parameters:
+            prompt: what the images should show
+            who: from sign_in
+            seeds: the rows, such as "1-16" or "7, 9"
+            methods: the columns: none, projected, projected:RUN, pag, autoguidance, lora, ... with commas between
+            strengths: of what is projected, such as "0,0.5,1"
+            guidance: values such as "3,5,7"; empty for the model's own
+            steps: values such as "10-30 (+10)"; empty for the model's own
+
+        Returns:
+            the grid's id
+        """
+        request = check_grid(prompt, seeds, methods, strengths, guidance, steps)
+        limits(self._studio, profile).check_grid(request, self._studio.store)
+        return self._studio.start_grid(request, writer(self._studio, who, profile))
+
+    def grid(self, grid: str) -> dict[str, Any]:
+        """A grid as it is now.
+
+        Parameters:
+            grid: the grid's id
+
+        Returns:
+            id, prompt, seeds, variants: [{name, method, run, strength, guidance, steps}], state: queued, running, stopped, interrupted, done or failed, message, done: images of total, left: seconds, cells: [{seed, variant: a place among variants, sample: its id | null, total: its mean score 0..9 | null}], change: of the second variant against the first: {gain: {estimate, low, high}, wins, ties, losses, broken: seeds, mended: seeds, words} | null
+        """
+        view = self._studio.grid(grid)
+        cells = [
+            {
+                "seed": cell.seed,
+                "variant": cell.variant,
+                "sample": cell.sample.id if cell.sample else None,
+                "total": cell.sample.total if cell.sample else None,
+            }
+            for cell in view.cells
+        ]
+        change = grid_change(view) if len(view.variants) > 1 and view.done else None
+        told = "id prompt seeds state message done total left".split()
+        return {
+            **{name: getattr(view, name) for name in told},
+            "variants": [asdict(variant) for variant in view.variants],
+            "cells": cells,
+            "change": change,
+        }
+
+    def stop_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
+        """Stop a grid after the step that it is in; what is made is kept.
+
+        Parameters:
+            grid: the grid's id
+            who: from sign_in
+
+        Returns:
+            the grid's id
+        """
+        self._studio.stop_grid(grid, writer(self._studio, who, profile))
+        return grid
 
     def export(
         self,

@@ -12,6 +12,7 @@ import gradio as gr
 from studio.components import notices
 from studio.components.thumbnails import thumbnail
 from studio.grids import GridView, check_grid
+from studio.limits import limits
 from studio.models import SHIPPED
 from studio.service import Studio
 from studio.tabs import shared
@@ -72,7 +73,8 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         if not methods:
             raise ValueError("Only a projector has samples of its own: choose the loop or the projector.")
         request = check_grid(text, numbers, ["none", *methods])
-        return show(studio.start_grid(request, shared.writer(studio, kept, profile)), "")
+        limits(studio, profile).check_grid(request, studio.store)
+        return show(studio.start_grid(request, shared.proven(studio, kept, profile)), "")
 
     quick = shared.QUICK
     make.click(begin, [chosen, prompt, seeds, who], outputs, **shared.ASKED)

@@ -20,6 +20,7 @@ from studio.components.table import Table, picked, rows
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
 from studio.grids import GridView, check_grid, grid_change
+from studio.limits import limits
 from studio.service import SampleView, Studio, sentence
 from studio.tabs import runs, seeds_form, shared
 from studio.tabs.memory import Memory
@@ -119,7 +120,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def begun(asked: list[Any], kept: Any, profile: Any) -> str:
         if loading.problem:
             raise ValueError(loading.problem)
-        return studio.start_grid(check_grid(*asked), shared.writer(studio, kept, profile))
+        request = limits(studio, profile).check_grid(check_grid(*asked), studio.store)
+        return studio.start_grid(request, shared.proven(studio, kept, profile))
 
     @told
     def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> list[Any]:

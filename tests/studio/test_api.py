@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_only_the_named_endpoints_are_public_and_each_says_what_it_takes(client)
     assert set(info["named_endpoints"]) == {
         f"/{name}"
         for name in (
-            "compare sample image search export sign_in next_item set_score clear_score accept undo submit skip flag "
+            "compare sample image search export start_grid grid stop_grid sign_in next_item set_score clear_score accept undo submit skip flag "
             "note progress history status runs run start_training stop_training resume_training promote rollback"
         ).split()
     }
@@ -120,11 +121,33 @@ def test_a_taken_name_is_not_given_again(client, pair, who):
 
 
 def test_samples_are_found_and_shown(client, pair):
-    found = client.predict(prompt="a red circle", method="projected", api_name="/search")
+    found = client.predict(text="circle red", method="projected", api_name="/search")
     assert found["count"] == 1 and found["samples"][0]["id"] == pair["projected"]["id"]
-    assert client.predict(prompt="nothing", api_name="/search") == {"samples": [], "count": 0}
+    assert [word["word"] for word in found["samples"][0]["words"]] == ["red", "circle"]
+    none = client.predict(text="nothing", api_name="/search")
+    assert none == {"samples": [], "count": 0, "more": False, "next": None}
+    first = client.predict(sort="seed", limit=1, api_name="/search")
+    second = client.predict(sort="seed", limit=1, after=first["next"], api_name="/search")
+    assert first["samples"][0]["id"] != second["samples"][0]["id"]
     image = client.predict(pair["none"]["id"], api_name="/image")
     assert Path(image).read_bytes() == Path(pair["none"]["image"]).read_bytes()
+
+
+def test_a_grid_is_made_watched_and_bounded(client, who):
+    grid = client.predict(
+        "a red circle", who, seeds="1-2", strengths="0.5,1", steps="2", api_name="/start_grid"
+    )
+    while (found := client.predict(grid, api_name="/grid"))["state"] in ("queued", "running"):
+        time.sleep(0.1)
+    assert (found["state"], found["done"], found["total"]) == ("done", 6, 6)
+    assert {cell["seed"] for cell in found["cells"]} == {1, 2}
+    assert all(cell["sample"] and cell["total"] is not None for cell in found["cells"])
+    change = found["change"]
+    assert change["wins"] + change["ties"] + change["losses"] == 2
+    with pytest.raises(AppError, match="256"):
+        client.predict("a red circle", who, seeds="1-300", api_name="/start_grid")
+    with pytest.raises(AppError, match="nothing to stop"):
+        client.predict(grid, who, api_name="/stop_grid")
 
 
 def test_the_labels_go_out_as_files(client, app, pair, who):
@@ -175,7 +198,7 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
             return tools, answers
 
     tools, (image, refused) = asyncio.run(ask())
-    assert len(tools) == 25
+    assert len(tools) == 28
     (scored,) = [tool for name, tool in tools.items() if name.endswith("set_score")]
     assert "how well a word shows" in scored.description
     assert scored.inputSchema["properties"]["score"]["type"] == "integer"
