@@ -65,5 +65,20 @@ function draw() {
   if (held) root.querySelector(`tr[data-key="${CSS.escape(held)}"] .row-button`)?.focus({ preventScroll: true });
 }
 
-watch("value", draw);
+// a table that is wider than its place is scrolled by the arrow keys too
+function reach() {
+  if (root.scrollWidth > root.clientWidth + 1) {
+    root.tabIndex = 0;
+    root.setAttribute("role", "region");
+    root.setAttribute("aria-label", caption || "table");
+  } else {
+    root.removeAttribute("tabindex");
+    root.removeAttribute("role");
+    root.removeAttribute("aria-label");
+  }
+}
+
+new ResizeObserver(reach).observe(root);
+watch("value", () => { draw(); reach(); });
 draw();
+reach();

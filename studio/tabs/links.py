@@ -40,7 +40,8 @@ def build(memory: Memory, tabs: gr.Tabs, annotating: AnnotateTab, seeing: SeedsT
     def follow(request: gr.Request) -> list[Any]:
         """Where the address leads, once the browser has said who it is."""
         sample = linked(request, "sample")
-        return [gr.Tabs(selected="seeds") if linked(request, "grid") and not sample else gr.skip(), sample]
+        where = gr.Tabs(selected="seeds") if linked(request, "grid") and not sample else gr.skip()
+        return [where, sample or gr.skip()]
 
     @told
     def open_linked(sample: str, profile: gr.OAuthProfile | None, *given: Any) -> list[Any]:
