@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import re
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from studio import api
-from studio.settings import Settings
+from studio.settings import ROOT, Settings
 from tests import tiny
 from tests.browser.conftest import start_app, stop_app
 
@@ -216,3 +217,17 @@ def test_mcp_is_a_setting_and_nothing_breaks_without_its_package(monkeypatch):
     assert api.mcp(Settings()) is False
     with pytest.raises(ValueError, match="pip install"):
         api.mcp(Settings(mcp="yes"))
+
+
+def test_the_readmes_example_runs_as_it_stands_there(app):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = [
+        part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in part
+    ]
+    code = code.replace("http://127.0.0.1:7860", app.url).replace('"ann"', '"reader"')
+    kept = {}
+    exec(compile(code, "README.md", "exec"), kept)  # noqa: S102
+    assert Path(kept["labels"]).read_text().count("\n") > 1
+    scored = [word for word in kept["item"]["words"] if word["scored"]]
+    assert app.rows("SELECT count(*) FROM scores WHERE who = 'reader' AND score = 9") == [(len(scored),)]
+    assert app.rows("SELECT kind FROM submissions WHERE who = 'reader'") == [("submit",)]
