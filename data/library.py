@@ -8,6 +8,7 @@ first.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data import checks
-from data.database import DatabaseFile, rows
+from data.database import DatabaseFile, row, rows
 from data.labels import checked_filter, expected, labels_at
 from data.samples import need_sample
 from data.scores import EVENT, readable
@@ -72,12 +73,15 @@ def _wanted(db: Database, text: str, filters: Mapping[str, Any]) -> tuple[str, l
     if len(terms) > TERMS:
         raise ValueError(f"The search has {len(terms)} words; give {TERMS} at most.")
     if terms:
+        # the prompts first: there are fewer than samples, and the index has all that this asks for
         every = " AND ".join(["prompt LIKE ? ESCAPE '\\'"] * len(terms))
-        # the index of prompts is a tenth of the table, and has all that this asks for
-        clauses.append(
-            f"(s.seq IN (SELECT seq FROM samples INDEXED BY samples_prompt WHERE {every}) OR s.id = ?)"
-        )
-        values += [*(_like(term) for term in terms), terms[0] if len(terms) == 1 else ""]
+        sql = f"SELECT DISTINCT prompt FROM samples INDEXED BY samples_prompt WHERE {every}"
+        found = [prompt for (prompt,) in db.execute(sql, [_like(term) for term in terms])]
+        clauses.append("s.prompt IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps(found))
+        if len(terms) == 1 and row(db, "SELECT 1 FROM samples WHERE id = ?", terms):
+            clauses[-1] = f"({clauses[-1]} OR s.id = ?)"
+            values.append(terms[0])
     for name in EQUAL:
         if filters.get(name) is not None:
             value = filters[name]
