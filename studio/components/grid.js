@@ -221,8 +221,8 @@ function tools() {
   if (shown.view !== "cells") return box;
   const orders = [["seed", "seed"], ["total", "total"], ...(pairs ? [["gain", "gain"]] : []), ...held.words.map((word) => [`word ${word.index}`, `“${word.text}”`])];
   box.append(choice("Sort by", orders, shown.sort, (value) => control("sort", value)));
-  if (pairs) {
-    const count = (name) => (held.change ? held.change[name].length : 0);
+  if (pairs && held.change) {
+    const count = (name) => held.change[name].length;
     box.append(segments("Filter", [
       ["all", "All", "All seeds"],
       ["broken", `▼ Broken ${count("broken")}`, `Seeds on which a word that held (${held.holds} or more) no longer does`],

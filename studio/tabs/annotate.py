@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from data.database import now
+from data.database import StoreError, now
 from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
@@ -204,6 +204,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             writer = shared.writer(studio, kept_who, profile)
         except ValueError as problem:
             writer, done = shared.person(kept_who, profile), annotate_keys.refused(packet, problem)
+        except StoreError as problem:
+            writer, done = shared.person(kept_who, profile), annotate_keys.stuck(packet, problem)
         else:
             done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
         ack, values = done.ack(), list(same)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from data.store import StoreError
 from studio import desk
 from studio.components.table import rows
 from studio.components.word_scores import Inbox, Operation, Packet
@@ -49,6 +50,11 @@ def refused(packet: Packet, problem: ValueError) -> Done:
     """Nothing was done, and sending it again will not help: this visitor may not write."""
     last = max(o.revision for o in packet.operations)
     return Done(packet, packet.shown, packet.since, last, error=sentence(problem))
+
+
+def stuck(packet: Packet, problem: StoreError) -> Done:
+    """Nothing was done: the store itself fails, so all of it stays with the page, which sends it again."""
+    return Done(packet, packet.shown, packet.since, error=sentence(problem), retry=True)
 
 
 def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) -> Done:

@@ -13,8 +13,10 @@ def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, c
         digits = page.locator(f"#words-{side} .ws-digit").all_inner_texts()
         assert len(digits) == 5
         assert all(digit in "0123456789" for digit in digits)
-        image = page.locator(f"#image-{side} img")
-        assert image.evaluate("node => node.complete && node.naturalWidth") == 64
+        # the preview, which is larger, stands there until the image is read
+        page.wait_for_function(
+            "id => document.querySelector(`#image-${id} img`).naturalWidth === 64", arg=side
+        )
         ((id, path),) = app.rows("SELECT id, image_path FROM samples WHERE seed = 21 AND method = ?", method)
         assert (app.home / path).is_file()
         stored = app.rows(
