@@ -32,6 +32,15 @@ class Backup(DatabaseFile):
         with _checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
             return _counts(copy)
 
+    def interrupt(self) -> None:
+        """What was on when this backup was made is on nowhere."""
+        with self.writing() as db:
+            for table, more in (("runs", ", pid = NULL"), ("grids", "")):
+                db.execute(
+                    f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more} "
+                    "WHERE state IN ('queued', 'running')"
+                )
+
     def restore(self, path: str | Path) -> dict[str, Any]:
         """Put the backup in the place of this database; {samples, ..., before: what it held, replaced: the file beside
         it that the old content is in}. ValueError where the backup is none, or a run or a grid is on: nothing was changed."""
@@ -99,16 +108,11 @@ def _checked_copy(source: Path, folder: Path) -> Iterator[DatabaseFile]:
             raise ValueError(f"{source.name} cannot be read ({error.strerror}); check its name.") from None
         try:
             _check(copy)
-            found = DatabaseFile(copy)
+            found = Backup(copy)
         except (StoreError, sqlite3.Error) as error:
             said = str(error).replace(copy.name, source.name)
             raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {said}") from None
-        with found.writing() as db:
-            for table, more in (("runs", ", pid = NULL"), ("grids", "")):
-                db.execute(
-                    f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more} "
-                    "WHERE state IN ('queued', 'running')"
-                )
+        found.interrupt()
         yield found
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):

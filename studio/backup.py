@@ -103,7 +103,10 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
         with tempfile.TemporaryDirectory(dir=settings.home, prefix="restore-") as folder:
             fetched = Path(folder)
             place.fetch(fetched)
-            Store(fetched / DATABASE).check()
+            copy = Store(fetched / DATABASE)
+            copy.check()
+            copy.interrupt()
+            copy.close()  # all of it is in the one file that goes to the home
             for part in ("images", "runs"):  # the database comes last: with it the home is no longer empty
                 if (fetched / part).is_dir():
                     shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)

@@ -212,3 +212,11 @@ def test_a_follower_that_was_under_way_does_not_pass_by_what_comes_after_a_resto
     store.move_cursor("webhook", upto)
     store.set_score(sample, 1, 9, "ann")
     assert [event["score"] for event in store.corrections_after(store.cursor("webhook"))[0]] == [9]
+
+
+def test_figures_that_were_counted_before_a_restore_are_known_to_be_old(backed):
+    store, sample, path = backed
+    before = store.judged()
+    store.restore(path)
+    store.set_score(sample, 1, 5, "ann")  # as many events as before, and another one
+    assert store.judged() != before

@@ -183,3 +183,16 @@ def test_what_is_said_during_the_first_round_is_in_the_next_one(made):
     assert not rounds.round()
     with sqlite3.connect(Path(settings.backup) / DATABASE) as db:
         assert ("Bea", 9) in db.execute("SELECT who, score FROM scores").fetchall()
+
+
+def test_what_was_on_when_the_copy_was_made_is_interrupted_in_a_home_that_begins_with_it(made):
+    settings, store = made
+    waiting, running = store.new_run("reward", {}), store.new_run("projector", {})
+    store.claim_run(running, os.getpid())
+    grid = store.add_grid({"prompt": "a cat"}, "Ann")
+    assert Backup(settings, store).round()
+    assert restore(emptied(settings)) == ""
+    found = Store(settings.database)
+    assert {found.run(run)["state"] for run in (waiting, running)} == {"interrupted"}
+    assert found.grid(grid)["state"] == "interrupted"
+    assert not list(settings.home.glob("restore-*"))
