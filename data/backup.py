@@ -22,7 +22,8 @@ from typing import Any
 from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id
 
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
-ACTIVE = "SELECT id, kind FROM runs WHERE state IN ('queued', 'running') ORDER BY seq LIMIT 1"
+ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
+    UNION ALL SELECT id, 'grid' FROM grids WHERE state IN ('queued', 'running') LIMIT 1"""
 
 
 class Backup(DatabaseFile):
@@ -31,9 +32,18 @@ class Backup(DatabaseFile):
         with _checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
             return _counts(copy)
 
+    def interrupt(self) -> None:
+        """What was on when this backup was made is on nowhere."""
+        with self.writing() as db:
+            for table, more in (("runs", ", pid = NULL"), ("grids", "")):
+                db.execute(
+                    f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more} "
+                    "WHERE state IN ('queued', 'running')"
+                )
+
     def restore(self, path: str | Path) -> dict[str, Any]:
         """Put the backup in the place of this database; {samples, ..., before: what it held, replaced: the file beside
-        it that the old content is in}. ValueError where the backup is none or a run is on: nothing was changed."""
+        it that the old content is in}. ValueError where the backup is none, or a run or a grid is on: nothing was changed."""
         source = Path(path).expanduser().absolute()
         if source.exists() and source.samefile(self.path):
             raise ValueError("This is the database itself; give a backup of it.")
@@ -44,7 +54,7 @@ class Backup(DatabaseFile):
             busy = live.execute(ACTIVE).fetchone()
             if busy:
                 raise ValueError(
-                    f"A {busy[1]} run ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
+                    f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                 )
             live.execute("VACUUM INTO ?", (str(replaced),))
             with closing(sqlite3.connect(copy.path)) as backup:
@@ -86,7 +96,7 @@ class Backup(DatabaseFile):
 
 @contextmanager
 def _checked_copy(source: Path, folder: Path) -> Iterator[DatabaseFile]:
-    """The backup as a database of this version, in a copy that goes afterwards; its runs are on nowhere."""
+    """The backup as a database of this version, in a copy that goes afterwards; its runs and grids are on nowhere."""
     copy = folder / f".restore-{new_id()[:8]}.db"
     try:
         try:
@@ -98,15 +108,11 @@ def _checked_copy(source: Path, folder: Path) -> Iterator[DatabaseFile]:
             raise ValueError(f"{source.name} cannot be read ({error.strerror}); check its name.") from None
         try:
             _check(copy)
-            found = DatabaseFile(copy)
+            found = Backup(copy)
         except (StoreError, sqlite3.Error) as error:
             said = str(error).replace(copy.name, source.name)
             raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {said}") from None
-        with found.writing() as db:
-            db.execute(
-                "UPDATE runs SET state = 'interrupted', pid = NULL, message = 'It was on when the backup was made.' "
-                "WHERE state IN ('queued', 'running')"
-            )
+        found.interrupt()
         yield found
     finally:
         for ending in ("", "-wal", "-shm", "-journal"):

@@ -22,12 +22,13 @@ class Cursors(DatabaseFile):
         return found["seq"] if found else None
 
     def move_cursor(self, name: str, seq: int | None = None) -> int:
-        """All up to this seq is done (None: all that there is now); returns it. It never goes back."""
+        """All up to this seq is done (None: all that there is now); returns it. It never goes back, and never past the
+        last event: where a backup has brought an older store meanwhile, what comes next has a seq from there on."""
         wanted = None if seq is None else checks.integer("seq", seq, 0, 2**62)
         with self.writing() as db:
             db.execute(
                 """INSERT INTO cursors (name, seq, changed)
-                VALUES (?1, coalesce(?2, (SELECT coalesce(max(seq), 0) FROM scores)), ?3)
+                VALUES (?1, min(coalesce(?2, 1 << 62), (SELECT coalesce(max(seq), 0) FROM scores)), ?3)
                 ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq), changed = excluded.changed""",
                 (checks.text("name", name), wanted, now()),
             )

@@ -79,10 +79,14 @@ class Foreseen(DatabaseFile):
 
     def prompts_without_kinds(self, after: int = 0, limit: int = 1_000_000) -> tuple[list[str], int]:
         """Prompts of samples that arrived after the sample of this seq and whose kinds are not kept, the newest first;
-        and the seq of the newest sample, to go on from."""
+        and the seq of the newest sample, to go on from. Of all samples where the kinds of that sample are not kept: the
+        store is then another one, that a backup has brought."""
         values = (checks.integer("after", after, 0, 2**62), checks.integer("limit", limit, 0, 10_000_000))
         with self.reading() as db:
             newest = db.execute("SELECT coalesce(max(seq), 0) FROM samples").fetchone()[0]
+            kept = "SELECT 1 FROM samples s JOIN kinds k ON k.prompt = s.prompt WHERE s.seq = ? LIMIT 1"
+            if not db.execute(kept, values[:1]).fetchone():
+                values = (0, values[1])
             if newest <= values[0]:
                 return [], newest
             found = db.execute(

@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 from threading import Lock, Timer
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -32,6 +33,7 @@ class Idle:
 
     def __init__(self, flag: Path) -> None:
         self._flag = flag
+        self._inherited: list[Any] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -42,7 +44,7 @@ class Idle:
     def _own(self) -> None:
         """A connection must not be used, nor closed, in a process that was forked from the one that opened it."""
         if self._pid != os.getpid():
-            self._inherited = self._waiting
+            self._inherited = [*self._inherited, *self._waiting]  # of all who were forked from
             self._begin()
 
     def turn(self) -> Lock:

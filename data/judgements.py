@@ -74,11 +74,12 @@ class Judgements(DatabaseFile):
                 values,
             ).fetchall()
 
-    def judged(self) -> tuple[int, ...]:
-        """Changes whenever figures of the quality may have changed; quick to ask for."""
+    def judged(self) -> tuple[Any, ...]:
+        """Changes whenever figures of the quality may have changed; quick to ask for. An id each: a store that a backup
+        has brought gives the same numbers again, to other events."""
         with self.reading() as db:
             return tuple(
-                db.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()[0]
+                db.execute(f"SELECT seq, id FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
                 for table in ("scores", "submissions", "gold")
             )
 

@@ -14,6 +14,7 @@ from data import checks
 from data.database import DatabaseFile, insert, new_id, now, row, rows
 from data.migrations import SPLITS
 
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 OPTIONAL = ("projector_run", "image_path", "image_sha256", "noise_sha256", "group_id")
 DEFAULTS = {
     "prompt_set": "",
@@ -53,6 +54,10 @@ def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
         r[name] = checks.text(name, r[name], longest, empty=True)
     if r.get("image_path") is not None:
         r["image_path"] = checks.relative_path("image_path", r["image_path"])
+        if not r["image_path"].lower().endswith(IMAGES):  # what lies there is shown to everybody
+            raise ValueError(
+                f"image_path must name an image ({', '.join(IMAGES)}): {checks.shown(r['image_path'])}."
+            )
     r["prompt"] = checks.text("prompt", r["prompt"], checks.PROMPT_LENGTH)
     r["backbone"] = checks.text("backbone", r["backbone"], 200)
     r["method"] = checks.text("method", r["method"])

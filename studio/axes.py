@@ -106,6 +106,10 @@ def check_grid(
             text += f", {count} steps" if len(counts) > 1 else ""
             found = Variant(text, name, by, strength, guidance, count)
             variants.setdefault((name, by, strength, guidance, count), found)
+            if len(variants) > most:  # at once: the product of long axes has millions
+                raise ValueError(
+                    f"This grid has more than {most} images even for one seed: give fewer values on the axes."
+                )
     request = GridRequest(
         prompt, drawn, list(variants.values()), check_side("width", width), check_side("height", height)
     )

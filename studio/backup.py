@@ -103,7 +103,10 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
         with tempfile.TemporaryDirectory(dir=settings.home, prefix="restore-") as folder:
             fetched = Path(folder)
             place.fetch(fetched)
-            Store(fetched / DATABASE).check()
+            copy = Store(fetched / DATABASE)
+            copy.check()
+            copy.interrupt()
+            copy.close()  # all of it is in the one file that goes to the home
             for part in ("images", "runs"):  # the database comes last: with it the home is no longer empty
                 if (fetched / part).is_dir():
                     shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
@@ -124,7 +127,7 @@ class Backup:
     def __init__(self, settings: Settings, store: Any, problem: str = "", place: Any = None) -> None:
         self.settings, self.store, self.problem = settings, store, problem
         self.last = ""  # when the last round ended, as the store writes times
-        self._place, self._done = place, ""
+        self._place, self._done, self._noted = place, "", False
         self._one, self._end = threading.Lock(), threading.Event()
 
     def start(self) -> Backup:
@@ -166,14 +169,14 @@ class Backup:
                 "STUDIO_BACKUP holds the copy of another studio, which is left alone: give another place, or start "
                 "with an empty STUDIO_HOME and STUDIO_RESTORE=yes to go on from that copy."
             )
+        if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
+            self.store.note_audit("", "backup", self.settings.backup)
+            self._noted, stamp = True, self._stamp()
         with tempfile.TemporaryDirectory(dir=self.settings.home, prefix="backup-") as folder:
             copy = self.store.vacuum_into(Path(folder) / DATABASE)
             (Path(folder) / MARK).write_text(json.dumps(mine), encoding="utf-8")
             place.put({name: path for name, path in self._files() if name not in there})
             place.put({DATABASE: copy, MARK: Path(folder) / MARK})
-        if not self.last:
-            self.store.note_audit("", "backup", self.settings.backup)
-            stamp = self._stamp()
         self.problem, self.last, self._done = "", now(), stamp
         return True
 

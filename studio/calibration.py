@@ -28,13 +28,22 @@ def kinds_of(prompt: str) -> tuple[str, ...]:
     return tuple(word.kind for word in split(prompt))
 
 
+def kind_of(row: Mapping[str, Any]) -> str | None:
+    """The kind of a label's word; None past the prompt's end, as a store that was imported may count words in another
+    way."""
+    kinds = kinds_of(row["prompt"])
+    return kinds[row["word_index"]] if row["word_index"] < len(kinds) else None
+
+
 def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """Fit on the training prompts' corrections of the run's snapshot; saved in the run's folder where it could be.
 
     {fitted, better, kinds: those it is used for, note, report}
     """
     last, gold = snapshot["last"], snapshot.get("gold", 0)
-    rows = job.studio.store.corrections(split="train", last=last, gold=gold)
+    rows = [
+        r for r in job.studio.store.corrections(split="train", last=last, gold=gold) if kind_of(r) is not None
+    ]
     versions = Counter(row["vlm"]["scorer_version"] for row in rows)
     version = versions.most_common(1)[0][0] if versions else ""
     rows = [row for row in rows if row["vlm"]["scorer_version"] == version]
@@ -85,7 +94,7 @@ def _row(row: Mapping[str, Any]) -> Row:
         if row["score"] is not None
         else round(9 * float(expected(np.array(row["distribution"]))))
     )
-    return Row(np.array(spread), _hidden(vlm), kinds_of(row["prompt"])[row["word_index"]], score, row["prompt"],
+    return Row(np.array(spread), _hidden(vlm), kind_of(row), score, row["prompt"],
                max(row["weight"], 1e-3))  # fmt: skip
 
 
@@ -102,14 +111,14 @@ def events_for(
         for row in rows
         if row["scorer_version"] == model.scorer
         and row["distribution"] is not None
-        and kinds_of(row["prompt"])[row["word_index"]] in kinds
+        and kind_of(row) in kinds
         and (row["features"] or not model.report["hidden"])
     ]
     if not usable:
         return []
     hidden = np.stack([_hidden(row) for row in usable]) if model.report["hidden"] else None
     spread = np.array([row["distribution"] for row in usable])
-    given = model.apply(spread, hidden, [kinds_of(row["prompt"])[row["word_index"]] for row in usable])
+    given = model.apply(spread, hidden, [kind_of(row) for row in usable])
     return [
         {
             "sample": row["sample"],

@@ -18,6 +18,7 @@ from torch import Tensor
 from core.checkpoint import CheckpointError
 from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
+from studio.calibration import kind_of
 from studio.latents import latents_of
 from studio.making import encode
 from studio.models import Using
@@ -107,7 +108,7 @@ def store_samples(
     labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
-        if row["sample"] in kept:
+        if row["sample"] in kept and kind_of(row) is not None:
             weight = row["weight"] * (correction_weight if row["source"] in CORRECTED else 1.0)
             said = row["distribution"] if row["distribution"] is not None else row["score"]
             labels[row["sample"]][row["word_index"]] = (said, weight)

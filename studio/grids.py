@@ -204,6 +204,12 @@ class Grids(Generation):
 
     # -- looking
 
+    def grid_request(self, id: str) -> GridRequest:
+        """What a grid asks for."""
+        config = self.store.grid(id)["config"]
+        variants = [Variant(**each) for each in config["variants"]]
+        return GridRequest(config["prompt"], config["seeds"], variants, config["width"], config["height"])
+
     def grid_size(self, id: str) -> int:
         """How many images a grid has when it is done."""
         config = self.store.grid(id)["config"]

@@ -96,7 +96,7 @@ def check_name(name: Any) -> str:
         raise ValueError(f"The name has {len(plain)} characters: use {LONGEST} at most.")
     if not plain.isprintable():
         raise ValueError("The name has a character that cannot be shown: use letters, digits and spaces.")
-    if plain.casefold() in RESERVED:
+    if unicodedata.normalize("NFKC", plain).casefold() in RESERVED:
         raise ValueError(f"The name {plain!r} is taken by the studio itself: choose another one.")
     return plain
 

@@ -35,6 +35,8 @@ def resume(studio: Any, run_id: str) -> str:
     run = studio.run(run_id)
     if run["state"] in ("done", "running"):
         raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
+    if run["archived"]:
+        raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
     studio.refuse_if_busy()
     studio.store.update_run(run_id, state="queued", pid=None, message="")
     _spawn(studio, run)

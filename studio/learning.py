@@ -235,7 +235,9 @@ class Learning(Generation):
             raise ValueError(why)
         for child in self._parts(run):
             self.store.promote(child["id"], who)
-        return self.store.promote(run_id, who)
+        promoted = self.store.promote(run_id, who)
+        self.store.note_audit(who, "promote", run_id, {"force": force})
+        return promoted
 
     def why_not(self, run: dict[str, Any]) -> str:
         """The sentence for which a run should not be promoted, or ''."""
@@ -292,4 +294,6 @@ class Learning(Generation):
                 used = self.store.promoted(child["kind"])
                 if used and used["id"] == child["id"]:
                     self.store.rollback(child["kind"], who)
-        return self.store.rollback(kind, who)
+        found = self.store.rollback(kind, who)
+        self.store.note_audit(who, "rollback", kind)
+        return found

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.checks import shown
-from studio import jobs
+from studio import gridwork, jobs
 
 # name: (what it is called, ending, what is in it and what it loses)
 OUT: dict[str, tuple[str, str, str]] = {
@@ -200,8 +200,9 @@ def backup_named(studio: Any, name: Any) -> Path:
 
 
 def restore(studio: Any, path: str | Path, who: str) -> dict[str, Any]:
-    """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run is on."""
+    """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
     jobs.sweep(studio)
+    gridwork.sweep(studio)
     found = studio.store.restore(path)
     studio.store.note_audit(who, "restore", Path(path).name[:200], found)
     return found

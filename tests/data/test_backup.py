@@ -180,3 +180,43 @@ def test_an_error_in_the_middle_leaves_the_old_content(backed, monkeypatch):
     monkeypatch.undo()
     assert score(store, sample) == 8
     store.set_score(sample, 1, 9, "ann")
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_nothing_is_restored_while_a_grid_is_being_made(backed, state):
+    store, sample, path = backed
+    grid = store.add_grid({"prompt": "a cat"}, "ann")
+    store.update_grid(grid, state)
+    with pytest.raises(ValueError, match=f"A grid \\({grid}\\) is on"):
+        store.restore(path)
+    assert score(store, sample) == 8
+    store.update_grid(grid, "stopped")
+    store.restore(path)
+
+
+def test_a_grid_that_was_on_when_the_backup_was_made_comes_back_as_interrupted(backed):
+    store, _, path = backed
+    grid = store.add_grid({"prompt": "a cat"}, "ann")
+    kept = store.vacuum_into(path.with_name("later.db"))
+    store.update_grid(grid, "done")
+    store.restore(kept)
+    assert store.grid(grid)["state"] == "interrupted"
+
+
+def test_a_follower_that_was_under_way_does_not_pass_by_what_comes_after_a_restore(backed):
+    store, sample, path = backed
+    for digit in range(5):
+        store.set_score(sample, 2, digit, "ann")
+    _, upto = store.corrections_after(0)
+    store.restore(path)  # while what was read is being sent
+    store.move_cursor("webhook", upto)
+    store.set_score(sample, 1, 9, "ann")
+    assert [event["score"] for event in store.corrections_after(store.cursor("webhook"))[0]] == [9]
+
+
+def test_figures_that_were_counted_before_a_restore_are_known_to_be_old(backed):
+    store, sample, path = backed
+    before = store.judged()
+    store.restore(path)
+    store.set_score(sample, 1, 5, "ann")  # as many events as before, and another one
+    assert store.judged() != before

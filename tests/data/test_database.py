@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from sqlite_utils import Database
 
 from data.annotation_schema import migrations
+from data.idle import Idle
 from data.migrations import APPEND_ONLY
 from data.store import Store, StoreError
 
@@ -221,3 +224,24 @@ def test_no_more_connections_wait_than_are_of_use(store, sample_row):
         thread.join()
     assert 0 < len(store._idle._waiting) <= 8
     assert len(store.current(sample)[1]["people"]) == 24
+
+
+def test_connections_of_all_who_were_forked_from_stay_open_in_a_worker_of_a_worker(tmp_path, monkeypatch):
+    """To close one there would take the locks of the process that it is of."""
+    idle, closed = Idle(tmp_path / "flag"), []
+
+    class Connection(SimpleNamespace):
+        """In place of one to a database, which says when it is closed."""
+
+    held = [
+        Connection(conn=SimpleNamespace(in_transaction=False, close=lambda: closed.append(1))) for _ in "ab"
+    ]
+    for generation, db in enumerate(held):
+        monkeypatch.setattr("data.idle.os.getpid", lambda generation=generation: generation)
+        idle.keep(db, (1, 1))
+    known = [weakref.ref(db) for db in held]
+    held.clear()
+    del db
+    monkeypatch.setattr("data.idle.os.getpid", lambda: 2)
+    idle.close()
+    assert all(one() is not None for one in known) and not closed

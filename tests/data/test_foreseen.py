@@ -80,6 +80,7 @@ def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
     assert store.prompts_without_kinds() == ([], 3)
     store.add_samples([sample_row(prompt="a star")])
     assert store.prompts_without_kinds(newest) == (["a star"], 4)
+    store.keep_kinds({"a star": ["object"]})
     assert store.prompts_without_kinds(4) == ([], 4)
 
 
@@ -96,3 +97,16 @@ def test_the_queue_is_filtered_by_a_kind_of_word(store, worded, order, few, monk
     assert store.next_to_annotate("ann", order, kind="colour", split="heldout") is None
     with pytest.raises(ValueError, match="kind"):
         store.next_to_annotate("ann", order, kind=3)
+
+
+def test_the_kinds_of_a_store_that_a_backup_brought_are_asked_for_from_the_start(
+    store, sample_row, quick_path
+):
+    store.add_samples([sample_row(prompt="a red cube")])
+    older = store.vacuum_into(quick_path / "older.db")  # before any kinds were kept
+    store.add_samples([sample_row(prompt="a blue ball", seed=2)])
+    found, newest = store.prompts_without_kinds()
+    store.keep_kinds({prompt: ["object"] for prompt in found})
+    assert store.prompts_without_kinds(newest) == ([], 2)
+    store.restore(older)
+    assert store.prompts_without_kinds(newest) == (["a red cube"], 1)

@@ -1,5 +1,7 @@
 """The axes of a grid: ranges, their product without repeats, and a sentence for whatever is wrong."""
 
+import time
+
 import pytest
 
 from studio.axes import axis, check_grid
@@ -115,3 +117,10 @@ def test_a_bad_axis_is_answered_with_a_sentence(given, why):
 def test_a_prompt_that_cannot_be_scored_is_refused(prompt):
     with pytest.raises(ValueError):
         check_grid(prompt)
+
+
+def test_long_axes_are_refused_before_their_product_is_made():
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="more than 256 images even for one seed"):
+        check_grid(PROMPT, "1", ["projected"], "0-1 (+0.004)", "0-20 (+0.08)", "1-100")
+    assert time.monotonic() - began < 0.5

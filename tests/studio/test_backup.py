@@ -88,7 +88,7 @@ def test_what_is_lost_comes_back_with_its_images_and_checkpoints(made):
     assert restore(emptied(settings)) == ""
     assert corrections(settings) == [("Ann", 5)] and (settings.home / "images/one.png").is_file()
     assert list(settings.home.rglob("model.safetensors"))
-    assert [line["action"] for line in Store(settings.database).audit()] == ["restore"]
+    assert [line["action"] for line in Store(settings.database).audit()] == ["restore", "backup"]
 
 
 def test_only_what_is_new_is_copied_and_nothing_where_nothing_changed(made, quick_path):
@@ -164,3 +164,35 @@ def test_the_last_round_is_made_when_the_server_ends(made):
     settings, store = made
     Backup(settings, store).start().close()
     assert (Path(settings.backup) / DATABASE).is_file()
+
+
+def test_what_is_said_during_the_first_round_is_in_the_next_one(made):
+    settings, store = made
+
+    class Slow(Folder):
+        """A place to which the first copy takes a while: somebody corrects a word meanwhile."""
+
+        def put(self, files):
+            if DATABASE in files and not (self.path / DATABASE).exists():
+                store.set_score(store.samples()[0]["id"], 1, 9, "Bea")
+            super().put(files)
+
+    rounds = Backup(settings, store, place=Slow(settings.backup))
+    assert rounds.round()
+    assert rounds.round()
+    assert not rounds.round()
+    with sqlite3.connect(Path(settings.backup) / DATABASE) as db:
+        assert ("Bea", 9) in db.execute("SELECT who, score FROM scores").fetchall()
+
+
+def test_what_was_on_when_the_copy_was_made_is_interrupted_in_a_home_that_begins_with_it(made):
+    settings, store = made
+    waiting, running = store.new_run("reward", {}), store.new_run("projector", {})
+    store.claim_run(running, os.getpid())
+    grid = store.add_grid({"prompt": "a cat"}, "Ann")
+    assert Backup(settings, store).round()
+    assert restore(emptied(settings)) == ""
+    found = Store(settings.database)
+    assert {found.run(run)["state"] for run in (waiting, running)} == {"interrupted"}
+    assert found.grid(grid)["state"] == "interrupted"
+    assert not list(settings.home.glob("restore-*"))

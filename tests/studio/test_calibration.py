@@ -96,3 +96,17 @@ def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calib
     place = train.texts.prompts.index(info["prompt"])
     (at,) = ((train.item == place) & (train.seeds == info["seed"])).nonzero()[:, 0].tolist()
     assert np.allclose(train.target[at, index].numpy(), row["distribution"], atol=1e-5)
+
+
+def test_words_that_an_imported_store_counts_in_another_way_keep_nobody_from_training(labelled):
+    (like,) = labelled.store.samples(split="train", limit=1)
+    columns = {name: value for name, value in like.items() if name not in ("id", "seq", "entropy")}
+    (strange,) = labelled.store.add_samples(
+        [{**columns, "n_words": 90, "image_path": None, "image_sha256": None}]
+    )
+    vlm = labelled.store.current(like["id"])[1]["vlm"]
+    said = {name: vlm[name] for name in ("distribution", "scorer", "scorer_version")}
+    labelled.store.add_scores([{"sample": strange, "word_index": 80, "source": "vlm", **said}])
+    labelled.store.set_score(strange, 80, 5, "Ann")
+    run = labelled.train("calibrator", {"corrections_needed": 20})
+    assert run["metrics"]["fitted"] and labelled.train("reward", REWARD)["state"] == "done"

@@ -9,6 +9,7 @@ import pytest
 
 from studio import commands
 from studio.__main__ import main
+from studio.gridwork import GridWork
 
 
 @pytest.fixture
@@ -20,7 +21,9 @@ def cli(store, sample_row, quick_path, monkeypatch, capsys):
     monkeypatch.setattr(
         commands,
         "studio_of",
-        lambda given: SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path, webhook="")),
+        lambda given: SimpleNamespace(
+            store=store, settings=SimpleNamespace(home=quick_path, webhook=""), grid_work=GridWork()
+        ),
     )
 
     def run(*arguments):

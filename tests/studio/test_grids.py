@@ -11,10 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from studio import gridding, pictures
+from studio import gridding, limits, pictures
 from studio.grids import Variant, check_grid, grid_change
 from studio.parameters import read_png
 from studio.service import check_request
+from studio.settings import Settings
 from tests import tiny
 from tests.tiny import STEPS
 
@@ -228,3 +229,11 @@ def test_a_picture_is_made_again_in_another_studio(studio, loaded, model_folder,
     )  # fmt: skip
     again = ended(other, other.start_grid(request, "bob")).cells[0].sample
     assert np.abs(pixels(again) - pixels(view.cells[0].sample)).max() <= 1
+
+
+def test_what_a_grid_asks_for_is_known_so_that_going_on_with_it_keeps_to_the_bounds(studio):
+    view = grid_of(studio, "1-2", wait=True)
+    asked = studio.grid_request(view.id)
+    assert (asked.prompt, asked.seeds, asked.variants, asked.total) == (PROMPT, [1, 2], view.variants, 4)
+    with pytest.raises(ValueError, match="4 images: 3 at most"):
+        limits.visitor(Settings(max_cells="3"), {}).check_grid(asked, studio.store)

@@ -45,6 +45,7 @@ def test_names_of_people_are_taken(name):
         (3, "must be text"),
         ("Detector", "taken by the studio"),
         ("vlm", "taken by the studio"),
+        ("ｄｅｔｅｃｔｏｒ", "taken by the studio"),
     ],
 )
 def test_names_that_cannot_be_are_refused(name, says):

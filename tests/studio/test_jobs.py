@@ -61,3 +61,12 @@ def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(stud
     assert (
         checkpoint.load_state(studio.run_folder(run) / "warmup-state" / "state.pt")["step"] >= again["step"]
     )
+
+
+def test_a_run_that_was_deleted_is_not_gone_on_with(studio):
+    run = studio.new_run("reward", {})
+    studio.store.update_run(run, state="failed")
+    studio.delete_run(run, "ann")
+    with pytest.raises(ValueError, match="was deleted"):
+        jobs.resume(studio, run)
+    assert studio.run(run)["state"] == "failed"

@@ -238,6 +238,8 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     assert studio.promote(worse, "Ann", force=True)["promoted"]
     assert studio.rollback("projector", "Ann")["id"] == best
     assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
+    noted = [line["action"] for line in studio.store.audit()]
+    assert noted == ["rollback", "promote", "promote", "promote"]
 
 
 def test_projected_samples_are_trained_on_with_the_noise_they_were_made_from(labelled):

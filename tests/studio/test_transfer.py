@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from studio import transfer
+from studio.gridwork import GridWork
 
 TOKEN = "hf_secretsecretsecret"
 
@@ -31,7 +32,7 @@ def studio(store, sample_row, quick_path):
     store.add_samples(rows)
     for i in range(2):
         store.set_score(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
-    return SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path))
+    return SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path), grid_work=GridWork())
 
 
 class FakeHub:
@@ -177,3 +178,10 @@ def test_a_restore_is_noted_in_the_log_that_it_brought_back(studio):
     line = studio.store.audit()[0]
     assert (line["who"], line["action"], line["subject"]) == ("carol", "restore", path.name)
     assert line["detail"]["replaced"] == found["replaced"]
+
+
+def test_a_grid_whose_process_is_gone_keeps_nobody_from_a_restore(studio):
+    made = transfer.new_backup(studio, "ann")
+    grid = studio.store.add_grid({"prompt": "a cat"}, "ann")
+    studio.store.update_grid(grid, "running")
+    assert transfer.restore(studio, made, "ann")["samples"] == 2
