@@ -123,7 +123,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         if found is None:
             return [None, None, None, chips([]), chips([]), "", "", gr.skip()]
         with_it, without = found.projected, found.none
-        left, right = shared.picture(without.image_path), shared.picture(with_it and with_it.image_path)
+        left, right = shared.served(without.image_path), shared.served(with_it and with_it.image_path)
         return [
             left,
             right,
@@ -135,9 +135,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             gr.update(visible=with_it is not None),
         ]
 
-    def drawn(update: CompareUpdate, again: bool = False) -> list[Any]:
-        """Values of ``frame`` and ``pair`` for one report. ``again``: the images are on the page already; Gradio
-        would write its copies of them anew while a browser may be reading them."""
+    def drawn(update: CompareUpdate) -> list[Any]:
+        """Values of ``frame`` and ``pair`` for one report. The images go with each: a browser that is behind takes only
+        the last of several reports, and one that skips them would leave the preview where it is."""
         over = update.stage in ("done", "stopped")
         values: list[Any] = [
             notices.notice(update.message),
@@ -152,8 +152,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             _ids(update.pairs) if update.pairs else gr.skip(),
         ]
         if update.pairs:
-            shown = show(update.pairs[0])
-            return values + ([gr.skip()] * 3 + shown[3:] if again else shown)
+            return values + show(update.pairs[0])
         if update.previews:
             left, right = (shared.enlarged(image) for image in update.previews[0])
             return [*values, left, right, None, chips([]), chips([]), "", "", gr.skip()]
@@ -178,17 +177,16 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 time.sleep(0.5)
             if loading.problem:
                 raise ValueError(loading.problem)
-            last, final, there = 0.0, None, False
+            last, final = 0.0, None
             for update in studio.compare(asked, halt):
                 final = update
                 if update.stage == "denoise" and update.step < update.total:
                     if time.monotonic() - last < PREVIEW_SECONDS:
                         continue
                     last = time.monotonic()
-                yield drawn(update, again=there)
-                there = there or bool(update.pairs)
+                yield drawn(update)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:
-                values = drawn(final, again=True)
+                values = drawn(final)
                 values[0] = notices.notice(
                     " ".join(p for p in (wording.summary(final.pairs), final.message) if p)
                 )

@@ -11,6 +11,8 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from studio import identity, limits
@@ -113,6 +115,17 @@ def picture(path: str | None) -> np.ndarray | None:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
+    except OSError:
+        return None
+
+
+def served(path: str | None) -> str | None:
+    """A copy of a stored image that the page may read, always the same one; None where the image is gone. What is sent
+    again is then not written again, and what is taken away is the file itself, with its text."""
+    if path is None:
+        return None
+    try:
+        return save_file_to_cache(path, get_upload_folder())
     except OSError:
         return None
 
