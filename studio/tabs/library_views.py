@@ -25,7 +25,7 @@ SAID = {
 }
 SOURCES = {"vlm": "VLM", "human": "people", "simulated": "simulated", "calibrated": "calibrated"}
 NO_FIGURE = {
-    "uncertain": "Images that the scorer has not scored are not in this order.",
+    "uncertain": "Images that the VLM has not scored are not in this order.",
     "disagreement": "Only images with a word that two people scored are in this order.",
 }
 

@@ -271,7 +271,7 @@ def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
     for name in ("Flag", "Cancel", "Note", "Close", "Keys"):
         page.locator("#annotate-words .ws-button", has_text=name).last.tap()
     page.locator("#guidelines summary").tap()
-    page.locator(".guide-body img").first.wait_for()
+    page.locator(".guidelines-body img").first.wait_for()
     for target in page.locator(f"{CHIPS}, #annotate-words button:visible, #guidelines summary").all():
         box = target.bounding_box()
         assert box["width"] >= 44, target.inner_text()
