@@ -76,13 +76,14 @@ def verdict(found: Mapping[str, Any]) -> str:
 
 
 def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
+    said = found["kinds"][0]["why"]  # above the table already: not once more on every line
     head = heads("kind of word", "reading", "#ordinal", "#interval", "#words", "#people")
     body = [
         (
             "",
             [
                 "all words" if one["kind"] == ALL else one["kind"],
-                one["why"] or badge(one["ordinal"]),
+                one["why"] if one["why"] != said else badge(one["ordinal"]),
                 number(one["ordinal"]),
                 number(one["interval"]),
                 count(one["words"]),
