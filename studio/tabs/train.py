@@ -265,7 +265,9 @@ def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
                 [listing.when(run), kind, listing.badge(run), {"text": change, "tone": "number"}, use],
             )
         )
-    return rows(["started", "what", "state", "held-out change", ""], body, chosen=shown)
+    return rows(
+        ["started", "what", "state", {"text": "held-out change", "tone": "number"}, ""], body, chosen=shown
+    )
 
 
 def _in_use(studio: Studio, event: dict[str, Any]) -> bool:

@@ -67,6 +67,9 @@ def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app):
     page.locator("#stop").click()
     page.locator("#compare-note", has_text="Stopped").wait_for()
     page.locator("#run:not([disabled])").wait_for()
+    page.locator("#compare-note", has_text="Below is the comparison before it.").wait_for()
+    assert page.locator("#words-none .ws-chip").first.is_visible()
+    assert not page.locator("#first-example").is_visible()  # nothing is not what there is
     assert app.rows("SELECT count(*) FROM samples WHERE seed BETWEEN 70 AND 77") == [(0,)]
 
 
