@@ -30,7 +30,7 @@ RULE = "gold first, then lower median of people"  # kept with a snapshot
 # the same in the words of a page
 RULE_SAID = (
     "The label of a word that training uses: its gold score where it has one; else the median of the people who scored "
-    "it (of two middle scores the lower one); else the simulated annotator's; else the scorer's own."
+    "it (of two middle scores the lower one); else the simulated annotator's; else the VLM's own."
 )
 GOLD = "gold"
 PRECEDENCE = (GOLD, "human", "simulated", "calibrated", "vlm")

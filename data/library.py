@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
 from typing import Any
 
 from sqlite_utils import Database
@@ -147,8 +148,8 @@ class Library(DatabaseFile):
         page before. The orders uncertain and disagreement leave out what has no such figure.
 
         Returns {samples, count, more: whether there are more than are counted, next: None at the end}; a sample has
-        its columns and entropy, points, people, flags, mean (of the labels, 0..9) and words: {index, word, label,
-        source, vlm, people: {name: score}}.
+        its columns and entropy, points, people, flags, mean (0..9, of the labels; of the VLM its expected score, as
+        every page has it) and words: {index, word, label, source, vlm, people: {name: score}}.
         """
         cache, columns = ORDERS[checks.one_of("sort", sort, SORTS)]
         limit = checks.integer("limit", limit, 1, 1000)
@@ -279,6 +280,8 @@ def _described(db: Database, seqs: Sequence[int]) -> list[dict[str, Any]]:
         (checks.as_json("the page", ids),),
     )
     words: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    read: dict[tuple[str, int], float | None] = {}  # what the VLM expects, finer than its digit
+    counted: dict[str, list[float]] = defaultdict(list)
     for e in standing:
         word = words[e["sample"]].setdefault(
             e["word_index"],
@@ -287,15 +290,21 @@ def _described(db: Database, seqs: Sequence[int]) -> list[dict[str, Any]]:
         word["word"] = word["word"] or e["word"]
         if e["source"] == "vlm":
             word["vlm"] = _value(e["score"], e["distribution"])
+            read[e["sample"], e["word_index"]] = (
+                _value(None, e["distribution"]) if e["distribution"] else word["vlm"]
+            )
         elif e["source"] == "human":
             word["people"][e["who"]] = e["score"]
     for (id, index), label in labels_of(db, ids).items():
         if index in words[id]:
             words[id][index] |= {"label": round(expected(label), 2), "source": label["source"]}
+            if label["source"] == "vlm" and read.get((id, index)) is not None:
+                counted[id].append(read[id, index])
+            else:
+                counted[id].append(expected(label))
     for sample in found:
         said = list(words[sample["id"]].values())
-        labels = [word["label"] for word in said if word["label"] is not None]
         sample["words"] = said
-        sample["mean"] = sum(labels) / len(labels) if labels else None
+        sample["mean"] = fsum(counts) / len(counts) if (counts := counted[sample["id"]]) else None
         sample["people"] = len({who for word in said for who in word["people"]})
     return found

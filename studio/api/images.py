@@ -136,7 +136,7 @@ class Images:
             after: what the page before answered as next
 
         Returns:
-            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: of its labels 0..9, people, flags, words: [{index, word, label, source, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
+            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
         """
         given = {
             "prompt_set": prompt_set,

@@ -219,7 +219,7 @@ function tools() {
     choice("with", names, other, (value) => compare("other", Number(value))),
   );
   if (shown.view !== "cells") return box;
-  const orders = [["seed", "seed"], ["total", "total"], ...(pairs ? [["gain", "gain"]] : []), ...held.words.map((word) => [`word ${word.index}`, `“${word.text}”`])];
+  const orders = [["seed", "seed"], ["total", "mean score"], ...(pairs ? [["gain", "gain"]] : []), ...held.words.map((word) => [`word ${word.index}`, `“${word.text}”`])];
   box.append(choice("Sort by", orders, shown.sort, (value) => control("sort", value)));
   if (pairs && held.change) {
     const count = (name) => held.change[name].length;

@@ -98,8 +98,8 @@ function paired(size = 480) {
   }
   svg.append(
     drawn("line", { x1: x(low), y1: y(low), x2: x(high), y2: y(high), class: "sg-equal" }),
-    drawn("text", { x: (x(low) + x(high)) / 2, y: size - 6, "text-anchor": "middle", class: "sg-axis" }, `total, ${variants()[base].name}`),
-    drawn("text", { transform: `translate(13 ${(y(low) + y(high)) / 2}) rotate(-90)`, "text-anchor": "middle", class: "sg-axis" }, `total, ${variants()[other].name}`),
+    drawn("text", { x: (x(low) + x(high)) / 2, y: size - 6, "text-anchor": "middle", class: "sg-axis" }, `mean score, ${variants()[base].name}`),
+    drawn("text", { transform: `translate(13 ${(y(low) + y(high)) / 2}) rotate(-90)`, "text-anchor": "middle", class: "sg-axis" }, `mean score, ${variants()[other].name}`),
     drawn("text", { x: x(low) + 8, y: y(high) + 16, class: "sg-corner-word" }, "▲ better"),
     drawn("text", { x: x(high) - 6, y: y(low) - 10, "text-anchor": "end", class: "sg-corner-word" }, "▼ worse"),
   );

@@ -89,7 +89,7 @@ function told(row, column, cell) {
   const who = `Seed ${held.seeds[row]}, ${variants()[column].name}`;
   if (!cell) return `${who}: not made yet`;
   const gain = gainOf(row, column), { broken, mended } = crossed(row, column);
-  const parts = [known(cell.total) ? `total ${cell.total.toFixed(1)} of 9` : "not scored yet"];
+  const parts = [known(cell.total) ? `mean score ${cell.total.toFixed(1)} of 9` : "not scored yet"];
   if (known(gain)) parts.push(`${tiny(gain) ? "as good as" : `${Math.abs(gain).toFixed(1)} ${gain > 0 ? "more" : "less"} than`} ${variants()[base].name}`);
   parts.push(...held.words.map(({ index, text }) => `${text} ${cell.scores[index] ?? "unknown"}`));
   if (broken.length) parts.push(`broken: ${broken.join(", ")}`);

@@ -134,6 +134,6 @@ def page() -> str:
             )
         parts.append("</ol>")
     return (
-        '<details class="guide"><summary><span>Guidelines</span><kbd class="ws-kbd" aria-hidden="true">g</kbd></summary>'
-        f'<div class="guide-body">{"".join(parts)}</div></details>'
+        '<details class="guidelines"><summary><span>Guidelines</span><kbd class="ws-kbd" aria-hidden="true">g</kbd></summary>'
+        f'<div class="guidelines-body">{"".join(parts)}</div></details>'
     )

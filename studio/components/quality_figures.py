@@ -57,10 +57,18 @@ def matrix(pairs: Sequence[Mapping[str, Any]], people: Sequence[str]) -> go.Figu
     if len(names) < 2:
         return None
     short = [who if len(who) <= 18 else f"{who[:15]}…" for who in names]
-    z = [[None if one == other else known.get(frozenset((one, other))) for other in names] for one in names]
+    z = [
+        [None if one == other else _rounded(known.get(frozenset((one, other)))) for other in names]
+        for one in names
+    ]
     figure = _drawn({"kind": "heatmap", "rows": short, "columns": short, "z": z})
     figure.update_xaxes(tickangle=0 if len(names) <= 5 else -40)
     return figure
+
+
+def _rounded(alpha: float | None) -> float | None:
+    """As the table beside it says it."""
+    return None if alpha is None else round(alpha, 2)
 
 
 def scores(given: Sequence[int], everyone: Sequence[int], who: str) -> go.Figure | None:

@@ -78,7 +78,7 @@ function bar() {
 function about(side) {
   const box = make("section", "pv-about");
   const head = make("p", "pv-name");
-  head.append(make("b", "", side.name), make("span", "", known(side.total) ? `total ${side.total.toFixed(1)} of 9` : "not scored yet"), make("span", "pv-made", side.made));
+  head.append(make("b", "", side.name), make("span", "", known(side.total) ? `mean score ${side.total.toFixed(1)} of 9` : "not scored yet"), make("span", "pv-made", side.made));
   const words = make("p", "sg-words");
   for (const { text, score, change } of side.words) {
     const node = make("span", `sg-word${known(score) ? "" : " sg-none"}`);

@@ -50,7 +50,7 @@ function chip(word, position) {
   if (word.seen === false) marks.append(make("em", "ws-mark", "not read"));
   else if (word.known === false) marks.append(make("em", "ws-mark", "unknown word"));
   if (word.human !== null && word.human !== undefined && word.vlm !== null && word.vlm !== undefined)
-    marks.append(make("em", "ws-mark ws-vlm", `VLM ${word.vlm}`));
+    marks.append(make("em", word.vlm === word.human ? "ws-mark" : "ws-mark ws-vlm", `VLM ${word.vlm}`));
   if (word.hidden) marks.append(make("em", "ws-mark", "VLM hidden"));
   for (const other of word.others || []) marks.append(make("em", "ws-mark ws-other", `${other.who} says ${other.score} since`));
   if (marks.childNodes.length) body.append(marks);

@@ -231,8 +231,14 @@ function noteForm() {
   text.value = said("note");
   text.addEventListener("input", () => { clearTimeout(typed); typed = setTimeout(flush, 700); });
   text.addEventListener("blur", flush);
+  text.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    event.stopPropagation();  // further up it would mean to submit
+    leaveForm();
+  });
   const row = make("div", "ws-line");
-  row.append(make("span", "ws-hint", "Kept as you type."), button("Close", "ws-button", "Close the note (Escape)", leaveForm));
+  row.append(make("span", "ws-hint", "Kept as you type."), button("Close", "ws-button", "Close the note (Escape or Ctrl+Enter)", leaveForm));
   part.form.replaceChildren(make("p", "ws-title", "Your note on this image"), text, row);
   text.focus();
 }

@@ -203,7 +203,7 @@ def progress(found: Mapping[str, Any], who: str, filtered: bool) -> str:
     if not mine and not left and not found["all"]:
         return ""
     you = "you" if who.startswith("anonymous-") else who
-    pace = f" · {found['per_hour']:.0f} an hour" if found["per_hour"] else ""
+    pace = f" · {found['per_hour']:.0f} images an hour" if found["per_hour"] else ""
     which = " of the images that you chose" if filtered else ""
     words = f"{mine:,} done by {you} · {found['all']:,} by all · {left:,} left for {you}{which}{pace}"
     return notices.bar(mine / (mine + left) if mine + left else 1.0, words)

@@ -165,6 +165,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         strength: Any,
         steps: Any,
         guidance: Any,
+        kept: Any,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
     ) -> Iterator[list[Any]]:
@@ -185,6 +186,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                         continue
                     last = time.monotonic()
                 yield drawn(update)
+            if final is not None and final.stage == "stopped" and not final.pairs:
+                yield before(kept, final)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:
                 values = drawn(final)
                 values[0] = notices.notice(
@@ -193,6 +196,22 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 yield values
         finally:
             stops.pop(str(request.session_hash), None)
+
+    def before(kept: Any, stopped: CompareUpdate) -> list[Any]:
+        """Values of ``frame`` and ``pair`` after a stop that kept nothing: what was shown before, or that there is nothing."""
+        values, found = drawn(stopped), kept_pairs(kept)
+        if not found:
+            return [*values[:3], gr.update(visible=False), *values[4:]]
+        told = notices.notice(f"{stopped.message} Below is the comparison before it.")
+        return [
+            told,
+            values[1],
+            gr.update(visible=False),
+            gr.update(visible=True),
+            _seed_choice(found),
+            *values[5:8],
+            *show(found[0]),
+        ]
 
     def idle() -> tuple[Any, Any]:
         """The buttons, whatever happened; a run that failed shows no progress."""
@@ -218,6 +237,14 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 return Pair(int(number), studio.sample(without), studio.sample(with_it) if with_it else None)
         return None
 
+    def kept_pairs(kept: Any) -> list[Pair]:
+        """The last comparison of this browser; nothing where one of its images is gone."""
+        try:
+            entries = _readable(kept)
+            return [p for p in (pair_of(entries, entry[0]) for entry in entries) if p is not None]
+        except ValueError:
+            return []
+
     @told
     def choose(kept: Any, seed: Any) -> list[Any]:
         return show(pair_of(kept, seed))
@@ -238,12 +265,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     def restore(kept: Any) -> list[Any]:
         """The last comparison of this browser, from the store, and what was asked for it; else the first example."""
-        try:
-            entries = _readable(kept)
-            pairs = [pair_of(entries, entry[0]) for entry in entries]
-        except ValueError:
-            pairs = []
-        found = [p for p in pairs if p is not None] or first.pairs_of(studio, offered[0])
+        found = kept_pairs(kept) or first.pairs_of(studio, offered[0])
         return opened(found) if found else [gr.skip()] * len(place)
 
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
@@ -251,7 +273,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = shared.QUICK
     for ask in (run.click, prompt.submit, example.click):
-        made = ask(compare, settings, [*frame, *pair], api_visibility="private", **busy)
+        made = ask(compare, [*settings, kept], [*frame, *pair], api_visibility="private", **busy)
         made.success(idle, None, [run, stop], **shared.ASKED)
         made.failure(failed, None, [run, stop, progress], **quick)
     stop.click(halt, None, stop, **shared.ASKED)

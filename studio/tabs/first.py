@@ -22,7 +22,7 @@ FIXED = (
 ).format(seeds=" and ".join(map(str, examples.SEEDS)))
 PICKED = (
     "This one was picked, to be fair: of {looked} pairs looked at in order, it is the first on which the projector breaks "
-    "a word that held without it, as the scorer reads it."
+    "a word that held without it, as the VLM reads it."
 )
 
 

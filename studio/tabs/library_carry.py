@@ -67,7 +67,7 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
             )
             meaning = shared.html(_quiet(transfer.OUT["jsonl"][2]), elem_id="export-meaning")
             features = gr.Checkbox(
-                label="With the scorer's hidden states",
+                label="With the VLM's hidden states",
                 info="Most of the bytes; the calibrator learns from them.",
                 value=True,
                 elem_id="export-features",

@@ -25,7 +25,7 @@ SAID = {
 }
 SOURCES = {"vlm": "VLM", "human": "people", "simulated": "simulated", "calibrated": "calibrated"}
 NO_FIGURE = {
-    "uncertain": "Images that the scorer has not scored are not in this order.",
+    "uncertain": "Images that the VLM has not scored are not in this order.",
     "disagreement": "Only images with a word that two people scored are in this order.",
 }
 
@@ -178,7 +178,18 @@ def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if event["word_index"] is not None:
             change = f"{figure(event['before'])} → {figure(event['after'])}"
         what = SAID.get(event["what"], event["what"])
-        body.append(("", [when(event["created"]), event["who"], what, event["word"], change]))
+        body.append(
+            (
+                "",
+                [
+                    when(event["created"]),
+                    "VLM" if event["source"] == "vlm" else event["who"],
+                    what,
+                    event["word"],
+                    change,
+                ],
+            )
+        )
     return rows(
         ["when", "who", "what", "word", "score or text"], body, empty="Nothing was said of this image yet."
     )

@@ -22,7 +22,7 @@ from studio.tabs.shared import told
 
 SECONDS = 1.5  # between two looks while figures are on their way
 AT_ONCE = 0.7  # seconds that opening the page waits for them
-EMPTY = "No person has scored a word yet. What people say in Annotate is compared here: with each other, with the scorer and with gold."
+EMPTY = "No person has scored a word yet. What people say in Annotate is compared here: with each other, with the VLM and with gold."
 NOT_APART = "Nothing of theirs is two points or more from gold or from what the others say."
 
 

@@ -175,7 +175,7 @@ def _said(studio: Studio, view: SampleView, index: int) -> str:
     said = studio.store.said_of(view.id, index)
     parts = [f"<li>{escape(who)} <b>{score}</b></li>" for who, score in said]
     if word.vlm is not None:
-        parts.append(f'<li class="quiet">the scorer <b>{word.vlm}</b></li>')
+        parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')
     found = next((one for one in studio.store.gold(view.id) if one["word_index"] == index), None)
     if found is not None:
         parts.append(
@@ -201,7 +201,7 @@ def _about(studio: Studio) -> str:
 
 
 def _apart(wide: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    head = heads("word", "prompt", "#people say", "#scorer")
+    head = heads("word", "prompt", "#people say", "#VLM")
     body = [
         (
             _key(one),

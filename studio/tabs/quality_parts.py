@@ -76,13 +76,14 @@ def verdict(found: Mapping[str, Any]) -> str:
 
 
 def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
+    said = found["kinds"][0]["why"]  # above the table already: not once more on every line
     head = heads("kind of word", "reading", "#ordinal", "#interval", "#words", "#people")
     body = [
         (
             "",
             [
                 "all words" if one["kind"] == ALL else one["kind"],
-                one["why"] or badge(one["ordinal"]),
+                one["why"] if one["why"] != said else badge(one["ordinal"]),
                 number(one["ordinal"]),
                 number(one["interval"]),
                 count(one["words"]),
@@ -116,9 +117,7 @@ def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
 
 def people(found: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     """A row a person; its key is the place in the list, as a name may be longer than a key."""
-    head = heads(
-        "annotator", "#words", "#images", "#words an hour", "#as the scorer", "#as gold", "#as others"
-    )
+    head = heads("annotator", "#words", "#images", "#words an hour", "#as the VLM", "#as gold", "#as others")
     body = [
         (
             str(place),
@@ -162,8 +161,8 @@ def person(one: Mapping[str, Any]) -> str:
 
 
 def against(one: Mapping[str, Any]) -> dict[str, Any]:
-    """A person's agreement with the scorer, gold and others, by kind of word: share of equal scores, mean difference."""
-    head = heads("kind of word", "#words", "#scorer", "#gold", "#others")
+    """A person's agreement with the VLM, gold and others, by kind of word: share of equal scores, mean difference."""
+    head = heads("kind of word", "#words", "#VLM", "#gold", "#others")
     body = []
     for kind in [ALL, *sorted(one["kinds"], key=lambda kind: -one["kinds"][kind])]:
         cells: list[Any] = [
@@ -189,5 +188,5 @@ def lacking(one: Mapping[str, Any]) -> str:
         )
     )
     how = "Share of equal scores, and by how many points they are apart on average; others are the median of the rest."
-    note = "Where people saw the scorer's digit first, agreement with it is an upper bound."
+    note = "Where people saw the VLM's digit first, agreement with it is an upper bound."
     return f'<p class="quiet">{escape(" ".join([how, *why, note]))}</p>'

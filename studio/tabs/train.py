@@ -25,12 +25,12 @@ KINDS = {
     "cycle": ("The whole loop", "corrections → calibrator → reward model → projector → held-out result"),
     "reward": ("Reward model", "learns from the labels how well each word will show, from the noise alone"),
     "projector": ("Projector", "learns to move the noise where the reward model in use expects more"),
-    "calibrator": ("Calibrator", "learns from the corrections where the scorer is wrong"),
+    "calibrator": ("Calibrator", "learns from the corrections where the VLM is wrong"),
 }
 SOURCES = [
-    ("Corrections, else the scorer's scores", "all"),
+    ("Corrections, else the VLM's scores", "all"),
     ("Corrections only", "corrections"),
-    ("The scorer's scores only", "vlm"),
+    ("The VLM's scores only", "vlm"),
 ]
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
@@ -265,7 +265,9 @@ def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
                 [listing.when(run), kind, listing.badge(run), {"text": change, "tone": "number"}, use],
             )
         )
-    return rows(["started", "what", "state", "held-out change", ""], body, chosen=shown)
+    return rows(
+        ["started", "what", "state", {"text": "held-out change", "tone": "number"}, ""], body, chosen=shown
+    )
 
 
 def _in_use(studio: Studio, event: dict[str, Any]) -> bool:

@@ -54,9 +54,10 @@ def summary(pairs: list[Pair]) -> str:
     better = sum(by > 0.05 for by in gains)
     worse = sum(by < -0.05 for by in gains)
     mean = round(sum(gains) / len(gains), 1) + 0.0  # never -0.0
+    does = f"changes the mean score by {mean:+.1f}" if mean else "does not change the mean score"
     return (
-        f"Over {len(gains)} seeds the projector changes the mean score by {mean:+.1f}: "
-        f"better on {better}, worse on {worse}. The scores are the scorer's, which can be wrong."
+        f"Over {len(gains)} seeds the projector {does}: "
+        f"better on {better}, worse on {worse}. The scores are the VLM's, which can be wrong."
     )
 
 

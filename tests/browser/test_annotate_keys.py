@@ -250,7 +250,7 @@ def test_a_flag_and_a_note_are_written_taken_back_and_survive_a_reload(browse, a
     page.locator(".ws-remark", has_text="two suns <b>").wait_for()
     page.keyboard.press("m")
     page.keyboard.type("see f, n and s")  # which are letters here
-    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")  # closes it, and submits nothing
     page.locator(".ws-remark", has_text="see f, n and s").wait_for()
     settled(page)
     remarks = "SELECT kind, text FROM remarks WHERE who = 'remarks' ORDER BY seq"
@@ -271,7 +271,7 @@ def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
     for name in ("Flag", "Cancel", "Note", "Close", "Keys"):
         page.locator("#annotate-words .ws-button", has_text=name).last.tap()
     page.locator("#guidelines summary").tap()
-    page.locator(".guide-body img").first.wait_for()
+    page.locator(".guidelines-body img").first.wait_for()
     for target in page.locator(f"{CHIPS}, #annotate-words button:visible, #guidelines summary").all():
         box = target.bounding_box()
         assert box["width"] >= 44, target.inner_text()

@@ -58,10 +58,10 @@ def test_a_comparison_is_there_again_after_a_reload(page, compare):
     assert page.locator("#seeds").locator("input, textarea").input_value() == "31"
 
 
-def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app):
+def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app, compare):
+    compare(page, "a green star", "32")
     page.locator("#prompt textarea").fill("a yellow triangle")
     page.locator("#seeds").locator("input, textarea").fill("70-77")
-    page.get_by_role("button", name="Sampling").click()
     page.locator("#steps input[type=number]").fill("100")
     page.locator("#steps input[type=number]").press("Tab")
     page.locator("#run").click()
@@ -69,6 +69,9 @@ def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app):
     page.locator("#stop").click()
     page.locator("#compare-note", has_text="Stopped").wait_for()
     page.locator("#run:not([disabled])").wait_for()
+    page.locator("#compare-note", has_text="Below is the comparison before it.").wait_for()
+    assert page.locator("#words-none .ws-chip").first.is_visible()
+    assert not page.locator("#first-example").is_visible()  # nothing is not what there is
     assert app.rows("SELECT count(*) FROM samples WHERE seed BETWEEN 70 AND 77") == [(0,)]
 
 

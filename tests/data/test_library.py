@@ -43,6 +43,18 @@ def full(store, sample_row, peaked):
     return store
 
 
+def test_the_mean_is_finer_than_the_digits_of_the_vlm(store, sample_row, peaked):
+    store.add_samples([sample_row(id="s")])
+    event = {"sample": "s", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
+    store.add_scores([{**event, "word_index": i, "word": word} for i, word in enumerate(["red", "star"])])
+    expected = 9 * 0.55 + sum(range(9)) * 0.05
+    (found,) = store.search()["samples"]
+    assert found["mean"] == pytest.approx(expected, abs=0.02)
+    assert [word["label"] for word in found["words"]] == [9, 9]
+    store.set_score("s", 0, 2, "ann", word="red")  # what a person says counts as it is
+    assert store.search()["samples"][0]["mean"] == pytest.approx((2 + expected) / 2, abs=0.02)
+
+
 def ids(found):
     return [sample["id"] for sample in found["samples"]]
 

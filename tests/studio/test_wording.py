@@ -23,6 +23,13 @@ def test_means_of_other_words_are_not_compared():
     assert wording.summary([Pair(1, view(5.0), None)]) == ""
 
 
+def test_no_change_over_the_seeds_is_no_plus_nought():
+    said = wording.summary([Pair(1, view(5.0), view(5.0)), Pair(2, view(5.0), view(5.01))])
+    assert said.startswith(
+        "Over 2 seeds the projector does not change the mean score: better on 0, worse on 0."
+    )
+
+
 def test_an_empty_side_says_why_and_what_to_do():
     assert wording.ALONE in wording.total(None)
     gone = wording.total(view(5.0, path=None))

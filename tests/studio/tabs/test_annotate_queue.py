@@ -64,7 +64,7 @@ def test_counts_are_taken_again_only_after_a_while(scored, monkeypatch):
 
 def test_progress_says_mine_all_left_and_the_rate():
     found = {"mine": 3, "all": 5, "left": 9, "per_hour": 61.2}
-    assert "3 done by Ann · 5 by all · 9 left for Ann · 61 an hour" in progress(found, "Ann", False)
+    assert "3 done by Ann · 5 by all · 9 left for Ann · 61 images an hour" in progress(found, "Ann", False)
     assert "of the images that you chose" in progress(found, "anonymous-0123456789ab", True)
     assert "<img" not in progress(found, "<img src=x>", False)
     assert progress({"mine": 0, "all": 0, "left": 0, "per_hour": None}, "Ann", False) == ""
