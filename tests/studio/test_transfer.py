@@ -97,7 +97,7 @@ def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(stud
         ("ann/words", TOKEN, FakeHub(status=404), "knows no ann/words"),
         ("ann/words", TOKEN, FakeHub(status=500), "status 500"),
     ],
-    ids=str,
+    ids=range(10),
 )
 def test_a_push_that_cannot_be_is_a_sentence_without_the_token(studio, repository, token, hub, says):
     with pytest.raises(ValueError, match=says) as refused:
