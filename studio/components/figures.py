@@ -179,6 +179,13 @@ def dressed(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
         showlegend=legend,
         legend={"orientation": "h", "y": -0.22, "x": 0},
         uirevision="keep",
+        # a phone shows the bar all the time, over the title: the picture can be taken away, no more
+        modebar={
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": SOFT,
+            "activecolor": ACCENT,
+            "remove": ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale", "resetscale"],
+        },
         hovermode="closest",
     )
     figure.update_annotations(font={"size": 13, "color": SOFT}, selector={"xref": "paper"})

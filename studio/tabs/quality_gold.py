@@ -118,7 +118,7 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
         return [_said(studio, studio.sample(id), _index(word)), *_standing_score(studio, id, _index(word))]
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
-        gold.set_gold(studio, id, _index(word), digit, shared.writer(studio, kept, profile))
+        gold.set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
         return [*shown(id, _index(word)), *listed(look())]
 
     @told

@@ -103,11 +103,14 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @told
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
-        """What the page does not have yet; where it knows no grid, one that is being made."""
+        """What the page does not have yet; where it knows no grid, one that is being made, else this person's last."""
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
-            on = [found["id"] for found in studio.grids(1) if found["state"] in runs.ON]
-            return opened(on[0], writer) if on else closed()
+            latest = studio.grids(LISTED)
+            theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
+                g["id"] for g in latest if g["who"] == writer
+            ]
+            return opened(theirs[0], writer) if theirs else closed()
         try:
             view = studio.grid(ask.grid, writer)
         except ValueError as error:

@@ -10,7 +10,6 @@ one is run as well, for Diagnose.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import re
 import shutil
@@ -33,11 +32,22 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True},
 }
 TAB = "#tabs > .tab-wrapper [role=tab]"
-GRID = (
-    "from studio.service import Studio; from studio.grids import check_grid; import sys, time; s = Studio(); \
-id = s.start_grid(check_grid(sys.argv[1], '1-6', strengths='0.5,1'), 'Ann')\n\
-while s.grid(id, 'Ann').state in ('queued', 'running'): time.sleep(1)"
-)
+# a grid, and two people who agree now and then: python -c GRID PROMPT WHO
+GRID = """
+import sys, time
+from studio.grids import check_grid
+from studio.service import Studio
+
+studio, (prompt, who) = Studio(), sys.argv[1:]
+grid = studio.start_grid(check_grid(prompt, "1-6", strengths="0.5,1"), who)
+while studio.grid(grid, who).state in ("queued", "running"):
+    time.sleep(1)
+for i, row in enumerate(studio.store.samples(split="train", limit=16)):
+    for word in studio.sample(row["id"]).words:
+        if word.scored and word.vlm is not None:
+            studio.store.set_score(row["id"], word.index, word.vlm, "Ann")
+            studio.store.set_score(row["id"], word.index, max(0, word.vlm - (i + word.index) % 3), "Bob")
+"""
 
 
 def compare(page: Page, seeds: str, steps: int) -> None:
@@ -85,11 +95,11 @@ def experiment(page: Page, title: str) -> None:
     page.locator("#report .js-plotly-plot").first.wait_for(timeout=0)  # as long as it takes
 
 
-def grid(env: dict[str, str]) -> None:
-    """A grid of seeds, made beside the page, where the studio has grids."""
-    if importlib.util.find_spec("studio.grids") is None:
-        return
-    subprocess.run([sys.executable, "-c", GRID, PROMPT], cwd=ROOT, env={**os.environ, **env}, check=True)
+def grid(page: Page, env: dict[str, str]) -> None:
+    """A grid of seeds of whoever is at this page, and scores by others, made beside it."""
+    kept = page.evaluate("JSON.parse(localStorage.getItem('noise-projection-studio.who'))")
+    work = [sys.executable, "-c", GRID, PROMPT, kept.partition(":")[2]]
+    subprocess.run(work, cwd=ROOT, env={**os.environ, **env}, check=True)
 
 
 def take(page: Page, folder: Path, look: str, before: str = "", only: str = "") -> None:
@@ -129,7 +139,7 @@ def fill(browser: Browser, app: App, env: dict[str, str], given: argparse.Namesp
     page = opened(browser, app, "light", None)
     compare(page, given.seeds, given.steps)
     correct(page)
-    grid(env)
+    grid(page, env)
     few = {"projector_steps": given.training, "heldout_prompts": 8, "heldout_seeds": 2,
            "steps": min(10, given.steps), "prompts": 100}  # fmt: skip
     start(page, few)
