@@ -71,6 +71,7 @@ def start(repository, tmp_path_factory):
         account, port = tmp_path_factory.mktemp("account"), free_port()
         env = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS") if name in os.environ}
         env |= {**SPACE, "HOME": str(account), "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1",
+                "STUDIO_EXAMPLES": "none",  # so that what visitors make can be counted
                 "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), **more}  # fmt: skip
         log = account.parent / f"{account.name}.log"
         command = f"exec {shlex.quote(sys.executable)} app.py"
