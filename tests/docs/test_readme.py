@@ -97,7 +97,8 @@ def check(words):
         elif given.command == "pretrain":
             checked_options(given.stage, choices(given.set))
     elif words[:2] == ["python", "-m"]:
-        assert words[2] in ("venv", "pip", "pytest"), f"no such module: {words[2]}"
+        ours = (ROOT / words[2].replace(".", "/")).with_suffix(".py").is_file()
+        assert ours or words[2] in ("venv", "pip", "pytest"), f"no such module: {words[2]}"
     elif words[0] in ("python", "bash"):
         assert (ROOT / words[1]).is_file(), f"no such file: {words[1]}"
 
