@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 HERE = Path(__file__).parent
 SCRIPT = (HERE / "cards.js").read_text(encoding="utf-8")
-STYLE = (HERE / "cards.css").read_text(encoding="utf-8")
-SIDE = 224  # pixels of a thumbnail
 
 
 def cards(found: Sequence[Mapping[str, Any]], *, empty: str = "") -> dict[str, Any]:
     """The component's value. A card: {key, image: a data URL or '', title, about, mark, badges: [{text, tone}]}."""
     return {"cards": [dict(card) for card in found], "empty": empty}
-
-
-def thumbnail(path: str, stamp: str) -> str:
-    """A picture as a small data URL, '' where there is none now. stamp: what changes with its content."""
-    try:
-        return _drawn(path, stamp)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return ""
-
-
-@lru_cache(maxsize=1024)
-def _drawn(path: str, stamp: str) -> str:
-    with Image.open(path) as image:
-        image.draft("RGB", (SIDE, SIDE))
-        small = image.convert("RGB")
-        small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "WEBP", quality=82)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 class Cards(gr.HTML):

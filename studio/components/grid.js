@@ -15,21 +15,6 @@ let shown = { ...CONTROLS };
 let chosen = false;  // this very moment somebody chose from a list of the bar
 let current = [0, 0]; // row and column of the cell that has the keyboard
 
-function make(tag, classes, text) {
-  const node = document.createElement(tag);
-  if (classes) node.className = classes;
-  if (text !== undefined && text !== null) node.textContent = String(text);
-  return node;
-}
-
-function button(text, classes, name, press) {
-  const node = make("button", classes, text);
-  node.type = "button";
-  if (name) { node.setAttribute("aria-label", name); node.title = name; }
-  node.addEventListener("click", press);
-  return node;
-}
-
 function remember(id) {
   try { if (id) localStorage.setItem(KEPT, JSON.stringify(id)); else localStorage.removeItem(KEPT); } catch { /* a browser that keeps nothing */ }
   const here = new URL(location.href);

@@ -17,8 +17,7 @@ from typing import Any
 
 from studio.components.scripted import Scripted, number, source, text
 
-SCRIPT = source("grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
-STYLE = source("grid.css", "grid_plots.css")
+SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
 MOST = 4096  # cells that a page may say it has
 AT_ONCE = 24  # pictures in one answer
 HOLDS = 5  # the score from which a word counts as shown

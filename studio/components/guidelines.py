@@ -11,14 +11,12 @@ import io
 import math
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from data.shapes.render import OUTLINES, PALETTE, Background, Placement, render_things
 
-STYLE = (Path(__file__).parent / "guidelines.css").read_text(encoding="utf-8")
 PAPER = Background((226.0, 226.0, 223.0))
 SIZE = 96  # pixels a side, shown at about two thirds of that
 

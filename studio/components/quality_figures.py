@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,7 +11,6 @@ from studio.components import plots
 from studio.components.figures import SOFT
 from studio.components.series import styles
 
-STYLE = (Path(__file__).parent / "quality.css").read_text(encoding="utf-8")
 MOST = 12  # people in the matrix
 
 

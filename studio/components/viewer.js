@@ -16,21 +16,6 @@ const dialog = make("dialog", "pv");
 dialog.setAttribute("aria-label", "Two images");
 root.append(dialog);
 
-function make(tag, classes, text) {
-  const node = document.createElement(tag);
-  if (classes) node.className = classes;
-  if (text !== undefined && text !== null) node.textContent = String(text);
-  return node;
-}
-
-function button(text, classes, name, press) {
-  const node = make("button", classes, text);
-  node.type = "button";
-  if (name) { node.setAttribute("aria-label", name); node.title = name; }
-  node.addEventListener("click", press);
-  return node;
-}
-
 const known = (value) => value !== null && value !== undefined;
 const both = () => Boolean(shown?.right);
 const tone = (value) => (value > 0 ? "up" : value < 0 ? "down" : "same");

@@ -12,8 +12,7 @@ from typing import Any
 
 from studio.components.scripted import Scripted, source
 
-SCRIPT = source("viewer.js", "viewer_modes.js")
-STYLE = source("viewer.css")
+SCRIPT = source("elements.js", "buttons.js", "viewer.js", "viewer_modes.js")
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:

@@ -18,21 +18,6 @@ const dialog = make("dialog", "bv");
 dialog.setAttribute("aria-label", "Blind vote");
 root.append(dialog);
 
-function make(tag, classes, text) {
-  const node = document.createElement(tag);
-  if (classes) node.className = classes;
-  if (text !== undefined && text !== null) node.textContent = String(text);
-  return node;
-}
-
-function button(text, classes, name, press) {
-  const node = make("button", classes, text);
-  node.type = "button";
-  if (name) { node.setAttribute("aria-label", name); node.title = name; }
-  node.addEventListener("click", press);
-  return node;
-}
-
 const percent = (value) => `${Math.round(100 * value)} %`;
 
 function head() {

@@ -11,8 +11,7 @@ from typing import Any
 
 from studio.components.scripted import Scripted, source, text
 
-SCRIPT = source("vote.js")
-STYLE = source("vote.css")
+SCRIPT = source("elements.js", "buttons.js", "vote.js")
 CHOICES = ("left", "right", "tie", "none")
 
 

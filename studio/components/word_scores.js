@@ -7,13 +7,6 @@ let sample = "";
 let words = [];
 let current = 0;    // index into the chips that carry a score
 
-function make(tag, classes, text) {
-  const node = document.createElement(tag);
-  if (classes) node.className = classes;
-  if (text !== undefined && text !== null) node.textContent = String(text);
-  return node;
-}
-
 function described(word) {
   const parts = [];
   if (word.hidden) parts.push("the VLM's score is hidden until you give yours");

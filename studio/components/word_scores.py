@@ -27,11 +27,12 @@ def _text(*names: str) -> str:
 
 START = '\nwatch("value", () => receive());\nreceive();\n'
 # not as a prop: Gradio (6.31) forgets those of a component that an event skips before it is shown
-SCRIPT = "const editable = false;\n" + _text("word_scores.js") + START
+SCRIPT = "const editable = false;\n" + _text("elements.js", "word_scores.js") + START
 EDITING = (
-    "const editable = true;\n" + _text("word_scores.js", "word_scores_line.js", "word_scores_keys.js") + START
+    "const editable = true;\n"
+    + _text("elements.js", "word_scores.js", "word_scores_line.js", "word_scores_keys.js")
+    + START
 )
-STYLE = _text("word_scores.css", "word_scores_keys.css")
 KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "unflag", "note")
 LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200

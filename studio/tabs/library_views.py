@@ -7,10 +7,12 @@ from html import escape
 from typing import Any
 
 from studio.components import notices
-from studio.components.cards import cards, thumbnail
+from studio.components.cards import cards
 from studio.components.table import rows
+from studio.components.thumbnails import thumbnail
 from studio.service import Studio
 
+SIDE = 224  # pixels of a picture on a card
 NONE = "No image matches. Take a filter away, or use fewer words."
 EMPTY = "There is no image yet. Compare a prompt: each image of it comes here by itself."
 SAID = {
@@ -55,7 +57,9 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
     shown = []
     for sample in samples:
         path = sample["image_path"]
-        picture = thumbnail(str(studio.settings.home / path), sample["image_sha256"] or "") if path else ""
+        picture = (
+            thumbnail(str(studio.settings.home / path), sample["image_sha256"] or "", SIDE) if path else ""
+        )
         badges = []
         if sample["flags"]:
             badges.append({"text": "flagged", "tone": "bad"})

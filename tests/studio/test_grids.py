@@ -17,25 +17,8 @@ from studio.parameters import read_png
 from studio.service import check_request
 from studio.settings import Settings
 from tests import tiny
+from tests.studio.gridded import PROMPT, ended, grid_of, samples_of
 from tests.tiny import STEPS
-
-PROMPT = "a red circle above a blue square"
-LONG = 60.0
-
-
-def grid_of(studio, seeds="1-2", wait=True, **given):
-    """A grid that was made, or with wait=False its id."""
-    id = studio.start_grid(check_grid(PROMPT, seeds, **{"steps": STEPS, **given}), "ann")
-    return ended(studio, id) if wait else id
-
-
-def ended(studio, id):
-    assert studio.grid_work.wait(id, LONG)
-    return studio.grid(id)
-
-
-def samples_of(view):
-    return [cell.sample.id if cell.sample else None for cell in view.cells]
 
 
 def pixels(sample):

@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from studio.components.cards import thumbnail
+from studio.components.thumbnails import thumbnail
 
 
 def test_a_picture_that_was_gone_is_shown_once_it_is_put_back(tmp_path):
