@@ -50,6 +50,8 @@ function draw(fresh) {
   if (focus && !root.contains(document.activeElement)) root.querySelector(focus)?.focus({ preventScroll: true });
 }
 
+// a click comes after the finger is up: what it asks for is drawn at once
+root.addEventListener("click", () => { pressed = false; }, true);
 root.addEventListener("pointerdown", () => { pressed = true; });
 for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => {
   // the click comes after this

@@ -21,7 +21,7 @@ from studio.components.word_scores import Inbox, WordScores, chips, read_packet,
 from studio.service import SampleView, Studio
 from studio.tabs import annotate_keys, annotate_queue, people, shared
 from studio.tabs.annotate_queue import Counts, Wish, wanted
-from studio.tabs.memory import KEY, Memory
+from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
 HISTORY = 30
@@ -34,18 +34,6 @@ TAKEN = (
 )
 AGREED = "There is no image left on which people disagree. Choose another order."
 DONE = "All images are done. Compare more prompts, or train on what you have corrected."
-
-
-# the tab may be opened before the server has said who this browser is: what it keeps is waited for
-RECALLED = """async (shown, who, place, view) => {
-  const kept = (name) => { try { return JSON.parse(localStorage.getItem("KEY." + name)); } catch { return null; } };
-  for (let i = 0; i < 100 && !who; i++) {
-    await new Promise((done) => setTimeout(done, 50));
-    who = kept("who");
-    place = place || kept("sample");
-  }
-  return [shown, who, place, view];
-}"""
 
 
 @dataclass
@@ -261,7 +249,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return gr.skip()
 
     quick = shared.QUICK
-    tab.select(fill, [words, who, place, view], whole, js=RECALLED.replace("KEY", KEY), **quick)
+    shown = [words, who, place, view]
+    tab.select(fill, shown, whole, js=memory.known(shown), **quick)
     renamed.after.change(rename, [renamed.after, renamed.before, place, view], whole, **quick)
     chosen = [who, place, *queue.controls]
     gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **shared.ASKED)

@@ -7,6 +7,8 @@ mounted; a script fills them from localStorage before any handler of ``load`` ru
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,17 @@ KEEP = """(value) => {
   try { localStorage.setItem("KEY.NAME", JSON.stringify(value)); } catch { /* a browser that keeps nothing */ }
 }""".replace("KEY", KEY)
 
+# a tab may be opened before the server has said who this browser is: what it keeps is waited for, half a minute at most
+KNOWN = """async (...given) => {
+  const places = PLACES;
+  try {
+    for (let i = 0; i < 600 && !given[places.who]; i++) {
+      await new Promise((done) => setTimeout(done, 50));
+      for (const [name, place] of Object.entries(places)) given[place] ||= JSON.parse(localStorage.getItem("KEY." + name));
+    }
+  } catch { /* a browser that keeps nothing */ }
+  return given;
+}""".replace("KEY", KEY)
 
 # the name in what is kept of a person, '' for an anonymous one
 NAME = "(who) => { const name = (who ?? '').replace(/^[0-9a-f]{32}:/, ''); return name.startsWith('anonymous-') ? '' : name; }"
@@ -40,6 +53,12 @@ class Memory:
     sample: gr.Textbox
     pairs: gr.JSON
     recalled: gr.events.Dependency
+
+    def known(self, inputs: Sequence[Any]) -> str:
+        """The ``js`` of an event that may come before this browser is known; its inputs, ``who`` among them."""
+        parts = {"who": self.who, "sample": self.sample}
+        places = {name: i for i, part in enumerate(inputs) for name in parts if parts[name] is part}
+        return KNOWN.replace("PLACES", json.dumps(places))
 
 
 def build(studio: Studio, page: gr.Blocks) -> Memory:

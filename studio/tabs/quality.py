@@ -174,8 +174,10 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
 
     quick = shared.QUICK
     told_of = shared.ASKED
-    for ask in (tab.select, again.click, *golden.changed):
-        ask(fill, [drawn, chosen, memory.who], every, **quick)
+    asks = [drawn, chosen, memory.who]
+    tab.select(fill, asks, every, js=memory.known(asks), **quick)
+    for ask in (again.click, *golden.changed):
+        ask(fill, asks, every, **quick)
     timer.tick(tick, [drawn, chosen, since, memory.who], every, **quick)
     people.pick(pick, None, [people, chosen, *page], **told_of)
     asked = [

@@ -238,7 +238,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     quick = shared.QUICK
     says = shared.ASKED
-    grid.more(more, who, page, trigger_mode="multiple", **quick)
+    grid.more(more, who, page, js=memory.known([who]), trigger_mode="multiple", **quick)
     form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **says)
     example.click(first, who, [*form.fields, *page], **says)
     grid.halt(halt, who, grid, **says)

@@ -51,7 +51,7 @@ def test_images_are_found_opened_and_handed_to_annotate(page, compare, app):
 
 
 def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compare, app, tmp_path):
-    compare(page, "a green star", "31")
+    compare(page, "a purple triangle", "31")
     opened(page)
     sub(page, "Export")
     page.locator("#export-make").click()
@@ -61,7 +61,7 @@ def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compa
     waiting.value.save_as(tmp_path / "all.jsonl")
     assert b'"version":2' in (tmp_path / "all.jsonl").read_bytes()[:200]
 
-    ((id,),) = app.rows("SELECT id FROM samples WHERE prompt = 'a green star' AND method = 'none'")
+    ((id,),) = app.rows("SELECT id FROM samples WHERE prompt = 'a purple triangle' AND method = 'none'")
     table = tmp_path / "scores.csv"
     sub(page, "Import")
     page.get_by_label("CSV table of scores").check()
