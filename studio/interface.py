@@ -143,6 +143,7 @@ def launch(settings: Settings | None = None) -> None:
             max_file_size="5mb",
             show_error=False,
             ssr_mode=False,
+            _frontend=False,  # no look at its own page, after which a machine that takes 3 s for it would serve none
             mcp_server=tools,
             footer_links=["api", "settings"],
             run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more

@@ -98,6 +98,7 @@ def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, 
     page.locator(CHIPS).first.focus()
     page.keyboard.press("u")  # "nothing wrong" was one step
     page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
+    settled(page)
     assert len(kept(app, "undone")) == 2
     page.keyboard.press("u")
     assert moved(page, third) == second  # which was skipped
@@ -106,6 +107,7 @@ def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, 
     page.keyboard.press("u")
     page.keyboard.press("u")
     page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
+    settled(page)
     assert kept(app, "undone") == []
     page.keyboard.press("u")
     page.locator(".ws-state", has_text="nothing left to undo").wait_for()
@@ -182,6 +184,7 @@ def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(br
     page.get_by_role("tab", name="Annotate").click()
     page.locator(CHIPS).first.wait_for()
     page.wait_for_function("() => document.querySelectorAll('#annotate-words .ws-corrected').length === 3")
+    settled(page)
     assert kept(app, "offline") == [(sample, "red", 2), (sample, "circle", 4), (sample, "above", 6)]
     assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('.pending.'))") == []
 
