@@ -69,7 +69,9 @@ def test_best_of_keeps_the_image_that_the_chooser_likes_and_costs_n_images(diffu
         tried = [m.candidate(SEEDS[i], k) for k in range(3)]
         every = m.none().run(diffuser, [PROMPTS[i]] * 3, tried, SHORT)
         liked = like(every.images, None)
-        assert liked[tried.index(found.seeds[i])] >= liked.max() - 0.01  # a batch of another size rounds otherwise
+        assert (
+            liked[tried.index(found.seeds[i])] >= liked.max() - 0.01
+        )  # a batch of another size rounds otherwise
         assert torch.equal(found.noise[i : i + 1], draw([found.seeds[i]], diffuser.latent_shape()))
 
 
