@@ -215,7 +215,8 @@ class Library(DatabaseFile):
             )
             others = rows(
                 db,
-                """SELECT created, who, kind AS what, '' AS text FROM submissions WHERE sample = :sample
+                """SELECT d.created, d.who, iif(d.undoes IS NULL, d.kind, 'undo') AS what, coalesce(b.kind, '') AS text
+                    FROM submissions d LEFT JOIN submissions b ON b.id = d.undoes WHERE d.sample = :sample
                 UNION ALL SELECT created, who, kind, text FROM remarks WHERE sample = :sample
                 UNION ALL SELECT created, who, 'gold', coalesce(word || ' = ' || score, word || ' taken back')
                     FROM gold WHERE sample = :sample

@@ -231,7 +231,7 @@ def pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if gap <= PAUSE:
             seconds += gap
             timed += after["action"] == "set"
-    done = {step["sample"]: step["action"] for step in steps if step["action"] in ("submit", "skip")}
+    done = {step["sample"]: step["action"] for step in steps if step["action"] in ("submit", "skip", "open")}
     ended = Counter(done.values())
     return {
         "first": steps[0]["created"] if steps else None,
@@ -240,7 +240,7 @@ def pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "per_hour": timed / seconds * 3600 if seconds else None,
         "sets": actions["set"],
         "clears": actions["clear"],
-        "undos": actions["undo"],
+        "undos": actions["undo"] + actions["open"],
         "submitted": ended["submit"],
         "skipped": ended["skip"],
     }

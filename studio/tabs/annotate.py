@@ -208,6 +208,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             writer, done = shared.person(kept_who, profile), annotate_keys.stuck(packet, problem)
         else:
             done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+            if any(operation.kind == "undo" for operation in packet.operations):
+                counts.forget(writer)
         ack, values = done.ack(), list(same)
         if done.retry:
             values[whole.index(words)] = {**chips([], sample=packet.shown), "keep": True, "ack": ack}

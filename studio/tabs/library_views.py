@@ -178,7 +178,7 @@ def remarks(found: Sequence[Mapping[str, Any]]) -> str:
 def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     body = []
     for event in events:
-        change: Any = event["text"]
+        change: Any = SAID.get(event["text"], event["text"]) if event["what"] == "undo" else event["text"]
         if event["word_index"] is not None:
             change = f"{figure(event['before'])} → {figure(event['after'])}"
         what = SAID.get(event["what"], event["what"])
