@@ -48,11 +48,16 @@ class Limits:
                 raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
 
     def check_room(self, store: Any) -> None:
-        """ValueError where the store holds as many images as strangers may fill it with."""
-        if self.samples is not None and store.count_samples() >= self.samples:
+        """ValueError where the store holds as many images as strangers may fill it with, those counted that grids are
+        still to make."""
+        if self.samples is None:
+            return
+        waiting = store.cells_waiting()
+        if store.count_samples() + waiting >= self.samples:
+            coming = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
             raise ValueError(
-                f"This studio keeps {self.samples} images, and it is full: look at those that are there, or run a studio "
-                "of your own. Its owner can raise STUDIO_MAX_SAMPLES."
+                f"This studio keeps {self.samples} images, and it is full{coming}: look at those that are there, or run a "
+                "studio of your own. Its owner can raise STUDIO_MAX_SAMPLES."
             )
 
     def check_request(self, request: Request, store: Any, methods: int = 2) -> Request:
