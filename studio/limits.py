@@ -133,6 +133,16 @@ def may_manage(
     )
 
 
+def may_tend(
+    settings: Settings, made_by: str, name: str, profile: Any = None, env: Mapping[str, str] | None = None
+) -> str:
+    """'' where this visitor may stop a grid that ``made_by`` started, and go on with it, else the sentence that says why
+    not. name: of the visitor, which must have been proven."""
+    if name == made_by or not may_manage(settings, name, profile, env):
+        return ""
+    return "This grid is another person's: only who started it, or an administrator, may stop it or go on with it."
+
+
 def _named(settings: Settings, name: str, env: Mapping[str, str] | None) -> bool:
     """Whether a name is an administrator's."""
     env = os.environ if env is None else env

@@ -13,7 +13,7 @@ import gradio as gr
 from data.database import new_id
 from data.exchange import export_labels
 from data.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
-from studio.api.answers import file, folder, picture, plain, writer
+from studio.api.answers import file, folder, keyed, picture, plain, writer
 from studio.checks import shown, whole
 from studio.grids import check_grid, grid_change
 from studio.limits import limits
@@ -213,7 +213,7 @@ class Images:
         }
 
     def stop_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
-        """Stop a grid after the step that it is in; what is made is kept.
+        """Stop a grid after the step that it is in; what is made is kept. For who started it, and for administrators.
 
         Parameters:
             grid: the grid's id
@@ -222,7 +222,7 @@ class Images:
         Returns:
             the grid's id
         """
-        self._studio.stop_grid(grid, writer(self._studio, who, profile))
+        self._studio.stop_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
         return grid
 
     def export(

@@ -88,13 +88,24 @@ def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
 
 
 def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
-    """The name that this browser may go by; ValueError where it is another's."""
+    """The name that this browser may go by, which is its own from then on; ValueError where it is another's."""
     if identity.oauth_enabled() and profile is not None:
         return identity.account(profile)
-    found = identity.read_kept(kept)
-    if identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name):
+    if _account_needed(kept):
         raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
     return studio.write_as(kept)
+
+
+def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
+    """The name that ``proven`` would give, or None; takes no name for this browser, as it may only be looking."""
+    if identity.oauth_enabled() and profile is not None:
+        return identity.account(profile)
+    return None if _account_needed(kept) else studio.known_as(kept)
+
+
+def _account_needed(kept: Any) -> bool:
+    found = identity.read_kept(kept)
+    return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
 
 
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
@@ -106,6 +117,15 @@ def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     if why_not:
         raise ValueError(why_not)
     return name or identity.account(profile)
+
+
+def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
+    """The name of one who may stop this grid and go on with it; ValueError with a sentence for others."""
+    made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
+    why_not = limits.may_tend(studio.settings, made_by, name, profile)
+    if why_not:
+        raise ValueError(why_not)
+    return proven(studio, kept, profile)
 
 
 def picture(path: str | None) -> np.ndarray | None:

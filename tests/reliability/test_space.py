@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from data.store import Store
 from tests.browser.conftest import STARTING, App, free_port, stop_app
 from tests.security.conftest import Client
 
@@ -200,6 +201,24 @@ def test_only_its_owner_may_train_promote_and_stop(space):
         if part in ("promote", "stop-run", "rollback"):
             assert "Only the owner" not in space.as_account("ann").act(event), part
     assert space.rows("SELECT count(*) FROM runs") == runs
+
+
+def test_a_grid_is_stopped_and_gone_on_with_by_who_started_it_and_by_the_owner_only(space):
+    bea, ann, cyd = (space.as_account(name) for name in ("bea", "ann", "cyd"))
+    config = {"prompt": "a red circle", "seeds": [1], "variants": [], "width": None, "height": None}
+    store = Store(space.home / "studio.db")
+    store.update_grid(store.add_grid({**config, "backbone": "another"}, "bea", "kept"), "stopped")
+    for kind in ("halt", "go_on"):
+        event, refusal = space.event("seed-grid", kind), "only who started it"
+        for other in (space, cyd):
+            assert refusal in other.act(event, {"grid": "kept"}), kind
+        for may in (bea, ann):
+            answer = may.act(event, {"grid": "kept"})
+            assert refusal not in answer and ("nothing to stop" in answer or "another backbone" in answer), (
+                answer
+            )
+    refused = space.call("stop_grid", ["kept", "x"])
+    assert refused[0] == "error" and "sign_in" in refused[1]["error"]
 
 
 @pytest.mark.parametrize(("place", "value", "says"), [(3, 51, "50 at most"), (1, "1-9", "8")])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from studio.axes import check_grid
-from studio.limits import OFF, SPACE, limits, may_manage, may_write, visitor
+from studio.limits import OFF, SPACE, limits, may_manage, may_tend, may_write, visitor
 from studio.settings import Settings
 from studio.views import check_request
 
@@ -57,6 +57,25 @@ def test_who_may_correct(setting, env, profile, says):
 )
 def test_who_may_train_and_promote(admins, env, name, profile, may):
     assert (may_manage(Settings(admins=admins), name, profile, env) == "") is may
+
+
+@pytest.mark.parametrize(
+    ("admins", "env", "name", "profile", "may"),
+    [
+        ("", {}, "anybody", None, True),
+        ("Ann", {}, "maker", None, True),
+        ("Ann", {}, "bob", None, False),
+        ("Ann", {}, "ann", None, True),
+        ("", ON_SPACE, "maker", None, True),
+        ("", ON_SPACE, "bob", BOB, False),
+        ("", ON_SPACE, "ann", ANN, True),
+        ("", ON_SPACE, "", None, False),
+        ("", NO_OAUTH, "ann", None, False),
+    ],
+)
+def test_who_may_stop_a_grid_and_go_on_with_it(admins, env, name, profile, may):
+    said = may_tend(Settings(admins=admins), "maker", name, profile, env)
+    assert (said == "") is may and (may or "only who started it" in said)
 
 
 def test_a_space_has_bounds_from_the_start_and_an_own_studio_has_none_of_them():
