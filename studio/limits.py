@@ -16,6 +16,7 @@ from studio.axes import GridRequest
 from studio.settings import Settings
 from studio.views import Request
 
+RIGHTS = "train, promote, import, export, delete and see gold"
 READ_ONLY = "This studio is read-only: corrections and votes are switched off here."
 SIGN_IN = "Sign in with Hugging Face to correct scores and to vote here."
 NO_LOGIN = (
@@ -119,18 +120,23 @@ def may_hold(settings: Settings, name: str) -> bool:
 def may_manage(
     settings: Settings, name: str, profile: Any = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """'' where this visitor may train, promote, import and delete, else the sentence that says why not. name: of the
-    visitor, which must have been proven."""
+    """'' where this visitor may do what ``RIGHTS`` says, else the sentence that says why not. name: of the visitor,
+    which must have been proven."""
     if not identity.on_space(env):
         if not settings.admins or _named(settings, name, env):
             return ""
-        return "Only the names in STUDIO_ADMINS may train, promote, import and delete here."
+        return f"Only the names in STUDIO_ADMINS may {RIGHTS} here."
     if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
         return ""
     return (
-        "Only the owner of this Space may train, promote, import and delete here, once signed in (others by "
+        f"Only the owner of this Space may {RIGHTS} here, once signed in (others by "
         "STUDIO_ADMINS). Duplicate the Space, or run the studio on your own machine: there it is all yours."
     )
+
+
+def ruled(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
+    """Whether there is anything here that only administrators may do."""
+    return identity.on_space(env) or bool(settings.admins)
 
 
 def may_tend(

@@ -15,6 +15,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from data.database import StoreError
 from studio import identity, limits
 from studio.service import Studio, sentence
 
@@ -109,7 +110,7 @@ def _account_needed(kept: Any) -> bool:
 
 
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
-    """The name of one who may train, promote, import and delete; ValueError with a sentence for others."""
+    """The name of one who may do what is an administrator's (``limits.RIGHTS``); ValueError with a sentence for others."""
     name = ""
     if not identity.on_space():
         name = proven(studio, kept, profile)
@@ -117,6 +118,20 @@ def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     if why_not:
         raise ValueError(why_not)
     return name or identity.account(profile)
+
+
+def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
+    """Whether this visitor may see what is an administrator's. The name of one is this browser's from then on, as by
+    writing; nobody else's is."""
+    if not limits.ruled(studio.settings):
+        return True
+    name = "" if identity.on_space() else known(studio, kept, profile) or ""
+    if limits.may_manage(studio.settings, name, profile):
+        return False
+    try:
+        return bool(admin(studio, kept, profile))
+    except (ValueError, StoreError):
+        return False
 
 
 def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:

@@ -46,3 +46,14 @@ def test_a_grid_is_stopped_by_who_started_it_and_by_administrators_only(ruled):
     assert shared.tender(ruled, grid, bob) == "Bob"  # a machine of one's own
     with pytest.raises(ValueError, match="no grid"):
         shared.tender(ruled, "nothing", ann)
+
+
+def test_only_an_administrator_manages_where_there_are_any_and_looking_takes_nobody_elses_name(ruled):
+    ann, root = kept("Ann"), kept("Root")
+    assert not any(shared.manages(ruled, one) for one in (ann, "Root", None, 7, ""))
+    assert ruled.store.people() == []
+    assert shared.manages(ruled, root) and shared.manages(ruled, root)
+    assert not shared.manages(ruled, kept("Root"))
+    ruled.settings = dataclasses.replace(ruled.settings, admins="")
+    assert all(shared.manages(ruled, one) for one in (ann, None, ""))
+    assert [one["name"] for one in ruled.store.people()] == ["Root"]
