@@ -110,13 +110,6 @@ def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | 
     return SIGN_IN if identity.login_offered(env) else NO_LOGIN
 
 
-def may_hold(settings: Settings, name: str) -> bool:
-    """Whether the queue should keep an item for this person: not for one who can only look."""
-    return settings.annotate == "everyone" or (
-        settings.annotate == "login" and not identity.is_anonymous(name)
-    )
-
-
 def may_manage(
     settings: Settings, name: str, profile: Any = None, env: Mapping[str, str] | None = None
 ) -> str:

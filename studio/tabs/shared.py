@@ -104,6 +104,12 @@ def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
     return None if _account_needed(kept) else studio.known_as(kept)
 
 
+def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:
+    """Whether the queue keeps an item for this visitor: not for one who can only look, nor under a name that is not
+    theirs to write under. Takes no name, as ``known``."""
+    return not limits.may_write(studio.settings, profile) and known(studio, kept, profile) is not None
+
+
 def _account_needed(kept: Any) -> bool:
     found = identity.read_kept(kept)
     return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)

@@ -57,3 +57,14 @@ def test_only_an_administrator_manages_where_there_are_any_and_looking_takes_nob
     ruled.settings = dataclasses.replace(ruled.settings, admins="")
     assert all(shared.manages(ruled, one) for one in (ann, None, ""))
     assert [one["name"] for one in ruled.store.people()] == ["Root"]
+
+
+@pytest.mark.parametrize(("annotate", "may"), [("everyone", True), ("login", False), ("nobody", False)])
+def test_the_queue_keeps_an_image_only_for_who_may_write_under_a_name_that_is_theirs(studio, annotate, may):
+    studio.settings = dataclasses.replace(studio.settings, annotate=annotate)
+    ann = kept("Ann")
+    assert shared.holds(studio, ann) is shared.holds(studio, studio.issue(None)) is may
+    assert studio.store.people() == []
+    studio.write_as(ann)
+    assert shared.holds(studio, ann) is may
+    assert not any(shared.holds(studio, one) for one in (kept("Ann"), "Ann", None))
