@@ -15,7 +15,7 @@ from core.words import split
 from data.annotation import ORDERS
 from data.database import now
 from data.leases import LEASE_SECONDS
-from studio import gold, pictures
+from studio import desk, gold, pictures
 from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
@@ -154,9 +154,10 @@ class Annotation:
         return words[index]
 
     def undo(self, who: str, sample: str | None = None) -> SampleView | None:
-        """Undo this person's last step (on this sample); the sample it was on, or None where nothing is left."""
-        event = self.store.undo(sample, check_name(who))
-        return self.sample(event["sample"], who) if event else None
+        """Undo this person's last score, submit or skip (on this sample); the sample it was on, or None where nothing is
+        left."""
+        step = desk.back(self, who, sample)
+        return self.sample(step.sample, who) if step else None
 
     def accept(self, sample: str, who: str, but: Collection[int] = ()) -> SampleView:
         """Say of every shown score that it is right: each becomes this person's own, in one step of undo. `but`: places

@@ -31,11 +31,16 @@ def plainly(work: Callable[..., Any]) -> Callable[..., Any]:
     return endpoint
 
 
-def writer(studio: Studio, who: Any, profile: Any = None) -> str:
-    """The name to write under, by the page's own rule; without a key there would be a new one at each call."""
+def keyed(who: Any, profile: Any = None) -> Any:
+    """What says who is writing, where it has a key; without one there would be a new one at each call."""
     if identity.read_kept(who) is None and not (identity.oauth_enabled() and profile is not None):
         raise ValueError(WHO)
-    return shared.writer(studio, who, profile)
+    return who
+
+
+def writer(studio: Studio, who: Any, profile: Any = None) -> str:
+    """The name to write under, by the page's own rule."""
+    return shared.writer(studio, keyed(who, profile), profile)
 
 
 def folder() -> Path:

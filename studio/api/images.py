@@ -13,7 +13,7 @@ import gradio as gr
 from data.database import new_id
 from data.exchange import export_labels
 from data.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
-from studio.api.answers import file, folder, picture, plain, writer
+from studio.api.answers import file, folder, keyed, picture, plain, writer
 from studio.checks import shown, whole
 from studio.grids import check_grid, grid_change
 from studio.limits import limits
@@ -118,6 +118,8 @@ class Images:
         disagreement: float | None = None,
         limit: int = 24,
         after: list[Any] | None = None,
+        who: str = "",
+        profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
         """Stored samples, a page at a time, as the Library shows them.
 
@@ -134,9 +136,10 @@ class Images:
             disagreement: people differ by so many points or more
             limit: samples in the answer, 200 at most
             after: what the page before answered as next
+            who: from sign_in; where there are administrators, gold is in the labels of theirs only
 
         Returns:
-            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
+            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
         """
         given = {
             "prompt_set": prompt_set,
@@ -150,7 +153,12 @@ class Images:
         }
         filters = {name: value for name, value in given.items() if value is not None}
         found = self._studio.store.search(
-            text, sort=sort, after=after, limit=whole("limit", limit, 1, MOST), **filters
+            text,
+            sort=sort,
+            after=after,
+            limit=whole("limit", limit, 1, MOST),
+            gold=shared.manages(self._studio, who, profile),
+            **filters,
         )
         samples = [{name: row[name] for name in TOLD} for row in found["samples"]]
         return {**found, "samples": samples}
@@ -213,7 +221,7 @@ class Images:
         }
 
     def stop_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
-        """Stop a grid after the step that it is in; what is made is kept.
+        """Stop a grid after the step that it is in; what is made is kept. For who started it, and for administrators.
 
         Parameters:
             grid: the grid's id
@@ -222,7 +230,7 @@ class Images:
         Returns:
             the grid's id
         """
-        self._studio.stop_grid(grid, writer(self._studio, who, profile))
+        self._studio.stop_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
         return grid
 
     def export(
