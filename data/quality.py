@@ -22,7 +22,6 @@ from statistics import median_low
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 LEVELS = ("ordinal", "interval")
 PAUSE = 300.0  # seconds without a step after which a person is taken to have stopped working
@@ -107,6 +106,8 @@ def difference(one: Sequence[int], other: Sequence[int]) -> dict[str, Any]:
             "One of the two gave all words the same score: a rank correlation needs some that differ."
         )
     else:
+        from scipy.stats import spearmanr  # a second to import: not when a page starts
+
         found["spearman"] = float(spearmanr(one, other).statistic)
     return found
 

@@ -19,7 +19,6 @@ from studio import desk, gold, pictures
 from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
-from studio.truth import truth_of
 from studio.views import SampleView, WordView, word_views
 
 log = logging.getLogger("studio")
@@ -202,6 +201,8 @@ class Annotation:
         digit = round(9 truth), stored with source 'simulated'. Samples: those given, else the annotator's own queue
         of training prompts, as a person would get them. Returns {words, samples, changed: other than the scorer's}.
         """
+        from studio.truth import truth_of  # with the detector's libraries, which no page needs
+
         count = whole("number of corrections", count, 1, 1_000_000)
         given = (
             iter(np.random.default_rng(seed).permutation(list(samples)).tolist())

@@ -186,8 +186,11 @@ class Loading:
         self.stage = "Starting."
         self.problem = ""
 
-    def start(self) -> Loading:
-        threading.Thread(target=self.run, name="loading", daemon=True).start()
+    def start(self, after: float = 0.0) -> Loading:
+        """Begin in so many seconds."""
+        thread = threading.Timer(after, self.run)
+        thread.name, thread.daemon = "loading", True
+        thread.start()
         return self
 
     def run(self) -> None:
