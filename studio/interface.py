@@ -13,6 +13,7 @@ from data.store import StoreError
 from studio import api, examples, gpu, webhook
 from studio.backup import Backup, restore
 from studio.components import notices
+from studio.limits import MAX_UPLOAD
 from studio.places import is_dataset
 from studio.service import Studio, sentence
 from studio.settings import Settings
@@ -140,7 +141,7 @@ def launch(settings: Settings | None = None) -> None:
             css=STYLE,
             head=HEAD,
             blocked_paths=_private(settings),
-            max_file_size="5mb",
+            max_file_size=MAX_UPLOAD,
             show_error=False,
             ssr_mode=False,
             mcp_server=tools,
