@@ -50,6 +50,15 @@ class Background:
         found = self._look
         return Look(found.value, found.at, thread.is_alive(), now != self._of, found.problem)
 
+    def settled(self, wait: float) -> Look:
+        """What is known once there is nothing newer to know, or after `wait` seconds."""
+        until = time.monotonic() + wait
+        while True:
+            found = self.look(max(0.0, until - time.monotonic()))
+            if not found.stale or time.monotonic() >= until:
+                return found
+            time.sleep(0.1)  # the store has its breath
+
     def _run(self, stamp: Any) -> None:
         began = time.monotonic()
         try:

@@ -97,16 +97,9 @@ def restore(given: argparse.Namespace, console: Any) -> Result:
     studio = commands.studio_of(given)
     if given.check:
         found = studio.store.check_backup(given.file)
-        return Result(
-            found, "It can be restored: {samples} samples, {scores} scores, {runs} runs.".format(**found)
-        )
+        return Result(found, transfer.restored(found))
     found = transfer.restore(studio, given.file, person(given))
-    return Result(
-        found,
-        "Restored: {samples} samples, {scores} scores, {runs} runs. What was there is kept in {replaced}.".format(
-            **found
-        ),
-    )
+    return Result(found, transfer.restored(found))
 
 
 def push(given: argparse.Namespace, console: Any) -> Result:

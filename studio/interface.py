@@ -13,6 +13,7 @@ from data.store import StoreError
 from studio import api, examples, gpu, webhook
 from studio.backup import Backup, restore
 from studio.components import notices
+from studio.limits import MAX_UPLOAD
 from studio.places import is_dataset
 from studio.service import Studio, sentence
 from studio.settings import Settings
@@ -142,7 +143,7 @@ def launch(settings: Settings | None = None) -> None:
             css=STYLE,
             head=HEAD,
             blocked_paths=_private(settings),
-            max_file_size="5mb",
+            max_file_size=MAX_UPLOAD,
             show_error=False,
             ssr_mode=False,
             _frontend=False,  # no look at its own page, after which a machine that takes 3 s for it would serve none

@@ -17,6 +17,7 @@ from studio.settings import Settings
 from studio.views import Request
 
 RIGHTS = "train, promote, import, export, delete and see gold"
+MAX_UPLOAD = 5 * 2**20  # bytes of a file that is sent to the page or to an endpoint
 READ_ONLY = "This studio is read-only: corrections and votes are switched off here."
 SIGN_IN = "Sign in with Hugging Face to correct scores and to vote here."
 NO_LOGIN = (

@@ -43,6 +43,17 @@ def write(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def without_text(path: str | Path) -> bytes | None:
+    """An image as a PNG that says nothing of how it was made; None where its file cannot be read."""
+    file = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            image.convert("RGB").save(file, "PNG")
+    except OSError:
+        return None
+    return file.getvalue()
+
+
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

@@ -79,6 +79,14 @@ def without_gold(found: dict[str, Any], who: str | None) -> dict[str, Any]:
     return {**found, "people": people}
 
 
+def person_of(found: Mapping[str, Any], who: Any) -> dict[str, Any]:
+    """The figures of one annotator among those of `agreement`; ValueError where nobody of this name has worked here."""
+    for person in found["people"]:
+        if person["who"] == who:
+            return person
+    raise ValueError(f"Nobody named {shown(who)} has annotated here: choose one of those listed.")
+
+
 def annotator(store: Any, who: str) -> dict[str, Any]:
     """The figures of one annotator's page; ValueError where nobody of this name has worked here.
 

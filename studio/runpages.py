@@ -18,8 +18,10 @@ from studio import jobs, modelcard
 from studio.configs import FIELDS
 from studio.identity import check_name
 from studio.learning import Learning
+from studio.models import SHIPPED
 
 MOST = 1000  # runs of a family that are looked through
+PROJECTS = ("cycle", "projector", "warmup")  # kinds that make a projector
 
 
 class RunPages(Learning):
@@ -57,6 +59,14 @@ class RunPages(Learning):
             run = self.run(run["parent"])
             found.append(run)
         return found
+
+    def sample_methods(self, run_id: str) -> list[str]:
+        """The projector before and this run's, as ``check_grid`` takes them; none where the run makes no projector."""
+        run = self.run(run_id)
+        if run["kind"] not in PROJECTS or run["state"] != "done" or run["archived"]:
+            return []
+        before = (run["config"].get("used") or {}).get("projector") or SHIPPED
+        return list(dict.fromkeys([f"projected:{before}", f"projected:{projector_of(run)}"]))
 
     def compare_runs(self, one: str, other: str) -> dict[str, Any]:
         """How two runs differ: {runs: [one, other], settings: [{name, values: [a, b], differ}], labels: [counts by
@@ -129,6 +139,11 @@ class RunPages(Learning):
             for path in sorted(p for p in source.rglob("*") if p.is_file()):
                 packed.write(path, path.relative_to(source).as_posix())
         return target
+
+
+def projector_of(run: Mapping[str, Any]) -> str:
+    """The run under which a training's projector stands in the store."""
+    return f"{run['id']}-projector" if run["kind"] == "cycle" else run["id"]
 
 
 def _bytes(folder: Path) -> int | None:

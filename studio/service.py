@@ -16,6 +16,7 @@ from core.loading import out_of_memory
 from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
+from studio.background import Background
 from studio.foreseeing import Foreseeing, Foreseer
 from studio.gridding import Gridding
 from studio.gridfiles import GridFiles
@@ -25,6 +26,7 @@ from studio.limits import Limits, visitor
 from studio.models import Models
 from studio.people import People
 from studio.prompts import Prompts
+from studio.quality import LATEST, agreement
 from studio.runpages import RunPages
 from studio.settings import Settings
 from studio.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
@@ -74,6 +76,9 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
         self.grid_work = GridWork()
         self.foreseer, self.kinds = Foreseer(self), Kinds(self.store)
+        self.figures = Background(
+            lambda: agreement(self.store, LATEST), lambda: self.store.judged(), sentence
+        )  # of Quality, worked out once for all who ask
 
     @property
     def limits(self) -> Limits:

@@ -62,9 +62,17 @@ class Imported:
 
 
 def export_file(
-    studio: Any, kind: str, path: str | Path, who: str, *, features: bool = True, licence: str = ""
+    studio: Any,
+    kind: str,
+    path: str | Path,
+    who: str,
+    *,
+    features: bool = True,
+    licence: str = "",
+    name: str = "",
 ) -> dict[str, Any]:
-    """Write the labels in one of the formats of `OUT` (a dataset as a folder); the counts."""
+    """Write the labels in one of the formats of `OUT` (a dataset as a folder); the counts. name: for the log, where it is
+    not the path's own."""
     from data import formats
     from data.exchange import export_labels
 
@@ -81,7 +89,7 @@ def export_file(
         if write is None:
             raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
         found = write(store, path)
-    store.note_audit(who, "export", Path(path).name[:200], {"format": kind, **found})
+    store.note_audit(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
     return found
 
 
@@ -93,7 +101,7 @@ def export_zip(studio: Any, path: Path, who: str, licence: str = "") -> dict[str
 
     folder = path.with_name(f"{path.stem}.folder")
     try:
-        found = export_file(studio, "dataset", folder, who, licence=licence)
+        found = export_file(studio, "dataset", folder, who, licence=licence, name=path.name)
         with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for one in sorted(folder.rglob("*")):
                 if one.is_file():
@@ -101,6 +109,18 @@ def export_zip(studio: Any, path: Path, who: str, licence: str = "") -> dict[str
     finally:
         discard(folder)
     return found
+
+
+def export_into(
+    studio: Any, kind: Any, folder: Path, who: str, *, features: bool = True, licence: str = ""
+) -> tuple[Path, dict[str, Any]]:
+    """One file in one of the formats of `OUT`, a dataset as a zip, into this folder; the file and the counts."""
+    if not isinstance(kind, str) or kind not in OUT:
+        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
+    path = folder / f"labels-{kind}{OUT[kind][1]}"
+    if kind == "dataset":
+        return path, export_zip(studio, path, who, licence)
+    return path, export_file(studio, kind, path, who, features=features)
 
 
 def import_file(
@@ -206,6 +226,14 @@ def restore(studio: Any, path: str | Path, who: str) -> dict[str, Any]:
     found = studio.store.restore(path)
     studio.store.note_audit(who, "restore", Path(path).name[:200], found)
     return found
+
+
+def restored(found: Mapping[str, Any]) -> str:
+    """What `restore` did, or what `check_backup` says could be done, in a sentence."""
+    counts = "{samples} images, {scores} scores, {runs} runs".format(**found)
+    if "replaced" not in found:
+        return f"It can be restored: {counts}."
+    return f"Restored: {counts}. What was there is kept in {found['replaced']}."
 
 
 # ---- push ---------------------------------------------------------------------------------------------------------

@@ -40,11 +40,18 @@ class Votes(Generation):
             if frozenset((a, b)) not in done:
                 views[seed] = (_drawn(who, *sorted((a, b))), a, b)
         for draw, a, b in sorted(views.values()):
-            left, right = (a, b) if _drawn(who, a, b) < _drawn(who, b, a) else (b, a)
-            shown_two = [_bare(self.sample(id)) for id in (left, right)]
+            shown_two = [_bare(self.sample(id)) for id in _sides(who, a, b)]
             if all(sample.image_path for sample in shown_two):
-                return Vote(draw[:16], *shown_two, left_over=len(views))
+                return Vote(_id(draw), *shown_two, left_over=len(views))
         return None
+
+    def asked(self, grid_id: str, vote_id: Any, who: str, base: int = 0, other: int = 1) -> tuple[str, str]:
+        """(left sample, right sample) of a question that this person was asked, by its id; ValueError where there is none."""
+        who = check_name(who)
+        for _, a, b in self._pairs_of(grid_id, base, other):
+            if _id(_drawn(who, *sorted((a, b)))) == vote_id:
+                return _sides(who, a, b)
+        raise ValueError(f"You were not asked the vote {shown(vote_id)} in this grid: ask for the next one.")
 
     def vote(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
         """Store a vote: left, right, tie (as good) or none (neither is any good). A person's last one on a pair counts."""
@@ -101,6 +108,15 @@ def _pair(vote: dict[str, Any]) -> frozenset[str]:
 def _drawn(*parts: str) -> str:
     """A draw that nobody can foresee, as samples' ids are random, and that stays the same."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _id(draw: str) -> str:
+    return draw[:16]
+
+
+def _sides(who: str, a: str, b: str) -> tuple[str, str]:
+    """(left, right), as they lie for this person."""
+    return (a, b) if _drawn(who, a, b) < _drawn(who, b, a) else (b, a)
 
 
 def _bare(sample: SampleView) -> SampleView:

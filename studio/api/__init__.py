@@ -8,37 +8,54 @@ What was said of words needs no model, so those endpoints answer at once, past t
 page's one place at the models.
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
 
 from studio.api.answers import plainly
+from studio.api.carrying import Carrying
+from studio.api.grids import Gridding
 from studio.api.images import Images
 from studio.api.labels import Labelling
+from studio.api.quality import Quality
+from studio.api.runs import Runs
 from studio.api.training import Training
 from studio.service import Studio
 from studio.settings import Settings
-from studio.tabs.shared import MODELS, Loading
+from studio.tabs.shared import CARRYING, MODELS, Loading
 
 NO_MCP = 'STUDIO_MCP is yes, but the package "mcp" is not installed: pip install "mcp>=1.21,<2", or set it to auto or no.'
 
 
-def register(studio: Studio, loading: Loading) -> None:
-    """All endpoints, in the page that is being built."""
-    images, labels, training = Images(studio, loading), Labelling(studio), Training(studio)
+def endpoints(studio: Studio, loading: Loading) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
+    """Every endpoint, and how it waits for its turn."""
+    images, labels, grids = Images(studio, loading), Labelling(studio), Gridding(studio)
+    carrying, quality, runs, training = Carrying(studio), Quality(studio), Runs(studio), Training(studio)
     quick = {"queue": False}
     work = {"concurrency_id": MODELS, "concurrency_limit": 1}
-    heavy = {"concurrency_id": "files", "concurrency_limit": 1}
-    endpoints: list[tuple[Any, dict[str, Any]]] = [
+    files = {"concurrency_id": "files", "concurrency_limit": 1}
+    carried = {"concurrency_id": CARRYING, "concurrency_limit": 1}
+    counted = {"concurrency_id": "figures", "concurrency_limit": 2}
+    return [
         (images.compare, work),
         (images.sample, quick),
         (images.image, quick),
+        (images.read_image, quick),
         (images.search, quick),
-        (images.export, heavy),
-        (images.start_grid, quick),
-        (images.grid, quick),
-        (images.stop_grid, quick),
+        (images.choices, quick),
+        (images.sample_history, quick),
+        (grids.grid_methods, quick),
+        (grids.start_grid, quick),
+        (grids.grids, quick),
+        (grids.grid, quick),
+        (grids.stop_grid, quick),
+        (grids.resume_grid, quick),
+        (grids.grid_zip, files),
+        (grids.next_vote, quick),
+        (grids.cast_vote, quick),
+        (grids.votes, quick),
         (labels.sign_in, quick),
         (labels.next_item, quick),
         (labels.set_score, quick),
@@ -51,17 +68,46 @@ def register(studio: Studio, loading: Loading) -> None:
         (labels.note, quick),
         (labels.progress, quick),
         (labels.history, quick),
+        (quality.agreement, counted),
+        (quality.annotator, counted),
+        (quality.gold, quick),
+        (quality.set_gold, quick),
+        (quality.people, quick),
+        (quality.release_name, quick),
+        (carrying.export, carried),
+        (carrying.import_, carried),
+        (carrying.push, carried),
+        (carrying.backups, quick),
+        (carrying.backup, carried),
+        (carrying.download_backup, carried),
+        (carrying.restore, carried),
+        (carrying.restore_file, carried),
+        (carrying.audit, quick),
+        (carrying.webhook, quick),
         (training.status, quick),
-        (training.runs, quick),
-        (training.run, quick),
+        (training.kinds, quick),
         (training.start_training, quick),
+        (training.start_experiment, quick),
         (training.stop_training, quick),
         (training.resume_training, quick),
         (training.promote, quick),
         (training.rollback, quick),
+        (runs.runs, quick),
+        (runs.run, quick),
+        (runs.curves, quick),
+        (runs.compare_runs, quick),
+        (runs.model_card, quick),
+        (runs.download_run, files),
+        (runs.report, files),
+        (runs.delete_run, quick),
     ]
-    for work_of, how in endpoints:
-        gr.api(plainly(work_of), api_name=work_of.__name__, **how)
+
+
+def register(studio: Studio, loading: Loading) -> None:
+    """All endpoints, in the page that is being built."""
+    for work_of, how in endpoints(studio, loading):
+        endpoint = plainly(work_of)
+        gr.api(endpoint, api_name=endpoint.__name__, **how)
 
 
 def mcp(settings: Settings) -> bool:

@@ -1,21 +1,16 @@
-"""Endpoints for images: make a comparison, look at what is stored, take the labels out.
+"""Endpoints for images: make a comparison, and look at what is stored and at all that was said of it.
 
 No ``from __future__ import annotations`` in this package: Gradio reads the types of what is returned as they are.
 """
 
 import time
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 
-from data.database import new_id
-from data.exchange import export_labels
-from data.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
-from studio.api.answers import file, folder, keyed, picture, plain, writer
-from studio.checks import shown, whole
-from studio.grids import check_grid, grid_change
+from studio import parameters
+from studio.api.answers import GivenFile, content, given, picture, plain
+from studio.checks import whole
 from studio.limits import limits
 from studio.service import Studio, check_request
 from studio.tabs import shared
@@ -25,7 +20,6 @@ MOST = 200  # samples in one answer
 TOLD = (
     "id prompt prompt_set split seed method strength steps guidance width height created mean people flags words"
 ).split()  # of a sample that was found
-FORMATS = {"jsonl": "jsonl", "csv": "csv", "dpo": "jsonl", "richhf": "jsonl", "rapidata": "jsonl"}
 
 
 class Images:
@@ -93,16 +87,45 @@ class Images:
         name = shared.person(who, profile) if who else None
         return plain(self._studio.sample(sample, name))
 
-    def image(self, sample: str) -> dict[str, Any]:
+    def image(self, sample: str, text: bool = False) -> dict[str, Any]:
         """The image of a sample, as a PNG file.
 
         Parameters:
             sample: the sample's id
+            text: with the text that the WebUI of AUTOMATIC1111 reads: prompt, seed, steps and so on
 
         Returns:
             the file
         """
-        return picture(self._studio.sample(sample))
+        view = self._studio.sample(sample)
+        return content(self._studio.png(view.id), f"{view.id}.png") if text is True else picture(view)
+
+    def read_image(self, file: GivenFile) -> dict[str, Any]:
+        """How a PNG says that it was made, whether this studio or the WebUI of AUTOMATIC1111 wrote it.
+
+        Parameters:
+            file: the PNG
+
+        Returns:
+            prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio or webui; note: what of it cannot be used here, or ''
+        """
+        return parameters.read_png(given(file))
+
+    def sample_history(self, sample: str, limit: int = 200) -> dict[str, Any]:
+        """All that was said of an image, by whom and when.
+
+        Parameters:
+            sample: the sample's id
+            limit: steps in the answer, 1000 at most
+
+        Returns:
+            events: the newest first, [{created, who, source, what: set, clear, undo, submit, skip, flag, note, gold, preferred, ..., word_index, word, before, after, text}]; remarks: flags and notes that stand, [{kind, who, text, created}]
+        """
+        store = self._studio.store
+        events = store.sample_events(sample, whole("limit", limit, 1, 1000))
+        told = "kind who text created".split()
+        remarks = [{name: one[name] for name in told} for one in store.remarks(sample=sample)]
+        return {"events": events, "remarks": remarks}
 
     def search(
         self,
@@ -141,7 +164,7 @@ class Images:
         Returns:
             samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
         """
-        given = {
+        asked = {
             "prompt_set": prompt_set,
             "split": split,
             "method": method,
@@ -151,7 +174,7 @@ class Images:
             "remark": remark,
             "disagreement": disagreement,
         }
-        filters = {name: value for name, value in given.items() if value is not None}
+        filters = {name: value for name, value in asked.items() if value is not None}
         found = self._studio.store.search(
             text,
             sort=sort,
@@ -163,111 +186,14 @@ class Images:
         samples = [{name: row[name] for name in TOLD} for row in found["samples"]]
         return {**found, "samples": samples}
 
-    def start_grid(
-        self,
-        prompt: str,
-        who: str,
-        seeds: str = "1-8",
-        methods: str = "none,projected",
-        strengths: str = "1",
-        guidance: str = "",
-        steps: str = "",
-        profile: gr.OAuthProfile | None = None,
-    ) -> str:
-        """Make a grid of images in the background, seeds against ways to make them; look at it with the endpoint grid.
-
-        Parameters:
-            prompt: what the images should show
-            who: from sign_in
-            seeds: the rows, such as "1-16" or "7, 9"
-            methods: the columns: none, projected, projected:RUN, pag, autoguidance, lora, ... with commas between
-            strengths: of what is projected, such as "0,0.5,1"
-            guidance: values such as "3,5,7"; empty for the model's own
-            steps: values such as "10-30 (+10)"; empty for the model's own
+    def choices(self) -> dict[str, list[str]]:
+        """What the filters of the endpoint search can be set to now.
 
         Returns:
-            the grid's id
+            prompt_set, split, method, run, scored_by: the values of each
         """
-        request = check_grid(prompt, seeds, methods, strengths, guidance, steps)
-        limits(self._studio, profile).check_grid(request, self._studio.store)
-        return self._studio.start_grid(request, writer(self._studio, who, profile))
-
-    def grid(self, grid: str) -> dict[str, Any]:
-        """A grid as it is now.
-
-        Parameters:
-            grid: the grid's id
-
-        Returns:
-            id, prompt, seeds, variants: [{name, method, run, strength, guidance, steps}], state: queued, running, stopped, interrupted, done or failed, message, done: images of total, left: seconds, cells: [{seed, variant: a place among variants, sample: its id | null, total: its mean score 0..9 | null}], change: of the second variant against the first: {gain: {estimate, low, high}, wins, ties, losses, broken: seeds, mended: seeds, words} | null
-        """
-        view = self._studio.grid(grid)
-        cells = [
-            {
-                "seed": cell.seed,
-                "variant": cell.variant,
-                "sample": cell.sample.id if cell.sample else None,
-                "total": cell.sample.total if cell.sample else None,
-            }
-            for cell in view.cells
-        ]
-        change = grid_change(view) if len(view.variants) > 1 and view.done else None
-        told = "id prompt seeds state message done total left".split()
+        found = self._studio.store.library_choices()
         return {
-            **{name: getattr(view, name) for name in told},
-            "variants": [asdict(variant) for variant in view.variants],
-            "cells": cells,
-            "change": change,
+            {"projector_run": "run", "who": "scored_by"}.get(name, name): values
+            for name, values in found.items()
         }
-
-    def stop_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
-        """Stop a grid after the step that it is in; what is made is kept. For who started it, and for administrators.
-
-        Parameters:
-            grid: the grid's id
-            who: from sign_in
-
-        Returns:
-            the grid's id
-        """
-        self._studio.stop_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
-        return grid
-
-    def export(
-        self,
-        format: Literal["jsonl", "csv", "dpo", "richhf", "rapidata"] = "jsonl",
-        who: str = "",
-        profile: gr.OAuthProfile | None = None,
-    ) -> dict[str, Any]:
-        """All labels as a file. For those who may manage the studio.
-
-        Parameters:
-            format: jsonl (everything, can be imported again), csv, dpo (pairs), richhf (binary words) or rapidata (word scores)
-            who: from sign_in
-
-        Returns:
-            the file
-        """
-        name, store = shared.admin(self._studio, who, profile), self._studio.store
-        if format not in FORMATS:
-            raise ValueError(f"The format {shown(format)} is not known: choose one of {', '.join(FORMATS)}.")
-        made = folder() / new_id() / f"{format}.{FORMATS[format]}"
-        made.parent.mkdir()
-        try:
-            if format == "jsonl":
-                count = export_labels(store, made)
-            elif format == "csv":
-                count = export_csv(store, made)
-            elif format == "dpo":
-                count = export_dpo(store, made)
-            else:
-                count = export_words(store, made, {"richhf": RICHHF, "rapidata": RAPIDATA}[format])
-            store.note_audit(name, "export", format, dict(count))
-            return file(made)
-        finally:
-            _remove(made)
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.parent.rmdir()

@@ -1,15 +1,15 @@
-"""Endpoints for training: start, watch, stop, and put into use."""
+"""Endpoints for training and experiments: what there is, start, stop, go on, and put into use."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import gradio as gr
 
 from studio import jobs
-from studio.checks import whole
+from studio.configs import FIELDS, Field
+from studio.experiments import EXPERIMENTS
 from studio.service import Studio
 from studio.tabs import shared
-
-TOLD = "id kind state promoted parent message created finished".split()
 
 
 class Training:
@@ -26,48 +26,24 @@ class Training:
         """
         return self._studio.status()
 
-    def runs(
-        self,
-        kind: str | None = None,
-        state: Literal["queued", "running", "stopped", "interrupted", "done", "failed"] | None = None,
-        limit: int = 20,
-    ) -> list[dict[str, Any]]:
-        """Training runs, the newest first.
-
-        Parameters:
-            kind: only this kind: cycle, reward, projector, calibrator, lora, experiment, ...
-            state: only in this state
-            limit: runs in the answer, 200 at most
+    def kinds(self) -> dict[str, Any]:
+        """What can be trained and measured here, and the settings of each.
 
         Returns:
-            runs: [{id, kind, state, promoted, parent, message, created, finished}]
+            trainings: {kind: {setting: {default, bounds: [low, high] or choices, meaning}}}, for start_training; experiments: {name: {title, question, settings}}, for start_experiment
         """
-        given = {"kind": kind, "state": state}
-        filters = {name: value for name, value in given.items() if value is not None}
-        found = self._studio.runs(limit=whole("limit", limit, 1, 200), **filters)
-        return [{name: run[name] for name in TOLD} for run in found]
-
-    def run(self, run: str) -> dict[str, Any]:
-        """One run, and how far it is.
-
-        Parameters:
-            run: the run's id
-
-        Returns:
-            id, kind, state, stage, step, total, left: seconds or null, metrics: the latest, message, config, results: its held-out result and the like
-        """
-        found = jobs.status(self._studio, run)
-        row = found["run"]
-        told = "id kind state stage step total left metrics message".split()
-        return {name: found[name] for name in told} | {
-            "promoted": row["promoted"],
-            "config": row["config"],
-            "results": row["metrics"] or {},
+        own = self._studio.models.sampling()
+        return {
+            "trainings": {kind: _settings(fields, own) for kind, fields in FIELDS.items()},
+            "experiments": {
+                name: {"title": one.title, "question": one.question, "settings": _settings(one.fields, own)}
+                for name, one in EXPERIMENTS.items()
+            },
         }
 
     def start_training(
         self,
-        kind: Literal["cycle", "reward", "projector", "calibrator", "lora"] = "cycle",
+        kind: Literal["cycle", "reward", "warmup", "projector", "calibrator", "lora"] = "cycle",
         config: dict[str, Any] | None = None,
         who: str = "",
         profile: gr.OAuthProfile | None = None,
@@ -83,16 +59,36 @@ class Training:
             run: its id, for the endpoint run
         """
         shared.admin(self._studio, who, profile)
-        if config is not None and not isinstance(config, dict):
-            raise ValueError('The settings of a training are an object, for example {"steps": 200}.')
-        if kind not in ("cycle", "reward", "projector", "calibrator", "lora"):
-            raise ValueError("The kind of a training is cycle, reward, projector, calibrator or lora.")
-        return {"run": jobs.start(self._studio, kind, config or {})}
+        if kind not in FIELDS:
+            raise ValueError(f"The kind of a training is one of {', '.join(FIELDS)}.")
+        return {"run": jobs.start(self._studio, kind, _given(config))}
+
+    def start_experiment(
+        self,
+        name: Literal["fidelity", "single", "shift", "tau", "alignment", "corrections"],
+        config: dict[str, Any] | None = None,
+        who: str = "",
+        profile: gr.OAuthProfile | None = None,
+    ) -> dict[str, Any]:
+        """Start one of the paper's experiments in the background; one at a time. It is a run, with a report once it is done. For those who may manage the studio.
+
+        Parameters:
+            name: as the endpoint kinds lists them
+            config: settings where they are not the usual ones, such as {"size": "full"}
+            who: from sign_in
+
+        Returns:
+            run: its id, for the endpoints run and report
+        """
+        shared.admin(self._studio, who, profile)
+        if name not in EXPERIMENTS:
+            raise ValueError(f"The experiment is one of {', '.join(EXPERIMENTS)}.")
+        return {"run": jobs.start(self._studio, "experiment", {**_given(config), "name": name})}
 
     def stop_training(
         self, run: str, who: str = "", profile: gr.OAuthProfile | None = None
     ) -> dict[str, Any]:
-        """Stop a training after the step that it is in; what it has done is kept.
+        """Stop a training or an experiment after the step that it is in; what it has done is kept. For those who may manage the studio.
 
         Parameters:
             run: the run's id
@@ -108,7 +104,7 @@ class Training:
     def resume_training(
         self, run: str, who: str = "", profile: gr.OAuthProfile | None = None
     ) -> dict[str, Any]:
-        """Go on with a training that was stopped, interrupted or failed.
+        """Go on with a training or an experiment that was stopped, interrupted or failed. For those who may manage the studio.
 
         Parameters:
             run: the run's id
@@ -123,7 +119,7 @@ class Training:
     def promote(
         self, run: str, who: str = "", force: bool = False, profile: gr.OAuthProfile | None = None
     ) -> dict[str, Any]:
-        """Put what a run has trained into use. Refused where its held-out result is worse.
+        """Put what a run has trained into use. Refused where its held-out result is worse. For those who may manage the studio.
 
         Parameters:
             run: the run's id
@@ -143,7 +139,7 @@ class Training:
         who: str = "",
         profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
-        """Take the last promotion of a kind back: what was in use before is in use again.
+        """Take the last promotion of a kind back: what was in use before is in use again. For those who may manage the studio.
 
         Parameters:
             kind: of what
@@ -155,3 +151,21 @@ class Training:
         name = shared.admin(self._studio, who, profile)
         found = self._studio.rollback(kind, name)
         return {"kind": kind, "run": found["id"] if found else None}
+
+
+def _given(config: Any) -> dict[str, Any]:
+    if config is not None and not isinstance(config, dict):
+        raise ValueError('The settings of a training are an object, for example {"steps": 200}.')
+    return config or {}
+
+
+def _settings(fields: Mapping[str, Field], own: Mapping[str, Any]) -> dict[str, Any]:
+    """own: the backbone's sampling, which stands where nothing is chosen."""
+    return {
+        name: {
+            "default": own.get(name, field.default),
+            "bounds": list(field.bounds),
+            "meaning": field.meaning,
+        }
+        for name, field in fields.items()
+    }

@@ -19,7 +19,11 @@ from studio.tabs.shared import told
 
 SHOWN = 20
 KEPT_SECONDS = 1800  # a file that was made for a download goes when another is made so much later
-WORK: dict[str, Any] = {"concurrency_id": "carrying", "concurrency_limit": 1, "api_visibility": "private"}
+WORK: dict[str, Any] = {
+    "concurrency_id": shared.CARRYING,
+    "concurrency_limit": 1,
+    "api_visibility": "private",
+}
 QUICK = shared.QUICK
 NO_CHANGE = "No word would change."
 
@@ -112,14 +116,10 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
     @told
     def write(kind: Any, full: Any, licence: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         writer = shared.admin(studio, kept, profile)
-        if kind not in transfer.OUT:
-            raise ValueError("This format is not known: choose one that is listed.")
-        path = room() / f"labels-{kind}{transfer.OUT[kind][1]}"
         try:
-            if kind == "dataset":
-                found = transfer.export_zip(studio, path, writer, licence or "")
-            else:
-                found = transfer.export_file(studio, kind, path, writer, features=full is True)
+            path, found = transfer.export_into(
+                studio, kind, room(), writer, features=full is True, licence=licence or ""
+            )
         except ValueError as error:
             return [problem(error), gr.update(visible=False)]
         counts = ", ".join(
@@ -129,8 +129,15 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
 
     @told
     def send(
-        name: Any, secret: Any, private: Any, licence: Any, kept: Any, profile: gr.OAuthProfile | None
+        name: Any,
+        secret: Any,
+        private: Any,
+        licence: Any,
+        kept: Any,
+        profile: gr.OAuthProfile | None,
+        request: gr.Request,
     ) -> list[Any]:
+        shared.forget(request, secret)
         writer = shared.admin(studio, kept, profile)
         try:
             found = transfer.push(

@@ -113,10 +113,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             found = transfer.restore(studio, source, writer)
         except ValueError as error:
             return [problem(error), *same]
-        text = "Restored: {samples} images, {scores} scores, {runs} runs. What was there is kept in {replaced}.".format(
-            **found
-        )
-        return [notices.notice(text), listed(), "", False, gr.update(interactive=False)]
+        return [notices.notice(transfer.restored(found)), listed(), "", False, gr.update(interactive=False)]
 
     tab.select(shown, None, table, **QUICK)
     make.click(new, who, [said, table, chosen, of_one], **WORK)

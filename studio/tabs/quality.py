@@ -10,11 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from studio.background import Background
 from studio.components import notices, quality_figures
 from studio.components.table import Table, picked
-from studio.quality import GOOD, LATEST, USABLE, agreement, without_gold
-from studio.service import Studio, sentence
+from studio.quality import GOOD, USABLE, without_gold
+from studio.service import Studio
 from studio.tabs import quality_gold, shared
 from studio.tabs import quality_parts as parts
 from studio.tabs.memory import Memory
@@ -36,7 +35,7 @@ class QualityTab:
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
-    kept = Background(lambda: agreement(studio.store, LATEST), studio.store.judged, sentence)
+    kept = studio.figures
     drawn, chosen = gr.State(""), gr.State("")
     since = gr.State(0.0)  # when figures were last asked for: newer ones are not waited for
     shown = gr.State([])  # the samples of the pictures

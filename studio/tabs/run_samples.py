@@ -13,14 +13,13 @@ from studio.components import notices
 from studio.components.thumbnails import thumbnail
 from studio.grids import GridView, check_grid
 from studio.limits import limits
-from studio.models import SHIPPED
+from studio.runpages import projector_of
 from studio.service import Studio
 from studio.tabs import shared
 from studio.tabs.runs import SECONDS
 from studio.tabs.shared import told
 
 PROMPTS, SEEDS, LOOKED = 8, "1-4", 100
-PROJECTS = ("cycle", "projector", "warmup")
 NONE = "Make the images of a held-out prompt without projector, with the projector before and with this one, on the same seeds."
 
 
@@ -65,11 +64,11 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
 
     def values(run_id: str) -> list[Any]:
         found = _latest(studio, run_id)
-        return [*show(found, "")[:4], gr.update(interactive=bool(_methods(studio, run_id)))]
+        return [*show(found, "")[:4], gr.update(interactive=bool(studio.sample_methods(run_id)))]
 
     @told
     def begin(run_id: Any, text: Any, numbers: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        methods = _methods(studio, run_id)
+        methods = studio.sample_methods(run_id)
         if not methods:
             raise ValueError("Only a projector has samples of its own: choose the loop or the projector.")
         request = check_grid(text, numbers, ["none", *methods])
@@ -82,23 +81,9 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
     return Samples(outputs, values)
 
 
-def _projector(run: dict[str, Any]) -> str:
-    """The run under which a training's projector stands in the store."""
-    return f"{run['id']}-projector" if run["kind"] == "cycle" else run["id"]
-
-
-def _methods(studio: Studio, run_id: str) -> list[str]:
-    """The projector before and this run's, as ``check_grid`` takes them; none where the run makes no projector."""
-    run = studio.run(run_id)
-    if run["kind"] not in PROJECTS or run["state"] != "done" or run["archived"]:
-        return []
-    before = (run["config"].get("used") or {}).get("projector") or SHIPPED
-    return list(dict.fromkeys([f"projected:{before}", f"projected:{_projector(run)}"]))
-
-
 def _latest(studio: Studio, run_id: str) -> str:
     """The newest grid that has this run's projector in it, or ''."""
-    mine = _projector(studio.run(run_id))
+    mine = projector_of(studio.run(run_id))
     for found in studio.store.grids(limit=LOOKED):
         if any(variant["run"] == mine for variant in found["config"]["variants"]):
             return found["id"]

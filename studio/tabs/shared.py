@@ -20,6 +20,7 @@ from studio import identity, limits
 from studio.service import Studio, sentence
 
 MODELS = "models"  # the concurrency id of what computes: one at a time
+CARRYING = "carrying"  # likewise of what goes out of the store as a whole and comes into it
 
 # For keys and for what fires by itself. Outside the queue Gradio (6.31) answers sooner and shows neither gr.Error nor gr.Info.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -147,6 +148,19 @@ def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
     if why_not:
         raise ValueError(why_not)
     return proven(studio, kept, profile)
+
+
+def forget(request: gr.Request | None, secret: Any) -> None:
+    """Take a secret out of what Gradio (6.31) keeps of a session: what each event was given, which a deep link writes to
+    the disk."""
+    app = getattr(getattr(request, "request", None), "app", None)
+    session = request.session_hash if request is not None else None
+    if app is None or not session or session not in app.state_holder:
+        return
+    for config in app.state_holder[session].config_values.values():
+        properties = config.get("props", {}) if config else {}
+        if properties.get("value") == secret:
+            properties["value"] = ""
 
 
 def picture(path: str | None) -> np.ndarray | None:

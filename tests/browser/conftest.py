@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class App:
 
     def rows(self, sql: str, *values) -> list[tuple]:
         """What the store holds, read beside the app."""
-        with sqlite3.connect(f"file:{self.home / 'studio.db'}?mode=ro", uri=True) as db:
+        with closing(sqlite3.connect(f"file:{self.home / 'studio.db'}?mode=ro", uri=True)) as db:
             return db.execute(sql, values).fetchall()
 
 

@@ -187,6 +187,18 @@ def test_every_figure_names_the_command_that_gives_it(readme):
         assert re.search(r"`(python|bash) [^`]+`", command), f"{figure} names no command"
 
 
+def test_every_endpoint_is_listed_and_those_of_administrators_are_marked(readme):
+    from studio.api import endpoints
+    from tests.security.test_endpoints import ADMINS
+
+    (section,) = re.findall(r"^## From scripts and agents\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    listed = re.findall(r"`(\w+)`(\*?)", table)
+    known = {work.__name__.rstrip("_") for work, _ in endpoints(None, None)}
+    assert {name for name, _ in listed} == known and len(listed) == len(known)
+    assert {name for name, mark in listed if mark} == set(ADMINS)
+
+
 def test_all_kinds_of_training_and_evaluation_are_documented(readme):
     for name in (*FIELDS, *EVALUATIONS):
         assert re.search(rf"\b{name}\b", readme), name

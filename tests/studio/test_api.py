@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from studio import api
 from studio.settings import ROOT, Settings
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import PATIENCE, start_app, stop_app
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def app(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(app):
-    return Client(app.url, verbose=False)
+    return Client(app.url, verbose=False, httpx_kwargs={"timeout": 60 * PATIENCE})
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,11 @@ def test_only_the_named_endpoints_are_public_and_each_says_what_it_takes(client)
     assert set(info["named_endpoints"]) == {
         f"/{name}"
         for name in (
-            "compare sample image search export start_grid grid stop_grid sign_in next_item set_score clear_score accept undo submit skip flag "
-            "note progress history status runs run start_training stop_training resume_training promote rollback"
+            "compare sample image read_image search choices sample_history grid_methods start_grid grids grid stop_grid resume_grid "
+            "grid_zip next_vote cast_vote votes sign_in next_item set_score clear_score accept undo submit skip flag note progress "
+            "history agreement annotator gold set_gold people release_name export import push backups backup download_backup restore "
+            "restore_file audit webhook status kinds start_training start_experiment stop_training resume_training promote rollback "
+            "runs run curves compare_runs model_card download_run report delete_run"
         ).split()
     }
     assert info["unnamed_endpoints"] == {}
@@ -158,7 +161,7 @@ def test_the_labels_go_out_as_files(client, app, pair, who):
     assert {row["word"] for row in table} == {"red", "circle"}
     lines = Path(client.predict("jsonl", who, api_name="/export")).read_text().splitlines()
     assert all(json.loads(line) for line in lines)
-    assert ("export", "jsonl") in app.rows("SELECT action, subject FROM audit")
+    assert ("export", "labels-jsonl.jsonl") in app.rows("SELECT action, subject FROM audit")
     with pytest.raises(AppError, match="choose one of jsonl"):
         client.predict("exe", who, api_name="/export")
 
@@ -199,7 +202,7 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
             return tools, answers
 
     tools, (image, refused) = asyncio.run(ask())
-    assert len(tools) == 28
+    assert len(tools) == 61
     (scored,) = [tool for name, tool in tools.items() if name.endswith("set_score")]
     assert "how well a word shows" in scored.description
     assert scored.inputSchema["properties"]["score"]["type"] == "integer"

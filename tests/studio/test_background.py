@@ -67,3 +67,16 @@ def test_a_store_that_changes_all_the_time_leaves_the_page_room(monkeypatch):
         kept.look(5)
     assert len(made) == 1
     assert kept.look().stale
+
+
+def test_who_can_wait_is_told_of_everything_that_there_is(monkeypatch):
+    monkeypatch.setattr(background, "LEAST", 0.3)
+    state = [1]
+    kept = Background(lambda: state[0], lambda: state[0])
+    assert kept.settled(5).value == 1
+    state[0] = 2
+    assert kept.look(0.1).value == 1  # it has just been worked out: not again yet
+    look = kept.settled(5)
+    assert (look.value, look.stale) == (2, False)
+    state[0] = 3
+    assert kept.settled(0.0).stale

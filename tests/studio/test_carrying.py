@@ -139,7 +139,7 @@ def test_backup_restore_and_the_log_by_the_command_line(cli, store, quick_path):
     assert cli("backup", path, "--who", "ann")[0] == 0
     (sample,) = [s["id"] for s in store.samples()]
     store.set_score(sample, 1, 1, "ann")
-    assert cli("restore", path, "--check")[1].startswith("It can be restored: 1 samples, 1 scores")
+    assert cli("restore", path, "--check")[1].startswith("It can be restored: 1 images, 1 scores")
     code, out, _ = cli("restore", path, "--who", "bob")
     assert code == 0 and "kept in studio.replaced-" in out
     assert store.current(sample)[1]["people"] == {"ann": 7}

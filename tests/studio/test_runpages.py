@@ -49,6 +49,13 @@ def test_the_page_tells_settings_parents_children_and_promotions(loop):
     assert part["parents"][0]["id"] == run["id"]
 
 
+def test_a_run_that_makes_a_projector_has_samples_before_and_after_it(loop):
+    studio, run = loop
+    assert studio.sample_methods(run["id"]) == ["projected:shipped", f"projected:{run['id']}-projector"]
+    (reward,) = [child for child in studio.run_page(run["id"])["children"] if child["kind"] == "reward"]
+    assert studio.sample_methods(reward["id"]) == []
+
+
 def test_two_runs_are_compared_setting_by_setting_and_by_one_judge(loop):
     studio, run = loop
     other = studio.train("projector", {**PROJECTOR, "tau": 0.9})

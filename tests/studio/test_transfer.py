@@ -152,12 +152,21 @@ def test_the_zip_is_the_folder(studio, quick_path):
             "train/images/s1.png",
         }
     assert not (quick_path / "out.folder").exists()
+    assert studio.store.audit()[0]["subject"] == "out.zip"
 
 
 @pytest.mark.parametrize("work", [transfer.export_file, transfer.import_file])
 def test_an_unknown_format_is_a_sentence(studio, quick_path, work):
     with pytest.raises(ValueError, match="The format 'xml' is not known: choose one of jsonl"):
         work(studio, "xml", quick_path / "x", "ann")
+
+
+@pytest.mark.parametrize("kind", ["xml", None, ["csv"]], ids=repr)
+def test_only_a_format_that_is_known_names_a_file(studio, quick_path, kind):
+    with pytest.raises(ValueError, match="choose one of jsonl"):
+        transfer.export_into(studio, kind, quick_path, "ann")
+    path, found = transfer.export_into(studio, "csv", quick_path, "ann")
+    assert (path.name, found["words"]) == ("labels-csv.csv", 2)
 
 
 def test_backups_of_the_page_are_listed_and_only_these_can_be_named(studio):

@@ -111,3 +111,13 @@ def test_bad_votes_are_answered_with_a_sentence(studio, grid):
         with pytest.raises(ValueError, match=r"\.$"):
             call()
     assert studio.store.preferences() == []
+
+
+def test_a_question_is_known_again_by_its_id_to_the_person_that_was_asked_alone(studio, grid):
+    vote = studio.next_vote(grid, "ann")
+    assert studio.asked(grid, vote.id, "ann") == (vote.left.id, vote.right.id)
+    studio.vote(vote.left.id, vote.right.id, "tie", "ann")
+    assert studio.asked(grid, vote.id, "ann") == (vote.left.id, vote.right.id)
+    for id, who in ((vote.id, "bob"), ("", "ann"), (None, "ann"), (["x"], "ann")):
+        with pytest.raises(ValueError, match="not asked"):
+            studio.asked(grid, id, who)

@@ -1,0 +1,113 @@
+"""Which endpoint is whose: what changes the store as a whole is an administrator's, whatever a stranger sends."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from data.store import Store
+from studio.api import endpoints
+from studio.api.answers import plainly
+from studio.service import Studio
+from studio.settings import Settings
+
+# of each that is an administrator's: what a stranger sends
+ADMINS = {
+    "import": {"file": {"path": "/etc/passwd"}},
+    "push": {"repository": "ann/words", "token": "hf_x", "private": False},
+    "backup": {},
+    "download_backup": {"backup": "studio.db"},
+    "restore": {"backup": "studio.db", "dry_run": False},
+    "restore_file": {"file": {"path": "/etc/passwd"}, "dry_run": False},
+    "set_gold": {"sample": "s0", "word": 1, "score": 5},
+    "people": {},
+    "release_name": {"name": "ann"},
+    "start_training": {},
+    "start_experiment": {"name": "tau"},
+    "stop_training": {"run": "r"},
+    "resume_training": {"run": "r"},
+    "promote": {"run": "r", "force": True},
+    "rollback": {"kind": "projector"},
+    "delete_run": {"run": "r", "sure": True},
+}
+# of each that writes, and is anybody's who may write
+WRITERS = {
+    "export": {"format": "csv"},
+    "stop_grid": {"grid": "g"},
+    "next_vote": {"grid": "g"},
+    "cast_vote": {"grid": "g", "vote": "v", "choice": "left"},
+    "next_item": {},
+    "set_score": {"sample": "s0", "word": 1, "score": 5},
+    "clear_score": {"sample": "s0", "word": 1},
+    "accept": {"sample": "s0"},
+    "undo": {},
+    "submit": {"sample": "s0"},
+    "skip": {"sample": "s0"},
+    "flag": {"sample": "s0", "reason": "x"},
+    "note": {"sample": "s0", "text": "x"},
+}
+ANYBODYS = set(
+    """compare sample image read_image search choices sample_history grid_methods start_grid grids grid resume_grid grid_zip
+    votes sign_in progress history agreement annotator gold backups audit webhook status kinds runs run curves compare_runs
+    model_card download_run report""".split()
+)
+STRANGER = "0" * 32 + ":stranger"
+SIGNED_IN = SimpleNamespace(username="stranger")
+
+
+@pytest.fixture
+def studio(quick_path, sample_row):
+    found = Studio(dataclasses.replace(Settings(), home=quick_path, examples="none"))
+    found.store.add_samples([sample_row(id="s0")])
+    return found
+
+
+@pytest.fixture
+def call(studio):
+    """A function that calls an endpoint of this studio by its name."""
+    found = {work.__name__: work for work in (plainly(work) for work, _ in endpoints(studio, None))}
+    assert set(found) == {*ADMINS, *WRITERS, *ANYBODYS}, "say of every endpoint whose it is"
+    return lambda which, /, **given: found[which](**given)
+
+
+def kept(store: Store):
+    """All that the store holds, but for who has which name: a name is its first one's."""
+    with store.reading() as db:
+        tables = [name for name in db.table_names() if not name.startswith(("sqlite", "people"))]
+        return {name: db.execute(f"SELECT count(*) FROM [{name}]").fetchone() for name in tables}
+
+
+@pytest.mark.parametrize("name", ADMINS)
+def test_a_stranger_to_a_space_is_refused_what_changes_the_store_as_a_whole(studio, call, monkeypatch, name):
+    before, files = kept(studio.store), {p.name for p in studio.settings.home.rglob("*")}
+    for env in ({"SPACE_ID": "ann/studio", "SPACE_AUTHOR_NAME": "ann"},
+                {"SYSTEM": "spaces", "OAUTH_CLIENT_ID": "c", "OAUTH_CLIENT_SECRET": "s"}):  # fmt: skip
+        for variable, value in env.items():
+            monkeypatch.setenv(variable, value)
+        for who, profile in (("", None), (STRANGER, None), ("0" * 32 + ":ann", None), (STRANGER, SIGNED_IN)):
+            with pytest.raises(gr.Error, match="Only the owner of this Space"):
+                call(name, **ADMINS[name], who=who, profile=profile)
+    assert kept(studio.store) == before and {p.name for p in studio.settings.home.rglob("*")} == files
+
+
+@pytest.mark.parametrize("name", ADMINS)
+def test_who_is_no_administrator_by_the_setting_is_refused(studio, call, name):
+    studio.settings = dataclasses.replace(studio.settings, admins="Boss")
+    before = kept(studio.store)
+    for who in ("", STRANGER):
+        with pytest.raises(gr.Error, match="STUDIO_ADMINS"):
+            call(name, **ADMINS[name], who=who)
+    assert kept(studio.store) == before
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_nobody_writes_where_the_studio_is_read_only_nor_without_a_key(studio, call, name):
+    before = kept(studio.store)
+    for who in ("", "stranger", None, 7):
+        with pytest.raises(gr.Error, match="sign_in"):
+            call(name, **WRITERS[name], who=who)
+    studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
+    with pytest.raises(gr.Error, match="read-only"):
+        call(name, **WRITERS[name], who=STRANGER)
+    assert kept(studio.store) == before
