@@ -11,7 +11,7 @@ from studio import commands
 from studio.commands import Result, person
 
 OUT = ("jsonl", "csv", "parquet", "dataset", "dpo", "votes", "richhf", "rapidata")
-IN = ("jsonl", "csv", "dpo", "richhf", "rapidata")
+IN = ("jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata")
 ENDINGS = {".csv": "csv", ".parquet": "parquet"}
 SHOWN = 20  # changes that are listed; --json has all
 

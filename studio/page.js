@@ -28,6 +28,15 @@
     dress();
   });
   system.addEventListener("change", dress);
+
+  // Ctrl+Enter begins what is being written
+  const BEGINS = { "#prompt, #seeds": "#run", "#seeds-form": "#seeds-start" };
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    for (const [where, button] of Object.entries(BEGINS)) {
+      if (event.target.closest?.(where)) { event.preventDefault(); event.target.blur(); document.querySelector(button)?.click(); return; }
+    }
+  });
   addEventListener("storage", (event) => { if (event.key === KEY) { looks = chosen(); dress(); } });
 
   // the row of tabs: which sides have more, and the chosen one in sight

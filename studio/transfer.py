@@ -40,6 +40,14 @@ IN: dict[str, tuple[str, str]] = {
         "CSV table of scores",
         "Columns sample, word_index, score; 9 = fully shown. They become your scores.",
     ),
+    "parquet": (
+        "Parquet table",
+        "Columns sample, word_index, score; 9 = fully shown. Whole scores become yours.",
+    ),
+    "dataset": (
+        "Dataset (zip)",
+        "The zip that was exported, or the folder; 9 = fully shown. Whole scores become yours.",
+    ),
     "dpo": (
         "DPO pairs",
         "chosen = the better image. Each line becomes your vote between two images of the store.",
@@ -144,11 +152,12 @@ def import_file(
     elif kind in ("richhf", "rapidata"):
         words = formats.RICHHF if kind == "richhf" else formats.RAPIDATA
         found = formats.import_words(store, path, words, who, dry_run)
-    elif kind in ("csv", "dpo"):
-        take = formats.import_csv if kind == "csv" else formats.import_dpo
-        found = take(store, path, who, dry_run)
     else:
-        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
+        take = {"csv": formats.import_csv, "dpo": formats.import_dpo, "parquet": formats.import_parquet,
+                "dataset": formats.import_folder}.get(kind)  # fmt: skip
+        if take is None:
+            raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
+        found = take(store, path, who, dry_run)
     changes = found.pop("changes")
     listed = len(changes)
     total = found["words_new"] + found["words_changed"] if kind == "jsonl" else listed

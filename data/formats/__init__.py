@@ -2,11 +2,12 @@
 
 ``data.exchange`` is the format that loses nothing; each of these loses something, and says what in its own
 docstring. All of them write a word's *current* label: the people's median, else the simulated annotator's,
-else the calibrated scorer's, else the VLM's. Parquet and the folder go out only; the others come back in as well.
+else the calibrated scorer's, else the VLM's. All but blind votes, which come in as pairs, come back in as well.
 """
 
 from __future__ import annotations
 
+from data.formats.columns import import_folder, import_parquet
 from data.formats.folder import export_folder
 from data.formats.pairs import export_dpo, export_votes, import_dpo
 from data.formats.parquet import export_parquet
@@ -24,5 +25,7 @@ __all__ = [
     "export_words",
     "import_csv",
     "import_dpo",
+    "import_folder",
+    "import_parquet",
     "import_words",
 ]

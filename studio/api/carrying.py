@@ -48,7 +48,7 @@ class Carrying:
     def import_(
         self,
         file: GivenFile,
-        format: Literal["jsonl", "csv", "dpo", "richhf", "rapidata"] = "jsonl",
+        format: Literal["jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata"] = "jsonl",
         dry_run: bool = True,
         who: str = "",
         profile: gr.OAuthProfile | None = None,
@@ -57,7 +57,7 @@ class Carrying:
 
         Parameters:
             file: the file
-            format: jsonl says itself who said what; of csv, dpo, richhf and rapidata all becomes this person's scores or votes
+            format: jsonl says itself who said what; of csv, parquet, dataset (a zip), dpo, richhf and rapidata all becomes this person's scores or votes
             dry_run: true says what would change and keeps nothing; false takes it over
             who: from sign_in
 

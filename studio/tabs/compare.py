@@ -14,7 +14,7 @@ from studio.components import notices
 from studio.components.word_scores import WordScores, chips
 from studio.limits import limits
 from studio.service import CompareUpdate, Pair, Studio, check_request
-from studio.tabs import first, shared, wording
+from studio.tabs import first, reloaded, seeds_form, shared, wording
 from studio.tabs.memory import Memory
 from studio.tabs.shared import Loading, told
 from studio.views import GUIDANCE, MAX_SEEDS, STEPS
@@ -47,7 +47,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 value=offered[0].prompt,
                 lines=2,
                 max_lines=4,
-                max_length=2000,
+                max_length=reloaded.LONGEST,
                 elem_id="prompt",
             )
             with gr.Row():
@@ -59,6 +59,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 info=f"Whole numbers, such as 7, 8, 9 or 10-13; {MAX_SEEDS} at most.",
                 elem_id="seeds",
             )
+            randomise = gr.Button("Other seeds", size="sm", elem_id="other-seeds")
             strength = gr.Slider(
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
@@ -114,6 +115,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         projected_words,
         none_total,
         projected_total,
+        annotate_none,
         annotate_projected,
     ]
     frame = [note, progress, nothing, result, seed, run, stop, kept]
@@ -121,7 +123,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def show(found: Pair | None) -> list[Any]:
         """Values of ``pair``."""
         if found is None:
-            return [None, None, None, chips([]), chips([]), "", "", gr.skip()]
+            return [None, None, None, chips([]), chips([]), "", "", gr.skip(), gr.skip()]
         with_it, without = found.projected, found.none
         left, right = shared.served(without.image_path), shared.served(with_it and with_it.image_path)
         return [
@@ -132,7 +134,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             chips(with_it.words, sample=with_it.id, before=without.words) if with_it else chips([]),
             wording.total(without),
             wording.total(with_it, without),
-            gr.update(visible=with_it is not None),
+            gr.update(interactive=True),
+            gr.update(visible=with_it is not None, interactive=True),
         ]
 
     def drawn(update: CompareUpdate) -> list[Any]:
@@ -155,7 +158,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             return values + show(update.pairs[0])
         if update.previews:
             left, right = (shared.enlarged(image) for image in update.previews[0])
-            return [*values, left, right, None, chips([]), chips([]), "", "", gr.skip()]
+            values[frame.index(seed)] = gr.update(visible=False)  # those of the comparison before
+            not_yet = [gr.update(interactive=False)] * 2
+            return [*values, left, right, None, chips([]), chips([]), "", "", *not_yet]
         return values + [gr.skip()] * len(pair)
 
     @told
@@ -217,8 +222,11 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         """The buttons, whatever happened; a run that failed shows no progress."""
         return gr.update(interactive=True), gr.update(interactive=False)
 
-    def failed() -> tuple[Any, Any, str]:
-        return *idle(), ""
+    def failed(kept: Any) -> list[Any]:
+        """The comparison before it is shown again, where there is one."""
+        found = kept_pairs(kept)
+        again = [_seed_choice(found), *show(found[0])] if found else [gr.skip()] * (1 + len(pair))
+        return [*idle(), "", *again]
 
     def halt(request: gr.Request) -> Any:
         event = stops.get(str(request.session_hash))
@@ -250,11 +258,14 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         return show(pair_of(kept, seed))
 
     def opened(found: list[Pair]) -> list[Any]:
-        """Values of ``place``: stored pairs, and what was asked for them."""
-        asked = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)]
-        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found)]
-        said = notices.notice(first.said_of(studio, found))
-        return [*asked, said, *shown, _ids(found), *show(found[0])]
+        """Values of ``place``: stored pairs, and what was asked for them. Of examples, the one that changes most is
+        shown first."""
+        asked, says, at = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)], "", 0
+        if example := first.said_of(studio, found):
+            at = max(range(len(found)), key=lambda i: abs(wording.gain(found[i]) or 0.0))
+            says = f"{example} Shown is the seed that changes most." if len(found) > 1 else example
+        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found, at)]
+        return [*asked, notices.notice(says), *shown, _ids(found), *show(found[at])]
 
     @told
     def example_at(index: Any) -> list[Any]:
@@ -263,23 +274,31 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         found = first.pairs_of(studio, chosen)
         return opened(found) if found else [chosen.prompt, *[gr.skip()] * (len(place) - 1)]
 
-    def restore(kept: Any) -> list[Any]:
-        """The last comparison of this browser, from the store, and what was asked for it; else the first example."""
+    def restore(kept: Any, asked: Any) -> list[Any]:
+        """The last comparison of this browser, from the store, and what was asked for it; else the first example. Where a
+        reload has ended a comparison, what was asked is in its fields again."""
         found = kept_pairs(kept) or first.pairs_of(studio, offered[0])
-        return opened(found) if found else [gr.skip()] * len(place)
+        values = opened(found) if found else [gr.skip()] * len(place)
+        if again := reloaded.read(asked):
+            values[:3] = [*again, notices.notice(reloaded.ENDED)]
+        return values
 
+    asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = shared.QUICK
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, [*settings, kept], [*frame, *pair], api_visibility="private", **busy)
+        ask(None, [prompt, seeds], None, js=reloaded.ASKED)
+        made.then(None, None, None, js=reloaded.ANSWERED)
         made.success(idle, None, [run, stop], **shared.ASKED)
-        made.failure(failed, None, [run, stop, progress], **quick)
+        made.failure(failed, kept, [run, stop, progress, seed, *pair], **quick)
     stop.click(halt, None, stop, **shared.ASKED)
+    randomise.click(seeds_form.drawn_anew, seeds, seeds, **shared.ASKED)
     seed.input(choose, [kept, seed], pair, **shared.ASKED)
     ready.click(example_at, ready, place, **shared.ASKED)
-    memory.recalled.then(restore, kept, place, **quick)
+    memory.recalled.then(restore, [kept, asked], place, js=reloaded.RECALL, **quick)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)
 
@@ -305,13 +324,13 @@ def _image(label: str, name: str) -> gr.Image:
     )
 
 
-def _seed_choice(pairs: list[Pair]) -> Any:
-    """The seeds to choose from, each with its gain."""
+def _seed_choice(pairs: list[Pair], at: int = 0) -> Any:
+    """The seeds to choose from, each with its gain; which of them is shown."""
     choices = []
     for pair in pairs:
         by = wording.gain(pair)
         choices.append((f"{pair.seed}  {wording.arrow(by)}".strip(), str(pair.seed)))
-    return gr.update(choices=choices, value=choices[0][1], visible=len(choices) > 1)
+    return gr.update(choices=choices, value=choices[at][1], visible=len(choices) > 1)
 
 
 def _ids(pairs: list[Pair]) -> Kept:

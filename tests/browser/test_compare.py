@@ -58,21 +58,42 @@ def test_a_comparison_is_there_again_after_a_reload(page, compare):
     assert page.locator("#seeds").locator("input, textarea").input_value() == "31"
 
 
-def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app, compare):
-    compare(page, "a green star", "32")
-    page.locator("#prompt textarea").fill("a yellow triangle")
-    page.locator("#seeds").locator("input, textarea").fill("70-77")
+def begin_long(page, prompt: str) -> None:
+    """A comparison of eight seeds and a hundred steps, begun by keyboard; returns with its first preview."""
     page.locator("#steps input[type=number]").fill("100")
     page.locator("#steps input[type=number]").press("Tab")
-    page.locator("#run").click()
+    page.locator("#seeds").locator("input, textarea").fill("70-77")
+    page.locator("#prompt textarea").fill(prompt)
+    page.keyboard.press("Control+Enter")
     page.locator("#compare-progress", has_text=re.compile(r"Step [1-9]")).wait_for()
+
+
+def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app, compare):
+    compare(page, "a green star", "32, 33")
+    begin_long(page, "a yellow triangle")
+    page.locator("#annotate-none[disabled]").wait_for()  # the image that is made is not there to annotate
+    assert not page.locator("#pair-seed").is_visible()  # nor are the seeds before it its own
     page.locator("#stop").click()
     page.locator("#compare-note", has_text="Stopped").wait_for()
     page.locator("#run:not([disabled])").wait_for()
     page.locator("#compare-note", has_text="Below is the comparison before it.").wait_for()
     assert page.locator("#words-none .ws-chip").first.is_visible()
+    assert page.locator("#annotate-none").is_enabled() and page.locator("#pair-seed").is_visible()
     assert not page.locator("#first-example").is_visible()  # nothing is not what there is
     assert app.rows("SELECT count(*) FROM samples WHERE seed BETWEEN 70 AND 77") == [(0,)]
+
+
+def test_what_a_reload_ended_is_in_the_fields_again_and_said(page, compare):
+    compare(page, "a green star", "34")
+    begin_long(page, "a yellow triangle")
+    page.reload()
+    page.locator("#compare-note", has_text="press Compare to make it again").wait_for()
+    assert page.locator("#prompt textarea").input_value() == "a yellow triangle"
+    assert page.locator("#seeds").locator("input, textarea").input_value() == "70-77"
+    page.locator("#words-none .ws-chip", has_text="star").wait_for()
+    page.reload()  # that was said once
+    page.locator("#words-none .ws-chip", has_text="star").wait_for()
+    assert page.locator("#prompt textarea").input_value() == "a green star"
 
 
 @pytest.mark.parametrize(
