@@ -7,7 +7,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from studio import transfer, webhook
-from studio.api.answers import GivenFile, file, given, keyed, room, writer
+from studio.api.answers import GivenFile, file, given, keyed, room
 from studio.checks import whole
 from studio.service import Studio
 from studio.tabs import shared
@@ -27,7 +27,7 @@ class Carrying:
         licence: str = "",
         profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
-        """All labels as a file.
+        """All labels as a file. For those who may write here.
 
         Parameters:
             format: jsonl (everything, can be imported again), csv, parquet, dataset (a zip with images and a card), dpo (pairs, from labels), votes (pairs, from blind votes), richhf (1 = aligned, 0 = misaligned) or rapidata (high = worse)
@@ -38,7 +38,7 @@ class Carrying:
         Returns:
             the file
         """
-        name = writer(self._studio, who, profile)
+        name = shared.exporter(self._studio, keyed(who, profile), profile)
         with room() as made:
             path, _ = transfer.export_into(
                 self._studio, format, made, name, features=features is not False, licence=licence
