@@ -1,13 +1,17 @@
-"""Diffusers pipelines from a folder or the hub, placed as a setting says; whatever fails is a sentence (ModelError)."""
+"""Diffusers pipelines from a folder or the hub, placed as a setting says; whatever fails is a sentence (ModelError).
+
+diffusers itself is imported when a model is loaded: that takes longer than the rest of a start, and a page can be shown
+without it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 
 from core.families import ORDINARY, ModelError, Sampling, check_prediction, family_of, sampling
 
@@ -43,6 +47,8 @@ def load_pipeline(
             f"The model at '{source}' is a folder, which has no revision {revision[:40]!r}: leave STUDIO_REVISION "
             "empty, or give a hub id."
         )
+    from diffusers import DiffusionPipeline
+
     try:
         index, commit = DiffusionPipeline.load_config(str(source), revision=revision, return_commit_hash=True)
         family = family_of([str(index.get("_class_name"))])
@@ -100,14 +106,30 @@ def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
     """How the model is sampled by default, read from its configurations alone; the ordinary way where they cannot be
     read (loading it says why)."""
     try:
-        index = DiffusionPipeline.load_config(str(source), revision=revision)
+        index = _configuration(source, revision, "model_index.json")
         denoiser = family_of([str(index.get("_class_name"))]).denoiser
-        # any class of its kind reads the file of its kind
-        scheduler = DDIMScheduler.load_config(str(source), subfolder="scheduler", revision=revision)
-        network = UNet2DConditionModel.load_config(str(source), subfolder=denoiser, revision=revision)
+        scheduler = _configuration(source, revision, "scheduler/scheduler_config.json")
+        network = _configuration(source, revision, f"{denoiser}/config.json")
     except (OSError, ValueError):
         return ORDINARY
     return sampling(scheduler, network)
+
+
+def _configuration(source: str | Path, revision: str | None, name: str) -> dict[str, Any]:
+    """A file of configuration of a model, in a folder or on the hub; OSError or ValueError where it cannot be had."""
+    path = Path(source) / name
+    if not Path(source).is_dir():
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            path = Path(hf_hub_download(str(source), name, revision=revision))
+        except HfHubHTTPError as error:
+            raise OSError(str(error)) from error
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} of '{source}' is no configuration.")
+    return found
 
 
 def out_of_memory(error: BaseException | None) -> bool:

@@ -31,12 +31,17 @@ FEW = 1000
 RECENT = 500
 TRIES = 3
 
+# Neither submitted nor skipped by :who, or taken back. Asked of the figure's own column first, it saves reading the
+# sample.
+UNDONE = """coalesce((SELECT d.kind FROM submissions d WHERE d.who = :who AND d.sample = {id}
+    ORDER BY d.seq DESC LIMIT 1), 'open') = 'open'"""
+
 # Words of one sample that :who has begun and not corrected, by the VLM's latest scores. :floor: what was begun longer
 # ago than that event counts as untouched, so that the work does not grow with all that a person ever did.
-BEGUN = """
+BEGUN = f"""
 SELECT b.sample, avg(coalesce(v.entropy, 0)) AS entropy
 FROM (SELECT DISTINCT sample FROM scores m WHERE who = :who AND who <> '' AND source = 'human' AND seq > :floor
-        AND NOT EXISTS (SELECT 1 FROM submissions d WHERE d.who = :who AND d.sample = m.sample)) b
+        AND {UNDONE.format(id="m.sample")}) b
 JOIN scores v ON v.sample = b.sample AND v.source = 'vlm' AND v.kind = 'set'
 WHERE NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = v.sample AND n.word_index = v.word_index
         AND n.source = 'vlm' AND n.who = v.who AND n.seq > v.seq)
@@ -45,9 +50,9 @@ WHERE NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = v.sample AND n.word_in
 GROUP BY b.sample
 """
 
-
-# Neither submitted nor skipped by :who. Asked of the figure's own column first, it saves reading the sample.
-UNDONE = "NOT EXISTS (SELECT 1 FROM submissions d WHERE d.who = :who AND d.sample = {id})"
+# A submit or skip, on a table called e, that was not taken back.
+STILL_LEFT = """e.undoes IS NULL
+    AND NOT EXISTS (SELECT 1 FROM submissions u WHERE u.who = e.who AND u.undoes = e.id)"""
 
 # The sample's prompt has a word of the kinds asked for; where such samples are few, they are listed instead.
 OF_KIND = """EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt
@@ -89,6 +94,34 @@ class Annotation(DatabaseFile):
     def skip(self, sample: str, who: str) -> dict[str, Any]:
         """This person does not want to judge the sample."""
         return self._submission(sample, who, "skip")
+
+    def come_back(self, event: str, who: str) -> dict[str, Any] | None:
+        """Take this person's submit or skip back, by its event's id: the sample is to them what it was before, and
+        comes again where that was open. Returns the event that says so, {id, sample, who, kind: submit, skip or open,
+        undoes, created}, or None where there is no such event, or it is taken back already."""
+        mine = {"id": checks.identifier("event", event), "who": checks.text("who", who)}
+        with self.writing() as db:
+            left = row(
+                db, f"SELECT * FROM submissions e WHERE id = :id AND who = :who AND {STILL_LEFT}", mine
+            )
+            if not left:
+                return None
+            before = row(
+                db,
+                f"""SELECT kind FROM submissions e WHERE who = :who AND sample = :sample AND id <> :id AND {STILL_LEFT}
+                ORDER BY seq DESC LIMIT 1""",
+                mine | {"sample": left["sample"]},
+            )
+            taken = {
+                "id": new_id(),
+                "sample": left["sample"],
+                "who": who,
+                "kind": before["kind"] if before else "open",
+                "undoes": left["id"],
+                "created": now(),
+            }
+            insert(db, "submissions", taken)
+        return taken
 
     def _submission(self, sample: str, who: str, kind: str) -> dict[str, Any]:
         who = checks.text("who", who)

@@ -1,12 +1,12 @@
-"""The schema of the store, continued from ``migrations.py``, whose rules hold here: the annotation queue, people, and
-the page Seeds. Only ever appended to.
+"""The schema of the store, continued from ``migrations.py``, whose rules hold here: the annotation queue, people, the
+page Seeds, and coming back to what was left. Only ever appended to.
 """
 
 from __future__ import annotations
 
 from sqlite_utils import Database
 
-from data.migrations import migrations, only_append, run
+from data.migrations import migrations, only_append, run, widen_check
 
 # Mean over the words that two or more people have scored of max - min, in points; {which} bounds the samples.
 DISAGREEMENT = """
@@ -181,3 +181,23 @@ def m005_seeds(db: Database) -> None:
         """,
     )
     only_append(db, "preferences", "id")
+
+
+@migrations()
+def m006_coming_back(db: Database) -> None:
+    """A submit or skip that was taken back is an event too: it names what it ``undoes``, and its kind is what the sample
+    is to that person from then on, submit or skip as before, or open. The last event of a person on a sample stands.
+
+    The set of kinds stands in a CHECK: see ``m002_missing``. The index of what stands has all that the queue asks.
+    """
+    run(
+        db,
+        """
+        ALTER TABLE submissions ADD COLUMN undoes TEXT REFERENCES submissions (id)
+            CHECK (kind <> 'open' OR undoes IS NOT NULL);;
+        CREATE UNIQUE INDEX submissions_undoes ON submissions (who, undoes) WHERE undoes IS NOT NULL;;
+        CREATE INDEX submissions_state ON submissions (who, sample, seq, kind);;
+        DROP INDEX submissions_who
+        """,
+    )
+    widen_check(db, "submissions", "'submit', 'skip')", "'submit', 'skip', 'open')")

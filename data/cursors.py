@@ -28,7 +28,7 @@ class Cursors(DatabaseFile):
         with self.writing() as db:
             db.execute(
                 """INSERT INTO cursors (name, seq, changed)
-                VALUES (?1, min(coalesce(?2, 1 << 62), (SELECT coalesce(max(seq), 0) FROM scores)), ?3)
+                VALUES (?, min(coalesce(?, 1 << 62), (SELECT coalesce(max(seq), 0) FROM scores)), ?)
                 ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq), changed = excluded.changed""",
                 (checks.text("name", name), wanted, now()),
             )

@@ -1,7 +1,7 @@
 """What an annotator's page asks of the store: what people said of a sample, steps to go back over, and choices.
 
-Steps are what one person did, in the order of time: scores, and leaving a sample by submit or skip. A score is undone by
-an event (``Scores.undo``); to leave is an event that stays, so going back over it only finds the sample again.
+Steps are what one person did, in the order of time: scores, and leaving a sample by submit or skip. Both are undone by
+an event of their own (``Scores.undo``, ``Annotation.come_back``), so what was undone is no step any more.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from data import checks
+from data.annotation import STILL_LEFT
 from data.database import DatabaseFile, row, rows
 from data.samples import need_sample
 
@@ -29,28 +30,29 @@ class Desk(DatabaseFile):
                 (sample,),
             )
 
-    def last_step(self, who: str) -> dict[str, Any] | None:
-        """This person's last score that is not undone: {sample, created}, or None."""
+    def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
+        """This person's last score (of ``sample``, or any) that is not undone: {sample, created}, or None."""
         with self.reading() as db:
             return row(
                 db,
                 """SELECT sample, created FROM scores e
-                WHERE who = ? AND who <> '' AND source = 'human' AND +undoes IS NULL
+                WHERE who = :who AND who <> '' AND source = 'human' AND +undoes IS NULL
                     AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+                    AND (:sample IS NULL OR sample = :sample)
                 ORDER BY seq DESC LIMIT 1""",
-                (checks.text("who", who),),
+                {"who": checks.text("who", who), "sample": sample},
             )
 
-    def last_left(self, who: str, but: str = "", before: str | None = None) -> dict[str, Any] | None:
-        """The sample that this person submitted or skipped last: {sample, kind, created}, or None. ``but``: a sample
-        that does not count, for it is on the screen; ``before``: a time, for those after it were gone back over."""
+    def last_left(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
+        """This person's last submit or skip (of ``sample``, or any) that was not taken back: {id, sample, kind,
+        created}, or None."""
         with self.reading() as db:
             return row(
                 db,
-                """SELECT sample, kind, created FROM submissions
-                WHERE who = :who AND sample <> :but AND (:before IS NULL OR created < :before)
+                f"""SELECT id, sample, kind, created FROM submissions e
+                WHERE who = :who AND {STILL_LEFT} AND (:sample IS NULL OR sample = :sample)
                 ORDER BY created DESC, seq DESC LIMIT 1""",
-                {"who": checks.text("who", who), "but": but, "before": before},
+                {"who": checks.text("who", who), "sample": sample},
             )
 
     def choices(self, name: str, limit: int = 300) -> list[str]:

@@ -6,7 +6,8 @@ scores, and a line for each preference between two of the samples. An event's ``
 of its sort in the file, so that undo and history work after an import as before it. Export, import into an empty
 store, export: the same bytes. Leases, caches, names that browsers hold and the audit log stay where they are.
 
-Version 2 added remarks, gold and preferences; a file of version 1 has none, and is read as it always was.
+Version 2 added remarks, gold and preferences; a file of version 1 has none, and is read as it always was. Version 3
+added the submits and skips that were taken back.
 
 Import is all or nothing. What is there already is skipped; what is there with another content is refused.
 """
@@ -34,8 +35,8 @@ from data.samples import COLUMNS
 from data.scores import FIELDS
 from data.store import Store
 
-FORMAT, VERSION = "noise-projection-studio/labels", 2
-READABLE = (1, 2)
+FORMAT, VERSION = "noise-projection-studio/labels", 3
+READABLE = (1, 2, 3)
 LONGEST_LINE = 32 * 2**20
 
 
@@ -195,7 +196,7 @@ def import_labels(
                 raise ValueError(f"not a file of labels: its first line should say {FORMAT}.")
             version = header.get("version")
             if isinstance(version, bool) or version not in READABLE:
-                said = " and ".join(str(v) for v in READABLE)
+                said = f"{', '.join(str(v) for v in READABLE[:-1])} and {READABLE[-1]}"
                 raise ValueError(
                     f"its version is {checks.shown(version)}; this app reads the versions {said}."
                 )

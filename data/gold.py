@@ -94,9 +94,13 @@ class Gold(DatabaseFile):
         return found
 
     def done(self, who: str) -> int:
-        """How often this person has submitted or skipped a sample."""
+        """How often this person has submitted or skipped a sample, less what was taken back."""
+        taken_back = "SELECT count(*) FROM submissions WHERE who = :who AND undoes IS NOT NULL"
         with self.reading() as db:
-            found = db.execute("SELECT count(*) FROM submissions WHERE who = ?", (checks.text("who", who),))
+            found = db.execute(
+                f"SELECT count(*) - 2 * ({taken_back}) FROM submissions WHERE who = :who",
+                {"who": checks.text("who", who)},
+            )
             return int(found.fetchone()[0])
 
     def gold_to_annotate(

@@ -111,6 +111,16 @@ class Grids(DatabaseFile):
         with self.reading() as db:
             return int(db.execute("SELECT count(*) FROM cells WHERE grid = ?", (grid,)).fetchone()[0])
 
+    def cells_waiting(self) -> int:
+        """How many images the grids that wait or are worked on are still to have."""
+        states = ", ".join(f"'{state}'" for state in GRID_ACTIVE)
+        with self.reading() as db:
+            found = db.execute(
+                f"""SELECT coalesce(sum(max(0, json_array_length(config, '$.seeds') * json_array_length(config, '$.variants')
+                    - (SELECT count(*) FROM cells c WHERE c.grid = g.id))), 0) FROM grids g WHERE state IN ({states})"""
+            )
+            return int(found.fetchone()[0])
+
     def grids_of(self, sample: str) -> list[str]:
         """The ids of the grids that a sample is a cell of, the newest first."""
         with self.reading() as db:

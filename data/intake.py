@@ -29,7 +29,7 @@ from data.scores import ANNOTATORS, FIELDS, checked_event, need_word, refresh_un
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
 RUN_FIXED = ("kind", "config", "parent", "created")
-SUBMISSION = ("id", "sample", "who", "kind", "created")
+SUBMISSION = ("id", "sample", "who", "kind", "undoes", "created")
 REMARK = ("id", "sample", "who", "kind", "text", "created")
 GOLD = ("id", "sample", "word_index", "word", "score", "who", "created")
 PREFERENCE = ("id", "left_sample", "right_sample", "choice", "who", "created")
@@ -212,11 +212,14 @@ class Intake:
         return event
 
     def submission(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        undoes = entry.get("undoes")
+        kinds = ("submit", "skip") if undoes is None else ("submit", "skip", "open")
         return {
             "id": checks.identifier("id", self._complete(entry)["id"]),
             "sample": sample["id"],
             "who": checks.text("who", entry.get("who")),
-            "kind": checks.one_of("kind", entry.get("kind"), ("submit", "skip")),
+            "kind": checks.one_of("kind", entry.get("kind"), kinds),
+            "undoes": None if undoes is None else checks.identifier("undoes", undoes),
             "created": checks.time("created", entry["created"]),
         }
 
@@ -281,8 +284,25 @@ class Intake:
         for name in ("left_sample", "right_sample"):
             if name in entry and not row(self.db, "SELECT 1 FROM samples WHERE id = ?", (entry[name],)):
                 raise ValueError(f"{name} {entry[name]} is neither in the file nor in the store.")
+        if entry.get("undoes") is not None:
+            self._left_before(entry)
         insert(self.db, kind, entry)
         self.count[kind] += 1
+
+    def _left_before(self, entry: dict[str, Any]) -> None:
+        """What is taken back is a submit or skip of the same person and sample, and is taken back once."""
+        found = row(
+            self.db,
+            "SELECT 1 FROM submissions WHERE id = :undoes AND sample = :sample AND who = :who AND undoes IS NULL",
+            entry,
+        )
+        if not found:
+            raise ValueError(
+                f"undoes names {entry['undoes']}, which is no earlier submit or skip of that person."
+            )
+        taken = "SELECT 1 FROM submissions WHERE who = :who AND undoes = :undoes"
+        if row(self.db, taken, entry):
+            raise ValueError(f"the submission {entry['undoes']} is undone twice.")
 
     def _same_lane(self, name: str, event: dict[str, Any]) -> None:
         if event[name] is None:

@@ -46,7 +46,8 @@ class Judgements(DatabaseFile):
 
     def steps(self, most: int | None = None) -> list[dict[str, Any]]:
         """Everything that people did, in the order of time: {who, sample, action, created}; action is set, clear or
-        undo of a word's score, submit or skip of a sample. ``most``: only so many of the latest of either."""
+        undo of a word's score, submit or skip of a sample, or open where that was taken back (submit or skip again,
+        where the sample was left before as well). ``most``: only so many of the latest of either."""
         with self.reading() as db:
             return rows(
                 db,

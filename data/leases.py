@@ -18,10 +18,11 @@ from data.samples import need_sample
 
 LEASE_SECONDS = 600.0
 
-# Others who hold the sample s now, and others who have done it. The simulated annotator is nobody.
+# Others who hold the sample s now, and others who have done it and not taken that back. The simulated annotator is nobody.
 HELD = "SELECT l.who FROM leases l WHERE l.sample = s.id AND l.who <> :who AND l.expires > :now"
 TAKEN = f"""{HELD} UNION
 SELECT d.who FROM submissions d WHERE d.sample = s.id AND d.kind = 'submit' AND d.who <> :who AND NOT EXISTS
+    (SELECT 1 FROM submissions n WHERE n.who = d.who AND n.sample = d.sample AND n.seq > d.seq) AND NOT EXISTS
     (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.source = 'simulated' AND x.who = d.who)"""
 
 

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from data import checks
 from data.database import DatabaseFile, row, rows
-from data.labels import checked_filter, expected, labels_at
+from data.labels import GOLD, checked_filter, expected, labels_at
 from data.samples import need_sample
 from data.scores import EVENT, readable
 
@@ -45,13 +45,16 @@ STANDING = """SELECT sample, kind, who, text, created FROM remarks r WHERE text 
     (SELECT 1 FROM remarks n WHERE n.sample = r.sample AND n.who = r.who AND n.kind = r.kind AND n.seq > r.seq)"""
 
 
-def labels_of(db: Database, samples: Iterable[str]) -> dict[tuple[str, int], dict[str, Any]]:
-    """(sample, word index) -> the label as it is within this transaction, of these samples."""
+def labels_of(
+    db: Database, samples: Iterable[str], gold: bool = True
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """(sample, word index) -> the label as it is within this transaction, of these samples; with or without gold."""
     last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
     ids, found = list(samples), {}
     for start in range(0, len(ids), 1000):
         wanted = checked_filter({"ids": ids[start : start + 1000], "include_calibrated": True})
-        found |= {(x["sample"], x["word_index"]): x for x in labels_at(db, last, wanted)}
+        labels = labels_at(db, last, wanted, None if gold else 0)
+        found |= {(x["sample"], x["word_index"]): x for x in labels}
     return found
 
 
@@ -139,9 +142,17 @@ def _checked_key(key: Any, columns: Sequence[tuple[str, bool]]) -> list[Any]:
 
 class Library(DatabaseFile):
     def search(
-        self, text: str = "", *, sort: str = "newest", after: Any = None, limit: int = 24, **filters: Any
+        self,
+        text: str = "",
+        *,
+        sort: str = "newest",
+        after: Any = None,
+        limit: int = 24,
+        gold: bool = True,
+        **filters: Any,
     ) -> dict[str, Any]:
-        """A page of samples whose prompt has every word of ``text`` (or whose id it is).
+        """A page of samples whose prompt has every word of ``text`` (or whose id it is). ``gold=False``: for one who
+        may not see gold, labels as they were without it.
 
         Filters: prompt_set, split, method, projector_run, seed; who (has scored it; '*' anyone), remark ('flag' or
         'note' that stands), disagreement (people differ by so many points or more). ``after`` is the ``next`` of the
@@ -182,7 +193,7 @@ class Library(DatabaseFile):
                 [*values, limit + 1],
             )
             page = keys[:limit]
-            found = _described(db, [key["found"] for key in page])
+            found = _described(db, [key["found"] for key in page], gold)
         last = [page[-1][f"key{i}"] for i in range(len(columns))] if len(keys) > limit else None
         return {"samples": found, "count": min(count, COUNTED), "more": count > COUNTED, "next": last}
 
@@ -200,10 +211,10 @@ class Library(DatabaseFile):
             found["who"] = _distinct(db, "scores", "who")
         return found
 
-    def sample_events(self, sample: str, limit: int = 200) -> list[dict[str, Any]]:
+    def sample_events(self, sample: str, limit: int = 200, gold: bool = True) -> list[dict[str, Any]]:
         """All that was said of a sample, the newest first: {created, who, source, what, word_index, word, before,
         after, text}. what: set, clear, undo, submit, skip, flag, note, gold, or preferred / passed over / tied in a
-        vote; a distribution counts as its mean."""
+        vote; a distribution counts as its mean. ``gold=False`` leaves gold out."""
         limit = checks.integer("limit", limit, 0, 100_000)
         with self.reading() as db:
             need_sample(db, sample)
@@ -215,16 +226,17 @@ class Library(DatabaseFile):
             )
             others = rows(
                 db,
-                """SELECT created, who, kind AS what, '' AS text FROM submissions WHERE sample = :sample
+                """SELECT d.created, d.who, iif(d.undoes IS NULL, d.kind, 'undo') AS what, coalesce(b.kind, '') AS text
+                    FROM submissions d LEFT JOIN submissions b ON b.id = d.undoes WHERE d.sample = :sample
                 UNION ALL SELECT created, who, kind, text FROM remarks WHERE sample = :sample
                 UNION ALL SELECT created, who, 'gold', coalesce(word || ' = ' || score, word || ' taken back')
-                    FROM gold WHERE sample = :sample
+                    FROM gold WHERE sample = :sample AND :gold
                 UNION ALL SELECT created, who, CASE choice WHEN 'left' THEN 'preferred' WHEN 'right' THEN 'passed over'
                     ELSE 'tied' END, '' FROM preferences WHERE left_sample = :sample
                 UNION ALL SELECT created, who, CASE choice WHEN 'right' THEN 'preferred' WHEN 'left' THEN 'passed over'
                     ELSE 'tied' END, '' FROM preferences WHERE right_sample = :sample
                 ORDER BY created DESC LIMIT :limit""",
-                {"sample": sample, "limit": limit},
+                {"sample": sample, "limit": limit, "gold": gold},
             )
         plain = [
             {
@@ -261,7 +273,7 @@ def _distinct(db: Database, table: str, column: str) -> list[str]:
     return [v for (v,) in db.execute(sql)]
 
 
-def _described(db: Database, seqs: Sequence[int]) -> list[dict[str, Any]]:
+def _described(db: Database, seqs: Sequence[int], gold: bool) -> list[dict[str, Any]]:
     """These samples in this order, each with what a page shows of it."""
     wanted = checks.as_json("the page", list(seqs))
     found = rows(
@@ -282,12 +294,22 @@ def _described(db: Database, seqs: Sequence[int]) -> list[dict[str, Any]]:
     words: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     read: dict[tuple[str, int], float | None] = {}  # what the VLM expects, finer than its digit
     counted: dict[str, list[float]] = defaultdict(list)
+
+    def word_of(said: Mapping[str, Any]) -> dict[str, Any]:
+        bare = {
+            "index": said["word_index"],
+            "word": "",
+            "label": None,
+            "source": "",
+            "vlm": None,
+            "people": {},
+        }
+        word = words[said["sample"]].setdefault(said["word_index"], bare)
+        word["word"] = word["word"] or said["word"]
+        return word
+
     for e in standing:
-        word = words[e["sample"]].setdefault(
-            e["word_index"],
-            {"index": e["word_index"], "word": "", "label": None, "source": "", "vlm": None, "people": {}},
-        )
-        word["word"] = word["word"] or e["word"]
+        word = word_of(e)
         if e["source"] == "vlm":
             word["vlm"] = _value(e["score"], e["distribution"])
             read[e["sample"], e["word_index"]] = (
@@ -295,15 +317,15 @@ def _described(db: Database, seqs: Sequence[int]) -> list[dict[str, Any]]:
             )
         elif e["source"] == "human":
             word["people"][e["who"]] = e["score"]
-    for (id, index), label in labels_of(db, ids).items():
-        if index in words[id]:
-            words[id][index] |= {"label": round(expected(label), 2), "source": label["source"]}
-            if label["source"] == "vlm" and read.get((id, index)) is not None:
-                counted[id].append(read[id, index])
-            else:
-                counted[id].append(expected(label))
+    for (id, index), label in labels_of(db, ids, gold).items():
+        source = GOLD if label["source"] == "human" and label["scorer"] == GOLD else label["source"]
+        word_of(label).update(label=round(expected(label), 2), source=source)
+        if source == "vlm" and read.get((id, index)) is not None:
+            counted[id].append(read[id, index])
+        else:
+            counted[id].append(expected(label))
     for sample in found:
-        said = list(words[sample["id"]].values())
+        said = [word for _, word in sorted(words[sample["id"]].items())]
         sample["words"] = said
         sample["mean"] = fsum(counts) / len(counts) if (counts := counted[sample["id"]]) else None
         sample["people"] = len({who for word in said for who in word["people"]})

@@ -216,11 +216,16 @@ def m002_missing(db: Database) -> None:
         """,
     )
     only_append(db, "missing", "seq")
+    widen_check(db, "runs", "'cycle', 'evaluate')", "'cycle', 'evaluate', 'lora', 'experiment')")
+
+
+def widen_check(db: Database, table: str, old: str, new: str) -> None:
+    """Change the text of a CHECK so that it lets more through than before."""
     version = db.execute("PRAGMA schema_version").fetchone()[0]
     db.execute("PRAGMA writable_schema = ON")
     db.execute(
-        "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = 'runs'",
-        ("'cycle', 'evaluate')", "'cycle', 'evaluate', 'lora', 'experiment')"),
+        "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ?",
+        (old, new, table),
     )
     db.execute(f"PRAGMA schema_version = {version + 1}")
     db.execute("PRAGMA writable_schema = OFF")

@@ -22,7 +22,6 @@ from statistics import median_low
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 LEVELS = ("ordinal", "interval")
 PAUSE = 300.0  # seconds without a step after which a person is taken to have stopped working
@@ -107,6 +106,8 @@ def difference(one: Sequence[int], other: Sequence[int]) -> dict[str, Any]:
             "One of the two gave all words the same score: a rank correlation needs some that differ."
         )
     else:
+        from scipy.stats import spearmanr  # a second to import: not when a page starts
+
         found["spearman"] = float(spearmanr(one, other).statistic)
     return found
 
@@ -177,12 +178,15 @@ def apart(judgements: Iterable[Judgement], least: int = 2, most: int = 100) -> l
     ]
 
 
-def contested(judgements: Iterable[Judgement], least: int = 2, most: int = 12) -> list[dict[str, Any]]:
+def contested(
+    judgements: Iterable[Judgement], least: int = 2, most: int = 12, golden: bool = True
+) -> list[dict[str, Any]]:
     """One person's words that differ by at least so many points from gold or, where there is none, from the other people
-    (as ``beside`` gives them), the newest first: {sample, word_index, word, prompt, score, against, by: gold|others}."""
+    (as ``beside`` gives them), the newest first: {sample, word_index, word, prompt, score, against, by: gold|others}.
+    ``golden=False``: from the other people only."""
     found = []
     for j in judgements:
-        gold = j["gold"] if j["gold_by"] != j["who"] else None
+        gold = j["gold"] if golden and j["gold_by"] != j["who"] else None
         against, by = (gold, "gold") if gold is not None else (j["others"], "others")
         if against is not None and abs(j["score"] - against) >= least:
             found.append((j["seq"], j, against, by))
@@ -231,7 +235,7 @@ def pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if gap <= PAUSE:
             seconds += gap
             timed += after["action"] == "set"
-    done = {step["sample"]: step["action"] for step in steps if step["action"] in ("submit", "skip")}
+    done = {step["sample"]: step["action"] for step in steps if step["action"] in ("submit", "skip", "open")}
     ended = Counter(done.values())
     return {
         "first": steps[0]["created"] if steps else None,
@@ -240,7 +244,7 @@ def pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "per_hour": timed / seconds * 3600 if seconds else None,
         "sets": actions["set"],
         "clears": actions["clear"],
-        "undos": actions["undo"],
+        "undos": actions["undo"] + actions["open"],
         "submitted": ended["submit"],
         "skipped": ended["skip"],
     }

@@ -257,6 +257,6 @@ class Runs(DatabaseFile):
         with self.reading() as db:
             return rows(
                 db,
-                "SELECT * FROM promotions WHERE ?1 IS NULL OR kind = ?1 ORDER BY seq DESC LIMIT ?2",
-                (kind, checks.integer("limit", limit, 0, 1_000_000)),
+                "SELECT * FROM promotions WHERE ? IS NULL OR kind = ? ORDER BY seq DESC LIMIT ?",
+                (kind, kind, checks.integer("limit", limit, 0, 1_000_000)),
             )

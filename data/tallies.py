@@ -1,6 +1,6 @@
 """How far the annotators are: counts that a page asks for at every key, on a store of any size.
 
-What is counted only ever grows: samples, scores and submissions are never changed or deleted. So a count is kept
+What is counted only ever grows: samples, scores and submissions are never changed or deleted (undo is an event). So a count is kept
 with the last event that it has seen, and the next time only what came after is looked at: for each thing that the
 new events touch, whether it counts now, less whether it counted then. A store that was put in the place of this one
 lacks that event, or has another one there, and is counted from the start; so is a filter by what may change.
@@ -19,7 +19,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data import checks
-from data.annotation import queue_filter
+from data.annotation import STILL_LEFT, queue_filter
 from data.database import DatabaseFile, row
 from data.leases import checked_overlap, instant
 from data.samples import EQUALS
@@ -41,12 +41,14 @@ DONE = f"""SELECT coalesce(sum(({{now}}) - ({{then}})), 0) FROM
     (SELECT DISTINCT sample FROM submissions NOT INDEXED WHERE seq > :last AND seq <= :now {{mine}}) t
     CROSS JOIN samples s ON s.id = t.sample WHERE {POOL}"""
 LATEST = """coalesce((SELECT kind FROM submissions d WHERE d.who = :who AND d.sample = t.sample AND d.seq <= {bound}
-    ORDER BY seq DESC LIMIT 1), '') = '{kind}'"""
-MINE = "EXISTS (SELECT 1 FROM submissions d WHERE d.who = :who AND d.sample = t.sample AND d.seq <= {bound}{kind})"
-ANYONE = "EXISTS (SELECT 1 FROM submissions d WHERE d.sample = t.sample AND d.kind = 'submit' AND d.seq <= {bound})"
+    ORDER BY seq DESC LIMIT 1), 'open') {is}"""
+SUBMITTED, SKIPPED, DONE_WITH = (LATEST.replace("{is}", x) for x in ("= 'submit'", "= 'skip'", "<> 'open'"))
+STAND = """o.sample = t.sample AND o.kind = 'submit' AND o.seq <= {bound} AND NOT EXISTS (SELECT 1 FROM submissions n
+    WHERE n.who = o.who AND n.sample = o.sample AND n.seq > o.seq AND n.seq <= {bound})"""
+ANYONE = f"EXISTS (SELECT 1 FROM submissions o WHERE {STAND})"
 # not done by :who, and no longer given to them: enough others are done with it. The simulated annotator is nobody
-CLOSED = f"""(NOT {MINE.format(bound="{bound}", kind="")} AND (SELECT count(DISTINCT o.who) FROM submissions o
-    WHERE o.sample = t.sample AND o.kind = 'submit' AND o.who <> :who AND o.seq <= {{bound}} AND NOT EXISTS
+CLOSED = f"""(NOT {DONE_WITH} AND (SELECT count(DISTINCT o.who) FROM submissions o
+    WHERE {STAND} AND o.who <> :who AND NOT EXISTS
         (SELECT 1 FROM scores x WHERE x.sample = o.sample AND x.source = 'simulated' AND x.who = o.who)) >= :overlap)"""
 
 # Things of a correction: words, or the samples of words.
@@ -84,7 +86,8 @@ class Tallies(DatabaseFile):
 
         mine: samples that this person has submitted; all: that anyone has; left: that this person may still
         be given, now or when a lease ends. per_hour: this person's pace between the first and the last
-        submit or skip of the past hour, on any sample; None before there are two.
+        submit or skip of the past hour, on any sample; None before there are two. Of a person's submits and skips of a
+        sample the last one counts, and none where they were taken back.
         """
         where, values = queue_filter(filters)
         mine = values | {"who": checks.text("who", who)}
@@ -100,16 +103,16 @@ class Tallies(DatabaseFile):
 
             samples = self._count(db, "samples", SAMPLES.format(where=where), values, fixed)
             found: dict[str, Any] = {
-                "mine": done(MINE.replace("{kind}", " AND d.kind = 'submit'"), mine, own),
+                "mine": done(SUBMITTED, mine, own),
                 "all": done(ANYONE, values),
-                "left": samples - done(MINE.replace("{kind}", ""), mine, own),
+                "left": samples - done(DONE_WITH, mine, own),
             }
             if overlap is not None:
                 found["left"] -= done(CLOSED, others)
             pace = row(
                 db,
-                """SELECT count(*) AS n, min(created) AS first, max(created) AS last FROM submissions
-                WHERE who = ? AND created > ?""",
+                f"""SELECT count(*) AS n, min(created) AS first, max(created) AS last FROM submissions e
+                WHERE who = ? AND created > ? AND {STILL_LEFT}""",
                 (who, instant(-3600)),
             )
         assert pace is not None
@@ -128,8 +131,7 @@ class Tallies(DatabaseFile):
         pool = POOL.format(where=where)
         with self.reading() as db:
 
-            def ended(kind: str) -> int:
-                state = LATEST.replace("{kind}", kind)
+            def ended(state: str) -> int:
                 sql = _change(DONE, state, mine="AND who = :who", where=where)
                 return self._count(db, "submissions", sql, mine, fixed)
 
@@ -142,8 +144,8 @@ class Tallies(DatabaseFile):
                 "scored": self._count(
                     db, "scores", SCORED.format(where=where), values, fixed, FIRST_SCORED.format(where=where)
                 ),
-                "submitted": ended("submit"),
-                "skipped": ended("skip"),
+                "submitted": ended(SUBMITTED),
+                "skipped": ended(SKIPPED),
                 "corrected_words": said(words=True),
                 "corrected_samples": said(words=False),
             }

@@ -15,11 +15,10 @@ from core.words import split
 from data.annotation import ORDERS
 from data.database import now
 from data.leases import LEASE_SECONDS
-from studio import gold, pictures
+from studio import desk, gold, pictures
 from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
-from studio.truth import truth_of
 from studio.views import SampleView, WordView, word_views
 
 log = logging.getLogger("studio")
@@ -154,9 +153,10 @@ class Annotation:
         return words[index]
 
     def undo(self, who: str, sample: str | None = None) -> SampleView | None:
-        """Undo this person's last step (on this sample); the sample it was on, or None where nothing is left."""
-        event = self.store.undo(sample, check_name(who))
-        return self.sample(event["sample"], who) if event else None
+        """Undo this person's last score, submit or skip (on this sample); the sample it was on, or None where nothing is
+        left."""
+        step = desk.back(self, who, sample)
+        return self.sample(step.sample, who) if step else None
 
     def accept(self, sample: str, who: str, but: Collection[int] = ()) -> SampleView:
         """Say of every shown score that it is right: each becomes this person's own, in one step of undo. `but`: places
@@ -201,6 +201,8 @@ class Annotation:
         digit = round(9 truth), stored with source 'simulated'. Samples: those given, else the annotator's own queue
         of training prompts, as a person would get them. Returns {words, samples, changed: other than the scorer's}.
         """
+        from studio.truth import truth_of  # with the detector's libraries, which no page needs
+
         count = whole("number of corrections", count, 1, 1_000_000)
         given = (
             iter(np.random.default_rng(seed).permutation(list(samples)).tolist())

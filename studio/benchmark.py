@@ -146,13 +146,13 @@ def _case(
 
     from core.evaluation.benchmark import image_cost, training_cost
     from core.training.data import Texts
-    from studio.models import CLASSES
+    from studio.models import class_of
 
     found = {kind: using.model for kind, using in used.items() if using.model is not None}
 
     def fresh(kind: str) -> Any:
         own = {"latent_channels": diffuser.channels, "text_width": diffuser.text_width}
-        made = CLASSES[kind].from_config(found[kind].config) if kind in found else CLASSES[kind](**own)
+        made = class_of(kind).from_config(found[kind].config) if kind in found else class_of(kind)(**own)
         return made.to(device)
 
     projector = found.get("projector") or fresh("projector")

@@ -133,7 +133,7 @@ def train(given: argparse.Namespace, console: Any) -> Result:
 
 def evaluate(given: argparse.Namespace, console: Any) -> Result:
     """Judge methods (alignment), scores (fidelity) or the judge itself (detector)."""
-    from core.evaluation import markdown
+    from core.evaluation.report import markdown
     from core.training.loop import Stopped
     from data.prompts.public import read_set
 

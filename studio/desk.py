@@ -12,6 +12,11 @@ from typing import Any
 from studio.identity import check_name
 from studio.views import SampleView
 
+SAYS = {
+    "submit": "Back to the image that you submitted last: it is not submitted any more.",
+    "skip": "Back to the image that you skipped last: it is not skipped any more.",
+}
+
 
 @dataclass(frozen=True)
 class Item:
@@ -29,11 +34,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Back:
-    """Where a step back led: to this sample, and to a word of it where its score was undone. since: the time of the
-    submit or skip that was gone back over last."""
+    """Where a step back led: to this sample, and to a word of it where its score was undone."""
 
     sample: str
-    since: str | None
     says: str = ""
     word: int | None = None
 
@@ -78,19 +81,18 @@ def accept(studio: Any, sample: str, who: str, blind: bool = False, all_of_it: b
     studio.accept(sample, who, but=shown.hidden)
 
 
-def back(studio: Any, who: str, shown: str = "", since: str | None = None) -> Back | None:
-    """Undo this person's last step, wherever it was; None where nothing is left to undo.
+def back(studio: Any, who: str, sample: str | None = None) -> Back | None:
+    """Undo this person's last step (on ``sample``, or anywhere); None where nothing is left to undo.
 
-    The last step is a score, which is undone, or the submit or skip of another sample than the one that is ``shown``,
-    which is opened again. ``since``: what the step back before this one gave.
+    The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
     """
     who = check_name(who)
-    step, left = studio.store.last_step(who), studio.store.last_left(who, shown, since)
+    step, left = studio.store.last_step(who, sample), studio.store.last_left(who, sample)
     if left and (step is None or left["created"] > step["created"]):
+        studio.store.come_back(left["id"], who)
         studio.store.hold(left["sample"], who)
-        did = "submitted" if left["kind"] == "submit" else "skipped"
-        return Back(left["sample"], left["created"], f"Back to the image that you {did} last.")
+        return Back(left["sample"], SAYS[left["kind"]])
     if step is None:
         return None
     event = studio.store.undo(step["sample"], who)
-    return Back(event["sample"], since, word=event["word_index"]) if event else None
+    return Back(event["sample"], word=event["word_index"]) if event else None

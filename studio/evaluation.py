@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation import Settings as Sampling
-from core.evaluation import alignment, fidelity
+from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
+from core.evaluation.experiments import alignment
+from core.evaluation.fidelity import fidelity
 from core.training.loop import Progress, Stopped
 from data.shapes.detect import accuracy
 from studio import pictures

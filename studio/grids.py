@@ -14,7 +14,6 @@ from typing import Any
 
 from core import checkpoint
 from core.checkpoint import CheckpointError
-from core.guidance import Guided, unlogged
 from data.store import StoreError
 from studio import gridding, gridwork
 from studio.axes import LEARNED, MAX_CELLS, GridRequest, Variant, check_grid, projects
@@ -68,14 +67,20 @@ class Grids(Generation):
         found = [("none", "none"), *self._learned("projector", "projected")]
         diffuser = self.models.loaded_diffuser
         for name in GUIDED:
-            try:
-                if diffuser is not None:
-                    with unlogged():
-                        Guided(diffuser, name).check(self.models.sampling()["guidance"])
-            except ValueError:
+            if diffuser is not None and not self._can_be_guided(diffuser, name):
                 continue
             found += [(name, name), (f"{name} + projected", f"{name}+projected")]
         return found + self._learned("lora", "lora")
+
+    def _can_be_guided(self, diffuser: Any, name: str) -> bool:
+        from core.guidance import Guided, unlogged  # with diffusers, which a start does not wait for
+
+        try:
+            with unlogged():
+                Guided(diffuser, name).check(self.models.sampling()["guidance"])
+        except ValueError:
+            return False
+        return True
 
     def _learned(self, kind: str, method: str) -> list[tuple[str, str]]:
         """A trained model in use, the shipped one, and those of finished runs whose checkpoint is there."""

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation import Method, alignment, projected
-from core.evaluation import Settings as Sampling
+from core.evaluation.base import Method
+from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
+from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
+from core.evaluation.methods import projected
 from core.evaluation.report import columns, figures, over_prompts
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress

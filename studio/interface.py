@@ -37,6 +37,7 @@ from studio.theme import HEAD, STYLE, theme
 TITLE = "Noise Projection Studio"
 WHAT = "Compare, correct the word scores, retrain, and see whether it helped."
 DAY = 86_400
+HEAD_START = 1.0  # seconds that those have who wait for the page, before the models take the processor
 
 
 def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.Blocks:
@@ -131,12 +132,13 @@ def launch(settings: Settings | None = None) -> None:
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     examples.add(studio)
-    loading, backup = Loading(studio).start(), Backup(settings, studio.store, problem).start()
+    loading, backup = Loading(studio), Backup(settings, studio.store, problem).start()
     webhook.start(studio)
     if settings.backup:
         signal.signal(signal.SIGTERM, lambda *_: _ended(backup))  # how a Space is put to sleep
     try:
-        build(studio, loading, backup).launch(
+        page = build(studio, loading, backup)
+        page.launch(
             theme=theme(),
             css=STYLE,
             head=HEAD,
@@ -144,10 +146,14 @@ def launch(settings: Settings | None = None) -> None:
             max_file_size=MAX_UPLOAD,
             show_error=False,
             ssr_mode=False,
+            _frontend=False,  # no look at its own page, after which a machine that takes 3 s for it would serve none
             mcp_server=tools,
             footer_links=["api", "settings"],
             run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
+            prevent_thread_lock=True,
         )
+        loading.start(after=HEAD_START)
+        page.block_thread()
     finally:
         backup.close()
 

@@ -16,6 +16,7 @@ from studio.axes import GridRequest
 from studio.settings import Settings
 from studio.views import Request
 
+RIGHTS = "train, promote, import, export, delete and see gold"
 MAX_UPLOAD = 5 * 2**20  # bytes of a file that is sent to the page or to an endpoint
 READ_ONLY = "This studio is read-only: corrections and votes are switched off here."
 SIGN_IN = "Sign in with Hugging Face to correct scores and to vote here."
@@ -49,11 +50,16 @@ class Limits:
                 raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
 
     def check_room(self, store: Any) -> None:
-        """ValueError where the store holds as many images as strangers may fill it with."""
-        if self.samples is not None and store.count_samples() >= self.samples:
+        """ValueError where the store holds as many images as strangers may fill it with, those counted that grids are
+        still to make."""
+        if self.samples is None:
+            return
+        waiting = store.cells_waiting()
+        if store.count_samples() + waiting >= self.samples:
+            coming = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
             raise ValueError(
-                f"This studio keeps {self.samples} images, and it is full: look at those that are there, or run a studio "
-                "of your own. Its owner can raise STUDIO_MAX_SAMPLES."
+                f"This studio keeps {self.samples} images, and it is full{coming}: look at those that are there, or run a "
+                "studio of your own. Its owner can raise STUDIO_MAX_SAMPLES."
             )
 
     def check_request(self, request: Request, store: Any, methods: int = 2) -> Request:
@@ -105,28 +111,36 @@ def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | 
     return SIGN_IN if identity.login_offered(env) else NO_LOGIN
 
 
-def may_hold(settings: Settings, name: str) -> bool:
-    """Whether the queue should keep an item for this person: not for one who can only look."""
-    return settings.annotate == "everyone" or (
-        settings.annotate == "login" and not identity.is_anonymous(name)
-    )
-
-
 def may_manage(
     settings: Settings, name: str, profile: Any = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """'' where this visitor may train, promote, import and delete, else the sentence that says why not. name: of the
-    visitor, which must have been proven."""
+    """'' where this visitor may do what ``RIGHTS`` says, else the sentence that says why not. name: of the visitor,
+    which must have been proven."""
     if not identity.on_space(env):
         if not settings.admins or _named(settings, name, env):
             return ""
-        return "Only the names in STUDIO_ADMINS may train, promote, import and delete here."
+        return f"Only the names in STUDIO_ADMINS may {RIGHTS} here."
     if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
         return ""
     return (
-        "Only the owner of this Space may train, promote, import and delete here, once signed in (others by "
+        f"Only the owner of this Space may {RIGHTS} here, once signed in (others by "
         "STUDIO_ADMINS). Duplicate the Space, or run the studio on your own machine: there it is all yours."
     )
+
+
+def ruled(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
+    """Whether there is anything here that only administrators may do."""
+    return identity.on_space(env) or bool(settings.admins)
+
+
+def may_tend(
+    settings: Settings, made_by: str, name: str, profile: Any = None, env: Mapping[str, str] | None = None
+) -> str:
+    """'' where this visitor may stop a grid that ``made_by`` started, and go on with it, else the sentence that says why
+    not. name: of the visitor, which must have been proven."""
+    if name == made_by or not may_manage(settings, name, profile, env):
+        return ""
+    return "This grid is another person's: only who started it, or an administrator, may stop it or go on with it."
 
 
 def _named(settings: Settings, name: str, env: Mapping[str, str] | None) -> bool:

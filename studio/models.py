@@ -15,25 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from core import checkpoint, ranks
 from core.diffusion import Diffuser
 from core.families import Sampling
 from core.loading import DTYPES, own_sampling
-from core.networks.projector import NoiseProjector
-from core.networks.reward import RewardModel
 from core.scoring.calibrator import Calibrator
 from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
-from core.training.lora import Adapter
 from data.store import Store
 from studio.settings import Settings, is_address
 
 SHIPPED = "shipped"
-CLASSES: dict[str, type] = {"projector": NoiseProjector, "reward": RewardModel}
-FROM_FOLDER: dict[str, type] = {"calibrator": Calibrator, "lora": Adapter}
+NETWORKS = ("projector", "reward")  # the kinds of model that the project ships one of
+_importing = threading.Lock()
 
 
 class UnfitError(ValueError):
@@ -63,8 +58,6 @@ class Models:
         self._scorer: VLMScorer | EndpointScorer | None = None
         self._own: Sampling | None = None
         self._using: dict[str, tuple[tuple, Using]] = {}
-        diffusers_logging.disable_progress_bar()  # the studio tells its own progress
-        transformers_logging.disable_progress_bar()
         if settings.threads:
             torch.set_num_threads(settings.threads)
 
@@ -92,6 +85,8 @@ class Models:
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
         """Load everything now; `on_stage` gets a sentence before each part."""
         say = on_stage or (lambda text: None)
+        say("Loading the libraries of the models.")
+        libraries()
         say("Loading the diffusion model.")
         self.diffuser()
         say("Loading the scorer.")
@@ -103,6 +98,7 @@ class Models:
     def diffuser(self) -> Diffuser:
         with self._loading:
             if self._diffuser is None:
+                libraries()
                 _need("The diffusion model", self.settings.backbone, "diffuser", "STUDIO_BACKBONE")
                 settings = self.settings
                 self._diffuser = Diffuser.load(
@@ -153,6 +149,7 @@ class Models:
                 key = os.environ.get("STUDIO_SCORER_KEY", "").strip()
                 self._scorer = EndpointScorer(settings.scorer, name, key, parallel=settings.scorer_parallel)
             if self._scorer is None:
+                libraries()
                 _need("The scorer", self.settings.scorer, "scorer", "STUDIO_SCORER")
                 dtype = None if settings.scorer_dtype == "auto" else settings.scorer_dtype
                 revision = settings.scorer_revision or None
@@ -163,7 +160,7 @@ class Models:
         """The projector, reward model, calibrator or LoRA that is in use, loaded; never raises for a bad checkpoint."""
         with self._loading:
             run = self.store.promoted(kind)
-            if run is None and kind not in CLASSES:
+            if run is None and kind not in NETWORKS:
                 return Using()  # no calibrator and no LoRA is shipped
             folder = self.folder_of(run) if run else Path(getattr(self.settings, kind))
             manifest = folder / checkpoint.MANIFEST
@@ -176,7 +173,7 @@ class Models:
     def of_run(self, kind: str, run: str | None) -> Using:
         """As `using`, of the run that was in use at another time; None stands for what the project ships."""
         found = self.store.run(run) if run else None
-        if found is None and kind not in CLASSES:
+        if found is None and kind not in NETWORKS:
             return Using()
         return self._open(kind, self.folder_of(found) if found else Path(getattr(self.settings, kind)), found)
 
@@ -184,7 +181,7 @@ class Models:
         name = run["id"] if run else SHIPPED
         try:
             model = self.open(kind, folder)
-            if kind in CLASSES:
+            if kind in NETWORKS:
                 self.check_fits(model)
             elif kind == "lora":
                 model.check_fits(self.diffuser())
@@ -198,9 +195,9 @@ class Models:
 
     def open(self, kind: str, folder: Path) -> Any:
         """A verified model from a checkpoint's folder, frozen; CheckpointError where it is damaged."""
-        if kind in FROM_FOLDER:
-            return FROM_FOLDER[kind].load(folder)
-        model = checkpoint.load(CLASSES[kind], folder)
+        if kind not in NETWORKS:
+            return class_of(kind).load(folder)
+        model = checkpoint.load(class_of(kind), folder)
         return model.requires_grad_(False).to(self.device).float()
 
     def check_fits(self, model: Any) -> None:
@@ -245,6 +242,32 @@ class Models:
         except ValueError:  # another process was first
             self.store.run(id)
         return id
+
+
+def libraries() -> None:
+    """Import what models are made of, once. Not with this file: it takes longer than all the rest of a start, and the page
+    can be shown meanwhile. One thread does it, for these libraries' parts import each other, in circles."""
+    with _importing:
+        import diffusers.utils
+        import transformers.utils
+
+        import core.guidance
+        import core.networks
+        import core.training.lora  # noqa: F401 - each is asked for by name later
+
+        for library in (diffusers, transformers):
+            library.utils.logging.disable_progress_bar()  # the studio tells its own progress
+
+
+def class_of(kind: str) -> Any:
+    """The class of a kind of model."""
+    libraries()
+    from core.networks import NoiseProjector, RewardModel
+    from core.training.lora import Adapter
+
+    return {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}[
+        kind
+    ]
 
 
 def _need(what: str, source: str, stage: str, variable: str) -> None:

@@ -89,6 +89,11 @@ class People:
             raise ValueError(_refusal(found))  # another browser was first, this very moment
         return found.name
 
+    def known_as(self, kept: Any) -> str | None:
+        """The name that `write_as` would give, where it is this key's or could become it; else None. Takes no name."""
+        found = read_kept(kept)
+        return found.name if found and self._known(found) else None
+
     def _known(self, found: Kept) -> bool:
         return self._may(found, self.store.holds(found.name, found.digest))
 

@@ -17,6 +17,7 @@ ALL = "all"
 # what a page works with, so that it answers in a store of a million scores; the command line takes all
 LATEST = 100_000  # steps of people
 WORDS, PAIR_WORDS = 10_000, 2_000  # that alpha is counted on, in all and of a pair
+ENOUGH = 10  # gold words that a person has scored before they are told how they did: fewer would give the words away
 GOOD, USABLE = 0.8, 0.667  # Krippendorff's own bounds (Content Analysis, 2004, p. 241)
 
 
@@ -60,6 +61,24 @@ def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
     }
 
 
+def without_gold(found: dict[str, Any], who: str | None) -> dict[str, Any]:
+    """The figures of `agreement` for one who may not see gold: nothing of single words, and of how well gold was met
+    only the share of equal scores over all of their own words, once these are ENOUGH. who: who looks, or None."""
+    few = f"How you did on gold is told once you have scored {ENOUGH} gold words."
+    people = []
+    for one in found["people"]:
+        own, mine = one["gold"][ALL], one["who"] == who
+        none = {
+            **with_gold([]),
+            "why": few if mine else "How others did on gold is for administrators to see.",
+        }
+        share = {"words": own["words"], "exact": own["exact"], "why": ""}
+        whole = none | share if mine and own["words"] >= ENOUGH else none
+        gold = {kind: whole if kind == ALL else none for kind in one["gold"]}
+        people.append({**one, "gold": gold, "contested": one["contested_by_others"]})
+    return {**found, "people": people}
+
+
 def person_of(found: Mapping[str, Any], who: Any) -> dict[str, Any]:
     """The figures of one annotator among those of `agreement`; ValueError where nobody of this name has worked here."""
     for person in found["people"]:
@@ -73,8 +92,8 @@ def annotator(store: Any, who: str) -> dict[str, Any]:
 
     {who, words: whose score stands, samples: of these words, scores: how often each of 0-9 was given, kinds: {kind:
     words}, vlm, gold, others: {kind: as data.quality.with_vlm, with_gold, with_others}, with "all" first, pairs: with
-    each other person, contested: as data.quality.contested, and of data.quality.pace: first, last, hours, per_hour,
-    sets, clears, undos, submitted, skipped}
+    each other person, contested: as data.quality.contested, contested_by_others: the same without gold, and of
+    data.quality.pace: first, last, hours, per_hour, sets, clears, undos, submitted, skipped}
     """
     judgements = beside(store.judgements())
     said = [j for j in judgements if j["who"] == who]
@@ -103,6 +122,7 @@ def _figures(
         "others": {kind: with_others(part) for kind, part in parts.items()},
         "pairs": [pair for pair in two if who in pair["people"]],
         "contested": contested(said),
+        "contested_by_others": contested(said, golden=False),
         **pace(done),
     }
 

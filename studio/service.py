@@ -91,7 +91,9 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         return self.models.ready
 
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
-        """Load everything now; `on_stage` gets a sentence before each part."""
+        """Load everything now; `on_stage` gets a sentence before each part. A grid that a process left behind when it
+        ended waits no longer."""
+        self._swept()
         self.models.load(on_stage)
 
     def status(self) -> dict[str, Any]:

@@ -90,7 +90,7 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "admins": (
         "STUDIO_ADMINS",
         "",
-        "accounts, with commas between, that may train, promote, import and delete; none: everyone, on a Space its owner",
+        "accounts, with commas between, that may train, promote, import, export, delete and see gold; none: everyone, on a Space its owner",
     ),
     "max_cells": (
         "STUDIO_MAX_CELLS",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from studio.learning import Job
-from studio.models import CLASSES, UnfitError
+from studio.models import UnfitError, class_of
 
 log = logging.getLogger("studio")
 
@@ -46,7 +46,7 @@ def begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
         return copy.deepcopy(used).requires_grad_(True).train()
     torch.manual_seed(job.config["seed"])
     if used is not None:
-        model = CLASSES[kind].from_config(used.config)
+        model = class_of(kind).from_config(used.config)
     else:
-        model = CLASSES[kind](latent_channels=diffuser.channels, text_width=diffuser.text_width)
+        model = class_of(kind)(latent_channels=diffuser.channels, text_width=diffuser.text_width)
     return model.to(models.device).train()

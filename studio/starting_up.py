@@ -1,10 +1,14 @@
-"""What must be so before the page is imported: an environment with settings that can be used and a cache that can be
-written. Imports nothing heavy."""
+"""What must be so before the page is imported: an environment with settings that can be used, a cache that can be
+written, and a Gradio that writes nothing beside its own sources. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
 
 from studio import places
 from studio.settings import ROOT, Settings
@@ -13,6 +17,8 @@ from studio.settings import ROOT, Settings
 def prepare() -> None:
     """Check the settings and complete the environment; ends the process with a sentence where a setting is wrong."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    if not any(isinstance(finder, WithoutStubs) for finder in sys.meta_path):
+        sys.meta_path.insert(0, WithoutStubs())
     try:
         settings = Settings.from_env()
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -27,3 +33,22 @@ def prepare() -> None:
     cache = places.hub_cache(os.environ, settings.home)
     if cache:
         os.environ["HF_HOME"] = cache
+
+
+class WithoutStubs(MetaPathFinder):
+    """Gradio (6.31) makes a type stub for editors beside the source of each component, at every import: a sixth of a start,
+    and nothing that a server needs."""
+
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name == "gradio.component_meta" else None
+        loader: Any = spec.loader if spec else None
+        if loader is None:
+            return None
+        run = loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            run(module)
+            module.create_or_modify_pyi = lambda *_: None
+
+        loader.exec_module = exec_module
+        return spec

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.diffusion import Text
-from core.networks.reward import RewardModel
 from core.noise import SEED_LIMIT
 from core.scoring.scores import WordScore
 from core.words import scored, split
+
+if TYPE_CHECKING:
+    from core.networks.reward import RewardModel
 
 ImageChooser = Callable[[np.ndarray, Sequence[str]], np.ndarray]  # images (B, S, S, 3), prompts -> (B,)
 NoiseChooser = Callable[[Tensor, Text], np.ndarray]  # noise (B, C, H, W), text -> (B,)
@@ -82,7 +84,7 @@ def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray,
     reward.eval()
     logits = reward(*(part.to(place) for part in (noise, text.hidden, text.mask, text.words))).logits
     reward.train(training)
-    expected = RewardModel.expected(logits).cpu().numpy()
+    expected = reward.expected(logits).cpu().numpy()
     words = [
         {
             word.index: float(row[word.index])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -28,10 +28,12 @@ from core.evaluation.metrics import (
     spearman,
     within,
 )
-from core.networks.reward import RewardModel
 from core.noise import draw
 from core.scoring.scores import TOP, check_digit, expected, likeliest
 from core.training.loop import Stopped
+
+if TYPE_CHECKING:
+    from core.networks.reward import RewardModel
 
 SHOWN = 0.5  # an expected score or truth from here on counts as shown
 

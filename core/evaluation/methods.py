@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -37,10 +38,11 @@ from core.evaluation.choosing import (
     whole,
 )
 from core.evaluation.memory import peak
-from core.guidance import Guided, check_guidance
-from core.networks.projector import NoiseProjector
 from core.noise import check_seeds, check_strength, second
-from core.training.lora import Adapter
+
+if TYPE_CHECKING:  # who only names methods does not wait for diffusers
+    from core.networks.projector import NoiseProjector
+    from core.training.lora import Adapter
 
 __all__ = [
     "DEFAULT", "BestOf", "BestOfNoise", "Guidance", "ImageChooser", "Method", "MethodResult", "NoiseChooser", "Projected",
@@ -172,6 +174,8 @@ class Guidance(Wrapper):
     """The base, denoised under another guidance than classifier-free guidance alone (core.guidance)."""
 
     def __init__(self, kind: str, scale: float | None = None, base: Method | None = None) -> None:
+        from core.guidance import check_guidance
+
         self.kind, self.scale = kind, check_guidance(kind, scale)
         if any(isinstance(inner, Guidance) for inner in around(base)):
             raise ValueError(f"{kind} and {base.name} are both guidance: take one of them.")
@@ -183,7 +187,7 @@ class Guidance(Wrapper):
         return f"{self.kind}:{self.scale}"
 
     def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
-        Guided(diffuser, self.kind, self.scale).check(float(settings.guidance))
+        self._guided(diffuser).check(float(settings.guidance))
         super().check(diffuser, settings)
 
     def denoise(
@@ -195,7 +199,12 @@ class Guidance(Wrapper):
         on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
-        return super().denoise(Guided(diffuser, self.kind, self.scale), text, start, settings, on_step, stop)
+        return super().denoise(self._guided(diffuser), text, start, settings, on_step, stop)
+
+    def _guided(self, diffuser: Diffuser) -> Diffuser:
+        from core.guidance import Guided
+
+        return Guided(diffuser, self.kind, self.scale)
 
 
 class Tuned(Wrapper):

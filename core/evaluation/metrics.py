@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 DRAWS = 2000
 _CHUNK = 4_000_000  # weights held at once by the bootstrap
@@ -47,6 +45,8 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Rank correlation of x and y (N,), tied values sharing their mean rank."""
     x, y = _pair(x, y)
+    from scipy.stats import rankdata  # a second to import: not when a page starts
+
     return pearson(rankdata(x), rankdata(y)) if len(x) else math.nan
 
 
@@ -171,6 +171,8 @@ def mean_interval(values: np.ndarray, clusters: Sequence, **options) -> Interval
 
 def wilson(successes: float, count: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share of independent trials."""
+    from scipy.special import ndtri
+
     if count < 0 or not 0 <= successes <= count:
         raise ValueError(f"{successes} successes of {count} trials is not a share.")
     if count == 0:

@@ -27,7 +27,7 @@ class Carrying:
         licence: str = "",
         profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
-        """All labels as a file. For those who may write here.
+        """All labels as a file. For those who may manage the studio.
 
         Parameters:
             format: jsonl (everything, can be imported again), csv, parquet, dataset (a zip with images and a card), dpo (pairs, from labels), votes (pairs, from blind votes), richhf (1 = aligned, 0 = misaligned) or rapidata (high = worse)
@@ -38,7 +38,7 @@ class Carrying:
         Returns:
             the file
         """
-        name = shared.exporter(self._studio, keyed(who, profile), profile)
+        name = shared.admin(self._studio, who, profile)
         with room() as made:
             path, _ = transfer.export_into(
                 self._studio, format, made, name, features=features is not False, licence=licence

@@ -99,7 +99,7 @@ class Gridding:
         }
 
     def stop_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
-        """Stop a grid after the step that it is in; what is made is kept.
+        """Stop a grid after the step that it is in; what is made is kept. For who started it, and for administrators.
 
         Parameters:
             grid: the grid's id
@@ -108,11 +108,12 @@ class Gridding:
         Returns:
             the grid's id
         """
-        self._studio.stop_grid(grid, writer(self._studio, who, profile))
+        self._studio.stop_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
         return grid
 
     def resume_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
-        """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one.
+        """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one. For
+        who started it, and for administrators.
 
         Parameters:
             grid: the grid's id
@@ -122,7 +123,7 @@ class Gridding:
             the grid's id
         """
         limits(self._studio, profile).check_grid(self._studio.grid_request(grid), self._studio.store)
-        self._studio.resume_grid(grid, writer(self._studio, who, profile))
+        self._studio.resume_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
         return grid
 
     def grid_zip(self, grid: str) -> dict[str, Any]:

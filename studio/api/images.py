@@ -141,6 +141,8 @@ class Images:
         disagreement: float | None = None,
         limit: int = 24,
         after: list[Any] | None = None,
+        who: str = "",
+        profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
         """Stored samples, a page at a time, as the Library shows them.
 
@@ -157,9 +159,10 @@ class Images:
             disagreement: people differ by so many points or more
             limit: samples in the answer, 200 at most
             after: what the page before answered as next
+            who: from sign_in; where there are administrators, gold is in the labels of theirs only
 
         Returns:
-            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
+            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
         """
         asked = {
             "prompt_set": prompt_set,
@@ -173,7 +176,12 @@ class Images:
         }
         filters = {name: value for name, value in asked.items() if value is not None}
         found = self._studio.store.search(
-            text, sort=sort, after=after, limit=whole("limit", limit, 1, MOST), **filters
+            text,
+            sort=sort,
+            after=after,
+            limit=whole("limit", limit, 1, MOST),
+            gold=shared.manages(self._studio, who, profile),
+            **filters,
         )
         samples = [{name: row[name] for name in TOLD} for row in found["samples"]]
         return {**found, "samples": samples}

@@ -126,7 +126,7 @@ class Labelling:
     def undo(
         self, who: str, sample: str | None = None, profile: gr.OAuthProfile | None = None
     ) -> dict[str, Any]:
-        """Undo this person's last step; called again, it goes further back.
+        """Undo this person's last score, submit or skip; called again, it goes further back.
 
         Parameters:
             who: from sign_in

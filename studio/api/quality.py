@@ -7,7 +7,7 @@ import gradio as gr
 
 from studio import gold
 from studio.checks import plain, whole
-from studio.quality import person_of
+from studio.quality import person_of, without_gold
 from studio.service import Studio
 from studio.tabs import shared
 
@@ -20,40 +20,53 @@ class Quality:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def agreement(self, apart: int = 40) -> dict[str, Any]:
+    def agreement(
+        self, apart: int = 40, who: str = "", profile: gr.OAuthProfile | None = None
+    ) -> dict[str, Any]:
         """How far people agree on word scores: Krippendorff's alpha by kind of word and by pair, and each person with the VLM, with gold and with the others. In a large store of the latest 100,000 steps.
 
         Parameters:
             apart: words in the answer on which people are furthest apart, 1000 at most
+            who: from sign_in; where there are administrators, gold is in the answers of theirs only
 
         Returns:
             kinds: [{kind, words, people, ordinal, interval: alpha | null, why}], the first of all words; pairs: [{people, words, ordinal, interval, exact: share of equal scores, mean_absolute, why}]; people: [as annotator]; apart: [{sample, word_index, word, prompt, said: [[who, score]], vlm, ...}]; gold: {words, samples}; scores: counted; cut: whether there are older ones; as_of: when (UTC); newer: whether there are scores that are not counted yet
         """
         most = whole("apart", apart, 0, 1000)
-        found, about = self._figures()
+        found, about = self._figures(who, profile)
         return plain({**found, "apart": found["apart"][:most], **about})
 
-    def annotator(self, name: str) -> dict[str, Any]:
+    def annotator(self, name: str, who: str = "", profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
         """How one person works and agrees.
 
         Parameters:
             name: as agreement lists it
+            who: from sign_in; where there are administrators, gold is in the answers of theirs only
 
         Returns:
             who, words: whose score stands, samples, scores: how often each of 0-9 was given, kinds: words of each, vlm, gold, others: {kind, or all: {words, exact, mean_absolute, spearman, why}}, pairs, contested: the words furthest from gold or from the others, first, last, hours, per_hour, sets, clears, undos, submitted, skipped
         """
-        return plain(person_of(self._figures()[0], name))
+        return plain(person_of(self._figures(who, profile)[0], name))
 
-    def gold(self, sample: str | None = None, limit: int = 200) -> list[dict[str, Any]]:
-        """The gold scores that stand, the newest first.
+    def gold(
+        self,
+        sample: str | None = None,
+        limit: int = 200,
+        who: str = "",
+        profile: gr.OAuthProfile | None = None,
+    ) -> list[dict[str, Any]]:
+        """The gold scores that stand, the newest first. For those who may manage the studio, where there are such.
 
         Parameters:
             sample: only of this sample
             limit: words in the answer, 1000 at most
+            who: from sign_in
 
         Returns:
             gold: [{sample, word_index, word, score, who, created, prompt}]
         """
+        if not shared.manages(self._studio, who, profile):
+            shared.admin(self._studio, who, profile)  # which says why not
         return self._studio.store.gold(sample, whole("limit", limit, 1, 1000))
 
     def set_gold(
@@ -110,10 +123,13 @@ class Quality:
         self._studio.store.release_name(name, shared.admin(self._studio, who, profile))
         return {"released": name}
 
-    def _figures(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The figures, and of when they are; ValueError where they cannot be worked out."""
+    def _figures(self, who: str, profile: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The figures that this caller may see, and of when they are; ValueError where they cannot be worked out."""
         look = self._studio.figures.settled(PATIENCE)
         if look.problem or look.value is None or look.at is None:
             raise ValueError(look.problem or "The figures are still being worked out: ask again in a minute.")
         as_of = datetime.fromtimestamp(look.at, UTC).isoformat(timespec="seconds")
-        return look.value, {"as_of": as_of, "newer": look.stale}
+        found = look.value
+        if not shared.manages(self._studio, who, profile):
+            found = without_gold(found, shared.known(self._studio, who, profile))
+        return found, {"as_of": as_of, "newer": look.stale}

@@ -107,8 +107,10 @@ def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) 
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=list(labels), range=[-0.6, len(labels) - 0.4]
     )
-    figure.update_layout(title={"text": title, "x": 0.01, "y": 0.98, "yanchor": "top", "font": {"size": 13}})
-    return dressed(figure, 120 + height * len(labels), legend=True)
+    title_at = {"x": 0, "y": 1, "xanchor": "left", "yanchor": "top", "pad": {"l": 14, "t": 12}}
+    figure.update_layout(title={"text": title, "font": {"size": 13}, **title_at})
+    dressed(figure, 120 + height * len(labels), legend=True)
+    return figure.update_layout(legend={"y": -36 / (height * len(labels)), "yanchor": "top"})
 
 
 def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
@@ -179,7 +181,7 @@ def dressed(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
         showlegend=legend,
         legend={"orientation": "h", "y": -0.22, "x": 0},
         uirevision="keep",
-        # a phone shows the bar all the time, over the title: the picture can be taken away, no more
+        # shown under the mouse alone (theme.css), and on a phone over the title: the picture can be taken away, no more
         modebar={
             "bgcolor": "rgba(0,0,0,0)",
             "color": SOFT,

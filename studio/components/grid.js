@@ -108,7 +108,8 @@ function head() {
   const title = make("div", "sg-title");
   title.append(make("h3", "sg-prompt", held.prompt), make("span", `badge ${STATES[held.state] ?? ""}`, held.state));
   const does = make("div", "sg-does");
-  if (on()) does.append(button("Stop", "sg-button sg-stop", "Stop this grid; the images that are made are kept", () => trigger("halt", facts())));
+  if (held.tends === false) { /* another person's */ }
+  else if (on()) does.append(button("Stop", "sg-button sg-stop", "Stop this grid; the images that are made are kept", () => trigger("halt", facts())));
   else if (held.done < held.total) does.append(button("Go on", "sg-button sg-primary", "Make the images that are missing", () => trigger("go_on", facts())));
   if (!on() && variants().length > 1 && held.done > 1)
     does.append(button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts())));

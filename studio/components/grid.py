@@ -56,11 +56,12 @@ def grid_value(
     change: Mapping[str, Any] | None = None,
     *,
     opened: bool = False,
+    tends: bool = True,
 ) -> dict[str, Any]:
     """The component's value: how a ``GridView`` stands and the cells that the page does not have yet.
 
     picture: a data URL for a SampleView. change: of ``grid_change``. opened: the page goes to this grid, whatever it
-    shows now.
+    shows now. tends: it may be stopped and gone on with from this page.
     """
     have = ask.have if ask and ask.grid == view.id else {}
     cells, words, more = [], [], False
@@ -89,6 +90,7 @@ def grid_value(
         "at": time.time_ns() // 1000,
         "grid": view.id,
         "opened": opened,
+        "tends": tends,
         "prompt": view.prompt,
         "seeds": [str(seed) for seed in view.seeds],
         "variants": [asdict(variant) for variant in view.variants],

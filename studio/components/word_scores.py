@@ -150,15 +150,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Packet:
-    """Keys of one page on one sample. shown: the sample on the screen by now; opened: since when; since: the submit or
-    skip that was gone back over last. Times are as the server gave them."""
+    """Keys of one page on one sample. shown: the sample on the screen by now; opened: since when, as the server gave the
+    time."""
 
     client: str
     sample: str
     operations: tuple[Operation, ...]
     shown: str = ""
     opened: str | None = None
-    since: str | None = None
 
 
 def read_packet(data: Any) -> Packet:
@@ -174,9 +173,7 @@ def read_packet(data: Any) -> Packet:
     if not isinstance(shown, str) or len(shown) > 64:
         raise ValueError("That correction names no sample on the screen: reload the page and try again.")
     operations = tuple(_operation(entry) for entry in given)
-    return Packet(
-        client, sample, operations, shown, read_time(data.get("opened")), read_time(data.get("since"))
-    )
+    return Packet(client, sample, operations, shown, read_time(data.get("opened")))
 
 
 def read_time(value: Any) -> str | None:

@@ -14,7 +14,6 @@ let revision = 0;
 let sentAt = 0;      // when the packet under way left; 0: none
 let wait = AGAIN;
 let waiting = "";    // the kind of an operation that keys wait for: submitted, or going back
-let since = null;    // the submit or skip that was gone back over last
 let stuck = "";      // why nothing can be stored for now
 let note = "";       // a sentence about the last key, and whether it is bad news
 let bad = false;
@@ -54,12 +53,10 @@ function adopt() {
     else if (found.client === before || age > STALE) orphans.push({ client: found.client, who, operations: found.operations });
   }
   if (others) note = `${others} ${others === 1 ? "key" : "keys"} typed under another name wait in this browser: go by that name again to store them.`;
-  since = kept("back")?.who === who ? kept("back").since : null;
 }
 
 function say(operation) {
   note = "";
-  if (!["undo", "flag", "unflag", "note"].includes(operation.kind)) { since = null; keep("back", null); }
   pending.push({ revision: ++revision, sample, ...operation });
   if (LEAVING.has(operation.kind) || operation.kind === "undo") waiting = operation.kind;
   root.classList.toggle("ws-leaving", LEAVING.has(waiting));
@@ -79,7 +76,7 @@ function batch() {
     if (place(o) !== first) break;
     operations.push({ ...o });
   }
-  return { client: from.client, sample: first, shown: sample, opened: item.opened ?? null, since, operations };
+  return { client: from.client, sample: first, shown: sample, opened: item.opened ?? null, operations };
 }
 
 function send(again) {
@@ -114,7 +111,6 @@ function acknowledge(ack) {
   stuck = ack.retry ? ack.error : "";
   if (stuck) note = "";
   else wait = AGAIN;
-  if (ack.since !== undefined) { since = ack.since; keep("back", since ? { who, since } : null); }
 }
 
 function retry() {

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.evaluation import Settings as Sampling
-from core.evaluation import alignment
+from core.evaluation.base import Settings as Sampling
 from core.evaluation.distribution import invalid
+from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
 from core.evaluation.methods import Method
 from core.evaluation.metrics import wilson

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from data.database import StoreError, now
-from studio import desk, limits
+from studio import desk
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
 from studio.components.word_scores import Inbox, WordScores, chips, read_packet, read_time
@@ -134,19 +134,20 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             view.id,
         ]
 
-    def following(writer: str, wish: Wish, exclude: str | None = None) -> SampleView | None:
-        more = {} if limits.may_hold(studio.settings, writer) else {"lease": None}
+    def following(writer: str, holds: bool, wish: Wish, exclude: str | None = None) -> SampleView | None:
+        """The next image, which is kept for who holds what they are given."""
+        more = {} if holds else {"lease": None}
         return studio.next_item(writer, wish.order, exclude=exclude or None, **more, **wish.filters)
 
-    def current(kept: Any, writer: str, wish: Wish) -> SampleView | None:
+    def current(kept: Any, writer: str, holds: bool, wish: Wish) -> SampleView | None:
         """The image that this browser was at, unless another person has been given it since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
-                if not limits.may_hold(studio.settings, writer) or studio.store.hold(kept, writer):
+                if not holds or studio.store.hold(kept, writer):
                     return studio.sample(kept, writer)
             except ValueError:
                 pass
-        return following(writer, wish)
+        return following(writer, holds, wish)
 
     @told
     def fill(
@@ -156,7 +157,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         if isinstance(shown, dict) and shown.get("sample"):
             return same
         writer, wish = shared.person(kept_who, profile), wanted(kept_view)
-        return drawn(current(kept_place, writer, wish), writer, wish)
+        return drawn(current(kept_place, writer, shared.holds(studio, kept_who, profile), wish), writer, wish)
 
     @told
     def rename(
@@ -164,21 +165,23 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     ) -> list[Any]:
         """Another name is another person: their corrections, their progress, the same image."""
         writer, wish = shared.person(kept, profile), wanted(kept_view)
-        if isinstance(kept_place, str) and kept_place:
+        if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
             studio.store.release(kept_place, shared.person(before, profile))
-        return drawn(current(kept_place, writer, wish), writer, wish)
+        return drawn(current(kept_place, writer, shared.holds(studio, kept, profile), wish), writer, wish)
 
     @told
     def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
         """Another order or filter: the next image by it."""
         writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
-        return [made, *drawn(following(writer, wanted(made)), writer, wanted(made))]
+        holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
+        return [made, *drawn(following(writer, holds, wish), writer, wish)]
 
     @told
     def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
         """Blind mode on or off, on the image that is shown."""
         writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
-        return [made, *drawn(current(kept_place, writer, wanted(made)), writer, wanted(made))]
+        holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
+        return [made, *drawn(current(kept_place, writer, holds, wish), writer, wish)]
 
     @told
     def open_sample(
@@ -208,12 +211,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             writer, done = shared.person(kept_who, profile), annotate_keys.stuck(packet, problem)
         else:
             done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+            if any(operation.kind == "undo" for operation in packet.operations):
+                counts.forget(writer)
         ack, values = done.ack(), list(same)
         if done.retry:
             values[whole.index(words)] = {**chips([], sample=packet.shown), "keep": True, "ack": ack}
             return values
         if done.left:
-            return drawn(following(writer, wish, packet.sample), writer, wish, ack=ack)
+            return drawn(following(writer, True, wish, packet.sample), writer, wish, ack=ack)
         if done.place != packet.shown:
             return drawn(studio.sample(done.place, writer), writer, wish, ack=ack)
         if not packet.shown:

@@ -23,7 +23,6 @@ class Done:
 
     packet: Packet
     place: str
-    since: str | None
     revision: int = 0
     left: bool = False
     error: str = ""
@@ -39,7 +38,6 @@ class Done:
             "says": self.says,
             "retry": self.retry,
             "moved": self.left or self.place != self.packet.shown,
-            "since": self.since,
             "word": self.word,
             "shown": self.packet.shown,
             "at": time.time(),  # so that an answer never looks like the one before it
@@ -49,18 +47,18 @@ class Done:
 def refused(packet: Packet, problem: ValueError) -> Done:
     """Nothing was done, and sending it again will not help: this visitor may not write."""
     last = max(o.revision for o in packet.operations)
-    return Done(packet, packet.shown, packet.since, last, error=sentence(problem))
+    return Done(packet, packet.shown, last, error=sentence(problem))
 
 
 def stuck(packet: Packet, problem: StoreError) -> Done:
     """Nothing was done: the store itself fails, so all of it stays with the page, which sends it again."""
-    return Done(packet, packet.shown, packet.since, error=sentence(problem), retry=True)
+    return Done(packet, packet.shown, error=sentence(problem), retry=True)
 
 
 def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) -> Done:
     """Do what was not done yet. A key that cannot be kept is named, and those after it go on; where the store itself
     fails (a full disk), that key and all after it stay with the page, which sends them again."""
-    done = Done(packet, packet.shown, packet.since)
+    done = Done(packet, packet.shown)
     with inbox.page(packet.client):
         for operation in inbox.new(packet):
             try:
@@ -78,11 +76,11 @@ def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) ->
 def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
     kind, sample = operation.kind, done.packet.sample
     if kind == "undo":
-        step = desk.back(studio, who, done.place, done.since)
+        step = desk.back(studio, who)
         if step is None:
             done.says = NOTHING
         else:
-            done.place, done.since, done.says, done.word = step.sample, step.since, step.says, step.word
+            done.place, done.says, done.word = step.sample, step.says, step.word
     elif kind in ("set", "clear"):
         studio.keep(sample, operation.word or 0, operation.score, who)
     elif kind == "flag":
@@ -97,8 +95,6 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
         if kind in LEAVING:
             studio.submit(sample, who, "skip" if kind == "skip" else "submit")
             done.left = sample == done.packet.shown
-    if kind in (*LEAVING, "set", "clear", "accept"):
-        done.since = None
 
 
 def called(who: str) -> str:

@@ -196,6 +196,12 @@ class Counts:
             self._kept[key] = (time.monotonic(), found)
         return found
 
+    def forget(self, who: str) -> None:
+        """Count this person's anew the next time: they took something back."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == who]:
+                del self._kept[key]
+
 
 def progress(found: Mapping[str, Any], who: str, filtered: bool) -> str:
     """The bar and its words; '' where there is nothing to do at all."""

@@ -156,17 +156,20 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
         library_carry.build(studio, who)
         library_keep.build(studio, who)
 
-    asked = [text, sort, look, *filters.values()]
+    asked = [who, text, sort, look, *filters.values()]
     page = [amount, pictures, table, compare, paging, back, on, place]
     detail = [listed, one, chosen, picture, about, remarks, words, history]
 
-    def search(keys: list[Any], given: tuple[Any, ...]) -> list[Any]:
+    def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> list[Any]:
         """Values of ``page``: the page that begins after the last of the keys."""
+        golden = shared.manages(studio, kept, profile)
         wanted, order, how, *chosen_filters = given
         named = {name: value or None for name, value in zip(filters, chosen_filters, strict=True)}
         if named["disagreement"] is not None:
             named["disagreement"] = _points(named["disagreement"])
-        found = studio.store.search(wanted or "", sort=order, after=keys[-1], limit=PAGE, **named)
+        found = studio.store.search(
+            wanted or "", sort=order, after=keys[-1], limit=PAGE, gold=golden, **named
+        )
         nothing = not found["samples"]
         fresh = nothing and not studio.store.samples(limit=1)
         none = views.EMPTY if fresh else views.NONE
@@ -187,16 +190,16 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
         ]
 
     @told
-    def first(*given: Any) -> list[Any]:
-        return search([None], given)
+    def first(profile: gr.OAuthProfile | None, kept: Any, *given: Any) -> list[Any]:
+        return search([None], given, kept, profile)
 
     @told
-    def forward(kept: dict[str, Any], *given: Any) -> list[Any]:
-        return search([*kept["keys"], kept["next"]] if kept["next"] else kept["keys"], given)
+    def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> list[Any]:
+        return search([*at["keys"], at["next"]] if at["next"] else at["keys"], given, kept, profile)
 
     @told
-    def backward(kept: dict[str, Any], *given: Any) -> list[Any]:
-        return search(kept["keys"][:-1] or [None], given)
+    def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> list[Any]:
+        return search(at["keys"][:-1] or [None], given, kept, profile)
 
     @told
     def opened() -> list[Any]:
@@ -212,9 +215,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
         ]
 
     @told
-    def open_one(event: gr.EventData) -> list[Any]:
-        id = picked(event._data)
-        found = studio.store.search(id, limit=1)["samples"]
+    def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+        id, golden = picked(event._data), shared.manages(studio, kept, profile)
+        found = studio.store.search(id, limit=1, gold=golden)["samples"]
         if not found or found[0]["id"] != id:
             raise ValueError("This image is not in the store any more: search again.")
         sample = found[0]
@@ -228,7 +231,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
             views.about(studio, sample, image is None),
             views.remarks(studio.store.remarks(sample=id)),
             views.words(studio.store.current(id), sample["words"]),
-            views.history(studio.store.sample_events(id)),
+            views.history(studio.store.sample_events(id, gold=golden)),
         ]
 
     def closed() -> list[Any]:
@@ -259,8 +262,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
         return found["id"], found["kind"]
 
     quick = shared.QUICK
-    for part in (tab.select, text.submit):
-        part(first, asked, page, **quick)
+    tab.select(first, asked, page, js=memory.known(asked), **quick)
+    text.submit(first, asked, page, **quick)
     tab.select(opened, None, list(filters.values()), **quick)
     text.change(first, asked, page, trigger_mode="multiple", **quick)
     for part in (sort, look, *filters.values()):
@@ -268,7 +271,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
     on.click(forward, [place, *asked], page, **shared.ASKED)
     back.click(backward, [place, *asked], page, **shared.ASKED)
     for part in (pictures, table):
-        part.pick(open_one, None, detail, **shared.ASKED)
+        part.pick(open_one, who, detail, **shared.ASKED)
     close.click(closed, None, [listed, one], **shared.ASKED)
     runs_tab.select(list_runs, None, runs, **quick)
     return LibraryTab(chosen, annotate, compare, run, runs, pick_run)

@@ -30,7 +30,7 @@ def build(studio: Studio, who: gr.Textbox) -> None:
     with gr.Tab("Backup", id="library-backup") as tab:
         _backup(studio, who, tab)
     with gr.Tab("Log", id="library-log") as tab:
-        _log(studio, tab)
+        _log(studio, who, tab)
 
 
 def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
@@ -123,7 +123,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
     back.click(restore, [chosen, given, sure, who], [said, table, chosen, sure, back], **WORK)
 
 
-def _log(studio: Studio, tab: gr.Tab) -> None:
+def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
     page = gr.State(0)
     hook = shared.html(elem_id="webhook")
     table = Table(caption="What was done to the store as a whole, the newest first", elem_id="audit")
@@ -132,8 +132,9 @@ def _log(studio: Studio, tab: gr.Tab) -> None:
         older = gr.Button("Older", interactive=False, elem_id="audit-older")
     clock = gr.Timer(5.0)
 
-    def seen(number: Any) -> list[Any]:
+    def seen(number: Any, kept: Any, profile: Any) -> list[Any]:
         number = max(0, number) if isinstance(number, int) else 0
+        golden = shared.manages(studio, kept, profile)
         found = studio.store.audit(LINES + 1, number * LINES)
         body = [
             (
@@ -142,8 +143,7 @@ def _log(studio: Studio, tab: gr.Tab) -> None:
                     when(x["created"]),
                     x["who"] or "the studio",
                     x["action"],
-                    x["subject"],
-                    _detail(x["detail"]),
+                    *([x["subject"], _detail(x["detail"])] if golden or x["action"] != "gold" else ["", ""]),
                 ],
             )
             for x in found[:LINES]
@@ -160,10 +160,22 @@ def _log(studio: Studio, tab: gr.Tab) -> None:
             _webhook(webhook.status(studio)),
         ]
 
+    @told
+    def latest(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return seen(0, kept, profile)
+
+    @told
+    def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return seen(number - 1, kept, profile)
+
+    @told
+    def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return seen(number + 1, kept, profile)
+
     parts = [table, page, newer, older, hook]
-    tab.select(told(lambda: seen(0)), None, parts, **QUICK)
-    newer.click(told(lambda number: seen(number - 1)), page, parts, **shared.ASKED)
-    older.click(told(lambda number: seen(number + 1)), page, parts, **shared.ASKED)
+    tab.select(latest, who, parts, **QUICK)
+    newer.click(back, [page, who], parts, **shared.ASKED)
+    older.click(on, [page, who], parts, **shared.ASKED)
     clock.tick(told(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
 
 

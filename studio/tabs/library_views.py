@@ -25,7 +25,13 @@ SAID = {
     "note": "note",
     "gold": "gold",
 }
-SOURCES = {"vlm": "VLM", "human": "people", "simulated": "simulated", "calibrated": "calibrated"}
+SOURCES = {
+    "gold": "gold",
+    "vlm": "VLM",
+    "human": "people",
+    "simulated": "simulated",
+    "calibrated": "calibrated",
+}
 NO_FIGURE = {
     "uncertain": "Images that the VLM has not scored are not in this order.",
     "disagreement": "Only images with a word that two people scored are in this order.",
@@ -140,10 +146,15 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
 def words(current: Mapping[int, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All that stands for each word: the label that training takes, each machine's, each person's score."""
     label = {word["index"]: word for word in found}
+    bare = {"people": {}, **dict.fromkeys(SOURCES)}
+    every = {
+        index: current.get(index) or {**bare, "word": label[index]["word"]}
+        for index in sorted({*current, *label})
+    }
     people = sorted({who for said in current.values() for who in said["people"]})
     machines = [name for name in ("vlm", "calibrated", "simulated") if any(s[name] for s in current.values())]
     body = []
-    for index, said in current.items():
+    for index, said in every.items():
         mine = label.get(index, {})
         cells: list[Any] = [
             said["word"] or f"word {index}",
@@ -178,7 +189,7 @@ def remarks(found: Sequence[Mapping[str, Any]]) -> str:
 def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     body = []
     for event in events:
-        change: Any = event["text"]
+        change: Any = SAID.get(event["text"], event["text"]) if event["what"] == "undo" else event["text"]
         if event["word_index"] is not None:
             change = f"{figure(event['before'])} → {figure(event['after'])}"
         what = SAID.get(event["what"], event["what"])

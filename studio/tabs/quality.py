@@ -10,10 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from studio.background import Look
 from studio.components import notices, quality_figures
 from studio.components.table import Table, picked
-from studio.quality import GOOD, USABLE
+from studio.quality import GOOD, USABLE, without_gold
 from studio.service import Studio
 from studio.tabs import quality_gold, shared
 from studio.tabs import quality_parts as parts
@@ -87,21 +86,29 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
     figures = [verdict, alphas, kinds, matrix, pairs, people, chosen, *page, *golden.lists]
     every = [drawn, since, timer, about, nothing, some, *figures]
 
-    def see(known: Any, asked: Any, since: Any, you: str, wait: float = 0.0) -> list[Any]:
+    def seen_by(found: Any, kept_who: Any, profile: Any) -> tuple[Any, bool]:
+        """The figures as this visitor may see them, and whether that is with gold."""
+        golden_too = shared.manages(studio, kept_who, profile)
+        if found is None or golden_too:
+            return found, golden_too
+        return without_gold(found, shared.known(studio, kept_who, profile)), False
+
+    def see(known: Any, asked: Any, since: Any, kept_who: Any, profile: Any, wait: float = 0.0) -> list[Any]:
         """The whole page; only what goes on where the figures are those that ``known`` says are drawn already."""
         look = kept.look(wait)
+        found, golden_too = seen_by(look.value, kept_who, profile)
+        you = shared.person(kept_who, profile)
         waits = look.busy or (look.at or 0.0) < since and look.stale
         going = [since, gr.Timer(active=waits), parts.state(look, waits)]
-        stamp = json.dumps([look.at, asked])
-        if look.value is None or stamp == known:
+        stamp = json.dumps([look.at, asked, golden_too or you])
+        if found is None or stamp == known:
             return [known, *going, *[gr.skip()] * (len(every) - 4)]
-        anyone = bool(look.value["people"])
+        anyone = bool(found["people"])
         there = [gr.update(visible=not anyone), gr.update(visible=anyone)]
-        return [stamp, *going, *there, *_figures(look, asked, you)]
+        return [stamp, *going, *there, *_figures(found, asked, you, golden_too)]
 
-    def _figures(look: Look, asked: Any, you: str) -> list[Any]:
+    def _figures(found: Any, asked: Any, you: str, golden_too: bool) -> list[Any]:
         """Values of ``figures``."""
-        found = look.value
         names = [one["who"] for one in found["people"]]
         who = next((name for name in (asked, you, *names[:1]) if name in names), "")
         alpha = quality_figures.alpha_by_kind(found["kinds"], USABLE, GOOD)
@@ -115,7 +122,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
             parts.people(found, who),
             who,
             *_person(found, who),
-            *golden.apart(found),
+            *golden.apart(found, golden_too),
         ]
 
     def _person(found: Any, who: str) -> list[Any]:
@@ -150,16 +157,16 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
 
     @told
     def fill(known: Any, asked: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        return see(known, asked, time.time(), shared.person(kept_who, profile), AT_ONCE)
+        return see(known, asked, time.time(), kept_who, profile, AT_ONCE)
 
     @told
     def tick(known: Any, asked: Any, since: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        return see(known, asked, since, shared.person(kept_who, profile))
+        return see(known, asked, since, kept_who, profile)
 
     @told
-    def pick(event: gr.EventData) -> list[Any]:
+    def pick(kept_who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
         """A person's page."""
-        found, place = kept.look().value, picked(event._data)
+        (found, _), place = seen_by(kept.look().value, kept_who, profile), picked(event._data)
         listed = found["people"] if found else []
         if not place.isdecimal() or int(place) >= len(listed):
             raise ValueError("That person is no longer listed: choose another one.")
@@ -179,7 +186,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
     for ask in (again.click, *golden.changed):
         ask(fill, asks, every, **quick)
     timer.tick(tick, [drawn, chosen, since, memory.who], every, **quick)
-    people.pick(pick, None, [people, chosen, *page], **told_of)
+    people.pick(pick, memory.who, [people, chosen, *page], **told_of)
     asked = [
         gallery.select(open_picture, shown, wanted, **told_of),
         golden.opens.click(lambda sample: sample, golden.sample, wanted, **shared.ASKED),

@@ -1,5 +1,6 @@
 """Gold on the page Quality: the words on which people are furthest apart, the panel in which one is settled, and the gold
-that stands. Who sets gold must be one who may write; what is set is in the audit log."""
+that stands. Where there are administrators only they set gold and see it, or it would be no check; what is set is in the
+audit log."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ LISTED = 200  # gold words in the table
 DIGITS = [str(score) for score in range(10)]
 NONE = "People are nowhere two points or more apart on a word without gold. There is nothing to settle."
 NO_GOLD = "No word has a gold score yet. Settle a disagreement, or choose words of the image that is open in Annotate."
+NOT_YOURS = "Gold is set and seen by administrators only: it is what annotators are held against, unseen."
 ASK = "Choose a word on the left, a gold word below, or take the image that is open in Annotate."
 # on a narrow page the panel stands below the list
 TO_PANEL = "() => document.getElementById('gold-panel')?.scrollIntoView({block: 'nearest'})"
@@ -68,19 +70,20 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
             here = gr.Button("Take the image open in Annotate", elem_id="gold-here")
     table = Table(caption="Gold, the newest first", elem_id="gold-table")
 
-    panel_parts = [sample, hint, panel, picture, said, words, score, back]
+    panel_parts = [sample, hint, panel, picture, said, words, settle, score, back]
     lists = [about, apart, table]
 
-    def listed(found: Mapping[str, Any] | None) -> list[Any]:
+    def listed(found: Mapping[str, Any] | None, golden: bool) -> list[Any]:
+        """Values of ``lists``; golden: for one who may see gold."""
         standing = studio.store.gold(limit=LISTED)
         settled = {(one["sample"], one["word_index"]) for one in standing}
         wide = [
             one for one in (found or {}).get("apart", []) if (one["sample"], one["word_index"]) not in settled
         ]
-        return [_about(studio), _apart(wide[:SHOWN]), _standing(standing)]
+        return [_about(studio), _apart(wide[:SHOWN]), _standing(standing if golden else [], golden)]
 
-    def shown(id: str, index: int | None = None) -> list[Any]:
-        """Values of ``panel_parts`` with this sample, and this word of it chosen."""
+    def shown(id: str, index: int | None, golden: bool) -> list[Any]:
+        """Values of ``panel_parts`` with this sample, and this word of it chosen; golden: for one who may see gold."""
         view = studio.sample(id)
         choices = [(_word(word), str(word.index)) for word in view.words if word.scored]
         if not choices:
@@ -92,34 +95,36 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
             gr.update(visible=False),
             gr.update(visible=True),
             shared.picture(view.image_path),
-            _said(studio, view, int(chosen)),
+            _said(studio, view, int(chosen), golden),
             gr.update(choices=choices, value=chosen),
-            *_standing_score(studio, id, int(chosen)),
+            gr.update(visible=golden),
+            *_standing_score(studio, id, int(chosen), golden),
         ]
 
     @told
-    def pick(event: gr.EventData) -> list[Any]:
-        key = picked(event._data)
-        every = [*((look() or {}).get("apart", [])), *studio.store.gold(limit=LISTED)]
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+        key, golden = picked(event._data), shared.manages(studio, kept, profile)
+        every = [*((look() or {}).get("apart", [])), *(studio.store.gold(limit=LISTED) if golden else [])]
         for one in every:
             if _key(one) == key:
-                return shown(one["sample"], one["word_index"])
+                return shown(one["sample"], one["word_index"], golden)
         raise ValueError("That word is no longer listed: choose another one.")
 
     @told
-    def take(kept: Any) -> list[Any]:
-        if not isinstance(kept, str) or not kept:
+    def take(open_one: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        if not isinstance(open_one, str) or not open_one:
             raise ValueError("No image is open in Annotate: open one there first.")
-        return shown(kept)
+        return shown(open_one, None, shared.manages(studio, kept, profile))
 
     @told
-    def turn(id: Any, word: Any) -> list[Any]:
+    def turn(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Another word of the same image."""
-        return [_said(studio, studio.sample(id), _index(word)), *_standing_score(studio, id, _index(word))]
+        index, golden = _index(word), shared.manages(studio, kept, profile)
+        return [_said(studio, studio.sample(id), index, golden), *_standing_score(studio, id, index, golden)]
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
         gold.set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
-        return [*shown(id, _index(word)), *listed(look())]
+        return [*shown(id, _index(word), True), *listed(look(), True)]
 
     @told
     def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -133,9 +138,9 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
 
     told_of = shared.ASKED
     for listing in (apart, table):
-        listing.pick(pick, None, panel_parts, **told_of).success(None, None, None, js=TO_PANEL)
-    here.click(take, memory.sample, panel_parts, **told_of)
-    words.input(turn, [sample, words], [said, score, back], **shared.ASKED)
+        listing.pick(pick, memory.who, panel_parts, **told_of).success(None, None, None, js=TO_PANEL)
+    here.click(take, [memory.sample, memory.who], panel_parts, **told_of)
+    words.input(turn, [sample, words, memory.who], [said, score, back], **shared.ASKED)
     changed = [
         settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **told_of),
         back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **told_of),
@@ -158,16 +163,21 @@ def _word(word: Any) -> str:
     return word.text if word.score is None else f"{word.text} ({word.score})"
 
 
-def _standing_score(studio: Studio, id: str, index: int) -> list[Any]:
+def _gold_of(studio: Studio, id: str, index: int, golden: bool) -> dict[str, Any] | None:
+    """The gold of a word, for one who may see it."""
+    return next((one for one in studio.store.gold(id) if golden and one["word_index"] == index), None)
+
+
+def _standing_score(studio: Studio, id: str, index: int, golden: bool) -> list[Any]:
     """Updates of score and of Take back."""
-    found = next((one for one in studio.store.gold(id) if one["word_index"] == index), None)
+    found = _gold_of(studio, id, index, golden)
     return [
-        gr.update(value=None if found is None else str(found["score"])),
+        gr.update(value=None if found is None else str(found["score"]), visible=golden),
         gr.update(visible=found is not None),
     ]
 
 
-def _said(studio: Studio, view: SampleView, index: int) -> str:
+def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
     """The prompt, and what everybody says of one of its words."""
     word = next((word for word in view.words if word.index == index), None)
     if word is None:
@@ -176,7 +186,7 @@ def _said(studio: Studio, view: SampleView, index: int) -> str:
     parts = [f"<li>{escape(who)} <b>{score}</b></li>" for who, score in said]
     if word.vlm is not None:
         parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')
-    found = next((one for one in studio.store.gold(view.id) if one["word_index"] == index), None)
+    found = _gold_of(studio, view.id, index, golden)
     if found is not None:
         parts.append(
             f'<li><span class="badge good">gold {found["score"]}</span> set by {escape(found["who"])}</li>'
@@ -217,7 +227,7 @@ def _apart(wide: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return rows(head, body, empty=NONE)
 
 
-def _standing(standing: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _standing(standing: Sequence[Mapping[str, Any]], golden: bool) -> dict[str, Any]:
     head = heads("word", "#gold", "prompt", "set by", "when")
     body = [
         (
@@ -232,4 +242,4 @@ def _standing(standing: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         )
         for one in standing
     ]
-    return rows(head, body, empty=NO_GOLD)
+    return rows(head, body, empty=NO_GOLD if golden else NOT_YOURS)

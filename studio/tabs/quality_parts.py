@@ -174,6 +174,8 @@ def against(one: Mapping[str, Any]) -> dict[str, Any]:
             cells.append(
                 number(None)
                 if same is None
+                else share(same)
+                if apart is None
                 else {"text": f"{100 * same:.0f} %, {apart:.1f}", "tone": "number"}
             )
         body.append(("", cells))

@@ -20,7 +20,7 @@ from studio.components.table import Table, picked, rows
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
 from studio.grids import GridView, check_grid, grid_change
-from studio.limits import limits
+from studio.limits import limits, may_tend
 from studio.service import SampleView, Studio, sentence
 from studio.tabs import runs, seeds_form, shared
 from studio.tabs.memory import Memory
@@ -87,18 +87,24 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         head = ["prompt", "images", "state", "when"]
         return rows(head, body, empty="No grid was made yet: each one you make is kept here.")
 
-    def opened(id: str, writer: str) -> list[Any]:
+    def tends(view: GridView, kept: Any, profile: Any) -> bool:
+        """Whether Stop and Go on are shown; whoever presses them must prove who they are."""
+        return not may_tend(studio.settings, view.made_by, shared.person(kept, profile), profile)
+
+    def opened(id: str, kept: Any, profile: Any) -> list[Any]:
         """Values of ``page``: this grid, and the form out of its way."""
-        view = studio.grid(id, writer)
-        value = grid_value(view, thumbnails, None, change(view, 0, 1), opened=True)
+        view = studio.grid(id, shared.person(kept, profile))
+        value = grid_value(
+            view, thumbnails, None, change(view, 0, 1), opened=True, tends=tends(view, kept, profile)
+        )
         return [value, gr.update(visible=False), gr.update(open=False), listed()]
 
     def closed(problem: str = "") -> list[Any]:
         return [no_grid(problem), gr.update(visible=True), gr.update(open=True), listed()]
 
-    def again(id: str, writer: str) -> dict[str, Any]:
+    def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
         """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
-        view = studio.grid(id, writer)
+        view = studio.grid(id, shared.person(kept, profile))
         return {**grid_value(view, thumbnails), "cells": [], "more": True}
 
     @told
@@ -110,12 +116,13 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
             theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
-            return opened(theirs[0], writer) if theirs else closed()
+            return opened(theirs[0], kept, profile) if theirs else closed()
         try:
             view = studio.grid(ask.grid, writer)
         except ValueError as error:
             return closed(sentence(error))
-        value = grid_value(view, thumbnails, ask, change(view, ask.base, ask.other))
+        compared = change(view, ask.base, ask.other)
+        value = grid_value(view, thumbnails, ask, compared, tends=tends(view, kept, profile))
         if ask.have:
             return [value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
         return [value, gr.update(visible=False), gr.update(open=False), listed()]
@@ -131,7 +138,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         fields = list(asked)
         if locked is False:
             fields[1] = seeds_form.drawn_anew(fields[1])
-        return [fields[1], *opened(begun(fields, kept, profile), shared.person(kept, profile))]
+        return [fields[1], *opened(begun(fields, kept, profile), kept, profile)]
 
     @told
     def first(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -139,25 +146,26 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         methods = seeds_form.starting(studio.grid_methods())
         asked = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods]
         fields = [*asked, "1", "", "", None, None]
-        return [*fields, *opened(begun(fields, kept, profile), shared.person(kept, profile))]
+        return [*fields, *opened(begun(fields, kept, profile), kept, profile)]
 
     @told
     def halt(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
-        studio.stop_grid(id, shared.writer(studio, kept, profile))
+        studio.stop_grid(id, shared.tender(studio, id, kept, profile))
         gr.Info("The grid stops after the step it is in; what is made is kept.", duration=5)
-        return again(id, shared.person(kept, profile))
+        return again(id, kept, profile)
 
     @told
     def go_on(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
+        writer = shared.tender(studio, id, kept, profile)
         limits(studio, profile).check_grid(studio.grid_request(id), studio.store)
-        studio.resume_grid(id, shared.writer(studio, kept, profile))
-        return again(id, shared.person(kept, profile))
+        studio.resume_grid(id, writer)
+        return again(id, kept, profile)
 
     @told
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
-        return opened(picked(event._data), shared.person(kept, profile))
+        return opened(picked(event._data), kept, profile)
 
     def png(sample: SampleView) -> bytes | None:
         try:

@@ -15,6 +15,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from data.database import StoreError
 from studio import identity, limits
 from studio.service import Studio, sentence
 
@@ -89,17 +90,34 @@ def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
 
 
 def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
-    """The name that this browser may go by; ValueError where it is another's."""
+    """The name that this browser may go by, which is its own from then on; ValueError where it is another's."""
     if identity.oauth_enabled() and profile is not None:
         return identity.account(profile)
-    found = identity.read_kept(kept)
-    if identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name):
+    if _account_needed(kept):
         raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
     return studio.write_as(kept)
 
 
+def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
+    """The name that ``proven`` would give, or None; takes no name for this browser, as it may only be looking."""
+    if identity.oauth_enabled() and profile is not None:
+        return identity.account(profile)
+    return None if _account_needed(kept) else studio.known_as(kept)
+
+
+def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:
+    """Whether the queue keeps an item for this visitor: not for one who can only look, nor under a name that is not
+    theirs to write under. Takes no name, as ``known``."""
+    return not limits.may_write(studio.settings, profile) and known(studio, kept, profile) is not None
+
+
+def _account_needed(kept: Any) -> bool:
+    found = identity.read_kept(kept)
+    return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
+
+
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
-    """The name of one who may train, promote, import and delete; ValueError with a sentence for others."""
+    """The name of one who may do what is an administrator's (``limits.RIGHTS``); ValueError with a sentence for others."""
     name = ""
     if not identity.on_space():
         name = proven(studio, kept, profile)
@@ -109,15 +127,27 @@ def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     return name or identity.account(profile)
 
 
-def exporter(studio: Studio, kept: Any, profile: Any = None) -> str:
-    """The name of one who may take the labels out: whoever may write, and an administrator where nobody may."""
+def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
+    """Whether this visitor may see what is an administrator's. The name of one is this browser's from then on, as by
+    writing; nobody else's is."""
+    if not limits.ruled(studio.settings):
+        return True
+    name = "" if identity.on_space() else known(studio, kept, profile) or ""
+    if limits.may_manage(studio.settings, name, profile):
+        return False
     try:
-        return writer(studio, kept, profile)
-    except ValueError as refused:
-        try:
-            return admin(studio, kept, profile)
-        except ValueError:
-            raise refused from None
+        return bool(admin(studio, kept, profile))
+    except (ValueError, StoreError):
+        return False
+
+
+def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
+    """The name of one who may stop this grid and go on with it; ValueError with a sentence for others."""
+    made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
+    why_not = limits.may_tend(studio.settings, made_by, name, profile)
+    if why_not:
+        raise ValueError(why_not)
+    return proven(studio, kept, profile)
 
 
 def forget(request: gr.Request | None, secret: Any) -> None:
@@ -170,8 +200,11 @@ class Loading:
         self.stage = "Starting."
         self.problem = ""
 
-    def start(self) -> Loading:
-        threading.Thread(target=self.run, name="loading", daemon=True).start()
+    def start(self, after: float = 0.0) -> Loading:
+        """Begin in so many seconds."""
+        thread = threading.Timer(after, self.run)
+        thread.name, thread.daemon = "loading", True
+        thread.start()
         return self
 
     def run(self) -> None:

@@ -88,9 +88,11 @@ def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, 
     page.keyboard.press("Control+z")  # the 6 of the fourth
     settled(page)
     assert (shown(page), len(kept(app, "undone"))) == (fourth, 7)
-    page.keyboard.press("u")  # back to the third, as it was submitted
+    page.locator("#annotate-progress", has_text="2 done by undone").wait_for()
+    page.keyboard.press("u")  # back to the third, which is not submitted any more
     assert moved(page, fourth) == third
     assert len(kept(app, "undone")) == 7
+    page.locator("#annotate-progress", has_text="1 done by undone").wait_for()
     page.reload()
     page.get_by_role("tab", name="Annotate").click()
     page.locator(CHIPS).first.wait_for()
@@ -98,6 +100,7 @@ def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, 
     page.locator(CHIPS).first.focus()
     page.keyboard.press("u")  # "nothing wrong" was one step
     page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
+    settled(page)
     assert len(kept(app, "undone")) == 2
     page.keyboard.press("u")
     assert moved(page, third) == second  # which was skipped
@@ -106,10 +109,14 @@ def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, 
     page.keyboard.press("u")
     page.keyboard.press("u")
     page.wait_for_function("() => !document.querySelector('#annotate-words .ws-corrected')")
+    settled(page)
     assert kept(app, "undone") == []
     page.keyboard.press("u")
     page.locator(".ws-state", has_text="nothing left to undo").wait_for()
     assert app.rows("SELECT count(*) FROM scores WHERE who = 'undone' AND undoes IS NOT NULL") == [(8,)]
+    page.locator("#annotate-progress", has_text="0 done by undone").wait_for()
+    undone = "SELECT count(*), count(undoes), sum(kind = 'open') FROM submissions WHERE who = 'undone'"
+    assert app.rows(undone) == [(6, 3, 3)]
 
 
 def test_two_browsers_are_never_given_the_same_image(browse, app):
@@ -182,6 +189,7 @@ def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(br
     page.get_by_role("tab", name="Annotate").click()
     page.locator(CHIPS).first.wait_for()
     page.wait_for_function("() => document.querySelectorAll('#annotate-words .ws-corrected').length === 3")
+    settled(page)
     assert kept(app, "offline") == [(sample, "red", 2), (sample, "circle", 4), (sample, "above", 6)]
     assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('.pending.'))") == []
 

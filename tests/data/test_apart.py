@@ -70,6 +70,8 @@ def test_a_persons_disagreements_are_with_gold_first_and_the_newest_first():
         (1, 2, 7, "gold"),
     ]
     assert [(c["word_index"], c["by"]) for c in contested(of("ann"))] == [(3, "others"), (1, "others")]
+    without = contested(of("cyd"), golden=False)
+    assert {c["by"] for c in without} == {"others"} and without != contested(of("cyd"))
 
 
 def test_alpha_of_very_many_words_is_of_some_drawn_at_random():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from data.quality import pace
+
 
 @pytest.fixture
 def two(store, sample_row):
@@ -37,16 +39,57 @@ def test_the_last_step_is_the_last_score_that_is_not_undone(store, two):
     assert store.last_step("ann") is None
 
 
-def test_the_sample_that_was_left_last_can_be_gone_back_over_any_number_of_times(store, two):
+def test_submits_and_skips_are_taken_back_one_after_the_other_the_last_one_first(store, two):
     store.submit(two[0], "ann")
+    store.skip(two[0], "ann")
     store.skip(two[1], "ann")
     store.submit(two[1], "bob")
-    last = store.last_left("ann")
-    assert (last["sample"], last["kind"]) == (two[1], "skip")
-    assert store.last_left("ann", but=two[1])["sample"] == two[0]
-    before = store.last_left("ann", before=last["created"])
-    assert before["sample"] == two[0]
-    assert store.last_left("ann", before=before["created"]) is None
+    assert store.last_left("ann", two[0])["sample"] == two[0]
+    gone_back = []
+    while left := store.last_left("ann"):
+        back = store.come_back(left["id"], "ann")
+        assert back["undoes"] == left["id"]
+        gone_back.append((left["sample"], left["kind"], back["kind"]))
+    assert gone_back == [(two[1], "skip", "open"), (two[0], "skip", "submit"), (two[0], "submit", "open")]
+    assert store.last_left("bob")["sample"] == two[1]
+
+
+def test_nothing_is_taken_back_twice_nor_for_somebody_else_nor_a_taking_back(store, two):
+    left = store.submit(two[0], "ann")
+    assert store.come_back(left["id"], "bob") is None
+    back = store.come_back(left["id"], "ann")
+    assert store.come_back(left["id"], "ann") is None
+    assert store.come_back(back["id"], "ann") is None
+    assert store.come_back("nothing", "ann") is None
+
+
+@pytest.mark.parametrize("leave", ["submit", "skip"])
+def test_what_was_taken_back_counts_nowhere(store, two, peaked, leave):
+    """Progress, queue, overlap, rate and the figures of a person, as if it had never been left."""
+    row = {"word_index": 0, "word": "red", "source": "vlm", "distribution": peaked(3, 0.5)}
+    store.add_scores({**row, "sample": id} for id in two)
+    store.set_gold(two[1], 0, 4, "gus")
+
+    def figures():
+        bob = [store.queue("bob", overlap=n) for n in (None, 1, 2)]
+        given = [store.next_to_annotate(who, "newest", overlap=1) for who in ("ann", "bob")]
+        begun = store.next_to_annotate("ann")
+        worked = pace([s for s in store.steps() if s["who"] == "ann"])
+        return (
+            store.progress("ann"), store.queue("ann"), bob, store.done("ann"), [x and x["id"] for x in given],
+            begun and begun["id"], worked["submitted"], worked["skipped"], store.gold_to_annotate("ann")["id"],
+        )  # fmt: skip
+
+    store.set_score(two[1], 0, 3, "ann")
+    before = figures()
+    left = getattr(store, leave)(two[1], "ann")
+    assert store.gold_to_annotate("ann") is None and store.done("ann") == 1
+    store.come_back(left["id"], "ann")
+    assert figures() == before
+    assert [(e["what"], e["text"]) for e in store.sample_events(two[1])][:2] == [("undo", leave), (leave, "")]
+    assert pace([s for s in store.steps() if s["who"] == "ann"])["undos"] == 1
+    store.submit(two[1], "ann")
+    assert (store.queue("ann")["mine"], store.done("ann"), store.queue("ann")["per_hour"]) == (1, 1, None)
 
 
 def test_scores_of_one_sample_that_were_written_at_one_time_are_undone_as_one_step(store, two):

@@ -35,6 +35,9 @@ def full(store, sample_row, peaked):
     store.set_score(ids[1], 0, 5, "detector", source="simulated", weight=0.25)
     store.submit(ids[1], "ann")
     store.skip(ids[0], "bob")
+    store.submit(ids[3], "bob")
+    store.come_back(store.skip(ids[3], "bob")["id"], "bob")
+    store.come_back(store.submit(ids[2], "ann")["id"], "ann")
     store.flag(ids[2], "ann", "cut off \u2028 <b>")
     store.note(ids[2], "bob", "=two shapes")
     store.unflag(ids[2], "ann")
@@ -57,7 +60,7 @@ def test_export_import_export_gives_the_same_bytes(full, quick_path, features):
     other = Store(quick_path / "other.db")
     taken = import_labels(other, quick_path / "a.jsonl")
     assert {k: taken[k] for k in counts} == counts
-    assert counts["samples"] == 5 and counts["runs"] == 2 and counts["submissions"] == 2
+    assert counts["samples"] == 5 and counts["runs"] == 2 and counts["submissions"] == 7
     assert (counts["remarks"], counts["gold"], counts["preferences"]) == (3, 3, 3)
     export_labels(other, quick_path / "b.jsonl", features=features)
     assert (quick_path / "a.jsonl").read_bytes() == (quick_path / "b.jsonl").read_bytes()
@@ -80,11 +83,13 @@ def test_a_file_of_version_1_is_read_as_it_always_was(full, quick_path):
     header, *rest = lines(quick_path / "a.jsonl")
     for record in rest:
         record.pop("remarks", None), record.pop("gold", None)
+        if "submissions" in record:
+            record["submissions"] = [s for s in record["submissions"] if "undoes" not in s]
     old = [{**header, "version": 1}, *(r for r in rest if "preference" not in r)]
     path = quick_path / "old.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in old), encoding="utf-8")
     found = import_labels(Store(quick_path / "other.db"), path)
-    assert (found["samples"], found["submissions"], found["remarks"], found["preferences"]) == (5, 2, 0, 0)
+    assert (found["samples"], found["submissions"], found["remarks"], found["preferences"]) == (5, 5, 0, 0)
     for line in rest:
         if "preference" in line:
             path.write_text("".join(json.dumps(r) + "\n" for r in [*old, line]), encoding="utf-8")
@@ -156,7 +161,8 @@ def test_after_an_import_everything_stands_and_undo_goes_on_where_it_was(full, q
     def comparable(store):
         states = [store.current(s["id"]) for s in store.samples()]
         following = store.next_to_annotate("ann")
-        return states, store.labels(), following and following["id"], store.progress("ann")
+        counts = [store.progress(who) for who in ("ann", "bob")]
+        return states, store.labels(), following and following["id"], counts
 
     assert comparable(other) == comparable(full)
     assert other.snapshot()["sha256"] == full.snapshot()["sha256"]
@@ -166,6 +172,9 @@ def test_after_an_import_everything_stands_and_undo_goes_on_where_it_was(full, q
         assert (a and (a["sample"], a["word_index"], a["score"])) == (
             b and (b["sample"], b["word_index"], b["score"])
         )
+    a, b = full.last_left("bob"), other.last_left("bob")
+    assert a == b and a["kind"] == "submit"
+    assert full.come_back(a["id"], "bob")["kind"] == other.come_back(b["id"], "bob")["kind"] == "open"
 
 
 def test_seeds_are_integers_and_no_path_of_a_checkpoint_travels(full, quick_path):
@@ -175,7 +184,7 @@ def test_seeds_are_integers_and_no_path_of_a_checkpoint_travels(full, quick_path
     assert "/somewhere/here" not in text
     assert lines(quick_path / "a.jsonl")[0] == {
         "format": "noise-projection-studio/labels",
-        "version": 2,
+        "version": 3,
         "features": True,
     }
 
@@ -230,6 +239,10 @@ def sample(**changes):
     return edit(lambda r: r["sample"].update(changes))
 
 
+def taken_back(**changes):
+    return edit(lambda r: r["submissions"][1].update(changes))
+
+
 WRONG = {
     "no JSON": (lambda raw: raw[:-9], "not JSON"),
     "not UTF-8": (lambda raw: b"\xff" + raw, "not UTF-8"),
@@ -254,6 +267,17 @@ WRONG = {
     "supersedes nothing known": (event(supersedes="nothere"), "no earlier event"),
     "undoes a VLM score": (event(undoes="nothere"), "only a correction"),
     "a source that is none": (event(source="oracle"), "source must be"),
+    "a submit that undoes nothing known": (taken_back(undoes="nothere"), "no earlier submit or skip"),
+    "a taking back of itself": (
+        edit(lambda r: r["submissions"][1].update(undoes=r["submissions"][1]["id"])),
+        "no earlier",
+    ),
+    "somebody else's taking back": (taken_back(who="eve"), "no earlier submit or skip of that person"),
+    "an open that undoes nothing": (edit(lambda r: r["submissions"][1].pop("undoes")), "kind must be one of"),
+    "a submit that is taken back twice": (
+        edit(lambda r: r["submissions"].append({**r["submissions"][1], "id": "again", "n": 99})),
+        "undone twice",
+    ),
     "a submission by nobody": (
         edit(lambda r: r.update(submissions=[{"n": 1, "id": "x", "kind": "skip", "created": "x"}])),
         "who",
@@ -282,8 +306,8 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, quick_path, name)
         (b"{}\n", "line 1: not a file of labels"),
         (b"\x89PNG\r\n", "line 1: not UTF-8"),
         (
-            b'{"format":"noise-projection-studio/labels","version":3}\n',
-            "version is 3; this app reads the versions 1 and 2",
+            b'{"format":"noise-projection-studio/labels","version":4}\n',
+            "version is 4; this app reads the versions 1, 2 and 3",
         ),
     ],
 )

@@ -49,6 +49,19 @@ def test_a_sample_may_be_a_cell_of_several_grids(store, pair):
     assert store.grids_of(pair[1]) == []
 
 
+def test_the_images_that_waiting_grids_are_still_to_have_are_counted(store, pair):
+    assert store.cells_waiting() == 0
+    first, second = store.add_grid(CONFIG, "ann"), store.add_grid({**CONFIG, "variants": [{}, {}, {}]}, "bob")
+    assert store.cells_waiting() == 2 + 6
+    store.update_grid(first, "running")
+    store.set_cells(first, {0: pair[0]})
+    assert store.cells_waiting() == 1 + 6
+    store.update_grid(second, "stopped")
+    assert store.cells_waiting() == 1
+    store.update_grid(first, "done")
+    assert store.cells_waiting() == 0
+
+
 def test_grids_are_listed_newest_first_with_how_many_images_they_have(store, pair):
     old = store.add_grid(CONFIG, "ann")
     new = store.add_grid({**CONFIG, "prompt": "a blue square"}, "bob")

@@ -175,6 +175,32 @@ def test_all_that_was_said_of_a_sample_is_there_the_newest_first(full):
     assert full.sample_events("s01", limit=1) == found[:1]
 
 
+def test_a_word_that_has_only_a_gold_score_is_shown(full):
+    full.set_gold("s01", 2, 7, "gus", word="star")
+    full.set_gold("s03", 1, 4, "gus", word="red")
+    (one,) = full.search("s01")["samples"]
+    assert [(w["index"], w["word"], w["label"], w["source"], w["people"]) for w in one["words"]] == [
+        (1, "red", 2.0, "human", {"ann": 2, "bob": 5}),
+        (2, "star", 7.0, "gold", {}),
+    ]
+    assert (one["mean"], one["people"]) == (4.5, 2)
+    (bare,) = full.search("s03")["samples"]
+    assert [(w["word"], w["label"], w["vlm"]) for w in bare["words"]] == [("red", 4.0, None)]
+    full.set_gold("s01", 0, 1, "gus", word="a")
+    assert [w["index"] for w in full.search("s01")["samples"][0]["words"]] == [0, 1, 2]
+
+
+def test_who_may_not_see_gold_is_shown_the_labels_and_the_history_without_it(full):
+    before = full.search("s01")["samples"], full.search("s03")["samples"], full.sample_events("s01")
+    full.set_gold("s01", 1, 9, "gus")
+    full.set_gold("s01", 2, 7, "gus", word="star")
+    full.set_gold("s03", 1, 4, "gus", word="red")
+    assert full.search("s01")["samples"][0]["words"][0]["label"] == 9
+    assert "gold" in {e["what"] for e in full.sample_events("s01")}
+    kept_back = [full.search(id, gold=False)["samples"] for id in ("s01", "s03")]
+    assert (*kept_back, full.sample_events("s01", gold=False)) == before
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

@@ -25,7 +25,7 @@ def test_counts_are_right_after_every_step_whichever_store_asks(store, sample_ro
     ]
     for step in range(120):
         who, sample, word = dice.choice(("ann", "bob", "cyd")), dice.choice(ids), dice.randrange(4)
-        what = dice.randrange(8)
+        what = dice.randrange(9)
         if what < 3:
             store.set_score(sample, word, dice.randrange(10), who)
         elif what == 3:
@@ -34,6 +34,10 @@ def test_counts_are_right_after_every_step_whichever_store_asks(store, sample_ro
             store.undo(dice.choice((None, sample)), who)
         elif what == 5:
             (store.submit if dice.random() < 0.7 else store.skip)(sample, who)
+        elif what == 8:
+            left = store.last_left(who)
+            if left:
+                store.come_back(left["id"], who)
         elif what == 6:
             store.add_scores([{"sample": sample, "word_index": word, "source": "vlm", "score": 5}])
         else:

@@ -20,6 +20,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from data.store import Store
+from studio.tabs.quality_gold import NOT_YOURS
 from tests.browser.conftest import STARTING, App, free_port, stop_app
 from tests.security.conftest import Client
 
@@ -123,10 +125,11 @@ class Visitor(Client):
             e for e in self.config["dependencies"] if [part, kind] in e["targets"] and e["backend_fn"]
         )
 
-    def act(self, event, event_data=None, **values):
-        """What the server answers to an event of the page of one who keeps what the server gave."""
-        kept = self.private(self.recall, [None, None, None]).json()["data"][0]
-        given = [kept if one == self.recall["inputs"][0] else values.get("all") for one in event["inputs"]]
+    def act(self, event, event_data=None, values=()):
+        """What the server answers to an event of the page of one who keeps what the server gave; values: of its inputs
+        but that one, in order, None where there are no more."""
+        kept, others = self.private(self.recall, [None, None, None]).json()["data"][0], iter(values)
+        given = [kept if one == self.recall["inputs"][0] else next(others, None) for one in event["inputs"]]
         return self.private(event, given, event_data).text
 
     def correct(self, kind="set"):
@@ -200,6 +203,55 @@ def test_only_its_owner_may_train_promote_and_stop(space):
         if part in ("promote", "stop-run", "rollback"):
             assert "Only the owner" not in space.as_account("ann").act(event), part
     assert space.rows("SELECT count(*) FROM runs") == runs
+
+
+def test_a_grid_is_stopped_and_gone_on_with_by_who_started_it_and_by_the_owner_only(space):
+    bea, ann, cyd = (space.as_account(name) for name in ("bea", "ann", "cyd"))
+    config = {"prompt": "a red circle", "seeds": [1], "variants": [], "width": None, "height": None}
+    store = Store(space.home / "studio.db")
+    store.update_grid(store.add_grid({**config, "backbone": "another"}, "bea", "kept"), "stopped")
+    for kind in ("halt", "go_on"):
+        event, refusal = space.event("seed-grid", kind), "only who started it"
+        for other in (space, cyd):
+            assert refusal in other.act(event, {"grid": "kept"}), kind
+        for may in (bea, ann):
+            answer = may.act(event, {"grid": "kept"})
+            assert refusal not in answer and ("nothing to stop" in answer or "another backbone" in answer), (
+                answer
+            )
+    refused = space.call("stop_grid", ["kept", "x"])
+    assert refused[0] == "error" and "sign_in" in refused[1]["error"]
+
+
+def test_gold_is_seen_by_its_owner_only_wherever_labels_are_shown(space):
+    store = Store(space.home / "studio.db")
+    (sample,) = space.rows("SELECT id FROM samples ORDER BY seq LIMIT 1")[0]
+    for index, word in ((1, "red"), (2, "circle")):
+        store.set_gold(sample, index, 0, "ann", word=word)
+    store.set_score(sample, 2, 6, "bea", word="circle")
+    looks = [  # (the event, its data, its values but who asks, what only the owner is told)
+        ("gold-here", "click", None, [sample], "gold 0"),
+        ("library-images", "pick", {"key": sample}, [], "circle = 0"),
+        ("audit-newer", "click", None, [1], sample),
+    ]
+    ann, others = space.as_account("ann"), [space, space.as_account("bea")]
+    for part, kind, data, given, told in looks:
+        event = space.event(part, kind)
+        assert told in ann.act(event, data, given), part
+        for other in others:
+            answer = other.act(event, data, given)
+            assert '"data"' in answer and told not in answer, part
+    quality = space.event("quality-again", "click")
+    while "as others" not in ann.act(quality):  # the figures are worked out behind the page
+        time.sleep(0.2)
+    assert NOT_YOURS not in ann.act(quality)
+    assert all(NOT_YOURS in other.act(quality) for other in others)
+    found = space.call("search", [sample, "newest", *[None] * 8, 1, None, ""])
+    assert found[0] == "complete" and sample in str(found) and "gold" not in str(found)
+    make = space.event("export-make", "click")
+    for other in others:
+        assert "Only the owner of this Space" in other.act(make, values=["jsonl"])
+    assert "Only the owner" not in ann.act(make, values=["jsonl"])
 
 
 @pytest.mark.parametrize(("place", "value", "says"), [(3, 51, "50 at most"), (1, "1-9", "8")])

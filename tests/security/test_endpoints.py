@@ -101,28 +101,13 @@ def test_who_is_no_administrator_by_the_setting_is_refused(studio, call, name):
     assert kept(studio.store) == before
 
 
-def test_the_owner_of_a_space_that_is_read_only_may_take_the_labels_out_and_a_stranger_may_not(
-    studio, call, monkeypatch, tmp_path
-):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    for variable, value in {"SPACE_ID": "ann/studio", "SPACE_AUTHOR_NAME": "ann", "SYSTEM": "spaces",
-                            "OAUTH_CLIENT_ID": "c", "OAUTH_CLIENT_SECRET": "s"}.items():  # fmt: skip
-        monkeypatch.setenv(variable, value)
-    assert call("export", format="csv", profile=SIGNED_IN)["orig_name"] == "labels-csv.csv"
-    studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
-    with pytest.raises(gr.Error, match="read-only"):
-        call("export", format="csv", profile=SIGNED_IN)
-    assert call("export", profile=SimpleNamespace(username="ann"))["orig_name"] == "labels-jsonl.jsonl"
-    assert [line["who"] for line in studio.store.audit()] == ["ann", "stranger"]
-
-
 @pytest.mark.parametrize("name", WRITERS)
 def test_nobody_writes_where_the_studio_is_read_only_nor_without_a_key(studio, call, name):
     before = kept(studio.store)
     for who in ("", "stranger", None, 7):
         with pytest.raises(gr.Error, match="sign_in"):
             call(name, **WRITERS[name], who=who)
-    studio.settings = dataclasses.replace(studio.settings, annotate="nobody", admins="Boss")
+    studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
     with pytest.raises(gr.Error, match="read-only"):
         call(name, **WRITERS[name], who=STRANGER)
     assert kept(studio.store) == before

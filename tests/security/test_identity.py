@@ -4,6 +4,8 @@ import secrets
 
 import pytest
 
+from data.store import Store
+
 
 @pytest.fixture
 def page(app):
@@ -16,6 +18,15 @@ class Page:
         self.app, self.events = app, app.events()
         (self.recall,) = [e for e in self.events if '["who", "sample", "pairs"]' in str(e["js"])]
         (self.edit,) = [e for e in self.events if e["targets"] and e["targets"][0][1] == "edit"]
+        words = self.edit["targets"][0][0]
+        (self.open,) = [e for e in self.of("select") if words in e["inputs"]]  # the tab Annotate
+        (self.rename,) = [e for e in self.of("change") if words in e["outputs"] and len(e["inputs"]) == 4]
+
+    def of(self, kind):
+        return [e for e in self.events if e["targets"] and e["targets"][0][1] == kind and e["backend_fn"]]
+
+    def leases(self):
+        return self.app.rows("SELECT sample, who FROM leases ORDER BY who, sample")
 
     def issued(self, kept=None):
         """What the server gives a browser that kept this."""
@@ -54,6 +65,31 @@ def test_a_forged_name_is_refused_and_nothing_is_kept(page):
         assert not taken, forged
         assert "Traceback" not in said and ann not in said
     assert page.write(ann, 6)[0] and page.last_writer() == "Ann"
+
+
+def test_a_forged_name_takes_no_image_from_the_queue_and_gives_none_back(page):
+    store = Store(page.app.home / "studio.db")
+    for lease in store.leases():  # of the tests before
+        store.release(lease["sample"], lease["who"])
+    ann = page.issued("Ann of the queue")
+    assert page.write(ann)[0]
+    held = page.leases()
+    (sample,) = [sample for sample, who in held if who == "Ann of the queue"]
+    fresh = page.issued()
+    for forged in (f"{secrets.token_hex(16)}:Ann of the queue", "Ann of the queue", None):
+        opened = page.app.private(page.open, [None, forged, None, None])
+        assert opened.status_code == 200 and "data" in opened.json()  # they may look
+        page.app.private(page.open, [None, forged, sample, None])
+        page.app.private(page.rename, [fresh, forged, sample, None])
+        assert [one for one in page.leases() if one[1] != fresh.partition(":")[2]] == held
+    for lease in store.leases(fresh.partition(":")[2]):
+        store.release(lease["sample"], lease["who"])
+    looker = page.issued()
+    page.app.private(page.open, [None, looker, None, None])  # its own key: an image is kept for it
+    assert looker.partition(":")[2] in {who for _, who in page.leases()}
+    assert page.app.rows("SELECT count(*) FROM people WHERE name = ?", looker.partition(":")[2]) == [(0,)]
+    page.app.private(page.rename, [page.issued("Ann of the queue again"), ann, sample, None])
+    assert (sample, "Ann of the queue") not in page.leases()
 
 
 def test_no_page_and_no_answer_tells_another_ones_key(page):

@@ -95,14 +95,40 @@ def test_undo_goes_back_over_submits_skips_and_scores_of_other_images(scored, sh
     second = scored.next_item("Ann")
     scored.submit(second.id, "Ann", "skip")
     third = scored.next_item("Ann")
-    one = desk.back(scored, "Ann", third.id)
-    assert (one.sample, one.says) == (second.id, "Back to the image that you skipped last.")
-    two = desk.back(scored, "Ann", one.sample, one.since)
-    assert (two.sample, two.says) == (shown.id, "Back to the image that you submitted last.")
-    three = desk.back(scored, "Ann", two.sample, two.since)
+    assert third.id not in (shown.id, second.id)
+    one = desk.back(scored, "Ann")
+    assert one.sample == second.id and one.says.startswith("Back to the image that you skipped last")
+    two = desk.back(scored, "Ann")
+    assert two.sample == shown.id and two.says.startswith("Back to the image that you submitted last")
+    three = desk.back(scored, "Ann")
     assert (three.sample, three.word) == (shown.id, places(shown)[0])
-    assert desk.back(scored, "Ann", three.sample, three.since) is None
+    assert desk.back(scored, "Ann") is None
     assert {held["sample"] for held in scored.store.leases("Ann")} >= {shown.id, second.id}
+
+
+def test_a_submit_that_is_undone_is_none_in_the_progress_in_the_queue_and_for_others(scored, shown):
+    before = [scored.progress("Ann"), scored.store.queue("Bea", 1, split="train")]
+    inbox, key = Inbox(), {"kind": "set", "word": places(shown)[0], "score": 3}
+    assert send(scored, inbox, shown.id, key, {"kind": "submit"}).left
+    assert scored.progress("Ann")["submitted"] == 1
+    second = scored.next_item("Ann")
+    back = send(scored, inbox, second.id, {"kind": "undo"})
+    assert (back.place, back.word) == (shown.id, None) and "not submitted any more" in back.says
+    assert scored.progress("Ann")["submitted"] == scored.store.queue("Ann")["mine"] == 0
+    back = send(scored, inbox, shown.id, {"kind": "undo"})
+    assert (back.place, back.word) == (shown.id, key["word"])
+    assert [scored.progress("Ann"), scored.store.queue("Bea", 1, split="train")] == before
+    assert scored.next_item("Ann").id == shown.id
+    assert send(scored, inbox, shown.id, {"kind": "undo"}).says == annotate_keys.NOTHING
+
+
+def test_the_endpoints_undo_takes_the_last_submit_of_one_image_back(scored, shown):
+    scored.submit(shown.id, "Ann")
+    second = scored.next_item("Ann")
+    scored.submit(second.id, "Ann", "skip")
+    assert scored.undo("Ann", shown.id).id == shown.id
+    assert scored.undo("Ann", shown.id) is None
+    assert (scored.progress("Ann")["submitted"], scored.progress("Ann")["skipped"]) == (0, 1)
 
 
 def test_keys_are_done_in_order_and_what_cannot_be_kept_is_named(scored, shown):

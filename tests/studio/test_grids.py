@@ -220,3 +220,16 @@ def test_what_a_grid_asks_for_is_known_so_that_going_on_with_it_keeps_to_the_bou
     assert (asked.prompt, asked.seeds, asked.variants, asked.total) == (PROMPT, [1, 2], view.variants, 4)
     with pytest.raises(ValueError, match="4 images: 3 at most"):
         limits.visitor(Settings(max_cells="3"), {}).check_grid(asked, studio.store)
+
+
+def test_grids_in_the_queue_count_toward_what_visitors_may_fill_the_store_with(studio):
+    bound = limits.visitor(Settings(max_samples=str(studio.store.count_samples() + 6)), {})
+    with studio.models.lock:
+        ids = [grid_of(studio, seeds, wait=False) for seeds in ("1001", "1002-1003")]
+        with pytest.raises(ValueError, match="full with the 6 that grids in the queue are still to make"):
+            bound.check_grid(studio.grid_request(ids[0]), studio.store)
+        for id in ids:
+            studio.stop_grid(id, "ann")
+    for id in ids:
+        ended(studio, id)
+    assert studio.store.cells_waiting() == 0

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from studio.limits import OFF, SPACE, limits, may_manage, may_write, visitor
+from studio.axes import check_grid
+from studio.limits import OFF, SPACE, limits, may_manage, may_tend, may_write, visitor
 from studio.settings import Settings
 from studio.views import check_request
 
@@ -58,6 +59,25 @@ def test_who_may_train_and_promote(admins, env, name, profile, may):
     assert (may_manage(Settings(admins=admins), name, profile, env) == "") is may
 
 
+@pytest.mark.parametrize(
+    ("admins", "env", "name", "profile", "may"),
+    [
+        ("", {}, "anybody", None, True),
+        ("Ann", {}, "maker", None, True),
+        ("Ann", {}, "bob", None, False),
+        ("Ann", {}, "ann", None, True),
+        ("", ON_SPACE, "maker", None, True),
+        ("", ON_SPACE, "bob", BOB, False),
+        ("", ON_SPACE, "ann", ANN, True),
+        ("", ON_SPACE, "", None, False),
+        ("", NO_OAUTH, "ann", None, False),
+    ],
+)
+def test_who_may_stop_a_grid_and_go_on_with_it(admins, env, name, profile, may):
+    said = may_tend(Settings(admins=admins), "maker", name, profile, env)
+    assert (said == "") is may and (may or "only who started it" in said)
+
+
 def test_a_space_has_bounds_from_the_start_and_an_own_studio_has_none_of_them():
     assert visitor(Settings(), {}) == OFF and visitor(Settings(), ON_SPACE) == SPACE
     assert visitor(Settings(max_cells="4", max_steps="9"), {}).cells == 4
@@ -76,7 +96,18 @@ def test_a_space_has_bounds_from_the_start_and_an_own_studio_has_none_of_them():
 )
 def test_what_is_over_a_bound_is_refused_with_a_sentence(settings, says):
     asked = check_request("a red circle", "7, 8", 10, width=128, height=128)
-    store = SimpleNamespace(count_samples=lambda: 5)
+    store = SimpleNamespace(count_samples=lambda: 5, cells_waiting=lambda: 0)
     assert visitor(Settings(), {}).check_request(asked, store) is asked
     with pytest.raises(ValueError, match=says):
         visitor(Settings(**settings), {}).check_request(asked, store)
+
+
+def test_what_waiting_grids_are_still_to_make_counts_toward_the_bound():
+    """A store of two figures, as these are all that is asked of it."""
+    asked = check_grid("a red circle", "1-3")
+    bound = visitor(Settings(max_samples="12"), {})
+    assert bound.check_grid(asked, SimpleNamespace(count_samples=lambda: 5, cells_waiting=lambda: 6)) is asked
+    with pytest.raises(
+        ValueError, match="keeps 12 images, and it is full with the 7 that grids in the queue"
+    ):
+        bound.check_grid(asked, SimpleNamespace(count_samples=lambda: 5, cells_waiting=lambda: 7))

@@ -7,6 +7,7 @@ import pytest
 from data.store import Store
 from studio import commands, quality
 from studio.__main__ import main
+from studio.tabs import quality_parts
 
 PROMPT = "a red circle above a blue square"  # red 1, circle 2, above 3, blue 5, square 6
 
@@ -52,6 +53,38 @@ def test_each_annotators_figures_are_told(judged):
     assert (people["Cyd"]["words"], people["Cyd"]["skipped"], people["Cyd"]["pairs"]) == (0, 4, [])
     assert quality.annotator(judged, "Bob") == people["Bob"]
     json.dumps(people, allow_nan=False)
+
+
+def test_who_may_not_see_gold_is_told_how_they_did_on_all_of_it_together_and_nothing_else(judged, sample_row):
+    for seed in range(12):
+        (sample,) = judged.add_samples([sample_row(prompt=PROMPT, seed=100 + seed)])
+        for who in ("Ann", "Bob"):
+            judged.set_score(sample, 1, 2, who)
+        judged.set_gold(sample, 1, 2 if seed < 9 else 7, "Gus")
+    found = quality.agreement(judged)
+    gold = {who: dict(one["gold"]) for one in found["people"] for who in [one["who"]]}
+    assert gold["Ann"]["colour"]["mean_absolute"] > 0 and found["people"][0]["contested"][0]["by"] == "gold"
+    seen = {one["who"]: one for one in quality.without_gold(found, "Ann")["people"]}
+    assert seen["Ann"]["gold"]["all"] == {
+        "words": 12, "exact": 9 / 12, "mean_absolute": None, "spearman": None, "why": "",
+    }  # fmt: skip
+    hidden = [seen["Ann"]["gold"]["colour"], *seen["Bob"]["gold"].values(), *seen["Cyd"]["gold"].values()]
+    assert {(one["words"], one["exact"], one["mean_absolute"]) for one in hidden} == {(0, None, None)}
+    for one in seen.values():
+        assert not [word for word in one["contested"] if word["by"] == "gold"]
+    assert quality_parts.against(seen["Ann"])["rows"] and quality_parts.people(
+        {"people": [seen["Ann"]]}, "Ann"
+    )
+    assert "administrators" in quality_parts.lacking(seen["Bob"])
+    nobody = {one["who"]: one for one in quality.without_gold(found, None)["people"]}
+    assert nobody["Ann"]["gold"]["all"]["exact"] is None
+
+
+def test_a_figure_of_few_gold_words_would_give_them_away_and_is_not_told(judged):
+    sample = judged.samples(limit=1)[0]["id"]
+    judged.set_gold(sample, 1, 9, "Gus")
+    (ann, *_) = quality.without_gold(quality.agreement(judged), "Ann")["people"]
+    assert ann["gold"]["all"]["exact"] is None and "10 gold words" in ann["gold"]["all"]["why"]
 
 
 def test_an_annotator_who_was_never_here_is_a_sentence(judged):

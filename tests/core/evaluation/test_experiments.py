@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from core.evaluation import alignment, best_of, markdown, methods, none, projected, seeds_for
-from core.evaluation.report import chosen_distance
+from core.evaluation import methods
+from core.evaluation.experiments import alignment, seeds_for
+from core.evaluation.methods import best_of, none, projected
+from core.evaluation.report import chosen_distance, markdown
 from core.training.loop import Stopped
 
 SHORT = methods.Settings(steps=1, batch=4)

@@ -59,16 +59,19 @@ def test_best_of_one_is_none(plain, diffuser):
     assert (found.images == plain.images).all() and found.seeds == SEEDS
 
 
-def test_best_of_keeps_the_image_that_the_chooser_likes_and_costs_n_images(diffuser, world):
+def test_best_of_keeps_the_image_that_the_chooser_likes_and_costs_n_images(diffuser):
     def like(images, prompts):
-        return np.array([world["brightness"](image) for image in images])
+        return np.array([image.mean(dtype=np.float64) for image in images])
 
     found = m.best_of(3, like).run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT)
     assert found.network_calls == 2 * 3 * 2 * 2 and found.other_calls == {"scorer": 6}
     for i in range(2):
         tried = [m.candidate(SEEDS[i], k) for k in range(3)]
         every = m.none().run(diffuser, [PROMPTS[i]] * 3, tried, SHORT)
-        assert found.seeds[i] == tried[int(like(every.images, None).argmax())]
+        liked = like(every.images, None)
+        assert (
+            liked[tried.index(found.seeds[i])] >= liked.max() - 0.01
+        )  # a batch of another size rounds otherwise
         assert torch.equal(found.noise[i : i + 1], draw([found.seeds[i]], diffuser.latent_shape()))
 
 

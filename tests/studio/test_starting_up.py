@@ -1,0 +1,45 @@
+"""What a start does not wait for."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# in a process of its own, as here everything is imported already
+START = """
+import json, sys
+from studio.starting_up import prepare
+prepare()
+from studio.interface import build
+from studio.service import Studio
+from studio.tabs.shared import Loading
+studio = Studio()
+page = build(studio, Loading(studio))
+from gradio import component_meta
+print(json.dumps({"imported": sorted(name for name in sys.modules if "." not in name),
+    "stubs": component_meta.create_or_modify_pyi.__module__, "blocks": len(page.blocks)}))
+"""
+
+
+def test_the_page_is_built_without_the_libraries_of_the_models_and_without_stubs_for_editors(tmp_path):
+    env = {**os.environ, "STUDIO_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", START], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["blocks"] > 100
+    assert not {"diffusers", "transformers", "peft", "scipy", "skimage"} & set(found["imported"])
+    assert found["stubs"] != "gradio.component_meta"
+
+
+def test_gradio_still_makes_stubs_where_we_look_for_them():
+    from gradio import component_meta
+
+    assert "create_or_modify_pyi(component_class" in inspect.getsource(component_meta)
