@@ -245,6 +245,15 @@ def restored(found: Mapping[str, Any]) -> str:
     return f"Restored: {counts}. What was there is kept in {found['replaced']}."
 
 
+def log(studio: Any, limit: int, offset: int = 0, *, gold: bool = True) -> list[dict[str, Any]]:
+    """The lines of the audit log, the newest first. ``gold=False``: for one who may not see gold, no line says of what or
+    how much."""
+    found = studio.store.audit(limit, offset)
+    return [
+        line if gold or line["action"] != "gold" else {**line, "subject": "", "detail": {}} for line in found
+    ]
+
+
 # ---- push ---------------------------------------------------------------------------------------------------------
 
 

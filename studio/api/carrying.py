@@ -174,18 +174,21 @@ class Carrying:
             found = transfer.restore(self._studio, path, who)
         return {"text": transfer.restored(found), "restored": dry_run is False, **found}
 
-    def audit(self, limit: int = 50, offset: int = 0) -> list[dict[str, Any]]:
+    def audit(
+        self, limit: int = 50, offset: int = 0, who: str = "", profile: gr.OAuthProfile | None = None
+    ) -> list[dict[str, Any]]:
         """Who did what to the store as a whole, the newest first.
 
         Parameters:
             limit: lines in the answer, 1000 at most
             offset: lines to pass over
+            who: from sign_in; where there are administrators, only theirs say of what gold was set
 
         Returns:
             lines: [{seq, who: '' is the studio itself, action, subject, detail, created}]
         """
         found = whole("limit", limit, 1, 1000), whole("offset", offset, 0, 10**9)
-        return self._studio.store.audit(*found)
+        return transfer.log(self._studio, *found, gold=shared.manages(self._studio, who, profile))
 
     def webhook(self) -> dict[str, Any]:
         """How the webhook stands to which people's new scores are posted.

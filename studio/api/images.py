@@ -111,18 +111,22 @@ class Images:
         """
         return parameters.read_png(given(file))
 
-    def sample_history(self, sample: str, limit: int = 200) -> dict[str, Any]:
+    def sample_history(
+        self, sample: str, limit: int = 200, who: str = "", profile: gr.OAuthProfile | None = None
+    ) -> dict[str, Any]:
         """All that was said of an image, by whom and when.
 
         Parameters:
             sample: the sample's id
             limit: steps in the answer, 1000 at most
+            who: from sign_in; where there are administrators, gold is in the answers of theirs only
 
         Returns:
             events: the newest first, [{created, who, source, what: set, clear, undo, submit, skip, flag, note, gold, preferred, ..., word_index, word, before, after, text}]; remarks: flags and notes that stand, [{kind, who, text, created}]
         """
         store = self._studio.store
-        events = store.sample_events(sample, whole("limit", limit, 1, 1000))
+        golden = shared.manages(self._studio, who, profile)
+        events = store.sample_events(sample, whole("limit", limit, 1, 1000), gold=golden)
         told = "kind who text created".split()
         remarks = [{name: one[name] for name in told} for one in store.remarks(sample=sample)]
         return {"events": events, "remarks": remarks}

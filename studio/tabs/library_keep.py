@@ -135,7 +135,7 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
     def seen(number: Any, kept: Any, profile: Any) -> list[Any]:
         number = max(0, number) if isinstance(number, int) else 0
         golden = shared.manages(studio, kept, profile)
-        found = studio.store.audit(LINES + 1, number * LINES)
+        found = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
         body = [
             (
                 "",
@@ -143,7 +143,8 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
                     when(x["created"]),
                     x["who"] or "the studio",
                     x["action"],
-                    *([x["subject"], _detail(x["detail"])] if golden or x["action"] != "gold" else ["", ""]),
+                    x["subject"],
+                    _detail(x["detail"]),
                 ],
             )
             for x in found[:LINES]

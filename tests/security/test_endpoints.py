@@ -1,6 +1,7 @@
 """Which endpoint is whose: what changes the store as a whole is an administrator's, whatever a stranger sends."""
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import gradio as gr
@@ -9,17 +10,20 @@ import pytest
 from data.store import Store
 from studio.api import endpoints
 from studio.api.answers import plainly
+from studio.axes import Variant
 from studio.service import Studio
 from studio.settings import Settings
 
 # of each that is an administrator's: what a stranger sends
 ADMINS = {
+    "export": {"format": "csv"},
     "import": {"file": {"path": "/etc/passwd"}},
     "push": {"repository": "ann/words", "token": "hf_x", "private": False},
     "backup": {},
     "download_backup": {"backup": "studio.db"},
     "restore": {"backup": "studio.db", "dry_run": False},
     "restore_file": {"file": {"path": "/etc/passwd"}, "dry_run": False},
+    "gold": {},
     "set_gold": {"sample": "s0", "word": 1, "score": 5},
     "people": {},
     "release_name": {"name": "ann"},
@@ -33,8 +37,6 @@ ADMINS = {
 }
 # of each that writes, and is anybody's who may write
 WRITERS = {
-    "export": {"format": "csv"},
-    "stop_grid": {"grid": "g"},
     "next_vote": {"grid": "g"},
     "cast_vote": {"grid": "g", "vote": "v", "choice": "left"},
     "next_item": {},
@@ -48,10 +50,11 @@ WRITERS = {
     "note": {"sample": "s0", "text": "x"},
 }
 ANYBODYS = set(
-    """compare sample image read_image search choices sample_history grid_methods start_grid grids grid resume_grid grid_zip
-    votes sign_in progress history agreement annotator gold backups audit webhook status kinds runs run curves compare_runs
-    model_card download_run report""".split()
+    """compare sample image read_image search choices sample_history grid_methods start_grid grids grid grid_zip votes sign_in
+    progress history agreement annotator backups audit webhook status kinds runs run curves compare_runs model_card
+    download_run report""".split()
 )
+TENDERS = ("stop_grid", "resume_grid")  # whose grid it is, and administrators
 STRANGER = "0" * 32 + ":stranger"
 SIGNED_IN = SimpleNamespace(username="stranger")
 
@@ -67,7 +70,7 @@ def studio(quick_path, sample_row):
 def call(studio):
     """A function that calls an endpoint of this studio by its name."""
     found = {work.__name__: work for work in (plainly(work) for work, _ in endpoints(studio, None))}
-    assert set(found) == {*ADMINS, *WRITERS, *ANYBODYS}, "say of every endpoint whose it is"
+    assert set(found) == {*ADMINS, *WRITERS, *TENDERS, *ANYBODYS}, "say of every endpoint whose it is"
     return lambda which, /, **given: found[which](**given)
 
 
@@ -111,3 +114,34 @@ def test_nobody_writes_where_the_studio_is_read_only_nor_without_a_key(studio, c
     with pytest.raises(gr.Error, match="read-only"):
         call(name, **WRITERS[name], who=STRANGER)
     assert kept(studio.store) == before
+
+
+@pytest.mark.parametrize("name", TENDERS)
+def test_a_strangers_grid_goes_on_as_its_owner_wants(studio, call, name):
+    studio.settings = dataclasses.replace(studio.settings, admins="Boss")
+    config = {
+        "prompt": "a red circle",
+        "seeds": [1],
+        "variants": [vars(Variant("none"))],
+        "width": 64,
+        "height": 64,
+    }
+    grid = studio.store.add_grid(config, "ann")
+    with pytest.raises(gr.Error, match="another person's"):
+        call(name, grid=grid, who=STRANGER)
+    with pytest.raises(gr.Error, match="sign_in"):
+        call(name, grid=grid, who="ann")
+    assert studio.store.grid(grid)["state"] == "queued"
+
+
+def test_only_administrators_see_gold_where_there_are_any(studio, call):
+    boss = call("sign_in", name="Boss")["who"]
+    call("set_gold", sample="s0", word=1, score=7, who=boss)
+    studio.settings = dataclasses.replace(studio.settings, admins="Boss")
+    told = [("sample_history", {"sample": "s0"}), ("audit", {}), ("search", {}), ("agreement", {})]
+    for name, given in told:
+        assert '"red"' not in json.dumps(call(name, **given, who=STRANGER)), name
+    assert [line["subject"] for line in call("audit", who=STRANGER)] == [""]
+    assert call("sample_history", sample="s0", who=STRANGER)["events"] == []
+    assert [line["subject"] for line in call("audit", who=boss)] == ["s0"]
+    assert call("sample_history", sample="s0", who=boss)["events"][0]["what"] == "gold"

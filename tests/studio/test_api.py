@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
 import json
 import re
@@ -194,14 +195,17 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
             (name,) = [name for name in tools if name.endswith("set_score")]
-            (look,) = [name for name in tools if name.endswith("image")]
+            look = name.replace("set_score", "image")
+            take = name.replace("set_score", "import")
+            file = f"data:application/json;base64,{base64.b64encode(b'no labels').decode()}"
             answers = [
                 await session.call_tool(look, {"sample": pair["none"]["id"]}),
                 await session.call_tool(name, {"sample": "x", "word": 1, "score": 5, "who": ""}),
+                await session.call_tool(take, {"file": file}),
             ]
             return tools, answers
 
-    tools, (image, refused) = asyncio.run(ask())
+    tools, (image, refused, unread) = asyncio.run(ask())
     assert len(tools) == 61
     (scored,) = [tool for name, tool in tools.items() if name.endswith("set_score")]
     assert "how well a word shows" in scored.description
@@ -209,6 +213,9 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
     assert "from sign_in" in scored.inputSchema["properties"]["who"]["description"]
     assert image.content[0].type == "image"
     assert refused.isError and "sign_in" in refused.content[0].text
+    (taken,) = [tool for name, tool in tools.items() if name.endswith("import")]
+    assert taken.inputSchema["properties"]["file"]["type"] == "string"
+    assert unread.isError and "line 1" in unread.content[0].text
 
 
 def test_mcp_is_a_setting_and_nothing_breaks_without_its_package(monkeypatch):
