@@ -16,6 +16,7 @@ from studio import jobs
 from studio.components import notices
 from studio.components.table import picked
 from studio.configs import Field
+from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs.shared import admin, told
 
@@ -126,6 +127,15 @@ def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
 
 def when(run: dict[str, Any]) -> str:
     return str(run["created"])[:16].replace("T", " ")
+
+
+def change(run: dict[str, Any]) -> str:
+    """Its held-out change of words, as a cell of a table says it; '' where nothing was held out."""
+    heldout = (run["metrics"] or {}).get("heldout")
+    value = (heldout["difference"].get("words") or {}).get("estimate") if heldout else None
+    if value is None:
+        return ""
+    return f"{value:+.3f} nats" if heldout["of"] in IN_NATS else f"{100 * value:+.1f} points"
 
 
 def badge(run: dict[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from studio import jobs
 from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
+from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs import run_page, run_samples, shared
 from studio.tabs import runs as listing
@@ -229,16 +230,7 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     heldout = (run["metrics"] or {}).get("heldout")
     said = []
     if heldout:
-        change, shares = heldout["difference"]["words"], heldout["of"] != "labels"
-        scale, unit = (100, "points") if shares else (1, "nats a word")
-        digits = 1 if shares else 3
-        clear = change["low"] > 0 or change["high"] < 0
-        said.append(
-            f"On what was not trained on, judged by the {heldout['judge']}: "
-            f"{scale * change['estimate']:+.{digits}f} {unit} "
-            f"[{scale * change['low']:+.{digits}f}, {scale * change['high']:+.{digits}f}], "
-            + ("clear of no difference." if clear else "which is no clear difference.")
-        )
+        said.append(f"On what was not trained on, judged by {_judge(heldout)}: {_change(heldout)}")
         if not heldout["independent"]:
             said.append("The labels come from the same judge, so this is no independent result.")
     if run["promoted"]:
@@ -248,15 +240,27 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
 
 
+def _judge(heldout: dict[str, Any]) -> str:
+    return "people" if heldout["judge"] == "people" else f"the {heldout['judge']}"
+
+
+def _change(heldout: dict[str, Any]) -> str:
+    """How much after is above before, and whether that is clear of chance."""
+    change, shares = heldout["difference"]["words"], heldout["of"] not in IN_NATS
+    scale, unit, digits = (100, "points", 1) if shares else (1, "nats a word", 3)
+    much = f"{scale * change['estimate']:+.{digits}f} {unit}"
+    if not figures.bounded(change):
+        return f"{much}; how sure that is was not worked out."
+    clear = change["low"] > 0 or change["high"] < 0
+    return f"{much} [{scale * change['low']:+.{digits}f}, {scale * change['high']:+.{digits}f}], " + (
+        "clear of no difference." if clear else "which is no clear difference."
+    )
+
+
 def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
     body = []
     for run in runs:
-        heldout = (run["metrics"] or {}).get("heldout")
-        change = ""
-        if heldout:
-            shares = heldout["of"] != "labels"
-            value = heldout["difference"]["words"]["estimate"]
-            change = f"{100 * value:+.1f} points" if shares else f"{value:+.3f} nats"
+        change = listing.change(run)
         use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
         kind = KINDS.get(run["kind"], (run["kind"],))[0]
         body.append(
