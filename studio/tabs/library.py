@@ -1,6 +1,6 @@
 """Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what.
 
-The panels that carry things are in ``library_carry`` and ``library_keep``, what a sample looks like in ``library_views``.
+The runs are in ``library_runs``, the panels that carry things in ``library_carry`` and ``library_keep``, what a sample looks like in ``library_views``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import gradio as gr
 
 from data.library import SORTS
 from studio.components.cards import Cards
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, picked
 from studio.service import Studio
-from studio.tabs import library_carry, library_keep, shared
+from studio.tabs import library_carry, library_keep, library_runs, shared
 from studio.tabs import library_views as views
-from studio.tabs import runs as listing
 from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
@@ -149,10 +148,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                     caption="All that was said of it, the newest first", elem_id="library-history"
                 )
         with gr.Tab("Runs", id="library-runs") as runs_tab:
-            runs = Table(
-                caption="All runs, the newest first",
-                elem_id="library-run-table",
-            )
+            runs = library_runs.build(studio, runs_tab)
         library_carry.build(studio, who)
         library_keep.build(studio, who)
 
@@ -237,30 +233,6 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
     def closed() -> list[Any]:
         return [gr.update(visible=True), gr.update(visible=False)]
 
-    @told
-    def list_runs() -> Any:
-        body = [
-            (
-                r["id"],
-                [
-                    r["kind"],
-                    listing.badge(r),
-                    "in use" if r["promoted"] else "",
-                    r["message"],
-                    r["id"],
-                    listing.when(r),
-                ],
-            )
-            for r in studio.runs(limit=listing.SEEN)
-            if listing.started(r)
-        ]
-        head = ["kind", "state", "use", "message", "id", "when"]
-        return rows(head, body, empty="Nothing was trained or measured yet: begin in Train or Diagnose.")
-
-    def pick_run(event: gr.EventData) -> tuple[str, str]:
-        found = studio.run(picked(event._data))
-        return found["id"], found["kind"]
-
     quick = shared.QUICK
     tab.select(first, asked, page, js=memory.known(asked), **quick)
     text.submit(first, asked, page, **quick)
@@ -273,8 +245,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
     for part in (pictures, table):
         part.pick(open_one, who, detail, **shared.ASKED)
     close.click(closed, None, [listed, one], **shared.ASKED)
-    runs_tab.select(list_runs, None, runs, **quick)
-    return LibraryTab(chosen, annotate, compare, run, runs, pick_run)
+    return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
 
 
 def _points(value: Any) -> float:
