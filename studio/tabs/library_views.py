@@ -11,6 +11,7 @@ from studio.components.cards import cards
 from studio.components.table import rows
 from studio.components.thumbnails import thumbnail
 from studio.service import Studio
+from studio.tabs.wording import moment
 
 SIDE = 224  # pixels of a picture on a card
 NONE = "No image matches. Take a filter away, or use fewer words."
@@ -52,10 +53,6 @@ def method(sample: Mapping[str, Any]) -> str:
     if sample["method"] != "projected":
         return "no projector" if sample["method"] == "none" else str(sample["method"])
     return "projected" if sample["strength"] == 1 else f"projected {sample['strength']:g}"
-
-
-def when(text: Any) -> str:
-    return str(text)[:16].replace("T", " ")
 
 
 def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
@@ -134,7 +131,7 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
         ),
         f"{sample['split']} prompt"
         + (f" of {sample['prompt_set']}" if sample["prompt_set"] else "")
-        + f", made {when(sample['created'])}",
+        + f", made {moment(sample['created'])}",
     ]
     if sample["projector_run"]:
         lines.append(f"by the projector run {sample['projector_run']}")
@@ -180,7 +177,7 @@ def remarks(found: Sequence[Mapping[str, Any]]) -> str:
     """Flags and notes that stand, as HTML."""
     parts = [
         f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{r["kind"]}</span> '
-        f"{escape(r['text'])} <em>— {escape(r['who'])}, {when(r['created'])}</em></p>"
+        f"{escape(r['text'])} <em>— {escape(r['who'])}, {moment(r['created'])}</em></p>"
         for r in found
     ]
     return "".join(parts)
@@ -197,7 +194,7 @@ def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             (
                 "",
                 [
-                    when(event["created"]),
+                    moment(event["created"]),
                     "VLM" if event["source"] == "vlm" else event["who"],
                     what,
                     event["word"],

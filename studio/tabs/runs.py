@@ -19,6 +19,7 @@ from studio.configs import Field
 from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs.shared import admin, told
+from studio.tabs.wording import moment
 
 See = Callable[..., list[Any]]
 ON = ("queued", "running")
@@ -64,12 +65,8 @@ def setting(name: str, field: Field, elem_id: str) -> Any:
     if isinstance(field.default, str):
         choices = [choice for choice in field.bounds if isinstance(choice, str)]
         return gr.Dropdown(choices, **shared) if choices else gr.Textbox(max_length=2000, **shared)
-    return gr.Number(
-        **shared,
-        minimum=float(field.bounds[0]),
-        maximum=float(field.bounds[1]),
-        precision=0 if isinstance(field.default, int) else None,
-    )
+    # without bounds: Gradio's own refusal names no field, Field.check's does and says what may be given
+    return gr.Number(**shared, precision=0 if isinstance(field.default, int) else None)
 
 
 def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-state") -> str:
@@ -126,7 +123,7 @@ def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
 
 
 def when(run: dict[str, Any]) -> str:
-    return str(run["created"])[:16].replace("T", " ")
+    return moment(run["created"])
 
 
 def change(run: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                         with gr.Row(visible=False) as decision:
                             promote = gr.Button("Promote", variant="primary", elem_id="promote")
                             force = gr.Checkbox(
-                                label="even if it is not better", value=False, elem_id="force", min_width=120
+                                label="even if it is worse", value=False, elem_id="force", min_width=120
                             )
                     samples = run_samples.build(studio, chosen, who)
                     more = run_page.build(studio, chosen)
