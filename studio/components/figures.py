@@ -20,6 +20,7 @@ TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}
 FORMS = {"none": "circle-open", "before": "square", "after": "diamond"}
 TITLES = {"none": "no projector", "before": "before", "after": "after"}
 SMOOTHING = 0.9
+ROW = 125  # pixels of a row of the held-out figures, which stand side by side
 SHARES = {
     "words": "words that hold",
     "strict": "images in which all hold",
@@ -85,7 +86,7 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
             (i + 0.3 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
         ]
         figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]))
-    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], 125)
+    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], ROW)
 
 
 def change(result: Mapping[str, Any]) -> go.Figure | None:
@@ -101,7 +102,7 @@ def change(result: Mapping[str, Any]) -> go.Figure | None:
     figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
     figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
     base = TITLES.get(str(result.get("base", "before")), "before")
-    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], 70)
+    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], ROW)
 
 
 def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:

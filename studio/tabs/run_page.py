@@ -72,7 +72,7 @@ def build(studio: Studio, chosen: gr.State) -> RunPage:
             _runs(page["parents"], "It began from what the project ships."),
             _runs(page["children"], "Nothing was trained from it."),
             _events(page["promotions"]),
-            gr.update(choices=compared, value=None, interactive=bool(compared)),
+            gr.update(choices=compared, value=None, visible=bool(compared)),
             "" if compared else notices.empty("There is no other run to compare it with yet."),
             gr.update(visible=False),
             rows([], []),

@@ -7,6 +7,7 @@ is reloaded, or another one, shows the same.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +34,15 @@ SOURCES = [
     ("Corrections only", "corrections"),
     ("The VLM's scores only", "vlm"),
 ]
+# the heads of the settings, and how the names of those begin that stand there
+LAST = "Where it begins"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Labels": ("corrections_needed", "correction_weight", "replay", "calibrated"),
+    "Reward model": ("reward_", "pictures"),
+    "Projector": ("projector_", "tau", "prompts", "warmup_"),
+    "Held-out result": ("heldout_", "steps", "guidance"),
+    LAST: (),
+}
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
@@ -54,10 +64,13 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
                 defaults = studio.defaults("cycle")
-                settings = {
-                    name: listing.setting(name, replace(field, default=defaults[name][0]), f"setting-{name}")
-                    for name, field in _settings("cycle").items()
-                }
+                settings, heads = {}, {}
+                with gr.Column(elem_id="settings"):
+                    for group, names in _groups(_settings("cycle")).items():
+                        heads[group] = gr.Markdown(f"**{group}**", elem_classes="quiet")
+                        for name in names:
+                            field = replace(FIELDS["cycle"][name], default=defaults[name][0])
+                            settings[name] = listing.setting(name, field, f"setting-{name}")
             start = gr.Button("Start training", variant="primary", elem_id="start")
             elsewhere = shared.html(elem_id="train-elsewhere")
         with gr.Column(scale=8, min_width=320):
@@ -177,10 +190,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             KINDS[kind][1],
             gr.update(visible="sources" in wanted),
             *(gr.update(visible=name in wanted) for name in settings),
+            *(gr.update(visible=group in _groups(wanted)) for group in heads),
         ]
 
     quick = shared.QUICK
-    kind.input(explain, kind, [meaning, source, *settings.values()], **shared.ASKED)
+    kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **shared.ASKED)
     start.click(begin, [who, kind, source, *settings.values()], all_parts, **shared.ASKED)
     table.pick(pick, None, all_parts, **shared.ASKED)
     stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
@@ -195,6 +209,15 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
 def _settings(kind: str) -> dict[str, Field]:
     return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
+
+
+def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The settings under the heads of the form, every one once, what belongs nowhere else last."""
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in wanted:
+        if name != "sources":
+            found[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
+    return {group: names for group, names in found.items() if names}
 
 
 def _labels(scored: int, corrected: int) -> str:
