@@ -84,30 +84,6 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
     return cards(shown, empty=empty)
 
 
-def labels(samples: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
-    """The words of samples, a row each; a row opens its sample."""
-    body = []
-    for sample in samples:
-        for place, word in enumerate(sample["words"]):
-            people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
-            body.append(
-                (
-                    sample["id"],
-                    [
-                        word["word"],
-                        number(figure(word["label"])),
-                        SOURCES.get(word["source"], "–"),
-                        number(figure(word["vlm"])),
-                        people,
-                        "" if place else sample["prompt"],
-                        {"text": "" if place else sample["seed"], "tone": "number"},
-                    ],
-                )
-            )
-    head = ["word", number("label"), "by", number("VLM"), "each person", "prompt", number("seed")]
-    return rows(head, body, empty=empty)
-
-
 def count(found: Mapping[str, Any], page: int, sort: str) -> str:
     """How many there are, and which of them these are."""
     if not found["samples"]:
