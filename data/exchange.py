@@ -78,6 +78,8 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             if len(raw) >= LONGEST_LINE:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
+            if not raw:
+                raise ValueError("the file is empty.")
             record = parse(raw) if raw.strip() or number == 1 else None
         except ValueError as error:
             raise ImportRefused(name, number, str(error)) from None

@@ -135,8 +135,8 @@ def labels_at(
 
 
 def expected(label: Mapping[str, Any]) -> float:
-    """A label as one number, 0 to 9: its score, or its distribution's mean."""
-    if label["score"] is not None:
+    """A label as one number, 0 to 9: its distribution's mean where it has one, as training takes it, else its score."""
+    if label["distribution"] is None:
         return float(label["score"])
     return math.fsum(k * p for k, p in enumerate(label["distribution"])) / math.fsum(label["distribution"])
 

@@ -261,7 +261,9 @@ def _value(score: int | None, distribution: str | None) -> float | None:
     """One number from 0 to 9 for what an event says, None for nothing."""
     if score is None and distribution is None:
         return None
-    return round(expected(readable({"score": score, "distribution": distribution})), 2)
+    if score is not None:
+        return float(score)
+    return round(expected(readable({"score": None, "distribution": distribution})), 2)
 
 
 def _distinct(db: Database, table: str, column: str) -> list[str]:
@@ -292,7 +294,6 @@ def _described(db: Database, seqs: Sequence[int], gold: bool) -> list[dict[str, 
         (checks.as_json("the page", ids),),
     )
     words: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    read: dict[tuple[str, int], float | None] = {}  # what the VLM expects, finer than its digit
     counted: dict[str, list[float]] = defaultdict(list)
 
     def word_of(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -312,18 +313,13 @@ def _described(db: Database, seqs: Sequence[int], gold: bool) -> list[dict[str, 
         word = word_of(e)
         if e["source"] == "vlm":
             word["vlm"] = _value(e["score"], e["distribution"])
-            read[e["sample"], e["word_index"]] = (
-                _value(None, e["distribution"]) if e["distribution"] else word["vlm"]
-            )
         elif e["source"] == "human":
             word["people"][e["who"]] = e["score"]
-    for (id, index), label in labels_of(db, ids, gold).items():
+    for (id, _), label in labels_of(db, ids, gold).items():
         source = GOLD if label["source"] == "human" and label["scorer"] == GOLD else label["source"]
-        word_of(label).update(label=round(expected(label), 2), source=source)
-        if source == "vlm" and read.get((id, index)) is not None:
-            counted[id].append(read[id, index])
-        else:
-            counted[id].append(expected(label))
+        digit = label["score"]  # as people read it; the mean counts what the VLM expects, which is finer
+        word_of(label).update(label=round(expected(label), 2) if digit is None else digit, source=source)
+        counted[id].append(expected(label))
     for sample in found:
         said = [word for _, word in sorted(words[sample["id"]].items())]
         sample["words"] = said

@@ -38,6 +38,7 @@ FIGURES = {
     "strict": "images in which every word holds",
     "clean": "images in which every word holds and nothing else is there",
 }
+IN_NATS = ("labels", "corrections")  # what a result is of, where its figure is a log-likelihood and no share
 LIMITS = {
     "projector": [
         "It was judged on the prompts and the backbone named here; nothing is known of others.",
@@ -79,7 +80,7 @@ def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: st
 
 
 def _results(heldout: Mapping[str, Any]) -> list[EvalResult]:
-    kind = "text-to-image" if heldout["of"] != "labels" else "other"
+    kind = "text-to-image" if heldout["of"] not in IN_NATS else "other"
     return [
         EvalResult(
             task_type=kind, dataset_type="held-out", dataset_name=f"held-out {heldout['of']}",
@@ -115,7 +116,7 @@ def _measured(heldout: Mapping[str, Any] | None) -> list[str]:
         return ["## Measured", "Nothing was measured on held-out prompts."]
     parts = [part for part in ("none", "before", "after") if part in heldout]
     rows = []
-    names = FIGURES if heldout["of"] != "labels" else {"words": "log-likelihood of a label, nats a word"}
+    names = FIGURES if heldout["of"] not in IN_NATS else {"words": "log-likelihood of a label, nats a word"}
     for name, words in names.items():
         found = [heldout[part].get(name) for part in parts]
         if any(found):
@@ -130,7 +131,7 @@ def _measured(heldout: Mapping[str, Any] | None) -> list[str]:
     size = f" {heldout['images']} images of {heldout['prompts']} prompts each." if "images" in heldout else ""
     return [
         "## Measured",
-        f"On {heldout['of']} that nothing was trained on, with 95 % intervals. {judge}{size}",
+        f"On {heldout['of']} that nothing was trained on, with 95 % intervals where they are known. {judge}{size}",
         _table(("figure", *parts, "difference"), rows),
     ]
 
@@ -139,10 +140,13 @@ def _limits(kind: str) -> list[str]:
     return ["## Known limits", "\n".join(f"- {line}" for line in LIMITS[kind])] if kind in LIMITS else []
 
 
-def _interval(found: Mapping[str, float] | None, sign: str = "") -> str:
+def _interval(found: Mapping[str, float | None] | None, sign: str = "") -> str:
+    """An estimate with its interval; alone where it has no bounds, as a calibrator's before and after."""
     if not found or found["estimate"] is None:
         return ""
     spec = f"{sign}.3f"
+    if found["low"] is None or found["high"] is None:
+        return f"{found['estimate']:{spec}}"
     return f"{found['estimate']:{spec}} [{found['low']:{spec}}, {found['high']:{spec}}]"
 
 

@@ -18,13 +18,16 @@ ALL = "all"
 LATEST = 100_000  # steps of people
 WORDS, PAIR_WORDS = 10_000, 2_000  # that alpha is counted on, in all and of a pair
 ENOUGH = 10  # gold words that a person has scored before they are told how they did: fewer would give the words away
+FEW = 20  # words that alpha is not read under: one more could turn it
 GOOD, USABLE = 0.8, 0.667  # Krippendorff's own bounds (Content Analysis, 2004, p. 241)
 
 
-def reading(alpha: float | None) -> tuple[str, str]:
-    """(good, usable, poor or open, what that means) of an alpha."""
+def reading(alpha: float | None, words: int | None = None) -> tuple[str, str]:
+    """(good, usable, poor, too few or open, what that means) of an alpha over so many words; None: enough."""
     if alpha is None:
         return "open", "not known yet"
+    if words is not None and words < FEW:
+        return "too few", f"under {FEW} words chance decides it: let people score more of the same images"
     if alpha >= GOOD:
         return "good", "people read these words alike"
     if alpha >= USABLE:

@@ -30,7 +30,7 @@ COLUMNS = {
     "words.index, words.word": "the word's place among all words of the prompt, and the word",
     "words.score": "a whole number from 0 to 9, or null where only a distribution is known",
     "words.distribution": "ten probabilities of the scores 0 to 9, or null",
-    "words.expected": "one number for either, 0 to 9",
+    "words.expected": "one number for either, 0 to 9; the distribution's mean where there is one",
     "words.source, words.people": "who said so (below), and by how many people",
 }
 

@@ -1,7 +1,7 @@
 """The label of every word as Parquet, a row a word, for data frames: the columns of the CSV, with their types.
 
 ``distribution`` is a list of ten numbers or null, ``score`` a whole number or null, ``expected`` the one number for
-both, 0 to 9; 9 = the word is fully shown. What the CSV loses is lost here too, but no text needs an apostrophe: nothing
+both, 0 to 9, the distribution's mean where there is one; 9 = the word is fully shown. What the CSV loses is lost here too, but no text needs an apostrophe: nothing
 runs it. The file's own metadata name the format, its version and the polarity.
 """
 

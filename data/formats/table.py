@@ -18,7 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,8 +45,8 @@ def cell(value: Any) -> Any:
 def export_csv(store: Store, path: str | Path) -> dict[str, int]:
     """Write the file whole or not at all (UTF-8, RFC 4180); returns {samples, words}.
 
-    ``score`` is the label's whole score; where it has a ``distribution`` instead (JSON, ten numbers),
-    ``score`` is empty. ``expected`` is the one number for both, 0 to 9; 9 = the word is fully shown.
+    ``score`` is the label's whole score, empty where it has only a ``distribution`` (JSON, ten numbers).
+    ``expected`` is the one number for both, 0 to 9, the distribution's mean where there is one; 9 = fully shown.
     """
     labels = store.labels(include_calibrated=True)
     with whole_file(path) as raw:
@@ -130,8 +130,8 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
     path, place = Path(path), Place()
     checks.text("who", who)
 
-    def says(own: float | None, label: float | None) -> bool:
-        return score in (own, label)
+    def says(own: float | None, label: Mapping[str, Any] | None) -> bool:
+        return score in (own, label and label["score"])
 
     csv.field_size_limit(LONGEST_ROW)
     with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, store.writing() as db:

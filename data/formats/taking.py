@@ -7,7 +7,7 @@ nothing. All of a file is taken over, or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from data.labels import checked_filter, expected, labels_at
 from data.samples import need_sample
 from data.scores import checked_event, insert_event, latest, need_word
 
-Says = Callable[[float | None, float | None], bool]
+Says = Callable[[float | None, Mapping[str, Any] | None], bool]
 
 
 @contextmanager
@@ -58,7 +58,7 @@ class Taking:
         return found
 
     def word(self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, says: Says) -> None:
-        """One word. says (this person's own score, the label): whether either is what the file says."""
+        """One word. says (this person's own score, the label or None): whether either is what the file says."""
         index = checks.integer("word_index", index, 0, 999)
         need_word(sample, index)
         text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
@@ -72,7 +72,7 @@ class Taking:
                 f"word {index} is {checks.shown(label['word'])} in the store, not {checks.shown(text)}."
             )
         own = latest(self.db, *place, "human", self.who)
-        if says(own and own["score"], expected(label) if label else None):
+        if says(own and own["score"], label):
             return
         self.changes.append(
             {

@@ -177,10 +177,10 @@ def import_words(
                 raise ValueError(f"the sample {sample['id']} is in the file twice.")
             for index, word, value in entries:
 
-                def says(own: float | None, label: float | None, value: float = value) -> bool:
+                def says(own: float | None, label: Any, value: float = value) -> bool:
                     if own is not None and (own == kind.score(value) or kind.value(own) == value):
                         return True
-                    return label is not None and kind.value(label) == value
+                    return label is not None and kind.value(expected(label)) == value
 
                 taking.word(number, sample, index, word, kind.score(value), says)
         return taking.finish(dry_run)

@@ -13,11 +13,14 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from studio.modelcard import IN_NATS
+
 ACCENT, SOFT, GRID = "#2b919b", "#85888f", "rgba(133,136,143,0.25)"
 TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}
 FORMS = {"none": "circle-open", "before": "square", "after": "diamond"}
 TITLES = {"none": "no projector", "before": "before", "after": "after"}
 SMOOTHING = 0.9
+ROW = 125  # pixels of a row of the held-out figures, which stand side by side
 SHARES = {
     "words": "words that hold",
     "strict": "images in which all hold",
@@ -67,9 +70,9 @@ def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float
 
 
 def heldout(result: Mapping[str, Any]) -> go.Figure | None:
-    """The ``heldout`` of a run's metrics: each method's figures. A figure is {estimate, low, high}; shares are shown in
-    percent."""
-    shares = result.get("of") != "labels"
+    """The ``heldout`` of a run's metrics: each method's figures. A figure is {estimate, low, high}, its bounds None where
+    no interval is known; shares are shown in percent."""
+    shares = result.get("of") not in IN_NATS
     scale, unit = (100, "%") if shares else (1, "nats a word")
     names = SHARES if shares else LABELS
     shown = [name for name in names if _usable(result.get("after", {}).get(name))]
@@ -83,12 +86,12 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
             (i + 0.3 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
         ]
         figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]))
-    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], 125)
+    return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], ROW)
 
 
 def change(result: Mapping[str, Any]) -> go.Figure | None:
     """The same ``heldout``: after less before, paired, with the line of no difference."""
-    shares = result.get("of") != "labels"
+    shares = result.get("of") not in IN_NATS
     scale, unit = (100, "points") if shares else (1, "nats a word")
     names, found = SHARES if shares else LABELS, result.get("difference", {})
     shown = [name for name in names if _usable(found.get(name))]
@@ -99,7 +102,7 @@ def change(result: Mapping[str, Any]) -> go.Figure | None:
     figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
     figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
     base = TITLES.get(str(result.get("base", "before")), "before")
-    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], 70)
+    return _in_rows(figure, f"after less {base}, {unit}", [names[name] for name in shown], ROW)
 
 
 def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:
@@ -115,7 +118,7 @@ def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) 
 
 def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     """What two runs, judged on the same prompts and seeds, came to: a row a figure, a form a run."""
-    shares = results[0].get("of") != "labels"
+    shares = results[0].get("of") not in IN_NATS
     scale, unit, titles = (100, "%", SHARES) if shares else (1, "nats a word", LABELS)
     shown = [n for n in titles if all(_usable(found.get("after", {}).get(n)) for found in results)]
     if not shown:
@@ -130,11 +133,20 @@ def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.F
     return _in_rows(figure, f"held-out result, {unit}", [titles[name] for name in shown], 100)
 
 
+def bounded(figure: Mapping[str, Any]) -> bool:
+    """Whether a figure has an interval: both its bounds are finite numbers."""
+    return _finite(figure.get("low")) and _finite(figure.get("high"))
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _usable(figure: Any) -> bool:
-    return isinstance(figure, Mapping) and all(
-        isinstance(figure.get(k), int | float) and math.isfinite(figure[k])
-        for k in ("estimate", "low", "high")
-    )
+    """Whether it can be drawn: a dot, and its interval where there is one."""
+    if not isinstance(figure, Mapping) or not _finite(figure.get("estimate")):
+        return False
+    return bounded(figure) or figure.get("low") is None and figure.get("high") is None
 
 
 def _dots(
@@ -160,8 +172,8 @@ def _dots(
         showlegend=legend,
         marker={"color": tone, "size": 11, "symbol": form, "line": {"width": 2, "color": tone}},
         error_x={
-            "array": [scale * (figure["high"] - figure["estimate"]) for _, figure in found],
-            "arrayminus": [scale * (figure["estimate"] - figure["low"]) for _, figure in found],
+            "array": [scale * (f["high"] - f["estimate"]) if bounded(f) else 0 for _, f in found],
+            "arrayminus": [scale * (f["estimate"] - f["low"]) if bounded(f) else 0 for _, f in found],
             "color": tone,
             "thickness": 2,
             "width": 6,

@@ -25,6 +25,7 @@ function draw() {
   if (stamp === drawn) return;
   drawn = stamp;
   const held = root.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : "";
+  const top = root.scrollTop;
   root.replaceChildren();
   if (!value.rows || !value.rows.length) {
     const empty = document.createElement("p");
@@ -62,11 +63,14 @@ function draw() {
     line.addEventListener("click", () => trigger("pick", { key }));
   }
   root.append(table);
+  root.scrollTop = top;
   if (held) root.querySelector(`tr[data-key="${CSS.escape(held)}"] .row-button`)?.focus({ preventScroll: true });
 }
 
-// a table that is wider than its place is scrolled by the arrow keys too
+// a table that is wider than its place is scrolled by the arrow keys too, and fades where more of it is
 function reach() {
+  root.classList.toggle("more-left", root.scrollLeft > 2);
+  root.classList.toggle("more-right", root.scrollLeft + root.clientWidth < root.scrollWidth - 2);
   if (root.scrollWidth > root.clientWidth + 1) {
     root.tabIndex = 0;
     root.setAttribute("role", "region");
@@ -79,6 +83,7 @@ function reach() {
 }
 
 new ResizeObserver(reach).observe(root);
+root.addEventListener("scroll", reach, { passive: true });
 watch("value", () => { draw(); reach(); });
 draw();
 reach();

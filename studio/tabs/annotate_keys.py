@@ -11,6 +11,7 @@ from studio import desk
 from studio.components.table import rows
 from studio.components.word_scores import Inbox, Operation, Packet
 from studio.service import Studio, sentence
+from studio.tabs.wording import moment
 
 LEAVING = ("submit", "skip", "clean")
 NOTHING = "There is nothing left to undo."
@@ -110,7 +111,7 @@ def listed(events: list[dict[str, Any]]) -> dict[str, Any]:
         then = "–" if event["before"] is None else event["before"]
         now = "–" if event["score"] is None else event["score"]
         change = {"text": f"{then} → {now}", "tone": "number"}
-        when = str(event["created"])[:16].replace("T", " ")
+        when = moment(event["created"])
         body.append((event["sample"], [event["word"], change, said[event["action"]], event["prompt"], when]))
     head = ["word", "score", "what", "prompt", "when"]
     return rows(head, body, empty="You have not scored a word yet. Press a digit on a word to begin.")

@@ -20,6 +20,7 @@ from studio.components import notices
 from studio.service import Studio
 from studio.tabs import shared
 from studio.tabs.memory import KEEP, KEY
+from studio.tabs.wording import moment
 
 ORDERS = {
     "uncertainty": "The VLM is unsure",
@@ -170,7 +171,7 @@ def choices(studio: Studio, name: str) -> list[tuple[str, str]]:
 
 
 def _run(run: Mapping[str, Any] | None, id: str) -> str:
-    return f"{run['created'][:16].replace('T', ' ')}, {id[:8]}" if run else id[:8]
+    return f"{moment(run['created'])}, {id[:8]}" if run else id[:8]
 
 
 class Counts:

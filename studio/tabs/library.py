@@ -1,6 +1,7 @@
 """Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what.
 
-The panels that carry things are in ``library_carry`` and ``library_keep``, what a sample looks like in ``library_views``.
+The labels are in ``library_words``, the runs in ``library_runs``, the panels that carry things in ``library_carry`` and
+``library_keep``, what a sample looks like in ``library_views``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ import gradio as gr
 
 from data.library import SORTS
 from studio.components.cards import Cards
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, picked
 from studio.service import Studio
-from studio.tabs import library_carry, library_keep, shared
+from studio.tabs import library_carry, library_keep, library_runs, library_words, shared
 from studio.tabs import library_views as views
-from studio.tabs import runs as listing
 from studio.tabs.memory import Memory
 from studio.tabs.shared import told
 
@@ -114,6 +114,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                             [ALL, *((f"{n} points or more", str(n)) for n in (1, 2, 3, 5))],
                         ),
                     }
+                narrow, words_asked = library_words.build()
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
                 table = Table(
@@ -149,38 +150,49 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                     caption="All that was said of it, the newest first", elem_id="library-history"
                 )
         with gr.Tab("Runs", id="library-runs") as runs_tab:
-            runs = Table(
-                caption="All runs, the newest first",
-                elem_id="library-run-table",
-            )
+            runs = library_runs.build(studio, runs_tab)
         library_carry.build(studio, who)
         library_keep.build(studio, who)
 
-    asked = [who, text, sort, look, *filters.values()]
-    page = [amount, pictures, table, compare, paging, back, on, place]
+    asked = [who, text, sort, look, *filters.values(), *words_asked]
+    page = [amount, narrow, pictures, table, compare, paging, back, on, place]
     detail = [listed, one, chosen, picture, about, remarks, words, history]
 
     def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> list[Any]:
         """Values of ``page``: the page that begins after the last of the keys."""
         golden = shared.manages(studio, kept, profile)
-        wanted, order, how, *chosen_filters = given
+        wanted, order, how, *rest = given
+        chosen_filters, as_images = rest[: len(filters)], how != "labels"
+        wish = library_words.Wish.of(*rest[len(filters) :])
         named = {name: value or None for name, value in zip(filters, chosen_filters, strict=True)}
         if named["disagreement"] is not None:
             named["disagreement"] = _points(named["disagreement"])
         found = studio.store.search(
-            wanted or "", sort=order, after=keys[-1], limit=PAGE, gold=golden, **named
+            wanted or "",
+            sort=order,
+            after=keys[-1],
+            limit=PAGE if as_images else library_words.LOOKED,
+            gold=golden,
+            **named,
         )
+        samples = found["samples"]
+        said = [] if as_images else library_words.chosen(samples, wish)
         nothing = not found["samples"]
         fresh = nothing and not studio.store.samples(limit=1)
         none = views.EMPTY if fresh else views.NONE
-        as_images = how != "labels"
         return [
-            views.count(found, len(keys) - 1, order),
+            views.count(found, len(keys) - 1, order)
+            if as_images
+            else library_words.count(said, len(samples), found, len(keys) - 1),
+            gr.update(visible=not as_images),
             gr.update(
                 value=views.gallery(studio, found["samples"], none) if as_images else None, visible=as_images
             ),
             gr.update(
-                value=None if as_images else views.labels(found["samples"], none), visible=not as_images
+                value=None
+                if as_images
+                else library_words.lines(said, library_words.NONE if samples else none),
+                visible=not as_images,
             ),
             gr.update(visible=fresh),
             gr.update(visible=len(keys) > 1 or found["next"] is not None),
@@ -237,44 +249,20 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
     def closed() -> list[Any]:
         return [gr.update(visible=True), gr.update(visible=False)]
 
-    @told
-    def list_runs() -> Any:
-        body = [
-            (
-                r["id"],
-                [
-                    r["kind"],
-                    listing.badge(r),
-                    "in use" if r["promoted"] else "",
-                    r["message"],
-                    r["id"],
-                    listing.when(r),
-                ],
-            )
-            for r in studio.runs(limit=listing.SEEN)
-            if listing.started(r)
-        ]
-        head = ["kind", "state", "use", "message", "id", "when"]
-        return rows(head, body, empty="Nothing was trained or measured yet: begin in Train or Diagnose.")
-
-    def pick_run(event: gr.EventData) -> tuple[str, str]:
-        found = studio.run(picked(event._data))
-        return found["id"], found["kind"]
-
     quick = shared.QUICK
     tab.select(first, asked, page, js=memory.known(asked), **quick)
     text.submit(first, asked, page, **quick)
     tab.select(opened, None, list(filters.values()), **quick)
     text.change(first, asked, page, trigger_mode="multiple", **quick)
-    for part in (sort, look, *filters.values()):
+    words_asked[0].change(first, asked, page, trigger_mode="multiple", **quick)
+    for part in (sort, look, *filters.values(), *words_asked[1:]):
         part.input(first, asked, page, **shared.ASKED)
     on.click(forward, [place, *asked], page, **shared.ASKED)
     back.click(backward, [place, *asked], page, **shared.ASKED)
     for part in (pictures, table):
         part.pick(open_one, who, detail, **shared.ASKED)
     close.click(closed, None, [listed, one], **shared.ASKED)
-    runs_tab.select(list_runs, None, runs, **quick)
-    return LibraryTab(chosen, annotate, compare, run, runs, pick_run)
+    return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
 
 
 def _points(value: Any) -> float:

@@ -13,8 +13,8 @@ from studio.components.table import Table, picked, rows
 from studio.service import Studio
 from studio.tabs import shared
 from studio.tabs.library_carry import QUICK, WORK, problem, room
-from studio.tabs.library_views import when
 from studio.tabs.shared import told
+from studio.tabs.wording import moment
 
 LINES = 30
 WHAT = (
@@ -62,7 +62,11 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
         body = [
             (
                 one["name"],
-                [one["name"], {"text": f"{one['bytes'] / 1e6:.1f} MB", "tone": "number"}, one["created"]],
+                [
+                    one["name"],
+                    {"text": f"{one['bytes'] / 1e6:.1f} MB", "tone": "number"},
+                    moment(one["created"]),
+                ],
             )
             for one in transfer.kept_backups(studio)
         ]
@@ -140,7 +144,7 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             (
                 "",
                 [
-                    when(x["created"]),
+                    moment(x["created"]),
                     x["who"] or "the studio",
                     x["action"],
                     x["subject"],

@@ -11,6 +11,7 @@ from studio.components.cards import cards
 from studio.components.table import rows
 from studio.components.thumbnails import thumbnail
 from studio.service import Studio
+from studio.tabs.wording import moment
 
 SIDE = 224  # pixels of a picture on a card
 NONE = "No image matches. Take a filter away, or use fewer words."
@@ -54,10 +55,6 @@ def method(sample: Mapping[str, Any]) -> str:
     return "projected" if sample["strength"] == 1 else f"projected {sample['strength']:g}"
 
 
-def when(text: Any) -> str:
-    return str(text)[:16].replace("T", " ")
-
-
 def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
     """Samples as cards."""
     shown = []
@@ -87,30 +84,6 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
     return cards(shown, empty=empty)
 
 
-def labels(samples: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
-    """The words of samples, a row each; a row opens its sample."""
-    body = []
-    for sample in samples:
-        for place, word in enumerate(sample["words"]):
-            people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
-            body.append(
-                (
-                    sample["id"],
-                    [
-                        word["word"],
-                        number(figure(word["label"])),
-                        SOURCES.get(word["source"], "–"),
-                        number(figure(word["vlm"])),
-                        people,
-                        "" if place else sample["prompt"],
-                        {"text": "" if place else sample["seed"], "tone": "number"},
-                    ],
-                )
-            )
-    head = ["word", number("label"), "by", number("VLM"), "each person", "prompt", number("seed")]
-    return rows(head, body, empty=empty)
-
-
 def count(found: Mapping[str, Any], page: int, sort: str) -> str:
     """How many there are, and which of them these are."""
     if not found["samples"]:
@@ -134,7 +107,7 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
         ),
         f"{sample['split']} prompt"
         + (f" of {sample['prompt_set']}" if sample["prompt_set"] else "")
-        + f", made {when(sample['created'])}",
+        + f", made {moment(sample['created'])}",
     ]
     if sample["projector_run"]:
         lines.append(f"by the projector run {sample['projector_run']}")
@@ -180,7 +153,7 @@ def remarks(found: Sequence[Mapping[str, Any]]) -> str:
     """Flags and notes that stand, as HTML."""
     parts = [
         f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{r["kind"]}</span> '
-        f"{escape(r['text'])} <em>— {escape(r['who'])}, {when(r['created'])}</em></p>"
+        f"{escape(r['text'])} <em>— {escape(r['who'])}, {moment(r['created'])}</em></p>"
         for r in found
     ]
     return "".join(parts)
@@ -197,7 +170,7 @@ def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             (
                 "",
                 [
-                    when(event["created"]),
+                    moment(event["created"]),
                     "VLM" if event["source"] == "vlm" else event["who"],
                     what,
                     event["word"],

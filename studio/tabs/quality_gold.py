@@ -20,6 +20,7 @@ from studio.tabs import shared
 from studio.tabs.memory import Memory
 from studio.tabs.quality_parts import count, heads
 from studio.tabs.shared import told
+from studio.tabs.wording import moment
 
 SHOWN = 40  # disagreements in the table
 LISTED = 200  # gold words in the table
@@ -27,7 +28,7 @@ DIGITS = [str(score) for score in range(10)]
 NONE = "People are nowhere two points or more apart on a word without gold. There is nothing to settle."
 NO_GOLD = "No word has a gold score yet. Settle a disagreement, or choose words of the image that is open in Annotate."
 NOT_YOURS = "Gold is set and seen by administrators only: it is what annotators are held against, unseen."
-ASK = "Choose a word on the left, a gold word below, or take the image that is open in Annotate."
+ASK = "Choose a word people are apart on, a gold word, or take the image that is open in Annotate."
 # on a narrow page the panel stands below the list
 TO_PANEL = "() => document.getElementById('gold-panel')?.scrollIntoView({block: 'nearest'})"
 
@@ -73,14 +74,18 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
     panel_parts = [sample, hint, panel, picture, said, words, settle, score, back]
     lists = [about, apart, table]
 
-    def listed(found: Mapping[str, Any] | None, golden: bool) -> list[Any]:
-        """Values of ``lists``; golden: for one who may see gold."""
+    def listed(found: Mapping[str, Any] | None, golden: bool, chosen: str = "") -> list[Any]:
+        """Values of ``lists``; golden: for one who may see gold; chosen: the key of the row that is open."""
         standing = studio.store.gold(limit=LISTED)
         settled = {(one["sample"], one["word_index"]) for one in standing}
         wide = [
             one for one in (found or {}).get("apart", []) if (one["sample"], one["word_index"]) not in settled
         ]
-        return [_about(studio), _apart(wide[:SHOWN]), _standing(standing if golden else [], golden)]
+        return [
+            _about(studio),
+            _apart(wide[:SHOWN], chosen),
+            _standing(standing if golden else [], golden, chosen),
+        ]
 
     def shown(id: str, index: int | None, golden: bool) -> list[Any]:
         """Values of ``panel_parts`` with this sample, and this word of it chosen; golden: for one who may see gold."""
@@ -107,7 +112,7 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
         every = [*((look() or {}).get("apart", [])), *(studio.store.gold(limit=LISTED) if golden else [])]
         for one in every:
             if _key(one) == key:
-                return shown(one["sample"], one["word_index"], golden)
+                return [*shown(one["sample"], one["word_index"], golden), *listed(look(), golden, key)]
         raise ValueError("That word is no longer listed: choose another one.")
 
     @told
@@ -124,7 +129,8 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
         gold.set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
-        return [*shown(id, _index(word), True), *listed(look(), True)]
+        key = _key({"sample": id, "word_index": _index(word)})
+        return [*shown(id, _index(word), True), *listed(look(), True, key)]
 
     @told
     def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -138,7 +144,9 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
 
     told_of = shared.ASKED
     for listing in (apart, table):
-        listing.pick(pick, memory.who, panel_parts, **told_of).success(None, None, None, js=TO_PANEL)
+        listing.pick(pick, memory.who, [*panel_parts, *lists], **told_of).success(
+            None, None, None, js=TO_PANEL
+        )
     here.click(take, [memory.sample, memory.who], panel_parts, **told_of)
     words.input(turn, [sample, words, memory.who], [said, score, back], **shared.ASKED)
     changed = [
@@ -160,7 +168,10 @@ def _key(one: Mapping[str, Any]) -> str:
 
 
 def _word(word: Any) -> str:
-    return word.text if word.score is None else f"{word.text} ({word.score})"
+    """A word to choose, with the score that stands for it and whose that is."""
+    if word.score is None:
+        return word.text
+    return f"{word.text} ({'VLM' if word.human is None else 'people'} {word.score})"
 
 
 def _gold_of(studio: Studio, id: str, index: int, golden: bool) -> dict[str, Any] | None:
@@ -210,7 +221,7 @@ def _about(studio: Studio) -> str:
     return f'<p class="quiet">{have} {how} A gold score is the label of its word in every training from now on.</p>'
 
 
-def _apart(wide: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _apart(wide: Sequence[Mapping[str, Any]], chosen: str = "") -> dict[str, Any]:
     head = heads("word", "prompt", "#people say", "#VLM")
     body = [
         (
@@ -224,10 +235,10 @@ def _apart(wide: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         )
         for one in wide
     ]
-    return rows(head, body, empty=NONE)
+    return rows(head, body, empty=NONE, chosen=chosen)
 
 
-def _standing(standing: Sequence[Mapping[str, Any]], golden: bool) -> dict[str, Any]:
+def _standing(standing: Sequence[Mapping[str, Any]], golden: bool, chosen: str = "") -> dict[str, Any]:
     head = heads("word", "#gold", "prompt", "set by", "when")
     body = [
         (
@@ -237,9 +248,9 @@ def _standing(standing: Sequence[Mapping[str, Any]], golden: bool) -> dict[str, 
                 count(one["score"]),
                 one["prompt"],
                 one["who"],
-                str(one["created"])[:16].replace("T", " "),
+                moment(one["created"]),
             ],
         )
         for one in standing
     ]
-    return rows(head, body, empty=NO_GOLD if golden else NOT_YOURS)
+    return rows(head, body, empty=NO_GOLD if golden else NOT_YOURS, chosen=chosen)

@@ -11,12 +11,12 @@ from data.labels import RULE_SAID
 from studio.background import Look
 from studio.components import notices
 from studio.components.table import rows
-from studio.quality import ALL, GOOD, USABLE, reading
+from studio.quality import ALL, FEW, GOOD, USABLE, reading
 
-TONES = {"good": "good", "usable": "now", "poor": "bad", "open": "plain"}
+TONES = {"good": "good", "usable": "now", "poor": "bad", "too few": "plain", "open": "plain"}
 READ = (
     f"Krippendorff's alpha is 1 where all agree and 0 where they agree as chance would. From {GOOD:g} on it is called good, "
-    f"from {USABLE:g} on usable, and below that poor. The ordinal one takes the scores as ranks, the interval one as "
+    f"from {USABLE:g} on usable, and below that poor; under {FEW} words it is not read, as chance decides it. The ordinal one takes the scores as ranks, the interval one as "
     "distances. What people say of gold words counts, as they are not told which these are; the gold scores themselves are "
     "nobody's opinion and do not."
 )
@@ -40,8 +40,8 @@ def count(value: int) -> dict[str, str]:
     return {"text": f"{value:,}", "tone": "number"}
 
 
-def badge(alpha: float | None) -> dict[str, str]:
-    word, _ = reading(alpha)
+def badge(alpha: float | None, words: int) -> dict[str, str]:
+    word, _ = reading(alpha, words)
     return {"text": "–" if word == "open" else word, "tone": TONES[word]}
 
 
@@ -54,7 +54,7 @@ def state(look: Look, waits: bool) -> str:
     found = look.value
     of = f"{found['scores']:,} scores by {len(found['people'])} {'person' if len(found['people']) == 1 else 'people'}"
     of = f"the latest {of}" if found["cut"] else of
-    when = time.strftime("%H:%M:%S", time.localtime(look.at))
+    when = time.strftime("%H:%M:%S UTC", time.gmtime(look.at))
     newer = " Newer ones are being counted." if waits else " There are newer ones." if look.stale else ""
     return f'<p class="quiet" role="status">Of {of}, as of {when}.{newer}</p>'
 
@@ -62,7 +62,7 @@ def state(look: Look, waits: bool) -> str:
 def verdict(found: Mapping[str, Any]) -> str:
     """Alpha of all words and what it means, in words."""
     whole = found["kinds"][0]
-    word, meaning = reading(whole["ordinal"])
+    word, meaning = reading(whole["ordinal"], whole["words"])
     if word == "open":
         more = " Let a second person score some of the same images." if len(found["people"]) < 2 else ""
         return notices.notice(f"{whole['why']}{more}")
@@ -83,7 +83,7 @@ def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
             "",
             [
                 "all words" if one["kind"] == ALL else one["kind"],
-                one["why"] if one["why"] != said else badge(one["ordinal"]),
+                one["why"] if one["why"] != said else badge(one["ordinal"], one["words"]),
                 number(one["ordinal"]),
                 number(one["interval"]),
                 count(one["words"]),
@@ -103,7 +103,7 @@ def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
             "",
             [
                 " and ".join(pair["people"]),
-                pair["why"] or badge(pair["ordinal"]),
+                pair["why"] or badge(pair["ordinal"], pair["words"]),
                 number(pair["ordinal"]),
                 count(pair["words"]),
                 share(pair["exact"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from dataclasses import dataclass
 from html import escape
@@ -12,11 +13,14 @@ import gradio as gr
 
 from studio.components import figures, notices
 from studio.components.table import Table, rows
+from studio.modelcard import IN_NATS
 from studio.runpages import changed
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
 from studio.tabs.shared import told
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,12 @@ def build(studio: Studio, chosen: gr.State) -> RunPage:
             _runs(page["parents"], "It began from what the project ships."),
             _runs(page["children"], "Nothing was trained from it."),
             _events(page["promotions"]),
-            gr.update(choices=compared, value=None, interactive=bool(compared)),
+            gr.update(choices=compared, value=None, visible=bool(compared)),
             "" if compared else notices.empty("There is no other run to compare it with yet."),
             gr.update(visible=False),
             rows([], []),
             gr.update(visible=done),
-            studio.model_card(run_id).split("\n---\n", 1)[1],
+            _card(studio, run_id),
             _what(page),
             False,
             gr.update(interactive=False),
@@ -115,6 +119,15 @@ def size(count: int) -> str:
 def _others(studio: Studio, run_id: str) -> list[tuple[str, str]]:
     found, _ = listing.listed(studio, experiments=False)
     return [(f"{r['kind']} {r['id']}, {listing.when(r)}", r["id"]) for r in found if r["id"] != run_id]
+
+
+def _card(studio: Studio, run_id: str) -> str:
+    """The model card without its front matter. One that cannot be written must not take the whole page with it."""
+    try:
+        return studio.model_card(run_id).split("\n---\n", 1)[1]
+    except Exception:
+        LOG.exception("the model card of run %s", run_id)
+        return "The model card could not be written; the server's log says why. All else of the run is as it stands."
 
 
 def _value(value: Any) -> str:
@@ -175,7 +188,7 @@ def _verdict(found: dict[str, Any]) -> str:
     if not found["comparable"]:
         return found["why"]
     one, other = found["heldout"]
-    if one["of"] == "labels":
+    if one["of"] in IN_NATS:
         scale, unit = 1, "nats a word"
     else:
         scale, unit = 100, "points of words that hold"

@@ -16,8 +16,10 @@ from studio import jobs
 from studio.components import notices
 from studio.components.table import picked
 from studio.configs import Field
+from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs.shared import admin, told
+from studio.tabs.wording import moment
 
 See = Callable[..., list[Any]]
 ON = ("queued", "running")
@@ -63,12 +65,8 @@ def setting(name: str, field: Field, elem_id: str) -> Any:
     if isinstance(field.default, str):
         choices = [choice for choice in field.bounds if isinstance(choice, str)]
         return gr.Dropdown(choices, **shared) if choices else gr.Textbox(max_length=2000, **shared)
-    return gr.Number(
-        **shared,
-        minimum=float(field.bounds[0]),
-        maximum=float(field.bounds[1]),
-        precision=0 if isinstance(field.default, int) else None,
-    )
+    # without bounds: Gradio's own refusal names no field, Field.check's does and says what may be given
+    return gr.Number(**shared, precision=0 if isinstance(field.default, int) else None)
 
 
 def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-state") -> str:
@@ -125,7 +123,16 @@ def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
 
 
 def when(run: dict[str, Any]) -> str:
-    return str(run["created"])[:16].replace("T", " ")
+    return moment(run["created"])
+
+
+def change(run: dict[str, Any]) -> str:
+    """Its held-out change of words, as a cell of a table says it; '' where nothing was held out."""
+    heldout = (run["metrics"] or {}).get("heldout")
+    value = (heldout["difference"].get("words") or {}).get("estimate") if heldout else None
+    if value is None:
+        return ""
+    return f"{value:+.3f} nats" if heldout["of"] in IN_NATS else f"{100 * value:+.1f} points"
 
 
 def badge(run: dict[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ is reloaded, or another one, shows the same.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from studio import jobs
 from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
+from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs import run_page, run_samples, shared
 from studio.tabs import runs as listing
@@ -32,6 +34,15 @@ SOURCES = [
     ("Corrections only", "corrections"),
     ("The VLM's scores only", "vlm"),
 ]
+# the heads of the settings, and how the names of those begin that stand there
+LAST = "Where it begins"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Labels": ("corrections_needed", "correction_weight", "replay", "calibrated"),
+    "Reward model": ("reward_", "pictures"),
+    "Projector": ("projector_", "tau", "prompts", "warmup_"),
+    "Held-out result": ("heldout_", "steps", "guidance"),
+    LAST: (),
+}
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
@@ -53,10 +64,13 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
                 defaults = studio.defaults("cycle")
-                settings = {
-                    name: listing.setting(name, replace(field, default=defaults[name][0]), f"setting-{name}")
-                    for name, field in _settings("cycle").items()
-                }
+                settings, heads = {}, {}
+                with gr.Column(elem_id="settings"):
+                    for group, names in _groups(_settings("cycle")).items():
+                        heads[group] = gr.Markdown(f"**{group}**", elem_classes="quiet")
+                        for name in names:
+                            field = replace(FIELDS["cycle"][name], default=defaults[name][0])
+                            settings[name] = listing.setting(name, field, f"setting-{name}")
             start = gr.Button("Start training", variant="primary", elem_id="start")
             elsewhere = shared.html(elem_id="train-elsewhere")
         with gr.Column(scale=8, min_width=320):
@@ -83,7 +97,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                         with gr.Row(visible=False) as decision:
                             promote = gr.Button("Promote", variant="primary", elem_id="promote")
                             force = gr.Checkbox(
-                                label="even if it is not better", value=False, elem_id="force", min_width=120
+                                label="even if it is worse", value=False, elem_id="force", min_width=120
                             )
                     samples = run_samples.build(studio, chosen, who)
                     more = run_page.build(studio, chosen)
@@ -176,10 +190,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             KINDS[kind][1],
             gr.update(visible="sources" in wanted),
             *(gr.update(visible=name in wanted) for name in settings),
+            *(gr.update(visible=group in _groups(wanted)) for group in heads),
         ]
 
     quick = shared.QUICK
-    kind.input(explain, kind, [meaning, source, *settings.values()], **shared.ASKED)
+    kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **shared.ASKED)
     start.click(begin, [who, kind, source, *settings.values()], all_parts, **shared.ASKED)
     table.pick(pick, None, all_parts, **shared.ASKED)
     stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
@@ -194,6 +209,15 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
 def _settings(kind: str) -> dict[str, Field]:
     return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
+
+
+def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The settings under the heads of the form, every one once, what belongs nowhere else last."""
+    found: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in wanted:
+        if name != "sources":
+            found[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
+    return {group: names for group, names in found.items() if names}
 
 
 def _labels(scored: int, corrected: int) -> str:
@@ -229,16 +253,7 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     heldout = (run["metrics"] or {}).get("heldout")
     said = []
     if heldout:
-        change, shares = heldout["difference"]["words"], heldout["of"] != "labels"
-        scale, unit = (100, "points") if shares else (1, "nats a word")
-        digits = 1 if shares else 3
-        clear = change["low"] > 0 or change["high"] < 0
-        said.append(
-            f"On what was not trained on, judged by the {heldout['judge']}: "
-            f"{scale * change['estimate']:+.{digits}f} {unit} "
-            f"[{scale * change['low']:+.{digits}f}, {scale * change['high']:+.{digits}f}], "
-            + ("clear of no difference." if clear else "which is no clear difference.")
-        )
+        said.append(f"On what was not trained on, judged by {_judge(heldout)}: {_change(heldout)}")
         if not heldout["independent"]:
             said.append("The labels come from the same judge, so this is no independent result.")
     if run["promoted"]:
@@ -248,15 +263,27 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
 
 
+def _judge(heldout: dict[str, Any]) -> str:
+    return "people" if heldout["judge"] == "people" else f"the {heldout['judge']}"
+
+
+def _change(heldout: dict[str, Any]) -> str:
+    """How much after is above before, and whether that is clear of chance."""
+    change, shares = heldout["difference"]["words"], heldout["of"] not in IN_NATS
+    scale, unit, digits = (100, "points", 1) if shares else (1, "nats a word", 3)
+    much = f"{scale * change['estimate']:+.{digits}f} {unit}"
+    if not figures.bounded(change):
+        return f"{much}; how sure that is was not worked out."
+    clear = change["low"] > 0 or change["high"] < 0
+    return f"{much} [{scale * change['low']:+.{digits}f}, {scale * change['high']:+.{digits}f}], " + (
+        "clear of no difference." if clear else "which is no clear difference."
+    )
+
+
 def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
     body = []
     for run in runs:
-        heldout = (run["metrics"] or {}).get("heldout")
-        change = ""
-        if heldout:
-            shares = heldout["of"] != "labels"
-            value = heldout["difference"]["words"]["estimate"]
-            change = f"{100 * value:+.1f} points" if shares else f"{value:+.3f} nats"
+        change = listing.change(run)
         use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
         kind = KINDS.get(run["kind"], (run["kind"],))[0]
         body.append(

@@ -37,6 +37,10 @@ def test_images_are_found_opened_and_handed_to_annotate(page, compare, app):
 
     page.locator("#library-look label").last.click()
     page.locator("#library-labels tr.pickable").first.wait_for()
+    page.locator("#library-word").locator(TEXT).fill("circ")
+    page.locator("#library-count", has_text=re.compile(r"\d+ words?, in")).wait_for()
+    expect(page.locator("#library-labels tr.pickable td:first-child").first).to_contain_text("circle")
+    expect(page.locator("#library-labels tr.pickable td:first-child", has_text="blue")).to_have_count(0)
     page.locator("#library-look label").first.click()
     cards.first.focus()
     id = cards.first.get_attribute("data-key")
@@ -48,6 +52,15 @@ def test_images_are_found_opened_and_handed_to_annotate(page, compare, app):
     page.locator(f"[data-key='{id}']").click()
     page.locator("#library-annotate").click()
     page.locator(f"#annotate-words [data-sample='{id}']").wait_for()
+
+
+def test_runs_are_searched_where_they_are_listed(page):
+    page.get_by_role("tab", name="Library", exact=True).click()
+    sub(page, "Runs")
+    table = page.locator("#library-run-table")
+    table.locator("tr.pickable, p").first.wait_for()
+    page.locator("#library-run-search").locator(TEXT).fill("zebra")
+    table.get_by_text(re.compile("No run matches|Nothing was trained")).wait_for()
 
 
 def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compare, app, tmp_path):

@@ -302,7 +302,7 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, quick_path, name)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "line 1: not JSON"),
+        (b"", "line 1: the file is empty"),
         (b"{}\n", "line 1: not a file of labels"),
         (b"\x89PNG\r\n", "line 1: not UTF-8"),
         (

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from data.checks import entropy
-from data.labels import RULE, agreed
+from data.labels import RULE, agreed, expected
 from data.store import Store, StoreError
 
 
@@ -214,3 +214,11 @@ def test_the_views_agree_with_the_labels(store, sample_row):
 def test_entropy_is_none_for_a_sure_scorer_and_most_for_one_without_an_idea():
     assert entropy([1.0] + [0.0] * 9) == 0
     assert entropy([0.1] * 10) == pytest.approx(2.302585)
+
+
+def test_a_label_with_a_distribution_counts_as_its_mean_not_as_its_digit(peaked):
+    """The VLM says its likeliest digit too; a file that gave 9 beside a distribution of mean 7.2 contradicted itself."""
+    said = {"score": 9, "distribution": peaked(9, 0.55)}
+    assert expected(said) == pytest.approx(9 * 0.55 + 36 * 0.05)
+    assert expected({"score": None, "distribution": said["distribution"]}) == expected(said)
+    assert expected({"score": 9, "distribution": None}) == 9.0

@@ -68,6 +68,21 @@ def test_a_table_there_and_back_keeps_whole_scores_nine_stays_nine(full, bare, q
     assert import_csv(bare, path, "bob")["same"] == 12 and bare.snapshot() == after
 
 
+def test_a_digit_of_the_vlm_comes_back_as_no_correction_and_its_expected_is_its_distributions_mean(
+    full, quick_path, sample_row, peaked
+):
+    full.add_samples([sample_row(id="v", n_words=1)])
+    event = {"sample": "v", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
+    full.add_scores([{**event, "word_index": 0, "word": "red"}])
+    path = quick_path / "a.csv"
+    export_csv(full, path)
+    with open(path, encoding="utf-8", newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["sample"] == "v")
+    spread = json.loads(row["distribution"])
+    assert float(row["expected"]) == pytest.approx(sum(k * p for k, p in enumerate(spread)), abs=1e-3)
+    assert import_csv(full, path, "bob", dry_run=True)["changes"] == []
+
+
 def test_what_a_spreadsheet_does_to_a_table_is_undone(full, quick_path):
     text = "\ufeffsample;word_index;score\r\ns0;0;9.0\r\n\r\ns1;1;\r\ns2;2;5\r\n"
     path = quick_path / "a.csv"

@@ -184,3 +184,9 @@ def test_gold_the_others_and_the_disagreements_are_told(judged, ask):
 )
 def test_alpha_is_read_in_words(alpha, word):
     assert quality.reading(alpha)[0] == word
+
+
+def test_alpha_over_a_handful_of_words_is_not_called_poor():
+    assert quality.reading(0.0, 1)[0] == "too few" == quality.reading(0.95, quality.FEW - 1)[0]
+    assert quality.reading(0.0, quality.FEW)[0] == "poor"
+    assert quality.reading(None, 1)[0] == "open"

@@ -77,3 +77,16 @@ def test_notices_escape_what_they_say():
     for text in (notices.notice("<b>"), notices.bar(0.5, "<b>"), notices.empty("<b>")):
         assert "<b>" not in text
         assert "&lt;b&gt;" in text
+
+
+def test_a_figure_without_bounds_is_a_dot_without_an_interval():
+    """A calibrator's held-out result: the log-likelihood before and after has none, the difference has."""
+    bare = {"words": {"estimate": -1.5, "low": None, "high": None}}
+    result = {"of": "corrections", "base": "before", "before": bare, "after": bare,
+              "difference": {"words": interval(0.1)}}  # fmt: skip
+    before, after = figures.heldout(result).data
+    assert list(before.x) == list(after.x) == [-1.5]  # nats, not percent
+    assert list(after.error_x.array) == [0]
+    (difference,) = figures.change(result).data
+    assert list(difference.text) == ["+0.100"]
+    assert figures.two_runs(["a", "b"], [result, result]) is not None

@@ -1,0 +1,45 @@
+"""The page of a run in Train, for the kinds of runs that were once too much for it."""
+
+from __future__ import annotations
+
+import gradio as gr
+import pytest
+
+from studio.tabs import run_page, runs, train
+
+
+@pytest.fixture
+def calibrated(labelled):
+    run = labelled.train("calibrator", {"corrections_needed": 20})
+    assert run["metrics"]["fitted"]
+    return labelled, run
+
+
+@pytest.fixture
+def values(calibrated):
+    """What the page of a run is filled with."""
+    with gr.Blocks():
+        return run_page.build(calibrated[0], gr.State("")).values
+
+
+def test_the_page_of_a_calibrator_can_be_opened_and_its_card_has_figures_without_bounds(calibrated, values):
+    studio, run = calibrated
+    heldout = run["metrics"]["heldout"]
+    assert heldout["after"]["words"]["low"] is None
+    card = next(value for value in values(run["id"]) if isinstance(value, str) and "## Measured" in value)
+    assert (
+        f"| log-likelihood of a label, nats a word | {heldout['before']['words']['estimate']:.3f} | " in card
+    )
+    assert "nats a word" in train._verdict(studio, run)
+    assert runs.change(run).endswith(" nats")
+
+
+def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, values, monkeypatch):
+    studio, run = calibrated
+
+    def fails(run_id):  # stands for any figure that a card cannot show
+        raise TypeError("unsupported format string")
+
+    monkeypatch.setattr(studio, "model_card", fails)
+    filled = values(run["id"])
+    assert any("card could not be written" in value for value in filled if isinstance(value, str))
