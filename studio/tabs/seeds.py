@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -204,19 +205,22 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         fields = seeds_form.of_grid(view, studio.grid_methods(), config.get("width"), config.get("height"))
         return [*fields, gr.update(open=True)]
 
-    def from_png(content: bytes | str) -> list[Any]:
-        fields = seeds_form.of_picture(parameters.read_png(content), studio.grid_methods())
+    def from_png(content: bytes | str) -> tuple[list[Any], str]:
+        """The form's values and its drawer, and what of the picture was left out."""
+        found = parameters.read_png(content)
+        fields = seeds_form.of_picture(found, studio.grid_methods())
         seeds_form.checked(fields)
-        return [*fields, gr.update(open=True)]
+        return [*fields, gr.update(open=True)], found["note"]
 
     @told
     def from_sample(event: gr.EventData) -> list[Any]:
-        return from_png(studio.png(text(event._data, "sample")))
+        return from_png(studio.png(text(event._data, "sample")))[0]
 
     @told
     def from_file(file: Any) -> list[Any]:
-        found = from_png(str(file))
-        gr.Info("The form has the settings of this picture.", duration=5)
+        found, left_out = from_png(str(file))
+        said = escape(f"The form has the settings of this picture. {left_out}".strip())
+        gr.Info(said, duration=15 if left_out else 5)
         return [*found, None]
 
     # -- the blind vote

@@ -201,9 +201,18 @@ def test_a_png_and_a_zip_carry_their_settings_and_a_dropped_png_fills_the_form(s
     seeds.wait_for_function("document.querySelector('#seeds-prompt textarea').value === 'a green star'")
     assert seeds.locator("#seeds-seeds").locator("input, textarea").input_value() == "6"
     assert seeds.locator("#seeds-strengths").locator("input, textarea").input_value() == "0.5"
-    plain = io.BytesIO()
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    told = PngImagePlugin.PngInfo()
+    told.add_text(
+        "parameters", "a red star\nNegative prompt: rain\nSteps: 2, Sampler: <b>, CFG scale: 99, Seed: 3"
+    )
+    foreign = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(foreign, "PNG", pnginfo=told)
+    dropped = {"name": "foreign.png", "mimeType": "image/png", "buffer": foreign.getvalue()}
+    seeds.locator("#seeds-drop input[type=file]").set_input_files(dropped)
+    seeds.locator(".toast-body", has_text="Its negative prompt was left out").wait_for()
+    plain = io.BytesIO()
     Image.new("RGB", (8, 8)).save(plain, "PNG")
     empty = {"name": "empty.png", "mimeType": "image/png", "buffer": plain.getvalue()}
     seeds.locator("#seeds-drop input[type=file]").set_input_files(empty)
