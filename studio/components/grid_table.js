@@ -43,9 +43,16 @@ function order() {
   return shown.sort === "seed" ? picked : picked.sort((a, b) => value(b) - value(a) || a - b);
 }
 
+// The mean of a column over the seeds that it and the base both have, so that it is told from the base as the line
+// above tells it; over its own where they have none together.
 function mean(column) {
-  const found = held.seeds.map((_, row) => total(row, column)).filter(known);
-  return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : null;
+  const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const own = held.seeds.map((_, row) => row).filter((row) => known(total(row, column)));
+  const both = own.filter((row) => known(total(row, base)));
+  const rows = both.length ? both : own;
+  if (!rows.length) return null;
+  const gains = column === base ? [] : both.map((row) => gainOf(row, column));
+  return { value: average(rows.map((row) => total(row, column))), gain: gains.length ? average(gains) : null, seeds: rows.length };
 }
 
 function heading() {
@@ -54,15 +61,15 @@ function heading() {
   const corner = make("div", "sg-corner", "seed");
   corner.setAttribute("role", "columnheader");
   line.append(corner);
-  const all = mean(base);
   variants().forEach((variant, column) => {
     const node = make("div", "sg-column");
     node.setAttribute("role", "columnheader");
     node.append(make("b", "", variant.name));
-    const value = mean(column);
-    if (value !== null) {
-      const about = make("span", "sg-mean", `mean ${value.toFixed(1)}`);
-      if (column !== base && all !== null) about.append(" ", make("i", `ws-${way(value - all)}`, arrow(value - all)));
+    const found = mean(column);
+    if (found) {
+      const about = make("span", "sg-mean", `mean ${found.value.toFixed(1)}`);
+      if (known(found.gain)) about.append(" ", make("i", `ws-${way(found.gain)}`, arrow(found.gain)));
+      if (found.seeds < held.seeds.length) about.append(` over ${found.seeds} of ${held.seeds.length} seeds`);
       node.append(about);
     }
     line.append(node);
