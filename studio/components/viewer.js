@@ -17,6 +17,7 @@ dialog.setAttribute("aria-label", "Two images");
 root.append(dialog);
 
 const known = (value) => value !== null && value !== undefined;
+const named = (node) => node.getAttribute("aria-label") || node.title;
 const both = () => Boolean(shown?.right);
 const tone = (value) => (value > 0 ? "up" : value < 0 ? "down" : "same");
 const sign = (value) => (value > 0 ? `▲ +${value}` : value < 0 ? `▼ −${-value}` : "= 0");
@@ -117,7 +118,7 @@ function help() {
 }
 
 function draw() {
-  const focus = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  const focus = dialog.contains(document.activeElement) ? named(document.activeElement) : null;
   const stage = dialog.querySelector(".pv-stage");
   const place = stage ? [stage.scrollLeft, stage.scrollTop] : [0, 0];
   const abouts = make("div", "pv-abouts");
@@ -129,7 +130,7 @@ function draw() {
   ({ side, slider, flip, difference })[both() ? mode : "side"](body);
   dialog.replaceChildren(bar(), body, abouts, help());
   [body.scrollLeft, body.scrollTop] = place;
-  const again = [...dialog.querySelectorAll("button, a, input, .pv-stage")].find((node) => node.getAttribute("aria-label") === focus);
+  const again = [...dialog.querySelectorAll("button, a, input, .pv-stage")].find((node) => named(node) === focus);
   (again ?? body).focus({ preventScroll: true });
 }
 

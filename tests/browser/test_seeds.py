@@ -131,20 +131,20 @@ def test_the_viewer_flips_slides_shows_the_difference_and_steps_by_keys(seeds):
 
 def test_a_point_of_the_paired_plot_shows_both_images_and_opens_them(seeds):
     make(seeds, "a blue square", "11-13")
-    seeds.get_by_role("button", name="Each seed as a point").click()
+    seeds.get_by_role("button", name="By seed", exact=True).click()
     point = seeds.locator(".sg-point").first
     point.focus()
     assert seeds.locator(".sg-card img").count() == 2
     seeds.keyboard.press("Enter")
     seeds.locator("dialog.pv[open]").wait_for()
     seeds.keyboard.press("Escape")
-    seeds.get_by_role("button", name="The change of each word").click()
+    seeds.get_by_role("button", name="By word", exact=True).click()
     assert seeds.locator(".sg-changes .sg-name").all_inner_texts() == ["blue", "square"]
 
 
 def test_a_blind_vote_is_stored_and_names_the_methods_only_at_its_end(seeds, app):
     grid = make(seeds, "a purple star", "21-23")
-    seeds.get_by_role("button", name="Vote between").click()
+    seeds.get_by_role("button", name="Blind vote", exact=True).click()
     dialog = seeds.locator("dialog.bv[open]")
     dialog.locator(".bv-pair img").nth(1).wait_for()
     for n, key in enumerate(("1", "ArrowDown", "9"), 1):
@@ -189,7 +189,7 @@ def test_a_png_and_a_zip_carry_their_settings_and_a_dropped_png_fills_the_form(s
     assert (told["prompt"], told["seed"], told["strength"]) == ("a green star", 6, 0.5)
     seeds.keyboard.press("Escape")
     with seeds.expect_download() as taken:
-        seeds.get_by_role("button", name="as a zip").click()
+        seeds.locator(".sg-does").get_by_role("button", name="Zip", exact=True).click()
     taken.value.save_as(tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as packed:
         assert sum(name.endswith(".png") for name in packed.namelist()) == 4
@@ -226,7 +226,7 @@ def test_stop_keeps_what_is_made_and_go_on_makes_the_rest(seeds, app):
     seeds.locator(".sg-title .badge", has_text="stopped").wait_for()
     ((kept,),) = app.rows("SELECT count(*) FROM cells WHERE grid = ?", grid)
     assert 0 < kept < 16
-    seeds.get_by_role("button", name="images that are missing").click()
+    seeds.get_by_role("button", name="Go on", exact=True).click()
     seeds.locator(".sg-title .badge", has_text=re.compile("^done$")).wait_for()
     assert app.rows("SELECT count(*) FROM cells WHERE grid = ?", grid) == [(16,)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import gradio_client.utils
 import pytest
@@ -76,6 +77,14 @@ def test_a_side_tells_its_words_against_the_other_ones():
     assert found["picture"].startswith("data:image/png;base64,")
     assert found["seed"] == str(2**62)
     assert side("none", sample("one"), None)["picture"] is None
+
+
+def test_a_side_says_a_strength_only_where_something_is_projected():
+    made = {
+        method: side(method, replace(sample("one"), method=method, strength=0.5), None)["made"]
+        for method in ("none", "pag", "pag+projected")
+    }
+    assert [name for name, said in made.items() if "strength 0.5" in said] == ["pag+projected"]
 
 
 def test_a_ballot_does_not_say_what_made_its_pictures():
