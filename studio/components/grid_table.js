@@ -36,11 +36,13 @@ function order() {
   const picked = shown.filter === "all" || !held.change ? rows
     : rows.filter((row) => held.change[shown.filter].includes(held.seeds[row]));
   const index = Number(shown.sort.slice(5));
+  if (shown.sort === "seed") return picked;
   const value = {
-    total: (row) => Math.max(...variants().map((_, column) => total(row, column) ?? -1)),
-    gain: (row) => gainOf(row) ?? -99,
-  }[shown.sort] ?? ((row) => at(row, other)?.scores[index] ?? -1);
-  return shown.sort === "seed" ? picked : picked.sort((a, b) => value(b) - value(a) || a - b);
+    total: (row) => total(row, other),
+    gain: (row) => gainOf(row),
+  }[shown.sort] ?? ((row) => at(row, other)?.scores[index] ?? null);
+  const turn = shown.worst ? 1 : -1;
+  return picked.sort((a, b) => known(value(b)) - known(value(a)) || turn * (value(a) - value(b)) || a - b);
 }
 
 // The mean of a column over the seeds that it and the base both have, so that it is told from the base as the line

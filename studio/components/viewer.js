@@ -76,7 +76,8 @@ function about(side) {
   const does = make("p", "pv-does");
   does.append(
     button("Annotate this", "sg-button", `Correct the words of ${side.name} in Annotate`, () => { shut(); trigger("annotate", { sample: side.sample }); }),
-    button("Reuse seed", "sg-button", "Put this seed and these settings into the form", () => { shut(); trigger("reuse", { sample: side.sample }); }),
+    button("Use settings", "sg-button", "Put this image's prompt, seed and settings into the form", () => { shut(); trigger("reuse", { sample: side.sample }); }),
+    button("Use seed", "sg-button", "Put this seed alone into the form", () => { shut(); trigger("reseed", { sample: side.sample }); }),
     button("Copy link", "sg-button", "Copy a link that opens this image", (event) => copy(event.currentTarget, side)),
   );
   if (side.picture) {

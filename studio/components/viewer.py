@@ -57,7 +57,7 @@ def pair_value(
 
 
 class PairViewer(Scripted):
-    """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse``."""
+    """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse`` its settings, ``reseed``: its seed alone."""
 
     SCRIPT, ROOT = SCRIPT, "pair-viewer"
     SCHEMA = {  # noqa: RUF012

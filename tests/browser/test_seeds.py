@@ -67,6 +67,8 @@ def test_a_reload_in_the_middle_loses_no_image(seeds, app):
     assert seeds.locator(".seed-grid").get_attribute("data-grid") == grid
     assert app.rows("SELECT count(DISTINCT sample) FROM cells WHERE grid = ?", grid) == [(24,)]
     digits = seeds.locator(".sg-cell[data-sample] .sg-words b").all_inner_texts()
+    assert seeds.locator("#seeds-prompt textarea").input_value() == "a red circle above a blue square"
+    assert seeds.locator("#seeds-strengths textarea, #seeds-strengths input").input_value() == "0.5,1"
     assert len(digits) == 24 * 5 and all(digit in "0123456789" for digit in digits)
 
 
@@ -86,6 +88,9 @@ def test_sort_and_filter_arrange_the_rows_and_the_arrows_move_between_cells(seed
     seeds.locator("select[data-name='Sort by']").select_option(label="“star”")
     stars = seeds.locator(".sg-cell[data-column='1'] .sg-word:nth-child(2) b").all_inner_texts()
     assert stars == sorted(stars, reverse=True)
+    seeds.get_by_role("button", name="Best first", exact=True).click()
+    stars = seeds.locator(".sg-cell[data-column='1'] .sg-word:nth-child(2) b").all_inner_texts()
+    assert stars == sorted(stars)
     for name in ("broken", "mended"):
         button = seeds.locator(f"[aria-label=Filter] [data-key={name}]")
         count = int(button.inner_text().split()[-1])
@@ -127,6 +132,11 @@ def test_the_viewer_flips_slides_shows_the_difference_and_steps_by_keys(seeds):
     seeds.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     assert seeds.evaluate("document.activeElement.dataset.seed") == "12"
+    seeds.locator(".sg-cell[data-row='2'][data-column='1']").click()
+    dialog.get_by_role("button", name="Use seed").last.click()
+    seeds.wait_for_function(
+        "document.querySelector('#seeds-seeds').querySelector('input, textarea').value === '13'"
+    )
 
 
 def test_a_point_of_the_paired_plot_shows_both_images_and_opens_them(seeds):
