@@ -165,17 +165,23 @@ function mark(row, column) {
 
 function table() {
   const rows = order();
-  const box = make("div", `sg-scroll sg-${shown.size}`);
+  const box = make("div", `sg-table sg-${shown.size}`);
+  box.style.setProperty("--columns", variants().length);
   if (!rows.length) {
     box.append(make("p", "quiet sg-nothing", on() ? "No seed yet; more are on their way." : `No seed is ${shown.filter} between these two.`));
     return box;
   }
   if (!rows.includes(current[0])) current = [rows[0], 0];
-  const grid = make("div", "sg-grid");
-  grid.setAttribute("role", "grid");
-  grid.setAttribute("aria-label", "Images, a row a seed, a column a way to make it. Arrows move, Enter opens.");
-  grid.style.setProperty("--columns", variants().length);
-  grid.append(heading());
+  box.setAttribute("role", "grid");
+  box.setAttribute("aria-label", "Images, a row a seed, a column a way to make it. Arrows move, Enter opens.");
+  // The page scrolls down, the cells scroll sideways: the heads stand outside of what scrolls, so that they stick to the
+  // page, and follow it.
+  const top = make("div", "sg-top"), scroll = make("div", "sg-scroll"), grid = make("div", "sg-grid");
+  for (const part of [top, scroll]) part.setAttribute("role", "rowgroup");
+  grid.setAttribute("role", "presentation");
+  top.append(heading());
+  scroll.append(grid);
+  scroll.addEventListener("scroll", () => { top.scrollLeft = scroll.scrollLeft; });
   for (const row of rows) {
     const line = make("div", "sg-row");
     line.setAttribute("role", "row");
@@ -187,8 +193,8 @@ function table() {
     line.append(name, ...variants().map((_, column) => cellNode(row, column)));
     grid.append(line);
   }
-  grid.addEventListener("keydown", keys);
-  box.append(grid);
+  box.addEventListener("keydown", keys);
+  box.append(top, scroll);
   return box;
 }
 

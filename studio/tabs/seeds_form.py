@@ -69,8 +69,8 @@ def build(studio: Studio) -> Form:
             multiselect=True,
             allow_custom_value=True,
             label="Ways to make each image",
-            info="The columns. pag and autoguidance steer every step away from a weakened copy of the model: pag blurs its "
-            "attention, autoguidance leaves layers out. Others can be written, such as pag-4.",
+            info="The columns. pag and autoguidance steer away from a weakened copy of the model: attention blurred, or "
+            "layers left out. Others can be written: pag-4.",
             scale=5,
             min_width=300,
             elem_id="seeds-methods",
