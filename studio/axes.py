@@ -17,12 +17,13 @@ from core.noise import check_seed
 from core.words import check_prompt, split
 from data.checks import identifier
 from studio.checks import real, shown, whole
-from studio.methods import parse
+from studio.methods import NAMES, parse
 from studio.views import GUIDANCE, STEPS, check_side
 
 MAX_CELLS = 256
 LEARNED = ("projected", "lora")  # parts of a method that a run's model stands behind
 MANY = ("best-of", "best-noise-of")  # parts that choose among several seeds
+KNOWN = ", ".join(name for name in NAMES.split(", ") if not name.startswith(MANY))  # what a grid takes
 NUMBER = r"\d{1,20}(?:\.\d{1,9})?"
 ITEM = re.compile(
     rf"(?P<first>{NUMBER})(?:\s*-\s*(?P<last>{NUMBER})"
@@ -111,7 +112,11 @@ def check_grid(
                     f"This grid has more than {most} images even for one seed: give fewer values on the axes."
                 )
     request = GridRequest(
-        prompt, drawn, list(variants.values()), check_side("width", width), check_side("height", height)
+        prompt,
+        drawn,
+        list(variants.values()),
+        check_side("width", _given(width)),
+        check_side("height", _given(height)),
     )
     if request.total > most:
         raise ValueError(
@@ -132,7 +137,7 @@ def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
         name, _, run = (part.strip() for part in str(item).partition(":"))
         if not name and not run:
             continue
-        parts = parse(name)
+        parts = parse(name, KNOWN)
         kinds = [part for part, _ in parts]
         if any(kind in MANY for kind in kinds):
             raise ValueError(
@@ -158,6 +163,11 @@ def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
     if not found:
         raise ValueError("There is no method: choose at least one, for example none and projected.")
     return list(found)
+
+
+def _given(side: Any) -> Any:
+    """None for a side that was left empty."""
+    return None if isinstance(side, str) and not side.strip() else side
 
 
 def projects(method: str) -> bool:

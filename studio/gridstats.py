@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation.metrics import Interval, mean_interval
+from core.evaluation.metrics import Interval, mean_interval, wilson
 from studio.checks import whole
 from studio.views import WordView
 
@@ -20,9 +20,10 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
     """The change from a base variant to another one over the seeds that both have scored images of.
 
     points [{seed, base, other, base_sample, other_sample}]: totals 0..9; words [{word, index, change, low, high}]: the
-    mean change of each scored word; wins, ties, losses of the other's totals; gain {estimate, low, high}: the mean change
-    of the total; broken and mended: the seeds where a word that held (5 or more) no longer does, and the other way
-    round. Intervals: 95 %, bootstrap over seeds; None where there are fewer than two.
+    mean change of each scored word; wins, ties, losses of the other's totals; won {estimate, low, high}: the share of
+    the seeds that it wins; gain {estimate, low, high}: the mean change of the total; broken and mended: the seeds where a word that held (5 or more) no longer does, and the other way
+    round. Intervals: 95 %, Wilson's for the share, else bootstrap over seeds; None where there are
+    fewer than two.
     """
     columns = len(view.variants)
     base = whole("variant to compare with", base, 0, columns - 1)
@@ -58,12 +59,14 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
             "word": names[index], "index": index, "change": found["estimate"], "low": found["low"],
             "high": found["high"],
         })  # fmt: skip
+    wins = sum(gain >= TIE for gain in gains)
     return {
         "points": points,
         "words": words,
-        "wins": sum(gain >= TIE for gain in gains),
+        "wins": wins,
         "ties": sum(abs(gain) < TIE for gain in gains),
         "losses": sum(gain <= -TIE for gain in gains),
+        "won": told(wilson(wins, len(gains)), len(gains)),
         "gain": span(gains, [point["seed"] for point in points]),
         "broken": broken,
         "mended": mended,
@@ -79,7 +82,11 @@ def value_of(word: WordView) -> float | None:
 
 def span(values: Sequence[float], seeds: Sequence[int]) -> dict[str, float | None]:
     """The mean of values with its interval, their seeds drawn again; what cannot be told is None."""
-    found = mean_interval(np.array(values, np.float64), seeds)
-    if len(set(seeds)) < 2:
+    return told(mean_interval(np.array(values, np.float64), seeds), len(set(seeds)))
+
+
+def told(found: Interval, seeds: int) -> dict[str, float | None]:
+    """An interval over so many seeds as JSON has it; what cannot be told is None."""
+    if seeds < 2:
         found = Interval(found.estimate, math.nan, math.nan)
     return {name: value if math.isfinite(value) else None for name, value in found._asdict().items()}

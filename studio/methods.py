@@ -42,14 +42,14 @@ def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[M
     return list(found.values())
 
 
-def parse(name: str) -> list[tuple[str, str | None]]:
-    """A name as its parts and their numbers, from the outside in; ValueError with what there is."""
+def parse(name: str, known: str = NAMES) -> list[tuple[str, str | None]]:
+    """A name as its parts and their numbers, from the outside in; ValueError with what is known."""
     parts = []
     for piece in str(name).split("+"):
         match = PART.fullmatch(piece.strip().lower())
         if match is None or not _numbered(match):
             raise ValueError(
-                f"There is no method {shown(piece.strip())}: there are {NAMES}, and combinations such as pag+projected."
+                f"There is no method {shown(piece.strip())}. Known here are: {known}, and combinations such as pag+projected."
             )
         parts.append((match[1], match[2]))
     kinds = [part for part, _ in parts]

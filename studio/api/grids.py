@@ -77,7 +77,7 @@ class Gridding:
             other: the variant that is compared with it
 
         Returns:
-            id, prompt, seeds, variants: [{name, method, run, strength, guidance, steps}], state: queued, running, stopped, interrupted, done or failed, message, done: images of total, left: seconds, cells: [{seed, variant: a place among variants, sample: its id | null, total: its mean score 0..9 | null}], change: of the other variant against the base: {gain: {estimate, low, high}, wins, ties, losses, broken: seeds, mended: seeds, words} | null
+            id, prompt, seeds, variants: [{name, method, run, strength, guidance, steps}], state: queued, running, stopped, interrupted, done or failed, message, done: images of total, left: seconds, cells: [{seed, variant: a place among variants, sample: its id | null, total: its mean score 0..9 | null}], change: of the other variant against the base: {gain: {estimate, low, high}, wins, ties, losses, won: the share of wins {estimate, low, high}, broken: seeds, mended: seeds, words} | null
         """
         view = self._studio.grid(grid)
         cells = [

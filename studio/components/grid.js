@@ -4,7 +4,7 @@ const root = element.querySelector(".seed-grid");
 const KEPT = "noise-projection-studio.grid";
 const LOOK = 1000;   // milliseconds between two looks at a grid that goes on
 const LOST = 8000;   // after so long without an answer the question is asked again
-const CONTROLS = { sort: "seed", filter: "all", size: "m", words: true, view: "cells" };
+const CONTROLS = { sort: "seed", worst: false, filter: "all", size: "m", words: true, view: "cells" };
 
 let held = null;     // what the server said last of the grid that is open
 let cells = new Map();
@@ -45,7 +45,7 @@ const facts = (more) => ({ grid: held ? held.grid : "", have: have(), base, othe
 
 function ask(id) {
   askedAt = Date.now();
-  trigger("more", { ...facts(), ...(id ? { grid: id, have: {} } : {}) });
+  trigger("more", { ...facts(), ...(id === undefined ? {} : { grid: id, have: {}, fresh: true }) });
 }
 
 // Asks while there is something to learn; a page that is not looked at asks nothing.
@@ -74,7 +74,7 @@ function receive() {
   if (fresh) {
     cells = new Map(); images.clear(); current = [0, 0];
     shown = { ...CONTROLS, size: shown.size, words: shown.words };
-    [base, other] = [0, Math.min(1, value.variants.length - 1)];
+    [base, other] = [0, Math.min(value.first, value.variants.length - 1)];
     remember(value.grid);
   }
   askedAt = 0; problem = "";
@@ -114,7 +114,7 @@ function head() {
   if (!on() && variants().length > 1 && held.done > 1)
     does.append(button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts())));
   does.append(
-    button("Use again", "sg-button", "Put this grid's prompt, seeds and settings into the form", () => trigger("reuse", facts())),
+    button("Use settings", "sg-button", "Put this grid's prompt, seeds and settings into the form", () => trigger("reuse", facts())),
     button("Copy link", "sg-button sg-copy", "Copy a link to this grid", (event) => copy(event.currentTarget)),
   );
   if (held.done) does.append(button("Zip", "sg-button", "Download all images with their settings as a zip", () => trigger("pack", facts())));
@@ -207,6 +207,11 @@ function tools() {
   if (shown.view !== "cells") return box;
   const orders = [["seed", "seed"], ["total", "mean score"], ...(pairs ? [["gain", "gain"]] : []), ...held.words.map((word) => [`word ${word.index}`, `“${word.text}”`])];
   box.append(choice("Sort by", orders, shown.sort, (value) => control("sort", value)));
+  if (shown.sort !== "seed") {
+    const turn = button(shown.worst ? "Worst first" : "Best first", "sg-button", "Turn the order round", () => control("worst", !shown.worst));
+    turn.dataset.key = "order";
+    box.append(turn);
+  }
   if (pairs && held.change) {
     const count = (name) => held.change[name].length;
     box.append(segments("Filter", [

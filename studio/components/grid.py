@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from studio.axes import projects
 from studio.components.scripted import Scripted, number, source, text
 
 SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
@@ -25,12 +26,14 @@ HOLDS = 5  # the score from which a word counts as shown
 
 @dataclass(frozen=True)
 class Ask:
-    """What a page wants to know: which grid, the stamps of the cells that it has, which two variants to compare."""
+    """What a page wants to know: which grid, the stamps of the cells that it has, which two variants to compare, and
+    whether it has just been opened."""
 
     grid: str
     have: dict[int, str]
     base: int
     other: int
+    fresh: bool = False
 
 
 def read_ask(data: Any) -> Ask:
@@ -40,7 +43,15 @@ def read_ask(data: Any) -> Ask:
     for place, stamp in list(have.items())[:MOST] if isinstance(have, Mapping) else []:
         if isinstance(place, str) and place.isascii() and place.isdecimal() and isinstance(stamp, str):
             kept[int(place[:6])] = stamp[:96]
-    return Ask(text(data, "grid"), kept, number(data, "base", MOST), number(data, "other", MOST, 1))
+    fresh = isinstance(data, Mapping) and data.get("fresh") is True
+    return Ask(text(data, "grid"), kept, number(data, "base", MOST), number(data, "other", MOST, 1), fresh)
+
+
+def strongest(view: Any) -> int:
+    """The variant that is compared with the first one at first: the strongest projected one, the last of equal ones."""
+    ways = view.variants
+    ranked = max(range(len(ways)), key=lambda i: (projects(ways[i].method), ways[i].strength, i))
+    return ranked or 1
 
 
 def stamp_of(sample: Any) -> str:
@@ -104,7 +115,8 @@ def grid_value(
         "more": more,
         "holds": HOLDS,
         "base": ask.base if ask else 0,
-        "other": ask.other if ask else 1,
+        "other": ask.other if ask else strongest(view),
+        "first": strongest(view),
         "change": plain(change) if change else None,
     }
 

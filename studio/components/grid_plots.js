@@ -9,7 +9,14 @@ function drawn(tag, attributes, text) {
   return node;
 }
 
-const signed = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)}`;
+function signed(value) {
+  const size = Math.abs(value).toFixed(2);
+  return Number(size) ? `${value > 0 ? "+" : "−"}${size}` : size;  // no zero has a sign
+}
+
+// Up or down only where the interval leaves 0 out; else these seeds do not tell.
+const clear = (found) => (known(found.low) && found.low > 0 ? "up" : known(found.high) && found.high < 0 ? "down" : "same");
+const percent = (value) => Math.round(100 * value);
 const span = (found) => (known(found?.low) && known(found?.high) ? ` (${signed(found.low)} to ${signed(found.high)})` : "");
 
 // Better, same, worse, and the mean gain with its interval.
@@ -32,9 +39,10 @@ function summary() {
   const words = make("p", "sg-verdict");
   words.append(make("b", "", pair[0]), " against ", make("b", "", pair[1]), ": ");
   parts.forEach(([tone, sign, name, count], i) => words.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
+  if (known(change.won?.low)) words.append("; better on ", make("b", "", `${percent(change.won.estimate)} %`), ` (${percent(change.won.low)} to ${percent(change.won.high)} %)`);
   if (known(change.gain?.estimate)) {
-    words.append("; gain ", make("b", "", signed(change.gain.estimate)), span(change.gain));
-    if (known(change.gain.low) && change.gain.low <= 0 && change.gain.high >= 0) words.append(make("span", "sg-unsure", " The interval holds 0: these seeds do not tell which is better."));
+    words.append(known(change.won?.low) ? ", gain " : "; gain ", make("b", "", signed(change.gain.estimate)), span(change.gain));
+    if (known(change.gain.low) && change.gain.low <= 0 && change.gain.high >= 0) words.append(make("span", "sg-unsure", " The gain's interval holds 0: these seeds do not tell which is better."));
   }
   box.append(words, bar);
   return box;
@@ -159,7 +167,7 @@ function changes() {
   const list = make("ul", "sg-changes");
   list.setAttribute("aria-label", "Mean change of each word");
   for (const entry of found) {
-    const tone = way(entry.change), line = make("li");
+    const tone = clear(entry), line = make("li");
     const track = make("span", "sg-track");
     track.setAttribute("aria-hidden", "true");
     track.append(make("i", "sg-zero"));
@@ -178,6 +186,6 @@ function changes() {
     list.append(line);
   }
   const n = held.change.points.length;
-  box.append(list, make("p", "quiet", `Mean change of the score 0 to 9 from ${variants()[base].name} to ${variants()[other].name} over ${n} seed${n === 1 ? "" : "s"}, with its 95 % interval. Where the bar crosses the line, these seeds do not tell.`));
+  box.append(list, make("p", "quiet", `Mean change of the score 0 to 9 from ${variants()[base].name} to ${variants()[other].name} over ${n === 1 ? "one seed, which has no interval and does not tell." : `${n} seeds, with its 95 % interval. Where the bar reaches the line, these seeds do not tell.`}`));
   return box;
 }

@@ -22,8 +22,8 @@ function parts() {
 function beside(cells) {
   const box = make("div", "sg-body");
   box.append(cells);
-  const most = { s: 112, m: 172, l: 264 }[shown.size] * 1.5, room = root.clientWidth - 92 - variants().length * most;
-  if (variants().length < 2 || room < ROOM || !held.change?.points.length) return box;
+  const least = { s: 112, m: 172, l: 264 }[shown.size], room = root.clientWidth - 110 - variants().length * least * 1.3;
+  if (variants().length < 2 || room < ROOM) return box;  // there from the first on, so that nothing moves when it fills
   const aside = make("aside", "sg-aside");
   aside.setAttribute("aria-label", "What the images say together");
   aside.append(paired(320), changes());
@@ -34,8 +34,8 @@ function beside(cells) {
 function draw(fresh) {
   late = pressed && !fresh;
   if (late) return;
-  const focus = focused(), old = root.querySelector(".sg-scroll");
-  const place = old && !fresh ? [old.scrollLeft, old.scrollTop] : [0, 0];
+  const focus = focused(), slides = [".sg-does", ".sg-tools", ".sg-scroll"];
+  const slid = slides.map((name) => (fresh ? 0 : root.querySelector(name)?.scrollLeft ?? 0));
   root.classList.toggle("sg-open", Boolean(held));
   const next = parts(), now = [...root.children];
   // what is the same stays, and so does a list that is being chosen from
@@ -45,8 +45,7 @@ function draw(fresh) {
     else if (!now[i].isEqualNode(node)) { now[i].replaceWith(node); hideCard(); }
   });
   now.slice(next.length).forEach((node) => node.remove());
-  const scroll = root.querySelector(".sg-scroll");
-  if (scroll) [scroll.scrollLeft, scroll.scrollTop] = place;
+  slides.forEach((name, i) => { const node = root.querySelector(name); if (node) node.scrollLeft = slid[i]; });
   if (focus && !root.contains(document.activeElement)) root.querySelector(focus)?.focus({ preventScroll: true });
 }
 

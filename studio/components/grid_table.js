@@ -36,16 +36,25 @@ function order() {
   const picked = shown.filter === "all" || !held.change ? rows
     : rows.filter((row) => held.change[shown.filter].includes(held.seeds[row]));
   const index = Number(shown.sort.slice(5));
+  if (shown.sort === "seed") return picked;
   const value = {
-    total: (row) => Math.max(...variants().map((_, column) => total(row, column) ?? -1)),
-    gain: (row) => gainOf(row) ?? -99,
-  }[shown.sort] ?? ((row) => at(row, other)?.scores[index] ?? -1);
-  return shown.sort === "seed" ? picked : picked.sort((a, b) => value(b) - value(a) || a - b);
+    total: (row) => total(row, other),
+    gain: (row) => gainOf(row),
+  }[shown.sort] ?? ((row) => at(row, other)?.scores[index] ?? null);
+  const turn = shown.worst ? 1 : -1;
+  return picked.sort((a, b) => known(value(b)) - known(value(a)) || turn * (value(a) - value(b)) || a - b);
 }
 
+// The mean of a column over the seeds that it and the base both have, so that it is told from the base as the line
+// above tells it; over its own where they have none together.
 function mean(column) {
-  const found = held.seeds.map((_, row) => total(row, column)).filter(known);
-  return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : null;
+  const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const own = held.seeds.map((_, row) => row).filter((row) => known(total(row, column)));
+  const both = own.filter((row) => known(total(row, base)));
+  const rows = both.length ? both : own;
+  if (!rows.length) return null;
+  const gains = column === base ? [] : both.map((row) => gainOf(row, column));
+  return { value: average(rows.map((row) => total(row, column))), gain: gains.length ? average(gains) : null, seeds: rows.length };
 }
 
 function heading() {
@@ -54,15 +63,15 @@ function heading() {
   const corner = make("div", "sg-corner", "seed");
   corner.setAttribute("role", "columnheader");
   line.append(corner);
-  const all = mean(base);
   variants().forEach((variant, column) => {
     const node = make("div", "sg-column");
     node.setAttribute("role", "columnheader");
     node.append(make("b", "", variant.name));
-    const value = mean(column);
-    if (value !== null) {
-      const about = make("span", "sg-mean", `mean ${value.toFixed(1)}`);
-      if (column !== base && all !== null) about.append(" ", make("i", `ws-${way(value - all)}`, arrow(value - all)));
+    const found = mean(column);
+    if (found) {
+      const about = make("span", "sg-mean", `mean ${found.value.toFixed(1)}`);
+      if (known(found.gain)) about.append(" ", make("i", `ws-${way(found.gain)}`, arrow(found.gain)));
+      if (found.seeds < held.seeds.length) about.append(` over ${found.seeds} of ${held.seeds.length} seeds`);
       node.append(about);
     }
     line.append(node);
@@ -156,17 +165,23 @@ function mark(row, column) {
 
 function table() {
   const rows = order();
-  const box = make("div", `sg-scroll sg-${shown.size}`);
+  const box = make("div", `sg-table sg-${shown.size}`);
+  box.style.setProperty("--columns", variants().length);
   if (!rows.length) {
     box.append(make("p", "quiet sg-nothing", on() ? "No seed yet; more are on their way." : `No seed is ${shown.filter} between these two.`));
     return box;
   }
   if (!rows.includes(current[0])) current = [rows[0], 0];
-  const grid = make("div", "sg-grid");
-  grid.setAttribute("role", "grid");
-  grid.setAttribute("aria-label", "Images, a row a seed, a column a way to make it. Arrows move, Enter opens.");
-  grid.style.setProperty("--columns", variants().length);
-  grid.append(heading());
+  box.setAttribute("role", "grid");
+  box.setAttribute("aria-label", "Images, a row a seed, a column a way to make it. Arrows move, Enter opens.");
+  // The page scrolls down, the cells scroll sideways: the heads stand outside of what scrolls, so that they stick to the
+  // page, and follow it.
+  const top = make("div", "sg-top"), scroll = make("div", "sg-scroll"), grid = make("div", "sg-grid");
+  for (const part of [top, scroll]) part.setAttribute("role", "rowgroup");
+  grid.setAttribute("role", "presentation");
+  top.append(heading());
+  scroll.append(grid);
+  scroll.addEventListener("scroll", () => { top.scrollLeft = scroll.scrollLeft; });
   for (const row of rows) {
     const line = make("div", "sg-row");
     line.setAttribute("role", "row");
@@ -178,8 +193,8 @@ function table() {
     line.append(name, ...variants().map((_, column) => cellNode(row, column)));
     grid.append(line);
   }
-  grid.addEventListener("keydown", keys);
-  box.append(grid);
+  box.addEventListener("keydown", keys);
+  box.append(top, scroll);
   return box;
 }
 

@@ -17,6 +17,7 @@ dialog.setAttribute("aria-label", "Two images");
 root.append(dialog);
 
 const known = (value) => value !== null && value !== undefined;
+const named = (node) => node.getAttribute("aria-label") || node.title;
 const both = () => Boolean(shown?.right);
 const tone = (value) => (value > 0 ? "up" : value < 0 ? "down" : "same");
 const sign = (value) => (value > 0 ? `▲ +${value}` : value < 0 ? `▼ −${-value}` : "= 0");
@@ -75,7 +76,8 @@ function about(side) {
   const does = make("p", "pv-does");
   does.append(
     button("Annotate this", "sg-button", `Correct the words of ${side.name} in Annotate`, () => { shut(); trigger("annotate", { sample: side.sample }); }),
-    button("Reuse seed", "sg-button", "Put this seed and these settings into the form", () => { shut(); trigger("reuse", { sample: side.sample }); }),
+    button("Use settings", "sg-button", "Put this image's prompt, seed and settings into the form", () => { shut(); trigger("reuse", { sample: side.sample }); }),
+    button("Use seed", "sg-button", "Put this seed alone into the form", () => { shut(); trigger("reseed", { sample: side.sample }); }),
     button("Copy link", "sg-button", "Copy a link that opens this image", (event) => copy(event.currentTarget, side)),
   );
   if (side.picture) {
@@ -117,7 +119,7 @@ function help() {
 }
 
 function draw() {
-  const focus = dialog.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  const focus = dialog.contains(document.activeElement) ? named(document.activeElement) : null;
   const stage = dialog.querySelector(".pv-stage");
   const place = stage ? [stage.scrollLeft, stage.scrollTop] : [0, 0];
   const abouts = make("div", "pv-abouts");
@@ -129,7 +131,7 @@ function draw() {
   ({ side, slider, flip, difference })[both() ? mode : "side"](body);
   dialog.replaceChildren(bar(), body, abouts, help());
   [body.scrollLeft, body.scrollTop] = place;
-  const again = [...dialog.querySelectorAll("button, a, input, .pv-stage")].find((node) => node.getAttribute("aria-label") === focus);
+  const again = [...dialog.querySelectorAll("button, a, input, .pv-stage")].find((node) => named(node) === focus);
   (again ?? body).focus({ preventScroll: true });
 }
 

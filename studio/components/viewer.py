@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from studio.axes import projects
 from studio.components.scripted import Scripted, source
 
 SCRIPT = source("elements.js", "buttons.js", "viewer.js", "viewer_modes.js")
@@ -34,9 +35,8 @@ def side(name: str, sample: Any, content: bytes | None, before: Any = None) -> d
         "sample": sample.id,
         "seed": str(sample.seed),
         "total": None if sample.total is None else round(sample.total, 2),
-        "made": f"{sample.steps} steps, guidance {sample.guidance:g}, strength {sample.strength:g}"
-        if sample.method != "none"
-        else f"{sample.steps} steps, guidance {sample.guidance:g}",
+        "made": f"{sample.steps} steps, guidance {sample.guidance:g}"
+        + (f", strength {sample.strength:g}" if projects(sample.method) else ""),
         "words": words,
         "picture": None if content is None else data_url(content),
         "file": f"{sample.seed}-{sample.id[:8]}.png",
@@ -57,7 +57,7 @@ def pair_value(
 
 
 class PairViewer(Scripted):
-    """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse``."""
+    """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse`` its settings, ``reseed``: its seed alone."""
 
     SCRIPT, ROOT = SCRIPT, "pair-viewer"
     SCHEMA = {  # noqa: RUF012

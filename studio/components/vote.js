@@ -47,9 +47,9 @@ function pair() {
 function answers() {
   const box = make("div", "bv-answers");
   for (const [choice, text, digit, arrow] of ANSWERS) {
-    const node = button("", "sg-button bv-answer", `${text} (${digit} or ${arrow})`, () => cast(choice));
+    const node = button(text, "sg-button bv-answer", `${text} (${digit} or ${arrow})`, () => cast(choice));
     node.dataset.choice = choice;
-    node.append(make("span", "", text), make("kbd", "", `${digit} ${arrow}`));
+    node.append(" ", make("kbd", "", `${digit} ${arrow}`));
     box.append(node);
   }
   return box;
@@ -66,8 +66,10 @@ function foot() {
 function result() {
   const { result: found, done } = shown, [base, other] = found.names;
   const box = make("div", "bv-result");
-  const decided = found.base + found.other;
-  box.append(make("h3", "", !decided ? "No image was preferred yet" : found.base === found.other ? "A draw" : `${found.other > found.base ? other : base} was preferred more often`));
+  const decided = found.base + found.other, share = found.share;
+  const clear = typeof share?.low === "number" && (share.low > 0.5 || share.high < 0.5);
+  const ahead = `${found.other > found.base ? other : base} was preferred more often${clear ? "" : ", but that is not clear yet"}`;
+  box.append(make("h3", "", !decided ? "No image was preferred yet" : found.base === found.other ? "A draw" : ahead));
   const list = make("ul", "bv-counts"), most = Math.max(1, found.base, found.other, found.tie, found.none);
   for (const [name, count] of [[other, found.other], [base, found.base], ["both the same", found.tie], ["neither", found.none]]) {
     const line = make("li"), track = make("span", "bv-track"), piece = make("i");
@@ -78,12 +80,11 @@ function result() {
     list.append(line);
   }
   box.append(list);
-  const share = found.share;
   if (share && typeof share.estimate === "number") {
     const words = make("p", "", `${other} has ${percent(share.estimate)} of the votes, one for both the same counting half`);
     if (typeof share.low === "number") {
       words.append(` (95 % interval ${percent(share.low)} to ${percent(share.high)}). `);
-      words.append(make("span", "quiet", share.low > 0.5 || share.high < 0.5 ? "The interval leaves 50 % out: that is hardly chance." : "The interval holds 50 %: more votes are needed to tell."));
+      words.append(make("span", "quiet", clear ? "The interval leaves 50 % out: that is hardly chance." : "The interval holds 50 %: more votes are needed to tell."));
     } else words.append(".");
     box.append(words);
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ import gradio as gr
 from studio import parameters
 from studio.components import grid as cells
 from studio.components import notices, viewer
-from studio.components.grid import SeedGrid, grid_value, no_grid, read_ask
+from studio.components.grid import SeedGrid, grid_value, no_grid, read_ask, strongest
 from studio.components.scripted import text
 from studio.components.table import Table, picked, rows
 from studio.components.viewer import PairViewer, pair_value
@@ -62,6 +63,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     packed = gr.DownloadButton("Zip", visible="hidden", elem_id="seeds-zip")
 
     page = [grid, nothing, drawer, earlier]
+    blank = [gr.skip()] * len(form.fields)
 
     def change(view: GridView, base: int, other: int) -> dict[str, Any] | None:
         """Of two columns, computed anew only when a cell has changed."""
@@ -94,9 +96,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def opened(id: str, kept: Any, profile: Any) -> list[Any]:
         """Values of ``page``: this grid, and the form out of its way."""
         view = studio.grid(id, shared.person(kept, profile))
-        value = grid_value(
-            view, thumbnails, None, change(view, 0, 1), opened=True, tends=tends(view, kept, profile)
-        )
+        compared = change(view, 0, strongest(view))
+        value = grid_value(view, thumbnails, None, compared, opened=True, tends=tends(view, kept, profile))
         return [value, gr.update(visible=False), gr.update(open=False), listed()]
 
     def closed(problem: str = "") -> list[Any]:
@@ -107,25 +108,34 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         view = studio.grid(id, shared.person(kept, profile))
         return {**grid_value(view, thumbnails), "cells": [], "more": True}
 
+    def asked_of(id: str) -> list[Any]:
+        """Values of the form's fields that ask for a grid again."""
+        config = studio.store.grid(id)["config"]
+        sides = config.get("width"), config.get("height")
+        return seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides)
+
     @told
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
-        """What the page does not have yet; where it knows no grid, one that is being made, else this person's last."""
+        """What the page does not have yet; where it knows no grid, one that is being made, else this person's last.
+        The form says what the grid that a page opens with asks for."""
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
             latest = studio.grids(LISTED)
             theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
-            return opened(theirs[0], kept, profile) if theirs else closed()
+            return (
+                [*asked_of(theirs[0]), *opened(theirs[0], kept, profile)] if theirs else [*blank, *closed()]
+            )
         try:
             view = studio.grid(ask.grid, writer)
         except ValueError as error:
-            return closed(sentence(error))
+            return [*blank, *closed(sentence(error))]
         compared = change(view, ask.base, ask.other)
         value = grid_value(view, thumbnails, ask, compared, tends=tends(view, kept, profile))
-        if ask.have:
-            return [value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
-        return [value, gr.update(visible=False), gr.update(open=False), listed()]
+        if not ask.fresh:
+            return [*blank, value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
+        return [*asked_of(view.id), value, gr.update(visible=False), gr.update(open=False), listed()]
 
     def begun(asked: list[Any], kept: Any, profile: Any) -> str:
         if loading.problem:
@@ -199,24 +209,28 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @told
     def from_grid(event: gr.EventData) -> list[Any]:
-        view = studio.grid(text(event._data, "grid"))
-        config = studio.store.grid(view.id)["config"]
-        fields = seeds_form.of_grid(view, studio.grid_methods(), config.get("width"), config.get("height"))
-        return [*fields, gr.update(open=True)]
+        return [*asked_of(text(event._data, "grid")), gr.update(open=True)]
 
-    def from_png(content: bytes | str) -> list[Any]:
-        fields = seeds_form.of_picture(parameters.read_png(content), studio.grid_methods())
+    def from_png(content: bytes | str) -> tuple[list[Any], str]:
+        """The form's values and its drawer, and what of the picture was left out."""
+        found = parameters.read_png(content)
+        fields = seeds_form.of_picture(found, studio.grid_methods())
         seeds_form.checked(fields)
-        return [*fields, gr.update(open=True)]
+        return [*fields, gr.update(open=True)], found["note"]
 
     @told
     def from_sample(event: gr.EventData) -> list[Any]:
-        return from_png(studio.png(text(event._data, "sample")))
+        return from_png(studio.png(text(event._data, "sample")))[0]
+
+    @told
+    def seed_of(event: gr.EventData) -> list[Any]:
+        return [str(studio.sample(text(event._data, "sample")).seed), gr.update(open=True)]
 
     @told
     def from_file(file: Any) -> list[Any]:
-        found = from_png(str(file))
-        gr.Info("The form has the settings of this picture.", duration=5)
+        found, left_out = from_png(str(file))
+        said = escape(f"The form has the settings of this picture. {left_out}".strip())
+        gr.Info(said, duration=15 if left_out else 5)
         return [*found, None]
 
     # -- the blind vote
@@ -246,7 +260,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     quick = shared.QUICK
     says = shared.ASKED
-    grid.more(more, who, page, js=memory.known([who]), trigger_mode="multiple", **quick)
+    grid.more(more, who, [*form.fields, *page], js=memory.known([who]), trigger_mode="multiple", **quick)
     form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **says)
     example.click(first, who, [*form.fields, *page], **says)
     grid.halt(halt, who, grid, **says)
@@ -256,6 +270,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     grid.pack(pack, who, packed, **says).success(None, None, None, js=DOWNLOAD)
     grid.reuse(from_grid, None, [*form.fields, drawer], **says)
     pair.reuse(from_sample, None, [*form.fields, drawer], **says)
+    pair.reseed(seed_of, None, [form.seeds, drawer], **says)
     form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **says)
     form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **says)
     grid.vote(begin, who, vote, **says)

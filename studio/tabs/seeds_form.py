@@ -16,7 +16,7 @@ from studio.tabs import shared
 
 PROMPT = "a green star to the left of an orange triangle"
 FIRST = {"prompt": "a red circle above a blue square", "seeds": "1-4", "methods": ["none", "projected"]}
-MANY = 8  # seeds that Randomise draws where none can be read
+MANY = 8  # seeds where none can be read
 LARGEST = 2**31
 
 
@@ -30,8 +30,8 @@ class Form:
     strengths: gr.Textbox
     guidances: gr.Textbox
     steps: gr.Textbox
-    width: gr.Number
-    height: gr.Number
+    width: gr.Textbox
+    height: gr.Textbox
     keep: gr.Checkbox
     randomise: gr.Button
     drop: gr.File
@@ -69,7 +69,8 @@ def build(studio: Studio) -> Form:
             multiselect=True,
             allow_custom_value=True,
             label="Ways to make each image",
-            info="The columns. Others can be written, such as pag-4.",
+            info="The columns. pag and autoguidance steer away from a weakened copy of the model: attention blurred, or "
+            "layers left out. Others can be written: pag-4.",
             scale=5,
             min_width=300,
             elem_id="seeds-methods",
@@ -80,14 +81,9 @@ def build(studio: Studio) -> Form:
         guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **own)
         steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **own)
     with gr.Accordion("Size, and settings from a picture", open=False, elem_id="seeds-more"), gr.Row():
-        width = gr.Number(
-            None, label="Width", info="In pixels; empty: the model's own", precision=0, min_width=140,
-            elem_id="seeds-width",
-        )  # fmt: skip
-        height = gr.Number(
-            None, label="Height", info="In pixels; empty: the model's own", precision=0, min_width=140,
-            elem_id="seeds-height",
-        )  # fmt: skip
+        # text, as an empty number becomes 0
+        width = gr.Textbox("", label="Width", info="In pixels", elem_id="seeds-width", **own)
+        height = gr.Textbox("", label="Height", info="In pixels", elem_id="seeds-height", **own)
         drop = gr.File(
             label="Drop a PNG to take over its settings",
             file_types=[".png"],
@@ -142,8 +138,8 @@ def of_grid(
         _numbers(v.strength for v in view.variants if "projected" in v.method.split("+")) or "1",
         _numbers(variant.guidance for variant in view.variants),
         _numbers(variant.steps for variant in view.variants),
-        width,
-        height,
+        _text(width),
+        _text(height),
     ]
 
 
@@ -157,8 +153,9 @@ def of_picture(found: dict[str, Any], methods: Sequence[tuple[str, str]]) -> lis
     made = Variant("", method, run)
     chosen = ["none"] if method == "none" else ["none", _method(made, methods)]
     power = "1" if method == "none" or strength is None else f"{float(strength):g}"
-    return [found.get("prompt", ""), str(found.get("seed", "")), chosen, power,
-            _text(found.get("guidance")), _text(found.get("steps")), found.get("width"), found.get("height")]  # fmt: skip
+    seed = found.get("seed")
+    return [found.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
+            *(_text(found.get(name)) for name in ("guidance", "steps", "width", "height"))]  # fmt: skip
 
 
 def checked(values: Sequence[Any]) -> GridRequest:

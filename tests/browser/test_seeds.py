@@ -67,6 +67,8 @@ def test_a_reload_in_the_middle_loses_no_image(seeds, app):
     assert seeds.locator(".seed-grid").get_attribute("data-grid") == grid
     assert app.rows("SELECT count(DISTINCT sample) FROM cells WHERE grid = ?", grid) == [(24,)]
     digits = seeds.locator(".sg-cell[data-sample] .sg-words b").all_inner_texts()
+    assert seeds.locator("#seeds-prompt textarea").input_value() == "a red circle above a blue square"
+    assert seeds.locator("#seeds-strengths textarea, #seeds-strengths input").input_value() == "0.5,1"
     assert len(digits) == 24 * 5 and all(digit in "0123456789" for digit in digits)
 
 
@@ -86,6 +88,9 @@ def test_sort_and_filter_arrange_the_rows_and_the_arrows_move_between_cells(seed
     seeds.locator("select[data-name='Sort by']").select_option(label="“star”")
     stars = seeds.locator(".sg-cell[data-column='1'] .sg-word:nth-child(2) b").all_inner_texts()
     assert stars == sorted(stars, reverse=True)
+    seeds.get_by_role("button", name="Best first", exact=True).click()
+    stars = seeds.locator(".sg-cell[data-column='1'] .sg-word:nth-child(2) b").all_inner_texts()
+    assert stars == sorted(stars)
     for name in ("broken", "mended"):
         button = seeds.locator(f"[aria-label=Filter] [data-key={name}]")
         count = int(button.inner_text().split()[-1])
@@ -127,24 +132,29 @@ def test_the_viewer_flips_slides_shows_the_difference_and_steps_by_keys(seeds):
     seeds.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
     assert seeds.evaluate("document.activeElement.dataset.seed") == "12"
+    seeds.locator(".sg-cell[data-row='2'][data-column='1']").click()
+    dialog.get_by_role("button", name="Use seed").last.click()
+    seeds.wait_for_function(
+        "document.querySelector('#seeds-seeds').querySelector('input, textarea').value === '13'"
+    )
 
 
 def test_a_point_of_the_paired_plot_shows_both_images_and_opens_them(seeds):
     make(seeds, "a blue square", "11-13")
-    seeds.get_by_role("button", name="Each seed as a point").click()
+    seeds.get_by_role("button", name="By seed", exact=True).click()
     point = seeds.locator(".sg-point").first
     point.focus()
     assert seeds.locator(".sg-card img").count() == 2
     seeds.keyboard.press("Enter")
     seeds.locator("dialog.pv[open]").wait_for()
     seeds.keyboard.press("Escape")
-    seeds.get_by_role("button", name="The change of each word").click()
+    seeds.get_by_role("button", name="By word", exact=True).click()
     assert seeds.locator(".sg-changes .sg-name").all_inner_texts() == ["blue", "square"]
 
 
 def test_a_blind_vote_is_stored_and_names_the_methods_only_at_its_end(seeds, app):
     grid = make(seeds, "a purple star", "21-23")
-    seeds.get_by_role("button", name="Vote between").click()
+    seeds.get_by_role("button", name="Blind vote", exact=True).click()
     dialog = seeds.locator("dialog.bv[open]")
     dialog.locator(".bv-pair img").nth(1).wait_for()
     for n, key in enumerate(("1", "ArrowDown", "9"), 1):
@@ -189,7 +199,7 @@ def test_a_png_and_a_zip_carry_their_settings_and_a_dropped_png_fills_the_form(s
     assert (told["prompt"], told["seed"], told["strength"]) == ("a green star", 6, 0.5)
     seeds.keyboard.press("Escape")
     with seeds.expect_download() as taken:
-        seeds.get_by_role("button", name="as a zip").click()
+        seeds.locator(".sg-does").get_by_role("button", name="Zip", exact=True).click()
     taken.value.save_as(tmp_path / "all.zip")
     with zipfile.ZipFile(tmp_path / "all.zip") as packed:
         assert sum(name.endswith(".png") for name in packed.namelist()) == 4
@@ -201,9 +211,18 @@ def test_a_png_and_a_zip_carry_their_settings_and_a_dropped_png_fills_the_form(s
     seeds.wait_for_function("document.querySelector('#seeds-prompt textarea').value === 'a green star'")
     assert seeds.locator("#seeds-seeds").locator("input, textarea").input_value() == "6"
     assert seeds.locator("#seeds-strengths").locator("input, textarea").input_value() == "0.5"
-    plain = io.BytesIO()
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    told = PngImagePlugin.PngInfo()
+    told.add_text(
+        "parameters", "a red star\nNegative prompt: rain\nSteps: 2, Sampler: <b>, CFG scale: 99, Seed: 3"
+    )
+    foreign = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(foreign, "PNG", pnginfo=told)
+    dropped = {"name": "foreign.png", "mimeType": "image/png", "buffer": foreign.getvalue()}
+    seeds.locator("#seeds-drop input[type=file]").set_input_files(dropped)
+    seeds.locator(".toast-body", has_text="Its negative prompt was left out").wait_for()
+    plain = io.BytesIO()
     Image.new("RGB", (8, 8)).save(plain, "PNG")
     empty = {"name": "empty.png", "mimeType": "image/png", "buffer": plain.getvalue()}
     seeds.locator("#seeds-drop input[type=file]").set_input_files(empty)
@@ -217,7 +236,7 @@ def test_stop_keeps_what_is_made_and_go_on_makes_the_rest(seeds, app):
     seeds.locator(".sg-title .badge", has_text="stopped").wait_for()
     ((kept,),) = app.rows("SELECT count(*) FROM cells WHERE grid = ?", grid)
     assert 0 < kept < 16
-    seeds.get_by_role("button", name="images that are missing").click()
+    seeds.get_by_role("button", name="Go on", exact=True).click()
     seeds.locator(".sg-title .badge", has_text=re.compile("^done$")).wait_for()
     assert app.rows("SELECT count(*) FROM cells WHERE grid = ?", grid) == [(16,)]
 

@@ -105,6 +105,7 @@ def test_every_cell_counts_toward_the_limit():
         ({"methods": "projected:../../etc"}, "run must be"),
         ({"methods": "projected-2"}, "out of range"),
         ({"width": 100}, "multiple of 8"),
+        ({"height": "wide"}, "not a whole number"),
     ],
 )
 def test_a_bad_axis_is_answered_with_a_sentence(given, why):
@@ -124,3 +125,15 @@ def test_long_axes_are_refused_before_their_product_is_made():
     with pytest.raises(ValueError, match="more than 256 images even for one seed"):
         check_grid(PROMPT, "1", ["projected"], "0-1 (+0.004)", "0-20 (+0.08)", "1-100")
     assert time.monotonic() - began < 0.5
+
+
+def test_a_side_that_is_left_empty_is_the_models_own():
+    found = check_grid(PROMPT, width="", height=" ")
+    assert (found.width, found.height) == (None, None)
+    assert check_grid(PROMPT, width=" 64 ").width == 64
+
+
+def test_an_unknown_method_is_answered_with_those_that_a_grid_takes():
+    with pytest.raises(ValueError, match="Known here are: none, projected, ") as found:
+        check_grid(PROMPT, methods="foo")
+    assert "best-of" not in str(found.value)

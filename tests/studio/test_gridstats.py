@@ -45,6 +45,7 @@ def test_points_gain_and_words_are_those_of_the_pairs():
     assert (found["wins"], found["ties"], found["losses"]) == (1, 0, 1)
     assert found["gain"]["estimate"] == pytest.approx(0.5)
     assert found["gain"]["low"] == pytest.approx(-2) and found["gain"]["high"] == pytest.approx(3)
+    assert found["won"]["estimate"] == 0.5
     red, circle = found["words"]
     assert (red["word"], red["index"], red["change"]) == ("red", 1, pytest.approx(3))
     assert (circle["word"], circle["change"]) == ("circle", pytest.approx(-2))
@@ -73,6 +74,13 @@ def test_totals_that_look_the_same_are_a_tie():
     assert (found["wins"], found["ties"], found["losses"]) == (0, 1, 0)
 
 
+def test_the_share_of_wins_has_an_interval_even_where_every_seed_is_won():
+    row = [sample("a", [2, 4]), sample("b", [8, 4])]
+    won = grid_change(view(*[row] * 8))["won"]
+    assert won["estimate"] == 1 and won["low"] == pytest.approx(0.676, abs=1e-3) and won["high"] == 1
+    assert grid_change(view(row))["won"] == {"estimate": 1.0, "low": None, "high": None}
+
+
 def test_what_is_not_there_or_not_scored_is_left_out():
     found = grid_change(
         view([sample("a", [5, 5]), None], [sample("b", [5, 5]), sample("c", [None, None])],
@@ -86,7 +94,7 @@ def test_what_is_not_there_or_not_scored_is_left_out():
 def test_an_empty_grid_has_no_change():
     found = grid_change(view([None, None]))
     assert found["points"] == found["words"] == found["broken"] == []
-    assert found["gain"] == {"estimate": None, "low": None, "high": None}
+    assert found["gain"] == found["won"] == {"estimate": None, "low": None, "high": None}
 
 
 @pytest.mark.parametrize(("base", "other"), [(0, 0), (0, 2), (-1, 1), ("x", 1), (0, None)])

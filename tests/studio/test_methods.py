@@ -47,7 +47,7 @@ def test_a_method_that_is_named_twice_is_made_once(studio):
 @pytest.mark.parametrize(
     "name, says",
     [
-        ("", "there are none, projected"),
+        ("", "Known here are: none, projected"),
         ("magic", "best-noise-of-N"),
         ("best-of", "There is no method"),
         ("lora-2", "There is no method"),

@@ -27,6 +27,7 @@ def test_a_grid_fills_the_form_so_that_the_same_grid_comes_of_it():
     fields = seeds_form.of_grid(view, METHODS)
     assert fields[:3] == ["a red star", "1-3, 9", ["none", "projected:r1"]]
     assert check_grid(*fields) == asked
+    assert fields[6:] == ["", ""]  # the model's own
 
 
 def test_the_projector_in_use_is_chosen_by_its_plain_name():
@@ -39,7 +40,13 @@ def test_a_picture_fills_the_form_beside_the_same_without_projector():
     told = {"prompt": "a red star", "seed": 7, "steps": 20, "guidance": 4.0, "width": 64, "height": 64,
             "method": "projected", "strength": 0.5, "run": "r1"}  # fmt: skip
     fields = seeds_form.of_picture(told, METHODS)
-    assert fields == ["a red star", "7", ["none", "projected:r1"], "0.5", "4", "20", 64, 64]
+    assert fields == ["a red star", "7", ["none", "projected:r1"], "0.5", "4", "20", "64", "64"]
+    seeds_form.checked(fields)
+
+
+def test_a_picture_that_says_no_seed_leaves_the_first_ones():
+    fields = seeds_form.of_picture({"prompt": "a red star", "seed": None}, METHODS)
+    assert fields[1:3] == ["1-8", ["none"]]
     seeds_form.checked(fields)
 
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import gradio_client.utils
 import pytest
 
-from studio.components.grid import AT_ONCE, SeedGrid, finite, grid_value, no_grid, plain, read_ask, stamp_of
+from studio.components.grid import (
+    AT_ONCE,
+    SeedGrid,
+    finite,
+    grid_value,
+    no_grid,
+    plain,
+    read_ask,
+    stamp_of,
+    strongest,
+)
 from studio.components.viewer import PairViewer, side
 from studio.components.vote import BlindVote, ballot, outcome, read_vote
 from studio.grids import Cell, GridView, Variant
@@ -67,7 +78,19 @@ def test_seeds_and_numbers_are_what_json_and_a_browser_can_hold():
 def test_an_ask_that_no_page_sends_counts_as_not_said(data):
     ask = read_ask(data)
     assert ask.have == {}
-    assert (ask.base, ask.other) == (0, 1)
+    assert (ask.base, ask.other, ask.fresh) == (0, 1, False)
+
+
+def test_the_strongest_projected_column_is_compared_first():
+    def first(*variants):
+        return strongest(replace(view(0), variants=list(variants)))
+
+    half, whole = (Variant(f"projected {s}", "projected", "shipped", s) for s in (0.5, 1.0))
+    assert first(Variant("none"), half, whole) == 2
+    assert first(Variant("none"), whole, half) == 1
+    assert first(Variant("none"), whole, Variant("pag", "pag")) == 1
+    assert first(Variant("none"), Variant("pag", "pag"), Variant("autoguidance", "autoguidance")) == 2
+    assert first(whole) == first(whole, Variant("none")) == 1
 
 
 def test_a_side_tells_its_words_against_the_other_ones():
@@ -76,6 +99,14 @@ def test_a_side_tells_its_words_against_the_other_ones():
     assert found["picture"].startswith("data:image/png;base64,")
     assert found["seed"] == str(2**62)
     assert side("none", sample("one"), None)["picture"] is None
+
+
+def test_a_side_says_a_strength_only_where_something_is_projected():
+    made = {
+        method: side(method, replace(sample("one"), method=method, strength=0.5), None)["made"]
+        for method in ("none", "pag", "pag+projected")
+    }
+    assert [name for name, said in made.items() if "strength 0.5" in said] == ["pag+projected"]
 
 
 def test_a_ballot_does_not_say_what_made_its_pictures():
