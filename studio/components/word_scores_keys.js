@@ -285,9 +285,13 @@ function pressed(event) {
   event.stopPropagation();
 }
 root.addEventListener("keydown", pressed);
-// where nothing on the page has the focus, a key is meant for the words
+// Where nothing on the page has the focus, a key is meant for the words. So are a digit and a letter on a tab, a button
+// or a box to tick, which have no use for them: who came by the tab, or from the image made large, types on.
 document.addEventListener("keydown", (event) => {
-  if (event.target === document.body && words.length && root.offsetParent) pressed(event);
+  const { target, key } = event;
+  if (!words.length || !root.offsetParent || event.defaultPrevented) return;
+  const plain = /^[0-9a-z?]$/.test(key) && (target.matches?.("[type=checkbox], summary") || target.closest?.("button"));
+  if (target === document.body || (plain && !root.contains(target))) pressed(event);
 });
 
 editor.welcome = () => setTimeout(() => {

@@ -160,10 +160,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return drawn(current(kept_place, writer, shared.holds(studio, kept_who, profile), wish), writer, wish)
 
     @told
-    def rename(
-        kept: Any, before: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
-    ) -> list[Any]:
+    def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Another name is another person: their corrections, their progress, the same image."""
+        before, kept = people.read_names(names)
         writer, wish = shared.person(kept, profile), wanted(kept_view)
         if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
             studio.store.release(kept_place, shared.person(before, profile))
@@ -256,7 +255,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     quick = shared.QUICK
     shown = [words, who, place, view]
     tab.select(fill, shown, whole, js=memory.known(shown), **quick)
-    renamed.after.change(rename, [renamed.after, renamed.before, place, view], whole, **quick)
+    renamed.names.change(rename, [renamed.names, place, view], whole, **quick)
     chosen = [who, place, *queue.controls]
     gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **shared.ASKED)
     blind.input(cover, chosen, [view, *whole], **shared.ASKED)

@@ -71,6 +71,31 @@ def test_fifty_words_over_ten_images_are_corrected_by_keyboard_alone(browse, app
               f"p95 {quantiles(waits, n=20)[18]:.0f} ms, longest {max(waits):.0f} ms")  # fmt: skip
 
 
+def test_who_gives_a_name_stays_at_the_image_and_types_on(browse, app):
+    page = browse(app.url)
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    sample, field = shown(page), page.locator("#who").locator("input, textarea")
+    field.fill("named")
+    field.press("Enter")
+    page.locator("#annotate-progress", has_text="done by named").wait_for()
+    page.keyboard.press("5")
+    settled(page)
+    assert (shown(page), kept(app, "named")) == (sample, [(sample, "red", 5)])
+    assert app.rows("SELECT who FROM leases WHERE sample = ?", sample) == [("named",)]
+    assert field.input_value() == "named"
+
+
+def test_keys_work_again_when_one_comes_back_by_the_tab(browse, app):
+    page = enter(browse, app, "back")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    page.keyboard.press("4")
+    settled(page)
+    assert [score for *_, score in kept(app, "back")] == [4]
+
+
 def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, app):
     page = enter(browse, app, "undone")
     first = shown(page)
