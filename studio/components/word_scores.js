@@ -1,17 +1,22 @@
 // The body of js_on_load: element, trigger, props and watch are given, and editable, which word_scores.py says first. Prompt text only ever goes through
 // textContent and setAttribute, so a word is never markup, a template or a script. This file draws the chips; for
-// those that can be corrected word_scores_line.js and word_scores_keys.js follow it.
+// those that can be corrected word_scores_line.js, word_scores_steps.js and word_scores_keys.js follow it.
 const root = element.querySelector(".word-scores");
 const editor = {};  // what the chips call where they can be corrected
 let sample = "";
 let words = [];
 let current = 0;    // index into the chips that carry a score
 
+// The digit is the most likely score, the mean is of the expected ones: where the two part, the chip says so.
+const known = (value) => value !== null && value !== undefined;
+const parts_from = (word) => !word.hidden && !known(word.human) && known(word.score) && known(word.expected) && Math.abs(word.expected - word.score) >= 0.5;
+
 function described(word) {
   const parts = [];
   if (word.hidden) parts.push("the VLM's score is hidden until you give yours");
   else if (word.score === null || word.score === undefined) parts.push("no score yet");
   else parts.push(`${word.score} of 9`);
+  if (parts_from(word)) parts.push(`expected ${word.expected.toFixed(1)}`);
   if (word.human !== null && word.human !== undefined) {
     parts.push(word.by ? `corrected by ${word.by}` : "corrected");
     if (word.vlm !== null && word.vlm !== undefined) parts.push(`the VLM says ${word.vlm}`);
@@ -55,6 +60,7 @@ function chip(word, position) {
   }
   if (word.seen === false || word.known === false) node.classList.add("ws-doubt");
   if (word.human !== null && word.human !== undefined) node.classList.add("ws-corrected");
+  if (parts_from(word)) node.classList.add("ws-spread");
   const says = described(word);
   node.title = `${word.text}: ${says}`;
   if (editable) {

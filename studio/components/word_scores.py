@@ -30,7 +30,9 @@ START = '\nwatch("value", () => receive());\nreceive();\n'
 SCRIPT = "const editable = false;\n" + _text("elements.js", "word_scores.js") + START
 EDITING = (
     "const editable = true;\n"
-    + _text("elements.js", "word_scores.js", "word_scores_line.js", "word_scores_keys.js")
+    + _text(
+        "elements.js", "word_scores.js", "word_scores_line.js", "word_scores_steps.js", "word_scores_keys.js"
+    )
     + START
 )
 KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "unflag", "note")

@@ -16,8 +16,10 @@ const KEYS = [
   ["?", "show or hide these keys"],
 ];
 const REASONS = ["The image is broken", "The prompt makes no sense", "I cannot tell", "Not fit to be shown"];
-const part = Object.fromEntries(["chips", "pad", "remarks", "actions", "form", "help"].map((name) => [name, make("div", `ws-${name}`)]));
+const part = Object.fromEntries(["chips", "pad", "mean", "remarks", "actions", "form", "help"].map((name) => [name, make("div", `ws-${name}`)]));
+const MEAN = "The mean over the words of your score where there is one, else of the expected score of the VLM's ten probabilities.";
 let open = "";        // the form that is open: flag or note
+let warned = "";      // the sample whose unseen words were named once
 let typed = 0;        // the timer of a note that is being written
 
 const targets = () => words.filter((word) => word.scored);
@@ -27,10 +29,12 @@ const focusChip = () => nodes()[current]?.focus({ preventScroll: true });
 function button(text, classes, name, press, key) {
   const node = make("button", classes, text);
   node.type = "button";
-  node.setAttribute("aria-label", key ? `${name} (${key})` : name);
-  node.title = node.getAttribute("aria-label");
+  node.title = key ? `${name} (${key})` : name;
+  // what is read out is what is seen: only a digit and a sign need another name
+  if (!/[a-z]/i.test(text)) node.setAttribute("aria-label", node.title);
   if (key) {
     node.append(make("kbd", "ws-kbd", key));
+    node.lastChild.setAttribute("aria-hidden", "true");
     node.setAttribute("aria-keyshortcuts", key === "⏎" ? "Enter" : key);
   }
   node.addEventListener("click", press);
@@ -70,9 +74,18 @@ editor.draw = (focus) => {
   root.hidden = !words.length;
   part.chips.replaceChildren(chipsRow());
   part.pad.replaceChildren(...pad());
+  part.mean.textContent = mean();
+  part.mean.title = MEAN;
   remarks();
   if (held) focusChip();
 };
+
+// As the server counts it, and at once: "" where a score is hidden or none is known.
+function mean() {
+  const values = targets().map((word) => word.human ?? word.expected).filter(known);
+  if (!values.length || targets().some((word) => word.hidden)) return "";
+  return `Mean score ${(values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(1)} of 9`;
+}
 
 function pad() {
   const word = targets()[current];
@@ -126,7 +139,7 @@ function set(digit, stay) {
   const word = targets()[current];
   if (!word || waiting) return;
   put(word, digit);
-  say({ kind: "set", word: word.index, score: digit });
+  step({ kind: "set", word: word.index, score: digit });
   if (!stay) current = Math.min(current + 1, targets().length - 1);
   after();
 }
@@ -135,7 +148,7 @@ function clear() {
   const word = targets()[current];
   if (!word || waiting) return;
   put(word, null);
-  say({ kind: "clear", word: word.index });
+  step({ kind: "clear", word: word.index });
   after();
 }
 
@@ -144,7 +157,7 @@ function accept() {
   if (waiting || !words.length) return;
   if (!shown.length) return complain("No score is shown that could be accepted: give yours by a digit.");
   for (const word of shown) put(word, word.score);
-  say({ kind: "accept" });
+  step({ kind: "accept" });
   after();
 }
 
@@ -154,17 +167,19 @@ function clean() {
   const bare = targets().find((word) => word.score === null || word.score === undefined);
   if (bare) return complain(`The word “${bare.text}” has no score that could be right: give it one.`);
   flush();
-  say({ kind: "clean" });
-}
-
-function undo() {
-  if (words.length && !LEAVING.has(waiting)) { flush(); say({ kind: "undo" }); }
+  step({ kind: "clean" });
 }
 
 function leave(kind) {
   if (waiting || !words.length) return;
+  const unseen = kind === "submit" ? targets().filter((word) => word.hidden).length : 0;
+  if (unseen && warned !== sample) {
+    warned = sample;
+    const which = unseen === 1 ? "1 word has" : `${unseen} words have`;
+    return complain(`${which} no score of yours yet, and blind mode hides the VLM's. Press Done again to go on without.`);
+  }
   flush();
-  say({ kind });
+  step({ kind });
 }
 
 function toggleHelp() {
@@ -177,7 +192,9 @@ function outside(selector) { document.querySelector(selector)?.click(); }
 // -- flag and note: forms on the page, never a dialog
 
 editor.busy = () => Boolean(open);
-editor.close = () => { flush(); open = ""; part.form.hidden = true; part.form.replaceChildren(); };
+editor.close = () => { flush(); shut(); };
+
+function shut() { clearTimeout(typed); open = ""; part.form.hidden = true; part.form.replaceChildren(); }
 
 function leaveForm() { editor.close(); remarks(); focusChip(); }
 
@@ -195,11 +212,11 @@ function form(kind) {
 function flag(text) {
   const reason = text.trim();
   if (!reason) return complain("Say in a few words why you flag this image.");
-  say({ kind: "flag", text: reason.slice(0, 200) });
+  remarked("flag", reason.slice(0, 200));
   leaveForm();
 }
 
-function unflag() { say({ kind: "unflag" }); leaveForm(); }
+function unflag() { remarked("flag", ""); leaveForm(); }
 
 function flagForm() {
   const own = make("input", "ws-text");
@@ -246,7 +263,7 @@ function noteForm() {
 function flush() {
   clearTimeout(typed);
   const text = open === "note" ? part.form.querySelector("textarea") : null;
-  if (text && text.value.trim() !== said("note").trim()) say({ kind: "note", text: text.value });
+  if (text && text.value.trim() !== said("note").trim()) remarked("note", text.value);
 }
 
 // -- keys
@@ -285,9 +302,13 @@ function pressed(event) {
   event.stopPropagation();
 }
 root.addEventListener("keydown", pressed);
-// where nothing on the page has the focus, a key is meant for the words
+// Where nothing on the page has the focus, a key is meant for the words. So are a digit and a letter on a tab, a button
+// or a box to tick, which have no use for them: who came by the tab, or from the image made large, types on.
 document.addEventListener("keydown", (event) => {
-  if (event.target === document.body && words.length && root.offsetParent) pressed(event);
+  const { target, key } = event;
+  if (!words.length || !root.offsetParent || event.defaultPrevented) return;
+  const plain = /^[0-9a-z?]$/.test(key) && (target.matches?.("[type=checkbox], summary") || target.closest?.("button"));
+  if (target === document.body || (plain && !root.contains(target))) pressed(event);
 });
 
 editor.welcome = () => setTimeout(() => {

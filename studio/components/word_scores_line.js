@@ -164,7 +164,7 @@ receive = () => {
   const ack = value.ack && (value.ack.client === client || orphans.some((o) => o.client === value.ack.client)) ? value.ack : null;
   if (!value.keep && (value.who || "") !== who) {
     if (pending.length) save();
-    pending = []; orphans = []; sentAt = 0; who = value.who || "";
+    pending = []; orphans = []; steps = []; sentAt = 0; who = value.who || "";
     if (who) adopt();
   }
   if (ack) acknowledge(ack);

@@ -26,13 +26,12 @@ from studio.tabs.shared import told
 
 HISTORY = 30
 EMPTY = "There is no image to correct yet. Compare a prompt first: each image of it comes here by itself."
-NONE_FIT = (
-    "No image is what you asked for under “Which images”. Choose all images there, or compare more prompts."
-)
+NONE_FIT = "No image is what you asked for under “Which images”. Choose all images, or compare more prompts."
 TAKEN = (
     "Others are at work on the images that are left. Come back in a few minutes, or compare another prompt."
 )
 AGREED = "There is no image left on which people disagree. Choose another order."
+DONE_HERE = "All images that you asked for under “Which images” are done. Choose all images to go on."
 DONE = "All images are done. Compare more prompts, or train on what you have corrected."
 
 
@@ -50,8 +49,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     inbox, counts, who, place = Inbox(), Counts(studio), memory.who, memory.sample
 
     progress = shared.html(elem_id="annotate-progress")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=280):
+    with gr.Row(equal_height=False, elem_id="annotate-work"):
+        with gr.Column(scale=3, min_width=280, elem_id="annotate-left"):
             picture = gr.Image(
                 show_label=False,
                 format="png",
@@ -62,8 +61,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 elem_classes="picture",
             )
         with gr.Column(scale=5, min_width=320):
-            with gr.Column(visible=False) as nothing:
+            with gr.Column(visible=False, elem_id="annotate-none") as nothing:
                 empty = shared.html(notices.empty(EMPTY))
+                unfilter = gr.Button(
+                    "Choose all images", elem_classes="action", elem_id="to-all", visible=False
+                )
+                reorder = gr.Button(
+                    "Next: where the VLM is unsure", elem_classes="action", elem_id="to-order", visible=False
+                )
                 compare = gr.Button("Compare a prompt", elem_classes="action", elem_id="to-compare")
             with gr.Column(visible=False) as item:
                 about = shared.html(elem_id="about-item")
@@ -79,7 +84,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     with gr.Accordion("My corrections", open=False):
         history = Table(caption="My last corrections, the newest first", elem_id="history")
 
-    whole = [nothing, empty, item, picture, about, words, why, place]
+    whole = [nothing, empty, unfilter, reorder, compare, item, picture, about, words, why, place]
     record = [progress, history]
     same = [gr.skip()] * len(whole)
 
@@ -90,7 +95,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return NONE_FIT if wish.filters else EMPTY
         if studio.next_item(writer, wish.order, lease=None, **wish.filters):
             return TAKEN
-        return AGREED if wish.order == "disagreement" else DONE
+        if wish.order == "disagreement":
+            return AGREED
+        return DONE_HERE if wish.filters else DONE
 
     def face(found: desk.Item, writer: str, wish: Wish, opened: str | None, **more: Any) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
@@ -108,9 +115,12 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
         """Values of ``whole``."""
         if view is None:
+            says = none_left(writer, wish)
+            does = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
             gone = [
                 gr.update(visible=True),
-                notices.empty(none_left(writer, wish)),
+                notices.empty(says),
+                *(gr.update(visible=button is does) for button in (unfilter, reorder, compare)),
                 gr.update(visible=False),
             ]
             return [
@@ -125,7 +135,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         found = desk.item(studio, view.id, writer, wish.blind)
         return [
             gr.update(visible=False),
-            gr.skip(),
+            *([gr.skip()] * 4),
             gr.update(visible=True),
             gr.update(value=image, visible=True),
             _about(found.view, image is None),
@@ -160,10 +170,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return drawn(current(kept_place, writer, shared.holds(studio, kept_who, profile), wish), writer, wish)
 
     @told
-    def rename(
-        kept: Any, before: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
-    ) -> list[Any]:
+    def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Another name is another person: their corrections, their progress, the same image."""
+        before, kept = people.read_names(names)
         writer, wish = shared.person(kept, profile), wanted(kept_view)
         if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
             studio.store.release(kept_place, shared.person(before, profile))
@@ -256,7 +265,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     quick = shared.QUICK
     shown = [words, who, place, view]
     tab.select(fill, shown, whole, js=memory.known(shown), **quick)
-    renamed.after.change(rename, [renamed.after, renamed.before, place, view], whole, **quick)
+    renamed.names.change(rename, [renamed.names, place, view], whole, **quick)
     chosen = [who, place, *queue.controls]
     gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **shared.ASKED)
     blind.input(cover, chosen, [view, *whole], **shared.ASKED)
@@ -265,9 +274,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         queue.only.click(this_prompt, place, prompt, **shared.ASKED).then(
             choose, chosen, [view, *whole], **quick
         )
-    queue.everything.click(
-        lambda: [annotate_queue.ANY] * len(queue.filters), None, queue.filters, **shared.ASKED
-    ).then(choose, chosen, [view, *whole], **quick)
+    for every in (queue.everything, unfilter):
+        every.click(
+            lambda: [annotate_queue.ANY] * len(queue.filters), None, queue.filters, **shared.ASKED
+        ).then(choose, chosen, [view, *whole], **quick)
+    reorder.click(lambda: "uncertainty", None, order, **shared.ASKED).then(
+        choose, chosen, [view, *whole], **quick
+    )
     words.edit(edit, [who, view], whole, trigger_mode="multiple", **quick)
     words.look(look, [who, view], words, **quick)
     words.rested(rested, [who, view], record, **quick)
@@ -281,8 +294,6 @@ def _why(studio: Studio, wish: Wish) -> str:
 
 def _about(view: SampleView, gone: bool) -> str:
     parts = [f"seed {view.seed}", "with the projector" if view.method == "projected" else "without projector"]
-    if view.total is not None:
-        parts.append(f"mean score {view.total:.1f} of 9")
     problem = notices.notice("The file of this image is gone; skip it.", problem=True) if gone else ""
     ask = "How well does each word show in the image? 0 not at all, 9 fully."
     return f'{problem}<p class="ask">{ask}</p><p class="quiet">{escape(", ".join(parts))}</p>'

@@ -20,14 +20,27 @@ HOW = (
     "paste it there. Whoever has the key can write in your name, so keep it to yourself."
 )
 
+# Enter ends the name: what is typed next is meant for the words, where there are any
+LEAVE = """() => {
+  document.querySelector("#who input, #who textarea")?.blur();
+  document.querySelector("#annotate-words .ws-current")?.focus({ preventScroll: true });
+}"""
+
 
 @dataclass(frozen=True)
 class Renamed:
-    """What changes when a person goes by another name, each a value of ``memory.who``. Who shows what is one person's
-    follows ``after.change``, which a page that is only opened does not have."""
+    """What changes when a person goes by another name: {before, after}, each a value of ``memory.who``. One value, as
+    two would arrive one after the other. Who shows what is one person's follows ``names.change``, which a page that is
+    only opened does not have."""
 
-    after: gr.Textbox
-    before: gr.Textbox
+    names: gr.JSON
+
+
+def read_names(value: Any) -> tuple[str | None, str | None]:
+    """(before, after) of ``Renamed.names``; None for what no page of ours would send."""
+    found = value if isinstance(value, dict) else {}
+    before, after = (found.get(name) for name in ("before", "after"))
+    return before if isinstance(before, str) else None, after if isinstance(after, str) else None
 
 
 def field() -> gr.Textbox:
@@ -47,7 +60,7 @@ def field() -> gr.Textbox:
 def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
     """Signing in, what may be done here, and the key, on the page; keeps ``memory.who``. name: see ``field``."""
     accounts = identity.oauth_enabled()
-    renamed = Renamed(gr.Textbox(visible=False), gr.Textbox(visible=False))
+    renamed = Renamed(gr.JSON(visible=False))
     with gr.Column(elem_classes="who-am-i"):
         if identity.login_offered():
             gr.LoginButton(elem_id="login", min_width=150)
@@ -81,7 +94,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
 
     def changed(asked: str, kept: Any) -> list[Any]:
         """Values of ``memory.who`` and of ``renamed``."""
-        return [asked, *([gr.skip()] * 2 if asked == kept else [asked, kept])]
+        return [asked, gr.skip() if asked == kept else {"before": kept, "after": asked}]
 
     @told
     def look(kept: Any, profile: gr.OAuthProfile | None) -> str:
@@ -94,7 +107,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
             asked = studio.renamed(given, kept)
         except ValueError as error:
             problem = notices.notice(sentence(error), problem=True)
-            return [kept, gr.skip(), gr.skip(), problem, gr.update(open=True)]
+            return [kept, gr.skip(), problem, gr.update(open=True)]
         return [*changed(asked, kept), standing(kept, profile), gr.skip()]
 
     @told
@@ -102,19 +115,19 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         try:
             asked = studio.adopted(given)
         except ValueError as error:
-            return [kept, gr.skip(), gr.skip(), notices.notice(sentence(error), problem=True), gr.skip()]
+            return [kept, gr.skip(), notices.notice(sentence(error), problem=True), gr.skip()]
         return [*changed(asked, kept), standing(kept, profile), ""]
 
-    persons = [memory.who, renamed.after, renamed.before]
+    persons = [memory.who, renamed.names]
     quick = shared.QUICK
     for moment in (memory.recalled.then, memory.who.change):
         moment(None, memory.who, name, js=NAME)
         moment(None, memory.who, mine, js="(who) => who ?? ''")
     memory.recalled.then(look, memory.who, note, **quick)
-    for leave in (name.submit, name.blur):
-        leave(rename, [name, memory.who], [*persons, note, elsewhere], **quick).then(
-            None, memory.who, name, js=NAME
-        )
+    name.submit(None, None, None, js=LEAVE)
+    name.blur(rename, [name, memory.who], [*persons, note, elsewhere], **quick).then(
+        None, memory.who, name, js=NAME
+    )
     for ask in (use.click, brought.submit):
         ask(adopt, [brought, memory.who], [*persons, note, brought], **quick)
     return renamed

@@ -66,6 +66,10 @@ def summary(pairs: list[Pair]) -> str:
     )
 
 
+# a chip's digit is the most likely score, which may be another
+MEAN = "The mean over the words of your score where there is one, else of the expected score of the VLM's ten probabilities."
+
+
 def total(sample: SampleView | None, before: SampleView | None = None) -> str:
     """The mean score under an image, and how it changed; or why there is none."""
     if sample is None:
@@ -76,4 +80,4 @@ def total(sample: SampleView | None, before: SampleView | None = None) -> str:
     said = ""
     if before is not None and (by := change(before, sample)) is not None:
         said = f", {arrow(by)}"
-    return f'{gone}<p class="total">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(said)}</p>'
+    return f'{gone}<p class="total" title="{escape(MEAN)}">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(said)}</p>'

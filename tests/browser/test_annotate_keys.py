@@ -71,6 +71,61 @@ def test_fifty_words_over_ten_images_are_corrected_by_keyboard_alone(browse, app
               f"p95 {quantiles(waits, n=20)[18]:.0f} ms, longest {max(waits):.0f} ms")  # fmt: skip
 
 
+def test_who_gives_a_name_stays_at_the_image_and_types_on(browse, app):
+    page = browse(app.url)
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    sample, field = shown(page), page.locator("#who").locator("input, textarea")
+    field.fill("named")
+    field.press("Enter")
+    page.locator("#annotate-progress", has_text="done by named").wait_for()
+    page.keyboard.press("5")
+    settled(page)
+    assert (shown(page), kept(app, "named")) == (sample, [(sample, "red", 5)])
+    assert app.rows("SELECT who FROM leases WHERE sample = ?", sample) == [("named",)]
+    assert field.input_value() == "named"
+
+
+def test_keys_work_again_when_one_comes_back_by_the_tab(browse, app):
+    page = enter(browse, app, "back")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    page.keyboard.press("4")
+    settled(page)
+    assert [score for *_, score in kept(app, "back")] == [4]
+
+
+def test_a_digit_that_is_not_the_expected_score_says_so_and_the_mean_follows_each_key(browse, app):
+    page = enter(browse, app, "mean")
+    first, chips = page.locator(CHIPS).first, page.locator("#annotate-words .ws-chips")
+    assert "8 of 9, expected 7." in first.get_attribute("aria-valuetext")
+    assert page.locator(f"{CHIPS}.ws-spread").count() == 5
+    high = page.locator(".ws-pad").bounding_box()["y"]
+    width = chips.locator(".ws-row").evaluate("row => row.lastElementChild.getBoundingClientRect().right")
+    page.keyboard.press("3")
+    page.locator(".ws-mean", has_text="Mean score 6.5 of 9").wait_for()
+    assert page.locator(f"{CHIPS}.ws-spread").count() == 4
+    assert "expected" not in first.get_attribute("aria-valuetext")
+    assert page.locator(".ws-pad").bounding_box()["y"] == high
+    assert (
+        chips.locator(".ws-row").evaluate("row => row.lastElementChild.getBoundingClientRect().right")
+        == width
+    )
+
+
+def test_done_says_once_which_words_are_still_hidden(browse, app):
+    page = enter(browse, app, "unseen", blind=True)
+    sample = shown(page)
+    page.keyboard.press("4")
+    page.keyboard.press("Enter")
+    page.locator(".ws-state", has_text="4 words have no score of yours yet").wait_for()
+    assert app.rows("SELECT kind FROM submissions WHERE who = 'unseen'") == []
+    page.keyboard.press("Enter")
+    moved(page, sample)
+    assert app.rows("SELECT sample FROM submissions WHERE who = 'unseen'") == [(sample,)]
+
+
 def test_undo_goes_back_over_images_and_a_reload_to_the_very_first_step(browse, app):
     page = enter(browse, app, "undone")
     first = shown(page)
@@ -256,13 +311,20 @@ def test_a_flag_and_a_note_are_written_taken_back_and_survive_a_reload(browse, a
     page.get_by_label("Another reason").fill("two suns <b>")
     page.get_by_label("Another reason").press("Enter")
     page.locator(".ws-remark", has_text="two suns <b>").wait_for()
+    page.keyboard.press("f")
+    page.keyboard.press("2")
+    page.locator(".ws-remark", has_text="The prompt makes no sense").wait_for()
+    page.keyboard.press("u")  # a flag is a step as a score is
+    page.locator(".ws-remark", has_text="two suns <b>").wait_for()
+    settled(page)
     page.keyboard.press("m")
     page.keyboard.type("see f, n and s")  # which are letters here
     page.keyboard.press("Control+Enter")  # closes it, and submits nothing
     page.locator(".ws-remark", has_text="see f, n and s").wait_for()
     settled(page)
     remarks = "SELECT kind, text FROM remarks WHERE who = 'remarks' ORDER BY seq"
-    assert app.rows(remarks) == [("flag", "two suns <b>"), ("note", "see f, n and s")]
+    said = ["two suns <b>", "The prompt makes no sense", "two suns <b>", "see f, n and s"]
+    assert [text for _, text in app.rows(remarks)] == said
     page.reload()
     page.get_by_role("tab", name="Annotate").click()
     page.locator(".ws-remark", has_text="two suns <b>").get_by_role("button").click()
@@ -274,6 +336,8 @@ def test_a_flag_and_a_note_are_written_taken_back_and_survive_a_reload(browse, a
 def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
     page = enter(browse, app, "phone", has_touch=True, is_mobile=True, narrow=True)
     sample = shown(page)
+    page.evaluate("scrollTo(0, 0)")
+    assert page.locator(".ws-clear").bounding_box()["y"] < 800  # words and digits in reach, unscrolled
     page.locator(CHIPS).nth(1).tap()
     page.locator(".ws-key", has_text="5").tap()
     for name in ("Flag", "Cancel", "Note", "Close", "Keys"):
@@ -290,6 +354,21 @@ def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
     page.locator("#annotate-words .ws-button", has_text="Undo").tap()
     page.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
     assert {score for _, _, score in kept(app, "phone")} == {5, VLM}
+
+
+def test_where_no_image_fits_the_button_chooses_all(browse, app):
+    page = enter(browse, app, "unfit")
+    page.locator("#which-images button").first.click()
+    page.locator("#filter-kind input").click()
+    page.get_by_role("option", name="count").click()
+    page.locator("#to-all").wait_for()
+    assert not page.locator("#to-compare").is_visible()
+    box, row = page.locator("#to-all").bounding_box(), page.locator("#annotate-work").bounding_box()
+    assert (
+        abs(box["x"] + box["width"] / 2 - row["x"] - row["width"] / 2) < 60
+    )  # the guidelines stand at its right
+    page.locator("#to-all").click()
+    page.locator(CHIPS).first.wait_for()
 
 
 def test_a_filter_and_an_order_are_kept_in_the_browser(browse, app):

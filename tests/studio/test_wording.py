@@ -36,6 +36,7 @@ def test_no_change_over_the_seeds_is_no_plus_nought():
 
 def test_an_empty_side_says_why_and_what_to_do():
     assert wording.ALONE in wording.total(None)
+    assert "expected score" in wording.total(view(5.0))  # the mean is not that of the digits
     gone = wording.total(view(5.0, path=None))
     assert wording.GONE in gone
     assert 'role="alert"' in gone
