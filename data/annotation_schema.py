@@ -212,8 +212,8 @@ def m006_coming_back(db: Database) -> None:
 
 @migrations()
 def m007_pools(db: Database) -> None:
-    """``pools``: how many samples are alike in what the queue is filtered by (``data.pools``), an index of these, and one of
-    the prompts of a kind."""
+    """``pools``: how many samples are alike in what the queue is filtered by (``data.pools``). Indices: of these, of
+    seeds, of the prompts of a kind, and of the samples that people have scored."""
     run(
         db,
         f"""
@@ -226,7 +226,9 @@ def m007_pools(db: Database) -> None:
             samples INTEGER NOT NULL,
             PRIMARY KEY (split, prompt_set, method, backbone, projector_run)
         ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX samples_seed ON samples (seed);;
         CREATE INDEX kinds_kind ON kinds (kind, prompt);;
+        CREATE INDEX scores_said ON scores (sample, who) WHERE who <> '';;
         CREATE INDEX samples_pool ON samples (split, prompt_set, method, backbone, projector_run);;
         {POOLS};;
         CREATE TRIGGER samples_pools AFTER INSERT ON samples
