@@ -6,7 +6,8 @@ The mean over all words is kept for each sample when scores are written, so the 
 found on an index, and only the few samples that the person has begun lately are summed anew.
 
 Every order walks its own index and stops at the first sample that may be given out. Where a filter leaves few
-samples, these are sorted instead: a walk might pass by all the others first.
+samples, these are sorted instead: a walk might pass by all the others first. How many it leaves is known beforehand
+(``data.pools``), so that none are looked for where there are none.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from data import checks
+from data import checks, pools
 from data.database import DatabaseFile, insert, new_id, now, row, rows
 from data.leases import checked_lease, checked_overlap, free, instant, take, vacant
-from data.samples import need_sample, sample_filter
+from data.samples import named_filter, need_sample
 
 ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward")
 CACHES = {"disagreement": "disagreement", "reward": "foreseen"}  # orders by points, and the table of these
 FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run", "kind")
-INDEXED = ("prompt", "prompt_set", "projector_run", "kind")
 FEW = 1000
+SHARE = 5  # where the other filters leave less than one in so many, these are gone through for those of a common kind
 
 RECENT = 500
 TRIES = 3
@@ -54,9 +55,12 @@ GROUP BY b.sample
 STILL_LEFT = """e.undoes IS NULL
     AND NOT EXISTS (SELECT 1 FROM submissions u WHERE u.who = e.who AND u.undoes = e.id)"""
 
-# The sample's prompt has a word of the kinds asked for; where such samples are few, they are listed instead.
+# The sample's prompt has a word of the kinds asked for. Where the samples that pass the filters are few, they are listed
+# instead.
 OF_KIND = """EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt
     AND k.kind IN (SELECT value FROM json_each(:kinds)))"""
+ALONG = """kinds k CROSS JOIN samples s INDEXED BY samples_prompt ON s.prompt = k.prompt
+    WHERE k.kind IN (SELECT value FROM json_each(:kinds))"""
 LISTED = "s.id IN (SELECT value FROM json_each(:listed))"
 
 
@@ -67,11 +71,7 @@ def queue_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise ValueError(
             f"The queue cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
         )
-    where, given = sample_filter({name: value for name, value in filters.items() if name != "kind"})
-    values: dict[str, Any] = {}
-    for i, value in enumerate(given):  # named, since :who is needed in several places
-        where = where.replace("?", f":f{i}", 1)
-        values[f"f{i}"] = value
+    where, values = named_filter({name: value for name, value in filters.items() if name != "kind"}, "f")
     if filters.get("kind") is not None:
         wanted = filters["kind"]
         kinds = list(wanted) if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
@@ -189,33 +189,47 @@ class Annotation(DatabaseFile):
     ) -> dict[str, Any] | None:
         """The first sample of the order that may be given to :who now."""
         values["now"] = instant()
-        few = self._few(db, where, values, filters)
-        if few:
-            where = where.replace(OF_KIND, LISTED)
-        else:  # the plus keeps SQLite from sorting what an index of the filter finds
-            where = where.replace("s.", "+s.")
+        chosen, more = pools.pool_filter(filters)
+        values |= more
+        few = self._few(db, where, values, filters, chosen)
+        # the plus keeps SQLite from sorting what an index of the filter finds
+        where = LISTED if few else where.replace("s.", "+s.")
         where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
             AND {UNDONE.format(id="s.id")}"""
         if leased or overlap is not None:
             where += f" AND {vacant(overlap)}"
         if order == "uncertainty":
             return self._least_sure(db, where, values, few)
-        return self._by(order, db, where, values, few, lasting=leased)
+        apart = any(filters.get(name) is not None for name in pools.COLUMNS if name != "split")
+        return self._by(order, db, where, values, few, lasting=leased, chosen=chosen if apart else "")
 
-    def _few(self, db: Database, where: str, values: dict[str, Any], filters: Mapping[str, Any]) -> bool:
-        """Whether a filter that has an index leaves few samples."""
-        if all(filters.get(name) is None for name in INDEXED):
+    def _few(
+        self, db: Database, where: str, values: dict[str, Any], filters: Mapping[str, Any], chosen: str
+    ) -> bool:
+        """Whether the filters leave few samples, which are then named in ``values``; of those that they leave by a
+        prompt or a kind, the first are looked at."""
+        left = pools.count(db, chosen, values)
+        if left < FEW:
+            source = f"{pools.SAMPLES} WHERE {chosen} AND {where}"
+        elif filters.get("prompt") is not None:
+            source = f"samples s INDEXED BY samples_prompt WHERE {where}"
+        elif filters.get("kind") is None:
             return False
-        pool = "samples s"
-        if filters.get("kind") is not None:  # along the kinds: samples would be passed by one and all
-            of_kind = "k.kind IN (SELECT value FROM json_each(:kinds))"
-            pool, where = (
-                "kinds k CROSS JOIN samples s ON s.prompt = k.prompt",
-                where.replace(OF_KIND, of_kind),
-            )
-        found = db.execute(f"SELECT s.id FROM {pool} WHERE {where} LIMIT {FEW}", values).fetchall()
+        elif self._rarer(db, left, values):
+            source = f"{pools.SAMPLES} WHERE {chosen} AND {where}"
+        else:
+            source = f"{ALONG} AND {where.replace(OF_KIND, '1')}"
+        found = db.execute(f"SELECT s.id FROM {source} LIMIT {FEW}", values).fetchall()
         values["listed"] = checks.as_json("ids", [id for (id,) in found])
         return len(found) < FEW
+
+    def _rarer(self, db: Database, left: int, values: dict[str, Any]) -> bool:
+        """Whether samples that the other filters leave are rarer than those of the kinds, which are counted up to a
+        bound."""
+        if SHARE * left >= pools.count(db, "1", values):
+            return False
+        some = f"SELECT 1 FROM {ALONG} LIMIT {SHARE * FEW}"
+        return db.execute(f"SELECT count(*) FROM ({some})", values).fetchone()[0] == SHARE * FEW
 
     def _least_sure(self, db: Database, where: str, values: dict[str, Any], few: bool) -> dict | None:
         steps = "SELECT seq FROM scores WHERE who = ? AND who <> '' ORDER BY seq DESC LIMIT 1 OFFSET ?"
@@ -240,11 +254,25 @@ class Annotation(DatabaseFile):
         return max(begun + untouched, key=lambda s: s["entropy"], default=None)
 
     def _by(
-        self, order: str, db: Database, where: str, values: dict[str, Any], few: bool, lasting: bool
+        self,
+        order: str,
+        db: Database,
+        where: str,
+        values: dict[str, Any],
+        few: bool,
+        lasting: bool,
+        chosen: str,
     ) -> dict[str, Any] | None:
+        """chosen: SQL of the pools that a filter leaves, '' where it is best not to go through them."""
         if order in CACHES:
             where += f" AND u.points > 0 AND {UNDONE.format(id='u.sample')}"
             walks = [f"{_both(CACHES[order], few)} WHERE {where} ORDER BY u.points DESC"]
+        elif order == "newest" and chosen and not few:  # the newest of each pool: they may all be old
+            first = f"SELECT s.seq FROM samples s INDEXED BY samples_pool WHERE {pools.OF_POOL} AND {where}"
+            walks = [
+                f"""(SELECT ({first} ORDER BY s.seq DESC LIMIT 1) AS seq FROM pools p WHERE {chosen}) s
+                WHERE s.seq IS NOT NULL ORDER BY s.seq DESC"""
+            ]
         elif order == "newest":
             walks = [f"samples s WHERE {where} ORDER BY s.seq DESC"]
         elif not lasting and (

@@ -20,6 +20,13 @@ DISAGREEMENT = """
     WHERE people > 1 GROUP BY sample
 """
 
+# How many samples each pool has; into an empty table.
+POOLS = """
+    INSERT INTO pools
+    SELECT split, prompt_set, method, backbone, coalesce(projector_run, ''), count(*) FROM samples
+    GROUP BY split, prompt_set, method, backbone, projector_run
+"""
+
 
 @migrations()
 def m003_queue(db: Database) -> None:
@@ -201,3 +208,34 @@ def m006_coming_back(db: Database) -> None:
         """,
     )
     widen_check(db, "submissions", "'submit', 'skip')", "'submit', 'skip', 'open')")
+
+
+@migrations()
+def m007_pools(db: Database) -> None:
+    """``pools``: how many samples are alike in what the queue is filtered by (``data.pools``). Indices: of these, of
+    seeds, of the prompts of a kind, and of the samples that people have scored."""
+    run(
+        db,
+        f"""
+        CREATE TABLE pools (
+            split TEXT NOT NULL,
+            prompt_set TEXT NOT NULL,
+            method TEXT NOT NULL,
+            backbone TEXT NOT NULL,
+            projector_run TEXT NOT NULL,
+            samples INTEGER NOT NULL,
+            PRIMARY KEY (split, prompt_set, method, backbone, projector_run)
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX samples_seed ON samples (seed);;
+        CREATE INDEX kinds_kind ON kinds (kind, prompt);;
+        CREATE INDEX scores_said ON scores (sample, who) WHERE who <> '';;
+        CREATE INDEX samples_pool ON samples (split, prompt_set, method, backbone, projector_run);;
+        {POOLS};;
+        CREATE TRIGGER samples_pools AFTER INSERT ON samples
+        BEGIN
+            INSERT INTO pools VALUES
+                (NEW.split, NEW.prompt_set, NEW.method, NEW.backbone, coalesce(NEW.projector_run, ''), 1)
+            ON CONFLICT DO UPDATE SET samples = samples + 1;
+        END
+        """,
+    )

@@ -3,7 +3,7 @@
 A page begins after the last row of the one before it (keyset), so page 4,000 costs what page 1 does and nothing is
 shown twice when rows arrive meanwhile. An order with a figure of its own (uncertainty, disagreement) walks that
 figure's index; where the filters leave few samples, these are sorted instead: a walk might pass by all the others
-first.
+first. How they are found is in ``data.finding``.
 """
 
 from __future__ import annotations
@@ -17,21 +17,15 @@ from typing import Any
 from sqlite_utils import Database
 
 from data import checks
-from data.database import DatabaseFile, row, rows
+from data.database import DatabaseFile, rows
+from data.finding import STANDING, wanted
 from data.labels import GOLD, checked_filter, expected, labels_at
 from data.samples import need_sample
 from data.scores import EVENT, readable
 
 SORTS = ("newest", "oldest", "uncertain", "disagreement", "prompt", "seed")
-EQUAL = ("prompt_set", "split", "method", "projector_run", "seed")
-FILTERS = (*EQUAL, "who", "remark", "disagreement")
-ANYONE = "*"  # for ``who``: any person, or the simulated annotator
 COUNTED = 10_000  # matches are counted so far
-FEW = 20_000  # events of a person that are looked through one by one
 SMALL = 20_000  # rows of a cache that are walked rather than the samples
-TERMS = 20
-LONGEST_TEXT = 500
-
 # order: (the cache it walks, columns of its key, whether each falls)
 ORDERS: dict[str, tuple[str, tuple[tuple[str, bool], ...]]] = {
     "newest": ("", (("s.seq", True),)),
@@ -41,8 +35,6 @@ ORDERS: dict[str, tuple[str, tuple[tuple[str, bool], ...]]] = {
     "uncertain": ("uncertainty", (("u.entropy", True), ("u.sample", False))),
     "disagreement": ("disagreement", (("u.points", True), ("u.sample", False))),
 }
-STANDING = """SELECT sample, kind, who, text, created FROM remarks r WHERE text <> '' AND NOT EXISTS
-    (SELECT 1 FROM remarks n WHERE n.sample = r.sample AND n.who = r.who AND n.kind = r.kind AND n.seq > r.seq)"""
 
 
 def labels_of(
@@ -58,74 +50,15 @@ def labels_of(
     return found
 
 
-def _like(term: str) -> str:
-    for special in ("\\", "%", "_"):
-        term = term.replace(special, f"\\{special}")
-    return f"%{term}%"
-
-
-def _wanted(db: Database, text: str, filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """SQL and values of a search, on a table called ``s``; ValueError where it cannot be asked."""
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise ValueError(
-            f"The library cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
-        )
-    clauses: list[str] = ["1"]
-    values: list[Any] = []
-    terms = checks.text("search", text, LONGEST_TEXT, empty=True).split()
-    if len(terms) > TERMS:
-        raise ValueError(f"The search has {len(terms)} words; give {TERMS} at most.")
-    if terms:
-        # the prompts first: there are fewer than samples, and the index has all that this asks for
-        every = " AND ".join(["prompt LIKE ? ESCAPE '\\'"] * len(terms))
-        sql = f"SELECT DISTINCT prompt FROM samples INDEXED BY samples_prompt WHERE {every}"
-        found = [prompt for (prompt,) in db.execute(sql, [_like(term) for term in terms])]
-        clauses.append("s.prompt IN (SELECT value FROM json_each(?))")
-        values.append(json.dumps(found))
-        if len(terms) == 1 and row(db, "SELECT 1 FROM samples WHERE id = ?", terms):
-            clauses[-1] = f"({clauses[-1]} OR s.id = ?)"
-            values.append(terms[0])
-    for name in EQUAL:
-        if filters.get(name) is not None:
-            value = filters[name]
-            values.append(checks.seed(value) if name == "seed" else checks.text(name, value, 200, empty=True))
-            clauses.append(f"s.{name} = ?")
-    if filters.get("who") is not None:
-        sql, more = _by(db, checks.text("who", filters["who"]))
-        clauses.append(sql)
-        values += more
-    if filters.get("remark") is not None:
-        clauses.append(f"s.id IN (SELECT sample FROM ({STANDING}) WHERE kind = ?)")
-        values.append(checks.one_of("remark", filters["remark"], ("flag", "note")))
-    if filters.get("disagreement") is not None:
-        clauses.append("s.id IN (SELECT sample FROM disagreement WHERE points >= ?)")
-        values.append(checks.number("disagreement", filters["disagreement"], 0, 9))
-    return " AND ".join(clauses), values
-
-
-def _by(db: Database, who: str) -> tuple[str, list[Any]]:
-    """Samples that this person has scored: from the person's events where they are few, else each sample is asked."""
-    given, values = ("who <> ''", []) if who == ANYONE else ("who = ? AND who <> ''", [who])
-    counted = f"SELECT count(*) FROM (SELECT 1 FROM scores WHERE {given} LIMIT {FEW})"
-    if db.execute(counted, values).fetchone()[0] < FEW:
-        return f"s.id IN (SELECT sample FROM scores WHERE {given})", values
-    return (
-        f"EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.{given.replace('AND who', 'AND x.who')})",
-        values,
-    )
-
-
-def _after(key: Sequence[Any], columns: Sequence[tuple[str, bool]]) -> tuple[str, list[Any]]:
-    """SQL: the rows that come after this key in the order."""
-    clauses, values = [], []
+def _after(key: Sequence[Any], columns: Sequence[tuple[str, bool]]) -> tuple[str, dict[str, Any]]:
+    """SQL and named values: the rows that come after this key in the order."""
+    clauses = []
     for i, (column, falls) in enumerate(columns):
-        equal = " AND ".join(f"{name} = ?" for name, _ in columns[:i])
-        clauses.append(f"({equal + ' AND ' if equal else ''}{column} {'<' if falls else '>'} ?)")
-        values += key[: i + 1]
+        equal = "".join(f"{name} = :key{k} AND " for k, (name, _) in enumerate(columns[:i]))
+        clauses.append(f"({equal}{column} {'<' if falls else '>'} :key{i})")
     first, falls = columns[0]  # an index can begin here; OR alone would begin at its start
-    bound = f"{first} {'<=' if falls else '>='} ?"
-    return f"{bound} AND ({' OR '.join(clauses)})", [key[0], *values]
+    bound = f"{first} {'<=' if falls else '>='} :key0"
+    return f"{bound} AND ({' OR '.join(clauses)})", {f"key{i}": value for i, value in enumerate(key)}
 
 
 def _checked_key(key: Any, columns: Sequence[tuple[str, bool]]) -> list[Any]:
@@ -165,36 +98,38 @@ class Library(DatabaseFile):
         cache, columns = ORDERS[checks.one_of("sort", sort, SORTS)]
         limit = checks.integer("limit", limit, 1, 1000)
         with self.reading() as db:
-            where, values = _wanted(db, text, filters)
-            table = walk = "samples s"
+            asked = wanted(db, text, filters)
+            where, values = asked.where, asked.values
+            walk, figure = "samples s", f"CROSS JOIN {cache} u ON u.sample = s.id" if cache else ""
             if cache:
                 walk = f"{cache} u CROSS JOIN samples s ON s.id = u.sample"
-                size = db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {cache} LIMIT {SMALL})").fetchone()[0]
-                table = walk if size < SMALL else f"samples s CROSS JOIN {cache} u ON s.id = u.sample"
-            elif (
-                sort == "seed"
-            ):  # no index has this order: the narrow one is sorted, then the samples are asked
-                walk = """(SELECT seq, seed FROM samples INDEXED BY samples_prompt ORDER BY seed, seq LIMIT -1) o
-                    CROSS JOIN samples s ON s.seq = o.seq"""
-            count = db.execute(
-                f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {where} LIMIT {COUNTED + 1})", values
-            ).fetchone()[0]
-            if count > COUNTED:
+            table = f"samples s {figure}"
+            if asked.source:
+                table = f"({asked.source}) f CROSS JOIN samples s ON s.seq = f.seq {figure}"
+            elif cache and _size(db, cache) < SMALL:
+                table = walk
+            seqs = [seq for (seq,) in db.execute(
+                f"SELECT s.seq FROM {table} WHERE {where} LIMIT {COUNTED + 1}", values
+            )]  # fmt: skip
+            order = ", ".join(f"{name} {'DESC' if falls else 'ASC'}" for name, falls in columns)
+            if len(seqs) <= COUNTED:  # all that were found are sorted
+                table = f"json_each(:found) f CROSS JOIN samples s ON s.seq = f.value {figure}"
+                where, values = "1", {"found": json.dumps(seqs)}
+            else:
                 table = walk
             if after is not None:
                 more, key = _after(_checked_key(after, columns), columns)
-                where, values = f"{where} AND {more}", [*values, *key]
-            order = ", ".join(f"{name} {'DESC' if falls else 'ASC'}" for name, falls in columns)
-            ordered = "" if sort == "seed" and table == walk else f"ORDER BY {order}"
+                where, values = f"{where} AND {more}", {**values, **key}
             names = ", ".join(f"{name} AS key{i}" for i, (name, _) in enumerate(columns))
             keys = rows(
                 db,
-                f"SELECT s.seq AS found, {names} FROM {table} WHERE {where} {ordered} LIMIT ?",
-                [*values, limit + 1],
+                f"SELECT s.seq AS found, {names} FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit + 1}",
+                values,
             )
             page = keys[:limit]
             found = _described(db, [key["found"] for key in page], gold)
         last = [page[-1][f"key{i}"] for i in range(len(columns))] if len(keys) > limit else None
+        count = len(seqs)
         return {"samples": found, "count": min(count, COUNTED), "more": count > COUNTED, "next": last}
 
     def library_choices(self) -> dict[str, list[str]]:
@@ -264,6 +199,11 @@ def _value(score: int | None, distribution: str | None) -> float | None:
     if score is not None:
         return float(score)
     return round(expected(readable({"score": None, "distribution": distribution})), 2)
+
+
+def _size(db: Database, table: str) -> int:
+    """How many rows a table has, counted as far as matters."""
+    return db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {SMALL})").fetchone()[0]
 
 
 def _distinct(db: Database, table: str, column: str) -> list[str]:

@@ -101,6 +101,17 @@ def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
     return " AND ".join(clauses), values
 
 
+def named_filter(filters: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+    """``sample_filter`` with values that have names, which begin with ``name``: for SQL that needs others in several
+    places."""
+    where, given = sample_filter(filters)
+    values: dict[str, Any] = {}
+    for i, value in enumerate(given):
+        where = where.replace("?", f":{name}{i}", 1)
+        values[f"{name}{i}"] = value
+    return where, values
+
+
 def need_sample(db: Database, sample: Any) -> dict[str, Any]:
     found = row(db, "SELECT * FROM samples WHERE id = ?", (checks.identifier("sample", sample),))
     if not found:

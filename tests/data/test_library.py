@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from data import library
+from data import finding, library
 from data.library import SORTS
 
 
@@ -127,7 +127,7 @@ def test_what_comes_meanwhile_shows_nothing_twice(full, sample_row):
 @pytest.mark.parametrize("sort", ["newest", "seed"])
 @pytest.mark.parametrize("few", [20_000, 1], ids=["by events", "by samples"])
 def test_words_and_filters_leave_what_they_say(full, asked, found, sort, few, monkeypatch):
-    monkeypatch.setattr(library, "FEW", few)
+    monkeypatch.setattr(finding, "FEW", few)
     result = full.search(sort=sort, limit=100, **asked)
     assert (result["count"], len(result["samples"]), result["more"]) == (found, found, False)
 
