@@ -48,7 +48,12 @@ def arrow(by: float | None) -> str:
         return ""
     if abs(by) < 0.05:
         return "= 0"
-    return f"{'▲' if by > 0 else '▼'} {by:+.1f}"
+    return f"{'▲' if by > 0 else '▼'} {signed(by)}"
+
+
+def signed(by: float) -> str:
+    """With the minus that the chips have."""
+    return f"{by:+.1f}".replace("-", "−")
 
 
 def summary(pairs: list[Pair]) -> str:
@@ -59,7 +64,7 @@ def summary(pairs: list[Pair]) -> str:
     better = sum(by > 0.05 for by in gains)
     worse = sum(by < -0.05 for by in gains)
     mean = round(sum(gains) / len(gains), 1) + 0.0  # never -0.0
-    does = f"changes the mean score by {mean:+.1f}" if mean else "does not change the mean score"
+    does = f"changes the mean score by {signed(mean)}" if mean else "does not change the mean score"
     return (
         f"Over {len(gains)} seeds the projector {does}: "
         f"better on {better}, worse on {worse}. The scores are the VLM's, which can be wrong."

@@ -18,7 +18,7 @@ def test_a_time_says_its_zone():
 
 def test_a_change_has_its_direction_in_a_sign_as_well():
     assert "▲ +1.5" in wording.total(view(6.5), view(5.0))
-    assert "▼ -1.5" in wording.total(view(5.0), view(6.5))
+    assert "▼ −1.5" in wording.total(view(5.0), view(6.5))
     assert "= 0" in wording.total(view(5.0), view(5.0))
 
 
