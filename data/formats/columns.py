@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data import checks
-from data.formats.taking import Taking, refused
+from data.formats.taking import Taking, digit, refused
 from data.store import Store
 
 NEEDED = ("sample", "word_index", "score")
@@ -42,9 +42,6 @@ def _take(
     checks.text("who", who)
     at = 1
 
-    def says(own: float | None, label: float | None) -> bool:
-        return score in (own, label)
-
     with refused(path.name, lambda: at), store.writing() as db:
         taking = Taking(db, who, remark)
         for at, sample, index, word, prompt, given in rows(path):
@@ -52,7 +49,7 @@ def _take(
                 continue
             score = checks.score(given)
             found = taking.sample(sample, prompt)
-            taking.word(at, found, checks.integer("word_index", index, 0, 10**9), word, score, says)
+            taking.word(at, found, checks.integer("word_index", index, 0, 10**9), word, score, digit(score))
         return taking.finish(dry_run)
 
 

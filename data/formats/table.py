@@ -18,13 +18,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data import checks
 from data.exchange import whole_file
-from data.formats.taking import Taking, refused
+from data.formats.taking import Taking, digit, refused
 from data.labels import expected
 from data.store import Store
 
@@ -130,9 +130,6 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
     path, place = Path(path), Place()
     checks.text("who", who)
 
-    def says(own: float | None, label: Mapping[str, Any] | None) -> bool:
-        return score in (own, label and label["score"])
-
     csv.field_size_limit(LONGEST_ROW)
     with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, store.writing() as db:
         found = _rows(_lines(file, place))
@@ -155,5 +152,5 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
             prompt = plain(given["prompt"]) if "prompt" in given else None
             sample = taking.sample(plain(given["sample"]).strip(), prompt)
             word = plain(given["word"]) if "word" in given else None
-            taking.word(number, sample, _whole("word_index", given["word_index"]), word, score, says)
+            taking.word(number, sample, _whole("word_index", given["word_index"]), word, score, digit(score))
         return taking.finish(dry_run)

@@ -22,6 +22,11 @@ from data.scores import checked_event, insert_event, latest, need_word
 Says = Callable[[float | None, Mapping[str, Any] | None], bool]
 
 
+def digit(score: int) -> Says:
+    """Of a file that gives whole scores: it says what the person or the label's own digit says."""
+    return lambda own, label: score in (own, label and label["score"])
+
+
 @contextmanager
 def refused(name: str, line: Callable[[], int]) -> Iterator[None]:
     """Turns what goes wrong into ImportRefused with the line, or into a sentence that the file cannot be read."""

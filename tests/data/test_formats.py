@@ -281,7 +281,7 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, bare, quick_path,
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda raw: b"", "line 1: not JSON"),
+        (lambda raw: b"", "line 1: the file is empty"),
         (lambda raw: raw.split(b"\n", 1)[1], "line 1: its header's format"),
         (lambda raw: raw.replace(b'"version":1', b'"version":2', 1), "line 1: its header's version"),
         (lambda raw: raw.replace(b"0 = ", b"1 = ", 1), "line 1: its header's polarity"),

@@ -163,7 +163,7 @@ def test_a_changed_table_is_looked_at_first_and_then_taken_over(app, client, who
         ("import", b"not json\n", {}, "line 1"),
         ("import", b'{"format":"noise-projection-studio/labels","version":99}\n', {}, "version"),
         ("import", b"sample,word_index,score\ns0,1,5\ns0,900,5\n", {"format": "csv"}, "line 3"),
-        ("import", b"x", {"format": "parquet"}, "choose one of jsonl"),
+        ("import", b"x", {"format": "votes"}, "choose one of jsonl"),
         ("import", b"sample,word_index,score\n", {"format": "csv", "who": ""}, "sign_in"),
         ("restore_file", b"not a database", {}, "is no database"),
         ("restore_file", b"SQLite format 3\x00 and no more", {}, "cannot be restored"),
