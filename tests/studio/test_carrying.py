@@ -90,7 +90,7 @@ def test_a_dry_run_says_what_would_change_and_the_word_cannot_command_the_termin
         (["export", "a", "--format", "xml"], "invalid choice"),
         (["import", "a", "--who", "bob"], "--who belongs to the other"),
         (["import", "a", "--format", "richhf", "--images", "b"], "--images belongs to jsonl"),
-        (["import", "a", "--format", "parquet"], "invalid choice"),
+        (["import", "a", "--format", "votes"], "invalid choice"),
         (["import", "nothere", "--format", "richhf"], "cannot be read"),
         (["import", "nothere", "--format", "richhf", "--who", "vlm"], "taken by the studio"),
     ],
