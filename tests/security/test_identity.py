@@ -20,7 +20,9 @@ class Page:
         (self.edit,) = [e for e in self.events if e["targets"] and e["targets"][0][1] == "edit"]
         words = self.edit["targets"][0][0]
         (self.open,) = [e for e in self.of("select") if words in e["inputs"]]  # the tab Annotate
-        (self.rename,) = [e for e in self.of("change") if words in e["outputs"] and len(e["inputs"]) == 4]
+        who = self.recall["inputs"][0]
+        drawn = [e for e in self.of("change") if words in e["outputs"]]
+        (self.rename,) = [e for e in drawn if who not in e["inputs"]]  # it brings both names with it
 
     def of(self, kind):
         return [e for e in self.events if e["targets"] and e["targets"][0][1] == kind and e["backend_fn"]]
@@ -80,7 +82,7 @@ def test_a_forged_name_takes_no_image_from_the_queue_and_gives_none_back(page):
         opened = page.app.private(page.open, [None, forged, None, None])
         assert opened.status_code == 200 and "data" in opened.json()  # they may look
         page.app.private(page.open, [None, forged, sample, None])
-        page.app.private(page.rename, [fresh, forged, sample, None])
+        page.app.private(page.rename, [{"before": forged, "after": fresh}, sample, None])
         assert [one for one in page.leases() if one[1] != fresh.partition(":")[2]] == held
     for lease in store.leases(fresh.partition(":")[2]):
         store.release(lease["sample"], lease["who"])
@@ -88,7 +90,8 @@ def test_a_forged_name_takes_no_image_from_the_queue_and_gives_none_back(page):
     page.app.private(page.open, [None, looker, None, None])  # its own key: an image is kept for it
     assert looker.partition(":")[2] in {who for _, who in page.leases()}
     assert page.app.rows("SELECT count(*) FROM people WHERE name = ?", looker.partition(":")[2]) == [(0,)]
-    page.app.private(page.rename, [page.issued("Ann of the queue again"), ann, sample, None])
+    names = {"before": ann, "after": page.issued("Ann of the queue again")}
+    page.app.private(page.rename, [names, sample, None])
     assert (sample, "Ann of the queue") not in page.leases()
 
 
