@@ -106,8 +106,9 @@ function acknowledge(ack) {
     keep(nameOf(orphan.client, who), more ? { ...orphan, at: Date.now() - STALE } : null);
   }
   sentAt = 0;
-  note = ack.error || ack.says || "";
-  bad = Boolean(ack.error);
+  const own = bad ? note : ""; // what this page has said since that key stays until the next one
+  note = ack.error || ack.says || own;
+  bad = Boolean(ack.error || (!ack.says && own));
   stuck = ack.retry ? ack.error : "";
   if (stuck) note = "";
   else wait = AGAIN;

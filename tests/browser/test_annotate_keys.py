@@ -244,7 +244,7 @@ def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(br
     page.get_by_role("tab", name="Annotate").click()
     page.locator(CHIPS).first.wait_for()
     page.wait_for_function("() => document.querySelectorAll('#annotate-words .ws-corrected').length === 3")
-    settled(page)
+    page.locator(".ws-state[data-pending='0']").wait_for()
     assert kept(app, "offline") == [(sample, "red", 2), (sample, "circle", 4), (sample, "above", 6)]
     assert page.evaluate("Object.keys(localStorage).filter(name => name.includes('.pending.'))") == []
 
