@@ -82,7 +82,7 @@ def test_nobody_one_person_and_two_are_each_told_what_there_is(look, judged):
     say(judged, "<b>Bob</b>", shift=3)
     page = look()
     page.locator("#quality-verdict .quality-alpha").wait_for()
-    page.locator("#quality-kinds tr", has_text="object").locator(".badge.good", has_text="good").wait_for()
+    page.locator("#quality-kinds tr", has_text="object").locator(".badge", has_text="too few").wait_for()
     page.locator("#quality-alphas .js-plotly-plot").wait_for()
     page.locator("#quality-matrix .js-plotly-plot").wait_for()
     assert page.locator("#quality-pairs tbody tr").count() == 1
