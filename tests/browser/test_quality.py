@@ -101,26 +101,6 @@ def test_a_persons_page_opens_a_disagreement_in_annotate(look):
     page.locator("#annotate-words [role=spinbutton]").first.wait_for()
 
 
-def test_a_persons_own_page_is_opened_however_late_the_server_says_who_they_are(look):
-    for name in ("Ann", "<b>Bob</b>"):
-        page, held = look(name), []
-
-        def hold(route, held=held, name=name):
-            late = not held and name in (route.request.post_data or "")
-            held.append(route) if late else route.continue_()
-
-        page.route("**/run/predict**", hold)
-        page.reload()
-        page.locator("#run").wait_for()
-        tab(page, "Quality")
-        while not held:
-            page.wait_for_timeout(50)
-        page.wait_for_timeout(500)  # what the tab asks meanwhile
-        held[0].continue_()
-        tab(page, "People")
-        page.locator("#quality-person h3", has_text=name).wait_for()
-
-
 def test_a_disagreement_is_settled_and_taken_back_and_both_are_in_the_audit_log(look, judged):
     page = look("Ann")
     tab(page, "Gold")
