@@ -49,7 +49,7 @@ def _take(
                 continue
             score = checks.score(given)
             found = taking.sample(sample, prompt)
-            taking.word(at, found, checks.integer("word_index", index, 0, 10**9), word, score, digit(score))
+            taking.word(at, found, index, word, score, digit(score))
         return taking.finish(dry_run)
 
 
