@@ -21,7 +21,7 @@ def cards(found: Sequence[Mapping[str, Any]], *, empty: str = "") -> dict[str, A
 class Cards(gr.HTML):
     """Value: what ``cards`` makes. Event ``pick``: a card was opened; its data is {key}."""
 
-    def __init__(self, value: dict[str, Any] | None = None, *, label: str = "", **more: Any) -> None:
+    def __init__(self, value: dict[str, Any] | None = None, *, label: str = "", **options: Any) -> None:
         super().__init__(
             value=value,
             html_template='<div class="cards-root"></div>',
@@ -29,7 +29,7 @@ class Cards(gr.HTML):
             js_on_load=f"const caption = {json.dumps(label)};\n{SCRIPT}",  # as a prop it could be forgotten
             apply_default_css=False,
             elem_classes="bare",
-            **more,
+            **options,
         )
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:

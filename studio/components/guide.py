@@ -27,7 +27,7 @@ def value(steps: Sequence[Any]) -> dict[str, Any]:
 class Guide(gr.HTML):
     """Value: what ``value`` makes, or None. Events: ``open``, whose data is {tab}, and ``dismiss``."""
 
-    def __init__(self, value: dict[str, Any] | None = None, **more: Any) -> None:
+    def __init__(self, value: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(
             value=value,
             html_template='<nav class="guide-root" aria-label="First steps"></nav>',
@@ -35,7 +35,7 @@ class Guide(gr.HTML):
             js_on_load=SCRIPT,
             apply_default_css=False,
             elem_classes="bare",
-            **more,
+            **options,
         )
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ class Scripted(gr.HTML):
     ROOT: ClassVar[str] = ""
     SCHEMA: ClassVar[dict[str, Any]] = {}  # of the value's properties
 
-    def __init__(self, value: dict[str, Any] | None = None, **more: Any) -> None:
+    def __init__(self, value: dict[str, Any] | None = None, **options: Any) -> None:
         super().__init__(
             value=value,
             html_template=f'<div class="{self.ROOT}"></div>',
@@ -35,7 +35,7 @@ class Scripted(gr.HTML):
             js_on_load=self.SCRIPT,
             apply_default_css=False,
             elem_classes="bare",
-            **more,
+            **options,
         )
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:

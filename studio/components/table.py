@@ -28,7 +28,7 @@ def rows(
 class Table(gr.HTML):
     """Value: what ``rows`` makes. Event ``pick``: a row was chosen; its data is {key}."""
 
-    def __init__(self, value: dict[str, Any] | None = None, *, caption: str = "", **more: Any) -> None:
+    def __init__(self, value: dict[str, Any] | None = None, *, caption: str = "", **options: Any) -> None:
         super().__init__(
             value=value,
             html_template='<div class="table-root scroll"></div>',
@@ -36,7 +36,7 @@ class Table(gr.HTML):
             js_on_load=f"const caption = {json.dumps(caption)};\n{SCRIPT}",  # as a prop it could be forgotten
             apply_default_css=False,
             elem_classes="bare",
-            **more,
+            **options,
         )
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:

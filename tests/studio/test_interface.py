@@ -1,9 +1,13 @@
 """How the page is served."""
 
+import copy
+
 from gradio import networking
 from gradio.blocks import Blocks
 
-from studio.interface import launch
+from studio.interface import build, launch
+from studio.service import Studio
+from studio.tabs.shared import Loading
 from tests import tiny
 
 
@@ -15,3 +19,10 @@ def test_a_machine_too_busy_to_answer_itself_serves_the_page_all_the_same(monkey
     monkeypatch.setenv("GRADIO_SERVER_NAME", "127.0.0.1")
     launch(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
     assert served
+
+
+def test_what_a_page_is_told_of_its_parts_can_be_copied(tmp_path):
+    """Gradio copies it at each visit: with a reference to the studio in it, that is a copy of the models too."""
+    studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
+    for part in build(studio, Loading(studio)).get_config_file()["components"]:
+        assert copy.deepcopy(part) == part, part["type"]
