@@ -30,6 +30,23 @@ class Desk(DatabaseFile):
                 (sample,),
             )
 
+    def mark(self, sample: str) -> tuple[int, int]:
+        """The numbers of the last score and the last remark of a sample, 0 for none: as long as they stay, so does all
+        that anybody and anything said of it."""
+        with self.reading() as db:
+            found = db.execute(
+                """SELECT (SELECT max(seq) FROM scores WHERE sample = :sample),
+                    (SELECT max(seq) FROM remarks WHERE sample = :sample)""",
+                {"sample": checks.identifier("sample", sample)},
+            ).fetchone()
+        return found[0] or 0, found[1] or 0
+
+    def scored_since(self, sample: str, seq: int) -> set[int]:
+        """The numbers of the scores of a sample that came after this one."""
+        with self.reading() as db:
+            found = db.execute("SELECT seq FROM scores WHERE sample = ? AND seq > ?", (sample, seq))
+            return {r[0] for r in found}
+
     def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last score (of ``sample``, or any) that is not undone: {sample, created}, or None."""
         with self.reading() as db:

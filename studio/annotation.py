@@ -133,17 +133,18 @@ class Annotation:
         self.keep(sample, word_index, score, who, source)
         return self.sample(sample, who)
 
-    def keep(self, sample: str, word_index: int, score: int | None, who: str, source: str = "human") -> None:
-        """`correct` without a look at the sample afterwards."""
+    def keep(
+        self, sample: str, word_index: int, score: int | None, who: str, source: str = "human"
+    ) -> dict[str, Any] | None:
+        """`correct` without a look at the sample afterwards: the event that stands for it, None where there was nothing to take back."""
         who = check_name(who) if source == "human" else who
         word = self._scored_word(sample, word_index)
         digit = None if score is None else check_digit(score)
         if source == "human":
             self.store.hold(sample, who)
         if digit is None:
-            self.store.clear_score(sample, word.index, who, source)
-        else:
-            self.store.set_score(sample, word.index, digit, who, source, word=word.text)
+            return self.store.clear_score(sample, word.index, who, source)
+        return self.store.set_score(sample, word.index, digit, who, source, word=word.text)
 
     def _scored_word(self, sample: str, word_index: Any) -> Any:
         words = split(self.store.sample(sample)["prompt"])

@@ -6,6 +6,7 @@ Blind: of a word that this person has not scored yet, nothing that anyone or any
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,9 +23,10 @@ SAYS = {
 class Item:
     """A sample as one person may see it. hidden: places of words whose scores are kept back; others: what other people
     said of a word since this person opened it or scored it, {place: [{who, score}]}; flag and note: this person's, ''
-    for none; flags: other people's, [{who, text}]."""
+    for none; flags: other people's, [{who, text}]; mark: see ``mark``."""
 
     view: SampleView
+    mark: str
     hidden: frozenset[int] = frozenset()
     others: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     flag: str = ""
@@ -43,6 +45,7 @@ class Back:
 
 def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | None = None) -> Item:
     """What this person is shown of a sample; opened: since when it has been on the screen, as the store writes times."""
+    at = mark(studio, sample)  # before the rest: what comes in between is then news
     view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
     mine = {s["word_index"]: s["created"] for s in said if s["who"] == who}
     own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
@@ -51,13 +54,28 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | 
         hidden = frozenset(w.index for w in view.words if w.scored and w.index not in mine)
         words = [_blank(w) if w.index in hidden else w for w in view.words]
         shown = replace(view, words=words, total=None if hidden else view.total)
-        return Item(shown, hidden, {}, own.get("flag", ""), own.get("note", ""), [])
+        return Item(shown, at, hidden, {}, own.get("flag", ""), own.get("note", ""), [])
     others: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for s in said:
         since = min(x for x in (mine.get(s["word_index"]), opened, "~") if x)
         if s["who"] != who and s["score"] is not None and s["created"] > since:
             others[s["word_index"]].append({"who": s["who"], "score": s["score"]})
-    return Item(view, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
+    return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
+
+
+def mark(studio: Any, sample: str) -> str:
+    """As long as this stays, so does all that a person is shown of a sample: "score.remark.model", the first two the
+    numbers of the last ones, the third whether the model is there that knows which words it reads."""
+    score, remark = studio.store.mark(sample)
+    return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}"
+
+
+def marked(studio: Any, sample: str, before: str, own: Collection[int]) -> str | None:
+    """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
+    scores."""
+    after = mark(studio, sample)
+    (score, *others), (_, *same) = before.split("."), after.split(".")
+    return after if others == same and studio.store.scored_since(sample, int(score)) <= set(own) else None
 
 
 def _blank(word: Any) -> Any:

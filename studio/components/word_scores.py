@@ -39,6 +39,7 @@ KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "u
 LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200
 MAX_CLIENTS = 2000
+MARK = re.compile(r"\d{1,18}\.\d{1,18}\.[01]")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 # of a WordView
@@ -70,10 +71,13 @@ def chips(
 
 class WordScores(gr.HTML):
     """Chips. Value: what ``chips`` makes, or None. With ``editable`` it has three events. ``edit``: a packet, see
-    ``read_packet``; answer by a value with ``ack``: {client, revision, error, retry, moved, at}. ``look``: may the shown
+    ``read_packet``; answer by a value with ``ack``: {client, revision, error, retry, moved, at}, and without words where
+    ``same`` says that the page knows them. ``look``: may the shown
     sample have changed? ``rested``: an item or a pause has come, in which to count."""
 
-    def __init__(self, value: dict[str, Any] | None = None, *, editable: bool = False, **more: Any) -> None:
+    def __init__(
+        self, value: dict[str, Any] | None = None, *, editable: bool = False, **options: Any
+    ) -> None:
         super().__init__(
             value=value,
             html_template='<div class="word-scores"></div>',
@@ -82,7 +86,7 @@ class WordScores(gr.HTML):
             apply_default_css=False,
             elem_classes="bare",
             editable=editable,
-            **more,
+            **options,
         )
 
     def preprocess(self, payload: Any) -> dict[str, Any] | None:
@@ -153,13 +157,14 @@ class Operation:
 @dataclass(frozen=True)
 class Packet:
     """Keys of one page on one sample. shown: the sample on the screen by now; opened: since when, as the server gave the
-    time."""
+    time; mark: how far the page knows what was said of it (``desk.mark``), '' where it must be told all of it."""
 
     client: str
     sample: str
     operations: tuple[Operation, ...]
     shown: str = ""
     opened: str | None = None
+    mark: str = ""
 
 
 def read_packet(data: Any) -> Packet:
@@ -175,7 +180,9 @@ def read_packet(data: Any) -> Packet:
     if not isinstance(shown, str) or len(shown) > 64:
         raise ValueError("That correction names no sample on the screen: reload the page and try again.")
     operations = tuple(_operation(entry) for entry in given)
-    return Packet(client, sample, operations, shown, read_time(data.get("opened")))
+    return Packet(
+        client, sample, operations, shown, read_time(data.get("opened")), read_mark(data.get("mark"))
+    )
 
 
 def read_time(value: Any) -> str | None:
@@ -184,6 +191,15 @@ def read_time(value: Any) -> str | None:
         return None
     if not isinstance(value, str) or not TIME.fullmatch(value):
         raise ValueError("The time of that correction cannot be read: reload the page and try again.")
+    return value
+
+
+def read_mark(value: Any) -> str:
+    """A mark that the page was given by the server, '' for none."""
+    if not value:
+        return ""
+    if not isinstance(value, str) or not MARK.fullmatch(value):
+        raise ValueError("It cannot be read what that correction was made on: reload the page and try again.")
     return value
 
 

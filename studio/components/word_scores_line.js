@@ -11,6 +11,8 @@ let who = "";        // by whom the item was asked for
 let pending = [];    // operations that the server has not acknowledged, each with its sample
 let orphans = [];    // those of pages that are gone: {client, operations}
 let revision = 0;
+let naming = null;   // while another name is on its way: {revision} of the last key before it; keys wait for that name
+let former = { who: "", revision: 0, operations: [] };  // the name before this one, and its keys that were under way
 let sentAt = 0;      // when the packet under way left; 0: none
 let wait = AGAIN;
 let waiting = "";    // the kind of an operation that keys wait for: submitted, or going back
@@ -55,13 +57,45 @@ function adopt() {
   if (others) note = `${others} ${others === 1 ? "key" : "keys"} typed under another name wait in this browser: go by that name again to store them.`;
 }
 
+// Another name is another person: what was typed since it was given is theirs.
+function goBy(name) {
+  const after = pending.filter((o) => naming && o.revision > naming.revision);
+  pending = pending.filter((o) => !after.includes(o));
+  save();
+  former = { who, revision: naming?.revision ?? revision, operations: pending };
+  pending = []; orphans = []; sentAt = 0; naming = null; who = name;
+  steps = after.flatMap((o) => ({ clean: [{ kind: "" }, { kind: "" }], undo: [], flag: [], unflag: [], note: [] })[o.kind] ?? [{ kind: "" }]);
+  if (who) adopt();
+  pending.push(...after.map((o) => ({ ...o, revision: ++revision })));
+  save();
+}
+
+addEventListener("studio-naming", () => {
+  naming = { revision };
+  const mine = naming;
+  setTimeout(() => { if (naming === mine) named(); }, 10000);
+});
+addEventListener("studio-named", (event) => {
+  const same = event.detail ? event.detail === who : !who || who.startsWith("anonymous-");
+  if (same) named();  // else the words of the new name are on their way
+});
+
+function named() {
+  naming = null;
+  send(Boolean(sentAt));
+}
+
 function say(operation) {
   note = "";
   pending.push({ revision: ++revision, sample, ...operation });
-  if (LEAVING.has(operation.kind) || operation.kind === "undo") waiting = operation.kind;
-  root.classList.toggle("ws-leaving", LEAVING.has(waiting));
+  awaited();
   save();
   send();
+}
+
+function awaited() {
+  waiting = pending.findLast((o) => LEAVING.has(o.kind) || o.kind === "undo")?.kind ?? "";
+  root.classList.toggle("ws-leaving", LEAVING.has(waiting));
 }
 
 function batch() {
@@ -76,11 +110,13 @@ function batch() {
     if (place(o) !== first) break;
     operations.push({ ...o });
   }
-  return { client: from.client, sample: first, shown: sample, opened: item.opened ?? null, operations };
+  // what this page has to be told anew: all of it where a digit uncovers more, or others have been at the words
+  const all = item.blind || !item.mark || (item.words || []).some((word) => word.others?.length);
+  return { client: from.client, sample: first, shown: sample, opened: item.opened ?? null, mark: live && !all ? item.mark : "", operations };
 }
 
 function send(again) {
-  if (sentAt && !again) return status();
+  if (naming || (sentAt && !again)) return status();
   const packet = batch();
   if (!packet) return status();
   const mine = (sentAt = Date.now());
@@ -93,6 +129,15 @@ function send(again) {
     send(true);
   }, wait);
   setTimeout(() => { if (sentAt === mine) status(); }, 1500);
+}
+
+// Keys that are stored now become part of what the server says.
+function fold(ack) {
+  for (const o of pending) {
+    if (o.sample !== sample || o.revision > ack.revision || !(o.kind === "set" || o.kind === "clear")) continue;
+    const word = (item.words || []).find((w) => w.index === o.word);
+    if (word) put(word, o.score ?? null);
+  }
 }
 
 function acknowledge(ack) {
@@ -151,8 +196,9 @@ function overlaid(value) {
 
 function put(word, score) {
   word.human = score;
-  word.by = null;
-  word.score = score !== null ? score : word.vlm ?? null;
+  word.by = score !== null ? who : null;
+  if (score !== null) word.hidden = false;
+  word.score = score ?? word.vlm ?? null;
 }
 
 receive = () => {
@@ -163,12 +209,23 @@ receive = () => {
   if ("looked" in value && (value.sample !== sample || value.looked !== revision || under_way())) return;
   seen = stamp;
   const ack = value.ack && (value.ack.client === client || orphans.some((o) => o.client === value.ack.client)) ? value.ack : null;
-  if (!value.keep && (value.who || "") !== who) {
-    if (pending.length) save();
-    pending = []; orphans = []; steps = []; sentAt = 0; who = value.who || "";
-    if (who) adopt();
+  // the answer to a key of the name before this one says nothing of this one
+  if (value.ack?.client === client && value.ack.revision <= former.revision && (value.who || "") === former.who) {
+    former.operations = former.operations.filter((o) => o.revision > value.ack.revision);
+    return keep(nameOf(client, former.who), former.operations.length ? { client, who: former.who, at: Date.now(), operations: former.operations } : null);
   }
+  if (!value.keep && (value.who || "") !== who) goBy(value.who || "");
+  const known_already = value.same && ack && value.sample === sample;
+  if (known_already && ack.client === client) fold(ack);
   if (ack) acknowledge(ack);
+  if (known_already) {
+    item.mark = value.mark;
+    awaited();
+    send();
+    status();
+    return rest(1000);
+  }
+  if (value.same) { status(); return send(); }  // another image was opened meanwhile
   if (value.keep) { retry(); return status(); }  // nothing could be stored: what is shown stays as it is
   const other = (value.sample || "") !== sample;
   // the answer for an image that is no longer open: another one was opened while the keys were under way
@@ -176,8 +233,7 @@ receive = () => {
   if (other) { editor.close(); current = 0; if (!ack) note = ""; }
   sample = value.sample || "";
   item = value;
-  waiting = pending.findLast((o) => LEAVING.has(o.kind) || o.kind === "undo")?.kind ?? "";
-  root.classList.toggle("ws-leaving", LEAVING.has(waiting));
+  awaited();
   words = overlaid(value);
   if (ack?.word !== undefined && ack.word !== null) current = words.filter((w) => w.scored).findIndex((w) => w.index === ack.word);
   current = Math.max(0, Math.min(current, words.filter((w) => w.scored).length - 1));
@@ -185,14 +241,19 @@ receive = () => {
   send();
   status();
   if (other) editor.welcome();
-  clearTimeout(timer);
-  timer = setTimeout(() => { if (!under_way()) trigger("rested", { sample }); }, other ? 200 : 1000);
+  rest(other ? 200 : 1000);
 };
+
+// A pause in which the server may count.
+function rest(after) {
+  clearTimeout(timer);
+  timer = setTimeout(() => { if (!under_way()) trigger("rested", { sample }); }, after);
+}
 
 // A light look: has somebody else, or this person in another tab, changed what is shown?
 function look() {
   if (!sample || under_way() || editor.busy() || document.visibilityState !== "visible" || !root.offsetParent) return;
-  trigger("look", { sample, opened: item.opened ?? null, stamp: item.stamp ?? "", revision });
+  trigger("look", { sample, opened: item.opened ?? null, mark: item.mark ?? "", revision });
 }
 setInterval(look, 8000);
 addEventListener("focus", look);

@@ -5,7 +5,6 @@ What a key costs is the key alone: the queue is counted, and the history read, w
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -110,7 +109,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             found.view.words, sample=found.view.id, hidden=found.hidden, others=others, flag=found.flag,
             note=found.note, flags=flags, who=writer, blind=wish.blind,
         )  # fmt: skip
-        return {**value, "stamp": f"{zlib.crc32(repr(value).encode()):08x}", "opened": opened, **more}
+        return {**value, "mark": found.mark, "opened": opened, **more}
 
     def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
         """Values of ``whole``."""
@@ -232,6 +231,15 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return drawn(studio.sample(done.place, writer), writer, wish, ack=ack)
         if not packet.shown:
             return drawn(None, writer, wish, ack=ack)
+        if not wish.blind and (mark := annotate_keys.news(studio, done)):
+            values[whole.index(words)] = {
+                "sample": packet.shown,
+                "who": writer,
+                "same": True,
+                "mark": mark,
+                "ack": ack,
+            }
+            return values
         found = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
         values[whole.index(words)] = face(found, writer, wish, packet.opened, ack=ack)
         return values
@@ -245,9 +253,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             shared.person(kept_who, profile),
             wanted(kept_view),
         )
-        found = desk.item(studio, str(asked.get("sample")), writer, wish.blind, opened)
-        value = face(found, writer, wish, opened, looked=asked.get("revision"))
-        return gr.skip() if value["stamp"] == asked.get("stamp") else value
+        sample = str(asked.get("sample"))
+        if desk.mark(studio, sample) == asked.get("mark"):
+            return gr.skip()
+        found = desk.item(studio, sample, writer, wish.blind, opened)
+        return face(found, writer, wish, opened, looked=asked.get("revision"))
 
     @told
     def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from data.store import StoreError
@@ -20,7 +20,8 @@ NOTHING = "There is nothing left to undo."
 @dataclass
 class Done:
     """A packet that was worked on. place: the sample to show; left: that it was submitted or skipped, so the next one
-    is due; retry: that what was not done is to be sent again; says: a sentence that is no error."""
+    is due; retry: that what was not done is to be sent again; says: a sentence that is no error; scores: the numbers of
+    the scores that stand for its keys; more: whether it held anything but such keys."""
 
     packet: Packet
     place: str
@@ -30,6 +31,8 @@ class Done:
     says: str = ""
     retry: bool = False
     word: int | None = None
+    scores: set[int] = field(default_factory=set)
+    more: bool = False
 
     def ack(self) -> dict[str, Any]:
         return {
@@ -76,6 +79,7 @@ def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) ->
 
 def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
     kind, sample = operation.kind, done.packet.sample
+    done.more |= kind not in ("set", "clear")
     if kind == "undo":
         step = desk.back(studio, who)
         if step is None:
@@ -83,7 +87,8 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
         else:
             done.place, done.says, done.word = step.sample, step.says, step.word
     elif kind in ("set", "clear"):
-        studio.keep(sample, operation.word or 0, operation.score, who)
+        if event := studio.keep(sample, operation.word or 0, operation.score, who):
+            done.scores.add(event["seq"])
     elif kind == "flag":
         studio.store.flag(sample, who, operation.text)
     elif kind == "unflag":
@@ -96,6 +101,15 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
         if kind in LEAVING:
             studio.submit(sample, who, "skip" if kind == "skip" else "submit")
             done.left = sample == done.packet.shown
+
+
+def news(studio: Studio, done: Done) -> str | None:
+    """The mark of the image on the screen after this packet (``desk.mark``) where the page knows already all that is
+    new, which are its own keys; else None."""
+    packet = done.packet
+    if not packet.mark or packet.sample != packet.shown or done.more or done.error or done.says:
+        return None
+    return desk.marked(studio, packet.shown, packet.mark, done.scores)
 
 
 def called(who: str) -> str:

@@ -25,6 +25,16 @@ LEAVE = """() => {
   document.querySelector("#who input, #who textarea")?.blur();
   document.querySelector("#annotate-words .ws-current")?.focus({ preventScroll: true });
 }"""
+# what is typed while the server looks at the name waits for it
+NAMING = """(...given) => {
+  dispatchEvent(new CustomEvent("studio-naming"));
+  return given;
+}"""
+NAMED = f"""(who) => {{
+  const name = ({NAME})(who);
+  dispatchEvent(new CustomEvent("studio-named", {{ detail: name }}));
+  return name;
+}}"""
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,11 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         moment(None, memory.who, mine, js="(who) => who ?? ''")
     memory.recalled.then(look, memory.who, note, **quick)
     name.submit(None, None, None, js=LEAVE)
-    name.blur(rename, [name, memory.who], [*persons, note, elsewhere], **quick).then(
-        None, memory.who, name, js=NAME
-    )
-    for ask in (use.click, brought.submit):
-        ask(adopt, [brought, memory.who], [*persons, note, brought], **quick)
+    for ask, work, given, last in (
+        (name.blur, rename, name, elsewhere),
+        (use.click, adopt, brought, brought),
+        (brought.submit, adopt, brought, brought),
+    ):
+        asked = ask(work, [given, memory.who], [*persons, note, last], js=NAMING, **quick)
+        asked.then(None, memory.who, name, js=NAMED)
     return renamed

@@ -86,6 +86,45 @@ def test_who_gives_a_name_stays_at_the_image_and_types_on(browse, app):
     assert field.input_value() == "named"
 
 
+def test_keys_typed_while_the_server_looks_at_a_new_name_are_that_names(browse, app):
+    page, held = enter(browse, app, "first of two"), []
+    page.keyboard.press("1")
+    settled(page)
+
+    def hold(route) -> None:
+        asked = '"second of two"' in (route.request.post_data or "")
+        held.append(route) if asked else route.continue_()
+
+    page.route("**/gradio_api/**", hold)
+    field = page.locator("#who").locator("input, textarea")
+    field.fill("second of two")
+    with page.expect_request(lambda request: '"second of two"' in (request.post_data or "")):
+        field.press("Enter")
+    page.keyboard.type("73")
+    for route in held:
+        route.continue_()
+    page.locator("#annotate-progress", has_text="done by second of two").wait_for()
+    settled(page)
+    assert [score for *_, score in kept(app, "first of two")] == [1]
+    assert [score for *_, score in kept(app, "second of two")] == [7, 3]
+
+
+def test_what_somebody_else_said_is_seen_beside_ones_own_quick_keys(browse, app):
+    page, store = enter(browse, app, "quick"), Store(app.home / "studio.db")
+    packets = []
+    page.on(
+        "request", lambda r: packets.append(r.post_data) if '"operations"' in (r.post_data or "") else None
+    )
+    page.keyboard.press("4")
+    settled(page)
+    store.set_score(shown(page), 6, 1, "slow", word="square")
+    page.keyboard.press("5")
+    page.locator(f"{CHIPS} .ws-other", has_text="slow says 1 since").wait_for()
+    settled(page)
+    assert digits(page)[:2] == ["4", "5"]
+    assert all('"mark":"' in packet for packet in packets)
+
+
 def test_keys_work_again_when_one_comes_back_by_the_tab(browse, app):
     page = enter(browse, app, "back")
     page.get_by_role("tab", name="Compare").click()

@@ -148,6 +148,53 @@ def test_keys_are_done_in_order_and_what_cannot_be_kept_is_named(scored, shown):
     assert (found.flag, found.note) == ("", "")
 
 
+def test_of_its_own_keys_alone_the_page_is_told_no_more_than_that_they_are_stored(scored, shown):
+    first, second, *_ = places(shown)
+    inbox, mark = Inbox(), desk.item(scored, shown.id, "Ann").mark
+    keys = [{"kind": "set", "word": first, "score": 3}, {"kind": "set", "word": second, "score": 5}]
+    after = annotate_keys.news(scored, send(scored, inbox, shown.id, *keys, mark=mark))
+    assert after == desk.mark(scored, shown.id) != mark
+    again = annotate_keys.news(scored, send(scored, inbox, shown.id, keys[1], mark=after))
+    assert again == after  # what stands is said again: nothing is new
+    cleared = send(scored, inbox, shown.id, {"kind": "clear", "word": first}, mark=again)
+    assert annotate_keys.news(scored, cleared) == desk.item(scored, shown.id, "Ann").mark
+
+
+def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(scored, shown, monkeypatch):
+    first, second, *_ = places(shown)
+    inbox, key = Inbox(), {"kind": "set", "word": first, "score": 3}
+
+    def told(*operations, **more):
+        mark = desk.item(scored, shown.id, "Ann").mark
+        for act in more.pop("meanwhile", ()):
+            act()
+        return annotate_keys.news(scored, send(scored, inbox, shown.id, *operations, mark=mark, **more))
+
+    assert told(key)
+    for act in (
+        lambda: scored.correct(shown.id, second, 1, "Bea"),
+        lambda: scored.correct(shown.id, second, 7, "Ann"),  # in another tab
+        lambda: scored.store.flag(shown.id, "Bea", "broken"),
+        lambda: scored.store.set_score(shown.id, second, 1, "detector", "simulated"),
+    ):
+        assert told({**key, "score": 4}, meanwhile=[act]) is None
+        assert told(key)
+    assert told(key, {"kind": "accept"}) is None
+    assert told({"kind": "undo"}) is None
+    assert told({"kind": "set", "word": 0, "score": 3}) is None  # an article: it could not be kept
+    monkeypatch.setattr(type(scored.models), "loaded_diffuser", None)
+    found = desk.item(scored, shown.id, "Ann").mark
+    monkeypatch.undo()
+    assert annotate_keys.news(scored, send(scored, inbox, shown.id, key, mark=found)) is None
+
+
+@pytest.mark.parametrize("mark", ["1.2", "1.2.3", "-1.2.1", 7, "1.2.1 ", "9" * 30 + ".1.1"])
+def test_a_mark_that_no_page_was_given_is_refused(mark):
+    packet = {"client": CLIENT, "sample": "s", "operations": [{"revision": 1, "kind": "undo"}], "mark": mark}
+    with pytest.raises(ValueError, match="reload the page"):
+        read_packet(packet)
+
+
 def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, shown, monkeypatch):
     inbox, keys = Inbox(), [{"kind": "set", "word": w, "score": 3} for w in places(shown)[:2]]
     with monkeypatch.context() as broken:
