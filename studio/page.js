@@ -1,9 +1,21 @@
 // What the frame of the page does by itself: light or dark, the row of tabs, what is read out, names that Gradio leaves
 // out. Runs in the head, before Gradio; it holds nothing that a person wrote.
 (() => {
+  // The endpoints are a page of their own: Gradio's address for them and its button at the foot lead there, and open it.
+  const here = new URL(location.href);
+  let opens = here.hash === "#api";
+  if (!/\/endpoints\/?$/.test(here.pathname)) {
+    const endpoints = new URL("endpoints#api", here);
+    if (here.searchParams.get("view") === "api") return location.replace(endpoints);
+    addEventListener("click", (event) => {
+      if (!event.target.closest?.("footer .show-api")) return;
+      event.stopImmediatePropagation();
+      location.assign(endpoints);
+    }, true);
+  } else addEventListener("hashchange", () => { opens = location.hash === "#api"; names(); });
   const KEY = "noise-projection-studio.looks";
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const asked = new URL(location.href).searchParams.get("__theme");  // Gradio's own way of asking, for this visit alone
+  const asked = here.searchParams.get("__theme");  // Gradio's own way of asking, for this visit alone
 
   function chosen() {
     try {
@@ -69,6 +81,8 @@
     const main = document.querySelector(".gradio-container main");
     if (main) { set(main, "id", "main"); set(main, "tabindex", "-1"); }
     for (const node of document.querySelectorAll(".live")) set(node, "aria-live", "polite");
+    const endpoints = opens && document.querySelector("footer .show-api");
+    if (endpoints) { opens = false; endpoints.click(); }
     for (const image of document.querySelectorAll("footer img")) set(image, "alt", "");
     // an image is a button without a name: it gets its label's
     for (const button of document.querySelectorAll(".image-container > button, .image-frame > button")) {

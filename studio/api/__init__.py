@@ -1,6 +1,6 @@
 """The studio for scripts and agents: named endpoints (``gradio_client``), each a tool where MCP is on.
 
-An endpoint is a function with types and a docstring: the types are its schema, the docstring is what ``/?view=api`` and
+An endpoint is a function with types and a docstring: the types are its schema, the docstring is what ``/endpoints#api`` and
 an agent read of it. Behind each stands what stands behind the page: the same checks of every value, the same names and
 keys, the same bounds for visitors. What goes wrong is answered by a sentence.
 

@@ -25,16 +25,16 @@ _EMPTY = (
 )
 
 
-def head(title: str, what: str) -> str:
-    """The head of the page: the way past it, the name, and light, dark or as the system has it."""
+def head(title: str, what: str, tabs: bool = True) -> str:
+    """The head of a page: the way past it to its tabs, the name, and light, dark or as the system has it."""
     looks = "".join(
         f'<label title="{name.capitalize()}"><input type="radio" name="studio-looks" value="{name}" '
         f'aria-label="{name.capitalize()}"{" checked" if name == "system" else ""}><svg {_LINES}>{icon}</svg></label>'
         for name, icon in _LOOKS.items()
     )
+    skip = '<a class="skip-link" href="#tabs">Skip to the tabs</a>' if tabs else ""
     return (
-        '<a class="skip-link" href="#tabs">Skip to the tabs</a>'
-        f'<header class="studio-head">{_MARK}<h1>{escape(title)}</h1><p>{escape(what)}</p>'
+        f'{skip}<header class="studio-head">{_MARK}<h1>{escape(title)}</h1><p>{escape(what)}</p>'
         f'<div class="studio-looks" role="radiogroup" aria-label="Light or dark">{looks}</div></header>'
     )
 
