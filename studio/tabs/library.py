@@ -119,7 +119,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
                 table = Table(
-                    caption="Words of the images found, with the label that training takes",
+                    caption=library_words.CAPTION,
                     visible=False,
                     elem_id="library-labels",
                 )
@@ -192,7 +192,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             gr.update(
                 value=None
                 if as_images
-                else library_words.lines(said, library_words.NONE if samples else none),
+                else library_words.lines(said, library_words.NONE if samples else none, golden),
                 visible=not as_images,
             ),
             gr.update(visible=fresh),
