@@ -68,10 +68,10 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 kept_all = library.build(studio, library_tab, kept, limited)
             with gr.Tab("Train", id="train"):
                 heading("Train")
-                to_annotate = train.build(studio, page, kept.who, limited)
+                to_annotate = train.build(studio, page, kept, limited)
             with gr.Tab("Diagnose", id="diagnose"):
                 heading("Diagnose")
-                diagnose.build(studio, page, kept.who, limited)
+                diagnose.build(studio, page, kept, limited)
         limited.wire(kept, annotating.renamed)
 
         def look() -> tuple[Any, Any]:

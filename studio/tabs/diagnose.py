@@ -21,6 +21,7 @@ from studio.experiments import EXPERIMENTS
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
+from studio.tabs.memory import Memory
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
@@ -29,8 +30,8 @@ GONE = "The report of this run is no longer in its folder, or cannot be read. St
 FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.Textbox, rights: Rights) -> None:
-    chosen, drawn = gr.State(""), gr.State("")
+def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> None:
+    who, chosen, drawn = memory.who, gr.State(""), gr.State("")
     opened = gr.Textbox(
         visible=False
     )  # the run whose report is open; a State's change is lost outside the queue
@@ -143,7 +144,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox, rights: Rights) -> N
     stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
     resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
     timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
-    page.load(restore, who, all_parts, **quick)
+    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
 
 
 def _question(name: Any) -> str:

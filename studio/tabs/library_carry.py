@@ -175,7 +175,7 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             )
             look = gr.Button("Show what would change", variant="primary", elem_id="import-look")
             take = gr.Button("Import", interactive=False, elem_id="import-take")
-            rights.admins(file, look)
+            rights.admins(look)
         with gr.Column(scale=8, min_width=320):
             said = shared.html(
                 notices.empty("Choose a file and look first: nothing is kept by that."), elem_id="import-said"

@@ -59,7 +59,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
                 label="Replace what is in the database now", value=False, elem_id="restore-sure"
             )
             back = gr.Button("Restore", variant="stop", interactive=False, elem_id="restore")
-            rights.admins(fetch, given, sure)
+            rights.admins(fetch, sure)
 
     def listed(mine: str = "") -> dict[str, Any]:
         body = [

@@ -21,6 +21,7 @@ from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs import run_page, run_samples, shared
 from studio.tabs import runs as listing
+from studio.tabs.memory import Memory
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
@@ -47,9 +48,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.Textbox, rights: Rights) -> gr.Button:
+def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> gr.Button:
     """The tab; returns the button that leads to the corrections."""
-    chosen, drawn = gr.State(""), gr.State("")
+    who, chosen, drawn = memory.who, gr.State(""), gr.State("")
     timer = gr.Timer(listing.SECONDS)
 
     with gr.Row(equal_height=False):
@@ -212,7 +213,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox, rights: Rights) -> g
     back.click(roll_back, [chosen, who], all_parts, **shared.ASKED)
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **shared.ASKED)
     timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
-    page.load(restore, who, all_parts, **quick)
+    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
     return annotate
 
 
