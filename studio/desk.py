@@ -5,6 +5,7 @@ Blind: of a word that this person has not scored yet, nothing that anyone or any
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,7 @@ class Back:
 
 def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | None = None) -> Item:
     """What this person is shown of a sample; opened: since when it has been on the screen, as the store writes times."""
-    at = mark(studio, sample)  # before the rest: what comes in between is then news
+    at = mark(studio, sample, who)  # before the rest: what comes in between is then news
     view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
     mine = {s["word_index"]: s["created"] for s in said if s["who"] == who}
     own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
@@ -63,17 +64,17 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | 
     return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
 
 
-def mark(studio: Any, sample: str) -> str:
-    """As long as this stays, so does all that a person is shown of a sample: "score.remark.model", the first two the
-    numbers of the last ones, the third whether the model is there that knows which words it reads."""
+def mark(studio: Any, sample: str, who: str) -> str:
+    """As long as this stays, so does all that this person is shown of a sample: "score.remark.model.person", the first
+    two the numbers of the last ones, the third whether the model is there that knows which words it reads."""
     score, remark = studio.store.mark(sample)
-    return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}"
+    return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
 
 
-def marked(studio: Any, sample: str, before: str, own: Collection[int]) -> str | None:
+def marked(studio: Any, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
     """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
     scores."""
-    after = mark(studio, sample)
+    after = mark(studio, sample, who)
     (score, *others), (_, *same) = before.split("."), after.split(".")
     return after if others == same and studio.store.scored_since(sample, int(score)) <= set(own) else None
 

@@ -26,6 +26,7 @@ from studio.tabs import (
     links,
     memory,
     quality,
+    rights,
     seeds,
     shared,
     standing,
@@ -56,6 +57,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         state = html(_state(loading), elem_id="studio-state", live=True)
         watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), first.place()
         standing.build(studio, page, backup)
+        limited = rights.Rights(studio)
         with gr.Tabs(selected="compare", elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Compare", id="compare"):
                 heading("Compare")
@@ -68,16 +70,17 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 annotating = annotate.build(studio, tab, kept)
             with gr.Tab("Quality", id="quality") as quality_tab:
                 heading("Quality")
-                judging = quality.build(studio, quality_tab, kept)
+                judging = quality.build(studio, quality_tab, kept, limited)
             with gr.Tab("Library", id="library") as library_tab:
                 heading("Library")
-                kept_all = library.build(studio, library_tab, kept)
+                kept_all = library.build(studio, library_tab, kept, limited)
             with gr.Tab("Train", id="train"):
                 heading("Train")
-                to_annotate = train.build(studio, page, kept.who)
+                to_annotate = train.build(studio, page, kept, limited)
             with gr.Tab("Diagnose", id="diagnose"):
                 heading("Diagnose")
-                diagnose.build(studio, page, kept.who)
+                diagnose.build(studio, page, kept, limited)
+        limited.wire(kept, annotating.renamed)
 
         def look() -> tuple[Any, Any]:
             """While the models load: what is being loaded; afterwards the clock stands still."""

@@ -133,6 +133,15 @@ def ruled(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
     return identity.on_space(env) or bool(settings.admins)
 
 
+def for_admins(env: Mapping[str, str] | None = None) -> str:
+    """What stands beside what is off for others than administrators: ``may_manage``'s answer, in short."""
+    if not identity.on_space(env):
+        return "Only the names in STUDIO_ADMINS may do this here."
+    return "Only the owner of this Space may do this" + (
+        ", once signed in (in the tab Annotate)." if identity.login_offered(env) else "."
+    )
+
+
 def may_tend(
     settings: Settings, made_by: str, name: str, profile: Any = None, env: Mapping[str, str] | None = None
 ) -> str:

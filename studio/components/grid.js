@@ -112,7 +112,7 @@ function head() {
   else if (on()) does.append(button("Stop", "sg-button sg-stop", "Stop this grid; the images that are made are kept", () => trigger("halt", facts())));
   else if (held.done < held.total) does.append(button("Go on", "sg-button sg-primary", "Make the images that are missing", () => trigger("go_on", facts())));
   if (!on() && variants().length > 1 && held.done > 1)
-    does.append(button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts())));
+    does.append(vote());
   does.append(
     button("Use settings", "sg-button", "Put this grid's prompt, seeds and settings into the form", () => trigger("reuse", facts())),
     button("Copy link", "sg-button sg-copy", "Copy a link to this grid", (event) => copy(event.currentTarget)),
@@ -120,9 +120,17 @@ function head() {
   if (held.done) does.append(button("Zip", "sg-button", "Download all images with their settings as a zip", () => trigger("pack", facts())));
   title.append(does);
   box.append(title);
+  if (does.querySelector(":disabled")) box.append(make("p", "quiet sg-barred", held.votes));
   if (on()) box.append(progress());
   else if (held.message) box.append(note(held.message, held.state !== "done" && held.state !== "stopped"));
   return box;
+}
+
+// Where this visitor may not vote, the button is off, and why stands below it.
+function vote() {
+  const node = button("Blind vote", "sg-button", "Vote between two columns without knowing which is which", () => trigger("vote", facts()));
+  node.disabled = Boolean(held.votes);
+  return node;
 }
 
 function progress() {

@@ -68,11 +68,12 @@ def grid_value(
     *,
     opened: bool = False,
     tends: bool = True,
+    votes: str = "",
 ) -> dict[str, Any]:
     """The component's value: how a ``GridView`` stands and the cells that the page does not have yet.
 
     picture: a data URL for a SampleView. change: of ``grid_change``. opened: the page goes to this grid, whatever it
-    shows now. tends: it may be stopped and gone on with from this page.
+    shows now. tends: it may be stopped and gone on with from this page. votes: why this visitor may not vote on it.
     """
     have = ask.have if ask and ask.grid == view.id else {}
     cells, words, more = [], [], False
@@ -102,6 +103,7 @@ def grid_value(
         "grid": view.id,
         "opened": opened,
         "tends": tends,
+        "votes": votes,
         "prompt": view.prompt,
         "seeds": [str(seed) for seed in view.seeds],
         "variants": [asdict(variant) for variant in view.variants],

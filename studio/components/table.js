@@ -1,6 +1,7 @@
 // The body of js_on_load: element, trigger, props and watch are given. Cells go in by textContent only.
 const root = element.querySelector(".table-root");
 let drawn = "";
+const named = () => props.value?.caption || caption;
 
 function cell(tag, content) {
   const node = document.createElement(tag);
@@ -36,7 +37,7 @@ function draw() {
   }
   const table = document.createElement("table");
   table.className = "plain";
-  if (caption) table.createCaption().textContent = caption;
+  if (named()) table.createCaption().textContent = named();
   const head = table.createTHead().insertRow();
   for (const title of value.head) {
     const node = cell("th", title);
@@ -74,7 +75,7 @@ function reach() {
   if (root.scrollWidth > root.clientWidth + 1) {
     root.tabIndex = 0;
     root.setAttribute("role", "region");
-    root.setAttribute("aria-label", caption || "table");
+    root.setAttribute("aria-label", named() || "table");
   } else {
     root.removeAttribute("tabindex");
     root.removeAttribute("role");

@@ -13,15 +13,22 @@ SCRIPT = (Path(__file__).parent / "table.js").read_text(encoding="utf-8")
 
 
 def rows(
-    head: Sequence[Any], body: Sequence[tuple[str, Sequence[Any]]], *, empty: str = "", chosen: str = ""
+    head: Sequence[Any],
+    body: Sequence[tuple[str, Sequence[Any]]],
+    *,
+    empty: str = "",
+    chosen: str = "",
+    caption: str = "",
 ) -> dict[str, Any]:
     """The component's value. body: (key, cells) a row; a cell is text or {text, tone}, tone being good, bad, now or
-    number; so is a title of the head. With a key the row can be picked; ``chosen`` is the key of the row that is marked."""
+    number; so is a title of the head. With a key the row can be picked; ``chosen`` is the key of the row that is marked. caption:
+    in place of the table's own."""
     return {
         "head": list(head),
         "rows": [{"key": key, "cells": list(cells)} for key, cells in body],
         "empty": empty,
         "chosen": chosen,
+        **({"caption": caption} if caption else {}),
     }
 
 
@@ -66,6 +73,7 @@ class Table(gr.HTML):
                 "rows": {"type": "array", "items": row},
                 "empty": {"type": "string"},
                 "chosen": {"type": "string"},
+                "caption": {"type": "string"},
             },
         }
 

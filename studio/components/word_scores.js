@@ -70,6 +70,7 @@ function chip(word, position) {
     node.setAttribute("aria-valuemax", "9");
     if (has) node.setAttribute("aria-valuenow", word.score);
     node.setAttribute("aria-valuetext", says);
+    if (editor.locked) node.setAttribute("aria-readonly", "true");
     node.tabIndex = position === current ? 0 : -1;
     if (position === current) node.classList.add("ws-current");
     node.addEventListener("click", () => editor.go(position));

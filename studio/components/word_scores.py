@@ -39,7 +39,7 @@ KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "u
 LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200
 MAX_CLIENTS = 2000
-MARK = re.compile(r"\d{1,18}\.\d{1,18}\.[01]")
+MARK = re.compile(r"\d{1,18}\.\d{1,18}\.[01]\.\d{1,10}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 # of a WordView

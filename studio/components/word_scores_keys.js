@@ -16,11 +16,12 @@ const KEYS = [
   ["?", "show or hide these keys"],
 ];
 const REASONS = ["The image is broken", "The prompt makes no sense", "I cannot tell", "Not fit to be shown"];
-const part = Object.fromEntries(["chips", "pad", "mean", "remarks", "actions", "form", "help"].map((name) => [name, make("div", `ws-${name}`)]));
+const part = Object.fromEntries(["lock", "chips", "pad", "mean", "remarks", "actions", "form", "help"].map((name) => [name, make("div", `ws-${name}`)]));
 const MEAN = "The mean over the words of your score where there is one, else of the expected score of the VLM's ten probabilities.";
 let open = "";        // the form that is open: flag or note
 let warned = "";      // the sample whose unseen words were named once
 let typed = 0;        // the timer of a note that is being written
+editor.locked = "";   // why this visitor may not write
 
 const targets = () => words.filter((word) => word.scored);
 const nodes = () => Array.from(part.chips.querySelectorAll("[role=spinbutton]"));
@@ -59,7 +60,7 @@ function build() {
     button("Skip", "ws-button", "Show another image without submitting this one", () => leave("skip"), "s"),
     button("Flag", "ws-button", "Flag this image with a reason", () => form("flag"), "f"),
     button("Note", "ws-button", "Write a note on this image", () => form("note"), "m"),
-    button("Keys", "ws-button", "Show the keys", toggleHelp, "?"),
+    button("Keys", "ws-button ws-free", "Show the keys", toggleHelp, "?"),
   );
   box.append(main, more, state);
   const list = make("dl");
@@ -68,10 +69,33 @@ function build() {
   part.help.hidden = part.form.hidden = true;
 }
 
+// Where this visitor may not write, what would is off, and the reason stands above the words. An answer that says nothing
+// of it leaves it as it is.
+function lock() {
+  const { locked = editor.locked, login } = item;
+  if (locked === editor.locked) return;
+  editor.locked = locked;
+  root.classList.toggle("ws-locked", Boolean(locked));
+  for (const node of part.actions.querySelectorAll("button:not(.ws-free)")) node.setAttribute("aria-disabled", String(Boolean(locked)));
+  part.lock.replaceChildren();
+  if (!locked) return;
+  const box = make("div", "studio-notice");
+  box.append(make("span", "", locked));
+  part.lock.append(box);
+  if (login) part.lock.append(button("Sign in", "ws-button ws-primary", "Sign in with Hugging Face", () => outside("#login")));
+}
+
+// Said once, however many keys are pressed.
+function refused() {
+  if (editor.locked && note !== editor.locked) complain(editor.locked);
+  return Boolean(editor.locked);
+}
+
 editor.draw = (focus) => {
   const held = focus || part.chips.contains(document.activeElement);
   root.dataset.sample = sample;
   root.hidden = !words.length;
+  lock();
   part.chips.replaceChildren(chipsRow());
   part.pad.replaceChildren(...pad());
   part.mean.textContent = mean();
@@ -98,7 +122,9 @@ function pad() {
     if (word && word.score === digit) node.setAttribute("aria-pressed", "true");
     keys.push(node);
   }
-  return [...keys, button("⌫", "ws-key ws-clear", "Take your score back (Delete)", clear)];
+  keys.push(button("⌫", "ws-key ws-clear", "Take your score back (Delete)", clear));
+  if (editor.locked) for (const node of keys) node.setAttribute("aria-disabled", "true");
+  return keys;
 }
 
 // The flag and the note that stand, with what was said just now and is not stored yet.
@@ -137,7 +163,7 @@ function complain(text) { note = text; bad = true; status(); }
 
 function set(digit, stay) {
   const word = targets()[current];
-  if (!word || waiting) return;
+  if (!word || waiting || refused()) return;
   put(word, digit);
   step({ kind: "set", word: word.index, score: digit });
   if (!stay) current = Math.min(current + 1, targets().length - 1);
@@ -146,7 +172,7 @@ function set(digit, stay) {
 
 function clear() {
   const word = targets()[current];
-  if (!word || waiting) return;
+  if (!word || waiting || refused()) return;
   put(word, null);
   step({ kind: "clear", word: word.index });
   after();
@@ -154,7 +180,7 @@ function clear() {
 
 function accept() {
   const shown = targets().filter((word) => !word.hidden && word.score !== null && word.score !== undefined);
-  if (waiting || !words.length) return;
+  if (waiting || !words.length || refused()) return;
   if (!shown.length) return complain("No score is shown that could be accepted: give yours by a digit.");
   for (const word of shown) put(word, word.score);
   step({ kind: "accept" });
@@ -162,7 +188,7 @@ function accept() {
 }
 
 function clean() {
-  if (waiting || !words.length) return;
+  if (waiting || !words.length || refused()) return;
   if (targets().some((word) => word.hidden)) return complain("Blind mode hides scores that you have not seen: give each word yours, or turn blind mode off (b).");
   const bare = targets().find((word) => word.score === null || word.score === undefined);
   if (bare) return complain(`The word “${bare.text}” has no score that could be right: give it one.`);
@@ -171,7 +197,7 @@ function clean() {
 }
 
 function leave(kind) {
-  if (waiting || !words.length) return;
+  if (waiting || !words.length || refused()) return;
   const unseen = kind === "submit" ? targets().filter((word) => word.hidden).length : 0;
   if (unseen && warned !== sample) {
     warned = sample;
@@ -199,7 +225,7 @@ function shut() { clearTimeout(typed); open = ""; part.form.hidden = true; part.
 function leaveForm() { editor.close(); remarks(); focusChip(); }
 
 function form(kind) {
-  if (!words.length) return;
+  if (!words.length || refused()) return;
   if (open === kind) return leaveForm();
   editor.close();
   open = kind;
@@ -216,7 +242,7 @@ function flag(text) {
   leaveForm();
 }
 
-function unflag() { remarked("flag", ""); leaveForm(); }
+function unflag() { if (refused()) return; remarked("flag", ""); leaveForm(); }
 
 function flagForm() {
   const own = make("input", "ws-text");

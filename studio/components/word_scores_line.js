@@ -253,7 +253,7 @@ function rest(after) {
 // A light look: has somebody else, or this person in another tab, changed what is shown?
 function look() {
   if (!sample || under_way() || editor.busy() || document.visibilityState !== "visible" || !root.offsetParent) return;
-  trigger("look", { sample, opened: item.opened ?? null, mark: item.mark ?? "", revision });
+  trigger("look", { sample, opened: item.opened ?? null, mark: item.mark ?? "", revision, locked: editor.locked });
 }
 setInterval(look, 8000);
 addEventListener("focus", look);

@@ -3,7 +3,7 @@
 let steps = []; // of this page, the last at the end: {sample, kind, before}; kind "" for what the server undoes
 
 function undo() {
-  if (!words.length || LEAVING.has(waiting)) return;
+  if (!words.length || LEAVING.has(waiting) || refused()) return;
   flush();
   const last = steps.pop();
   if (!last?.kind) return say({ kind: "undo" });

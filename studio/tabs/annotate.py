@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from data.database import StoreError, now
-from studio import desk
+from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
 from studio.components.word_scores import Inbox, WordScores, chips, read_packet, read_time
@@ -36,12 +36,14 @@ DONE = "All images are done. Compare more prompts, or train on what you have cor
 
 @dataclass
 class AnnotateTab:
-    """What another tab needs to open an image here: ``open(sample, who, view)`` gives values for ``outputs``."""
+    """What another tab needs to open an image here: ``open(sample, who, view)`` gives values for ``outputs``; and when
+    this person goes by another name."""
 
     open: Any
     inputs: list[Any]
     outputs: list[Any]
     compare: gr.Button
+    renamed: people.Renamed
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
@@ -97,6 +99,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         if wish.order == "disagreement":
             return AGREED
         return DONE_HERE if wish.filters else DONE
+
+    def barred(profile: Any) -> dict[str, Any]:
+        """What the chips say and do where this visitor may not write; edits answer without it, as of a page that may."""
+        why = limits.may_write(studio.settings, profile)
+        return {"locked": why, "login": why == limits.SIGN_IN}
 
     def face(found: desk.Item, writer: str, wish: Wish, opened: str | None, **more: Any) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
@@ -166,7 +173,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         if isinstance(shown, dict) and shown.get("sample"):
             return same
         writer, wish = shared.person(kept_who, profile), wanted(kept_view)
-        return drawn(current(kept_place, writer, shared.holds(studio, kept_who, profile), wish), writer, wish)
+        view = current(kept_place, writer, shared.holds(studio, kept_who, profile), wish)
+        return drawn(view, writer, wish, **barred(profile))
 
     @told
     def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -175,28 +183,29 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         writer, wish = shared.person(kept, profile), wanted(kept_view)
         if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
             studio.store.release(kept_place, shared.person(before, profile))
-        return drawn(current(kept_place, writer, shared.holds(studio, kept, profile), wish), writer, wish)
+        view = current(kept_place, writer, shared.holds(studio, kept, profile), wish)
+        return drawn(view, writer, wish, **barred(profile))
 
     @told
     def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
         """Another order or filter: the next image by it."""
         writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
         holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
-        return [made, *drawn(following(writer, holds, wish), writer, wish)]
+        return [made, *drawn(following(writer, holds, wish), writer, wish, **barred(profile))]
 
     @told
     def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
         """Blind mode on or off, on the image that is shown."""
         writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
         holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
-        return [made, *drawn(current(kept_place, writer, holds, wish), writer, wish)]
+        return [made, *drawn(current(kept_place, writer, holds, wish), writer, wish, **barred(profile))]
 
     @told
     def open_sample(
         sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
     ) -> list[Any]:
         writer = shared.person(kept_who, profile)
-        return drawn(studio.sample(sample, writer), writer, wanted(kept_view))
+        return drawn(studio.sample(sample, writer), writer, wanted(kept_view), **barred(profile))
 
     @told
     def reopen(
@@ -231,7 +240,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return drawn(studio.sample(done.place, writer), writer, wish, ack=ack)
         if not packet.shown:
             return drawn(None, writer, wish, ack=ack)
-        if not wish.blind and (mark := annotate_keys.news(studio, done)):
+        if not wish.blind and (mark := annotate_keys.news(studio, done, writer)):
             values[whole.index(words)] = {
                 "sample": packet.shown,
                 "who": writer,
@@ -246,18 +255,19 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     @told
     def look(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
-        """Whether somebody else, or this person elsewhere, has changed what is shown: then it is drawn anew."""
+        """Whether somebody else, or this person elsewhere, has changed what is shown, or whether they signed in or out:
+        then it is drawn anew."""
         asked = event._data if isinstance(event._data, Mapping) else {}
         opened, writer, wish = (
             read_time(asked.get("opened")),
             shared.person(kept_who, profile),
             wanted(kept_view),
         )
-        sample = str(asked.get("sample"))
-        if desk.mark(studio, sample) == asked.get("mark"):
+        sample, bars = str(asked.get("sample")), barred(profile)
+        if desk.mark(studio, sample, writer) == asked.get("mark") and bars["locked"] == asked.get("locked"):
             return gr.skip()
         found = desk.item(studio, sample, writer, wish.blind, opened)
-        return face(found, writer, wish, opened, looked=asked.get("revision"))
+        return face(found, writer, wish, opened, looked=asked.get("revision"), **bars)
 
     @told
     def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -295,7 +305,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     words.look(look, [who, view], words, **quick)
     words.rested(rested, [who, view], record, **quick)
     history.pick(reopen, [who, view], whole, **shared.ASKED)
-    return AnnotateTab(open_sample, [who, view], whole, compare)
+    return AnnotateTab(open_sample, [who, view], whole, compare, renamed)
 
 
 def _why(studio: Studio, wish: Wish) -> str:

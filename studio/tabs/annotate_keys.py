@@ -103,13 +103,13 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
             done.left = sample == done.packet.shown
 
 
-def news(studio: Studio, done: Done) -> str | None:
+def news(studio: Studio, done: Done, who: str) -> str | None:
     """The mark of the image on the screen after this packet (``desk.mark``) where the page knows already all that is
     new, which are its own keys; else None."""
     packet = done.packet
     if not packet.mark or packet.sample != packet.shown or done.more or done.error or done.says:
         return None
-    return desk.marked(studio, packet.shown, packet.mark, done.scores)
+    return desk.marked(studio, packet.shown, who, packet.mark, done.scores)
 
 
 def called(who: str) -> str:

@@ -21,6 +21,8 @@ from studio.experiments import EXPERIMENTS
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
+from studio.tabs.memory import Memory
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 EMPTY = "No experiment was run yet. Choose a question and start it: its report is kept here."
@@ -28,8 +30,8 @@ GONE = "The report of this run is no longer in its folder, or cannot be read. St
 FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
-    chosen, drawn = gr.State(""), gr.State("")
+def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> None:
+    who, chosen, drawn = memory.who, gr.State(""), gr.State("")
     opened = gr.Textbox(
         visible=False
     )  # the run whose report is open; a State's change is lost outside the queue
@@ -58,6 +60,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
                             for field, spec in one.fields.items()
                         }
             start = gr.Button("Start the experiment", variant="primary", elem_id="start-experiment")
+            rights.admins()  # start is off while something is on, too: see() has it
             elsewhere = shared.html(elem_id="diagnose-elsewhere")
             with gr.Column(visible=False) as list_of_runs:
                 table = Table(caption="Experiments, the newest first", elem_id="experiments")
@@ -86,14 +89,15 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
     every = [field for form in settings.values() for field in form.values()]
     all_parts = [drawn, chosen, nothing, card, *live, list_of_runs, table, start, elsewhere]
 
-    def see(asked: Any, known: Any) -> list[Any]:
-        """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
+    def see(asked: Any, known: Any, may: bool) -> list[Any]:
+        """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
+        administrator, or where everyone is."""
         runs, on = listing.listed(studio, experiments=True)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
         states = [(run["id"], run["state"], run["message"]) for run in [*runs, *on]]
-        stamp = json.dumps([shown, states, listing.stamp(state)])
+        stamp = json.dumps([shown, states, may, listing.stamp(state)])
         if stamp == known:
             return [gr.skip()] * len(all_parts)
         return [
@@ -101,16 +105,20 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
             shown,
             gr.update(visible=not shown),
             gr.update(visible=bool(shown)),
-            *(_live(studio, state) if state else [gr.skip()] * len(live)),
+            *(_live(studio, state, may) if state else [gr.skip()] * len(live)),
             gr.update(visible=bool(runs)),
             _table(runs, shown),
-            gr.update(interactive=not on),
+            gr.update(interactive=may and not on),
             listing.elsewhere(on, experiments=True),
         ]
 
     @told
-    def restore() -> list[Any]:
-        return see("", "")
+    def restore(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see("", "", shared.manages(studio, kept, profile))
+
+    @told
+    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see(run, known, shared.manages(studio, kept, profile))
 
     @told
     def begin(profile: gr.OAuthProfile | None, kept: Any, name: Any, *given: Any) -> list[Any]:
@@ -119,7 +127,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
             raise ValueError("That experiment is not known: choose one that is listed.")
         values = dict(zip(every, given, strict=True))
         config = {field: values[part] for field, part in settings[name].items()}
-        return see(jobs.start(studio, "experiment", {"name": name, **config}), "")
+        return see(jobs.start(studio, "experiment", {"name": name, **config}), "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 
@@ -132,11 +140,11 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
         if "size" in form:
             form["size"].input(_sizes(name), form["size"], list(form.values()), **shared.ASKED)
     start.click(begin, [who, which, *every], all_parts, **shared.ASKED)
-    table.pick(pick, None, all_parts, **shared.ASKED)
+    table.pick(pick, who, all_parts, **shared.ASKED)
     stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
     resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
-    timer.tick(told(see), [chosen, drawn], all_parts, **quick)
-    page.load(restore, None, all_parts, **quick)
+    timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
+    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
 
 
 def _question(name: Any) -> str:
@@ -157,7 +165,7 @@ def _sizes(name: str) -> Any:
     return fill
 
 
-def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
+def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
     """Values of title, progress, stop, resume, files, downloads and of what is opened."""
     run, done = state["run"], state["state"] == "done"
     found = _files(studio, run) if done else [None] * len(FILES)
@@ -166,7 +174,7 @@ def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
         if any(found)
         else listing.title(_name(run), run, state_id="experiment-state"),  # a report has its own
         listing.how_far(state),
-        *listing.buttons(state["state"]),
+        *listing.buttons(state["state"], may),
         gr.update(visible=any(found)),
         *(gr.update(value=path, visible=path is not None) for path in found),
         run["id"] if done else "",

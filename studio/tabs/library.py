@@ -18,6 +18,7 @@ from studio.service import Studio
 from studio.tabs import library_carry, library_keep, library_runs, library_words, shared
 from studio.tabs import library_views as views
 from studio.tabs.memory import Memory
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 PAGE = 24
@@ -59,7 +60,7 @@ class LibraryTab:
     pick_run: Any
 
 
-def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
+def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> LibraryTab:
     who = memory.who
     chosen, run = gr.Textbox(visible=False), gr.Textbox(visible=False)
     place = gr.State(FIRST)
@@ -118,7 +119,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
                 table = Table(
-                    caption="Words of the images found, with the label that training takes",
+                    caption=library_words.CAPTION,
                     visible=False,
                     elem_id="library-labels",
                 )
@@ -151,8 +152,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
                 )
         with gr.Tab("Runs", id="library-runs") as runs_tab:
             runs = library_runs.build(studio, runs_tab)
-        library_carry.build(studio, who)
-        library_keep.build(studio, who)
+        library_carry.build(studio, who, rights)
+        library_keep.build(studio, who, rights)
 
     asked = [who, text, sort, look, *filters.values(), *words_asked]
     page = [amount, narrow, pictures, table, compare, paging, back, on, place]
@@ -191,7 +192,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> LibraryTab:
             gr.update(
                 value=None
                 if as_images
-                else library_words.lines(said, library_words.NONE if samples else none),
+                else library_words.lines(said, library_words.NONE if samples else none, golden),
                 visible=not as_images,
             ),
             gr.update(visible=fresh),

@@ -15,6 +15,7 @@ from studio.components import notices
 from studio.components.table import Table, rows
 from studio.service import Studio, sentence
 from studio.tabs import shared
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 SHOWN = 20
@@ -28,11 +29,11 @@ QUICK = shared.QUICK
 NO_CHANGE = "No word would change."
 
 
-def build(studio: Studio, who: gr.Textbox) -> None:
+def build(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     with gr.Tab("Export", id="library-export"):
-        _export(studio, who)
+        _export(studio, who, rights)
     with gr.Tab("Import", id="library-import"):
-        _import(studio, who)
+        _import(studio, who, rights)
 
 
 def room() -> Path:
@@ -59,7 +60,7 @@ def _licence(elem_id: str) -> gr.Textbox:
     )
 
 
-def _export(studio: Studio, who: gr.Textbox) -> None:
+def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             gr.Markdown("### As a file")
@@ -79,6 +80,7 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
             licence = _licence("export-licence")
             licence.visible = False
             make = gr.Button("Make the file", variant="primary", elem_id="export-make")
+            rights.admins(make)
             said = shared.html(elem_id="export-said")
             file = gr.File(label="To download", interactive=False, visible=False, elem_id="export-file")
         with gr.Column(min_width=300):
@@ -102,6 +104,7 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
             private = gr.Checkbox(label="Private", value=True, elem_id="push-private")
             push_licence = _licence("push-licence")
             push = gr.Button("Push", elem_id="push")
+            rights.admins(token, push)
             pushed = shared.html(elem_id="push-said")
 
     def explain(kind: Any) -> list[Any]:
@@ -152,7 +155,7 @@ def _export(studio: Studio, who: gr.Textbox) -> None:
     push.click(send, [repository, token, private, push_licence, who], [pushed, token], **WORK)
 
 
-def _import(studio: Studio, who: gr.Textbox) -> None:
+def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     seen = gr.State(None)  # what was looked at: the file and the format
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
@@ -172,6 +175,7 @@ def _import(studio: Studio, who: gr.Textbox) -> None:
             )
             look = gr.Button("Show what would change", variant="primary", elem_id="import-look")
             take = gr.Button("Import", interactive=False, elem_id="import-take")
+            rights.admins(look)
         with gr.Column(scale=8, min_width=320):
             said = shared.html(
                 notices.empty("Choose a file and look first: nothing is kept by that."), elem_id="import-said"

@@ -13,6 +13,7 @@ from studio.components.table import Table, picked, rows
 from studio.service import Studio
 from studio.tabs import shared
 from studio.tabs.library_carry import QUICK, WORK, problem, room
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 from studio.tabs.wording import moment
 
@@ -26,19 +27,20 @@ NO_WEBHOOK = (
 )
 
 
-def build(studio: Studio, who: gr.Textbox) -> None:
+def build(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     with gr.Tab("Backup", id="library-backup") as tab:
-        _backup(studio, who, tab)
+        _backup(studio, who, tab, rights)
     with gr.Tab("Log", id="library-log") as tab:
         _log(studio, who, tab)
 
 
-def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
+def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> None:
     chosen = gr.State("")
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
             shared.html(f'<p class="quiet">{escape(WHAT)}</p>')
             make = gr.Button("Back up now", variant="primary", elem_id="backup-make")
+            rights.admins(make)
             said = shared.html(elem_id="backup-said")
             table = Table(caption="Back-ups in the studio's folder; choose one", elem_id="backups")
             with gr.Row(visible=False) as of_one:
@@ -57,6 +59,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
                 label="Replace what is in the database now", value=False, elem_id="restore-sure"
             )
             back = gr.Button("Restore", variant="stop", interactive=False, elem_id="restore")
+            rights.admins(fetch, sure)
 
     def listed(mine: str = "") -> dict[str, Any]:
         body = [

@@ -28,6 +28,8 @@ ORDERS = {
     "high": "Highest label",
 }
 NONE = "No word of these images matches. Take a filter away, or look at the next page."
+CAPTION = "Words of the images found, with the label that training takes"
+WITHOUT_GOLD = "Words of the images found, each with its label as it would be without gold, which only administrators see"
 Found = list[tuple[Mapping[str, Any], Mapping[str, Any]]]  # (sample, one of its words)
 
 
@@ -100,8 +102,9 @@ def chosen(samples: Sequence[Mapping[str, Any]], wish: Wish) -> Found:
     return sorted(labelled, key=lambda one: one[1]["label"], reverse=wish.order == "high")
 
 
-def lines(found: Found, empty: str) -> dict[str, Any]:
-    """A row a word; a row opens its sample, whose prompt and seed stand beside the first of its words in a row."""
+def lines(found: Found, empty: str, golden: bool = True) -> dict[str, Any]:
+    """A row a word; a row opens its sample, whose prompt and seed stand beside the first of its words in a row. golden:
+    the labels are those that training takes, as of one who may see gold."""
     body, before = [], None
     for sample, word in found[:SHOWN]:
         people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
@@ -118,7 +121,7 @@ def lines(found: Found, empty: str) -> dict[str, Any]:
         ]
         body.append((sample["id"], cells))
     head = ["word", number("label"), "by", number("VLM"), "each person", "prompt", number("seed")]
-    return rows(head, body, empty=empty)
+    return rows(head, body, empty=empty, caption="" if golden else WITHOUT_GOLD)
 
 
 def count(found: Found, samples: int, every: Mapping[str, Any], page: int) -> str:

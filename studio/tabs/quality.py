@@ -17,6 +17,7 @@ from studio.service import Studio
 from studio.tabs import quality_gold, shared
 from studio.tabs import quality_parts as parts
 from studio.tabs.memory import Memory
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 SECONDS = 1.5  # between two looks while figures are on their way
@@ -34,7 +35,7 @@ class QualityTab:
     annotate: gr.Button
 
 
-def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
+def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> QualityTab:
     kept = studio.figures
     drawn, chosen = gr.State(""), gr.State("")
     since = gr.State(0.0)  # when figures were last asked for: newer ones are not waited for
@@ -80,7 +81,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> QualityTab:
                 interactive=False, buttons=[], visible=False, elem_id="quality-gallery",
             )  # fmt: skip
         with gr.Tab("Gold", id="gold"):
-            golden = quality_gold.build(studio, memory, lambda: kept.look().value)
+            golden = quality_gold.build(studio, memory, rights, lambda: kept.look().value)
 
     page = [person, histogram, against, lacking, contested, gallery, shown]
     figures = [verdict, alphas, kinds, matrix, pairs, people, chosen, *page, *golden.lists]

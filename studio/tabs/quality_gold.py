@@ -19,6 +19,7 @@ from studio.service import SampleView, Studio
 from studio.tabs import shared
 from studio.tabs.memory import Memory
 from studio.tabs.quality_parts import count, heads
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 from studio.tabs.wording import moment
 
@@ -45,7 +46,7 @@ class GoldPart:
     changed: list[Any]
 
 
-def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
+def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart:
     """look(): the figures that are known, or None."""
     sample = gr.Textbox(visible=False)
     about = shared.html(elem_id="gold-about")
@@ -67,6 +68,7 @@ def build(studio: Studio, memory: Memory, look: Any) -> GoldPart:
                 with gr.Row():
                     settle = gr.Button("Set as gold", variant="primary", elem_id="set-gold")
                     back = gr.Button("Take gold back", elem_id="take-gold-back", visible=False)
+                rights.admins(says=NOT_YOURS)  # score and buttons are not shown to others
                 opens = gr.Button("Open in Annotate", elem_id="gold-open")
             here = gr.Button("Take the image open in Annotate", elem_id="gold-here")
     table = Table(caption="Gold, the newest first", elem_id="gold-table")

@@ -18,6 +18,7 @@ from studio.runpages import changed
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class RunPage:
     delete: gr.Button
 
 
-def build(studio: Studio, chosen: gr.State) -> RunPage:
+def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     """The tabs after Result; chosen holds the run's id."""
     with gr.Tab("Settings", id="run-settings"):
         settings = Table(caption="Settings, those that were chosen first", elem_id="run-settings")
@@ -58,6 +59,7 @@ def build(studio: Studio, chosen: gr.State) -> RunPage:
             what = shared.html(elem_id="delete-what")
             sure = gr.Checkbox(label="Yes, delete its files", value=False, elem_id="delete-sure")
             delete = gr.Button("Delete this run", variant="stop", interactive=False, elem_id="delete-run")
+            rights.admins(sure)
 
     outputs = [settings, labels, parents, children, events, other, verdict, plot, differences, pack, text, what,
                sure, delete]  # fmt: skip

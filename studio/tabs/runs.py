@@ -18,7 +18,7 @@ from studio.components.table import picked
 from studio.configs import Field
 from studio.modelcard import IN_NATS
 from studio.service import Studio
-from studio.tabs.shared import admin, told
+from studio.tabs.shared import admin, manages, told
 from studio.tabs.wording import moment
 
 See = Callable[..., list[Any]]
@@ -88,10 +88,10 @@ def how_far(state: dict[str, Any]) -> str:
     return notices.notice(problem, state["state"] != "stopped")
 
 
-def buttons(state: str) -> list[Any]:
-    """Updates of Stop and of Resume."""
+def buttons(state: str, may: bool) -> list[Any]:
+    """Updates of Stop and of Resume, which only those see who may press them."""
     ended = state in ("stopped", "interrupted", "failed")
-    return [gr.update(visible=state in ON), gr.update(visible=ended)]
+    return [gr.update(visible=may and state in ON), gr.update(visible=may and ended)]
 
 
 def stop(studio: Studio, run: Any) -> None:
@@ -100,24 +100,24 @@ def stop(studio: Studio, run: Any) -> None:
 
 
 def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
-    """What choosing a run in the table, Stop and Go on do; see(run, "") is the page with that run. Stop and Go on take
-    the run and who asks."""
+    """What choosing a run in the table, Stop and Go on do; see(run, "", may) is the page with that run, for one who may
+    start and stop, or may not. Choosing takes who asks; Stop and Go on take the run as well."""
 
     @told
-    def pick(event: gr.EventData) -> list[Any]:
-        return see(picked(event._data), "")
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see(picked(event._data), "", manages(studio, kept, profile))
 
     @told
     def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         admin(studio, kept, profile)
         stop(studio, run)
-        return see(run, "")
+        return see(run, "", True)
 
     @told
     def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         admin(studio, kept, profile)
         jobs.resume(studio, run)
-        return see(run, "")
+        return see(run, "", True)
 
     return pick, halt, go_on
 

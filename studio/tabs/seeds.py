@@ -21,7 +21,7 @@ from studio.components.table import Table, picked, rows
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
 from studio.grids import GridView, check_grid, grid_change
-from studio.limits import limits, may_tend
+from studio.limits import limits, may_tend, may_write
 from studio.service import SampleView, Studio, sentence
 from studio.tabs import runs, seeds_form, shared
 from studio.tabs.memory import Memory
@@ -89,15 +89,16 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         head = ["prompt", "images", "state", "when"]
         return rows(head, body, empty="No grid was made yet: each one you make is kept here.")
 
-    def tends(view: GridView, kept: Any, profile: Any) -> bool:
-        """Whether Stop and Go on are shown; whoever presses them must prove who they are."""
-        return not may_tend(studio.settings, view.made_by, shared.person(kept, profile), profile)
+    def rights(view: GridView, kept: Any, profile: Any) -> dict[str, Any]:
+        """Whether Stop and Go on are shown, and why the blind vote is off; whoever presses one must prove who they are."""
+        tends = not may_tend(studio.settings, view.made_by, shared.person(kept, profile), profile)
+        return {"tends": tends, "votes": may_write(studio.settings, profile)}
 
     def opened(id: str, kept: Any, profile: Any) -> list[Any]:
         """Values of ``page``: this grid, and the form out of its way."""
         view = studio.grid(id, shared.person(kept, profile))
         compared = change(view, 0, strongest(view))
-        value = grid_value(view, thumbnails, None, compared, opened=True, tends=tends(view, kept, profile))
+        value = grid_value(view, thumbnails, None, compared, opened=True, **rights(view, kept, profile))
         return [value, gr.update(visible=False), gr.update(open=False), listed()]
 
     def closed(problem: str = "") -> list[Any]:
@@ -106,7 +107,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
         """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
         view = studio.grid(id, shared.person(kept, profile))
-        return {**grid_value(view, thumbnails), "cells": [], "more": True}
+        return {**grid_value(view, thumbnails, **rights(view, kept, profile)), "cells": [], "more": True}
 
     def asked_of(id: str) -> list[Any]:
         """Values of the form's fields that ask for a grid again."""
@@ -132,7 +133,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         except ValueError as error:
             return [*blank, *closed(sentence(error))]
         compared = change(view, ask.base, ask.other)
-        value = grid_value(view, thumbnails, ask, compared, tends=tends(view, kept, profile))
+        value = grid_value(view, thumbnails, ask, compared, **rights(view, kept, profile))
         if not ask.fresh:
             return [*blank, value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
         return [*asked_of(view.id), value, gr.update(visible=False), gr.update(open=False), listed()]

@@ -21,6 +21,8 @@ from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs import run_page, run_samples, shared
 from studio.tabs import runs as listing
+from studio.tabs.memory import Memory
+from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 KINDS = {
@@ -46,9 +48,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
+def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> gr.Button:
     """The tab; returns the button that leads to the corrections."""
-    chosen, drawn = gr.State(""), gr.State("")
+    who, chosen, drawn = memory.who, gr.State(""), gr.State("")
     timer = gr.Timer(listing.SECONDS)
 
     with gr.Row(equal_height=False):
@@ -72,6 +74,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                             field = replace(FIELDS["cycle"][name], default=defaults[name][0])
                             settings[name] = listing.setting(name, field, f"setting-{name}")
             start = gr.Button("Start training", variant="primary", elem_id="start")
+            rights.admins()  # start and roll back are off while something is on, too: see() has them
             elsewhere = shared.html(elem_id="train-elsewhere")
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:
@@ -99,21 +102,24 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
                             force = gr.Checkbox(
                                 label="even if it is worse", value=False, elem_id="force", min_width=120
                             )
+                            rights.admins(promote, force)
                     samples = run_samples.build(studio, chosen, who)
-                    more = run_page.build(studio, chosen)
+                    more = run_page.build(studio, chosen, rights)
             with gr.Column(visible=False) as list_of_runs:
                 gr.Markdown("### Runs")
                 table = Table(caption="", elem_id="runs")
                 with gr.Row():
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
+                rights.admins()
 
     live = [title, progress, stop, resume, plot, result, gain, verdict, decision]
     all_parts = [
         drawn, chosen, labels, nothing, card, *live, *samples.outputs, *more.outputs, list_of_runs, table, start, elsewhere, back,
     ]  # fmt: skip
 
-    def see(asked: Any, known: Any) -> list[Any]:
-        """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
+    def see(asked: Any, known: Any, may: bool) -> list[Any]:
+        """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
+        administrator, or where everyone is."""
         runs, on = listing.listed(studio, experiments=False)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
@@ -121,7 +127,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
-        still = [shown, promoted, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
+        still = [shown, promoted, may, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
         stamp = json.dumps([still, counts, listing.stamp(state)])
         if stamp == known:
             return [gr.skip()] * len(all_parts)
@@ -132,7 +138,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             _labels(*counts),
             gr.update(visible=not shown),
             gr.update(visible=bool(shown)),
-            *(_live(studio, state) if state else [gr.skip()] * len(live)),
+            *(_live(studio, state, may) if state else [gr.skip()] * len(live)),
             *(
                 [*samples.values(shown), *more.values(shown)]
                 if shown and not same
@@ -140,14 +146,18 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             ),
             gr.update(visible=bool(runs)),
             _table(runs, shown),
-            gr.update(interactive=not on),
+            gr.update(interactive=may and not on),
             listing.elsewhere(on, experiments=False),
-            gr.update(interactive=bool(promoted)),
+            gr.update(interactive=may and bool(promoted)),
         ]
 
     @told
-    def restore() -> list[Any]:
-        return see("", "")
+    def restore(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see("", "", shared.manages(studio, kept, profile))
+
+    @told
+    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see(run, known, shared.manages(studio, kept, profile))
 
     @told
     def begin(profile: gr.OAuthProfile | None, kept: Any, kind: Any, source: Any, *given: Any) -> list[Any]:
@@ -155,7 +165,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
         run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
-        return see(run, "")
+        return see(run, "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 
@@ -163,7 +173,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
-        return see(run, "")
+        return see(run, "", True)
 
     @told
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -174,7 +184,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
         studio.rollback(last["kind"], name)
         gr.Info("What was in use before is in use again.", duration=6)
-        return see(run, "")
+        return see(run, "", True)
 
     @told
     def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -182,7 +192,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
             raise ValueError("Check the box first: what is deleted is gone.")
         freed = studio.delete_run(run, shared.admin(studio, kept, profile))
         gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
-        return see("", "")
+        return see("", "", True)
 
     def explain(kind: Any) -> list[Any]:
         wanted = FIELDS.get(kind, {})
@@ -196,14 +206,14 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     quick = shared.QUICK
     kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **shared.ASKED)
     start.click(begin, [who, kind, source, *settings.values()], all_parts, **shared.ASKED)
-    table.pick(pick, None, all_parts, **shared.ASKED)
+    table.pick(pick, who, all_parts, **shared.ASKED)
     stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
     resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
     promote.click(put_into_use, [chosen, force, who], all_parts, **shared.ASKED)
     back.click(roll_back, [chosen, who], all_parts, **shared.ASKED)
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **shared.ASKED)
-    timer.tick(told(see), [chosen, drawn], all_parts, **quick)
-    page.load(restore, None, all_parts, **quick)
+    timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
+    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
     return annotate
 
 
@@ -224,7 +234,7 @@ def _labels(scored: int, corrected: int) -> str:
     return f'<p class="quiet">{scored} scored images and {corrected} corrected words in the store.</p>'
 
 
-def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
+def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
     """Values of title, progress, stop, resume, plot, result, gain, verdict, decision."""
     run, name = state["run"], state["state"]
     heldout = (run["metrics"] or {}).get("heldout")
@@ -234,7 +244,7 @@ def _live(studio: Studio, state: dict[str, Any]) -> list[Any]:
     return [
         _title(run),
         listing.how_far(state),
-        *listing.buttons(name),
+        *listing.buttons(name, may),
         gr.update(value=curves, visible=curves is not None),
         gr.update(value=held, visible=held is not None),
         gr.update(value=gain, visible=gain is not None),

@@ -152,23 +152,25 @@ def test_of_its_own_keys_alone_the_page_is_told_no_more_than_that_they_are_store
     first, second, *_ = places(shown)
     inbox, mark = Inbox(), desk.item(scored, shown.id, "Ann").mark
     keys = [{"kind": "set", "word": first, "score": 3}, {"kind": "set", "word": second, "score": 5}]
-    after = annotate_keys.news(scored, send(scored, inbox, shown.id, *keys, mark=mark))
-    assert after == desk.mark(scored, shown.id) != mark
-    again = annotate_keys.news(scored, send(scored, inbox, shown.id, keys[1], mark=after))
+    after = annotate_keys.news(scored, send(scored, inbox, shown.id, *keys, mark=mark), "Ann")
+    assert after == desk.mark(scored, shown.id, "Ann") != mark
+    again = annotate_keys.news(scored, send(scored, inbox, shown.id, keys[1], mark=after), "Ann")
     assert again == after  # what stands is said again: nothing is new
     cleared = send(scored, inbox, shown.id, {"kind": "clear", "word": first}, mark=again)
-    assert annotate_keys.news(scored, cleared) == desk.item(scored, shown.id, "Ann").mark
+    assert annotate_keys.news(scored, cleared, "Ann") == desk.item(scored, shown.id, "Ann").mark
 
 
 def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(scored, shown, monkeypatch):
     first, second, *_ = places(shown)
     inbox, key = Inbox(), {"kind": "set", "word": first, "score": 3}
 
-    def told(*operations, **more):
+    def told(*operations, who="Ann", **more):
         mark = desk.item(scored, shown.id, "Ann").mark
         for act in more.pop("meanwhile", ()):
             act()
-        return annotate_keys.news(scored, send(scored, inbox, shown.id, *operations, mark=mark, **more))
+        return annotate_keys.news(
+            scored, send(scored, inbox, shown.id, *operations, mark=mark, **more), "Ann"
+        )
 
     assert told(key)
     for act in (
@@ -179,16 +181,17 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
     ):
         assert told({**key, "score": 4}, meanwhile=[act]) is None
         assert told(key)
+    assert told(key, who="Bea") is None  # the page was drawn for another one
     assert told(key, {"kind": "accept"}) is None
     assert told({"kind": "undo"}) is None
     assert told({"kind": "set", "word": 0, "score": 3}) is None  # an article: it could not be kept
     monkeypatch.setattr(type(scored.models), "loaded_diffuser", None)
     found = desk.item(scored, shown.id, "Ann").mark
     monkeypatch.undo()
-    assert annotate_keys.news(scored, send(scored, inbox, shown.id, key, mark=found)) is None
+    assert annotate_keys.news(scored, send(scored, inbox, shown.id, key, mark=found), "Ann") is None
 
 
-@pytest.mark.parametrize("mark", ["1.2", "1.2.3", "-1.2.1", 7, "1.2.1 ", "9" * 30 + ".1.1"])
+@pytest.mark.parametrize("mark", ["1.2.1", "1.2.3.4", "-1.2.1.4", 7, "1.2.1.4 ", "9" * 30 + ".1.1.4"])
 def test_a_mark_that_no_page_was_given_is_refused(mark):
     packet = {"client": CLIENT, "sample": "s", "operations": [{"revision": 1, "kind": "undo"}], "mark": mark}
     with pytest.raises(ValueError, match="reload the page"):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from studio.axes import check_grid
-from studio.limits import OFF, SPACE, limits, may_manage, may_tend, may_write, visitor
+from studio.limits import OFF, SPACE, for_admins, limits, may_manage, may_tend, may_write, visitor
 from studio.settings import Settings
 from studio.views import check_request
 
@@ -57,6 +57,16 @@ def test_who_may_correct(setting, env, profile, says):
 )
 def test_who_may_train_and_promote(admins, env, name, profile, may):
     assert (may_manage(Settings(admins=admins), name, profile, env) == "") is may
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [({}, "STUDIO_ADMINS"), (ON_SPACE, "owner of this Space"), (NO_OAUTH, "owner of this Space")],
+)
+def test_what_stands_beside_what_is_off_is_short_and_names_signing_in_only_where_one_can(env, says):
+    found = for_admins(env)
+    assert says in found and len(found) < 100
+    assert ("signed in" in found) is (env is ON_SPACE)
 
 
 @pytest.mark.parametrize(

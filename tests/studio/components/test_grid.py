@@ -62,6 +62,7 @@ def test_what_a_page_has_of_another_grid_counts_for_nothing():
 
 def test_seeds_and_numbers_are_what_json_and_a_browser_can_hold():
     assert grid_value(view(1), lambda one: None, tends=False)["tends"] is False
+    assert grid_value(view(1), lambda one: None, votes="Not here.")["votes"] == "Not here."
     value = grid_value(view(1), lambda one: None)
     assert value["seeds"][0] == str(2**62)
     assert value["left"] is None

@@ -42,6 +42,13 @@ def test_the_count_is_of_words_and_says_where_they_were_looked_for():
     assert [row["key"] for row in library_words.lines(found, "")["rows"]] == ["a", "b"]
 
 
+def test_labels_that_are_shown_without_gold_are_not_called_those_that_training_takes():
+    found = library_words.chosen(SAMPLES, Wish())
+    assert "caption" not in library_words.lines(found, "") and "training takes" in library_words.CAPTION
+    said = library_words.lines(found, "", golden=False)["caption"]
+    assert "without gold" in said and "training" not in said
+
+
 @pytest.mark.parametrize(
     "given",
     [("x" * 101, "", 0, 9, False, "images"), ("", "x", 0, 9, False, "images"), ("", "", 5, 4, False, "images"),

@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 
 from studio.tabs import run_page, runs, train
+from studio.tabs.rights import Rights
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def calibrated(labelled):
 def values(calibrated):
     """What the page of a run is filled with."""
     with gr.Blocks():
-        return run_page.build(calibrated[0], gr.State("")).values
+        return run_page.build(calibrated[0], gr.State(""), Rights(calibrated[0])).values
 
 
 def test_the_page_of_a_calibrator_can_be_opened_and_its_card_has_figures_without_bounds(calibrated, values):
