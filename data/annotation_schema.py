@@ -27,6 +27,30 @@ POOLS = """
     GROUP BY split, prompt_set, method, backbone, projector_run
 """
 
+# Mean over a sample's words of the label as one number, 0 to 9, as ``data.labels`` gives it: mean without gold, golden
+# with it. {which} bounds the samples, of a table called e. Of several people the lower median; of a distribution its mean.
+MEANS = """
+    INSERT INTO means (sample, mean, golden)
+    SELECT sample, round(avg(value), 6), round(avg(coalesce(gold, value)), 6) FROM
+        (SELECT sample, coalesce(
+            (SELECT sum(key * value) / sum(value) FROM json_each(distribution)), score) AS value, gold FROM
+            (SELECT sample, word_index, min(rank), score, distribution, sum(gold) AS gold FROM
+                (SELECT sample, word_index, rank, score, distribution, NULL AS gold,
+                    row_number() OVER (PARTITION BY sample, word_index, rank ORDER BY iif(rank = 1, score, -seq)) AS place,
+                    iif(rank = 1, count(*) OVER (PARTITION BY sample, word_index, rank), 1) AS many
+                FROM (SELECT sample, word_index, seq, score, distribution,
+                        CASE source WHEN 'human' THEN 1 WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3 ELSE 4 END AS rank
+                    FROM scores e WHERE kind = 'set' AND {which} AND NOT EXISTS
+                        (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
+                            AND n.source = e.source AND n.who = e.who AND n.seq > e.seq))
+                UNION ALL
+                SELECT sample, word_index, 5, NULL, NULL, score, 1, 1 FROM gold e
+                WHERE score IS NOT NULL AND {which} AND NOT EXISTS
+                    (SELECT 1 FROM gold n WHERE n.sample = e.sample AND n.word_index = e.word_index AND n.seq > e.seq))
+            WHERE place = (many + 1) / 2 GROUP BY sample, word_index))
+    GROUP BY sample
+"""
+
 
 @migrations()
 def m003_queue(db: Database) -> None:
@@ -237,5 +261,35 @@ def m007_pools(db: Database) -> None:
                 (NEW.split, NEW.prompt_set, NEW.method, NEW.backbone, coalesce(NEW.projector_run, ''), 1)
             ON CONFLICT DO UPDATE SET samples = samples + 1;
         END
+        """,
+    )
+
+
+@migrations()
+def m008_means(db: Database) -> None:
+    """``means``: the mean score of each sample that has one, for the library's orders and filters. It can be rebuilt
+    from ``scores`` and ``gold``; who may not see gold is given ``mean``, which is NULL where only gold was said.
+
+    Triggers keep it where people speak, so that corrections, undo and import need not know of it. Of machines, which say
+    all words of a sample at once, whoever writes brings it up to date once a sample (``scores.refresh_figures``).
+    """
+    kept = f"""
+        BEGIN
+            DELETE FROM means WHERE sample = NEW.sample;
+            {MEANS.format(which="e.sample = NEW.sample")};
+        END"""
+    run(
+        db,
+        f"""
+        CREATE TABLE means (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            mean REAL,
+            golden REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX means_mean ON means (mean);;
+        CREATE INDEX means_golden ON means (golden);;
+        {MEANS.format(which="1")};;
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
         """,
     )
