@@ -161,7 +161,7 @@ def _mean(db: Database, found: Wanted, filters: Mapping[str, Any], column: str) 
     }
     low, high = given.get("mean_from", 0), given.get("mean_to", 9)
     if low > high:
-        raise ValueError(f"mean_from {low:g} is above mean_to {high:g}: turn them round.")
+        raise ValueError(f"The lowest mean score {low:g} is above the highest, {high:g}: turn them round.")
     if given:
         found.values |= {"mean_from": low, "mean_to": high}
         found.mean = f"{column} BETWEEN :mean_from AND :mean_to"

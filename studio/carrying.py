@@ -141,6 +141,8 @@ def samples(given: argparse.Namespace, console: Any) -> Result:
         projector_run=given.run_id,
         who=given.by,
         disagreement=given.disagreement,
+        mean_from=given.mean_from,
+        mean_to=given.mean_to,
         **asked,
     )
     lines = [

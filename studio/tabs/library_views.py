@@ -36,6 +36,7 @@ SOURCES = {
 NO_FIGURE = {
     "uncertain": "Images that the VLM has not scored are not in this order.",
     "disagreement": "Only images with a word that two people scored are in this order.",
+    **dict.fromkeys(("lowest", "highest"), "Images of which no word has a score are not in this order."),
 }
 
 

@@ -54,6 +54,36 @@ def test_images_are_found_opened_and_handed_to_annotate(page, compare, app):
     page.locator(f"#annotate-words [data-sample='{id}']").wait_for()
 
 
+def test_images_are_ordered_and_bounded_by_their_mean_score(page, compare, app):
+    compare(page, "a red circle above a blue square", "21, 22")
+    opened(page)
+    search = page.locator("#library-search").locator(TEXT)
+    search.fill("red circle")
+    marks = page.locator("#library-images .card-mark")
+
+    def choose(menu, option):
+        page.locator(f"#{menu}").locator("input").click()
+        page.get_by_role("option", name=option, exact=True).click()
+
+    def settled(good):
+        """The figures of the cards, once they are as they should be."""
+        expect(page.locator("#library-count")).to_contain_text("images")
+        for _ in range(50):
+            shown = [float(text.split()[0]) for text in marks.all_inner_texts()]
+            if shown and good(shown):
+                return shown
+            page.wait_for_timeout(100)
+        raise AssertionError(shown)
+
+    choose("library-sort", "Lowest mean score")
+    low = settled(lambda shown: shown == sorted(shown))
+    choose("library-sort", "Highest mean score")
+    assert settled(lambda shown: shown == sorted(shown, reverse=True))[0] >= low[-1]
+    page.locator("#library-filters button").first.click()
+    choose("library-mean-to", "5")
+    settled(lambda shown: max(shown) <= 5.0)
+
+
 def test_runs_are_searched_where_they_are_listed(page):
     page.get_by_role("tab", name="Library", exact=True).click()
     sub(page, "Runs")

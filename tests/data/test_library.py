@@ -246,7 +246,7 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(full, many, mon
         ({"who": ""}, "who is empty"),
         ({"mean_from": -1}, "mean_from must be a number from 0 to 9"),
         ({"mean_to": float("nan")}, "mean_to must be a number from 0 to 9"),
-        ({"mean_from": 6, "mean_to": 5}, "mean_from 6 is above mean_to 5"),
+        ({"mean_from": 6, "mean_to": 5}, "mean score 6 is above the highest, 5: turn"),
         ({"after": [1, 2]}, "no such page"),
         ({"after": "x"}, "no such page"),
         ({"after": [True]}, "no such page"),
