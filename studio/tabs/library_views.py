@@ -11,7 +11,7 @@ from studio.components.cards import cards
 from studio.components.table import rows
 from studio.components.thumbnails import thumbnail
 from studio.service import Studio
-from studio.tabs.wording import moment
+from studio.times import moment
 
 SIDE = 224  # pixels of a picture on a card
 NONE = "No image matches. Take a filter away, or use fewer words."

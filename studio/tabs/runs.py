@@ -19,7 +19,7 @@ from studio.configs import Field
 from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs.shared import admin, told
-from studio.tabs.wording import moment
+from studio.times import moment
 
 See = Callable[..., list[Any]]
 ON = ("queued", "running")
