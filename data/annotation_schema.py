@@ -28,26 +28,29 @@ POOLS = """
 """
 
 # Mean over a sample's words of the label as one number, 0 to 9, as ``data.labels`` gives it: mean without gold, golden
-# with it. {which} bounds the samples, of a table called e. Of several people the lower median; of a distribution its mean.
-MEANS = """
+# with it. {which} bounds the samples, of a table called e. The first rank of a word counts: of several people the lower
+# median, else the simulated annotator's latest, else a machine's, where a distribution counts as its mean.
+_LAST = """NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
+                        AND n.source = e.source AND n.who = e.who AND n.seq > e.seq)"""
+MEANS = f"""
     INSERT INTO means (sample, mean, golden)
     SELECT sample, round(avg(value), 6), round(avg(coalesce(gold, value)), 6) FROM
-        (SELECT sample, coalesce(
-            (SELECT sum(key * value) / sum(value) FROM json_each(distribution)), score) AS value, gold FROM
-            (SELECT sample, word_index, min(rank), score, distribution, sum(gold) AS gold FROM
-                (SELECT sample, word_index, rank, score, distribution, NULL AS gold,
-                    row_number() OVER (PARTITION BY sample, word_index, rank ORDER BY iif(rank = 1, score, -seq)) AS place,
-                    iif(rank = 1, count(*) OVER (PARTITION BY sample, word_index, rank), 1) AS many
-                FROM (SELECT sample, word_index, seq, score, distribution,
-                        CASE source WHEN 'human' THEN 1 WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3 ELSE 4 END AS rank
-                    FROM scores e WHERE kind = 'set' AND {which} AND NOT EXISTS
-                        (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
-                            AND n.source = e.source AND n.who = e.who AND n.seq > e.seq))
-                UNION ALL
-                SELECT sample, word_index, 5, NULL, NULL, score, 1, 1 FROM gold e
-                WHERE score IS NOT NULL AND {which} AND NOT EXISTS
-                    (SELECT 1 FROM gold n WHERE n.sample = e.sample AND n.word_index = e.word_index AND n.seq > e.seq))
-            WHERE place = (many + 1) / 2 GROUP BY sample, word_index))
+        (SELECT sample, word_index, min(rank), sum(gold) AS gold,
+            coalesce((SELECT sum(key * value) / sum(value) FROM json_each(distribution)), score) AS value FROM
+            (SELECT sample, word_index, 1 AS rank, score, NULL AS distribution, NULL AS gold FROM
+                (SELECT sample, word_index, score, count(*) OVER (PARTITION BY sample, word_index) AS people,
+                    row_number() OVER (PARTITION BY sample, word_index ORDER BY score) AS place
+                FROM scores e WHERE source = 'human' AND kind = 'set' AND {{which}} AND {_LAST})
+            WHERE place = (people + 1) / 2
+            UNION ALL
+            SELECT sample, word_index, (CASE source WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3 ELSE 4 END << 50) - seq,
+                score, distribution, NULL FROM scores e
+            WHERE source <> 'human' AND kind = 'set' AND {{which}} AND {_LAST}
+            UNION ALL
+            SELECT sample, word_index, 1 << 60, NULL, NULL, score FROM gold e
+            WHERE score IS NOT NULL AND {{which}} AND NOT EXISTS
+                (SELECT 1 FROM gold n WHERE n.sample = e.sample AND n.word_index = e.word_index AND n.seq > e.seq))
+        GROUP BY sample, word_index)
     GROUP BY sample
 """
 
