@@ -66,10 +66,10 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 kept_all = library.build(studio, library_tab, kept)
             with gr.Tab("Train", id="train"):
                 heading("Train")
-                to_annotate = train.build(studio, page, kept.who)
+                to_annotate, training = train.build(studio, page, kept.who)
             with gr.Tab("Diagnose", id="diagnose"):
                 heading("Diagnose")
-                diagnose.build(studio, page, kept.who)
+                diagnosing = diagnose.build(studio, page, kept.who)
 
         def look() -> tuple[Any, Any]:
             """While the models load: what is being loaded; afterwards the clock stands still."""
@@ -97,7 +97,9 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         @told
         def open_run(event: gr.EventData) -> list[Any]:
             run, kind = kept_all.pick_run(event)
-            return [go("diagnose" if kind == "experiment" else "train"), run]
+            if kind == "experiment":
+                return [go("diagnose"), run, *[gr.skip()] * len(training.outputs), *diagnosing.open(run)]
+            return [go("train"), run, *training.open(run), *[gr.skip()] * len(diagnosing.outputs)]
 
         first.wire(studio, page, steps, tabs, go)
         quick = shared.QUICK
@@ -113,8 +115,9 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         found = [kept_all.chosen, *annotating.inputs]
         kept_all.annotate.click(open_wanted, found, outputs, **shared.ASKED)
         kept_all.compare.click(lambda: go("compare"), None, tabs, **shared.ASKED)
-        picked_run = kept_all.runs.pick(open_run, None, [tabs, kept_all.run], **shared.ASKED)
-        picked_run.then(None, kept_all.run, None, js=library.OPEN_RUN)
+        run_parts = [tabs, kept_all.run, *training.outputs, *diagnosing.outputs]
+        picked_run = kept_all.runs.pick(open_run, None, run_parts, **shared.ASKED)
+        picked_run.then(None, kept_all.run, None, js=library.SHOW_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
     return page.queue(max_size=studio.settings.queue, default_concurrency_limit=8)

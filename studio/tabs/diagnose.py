@@ -28,7 +28,8 @@ GONE = "The report of this run is no longer in its folder, or cannot be read. St
 FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
+def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> listing.Opener:
+    """The tab; returns how a run is opened in it."""
     chosen, drawn = gr.State(""), gr.State("")
     opened = gr.Textbox(
         visible=False
@@ -88,7 +89,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
 
     def see(asked: Any, known: Any) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
-        runs, on = listing.listed(studio, experiments=True)
+        runs, on = listing.listed(studio, True, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
@@ -137,6 +138,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> None:
     resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
+    return listing.Opener(all_parts, lambda run: see(run, ""))
 
 
 def _question(name: Any) -> str:

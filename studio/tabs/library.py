@@ -33,11 +33,11 @@ ORDERS = {
     "seed": "Seed",
 }
 POINTS = ("disagreement", "mean_from", "mean_to")  # filters that are numbers
-# a run is opened where its table is, as a user would: Train and Diagnose own what is shown there
-OPEN_RUN = """(run) => {
+# the run that was opened, in the table of its tab
+SHOW_RUN = """(run) => {
   const look = (left) => {
     const line = document.querySelector(`:is(#runs, #experiments) [data-key="${CSS.escape(run)}"]`);
-    if (line) { line.click(); line.scrollIntoView({ block: "center" }); } else if (left) setTimeout(look, 150, left - 1);
+    if (line) line.scrollIntoView({ block: "center" }); else if (left) setTimeout(look, 150, left - 1);
   };
   if (run) look(20);
 }"""
@@ -52,7 +52,8 @@ FIRST: dict[str, Any] = {
 @dataclass
 class LibraryTab:
     """What the page joins with other tabs: 'Annotate this' (the sample's id is in ``chosen``), 'Compare a prompt', and
-    the table of runs, whose ``pick_run(event)`` is (id, kind); ``OPEN_RUN`` opens the id that is in ``run``."""
+    the table of runs, whose ``pick_run(event)`` is (id, kind); ``SHOW_RUN`` shows the one whose id is in ``run`` in its
+    tab's own table."""
 
     chosen: gr.Textbox
     annotate: gr.Button

@@ -46,8 +46,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
-def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
-    """The tab; returns the button that leads to the corrections."""
+def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> tuple[gr.Button, listing.Opener]:
+    """The tab; returns the button that leads to the corrections, and how a run is opened."""
     chosen, drawn = gr.State(""), gr.State("")
     timer = gr.Timer(listing.SECONDS)
 
@@ -114,7 +114,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
 
     def see(asked: Any, known: Any) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already."""
-        runs, on = listing.listed(studio, experiments=False)
+        runs, on = listing.listed(studio, False, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
@@ -204,7 +204,7 @@ def build(studio: Studio, page: gr.Blocks, who: gr.Textbox) -> gr.Button:
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **shared.ASKED)
     timer.tick(told(see), [chosen, drawn], all_parts, **quick)
     page.load(restore, None, all_parts, **quick)
-    return annotate
+    return annotate, listing.Opener(all_parts, lambda run: see(run, ""))
 
 
 def _settings(kind: str) -> dict[str, Field]:

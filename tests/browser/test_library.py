@@ -6,7 +6,11 @@ import json
 import re
 import zipfile
 
+import pytest
 from playwright.sync_api import expect
+
+from data.store import Store
+from studio.tabs import library_runs
 
 TEXT = "input, textarea"
 
@@ -91,6 +95,32 @@ def test_runs_are_searched_where_they_are_listed(page):
     table.locator("tr.pickable, p").first.wait_for()
     page.locator("#library-run-search").locator(TEXT).fill("zebra")
     table.get_by_text(re.compile("No run matches|Nothing was trained")).wait_for()
+
+
+@pytest.mark.parametrize(("kind", "tab"), [("reward", "runs"), ("experiment", "experiments")])
+def test_the_oldest_run_is_on_the_last_page_and_opens_in_its_tab(page, app, kind, tab):
+    store, ids = Store(app.home / "studio.db"), [f"{kind}-{i:03d}" for i in range(library_runs.SHOWN + 1)]
+    config = '{"name": "tau"}' if kind == "experiment" else "{}"
+    with store.writing() as db:
+        db.conn.executemany(
+            "INSERT INTO runs (id, kind, config, state, created) VALUES (?, ?, ?, 'stopped', '2026-01-02T03:04:05.000Z')",
+            [(id, kind, config) for id in ids],
+        )
+    try:
+        page.get_by_role("tab", name="Library", exact=True).click()
+        sub(page, "Runs")
+        page.locator("#library-run-search").locator(TEXT).fill(f"{kind}-")
+        page.locator("#library-run-count", has_text="201 runs").wait_for()
+        expect(page.locator("#library-run-previous")).to_be_disabled()
+        page.locator("#library-run-next").click()
+        page.locator(f"#library-run-table tr[data-key='{ids[0]}']").click()
+        page.locator(f"#{tab} tr[data-key='{ids[0]}'][aria-current]").wait_for()
+        page.wait_for_timeout(2500)  # the timer looks at the store meanwhile
+        expect(page.locator(f"#{tab} tr[data-key='{ids[0]}'][aria-current]")).to_be_visible()
+        title = {"runs": "#run-title", "experiments": "#experiment-title"}[tab]
+        expect(page.locator(title)).to_contain_text(ids[0])
+    finally:
+        store.archive_runs(ids)
 
 
 def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compare, app, tmp_path):
