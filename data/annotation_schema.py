@@ -289,9 +289,9 @@ def m008_means(db: Database) -> None:
             mean REAL,
             golden REAL NOT NULL
         ) STRICT, WITHOUT ROWID;;
+        {MEANS.format(which="1")};;
         CREATE INDEX means_mean ON means (mean);;
         CREATE INDEX means_golden ON means (golden);;
-        {MEANS.format(which="1")};;
         CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
         CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
         """,
