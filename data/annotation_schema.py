@@ -27,6 +27,33 @@ POOLS = """
     GROUP BY split, prompt_set, method, backbone, projector_run
 """
 
+# Mean over a sample's words of the label as one number, 0 to 9, as ``data.labels`` gives it: mean without gold, golden
+# with it. {which} bounds the samples, of a table called e. The first rank of a word counts: of several people the lower
+# median, else the simulated annotator's latest, else a machine's, where a distribution counts as its mean.
+_LAST = """NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
+                        AND n.source = e.source AND n.who = e.who AND n.seq > e.seq)"""
+MEANS = f"""
+    INSERT INTO means (sample, mean, golden)
+    SELECT sample, round(avg(value), 6), round(avg(coalesce(gold, value)), 6) FROM
+        (SELECT sample, word_index, min(rank), sum(gold) AS gold,
+            coalesce((SELECT sum(key * value) / sum(value) FROM json_each(distribution)), score) AS value FROM
+            (SELECT sample, word_index, 1 AS rank, score, NULL AS distribution, NULL AS gold FROM
+                (SELECT sample, word_index, score, count(*) OVER (PARTITION BY sample, word_index) AS people,
+                    row_number() OVER (PARTITION BY sample, word_index ORDER BY score) AS place
+                FROM scores e WHERE source = 'human' AND kind = 'set' AND {{which}} AND {_LAST})
+            WHERE place = (people + 1) / 2
+            UNION ALL
+            SELECT sample, word_index, (CASE source WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3 ELSE 4 END << 50) - seq,
+                score, distribution, NULL FROM scores e
+            WHERE source <> 'human' AND kind = 'set' AND {{which}} AND {_LAST}
+            UNION ALL
+            SELECT sample, word_index, 1 << 60, NULL, NULL, score FROM gold e
+            WHERE score IS NOT NULL AND {{which}} AND NOT EXISTS
+                (SELECT 1 FROM gold n WHERE n.sample = e.sample AND n.word_index = e.word_index AND n.seq > e.seq))
+        GROUP BY sample, word_index)
+    GROUP BY sample
+"""
+
 
 @migrations()
 def m003_queue(db: Database) -> None:
@@ -237,5 +264,35 @@ def m007_pools(db: Database) -> None:
                 (NEW.split, NEW.prompt_set, NEW.method, NEW.backbone, coalesce(NEW.projector_run, ''), 1)
             ON CONFLICT DO UPDATE SET samples = samples + 1;
         END
+        """,
+    )
+
+
+@migrations()
+def m008_means(db: Database) -> None:
+    """``means``: the mean score of each sample that has one, for the library's orders and filters. It can be rebuilt
+    from ``scores`` and ``gold``; who may not see gold is given ``mean``, which is NULL where only gold was said.
+
+    Triggers keep it where people speak, so that corrections, undo and import need not know of it. Of machines, which say
+    all words of a sample at once, whoever writes brings it up to date once a sample (``scores.refresh_figures``).
+    """
+    kept = f"""
+        BEGIN
+            DELETE FROM means WHERE sample = NEW.sample;
+            {MEANS.format(which="e.sample = NEW.sample")};
+        END"""
+    run(
+        db,
+        f"""
+        CREATE TABLE means (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            mean REAL,
+            golden REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        {MEANS.format(which="1")};;
+        CREATE INDEX means_mean ON means (mean);;
+        CREATE INDEX means_golden ON means (golden);;
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
         """,
     )

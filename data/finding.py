@@ -18,7 +18,7 @@ from data import checks, pools
 from data.database import row
 
 POOLED = ("prompt_set", "split", "method", "projector_run")
-FILTERS = (*POOLED, "seed", "who", "remark", "disagreement")
+FILTERS = (*POOLED, "seed", "who", "remark", "disagreement", "mean_from", "mean_to")
 ANYONE = "*"  # for ``who``: any person, or the simulated annotator
 FEW = 20_000  # samples, or events of a person, that are counted; of what has more, no search begins
 TERMS = 20
@@ -31,12 +31,14 @@ STANDING = """SELECT sample, kind, who, text, created FROM remarks r WHERE text 
 @dataclass
 class Wanted:
     """where: SQL of all parts on a table called ``s``, of a form that no index answers; values: by their names; source:
-    SQL of the ``seq`` of the narrowest part's samples, '' where none is narrow; size: how many these are at most."""
+    SQL of the ``seq`` of the narrowest part's samples, '' where none is narrow; size: how many these are at most; mean:
+    SQL of the bounds of the mean score, on its column, '' where there are none."""
 
     clauses: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     source: str = ""
     size: int = 0
+    mean: str = ""
 
     @property
     def where(self) -> str:
@@ -48,8 +50,8 @@ class Wanted:
             self.source, self.size = source, size
 
 
-def wanted(db: Database, text: str, filters: Mapping[str, Any]) -> Wanted:
-    """A search, read and counted; ValueError where it cannot be asked."""
+def wanted(db: Database, text: str, filters: Mapping[str, Any], gold: bool = True) -> Wanted:
+    """A search, read and counted; ValueError where it cannot be asked. ``gold``: whether it counts in mean scores."""
     unknown = sorted(set(filters) - set(FILTERS))
     if unknown:
         raise ValueError(
@@ -70,7 +72,13 @@ def wanted(db: Database, text: str, filters: Mapping[str, Any]) -> Wanted:
     if filters.get("disagreement") is not None:
         found.values["points"] = checks.number("disagreement", filters["disagreement"], 0, 9)
         _of_ids(db, found, "SELECT sample FROM disagreement WHERE points >= :points")
+    _mean(db, found, filters, mean_column(gold))
     return found
+
+
+def mean_column(gold: bool) -> str:
+    """The column of ``means`` that holds a sample's mean score with gold, or without."""
+    return "golden" if gold else "mean"
 
 
 def _count(db: Database, source: str, found: Wanted) -> int:
@@ -142,3 +150,21 @@ def _who(db: Database, found: Wanted, who: str) -> None:
         )
     clause = f"EXISTS (SELECT 1 FROM scores x INDEXED BY scores_said WHERE x.sample = s.id AND {whose})"
     found.part(clause, f"SELECT seq FROM samples WHERE id IN ({ids})", _count(db, ids, found))
+
+
+def _mean(db: Database, found: Wanted, filters: Mapping[str, Any], column: str) -> None:
+    """Samples whose mean score is within these bounds."""
+    given = {
+        name: checks.number(name, filters[name], 0, 9)
+        for name in ("mean_from", "mean_to")
+        if filters.get(name) is not None
+    }
+    low, high = given.get("mean_from", 0), given.get("mean_to", 9)
+    if low > high:
+        raise ValueError(f"The lowest mean score {low:g} is above the highest, {high:g}: turn them round.")
+    if given:
+        found.values |= {"mean_from": low, "mean_to": high}
+        found.mean = f"{column} BETWEEN :mean_from AND :mean_to"
+        clause = f"EXISTS (SELECT 1 FROM means m WHERE m.sample = s.id AND m.{found.mean})"
+        source = f"SELECT s.seq FROM means m CROSS JOIN samples s ON s.id = m.sample WHERE m.{found.mean}"
+        found.part(clause, source, _count(db, f"SELECT 1 FROM means m WHERE m.{found.mean}", found))

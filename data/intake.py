@@ -24,7 +24,7 @@ from data.library import labels_of
 from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
 from data.runs import ACTIVE, checked_field
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import ANNOTATORS, FIELDS, checked_event, need_word, refresh_uncertainty
+from data.scores import ANNOTATORS, FIELDS, checked_event, need_word, refresh_figures
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
@@ -141,7 +141,7 @@ class Intake:
             for _, number, entry in sorted(queued, key=lambda item: item[0]):
                 self.number = number
                 self.store_event(entry) if kind == "events" else self.store_part(kind, entry)
-        refresh_uncertainty(self.db, self.lines)
+        refresh_figures(self.db, self.lines)
         return {**self.count, **self._changes(before, labels_of(self.db, told))}
 
     def _changes(self, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The library: all samples by search, filter and order, a page at a time, and all that was said of one.
 
 A page begins after the last row of the one before it (keyset), so page 4,000 costs what page 1 does and nothing is
-shown twice when rows arrive meanwhile. An order with a figure of its own (uncertainty, disagreement) walks that
-figure's index; where the filters leave few samples, these are sorted instead: a walk might pass by all the others
+shown twice when rows arrive meanwhile. An order with a figure of its own (uncertainty, disagreement, mean score)
+walks that figure's index; where the filters leave few samples, these are sorted instead: a walk might pass by all the others
 first. How they are found is in ``data.finding``.
 """
 
@@ -18,15 +18,15 @@ from sqlite_utils import Database
 
 from data import checks
 from data.database import DatabaseFile, rows
-from data.finding import STANDING, wanted
+from data.finding import STANDING, mean_column, wanted
 from data.labels import GOLD, checked_filter, expected, labels_at
 from data.samples import need_sample
 from data.scores import EVENT, readable
 
-SORTS = ("newest", "oldest", "uncertain", "disagreement", "prompt", "seed")
+SORTS = ("newest", "oldest", "uncertain", "disagreement", "lowest", "highest", "prompt", "seed")
 COUNTED = 10_000  # matches are counted so far
 SMALL = 20_000  # rows of a cache that are walked rather than the samples
-# order: (the cache it walks, columns of its key, whether each falls)
+# order: (the cache it walks, columns of its key, whether each falls); {mean} is the column of the mean score
 ORDERS: dict[str, tuple[str, tuple[tuple[str, bool], ...]]] = {
     "newest": ("", (("s.seq", True),)),
     "oldest": ("", (("s.seq", False),)),
@@ -34,7 +34,10 @@ ORDERS: dict[str, tuple[str, tuple[tuple[str, bool], ...]]] = {
     "seed": ("", (("s.seed", False), ("s.seq", False))),
     "uncertain": ("uncertainty", (("u.entropy", True), ("u.sample", False))),
     "disagreement": ("disagreement", (("u.points", True), ("u.sample", False))),
+    "lowest": ("means", (("u.{mean}", False), ("u.sample", False))),
+    "highest": ("means", (("u.{mean}", True), ("u.sample", True))),
 }
+FIGURES = ("u.entropy", "u.points", "u.mean", "u.golden")
 
 
 def labels_of(
@@ -64,7 +67,7 @@ def _after(key: Sequence[Any], columns: Sequence[tuple[str, bool]]) -> tuple[str
 def _checked_key(key: Any, columns: Sequence[tuple[str, bool]]) -> list[Any]:
     """The key of a page, as it came back from a browser."""
     good = isinstance(key, (list, tuple)) and len(key) == len(columns)
-    kinds = {"s.prompt": str, "u.sample": str, "u.entropy": float, "u.points": float}
+    kinds = {"s.prompt": str, "u.sample": str, **dict.fromkeys(FIGURES, float)}
     if not good or any(
         not isinstance(k, (int, float) if kinds.get(c) is float else kinds.get(c, int)) or isinstance(k, bool)
         for k, (c, _) in zip(key, columns)
@@ -85,21 +88,25 @@ class Library(DatabaseFile):
         **filters: Any,
     ) -> dict[str, Any]:
         """A page of samples whose prompt has every word of ``text`` (or whose id it is). ``gold=False``: for one who
-        may not see gold, labels as they were without it.
+        may not see gold, labels, mean scores and orders as they were without it.
 
         Filters: prompt_set, split, method, projector_run, seed; who (has scored it; '*' anyone), remark ('flag' or
-        'note' that stands), disagreement (people differ by so many points or more). ``after`` is the ``next`` of the
-        page before. The orders uncertain and disagreement leave out what has no such figure.
+        'note' that stands), disagreement (people differ by so many points or more), mean_from and mean_to (bounds of
+        the mean score, 0..9). ``after`` is the ``next`` of the page before. The orders uncertain, disagreement, lowest and
+        highest (mean score) leave out what has no such figure.
 
         Returns {samples, count, more: whether there are more than are counted, next: None at the end}; a sample has
         its columns and entropy, points, people, flags, mean (0..9, of the labels; of the VLM its expected score, as
         every page has it) and words: {index, word, label, source, vlm, people: {name: score}}.
         """
         cache, columns = ORDERS[checks.one_of("sort", sort, SORTS)]
-        limit = checks.integer("limit", limit, 1, 1000)
+        limit, mean = checks.integer("limit", limit, 1, 1000), mean_column(gold)
+        columns = [(name.format(mean=mean), falls) for name, falls in columns]
         with self.reading() as db:
-            asked = wanted(db, text, filters)
+            asked = wanted(db, text, filters, gold)
             where, values = asked.where, asked.values
+            if cache == "means":  # the walk keeps to the bounds, and to what has such a figure
+                where = f"{where} AND u.{asked.mean or f'{mean} IS NOT NULL'}"
             walk, figure = "samples s", f"CROSS JOIN {cache} u ON u.sample = s.id" if cache else ""
             if cache:
                 walk = f"{cache} u CROSS JOIN samples s ON s.id = u.sample"

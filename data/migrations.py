@@ -4,7 +4,7 @@ A migration that has been released is never edited: a store made by it is out th
 schema is a new function at the end of ``annotation_schema.py``, where this file goes on.
 
 Tables that hold what people and scorers said (``APPEND_ONLY``) are append-only: triggers refuse UPDATE and
-DELETE, and refuse an INSERT OR REPLACE of a row that exists. ``uncertainty`` and ``disagreement`` are caches
+DELETE, and refuse an INSERT OR REPLACE of a row that exists. ``uncertainty``, ``disagreement`` and ``means`` are caches
 that can be rebuilt from ``scores``, as ``foreseen`` and ``kinds`` can from samples; ``runs`` and ``grids`` change
 while they run; ``leases`` and ``cursors`` come and go.
 

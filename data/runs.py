@@ -80,9 +80,16 @@ def promoted_runs(db: Database, kind: str) -> list[str]:
 
 
 def readable(db: Database, found: dict[str, Any]) -> dict[str, Any]:
-    for name in JSON:
-        found[name] = json.loads(found[name]) if found[name] is not None else None
-    found["promoted"] = promoted_runs(db, found["kind"])[-1:] == [found["id"]]
+    return all_readable(db, [found])[0]
+
+
+def all_readable(db: Database, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``runs`` as the store gives them out; what is in use is asked once a kind."""
+    used = {kind: promoted_runs(db, kind)[-1:] for kind in {run["kind"] for run in found}}
+    for run in found:
+        for name in JSON:
+            run[name] = json.loads(run[name]) if run[name] is not None else None
+        run["promoted"] = used[run["kind"]] == [run["id"]]
     return found
 
 
@@ -190,7 +197,7 @@ class Runs(DatabaseFile):
                 f"SELECT * FROM runs WHERE {where} ORDER BY seq DESC LIMIT ? OFFSET ?",
                 [*chosen.values(), *values],
             )
-            return [readable(db, f) for f in found]
+            return all_readable(db, found)
 
     def archive_runs(self, ids: Sequence[str]) -> None:
         """Put runs away together, before their files are deleted; ValueError where one is on or in use."""

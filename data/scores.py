@@ -15,6 +15,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data import checks
+from data.annotation_schema import MEANS
 from data.database import DatabaseFile, insert, new_id, now, row, rows
 from data.migrations import SOURCES
 from data.samples import need_sample
@@ -98,15 +99,19 @@ def insert_event(db: Database, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def refresh_uncertainty(db: Database, samples: Iterable[str]) -> None:
-    """Mean entropy of the latest VLM score of each word: the order in which samples are annotated."""
+def refresh_figures(db: Database, samples: Iterable[str]) -> None:
+    """After scores of machines: the mean entropy of the latest VLM score of each word, which is the order in which samples
+    are annotated; and the mean score."""
+    which = [(sample,) for sample in samples]
     db.conn.executemany(
         """INSERT INTO uncertainty (sample, entropy)
         SELECT sample, avg(coalesce(entropy, 0)) FROM scores WHERE seq IN
             (SELECT max(seq) FROM scores WHERE sample = ? AND source = 'vlm' GROUP BY word_index)
         GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy""",
-        [(sample,) for sample in samples],
+        which,
     )
+    db.conn.executemany("DELETE FROM means WHERE sample = ?", which)
+    db.conn.executemany(MEANS.format(which="e.sample = ?1"), which)
 
 
 def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dict[str, Any]]:
@@ -146,7 +151,7 @@ class Scores(DatabaseFile):
                     known[e["sample"]] = need_sample(db, e["sample"])
                 need_word(known[e["sample"]], e["word_index"])
                 insert_event(db, e)
-            refresh_uncertainty(db, {e["sample"] for e in events if e["source"] == "vlm"})
+            refresh_figures(db, {e["sample"] for e in events if e["source"] not in ANNOTATORS})
         return [e["id"] for e in events]
 
     def set_score(

@@ -184,7 +184,11 @@ def _carrying(add: Any) -> None:
     c.add_argument("--dry-run", action="store_true", help="check, count, and say what would change")
     c = add("samples", carrying.samples)
     c.add_argument("text", nargs="?", default="", help="words of the prompt; none: all")
-    c.add_argument("--sort", default="newest", help="newest, oldest, uncertain, disagreement, prompt or seed")
+    c.add_argument(
+        "--sort",
+        default="newest",
+        help="newest, oldest, uncertain, disagreement, lowest or highest (mean score), prompt or seed",
+    )
     c.add_argument("--set", dest="prompt_set", metavar="NAME", help="of this prompt set")
     c.add_argument("--split", help="train, validation or heldout")
     c.add_argument("--method", help="none, projected, ...")
@@ -193,6 +197,8 @@ def _carrying(add: Any) -> None:
     c.add_argument("--by", metavar="NAME", help="scored by this person; * is anyone")
     c.add_argument("--remark", help="flag or note: with one that stands")
     c.add_argument("--disagreement", type=float, metavar="POINTS", help="people differ by so much or more")
+    c.add_argument("--mean-from", type=float, metavar="SCORE", help="a mean score of so much or more")
+    c.add_argument("--mean-to", type=float, metavar="SCORE", help="a mean score of so much or less")
     c.add_argument("--limit", type=int, default=20)
     c = add("backup", carrying.backup)
     c.add_argument("file")

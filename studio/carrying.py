@@ -9,6 +9,7 @@ from typing import Any
 
 from studio import commands
 from studio.commands import Result, person
+from studio.times import moment
 
 OUT = ("jsonl", "csv", "parquet", "dataset", "dpo", "votes", "richhf", "rapidata")
 IN = ("jsonl", "csv", "parquet", "dataset", "dpo", "richhf", "rapidata")
@@ -123,7 +124,7 @@ def audit(given: argparse.Namespace, console: Any) -> Result:
 
     found = commands.studio_of(given).store.audit(given.limit)
     lines = [
-        f"{line['created'][:19]}  {shown(line['who'] or 'the studio')}  {line['action']}  {shown(line['subject'])}"
+        f"{moment(line['created'])}  {shown(line['who'] or 'the studio')}  {line['action']}  {shown(line['subject'])}"
         for line in found
     ]
     return Result(found, "\n".join(lines) or "Nothing was done to the store as a whole yet.")
@@ -141,6 +142,8 @@ def samples(given: argparse.Namespace, console: Any) -> Result:
         projector_run=given.run_id,
         who=given.by,
         disagreement=given.disagreement,
+        mean_from=given.mean_from,
+        mean_to=given.mean_to,
         **asked,
     )
     lines = [

@@ -14,6 +14,7 @@ from typing import Any
 from studio.checks import whole
 from studio.settings import Settings
 from studio.settings_table import settings_table
+from studio.times import moment
 
 PROGRAM = "python -m studio"
 
@@ -252,7 +253,7 @@ def people(given: argparse.Namespace, console: Any) -> Result:
             {"released": given.release}, "The name is free: it goes to the next one who writes under it."
         )
     found = store.people()
-    lines = [f"{one['created'][:19]}  {one['name']}" for one in found]
+    lines = [f"{moment(one['created'])}  {one['name']}" for one in found]
     return Result(found, "\n".join(lines) or "No name belongs to anybody yet.")
 
 
@@ -284,7 +285,7 @@ def described(run: dict[str, Any]) -> str:
     """A run in a line, and its held-out result in another."""
     used = ", in use" if run["promoted"] else ""
     lines = [
-        f"{run['id']}  {run['kind']}  {run['state']}{used}  {run['created'][:19]}  {run['message']}".rstrip()
+        f"{run['id']}  {run['kind']}  {run['state']}{used}  {moment(run['created'])}  {run['message']}".rstrip()
     ]
     heldout = (run["metrics"] or {}).get("heldout")
     if heldout:

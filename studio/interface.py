@@ -76,10 +76,10 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 kept_all = library.build(studio, library_tab, kept, limited)
             with gr.Tab("Train", id="train"):
                 heading("Train")
-                to_annotate = train.build(studio, page, kept, limited)
+                to_annotate, training = train.build(studio, page, kept, limited)
             with gr.Tab("Diagnose", id="diagnose"):
                 heading("Diagnose")
-                diagnose.build(studio, page, kept, limited)
+                diagnosing = diagnose.build(studio, page, kept, limited)
         limited.wire(kept, annotating.renamed)
 
         def look() -> tuple[Any, Any]:
@@ -106,9 +106,11 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
             return [go("annotate"), *annotating.open(sample, who, order, profile)]
 
         @told
-        def open_run(event: gr.EventData) -> list[Any]:
-            run, kind = kept_all.pick_run(event)
-            return [go("diagnose" if kind == "experiment" else "train"), run]
+        def open_run(who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+            (run, kind), may = kept_all.pick_run(event), shared.manages(studio, who, profile)
+            if kind == "experiment":
+                return [go("diagnose"), run, *[gr.skip()] * len(training.outputs), *diagnosing.open(run, may)]
+            return [go("train"), run, *training.open(run, may), *[gr.skip()] * len(diagnosing.outputs)]
 
         first.wire(studio, page, steps, tabs, go)
         quick = shared.QUICK
@@ -124,8 +126,9 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         found = [kept_all.chosen, *annotating.inputs]
         kept_all.annotate.click(open_wanted, found, outputs, **shared.ASKED)
         kept_all.compare.click(lambda: go("compare"), None, tabs, **shared.ASKED)
-        picked_run = kept_all.runs.pick(open_run, None, [tabs, kept_all.run], **shared.ASKED)
-        picked_run.then(None, kept_all.run, None, js=library.OPEN_RUN)
+        run_parts = [tabs, kept_all.run, *training.outputs, *diagnosing.outputs]
+        picked_run = kept_all.runs.pick(open_run, kept.who, run_parts, **shared.ASKED)
+        picked_run.then(None, kept_all.run, None, js=library.SHOW_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
     return page.queue(max_size=studio.settings.queue, default_concurrency_limit=8)

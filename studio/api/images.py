@@ -134,7 +134,9 @@ class Images:
     def search(
         self,
         text: str = "",
-        sort: Literal["newest", "oldest", "uncertain", "disagreement", "prompt", "seed"] = "newest",
+        sort: Literal[
+            "newest", "oldest", "uncertain", "disagreement", "lowest", "highest", "prompt", "seed"
+        ] = "newest",
         prompt_set: str | None = None,
         split: Literal["train", "validation", "heldout"] | None = None,
         method: str | None = None,
@@ -146,13 +148,15 @@ class Images:
         limit: int = 24,
         after: list[Any] | None = None,
         who: str = "",
+        mean_from: float | None = None,
+        mean_to: float | None = None,
         profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
         """Stored samples, a page at a time, as the Library shows them.
 
         Parameters:
             text: words of the prompt, or the id of a sample
-            sort: the order
+            sort: the order; lowest and highest are of the mean score
             prompt_set: the set that the prompt is from
             split: what it is used for: train, validation or heldout
             method: how the noise was made: none, projected, ...
@@ -163,7 +167,9 @@ class Images:
             disagreement: people differ by so many points or more
             limit: samples in the answer, 200 at most
             after: what the page before answered as next
-            who: from sign_in; where there are administrators, gold is in the labels of theirs only
+            who: from sign_in; where there are administrators, gold is in the labels and mean scores of theirs only
+            mean_from: a mean score of so much or more, 0 to 9
+            mean_to: a mean score of so much or less
 
         Returns:
             samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
@@ -177,6 +183,8 @@ class Images:
             "who": scored_by,
             "remark": remark,
             "disagreement": disagreement,
+            "mean_from": mean_from,
+            "mean_to": mean_to,
         }
         filters = {name: value for name, value in asked.items() if value is not None}
         found = self._studio.store.search(

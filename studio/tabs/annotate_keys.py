@@ -11,7 +11,7 @@ from studio import desk
 from studio.components.table import rows
 from studio.components.word_scores import Inbox, Operation, Packet
 from studio.service import Studio, sentence
-from studio.tabs.wording import moment
+from studio.times import moment
 
 LEAVING = ("submit", "skip", "clean")
 NOTHING = "There is nothing left to undo."

@@ -20,7 +20,7 @@ from studio.components import notices
 from studio.service import Studio
 from studio.tabs import shared
 from studio.tabs.memory import KEEP, KEY
-from studio.tabs.wording import moment
+from studio.times import moment
 
 ORDERS = {
     "uncertainty": "The VLM is unsure",

@@ -30,7 +30,8 @@ GONE = "The report of this run is no longer in its folder, or cannot be read. St
 FILES = {"report.html": "Download the report", "report.json": "Download its data"}
 
 
-def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> None:
+def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> listing.Opener:
+    """The tab; returns how a run is opened in it."""
     who, chosen, drawn = memory.who, gr.State(""), gr.State("")
     opened = gr.Textbox(
         visible=False
@@ -92,7 +93,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> No
     def see(asked: Any, known: Any, may: bool) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
         administrator, or where everyone is."""
-        runs, on = listing.listed(studio, experiments=True)
+        runs, on = listing.listed(studio, True, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
@@ -145,6 +146,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> No
     resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
     timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
     page.load(restore, who, all_parts, js=memory.known([who]), **quick)
+    return listing.Opener(all_parts, lambda run, may: see(run, "", may))
 
 
 def _question(name: Any) -> str:

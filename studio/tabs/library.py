@@ -28,14 +28,17 @@ ORDERS = {
     "oldest": "Oldest",
     "uncertain": "Scorer least sure",
     "disagreement": "People disagree most",
+    "lowest": "Lowest mean score",
+    "highest": "Highest mean score",
     "prompt": "Prompt",
     "seed": "Seed",
 }
-# a run is opened where its table is, as a user would: Train and Diagnose own what is shown there
-OPEN_RUN = """(run) => {
+POINTS = ("disagreement", "mean_from", "mean_to")  # filters that are numbers
+# the run that was opened, in the table of its tab
+SHOW_RUN = """(run) => {
   const look = (left) => {
     const line = document.querySelector(`:is(#runs, #experiments) [data-key="${CSS.escape(run)}"]`);
-    if (line) { line.click(); line.scrollIntoView({ block: "center" }); } else if (left) setTimeout(look, 150, left - 1);
+    if (line) line.scrollIntoView({ block: "center" }); else if (left) setTimeout(look, 150, left - 1);
   };
   if (run) look(20);
 }"""
@@ -50,7 +53,8 @@ FIRST: dict[str, Any] = {
 @dataclass
 class LibraryTab:
     """What the page joins with other tabs: 'Annotate this' (the sample's id is in ``chosen``), 'Compare a prompt', and
-    the table of runs, whose ``pick_run(event)`` is (id, kind); ``OPEN_RUN`` opens the id that is in ``run``."""
+    the table of runs, whose ``pick_run(event)`` is (id, kind); ``SHOW_RUN`` shows the one whose id is in ``run`` in its
+    tab's own table."""
 
     chosen: gr.Textbox
     annotate: gr.Button
@@ -114,6 +118,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                             "disagreement",
                             [ALL, *((f"{n} points or more", str(n)) for n in (1, 2, 3, 5))],
                         ),
+                        "mean_from": menu("Mean score from", "mean-from", [ALL, *map(str, range(1, 10))]),
+                        "mean_to": menu("Mean score to", "mean-to", [ALL, *map(str, range(9))]),
                     }
                 narrow, words_asked = library_words.build()
                 amount = shared.html(elem_id="library-count")
@@ -166,8 +172,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         chosen_filters, as_images = rest[: len(filters)], how != "labels"
         wish = library_words.Wish.of(*rest[len(filters) :])
         named = {name: value or None for name, value in zip(filters, chosen_filters, strict=True)}
-        if named["disagreement"] is not None:
-            named["disagreement"] = _points(named["disagreement"])
+        for name in POINTS:
+            if named[name] is not None:
+                named[name] = _points(filters[name].label, named[name])
         found = studio.store.search(
             wanted or "",
             sort=order,
@@ -266,9 +273,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
 
 
-def _points(value: Any) -> float:
-    """The least disagreement, as it came over HTTP."""
+def _points(label: str, value: Any) -> float:
+    """A number of points, as it came over HTTP."""
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError("The disagreement must be a number of points from 0 to 9.") from None
+        raise ValueError(f"“{label}” must be a number of points from 0 to 9.") from None

@@ -15,7 +15,7 @@ from studio.tabs import shared
 from studio.tabs.library_carry import QUICK, WORK, problem, room
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
-from studio.tabs.wording import moment
+from studio.times import moment
 
 LINES = 30
 WHAT = (

@@ -18,8 +18,8 @@ from studio.tabs import shared
 from studio.tabs.shared import told
 from studio.tabs.train import KINDS
 
-MOST = 1000  # runs that are looked through, the newest
-SHOWN = 200  # rows
+MOST = 5000  # runs that are looked through, the newest
+SHOWN = 200  # rows of a page
 LONGEST = 200  # characters of a search
 ORDERS = {"newest": "Newest", "oldest": "Oldest", "change": "Best held-out change"}
 HEAD = ("what", "state", {"text": "held-out change", "tone": "number"}, "", "run", "started")
@@ -52,22 +52,51 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
         )  # fmt: skip
     amount = shared.html(elem_id="library-run-count")
     table = Table(caption="Runs; choose one to open it", elem_id="library-run-table")
-    asked = [text, kind, state, order]
+    with gr.Row(visible=False) as paging:
+        back = gr.Button("Previous page", elem_id="library-run-previous")
+        on = gr.Button("Next page", elem_id="library-run-next")
+    place = gr.State(0)
+    asked, page = [text, kind, state, order], [amount, table, paging, back, on, place]
+
+    def listed(number: int, given: tuple[Any, ...]) -> list[Any]:
+        """Values of ``page``; the last page where there are fewer by now."""
+        all_runs = studio.runs(limit=MOST)
+        every = [run for run in all_runs if listing.started(run)]
+        found = chosen(every, *given)
+        pages = max(1, -(-len(found) // SHOWN))
+        number = min(number, pages - 1)
+        shown = found[number * SHOWN : (number + 1) * SHOWN]
+        return [
+            count(len(found), len(every), number, len(all_runs) == MOST),
+            lines(shown, NONE if every else FRESH),
+            gr.update(visible=pages > 1),
+            gr.update(interactive=number > 0),
+            gr.update(interactive=number < pages - 1),
+            number,
+        ]
 
     @told
-    def listed(*given: Any) -> list[Any]:
-        every = [run for run in studio.runs(limit=MOST) if listing.started(run)]
-        found = chosen(every, *given)
-        return [count(len(found), len(every)), lines(found[:SHOWN], NONE if every else FRESH)]
+    def first(*given: Any) -> list[Any]:
+        return listed(0, given)
+
+    @told
+    def forward(number: int, *given: Any) -> list[Any]:
+        return listed(number + 1, given)
+
+    @told
+    def backward(number: int, *given: Any) -> list[Any]:
+        return listed(max(0, number - 1), given)
 
     def pick_run(event: gr.EventData) -> tuple[str, str]:
         found = studio.run(picked(event._data))
         return found["id"], found["kind"]
 
-    tab.select(listed, asked, [amount, table], **shared.QUICK)
-    text.change(listed, asked, [amount, table], trigger_mode="multiple", **shared.QUICK)
+    tab.select(first, asked, page, **shared.QUICK)
+    text.change(first, asked, page, trigger_mode="multiple", **shared.QUICK)
     for part in (kind, state, order):
-        part.input(listed, asked, [amount, table], **shared.ASKED)
+        part.input(first, asked, page, **shared.ASKED)
+    on.click(forward, [place, *asked], page, **shared.ASKED)
+    back.click(backward, [place, *asked], page, **shared.ASKED)
     return RunsPart(table, pick_run)
 
 
@@ -114,15 +143,13 @@ def _by_change(run: Mapping[str, Any]) -> tuple[bool, float]:
     return heldout["of"] in IN_NATS, -heldout["difference"]["words"]["estimate"]
 
 
-def count(found: int, every: int) -> str:
-    """How many are found, and of how many."""
+def count(found: int, every: int, page: int, older: bool) -> str:
+    """How many are found, of how many, and which of them these are; older: whether others were not looked through."""
     if not every:
         return ""
-    of = f" of the newest {MOST:,}" if every >= MOST else f" of {every:,}" if found != every else ""
-    more = f", the first {SHOWN} shown" if found > SHOWN else ""
-    return (
-        f'<p class="library-count" role="status">{found:,} {"run" if found == 1 else "runs"}{of}{more}.</p>'
-    )
+    of = f" of the newest {every:,}" if older else f" of {every:,}" if found != every else ""
+    at = f", page {page + 1}" if found > SHOWN else ""
+    return f'<p class="library-count" role="status">{found:,} {"run" if found == 1 else "runs"}{of}{at}.</p>'
 
 
 def lines(runs: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from studio.components.cards import cards
 from studio.components.table import rows
 from studio.components.thumbnails import thumbnail
 from studio.service import Studio
-from studio.tabs.wording import moment
+from studio.times import moment
 
 SIDE = 224  # pixels of a picture on a card
 NONE = "No image matches. Take a filter away, or use fewer words."
@@ -36,6 +36,7 @@ SOURCES = {
 NO_FIGURE = {
     "uncertain": "Images that the VLM has not scored are not in this order.",
     "disagreement": "Only images with a word that two people scored are in this order.",
+    **dict.fromkeys(("lowest", "highest"), "Images of which no word has a score are not in this order."),
 }
 
 

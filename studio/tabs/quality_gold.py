@@ -21,7 +21,7 @@ from studio.tabs.memory import Memory
 from studio.tabs.quality_parts import count, heads
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
-from studio.tabs.wording import moment
+from studio.times import moment
 
 SHOWN = 40  # disagreements in the table
 LISTED = 200  # gold words in the table

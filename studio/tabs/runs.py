@@ -7,6 +7,7 @@ another one, shows the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -19,7 +20,7 @@ from studio.configs import Field
 from studio.modelcard import IN_NATS
 from studio.service import Studio
 from studio.tabs.shared import admin, manages, told
-from studio.tabs.wording import moment
+from studio.times import moment
 
 See = Callable[..., list[Any]]
 ON = ("queued", "running")
@@ -29,16 +30,40 @@ LIMIT = 20
 SEEN = 200  # runs that are looked through for those of one tab
 
 
+@dataclass(frozen=True)
+class Opener:
+    """How another tab opens a run in this one: ``open(its id, whether this visitor may manage runs)`` are the values of ``outputs``."""
+
+    outputs: list[Any]
+    open: Callable[[str, bool], list[Any]]
+
+
 def started(run: dict[str, Any]) -> bool:
     """Whether a user started it: neither what the project ships nor a part of a loop."""
     return run["config"].get("source") != "shipped" and "cycle" not in run["config"]
 
 
-def listed(studio: Studio, experiments: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(the newest experiments or trainings, all runs of either sort that are on); one at a time is on."""
+def listed(
+    studio: Studio, experiments: bool, asked: Any = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(the newest experiments or trainings, all runs of either sort that are on); one at a time is on. Where the run
+    ``asked`` for, by its id, is an older one of that sort, it is the last."""
     runs = [run for run in studio.runs(limit=SEEN) if started(run)]
     mine = [run for run in runs if (run["kind"] == "experiment") == experiments]
-    return mine[:LIMIT], [run for run in runs if run["state"] in ON]
+    newest = mine[:LIMIT]
+    if asked and asked not in [run["id"] for run in newest]:
+        newest += _older(studio, experiments, asked)
+    return newest, [run for run in runs if run["state"] in ON]
+
+
+def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]]:
+    """This run, where the tab can show it."""
+    try:
+        run = studio.run(asked)
+    except ValueError:  # it came over HTTP, or is of a store that was replaced
+        return []
+    mine = (run["kind"] == "experiment") == experiments
+    return [run] if mine and started(run) and not run["archived"] else []
 
 
 def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:

@@ -48,8 +48,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
 
 
-def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> gr.Button:
-    """The tab; returns the button that leads to the corrections."""
+def build(
+    studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights
+) -> tuple[gr.Button, listing.Opener]:
+    """The tab; returns the button that leads to the corrections, and how a run is opened."""
     who, chosen, drawn = memory.who, gr.State(""), gr.State("")
     timer = gr.Timer(listing.SECONDS)
 
@@ -120,7 +122,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> gr
     def see(asked: Any, known: Any, may: bool) -> list[Any]:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
         administrator, or where everyone is."""
-        runs, on = listing.listed(studio, experiments=False)
+        runs, on = listing.listed(studio, False, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
@@ -214,7 +216,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> gr
     more.delete.click(remove, [chosen, more.sure, who], all_parts, **shared.ASKED)
     timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
     page.load(restore, who, all_parts, js=memory.known([who]), **quick)
-    return annotate
+    return annotate, listing.Opener(all_parts, lambda run, may: see(run, "", may))
 
 
 def _settings(kind: str) -> dict[str, Field]:

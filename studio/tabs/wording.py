@@ -1,4 +1,4 @@
-"""When something was, and what Compare says of a pair in words: how far it is, how much better it is, and why a side of it is empty."""
+"""What Compare says of a pair in words: how far it is, how much better it is, and why a side of it is empty."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from studio.service import CompareUpdate, Pair, SampleView
 
 ALONE = "No projector is in use, so there is nothing to hold against it. Train one and promote it: it appears here."
 GONE = "The file of this image is gone. Compare the same prompt and seed again to make it anew."
-
-
-def moment(created: object) -> str:
-    """A time of the store, which is UTC, to the minute: 2026-01-02 03:04 UTC. The one place that says the zone."""
-    return f"{str(created)[:16].replace('T', ' ')} UTC"
 
 
 def how_far(update: CompareUpdate) -> tuple[float, str]:

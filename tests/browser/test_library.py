@@ -6,7 +6,11 @@ import json
 import re
 import zipfile
 
+import pytest
 from playwright.sync_api import expect
+
+from data.store import Store
+from studio.tabs import library_runs
 
 TEXT = "input, textarea"
 
@@ -54,6 +58,36 @@ def test_images_are_found_opened_and_handed_to_annotate(page, compare, app):
     page.locator(f"#annotate-words [data-sample='{id}']").wait_for()
 
 
+def test_images_are_ordered_and_bounded_by_their_mean_score(page, compare, app):
+    compare(page, "a red circle above a blue square", "21, 22")
+    opened(page)
+    search = page.locator("#library-search").locator(TEXT)
+    search.fill("red circle")
+    marks = page.locator("#library-images .card-mark")
+
+    def choose(menu, option):
+        page.locator(f"#{menu}").locator("input").click()
+        page.get_by_role("option", name=option, exact=True).click()
+
+    def settled(good):
+        """The figures of the cards, once they are as they should be."""
+        expect(page.locator("#library-count")).to_contain_text("images")
+        for _ in range(50):
+            shown = [float(text.split()[0]) for text in marks.all_inner_texts()]
+            if shown and good(shown):
+                return shown
+            page.wait_for_timeout(100)
+        raise AssertionError(shown)
+
+    choose("library-sort", "Lowest mean score")
+    low = settled(lambda shown: shown == sorted(shown))
+    choose("library-sort", "Highest mean score")
+    assert settled(lambda shown: shown == sorted(shown, reverse=True))[0] >= low[-1]
+    page.locator("#library-filters button").first.click()
+    choose("library-mean-to", "5")
+    settled(lambda shown: max(shown) <= 5.0)
+
+
 def test_runs_are_searched_where_they_are_listed(page):
     page.get_by_role("tab", name="Library", exact=True).click()
     sub(page, "Runs")
@@ -61,6 +95,32 @@ def test_runs_are_searched_where_they_are_listed(page):
     table.locator("tr.pickable, p").first.wait_for()
     page.locator("#library-run-search").locator(TEXT).fill("zebra")
     table.get_by_text(re.compile("No run matches|Nothing was trained")).wait_for()
+
+
+@pytest.mark.parametrize(("kind", "tab"), [("reward", "runs"), ("experiment", "experiments")])
+def test_the_oldest_run_is_on_the_last_page_and_opens_in_its_tab(page, app, kind, tab):
+    store, ids = Store(app.home / "studio.db"), [f"{kind}-{i:03d}" for i in range(library_runs.SHOWN + 1)]
+    config = '{"name": "tau"}' if kind == "experiment" else "{}"
+    with store.writing() as db:
+        db.conn.executemany(
+            "INSERT INTO runs (id, kind, config, state, created) VALUES (?, ?, ?, 'stopped', '2026-01-02T03:04:05.000Z')",
+            [(id, kind, config) for id in ids],
+        )
+    try:
+        page.get_by_role("tab", name="Library", exact=True).click()
+        sub(page, "Runs")
+        page.locator("#library-run-search").locator(TEXT).fill(f"{kind}-")
+        page.locator("#library-run-count", has_text="201 runs").wait_for()
+        expect(page.locator("#library-run-previous")).to_be_disabled()
+        page.locator("#library-run-next").click()
+        page.locator(f"#library-run-table tr[data-key='{ids[0]}']").click()
+        page.locator(f"#{tab} tr[data-key='{ids[0]}'][aria-current]").wait_for()
+        page.wait_for_timeout(2500)  # the timer looks at the store meanwhile
+        expect(page.locator(f"#{tab} tr[data-key='{ids[0]}'][aria-current]")).to_be_visible()
+        title = {"runs": "#run-title", "experiments": "#experiment-title"}[tab]
+        expect(page.locator(title)).to_contain_text(ids[0])
+    finally:
+        store.archive_runs(ids)
 
 
 def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compare, app, tmp_path):

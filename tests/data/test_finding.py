@@ -21,6 +21,8 @@ VALUES = {
     "who": ["*", "ann", "nobody"],
     "remark": ["flag"],
     "disagreement": [3.0],
+    "mean_from": [3.5],
+    "mean_to": [3.5],
 }
 
 
@@ -56,6 +58,8 @@ def holds(store, sample, name, value):
         "who": lambda: any(people.values()) if value == "*" else people.get(value, False),
         "remark": lambda: number % 5 == 0,
         "disagreement": lambda: number % 12 == 0,
+        "mean_from": lambda: sample["mean"] >= value,
+        "mean_to": lambda: sample["mean"] <= value,
     }.get(name, lambda: sample[name] == value)()
 
 
@@ -84,6 +88,7 @@ def test_any_two_parts_find_what_they_leave_in_the_order_asked_for(full, sort, f
         ({"text": "s07", "split": "train"}, "prompt IN"),
         ({"seed": 3, "prompt_set": "mine"}, "samples_seed"),
         ({"text": "a", "disagreement": 8.0}, "disagreement"),
+        ({"text": "a", "mean_from": 8.0}, "means"),
     ],
     ids=str,
 )

@@ -78,7 +78,8 @@ def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, ma
         monkeypatch.setattr(library, "COUNTED", 2)
         monkeypatch.setattr(library, "SMALL", 1)
     whole = ids(full.search(sort=sort, limit=1000))
-    assert len(whole) == len(set(whole)) == {"uncertain": 15, "disagreement": 2}.get(sort, 30)
+    figures = {"uncertain": 15, "disagreement": 2, "lowest": 16, "highest": 16}
+    assert len(whole) == len(set(whole)) == figures.get(sort, 30)
     for size in (1, 4, 29):
         assert everything(full, size, sort=sort) == whole
     key = {
@@ -86,6 +87,8 @@ def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, ma
         "oldest": lambda s: s["seq"],
         "uncertain": lambda s: -s["entropy"],
         "disagreement": lambda s: -s["points"],
+        "lowest": lambda s: round(s["mean"], 6),
+        "highest": lambda s: -round(s["mean"], 6),
         "prompt": lambda s: (s["prompt"], s["seed"], s["seq"]),
         "seed": lambda s: (s["seed"], s["seq"]),
     }[sort]
@@ -121,6 +124,11 @@ def test_what_comes_meanwhile_shows_nothing_twice(full, sample_row):
         ({"disagreement": 3}, 2),
         ({"disagreement": 3.1}, 0),
         ({"who": "bob", "remark": "flag"}, 1),
+        ({"mean_from": 0}, 16),
+        ({"mean_to": 4.4}, 3),
+        ({"mean_from": 2, "mean_to": 3}, 1),
+        ({"mean_from": 2, "mean_to": 2}, 1),
+        ({"mean_to": 4.4, "who": "bob"}, 2),
     ],
     ids=str,
 )
@@ -201,6 +209,29 @@ def test_who_may_not_see_gold_is_shown_the_labels_and_the_history_without_it(ful
     assert (*kept_back, full.sample_events("s01", gold=False)) == before
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
+def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(full, many, monkeypatch):
+    if many:
+        for name, value in (("COUNTED", 1), ("SMALL", 1)):
+            monkeypatch.setattr(library, name, value)
+        monkeypatch.setattr(finding, "FEW", 1)
+
+    def asked(gold):
+        """Each order, each bound, and which page comes after the first one."""
+        found = [ids(full.search(sort=sort, gold=gold, limit=1000)) for sort in ("lowest", "highest")]
+        found += [ids(full.search(gold=gold, limit=1000, **{name: 4.5})) for name in ("mean_from", "mean_to")]
+        return [*found, full.search(sort="lowest", limit=3, gold=gold)["next"]]
+
+    before = asked(gold=True)
+    assert asked(gold=False) == before
+    full.set_gold("s01", 1, 9, "gus")
+    full.set_gold("s04", 2, 0, "gus")
+    full.set_gold("s03", 1, 4, "gus")  # of which nothing else was said
+    assert asked(gold=False) == before
+    golden = asked(gold=True)
+    assert golden[0][-1] == golden[1][0] == "s01" and "s03" in golden[0] and "s03" not in before[0]
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
@@ -213,11 +244,15 @@ def test_who_may_not_see_gold_is_shown_the_labels_and_the_history_without_it(ful
         ({"remark": "poke"}, "remark must be one of"),
         ({"disagreement": "x"}, "disagreement must be a number"),
         ({"who": ""}, "who is empty"),
+        ({"mean_from": -1}, "mean_from must be a number from 0 to 9"),
+        ({"mean_to": float("nan")}, "mean_to must be a number from 0 to 9"),
+        ({"mean_from": 6, "mean_to": 5}, "mean score 6 is above the highest, 5: turn"),
         ({"after": [1, 2]}, "no such page"),
         ({"after": "x"}, "no such page"),
         ({"after": [True]}, "no such page"),
         ({"after": ["1 OR 1=1"]}, "no such page"),
         ({"after": [{}], "sort": "uncertain"}, "no such page"),
+        ({"after": ["4", "s01"], "sort": "lowest"}, "no such page"),
     ],
     ids=str,
 )

@@ -23,7 +23,7 @@ import numpy as np
 
 from core.words import split
 from data import checks
-from data.annotation_schema import DISAGREEMENT, POOLS
+from data.annotation_schema import DISAGREEMENT, MEANS, POOLS
 from data.database import rows
 from data.samples import COLUMNS, checked_sample
 from data.scores import FIELDS
@@ -66,6 +66,7 @@ def make(folder: Path, samples: int = 100_000, words: int = 10, seed: int = 0) -
         _insert(db, "submissions", ("id", "sample", "who", "kind", "created"), people.submissions)
         _insert(db, "remarks", ("id", "sample", "who", "kind", "text", "created"), people.remarks)
         db.execute(DISAGREEMENT.format(which="1"))
+        db.execute(MEANS.format(which="1"))
         db.execute(POOLS)
         _insert(
             db, "foreseen", ("sample", "points", "model"), ((id, rng.uniform(0, 5), "shipped") for id in sure)

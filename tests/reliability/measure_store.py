@@ -24,6 +24,10 @@ from studio.settings import Settings
 from tests.browser.conftest import start_app, stop_app
 
 NEW, BUSY = "new-comer", "ann"  # who has done nothing, and who has done most
+# bounds of the mean score that few samples are within, that many are, that most are, and that none is
+MEANS: tuple[dict[str, float], ...] = (
+    {"mean_to": 3.0}, {"mean_from": 5.0}, {"mean_from": 3.0, "mean_to": 6.0}, {"mean_from": 8.9}
+)  # fmt: skip
 SAVE, NEXT, SEARCH, PAGE, START = 20.0, 50.0, 300.0, 100.0, 10.0  # milliseconds, and seconds to start
 
 # of each measure: what, the longest p99 in ms, works of which the slowest counts, how often each
@@ -121,6 +125,11 @@ def searches(chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"remark": "flag", "split": "train"},
         {"disagreement": 1.0, "split": "train"},
         {"seed": 7},
+        *(
+            {**bounds, **more}
+            for bounds in MEANS
+            for more in ({}, {"split": "train"}, {"text": "star"}, {"who": BUSY})
+        ),
     ]
 
 

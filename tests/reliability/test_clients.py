@@ -53,6 +53,7 @@ def test_the_store_that_is_made_is_whole_and_gives_each_order_something(tmp_path
         count = dict(db.execute("SELECT source, count(*) FROM scores GROUP BY source").fetchall())
         assert count["vlm"] == 800 and count["human"] > 50
         before = db.execute("SELECT sample, points FROM disagreement ORDER BY sample").fetchall()
+        means = db.execute("SELECT count(*), min(mean), max(golden) FROM means").fetchone()
         triggers = db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone()[0]
         fresh = Store(tmp_path / "fresh.db")
         with fresh.reading() as other:
@@ -60,7 +61,7 @@ def test_the_store_that_is_made_is_whole_and_gives_each_order_something(tmp_path
             assert other.execute(sql).fetchone()[0] == triggers
         uncertain = db.execute("""SELECT count(*) FROM uncertainty u WHERE abs(u.entropy - (SELECT avg(entropy)
             FROM scores s WHERE s.sample = u.sample AND s.source = 'vlm')) > 1e-9""").fetchone()[0]
-    assert before and uncertain == 0
+    assert before and uncertain == 0 and means[0] == 200 and 0 <= means[1] < means[2] <= 9
     for order in ORDERS:
         assert store.next_to_annotate("somebody", order, lease=60)
     sample = store.samples(limit=1)[0]["id"]

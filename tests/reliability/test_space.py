@@ -246,7 +246,7 @@ def test_gold_is_seen_by_its_owner_only_wherever_labels_are_shown(space):
         time.sleep(0.2)
     assert NOT_YOURS not in ann.act(quality)
     assert all(NOT_YOURS in other.act(quality) for other in others)
-    found = space.call("search", [sample, "newest", *[None] * 8, 1, None, ""])
+    found = space.call("search", [sample, "newest", *[None] * 8, 1, None, "", None, None])
     assert found[0] == "complete" and sample in str(found) and "gold" not in str(found)
     make = space.event("export-make", "click")
     for other in others:

@@ -138,9 +138,12 @@ def test_only_administrators_see_gold_where_there_are_any(studio, call):
     boss = call("sign_in", name="Boss")["who"]
     call("set_gold", sample="s0", word=1, score=7, who=boss)
     studio.settings = dataclasses.replace(studio.settings, admins="Boss")
-    told = [("sample_history", {"sample": "s0"}), ("audit", {}), ("search", {}), ("agreement", {})]
+    told = [("sample_history", {"sample": "s0"}), ("audit", {}), ("agreement", {})]
+    told += [("search", given) for given in ({}, {"sort": "lowest"}, {"sort": "highest"}, {"mean_to": 9})]
     for name, given in told:
         assert '"red"' not in json.dumps(call(name, **given, who=STRANGER)), name
+    assert call("search", sort="highest", who=STRANGER)["samples"] == []
+    assert [s["id"] for s in call("search", sort="highest", who=boss)["samples"]] == ["s0"]
     assert [line["subject"] for line in call("audit", who=STRANGER)] == [""]
     assert call("sample_history", sample="s0", who=STRANGER)["events"] == []
     assert [line["subject"] for line in call("audit", who=boss)] == ["s0"]

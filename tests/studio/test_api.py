@@ -134,6 +134,14 @@ def test_samples_are_found_and_shown(client, pair):
     first = client.predict(sort="seed", limit=1, api_name="/search")
     second = client.predict(sort="seed", limit=1, after=first["next"], api_name="/search")
     assert first["samples"][0]["id"] != second["samples"][0]["id"]
+    means = {
+        sort: [s["mean"] for s in client.predict(sort=sort, api_name="/search")["samples"]]
+        for sort in ("lowest", "highest")
+    }
+    assert means["lowest"] == sorted(means["lowest"]) == means["highest"][::-1] != []
+    middle = means["lowest"][0]
+    above = client.predict(mean_from=middle + 0.01, api_name="/search")["samples"]
+    assert [s["mean"] for s in above if s["mean"] <= middle] == [] and len(above) < len(means["lowest"])
     image = client.predict(pair["none"]["id"], api_name="/image")
     assert Path(image).read_bytes() == Path(pair["none"]["image"]).read_bytes()
 

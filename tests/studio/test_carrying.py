@@ -154,6 +154,20 @@ def test_samples_are_searched_by_the_command_line(cli):
     assert cli("samples", "--sort", "best")[0] == 2
 
 
+def test_samples_are_ordered_and_bounded_by_their_mean_score_by_the_command_line(cli, store, sample_row):
+    store.add_samples([sample_row(id="low", seed=8)])
+    store.set_score("low", 1, 2, "bob")
+    (other,) = [s["id"] for s in store.samples() if s["id"] != "low"]
+
+    def found(*asked):
+        return [line.split()[0] for line in cli("samples", *asked)[1].splitlines()[:-1]]
+
+    assert found("--sort", "lowest") == ["low", other] and found("--sort", "highest") == [other, "low"]
+    assert found("--mean-from", "2.5") == [other] and found("--mean-to", "2.5") == ["low"]
+    code, _, err = cli("samples", "--mean-from", "11")
+    assert code == 2 and "mean_from must be a number from 0 to 9" in err
+
+
 def test_push_and_webhook_say_what_they_lack(cli, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     assert "There is no token" in cli("push", "ann/words")[2]

@@ -169,7 +169,7 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
         for act in more.pop("meanwhile", ()):
             act()
         return annotate_keys.news(
-            scored, send(scored, inbox, shown.id, *operations, mark=mark, **more), "Ann"
+            scored, send(scored, inbox, shown.id, *operations, mark=mark, who=who, **more), who
         )
 
     assert told(key)

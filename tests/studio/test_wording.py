@@ -12,10 +12,6 @@ def view(total: float | None, path: str | None = "there.png", scored: int = 1) -
     return SampleView("id", "a prompt", 1, "none", 0.0, 2, 4.0, path, words, total)
 
 
-def test_a_time_says_its_zone():
-    assert wording.moment("2026-01-02T03:04:05.678Z") == "2026-01-02 03:04 UTC"
-
-
 def test_a_change_has_its_direction_in_a_sign_as_well():
     assert "▲ +1.5" in wording.total(view(6.5), view(5.0))
     assert "▼ −1.5" in wording.total(view(5.0), view(6.5))

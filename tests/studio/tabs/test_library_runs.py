@@ -53,3 +53,10 @@ def test_a_row_names_the_experiment_and_says_the_held_out_change():
     assert cells["r1"][2]["text"] == "+20.0 points" and cells["r4"][2]["text"] == "+0.900 nats"
     assert found["head"][-1] == "message" and cells["r3"][-1] == "The disk is full."
     assert library_runs.lines(RUNS[:2], "")["head"][-1] == "started"  # no message: no column of nothing
+
+
+def test_how_many_runs_are_found_says_the_page_and_whether_there_are_older_ones():
+    assert "3 runs." in library_runs.count(3, 3, 0, older=False)
+    assert "1 run of 3." in library_runs.count(1, 3, 0, older=False)
+    assert "450 runs of 900, page 2." in library_runs.count(450, 900, 1, older=False)
+    assert "4 runs of the newest 4,000." in library_runs.count(4, 4000, 0, older=True)
