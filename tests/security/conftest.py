@@ -16,10 +16,11 @@ class Client:
     def __init__(self, running):
         self.running, self.home, self.rows = running, running.home, running.rows
         self.http = httpx.Client(base_url=running.url, timeout=300, trust_env=False)
+        self.session = uuid.uuid4().hex  # one for all, as a new one costs Gradio a look at every part of the page
 
     def call(self, name, data):
         """A public endpoint with any values: (last event, its data)."""
-        asked = self.post(f"/gradio_api/call/{name}", {"data": data})
+        asked = self.post(f"/gradio_api/call/{name}", {"data": data, "session_hash": self.session})
         if asked.status_code != 200:
             return "refused", asked.text
         event = ""
@@ -38,11 +39,11 @@ class Client:
 
     def private(self, event, data, event_data=None):
         """The function of an event that is no public endpoint, through the queue where it goes that way."""
-        session = uuid.uuid4().hex
-        body = {"data": data, "fn_index": event["id"], "session_hash": session, "event_data": event_data}
+        body = {"data": data, "fn_index": event["id"], "session_hash": self.session, "event_data": event_data}
         answer = self.post("/gradio_api/run/predict", body)
         if "join the queue" not in answer.text:
             return answer
+        session = body["session_hash"] = uuid.uuid4().hex
         answer = self.post("/gradio_api/queue/join", body)
         if answer.status_code != 200:
             return answer
