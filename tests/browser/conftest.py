@@ -17,6 +17,7 @@ import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -98,10 +99,15 @@ def app(tmp_path_factory, models):
     stop_app(running)
 
 
+def chromium_path() -> str | None:
+    """Debian's Chromium, that without windows first."""
+    return shutil.which("chromium-headless-shell") or shutil.which("chromium")
+
+
 @pytest.fixture(scope="session")
 def chromium():
     playwright = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium")
+    path = chromium_path()
     if path is None:
         pytest.fail("The browser tests need Debian's package 'chromium': install it, or run tests/run.")
     with playwright.sync_playwright() as driver:
@@ -110,8 +116,27 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def windows():
+    """Browsers that no test has any more, as good as new but for the scripts of the page, which they need not read again."""
+    return []
+
+
+def clean(window) -> None:
+    """Leave nothing of what its pages kept."""
+    origins = {f"{url.scheme}://{url.netloc}" for page in window.pages if (url := urlsplit(page.url)).netloc}
+    for page in window.pages:
+        page.close()
+    window.clear_cookies()
+    blank = window.new_page()
+    session = window.new_cdp_session(blank)
+    for origin in origins:
+        session.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    blank.close()
+
+
 @pytest.fixture
-def browse(chromium):
+def browse(chromium, windows):
     """A function that opens an address in a browser of its own; what it must never do is checked at the end."""
     opened, wrong = [], []
 
@@ -128,17 +153,24 @@ def browse(chromium):
         )
 
     def open_page(url: str, **context):
-        window = chromium.new_context(viewport={"width": 1280, "height": 900}, **context)
+        if windows and not context:
+            window = windows.pop()
+        else:
+            window = chromium.new_context(viewport={"width": 1280, "height": 900}, **context)
         window.set_default_timeout(WAITING)
-        opened.append(window)
+        opened.append((window, not context))
         page = window.new_page()
         watch(page, url.partition("?")[0])
         page.goto(url)
         return page
 
     yield open_page
-    for window in opened:
-        window.close()
+    for window, plain in opened:
+        if plain:
+            clean(window)
+            windows.append(window)
+        else:
+            window.close()
     assert not wrong
 
 

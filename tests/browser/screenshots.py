@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from studio.settings import Settings
 from tests import tiny
-from tests.browser.conftest import ROOT, WAITING, App, start_app, stop_app
+from tests.browser.conftest import ROOT, WAITING, App, chromium_path, start_app, stop_app
 
 PROMPT = "a green star to the left of an orange triangle"
 LOOKS: dict[str, dict[str, Any]] = {
@@ -185,7 +184,7 @@ def main() -> None:
         app = start_app(home, env)
         try:
             with sync_playwright() as driver:
-                path = shutil.which("chromium") or os.environ.get("CHROMIUM")
+                path = os.environ.get("CHROMIUM") or chromium_path()
                 browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
                 first(browser, app, given.folder)
                 kept = fill(browser, app, env, given)

@@ -104,5 +104,5 @@ def test_an_experiment_goes_on_through_a_reload_and_is_stopped(page, app):
     page.locator("#stop-experiment").click()
     state(page, "stopped")
     page.locator("#resume-experiment").wait_for()
-    ((config,),) = app.rows("SELECT config FROM runs WHERE kind = 'experiment' AND state = 'stopped'")
+    (config,), *_ = app.rows("SELECT config FROM runs WHERE kind = 'experiment' ORDER BY seq DESC")
     assert {name: json.loads(config)[name] for name in values} == values

@@ -16,7 +16,9 @@ class Client:
     def __init__(self, running):
         self.running, self.home, self.rows = running, running.home, running.rows
         self.http = httpx.Client(base_url=running.url, timeout=300, trust_env=False)
-        self.session = uuid.uuid4().hex  # one for all, as a new one costs Gradio a look at every part of the page
+        self.session = (
+            uuid.uuid4().hex
+        )  # one for all, as a new one costs Gradio a look at every part of the page
 
     def call(self, name, data):
         """A public endpoint with any values: (last event, its data)."""
