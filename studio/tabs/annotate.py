@@ -284,7 +284,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     quick = shared.QUICK
     shown = [words, who, place, view]
-    tab.select(fill, shown, whole, js=memory.known(shown), **quick)
+    tab.select(fill, shown, whole, js=memory.known(shown, queue=view), **quick)
     renamed.names.change(rename, [renamed.names, place, view], whole, **quick)
     chosen = [who, place, *queue.controls]
     gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **shared.ASKED)

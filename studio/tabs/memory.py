@@ -30,10 +30,16 @@ KEEP = """(value) => {
 # a tab may be opened before the server has said who this browser is: what it keeps is waited for, half a minute at most
 KNOWN = """async (...given) => {
   const places = PLACES;
+  const none = (value) => !value || (typeof value === "object" && !Object.keys(value).length);
+  const recall = () => {
+    for (const [name, place] of Object.entries(places))
+      if (none(given[place])) given[place] = JSON.parse(localStorage.getItem("KEY." + name)) ?? given[place];
+  };
   try {
+    recall();
     for (let i = 0; i < 600 && !given[places.who]; i++) {
       await new Promise((done) => setTimeout(done, 50));
-      for (const [name, place] of Object.entries(places)) given[place] ||= JSON.parse(localStorage.getItem("KEY." + name));
+      recall();
     }
   } catch { /* a browser that keeps nothing */ }
   return given;
@@ -54,9 +60,10 @@ class Memory:
     pairs: gr.JSON
     recalled: gr.events.Dependency
 
-    def known(self, inputs: Sequence[Any]) -> str:
-        """The ``js`` of an event that may come before this browser is known; its inputs, ``who`` among them."""
-        parts = {"who": self.who, "sample": self.sample}
+    def known(self, inputs: Sequence[Any], **kept: Any) -> str:
+        """The ``js`` of an event that may come before this browser is known; its inputs, ``who`` among them, and what of
+        them is kept in the browser beside ``who`` and ``sample``, by the names it is kept under."""
+        parts = {"who": self.who, "sample": self.sample, **kept}
         places = {name: i for i, part in enumerate(inputs) for name in parts if parts[name] is part}
         return KNOWN.replace("PLACES", json.dumps(places))
 

@@ -270,6 +270,20 @@ def test_blind_mode_keeps_the_vlms_score_from_the_browser_until_the_first_guess(
     assert digits(page) == ["3", "?", "?", "?", "?"]
 
 
+def test_blind_mode_holds_however_late_the_server_knows_the_browser(browse, app):
+    page, held, late = enter(browse, app, "patient", blind=True), [], [True]
+    page.route("**/gradio_api/run/**", lambda route: held.append(route) if late else route.continue_())
+    with page.expect_request("**/gradio_api/run/**"):
+        page.reload()
+    page.get_by_role("tab", name="Annotate").wait_for()
+    late.clear()
+    page.get_by_role("tab", name="Annotate").click()
+    page.locator(CHIPS).first.wait_for()
+    assert digits(page) == ["?"] * 5
+    for route in held:
+        route.continue_()
+
+
 def test_keys_typed_without_a_connection_outlive_a_reload_and_are_stored_then(browse, app):
     page = enter(browse, app, "offline")
     sample = shown(page)
