@@ -121,7 +121,8 @@ function send(again) {
   if (!packet) return status();
   const mine = (sentAt = Date.now());
   if (packet.client === client) save();
-  trigger("edit", packet);
+  const digits = packet.operations.every((o) => o.kind === "set" || o.kind === "clear");
+  trigger(digits && packet.sample === packet.shown ? "digit" : "edit", packet);
   status();
   setTimeout(() => {
     if (sentAt !== mine) return;

@@ -214,44 +214,53 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """A line of the history: back to its image."""
         return open_sample(picked(event._data), kept_who, kept_view, profile)
 
-    @told
-    def edit(
+    def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
-    ) -> list[Any]:
-        """A packet of keys: each done once and in order, and the answer says up to which."""
+    ) -> tuple[annotate_keys.Done, str, Wish]:
+        """A packet of keys: each done once and in order; by whom, and what they wish."""
         packet, wish = read_packet(event._data), wanted(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
         except ValueError as problem:
-            writer, done = shared.person(kept_who, profile), annotate_keys.refused(packet, problem)
+            return annotate_keys.refused(packet, problem), shared.person(kept_who, profile), wish
         except StoreError as problem:
-            writer, done = shared.person(kept_who, profile), annotate_keys.stuck(packet, problem)
-        else:
-            done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
-            if any(operation.kind == "undo" for operation in packet.operations):
-                counts.forget(writer)
-        ack, values = done.ack(), list(same)
+            return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
+        done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+        if any(operation.kind == "undo" for operation in packet.operations):
+            counts.forget(writer)
+        return done, writer, wish
+
+    def answered(done: annotate_keys.Done, writer: str, wish: Wish) -> dict[str, Any]:
+        """The chips' value where the image stays: up to which key all is stored, and the words where there is news."""
+        packet, ack = done.packet, done.ack()
         if done.retry:
-            values[whole.index(words)] = {**chips([], sample=packet.shown), "keep": True, "ack": ack}
-            return values
-        if done.left:
-            return drawn(following(writer, True, wish, packet.sample), writer, wish, ack=ack)
-        if done.place != packet.shown:
-            return drawn(studio.sample(done.place, writer), writer, wish, ack=ack)
-        if not packet.shown:
-            return drawn(None, writer, wish, ack=ack)
+            return {**chips([], sample=packet.shown), "keep": True, "ack": ack}
         if not wish.blind and (mark := annotate_keys.news(studio, done, writer)):
-            values[whole.index(words)] = {
-                "sample": packet.shown,
-                "who": writer,
-                "same": True,
-                "mark": mark,
-                "ack": ack,
-            }
-            return values
+            return {"sample": packet.shown, "who": writer, "same": True, "mark": mark, "ack": ack}
         found = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
-        values[whole.index(words)] = face(found, writer, wish, packet.opened, ack=ack)
-        return values
+        return face(found, writer, wish, packet.opened, ack=ack)
+
+    @told
+    def edit(
+        kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
+    ) -> list[Any]:
+        """Keys of any kind: the same image, or the one that is due."""
+        done, writer, wish = worked(kept_who, kept_view, event, profile)
+        shown = done.packet.shown
+        if not done.retry:
+            if done.left:
+                return drawn(following(writer, True, wish, done.packet.sample), writer, wish, ack=done.ack())
+            if done.place != shown:
+                return drawn(studio.sample(done.place, writer), writer, wish, ack=done.ack())
+            if not shown:
+                return drawn(None, writer, wish, ack=done.ack())
+        return [answered(done, writer, wish) if part is words else gr.skip() for part in whole]
+
+    @told
+    def digit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
+        """Digits on the image that is shown. An event of their own, as Gradio (6.31) builds each output of an event anew,
+        those that it skips too."""
+        return answered(*worked(kept_who, kept_view, event, profile))
 
     @told
     def look(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
@@ -302,6 +311,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         choose, chosen, [view, *whole], **quick
     )
     words.edit(edit, [who, view], whole, trigger_mode="multiple", **quick)
+    words.digit(digit, [who, view], words, trigger_mode="multiple", **quick)
     words.look(look, [who, view], words, **quick)
     words.rested(rested, [who, view], record, **quick)
     history.pick(reopen, [who, view], whole, **shared.ASKED)

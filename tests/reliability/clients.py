@@ -108,7 +108,9 @@ class Page(Annotator):
         super().__post_init__()
         config = self.http.get("/config").json()
         self.revision = 0
-        (self.edit,) = [e for e in config["dependencies"] if e["targets"] and e["targets"][0][1] == "edit"]
+        self.mark = ""  # the first image comes by an endpoint, which gives none
+        events = {e["targets"][0][1]: e for e in config["dependencies"] if e["targets"]}
+        self.edit, self.digit = events["edit"], events["digit"]
         values = {part["id"]: part["props"].get("value") for part in config["components"]}
         self.inputs = [values.get(id) for id in self.edit["inputs"]]
         self.inputs[0] = self.who  # what the browser keeps comes first; the rest is as the page opens
@@ -118,17 +120,18 @@ class Page(Annotator):
     ) -> dict[str, Any]:
         self.revision += 1
         key = {"revision": self.revision, "kind": kind, "word": word, "score": score}
-        packet = {"client": f"{self.name:>12}", "sample": sample, "operations": [key]}
+        packet = {"client": f"{self.name:>12}", "sample": sample, "operations": [key], "mark": self.mark}
         body = {
             "data": self.inputs,
-            "fn_index": self.edit["id"],
+            "fn_index": (self.digit if kind == "set" else self.edit)["id"],
             "session_hash": self.session,
             "event_data": packet,
         }
         values = self.post("/gradio_api/run/predict", body)
-        (chips,) = [v for v in values if isinstance(v, dict) and "words" in v and "ack" in v]
+        (chips,) = [v for v in values if isinstance(v, dict) and "ack" in v]
         if chips["ack"]["error"] or chips["ack"]["revision"] != self.revision:
             raise RuntimeError(f"key {key}, answered {chips['ack']}")
+        self.mark = chips["mark"] if chips["sample"] else ""
         return chips
 
     def save(self, sample: str, word: int, score: int) -> None:
