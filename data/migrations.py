@@ -4,9 +4,9 @@ A migration that has been released is never edited: a store made by it is out th
 schema is a new function at the end of ``annotation_schema.py``, where this file goes on.
 
 Tables that hold what people and scorers said (``APPEND_ONLY``) are append-only: triggers refuse UPDATE and
-DELETE, and refuse an INSERT OR REPLACE of a row that exists. ``uncertainty``, ``disagreement`` and ``means`` are caches
-that can be rebuilt from ``scores``, as ``foreseen`` and ``kinds`` can from samples; ``runs`` and ``grids`` change
-while they run; ``leases`` and ``cursors`` come and go.
+DELETE, and refuse an INSERT OR REPLACE of a row that exists. ``uncertainty`` and ``disagreement`` are caches that can be
+rebuilt from ``scores``, as ``means`` can from scores and gold, and ``foreseen`` and ``kinds`` from samples; ``runs`` and
+``grids`` change while they run; ``leases`` and ``cursors`` come and go.
 
 ``seq`` is the order of arrival. It is an AUTOINCREMENT key, since a plain rowid may be given out twice and
 may change in a VACUUM: a snapshot of the labels is "all events up to this seq".

@@ -65,8 +65,9 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | 
 
 
 def mark(studio: Any, sample: str, who: str) -> str:
-    """As long as this stays, so does all that this person is shown of a sample: "score.remark.model.person", the first
-    two the numbers of the last ones, the third whether the model is there that knows which words it reads."""
+    """As long as this stays, so does all that this person is shown of a sample, but for blind mode:
+    "score.remark.model.person", the first two the numbers of the last ones, the third whether the model is there that
+    knows which words it reads."""
     score, remark = studio.store.mark(sample)
     return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
 
@@ -75,8 +76,10 @@ def marked(studio: Any, sample: str, who: str, before: str, own: Collection[int]
     """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
     scores."""
     after = mark(studio, sample, who)
-    (score, *others), (_, *same) = before.split("."), after.split(".")
-    return after if others == same and studio.store.scored_since(sample, int(score)) <= set(own) else None
+    (score, *others), (last, *same) = before.split("."), after.split(".")
+    if others != same or int(last) < int(score):  # less: a backup was restored
+        return None
+    return after if studio.store.scored_since(sample, int(score)) <= set(own) else None
 
 
 def _blank(word: Any) -> Any:

@@ -1,6 +1,7 @@
-// The body of js_on_load: element, trigger, props and watch are given, and editable, which word_scores.py says first. Prompt text only ever goes through
-// textContent and setAttribute, so a word is never markup, a template or a script. This file draws the chips; for
-// those that can be corrected word_scores_line.js, word_scores_steps.js and word_scores_keys.js follow it.
+// The body of js_on_load: element, trigger, props and watch are given, and editable, which word_scores.py says first.
+// Prompt text only ever goes through textContent and setAttribute, so a word is never markup, a template or a script.
+// This file draws the chips; for those that can be corrected word_scores_line.js, word_scores_steps.js and
+// word_scores_keys.js follow it.
 const root = element.querySelector(".word-scores");
 const editor = {};  // what the chips call where they can be corrected
 let sample = "";

@@ -71,9 +71,9 @@ def chips(
 
 class WordScores(gr.HTML):
     """Chips. Value: what ``chips`` makes, or None. With ``editable`` it has four events. ``edit``: a packet, see
-    ``read_packet``, and ``digit``: one of digits alone on the shown sample; answer by a value with ``ack``: {client, revision, error, retry, moved, at}, and without words where
-    ``same`` says that the page knows them. ``look``: may the shown
-    sample have changed? ``rested``: an item or a pause has come, in which to count."""
+    ``read_packet``, and ``digit``: one of digits alone on the shown sample; answer by a value with ``ack``: {client,
+    revision, error, retry, moved, at}, and without words where ``same`` says that the page knows them. ``look``: may the
+    shown sample have changed? ``rested``: an item or a pause has come, in which to count."""
 
     def __init__(
         self, value: dict[str, Any] | None = None, *, editable: bool = False, **options: Any

@@ -11,7 +11,7 @@ let who = "";        // by whom the item was asked for
 let pending = [];    // operations that the server has not acknowledged, each with its sample
 let orphans = [];    // those of pages that are gone: {client, operations}
 let revision = 0;
-let naming = null;   // while another name is on its way: {revision} of the last key before it; keys wait for that name
+let naming = null;   // while another name is on its way, ten seconds at most: {revision} of the last key before it
 let former = { who: "", revision: 0, operations: [] };  // the name before this one, and its keys that were under way
 let sentAt = 0;      // when the packet under way left; 0: none
 let wait = AGAIN;
@@ -70,15 +70,23 @@ function goBy(name) {
   save();
 }
 
-addEventListener("studio-naming", () => {
-  naming = { revision };
-  const mine = naming;
+// Keys that come now wait for the name, and the name for those before it: their answers may change the image.
+addEventListener("studio-naming", (event) => {
+  const mine = (naming = { revision }), began = Date.now();
   setTimeout(() => { if (naming === mine) named(); }, 10000);
+  event.detail.waits = new Promise((done) => {
+    const look = () => (!sentAt && !due().length) || Date.now() - began > 5000 ? done() : setTimeout(look, 20);
+    look();
+  });
 });
 addEventListener("studio-named", (event) => {
-  const same = event.detail ? event.detail === who : !who || who.startsWith("anonymous-");
-  if (same) named();  // else the words of the new name are on their way
+  if (event.detail === who) named();  // else the words of the new name are on their way
 });
+
+// What may leave by now.
+function due() {
+  return naming ? pending.filter((o) => o.revision <= naming.revision) : pending;
+}
 
 function named() {
   naming = null;
@@ -99,7 +107,7 @@ function awaited() {
 }
 
 function batch() {
-  const from = orphans.find((o) => o.operations.length && o.who === who) ?? { client, operations: pending };
+  const from = orphans.find((o) => o.operations.length && o.who === who) ?? { client, operations: due() };
   if (!from.operations.length) return null;
   // a step back starts from what is shown when it leaves, for the step before it may have led elsewhere
   const live = from.client === client;
@@ -116,7 +124,7 @@ function batch() {
 }
 
 function send(again) {
-  if (naming || (sentAt && !again)) return status();
+  if (sentAt && !again) return status();
   const packet = batch();
   if (!packet) return status();
   const mine = (sentAt = Date.now());
@@ -211,7 +219,7 @@ receive = () => {
   seen = stamp;
   const ack = value.ack && (value.ack.client === client || orphans.some((o) => o.client === value.ack.client)) ? value.ack : null;
   // the answer to a key of the name before this one says nothing of this one
-  if (value.ack?.client === client && value.ack.revision <= former.revision && (value.who || "") === former.who) {
+  if (!value.keep && value.ack?.client === client && value.ack.revision <= former.revision && (value.who || "") === former.who) {
     former.operations = former.operations.filter((o) => o.revision > value.ack.revision);
     return keep(nameOf(client, former.who), former.operations.length ? { client, who: former.who, at: Date.now(), operations: former.operations } : null);
   }

@@ -310,10 +310,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     reorder.click(lambda: "uncertainty", None, order, **shared.ASKED).then(
         choose, chosen, [view, *whole], **quick
     )
-    words.edit(edit, [who, view], whole, trigger_mode="multiple", **quick)
-    words.digit(digit, [who, view], words, trigger_mode="multiple", **quick)
-    words.look(look, [who, view], words, **quick)
-    words.rested(rested, [who, view], record, **quick)
+    asks = {"js": memory.known([who, view], queue=view), **quick}
+    words.edit(edit, [who, view], whole, trigger_mode="multiple", **asks)
+    words.digit(digit, [who, view], words, trigger_mode="multiple", **asks)
+    words.look(look, [who, view], words, **asks)
+    words.rested(rested, [who, view], record, **asks)
     history.pick(reopen, [who, view], whole, **shared.ASKED)
     return AnnotateTab(open_sample, [who, view], whole, compare, renamed)
 

@@ -21,7 +21,7 @@ NOTHING = "There is nothing left to undo."
 class Done:
     """A packet that was worked on. place: the sample to show; left: that it was submitted or skipped, so the next one
     is due; retry: that what was not done is to be sent again; says: a sentence that is no error; scores: the numbers of
-    the scores that stand for its keys; more: whether it held anything but such keys."""
+    the scores that stand for its digits; more: whether it held anything but digits."""
 
     packet: Packet
     place: str
@@ -79,7 +79,7 @@ def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) ->
 
 def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
     kind, sample = operation.kind, done.packet.sample
-    done.more |= kind not in ("set", "clear")
+    done.more |= kind != "set"  # of a score that is taken back only the store knows what stands instead
     if kind == "undo":
         step = desk.back(studio, who)
         if step is None:

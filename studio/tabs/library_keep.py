@@ -74,7 +74,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             for one in transfer.kept_backups(studio)
         ]
         return rows(
-            ["name", {"text": "size", "tone": "number"}, "when (UTC)"],
+            ["name", {"text": "size", "tone": "number"}, "when"],
             body,
             empty="There is no back-up yet.",
             chosen=mine,

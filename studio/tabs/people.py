@@ -25,15 +25,16 @@ LEAVE = """() => {
   document.querySelector("#who input, #who textarea")?.blur();
   document.querySelector("#annotate-words .ws-current")?.focus({ preventScroll: true });
 }"""
-# what is typed while the server looks at the name waits for it
-NAMING = """(...given) => {
-  dispatchEvent(new CustomEvent("studio-naming"));
+# what was typed before the name is stored first, and what is typed while the server looks at it waits for it
+NAMING = """async (...given) => {
+  const asked = {};
+  dispatchEvent(new CustomEvent("studio-naming", { detail: asked }));
+  await asked.waits;
   return given;
 }"""
 NAMED = f"""(who) => {{
-  const name = ({NAME})(who);
-  dispatchEvent(new CustomEvent("studio-named", {{ detail: name }}));
-  return name;
+  dispatchEvent(new CustomEvent("studio-named", {{ detail: (who ?? "").replace(/^[0-9a-f]{{32}}:/, "") }}));
+  return ({NAME})(who);
 }}"""
 
 

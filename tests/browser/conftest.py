@@ -128,6 +128,7 @@ def clean(window) -> None:
     for page in window.pages:
         page.close()
     window.clear_cookies()
+    window.set_offline(False)
     blank = window.new_page()
     session = window.new_cdp_session(blank)
     for origin in origins:

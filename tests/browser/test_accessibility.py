@@ -150,3 +150,13 @@ def test_motion_is_left_out_where_it_is_not_wanted(browse, app):
         "document.getAnimations().filter((a) => a.effect.getTiming().duration > 20).length"
     )
     assert moving == 0
+
+
+def test_the_endpoints_are_a_page_of_their_own_with_a_way_there_and_back(page, app):
+    page.get_by_role("button", name="Use via API").click()
+    page.locator(".api-docs", has_text="/set_score").first.wait_for()
+    page.goto(f"{app.url}endpoints")
+    page.get_by_role("link", name="Back to the studio").wait_for()
+    assert not serious(page)
+    page.get_by_role("link", name="Back to the studio").click()
+    ready(page)

@@ -71,9 +71,16 @@ def begin_long(page, prompt: str) -> None:
 def test_stop_ends_a_long_comparison_and_keeps_nothing_of_it(page, app, compare):
     compare(page, "a green star", "32, 33")
     begin_long(page, "a yellow triangle")
-    page.locator("#annotate-none[disabled]").wait_for()  # the image that is made is not there to annotate
-    assert not page.locator("#pair-seed").is_visible()  # nor are the seeds before it its own
-    page.locator("#stop").click()
+    # The image that is made is not there to annotate, nor are the seeds before it its own. Looked at and stopped in one go,
+    # since on a busy machine the images may else be there before a click is.
+    page.wait_for_function(
+        """() => {
+            const there = (id) => document.querySelector(id)?.checkVisibility();
+            if (!document.querySelector("#annotate-none")?.disabled || there("#pair-seed")) return false;
+            document.querySelector("#stop").click();
+            return true;
+        }"""
+    )
     page.locator("#compare-note", has_text="Stopped").wait_for()
     page.locator("#run:not([disabled])").wait_for()
     page.locator("#compare-note", has_text="Below is the comparison before it.").wait_for()
