@@ -125,9 +125,12 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
 
     @told
     def turn(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        """Another word of the same image."""
+        """Another word of the same image. Not its score: one may have been chosen meanwhile."""
         index, golden = _index(word), shared.manages(studio, kept, profile)
-        return [_said(studio, studio.sample(id), index, golden), *_standing_score(studio, id, index, golden)]
+        return [
+            _said(studio, studio.sample(id), index, golden),
+            _standing_score(studio, id, index, golden)[1],
+        ]
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
         gold.set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
@@ -150,7 +153,8 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
             None, None, None, js=TO_PANEL
         )
     here.click(take, [memory.sample, memory.who], panel_parts, **told_of)
-    words.input(turn, [sample, words, memory.who], [said, score, back], **shared.ASKED)
+    words.input(None, None, score, js="() => null")
+    words.input(turn, [sample, words, memory.who], [said, back], **shared.ASKED)
     changed = [
         settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **told_of),
         back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **told_of),
