@@ -63,7 +63,7 @@
     if (!row.dataset.watched) {
       row.dataset.watched = "yes";
       row.addEventListener("scroll", () => edges(row), { passive: true });
-      new ResizeObserver(() => edges(row)).observe(row);
+      new ResizeObserver(() => { row.dataset.open = ""; tabs(); edges(row); }).observe(row);
     }
     const open = row.querySelector("[aria-selected=true]");
     if (open && row.dataset.open !== open.id) {

@@ -26,8 +26,9 @@ function card({ key, image, title, about, mark, badges }) {
   } else {
     frame.append(text("span", "card-gone", "The file is gone"));
   }
-  if (mark) frame.append(text("span", "card-mark", mark));
-  button.append(frame, text("span", "card-title", title), text("span", "card-about", about));
+  button.append(frame);
+  if (mark) button.append(text("span", "card-mark", mark));
+  button.append(text("span", "card-title", title), text("span", "card-about", about));
   if (badges && badges.length) {
     const line = text("span", "card-badges", "");
     for (const badge of badges) {

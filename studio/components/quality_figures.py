@@ -38,11 +38,11 @@ def alpha_by_kind(kinds: Sequence[Mapping[str, Any]], usable: float, good: float
         "reference_name": f"usable from {usable:g}",
     }
     figure = _drawn(spec)
-    # to the left of its line: to the right the other bound's line would cross it
+    # both to the left of their lines: to the right the other's line would cross one, and a phone cut the other off
     figure.update_annotations(xanchor="right", xshift=-5)
     figure.add_vline(x=good, line={"color": SOFT, "dash": "dash", "width": 1.8}, layer="below")
     figure.add_annotation(
-        x=good, y=1.0, yref="paper", text=f"good from {good:g}", showarrow=False, xanchor="left", xshift=5,
+        x=good, y=1.0, yref="paper", text=f"good from {good:g}", showarrow=False, xanchor="right", xshift=-5,
         yanchor="bottom", font={"size": 13, "color": SOFT},
     )  # fmt: skip
     figure.update_layout(margin={"t": 28})
