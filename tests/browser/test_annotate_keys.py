@@ -35,6 +35,8 @@ def app(tmp_path_factory, models):
 
 def test_fifty_words_over_ten_images_are_corrected_by_keyboard_alone(browse, app, capsys):
     page, packets, wanted = enter(browse, app, "fifty"), [], {}
+    # while the models load, which takes a core, single keys wait longer
+    page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
     page.evaluate(CLOCK)
 
     def answered(response) -> None:

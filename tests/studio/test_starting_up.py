@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # in a process of its own, as here everything is imported already
@@ -43,3 +45,16 @@ def test_gradio_still_makes_stubs_where_we_look_for_them():
     from gradio import component_meta
 
     assert "create_or_modify_pyi(component_class" in inspect.getsource(component_meta)
+
+
+@pytest.mark.parametrize(("own", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_give_way_unless_one_chose_otherwise(tmp_path, own, kept):
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {"STUDIO_HOME": str(tmp_path / "home"), **({"OMP_WAIT_POLICY": own} if own else {})}
+    asked = (
+        "import os; from studio.starting_up import prepare; prepare(); print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == kept
