@@ -15,15 +15,15 @@ const parts_from = (word) => !word.hidden && !known(word.human) && known(word.sc
 function described(word) {
   const parts = [];
   if (word.hidden) parts.push("the VLM's score is hidden until you give yours");
-  else if (word.score === null || word.score === undefined) parts.push("no score yet");
+  else if (!known(word.score)) parts.push("no score yet");
   else parts.push(`${word.score} of 9`);
   if (parts_from(word)) parts.push(`expected ${word.expected.toFixed(1)}`);
-  if (word.human !== null && word.human !== undefined) {
+  if (known(word.human)) {
     parts.push(word.by ? `corrected by ${word.by}` : "corrected");
-    if (word.vlm !== null && word.vlm !== undefined) parts.push(`the VLM says ${word.vlm}`);
+    if (known(word.vlm)) parts.push(`the VLM says ${word.vlm}`);
   }
   for (const other of word.others || []) parts.push(`${other.who} says ${other.score} since`);
-  if (word.calibrated !== null && word.calibrated !== undefined) parts.push(`calibrated ${word.calibrated}`);
+  if (known(word.calibrated)) parts.push(`calibrated ${word.calibrated}`);
   if (word.change) parts.push(`${word.change > 0 ? "up" : "down"} ${Math.abs(word.change)} by projection`);
   else if (word.change === 0) parts.push("unchanged by projection");
   if (word.seen === false) parts.push("past the part of the prompt that the model reads");
@@ -32,7 +32,7 @@ function described(word) {
 }
 
 function chip(word, position) {
-  const has = word.score !== null && word.score !== undefined;
+  const has = known(word.score);
   const node = make(editable ? "div" : "li", "ws-chip");
   if (has) {
     node.style.setProperty("--score", word.score / 9);
@@ -48,19 +48,19 @@ function chip(word, position) {
   const marks = make("span", "ws-marks");
   if (word.seen === false) marks.append(make("em", "ws-mark", "not read"));
   else if (word.known === false) marks.append(make("em", "ws-mark", "unknown word"));
-  if (word.human !== null && word.human !== undefined && word.vlm !== null && word.vlm !== undefined)
+  if (known(word.human) && known(word.vlm))
     marks.append(make("em", word.vlm === word.human ? "ws-mark" : "ws-mark ws-vlm", `VLM ${word.vlm}`));
   if (word.hidden) marks.append(make("em", "ws-mark", "VLM hidden"));
   for (const other of word.others || []) marks.append(make("em", "ws-mark ws-other", `${other.who} says ${other.score} since`));
   if (marks.childNodes.length) body.append(marks);
   node.append(bar, body, make("b", "ws-digit", has ? word.score : word.hidden ? "?" : "–"));
-  if (word.change !== null && word.change !== undefined) {
+  if (known(word.change)) {
     const way = word.change > 0 ? "up" : word.change < 0 ? "down" : "same";
     const sign = word.change > 0 ? `▲ +${word.change}` : word.change < 0 ? `▼ −${-word.change}` : "= 0";
     node.append(make("span", `ws-change ws-${way}`, sign));
   }
   if (word.seen === false || word.known === false) node.classList.add("ws-doubt");
-  if (word.human !== null && word.human !== undefined) node.classList.add("ws-corrected");
+  if (known(word.human)) node.classList.add("ws-corrected");
   if (parts_from(word)) node.classList.add("ws-spread");
   const says = described(word);
   node.title = `${word.text}: ${says}`;

@@ -179,7 +179,7 @@ function clear() {
 }
 
 function accept() {
-  const shown = targets().filter((word) => !word.hidden && word.score !== null && word.score !== undefined);
+  const shown = targets().filter((word) => !word.hidden && known(word.score));
   if (waiting || !words.length || refused()) return;
   if (!shown.length) return complain("No score is shown that could be accepted: give yours by a digit.");
   for (const word of shown) put(word, word.score);
@@ -190,7 +190,7 @@ function accept() {
 function clean() {
   if (waiting || !words.length || refused()) return;
   if (targets().some((word) => word.hidden)) return complain("Blind mode hides scores that you have not seen: give each word yours, or turn blind mode off (b).");
-  const bare = targets().find((word) => word.score === null || word.score === undefined);
+  const bare = targets().find((word) => !known(word.score));
   if (bare) return complain(`The word “${bare.text}” has no score that could be right: give it one.`);
   flush();
   step({ kind: "clean" });

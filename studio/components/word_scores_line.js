@@ -140,12 +140,12 @@ function send(again) {
   setTimeout(() => { if (sentAt === mine) status(); }, 1500);
 }
 
-// Keys that are stored now become part of what the server says.
+// Digits that are stored now become part of what the server says; it answers all else with the words.
 function fold(ack) {
   for (const o of pending) {
-    if (o.sample !== sample || o.revision > ack.revision || !(o.kind === "set" || o.kind === "clear")) continue;
+    if (o.sample !== sample || o.revision > ack.revision || o.kind !== "set") continue;
     const word = (item.words || []).find((w) => w.index === o.word);
-    if (word) put(word, o.score ?? null);
+    if (word) put(word, o.score);
   }
 }
 
