@@ -1,7 +1,9 @@
-"""The words of a prompt and their sub-tokens (DESIGN section 2: word j, and u_j as the mean over its sub-tokens).
+"""The words of a prompt and their sub-tokens: word j, and u_j as the mean over its sub-tokens.
 
 A word is a run of letters, digits and combining marks, with single apostrophes or hyphens inside it. Words that
-carry no meaning ("a", "of") are kept, so that indices follow the prompt, but they are not scored.
+carry no meaning ("a", "of") are kept, so that indices follow the prompt, but they are not scored. After the words
+stands one more unit, *nothing else* (kind "extra"): its score is 9 where the image shows nothing that the prompt does
+not ask for, no repeats and no artefacts, and 0 where the image is spoiled by them.
 """
 
 from __future__ import annotations
@@ -36,12 +38,15 @@ _LEXICON = {
 }
 _KINDS = {word: kind for kind, words in _LEXICON.items() for word in words.split()}
 _INNER = "'’-"
+EXTRA = "extra"  # the kind of the unit after the words
+NOTHING_ELSE = "nothing else"  # and its text
 
 
 @dataclass(frozen=True)
 class Word:
     """One word: its place among the prompt's words, its text, its character span, its kind, and whether it is
-    scored. kind is colour, object, relation, size, count, function or other."""
+    scored. kind is colour, object, relation, size, count, function or other; extra for *nothing else*, whose span is
+    empty and lies at the end of the prompt."""
 
     index: int
     text: str
@@ -107,6 +112,15 @@ def split(prompt: str) -> list[Word]:
         kind = kind_of(prompt[start:end])
         words.append(Word(index, prompt[start:end], start, end, kind, kind != "function"))
     return words
+
+
+def units(prompt: str) -> list[Word]:
+    """What is scored of an image: all words of the prompt, then *nothing else*. A prompt without a scored word has no
+    such unit either."""
+    words = split(prompt)
+    if not any(word.scored for word in words):
+        return words
+    return [*words, Word(len(words), NOTHING_ELSE, len(prompt), len(prompt), EXTRA, True)]
 
 
 def kind_of(text: str) -> str:

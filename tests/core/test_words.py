@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from core.words import Located, check_prompt, locate, scored, split, weights
+from core.words import Located, check_prompt, locate, scored, split, units, weights
 
 WORDS = ["a", "red", "circle", "above", "the", "blue", "star"]
 
@@ -128,3 +128,15 @@ def test_a_tokenizer_without_offsets_is_read_by_prefix():
 def test_weights_average_over_the_sub_tokens_and_are_zero_for_a_word_that_is_out():
     rows = weights([Located((1,), True, True), Located((2, 3), True, False), Located((), False, True)], 5)
     assert torch.equal(rows, torch.tensor([[0, 1, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 0]]))
+
+
+def test_after_the_words_stands_nothing_else():
+    prompt = "a red circle"
+    *words, last = units(prompt)
+    assert words == split(prompt)
+    assert (last.index, last.text, last.kind, last.scored) == (3, "nothing else", "extra", True)
+    assert prompt[last.start : last.end] == "" and last.start == len(prompt)
+
+
+def test_a_prompt_without_a_scored_word_has_no_unit_to_score():
+    assert not scored(units("the and of"))
