@@ -25,17 +25,20 @@ from studio.models import Using
 from studio.replay import Replay
 
 log = logging.getLogger("studio")
-CORRECTED = ("human", "simulated")
+CORRECTED = ("human", "simulated", "confirmed")
+ENOUGH = 100  # labels of people on validation prompts, by which a model is chosen rather than by the scorer's
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Training and validation labels, what they came from, and the prompts that were trained on."""
+    """Training and validation labels, what they came from, the prompts that were trained on, and whose labels the
+    validation ones are: people or scorer."""
 
     train: RewardData
     validation: RewardData
     counts: dict[str, int]
     prompts: list[str]
+    chosen_by: str = "scorer"
 
 
 def noises_of(studio: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -107,15 +110,20 @@ def store_samples(
     kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
     labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)
     counts: dict[str, int] = defaultdict(int)
+    judged: set[str] = set()
     for row in rows:
         if row["sample"] in kept and kind_of(row) is not None:
             weight = row["weight"] * (correction_weight if row["source"] in CORRECTED else 1.0)
             said = row["distribution"] if row["distribution"] is not None else row["score"]
             labels[row["sample"]][row["word_index"]] = (said, weight)
             counts[row["source"]] += 1
+            if row["source"] in CORRECTED:
+                judged.add(row["sample"])
     shown = latents_of(studio, [infos[id] for id in labels], on_part) if with_pictures else {}
     samples = [
-        Sample(infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id), shown.get(id))
+        Sample(
+            infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id), shown.get(id), id in judged
+        )
         for id in labels
     ]
     return samples, dict(counts)
@@ -132,11 +140,15 @@ def labels_for(
     with_pictures: bool = True,
     on_part: Callable[[int, int], None] | None = None,
 ) -> Labels:
-    """The labels of a run, with the latents of the store's images (those kept with the models have none); ValueError
-    where there are too few."""
+    """The labels of a run, with the latents of the images; ValueError where there are too few.
+
+    Validation labels are those of people where there are ENOUGH, else those kept with the models, else the store's."""
     diffuser, shown = studio.models.diffuser(), (with_pictures, on_part)
     train, counts = store_samples(studio, studio.store.labels(snapshot=snapshot), correction_weight, *shown)
-    validation: list[Sample] = []
+    held, _ = store_samples(studio, studio.store.labels(split="validation"), 1.0, *shown)
+    by_people = [sample for sample in held if sample.judged]
+    enough = sum(len(sample.labels) for sample in by_people) >= ENOUGH
+    validation = by_people if enough else []
     if replay is not None:
         rows = replay.of("train")
         rng = np.random.default_rng(seed)
@@ -144,10 +156,9 @@ def labels_for(
         old = replay.samples(chosen)
         train, counts["replay"] = train + old, sum(len(sample.labels) for sample in old)
         rows = replay.of("validation")
-        validation = replay.samples(np.sort(rng.choice(rows, min(1000, len(rows)), replace=False)))
-    if not validation:
-        held = studio.store.labels(split="validation")
-        validation, _ = store_samples(studio, held, 1.0, *shown)
+        if not validation:
+            validation = replay.samples(np.sort(rng.choice(rows, min(1000, len(rows)), replace=False)))
+    validation = validation or held
     if not train:
         raise ValueError("There is nothing to train on: collect and score samples of training prompts first.")
     texts = Texts.encode(diffuser.encode, [sample.prompt for sample in train + validation])
@@ -157,7 +168,7 @@ def labels_for(
     else:
         data, judged = data.split(0.15, seed)
     prompts = list(dict.fromkeys(sample.prompt for sample in train))
-    return Labels(data, judged, counts, prompts)
+    return Labels(data, judged, counts, prompts, "people" if enough else "scorer")
 
 
 def texts_for(studio: Any, prompts: Sequence[str]) -> Texts:
