@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.noise import check_seed, draw
-from core.words import split
+from core.words import units
 
 SCORES = 10
 
@@ -45,7 +45,7 @@ class Texts:
         )
         meaning = torch.zeros(len(unique), most, dtype=torch.bool)
         for row, prompt in zip(meaning, unique, strict=True):
-            for word in split(prompt):
+            for word in units(prompt):
                 row[word.index] = word.scored
         return cls(
             unique,
@@ -101,7 +101,7 @@ class RewardData:
         if not samples:
             raise ValueError("There is no labelled sample to train on: collect and score some first.")
         places, words = {prompt: i for i, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
-        sizes = {prompt: len(split(prompt)) for prompt in {sample.prompt for sample in samples}}
+        sizes = {prompt: len(units(prompt)) for prompt in {sample.prompt for sample in samples}}
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
         stored, rows = [], torch.full((len(samples),), -1, dtype=torch.long)
         pictures, seen = [], rows.clone()
