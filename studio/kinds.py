@@ -1,4 +1,5 @@
-"""The kinds of word in the prompts, kept in the store, so that the queue can be filtered by them."""
+"""The kinds of word in the prompts, kept in the store, so that the queue can be filtered by them. (Not by *nothing else*,
+which every prompt has.)"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 from core.words import split
 
 log = logging.getLogger("studio")
-KINDS = ("object", "colour", "count", "size", "relation", "other")  # of words that are scored
+KINDS = ("object", "colour", "count", "size", "relation", "other", "extra")  # of what is scored
 AT_ONCE = 1000  # prompts; about 30 ms
 
 
