@@ -23,7 +23,7 @@ from core.families import Family, ModelError, family_of, sampling
 from core.loading import load_pipeline, upcast
 from core.noise import check_seeds, third
 from core.training.loop import Stopped
-from core.words import Located, Word, check_prompt, locate, split, weights
+from core.words import EXTRA, Located, Word, check_prompt, locate, units, weights
 
 OnStep = Callable[[int, int, Tensor], None]
 
@@ -194,12 +194,14 @@ class Diffuser:
         length = found["hidden"].shape[1]
         mask = self._mask(prompts, length)
         tokenizer = self.tokenizers[0]
-        word_lists = [split(prompt) for prompt in prompts]
+        word_lists = [units(prompt) for prompt in prompts]
         located = [locate(tokenizer, p, w) for p, w in zip(prompts, word_lists, strict=True)]
         most = max(1, *(len(words) for words in word_lists))
         table = torch.zeros(len(prompts), most, length)
-        for row, places in zip(table, located, strict=True):
+        for row, words, places, real in zip(table, word_lists, located, mask.float(), strict=True):
             row[: len(places)] = weights(places, length)
+            if words and words[-1].kind == EXTRA:  # it is asked of the whole prompt
+                row[len(words) - 1] = real / real.sum()
         return Text(
             prompts,
             mask=mask.to(self.device),

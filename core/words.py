@@ -123,6 +123,12 @@ def units(prompt: str) -> list[Word]:
     return [*words, Word(len(words), NOTHING_ELSE, len(prompt), len(prompt), EXTRA, True)]
 
 
+def stored_units(prompt: str, count: int) -> list[Word]:
+    """The units of an image that was stored with `count` of them: one stored before there was *nothing else* has the
+    words alone."""
+    return units(prompt)[:count]
+
+
 def kind_of(text: str) -> str:
     """The kind of a single word, by the lexicon; digits count, and what no list holds is other."""
     folded = text.casefold().replace("’", "'")
@@ -135,7 +141,8 @@ def scored(words: Sequence[Word]) -> list[Word]:
 
 
 def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
-    """The sub-tokens of every word, in the prompt as this tokenizer's text encoder gets it (cut to its window)."""
+    """The sub-tokens of every word, in the prompt as this tokenizer's text encoder gets it (cut to its window). *Nothing
+    else* has none of its own: it is about the whole prompt, of which something is always read."""
     window = window_of(tokenizer)
     if getattr(tokenizer, "is_fast", False):
         cut, _ = _spans(tokenizer, prompt, window)
@@ -147,11 +154,17 @@ def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
             found.append((tokens, len(every), any(unknown[i] for i in every)))
     else:
         found = _by_prefix(tokenizer, prompt, words, window)
-    return [Located(t, seen=bool(t) and len(t) == n, known=n > 0 and not lost) for t, n, lost in found]
+    return [
+        Located((), seen=True, known=True)
+        if word.kind == EXTRA
+        else Located(t, seen=bool(t) and len(t) == n, known=n > 0 and not lost)
+        for word, (t, n, lost) in zip(words, found, strict=True)
+    ]
 
 
 def weights(located: Sequence[Located], length: int) -> Tensor:
-    """Averaging weights (J, L): row j has 1/n at each of word j's n sub-tokens; a word that is out has zeros."""
+    """Averaging weights (J, L): row j has 1/n at each of word j's n sub-tokens; a word that is out has zeros, and so has
+    *nothing else*."""
     out = torch.zeros(len(located), length)
     for j, place in enumerate(located):
         tokens = [t for t in place.tokens if t < length]

@@ -40,7 +40,7 @@ class Gold(DatabaseFile):
         with self.writing() as db:
             found = need_sample(db, sample)
             index = checks.integer("word_index", word_index, 0, 999)
-            need_word(found, index)
+            need_word(found, index, word or "")
             standing = row(
                 db,
                 """SELECT id, sample, word_index, word, score, who, created FROM gold

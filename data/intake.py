@@ -208,7 +208,7 @@ class Intake:
             except (binascii.Error, TypeError, ValueError):
                 raise ValueError("features must be base64.") from None
         event = checked_event({**self._complete(entry), "sample": sample["id"]})
-        need_word(sample, event["word_index"])
+        need_word(sample, event["word_index"], event["word"])
         return event
 
     def submission(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +237,7 @@ class Intake:
 
     def gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
         index = checks.integer("word_index", self._complete(entry).get("word_index"), 0, 999)
-        need_word(sample, index)
+        need_word(sample, index, entry.get("word") or "")
         return {
             "id": checks.identifier("id", entry["id"]),
             "sample": sample["id"],

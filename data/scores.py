@@ -21,6 +21,7 @@ from data.migrations import SOURCES
 from data.samples import need_sample
 
 ANNOTATORS = ("human", "simulated")
+NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a space
 FIELDS = (
     "id sample word_index word source who kind score distribution features scorer scorer_version weight "
     "supersedes undoes created"
@@ -73,7 +74,13 @@ def readable(event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def need_word(sample: Mapping[str, Any], word_index: int) -> None:
+def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> None:
+    """ValueError where a sample has no such unit, or has *nothing else*, which is the last, at another place."""
+    if word == NOTHING_ELSE and word_index < sample["n_words"] - 1:
+        raise ValueError(
+            f"word_index {word_index} is a word, and “{NOTHING_ELSE}” stands after the words: the sample has it at "
+            f"{sample['n_words'] - 1}, or lacks it."
+        )
     if word_index >= sample["n_words"]:
         raise ValueError(
             f"word_index {word_index} is past the sample's {sample['n_words']} words; "
@@ -149,7 +156,7 @@ class Scores(DatabaseFile):
             for e in events:
                 if e["sample"] not in known:
                     known[e["sample"]] = need_sample(db, e["sample"])
-                need_word(known[e["sample"]], e["word_index"])
+                need_word(known[e["sample"]], e["word_index"], e["word"])
                 insert_event(db, e)
             refresh_figures(db, {e["sample"] for e in events if e["source"] not in ANNOTATORS})
         return [e["id"] for e in events]
@@ -196,7 +203,7 @@ class Scores(DatabaseFile):
             }
         )
         with self.writing() as db:
-            need_word(need_sample(db, sample), event["word_index"])
+            need_word(need_sample(db, sample), event["word_index"], event["word"])
             before = latest(db, sample, event["word_index"], source, who)
             standing = before if before and before["kind"] == "set" else None
             if score is None and not standing:

@@ -77,7 +77,7 @@ def take_over(store: Store, batch: Batch) -> None:
             if not row(db, "SELECT 1 FROM samples WHERE id = ?", (sample["id"],)):
                 insert_sample(db, sample)
         for event in batch.events:
-            need_word(need_sample(db, event["sample"]), event["word_index"])
+            need_word(need_sample(db, event["sample"]), event["word_index"], event["word"])
             if not row(db, "SELECT 1 FROM scores WHERE id = ?", (event["id"],)):
                 insert_event(db, event)
         for note in batch.missing:

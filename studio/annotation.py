@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from core.scoring.scores import check_digit, entropy, expected
-from core.words import split
+from core.words import stored_units
 from data.annotation import ORDERS
 from data.database import now
 from data.leases import LEASE_SECONDS
@@ -19,7 +19,7 @@ from studio import desk, gold, pictures
 from studio.checks import shown, whole
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
-from studio.views import SampleView, WordView, word_views
+from studio.views import SampleView, WordView, total_of, word_views
 
 log = logging.getLogger("studio")
 STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
@@ -60,9 +60,8 @@ class Annotation:
     def view_of(self, row: dict[str, Any], current: dict[int, dict[str, Any]]) -> SampleView:
         """A sample's row and what stands for its words, as a page shows them."""
         diffuser = self.models.loaded_diffuser
-        words = [_filled(view, current.get(view.index, {})) for view in _views(row["prompt"], diffuser)]
-        counted = [w.human if w.human is not None else w.expected for w in words if w.scored]
-        values = [value for value in counted if value is not None]
+        units = _views(row["prompt"], diffuser)[: row["n_words"]]
+        words = [_filled(view, current.get(view.index, {})) for view in units]
         path = self.settings.home / row["image_path"] if row["image_path"] else None
         return SampleView(
             row["id"],
@@ -74,7 +73,7 @@ class Annotation:
             row["guidance"],
             str(path) if path and path.is_file() else None,
             words,
-            float(np.mean(values)) if values else None,
+            total_of(words),
         )
 
     def next_item(
@@ -147,7 +146,8 @@ class Annotation:
         return self.store.set_score(sample, word.index, digit, who, source, word=word.text)
 
     def _scored_word(self, sample: str, word_index: Any) -> Any:
-        words = split(self.store.sample(sample)["prompt"])
+        row = self.store.sample(sample)
+        words = stored_units(row["prompt"], row["n_words"])
         index = whole("place of the word", word_index, 0, max(0, len(words) - 1))
         if not words or not words[index].scored:
             raise ValueError(f"The word at place {index} carries no score: choose one that has a chip.")
@@ -228,9 +228,10 @@ class Annotation:
             if truth is None:
                 self.store.skip(row["id"], who)
                 continue
-            current, texts = self.store.current(row["id"]), {w.index: w.text for w in split(row["prompt"])}
-            events = []
-            for index, value in list(truth.words.items())[: count - done["words"]]:
+            units = stored_units(row["prompt"], row["n_words"])
+            current, texts = self.store.current(row["id"]), {w.index: w.text for w in units}
+            events, truths = [], [(index, value) for index, value in truth.units.items() if index in texts]
+            for index, value in truths[: count - done["words"]]:
                 digit, vlm = round(9 * value), (current.get(index) or {}).get("vlm")
                 done["changed"] += bool(vlm) and vlm["score"] != digit
                 events.append({"sample": row["id"], "word_index": index, "word": texts[index], "source": "simulated",

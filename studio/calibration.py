@@ -16,7 +16,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator, Row
 from core.scoring.scores import expected, from_digit
-from core.words import split
+from core.words import EXTRA, NOTHING_ELSE, units
 from studio.replay import Replay
 
 PAGE = 2000
@@ -24,15 +24,16 @@ PAGE = 2000
 
 @lru_cache(maxsize=65536)
 def kinds_of(prompt: str) -> tuple[str, ...]:
-    """The kind of every word of a prompt, by its place."""
-    return tuple(word.kind for word in split(prompt))
+    """The kind of every word of a prompt, by its place, and extra for *nothing else* after them."""
+    return tuple(word.kind for word in units(prompt))
 
 
 def kind_of(row: Mapping[str, Any]) -> str | None:
     """The kind of a label's word; None past the prompt's end, as a store that was imported may count words in another
     way."""
     kinds = kinds_of(row["prompt"])
-    return kinds[row["word_index"]] if row["word_index"] < len(kinds) else None
+    kind = kinds[row["word_index"]] if row["word_index"] < len(kinds) else None
+    return None if kind == EXTRA and row["word"] not in ("", NOTHING_ELSE) else kind
 
 
 def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ def export(given: argparse.Namespace, console: Any) -> Result:
         return Result(count, "Written: {pairs} pairs of {samples} samples.".format(**count))
     left = count.get("left_out")
     more = f" {left} images were left out: their files are gone or changed." if left else ""
+    if apart := count.get("nothing_else_left_out"):
+        more += f" {apart} scores of nothing else were left out: this format has no place for them."
     return Result(count, "Written: {words} words of {samples} samples.{}".format(more, **count))
 
 

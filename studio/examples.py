@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core import checkpoint
-from core.words import split
+from core.words import split, stored_units
 from studio import pictures
 from studio.views import Pair, check_request
 
@@ -227,12 +227,17 @@ def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str
         "projector_run": run if projected else None,
         "image_path": path,
         "prompt_set": SET,
-        "n_words": len(split(entry["prompt"])),
+        "n_words": _units(entry),
     }
 
 
+def _units(entry: Mapping[str, Any]) -> int:
+    """How many units a sample has: the words, and *nothing else* where the index says something of it."""
+    return max(len(split(entry["prompt"])), 1 + max((word["index"] for word in entry["words"]), default=-1))
+
+
 def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Any) -> list[dict[str, Any]]:
-    texts = {word.index: word.text for word in split(entry["prompt"])}
+    texts = {word.index: word.text for word in stored_units(entry["prompt"], _units(entry))}
     return [
         {
             "sample": entry["id"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.evaluation.metrics import Interval, mean_interval, wilson
 from studio.checks import whole
-from studio.views import WordView
+from studio.views import shared, totals, value_of
 
 HOLDS = 5  # a word whose score is at least this holds
 TIE = 0.05  # totals (0-9) that are nearer than this look the same on the page
@@ -19,8 +19,8 @@ TIE = 0.05  # totals (0-9) that are nearer than this look the same on the page
 def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
     """The change from a base variant to another one over the seeds that both have scored images of.
 
-    points [{seed, base, other, base_sample, other_sample}]: totals 0..9; words [{word, index, change, low, high}]: the
-    mean change of each scored word; wins, ties, losses of the other's totals; won {estimate, low, high}: the share of
+    points [{seed, base, other, base_sample, other_sample}]: totals 0..9, over what both images have; words [{word, index, change, low, high}]: the
+    mean change of each scored word, *nothing else* among them; wins, ties, losses of the other's totals; won {estimate, low, high}: the share of
     the seeds that it wins; gain {estimate, low, high}: the mean change of the total; broken and mended: the seeds where a word that held (5 or more) no longer does, and the other way
     round. Intervals: 95 %, Wilson's for the share, else bootstrap over seeds; None where there are
     fewer than two.
@@ -35,17 +35,18 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
     names: dict[int, str] = {}
     for row, seed in enumerate(view.seeds):
         a, b = (view.cells[row * columns + column].sample for column in (base, other))
-        if a is None or b is None or a.total is None or b.total is None:
+        if a is None or b is None:
             continue
-        points.append(
-            {"seed": seed, "base": a.total, "other": b.total, "base_sample": a.id, "other_sample": b.id}
-        )
-        for before, after in zip(a.words, b.words, strict=True):
+        was, now = totals(a, b)
+        if was is None or now is None:
+            continue
+        points.append({"seed": seed, "base": was, "other": now, "base_sample": a.id, "other_sample": b.id})
+        for before, after in shared(a, b):
             was, now = value_of(before), value_of(after)
             if was is not None and now is not None:
                 names[before.index] = before.text
                 changes.setdefault(before.index, {})[seed] = now - was
-        pairs = [(x.score >= HOLDS, y.score >= HOLDS) for x, y in zip(a.words, b.words, strict=True)
+        pairs = [(x.score >= HOLDS, y.score >= HOLDS) for x, y in shared(a, b)
                  if x.scored and x.score is not None and y.score is not None]  # fmt: skip
         if (True, False) in pairs:
             broken.append(seed)
@@ -71,13 +72,6 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
         "broken": broken,
         "mended": mended,
     }
-
-
-def value_of(word: WordView) -> float | None:
-    """A word's score 0..9 as it counts in a total: the correction, else the expected score."""
-    if not word.scored:
-        return None
-    return float(word.human) if word.human is not None else word.expected
 
 
 def span(values: Sequence[float], seeds: Sequence[int]) -> dict[str, float | None]:

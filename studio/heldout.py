@@ -25,7 +25,7 @@ from core.evaluation.methods import projected
 from core.evaluation.report import columns, figures, over_prompts
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
-from core.words import scored, split
+from core.words import EXTRA, scored, units
 from studio.prompts import scene_of, seeds_for, without
 from studio.truth import truth_of
 
@@ -45,11 +45,16 @@ def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.nda
     scorer = studio.models.scorer()
 
     def by_scorer(prompt: str, image: np.ndarray) -> dict | None:
-        words = scorer.score([image], [prompt])[0]
-        if not words or len(words) < len(scored(split(prompt))):
+        said, asked = scorer.score([image], [prompt])[0], scored(units(prompt))
+        if not said or len(said) < len(asked):
             return None  # nothing is guessed of a word that the scorer gave no readable answer for
-        shown = {word.word_index: word.expected for word in words}
-        return {"strict": all(word.score >= SHOWN for word in words), "words": shown, "extra": 0}
+        extra = {unit.index for unit in asked if unit.kind == EXTRA}
+        words = [word for word in said if word.word_index not in extra]
+        return {
+            "strict": all(word.score >= SHOWN for word in words),
+            "words": {word.word_index: word.expected for word in words},
+            "extra": sum(word.score < SHOWN for word in said if word.word_index in extra),
+        }
 
     return by_scorer, "scorer"
 
@@ -142,7 +147,7 @@ def _values(
         record = json.loads(line)
         if "items" in record:
             records[record["method"], record["prompt"]] = record
-    kinds = {prompt: {str(word.index): word.kind for word in split(prompt)} for prompt in prompts}
+    kinds = {prompt: {str(word.index): word.kind for word in units(prompt)} for prompt in prompts}
     return {
         method: columns([figures(records[method, prompt], kinds[prompt]) for prompt in prompts])
         for method in methods

@@ -1,4 +1,5 @@
-"""The kinds of word in the prompts, kept in the store, so that the queue can be filtered by them."""
+"""The kinds of word in the prompts, kept in the store, so that the queue can be filtered by them. (Not by *nothing else*,
+which every prompt has.)"""
 
 from __future__ import annotations
 
@@ -6,11 +7,16 @@ import logging
 import threading
 from typing import Any
 
-from core.words import split
+from core.words import EXTRA, NOTHING_ELSE, split
 
 log = logging.getLogger("studio")
-KINDS = ("object", "colour", "count", "size", "relation", "other")  # of words that are scored
+KINDS = ("object", "colour", "count", "size", "relation", "other", "extra")  # of what is scored
 AT_ONCE = 1000  # prompts; about 30 ms
+
+
+def named(kind: str) -> str:
+    """A kind as a page calls it; all is every kind together."""
+    return {EXTRA: NOTHING_ELSE, "all": "all words"}.get(kind, kind)
 
 
 class Kinds:

@@ -12,7 +12,7 @@ import numpy as np
 
 from core.scoring.endpoint import Unanswered
 from core.scoring.scores import WordScore
-from core.words import scored, split
+from core.words import scored, stored_units
 from studio import calibration, gpu, pictures, shards
 from studio.making import Making
 from studio.settings import is_address
@@ -90,7 +90,7 @@ class Scoring(Making):
             )
             self.store.add_missing(missing_notes(scorer, part, missing))
             count += sum(
-                bool(words or gone or not scored(split(row["prompt"])))
+                bool(words or gone or not scored(stored_units(row["prompt"], row["n_words"])))
                 for row, words, gone in zip(part, found, missing, strict=True)
             )
             if lost is not None and lost.down:
@@ -130,7 +130,8 @@ class Scoring(Making):
 def missing_notes(
     scorer: Any, rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[int, str]]
 ) -> list[dict[str, Any]]:
-    """The store's notes of the words of samples (rows) that the scorer gave no readable answer for."""
+    """The store's notes of the words of samples (rows) that the scorer gave no readable answer for; of *nothing else*
+    only where the sample has it."""
     return [
         {
             "sample": row["id"],
@@ -141,16 +142,17 @@ def missing_notes(
         }
         for row, words in zip(rows, missing, strict=True)
         for index, reason in words.items()
+        if index < row["n_words"]
     ]
 
 
 def score_events(
     scorer: Any, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
 ) -> list[dict[str, Any]]:
-    """The store's events for what the scorer said of samples (rows)."""
+    """The store's events for what the scorer said of samples (rows); of *nothing else* only where the sample has it."""
     events = []
     for row, words in zip(rows, found, strict=True):
-        texts = {word.index: word.text for word in split(row["prompt"])}
+        texts = {word.index: word.text for word in stored_units(row["prompt"], row["n_words"])}
         events += [
             {
                 "sample": row["id"],
@@ -164,5 +166,6 @@ def score_events(
                 "scorer_version": scorer.version,
             }
             for word in words
+            if word.word_index in texts
         ]
     return events

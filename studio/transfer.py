@@ -31,8 +31,9 @@ OUT: dict[str, tuple[str, str, str]] = {
     "votes": ("DPO pairs, from votes", ".jsonl", ("What people chose in blind votes: chosen = the better image. No ties, "
               "no names.")),
     "richhf": ("RichHF words", ".jsonl", ("1 = aligned, 0 = misaligned: a label of 4.5 or more is 1. All between the two "
-               "is lost.")),
-    "rapidata": ("Rapidata word scores", ".jsonl", "Higher = worse: 0 = fully shown, 9 = not at all. No history."),
+               "is lost, and “nothing else”, which has no place in it.")),
+    "rapidata": ("Rapidata word scores", ".jsonl", ("Higher = worse: 0 = fully shown, 9 = not at all. No history, no "
+                 "“nothing else”, which has no place in it.")),
 }  # fmt: skip
 IN: dict[str, tuple[str, str]] = {
     "jsonl": ("JSONL, everything", "Who said what comes from the file. 9 = fully shown."),

@@ -12,22 +12,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.words import split
-from data.shapes.detect import judge
+from data.shapes.detect import Verdict, judge
 from data.shapes.scenes import Scene
 from studio.prompts import scene_of
 
 
 @dataclass(frozen=True)
 class Truth:
-    """words: truth in [0, 1] by word index, of every scored word; strict: all hold; extra: objects not asked for."""
+    """words: truth in [0, 1] by word index, of every scored word; strict: all hold; extra: objects not asked for;
+    nothing_else: truth in [0, 1] that the image shows what was asked for and nothing else, and its place."""
 
     words: dict[int, float]
     strict: bool
     extra: int
+    nothing_else: float
+    place: int
 
     @property
     def mean(self) -> float:
+        """Of the words, as in every figure about words."""
         return sum(self.words.values()) / len(self.words)
+
+    @property
+    def clean(self) -> bool:
+        """Every word holds, and no object is there that was not asked for."""
+        return self.strict and not self.extra
+
+    @property
+    def units(self) -> dict[int, float]:
+        """What an annotator is asked: the words, and *nothing else*."""
+        return {**self.words, self.place: self.nothing_else}
 
 
 def truth_of(prompt: str, image: np.ndarray) -> Truth | None:
@@ -36,7 +50,22 @@ def truth_of(prompt: str, image: np.ndarray) -> Truth | None:
     if scene is None:
         return None
     verdict = judge(scene, image)
-    return Truth(by_index(prompt, scene, verdict.words), bool(verdict.strict), int(verdict.extra))
+    return Truth(
+        by_index(prompt, scene, verdict.words),
+        bool(verdict.strict),
+        int(verdict.extra),
+        alone(scene, verdict),
+        len(split(prompt)),
+    )
+
+
+def alone(scene: Scene, verdict: Verdict) -> float:
+    """Truth of *nothing else*: a third for every fault, which is an object that was not asked for, one that is missing, or
+    as far as it is no shape, one that is half-formed. One object too many is 3 of 9, as in the guidelines."""
+    asked = sum(thing.count for thing in scene.things)
+    missing = asked - (len(verdict.objects) - verdict.extra)
+    malformed = sum(1 - found.shape_confidence for found in verdict.objects)
+    return float(3.0 ** -(verdict.extra + missing + malformed))
 
 
 def by_index(prompt: str, scene: Scene, truths: Sequence[float]) -> dict[int, float]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.families import ORDINARY
 from core.noise import check_seed
-from core.words import check_prompt, locate, split
+from core.words import EXTRA, check_prompt, locate, split, units
 from studio.checks import real, shown, whole
 from studio.settings import SIDES
 
@@ -42,7 +42,8 @@ class Request:
 
 @dataclass(frozen=True)
 class WordView:
-    """One word of a prompt under one image; every score is 0..9 or None where nobody has said it.
+    """One word of a prompt under one image, or *nothing else* (kind extra) after the words; every score is 0..9 or None
+    where nobody has said it.
 
     index counts all words of the prompt, unscored ones too. seen: inside the text encoder's window; known: in its
     vocabulary. vlm the VLM's digit and expected its expected score; calibrated the calibrated scorer's digit; human
@@ -67,8 +68,9 @@ class WordView:
 
 @dataclass(frozen=True)
 class SampleView:
-    """One image and its words. image_path is absolute, or None where the file is gone. total: the mean over the
-    scored words of the correction, else of the expected score, 0..9; None while nothing is scored."""
+    """One image and its words; an image that was stored before there was *nothing else* lacks that. image_path is
+    absolute, or None where the file is gone. total: the mean over what is scored of the correction, else of the expected
+    score, 0..9; None while nothing is scored."""
 
     id: str
     prompt: str
@@ -80,6 +82,34 @@ class SampleView:
     image_path: str | None
     words: list[WordView]
     total: float | None
+
+
+def value_of(word: WordView) -> float | None:
+    """A word's score 0..9 as it counts in a total: the correction, else the expected score."""
+    if not word.scored:
+        return None
+    return float(word.human) if word.human is not None else word.expected
+
+
+def shared(one: SampleView, other: SampleView) -> list[tuple[WordView, WordView]]:
+    """What two images of a prompt both have: the words, and *nothing else* unless one of them was stored before that."""
+    return list(zip(one.words, other.words, strict=False))
+
+
+def total_of(words: Sequence[WordView]) -> float | None:
+    """The mean score 0..9 of an image's words; None while nothing is scored."""
+    values = [value for value in map(value_of, words) if value is not None]
+    return float(np.mean(values)) if values else None
+
+
+def totals(one: SampleView, other: SampleView) -> tuple[float | None, float | None]:
+    """The totals of two images of a prompt, over what both have; None where they differ by more than *nothing else*."""
+    if len(one.words) == len(other.words):
+        return one.total, other.total
+    fewest, most = sorted((one.words, other.words), key=len)
+    if [word.kind for word in most[len(fewest) :]] != [EXTRA]:
+        return None, None
+    return total_of(one.words[: len(fewest)]), total_of(other.words[: len(fewest)])
 
 
 @dataclass(frozen=True)
@@ -171,8 +201,9 @@ def check_side(name: str, value: Any) -> int | None:
 
 
 def word_views(prompt: str, diffuser: Diffuser | None) -> list[WordView]:
-    """The words of a prompt; without a diffuser nothing is known of windows and vocabularies, and all is well."""
-    words = split(prompt)
+    """The words of a prompt and *nothing else*; without a diffuser nothing is known of windows and vocabularies, and all
+    is well."""
+    words = units(prompt)
     places = [locate(tokenizer, prompt, words) for tokenizer in (diffuser.tokenizers if diffuser else [])]
     return [
         WordView(

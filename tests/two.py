@@ -22,7 +22,7 @@ from core.training import projector as stages
 from core.training.data import RewardData, Sample, Texts
 from core.training.loop import fit
 from core.training.reward import RewardConfig, train_reward
-from core.words import split
+from core.words import units
 from tests.tiny import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +66,7 @@ def start(*arguments: Any, env: dict[str, str] | None = None) -> list[subprocess
 def data() -> RewardData:
     """30 samples of 5 prompts with random texts and labels; two of three have a picture."""
     draws, prompts = torch.Generator().manual_seed(0), [f"a red circle {w} a blue square" for w in "vwxyz"]
-    count, words, tokens = len(prompts), len(split(prompts[0])), 10
+    count, words, tokens = len(prompts), len(units(prompts[0])), 10
     texts = Texts(
         prompts,
         torch.randn(count, tokens, 32, generator=draws),

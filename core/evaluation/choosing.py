@@ -16,7 +16,7 @@ from torch import Tensor
 from core.diffusion import Text
 from core.noise import SEED_LIMIT
 from core.scoring.scores import WordScore
-from core.words import scored, split
+from core.words import scored, units
 
 if TYPE_CHECKING:
     from core.networks.reward import RewardModel
@@ -42,12 +42,12 @@ def candidate(seed: int, k: int) -> int:
 
 def whole(words: Sequence[float], pick: str = "all", prompt: str = "") -> float:
     """One figure for an image from its words' expected scores in [0, 1]. all: mean logarithm, so that one missing word
-    counts against the image (every word holds); mean: plain mean. 0 where there is no word; -inf, so that it is
-    chosen last, where a word of `prompt` that should have a score has none."""
+    counts against the image (every word holds); mean: plain mean. *Nothing else* is one of them. 0 where there is
+    no word; -inf, so that it is chosen last, where a word of `prompt` that should have a score has none."""
     values = np.asarray(words, np.float64)
     if pick not in ("all", "mean"):
         raise ValueError(f"The way to pick is {pick!r}: use 'all' or 'mean'.")
-    if len(values) < len(scored(split(prompt))):
+    if len(values) < len(scored(units(prompt))):
         return -np.inf
     if values.size == 0:
         return 0.0

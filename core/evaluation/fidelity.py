@@ -31,6 +31,7 @@ from core.evaluation.metrics import (
 from core.noise import draw
 from core.scoring.scores import TOP, check_digit, expected, likeliest
 from core.training.loop import Stopped
+from core.words import EXTRA
 
 if TYPE_CHECKING:
     from core.networks.reward import RewardModel
@@ -113,12 +114,14 @@ def predicted(
 
 
 def agreement(rows: Sequence[dict], of: str, against: str, draws: int = DRAWS) -> dict:
-    """Agreement of rows[of] with rows[against], all words and by kind of word, with intervals clustered by prompt."""
+    """Agreement of rows[of] with rows[against], of all words and by kind, *nothing else* being a kind (extra) that is not
+    among the words; with intervals clustered by prompt."""
     kinds = sorted({row["kind"] for row in rows})
-    return block(rows, of, against, draws) | {
+    words = [row for row in rows if row["kind"] != EXTRA]
+    return block(words, of, against, draws) | {
         "kinds": {kind: block([r for r in rows if r["kind"] == kind], of, against, draws) for kind in kinds},
         "confusion": confusion(
-            [r[f"{against}_digit"] for r in rows], [r[f"{of}_digit"] for r in rows]
+            [r[f"{against}_digit"] for r in words], [r[f"{of}_digit"] for r in words]
         ).tolist(),
     }
 

@@ -24,7 +24,7 @@ from core.evaluation.metrics import (
     mean_interval,
     win_tie_loss,
 )
-from core.words import split
+from core.words import EXTRA, units
 
 Values = dict[str, list[np.ndarray]]  # by figure: for each prompt an array (S,), nan where there is none
 
@@ -40,13 +40,13 @@ def compare(
     """The report of methods that made images (`found`: records in the order of the prompts; "none" is among them) and
     of those that are taken from them (`pooled`).
 
-    methods[name]: strict, clean (every word holds and nothing else is there), words, extra, scorer and kinds, each
-    {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict;
+    methods[name]: strict, clean (every word holds and nothing else is there), words, extra, scorer (of words alone) and
+    kinds, each {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict;
     seconds and calls an image, and the peak memory; diversity within a prompt; frechet against none, left out where there are no features
     or fewer than two images, which have no spread to compare.
     ceiling: best-of-N where the judge itself chooses.
     """
-    kinds = {prompt: {str(word.index): word.kind for word in split(prompt)} for prompt in prompts}
+    kinds = {prompt: {str(word.index): word.kind for word in units(prompt)} for prompt in prompts}
     values = {
         name: [figures(record, kinds[record["prompt"]]) for record in rows] for name, rows in found.items()
     }
@@ -94,8 +94,8 @@ def figures(record: dict, kinds: dict[str, str]) -> list[dict[str, float]]:
             for kind in {kinds[index] for index in item["words"]}:
                 row[f"kind:{kind}"] = mean([t for index, t in item["words"].items() if kinds[index] == kind])
         if "scores" in record:
-            said = [expected for _, expected, _ in record["scores"][at]]
-            complete = len(said) == sum(kind != "function" for kind in kinds.values())
+            said = [expected for index, expected, _ in record["scores"][at] if kinds[str(index)] != EXTRA]
+            complete = len(said) == sum(kind not in ("function", EXTRA) for kind in kinds.values())
             row["scorer"] = mean(said) if complete else math.nan
         out.append(row)
     return out

@@ -20,7 +20,7 @@ import torch
 from core import checkpoint
 from core.scoring.scores import DIGITS, TOP, auc, check, check_digit, expected
 
-KINDS = ("colour", "object", "relation", "size", "count", "other")
+KINDS = ("colour", "object", "relation", "size", "count", "extra", "other")
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 PARTS = 32  # principal parts of the hidden state that are kept
 LEAST = 1e-4  # the least probability that is read from the VLM, and given to any digit
@@ -267,8 +267,13 @@ class Calibrator:
                 f"The checkpoint {folder} holds a {manifest['kind']}, not a Calibrator: choose another one."
             )
         kept = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
-        encoder = _Encoder(kept["mean"], kept["scale"], kept["parts"])
-        return cls(encoder, kept["weights"], manifest["meta"]["report"], manifest["meta"]["scorer"])
+        encoder, weights = _Encoder(kept["mean"], kept["scale"], kept["parts"]), kept["weights"]
+        width = len(KINDS) + kept["parts"].shape[-1]
+        if (
+            weights.shape[1] == width - 1
+        ):  # fitted before there was *nothing else*: it says of it what it says of "other"
+            weights = np.insert(weights, 1 + KINDS.index("extra"), 0.0, axis=1)
+        return cls(encoder, weights, manifest["meta"]["report"], manifest["meta"]["scorer"])
 
 
 def _give(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ COLUMNS = {
     "method, strength, projector_run": "`none`, or how the initial noise was changed, how far, and by which model",
     "noise_sha256": "of the initial noise",
     "words": "a list, an entry a word that has a label",
-    "words.index, words.word": "the word's place among all words of the prompt, and the word",
+    "words.index, words.word": "the word's place among all words of the prompt, and the word; after the words may come "
+    "“nothing else”, 9 where the image shows nothing that the prompt does not ask for",
     "words.score": "a whole number from 0 to 9, or null where only a distribution is known",
     "words.distribution": "ten probabilities of the scores 0 to 9, or null",
     "words.expected": "one number for either, 0 to 9; the distribution's mean where there is one",

@@ -6,7 +6,8 @@
     validation/ heldout/        likewise
 
 (Parquet, as it has types: of JSON lines a column that is null in one split would be another type there.)
-A row has the sample's columns and ``words``: a list of {index, word, score, distribution, expected, source, people}.
+A row has the sample's columns and ``words``: a list of {index, word, score, distribution, expected, source, people}, in
+which *nothing else*, where it is labelled, is the last.
 Lost: the events behind the labels, who gave them (no name of a person leaves the store), hidden states, runs. An image
 whose file is gone or is no longer the one that was scored is left out, and the card counts it.
 """

@@ -2,8 +2,8 @@
 
 A line: prompt, chosen and rejected (paths of images inside the app's folder), margin, split, and the two samples'
 ids. Of the samples of one prompt (and split) the best goes with the worst, the second best with the second worst, and so on:
-an image is in one pair at most. A sample's rank is the mean of its words' labels, over 9. The margin (0 to 1, more
-than 0) is the difference of the means over the words that are labelled in both images.
+an image is in one pair at most. A sample's rank is the mean of its words' labels, over 9, *nothing else* counting as one
+word more. The margin (0 to 1, more than 0) is the difference of the means over the words that are labelled in both images.
 
 Lost: which words made the difference, every image that found no partner, ties, and all events. ``split`` stays,
 so that pairs of held-out prompts can be kept out of a training.

@@ -1,4 +1,4 @@
-"""The label of every word as CSV, a row a word, for spreadsheets and data frames.
+"""The label of every word as CSV, a row a word, for spreadsheets and data frames; *nothing else* is a row like any other.
 
 A cell of text that a spreadsheet would run as a formula (it begins with = + - @, their full-width forms, a tab,
 a carriage return or a line feed) gets an apostrophe in front. So does a cell that begins with an apostrophe

@@ -65,8 +65,8 @@ class Taking:
     def word(self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, says: Says) -> None:
         """One word. says (this person's own score, the label or None): whether either is what the file says."""
         index = checks.integer("word_index", index, 0, 999)
-        need_word(sample, index)
         text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
+        need_word(sample, index, text)
         place = (sample["id"], index)
         if place in self.known:
             raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")

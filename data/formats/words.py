@@ -6,8 +6,8 @@
   to 9 (not shown), in the text of word_scores as they write it. Lost: what is between two whole scores, as 9 - value is
   rounded when it comes back, half up.
 
-Both lose the distributions, who said a label, its source and weight, the history, the scorer's hidden states, and words
-without a label. Samples do not travel in them: a line names the sample, which must be in the store (JSONL takes it there).
+Both lose the distributions, who said a label, its source and weight, the history, the scorer's hidden states, words
+without a label, and *nothing else*, for which they have no place: it is no word of the prompt. Samples do not travel in them: a line names the sample, which must be in the store (JSONL takes it there).
 
 A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
 What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose
@@ -30,6 +30,7 @@ from data.database import rows
 from data.exchange import json_line, records, whole_file
 from data.formats.taking import Taking, refused
 from data.labels import expected
+from data.scores import NOTHING_ELSE
 from data.store import Store
 
 VERSION = 1
@@ -106,8 +107,10 @@ RAPIDATA = WordFormat(
 
 
 def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, int]:
-    """Write the current label of every word, a line a sample, whole or not at all; returns {samples, words}."""
-    labels = store.labels(include_calibrated=True)
+    """Write the current label of every word, a line a sample, whole or not at all; returns {samples, words,
+    nothing_else_left_out}."""
+    every = store.labels(include_calibrated=True)
+    labels = [label for label in every if label["word"] != NOTHING_ELSE]
     with store.reading() as db:
         images = {s["id"]: s["image_path"] for s in rows(db, "SELECT id, image_path FROM samples")}
     samples = 0
@@ -124,7 +127,7 @@ def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, 
             packed = kind.pack([x["word"] for x in said], [kind.value(expected(x)) for x in said])
             file.write(json_line({**record, **packed}))
             samples += 1
-    return {"samples": samples, "words": len(labels)}
+    return {"samples": samples, "words": len(labels), "nothing_else_left_out": len(every) - len(labels)}
 
 
 def _check_header(header: Mapping[str, Any], kind: WordFormat) -> None:

@@ -49,7 +49,7 @@ class Images:
             guidance: 0 (none) to 20; null for the model's own
 
         Returns:
-            pairs: for each seed {seed, none, projected}; each a sample {id, prompt, seed, method, strength, steps, guidance, total: the mean score 0..9, words: [{index, text, kind, scored, score: 0..9, human, vlm, expected, uncertain, ...}], image: a file}; projected is null where no projector is in use. message: a sentence, or ''.
+            pairs: for each seed {seed, none, projected}; each a sample {id, prompt, seed, method, strength, steps, guidance, total: the mean score 0..9, words: [{index, text, kind, scored, score: 0..9, human, vlm, expected, uncertain, ...}], the last of kind extra, "nothing else", about the whole image, image: a file}; projected is null where no projector is in use. message: a sentence, or ''.
         """
         own = self._studio.models.sampling()
         asked = check_request(
@@ -82,7 +82,7 @@ class Images:
             who: from sign_in; the corrections shown are then this person's
 
         Returns:
-            the sample: {id, prompt, seed, method, strength, steps, guidance, total, words, image}
+            the sample: {id, prompt, seed, method, strength, steps, guidance, total, words, image}; after the words stands one of kind extra, "nothing else", 9 where the image shows nothing that the prompt does not ask for; images of earlier versions lack it
         """
         name = shared.person(who, profile) if who else None
         return plain(self._studio.sample(sample, name))

@@ -85,7 +85,7 @@ class Labelling:
 
         Parameters:
             sample: the sample's id
-            word: the word's index in the prompt, as in the sample's words; it must be one that is scored
+            word: the word's index in the prompt, as in the sample's words; it must be one that is scored, "nothing else" among them
             score: 0 (not at all) to 9 (fully)
             who: from sign_in
 

@@ -12,11 +12,12 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from studio.axes import projects
 from studio.components.scripted import Scripted, number, source, text
+from studio.views import total_of
 
 SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
 MOST = 4096  # cells that a page may say it has
@@ -76,12 +77,18 @@ def grid_value(
     shows now. tends: it may be stopped and gone on with from this page. votes: why this visitor may not vote on it.
     """
     have = ask.have if ask and ask.grid == view.id else {}
-    cells, words, more = [], [], False
+    cells, more = [], False
+    made = sorted((cell.sample.words for cell in view.cells if cell.sample), key=len) or [[]]
+    words = [{"index": w.index, "text": w.text} for w in made[-1] if w.scored]
     for cell in view.cells:
         if cell.sample is None:
             continue
-        words = words or [{"index": w.index, "text": w.text} for w in cell.sample.words if w.scored]
-        stamp = stamp_of(cell.sample)
+        sample = cell.sample
+        if len(made[0]) < len(
+            made[-1]
+        ):  # some were stored before there was "nothing else": means of the same words
+            sample = replace(sample, total=total_of(sample.words[: len(made[0])]))
+        stamp = stamp_of(sample)
         if have.get(cell.place) == stamp:
             continue
         if len(cells) == AT_ONCE:
@@ -91,11 +98,11 @@ def grid_value(
             {
                 "place": cell.place,
                 "stamp": stamp,
-                "sample": cell.sample.id,
-                "total": finite(cell.sample.total),
-                "scores": {str(w.index): w.score for w in cell.sample.words if w.scored},
-                "corrected": [w.index for w in cell.sample.words if w.human is not None],
-                "picture": picture(cell.sample),
+                "sample": sample.id,
+                "total": finite(sample.total),
+                "scores": {str(w.index): w.score for w in sample.words if w.scored},
+                "corrected": [w.index for w in sample.words if w.human is not None],
+                "picture": picture(sample),
             }
         )
     return {

@@ -1,4 +1,4 @@
-"""The guidelines for annotators: what 0, 3, 6 and 9 mean for an object, a colour, a relation and a count.
+"""The guidelines for annotators: what 0, 3, 6 and 9 mean for an object, a colour, a relation, a count and *nothing else*.
 
 The examples are drawn here by the shapes world's renderer, at the degree of truth that its own rules (data.shapes.truth)
 give such a score; no picture is kept as a file.
@@ -22,9 +22,11 @@ SIZE = 96  # pixels a side, shown at about two thirds of that
 
 RULES = (
     "Score what the image shows, one word at a time: how well could someone who sees only the image confirm this word?",
-    "Nothing else counts: not beauty, not sharpness, not whether you like it.",
+    "Beauty does not count, nor sharpness, nor whether you like it.",
     "A word speaks of its own thing: in “a red circle above a blue square”, a red square does not help the word red.",
     "Where the thing is missing, so is all that is said of it: its colour is 0 as well.",
+    "The last chip, “nothing else”, is about the whole image: 9 where it shows what the prompt asks for and no more.",
+    "Repeats, things that nobody asked for, stray pieces and half-formed things take it down; a background does not.",
     "Use all ten scores. Between two of the examples take the number between them.",
     "The VLM's score is a proposal. Where it is right, leave or accept it; where nothing is wrong, say so.",
 )
@@ -60,6 +62,23 @@ def _above(degrees: float) -> tuple[Placement, Placement]:
 
 def _triangles(*places: tuple[float, float]) -> tuple[Placement, ...]:
     return tuple(Placement(PALETTE["green"], "triangle", x, y, 0.18) for x, y in places)
+
+
+def _circles(*places: tuple[float, float, float]) -> tuple[Placement, ...]:
+    return tuple(Placement(PALETTE["red"], "circle", x, y, radius) for x, y, radius in places)
+
+
+def _melted(part: float) -> Placement:
+    """A circle with dents, so deep."""
+    outline = OUTLINES["circle"]
+    angle = np.arctan2(outline[:, 1], outline[:, 0])[:, None]
+    dents = 1 + part * (np.sin(3 * angle + 1) + 0.7 * np.sin(5 * angle + 2))
+    return Placement(PALETTE["red"], "circle", 0.5, 0.5, 0.3, outline=outline * dents)
+
+
+def _crumb() -> tuple[Placement, ...]:
+    """A small piece that belongs to nothing."""
+    return (Placement(PALETTE["blue"], "square", 0.87, 0.16, 0.06, 20),)
 
 
 # kind, what is asked for, and for 9, 6, 3 and 0: what is drawn and what to say of it
@@ -106,6 +125,18 @@ EXAMPLES: tuple[tuple[str, str, str, tuple[tuple[int, tuple[Placement, ...], str
             (6, _triangles((0.5, 0.26), (0.42, 0.66), (0.62, 0.7)), "Three, but two run together or one is cut off."),
             (3, _triangles((0.3, 0.5), (0.7, 0.5)), "One too few or one too many."),
             (0, _triangles((0.5, 0.5)), "Off by two or more, or none."),
+        ),
+    ),
+    (
+        "The image as a whole",
+        "nothing else",
+        "a red circle",
+        (
+            (9, _circles((0.5, 0.5, 0.3)), "One red circle, and nothing that was not asked for."),
+            (6, (_melted(0.12),), "One thing, but half-formed: melted, torn or run together with another."),
+            (3, _circles((0.3, 0.36, 0.21), (0.69, 0.66, 0.21)), "Two circles where one was asked for, or a star beside it."),
+            (0, (*_circles((0.24, 0.26, 0.15), (0.7, 0.3, 0.16), (0.5, 0.74, 0.17)), *_crumb()),
+             "Repeats or pieces all over: whoever asked for one circle would throw it away."),
         ),
     ),
 )  # fmt: skip

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from studio.components import plots
 from studio.components.figures import SOFT
 from studio.components.series import styles
+from studio.kinds import named
 
 MOST = 12  # people in the matrix
 
@@ -29,7 +30,7 @@ def alpha_by_kind(kinds: Sequence[Mapping[str, Any]], usable: float, good: float
         "series": [
             {
                 "name": "alpha",
-                "x": ["all words" if kind["kind"] == "all" else kind["kind"] for kind in known],
+                "x": [named(kind["kind"]) for kind in known],
                 "y": [kind["ordinal"] for kind in known],
                 "text": [f"{kind['words']:,} words by {kind['people']} people" for kind in known],
             }

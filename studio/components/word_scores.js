@@ -23,6 +23,7 @@ function described(word) {
     if (known(word.vlm)) parts.push(`the VLM says ${word.vlm}`);
   }
   for (const other of word.others || []) parts.push(`${other.who} says ${other.score} since`);
+  if (word.kind === "extra") parts.push("about the whole image: 9 where it shows nothing that the prompt does not ask for, no repeats, no artefacts");
   if (known(word.calibrated)) parts.push(`calibrated ${word.calibrated}`);
   if (word.change) parts.push(`${word.change > 0 ? "up" : "down"} ${Math.abs(word.change)} by projection`);
   else if (word.change === 0) parts.push("unchanged by projection");
@@ -33,7 +34,7 @@ function described(word) {
 
 function chip(word, position) {
   const has = known(word.score);
-  const node = make(editable ? "div" : "li", "ws-chip");
+  const node = make(editable ? "div" : "li", word.kind === "extra" ? "ws-chip ws-extra" : "ws-chip");
   if (has) {
     node.style.setProperty("--score", word.score / 9);
     node.dataset.score = word.score;

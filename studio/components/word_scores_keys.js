@@ -17,7 +17,7 @@ const KEYS = [
 ];
 const REASONS = ["The image is broken", "The prompt makes no sense", "I cannot tell", "Not fit to be shown"];
 const part = Object.fromEntries(["lock", "chips", "pad", "mean", "remarks", "actions", "form", "help"].map((name) => [name, make("div", `ws-${name}`)]));
-const MEAN = "The mean over the words of your score where there is one, else of the expected score of the VLM's ten probabilities.";
+const MEAN = "The mean over the words and “nothing else” of your score where there is one, else of the expected score of the VLM's ten probabilities.";
 let open = "";        // the form that is open: flag or note
 let warned = "";      // the sample whose unseen words were named once
 let typed = 0;        // the timer of a note that is being written

@@ -15,7 +15,7 @@ import gradio as gr
 from studio.calibration import kinds_of
 from studio.checks import whole
 from studio.components.table import rows
-from studio.kinds import KINDS
+from studio.kinds import KINDS, named
 from studio.tabs.library_views import SOURCES, figure, number
 
 LOOKED = 200  # images that a page of labels looks through
@@ -64,7 +64,7 @@ def build() -> tuple[gr.Row, list[Any]]:
     with gr.Row(visible=False, elem_id="library-words-asked") as row:
         parts = [
             gr.Textbox(label="Word", placeholder="part of a word", max_length=LONGEST, elem_id="library-word", min_width=140),
-            gr.Dropdown([("All", ""), *KINDS], value="", label="Kind of word", elem_id="library-word-kind", min_width=118),
+            gr.Dropdown([("All", ""), *((named(kind), kind) for kind in KINDS)], value="", label="Kind of word", elem_id="library-word-kind", min_width=118),
             gr.Dropdown(scores, value="0", label="Label from", elem_id="library-label-from", min_width=90),
             gr.Dropdown(scores, value="9", label="to", elem_id="library-label-to", min_width=90),
             gr.Checkbox(label="Label differs from the VLM", elem_id="library-differs", min_width=160),

@@ -11,6 +11,7 @@ from data.labels import RULE_SAID
 from studio.background import Look
 from studio.components import notices
 from studio.components.table import rows
+from studio.kinds import named
 from studio.quality import ALL, FEW, GOOD, USABLE, reading
 
 TONES = {"good": "good", "usable": "now", "poor": "bad", "too few": "plain", "open": "plain"}
@@ -82,7 +83,7 @@ def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
         (
             "",
             [
-                "all words" if one["kind"] == ALL else one["kind"],
+                named(one["kind"]),
                 one["why"] if one["why"] != said else badge(one["ordinal"], one["words"]),
                 number(one["ordinal"]),
                 number(one["interval"]),
@@ -166,7 +167,7 @@ def against(one: Mapping[str, Any]) -> dict[str, Any]:
     body = []
     for kind in [ALL, *sorted(one["kinds"], key=lambda kind: -one["kinds"][kind])]:
         cells: list[Any] = [
-            "all words" if kind == ALL else kind,
+            named(kind),
             count(one["words"] if kind == ALL else one["kinds"][kind]),
         ]
         for other in ("vlm", "gold", "others"):

@@ -6,6 +6,7 @@ from html import escape
 
 from studio.components import notices
 from studio.service import CompareUpdate, Pair, SampleView
+from studio.views import shared, totals
 
 ALONE = "No projector is in use, so there is nothing to hold against it. Train one and promote it: it appears here."
 GONE = "The file of this image is gone. Compare the same prompt and seed again to make it anew."
@@ -30,11 +31,16 @@ def gain(pair: Pair) -> float | None:
 
 
 def change(before: SampleView, after: SampleView) -> float | None:
-    """How much more the mean score of the second is; None where a word has a score on one of them alone."""
-    known = [[w.index for w in view.words if w.score is not None] for view in (before, after)]
-    if before.total is None or after.total is None or known[0] != known[1]:
+    """How much more the mean score of the second is, over what both have; None where a word has a score on one of them
+    alone."""
+    was, now = totals(before, after)
+    if (
+        was is None
+        or now is None
+        or any((a.score is None) != (b.score is None) for a, b in shared(before, after))
+    ):
         return None
-    return after.total - before.total
+    return now - was
 
 
 def arrow(by: float | None) -> str:
@@ -67,7 +73,10 @@ def summary(pairs: list[Pair]) -> str:
 
 
 # a chip's digit is the most likely score, which may be another
-MEAN = "The mean over the words of your score where there is one, else of the expected score of the VLM's ten probabilities."
+MEAN = (
+    "The mean over the words and “nothing else” of your score where there is one, else of the expected score of the VLM's "
+    "ten probabilities."
+)
 
 
 def total(sample: SampleView | None, before: SampleView | None = None) -> str:

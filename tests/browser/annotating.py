@@ -23,14 +23,18 @@ VLM = 8  # the digit that the VLM gives every word
 MEAN = 7.35  # and its expected score
 
 
-def fill(home: Path, count: int) -> None:
-    """So many samples of one prompt, each with an image and the VLM's scores."""
+NOTHING_ELSE = (7, "nothing else")  # after the words
+
+
+def fill(home: Path, count: int, whole: bool = False) -> None:
+    """So many samples of one prompt, each with an image and the VLM's scores. whole: with *nothing else*; else as they
+    were stored before there was that."""
     store = Store(home / "studio.db")
     (home / "images").mkdir(parents=True, exist_ok=True)
     for seed in range(count):
         Image.fromarray(render(parse(PROMPT), seed, tiny.SIZE).image).save(home / "images" / f"{seed}.png")
     ids = store.add_samples(
-        {"prompt": PROMPT, "n_words": 7, "seed": seed, "backbone": "none", "width": 64, "height": 64,
+        {"prompt": PROMPT, "n_words": 7 + whole, "seed": seed, "backbone": "none", "width": 64, "height": 64,
          "steps": 2, "guidance": 5.0, "prompt_set": "shapes", "image_path": f"images/{seed}.png"}
         for seed in range(count)
     )  # fmt: skip
@@ -45,14 +49,14 @@ def fill(home: Path, count: int) -> None:
             "distribution": spread,
         }
         for id in ids
-        for index, word in WORDS.items()
+        for index, word in [*WORDS.items(), *([NOTHING_ELSE] if whole else [])]
     )
 
 
 @contextmanager
-def annotating(folder: Path, models: Path, count: int, **env: str):
+def annotating(folder: Path, models: Path, count: int, whole: bool = False, **env: str):
     home = folder / "home"
-    fill(home, count)
+    fill(home, count, whole)
     app = start_app(home, {**tiny.settings_at(home, models).env(), **env})
     try:
         yield app

@@ -39,9 +39,27 @@ def test_every_item_of_a_batch_has_its_own_prompt(diffuser):
 def test_encoding_knows_words_and_their_tokens(diffuser):
     text = diffuser.encode(["a red zebra"])
     known = {word.text: place.known for word, place in zip(text.word_lists[0], text.located[0], strict=True)}
-    assert known == {"a": True, "red": True, "zebra": False}
-    assert text.hidden.shape == (1, 77, diffuser.text_width) and text.words.shape == (1, 3, 77)
-    assert torch.allclose(text.words[0].sum(1), torch.ones(3))
+    assert known == {"a": True, "red": True, "zebra": False, "nothing else": True}
+    assert text.hidden.shape == (1, 77, diffuser.text_width) and text.words.shape == (1, 4, 77)
+    assert torch.allclose(text.words[0].sum(1), torch.ones(4))
+
+
+def test_nothing_else_is_asked_of_all_tokens_of_its_prompt(diffuser):
+    text = diffuser.encode([*PROMPTS, "the of"])
+    assert [len(words) for words in text.word_lists] == [8, 4, 2]
+    assert text.words.shape[1] == 8
+    for row, (words, last) in enumerate([(text.words[0], 7), (text.words[1], 3)]):
+        real = text.mask[row].float()
+        assert torch.allclose(words[last], real / real.sum())
+        assert not words[last + 1 :].any()  # padding
+    assert not text.words[2, 2:].any()  # no scored word, nothing that could be too much
+
+
+def test_nothing_else_is_read_even_where_the_prompt_is_longer_than_the_window(diffuser):
+    text = diffuser.encode(["a red circle and " * 30 + "a blue square"])
+    *words, last = text.located[0]
+    assert not all(place.seen for place in words)
+    assert last.seen and last.known
 
 
 def test_the_callback_sees_every_step_and_stop_ends_the_sampling(diffuser):

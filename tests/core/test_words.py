@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from core.words import Located, check_prompt, locate, scored, split, units, weights
+from core.words import Located, check_prompt, locate, scored, split, stored_units, units, weights
 
 WORDS = ["a", "red", "circle", "above", "the", "blue", "star"]
 
@@ -136,6 +136,12 @@ def test_after_the_words_stands_nothing_else():
     assert words == split(prompt)
     assert (last.index, last.text, last.kind, last.scored) == (3, "nothing else", "extra", True)
     assert prompt[last.start : last.end] == "" and last.start == len(prompt)
+
+
+def test_an_image_that_was_stored_before_there_was_nothing_else_has_the_words_alone():
+    prompt = "a red circle"
+    assert stored_units(prompt, 3) == split(prompt)
+    assert stored_units(prompt, 4) == units(prompt)
 
 
 def test_a_prompt_without_a_scored_word_has_no_unit_to_score():

@@ -151,7 +151,8 @@ def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_si
     for row in labels:
         sample = scored.store.sample(row["sample"])
         truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
-        assert row["score"] == round(9 * truth.words[row["word_index"]])
+        assert row["score"] == round(9 * truth.units[row["word_index"]])
+    assert "nothing else" in {row["word"] for row in labels}
     assert scored.simulate(count=10)["words"] == 10
     assert len([row for row in scored.store.labels() if row["source"] == "simulated"]) == 20
     assert scored.simulate(count=1000)["words"] < 1000
@@ -162,4 +163,4 @@ def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
 
     studio.score(studio.collect(["a fish", "a red circle"], 1, steps=STEPS))
     found = studio.simulate(count=10)
-    assert (found["words"], found["samples"]) == (2, 1)
+    assert (found["words"], found["samples"]) == (3, 1)

@@ -67,7 +67,7 @@ def test_only_what_is_not_scored_is_scored(studio):
     assert studio.score() == 2
     assert studio.score() == 0
     current = studio.store.current(ids[0])
-    assert set(current) == {1, 2}
+    assert set(current) == {1, 2, 3}
     assert current[1]["vlm"]["scorer_version"] == studio.models.scorer().version
 
 

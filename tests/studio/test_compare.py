@@ -39,7 +39,7 @@ def test_a_pair_is_made_stored_scored_and_told_step_by_step(studio):
         assert not np.array_equal(pixels(pair.none), pixels(pair.projected))
         for view in (pair.none, pair.projected):
             scored = [w for w in view.words if w.scored]
-            assert [w.text for w in scored] == ["red", "circle", "above", "blue", "square"]
+            assert [w.text for w in scored] == ["red", "circle", "above", "blue", "square", "nothing else"]
             assert all(0 <= w.vlm <= 9 and 0 <= w.expected <= 9 and w.score == w.vlm for w in scored)
             assert 0 <= view.total <= 9
             assert all(w.vlm is None for w in view.words if not w.scored)
@@ -151,9 +151,10 @@ def test_words_that_the_model_never_saw_are_named(studio):
 
 
 def test_words_past_the_window_are_named(studio):
-    words = studio.describe_words("a red circle and " * 30 + "a blue square")
+    *words, last = studio.describe_words("a red circle and " * 30 + "a blue square")
     assert [w.seen for w in words][:3] == [True] * 3
     assert not words[-1].seen
+    assert last.kind == "extra" and last.seen  # of the whole prompt, something is always read
 
 
 def test_a_missing_backbone_is_a_sentence_that_says_how_to_make_it(studio, tmp_path):

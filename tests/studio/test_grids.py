@@ -162,7 +162,8 @@ def test_a_picture_says_how_it_was_made_and_a_zip_holds_them_all(studio, tmp_pat
             assert content == studio.png(cell.sample.id) and pictures.sha256(content) == told["sha256"]
             found = read_png(content)
             assert (found["seed"], found["method"]) == (cell.seed, view.variants[cell.variant].method)
-            assert [score["word"] for score in told["scores"]] == ["red", "circle", "above", "blue", "square"]
+            words = ["red", "circle", "above", "blue", "square", "nothing else"]
+            assert [score["word"] for score in told["scores"]] == words
             assert (
                 np.asarray(Image.open(cell.sample.image_path))
                 == np.asarray(Image.open(archive.open(told["file"])))

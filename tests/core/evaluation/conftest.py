@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core.scoring.scores import from_truth, make
-from core.words import scored, split
+from core.words import scored, split, units
 
 PROMPTS = ["a red circle", "a blue square above a red star", "a star"]
 
@@ -56,7 +56,7 @@ class Scorer:
         return [
             [
                 make(w.index, from_truth(self.function(brightness(im))), im[0, 0].astype(np.float16))
-                for w in scored(split(p))
+                for w in scored(units(p))
             ]
             for im, p in zip(images, prompts, strict=True)
         ]

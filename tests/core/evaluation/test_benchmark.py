@@ -26,7 +26,7 @@ from core.scoring.scores import make
 from core.training.data import Texts
 from core.training.diffuser import build_pipeline
 from core.training.loop import Stopped
-from core.words import scored, split
+from core.words import scored, units
 from tests.tiny import SMALL
 
 PROMPTS = ["a red circle", "a blue square above a green star"]
@@ -121,10 +121,10 @@ def test_the_cost_of_scoring_is_given_per_image_and_per_word():
             time.sleep(0.002)
             assert batch == len(images) == len(prompts)
             p, hidden = np.full(10, 0.1, np.float32), np.zeros(2, np.float16)
-            return [[make(word.index, p, hidden) for word in scored(split(prompt))] for prompt in prompts]
+            return [[make(word.index, p, hidden) for word in scored(units(prompt))] for prompt in prompts]
 
     found = scoring_cost(Fake(), np.zeros((2, 8, 8, 3), np.uint8), PROMPTS, repeats=2)
-    words = sum(len(scored(split(prompt))) for prompt in PROMPTS)
+    words = sum(len(scored(units(prompt))) for prompt in PROMPTS)
     assert (found["images"], found["words"]) == (2, words)
     assert found["per_word"].median == pytest.approx(found["per_image"].median * 2 / words)
     with pytest.raises(ValueError, match="name things"):

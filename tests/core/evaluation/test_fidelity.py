@@ -38,6 +38,7 @@ def test_a_vlm_that_says_what_the_reward_model_expects_is_in_full_agreement(diff
         "colour": 12,
         "object": 12,
         "relation": 4,
+        "extra": 8,
     }
 
 
@@ -53,6 +54,18 @@ def test_noise_that_is_not_the_seeds_own_can_be_given(diffuser, networks, sample
         return draw([sample["seed"] + 50 for sample in part], diffuser.latent_shape())
 
     assert fidelity(networks[1], diffuser, samples, noise=other, draws=50)["vlm"]["mae"] > 1e-4
+
+
+def test_nothing_else_is_a_kind_of_its_own_and_not_among_the_words():
+    rows = [
+        {"prompt": p, "index": 1, "kind": kind, "reward": p / 9, "vlm": abs(right - p / 9), "reward_digit": p, "vlm_digit": 9}
+        for p in range(9)
+        for kind, right in (("colour", 0.0), ("extra", 1.0))
+    ]  # fmt: skip
+    found = agreement(rows, "reward", "vlm", 50)
+    assert (found["words"], found["mae"]) == (9, 0)
+    assert found["kinds"]["extra"]["words"] == 9 and found["kinds"]["extra"]["mae"] > 0.4
+    assert sum(map(sum, found["confusion"])) == 9
 
 
 def test_knowing_only_which_prompt_is_hard_is_no_agreement_within_prompts():

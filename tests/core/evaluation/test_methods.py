@@ -91,9 +91,9 @@ def test_best_noise_makes_one_image_of_the_noise_that_the_reward_model_likes(dif
     assert found.network_calls == 2 * 2 * 2 and found.other_calls == {"reward": 6}
 
 
-def test_the_reward_model_speaks_of_scored_words_only(diffuser, networks):
+def test_the_reward_model_speaks_of_scored_words_and_nothing_else(diffuser, networks):
     p, words = m.predict(networks[1], draw([1, 2], diffuser.latent_shape()), diffuser.encode(PROMPTS[:2]))
-    assert p.shape == (2, 7, 10) and [sorted(row) for row in words] == [[1, 2], [1, 2, 3, 5, 6]]
+    assert p.shape == (2, 8, 10) and [sorted(row) for row in words] == [[1, 2, 3], [1, 2, 3, 5, 6, 7]]
     assert all(0 <= value <= 1 for row in words for value in row.values())
 
 

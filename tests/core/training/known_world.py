@@ -21,7 +21,10 @@ HEAD = {"head_width": 32, "head_depth": 1, "dropout": 0.0}
 
 
 class Encoded:
-    """What `Diffuser.encode` gives, made of one fixed vector a word: "a", word, "and", word, padding."""
+    """What `Diffuser.encode` gives, made of one fixed vector a word: "a", word, "and", word, padding. Nothing can be too
+    much in this world: the row of *nothing else* is empty, unless `extra` is set."""
+
+    extra = False
 
     def __init__(self, prompts):
         table = torch.randn(6, 8, generator=torch.Generator().manual_seed(3))
@@ -30,11 +33,19 @@ class Encoded:
             torch.zeros(len(prompts), 7, 8),
             torch.zeros(len(prompts), 7, dtype=torch.bool),
         )
-        self.words = torch.zeros(len(prompts), 4, 7)
+        self.words = torch.zeros(len(prompts), 5, 7)
         for i, prompt in enumerate(prompts):
             for j, word in enumerate(prompt.split()):
                 self.hidden[i, j + 1], self.words[i, j, j + 1] = table[order[word]], 1
             self.mask[i, : len(prompt.split()) + 2] = True
+            if self.extra:
+                self.words[i, len(prompt.split())] = self.mask[i] / self.mask[i].sum()
+
+
+class Whole(Encoded):
+    """The same with *nothing else*."""
+
+    extra = True
 
 
 def prompt_of(pair):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from known_world import PAIRS, SHAPE, Encoded, labelled, prompt_of, texts
+from known_world import PAIRS, SHAPE, Encoded, Whole, labelled, prompt_of, texts
 
 from core.noise import draw
 from core.training.data import RewardData, Sample, Texts, distribution
@@ -12,8 +12,15 @@ def test_texts_keep_each_prompt_once_cut_padding_and_score_words_with_meaning():
     found = Texts.encode(Encoded, ["a red and star", "a star", "a red and star"], batch=1)
     assert found.prompts == ["a red and star", "a star"]
     assert found.hidden.shape == (2, 6, 8)
-    assert found.scored.tolist() == [[False, True, False, True], [False, True, False, False]]
-    assert found.only(["a star"]).scored.tolist() == [[False, True, False, False]]
+    assert found.scored.tolist() == [[False, True, False, True, False], [False, True, False, False, False]]
+    assert found.only(["a star"]).scored.tolist() == [[False, True, False, False, False]]
+
+
+def test_nothing_else_is_one_more_word_to_train_on():
+    found = Texts.encode(Whole, ["a red and star", "a red"])
+    assert found.scored.tolist() == [[False, True, False, True, True], [False, True, True, False, False]]
+    data = RewardData.build([Sample("a red", 1, {1: (9, 1.0), 2: (3, 0.5)})], found, SHAPE)
+    assert data.weight.tolist() == [[0, 1, 0.5, 0, 0]] and data.target[0, 2, 3] == 1
 
 
 def test_noise_is_drawn_again_from_the_seed_unless_it_was_stored():
@@ -31,7 +38,7 @@ def test_noise_is_drawn_again_from_the_seed_unless_it_was_stored():
 def test_labels_of_words_without_meaning_are_left_out():
     samples = [Sample("a red", 1, {0: (9, 1.0), 1: ([0, 0, 0, 0, 0, 2, 2, 0, 0, 0], 0.5)})]
     data = RewardData.build(samples, Texts.encode(Encoded, ["a red"]), SHAPE)
-    assert data.weight.tolist() == [[0, 0.5, 0, 0]]
+    assert data.weight.tolist() == [[0, 0.5, 0, 0, 0]]
     assert data.target[0, 1, 5:7].tolist() == [0.5, 0.5]
 
 
@@ -47,7 +54,7 @@ def test_validation_prompts_are_not_trained_on():
     [
         ([], "collect and score"),
         ([Sample("a blue", 1, {1: (3, 1.0)})], "was not encoded"),
-        ([Sample("a red", 1, {2: (3, 1.0)})], "no word 2"),
+        ([Sample("a red", 1, {3: (3, 1.0)})], "no word 3"),
         ([Sample("a red", 1, {1: (3, float("nan"))})], "weight nan"),
         ([Sample("a red", 1, {0: (3, 1.0)})], "carries meaning"),
         ([Sample("a red", -1, {1: (3, 1.0)})], "seed"),

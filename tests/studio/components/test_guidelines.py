@@ -7,9 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from data.shapes.detect import judge
 from data.shapes.render import Background, render_things
 from data.shapes.truth import colour_truth, lab, relation_truth, shape_truth
 from studio.components import guidelines
+from studio.prompts import scene_of
+from studio.truth import alone
 
 LEVELS = {word: levels for _, word, _, levels in guidelines.EXAMPLES}
 
@@ -21,7 +24,7 @@ def ink(placement):
 
 
 def test_each_kind_of_word_has_an_example_of_nine_six_three_and_nothing():
-    assert set(LEVELS) == {"star", "red", "above", "three"}
+    assert set(LEVELS) == {"star", "red", "above", "three", "nothing else"}
     assert all([score for score, _, _ in levels] == [9, 6, 3, 0] for levels in LEVELS.values())
 
 
@@ -43,8 +46,14 @@ def test_stars_are_as_much_of_a_star_as_their_score(score, drawn):
     assert round(9 * shape_truth(overlap)) == score
 
 
+@pytest.mark.parametrize("score, drawn", [(score, drawn) for score, drawn, _ in LEVELS["nothing else"]])
+def test_what_nobody_asked_for_counts_as_the_detector_counts_it(score, drawn):
+    scene = scene_of("a red circle")
+    assert round(9 * alone(scene, judge(scene, render_things(drawn, guidelines.PAPER, 96)))) == score
+
+
 def test_the_page_holds_its_pictures_and_is_small():
     page = guidelines.page()
-    assert page.count("data:image/png;base64,") == 16
-    assert page.count("alt=") == 16
+    assert page.count("data:image/png;base64,") == 20
+    assert page.count("alt=") == 20
     assert len(page) < 40_000
