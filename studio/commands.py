@@ -172,11 +172,13 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
         given.count,
         seed=given.seed,
         order=given.order,
+        habit=given.habit,
         on_progress=console.count("corrections"),
     )
-    text = "{words} words of {samples} samples have a simulated correction; {changed} differ from the scorer.".format(
-        **found
-    )
+    text = (
+        "{words} words of {samples} samples have a simulated correction, {typed} typed and {confirmed} confirmed; "
+        "{changed} differ from the scorer."
+    ).format(**found)
     if found["words"] < given.count:
         text += " There were no more: collect and score samples of training prompts first."
     return Result(found, text)
