@@ -244,8 +244,9 @@ class Labels(DatabaseFile):
         """For the calibrator: the words that have both a label of people and a VLM score, by the events up to
         ``last`` and the gold up to ``gold``; all where they are None.
 
-        Row: as a label of source human or confirmed (or simulated); judged: whether the whole image is; and vlm: {id,
-        score, distribution, features (float16 bytes|None), scorer, scorer_version}, the VLM's latest.
+        Row: as a label of source human or confirmed (or simulated); judged: whether the whole image is; apart: points
+        between the highest and the lowest score that people gave the word; and vlm: {id, score, distribution, features
+        (float16 bytes|None), scorer, scorer_version}, the VLM's latest.
         """
         order, found = _judges(include_simulated), []
         with self.reading() as db:
@@ -261,7 +262,9 @@ class Labels(DatabaseFile):
                             "WHERE seq = ?",
                             (scored["seq"],),
                         )
-                        found.append({**target, "judged": judged, "vlm": _parsed(vlm or {})})
+                        given = [e["score"] for e in events if e["source"] == "human" and e["kind"] == "set"]
+                        apart = max(given) - min(given) if given else 0
+                        found.append({**target, "judged": judged, "apart": apart, "vlm": _parsed(vlm or {})})
         return found
 
     def judged_images(

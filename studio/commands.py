@@ -146,6 +146,10 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
         return Result({"stopped": True}, "Not finished.", "the same command")
     if given.kind == "alignment":
         text = markdown(report) + f"\nJudge: {report['judge']}."
+    elif given.kind == "habits":
+        from studio.habits import table
+
+        text = table(report)
     elif given.kind == "detector":
         text = "\n".join(
             f"{name}: {part['words']} words of {part['images']} renders, {part['right']:.4f} right"
