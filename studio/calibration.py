@@ -23,6 +23,9 @@ from core.words import split
 from studio.replay import Replay
 
 PAGE = 2000
+NO_BETTER = (
+    "On corrections it did not see it was no better than the scorer itself, whose own scores are used."
+)
 OPPOSITE = 5  # points between two scores of a word that contradict each other
 
 
@@ -61,7 +64,7 @@ def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
             f"There are {len(rows)} words of judged images on {len(prompts)} prompts; the calibrator needs {needed} words "
             f"on {FOLDS} prompts: go through more images on Annotate, and press Done on each, or n where nothing is wrong."
         )
-        note = joined(note, left_open(left_out))
+        note = joined(note, contradictions(rows), left_open(left_out))
         return {"fitted": False, "better": False, "kinds": [], "note": note, "left_out": left_out}
     found = Calibrator.fit([row_of(row) for row in rows], version, job.config["seed"])
     found.save(job.folder / "calibrator")
@@ -73,7 +76,7 @@ def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "fitted": True,
         "better": report["better"],
         "kinds": kinds,
-        "note": joined("" if report["better"] else _no_better(rows), left_open(left_out)),
+        "note": joined("" if report["better"] else NO_BETTER, contradictions(rows), left_open(left_out)),
         "left_out": left_out,
         "report": report,
         "heldout": {
@@ -105,15 +108,15 @@ def joined(*sentences: str) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _no_better(rows: Sequence[Mapping[str, Any]]) -> str:
-    note = "On corrections it did not see it was no better than the scorer itself, whose own scores are used."
+def contradictions(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The sentence for words that people scored too differently to learn from, or ''."""
     against = sum(row["apart"] >= OPPOSITE for row in rows)
     if not against:
-        return note
+        return ""
     words = "1 word has" if against == 1 else f"{against} words have"
     return (
-        f"{note} {words} scores of people that are {OPPOSITE} or more points apart: look at them by the order "
-        "“disagreement” on Annotate, and set gold where one of them is right."
+        f"{words} scores of people that are {OPPOSITE} or more points apart, of which the lower median counts: go through "
+        "them by the order “disagreement” on Annotate, and set gold where one of them is right."
     )
 
 
