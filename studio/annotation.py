@@ -290,9 +290,9 @@ def judged_by(
         return {index: (digit, True) for index, digit in digits.items()}
     wrong = {i: d for i, d in digits.items() if stood[i] is not None and (d >= 5) != (stood[i] >= 5)}
     nothing_wrong = habit == "clean" and not wrong and None not in stood.values()
-    rest = {i: shown for i, shown in stood.items() if shown is not None and i not in wrong}
+    rest = {i: d for i, d in stood.items() if d is not None and i not in wrong}
     typed = {index: (digit, True) for index, digit in wrong.items()}
-    return typed | ({i: (shown, False) for i, shown in rest.items()} if confirms or nothing_wrong else {})
+    return typed | ({i: (d, False) for i, d in rest.items()} if confirms or nothing_wrong else {})
 
 
 def _digit(event: Mapping[str, Any] | None) -> int | None:

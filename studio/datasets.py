@@ -16,7 +16,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -37,20 +37,32 @@ SAMPLING = ("steps", "guidance", "sampler")
 
 @dataclass(frozen=True)
 class Labels:
-    """Training and validation labels, what they came from (labels by source), the prompts that were trained on, and how
-    many labelled images of training prompts were left out, by the reason."""
+    """Training and validation labels, what they came from (labels by source), the prompts that were trained on, how many
+    labelled images of training prompts were left out, by the reason, and how the others were sampled."""
 
     train: RewardData
     validation: RewardData
     counts: dict[str, int]
     prompts: list[str]
     left_out: dict[str, int]
+    sampling: dict[str, Any]
+
+
+class Usable(NamedTuple):
+    """Samples to train on, their labels by source, how many images were left out, by the reason, and how the others were
+    sampled."""
+
+    samples: list[Sample]
+    counts: dict[str, int]
+    left_out: dict[str, int]
+    sampling: dict[str, Any]
 
 
 def sampling_of(samples: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps, guidance and scheduler that most of these samples were made with; of two as common, ``own``."""
-    ways = Counter(tuple(sample[name] for name in SAMPLING) for sample in samples)
-    usual = tuple(own.get(name) for name in SAMPLING)
+    """The steps, guidance and scheduler that most of these samples were made with; of two as common, ``own``. A sample
+    that does not say its scheduler counts as made with the own one."""
+    usual = tuple(own[name] for name in SAMPLING)
+    ways = Counter((s["steps"], s["guidance"], s["sampler"] or own["sampler"]) for s in samples)
     if not ways:
         return dict(zip(SAMPLING, usual, strict=True))
     # what is left is decided by the settings themselves, lest a run that is gone on with take others
@@ -65,9 +77,10 @@ def usable(
     another, as ``told`` says it. A sample that does not say its scheduler, as one from elsewhere may not, is kept."""
     kept, left = [], Counter()
     for sample in samples:
-        other = [name for name in wanted if sample[name] != wanted[name] and sample[name] not in ("", None)]
+        unsaid = {"sampler"} if not sample["sampler"] else set()
+        other = next((name for name in wanted if sample[name] != wanted[name] and name not in unsaid), None)
         if other:
-            left[_made(other[0], sample, wanted)] += 1
+            left[_made(other, sample, wanted)] += 1
         else:
             kept.append(sample)
     return kept, dict(left)
@@ -164,9 +177,10 @@ def store_samples(
     correction_weight: float,
     with_pictures: bool = False,
     on_part: Callable[[int, int], None] | None = None,
-) -> tuple[list[Sample], dict[str, int], dict[str, int]]:
-    """Samples from the store's labels (one row a word) of the images that are ``usable``, with the latents of their
-    images if these are asked for; the labels by source; and how many images were left out, by the reason."""
+    sampling: Mapping[str, Any] | None = None,
+) -> Usable:
+    """Samples from the store's labels (one row a word), with the latents of their images if these are asked for, of the
+    images that are ``usable``: made in the way ``sampling``, or in the most common one where it is None."""
     diffuser = studio.models.diffuser()
     ids = list(dict.fromkeys(row["sample"] for row in rows))
     every: list[Mapping[str, Any]] = []
@@ -175,7 +189,8 @@ def store_samples(
     height, width = diffuser.size
     here, left = usable(every, {"backbone_revision": diffuser.revision, "height": height, "width": width})
     own = {**studio.models.sampling(), "sampler": sampler_of(diffuser)}
-    here, more = usable(here, sampling_of(here, own))
+    sampling = sampling or sampling_of(here, own)
+    here, more = usable(here, sampling)
     infos, left = {info["id"]: info for info in here}, left | more
     noises = noises_of(studio, [info for info in infos.values() if info["method"] == "projected"])
     kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
@@ -192,7 +207,7 @@ def store_samples(
         Sample(infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id), shown.get(id))
         for id in labels
     ]
-    return samples, dict(counts), left
+    return Usable(samples, dict(counts), left, dict(sampling))
 
 
 def labels_for(
@@ -215,7 +230,7 @@ def labels_for(
 
     events = {"last": snapshot["last"], "gold": snapshot.get("gold", 0)}
     rows, partly = whole(studio.store.labels(snapshot=snapshot), split="train", **events)
-    train, counts, left = store_samples(studio, rows, correction_weight, *shown)
+    train, counts, left, sampling = store_samples(studio, rows, correction_weight, *shown)
     validation: list[Sample] = []
     if replay is not None:
         rows = replay.of("train")
@@ -227,7 +242,7 @@ def labels_for(
         validation = replay.samples(np.sort(rng.choice(rows, min(1000, len(rows)), replace=False)))
     if not validation:
         held, _ = whole(studio.store.labels(split="validation"), split="validation")
-        validation, _, _ = store_samples(studio, held, 1.0, *shown)
+        validation = store_samples(studio, held, 1.0, *shown, sampling).samples
     if not train:
         why = "There is nothing to train on: collect and score samples of training prompts first."
         raise ValueError(f"{why} {told(left | partly)}".strip())
@@ -238,7 +253,7 @@ def labels_for(
     else:
         data, judged = data.split(0.15, seed)
     prompts = list(dict.fromkeys(sample.prompt for sample in train))
-    return Labels(data, judged, counts, prompts, left | partly)
+    return Labels(data, judged, counts, prompts, left | partly, sampling)
 
 
 def texts_for(studio: Any, prompts: Sequence[str]) -> Texts:

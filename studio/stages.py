@@ -154,6 +154,7 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
     found = {
         "labels": labels.counts,
         "left_out": labels.left_out,
+        "sampling": labels.sampling,
         "samples": len(labels.train),
         "prompts": labels.prompts,
         "validation": {"after": result.metrics},

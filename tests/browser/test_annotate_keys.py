@@ -11,7 +11,6 @@ from data.store import Store
 from tests.browser.annotating import (
     CHIPS,
     MEAN,
-    VLM,
     WORDS,
     annotating,
     digits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sqlite3
 
 import pytest
@@ -9,6 +10,8 @@ from sqlite_utils import Database
 
 from data.annotation_schema import migrations
 from data.exchange import export_labels, import_labels
+from data.formats import export_csv, import_csv
+from data.formats.card import card
 from data.library import labels_of
 from data.store import Store
 
@@ -172,6 +175,21 @@ def test_a_file_of_labels_keeps_who_confirmed_and_what(scored, quick_path):
     last = other.last_left("ann")
     other.come_back(last["id"], "ann")
     assert {source for _, source, _ in labels(other, "s1")} == {"vlm"}
+
+
+def test_the_other_formats_say_that_a_label_was_confirmed_and_take_nothing_back_for_typed(scored, quick_path):
+    scored.submit("s0", "ann", shown(9, 2))
+    scored.submit("s0", "bob", shown(9))
+    export_csv(scored, quick_path / "a.csv")
+    with open(quick_path / "a.csv", encoding="utf-8", newline="") as file:
+        sources = [row["source"] for row in csv.DictReader(file) if row["sample"] == "s0"]
+    assert sources == ["confirmed", "confirmed", "vlm"]
+    assert import_csv(scored, quick_path / "a.csv", "cyd")["changes"] == []
+    figures = {"splits": {"train": {"images": 1, "words": 3}}, "sources": {"confirmed": 2, "vlm": 1}, "prompts": 1,
+               "backbones": [], "scorers": [], "left_out": 0}  # fmt: skip
+    assert "- `confirmed`, 2 words: people who saw the score that stood there" in card(
+        "t", "cc0-1.0", figures
+    )
 
 
 def older(path, sample_row, before="m009_confirmed"):

@@ -34,6 +34,7 @@ def test_of_two_ways_as_common_the_studios_own_is_taken_in_any_order():
         ({"guidance": 7.5}, "made with guidance 7.5, others with guidance 4"),
         ({"sampler": "Euler"}, "made with the scheduler Euler, others with the scheduler DDIM"),
         ({"backbone_revision": "r2"}, "made with another backbone"),
+        ({"backbone_revision": "", "sampler": ""}, "made with another backbone"),
         ({"width": 256}, "made at 256x128 pixels, not 128x128"),
         ({"backbone_revision": "r2", "steps": 4}, "made with another backbone"),
     ],
@@ -46,7 +47,8 @@ def test_an_image_made_in_another_way_is_left_out_and_counted_with_the_reason(ot
 
 
 def test_an_image_that_does_not_say_its_scheduler_is_kept():
-    samples = [made(sampler="")]
+    samples = [made(sampler=""), made(sampler=""), made(sampler="DDIM")]
+    assert sampling_of(samples, OWN) == OWN
     assert usable(samples, {**WHERE, **OWN}) == (samples, {})
 
 
@@ -85,6 +87,7 @@ def test_a_run_says_what_it_left_out(scored):
     words = sum(w.scored for w in first.words)
     assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
     assert PARTLY not in found.left_out
+    assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
     run = scored.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
     assert run["metrics"]["left_out"] == found.left_out
     assert told(found.left_out) in run["metrics"]["note"]
