@@ -145,6 +145,13 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         ),
         "seed": Field(0, (0, 2**31 - 1), "of the renders"),
     },
+    "habits": {
+        "images": Field(100, (10, 2000), "images that each annotator goes through, of a prompt each"),
+        "right": Field(0.85, (0.5, 1.0), "share of words in which the scorer is on the right side of 5"),
+        "graded": Field(False, (), "truths are all digits, not 0 and 9 alone"),
+        "repeats": Field(5, (1, 1000), "worlds that the figures are means over"),
+        "seed": Field(0, (0, 2**31 - 1), "of the scores, the truths and the calibrators"),
+    },
 }
 
 BENCHMARK: dict[str, Field] = {

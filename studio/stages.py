@@ -34,7 +34,7 @@ from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
 from studio import calibration
 from studio.checks import plain
-from studio.datasets import Labels, labels_for, replay_of, texts_for
+from studio.datasets import Labels, labels_for, replay_of, texts_for, told
 from studio.experiments import conduct
 from studio.finetuning import lora
 from studio.heldout import of_run
@@ -52,7 +52,7 @@ def reward(job: Job) -> Found:
     if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
         replay = calibration.rescored(replay, used.model, job.studio.run(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
-    return _done(job, "reward", {**result, "note": note})
+    return _done(job, "reward", {**result, "note": calibration.joined(note, told(result["left_out"]))})
 
 
 def warmup(job: Job) -> Found:
@@ -110,7 +110,8 @@ def cycle(job: Job) -> Found:
         "reward": {k: v for k, v in learned.items() if k != "prompts"},
         "projector": result,
         "labels": learned["labels"],
-        "note": note,
+        "left_out": learned["left_out"],
+        "note": calibration.joined(note, told(learned["left_out"])),
         **_as_metrics(heldout),
     }
     return _done(job, "projector", metrics)
@@ -183,6 +184,8 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
     checkpoint.save(RewardParts(model, teacher), job.folder / "reward", meta, kind=type(model).__name__)
     found = {
         "labels": labels.counts,
+        "left_out": labels.left_out,
+        "sampling": labels.sampling,
         "samples": len(labels.train),
         "judged": int(labels.train.judged.sum()),
         "pictures": len(with_pictures(labels.train)),
