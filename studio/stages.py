@@ -161,6 +161,8 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
             teacher.reader = PictureReader.from_pretrained(str(job.folder / "reader")).float()
             teacher.reader.requires_grad_(False).to(job.studio.models.device).eval()
         model.take(teacher.reader)
+    elif taught_extra(labels.train):
+        model.register_to_config(extra=True)
     settings = RewardConfig(
         steps=config["reward_steps"],
         batch=config["reward_batch"],
@@ -171,6 +173,8 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         seed=config["seed"],
     )
     asked = texts_for(job.studio, _fresh_prompts(job, labels)) if teacher else None
+    if asked is not None and not teacher.reader.config.extra:
+        asked.scored &= ~asked.extra  # nothing is to be learned from what the teacher was not taught
     result = train_reward(
         model, labels.train, labels.validation, settings, teach=teacher and teacher.of(asked), fresh=asked,
         folder=job.folder / "reward-state", on_progress=job.watch("reward"), stop=job.stopped,
@@ -228,6 +232,8 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
     config, began = job.config, time.monotonic()
     reader = copy.deepcopy(teacher.reader).requires_grad_(True).train()
     data, validation = with_pictures(labels.train), with_pictures(labels.validation)
+    if taught_extra(data):
+        reader.register_to_config(extra=True)
     settings = ReaderConfig(
         steps=config["reader_steps"],
         rate=config["reader_rate"],
@@ -252,6 +258,11 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
         "best_step": result.best_step,
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def taught_extra(data: RewardData) -> bool:
+    """Whether a label speaks of *nothing else*."""
+    return bool((data.texts.extra[data.item] & (data.weight > 0)).any())
 
 
 def _fresh_prompts(job: Job, labels: Labels) -> list[str]:

@@ -49,6 +49,7 @@ class PictureReader(ModelMixin, ConfigMixin):
         head_width: int = 96,  # of the words while they read
         head_depth: int = 3,
         dropout: float = 0.1,
+        extra: bool = False,  # whether it was taught *nothing else*
     ) -> None:
         super().__init__()
         self.sight = Sight(latent_channels, sight_width, head_width, patch)
@@ -122,9 +123,10 @@ class RewardModel(PictureReader):
         head_width: int = 96,  # of the words while they read
         head_depth: int = 3,
         dropout: float = 0.1,
+        extra: bool = False,  # whether it was taught *nothing else*
     ) -> None:
         super().__init__(
-            latent_channels, text_width, patch, heads, sight_width, head_width, head_depth, dropout
+            latent_channels, text_width, patch, heads, sight_width, head_width, head_depth, dropout, extra
         )
         self.trunk = Trunk(
             latent_channels, text_width, width, patch, heads, depth, experts, top_k, tuple(channels), dropout
@@ -158,3 +160,4 @@ class RewardModel(PictureReader):
         if any(own[name].shape != value.shape for name, value in given.items()):
             raise ValueError("The reader is of another shape than this reward model: begin both anew.")
         self.load_state_dict({**own, **given})
+        self.register_to_config(extra=reader.config.extra)

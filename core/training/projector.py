@@ -161,6 +161,7 @@ def train_projector(
     """
     config = config or ProjectorConfig()
     texts = usable(texts)
+    extra = config.extra if reward.config.extra else 0.0  # one of an earlier kind was not taught it
     device = next(projector.parameters()).device
     allowed = None if seeds is None else check_seeds(seeds)
     frozen = [(p, p.requires_grad) for p in reward.parameters()]
@@ -169,7 +170,7 @@ def train_projector(
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         noise, xi, rows = _batch(texts, shape, allowed, config.batch, config.seed, step, device)
         hidden, mask, words, scored = texts.take(rows, device)
-        part, wanted = ranks.part(config.batch), importance(texts, rows, config.extra).to(device)
+        part, wanted = ranks.part(config.batch), importance(texts, rows, extra).to(device)
         projector.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = projector(noise, hidden, mask)
@@ -189,7 +190,7 @@ def train_projector(
 
     def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
         found = evaluate_projector(
-            twin, reward, validation, shape, count=config.looks, judge=judge, extra=config.extra
+            twin, reward, validation, shape, count=config.looks, judge=judge, extra=extra
         )
         return found["judge_gain" if judge is not None else "gain"], found
 
@@ -218,7 +219,7 @@ def evaluate_projector(
 
     gain: as the reward model sees it. judge_gain: as the judge does. The rest: core.noise.drift.
     """
-    places = texts.scored.any(1).nonzero().flatten()
+    places, extra = texts.scored.any(1).nonzero().flatten(), extra if reward.config.extra else 0.0
     if not len(places):
         raise ValueError(WORDLESS)
     device, training = next(projector.parameters()).device, projector.training
