@@ -267,9 +267,8 @@ def taught_extra(data: RewardData) -> bool:
 
 def _fresh_prompts(job: Job, labels: Labels) -> list[str]:
     """The prompts that the teacher is asked about: those with labels and more of the training set."""
-    return list(dict.fromkeys([*labels.prompts, *job.studio.prompts.of("train", FRESH_PROMPTS)]))[
-        :FRESH_PROMPTS
-    ]
+    most = min(FRESH_PROMPTS, job.config["reward_steps"] * job.config["reward_batch"])
+    return list(dict.fromkeys([*labels.prompts, *job.studio.prompts.of("train", most)]))[:most]
 
 
 def _reward_heldout(before: RewardModel | None, after: RewardModel, labels: Labels) -> dict[str, Any]:

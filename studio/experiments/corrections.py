@@ -117,8 +117,8 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
         studio.simulate(count=count - there)
     runs = studio.runs(kind="cycle")
     chosen = {
-        "seed": seed, "replay": config["replay"], "reward_steps": config["reward_steps"],
-        "projector_steps": config["projector_steps"], "prompts": config["train_prompts"], "heldout_prompts": 0,
+        **{name: config[name] for name in ("replay", "foresight_steps", "reader_steps", "reward_steps", "projector_steps")},
+        "seed": seed, "prompts": config["train_prompts"], "heldout_prompts": 0,
     }  # fmt: skip
     done = studio.train(
         "cycle", None if runs else chosen, runs[0]["id"] if runs else None, forwarded(job, name_of(cell)), job.stopped

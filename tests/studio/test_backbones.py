@@ -33,7 +33,7 @@ CASES = [
 ]  # fmt: skip
 CYCLE = {
     "prompts": 4, "warmup_steps": 1, "projector_steps": 2, "projector_batch": 2, "heldout_prompts": 1, "heldout_seeds": 1,
-    "reward_steps": 2, "reward_batch": 4, "corrections_needed": 8, "seed": 3,
+    "foresight_steps": 2, "foresight_rank": 2, "reader_steps": 2, "reward_steps": 2, "reward_batch": 4, "corrections_needed": 8, "seed": 3,
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_labels_of_another_size_are_not_trained_on(studio_on):
     square.score(square.collect(load("shapes_train", 2), 1))
     wide = studio_on("sdxl", steps="1", size=WIDE)  # the same home
     with pytest.raises(ValueError, match="nothing to train on"):
-        wide.train("reward", {"reward_steps": 1})
+        wide.train("reward", {"reward_steps": 1, "foresight_steps": 1, "reader_steps": 1})
 
 
 def test_labels_kept_at_another_size_are_not_replayed(studio_on):
@@ -178,7 +178,9 @@ def test_half_precision_goes_through_the_loop(studio_on):
     studio = studio_on("sdxl", dtype="bfloat16", steps="1", size=WIDE)
     assert studio.score(studio.collect(load("shapes_train", 2), 1, "projected")) == 2
     assert studio.models.diffuser().dtype == torch.bfloat16
-    run = studio.train("reward", {"reward_steps": 1, "reward_batch": 2})
+    run = studio.train(
+        "reward", {"reward_steps": 1, "reward_batch": 2, "foresight_steps": 1, "reader_steps": 1}
+    )
     assert run["state"] == "done" and np.isfinite(run["metrics"]["validation"]["after"]["cross_entropy"])
 
 

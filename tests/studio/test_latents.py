@@ -6,7 +6,7 @@ import pytest
 
 from studio.latents import file_of, latents_of
 
-REWARD = {"reward_steps": 2, "reward_batch": 4}
+REWARD = {"foresight_steps": 0, "reward_steps": 2, "reward_batch": 4}
 
 
 def test_a_reward_run_learns_from_the_images_and_encodes_each_once(labelled, monkeypatch):

@@ -40,7 +40,7 @@ def test_the_page_tells_settings_parents_children_and_promotions(loop):
     assert [e["action"] for e in page["promotions"]] == ["promote"]
     assert page["bytes"] > 10_000
     shown = {s["name"]: s for s in page["settings"]}
-    assert (shown["reward_steps"]["value"], shown["reward_steps"]["default"]) == (3, 300)
+    assert (shown["reward_steps"]["value"], shown["reward_steps"]["default"]) == (3, 200)
     assert shown["tau"]["meaning"]
     first = changed(page["settings"])[0]
     assert first["value"] != first["default"]

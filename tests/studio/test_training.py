@@ -28,7 +28,8 @@ PROJECTOR = {
     "heldout_seeds": 2,
     "steps": STEPS,
 }
-CYCLE = {**PROJECTOR, "reward_steps": 3, "reward_batch": 8, "corrections_needed": 20}
+REWARD = {"foresight_steps": 2, "reader_steps": 2, "reward_steps": 3, "reward_batch": 8}
+CYCLE = {**PROJECTOR, **REWARD, "corrections_needed": 20}
 
 
 def weights(folder):
@@ -70,7 +71,7 @@ def test_every_kind_has_defaults_with_a_meaning(studio, kind):
 
 def test_a_run_leaves_its_progress_its_checkpoint_and_its_labels(labelled):
     seen = []
-    run = labelled.train("reward", {"seed": 3, "reward_steps": 3, "reward_batch": 8}, on_progress=seen.append)
+    run = labelled.train("reward", {"seed": 3, **REWARD}, on_progress=seen.append)
     assert (run["state"], run["promoted"]) == ("done", False)
     assert seen[-1]["step"] == seen[-1]["total"] == 3
     assert RunLog(labelled.run_folder(run["id"])).progress()[-1]["metrics"]["cross_entropy"] > 0
@@ -340,5 +341,5 @@ def test_a_model_in_use_that_cannot_be_read_stops_only_a_run_that_would_go_on_fr
     settings = dataclasses.replace(labelled.settings, reward=tmp_path / "reward")
     labelled.settings = labelled.models.settings = settings
     with pytest.raises(ValueError, match="manifest"):
-        labelled.train("reward", {"reward_steps": 1})
-    assert labelled.train("reward", {"reward_steps": 1, "start": "fresh"})["state"] == "done"
+        labelled.train("reward", {**REWARD, "reward_steps": 1})
+    assert labelled.train("reward", {**REWARD, "reward_steps": 1, "start": "fresh"})["state"] == "done"

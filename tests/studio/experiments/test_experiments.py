@@ -26,8 +26,8 @@ SMALL = {
             "noises": 8},
     "alignment": {**FEW, "lora_prompts": 2, "lora_seeds": 1, "lora_steps": 2,
                   "methods": "projected,best-of-2,best-of-8,best-noise-of-2,pag,lora+projected,best-of-2+projected"},
-    "corrections": {**FEW, "counts": "0,12", "repeats": 1, "pool_prompts": 6, "replay": 0, "reward_steps": 2,
-                    "projector_steps": 2, "train_prompts": 4},
+    "corrections": {**FEW, "counts": "0,12", "repeats": 1, "pool_prompts": 6, "replay": 0, "reward_steps": 2, "foresight_steps": 2,
+                    "reader_steps": 2,                    "projector_steps": 2, "train_prompts": 4},
 }  # fmt: skip
 PARTS = {"experiment", "title", "question", "answer", "judge", "config", "backbone", "backbone_revision", "scorer",
          "seconds", "created", "figures", "tables", "pictures", "data"}  # fmt: skip
