@@ -92,7 +92,7 @@ def test_the_diffuser_goes_on_with_careless_captions_after_a_kill(work, vae_fold
         "on_progress": seen.append,
     }
     folder = tmp_path / "work"
-    shutil.copytree(work, folder)
+    shutil.copytree(work, folder, ignore=shutil.ignore_patterns("diffuser*"))
     first = pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options, stop=lambda: len(seen) == 4)
     assert first.stopped and not (tmp_path / "out").exists()
     assert not pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options).stopped
