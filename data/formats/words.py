@@ -7,7 +7,8 @@
   rounded when it comes back, half up.
 
 Both lose the distributions, who said a label, its source and weight, the history, the scorer's hidden states, words
-without a label, and *nothing else*, for which they have no place: it is no word of the prompt. Samples do not travel in them: a line names the sample, which must be in the store (JSONL takes it there).
+without a label, and *nothing else*, for which they have no place: it is no word of the prompt. Samples do not travel in
+them: a line names the sample, which must be in the store (JSONL takes it there).
 
 A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
 What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose
