@@ -12,7 +12,7 @@ samples, these are sorted instead: a walk might pass by all the others first. Ho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -22,6 +22,7 @@ from data import checks, pools
 from data.database import DatabaseFile, insert, new_id, now, row, rows
 from data.leases import checked_lease, checked_overlap, free, instant, take, vacant
 from data.samples import named_filter, need_sample
+from data.scores import EVENT, checked_event, insert_event, need_word, undo_event
 
 ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward")
 CACHES = {"disagreement": "disagreement", "reward": "foreseen"}  # orders by points, and the table of these
@@ -87,9 +88,13 @@ def _both(cache: str, few: bool) -> str:
 
 
 class Annotation(DatabaseFile):
-    def submit(self, sample: str, who: str) -> dict[str, Any]:
-        """This person is done with the sample; returns the event {id, sample, who, kind, created}."""
-        return self._submission(sample, who, "submit")
+    def submit(self, sample: str, who: str, confirmed: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """This person is done with the sample; returns the event {id, sample, who, kind, created}.
+
+        ``confirmed``: the scores that the person was shown and left as they are, {word_index, word, score}, each kept
+        as an event of source confirmed, of the same time as the submit; all or none.
+        """
+        return self._submission(sample, who, "submit", confirmed)
 
     def skip(self, sample: str, who: str) -> dict[str, Any]:
         """This person does not want to judge the sample."""
@@ -97,7 +102,7 @@ class Annotation(DatabaseFile):
 
     def come_back(self, event: str, who: str) -> dict[str, Any] | None:
         """Take this person's submit or skip back, by its event's id: the sample is to them what it was before, and
-        comes again where that was open. Returns the event that says so, {id, sample, who, kind: submit, skip or open,
+        comes again where that was open; what the submit confirmed is taken back with it. Returns the event that says so, {id, sample, who, kind: submit, skip or open,
         undoes, created}, or None where there is no such event, or it is taken back already."""
         mine = {"id": checks.identifier("event", event), "who": checks.text("who", who)}
         with self.writing() as db:
@@ -121,14 +126,29 @@ class Annotation(DatabaseFile):
                 "created": now(),
             }
             insert(db, "submissions", taken)
+            for confirmed in rows(
+                db,
+                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND created = :created
+                AND source = 'confirmed' AND +undoes IS NULL
+                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) ORDER BY seq DESC""",
+                left,
+            ):
+                undo_event(db, confirmed)
         return taken
 
-    def _submission(self, sample: str, who: str, kind: str) -> dict[str, Any]:
+    def _submission(
+        self, sample: str, who: str, kind: str, confirmed: Iterable[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
         who = checks.text("who", who)
+        event = {"id": new_id(), "sample": sample, "who": who, "kind": kind, "created": now()}
+        same = {"sample": sample, "who": who, "source": "confirmed", "created": event["created"]}
+        scores = [checked_event({**score, **same}) for score in confirmed]
         with self.writing() as db:
-            need_sample(db, sample)
-            event = {"id": new_id(), "sample": sample, "who": who, "kind": kind, "created": now()}
+            found = need_sample(db, sample)
             insert(db, "submissions", event)
+            for score in scores:
+                need_word(found, score["word_index"])
+                insert_event(db, score)
             free(db, sample, who)
         return event
 

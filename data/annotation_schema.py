@@ -29,7 +29,7 @@ POOLS = """
 
 # Mean over a sample's words of the label as one number, 0 to 9, as ``data.labels`` gives it: mean without gold, golden
 # with it. {which} bounds the samples, of a table called e. The first rank of a word counts: of several people the lower
-# median, else the simulated annotator's latest, else a machine's, where a distribution counts as its mean.
+# median, else of those who confirmed it, else the simulated annotator's latest, else a machine's, where a distribution counts as its mean.
 _LAST = """NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
                         AND n.source = e.source AND n.who = e.who AND n.seq > e.seq)"""
 MEANS = f"""
@@ -37,15 +37,15 @@ MEANS = f"""
     SELECT sample, round(avg(value), 6), round(avg(coalesce(gold, value)), 6) FROM
         (SELECT sample, word_index, min(rank), sum(gold) AS gold,
             coalesce((SELECT sum(key * value) / sum(value) FROM json_each(distribution)), score) AS value FROM
-            (SELECT sample, word_index, 1 AS rank, score, NULL AS distribution, NULL AS gold FROM
-                (SELECT sample, word_index, score, count(*) OVER (PARTITION BY sample, word_index) AS people,
-                    row_number() OVER (PARTITION BY sample, word_index ORDER BY score) AS place
-                FROM scores e WHERE source = 'human' AND kind = 'set' AND {{which}} AND {_LAST})
+            (SELECT sample, word_index, iif(source = 'human', 1, 2) AS rank, score, NULL AS distribution, NULL AS gold FROM
+                (SELECT sample, word_index, source, score, count(*) OVER (PARTITION BY sample, word_index, source) AS people,
+                    row_number() OVER (PARTITION BY sample, word_index, source ORDER BY score) AS place
+                FROM scores e WHERE source IN ('human', 'confirmed') AND kind = 'set' AND {{which}} AND {_LAST})
             WHERE place = (people + 1) / 2
             UNION ALL
             SELECT sample, word_index, (CASE source WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3 ELSE 4 END << 50) - seq,
                 score, distribution, NULL FROM scores e
-            WHERE source <> 'human' AND kind = 'set' AND {{which}} AND {_LAST}
+            WHERE source NOT IN ('human', 'confirmed') AND kind = 'set' AND {{which}} AND {_LAST}
             UNION ALL
             SELECT sample, word_index, 1 << 60, NULL, NULL, score FROM gold e
             WHERE score IS NOT NULL AND {{which}} AND NOT EXISTS
@@ -292,6 +292,58 @@ def m008_means(db: Database) -> None:
         {MEANS.format(which="1")};;
         CREATE INDEX means_mean ON means (mean);;
         CREATE INDEX means_golden ON means (golden);;
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
+        """,
+    )
+
+
+@migrations()
+def m009_confirmed(db: Database) -> None:
+    """Scores of source ``confirmed``: who was done with an image left the score of a word as it was shown. It is no score
+    of theirs: it is the word's label where nobody has given one, and counts nowhere in what people agree on.
+
+    The source stands in CHECKs (see ``m002_missing``), in the ranks of the views, and in what keeps ``means``.
+    """
+    for old, new in (
+        ("'human', 'simulated', 'calibrated')", "'human', 'confirmed', 'simulated', 'calibrated')"),
+        ("(source IN ('human', 'simulated'))", "(source IN ('human', 'confirmed', 'simulated'))"),
+        ("(source <> 'human' OR", "(source NOT IN ('human', 'confirmed') OR"),
+    ):
+        widen_check(db, "scores", old, new)
+    kept = f"""
+        BEGIN
+            DELETE FROM means WHERE sample = NEW.sample;
+            {MEANS.format(which="e.sample = NEW.sample")};
+        END"""
+    run(
+        db,
+        f"""
+        DROP VIEW labels;;
+        DROP VIEW current_scores;;
+        DROP VIEW latest;;
+        CREATE VIEW latest AS
+        SELECT *, CASE source WHEN 'human' THEN 0 WHEN 'confirmed' THEN 1 WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3
+            ELSE 4 END AS rank
+        FROM scores WHERE seq IN (SELECT max(seq) FROM scores GROUP BY sample, word_index, source, who);;
+        CREATE VIEW current_scores AS
+        SELECT sample, word_index, max(word) AS word,
+            max(score) FILTER (WHERE source = 'vlm') AS vlm,
+            max(distribution) FILTER (WHERE source = 'vlm') AS vlm_distribution,
+            max(score) FILTER (WHERE source = 'calibrated') AS calibrated,
+            max(distribution) FILTER (WHERE source = 'calibrated') AS calibrated_distribution,
+            avg(score) FILTER (WHERE source = 'simulated') AS simulated, avg(score) FILTER (WHERE source = 'confirmed') AS confirmed,
+            avg(score) FILTER (WHERE source = 'human') AS human, count(*) FILTER (WHERE source = 'human') AS people
+        FROM latest WHERE kind = 'set' GROUP BY sample, word_index;;
+        CREATE VIEW labels AS
+        SELECT l.sample, l.word_index, l.word, s.prompt, s.seed, l.source, l.who, l.score, l.distribution,
+            l.weight, s.method, s.split, s.noise_sha256, l.id AS event
+        FROM latest l JOIN samples s ON s.id = l.sample
+        WHERE l.kind = 'set' AND NOT EXISTS (SELECT 1 FROM latest b
+            WHERE b.sample = l.sample AND b.word_index = l.word_index AND b.kind = 'set' AND b.rank < l.rank);;
+
+        DROP TRIGGER scores_means;;
+        DROP TRIGGER gold_means;;
         CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
         CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
         """,

@@ -7,7 +7,7 @@ of its sort in the file, so that undo and history work after an import as before
 store, export: the same bytes. Leases, caches, names that browsers hold and the audit log stay where they are.
 
 Version 2 added remarks, gold and preferences; a file of version 1 has none, and is read as it always was. Version 3
-added the submits and skips that were taken back.
+added the submits and skips that were taken back, version 4 the scores that a submit confirmed.
 
 Import is all or nothing. What is there already is skipped; what is there with another content is refused.
 """
@@ -35,8 +35,8 @@ from data.samples import COLUMNS
 from data.scores import FIELDS
 from data.store import Store
 
-FORMAT, VERSION = "noise-projection-studio/labels", 3
-READABLE = (1, 2, 3)
+FORMAT, VERSION = "noise-projection-studio/labels", 4
+READABLE = (1, 2, 3, 4)
 LONGEST_LINE = 32 * 2**20
 
 

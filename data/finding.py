@@ -136,7 +136,7 @@ def _pool(db: Database, found: Wanted, filters: Mapping[str, Any]) -> None:
 
 
 def _who(db: Database, found: Wanted, who: str) -> None:
-    """Samples that this person, or anyone, has scored."""
+    """Samples of which this person, or anyone, has scored or confirmed a word."""
     if who == ANYONE:
         whose, ids = (
             "x.who <> ''",

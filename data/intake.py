@@ -24,7 +24,7 @@ from data.library import labels_of
 from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
 from data.runs import ACTIVE, checked_field
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import ANNOTATORS, FIELDS, checked_event, need_word, refresh_figures
+from data.scores import FIELDS, PERSONAL, checked_event, need_word, refresh_figures
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
@@ -307,7 +307,7 @@ class Intake:
     def _same_lane(self, name: str, event: dict[str, Any]) -> None:
         if event[name] is None:
             return
-        if name == "undoes" and event["source"] not in ANNOTATORS:
+        if name == "undoes" and event["source"] not in PERSONAL:
             raise ValueError("only a correction can undo one.")
         other = row(self.db, "SELECT * FROM scores WHERE id = ?", (event[name],))
         lane = ("sample", "word_index", "source", "who")

@@ -1,9 +1,14 @@
 """What training sees: one label a word, and snapshots that give them again (DESIGN 2, 5).
 
-The target of a word is its gold score where there is one (``data.gold``), else the people's score, else the simulated
-annotator's, else the calibrated scorer's (only where asked for), else the VLM's distribution. Of several people: the
-median (`agreed`). Gold is of source human, as people set it, with the scorer "gold"; whoever asks for labels
-without people's gets none.
+The target of a word is its gold score where there is one (``data.gold``), else the people's score, else what people
+confirmed, else the simulated annotator's, else the calibrated scorer's (only where asked for), else the VLM's
+distribution. Of several people: the median (`agreed`). Gold is of source human, as people set it, with the scorer
+"gold"; whoever asks for labels without people's gets none.
+
+An image is *judged* where every word that the VLM scored has a label of people or of the simulated annotator: somebody
+gave each a score, or was done with the image and so confirmed the rest. Of an image of which only some words are
+corrected nobody knows whether the others are right or were not looked at, and those that were corrected are the wrong
+ones: whoever learns from them alone learns that the VLM is always wrong.
 
 A snapshot is "all events up to this seq, and all gold up to that one" and the filters; as events are only ever added,
 it yields the same labels for ever. One from before there was gold has no gold.
@@ -12,6 +17,7 @@ it yields the same labels for ever. One from before there was gold has no gold.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import statistics
@@ -25,15 +31,18 @@ from data import checks
 from data.database import DatabaseFile, StoreError, row, rows
 from data.migrations import SOURCES, SPLITS
 from data.samples import sample_filter
+from data.scores import PEOPLE
 
 RULE = "gold first, then lower median of people"  # kept with a snapshot
 # the same in the words of a page
 RULE_SAID = (
     "The label of a word that training uses: its gold score where it has one; else the median of the people who scored "
-    "it (of two middle scores the lower one); else the simulated annotator's; else the VLM's own."
+    "it (of two middle scores the lower one); else what people confirmed by being done with the image; else the simulated "
+    "annotator's; else the VLM's own."
 )
 GOLD = "gold"
-PRECEDENCE = (GOLD, "human", "simulated", "calibrated", "vlm")
+JUDGES = (GOLD, "human", "confirmed", "simulated")
+PRECEDENCE = (*JUDGES, "calibrated", "vlm")
 FILTERS = ("sources", "include_calibrated", "split", "prompt_set", "method", "backbone", "ids")
 SAMPLE = (
     "s.prompt, s.prompt_set, s.split, s.seed, s.method, s.strength, s.projector_run, s.noise_sha256, "
@@ -57,15 +66,15 @@ def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] 
         chosen = said[-1]  # the latest: machines have one lane
         score, spread = chosen["score"], chosen["distribution"]
         distribution = json.loads(spread) if spread else None
-        if source == "human":
+        if source in PEOPLE:
             score, distribution = agreed(e["score"] for e in said), None
         return {
             **{k: v for k, v in chosen.items() if k not in ("seq", "kind", "who", "id", "place")},
             "source": "human" if source == GOLD else source,
             "score": score,
             "distribution": distribution,
-            "weight": sum(e["weight"] for e in said) / len(said) if source == "human" else chosen["weight"],
-            "events": [e["id"] for e in (said if source == "human" else [chosen])],
+            "weight": sum(e["weight"] for e in said) / len(said) if source in PEOPLE else chosen["weight"],
+            "events": [e["id"] for e in (said if source in PEOPLE else [chosen])],
         }
     return None
 
@@ -121,6 +130,26 @@ def _words(
         group.append(event)
     if group:
         yield group
+
+
+def _samples(words: Iterable[list[dict[str, Any]]]) -> Iterator[list[list[dict[str, Any]]]]:
+    """What ``_words`` gives, grouped by sample."""
+    for _, group in itertools.groupby(words, key=lambda events: events[0]["sample"]):
+        yield list(group)
+
+
+def _judges(include_simulated: bool) -> tuple[str, ...]:
+    return JUDGES if include_simulated else JUDGES[:-1]
+
+
+def _scored(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The VLM's latest score of a word."""
+    return next((e for e in reversed(events) if e["source"] == "vlm" and e["kind"] == "set"), None)
+
+
+def _is_judged(words: Sequence[list[dict[str, Any]]], order: Sequence[str]) -> bool:
+    """Whether each word of a sample that the VLM scored has a label of one of these sources."""
+    return all(label(events, order) for events in words if _scored(events))
 
 
 def labels_at(
@@ -212,28 +241,61 @@ class Labels(DatabaseFile):
         last: int | None = None,
         gold: int | None = None,
     ) -> list[dict[str, Any]]:
-        """For the calibrator and for agreement: the words that have both a correction and a VLM score, by the
-        events up to ``last`` and the gold up to ``gold``; all where they are None.
+        """For the calibrator: the words that have both a label of people and a VLM score, by the events up to
+        ``last`` and the gold up to ``gold``; all where they are None.
 
-        Row: as a label of source human (or simulated), and vlm: {id, score, distribution, features (float16
-        bytes|None), scorer, scorer_version}, the VLM's latest.
+        Row: as a label of source human or confirmed (or simulated); judged: whether the whole image is; apart: points
+        between the highest and the lowest score that people gave the word; and vlm: {id, score, distribution, features
+        (float16 bytes|None), scorer, scorer_version}, the VLM's latest.
         """
-        order = (GOLD, "human", "simulated") if include_simulated else (GOLD, "human")
-        found = []
+        order, found = _judges(include_simulated), []
         with self.reading() as db:
             bound = self._last(db) if last is None else checks.integer("last", last, 0, 2**62)
-            for events in list(_words(db, bound, {"split": split}, gold)):
-                target = label(events, order)
-                scored = [e for e in events if e["source"] == "vlm" and e["kind"] == "set"]
-                if target and scored:
-                    vlm = row(
-                        db,
-                        "SELECT id, score, distribution, features, scorer, scorer_version FROM scores "
-                        "WHERE seq = ?",
-                        (scored[-1]["seq"],),
-                    )
-                    found.append({**target, "vlm": _parsed(vlm or {})})
+            for words in list(_samples(_words(db, bound, {"split": split}, gold))):
+                judged = _is_judged(words, order)
+                for events in words:
+                    target, scored = label(events, order), _scored(events)
+                    if target and scored:
+                        vlm = row(
+                            db,
+                            "SELECT id, score, distribution, features, scorer, scorer_version FROM scores "
+                            "WHERE seq = ?",
+                            (scored["seq"],),
+                        )
+                        given = [e["score"] for e in events if e["source"] == "human" and e["kind"] == "set"]
+                        apart = max(given) - min(given) if given else 0
+                        found.append({**target, "judged": judged, "apart": apart, "vlm": _parsed(vlm or {})})
         return found
+
+    def judged_images(
+        self,
+        split: str | None = None,
+        include_simulated: bool = True,
+        last: int | None = None,
+        gold: int | None = None,
+    ) -> dict[str, Any]:
+        """The images that are judged (see above), by the events up to ``last`` and the gold up to ``gold``; all where
+        they are None. {images: {sample: {word_index: label}}, left_out: {samples, words}}.
+
+        A label is as ``labels`` gives it, but for its source: gold, human, confirmed or simulated. ``left_out``: images
+        of which people or the simulated annotator scored some words and left others open, and how many they scored.
+        """
+        order = _judges(include_simulated)
+        images: dict[str, dict[int, dict[str, Any]]] = {}
+        left = {"samples": 0, "words": 0}
+        with self.reading() as db:
+            bound = self._last(db) if last is None else checks.integer("last", last, 0, 2**62)
+            for words in _samples(_words(db, bound, {"split": split}, gold)):
+                said = [found for found in (label(events, order) for events in words) if found]
+                if said and _is_judged(words, order):
+                    images[said[0]["sample"]] = {
+                        x["word_index"]: {**x, "source": GOLD if x["scorer"] == GOLD else x["source"]}
+                        for x in said
+                    }
+                elif said:
+                    left["samples"] += 1
+                    left["words"] += len(said)
+        return {"images": images, "left_out": left}
 
     def vlm_scores(self, split: str | None = None, page: int = 1000) -> Iterator[dict[str, Any]]:
         """The VLM's latest score of every word, with features, for the calibrator to score again.

@@ -185,7 +185,7 @@ class Library(DatabaseFile):
                 "created": e["created"],
                 "who": e["who"] or e["scorer"],
                 "source": e["source"],
-                "what": "undo" if e["undoes"] else e["kind"],
+                "what": "undo" if e["undoes"] else "confirmed" if e["source"] == "confirmed" else e["kind"],
                 "word_index": e["word_index"],
                 "word": e["word"],
                 "before": _value(e["before"], e["spread"]),

@@ -18,7 +18,7 @@ from sqlite_utils import Database, Migrations
 
 migrations = Migrations("studio")
 
-SOURCES = ("vlm", "human", "simulated", "calibrated")
+SOURCES = ("vlm", "human", "confirmed", "simulated", "calibrated")
 SPLITS = ("train", "validation", "heldout")
 RUN_KINDS = (
     "pretrain", "reward", "warmup", "projector", "calibrator", "cycle", "evaluate", "lora", "experiment",

@@ -22,6 +22,8 @@ from data.samples import need_sample
 
 ANNOTATORS = ("human", "simulated")
 NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a space
+PEOPLE = ("human", "confirmed")  # of several people who say the same sort of thing, the median counts
+PERSONAL = ("human", "confirmed", "simulated")  # sources that have a ``who``
 FIELDS = (
     "id sample word_index word source who kind score distribution features scorer scorer_version weight "
     "supersedes undoes created"
@@ -41,14 +43,14 @@ def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
     r["word_index"] = checks.integer("word_index", r["word_index"], 0, 999)
     r["word"] = checks.text("word", r["word"] or "", checks.PROMPT_LENGTH, empty=True)
     r["kind"] = checks.one_of("kind", r["kind"] or "set", ("set", "clear"))
-    r["who"] = checks.text("who", r["who"] or "", empty=source not in ANNOTATORS)
-    if source not in ANNOTATORS and r["who"]:
+    r["who"] = checks.text("who", r["who"] or "", empty=source not in PERSONAL)
+    if source not in PERSONAL and r["who"]:
         raise ValueError(f"A score of source {source} has no 'who'; name the scorer instead.")
     r["entropy"] = None
     if r["score"] is not None:
         r["score"] = checks.score(r["score"])
     if r["distribution"] is not None:
-        if source == "human":
+        if source in PEOPLE:
             raise ValueError("A person gives one score from 0 to 9, not a distribution.")
         probabilities = checks.distribution(r["distribution"])
         r["distribution"] = json.dumps(probabilities, separators=(",", ":"))
@@ -106,6 +108,30 @@ def insert_event(db: Database, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+def undo_event(db: Database, done: Mapping[str, Any]) -> None:
+    """Add the event that gives a lane the state that it would have without one of its events."""
+    before = row(
+        db,
+        f"""SELECT {EVENT} FROM scores e
+        WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
+        AND +undoes IS NULL AND id <> :id AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+        ORDER BY seq DESC LIMIT 1""",
+        dict(done),
+    )
+    state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
+    event = checked_event(
+        {
+            **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
+            "kind": state["kind"],
+            "score": state["score"],
+            "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
+            "weight": state["weight"],
+            "undoes": done["id"],
+        }
+    )
+    insert_event(db, event)
+
+
 def refresh_figures(db: Database, samples: Iterable[str]) -> None:
     """After scores of machines: the mean entropy of the latest VLM score of each word, which is the order in which samples
     are annotated; and the mean score."""
@@ -132,8 +158,8 @@ def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dic
             continue
         if e["source"] == "human":
             entry["people"][e["who"]] = e["score"]
-            if who is not None and e["who"] != who:
-                continue
+        if e["source"] in PEOPLE and who is not None and e["who"] != who:
+            continue
         event = readable(e)
         entry[event["source"]] = {name: event[name] for name in keep}
     return dict(sorted(words.items()))
@@ -144,8 +170,8 @@ class Scores(DatabaseFile):
         """Write all or none; returns the events' ids in order.
 
         Each needs sample, word_index, source and a score or a distribution (ten numbers); may have word,
-        features (float16), scorer, scorer_version, weight; who for human and simulated ones. A newer score
-        of the same lane supersedes the older one, which is kept.
+        features (float16), scorer, scorer_version, weight; who for human, confirmed and simulated ones. A newer
+        score of the same lane supersedes the older one, which is kept.
         """
         events = [checked_event(s) for s in scores]
         for e in events:
@@ -158,7 +184,7 @@ class Scores(DatabaseFile):
                     known[e["sample"]] = need_sample(db, e["sample"])
                 need_word(known[e["sample"]], e["word_index"], e["word"])
                 insert_event(db, e)
-            refresh_figures(db, {e["sample"] for e in events if e["source"] not in ANNOTATORS})
+            refresh_figures(db, {e["sample"] for e in events if e["source"] not in PERSONAL})
         return [e["id"] for e in events]
 
     def set_score(
@@ -226,7 +252,8 @@ class Scores(DatabaseFile):
     def undo(self, sample: str | None, who: str) -> dict[str, Any] | None:
         """Undo this person's last step (on ``sample``, or anywhere): returns the event that restores the
         state before it, or None where nothing is left to undo. Repeated, it goes further back. Scores of one sample
-        that were written at one time are one step."""
+        that were written at one time are one step. What was confirmed by a submit is undone with it
+        (``come_back``)."""
         checks.text("who", who)
         standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
         with self.writing() as db:
@@ -235,7 +262,8 @@ class Scores(DatabaseFile):
             last = row(
                 db,
                 f"""SELECT {EVENT} FROM scores e
-                WHERE who = :who AND who <> '' AND {standing} AND (:sample IS NULL OR sample = :sample)
+                WHERE who = :who AND who <> '' AND source <> 'confirmed' AND {standing}
+                    AND (:sample IS NULL OR sample = :sample)
                 ORDER BY seq DESC LIMIT 1""",
                 {"who": who, "sample": sample},
             )
@@ -248,37 +276,14 @@ class Scores(DatabaseFile):
                 last,
             )
             for done in together:
-                self._undo(db, done)
+                undo_event(db, done)
             lane = (last["sample"], last["word_index"], last["source"], who)
             return readable(latest(db, *lane) or {})
-
-    def _undo(self, db: Database, done: dict[str, Any]) -> None:
-        """The event that restores the state that a lane had before one of its events."""
-        before = row(
-            db,
-            f"""SELECT {EVENT} FROM scores e
-            WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
-            AND +undoes IS NULL AND seq < :seq AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
-            ORDER BY seq DESC LIMIT 1""",
-            done,
-        )
-        state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
-        event = checked_event(
-            {
-                **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
-                "kind": state["kind"],
-                "score": state["score"],
-                "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
-                "weight": state["weight"],
-                "undoes": done["id"],
-            }
-        )
-        insert_event(db, event)
 
     def history(
         self, who: str, limit: int = 50, offset: int = 0, sample: str | None = None
     ) -> list[dict[str, Any]]:
-        """This person's events, the newest first. Beside the event's fields: prompt, seed, image_path;
+        """This person's events but for what a submit confirmed, the newest first. Beside the event's fields: prompt, seed, image_path;
         action 'set', 'clear' or 'undo'; before, the score that it replaced; undone, whether it was."""
         checks.text("who", who)
         values = {
@@ -294,7 +299,8 @@ class Scores(DatabaseFile):
                     CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
                     EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) AS undone
                 FROM scores e JOIN samples s ON s.id = e.sample LEFT JOIN scores b ON b.id = e.supersedes
-                WHERE e.who = :who AND e.who <> '' AND (:sample IS NULL OR e.sample = :sample)
+                WHERE e.who = :who AND e.who <> '' AND e.source <> 'confirmed'
+                    AND (:sample IS NULL OR e.sample = :sample)
                 ORDER BY e.seq DESC LIMIT :limit OFFSET :offset""",
                 values,
             )
@@ -310,11 +316,11 @@ class Scores(DatabaseFile):
             ).fetchone()[0]
 
     def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
-        """What stands for each word: {word_index: {word, vlm, human, simulated, calibrated}}.
+        """What stands for each word: {word_index: {word, vlm, human, confirmed, simulated, calibrated}}.
 
         Each source is None or {score, distribution, weight, who, scorer, scorer_version, id, created}. With
-        ``who`` the human one is that person's; without, the latest person's, and ``people`` maps each
-        person to the score.
+        ``who`` the human and the confirmed one are that person's; without, the latest person's, and ``people``
+        maps each person to the score that they gave.
         """
         with self.reading() as db:
             need_sample(db, sample)

@@ -21,7 +21,7 @@ from data.database import insert, new_id, now, row
 from data.intake import parse
 from data.missing import checked_note
 from data.samples import checked_sample, insert_sample, need_sample
-from data.scores import ANNOTATORS, checked_event, insert_event, need_word, refresh_figures
+from data.scores import PERSONAL, checked_event, insert_event, need_word, refresh_figures
 from data.store import Store
 
 Rows = list[dict[str, Any]]
@@ -89,4 +89,4 @@ def take_over(store: Store, batch: Batch) -> None:
                 same,
             ):
                 insert(db, "missing", note)
-        refresh_figures(db, {e["sample"] for e in batch.events if e["source"] not in ANNOTATORS})
+        refresh_figures(db, {e["sample"] for e in batch.events if e["source"] not in PERSONAL})

@@ -58,7 +58,8 @@ STANDS = """EXISTS (SELECT 1 FROM scores e WHERE e.sample = t.sample {word} AND 
     AND e.seq <= {bound} AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
         AND n.word_index = e.word_index AND n.source = e.source AND n.who = e.who
         AND n.seq > e.seq AND n.seq <= {bound}))"""
-OWN, ANYBODY = "who = :who AND who <> '' AND source = 'human'", "who <> ''"
+OWN = "who = :who AND who <> '' AND source = 'human'"
+ANYBODY = "who <> '' AND source <> 'confirmed'"
 
 
 def _change(of: str, state: str, **parts: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -22,6 +22,7 @@ from studio.models import Models
 from studio.views import SampleView, WordView, total_of, word_views
 
 log = logging.getLogger("studio")
+HABITS = ("every", "wrong", "clean")  # of the simulated annotator
 STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
 WHY = {
     "uncertainty": "Next comes the image of whose words the VLM is least sure: there a correction teaches most. How "
@@ -172,11 +173,34 @@ class Annotation:
         )
         return self.sample(sample, who)
 
-    def submit(self, sample: str, who: str, kind: str = "submit") -> None:
-        """This person is done with the sample (submit) or passes it by (skip): it does not come again."""
+    def submit(
+        self,
+        sample: str,
+        who: str,
+        kind: str = "submit",
+        *,
+        confirm: bool | None = None,
+        but: Collection[int] = (),
+    ) -> None:
+        """This person is done with the sample (submit) or passes it by (skip): it does not come again.
+
+        A submit confirms the scores that were shown and left as they are: each is stored as it stands, as confirmed and
+        not as a score of this person's. `confirm` None: as STUDIO_CONFIRM says. `but`: places of words whose score this
+        person was not shown. A skip confirms nothing.
+        """
         if kind not in ("submit", "skip"):
             raise ValueError(f"A sample can be submitted or skipped, not {shown(kind)}.")
-        (self.store.submit if kind == "submit" else self.store.skip)(sample, check_name(who))
+        who = check_name(who)
+        if kind == "skip":
+            self.store.skip(sample, who)
+        elif confirm if confirm is not None else self.settings.confirm == "yes":
+            self.store.submit(sample, who, [
+                {"word_index": word.index, "word": word.text, "score": word.score}
+                for word in self.sample(sample, who).words
+                if word.scored and word.score is not None and word.by != who and word.index not in but
+            ])  # fmt: skip
+        else:
+            self.store.submit(sample, who)
 
     def history(self, who: str, limit: int = 50) -> list[dict[str, Any]]:
         """This person's steps, newest first: sample, word_index, word, action set|clear|undo, score, before, undone,
@@ -195,22 +219,30 @@ class Annotation:
         who: str = SIMULATED,
         seed: int = 0,
         order: str = "uncertainty",
+        habit: str = "every",
         on_progress: Any = None,
     ) -> dict[str, int]:
-        """Corrections by the detector, all words of a sample at a time, until `count` words have one.
+        """Judgements by the detector, a whole sample at a time, until `count` words or a few more have one.
 
         digit = round(9 truth), stored with source 'simulated'. Samples: those given, else the annotator's own queue
-        of training prompts, as a person would get them. Returns {words, samples, changed: other than the scorer's}.
+        of training prompts, as a person would get them. `habit`, what of a sample is typed: every word; wrong, only
+        words whose digit is on the wrong side of 5, then Done; clean, the same, but n where no word is wrong. What is
+        not typed is confirmed as a person's Done and n would (STUDIO_CONFIRM). Such a confirmation has the source
+        'simulated' too, so that nothing takes it for a person's, and the scorer 'confirmed'.
+
+        Returns {words, typed, confirmed, samples, changed: typed, and other than the scorer's}.
         """
         from studio.truth import truth_of  # with the detector's libraries, which no page needs
 
+        if habit not in HABITS:
+            raise ValueError(f"The habit {shown(habit)} is not known: choose {', '.join(HABITS)}.")
         count = whole("number of corrections", count, 1, 1_000_000)
         given = (
             iter(np.random.default_rng(seed).permutation(list(samples)).tolist())
             if samples is not None
             else None
         )
-        done = {"words": 0, "samples": 0, "changed": 0}
+        done = {"words": 0, "typed": 0, "confirmed": 0, "samples": 0, "changed": 0}
         while done["words"] < count:
             if given is not None:
                 row = next((self.store.sample(id) for id in given), None)
@@ -230,19 +262,45 @@ class Annotation:
                 continue
             units = stored_units(row["prompt"], row["n_words"])
             current, texts = self.store.current(row["id"]), {w.index: w.text for w in units}
-            events, truths = [], [(index, value) for index, value in truth.units.items() if index in texts]
-            for index, value in truths[: count - done["words"]]:
-                digit, vlm = round(9 * value), (current.get(index) or {}).get("vlm")
-                done["changed"] += bool(vlm) and vlm["score"] != digit
-                events.append({"sample": row["id"], "word_index": index, "word": texts[index], "source": "simulated",
-                               "who": who, "score": digit})  # fmt: skip
-            self.store.add_scores(events)
+            digits = {index: round(9 * value) for index, value in truth.units.items() if index in texts}
+            stood = {index: _digit((current.get(index) or {}).get("vlm")) for index in digits}
+            said = judged_by(habit, digits, stood, confirms=self.settings.confirm == "yes")
+            self.store.add_scores(
+                {"sample": row["id"], "word_index": index, "word": texts[index], "source": "simulated", "who": who,
+                 "score": digit, "scorer": "" if typed else "confirmed"}
+                for index, (digit, typed) in said.items()
+            )  # fmt: skip
             self.store.submit(row["id"], who)
-            done["words"] += len(events)
+            done["words"] += len(said)
+            done["typed"] += sum(typed for _, typed in said.values())
+            done["confirmed"] = done["words"] - done["typed"]
+            done["changed"] += sum(stood[index] not in (None, digit) for index, (digit, _) in said.items())
             done["samples"] += 1
             if on_progress:
                 on_progress(done["words"], count)
         return done
+
+
+def judged_by(
+    habit: str, digits: Mapping[int, int], stood: Mapping[int, int | None], confirms: bool = True
+) -> dict[int, tuple[int, bool]]:
+    """What somebody of a habit (see ``Annotation.simulate``) leaves in the store of a sample: {word_index: (digit,
+    whether it was typed)}. digits: what is right of each word; stood: the digit that was shown, None where none was;
+    confirms: whether Done confirms."""
+    if habit == "every":
+        return {index: (digit, True) for index, digit in digits.items()}
+    wrong = {i: d for i, d in digits.items() if stood[i] is not None and (d >= 5) != (stood[i] >= 5)}
+    nothing_wrong = habit == "clean" and not wrong and None not in stood.values()
+    rest = {i: d for i, d in stood.items() if d is not None and i not in wrong}
+    typed = {index: (digit, True) for index, digit in wrong.items()}
+    return typed | ({i: (d, False) for i, d in rest.items()} if confirms or nothing_wrong else {})
+
+
+def _digit(event: Mapping[str, Any] | None) -> int | None:
+    """What is shown of a scorer's event: its digit, else the likeliest."""
+    if not event:
+        return None
+    return event["score"] if event["score"] is not None else int(np.argmax(event["distribution"]))
 
 
 @lru_cache(maxsize=4096)
@@ -255,16 +313,7 @@ def _filled(view: WordView, said: dict[str, Any]) -> WordView:
     vlm, calibrated = said.get("vlm"), said.get("calibrated")
     correction = said.get("human") or said.get("simulated")
     spread = vlm["distribution"] if vlm else None
-    digit = vlm["score"] if vlm else None
-    if digit is None and spread:
-        digit = int(np.argmax(spread))
-    other = None
-    if calibrated:
-        other = (
-            calibrated["score"]
-            if calibrated["score"] is not None
-            else int(np.argmax(calibrated["distribution"]))
-        )
+    digit, other = _digit(vlm), _digit(calibrated)
     human = correction["score"] if correction else None
     return replace(
         view,

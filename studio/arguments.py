@@ -108,10 +108,15 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     c = add("correct", commands.correct)
     c.add_argument("samples", nargs="*", help="sample ids; none: the annotator's queue")
-    c.add_argument("--count", type=int, default=300, help="words")
+    c.add_argument("--count", type=int, default=300, help="words; the last image is judged to its end")
     c.add_argument("--seed", type=int, default=0)
     c.add_argument(
         "--order", default="uncertainty", help="uncertainty, random, newest, disagreement or reward"
+    )
+    c.add_argument(
+        "--habit",
+        default="every",
+        help="what is typed of an image: every word; wrong ones alone, then Done; clean: the same, but n where none is wrong",
     )
 
     c = add("foresee", commands.foresee)

@@ -1,5 +1,8 @@
 """The calibrator between store and training: fitted on corrections, used only where it was better on unseen ones.
 
+It learns from images that are judged as a whole (``data.labels``) and from no others: who corrects wrong words alone,
+and leaves the rest without a word, would teach it that the scorer is always wrong.
+
 Nothing is overwritten: what it says is stored as scores of source 'calibrated'. Kinds of words on which it was not
 better than the raw scorer, or of which there was no correction, keep the scorer's own.
 """
@@ -20,6 +23,10 @@ from core.words import EXTRA, NOTHING_ELSE, units
 from studio.replay import Replay
 
 PAGE = 2000
+NO_BETTER = (
+    "On corrections it did not see it was no better than the scorer itself, whose own scores are used."
+)
+OPPOSITE = 5  # points between two scores of a word that contradict each other
 
 
 @lru_cache(maxsize=65536)
@@ -37,14 +44,17 @@ def kind_of(row: Mapping[str, Any]) -> str | None:
 
 
 def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit on the training prompts' corrections of the run's snapshot; saved in the run's folder where it could be.
+    """Fit on the judged images of training prompts of the run's snapshot; saved in the run's folder where it could be.
 
-    {fitted, better, kinds: those it is used for, note, report}
+    {fitted, better, kinds: those it is used for, note, left_out: {samples, words} of images judged in part, report}
     """
     last, gold = snapshot["last"], snapshot.get("gold", 0)
     rows = [
         r for r in job.studio.store.corrections(split="train", last=last, gold=gold) if kind_of(r) is not None
     ]
+    open_ones = [row for row in rows if not row["judged"]]
+    left_out = {"samples": len({row["sample"] for row in open_ones}), "words": len(open_ones)}
+    rows = [row for row in rows if row["judged"]]
     versions = Counter(row["vlm"]["scorer_version"] for row in rows)
     version = versions.most_common(1)[0][0] if versions else ""
     rows = [row for row in rows if row["vlm"]["scorer_version"] == version]
@@ -52,11 +62,12 @@ def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     needed = max(FEWEST, job.config["corrections_needed"])
     if len(rows) < needed or len(prompts) < FOLDS:
         note = (
-            f"There are {len(rows)} corrected words on {len(prompts)} prompts; the calibrator needs {needed} words "
-            f"on {FOLDS} prompts."
+            f"There are {len(rows)} words of judged images on {len(prompts)} prompts; the calibrator needs {needed} words "
+            f"on {FOLDS} prompts: go through more images on Annotate, and press Done on each, or n where nothing is wrong."
         )
-        return {"fitted": False, "better": False, "kinds": [], "note": note}
-    found = Calibrator.fit([_row(row) for row in rows], version, job.config["seed"])
+        note = joined(note, contradictions(rows), left_open(left_out))
+        return {"fitted": False, "better": False, "kinds": [], "note": note, "left_out": left_out}
+    found = Calibrator.fit([row_of(row) for row in rows], version, job.config["seed"])
     found.save(job.folder / "calibrator")
     report = found.report
     kinds = [k for k, r in report["by_kind"].items() if r["calibrated"]["log_loss"] <= r["raw"]["log_loss"]]
@@ -66,9 +77,8 @@ def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         "fitted": True,
         "better": report["better"],
         "kinds": kinds,
-        "note": ""
-        if report["better"]
-        else "On corrections it did not see it was no better than the scorer itself.",
+        "note": joined("" if report["better"] else NO_BETTER, contradictions(rows), left_open(left_out)),
+        "left_out": left_out,
         "report": report,
         "heldout": {
             "of": "corrections",
@@ -83,11 +93,39 @@ def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def left_open(left_out: Mapping[str, int]) -> str:
+    """The sentence for images that people judged in part, or ''."""
+    if not left_out["samples"]:
+        return ""
+    images = "1 image" if left_out["samples"] == 1 else f"{left_out['samples']} images"
+    return (
+        f"Left out: the corrected words ({left_out['words']}) of {images} of which other words were neither scored nor "
+        "confirmed; open them again and press Done."
+    )
+
+
+def joined(*sentences: str) -> str:
+    """Those that say something, one after the other."""
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def contradictions(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The sentence for words that people scored too differently to learn from, or ''."""
+    against = sum(row["apart"] >= OPPOSITE for row in rows)
+    if not against:
+        return ""
+    words = "1 word has" if against == 1 else f"{against} words have"
+    return (
+        f"{words} scores of people that are {OPPOSITE} or more points apart, of which the lower median counts: go through "
+        "them by the order “disagreement” on Annotate, and set gold where one of them is right."
+    )
+
+
 def load(folder: Path) -> Calibrator:
     return Calibrator.load(folder)
 
 
-def _row(row: Mapping[str, Any]) -> Row:
+def row_of(row: Mapping[str, Any]) -> Row:
     vlm = row["vlm"]
     spread = vlm["distribution"] if vlm["distribution"] is not None else from_digit(vlm["score"])
     score = (

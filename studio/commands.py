@@ -146,6 +146,10 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
         return Result({"stopped": True}, "Not finished.", "the same command")
     if given.kind == "alignment":
         text = markdown(report) + f"\nJudge: {report['judge']}."
+    elif given.kind == "habits":
+        from studio.habits import table
+
+        text = table(report)
     elif given.kind == "detector":
         text = "\n".join(
             f"{name}: {part['words']} words of {part['images']} renders, {part['right']:.4f} right"
@@ -172,11 +176,13 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
         given.count,
         seed=given.seed,
         order=given.order,
+        habit=given.habit,
         on_progress=console.count("corrections"),
     )
-    text = "{words} words of {samples} samples have a simulated correction; {changed} differ from the scorer.".format(
-        **found
-    )
+    text = (
+        "{words} words of {samples} samples have a simulated correction, {typed} typed and {confirmed} confirmed; "
+        "{changed} differ from the scorer."
+    ).format(**found)
     if found["words"] < given.count:
         text += " There were no more: collect and score samples of training prompts first."
     return Result(found, text)

@@ -45,7 +45,7 @@ class Field:
 
 _SEED = {"seed": Field(0, (0, 2**31 - 1), "of weights, order and noise")}
 _SCORES = {
-    "correction_weight": Field(10.0, (0, 1000), "how much more a corrected word counts than a scored one"),
+    "correction_weight": Field(1.0, (0, 1000), "how much more a corrected word counts than a scored one"),
     "replay": Field(4000, (0, 1_000_000), "samples trained on again from the labels kept with the models"),
     "sources": Field(
         "all", ("all", "vlm", "corrections"), "which of the store's labels: all, vlm or corrections"
@@ -55,11 +55,24 @@ _SCORES = {
     ),
 }
 _REWARD = {
-    "reward_steps": Field(
-        300, (1, 1_000_000), "at most; it stops where unseen prompts are predicted no better"
+    "foresight_steps": Field(
+        150,
+        (0, 1_000_000),
+        "steps that tune the backbone's own first prediction on stored images, where the reward model that is begun "
+        "with has none; 0: no teacher, the labelled images alone",
     ),
-    "reward_batch": Field(64, (1, 4096), "samples a step"),
-    "reward_rate": Field(3e-4, (1e-7, 1.0), "peak learning rate"),
+    "foresight_rate": Field(2e-3, (1e-7, 1.0), "peak learning rate of the foresight"),
+    "foresight_rank": Field(16, (1, 1024), "of its adapter's layers"),
+    "reader_steps": Field(
+        300, (0, 1_000_000), "at most, in which the reader learns from labels on finished images"
+    ),
+    "reader_rate": Field(5e-4, (1e-7, 1.0), "peak learning rate of the reader"),
+    "reward_steps": Field(
+        200, (1, 1_000_000), "at most, in which the reward model learns from the teacher and the labels"
+    ),
+    "reward_batch": Field(64, (1, 4096), "images or noises a step"),
+    "reward_rate": Field(5e-4, (1e-7, 1.0), "peak learning rate"),
+    "judged_share": Field(0.25, (0, 1), "share of a batch that people judged, where there are any"),
     "pictures": Field(True, (), "learn also what picture comes of the noise, from the images of the store"),
 }
 _WARMUP = {
@@ -131,6 +144,13 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
             2000, (1, 1_000_000), "fresh renders to read, as they are and after a VAE round trip"
         ),
         "seed": Field(0, (0, 2**31 - 1), "of the renders"),
+    },
+    "habits": {
+        "images": Field(100, (10, 2000), "images that each annotator goes through, of a prompt each"),
+        "right": Field(0.85, (0.5, 1.0), "share of words in which the scorer is on the right side of 5"),
+        "graded": Field(False, (), "truths are all digits, not 0 and 9 alone"),
+        "repeats": Field(5, (1, 1000), "worlds that the figures are means over"),
+        "seed": Field(0, (0, 2**31 - 1), "of the scores, the truths and the calibrators"),
     },
 }
 

@@ -88,19 +88,29 @@ def _blank(word: Any) -> Any:
     )
 
 
-def accept(studio: Any, sample: str, who: str, blind: bool = False, all_of_it: bool = False) -> None:
-    """Each shown score becomes this person's own. all_of_it ("nothing wrong"): ValueError where a word shows none."""
+def accept(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+    """Each shown score becomes this person's own."""
+    studio.accept(sample, who, but=item(studio, sample, who, blind).hidden)
+
+
+def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+    """Nothing is wrong with the image: submit it and confirm every word; ValueError where a word shows no score."""
     shown = item(studio, sample, who, blind)
-    if all_of_it:
-        if shown.hidden:
-            raise ValueError(
-                "In blind mode nothing can be said of scores that you have not seen: give each word yours, or turn "
-                "blind mode off."
-            )
-        bare = next((w.text for w in shown.view.words if w.scored and w.score is None), None)
-        if bare is not None:
-            raise ValueError(f'The word "{bare}" has no score that could be right: give it one.')
-    studio.accept(sample, who, but=shown.hidden)
+    if shown.hidden:
+        raise ValueError(
+            "In blind mode nothing can be said of scores that you have not seen: give each word yours, or turn "
+            "blind mode off."
+        )
+    bare = next((w.text for w in shown.view.words if w.scored and w.score is None), None)
+    if bare is not None:
+        raise ValueError(f'The word "{bare}" has no score that could be right: give it one.')
+    studio.submit(sample, who, confirm=True)
+
+
+def submit(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+    """Done with the image: what this person was shown and left as it is is confirmed, unless the settings say otherwise."""
+    hidden = item(studio, sample, who, blind).hidden if blind else ()
+    studio.submit(sample, who, but=hidden)
 
 
 def back(studio: Any, who: str, sample: str | None = None) -> Back | None:

@@ -42,12 +42,26 @@ def evaluate(
     settings = check_evaluation(kind, with_own(EVALUATIONS.get(kind, {}), studio.models.sampling(), config))
     if kind == "detector":
         return _stored(studio, kind, settings, _detector(studio, settings, on_progress, asked(stop)))
+    if kind == "habits":
+        return _stored(studio, kind, settings, _habits(settings, on_progress, asked(stop)))
     wanted = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
     kept = unseen(studio, wanted)
     work = {"alignment": _alignment, "fidelity": _fidelity}[kind]
     report = work(studio, kept, settings, on_progress, asked(stop))
     settings |= {"prompts_given": bool(prompts)}
     return _stored(studio, kind, settings, report | {"left_out": len(wanted) - len(kept)})
+
+
+def _habits(settings: dict[str, Any], on_progress: Report | None, stop: Any) -> dict[str, Any]:
+    from studio.habits import habits  # with stores of its own, which no other evaluation needs
+
+    def count(done: int, total: int) -> None:
+        if on_progress:
+            on_progress(_line("worlds", Progress(done, total, {}, 0, 0)))
+        if stop() and done < total:
+            raise Stopped
+
+    return habits(settings, count)
 
 
 def _stored(studio: Any, kind: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:

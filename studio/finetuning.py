@@ -49,7 +49,7 @@ def image_score(sample: Sample) -> float:
 def _train(job: Job) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
     rows = studio.store.labels(snapshot=job.run["labels"])
-    samples, counts = store_samples(
+    samples, counts, left_out, sampling = store_samples(
         studio, rows, 1.0, with_pictures=True, on_part=job.stoppable("images read")
     )
     samples = [sample for sample in samples if sample.picture is not None]
@@ -88,6 +88,8 @@ def _train(job: Job) -> dict[str, Any]:
         "images": len(samples),
         "mean_score": float(np.mean(scores)),
         "labels": counts,
+        "left_out": left_out,
+        "sampling": sampling,
         "prompts": list(dict.fromkeys(sample.prompt for sample in samples)),
         "seconds": round(time.monotonic() - began, 1),
     }

@@ -20,7 +20,7 @@ from typing import Any
 
 LONGEST = 80
 SIMULATED = "detector"  # the simulated annotator's name; nobody else's
-RESERVED = {SIMULATED, "vlm", "calibrated", "simulated", "shipped"}
+RESERVED = {SIMULATED, "vlm", "calibrated", "confirmed", "simulated", "shipped"}
 ANONYMOUS = re.compile(r"anonymous-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _KEPT = re.compile(r"([0-9a-f]{32}):(.+)", re.DOTALL)
 

@@ -106,7 +106,7 @@ class Learning(Generation):
         """A queued run with its configuration, its labels and what was in use when it was made; its id."""
         checked = self.checked(kind, config)
         checked["used"] = self.in_use()
-        sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "simulated"]}[
+        sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "confirmed", "simulated"]}[
             checked.get("sources", "all")
         ]
         # a cycle fits a calibrator of its own first

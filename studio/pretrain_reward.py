@@ -78,7 +78,7 @@ def _labels(prompt: str, truths: dict[int, float], emphasis: float) -> dict[int,
 
 def figures_of(model: RewardModel, data: RewardData) -> dict[str, dict[str, float]]:
     """AUC of the truth of words by kind."""
-    guess, there = evaluate_reading(model, data), data.weight > 0
+    guess, there = RewardModel.expected(evaluate_reading(model, data)), data.weight > 0
     truth = (data.target * torch.arange(10)).sum(-1) / 9 >= 0.5
     sample, word = there.nonzero(as_tuple=True)
     prompts = [split(data.texts.prompts[i]) for i in data.item.tolist()]

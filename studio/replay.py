@@ -2,8 +2,9 @@
 
 A checkpoint folder of tensors, S samples and N scored words: prompt (S,) rows of meta['prompts'], seed (S,), first
 (S + 1,) where each sample's words begin, word (N,) places in the prompt, distribution (N, 10) in 255ths; where there
-are any, features (N, F) the scorer's hidden states in steps of scale (F,), and for samples of projected noise that
-noise itself (M, C, H, W) with noise_row (S,), -1 where the seed draws it.
+are any, features (N, F) the scorer's hidden states in steps of scale (F,), picture (S, C, H, W) the latents of the images
+in steps of picture_scale (C,), and for samples of projected noise that noise itself (M, C, H, W) with noise_row (S,), -1
+where the seed draws it.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Replay:
     noise: Tensor | None
     noise_row: np.ndarray
     meta: dict[str, Any]
+    picture: Tensor | None = None  # float16
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -55,7 +57,11 @@ class Replay:
         features = t["features"].astype(np.float32) * t["scale"] if "features" in t else None
         noise = torch.from_numpy(t["noise"]) if "noise" in t else None
         rows = t.get("noise_row", np.full(len(t["prompt"]), -1))
-        meta = manifest["meta"]
+        meta, picture = manifest["meta"], None
+        if "picture" in t:
+            picture = (
+                torch.from_numpy(t["picture"]) * torch.from_numpy(t["picture_scale"])[:, None, None]
+            ).half()
         return cls(
             meta["prompts"],
             t["prompt"],
@@ -67,6 +73,7 @@ class Replay:
             noise,
             rows,
             meta,
+            picture,
         )
 
     def save(self, folder: Path | str) -> dict[str, Any]:
@@ -86,6 +93,13 @@ class Replay:
                 "scale": scale.astype(np.float32),
             }
         found = {name: torch.from_numpy(value) for name, value in tensors.items()}
+        if self.picture is not None:
+            picture = self.picture.float()
+            scale = picture.abs().amax((0, 2, 3)).clamp_min(1e-6) / 127
+            found |= {
+                "picture": (picture / scale[:, None, None]).round().to(torch.int8),
+                "picture_scale": scale,
+            }
         if self.noise is not None:
             found |= {
                 "noise": self.noise.half(),
@@ -115,7 +129,8 @@ class Replay:
             labels = {int(self.word[n]): (self.distribution[n].tolist(), weight) for n in words}
             at = int(self.noise_row[s])
             noise = self.noise[at].float() if at >= 0 and self.noise is not None else None
-            found.append(Sample(self.prompts[self.prompt[s]], int(self.seed[s]), labels, noise))
+            picture = self.picture[s].float() if self.picture is not None else None
+            found.append(Sample(self.prompts[self.prompt[s]], int(self.seed[s]), labels, noise, picture))
         return found
 
 
@@ -132,10 +147,12 @@ def gather(
     splits: tuple[str, ...] = ("train", "validation"),
     features: bool = True,
     most: int | None = None,
+    pictures: bool = True,
 ) -> Replay:
     """The samples of the store that the VLM has scored, with the backbone in use, as a Replay; of training prompts at
     most so many, drawn at random but always the same."""
     from studio.datasets import noises_of  # they read each other
+    from studio.latents import latents_of
 
     diffuser = studio.models.diffuser()
     rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
@@ -146,6 +163,9 @@ def gather(
         rows = [row for i, row in enumerate(rows) if i not in left_out]
     noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
     rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
+    latents = latents_of(studio, rows) if pictures else {}
+    if latents:  # a sample without its image would be one without its picture
+        rows = [row for row in rows if row["id"] in latents]
     if not rows:
         raise ValueError("There is no scored sample in the store: collect and score some first.")
     words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
@@ -185,4 +205,5 @@ def gather(
             "guidance": sorted({row["guidance"] for row in rows}),
             "shape": list(diffuser.latent_shape()),
         },
+        torch.stack([latents[row["id"]] for row in rows]) if latents else None,
     )

@@ -20,6 +20,7 @@ _CHOICES = {
     "offload": ("none", "model", "sequential"),
     "slicing": ("no", "yes"),
     "mcp": ("auto", "yes", "no"),
+    "confirm": ("yes", "no"),
     "annotate": ("everyone", "login", "nobody"),
     "restore": ("yes", "no"),
 }
@@ -55,6 +56,7 @@ class Settings:
     offload: str = "none"
     slicing: str = "no"
     gold_every: int = 10
+    confirm: str = "yes"
     mcp: str = "auto"
     annotate: str = "everyone"
     admins: str = ""
@@ -109,6 +111,7 @@ class Settings:
             offload=raw["offload"],
             slicing=raw["slicing"],
             gold_every=_whole("STUDIO_GOLD_EVERY", raw["gold_every"], 0, 1000),
+            confirm=raw["confirm"],
             mcp=raw["mcp"],
             annotate=raw["annotate"],
             admins=raw["admins"],

@@ -77,6 +77,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "10",
         "one in so many images that a person is given to annotate carries gold scores; 0: none does",
     ),
+    "confirm": (
+        "STUDIO_CONFIRM",
+        "yes",
+        "yes: who is done with an image confirms the scores that they were shown and left as they are; no: only n does",
+    ),
     "mcp": (
         "STUDIO_MCP",
         "auto",

@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from core import checkpoint
 from core.evaluation.metrics import mean_interval
-from core.networks.reward import RewardModel
+from core.foresight import RewardParts, Teacher
+from core.networks.reward import PictureReader, RewardModel
 from core.training.data import RewardData
+from core.training.foresight import ForesightConfig, train_foresight, with_pictures
 from core.training.loop import Stopped
+from core.training.lora import Adapter, Conditions
 from core.training.projector import (
     ProjectorConfig,
     WarmupConfig,
@@ -26,17 +30,19 @@ from core.training.projector import (
     train_projector,
     train_warmup,
 )
+from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
 from studio import calibration
 from studio.checks import plain
-from studio.datasets import Labels, labels_for, replay_of, texts_for
+from studio.datasets import Labels, labels_for, replay_of, texts_for, told
 from studio.experiments import conduct
 from studio.finetuning import lora
 from studio.heldout import of_run
 from studio.learning import Job
-from studio.starting import begin, used_model
+from studio.starting import begin, used_model, used_teacher
 
 Found = dict[str, Any]
+FRESH_PROMPTS = 1500  # that the teacher is asked about
 
 
 def reward(job: Job) -> Found:
@@ -46,7 +52,7 @@ def reward(job: Job) -> Found:
     if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
         replay = calibration.rescored(replay, used.model, job.studio.run(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
-    return _done(job, "reward", {**result, "note": note})
+    return _done(job, "reward", {**result, "note": calibration.joined(note, told(result["left_out"]))})
 
 
 def warmup(job: Job) -> Found:
@@ -62,7 +68,7 @@ def projector(job: Job) -> Found:
     if model is None:
         raise ValueError("There is no reward model to train a projector by: train one and promote it first.")
     prompts = _training_prompts(job)
-    result = job.stage("projector", lambda: _projector(job, model, prompts))
+    result = job.stage("projector", lambda: _projector(job, model, used_teacher(job), prompts))
     heldout = job.stage("heldout", lambda: _heldout(job, prompts))
     return _done(job, "projector", {**result, **_as_metrics(heldout)})
 
@@ -91,7 +97,8 @@ def cycle(job: Job) -> Found:
     learned = job.stage("reward", lambda: _reward(job, snapshot, replay))
     model = studio.models.open("reward", job.folder / "reward")
     prompts = job.stage("prompts", lambda: {"prompts": _training_prompts(job, snapshot)})["prompts"]
-    result = job.stage("projector", lambda: _projector(job, model, prompts))
+    teacher = _teacher(job)
+    result = job.stage("projector", lambda: _projector(job, model, teacher, prompts))
     trained = list(dict.fromkeys([*prompts, *learned["prompts"]]))
     heldout = job.stage("heldout", lambda: _heldout(job, trained))
 
@@ -103,7 +110,8 @@ def cycle(job: Job) -> Found:
         "reward": {k: v for k, v in learned.items() if k != "prompts"},
         "projector": result,
         "labels": learned["labels"],
-        "note": note,
+        "left_out": learned["left_out"],
+        "note": calibration.joined(note, told(learned["left_out"])),
         **_as_metrics(heldout),
     }
     return _done(job, "projector", metrics)
@@ -124,6 +132,7 @@ STAGES = {
 
 
 def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
+    """Foresight, reader, reward model: each learns from the one before."""
     config, began = job.config, time.monotonic()
     labels = labels_for(
         job.studio,
@@ -135,25 +144,58 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         with_pictures=config["pictures"],
         on_part=job.stoppable("images read"),
     )
-    before = used_model(job, "reward")
+    before, earlier = used_model(job, "reward"), used_teacher(job)
     model = begin(job, "reward", before)
+    parts: dict[str, Any] = {}
+    teacher = None
+    if config["foresight_steps"] and len(with_pictures(labels.train)):
+        parts["foresight"] = job.stage("foresight", lambda: _foresight(job, labels, earlier))
+        if config["start"] == "fresh":
+            reader = model.reading()
+        else:
+            reader = earlier.reader if earlier is not None else model.reading()
+        adapter = earlier.adapter if parts["foresight"]["kept"] else Adapter.load(job.folder / "foresight")
+        teacher = Teacher(job.studio.models.diffuser(), reader.float(), adapter)
+        if config["reader_steps"]:
+            parts["reader"] = job.stage("reader", lambda: _reader(job, labels, teacher))
+            teacher.reader = PictureReader.from_pretrained(str(job.folder / "reader")).float()
+            teacher.reader.requires_grad_(False).to(job.studio.models.device).eval()
+        model.take(teacher.reader)
+    elif taught_extra(labels.train):
+        model.register_to_config(extra=True)
     settings = RewardConfig(
         steps=config["reward_steps"],
         batch=config["reward_batch"],
         rate=config["reward_rate"],
-        evaluate_every=max(1, min(100, config["reward_steps"] // 5)),
+        judged=config["judged_share"],
+        evaluate_every=max(1, min(100, config["reward_steps"] // 4)),
+        bf16=job.studio.models.device.type == "cpu",
         seed=config["seed"],
     )
+    asked = texts_for(job.studio, _fresh_prompts(job, labels)) if teacher else None
+    if asked is not None and not teacher.reader.config.extra:
+        asked.scored &= ~asked.extra  # nothing is to be learned from what the teacher was not taught
     result = train_reward(
-        model, labels.train, labels.validation, settings, folder=job.folder / "reward-state",
-        on_progress=job.watch("reward"), stop=job.stopped,
+        model, labels.train, labels.validation, settings, teach=teacher and teacher.of(asked), fresh=asked,
+        folder=job.folder / "reward-state", on_progress=job.watch("reward"), stop=job.stopped,
     )  # fmt: skip
     _go_on(result)
-    checkpoint.save(model, job.folder / "reward", {"run": job.run["id"], "labels": labels.counts})
+    meta = {
+        "run": job.run["id"],
+        "labels": labels.counts,
+        "backbone_revision": job.studio.models.diffuser().revision,
+    }
+    checkpoint.save(RewardParts(model, teacher), job.folder / "reward", meta, kind=type(model).__name__)
     found = {
         "labels": labels.counts,
+        "left_out": labels.left_out,
+        "sampling": labels.sampling,
         "samples": len(labels.train),
+        "judged": int(labels.train.judged.sum()),
+        "pictures": len(with_pictures(labels.train)),
         "prompts": labels.prompts,
+        "chosen_by": labels.chosen_by,
+        "parts": parts,
         "validation": {"after": result.metrics},
         "best_step": result.best_step,
         "heldout": _reward_heldout(before, model, labels),
@@ -162,6 +204,72 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
     if before is not None:
         found["validation"]["before"] = evaluate_reward(before, labels.validation)
     return found
+
+
+def _foresight(job: Job, labels: Labels, earlier: Teacher | None) -> dict[str, Any]:
+    """The adapter of the foresight: that of the reward model in use, or a new one."""
+    config, began = job.config, time.monotonic()
+    if config["start"] == "used" and earlier is not None and earlier.adapter is not None:
+        return {"kept": True}
+    settings = ForesightConfig(
+        steps=config["foresight_steps"],
+        rate=config["foresight_rate"],
+        rank=config["foresight_rank"],
+        seed=config["seed"],
+    )
+    result, found = train_foresight(
+        job.studio.models.diffuser(), labels.train, job.folder / "foresight", settings,
+        validation=labels.validation if len(with_pictures(labels.validation)) else None,
+        folder=job.folder / "foresight-state", on_progress=job.watch("foresight"), stop=job.stopped,
+    )  # fmt: skip
+    if result.stopped:
+        raise Stopped
+    return {"kept": False, "foreseen": found, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
+    """The reader of `teacher`, taught by labels; saved in the run's folder."""
+    config, began = job.config, time.monotonic()
+    reader = copy.deepcopy(teacher.reader).requires_grad_(True).train()
+    data, validation = with_pictures(labels.train), with_pictures(labels.validation)
+    if taught_extra(data):
+        reader.register_to_config(extra=True)
+    settings = ReaderConfig(
+        steps=config["reader_steps"],
+        rate=config["reader_rate"],
+        judged=config["judged_share"],
+        evaluate_every=max(1, min(50, config["reader_steps"] // 4)),
+        bf16=job.studio.models.device.type == "cpu",
+        seed=config["seed"],
+    )
+    given = {id(one): Conditions.encode(teacher.diffuser, one.texts.prompts) for one in (data, validation)}
+
+    def foresee(of: RewardData, rows: Tensor) -> Tensor:
+        return teacher.foresee(of.noises(rows), given[id(of)], of.item[rows])
+
+    result = train_reader(
+        reader, data, validation if len(validation) else None, settings, foresee=foresee,
+        folder=job.folder / "reader-state", on_progress=job.watch("reader"), stop=job.stopped,
+    )  # fmt: skip
+    _go_on(result)
+    checkpoint.save(reader, job.folder / "reader", {"run": job.run["id"]})
+    return {
+        "metrics": result.metrics,
+        "best_step": result.best_step,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def taught_extra(data: RewardData) -> bool:
+    """Whether a label speaks of *nothing else*."""
+    return bool((data.texts.extra[data.item] & (data.weight > 0)).any())
+
+
+def _fresh_prompts(job: Job, labels: Labels) -> list[str]:
+    """The prompts that the teacher is asked about: those with labels and more of the training set."""
+    return list(dict.fromkeys([*labels.prompts, *job.studio.prompts.of("train", FRESH_PROMPTS)]))[
+        :FRESH_PROMPTS
+    ]
 
 
 def _reward_heldout(before: RewardModel | None, after: RewardModel, labels: Labels) -> dict[str, Any]:
@@ -203,7 +311,15 @@ def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
     return {"metrics": result.metrics, "prompts": len(prompts), "seconds": round(time.monotonic() - began, 1)}
 
 
-def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, Any]:
+def _teacher(job: Job) -> Teacher | None:
+    """That of the reward model of this run."""
+    try:
+        return Teacher.of_reward(job.folder / "reward", job.studio.models.diffuser())
+    except ValueError:
+        return None  # the run was asked for none
+
+
+def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: list[str]) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
     used = used_model(job, "projector")
     if used is None or config["start"] == "fresh":
@@ -223,15 +339,16 @@ def _projector(job: Job, model: RewardModel, prompts: list[str]) -> dict[str, An
         evaluate_every=max(1, min(50, config["projector_steps"] // 4)),
         seed=config["seed"],
     )
+    judge = teacher.judge(validation) if teacher is not None and validation is not None else None
     result = train_projector(
-        start, model, texts, shape, settings, validation=validation, folder=job.folder / "projector-state",
+        start, model, texts, shape, settings, validation=validation, judge=judge, folder=job.folder / "projector-state",
         on_progress=job.watch("projector"), stop=job.stopped,
     )  # fmt: skip
     _go_on(result)
     checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
     found = {"after": result.metrics}
     if used is not None and validation is not None:
-        found["before"] = evaluate_projector(used, [model], validation, shape)
+        found["before"] = evaluate_projector(used, model, validation, shape, judge=judge)
     return {
         "reward_model": found,
         "best_step": result.best_step,

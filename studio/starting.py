@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from core.foresight import Teacher
 from studio.learning import Job
 from studio.models import UnfitError, class_of
 
@@ -18,9 +19,8 @@ log = logging.getLogger("studio")
 def used_model(job: Job, kind: str) -> Any:
     """The model that was in use when the run was made, or None where there is none that can be used: what the project
     ships is of no use to another backbone. One that cannot be read any more stops only a run that would go on from it."""
-    run = job.config["used"][kind]
+    run, folder = _used_folder(job, kind)
     models = job.studio.models
-    folder = models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
     if run is None and not folder.exists():
         return None
     try:
@@ -37,6 +37,24 @@ def used_model(job: Job, kind: str) -> Any:
         log.warning("The %s in use is left out of account: %s", kind, error)
         return None
     return model
+
+
+def _used_folder(job: Job, kind: str) -> tuple[str | None, Path]:
+    """The run of the model that was in use when this one was made (None: what the project ships), and its folder."""
+    run = job.config["used"][kind]
+    models = job.studio.models
+    return run, models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
+
+
+def used_teacher(job: Job) -> Teacher | None:
+    """The teacher beside the reward model that was in use when the run was made; None where there is none that can be
+    used on this backbone."""
+    _, folder = _used_folder(job, "reward")
+    try:
+        return Teacher.of_reward(folder, job.studio.models.diffuser())
+    except ValueError as error:
+        log.info("No teacher goes with the reward model in use: %s", error)
+        return None
 
 
 def begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:

@@ -73,6 +73,7 @@ def data() -> RewardData:
         torch.ones(count, tokens, dtype=torch.bool),
         torch.rand(count, words, tokens, generator=draws),
         torch.ones(count, words, dtype=torch.bool),
+        torch.zeros(count, words, dtype=torch.bool),
     )
     samples = [
         Sample(prompts[i % count], i, {1: (i % 10, 1.0 + i % 3), 2: ([0.1] * 10, 2.0)}, None,
@@ -114,7 +115,7 @@ def train(folder: Path) -> dict[str, Any]:
     noises = NoiseProjector(**shape, **SMALL)
     stages.train_warmup(noises, given.texts, SHAPE, stages.WarmupConfig(steps=3, batch=5), **hooks("warmup"))
     config = stages.ProjectorConfig(steps=6, batch=5, evaluate_every=3)
-    stages.train_projector(noises, [again, model], given.texts, SHAPE, config, **hooks("projector"))
+    stages.train_projector(noises, again, given.texts, SHAPE, config, **hooks("projector"))
     weights = {"reward": again.state_dict(), "projector": noises.state_dict()}
     return {**seen, "weights": weights}
 

@@ -6,7 +6,7 @@ Dimension key: B batch, C latent channels, H W latent height and width, S image 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -16,10 +16,13 @@ from torch import Tensor
 from core.diffusion import Text
 from core.noise import SEED_LIMIT
 from core.scoring.scores import WordScore
-from core.words import scored, units
+from core.words import EXTRA, Word, scored, units
 
 if TYPE_CHECKING:
+    from core.foresight import Teacher
     from core.networks.reward import RewardModel
+
+EXTRA_WEIGHT = 2  # of *nothing else* beside a word, where noise is chosen
 
 ImageChooser = Callable[[np.ndarray, Sequence[str]], np.ndarray]  # images (B, S, S, 3), prompts -> (B,)
 NoiseChooser = Callable[[Tensor, Text], np.ndarray]  # noise (B, C, H, W), text -> (B,)
@@ -66,34 +69,65 @@ def by_scorer(scorer: Scorer, pick: str = "all") -> ImageChooser:
 
 
 def by_reward(reward: RewardModel, pick: str = "all") -> NoiseChooser:
-    """A chooser of noise from a reward model."""
-    reward.eval()
+    """A chooser of noise from a reward model: one forward of a small network a noise."""
 
     def choose(noise: Tensor, text: Text) -> np.ndarray:
-        return np.array([whole(list(row.values()), pick) for row in predict(reward, noise, text)[1]])
+        expected = reward.expected(_logits(reward, noise, text)).cpu().numpy()
+        return np.array([expectation(row, pick) for row in read_words(expected, text, reward.config.extra)])
 
     choose.fingerprint = f"{pick}:{weights_digest(reward)}"
+    choose.calls = "reward"
     return choose
 
 
-@torch.no_grad()
+def by_teacher(teacher: Teacher, pick: str = "all") -> NoiseChooser:
+    """A chooser of noise by what the backbone itself foresees and a reader: one forward of the denoiser a noise."""
+
+    def choose(noise: Tensor, text: Text) -> np.ndarray:
+        expected = teacher.reader.expected(teacher.logits(noise, text)).cpu().numpy()
+        rows = read_words(expected, text, teacher.reader.config.extra)
+        return np.array([expectation(row, pick) for row in rows])
+
+    adapter = teacher.adapter.sha256[:16] if teacher.adapter else "plain"
+    choose.fingerprint = f"{pick}:{adapter}:{weights_digest(teacher.reader)}"
+    choose.calls = "foresight"
+    return choose
+
+
+def expectation(row: Mapping[Word, float], pick: str = "all") -> float:
+    """As `whole`, of expected scores by word, in which *nothing else* counts EXTRA_WEIGHT times."""
+    values = [v for word, v in row.items() for _ in range(EXTRA_WEIGHT if word.kind == EXTRA else 1)]
+    return whole(values, pick)
+
+
 def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray, list[dict[int, float]]]:
-    """The reward model's p(score) (B, J, 10), and for each item the expected score in [0, 1] of every word that is scored
-    and that the text encoder reads. The model is run in evaluation mode."""
+    """The reward model's p(score) (B, J, 10), and for each item the expected score in [0, 1] of every word that is scored,
+    that the text encoder reads, and that the model was taught. The model is run in evaluation mode."""
+    logits = _logits(reward, noise, text)
+    words = read_words(reward.expected(logits).cpu().numpy(), text, reward.config.extra)
+    return logits.softmax(-1).cpu().numpy(), [{w.index: v for w, v in row.items()} for row in words]
+
+
+@torch.no_grad()
+def _logits(reward: RewardModel, noise: Tensor, text: Text) -> Tensor:
     place, training = next(reward.parameters()).device, reward.training
     reward.eval()
     logits = reward(*(part.to(place) for part in (noise, text.hidden, text.mask, text.words))).logits
     reward.train(training)
-    expected = reward.expected(logits).cpu().numpy()
-    words = [
+    return logits
+
+
+def read_words(expected: np.ndarray, text: Text, extra: bool) -> list[dict[Word, float]]:
+    """Expected scores (B, J) by the words that are scored and that the text encoder reads; *nothing else* among them
+    where `extra`."""
+    return [
         {
-            word.index: float(row[word.index])
+            word: float(row[word.index])
             for word, place in zip(words, places, strict=True)
-            if word.scored and place.seen
+            if word.scored and place.seen and (extra or word.kind != EXTRA)
         }
         for row, words, places in zip(expected, text.word_lists, text.located, strict=True)
     ]
-    return logits.softmax(-1).cpu().numpy(), words
 
 
 def weights_digest(module: torch.nn.Module) -> str:

@@ -31,6 +31,7 @@ from core.evaluation.choosing import (
     Scorer,
     by_reward,
     by_scorer,
+    by_teacher,
     candidate,
     check_count,
     predict,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:  # who only names methods does not wait for diffusers
 
 __all__ = [
     "DEFAULT", "BestOf", "BestOfNoise", "Guidance", "ImageChooser", "Method", "MethodResult", "NoiseChooser", "Projected",
-    "Scorer", "Settings", "Start", "Tuned", "Wrapper", "best_noise_of", "best_of", "by_reward", "by_scorer", "candidate",
+    "Scorer", "Settings", "Start", "Tuned", "Wrapper", "best_noise_of", "best_of", "by_reward", "by_scorer", "by_teacher", "candidate",
     "counted", "guided", "none", "predict", "projected", "tuned", "weights_digest", "whole",
 ]  # fmt: skip
 
@@ -104,7 +105,7 @@ class BestOfNoise(Wrapper):
         tried = [self.base.start(text, [candidate(seed, k) for seed in seeds], shape) for k in range(self.n)]
         scores = np.stack([np.asarray(self.chooser(one.noise, text), np.float64) for one in tried])
         picks = [tried[k] for k in scores.argmax(0)]
-        calls = {"reward": scores.size}
+        calls = {getattr(self.chooser, "calls", "reward"): scores.size}
         for one in tried:
             add(calls, one.calls)
         noise = torch.stack([one.noise[item] for item, one in enumerate(picks)])

@@ -1,12 +1,14 @@
-"""The reward model R_phi (DESIGN section 2): how well each word of a prompt will show, from the noise alone.
+"""The reward model R_phi: how well each word of a prompt will show, from the noise alone.
 
 The trunk's maps say what picture the noise will become (`Foresight`, latents of it); word queries, made of u_j and the
 sentence, read that picture (`core.networks.reader`); a perceptron and a 10-way classifier give logits over the scores
-0..9. No image is made.
+0..9. No image is made. The part that reads is a model of its own, `PictureReader`: it is taught on finished pictures,
+and reads what the backbone itself foresees (`core.foresight`).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,37 +35,24 @@ class RewardOutput:
     losses: dict[str, Tensor]
 
 
-class RewardModel(ModelMixin, ConfigMixin):
-    """noise (B, C, H, W) and text (B, L, D) -> logits (B, J, 10)."""
+class PictureReader(ModelMixin, ConfigMixin):
+    """Latents of a picture (B, C, H, W) and text (B, L, D) -> logits (B, J, 10) of its words."""
 
     @register_to_config
     def __init__(
         self,
         latent_channels: int = 4,  # C of the backbone
         text_width: int = 128,  # D of the backbone's text encoder(s), concatenated
-        width: int = 64,  # W: positions and text inside the trunk
-        patch: int = 2,  # latents a side of one noise position
+        patch: int = 2,  # latents a side of a cell that is read
         heads: int = 4,
-        depth: int = 2,  # trunk blocks: self-attention, cross-attention, mixture of experts
-        experts: int = 4,
-        top_k: int = 2,  # experts picked for a position
-        channels: Sequence[int] = (
-            64,
-            128,
-            192,
-        ),  # of the encoder's levels; each after the first halves the map
         sight_width: int = 64,  # channels with which a picture's latents are looked at
         head_width: int = 96,  # of the words while they read
         head_depth: int = 3,
         dropout: float = 0.1,
+        extra: bool = False,  # whether it was taught *nothing else*
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(
-            latent_channels, text_width, width, patch, heads, depth, experts, top_k, tuple(channels), dropout
-        )
-        self.foresight = Foresight(channels, latent_channels, patch)
         self.sight = Sight(latent_channels, sight_width, head_width, patch)
-        self.from_map = nn.Conv2d(channels[0], head_width, 1)
         self.word_in = TextIn(text_width, head_width)
         self.sentence_in = nn.Linear(head_width, head_width)
         self.reader = Reader(head_width, heads, head_depth, dropout)
@@ -71,23 +60,16 @@ class RewardModel(ModelMixin, ConfigMixin):
             nn.LayerNorm(head_width), nn.Linear(head_width, head_width), nn.GELU(), nn.Dropout(dropout),
             nn.Linear(head_width, SCORES),
         )  # fmt: skip
-        nn.init.zeros_(self.from_map.weight)  # at first, the picture alone is read
-        nn.init.zeros_(self.from_map.bias)
 
-    def forward(self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> RewardOutput:
-        """noise (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10).
+    def forward(self, picture: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+        """picture (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10).
 
         A word whose weights are zero (padding, or past the window) gets logits too; they mean nothing.
         """
-        check_inputs(noise, text, mask, self.config.latent_channels, self.config.text_width)
-        text, mask, words = self._trimmed(text, mask, words)
-        trunk = self.trunk(noise.to(self.dtype), text, mask)
-        picture = self.foresight(trunk.maps, *noise.shape[-2:])
-        shown = self.sight(picture) + self.from_map(trunk.maps[0])
-        return RewardOutput(self._read(shown, text, mask, words), picture.float(), trunk.losses)
+        return self.read(self.sight(picture.to(self.dtype)), text, mask, words)
 
     def read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
-        """As `forward`, of a known picture, of which `sight` has made the map (B, W, h, w): the logits (B, J, 10)."""
+        """As `forward`, of a picture of which `sight` has made the map (B, W, h, w)."""
         return self._read(shown, *self._trimmed(text, mask, words))
 
     @staticmethod
@@ -120,3 +102,62 @@ class RewardModel(ModelMixin, ConfigMixin):
         present = words.abs().sum(-1) > 0
         own = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
         return rearrange(present, "b j -> b 1 j") | own
+
+
+class RewardModel(PictureReader):
+    """noise (B, C, H, W) and text (B, L, D) -> logits (B, J, 10)."""
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,  # C of the backbone
+        text_width: int = 128,  # D of the backbone's text encoder(s), concatenated
+        width: int = 64,  # W: positions and text inside the trunk
+        patch: int = 2,  # latents a side of one noise position
+        heads: int = 4,
+        depth: int = 2,  # trunk blocks: self-attention, cross-attention, mixture of experts
+        experts: int = 4,
+        top_k: int = 2,  # experts picked for a position
+        channels: Sequence[int] = (64, 128, 192),  # of the encoder; each after the first halves the map
+        sight_width: int = 64,  # channels with which a picture's latents are looked at
+        head_width: int = 96,  # of the words while they read
+        head_depth: int = 3,
+        dropout: float = 0.1,
+        extra: bool = False,  # whether it was taught *nothing else*
+    ) -> None:
+        super().__init__(
+            latent_channels, text_width, patch, heads, sight_width, head_width, head_depth, dropout, extra
+        )
+        self.trunk = Trunk(
+            latent_channels, text_width, width, patch, heads, depth, experts, top_k, tuple(channels), dropout
+        )
+        self.foresight = Foresight(channels, latent_channels, patch)
+        self.from_map = nn.Conv2d(channels[0], head_width, 1)
+        nn.init.zeros_(self.from_map.weight)  # at first, the picture alone is read
+        nn.init.zeros_(self.from_map.bias)
+
+    def forward(self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> RewardOutput:
+        """noise (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10)."""
+        check_inputs(noise, text, mask, self.config.latent_channels, self.config.text_width)
+        text, mask, words = self._trimmed(text, mask, words)
+        trunk = self.trunk(noise.to(self.dtype), text, mask)
+        picture = self.foresight(trunk.maps, *noise.shape[-2:])
+        shown = self.sight(picture) + self.from_map(trunk.maps[0])
+        return RewardOutput(self._read(shown, text, mask, words), picture.float(), trunk.losses)
+
+    def reading(self) -> PictureReader:
+        """A copy of the part that reads."""
+        names = inspect.signature(PictureReader.__init__).parameters
+        reader = PictureReader(**{name: self.config[name] for name in names if name in self.config})
+        kept = reader.state_dict()
+        reader.load_state_dict({name: value for name, value in self.state_dict().items() if name in kept})
+        return reader.to(self.device).train(self.training)
+
+    def take(self, reader: PictureReader) -> None:
+        """Read as `reader` does from now on; ValueError where it is of another shape."""
+        own = self.state_dict()
+        given = reader.state_dict()
+        if any(own[name].shape != value.shape for name, value in given.items()):
+            raise ValueError("The reader is of another shape than this reward model: begin both anew.")
+        self.load_state_dict({**own, **given})
+        self.register_to_config(extra=reader.config.extra)

@@ -15,20 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.noise import check_seed, draw
-from core.words import units
+from core.words import EXTRA, units
 
 SCORES = 10
 
 
 @dataclass
 class Texts:
-    """hidden (P, L, D), mask (P, L), words (P, J, L) of unique prompts; scored (P, J) True at words with a score."""
+    """hidden (P, L, D), mask (P, L), words (P, J, L) of unique prompts; scored (P, J) True at words with a score, extra
+    (P, J) True at *nothing else*."""
 
     prompts: list[str]
     hidden: Tensor
     mask: Tensor
     words: Tensor
     scored: Tensor
+    extra: Tensor
 
     @classmethod
     def encode(cls, encode: Callable[[list[str]], Any], prompts: Sequence[str], batch: int = 64) -> Texts:
@@ -43,16 +45,17 @@ class Texts:
         words = torch.cat(
             [F.pad(p.words[..., :length], (0, 0, 0, most - p.words.shape[1])).cpu() for p in parts]
         )
-        meaning = torch.zeros(len(unique), most, dtype=torch.bool)
-        for row, prompt in zip(meaning, unique, strict=True):
-            for word in units(prompt):
-                row[word.index] = word.scored
+        meaning, extra = (torch.zeros(len(unique), most, dtype=torch.bool) for _ in range(2))
+        for row, prompt in enumerate(unique):
+            for word in units(prompt)[:most]:
+                meaning[row, word.index], extra[row, word.index] = word.scored, word.kind == EXTRA
         return cls(
             unique,
             torch.cat([part.hidden[:, :length].cpu() for part in parts]),
             torch.cat([part.mask[:, :length].cpu() for part in parts]),
             words,
             meaning & (words.sum(-1) > 0),
+            extra,
         )
 
     def take(self, rows: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -63,26 +66,29 @@ class Texts:
         """The same texts for some of the prompts."""
         places = {prompt: i for i, prompt in enumerate(self.prompts)}
         rows = torch.tensor([places[p] for p in prompts], dtype=torch.long)
-        return Texts(list(prompts), *self.take(rows))
+        return Texts(list(prompts), *self.take(rows), self.extra[rows])
 
 
 @dataclass
 class Sample:
     """One image's labels: word index -> (score 0..9 or its distribution over them, weight). noise (C, H, W) only
-    where it was not drawn from the seed. picture (C, H, W): the image's latents, where the image is at hand."""
+    where it was not drawn from the seed. picture (C, H, W): the image's latents, where the image is at hand. judged:
+    people said what they meant of the whole image."""
 
     prompt: str
     seed: int
     labels: Mapping[int, tuple[int | Sequence[float], float]]
     noise: Tensor | None = None
     picture: Tensor | None = None
+    judged: bool = False
 
 
 @dataclass
 class RewardData:
     """item (S,) rows of `texts`; seeds (S,); target (S, J, 10) distributions; weight (S, J), 0 where there is no
     label; noise (N, C, H, W) stored noises and noise_row (S,) their rows, -1 where the seed draws it; picture
-    (M, C, H, W) latents of images and picture_row (S,) their rows, -1 where the image is not at hand."""
+    (M, C, H, W) latents of images and picture_row (S,) their rows, -1 where the image is not at hand; judged (S,) True
+    where people judged the whole image."""
 
     texts: Texts
     shape: tuple[int, int, int]
@@ -94,6 +100,7 @@ class RewardData:
     noise_row: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     picture: Tensor | None = None
     picture_row: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    judged: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     @classmethod
     def build(cls, samples: Sequence[Sample], texts: Texts, shape: tuple[int, int, int]) -> RewardData:
@@ -135,7 +142,8 @@ class RewardData:
                 "No label is about a word that carries meaning: score or correct some words first."
             )
         noise, picture = (torch.stack(kept) if kept else None for kept in (stored, pictures))
-        return cls(texts, shape, item, seeds, target, weight, noise, rows, picture, seen)
+        judged = torch.tensor([sample.judged for sample in samples], dtype=torch.bool)
+        return cls(texts, shape, item, seeds, target, weight, noise, rows, picture, seen, judged)
 
     def __len__(self) -> int:
         return len(self.item)
@@ -167,7 +175,7 @@ class RewardData:
 
     def subset(self, rows: Tensor) -> RewardData:
         """The samples at rows, over the same texts, stored noises and pictures."""
-        names = ("item", "seeds", "target", "weight", "noise_row", "picture_row")
+        names = ("item", "seeds", "target", "weight", "noise_row", "picture_row", "judged")
         picked = {name: getattr(self, name)[rows] for name in names}
         return replace(self, **picked)
 

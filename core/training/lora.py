@@ -22,7 +22,6 @@ import peft
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
-from diffusers.utils import convert_state_dict_to_diffusers
 from torch import Tensor, nn
 
 from core import checkpoint
@@ -226,9 +225,18 @@ def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
     return DDPMScheduler.from_config(config)
 
 
+def block_layers(denoiser: nn.Module) -> list[str]:
+    """The names of all linear and convolutional layers inside the denoiser's blocks, without those of adapters."""
+    names = [name for name, part in denoiser.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+    return [name.removesuffix(".base_layer") for name in names if "block" in name and ".lora_" not in name]
+
+
 @contextmanager
-def training_layers(diffuser: Diffuser, config: LoraConfig) -> Iterator[nn.ParameterList]:
-    """Fresh LoRA layers on the denoiser, in float32, as a module that holds them alone; taken off at the end."""
+def training_layers(
+    diffuser: Diffuser, config: LoraConfig, targets: Sequence[str] = TARGETS
+) -> Iterator[nn.ParameterList]:
+    """Fresh LoRA layers on the denoiser's layers of these names, in float32, as a module that holds them alone; taken off
+    at the end."""
     denoiser = diffuser.denoiser
     if getattr(denoiser, "peft_config", None):
         denoiser.unload_lora()  # those of a LoRA in use are loaded again when it is asked for
@@ -238,7 +246,7 @@ def training_layers(diffuser: Diffuser, config: LoraConfig) -> Iterator[nn.Param
             r=config.rank,
             lora_alpha=config.rank,  # what diffusers takes where a file names none
             init_lora_weights="gaussian",
-            target_modules=list(TARGETS),
+            target_modules=list(targets),
         ),
         TRAINED,
     )
@@ -265,7 +273,7 @@ class Layers:
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the file into the folder."""
         state = peft.get_peft_model_state_dict(self.diffuser.denoiser, adapter_name=TRAINED)
-        layers = {f"{self.diffuser.family.denoiser}_lora_layers": convert_state_dict_to_diffusers(state)}
+        layers = {f"{self.diffuser.family.denoiser}_lora_layers": state}
         type(self.diffuser.pipe).save_lora_weights(str(folder), weight_name=WEIGHTS, **layers)
 
 

@@ -1,14 +1,13 @@
-"""Stages 2 and 3: the projector learns to be harmless, then to be useful (DESIGN section 2).
+"""Stages 2 and 3: the projector learns to be harmless, then to be useful.
 
     L_warmup = mean (projected - noise)^2 + kl KL(N(mean, std^2) || N(0, I))
     L_qdpo   = - sum_j w_j log sigmoid(beta gain_j),   gain_j = r_j(projected) - r_j(noise)
     L_final  = L_qdpo + tau constraint + router losses
     w_j      = (1 - r_j(noise))^focus + floor, averaged over an item's scored words; 1 an item on average
 
-The reward models are frozen. Several may be given: then gain_j is their mean minus `pessimism` standard deviations,
-so that a gain in which they do not agree counts for less. A further one, the judge, is never trained on; the
-weights kept are those of the moment when it saw the largest gain, since past that the projector learns the others'
-mistakes. The constraint is named in `core.training.constraint`.
+The reward model is frozen. A judge that the projector's gradient never sees (`core.foresight`) looks at it now and
+then; the weights kept are those of the moment when it saw the largest gain, since past that the projector learns the
+reward model's mistakes. The constraint is named in `core.training.constraint`.
 """
 
 from __future__ import annotations
@@ -31,6 +30,12 @@ from core.training.loop import Ema, Progress, fit, seed_step, warmup_cosine
 from core.training.reward import Best, Look, StageResult, finish
 
 Shape = tuple[int, int, int]
+
+Judge = Callable[[Tensor, Tensor], Tensor]
+"""noise (B, C, H, W) and rows (B,) of the validation texts -> expected scores (B, J) in [0, 1]."""
+
+
+WORDLESS = "No word of the prompts carries meaning: give prompts that name things."
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ class ProjectorConfig:
     weight_decay: float = 0.01
     beta: float = 10.0  # sharpness of the preference: gains are fractions of the whole score
     tau: float = 1.0  # weight of the constraint; NOTES.md has what less of it does
-    pessimism: float = 1.0  # standard deviations taken from a gain where the reward models differ
     focus: float = 2.0  # power of (1 - r_j(noise)) in w_j
     floor: float = 0.02  # weight that a word keeps which the noise already serves
+    extra: float = 2.0  # weight of *nothing else* beside that of a word
     kl: float = 0.01  # inside the constraint: KL of each latent's N(mean, std^2)
     moments: float = 10.0  # inside the constraint: KL of each item's overall mean and variance
     correlation: float = 0.1  # inside the constraint: spatial correlation
@@ -79,7 +84,7 @@ class ProjectorConfig:
 
 
 def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, part: float = 1.0) -> Tensor:
-    """w_j (B, J) from r_j(noise) and scored (B, J): larger where the noise scores low; they sum to 1 an item on average,
+    """w_j (B, J) from r_j(noise) and the importance of words, scored (B, J): larger where the noise scores low; they sum to 1 an item on average,
     not each, as noise that serves its words is to be left alone: pushed too, it learns to draw things twice. part: of the
     batch that these B are."""
     raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
@@ -87,17 +92,15 @@ def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, par
     return raw / ranks.mean(raw.sum(-1).mean(), part).clamp_min(1e-8)
 
 
-def pessimistic(gains: Tensor, pessimism: float) -> Tensor:
-    """gains (K, B, J) of K reward models -> mean - pessimism std (B, J)."""
-    if len(gains) == 1:
-        return gains[0]
-    spread = (gains.var(0, correction=0) + 1e-8).sqrt()
-    return gains.mean(0) - pessimism * spread
+def expected_scores(reward: RewardModel, noise: Tensor, *text: Tensor) -> Tensor:
+    """r_j (B, J) of a reward model, for noise (B, C, H, W) and text: hidden, mask, words."""
+    return RewardModel.expected(reward(noise, *text).logits)
 
 
-def expected_scores(rewards: Sequence[RewardModel], noise: Tensor, *text: Tensor) -> Tensor:
-    """r_j of every reward model (K, B, J), for noise (B, C, H, W) and text: hidden, mask, words."""
-    return torch.stack([RewardModel.expected(model(noise, *text).logits) for model in rewards])
+def importance(texts: Texts, rows: Tensor, extra: float) -> Tensor:
+    """(B, J): 1 for a scored word, `extra` for *nothing else*, 0 for what has no score."""
+    scored = texts.scored[rows].float()
+    return torch.where(texts.extra[rows], extra * scored, scored)
 
 
 @ranks.together
@@ -119,7 +122,8 @@ def train_warmup(
     device = next(projector.parameters()).device
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        noise, xi, (hidden, mask, _, _) = _batch(texts, shape, None, config.batch, config.seed, step, device)
+        noise, xi, rows = _batch(texts, shape, None, config.batch, config.seed, step, device)
+        hidden, mask, _, _ = texts.take(rows, device)
         projector.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = projector(noise, hidden, mask)
@@ -133,13 +137,13 @@ def train_warmup(
 @ranks.together
 def train_projector(
     projector: NoiseProjector,
-    rewards: RewardModel | Sequence[RewardModel],
+    reward: RewardModel,
     texts: Texts,
     shape: Shape,
     config: ProjectorConfig | None = None,
     *,
     validation: Texts | None = None,
-    judge: RewardModel | None = None,
+    judge: Judge | None = None,
     seeds: Sequence[int] | None = None,
     folder: Path | str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -150,49 +154,44 @@ def train_projector(
 
     texts: the training prompts (one is enough, for a single-prompt projector). seeds: train on these seeds only;
     None draws fresh noise at every step. validation: prompts on which the gain is looked at; the weights of the
-    best look are kept. judge: the reward model that looks; None lets the trained-on ones look themselves.
+    best look are kept. judge: what looks, of these prompts; None lets the reward model look itself.
 
     Several ranks differ from one in the load-balance loss, whose load is that of each share, and report the gain as the
     mean of their shares'.
     """
     config = config or ProjectorConfig()
-    models = [rewards] if isinstance(rewards, RewardModel) else list(rewards)
-    if not models:
-        raise ValueError("There is no reward model: train one first.")
-    texts, validation = _usable(texts), validation and _usable(validation)
+    texts = usable(texts)
+    extra = config.extra if reward.config.extra else 0.0  # one of an earlier kind was not taught it
     device = next(projector.parameters()).device
     allowed = None if seeds is None else check_seeds(seeds)
-    frozen = [
-        (p, p.requires_grad) for model in [*models, judge] if model is not None for p in model.parameters()
-    ]
-    for model in [*models, judge]:
-        if model is not None:
-            model.eval().requires_grad_(False)
+    frozen = [(p, p.requires_grad) for p in reward.parameters()]
+    reward.eval().requires_grad_(False)
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        noise, xi, (hidden, mask, words, scored) = _batch(
-            texts, shape, allowed, config.batch, config.seed, step, device
-        )
-        part = ranks.part(config.batch)
+        noise, xi, rows = _batch(texts, shape, allowed, config.batch, config.seed, step, device)
+        hidden, mask, words, scored = texts.take(rows, device)
+        part, wanted = ranks.part(config.batch), importance(texts, rows, extra).to(device)
         projector.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = projector(noise, hidden, mask)
             projected = out.sample(xi)
-            after = expected_scores(models, projected, hidden, mask, words)
+            after = expected_scores(reward, projected, hidden, mask, words)
             with torch.no_grad():
-                before = expected_scores(models, noise, hidden, mask, words)
-        gain = pessimistic(after - before, config.pessimism)
-        weights = word_weights(before.mean(0), scored, config.focus, config.floor, part)
+                before = expected_scores(reward, noise, hidden, mask, words)
+        gain = after - before
+        weights = word_weights(before, wanted, config.focus, config.floor, part)
         dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
         terms = constraint_terms(projected, noise, out, part)
         constraint = sum(getattr(config, name) * value for name, value in terms.items())
         named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
         metrics = {name: value.item() for name, value in named.items()}
-        metrics["gain"] = (after - before).mean(0)[scored].mean().item()
+        metrics["gain"] = gain[scored].mean().item()
         return dpo + config.tau * constraint + _routing(out, config), metrics
 
     def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
-        found = evaluate_projector(twin, models, validation, shape, count=config.looks, judge=judge)
+        found = evaluate_projector(
+            twin, reward, validation, shape, count=config.looks, judge=judge, extra=extra
+        )
         return found["judge_gain" if judge is not None else "gain"], found
 
     try:
@@ -206,35 +205,44 @@ def train_projector(
 @torch.no_grad()
 def evaluate_projector(
     projector: nn.Module,
-    rewards: Sequence[RewardModel],
+    reward: RewardModel,
     texts: Texts,
     shape: Shape,
     *,
     count: int = 128,
     first_seed: int = 3_000_000_000,
-    judge: RewardModel | None = None,
+    judge: Judge | None = None,
     batch: int = 32,
+    extra: float = 2.0,
 ) -> dict[str, float]:
-    """Gains over scored words and drift, for `count` pairs of a prompt (in turn) and a seed (from first_seed on).
+    """Gains, weighted by `importance`, and drift, for `count` pairs of a prompt (in turn) and a seed (from first_seed on).
 
-    gain: as the trained-on reward models see it. judge_gain: as the judge does. The rest: core.noise.drift.
+    gain: as the reward model sees it. judge_gain: as the judge does. The rest: core.noise.drift.
     """
-    texts = _usable(texts)
+    places, extra = texts.scored.any(1).nonzero().flatten(), extra if reward.config.extra else 0.0
+    if not len(places):
+        raise ValueError(WORDLESS)
     device, training = next(projector.parameters()).device, projector.training
     projector.eval()
     gains, judged, noises, changed = [], [], [], []
-    for places in torch.arange(count).split(batch):
-        seeds = (first_seed + places).tolist()
+    for at in torch.arange(count).split(batch):
+        seeds, rows = (first_seed + at).tolist(), places[at % len(places)]
         noise, xi = draw(seeds, shape).to(device), second(seeds, shape).to(device)
-        hidden, mask, words, scored = texts.take(places % len(texts.prompts), device)
+        hidden, mask, words, _ = texts.take(rows, device)
+        wanted = importance(texts, rows, extra)
         projected = projector(noise, hidden, mask).sample(xi)
         noises.append(noise)
         changed.append(projected)
-        for models, kept in ((rewards, gains), ([judge] if judge is not None else [], judged)):
-            if models:
-                before = expected_scores(models, noise, hidden, mask, words)
-                gain = expected_scores(models, projected, hidden, mask, words) - before
-                kept.append(gain.mean(0)[scored].cpu())
+
+        def weighed(after: Tensor, before: Tensor, wanted: Tensor = wanted) -> Tensor:
+            return ((after - before).cpu() * wanted).sum(1) / wanted.sum(1)
+
+        text = (hidden, mask, words)
+        gains.append(
+            weighed(expected_scores(reward, projected, *text), expected_scores(reward, noise, *text))
+        )
+        if judge is not None:
+            judged.append(weighed(judge(projected, rows), judge(noise, rows)))
     projector.train(training)
     seen = {"gain": gains, "judge_gain": judged}
     found = {name: torch.cat(values).mean().item() for name, values in seen.items() if values}
@@ -292,8 +300,8 @@ def _batch(
     seed: int,
     step: int,
     device: torch.device,
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """noise, xi (B, C, H, W) and the texts of this rank's share of a step, all a function of (seed, step)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """noise, xi (B, C, H, W) and the rows (B,) of texts of this rank's share of a step, all a function of (seed, step)."""
     draws = seed_step(seed, step)
     rows = torch.randint(len(texts.prompts), (batch,), generator=draws)
     if seeds is None:
@@ -302,13 +310,14 @@ def _batch(
         noise = draw([seeds[i] for i in torch.randint(len(seeds), (batch,), generator=draws).tolist()], shape)
     xi = torch.randn(batch, *shape, generator=draws)
     mine = ranks.share(batch)
-    return noise[mine].to(device), xi[mine].to(device), texts.take(rows[mine], device)
+    return noise[mine].to(device), xi[mine].to(device), rows[mine]
 
 
-def _usable(texts: Texts) -> Texts:
+def usable(texts: Texts) -> Texts:
+    """The texts in which a word carries meaning; ValueError where there is none."""
     kept = [prompt for prompt, scored in zip(texts.prompts, texts.scored, strict=True) if scored.any()]
     if not kept:
-        raise ValueError("No word of the prompts carries meaning: give prompts that name things.")
+        raise ValueError(WORDLESS)
     return texts.only(kept)
 
 

@@ -1,10 +1,14 @@
-"""Before stage 1: the reward model learns to read pictures whose words are known, such as renders.
+"""Stage 1b: a reader learns how well each word shows in a picture, from its latents.
+
+    L_read = sum_sj v_sj CE(target_sj, reader(picture_s, text_s)_j) / sum_sj v_sj
+
+on finished pictures with labels, where no noise is in the way, then also on what is foreseen of them (`train_reader`).
+A new reader learns it first from pictures whose words and places are known, such as renders (`train_reading`):
 
     L_sight = CE(what stands at a place, what the map shows there)
-    L_read  = CE(target_j, read(picture, text)_j) + L_sight
 
 First the map alone, until it shows what is where, then both. Without the first, reading stays at the base rate for a
-long time: NOTES.md. Only the part of the model that reads is trained; trunk and foresight are not touched.
+long time: NOTES.md.
 """
 
 from __future__ import annotations
@@ -18,10 +22,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import ranks
-from core.networks.reward import RewardModel
+from core.networks.reward import PictureReader
 from core.training.data import RewardData
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
-from core.training.reward import cross_entropy, grainy, rows_of
+from core.training.reward import (
+    Best,
+    StageResult,
+    cross_entropy,
+    figures,
+    finish,
+    grainy,
+    mixed_rows,
+    rows_of,
+    selected,
+    smooth,
+)
+
+Pictures = Callable[[Tensor], Tensor]
+"""rows (B,) -> latents (B, C, H, W) to read."""
+
+Foresee = Callable[[RewardData, Tensor], Tensor]
+"""Samples and rows (B,) of them -> the latents (B, C, H, W) that are foreseen of their noises."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +72,7 @@ class Places:
 
 @ranks.together
 def train_reading(
-    model: RewardModel,
+    model: PictureReader,
     data: RewardData,
     places: Places,
     config: ReadingConfig | None = None,
@@ -141,12 +162,120 @@ def _sight(
 
 
 @torch.no_grad()
-def evaluate_reading(model: RewardModel, data: RewardData, batch: int = 64) -> Tensor:
-    """Expected scores (S, J) in [0, 1], read off the pictures."""
-    device, parts = next(model.parameters()).device, []
+def evaluate_reading(
+    model: PictureReader, data: RewardData, batch: int = 64, pictures: Pictures | None = None
+) -> Tensor:
+    """Logits (S, J, 10), read off the pictures, or off those that `pictures` gives for rows."""
+    device, parts, training = next(model.parameters()).device, [], model.training
     model.eval()
     for rows in torch.arange(len(data)).split(batch):
         hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-        picture = data.pictures(rows)[0].to(device)
-        parts.append(RewardModel.expected(model.read(model.sight(picture), hidden, mask, words)).cpu())
+        picture = (pictures(rows) if pictures else data.pictures(rows)[0]).to(device)
+        parts.append(model.read(model.sight(picture), hidden, mask, words).cpu())
+    model.train(training)
     return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """Settings of learning to read from labels."""
+
+    steps: int = 400  # at most; early stopping may end before
+    foreseen: float = 0.25  # share of a batch that is read off what is foreseen
+    judged: float = 0.25  # share of a batch that people judged, where there are any
+    batch: int = 64  # pictures a step
+    rate: float = 5e-4  # peak learning rate of AdamW
+    weight_decay: float = 0.05
+    smoothing: float = 0.3  # share of a label's mass given to the neighbouring scores
+    grain: float = 0.3  # noise of up to this much is added to a finished picture
+    average: float = 0.99  # decay of the moving average that is evaluated and kept
+    evaluate_every: int = 50
+    select: str = (
+        "pearson_within"  # on the pictures foreseen where there are any: what the projector will be judged by
+    )
+    patience: int = 6
+    bf16: bool = False
+    save_every: int = 100
+    seed: int = 0
+
+
+@ranks.together
+def train_reader(
+    model: PictureReader,
+    data: RewardData,
+    validation: RewardData | None = None,
+    config: ReaderConfig | None = None,
+    *,
+    foresee: Foresee | None = None,
+    folder: Path | str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    resume: bool = True,
+) -> StageResult:
+    """Train `model` in place on labelled samples whose picture is at hand; it ends with the averaged weights that did
+    best on `validation`, the weights at the start among them.
+
+    foresee(data, rows): the pictures (B, C, H, W) foreseen of the noises of rows (B,); without it finished ones alone.
+    """
+    config = config or ReaderConfig()
+    if not len(data) or (data.picture_row < 0).any():
+        raise ValueError("Some samples have no picture to read: leave them out, or make their images again.")
+    device = next(model.parameters()).device
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+    )
+    average = Ema(model, config.average)
+    best = Best(model, average, config.patience)
+    known: dict[int, Tensor] = {}  # what is foreseen of the validation samples does not change
+
+    def again(rows: Tensor) -> Tensor:
+        first = int(rows[0])
+        if first not in known:
+            known[first] = foresee(validation, rows).cpu()
+        return known[first]
+
+    def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
+        found = figures(evaluate_reading(twin, validation, config.batch), validation)
+        if foresee is None:
+            return selected(found, config.select), found
+        ahead = figures(evaluate_reading(twin, validation, config.batch, again), validation)
+        return selected(ahead, config.select), {**ahead, **{f"finished_{k}": v for k, v in found.items()}}
+
+    def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
+        looked = {}
+        if validation is not None and step % config.evaluate_every == 0:
+            looked = best.offer(step, look)
+        draws = seed_step(config.seed, step)
+        rows = mixed_rows(step, config.batch, data, config.judged, config.seed)
+        picture = grainy(data.pictures(rows)[0], config.grain, draws)
+        early = torch.rand(len(rows), generator=draws) < (config.foreseen if foresee else 0)
+        mine, part = ranks.share(len(rows)), ranks.part(len(rows))
+        weights = data.weight[rows].to(device)
+        rows, picture, early = rows[mine], picture[mine], early[mine]
+        if early.any():
+            picture[early] = foresee(data, rows[early]).cpu()
+        hidden, mask, words, _ = data.texts.take(data.item[rows], device)
+        model.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            logits = model(picture.to(device), hidden, mask, words)
+        target = smooth(data.target[rows].to(device), config.smoothing)
+        loss = cross_entropy(logits, target, weights[mine], weights.sum() * part)
+        return loss, {"read": loss.item()} | looked
+
+    result = fit(
+        {"reader": model},
+        optimiser,
+        loss_fn,
+        steps=config.steps,
+        folder=folder,
+        save_every=config.save_every,
+        on_progress=on_progress,
+        stop=lambda: best.exhausted() or bool(stop and stop()),
+        resume=resume,
+        ema={"reader": average},
+        schedule=warmup_cosine(config.steps, warmup=20),
+        seed=config.seed,
+        extra=best.extra,
+        batch=config.batch,
+    )
+    return finish(model, average, best, result, look if validation is not None else None)

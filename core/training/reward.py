@@ -1,13 +1,17 @@
-"""Stage 1: the reward model learns word scores from noise and text (DESIGN section 2).
+"""Stage 1c: the reward model learns what the noise will show, from a teacher and from labelled samples.
 
-    L_reward = sum_sj v_sj CE(target_sj, R_phi(noise_s, text_s)_j) / sum_sj v_sj + router losses
-             + foresee mean (picture foreseen - picture)^2 + read sum_sj v_sj CE(target_sj, read(picture_s)_j) / sum v
+    L_reward = foresee mean (picture foreseen - the teacher's)^2 + CE(the teacher's words, R_phi(noise, text))
+             + the same on labelled samples: sum_sj v_sj CE(target_sj, R_phi(noise_s, text_s)_j) / sum_sj v_sj
+               + foresee mean (picture foreseen - picture)^2 + read CE(target, read(picture)) + router losses
 
-target is a person's score (one-hot) or the VLM's distribution over 0..9, v the label's weight. The second line is our
-departure, on samples whose image is at hand: its latents say in every cell what came of the noise, where a score says
-it once a word. Against overfitting, which starts after a few passes: dropout, weight decay, jittered noise, label mass
-shared with the neighbouring scores, a moving average of the weights, and early stopping on prompts that were not
-trained on.
+The teacher (`core.foresight`) answers on any number of fresh noises and prompts for one call of the denoiser each,
+where a labelled sample costs all sampling steps, a decoding and a scoring. target is a person's score (one-hot) or the
+scorer's distribution over 0..9, v the label's weight; a fixed share of every batch are images that people judged.
+Without a teacher only the labelled samples are learned from, as in the paper. Our departure: pictures are foreseen as
+well, since their latents say in every cell what came of the noise, where a score says it once a word.
+
+Against overfitting: dropout, weight decay, jittered noise, label mass shared with the neighbouring scores, a moving
+average of the weights, and early stopping on prompts that were not trained on.
 """
 
 from __future__ import annotations
@@ -23,10 +27,14 @@ from torch import Tensor, nn
 
 from core import ranks
 from core.networks.reward import RewardModel
-from core.training.data import RewardData
+from core.training.data import RewardData, Texts
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
 
 SELECTABLE = ("cross_entropy", "pearson", "spearman", "pearson_within")
+
+Teach = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""A teacher: noise (B, C, H, W) and rows (B,) of the texts that it is asked about -> the picture foreseen (B, C, H, W)
+and the logits of its words (B, J, 10)."""
 
 Look = Callable[[nn.Module], tuple[float, dict[str, float]]]
 """Judges a model: a score, larger is better, and the metrics to keep with it."""
@@ -38,6 +46,8 @@ class RewardConfig:
 
     steps: int = 2000  # at most; early stopping may end before
     batch: int = 64  # samples a step
+    fresh: float = 0.75  # share of them that are fresh noises, which the teacher answers; without a teacher 0
+    judged: float = 0.25  # share of the labelled ones that people judged, where there are any
     rate: float = 1e-3  # peak learning rate of AdamW
     weight_decay: float = 0.05
     smoothing: float = 0.3  # share of a label's mass given to the neighbouring scores
@@ -49,7 +59,7 @@ class RewardConfig:
     router_z: float = 0.001  # weight of the router's z-loss
     average: float = 0.995  # decay of the moving average that is evaluated and kept
     evaluate_every: int = 100  # steps between looks at the validation prompts
-    select: str = "cross_entropy"  # what a look goes by: that, or pearson, spearman, pearson_within
+    select: str = "pearson_within"  # what a look goes by: that, or cross_entropy, pearson, spearman
     patience: int = 6  # looks without a better one before training ends
     looks: int = 1024  # samples of the validation prompts in a look, all noises of a prompt together
     bf16: bool = False  # autocast: faster on recent CPUs and on GPUs
@@ -130,6 +140,24 @@ def rows_of(step: int, batch: int, count: int, seed: int) -> Tensor:
     return rows
 
 
+def selected(found: dict[str, float], by: str) -> float:
+    """The figure of `evaluate_reward` that a look goes by, larger is better: the cross-entropy where no word has two
+    noises to compare."""
+    if by == "cross_entropy" or by == "pearson_within" and not found["compared"]:
+        return -found["cross_entropy"]
+    return found[by]
+
+
+def mixed_rows(step: int, batch: int, data: RewardData, share: float, seed: int) -> Tensor:
+    """The samples of a step, `share` of them of those that people judged, where there are any; each kind in turn."""
+    judged, rest = (kind.nonzero().flatten() for kind in (data.judged, ~data.judged))
+    few = round(share * batch) if len(rest) else batch
+    if not len(judged):
+        few = 0
+    parts = [(judged, few), (rest, batch - few)]
+    return torch.cat([kind[rows_of(step, n, len(kind), seed)] for kind, n in parts if n])
+
+
 @ranks.together
 def train_reward(
     model: RewardModel,
@@ -137,12 +165,15 @@ def train_reward(
     validation: RewardData | None = None,
     config: RewardConfig | None = None,
     *,
+    teach: Teach | None = None,
+    fresh: Texts | None = None,
     folder: Path | str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
     resume: bool = True,
 ) -> StageResult:
-    """Train `model` in place; it ends with the averaged weights that did best on `validation` (the last, if None).
+    """Train `model` in place, on labelled samples and, where there is a teacher, on what `teach` says of fresh noises
+    under the prompts of `fresh`; it ends with the averaged weights that did best on `validation` (the last, if None).
 
     The weights at the start are the first to be judged, so fine-tuning on labels that do not help changes nothing.
 
@@ -162,23 +193,60 @@ def train_reward(
     average = Ema(model, config.average)
     best = Best(model, average, config.patience)
 
+    if (teach is None) != (fresh is None):
+        raise ValueError("A teacher and the texts that it is asked about go together: give both or none.")
+    if fresh is not None:
+        fresh_rows = fresh.scored.any(1).nonzero().flatten()
+    asked = round(config.fresh * config.batch) if teach else 0
+    labelled = config.batch - asked
+
     some = validation and validation.subset(validation.item.argsort(stable=True)[: config.looks])
 
     def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
         found = evaluate_reward(twin, some, config.batch)
-        return (-1 if config.select == "cross_entropy" else 1) * found[config.select], found
+        return selected(found, config.select), found
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         looked = {}
         if validation is not None and step % config.evaluate_every == 0:
             looked = best.offer(step, look)
         draws = seed_step(config.seed, step)
-        rows = rows_of(step, config.batch, len(data), config.seed)
-        mine, part = ranks.share(config.batch), ranks.part(config.batch)
+        losses = {}
+        if labelled:
+            losses |= of_labels(mixed_rows(step, labelled, data, config.judged, config.seed), draws)
+        if asked:
+            losses |= of_teacher(draws)
+        share = {True: labelled / config.batch, False: asked / config.batch}
+        loss = sum(
+            share[not name.startswith("taught_")] * getattr(config, name.removeprefix("taught_"), 1.0) * value
+            for name, value in losses.items()
+        )
+        return loss, {name: value.item() for name, value in losses.items()} | looked
+
+    def of_teacher(draws: torch.Generator) -> dict[str, Tensor]:
+        """What the teacher says of fresh noises under prompts at random."""
+        rows = fresh_rows[torch.randint(len(fresh_rows), (asked,), generator=draws)]
+        noise, mine = torch.randn(asked, *data.shape, generator=draws), ranks.share(asked)
+        rows, noise = rows[mine], noise[mine].to(device)
+        picture, told = (part.to(device) for part in teach(noise, rows))
+        hidden, mask, words, scored = fresh.take(rows, device)
+        model.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            out = model(noise, hidden, mask, words)
+        losses = {
+            "cross_entropy": cross_entropy(out.logits, told.softmax(-1), scored.float()),
+            "foresee": (out.picture - picture).square().mean(),
+            **out.losses,
+        }
+        return {f"taught_{name}": value for name, value in losses.items()}
+
+    def of_labels(rows: Tensor, draws: torch.Generator) -> dict[str, Tensor]:
+        """What labels and pictures say of the samples at rows."""
+        mine, part = ranks.share(len(rows)), ranks.part(len(rows))
         noise = data.noises(rows[mine])
         if config.jitter:
-            fresh = torch.randn(len(rows), *data.shape, generator=draws)[mine]
-            noise = (1 - config.jitter**2) ** 0.5 * noise + config.jitter * fresh
+            shaken = torch.randn(len(rows), *data.shape, generator=draws)[mine]
+            noise = (1 - config.jitter**2) ** 0.5 * noise + config.jitter * shaken
         hidden, mask, words, _ = data.texts.take(data.item[rows[mine]], device)
         target, weights = data.target[rows[mine]].to(device), data.weight[rows].to(device)
         weight = weights[mine]
@@ -202,8 +270,7 @@ def train_reward(
                 logits = model.read(model.sight(grain), hidden[own], mask[own], words[own])
             read = cross_entropy(logits, target[own], weight[own], weights[known].sum() * part)
             losses["read"] = known.double().mean().item() * read
-        loss = sum(getattr(config, name, 1.0) * value for name, value in losses.items())
-        return loss, {name: value.item() for name, value in losses.items()} | looked
+        return losses
 
     result = fit(
         {"reward": model},
@@ -284,6 +351,11 @@ def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict
                        the noise's doing, and only that can a projector use; over words with two noises or more
     """
     logits, foreseen = _predict(model, data, batch)
+    return figures(logits, data) | ({} if foreseen is None else {"foreseen": foreseen})
+
+
+def figures(logits: Tensor, data: RewardData) -> dict[str, float]:
+    """As `evaluate_reward`, of logits (S, J, 10) that are there already."""
     entropy = cross_entropy(logits, data.target, data.weight).item()
     there = data.weight > 0
     scores = torch.arange(data.target.shape[-1]) / (data.target.shape[-1] - 1)
@@ -299,7 +371,7 @@ def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict
         "spearman": pearson(ranked(guess), ranked(truth)),
         "pearson_within": pearson(*(x[several] for x in centred)),
         "words": float(there.sum()),
-        **({} if foreseen is None else {"foreseen": foreseen}),
+        "compared": float(several.sum()),
     }
 
 

@@ -1,8 +1,8 @@
 """The labels as other tools want them: tables, preference pairs, binary words, word scores, a folder for `datasets`.
 
 ``data.exchange`` is the format that loses nothing; each of these loses something, and says what in its own
-docstring. All of them write a word's *current* label: the people's median, else the simulated annotator's,
-else the calibrated scorer's, else the VLM's. All but blind votes, which come in as pairs, come back in as well.
+docstring. All of them write a word's *current* label: the people's median, else what people confirmed, else the
+simulated annotator's, else the calibrated scorer's, else the VLM's. All but blind votes, which come in as pairs, come back in as well.
 """
 
 from __future__ import annotations

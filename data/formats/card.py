@@ -14,6 +14,7 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 SOURCES = {
     "human": "people, who corrected the score of a word on seeing the image; of several people the lower median "
     "counts, and a gold score where one is kept",
+    "confirmed": "people who saw the score that stood there and were done with the image without changing it",
     "simulated": "the simulated annotator, a detector on pixels that knows the shapes world",
     "calibrated": "the VLM, calibrated on people's corrections",
     "vlm": "the vision-language model, as a distribution over the ten scores",
@@ -82,8 +83,8 @@ def card(title: str, licence: str, figures: Mapping[str, Any]) -> str:
         "\n".join(table) + ("\n\n" + gone.strip() if gone else ""),
         "## How the labels were made",
         (
-            "Each word has the label of the first of these that has spoken: people, the simulated annotator, the "
-            "calibrated scorer, the VLM. In this dataset:"
+            "Each word has the label of the first of these that has spoken: people, people who confirmed what they saw, "
+            "the simulated annotator, the calibrated scorer, the VLM. In this dataset:"
         ),
         "\n".join(said),
         f"Vision-language models: {_codes(figures['scorers'])}. Image models: {_codes(figures['backbones'])}.",

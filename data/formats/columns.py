@@ -2,7 +2,7 @@
 
 A row of the Parquet table is a word. Of the dataset folder, or of a zip of it, the ``metadata.parquet`` of each split is
 read, in which a row is an image with its words; its pictures are not, for it is the store's own images that are scored.
-A word that has no whole score (a distribution alone, as the VLM gives it) says nothing. Lost: who said it, and all that
+A word that has no whole score (a distribution alone, as the VLM gives it) says nothing. Lost: who said it, whether it was given or confirmed, and all that
 went out without coming in by a CSV table.
 """
 

@@ -28,6 +28,7 @@ from data.database import new_id, rows
 from data.formats.card import LICENCE, card
 from data.labels import expected
 from data.migrations import SPLITS
+from data.scores import PEOPLE
 from data.store import Store
 
 KEPT = (
@@ -102,7 +103,7 @@ def _write(
                 "distribution": label["distribution"],
                 "expected": round(expected(label), 4),
                 "source": label["source"],
-                "people": len(label["events"]) if label["source"] == "human" else 0,
+                "people": len(label["events"]) if label["source"] in PEOPLE else 0,
             }
         )
     with store.reading() as db:

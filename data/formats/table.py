@@ -7,7 +7,7 @@ itself, and that makes it exact to undo: take one leading apostrophe away from e
 Lost: the events behind the labels (who said what, and when), the scorer's hidden states, the runs, and what
 makes an image again beside its seed.
 
-A table comes in as one person's scores: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
+A score that people confirmed has the source ``confirmed``. A table comes in as one person's scores, all of them given: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
 prompt are checked where they are there, and the other columns of an export are passed over. A row without a score says
 nothing. What a spreadsheet does to the file is undone: a byte order mark, semicolons or tabs between the cells, 7.0 for
 7, and the apostrophes.

@@ -6,9 +6,10 @@
   to 9 (not shown), in the text of word_scores as they write it. Lost: what is between two whole scores, as 9 - value is
   rounded when it comes back, half up.
 
-Both lose the distributions, who said a label, its source and weight, the history, the scorer's hidden states, words
-without a label, and *nothing else*, for which they have no place: it is no word of the prompt. Samples do not travel in
-them: a line names the sample, which must be in the store (JSONL takes it there).
+Both lose the distributions, who said a label, its source (a score that was only confirmed looks like one that was
+given) and weight, the history, the scorer's hidden states, words without a label, and *nothing else*, for which they
+have no place: it is no word of the prompt. Samples do not travel in them: a line names the sample, which must be in the
+store (JSONL takes it there).
 
 A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
 What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose

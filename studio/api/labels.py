@@ -126,7 +126,7 @@ class Labelling:
     def undo(
         self, who: str, sample: str | None = None, profile: gr.OAuthProfile | None = None
     ) -> dict[str, Any]:
-        """Undo this person's last score, submit or skip; called again, it goes further back.
+        """Undo this person's last score, submit (with what it confirmed) or skip; called again, it goes further back.
 
         Parameters:
             who: from sign_in
@@ -139,7 +139,8 @@ class Labelling:
         return {"sample": plain(view) if view else None}
 
     def submit(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
-        """This person is done with an image; also where nothing was wrong with it.
+        """This person is done with an image, also where nothing was wrong with it. The scores that stand there, and that
+        this person did not give, are confirmed by that, unless STUDIO_CONFIRM says no.
 
         Parameters:
             sample: the sample's id

@@ -5,8 +5,8 @@ const KEYS = [
   ["↑ ↓", "one more, one less"],
   ["Delete", "take your score of this word back"],
   ["a", "accept all scores that are shown: they become yours"],
-  ["n", "nothing wrong: accept all, submit and go on"],
-  ["Enter", "submit and show the next image"],
+  ["n", "nothing wrong: confirm all, submit and go on"],
+  ["Enter", "submit these scores and show the next image"],
   ["s", "skip this image"],
   ["u, Ctrl+Z", "undo your last step, and the one before that, on earlier images too"],
   ["f", "flag this image, with a reason"],
@@ -50,7 +50,7 @@ function build() {
   state.setAttribute("role", "status");
   const main = make("div", "ws-main");
   main.append(
-    button("Nothing wrong", "ws-button ws-good", "Nothing wrong: accept all shown scores, submit and go on", clean, "n"),
+    button("Nothing wrong", "ws-button ws-good", "Nothing wrong: confirm all shown scores, submit and go on", clean, "n"),
     button("Done, next", "ws-button ws-primary", "Submit these scores and show the next image", () => leave("submit"), "⏎"),
   );
   const more = make("div", "ws-more");

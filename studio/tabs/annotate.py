@@ -144,7 +144,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             *([gr.skip()] * 4),
             gr.update(visible=True),
             gr.update(value=image, visible=True),
-            _about(found.view, image is None),
+            _about(found.view, image is None, studio.settings.confirm == "yes"),
             face(found, writer, wish, now(), **more),
             _why(studio, wish),
             view.id,
@@ -323,8 +323,10 @@ def _why(studio: Studio, wish: Wish) -> str:
     return f'<p class="quiet">{escape(studio.why_next(wish.order))}</p>'
 
 
-def _about(view: SampleView, gone: bool) -> str:
+def _about(view: SampleView, gone: bool, confirms: bool) -> str:
     parts = [f"seed {view.seed}", "with the projector" if view.method == "projected" else "without projector"]
     problem = notices.notice("The file of this image is gone; skip it.", problem=True) if gone else ""
     ask = "How well does each word show in the image? 0 not at all, 9 fully."
+    if confirms:
+        ask += " Done confirms the scores that you leave."
     return f'{problem}<p class="ask">{ask}</p><p class="quiet">{escape(", ".join(parts))}</p>'

@@ -96,10 +96,13 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
     elif kind == "note":
         studio.store.note(sample, who, operation.text)
     else:
-        if kind in ("accept", "clean"):
-            desk.accept(studio, sample, who, blind, all_of_it=kind == "clean")
+        if kind == "skip":
+            studio.submit(sample, who, "skip")
+        else:
+            {"accept": desk.accept, "clean": desk.clean, "submit": desk.submit}[kind](
+                studio, sample, who, blind
+            )
         if kind in LEAVING:
-            studio.submit(sample, who, "skip" if kind == "skip" else "submit")
             done.left = sample == done.packet.shown
 
 

@@ -18,6 +18,7 @@ NONE = "No image matches. Take a filter away, or use fewer words."
 EMPTY = "There is no image yet. Compare a prompt: each image of it comes here by itself."
 SAID = {
     "set": "set",
+    "confirmed": "confirmed",
     "clear": "taken back",
     "undo": "undone",
     "submit": "done",
@@ -30,6 +31,7 @@ SOURCES = {
     "gold": "gold",
     "vlm": "VLM",
     "human": "people",
+    "confirmed": "confirmed",
     "simulated": "simulated",
     "calibrated": "calibrated",
 }
@@ -126,7 +128,11 @@ def words(current: Mapping[int, Mapping[str, Any]], found: Sequence[Mapping[str,
         for index in sorted({*current, *label})
     }
     people = sorted({who for said in current.values() for who in said["people"]})
-    machines = [name for name in ("vlm", "calibrated", "simulated") if any(s[name] for s in current.values())]
+    machines = [
+        name
+        for name in ("vlm", "calibrated", "simulated", "confirmed")
+        if any(s[name] for s in current.values())
+    ]
     body = []
     for index, said in every.items():
         mine = label.get(index, {})

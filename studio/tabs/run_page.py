@@ -155,7 +155,10 @@ def _labels(run: dict[str, Any]) -> str:
         f"It saw {found['count']} word labels ({by or 'none'}), all events up to number {found['last']}.{rule} "
         f"The snapshot's sha256 begins with {found['sha256'][:12]}."
     )
-    return f'<p class="quiet">{escape(words)}</p>'
+    metrics = run["metrics"] or {}
+    notes = [metrics.get("note"), (metrics.get("calibrator") or {}).get("note")]
+    said = "".join(f'<p class="quiet">{escape(note)}</p>' for note in dict.fromkeys(notes) if note)
+    return f'<p class="quiet">{escape(words)}</p>{said}'
 
 
 def _runs(found: list[dict[str, Any]], empty: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ SOURCES = [
 LAST = "Where it begins"
 GROUPS: dict[str, tuple[str, ...]] = {
     "Labels": ("corrections_needed", "correction_weight", "replay", "calibrated"),
-    "Reward model": ("reward_", "pictures"),
+    "Reward model": ("foresight_", "reader_", "reward_", "judged_share", "pictures"),
     "Projector": ("projector_", "tau", "prompts", "warmup_"),
     "Held-out result": ("heldout_", "steps", "guidance"),
     LAST: (),

@@ -33,11 +33,12 @@ def full(store, sample_row, peaked):
             store.undo(None, "ann")
     store.clear_score(ids[0], 0, "ann")
     store.set_score(ids[1], 0, 5, "detector", source="simulated", weight=0.25)
-    store.submit(ids[1], "ann")
+    store.submit(ids[1], "ann", [{"word_index": 0, "word": "ü", "score": 3}])
     store.skip(ids[0], "bob")
     store.submit(ids[3], "bob")
     store.come_back(store.skip(ids[3], "bob")["id"], "bob")
-    store.come_back(store.submit(ids[2], "ann")["id"], "ann")
+    kept = [{"word_index": word, "word": "ü", "score": 9 * word} for word in range(2)]
+    store.come_back(store.submit(ids[2], "ann", kept)["id"], "ann")
     store.flag(ids[2], "ann", "cut off \u2028 <b>")
     store.note(ids[2], "bob", "=two shapes")
     store.unflag(ids[2], "ann")
@@ -184,7 +185,7 @@ def test_seeds_are_integers_and_no_path_of_a_checkpoint_travels(full, quick_path
     assert "/somewhere/here" not in text
     assert lines(quick_path / "a.jsonl")[0] == {
         "format": "noise-projection-studio/labels",
-        "version": 3,
+        "version": 4,
         "features": True,
     }
 
@@ -306,8 +307,8 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, quick_path, name)
         (b"{}\n", "line 1: not a file of labels"),
         (b"\x89PNG\r\n", "line 1: not UTF-8"),
         (
-            b'{"format":"noise-projection-studio/labels","version":4}\n',
-            "version is 4; this app reads the versions 1, 2 and 3",
+            b'{"format":"noise-projection-studio/labels","version":5}\n',
+            "version is 5; this app reads the versions 1, 2, 3 and 4",
         ),
     ],
 )

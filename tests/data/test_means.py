@@ -44,7 +44,7 @@ def full(store, sample_row, peaked):
 
     def step():
         who, sample, word = dice.choice(("ann", "bob", "cyd")), dice.choice(ids), dice.randrange(4)
-        what = dice.randrange(10)
+        what = dice.randrange(12)
         said = {"sample": sample, "word_index": word}
         if what < 4:
             store.set_score(sample, word, dice.randrange(10), who)
@@ -59,6 +59,10 @@ def full(store, sample_row, peaked):
             store.add_scores([{**said, "source": "vlm", "score": dice.randrange(10)}])
         elif what == 8:
             store.set_score(sample, word, dice.randrange(10), f"detector{word % 2}", source="simulated")
+        elif what == 9:
+            done = store.submit(sample, who, [{"word_index": word, "score": dice.randrange(10)}])
+            if dice.random() < 0.3:
+                store.come_back(done["id"], who)
         else:
             store.set_gold(sample, word, dice.choice((None, *range(10))), who)
 

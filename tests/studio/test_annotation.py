@@ -2,6 +2,7 @@
 
 import pytest
 
+from studio.annotation import judged_by
 from studio.identity import SIMULATED
 
 
@@ -142,9 +143,9 @@ def test_bad_calls_are_refused(scored, item, call, says):
 
 def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_simulated(scored):
     found = scored.simulate(count=10)
-    assert found["words"] == 10
+    assert 10 <= found["words"] == found["typed"] < 10 + 7  # the last sample to its end
     labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
-    assert len(labels) == 10
+    assert len(labels) == found["words"]
     from studio import pictures
     from studio.truth import truth_of
 
@@ -153,8 +154,9 @@ def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_si
         truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
         assert row["score"] == round(9 * truth.units[row["word_index"]])
     assert "nothing else" in {row["word"] for row in labels}
-    assert scored.simulate(count=10)["words"] == 10
-    assert len([row for row in scored.store.labels() if row["source"] == "simulated"]) == 20
+    more = scored.simulate(count=10)["words"]
+    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    assert len(labels) == found["words"] + more
     assert scored.simulate(count=1000)["words"] < 1000
 
 
@@ -164,3 +166,52 @@ def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
     studio.score(studio.collect(["a fish", "a red circle"], 1, steps=STEPS))
     found = studio.simulate(count=10)
     assert (found["words"], found["samples"]) == (3, 1)
+
+
+RIGHT, SHOWN = {1: 9, 2: 0, 3: 7}, {1: 9, 2: 6, 3: 5}
+
+
+@pytest.mark.parametrize(
+    ("habit", "confirms", "left"),
+    [
+        ("every", False, {1: (9, True), 2: (0, True), 3: (7, True)}),
+        ("wrong", True, {1: (9, False), 2: (0, True), 3: (5, False)}),
+        ("wrong", False, {2: (0, True)}),
+        ("clean", True, {1: (9, False), 2: (0, True), 3: (5, False)}),
+        ("clean", False, {2: (0, True)}),
+    ],
+)
+def test_a_habit_is_what_somebody_types_and_what_done_confirms(habit, confirms, left):
+    assert judged_by(habit, RIGHT, SHOWN, confirms) == left
+
+
+@pytest.mark.parametrize(("habit", "left"), [("wrong", {}), ("clean", {1: (8, False), 2: (3, False)})])
+def test_n_confirms_a_clean_image_where_done_does_not(habit, left):
+    assert judged_by(habit, {1: 9, 2: 0}, {1: 8, 2: 3}, confirms=False) == left
+
+
+def test_no_habit_confirms_a_word_without_a_score():
+    assert judged_by("wrong", {1: 9, 2: 0}, {1: None, 2: 0}) == {2: (0, False)}
+    assert judged_by("clean", {1: 9, 2: 0}, {1: None, 2: 0}, confirms=False) == {}
+
+
+def test_what_the_simulated_annotator_confirms_is_told_from_what_it_typed_and_from_peoples(scored):
+    found = scored.simulate(count=20, habit="wrong")
+    said = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    assert {row["source"] for row in scored.store.labels()} <= {"simulated", "vlm"}
+    kept = [row for row in said if row["scorer"] == "confirmed"]
+    assert (len(said), len(kept)) == (found["words"], found["confirmed"])
+    assert found["typed"] == found["changed"] == len(said) - len(kept)
+    assert set(scored.store.judged_images()["images"]) == {row["sample"] for row in said}
+    with pytest.raises(ValueError, match="choose every, wrong, clean"):
+        scored.simulate(count=1, habit="idle")
+
+
+def test_the_endpoints_submit_confirms_as_the_page_does(scored, item):
+    scored.submit(item.id, "Ann")
+    current = scored.store.current(item.id)
+    assert {i: said["confirmed"]["score"] for i, said in current.items()} == {
+        w.index: w.vlm for w in item.words if w.scored
+    }
+    assert scored.undo("Ann").id == item.id
+    assert not any(said["confirmed"] for said in scored.store.current(item.id).values())

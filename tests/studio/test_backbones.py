@@ -94,7 +94,7 @@ def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, siz
     rows = studio.store.samples(ids=ids)
     assert {(row["height"], row["width"], row["steps"]) for row in rows} == {(height, width, 2)}
     assert {row["guidance"] for row in rows} == {backbones.BACKBONES[name][2]}
-    assert studio.simulate(count=20)["words"] == 20
+    assert studio.simulate(count=20)["words"] >= 20
     run = studio.train("cycle", CYCLE)
     metrics = run["metrics"]
     assert run["state"] == "done" and metrics["labels"]["vlm"] > 0 and metrics["labels"]["simulated"] > 0

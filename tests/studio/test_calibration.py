@@ -110,3 +110,32 @@ def test_words_that_an_imported_store_counts_in_another_way_keep_nobody_from_tra
     labelled.store.set_score(strange, 80, 5, "Ann")
     run = labelled.train("calibrator", {"corrections_needed": 20})
     assert run["metrics"]["fitted"] and labelled.train("reward", REWARD)["state"] == "done"
+
+
+def test_images_that_are_judged_in_part_teach_the_calibrator_nothing_and_the_run_says_so(scored):
+    for _ in range(3):
+        view = scored.next_item("Ann")
+        scored.correct(view.id, next(w.index for w in view.words if w.scored), 4, "Ann")
+        scored.store.skip(view.id, "Ann")
+    with pytest.raises(
+        ValueError, match=r"There are 0 words .* press Done on each.* Left out: .*\(3\) of 3 images"
+    ):
+        scored.train("calibrator", {"corrections_needed": 20})
+    while view := scored.next_item("Ann"):
+        scored.submit(view.id, "Ann")
+    run = scored.train("calibrator", {"corrections_needed": 20})
+    assert run["metrics"]["left_out"] == {"samples": 3, "words": 3}
+    assert "3 images of which other words were neither scored nor confirmed" in run["metrics"]["note"]
+
+
+def test_people_who_contradict_each_other_are_told_where_to_look(labelled):
+    view = labelled.next_item("Ann")
+    labelled.submit(view.id, "Ann")
+    places = [word.index for word in view.words if word.scored]
+    for place in places:
+        labelled.correct(view.id, place, 0, "Bea")
+        labelled.correct(view.id, place, 4, "Cyd")
+    assert "apart" not in labelled.train("calibrator", {"corrections_needed": 20})["metrics"]["note"]
+    labelled.correct(view.id, places[0], 9, "Cyd")
+    note = labelled.train("calibrator", {"corrections_needed": 20})["metrics"]["note"]
+    assert "1 word has scores of people that are 5 or more points apart" in note and "“disagreement”" in note

@@ -33,7 +33,7 @@ def test_the_whole_way_by_commands(cli, studio, tmp_path):
     assert "12 samples" in out
     assert cli("score")[1] == {"scored": 0}
     code, found, out, _ = cli("correct", "--count", "20")
-    assert (code, found["words"]) == (0, 20)
+    assert code == 0 and 20 <= found["words"] == found["typed"] < 27
     code, run, out, _ = cli("train", "reward", "--set", "reward_steps=2", "--set", "reward-batch=4")
     assert (code, run["state"]) == (0, "done")
     assert "held-out labels" in out
@@ -41,7 +41,7 @@ def test_the_whole_way_by_commands(cli, studio, tmp_path):
     assert cli("runs", run["id"])[1]["state"] == "done"
     assert cli("promote", run["id"], "--force", "--who", "Ann")[1]["promoted"]
     assert cli("rollback", "reward")[1] is None
-    assert cli("status")[1]["corrections"] == 20
+    assert cli("status")[1]["corrections"] == found["words"]
     code, _, out, _ = cli("evaluate", "alignment", "--set", "prompts=2", "--set", "seeds=2", "--set",
                                f"steps={STEPS}", "--set", "best_of=2")  # fmt: skip
     assert code == 0

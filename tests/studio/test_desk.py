@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from data.database import now
@@ -64,17 +66,65 @@ def test_accepting_in_blind_mode_takes_only_what_was_shown(scored, shown):
     desk.accept(scored, shown.id, "Ann", blind=True)
     assert [w.index for w in scored.sample(shown.id, "Ann").words if w.by == "Ann"] == [first]
     with pytest.raises(ValueError, match="blind mode"):
-        desk.accept(scored, shown.id, "Ann", blind=True, all_of_it=True)
+        desk.clean(scored, shown.id, "Ann", blind=True)
+    assert confirmed(scored, shown.id) == {} and scored.progress("Ann")["submitted"] == 0
 
 
-def test_nothing_wrong_accepts_all_in_one_step_and_submits(scored, shown):
+def confirmed(studio, sample):
+    """{word index: the score that stands as confirmed}."""
+    current = studio.store.current(sample).items()
+    return {index: said["confirmed"]["score"] for index, said in current if said["confirmed"]}
+
+
+def test_nothing_wrong_confirms_all_and_submits_in_one_step(scored, shown):
+    scored.settings = dataclasses.replace(scored.settings, confirm="no")  # n says it, whatever Done does
     inbox = Inbox()
     done = send(scored, inbox, shown.id, {"kind": "clean"})
     assert (done.left, done.error) == (True, "")
-    assert all(w.by == "Ann" for w in scored.sample(shown.id, "Ann").words if w.scored)
-    back = send(scored, inbox, shown.id, {"kind": "undo"}, {"kind": "undo"}, shown="")
-    assert back.place == shown.id
+    assert confirmed(scored, shown.id) == {w.index: w.vlm for w in shown.words if w.scored}
     assert not any(w.by for w in scored.sample(shown.id, "Ann").words)
+    back = send(scored, inbox, shown.id, {"kind": "undo"}, shown="")
+    assert back.place == shown.id and confirmed(scored, shown.id) == {}
+    assert scored.progress("Ann")["submitted"] == 0
+
+
+def test_done_confirms_what_was_left_and_no_typed_score(scored, shown):
+    first, second, *rest = places(shown)
+    wrong = (shown.words[first].vlm + 5) % 10
+    done = send(scored, Inbox(), shown.id, {"kind": "set", "word": first, "score": wrong}, {"kind": "submit"})
+    assert (done.left, done.error) == (True, "")
+    assert confirmed(scored, shown.id) == {i: shown.words[i].vlm for i in (second, *rest)}
+    labels = {x["word_index"]: (x["source"], x["score"]) for x in scored.store.labels(ids=[shown.id])}
+    assert labels[first] == ("human", wrong) and labels[second] == ("confirmed", shown.words[second].vlm)
+    # not one of the figures about what people typed knows of it
+    assert scored.progress("Ann")["corrected_words"] == scored.status()["corrections"] == 1
+    assert [(x["who"], x["word_index"]) for x in scored.store.judgements()] == [("Ann", first)]
+    assert [x["word_index"] for x in scored.history("Ann")] == [first]
+    assert desk.back(scored, "Ann").sample == shown.id and confirmed(scored, shown.id) == {}
+    assert desk.back(scored, "Ann").word == first
+
+
+def test_skip_confirms_nothing_nor_does_done_where_the_settings_say_so(scored, shown):
+    send(scored, Inbox(), shown.id, {"kind": "skip"})
+    assert confirmed(scored, shown.id) == {}
+    scored.settings = dataclasses.replace(scored.settings, confirm="no")
+    send(scored, Inbox(), shown.id, {"kind": "submit"})
+    assert confirmed(scored, shown.id) == {} and scored.progress("Ann")["submitted"] == 1
+
+
+def test_in_blind_mode_done_confirms_only_what_was_seen(scored, shown):
+    first, second, *_ = places(shown)
+    scored.correct(shown.id, first, 4, "Ann")
+    scored.correct(shown.id, second, 4, "Ann")
+    scored.correct(shown.id, second, None, "Ann")  # taken back: the VLM's score has been seen
+    send(scored, Inbox(), shown.id, {"kind": "submit"}, blind=True)
+    assert confirmed(scored, shown.id) == {second: shown.words[second].vlm}
+
+
+def test_a_word_without_a_score_is_not_confirmed(scored, shown):
+    bare = scored.store.add_samples([{**_row(scored, shown.id), "seed": 78}])[0]
+    assert send(scored, Inbox(), bare, {"kind": "submit"}).left
+    assert scored.store.current(bare) == {}
 
 
 def test_nothing_wrong_is_refused_where_a_word_has_no_score(scored, shown):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from core.training.diffuser import build_pipeline, encode_tokens, min_snr_weight, train_diffuser
+from core.training.diffuser import build_pipeline, encode_tokens, train_diffuser
 
 WORDS = ["a", "red", "blue", "circle"]
 
@@ -43,7 +43,7 @@ def test_training_lowers_the_loss_and_resumes_to_the_same_bits(tmp_path):
     def run(folder, stop=None, pipe=None):
         pipe = pipe or _pipe()
         train_diffuser(
-            pipe, latents, prompts, steps=40, batch=8, rate=3e-3, bf16=False, folder=folder, save_every=10,
+            pipe, latents, prompts, text_steps=0, steps=40, batch=8, rate=3e-3, bf16=False, folder=folder, save_every=10,
             on_progress=lambda p: losses.append(p.metrics["loss"]), stop=stop,
         )  # fmt: skip
         return pipe
@@ -62,6 +62,13 @@ def test_latents_and_prompts_must_be_equally_many():
         train_diffuser(_pipe(), torch.zeros(3, 4, 8, 8), ["a"])
 
 
-def test_min_snr_weights_are_those_of_the_paper():
-    alphas = torch.tensor([0.5, 0.999])  # SNR 1 and 999
-    assert torch.allclose(min_snr_weight(alphas), torch.tensor([1 / 2, 5 / 1000]), rtol=1e-3)
+def test_the_text_encoders_learn_first_what_a_word_does_to_the_picture():
+    high, low = torch.zeros(2, 4, 8, 8)
+    high[:, :4], low[:, 4:] = 1.0, 1.0
+    latents, prompts = torch.stack([high, low] * 4), ["a red circle", "a blue circle"] * 4
+    pipe, seen = _pipe(), []
+    train_diffuser(
+        pipe, latents, prompts, text_steps=40, text_batch=8, text_rate=3e-3, steps=1, batch=2, bf16=False,
+        on_progress=lambda p: seen.append(p.metrics["layout"]),
+    )  # fmt: skip
+    assert len(seen) == 41 and seen[39] < 0.2 * seen[0]

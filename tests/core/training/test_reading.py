@@ -1,17 +1,27 @@
 """core/training/reading.py: the reward model learns to find in a picture what the words name."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from known_world import HEAD, PAIRS, SHAPE, TINY, prompt_of, texts
 
 from core.networks import RewardModel
+from core.networks.reward import PictureReader
 from core.training import reading
 from core.training.data import RewardData, Sample
-from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading
+from core.training.reading import (
+    Places,
+    ReaderConfig,
+    ReadingConfig,
+    evaluate_reading,
+    train_reader,
+    train_reading,
+)
 from core.training.reward import RewardConfig, evaluate_reward, train_reward
 
 WORDS = ("red", "blue", "circle", "star")
-CONFIG = ReadingConfig(steps=300, sight_steps=50, batch=32, rate=5e-3)
+CONFIG = ReadingConfig(steps=400, sight_steps=50, batch=32, rate=5e-3)
 
 
 def pictures(count, seed=0):
@@ -34,7 +44,7 @@ def pictures(count, seed=0):
 
 
 def accuracy(model, data):
-    right = (evaluate_reading(model, data) >= 0.5) == (data.target[..., 9] == 1)
+    right = (RewardModel.expected(evaluate_reading(model, data)) >= 0.5) == (data.target[..., 9] == 1)
     return right[data.weight > 0].double().mean().item()
 
 
@@ -113,3 +123,33 @@ def test_a_rank_without_a_share_of_the_batch_is_no_division_by_nothing():
     seen, places = torch.randn(1, 3, 2, 2), Places(torch.full((1, 1, 2), 0.5), torch.zeros(1, 1, 1).long())
     loss = reading._sight(torch.nn.Linear(3, 2), seen, places, torch.tensor([0]), [2], 0.0)
     assert torch.isfinite(loss * 0)
+
+
+def test_a_reader_learns_from_labels_on_finished_pictures_and_on_what_is_foreseen():
+    torch.manual_seed(0)
+    data, held = pictures(600)[0], pictures(80, seed=1)[0]
+    reader = PictureReader(latent_channels=2, text_width=8, heads=2, **HEAD)
+    train_reading(reader, *pictures(600), replace(CONFIG, steps=60, sight_steps=60))
+    asked = []
+
+    def foresee(of, rows):
+        asked.append(len(rows))
+        return of.pictures(rows)[0] * 0.8
+
+    config = ReaderConfig(steps=250, batch=32, rate=5e-3, evaluate_every=50)
+    result = train_reader(reader, data, held, config, foresee=foresee)
+    assert result.best_step > 0 and accuracy(reader, held) > 0.85
+    assert asked and "finished_pearson" in result.metrics
+
+
+def test_a_reward_model_reads_as_the_reader_that_it_takes_over():
+    torch.manual_seed(0)
+    model, data = RewardModel(**TINY, **HEAD), pictures(8)[0]
+    reader = model.reading()
+    for parameter in reader.parameters():
+        parameter.data += 0.1
+    assert not torch.equal(evaluate_reading(model, data), evaluate_reading(reader, data))
+    model.take(reader)
+    assert torch.equal(evaluate_reading(model, data), evaluate_reading(reader, data))
+    with pytest.raises(ValueError, match="another shape"):
+        model.take(PictureReader(latent_channels=2, text_width=8, head_width=16, heads=2))

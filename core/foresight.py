@@ -1,0 +1,186 @@
+"""Foresight: the clean latents that the backbone itself predicts at its first step, and what is read off them.
+
+One call of the denoiser at the first time step, without guidance, is a prediction of the finished latents. An adapter
+(LoRA) that was tuned on stored pairs of noise and finished latents (`core.training.foresight`) makes it a better one. A
+reader says how well each word shows in it. Together they are the teacher of the reward model and the judge of the
+projector, neither of which follows its gradient: a projector that does finds noise which the denoiser, not the sampler,
+turns into more things (core/training/NOTES.md).
+
+Dimension key: B batch, C H W latents, J words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core import checkpoint
+from core.diffusion import Diffuser, Text
+from core.networks.reward import PictureReader
+from core.training.data import Texts
+from core.training.lora import WEIGHTS, Adapter, Conditions
+
+READER, TUNED = "reader", "foresight"  # folders of a teacher's parts
+FOLDER = "teacher"  # of a teacher, in the folder of the reward model that it taught
+LEAST = 0.01  # of the clean latents must be left in the first noisy ones where the network predicts the noise
+
+
+@dataclass(frozen=True)
+class FirstStep:
+    """The first time step of a schedule: x = signal * clean + spread * noise, and what the network predicts of it."""
+
+    time: Tensor
+    signal: float
+    spread: float
+    predicts: str  # epsilon, v_prediction, sample or flow
+    gain: float  # of the noise before it is given to the network
+
+    @classmethod
+    def of(cls, diffuser: Diffuser, steps: int | None = None) -> FirstStep:
+        """That of a backbone at so many steps (its own number without); ValueError where nothing can be foreseen."""
+        scheduler = type(diffuser.pipe.scheduler).from_config(diffuser.pipe.scheduler.config)
+        scheduler.set_timesteps(diffuser.default_steps if steps is None else steps)
+        time, config = scheduler.timesteps[0], scheduler.config
+        one = torch.full((1, 1, 1, 1), float(getattr(scheduler, "init_noise_sigma", 1.0)))
+        gain = (
+            float(scheduler.scale_model_input(one, time))
+            if hasattr(scheduler, "scale_model_input")
+            else float(one)
+        )
+        if hasattr(scheduler, "alphas_cumprod"):
+            left = float(scheduler.alphas_cumprod[min(int(time), len(scheduler.alphas_cumprod) - 1)])
+            found = cls(time, left**0.5, (1 - left) ** 0.5, config.get("prediction_type", "epsilon"), gain)
+        else:  # flow matching: x = (1 - sigma) * clean + sigma * noise, and the network predicts noise - clean
+            sigma = float(scheduler.sigmas[0])
+            found = cls(time, 1 - sigma, sigma, "flow", gain)
+        if found.predicts == "epsilon" and found.signal < LEAST:
+            raise ValueError(
+                f"{diffuser.name} predicts the noise, and of the picture {found.signal:.4f} is left at its first step: "
+                "nothing can be foreseen from it. Train the reward model without foresight (foresight_steps=0)."
+            )
+        return found
+
+    def clean(self, given: Tensor, predicted: Tensor) -> Tensor:
+        """The clean latents (B, C, H, W) from what the network was given and what it predicted."""
+        if self.predicts == "epsilon":
+            return (given - self.spread * predicted) / self.signal
+        if self.predicts == "v_prediction":
+            return self.signal * given - self.spread * predicted
+        if self.predicts == "flow":
+            return given - self.spread * predicted
+        return predicted
+
+
+class Foresight:
+    """noise (B, C, H, W) -> the finished latents that the backbone foresees, by its denoiser as it is at the moment."""
+
+    def __init__(self, diffuser: Diffuser) -> None:
+        self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
+
+    def __call__(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
+        """(B, C, H, W) in float32, for the prompts at rows (B,) of text."""
+        denoiser, device = self.diffuser.denoiser, self.diffuser.device
+        keep = torch.ones(len(rows), dtype=torch.bool)
+        given: dict[str, Any] = text.of(rows, keep, noise.shape[-2:])
+        dtype = self.diffuser.dtype
+        if width := denoiser.config.get("time_cond_proj_dim"):  # guidance is an input of such a network
+            scale = torch.full((len(rows),), self.diffuser.default_guidance - 1)
+            given["timestep_cond"] = self.diffuser.pipe.get_guidance_scale_embedding(scale, width).to(
+                device, dtype
+            )
+        x = noise.to(device, torch.float32) * self.first.gain
+        low = torch.bfloat16 if device.type == "cpu" else dtype
+        with torch.autocast(device.type, low, enabled=low != torch.float32):
+            predicted = denoiser(x.to(dtype), self.first.time.to(device), **given, return_dict=False)[0]
+        return self.first.clean(x, predicted.float())
+
+
+class Teacher:
+    """Foresight with its adapter, and a reader. A noise chooser too: `teacher(noise, text)` gives expected scores."""
+
+    def __init__(self, diffuser: Diffuser, reader: PictureReader, adapter: Adapter | None = None) -> None:
+        self.diffuser, self.reader, self.adapter = diffuser, reader.eval(), adapter
+        self.foresight = Foresight(diffuser)
+
+    @torch.no_grad()
+    def foresee(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
+        """The finished latents (B, C, H, W) foreseen, for the prompts at rows (B,) of text."""
+        with self.adapter.on(self.diffuser) if self.adapter else nullcontext():
+            return self.foresight(noise, text, rows)
+
+    @torch.no_grad()
+    def read(self, picture: Tensor, hidden: Tensor, mask: Tensor, words: Tensor) -> Tensor:
+        """Logits (B, J, 10) of the words of a picture (B, C, H, W)."""
+        place = next(self.reader.parameters()).device
+        return self.reader(*(part.to(place) for part in (picture, hidden, mask, words)))
+
+    def of(self, texts: Texts) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The teacher of some texts: noise (B, C, H, W) and rows (B,) -> the picture foreseen and the logits of its
+        words."""
+        given = Conditions.encode(self.diffuser, texts.prompts)
+
+        def teach(noise: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            picture = self.foresee(noise, given, rows)
+            hidden, mask, words, _ = texts.take(rows)
+            return picture, self.read(picture, hidden, mask, words)
+
+        return teach
+
+    def judge(self, texts: Texts) -> Callable[[Tensor, Tensor], Tensor]:
+        """The judge of some texts: noise (B, C, H, W) and rows (B,) -> expected scores (B, J)."""
+        teach = self.of(texts)
+        return lambda noise, rows: PictureReader.expected(teach(noise, rows)[1])
+
+    def logits(self, noise: Tensor, text: Text) -> Tensor:
+        """Logits (B, J, 10) of the words that noise (B, C, H, W) will show under text (B prompts)."""
+        given = Conditions(self.diffuser, {}, [text])
+        picture = self.foresee(noise, given, torch.arange(len(text)))
+        return self.read(picture, text.hidden, text.mask, text.words)
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write the reader and the adapter's file into the folder."""
+        self.reader.save_pretrained(Path(folder) / READER)
+        if self.adapter:
+            (Path(folder) / TUNED).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / TUNED / WEIGHTS).write_bytes((self.adapter.folder / WEIGHTS).read_bytes())
+
+    @classmethod
+    def of_reward(cls, folder: Path | str, diffuser: Diffuser) -> Teacher:
+        """The teacher that lies beside a reward model; ValueError where it has none (it is of an earlier kind), or where
+        that was tuned on another backbone."""
+        folder = Path(folder)
+        manifest = checkpoint.verify(folder)
+        at = folder / FOLDER
+        if not (at / READER).is_dir():
+            raise ValueError(
+                f"The reward model in {folder} is of an earlier kind, without a teacher: train it again (train reward) to "
+                "choose and to judge noise by what the backbone foresees. Projectors go on working."
+            )
+        reader = PictureReader.from_pretrained(str(at / READER), local_files_only=True)
+        reader = reader.float().requires_grad_(False).to(diffuser.device)
+        adapter = None
+        if (path := at / TUNED / WEIGHTS).is_file():
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            adapter = Adapter(path.parent, sha256, manifest["meta"].get("backbone_revision", ""))
+            adapter.check_fits(diffuser)
+        return cls(diffuser, reader, adapter)
+
+
+class RewardParts:
+    """A reward model and its teacher, as `core.checkpoint.save` writes them: one folder."""
+
+    def __init__(self, reward: Any, teacher: Teacher | None) -> None:
+        self.reward, self.teacher = reward, teacher
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write the reward model into the folder, and the teacher into one below it."""
+        self.reward.save_pretrained(folder)
+        if self.teacher:
+            self.teacher.save_pretrained(Path(folder) / FOLDER)

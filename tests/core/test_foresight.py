@@ -1,0 +1,135 @@
+"""core/foresight.py: what the backbone foresees at its first step, on tiny random pipelines of the real classes."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+
+from core import checkpoint
+from core.diffusion import Diffuser
+from core.foresight import FirstStep, Foresight, RewardParts, Teacher
+from core.networks.reward import PictureReader, RewardModel
+from core.noise import draw
+from core.training.data import RewardData, Sample, Texts
+from core.training.foresight import ForesightConfig, train_foresight
+from core.training.lora import Adapter, Conditions
+from tests import backbones
+
+PROMPTS = ["a red circle", "a blue square above a star"]
+SMALL = {"head_width": 16, "head_depth": 1, "heads": 2}
+
+
+@pytest.fixture(scope="module", params=["sdxl", "sd21"])
+def diffuser(request):
+    torch.manual_seed(0)
+    pipe = backbones.sdxl("sdxl") if request.param == "sdxl" else backbones.sd("sd21")
+    return Diffuser(pipe, "tiny", "revision-1")
+
+
+def standing(scheduler):
+    """What FirstStep asks of a diffuser."""
+    return SimpleNamespace(pipe=SimpleNamespace(scheduler=scheduler), default_steps=20, name="tiny")
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, LCMScheduler])
+def test_the_clean_latents_are_those_that_the_scheduler_itself_predicts(scheduler, kind):
+    betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+    made = scheduler.from_config({"prediction_type": kind, "clip_sample": False, **betas})
+    first, predicted, noise = FirstStep.of(standing(made)), torch.randn(2, 4, 8, 8), draw([1, 2], (4, 8, 8))
+    made.set_timesteps(20)
+    x = noise * made.init_noise_sigma
+    time = made.timesteps[0]
+    given = made.scale_model_input(x, time)
+    assert torch.allclose(given, noise * first.gain, atol=1e-5)
+    found = made.step(predicted, time, x)
+    theirs = found.pred_original_sample if hasattr(found, "pred_original_sample") else found.denoised
+    assert torch.allclose(first.clean(given, predicted), theirs, atol=2e-3, rtol=2e-3)
+
+
+def test_flow_matching_goes_from_the_noise_along_what_is_predicted():
+    first = FirstStep.of(standing(FlowMatchEulerDiscreteScheduler()))
+    noise, velocity = torch.randn(1, 4, 2, 2), torch.randn(1, 4, 2, 2)
+    assert first.predicts == "flow" and first.spread == pytest.approx(1.0)
+    assert torch.allclose(first.clean(noise, velocity), noise - velocity, atol=1e-5)
+
+
+def test_where_nothing_of_the_picture_is_left_and_the_noise_is_predicted_nothing_can_be_foreseen():
+    made = DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="epsilon")
+    with pytest.raises(ValueError, match="foresight_steps=0"):
+        FirstStep.of(standing(made))
+    made = DDIMScheduler(
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"
+    )
+    assert FirstStep.of(standing(made)).signal < 0.01
+
+
+def data_of(diffuser, pictures=True):
+    shape = diffuser.latent_shape()
+    texts = Texts.encode(diffuser.encode, PROMPTS)
+    picture = draw(range(100, 108), shape) * 0.5
+    samples = [
+        Sample(PROMPTS[i % 2], i, {1: (9, 1.0)}, picture=picture[i] if pictures else None) for i in range(8)
+    ]
+    return RewardData.build(samples, texts, shape)
+
+
+def foresee(diffuser):
+    given = Conditions.encode(diffuser, PROMPTS)
+    with torch.no_grad():
+        return Foresight(diffuser)(draw([5, 6], diffuser.latent_shape()), given, torch.arange(2))
+
+
+def test_tuning_foresees_more_and_leaves_the_backbone_as_it_was(diffuser, tmp_path):
+    before, data = foresee(diffuser), data_of(diffuser)
+    config = ForesightConfig(steps=40, batch=8, rate=1e-2, rank=4)
+    result, found = train_foresight(diffuser, data, tmp_path / "adapter", config)
+    assert result.step == 40 and found["after"] > found["before"]
+    assert torch.equal(foresee(diffuser), before)
+    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    teacher = Teacher(diffuser, reader, Adapter.load(tmp_path / "adapter"))
+    given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
+    tuned = teacher.foresee(noise, given, torch.arange(2))
+    assert not torch.allclose(tuned, before, atol=1e-3) and torch.equal(foresee(diffuser), before)
+
+    reward = RewardModel(latent_channels=diffuser.channels, text_width=diffuser.text_width, width=16, heads=2, depth=1,
+                         channels=(16,), head_width=16, head_depth=1)  # fmt: skip
+    meta = {"backbone_revision": diffuser.revision}
+    checkpoint.save(RewardParts(reward, teacher), tmp_path / "reward", meta, kind="RewardModel")
+    again = Teacher.of_reward(tmp_path / "reward", diffuser)
+    assert torch.equal(again.foresee(noise, given, torch.arange(2)), tuned)
+    text = diffuser.encode(PROMPTS)
+    assert torch.allclose(again.logits(noise, text), teacher.logits(noise, text))
+    texts = Texts.encode(diffuser.encode, PROMPTS)
+    rows = torch.tensor([1, 0])
+    picture, logits = again.of(texts)(noise, rows)
+    assert picture.shape == noise.shape and logits.shape == (2, texts.words.shape[1], 10)
+    assert torch.equal(again.judge(texts)(noise, rows), PictureReader.expected(logits))
+    assert checkpoint.load(RewardModel, tmp_path / "reward").config.width == 16
+
+
+def test_samples_without_pictures_cannot_be_foreseen(diffuser, tmp_path):
+    with pytest.raises(ValueError, match="collect samples first"):
+        train_foresight(diffuser, data_of(diffuser, pictures=False), tmp_path / "adapter")
+
+
+def test_a_reward_model_of_the_earlier_kind_says_so(diffuser, tmp_path):
+    reward = RewardModel(
+        latent_channels=4, text_width=8, width=16, heads=2, depth=1, channels=(16,), head_width=16
+    )
+    checkpoint.save(reward, tmp_path / "reward")
+    with pytest.raises(ValueError, match="of an earlier kind"):
+        Teacher.of_reward(tmp_path / "reward", diffuser)
+
+
+def test_an_adapter_of_another_backbone_is_refused(diffuser, tmp_path):
+    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=1, batch=2, rank=2))
+    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    reward = RewardModel(
+        latent_channels=4, text_width=8, width=16, heads=2, depth=1, channels=(16,), head_width=16
+    )
+    parts = RewardParts(reward, Teacher(diffuser, reader, Adapter.load(tmp_path / "a")))
+    checkpoint.save(parts, tmp_path / "reward", {"backbone_revision": "another"}, kind="RewardModel")
+    with pytest.raises(ValueError, match="another backbone"):
+        Teacher.of_reward(tmp_path / "reward", diffuser)
