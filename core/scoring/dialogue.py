@@ -22,9 +22,7 @@ from core.scoring.scores import DIGITS
 from core.words import EXTRA, NOTHING_ELSE, Word
 
 PROMPT_VERSION = "marked-2"
-ELSE = (
-    "Where *nothing else* is marked: does it show nothing that the prompt does not ask for, no repeats, no artefacts?"
-)
+ELSE = "Where *nothing else* is marked: does it show nothing that the prompt does not ask for, no repeats, no artefacts?"
 INSTRUCTION = (
     f"How well does the image show the word marked *so* of the prompt? {ELSE} "
     "Answer with a digit: 0 not at all, 9 fully."

@@ -239,17 +239,35 @@ def encoded(scorer: VLMScorer, pixels: Tensor, count: int) -> Any:
 
 
 def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor]:
-    """Logits over all tokens at the answers (N, V) and along the captions (M, V)."""
+    """Logits over all tokens at the answers (N, V) and along the captions (M, V).
+
+    What stands before the picture is the same for all rows and sees no picture: it is computed once for the batch.
+    """
+    from transformers.cache_utils import DynamicCache
+
     seen = seen or encoded(scorer, batch.pixels, batch.ids.shape[0])
-    hidden = scorer.model.base_model(
-        input_ids=batch.ids,
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
+    model, rows = scorer.model.base_model, batch.ids.shape[0]
+    before = batch.ids[0].tolist().index(scorer.dialogue.image_token_id)
+    cache = DynamicCache()
+    model(
+        input_ids=batch.ids[:1, :before],
+        attention_mask=batch.mask[:1, :, :before, :before],
+        position_ids=batch.positions[:, :1, :before],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    for layer in cache.layers:
+        layer.keys, layer.values = (x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
+    hidden = model(
+        input_ids=batch.ids[:, before:],
+        attention_mask=batch.mask[:, :, before:],
+        position_ids=batch.positions[:, :, before:],
         mm_encoder_outputs={"image": seen},
-        use_cache=False,
+        past_key_values=cache,
+        use_cache=True,
     ).last_hidden_state
     head = scorer.model.get_output_embeddings()
-    return tuple(head(hidden[at[:, 0], at[:, 1]]).float() for at in (batch.asked, batch.told))
+    return tuple(head(hidden[at[:, 0], at[:, 1] - before]).float() for at in (batch.asked, batch.told))
 
 
 def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tuple[Tensor, int]]:

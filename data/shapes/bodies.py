@@ -54,9 +54,7 @@ class Body:
 
     def match(self, colour: str, shape: str) -> float:
         """How well it is a thing of this colour and shape, 0 to 2.05; where both claim a body, the shape has the say."""
-        return self.seen * (
-            self.colours[COLOURS.index(colour)] + 1.05 * self.shapes[SHAPES.index(shape)]
-        )
+        return self.seen * (self.colours[COLOURS.index(colour)] + 1.05 * self.shapes[SHAPES.index(shape)])
 
 
 def clear(placements: Sequence[Placement]) -> tuple[Body, ...]:
@@ -107,9 +105,7 @@ def _truths(
         pad = [0.0] * (thing.count - len(mine))
         colours.append([b.colours[colour] * b.seen for b in mine] + pad)
         shapes.append([b.shapes[shape] * b.seen for b in mine] + pad)
-        presences.append(
-            [min(1.0, 2 * max(b.colours[colour], b.shapes[shape])) * b.seen for b in mine] + pad
-        )
+        presences.append([min(1.0, 2 * max(b.colours[colour], b.shapes[shape])) * b.seen for b in mine] + pad)
         radii.append([b.radius for b in mine])
         centres.append([(b.x, b.y) for b in mine])
         counts.append(
@@ -183,12 +179,16 @@ def _parts(colour: np.ndarray, owner: np.ndarray) -> np.ndarray:
             part, n = ndimage.label(same)
             sizes = np.bincount(part[ndimage.binary_erosion(same)], minlength=n + 1)[1:]
             keep = sizes >= SPECK
-            labels = np.maximum(labels, np.concatenate([[0], np.where(keep, count + np.cumsum(keep), 0)])[part])
+            labels = np.maximum(
+                labels, np.concatenate([[0], np.where(keep, count + np.cumsum(keep), 0)])[part]
+            )
             count += int(keep.sum())
     if count > 1:
         count = _join(labels, count, lambda a, b: _alike(colour, labels, a, b))
     if torn and count:
-        rows, columns = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+        rows, columns = ndimage.distance_transform_edt(
+            labels == 0, return_distances=False, return_indices=True
+        )
         blobs, _ = ndimage.label(owner > 0)
         labels = np.where((owner > 0) & (blobs == blobs[rows, columns]), labels[rows, columns], 0)
     if count > 1:

@@ -459,4 +459,14 @@ CASES: dict[str, tuple[float, Callable[[Plan], bool]]] = {  # weight, what it do
     "noisy": (0.01, _noisy),
 }
 
-SPOILING = {"colour", "shape", "swapped colours", "replaced", "missing", "morphed", "grown", "blended", "two-tone"}
+SPOILING = {
+    "colour",
+    "shape",
+    "swapped colours",
+    "replaced",
+    "missing",
+    "morphed",
+    "grown",
+    "blended",
+    "two-tone",
+}

@@ -84,10 +84,17 @@ def test_captions_are_read_at_the_positions_that_follow_the_asked_text(fresh):
 
 
 def test_image_tokens_are_told_the_words_of_what_stands_there(fresh):
-    known = Example(picture("red"), (), (), (({"red": 0.5, "circle": 0.3, "square": 0.2}, 0.25, 0.25, 0.2),), True)
+    known = Example(
+        picture("red"), (), (), (({"red": 0.5, "circle": 0.3, "square": 0.2}, 0.25, 0.25, 0.2),), True
+    )
     targets = training.sights([known, Example(picture("red"), ())], fresh)
     shown = [fresh.tokenizer.convert_ids_to_tokens(row.nonzero().flatten().tolist()) for row in targets[0]]
-    assert [set(words) for words in shown] == [{"red", "circle", "square"}, {"nothing"}, {"nothing"}, {"nothing"}]
+    assert [set(words) for words in shown] == [
+        {"red", "circle", "square"},
+        {"nothing"},
+        {"nothing"},
+        {"nothing"},
+    ]
     assert targets[0].sum(-1).tolist() == [1, 1, 1, 1]
     assert targets[1].sum() == 0
 

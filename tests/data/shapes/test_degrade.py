@@ -66,7 +66,11 @@ def test_half_measures_are_graded_and_touch_the_words_they_concern(case, words):
     graded = [t for truth in drawn for word, t in truth.items() if word in words]
     assert sum(0.05 < t < 0.95 for t in graded) >= 3
     rest = {word for truth in drawn for word, t in truth.items() if t < 0.5} - words
-    whole = {"cut": {"red", "blue", "above"}, "melted": {"red", "blue", "above"}, "two-tone": {"circle", "square", "above"}}
+    whole = {
+        "cut": {"red", "blue", "above"},
+        "melted": {"red", "blue", "above"},
+        "two-tone": {"circle", "square", "above"},
+    }
     assert rest <= whole.get(case, set())
 
 
