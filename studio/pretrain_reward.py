@@ -21,8 +21,9 @@ from core.scoring.scores import auc
 from core.training.data import RewardData, Sample, Texts
 from core.training.loop import FitResult, Progress
 from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading
-from core.words import split
-from data.shapes.questions import changed, truths_on
+from core.words import units
+from data.shapes.bodies import clear, truths_of
+from data.shapes.questions import changed
 from data.shapes.render import layout
 from data.shapes.scenes import WORLDS
 from studio.checks import plain
@@ -34,15 +35,15 @@ _STREAM = 50_423
 
 
 def questions(index: int, world: str, count: int = QUESTIONS) -> list[tuple[str, dict[int, float]]]:
-    """Prompts about render `index`, and the truth of each scored word by its index."""
+    """Prompts about render `index`, and the truth of each scored word, and of *nothing else*, by its index."""
     scene, known = example_scene(index, world), WORLDS[world]
-    _, placements = layout(scene, index)
+    bodies = clear(layout(scene, index)[1])
     rng, found = np.random.default_rng([_STREAM, index]), []
-    while len(found) < count:
-        other = changed(scene, placements, known, rng, single=False)
-        truths = truths_on(other, scene, placements)
-        if truths is not None:
-            found.append((other.prompt, by_index(other.prompt, other, truths)))
+    for _ in range(count):
+        other = changed(scene, bodies, known, rng, single=False)
+        truths, alone = truths_of(other, bodies)
+        last = units(other.prompt)[-1].index
+        found.append((other.prompt, {**by_index(other.prompt, other, truths), last: alone}))
     return found
 
 
@@ -72,7 +73,7 @@ def reading_data(
 
 
 def _labels(prompt: str, truths: dict[int, float], emphasis: float) -> dict[int, tuple[int, float]]:
-    kinds = {word.index: word.kind for word in split(prompt)}
+    kinds = {word.index: word.kind for word in units(prompt)}
     return {j: (round(9 * truth), emphasis if kinds[j] == "relation" else 1.0) for j, truth in truths.items()}
 
 
@@ -81,7 +82,7 @@ def figures_of(model: RewardModel, data: RewardData) -> dict[str, dict[str, floa
     guess, there = RewardModel.expected(evaluate_reading(model, data)), data.weight > 0
     truth = (data.target * torch.arange(10)).sum(-1) / 9 >= 0.5
     sample, word = there.nonzero(as_tuple=True)
-    prompts = [split(data.texts.prompts[i]) for i in data.item.tolist()]
+    prompts = [units(data.texts.prompts[i]) for i in data.item.tolist()]
     kind = np.array([prompts[s][w].kind for s, w in zip(sample.tolist(), word.tolist(), strict=True)])
     found = {}
     for name in ("all", *np.unique(kind).tolist()):
@@ -125,7 +126,9 @@ def pretrain_reward(
     latents = latents_of(diffuser.pipe.vae, work, world, count, device)
     data = reading_data(latents, world, diffuser.encode, emphasis)
     torch.manual_seed(seed)
-    model = RewardModel(latent_channels=diffuser.channels, text_width=diffuser.text_width).to(device)
+    model = RewardModel(latent_channels=diffuser.channels, text_width=diffuser.text_width, extra=True).to(
+        device
+    )
     last = (len(latents) - validate) * QUESTIONS
     config = ReadingConfig(steps=steps, sight_steps=sight_steps, batch=batch, rate=rate, bf16=True, seed=seed)
     state = zlib.crc32(repr((world, count, config, emphasis, validate, diffuser.revision)).encode())

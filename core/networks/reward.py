@@ -125,9 +125,11 @@ class RewardModel(PictureReader):
         dropout: float = 0.1,
         extra: bool = False,  # whether it was taught *nothing else*
     ) -> None:
+        # by their names: what is given by place counts as left at its default
         super().__init__(
-            latent_channels, text_width, patch, heads, sight_width, head_width, head_depth, dropout, extra
-        )
+            latent_channels=latent_channels, text_width=text_width, patch=patch, heads=heads, sight_width=sight_width,
+            head_width=head_width, head_depth=head_depth, dropout=dropout, extra=extra,
+        )  # fmt: skip
         self.trunk = Trunk(
             latent_channels, text_width, width, patch, heads, depth, experts, top_k, tuple(channels), dropout
         )

@@ -183,3 +183,12 @@ def test_word_weights_and_stds_that_do_not_fit_are_refused(reward, projector):
         projector.project(noise, text, mask, noise[:1])
     with pytest.raises(ValueError, match="first_std"):
         NoiseProjector(**SMALL, first_std=0.5, max_std=0.4)
+
+
+def test_a_reward_model_that_is_made_anew_from_its_configuration_has_its_shape():
+    small = {"width": 16, "heads": 2, "depth": 1, "channels": (16,), "head_width": 16}
+    model = RewardModel(latent_channels=2, text_width=8, **small)
+    again = RewardModel.from_config(model.config).state_dict()
+    assert {name: value.shape for name, value in again.items()} == {
+        name: value.shape for name, value in model.state_dict().items()
+    }

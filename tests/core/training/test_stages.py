@@ -71,7 +71,7 @@ def test_the_reward_model_learns_from_a_teacher_what_no_label_says():
     model, asked = RewardModel(**TINY, **HEAD), texts(TRAIN)
 
     def teach(noise, rows):
-        logits = torch.full((len(rows), 4, 10), -4.0)
+        logits = torch.full((len(rows), asked.words.shape[1], 10), -4.0)
         for b, row in enumerate(rows.tolist()):
             for j, word in zip((1, 3), TRAIN[row], strict=True):
                 digit = (truth(noise[b : b + 1], word) * 9.999).int().item()
@@ -253,8 +253,8 @@ def test_an_item_whose_words_the_noise_serves_weighs_less_than_one_whose_it_does
 
 def test_nothing_else_weighs_more_than_a_word():
     some = texts(TRAIN[:2])
-    some.extra[:, 3] = True
-    assert stages.importance(some, torch.tensor([0, 1]), 2.0).tolist() == [[0, 1, 0, 2]] * 2
+    some.words[:, 4, 0], some.scored[:, 4] = 1.0, True
+    assert stages.importance(some, torch.tensor([0, 1]), 2.0).tolist() == [[0, 1, 0, 1, 2]] * 2
 
 
 @pytest.mark.parametrize(
