@@ -57,7 +57,7 @@ def scored(studio, scored_home):
 
 @pytest.fixture(scope="session")
 def labelled_home(scored_home, loaded, model_folder, tmp_path_factory):
-    """Scored samples of training and validation prompts, and 40 simulated corrections, to be copied."""
+    """Scored samples of training and validation prompts, and simulated corrections of most of them, to be copied."""
     from data.prompts import load
 
     home = tmp_path_factory.mktemp("labelled") / "home"
@@ -65,12 +65,12 @@ def labelled_home(scored_home, loaded, model_folder, tmp_path_factory):
     new = tiny.studio_at(home, model_folder)
     new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
     new.score(new.collect(load("shapes_validation", 2), 2, steps=tiny.STEPS))
-    new.simulate(count=40)
+    new.simulate(count=50)  # of five prompts, as a calibrator needs
     return home
 
 
 @pytest.fixture
 def labelled(studio, labelled_home):
-    """A studio with scored samples and 40 corrections."""
+    """A studio with scored samples and 50 corrections or a few more."""
     shutil.copytree(labelled_home, studio.settings.home, dirs_exist_ok=True)
     return studio

@@ -68,7 +68,7 @@ def test_only_the_named_endpoints_are_public_and_each_says_what_it_takes(client)
 
 def test_a_comparison_has_words_with_scores_and_images(pair):
     for view in (pair["none"], pair["projected"]):
-        assert [w["text"] for w in view["words"]] == ["a", "red", "circle"]
+        assert [w["text"] for w in view["words"]] == ["a", "red", "circle", "nothing else"]
         assert all(0 <= w["score"] <= 9 for w in view["words"] if w["scored"])
         assert Path(view["image"]).read_bytes().startswith(b"\x89PNG")
     assert pair["none"]["method"] == "none" and pair["projected"]["method"] == "projected"
@@ -91,7 +91,7 @@ def test_an_annotator_takes_an_item_scores_it_goes_back_and_submits(client, app,
     assert client.predict(sample, "nice", who, api_name="/note")["note"] == "nice"
     assert client.predict(sample, who, api_name="/submit")["done"] == "submitted"
     said = client.predict(who, api_name="/progress")
-    assert (said["submitted"], said["all"], said["corrected_words"]) == (1, 1, 2)
+    assert (said["submitted"], said["all"], said["corrected_words"]) == (1, 1, 3)
     assert client.predict(who, api_name="/next_item")["sample"]["id"] != sample
     assert client.predict(who, 3, api_name="/history")[0]["action"] == "set"
 
@@ -167,7 +167,7 @@ def test_the_labels_go_out_as_files(client, app, pair, who):
     table = list(
         csv.DictReader(Path(client.predict("csv", who, api_name="/export")).read_text().splitlines())
     )
-    assert {row["word"] for row in table} == {"red", "circle"}
+    assert {row["word"] for row in table} == {"red", "circle", "nothing else"}
     lines = Path(client.predict("jsonl", who, api_name="/export")).read_text().splitlines()
     assert all(json.loads(line) for line in lines)
     assert ("export", "labels-jsonl.jsonl") in app.rows("SELECT action, subject FROM audit")

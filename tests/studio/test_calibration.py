@@ -14,7 +14,7 @@ REWARD = {"reward_steps": 2, "reward_batch": 8, "pictures": False}
 
 @pytest.fixture
 def calibrated(labelled, tmp_path):
-    """A studio with labels kept beside its models and a calibrator in use, learned from the 40 corrections."""
+    """A studio with labels kept beside its models and a calibrator in use, learned from the corrections."""
     settings = dataclasses.replace(labelled.settings, labels=tmp_path / "labels")
     labelled.settings = labelled.models.settings = settings
     replay.gather(labelled).save(settings.labels)

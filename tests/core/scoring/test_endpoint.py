@@ -90,7 +90,7 @@ def test_without_logprobs_one_request_an_image_is_held_to_a_schema(images):
 
 
 def test_nothing_else_is_asked_after_the_words_and_explained(judge, images):
-    met(judge).score(images[:1], ["a red circle."])
+    met(judge, parallel=1).score(images[:1], ["a red circle."])
     data = {data_of(payload)["word"]: data_of(payload)["prompt"] for _, payload in judge.asked}
     assert data["nothing else"] == "a red circle, and *nothing else*"
     assert list(data)[-1] == "nothing else"
@@ -340,7 +340,7 @@ def test_a_server_that_dies_midway_loses_nothing(judge, images):
     assert scorer.missing == [{}] * 4
 
 
-def test_three_questions_in_a_row_without_an_answer_are_enough(judge, images):
+def test_three_images_in_a_row_without_an_answer_are_enough(judge, images):
     scorer = met(judge, parallel=1, retries=0)
     judge.reply = lambda payload: None
     with pytest.raises(Unanswered) as raised:
@@ -353,8 +353,9 @@ def test_three_questions_in_a_row_without_an_answer_are_enough(judge, images):
     assert len(scorer.score(images[:1], PROMPTS[:1])[0]) == 6
 
 
-def test_one_image_that_the_server_chokes_on_does_not_hold_up_the_others(judge, images):
-    scorer = met(judge, retries=0)
+@pytest.mark.parametrize("parallel", [1, 3, 8])
+def test_one_image_that_the_server_chokes_on_does_not_hold_up_the_others(judge, images, parallel):
+    scorer = met(judge, retries=0, parallel=parallel)
     judge.reply = lambda p: as_reply("", 500) if "green" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500") as raised:
         scorer.score(images, PROMPTS)
