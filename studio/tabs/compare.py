@@ -98,7 +98,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                             none_words = WordScores(elem_id="words-none")
                             annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
                         with gr.Column(min_width=240):
-                            projected = _image("With projector", "image-projected")
+                            projected = _image(wording.PROJECTED, "image-projected")
                             projected_seen = DetectorLine(elem_id="detector-projected")
                             projected_total = shared.html()
                             projected_words = WordScores(elem_id="words-projected")
@@ -162,8 +162,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         views = (found.none, found.projected) if found else (None, None)
         return [detector.line(view and studio.detector.of(view)) for view in views]
 
-    def drawn(update: CompareUpdate) -> list[Any]:
-        """Values of ``frame`` and ``pair`` for one report. The images go with each: a browser that is behind takes only
+    def drawn(update: CompareUpdate, second: str = wording.PROJECTED) -> list[Any]:
+        """Values of ``frame`` and ``pair`` for one report; second: what the second image is called meanwhile. The images go with each: a browser that is behind takes only
         the last of several reports, and one that skips them would leave the preview where it is."""
         over = update.stage in ("done", "stopped")
         values: list[Any] = [
@@ -184,7 +184,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             left, right = (shared.enlarged(image) for image in update.previews[0])
             values[frame.index(seed)] = gr.update(visible=False)  # those of the comparison before
             not_yet = [gr.update(interactive=False)] * 2
-            return [*values, left, right, None, chips([]), chips([]), "", "", *not_yet, *unseen]
+            second_image = gr.update(value=right, label=second)
+            return [*values, left, second_image, None, chips([]), chips([]), "", "", *not_yet, *unseen]
         return values + [gr.skip()] * len(pair)
 
     @told
@@ -215,7 +216,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                     if time.monotonic() - last < PREVIEW_SECONDS:
                         continue
                     last = time.monotonic()
-                yield drawn(update)
+                yield drawn(update, wording.PROJECTED if asked.noise == "projected" else wording.CHOSEN)
             if final is not None and final.stage == "stopped" and not final.pairs:
                 yield before(kept, final)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:

@@ -10,6 +10,7 @@ from studio.detecting import Opinion, compared
 from studio.service import CompareUpdate, Pair, SampleView
 from studio.views import shared, totals
 
+PROJECTED, CHOSEN = "With projector", "Best of several noises"  # what the second image is called
 ALONE = (
     "No model is in use that would give it other noise, so there is nothing to hold against it. Train one (a projector, or "
     "for the best of 8 a reward model) and promote it: it appears here."
@@ -64,9 +65,9 @@ def signed(by: float) -> str:
 
 def named(pair: Pair) -> str:
     """What the second image of a pair is called."""
-    if not pair.chosen:
-        return "With projector"
-    return f"Chosen noise, of seed {pair.projected.seed}" if pair.projected else "Chosen noise"
+    if pair.projected is None or not pair.chosen:
+        return PROJECTED
+    return f"{CHOSEN}, of seed {pair.projected.seed}"
 
 
 def summary(pairs: Sequence[Pair], opinions: Mapping[str, Opinion] | None = None) -> str:
