@@ -99,12 +99,12 @@ def test_without_a_reward_model_the_comparison_has_one_side_and_says_why(studio)
 )
 def test_a_noise_that_is_not_known_is_refused_with_what_there_is(noise):
     with pytest.raises(ValueError, match=r"best-noise-of-8|out of range"):
-        check_request(PROMPT, noise=noise)
+        check_request(PROMPT, 1, noise=noise)
 
 
 def test_a_column_of_a_grid_is_chosen_stored_as_a_plain_image_and_not_made_twice(taught, monkeypatch):
-    view = grid_of(taught, methods="none,best-noise-of-3,pag+best-noise-of-3-by-reward")
-    assert (view.state, view.message, view.done) == ("done", "", 6)
+    view = grid_of(taught, "1", methods="none,best-noise-of-3,pag+best-noise-of-3-by-reward")
+    assert (view.state, view.message, view.done) == ("done", "", 3)
     for cell in view.cells:
         row, variant = taught.store.sample(cell.sample.id), view.variants[cell.variant]
         assert row["method"] == without_choice(variant.method) and row["projector_run"] is None
@@ -112,7 +112,7 @@ def test_a_column_of_a_grid_is_chosen_stored_as_a_plain_image_and_not_made_twice
         assert variant.run.startswith("shipped-reward-") == chooses(variant.method)
     count = taught.store.count_samples()
     monkeypatch.setattr(gridding, "denoised", lambda *given: pytest.fail("it was made again"))
-    again = grid_of(taught, methods="best-noise-of-3")
+    again = grid_of(taught, "1", methods="best-noise-of-3")
     assert [cell.sample.id for cell in again.cells] == [
         cell.sample.id for cell in view.cells if cell.variant == 1
     ]
