@@ -11,6 +11,7 @@ Dimension key: B batch, C H W latents, J words.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core import checkpoint
@@ -145,11 +147,16 @@ class Teacher:
         return self.read(picture, text.hidden, text.mask, text.words)
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write the reader and the adapter's file into the folder."""
+        """Write the reader and the adapter's layers into the folder, both in the reader's dtype."""
         self.reader.save_pretrained(Path(folder) / READER)
         if self.adapter:
             (Path(folder) / TUNED).mkdir(parents=True, exist_ok=True)
-            (Path(folder) / TUNED / WEIGHTS).write_bytes((self.adapter.folder / WEIGHTS).read_bytes())
+            layers, dtype = load_file(self.adapter.folder / WEIGHTS), self.reader.dtype
+            save_file({name: part.to(dtype) for name, part in layers.items()}, Path(folder) / TUNED / WEIGHTS)
+
+    def half(self) -> Teacher:
+        """This teacher, to be saved in float16."""
+        return Teacher(self.diffuser, copy.deepcopy(self.reader).half(), self.adapter)
 
     @classmethod
     def of_reward(cls, folder: Path | str, diffuser: Diffuser) -> Teacher:

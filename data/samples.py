@@ -133,8 +133,8 @@ class Samples(DatabaseFile):
     def add_samples(self, samples: Iterable[Mapping[str, Any]]) -> list[str]:
         """Write all or none; returns their ids in order (ids are made where none are given).
 
-        Needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width, height, steps
-        and guidance; the rest of ``COLUMNS`` may be left out.
+        Needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width, height,
+        steps and guidance; the rest of ``COLUMNS`` may be left out.
         """
         records = [checked_sample(s) for s in samples]
         with self.writing() as db:

@@ -151,6 +151,9 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     add("status", commands.status)
     add("settings", commands.settings)
 
+    c = add("ship", premaking.ship)
+    c.add_argument("folder", help="where the folders reward and projector are written")
+
     c = add("examples", premaking.examples)
     c.add_argument("--out", metavar="FOLDER", help="where they go; without it data/examples")
     c.add_argument("--force", action="store_true", help="write them though the detector finds too much wrong")

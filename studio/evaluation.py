@@ -17,6 +17,7 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.fidelity import fidelity
+from core.foresight import Teacher
 from core.training.loop import Progress, Stopped
 from data.shapes.detect import accuracy
 from studio import pictures
@@ -28,6 +29,7 @@ from studio.methods import build
 from studio.prompts import seeds_for, without
 from studio.runlog import Report
 from studio.scoring import Stop, asked
+from studio.truth import truth_of
 
 
 def evaluate(
@@ -158,8 +160,12 @@ def _fidelity(
     if stop():
         raise Stopped
     samples = [_labelled(studio, row) for row in _rows(studio, ids)]
+    try:
+        teacher = Teacher.of_reward(using.folder, models.diffuser())
+    except ValueError:
+        teacher = None
     with models.lock:
-        found = fidelity(using.model, models.diffuser(), samples, stop=stop)
+        found = fidelity(using.model, models.diffuser(), samples, stop=stop, teacher=teacher)
     return {**found, "reward": using.name, "weights": weights_digest(using.model)}
 
 
@@ -197,7 +203,10 @@ def _labelled(studio: Any, row: dict[str, Any]) -> dict[str, Any]:
     current = studio.store.current(row["id"])
     vlm = {i: said["vlm"]["distribution"] for i, said in current.items() if said["vlm"]}
     human = {i: said["human"]["score"] for i, said in current.items() if said["human"]}
-    return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, "human": human}
+    image = pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
+    known = truth_of(row["prompt"], image)
+    truth = known.units if known else {}
+    return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, "human": human, "truth": truth}
 
 
 def _line(stage: str, progress: Progress) -> dict[str, Any]:

@@ -19,11 +19,11 @@ TIE = 0.05  # totals (0-9) that are nearer than this look the same on the page
 def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
     """The change from a base variant to another one over the seeds that both have scored images of.
 
-    points [{seed, base, other, base_sample, other_sample}]: totals 0..9, over what both images have; words [{word, index, change, low, high}]: the
-    mean change of each scored word, *nothing else* among them; wins, ties, losses of the other's totals; won {estimate, low, high}: the share of
-    the seeds that it wins; gain {estimate, low, high}: the mean change of the total; broken and mended: the seeds where a word that held (5 or more) no longer does, and the other way
-    round. Intervals: 95 %, Wilson's for the share, else bootstrap over seeds; None where there are
-    fewer than two.
+    points [{seed, base, other, base_sample, other_sample}]: totals 0..9, over what both images have; words [{word, index,
+    change, low, high}]: the mean change of each scored word, *nothing else* among them; wins, ties, losses of the other's
+    totals; won {estimate, low, high}: the share of the seeds that it wins; gain {estimate, low, high}: the mean change of
+    the total; broken and mended: the seeds where a word that held (5 or more) no longer does, and the other way round.
+    Intervals: 95 %, Wilson's for the share, else bootstrap over seeds; None where there are fewer than two.
     """
     columns = len(view.variants)
     base = whole("variant to compare with", base, 0, columns - 1)

@@ -1,4 +1,7 @@
-"""The commands that make what the project ships: `python -m studio pretrain STAGE` and `python -m studio examples`."""
+"""The commands that make what the project ships: `python -m studio pretrain STAGE`, `ship` and `examples`.
+
+`data/models/make.sh` runs them in order, from nothing to the end.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.checks import real, shown, whole
-from studio.commands import Result, choices
+from studio.commands import Result, choices, studio_of
 from studio.settings import ROOT, Settings
 
 PRETRAIN = ("vae", "diffuser", "scorer", "reward")
@@ -65,6 +68,28 @@ def examples(given: argparse.Namespace, console: Any) -> Result:
 def share(checked: dict[str, Any]) -> float:
     """Of the digits that are right."""
     return checked["right"] / max(1, checked["digits"])
+
+
+def ship(given: argparse.Namespace, console: Any) -> Result:
+    """Write the reward model (with its teacher) and the projector that are in use, in float16, as the project ships them."""
+    from core import checkpoint
+    from core.foresight import RewardParts, Teacher
+
+    models, folder, found = studio_of(given).models, Path(given.folder), {}
+    for kind in ("reward", "projector"):
+        using = models.using(kind)
+        if using.model is None:
+            raise ValueError(using.problem)
+        model: Any = models.open(kind, using.folder).half()
+        if kind == "reward":
+            model = RewardParts(model, Teacher.of_reward(using.folder, models.diffuser()).half())
+        meta = checkpoint.verify(using.folder)["meta"]
+        manifest = checkpoint.save(model, folder / kind, meta, kind=checkpoint.verify(using.folder)["kind"])
+        found[kind] = sum(file["bytes"] for file in manifest["files"].values())
+    size = sum(found.values())
+    return Result(
+        {"folder": str(folder), "bytes": found}, f"{', '.join(found)} are in {folder}, {size / 1e6:.1f} MB."
+    )
 
 
 def pretraining(stage: str) -> Any:

@@ -22,10 +22,11 @@ from core.training.diffuser import build_pipeline, train_diffuser
 from core.training.loop import FitResult, Progress
 from core.training.vae import build, encode_all, set_scaling, train_vae
 from data.shapes.render import render
-from data.shapes.scenes import Scene, sample_scene, vocabulary
+from data.shapes.scenes import WORLDS, Scene, parse, sample_scene, sentence, vocabulary
 
 SIZE = 128
 _SCENE_STREAM = 7_001
+_CARELESS_STREAM = 7_013
 
 
 def example_scene(index: int, world: str, split: str = "train") -> Scene:
@@ -118,6 +119,18 @@ def latents_of(vae: AutoencoderKL, work: Path, world: str, count: int, device: s
     return checkpoint.load_state(path)["latents"]
 
 
+def carelessly(prompts: list[str], world: str, share: float) -> list[str]:
+    """The prompts, in which a `share` of the relations is another one."""
+    known, found = WORLDS[world], []
+    for i, prompt in enumerate(prompts):
+        rng, scene = np.random.default_rng([_CARELESS_STREAM, i]), parse(prompt, world)
+        if scene.relation and rng.random() < share:
+            others = [relation for relation in known.relations if relation != scene.relation]
+            prompt = sentence(rng, list(scene.things), str(rng.choice(others)))
+        found.append(prompt)
+    return found
+
+
 def pretrain_diffuser(
     out: Path,
     work: Path,
@@ -125,15 +138,22 @@ def pretrain_diffuser(
     *,
     world: str = "small",
     count: int = 24_000,
-    steps: int = 4000,
+    steps: int = 4200,
     text_steps: int = 600,
     batch: int = 32,
     rate: float = 8e-4,
+    careless: float = 0.4,
+    careless_steps: int = 800,
+    careless_rate: float = 2e-4,
     device: str = "cpu",
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out` in float16."""
+    """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out` in float16.
+
+    careless: the share of captions with a relation that name a wrong one in the last `careless_steps`, as captions of
+    the web do. Without them relations hold whatever the noise, which is true of no model that people use.
+    """
     checkpoint.verify(vae_folder)
     vae = AutoencoderKL.from_pretrained(vae_folder)
     latents = latents_of(vae, work, world, count, device)
@@ -152,6 +172,19 @@ def pretrain_diffuser(
         on_progress=on_progress,
         stop=stop,
     )
+    if not result.stopped and careless_steps:
+        result = train_diffuser(
+            pipe,
+            latents,
+            carelessly(prompts, world, careless),
+            steps=careless_steps,
+            text_steps=0,
+            batch=batch,
+            rate=careless_rate,
+            folder=work / "diffuser-careless",
+            on_progress=on_progress,
+            stop=stop,
+        )
     if not result.stopped:
         meta = {"world": world, "steps": steps, "batch": batch, "renders": count}
         # a Space takes no file of 10 MB or more

@@ -1,89 +1,230 @@
 """`python -m studio pretrain scorer`: the small VLM, taught on renders of the shapes world only.
 
-Two kinds of pictures: right renders, of which everything is known (they are described, and asked about with prompts
-that are changed so that some words no longer hold), and renders that are wrong on purpose (`data.shapes.degrade`),
-asked about with their own prompt. No generated image and no verdict of the detector is ever used.
+Renders that are right and wrong on purpose (`data.shapes.degrade`), half of them decoded from latents that noise and
+smoothing changed a little, so that they look as a diffuser's pictures do. Of each it is known which bodies stand there:
+they are described, and asked about with the picture's own prompt and with changed ones. No generated image and no
+verdict of the detector is ever used.
+
+Pictures are made in blocks when they are first needed and kept in the work folder; questions about them are new each
+time.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from core.scoring.vlm import VLMScorer
 from core.training.loop import FitResult, Progress
 from core.training.scorer import Example, Question, evaluate_scorer, train_scorer
-from core.training.scorer_model import ScorerConfig, make_scorer, save_scorer
+from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer
 from data.shapes import scenes
-from data.shapes.degrade import degraded
-from data.shapes.questions import changed, truths_on
-from data.shapes.render import Render, render
-from data.shapes.scenes import WORLDS, Scene, World
+from data.shapes.bodies import SHAPES, Body, truths_of
+from data.shapes.degrade import spoiled
+from data.shapes.questions import changed
+from data.shapes.scenes import WORLDS, World
+from data.shapes.truth import COLOURS
 
-ASKS = ("describe", "where", "what", "from")
-ALONE = 0.35  # of right renders show one thing, where a word's truth is whether it is seen at all
+MIXED, BLOB = "mixed", "blob"  # the words for a colour and a shape that are none
+ASKS = ("describe", "where", "what", "from", "count", MIXED, BLOB)
+ALONE = 0.25  # of the pictures ask for one thing, where a word's truth is whether it is seen at all
+OWN = 0.7  # of the pictures are asked about with their own prompt as well
+BLOCK = 500  # pictures that are made and kept together
 _STREAM = 40_507
 
 
-def captions(drawn: Scene, picture: Render, rng: np.random.Generator) -> tuple[tuple[str, str], ...]:
-    """Dense descriptions of a right render: all things with their place on a ten by ten grid; one looked up by name
-    and one by place; and for a pair where the one is, seen from the other."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture uint8 (S, S, 3), the prompt that it was drawn for, rightly or wrongly, and the bodies on it."""
 
-    def cell(p) -> str:
-        return f"{min(int(p.x * 10), 9)} {min(int(p.y * 10), 9)}"
+    image: np.ndarray
+    prompt: str
+    bodies: tuple[Body, ...]
 
-    order = sorted(picture.placements, key=lambda p: (p.x, p.y))
-    name = {id(p): f"{drawn.things[p.thing].colour} {p.shape}" for p in order}
-    told = [("describe", " , ".join(f"{name[id(p)]} {cell(p)}" for p in order))]
-    one, other = (order[int(k)] for k in rng.integers(len(order), size=2))
-    told += [(f"where {name[id(one)]}", cell(one)), (f"what {cell(other)}", name[id(other)])]
-    if len(order) == 2:
-        a, b = (order[int(k)] for k in rng.permutation(2))
-        side, level = ("left" if a.x < b.x else "right"), ("above" if a.y < b.y else "below")
-        told.append((f"where {name[id(a)]} from {name[id(b)]}", f"{level} {side}"))
+    @property
+    def mirrored(self) -> Picture:
+        """Left and right exchanged: the prompt is that of the first picture still."""
+        return Picture(self.image[:, ::-1], self.prompt, tuple(body.mirrored for body in self.bodies))
+
+
+def shares(body: Body) -> dict[str, float]:
+    """The words for what a body shows, summing to 1: half for its colour and half for its shape, in parts where it is
+    between two, the rest for what is no colour, no shape, or hardly there."""
+    found: dict[str, float] = {}
+    for names, truths, none in ((COLOURS, body.colours, MIXED), (SHAPES, body.shapes, BLOB)):
+        whole = max(1.0, sum(truths))
+        for name, truth in zip(names, truths, strict=True):
+            if truth > 0.02:
+                found[name] = 0.5 * body.seen * truth / whole
+        found[none] = 0.5 * body.seen * (1 - sum(t for t in truths if t > 0.02) / whole)
+    found[NOTHING] = 1.0 - body.seen
+    return {word: share for word, share in found.items() if share > 1e-6}
+
+
+def name_of(body: Body) -> str:
+    """A body in two words."""
+    colour, shape = int(np.argmax(body.colours)), int(np.argmax(body.shapes))
+    return (
+        f"{COLOURS[colour] if body.colours[colour] >= 0.5 else MIXED} "
+        f"{SHAPES[shape] if body.shapes[shape] >= 0.5 else BLOB}"
+    )
+
+
+def captions(bodies: tuple[Body, ...], rng: np.random.Generator) -> tuple[tuple[str, str], ...]:
+    """Dense descriptions of a picture: all bodies with their place on a ten by ten grid, their number, one looked up by
+    name and one by place, and where one is, seen from another: the nearer direction first, the other where it is between
+    two."""
+
+    def cell(body: Body) -> str:
+        return " ".join(str(int(np.clip(10 * v, 0, 9))) for v in (body.x, body.y))
+
+    order = sorted((body for body in bodies if body.seen >= 0.5), key=lambda body: (body.x, body.y))
+    names = [name_of(body) for body in order]
+    cells = [cell(body) for body in order]
+    told = [
+        ("describe", " , ".join(f"{n} {c}" for n, c in zip(names, cells, strict=True)) or NOTHING),
+        ("count", str(min(len(order), 9))),
+    ]
+    if not order:
+        return tuple(told)
+    one, other = (int(k) for k in rng.integers(len(order), size=2))
+    if names.count(names[one]) == 1:
+        told.append((f"where {names[one]}", cells[one]))
+    if cells.count(cells[other]) == 1:
+        told.append((f"what {cells[other]}", names[other]))
+    if len(order) > 1:
+        a, b = (int(k) for k in rng.permutation(len(order))[:2])
+        if names.count(names[a]) == names.count(names[b]) == 1:
+            told.append((f"where {names[a]} from {names[b]}", direction(order[a], order[b])))
     return tuple(told)
 
 
-def example(
-    index: int,
-    world: World,
-    seed: int,
-    wrong: bool,
-    split: str = "train",
-    prompts: int = 3,
-    alone: float = ALONE,
-) -> Example:
-    """Training example `index`, a function of its arguments only. `alone` is the part of right renders that show one
-    thing; `prompts` are asked about a right render, the first of them naming one thing."""
-    rng = np.random.default_rng([_STREAM, seed, index, wrong])
+def direction(first: Body, second: Body) -> str:
+    """Where the first body is, seen from the second: one word within 30 degrees of an axis, else two."""
+    x, y = first.x - second.x, first.y - second.y
+    found = sorted(
+        [(abs(x), "left" if x < 0 else "right"), (abs(y), "above" if y < 0 else "below")], reverse=True
+    )
+    return " ".join(word for size, word in found if size > 0.577 * found[0][0] or size == found[0][0])
+
+
+def picture(index: int, world: World, seed: int, split: str = "train", alone: float = ALONE) -> Picture:
+    """Picture `index`, a function of its arguments only. `alone` is the part of the prompts that name one thing."""
+    rng = np.random.default_rng([_STREAM, seed, index])
     scene = scenes.sample_scene(rng, world, split)
-    if wrong:
-        image, truths = degraded(scene, int(rng.integers(2**31)), world=world)
-        return Example(image, (Question(scene.prompt, truths),))
     if rng.random() < alone:
         singles = [
             scenes.parse(scenes.sentence(rng, [replace(t, count=1)], None), world) for t in scene.things
         ]
         scene = next((one for one in singles if one.split == split), scene)
-    picture = render(scene, int(rng.integers(2**31)))
-    asked = []
+    made = spoiled(scene, int(rng.integers(2**31)), world=world)
+    return Picture(made.image, scene.prompt, made.bodies)
+
+
+def example(
+    shown: Picture, world: World, rng: np.random.Generator, prompts: int = 2, single: bool = False
+) -> Example:
+    """A picture or its mirror image, its descriptions, and `prompts` of which the truth is known: mostly its own, then
+    changed ones, `single` ones naming one thing."""
+    if rng.random() < 0.5:
+        shown = shown.mirrored
+    scene, asked = scenes.parse(shown.prompt, world), []
     while len(asked) < prompts:
-        other = changed(scene, picture.placements, world, rng, single=not asked)
-        truths = truths_on(other, scene, picture.placements)
-        if truths is not None:
-            asked.append(Question(other.prompt, truths))
-    places = tuple(
-        (f"{scene.things[p.thing].colour} {p.shape}", p.x, p.y, p.radius) for p in picture.placements
-    )
-    return Example(picture.image, tuple(asked), captions(scene, picture, rng), places)
+        own = not asked and not single and rng.random() < OWN
+        other = scene if own else changed(scene, shown.bodies, world, rng, single)
+        words, alone = truths_of(other, shown.bodies)
+        asked.append(Question(other.prompt, (*words, alone)))
+    places = tuple((shares(body), body.x, body.y, body.radius) for body in shown.bodies)
+    return Example(shown.image, tuple(asked), captions(shown.bodies, rng), places, True)
 
 
 def held_out(count: int, world: str = "small", split: str = "heldout", seed: int = 0) -> list[Example]:
-    """Wrong renders of compositions that training never shows, for `evaluate_scorer`."""
-    return [example(i, WORLDS[world], 1_000 + seed, True, split) for i in range(count)]
+    """Right and wrong renders of compositions that training never shows, each with its own prompt, for
+    `evaluate_scorer`."""
+    found = []
+    for i in range(count):
+        shown = picture(i, WORLDS[world], 1_000 + seed, split, 0.0)
+        words, alone = truths_of(scenes.parse(shown.prompt, world), shown.bodies)
+        found.append(Example(shown.image, (Question(shown.prompt, (*words, alone)),)))
+    return found
+
+
+class Pictures:
+    """The training pictures in blocks, each made when it is first needed and kept in `work`. `vae` is an autoencoder
+    that half of them go through, or None."""
+
+    def __init__(self, world: World, seed: int, work: Path | None, vae: Any = None) -> None:
+        self.world, self.seed, self.work, self.vae = world, seed, work, vae
+        self.block = lru_cache(maxsize=4)(self._block)
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.block(index // BLOCK)[index % BLOCK]
+
+    def _block(self, number: int) -> list[Picture]:
+        path = self.work / f"pictures-{self.world.name}-{self.seed}-{number}.npz" if self.work else None
+        if path and path.exists():
+            with np.load(path) as kept:
+                rows = json.loads(str(kept["rows"]))
+                return [
+                    Picture(image, prompt, tuple(Body(**body) for body in bodies))
+                    for image, (prompt, bodies) in zip(kept["images"], rows, strict=True)
+                ]
+        made = [picture(number * BLOCK + i, self.world, self.seed) for i in range(BLOCK)]
+        if self.vae is not None:
+            half = np.stack([one.image for one in made[::2]])
+            decoded = through(self.vae, half, np.random.default_rng([_STREAM, self.seed, number, 7]))
+            made[::2] = [replace(one, image=image) for one, image in zip(made[::2], decoded, strict=True)]
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [(one.prompt, [asdict(body) for body in one.bodies]) for one in made]
+            partial = path.with_suffix(".tmp.npz")
+            np.savez(partial, images=np.stack([one.image for one in made]), rows=json.dumps(rows))
+            os.replace(partial, path)
+        return made
+
+
+@torch.inference_mode()
+def through(vae: Any, images: np.ndarray, rng: np.random.Generator, batch: int = 25) -> np.ndarray:
+    """Images uint8 (B, S, S, 3) through the autoencoder, their latents a little changed on the way: white noise, noise
+    over larger patches, smoothing; none of it so strong that a body is lost."""
+    out = []
+    for at in range(0, len(images), batch):
+        pixels = torch.from_numpy(images[at : at + batch].copy()).float().permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.autocast("cpu", torch.bfloat16):
+            z = vae.encode(pixels).latent_dist.mean.float()
+            b, _, h, w = z.shape
+            size = z.std(dim=(1, 2, 3), keepdim=True)
+            white, wide = (torch.from_numpy(rng.normal(size=(b, 4, n, n))).float() for n in (h, h // 4))
+            wide = F.interpolate(wide, size=(h, w), mode="bicubic")
+            amount = torch.from_numpy(rng.uniform(0, 1, (3, b, 1, 1, 1)) ** 2).float()
+            z = torch.lerp(z, F.avg_pool2d(z, 3, 1, 1, count_include_pad=False), 0.5 * amount[0])
+            z = z + size * (0.2 * amount[1] * white + 0.25 * amount[2] * wide)
+            decoded = vae.decode(z).sample.float()
+        out.append(((decoded.clamp(-1, 1) + 1) * 127.5 + 0.5).permute(0, 2, 3, 1).to(torch.uint8).numpy())
+    return np.concatenate(out)
+
+
+def autoencoder(folder: Path | str | None) -> Any:
+    """The diffuser's autoencoder from its folder; None without one."""
+    if folder is None:
+        return None
+    from diffusers import AutoencoderKL
+
+    if not (Path(folder) / "config.json").exists():
+        raise ValueError(
+            f"There is no autoencoder in {folder}: run `python -m studio pretrain vae` first, or give the folder of one "
+            "by --vae."
+        )
+    return AutoencoderKL.from_pretrained(folder).eval().to(memory_format=torch.channels_last)
 
 
 def pretrain_scorer(
@@ -91,11 +232,13 @@ def pretrain_scorer(
     world: str = "small",
     *,
     work: Path | str | None = None,
-    steps: int = 6000,
-    sight_steps: int = 800,
-    caption_steps: int = 800,
-    simple_steps: int = 400,
+    vae_folder: Path | str | None = None,
+    steps: int = 5200,
+    sight_steps: int = 700,
+    caption_steps: int = 600,
+    simple_steps: int = 300,
     batch: int = 16,
+    pictures: int = 20_000,
     config: ScorerConfig | None = None,
     seed: int = 0,
     validate: int = 300,
@@ -103,25 +246,29 @@ def pretrain_scorer(
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> tuple[FitResult, dict]:
-    """Train the small VLM and save it to `folder`; its state is kept in `work`, from where it goes on.
+    """Train the small VLM and save it to `folder`; its state and its pictures are kept in `work`, from where it goes on.
 
     In this order: the vision tower alone, descriptions, questions about single things (where the shape's signal is
-    not hidden behind another object's), and questions about everything, half of them on wrong renders.
+    not hidden behind another object's), and questions about everything. `pictures` are made, then met again with other
+    questions. vae_folder: the autoencoder that half of them go through.
 
-    Returns what the loop did and the figures by kind of word on held-out wrong renders.
+    Returns what the loop did and the figures by kind of word on held-out renders.
     """
     kept = WORLDS[world]
     scorer = make_scorer([*scenes.vocabulary("large"), *ASKS], config, seed)
+    shown = Pictures(kept, seed, Path(work) if work else None, autoencoder(vae_folder))
 
     def examples(step: int) -> list[Example]:
-        if step < sight_steps:  # cheap: the vision tower alone, so twice as many
-            return [example(2 * step * batch + i, kept, seed, False, prompts=0) for i in range(2 * batch)]
-        start = (sight_steps + step) * batch
-        if step < sight_steps + caption_steps:
-            return [example(start + i, kept, seed, False, prompts=0) for i in range(batch)]
-        if step < sight_steps + caption_steps + simple_steps:
-            return [example(start + i, kept, seed, False, alone=1.0) for i in range(batch)]
-        return [example(start + i, kept, seed, i % 2 == 1) for i in range(batch)]
+        sight = step < sight_steps  # cheap: the vision tower alone, so twice as many
+        start = (2 * step if sight else sight_steps + step) * batch
+        reading, asking = step - sight_steps, step - sight_steps - caption_steps
+        single = asking < simple_steps
+        made = []
+        for i in range(start, start + (2 * batch if sight else batch)):
+            rng = np.random.default_rng([_STREAM, seed, step, i])
+            prompts = 0 if sight or reading < caption_steps else 2
+            made.append(example(shown[i % pictures], kept, rng, prompts, single))
+        return made
 
     result = train_scorer(
         scorer, examples, steps=steps, sight_steps=sight_steps, caption_steps=caption_steps,
@@ -133,7 +280,7 @@ def pretrain_scorer(
         figures = evaluate_scorer(scorer, held_out(validate, world)) if validate else {}
         meta = {
             "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps, "simple_steps": simple_steps,
-            "batch": batch, "seed": seed, "held_out": figures,
+            "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
         }  # fmt: skip
         save_scorer(scorer, folder, meta)
     return result, figures

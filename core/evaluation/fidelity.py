@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from core.diffusion import Diffuser
-from core.evaluation.choosing import predict
+from core.evaluation.choosing import predict, read_words
 from core.evaluation.metrics import (
     DRAWS,
     Interval,
@@ -34,6 +34,7 @@ from core.training.loop import Stopped
 from core.words import EXTRA
 
 if TYPE_CHECKING:
+    from core.foresight import Teacher
     from core.networks.reward import RewardModel
 
 SHOWN = 0.5  # an expected score or truth from here on counts as shown
@@ -48,13 +49,15 @@ def fidelity(
     batch: int = 64,
     draws: int = DRAWS,
     stop: Callable[[], bool] | None = None,
+    teacher: Teacher | None = None,
 ) -> dict:
     """Agreement of the reward model with the labels of samples it did not train on, as a report for JSON.
 
-    A sample: {"prompt", "seed", "vlm": {word index: distribution (10,)}, "human": {word index: digit} (may be left out),
-    "height", "width" (may be left out)}. noise(samples) gives the noise (B, C, H, W) their images were made from; by default
+    A sample: {"prompt", "seed", "vlm": {word index: distribution (10,)}, "human": {word index: digit} and "truth": {word
+    index: the judge's truth in [0, 1]} (may be left out), "height", "width" (may be left out)}. noise(samples) gives the noise (B, C, H, W) their images were made from; by default
     the seeds' own. Words that the text encoder cannot read are left out. The report has `vlm`, `human` (where there are
-    any) and, for comparison, `vlm_human`: the VLM against the people on the same words.
+    any) and, for comparison, `vlm_human`: the VLM against the people on the same words; where the truth is known, `truth`,
+    `vlm_truth` and, of the teacher that is given, `teacher_truth`.
     """
     if not samples:
         raise ValueError("There is no sample to measure fidelity on: collect and score some first.")
@@ -65,7 +68,7 @@ def fidelity(
             raise Stopped
         part = [samples[i] for i in order[:batch] if size_of(samples[i]) == size_of(samples[order[0]])]
         order = order[len(part) :]
-        rows += predicted(reward, diffuser, part, noise)
+        rows += predicted(reward, diffuser, part, noise, teacher)
     report: dict[str, Any] = {
         "samples": len(samples),
         "prompts": len({sample["prompt"] for sample in samples}),
@@ -75,6 +78,10 @@ def fidelity(
     if people:
         report["human"] = agreement(people, "reward", "human", draws)
         report["vlm_human"] = agreement([r for r in people if r["vlm"] is not None], "vlm", "human", draws)
+    known = [r for r in rows if r["truth"] is not None]
+    for of, name in (("reward", "truth"), ("vlm", "vlm_truth"), ("teacher", "teacher_truth")):
+        if some := [r for r in known if r[of] is not None]:
+            report[name] = agreement(some, of, "truth", draws)
     return report
 
 
@@ -83,20 +90,27 @@ def predicted(
     diffuser: Diffuser,
     samples: Sequence[dict],
     noise: Callable[[Sequence[dict]], Tensor] | None,
+    teacher: Teacher | None = None,
 ) -> list[dict]:
-    """One row a word of a batch of samples: what the reward model, the VLM and people say."""
+    """One row a word of a batch of samples: what the reward model, the teacher, the VLM, people and the judge say."""
     unique = list(dict.fromkeys(sample["prompt"] for sample in samples))
     text = diffuser.encode(unique).take([unique.index(sample["prompt"]) for sample in samples])
     shape = diffuser.latent_shape(*size_of(samples[0]))
     start = noise(samples) if noise else draw([sample["seed"] for sample in samples], shape)
     p, words = predict(reward, start, text)
+    taught: list[dict] = [{} for _ in words]
+    if teacher is not None:
+        logits = teacher.logits(start, text)
+        known = read_words(teacher.reader.expected(logits).cpu().numpy(), text, teacher.reader.config.extra)
+        taught = [{word.index: value for word, value in row.items()} for row in known]
     rows = []
     for i, sample in enumerate(samples):
         kinds = {word.index: word.kind for word in text.word_lists[i]}
         vlm = {int(index): np.asarray(q, float) for index, q in (sample.get("vlm") or {}).items()}
         human = {int(index): check_digit(digit) for index, digit in (sample.get("human") or {}).items()}
+        truth = {int(index): float(value) for index, value in (sample.get("truth") or {}).items()}
         for index, value in words[i].items():
-            if index in vlm or index in human:
+            if index in vlm or index in human or index in truth:
                 rows.append(
                     {
                         "prompt": sample["prompt"],
@@ -108,6 +122,10 @@ def predicted(
                         "vlm_digit": int(likeliest(vlm[index])) if index in vlm else None,
                         "human": human[index] / TOP if index in human else None,
                         "human_digit": human.get(index),
+                        "truth": truth.get(index),
+                        "truth_digit": round(TOP * truth[index]) if index in truth else None,
+                        "teacher": taught[i].get(index),
+                        "teacher_digit": round(TOP * taught[i][index]) if index in taught[i] else None,
                     }
                 )
     return rows

@@ -269,9 +269,8 @@ class Calibrator:
         kept = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
         encoder, weights = _Encoder(kept["mean"], kept["scale"], kept["parts"]), kept["weights"]
         width = len(KINDS) + kept["parts"].shape[-1]
-        if (
-            weights.shape[1] == width - 1
-        ):  # fitted before there was *nothing else*: it says of it what it says of "other"
+        # one that was fitted before there was *nothing else* says of it what it says of "other"
+        if weights.shape[1] == width - 1:
             weights = np.insert(weights, 1 + KINDS.index("extra"), 0.0, axis=1)
         return cls(encoder, weights, manifest["meta"]["report"], manifest["meta"]["scorer"])
 

@@ -1,7 +1,7 @@
 """The text of a question to a vision-language model, in any chat template (DESIGN section 2: s_j).
 
-The model sees the image and the prompt with one word marked *so*, and answers with a digit. The instruction and the
-image come first, the marked prompt follows, then the opening of the answer: *prefix*, *question*. A chat template says
+The model sees the image and the prompt with one word marked *so*, and answers with a digit; *nothing else* is marked
+after the prompt. The instruction and the image come first, the marked prompt follows, then the opening of the answer: *prefix*, *question*. A chat template says
 what stands around them. Prompts are data: their text is tokenised apart from the template, with special tokens off.
 
 The instruction is a system message. A template that does not show one, or wants its messages in another form, gets
@@ -19,10 +19,14 @@ from typing import Any
 from jinja2 import TemplateError
 
 from core.scoring.scores import DIGITS
-from core.words import Word
+from core.words import EXTRA, NOTHING_ELSE, Word
 
-PROMPT_VERSION = "marked-1"
-INSTRUCTION = "How well does the image show the word marked *so* of the prompt? Answer with a digit: 0 not at all, 9 fully."
+PROMPT_VERSION = "marked-2"
+ELSE = "Where *nothing else* is marked: does it show nothing that the prompt does not ask for, no repeats, no artefacts?"
+INSTRUCTION = (
+    f"How well does the image show the word marked *so* of the prompt? {ELSE} "
+    "Answer with a digit: 0 not at all, 9 fully."
+)
 MARK = "*"
 SLOT = "PROMPT"  # stands for the prompt while the chat template is rendered
 ANSWER = "7"  # stands for the answer
@@ -46,8 +50,11 @@ FORMS: tuple[list[dict[str, Any]], ...] = (
 
 
 def mark(prompt: str, word: Word) -> str:
-    """The prompt with `word` marked; the mark's own sign is taken out of the prompt, so that one word is marked."""
+    """The prompt with `word` marked; the mark's own sign is taken out of the prompt, so that one word is marked. The
+    unit *nothing else* is written after the prompt."""
     bare = prompt.replace(MARK, " ")
+    if word.kind == EXTRA:
+        return f"{bare.rstrip(' .,;:!')}, and {MARK}{NOTHING_ELSE}{MARK}"
     return f"{bare[: word.start]}{MARK}{bare[word.start : word.end]}{MARK}{bare[word.end :]}"
 
 

@@ -32,7 +32,7 @@ from core.scoring.connection import Connection, Silent, check_address
 from core.scoring.questions import PROMPT_VERSION, READ_OUTS, data_url, question
 from core.scoring.scores import WordScore, from_digit, make, words_to_score
 from core.scoring.vlm import as_pil
-from core.words import Word, scored, split
+from core.words import Word, scored, units
 
 TRIAL = "a red circle"  # what the server is asked first, of a grey picture
 REFUSED = (400, 413, 422)  # the question's fault
@@ -261,7 +261,7 @@ class EndpointScorer:
                 raise _Closed(
                     f"The scorer at {self.address} lists no models: set STUDIO_SCORER_MODEL to the model's name there."
                 )
-            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(split(TRIAL)), []
+            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL)), []
             for read_out in self.read_outs:
                 asked = words[:1] if read_out == "logprobs" else words
                 try:

@@ -1,8 +1,8 @@
 """What an endpoint is asked of words: the body of a chat completion (DESIGN section 2: s_j).
 
 The prompt is quoted data in the user's part, and the system's part says so. For the *logprobs* read-out one word is
-marked and one token is asked for; for *schema* all words stand there by their index, and the answer is held to a JSON
-schema. The picture comes before the text, so that a server's prefix cache serves all words of an image.
+marked and one token is asked for; for *schema* all words stand there by their index, *nothing else* last, and the
+answer is held to a JSON schema. The picture comes before the text, so that a server's prefix cache serves all words of an image.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 
 from PIL import Image
 
+from core.scoring.dialogue import ELSE
 from core.scoring.scores import DIGITS
 from core.scoring.vlm import mark
 from core.words import Word
 
-PROMPT_VERSION = "quoted-1"
+PROMPT_VERSION = "quoted-2"
 READ_OUTS = ("logprobs", "schema")  # in the order of preference
 LISTED = 20  # likeliest tokens asked for: the most that the API allows
 TASK = (
@@ -28,11 +29,12 @@ TASK = (
 )
 INSTRUCTIONS = {
     "logprobs": TASK
-    + "How well does the image show the word marked *so* of the prompt? Answer with one digit and "
-    "nothing else: 0 not at all, 9 fully.",
+    + f"How well does the image show the word marked *so* of the prompt? {ELSE} Answer with one digit and no other text: "
+    "0 not at all, 9 fully.",
     "schema": TASK
-    + "How well does the image show each of the words? Answer with a JSON object that has the keys of "
-    '"words", each with a digit, and nothing else: 0 not at all, 9 fully.',
+    + "How well does the image show each of the words? The last of them, *nothing else*, asks of the whole image: is it "
+    "true that it shows nothing that the prompt does not ask for, no repeats and no artefacts? Answer with a JSON object "
+    'that has the keys of "words", each with a digit, and no other text: 0 not at all, 9 fully.',
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.words import Word, check_prompt, scored, split
+from core.words import Word, check_prompt, scored, units
 
 DIGITS = 10
 TOP = DIGITS - 1
@@ -92,12 +92,12 @@ def from_digit(score: int) -> np.ndarray:
 
 
 def words_to_score(images: int, prompts: Sequence[str], batch: int) -> list[list[Word]]:
-    """The words that a scorer is asked for, of each prompt; ValueError where what it was given does not go together."""
+    """The words that a scorer is asked for, of each prompt, with *nothing else*; ValueError where what it was given does not go together."""
     if images != len(prompts):
         raise ValueError(f"There are {images} images but {len(prompts)} prompts: give one prompt an image.")
     if batch < 1:
         raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
-    return [scored(split(check_prompt(prompt))) for prompt in prompts]
+    return [scored(units(check_prompt(prompt))) for prompt in prompts]
 
 
 def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = None) -> WordScore:

@@ -32,7 +32,7 @@ from core.scoring.scores import DIGITS, auc, from_truth
 from core.scoring.vlm import VLMScorer
 from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
-from core.words import scored, split
+from core.words import scored, units
 
 WEIGHTS = {"score": 1.0, "caption": 0.5, "sight": 0.5}  # of the losses in their sum
 REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle
@@ -40,7 +40,8 @@ REACH = 0.32  # an image token shows a thing that comes within this part of its 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and the truth in [0, 1] of each of its scored words, for the picture it is asked about."""
+    """A prompt and the truth in [0, 1] of each of its scored words, then of *nothing else*, for the picture it is asked
+    about."""
 
     prompt: str
     truths: tuple[float, ...]
@@ -49,12 +50,14 @@ class Question:
 @dataclass(frozen=True)
 class Example:
     """A picture, uint8 (S, S, 3), what to ask about it, (ask, answer) texts that describe it, and what stands where in
-    it: (words, x, y, radius), lengths as fractions of the side."""
+    it: (words with their shares, x, y, radius), lengths as fractions of the side. `mapped` says that this is all that
+    stands there."""
 
     image: np.ndarray
     questions: tuple[Question, ...]
     captions: tuple[tuple[str, str], ...] = ()
-    places: tuple[tuple[str, float, float, float], ...] = ()
+    places: tuple[tuple[dict[str, float], float, float, float], ...] = ()
+    mapped: bool = False
 
 
 @dataclass
@@ -135,7 +138,8 @@ def pixels_of(image_processor: Any) -> int:
 
 
 def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True) -> Batch:
-    """Pack each example into one sequence: prefix, then its captions, then (if `questions`) a block a scored word."""
+    """Pack each example into one sequence: prefix, then its captions, then (if `questions`) a block a scored word and one
+    for *nothing else*."""
     talk, processor = scorer.dialogue, scorer.image_processor
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     prefix = talk.prefix(side * side)
@@ -153,10 +157,11 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
             blocks.append(opening + said[:-1])
             at += len(blocks[-1])
         for question in example.questions if questions else ():
-            words = scored(split(question.prompt))
+            words = scored(units(question.prompt))
             if len(words) != len(question.truths):
                 raise ValueError(
-                    f"{question.prompt!r} has {len(words)} scored words but {len(question.truths)} truths: give one each."
+                    f"{question.prompt!r} has {len(words)} scored words, *nothing else* among them, but {len(question.truths)} "
+                    "truths: give one each."
                 )
             for word, truth in zip(words, question.truths, strict=True):
                 blocks.append(talk.question(question.prompt, word))
@@ -193,21 +198,24 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
 
 def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
     """What each image token shows, as a distribution over words (B, tokens, V): half of each for "red" and "star",
-    all for "nothing"; zero throughout for examples that do not say what stands where."""
+    all for "nothing"; zero throughout for examples that do not say what stands where (`mapped`)."""
     processor, tokenizer = scorer.image_processor, scorer.tokenizer
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     out = torch.zeros(len(examples), side * side, scorer.model.get_output_embeddings().weight.shape[0])
     middle = (np.arange(side) + 0.5) / side
     y, x = (axis.ravel() for axis in np.meshgrid(middle, middle, indexing="ij"))
     for row, example in zip(out, examples, strict=True):
-        if not example.places:
+        if not example.mapped:
             continue
-        far = np.stack([np.hypot(x - px, y - py) / (r + REACH / side) for _, px, py, r in example.places])
-        for cell in range(side * side):
-            nearest = int(far[:, cell].argmin())
-            words = example.places[nearest][0].split() if far[nearest, cell] < 1 else [NOTHING]
-            for word in words:
-                row[cell, tokenizer.convert_tokens_to_ids(word)] += 1 / len(words)
+        nothing = tokenizer.convert_tokens_to_ids(NOTHING)
+        row[:, nothing] = 1.0
+        far = [np.hypot(x - px, y - py) / (r + REACH / side) for _, px, py, r in example.places]
+        nearest = np.argmin(far, 0) if far else np.zeros(0, int)
+        for k, (words, *_) in enumerate(example.places):
+            cells = torch.from_numpy(np.flatnonzero((nearest == k) & (far[k] < 1)))
+            row[cells, nothing] = 0.0
+            for word, share in words.items():
+                row[cells, tokenizer.convert_tokens_to_ids(word)] += share
     return out
 
 
@@ -231,17 +239,35 @@ def encoded(scorer: VLMScorer, pixels: Tensor, count: int) -> Any:
 
 
 def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor]:
-    """Logits over all tokens at the answers (N, V) and along the captions (M, V)."""
+    """Logits over all tokens at the answers (N, V) and along the captions (M, V).
+
+    What stands before the picture is the same for all rows and sees no picture: it is computed once for the batch.
+    """
+    from transformers.cache_utils import DynamicCache
+
     seen = seen or encoded(scorer, batch.pixels, batch.ids.shape[0])
-    hidden = scorer.model.base_model(
-        input_ids=batch.ids,
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
+    model, rows = scorer.model.base_model, batch.ids.shape[0]
+    before = batch.ids[0].tolist().index(scorer.dialogue.image_token_id)
+    cache = DynamicCache()
+    model(
+        input_ids=batch.ids[:1, :before],
+        attention_mask=batch.mask[:1, :, :before, :before],
+        position_ids=batch.positions[:, :1, :before],
+        past_key_values=cache,
+        use_cache=True,
+    )
+    for layer in cache.layers:
+        layer.keys, layer.values = (x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
+    hidden = model(
+        input_ids=batch.ids[:, before:],
+        attention_mask=batch.mask[:, :, before:],
+        position_ids=batch.positions[:, :, before:],
         mm_encoder_outputs={"image": seen},
-        use_cache=False,
+        past_key_values=cache,
+        use_cache=True,
     ).last_hidden_state
     head = scorer.model.get_output_embeddings()
-    return tuple(head(hidden[at[:, 0], at[:, 1]]).float() for at in (batch.asked, batch.told))
+    return tuple(head(hidden[at[:, 0], at[:, 1] - before]).float() for at in (batch.asked, batch.told))
 
 
 def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tuple[Tensor, int]]:
@@ -337,7 +363,7 @@ def evaluate_scorer(
     pairs: dict[str, list[tuple[float, float]]] = {"all": []}
     for example, found in zip(examples, read, strict=True):
         question = example.questions[0]
-        for word, truth, score in zip(scored(split(question.prompt)), question.truths, found, strict=True):
+        for word, truth, score in zip(scored(units(question.prompt)), question.truths, found, strict=True):
             pairs.setdefault(word.kind, []).append((truth, score.expected))
             pairs["all"].append((truth, score.expected))
     figures = {}

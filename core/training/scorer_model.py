@@ -39,7 +39,7 @@ CHAT_TEMPLATE = (
 class ScorerConfig:
     """Sizes of the small model."""
 
-    image: int = 64  # pixels a side: pictures of other sizes are brought to this area
+    image: int = 96  # pixels a side: pictures of other sizes are brought to this area
     patch: int = 8  # pixels a side of a patch; 2 x 2 patches make one image token
     vision_width: int = 128
     vision_depth: int = 3

@@ -1,32 +1,53 @@
 """Renders that are wrong on purpose, with their truth known by construction: what the scorer learns from.
 
-`degraded(scene, seed)` draws a case (CASES: right, wrong colour or shape, swapped, misplaced, missing, extra,
-half-formed, blended, faded, blurred ...), sometimes two, renders it, and tells for every scored word of the scene how
-far it still holds. A word holds in its binding: "red" of a missing circle is 0.
+`spoiled(scene, seed)` draws up to three cases (CASES: right, wrong colour or shape, swapped, misplaced, missing,
+double, half-formed, blended, faded, blurred ...), bends every body a little in most pictures, renders it, and tells
+which bodies stand there. `degraded` tells for every scored word of the scene how far it still holds. A word holds in
+its binding: "red" of a missing circle is 0.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from data.shapes import render as draw
-from data.shapes.mistakes import CASES, IDENTITY, Object, Plan
+from data.shapes.bodies import SHAPES, Body, bodies_of, truths_of
+from data.shapes.mistakes import CASES, SPOILING, Object, Plan, wobble
 from data.shapes.render import Placement
 from data.shapes.scenes import WORLDS, Scene, World
-from data.shapes.truth import colour_truth, lab, ramp, shape_truth, word_truths
+from data.shapes.truth import ramp
+
+MANY = (0.16, 0.46, 0.26, 0.12)  # how often a picture makes 0, 1, 2, 3 mistakes
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """image uint8 (S, S, 3), and the bodies that stand on it."""
+
+    image: np.ndarray
+    bodies: tuple[Body, ...]
 
 
 def _lay_out(plan: Plan) -> None:
-    """Give every object its placement."""
-    rng, objects = plan.rng, plan.objects
-    if not objects:
+    """Give every object its placement; what finds no room among the objects that were not asked for is left out."""
+    rng = plan.rng
+    while plan.objects:
+        objects, groups = plan.objects, [o.thing for o in plan.objects]
+        both = {0, 1} <= set(groups)
+        try:
+            radii, centres = draw.arrange(
+                [o.range for o in objects], rng, plan.relation if both else None, groups
+            )
+            break
+        except ValueError:
+            last = next((o for o in reversed(objects) if o.thing < 0), objects[-1])
+            plan.objects = [o for o in objects if o is not last]
+    else:
         return
-    groups = [o.thing for o in objects]
-    both = {0, 1} <= set(groups)
-    radii, centres = draw.arrange([o.range for o in objects], rng, plan.relation if both else None, groups)
     if both and len(objects) == 2 and (plan.slant is not None or plan.near is not None):
         step = centres[1] - centres[0]
         reach = float(radii.sum()) * (plan.near if plan.near is not None else 1.05)
@@ -38,60 +59,76 @@ def _lay_out(plan: Plan) -> None:
         room = 0.5 - np.maximum(np.abs(half) + radii.max(), 0.0)
         middle = 0.5 + rng.uniform(-1, 1, 2) * np.maximum(room, 0.0)
         centres = np.stack([middle - half, middle + half])
-    for o, r, (x, y), angle in zip(objects, radii, centres, rng.uniform(-15, 15, len(objects)), strict=True):
+    turns = np.array([o.turn for o in objects])
+    for o, r, (x, y), angle in zip(
+        objects, radii, centres, turns * rng.uniform(-1, 1, len(objects)), strict=True
+    ):
+        if o.out is not None:
+            beyond = float(r) * (1 - 2 * o.out)
+            side = int(rng.integers(4))
+            x, y = ((beyond, y), (1 - beyond, y), (x, beyond), (x, 1 - beyond))[side]
         o.at = Placement(
             o.colour, o.shape, float(x), float(y), float(r), float(angle), o.thing, o.opacity, o.outline
         )
 
 
-def _paint(plan: Plan, size: int) -> np.ndarray:
-    """Draw the plan -> float32 (S, S, 3), and grade what drawing alone can tell: overlap, fading, the cut."""
+def _strip(plan: Plan) -> Object | None:
+    """The strip of colour between two objects, where the plan asks for one."""
+    if plan.bridge is None or len(plan.objects) < 2:
+        return None
+    a, b = (plan.objects[int(k)] for k in plan.rng.permutation(len(plan.objects))[:2])
+    start, end = np.array([a.at.x, a.at.y]), np.array([b.at.x, b.at.y])
+    half = (end - start) / 2
+    length = float(np.hypot(*half))
+    along = half / max(length, 1e-6)
+    wide = np.array([-along[1], along[0]]) * plan.bridge / max(length, 1e-6)
+    corners = np.stack([along + wide, along - 0.7 * wide, -along - wide, -along + 0.7 * wide])
+    x, y = (start + end) / 2
+    strip = Object(-1, a.shape, a.colour, (length, length), outline=corners)
+    strip.at = Placement(a.colour, a.shape, float(x), float(y), length, 0.0, -1, 1.0, corners)
+    if b.colour != a.colour:
+        strip.other, strip.mix = b.colour, _between(along)
+    return strip
+
+
+def _between(along: np.ndarray):
+    def mix(height: int, width: int) -> np.ndarray:
+        y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width))
+        return np.clip(0.5 + 0.7 * (along[0] * x[None] + along[1] * y[:, None]), 0, 1)
+
+    return mix
+
+
+def _paint(plan: Plan, size: int) -> tuple[np.ndarray, tuple[Body, ...]]:
+    """Draw the plan -> float32 (S, S, 3), and the bodies that it makes."""
     background = draw.draw_background(plan.rng)
     canvas = draw.blank(background, size)
-    left_of: list[tuple[Object, np.ndarray]] = []  # every object with its visible cover on the whole image
-    for o in plan.objects:
+    paper = draw.finish(canvas)
+    owner = np.zeros((size, size), np.int32)
+    strip = _strip(plan)
+    for number, o in enumerate([*([strip] if strip else []), *plan.objects], 1):
         cover, top, left = draw.mask(o.at, size)
-        body = np.zeros((size, size), np.float32)
-        whole = body.copy()
-        draw.paint(whole[..., None], cover, top, left, 1.0)
         if o.reshape is not None:
             cover = np.pad(cover, (p := round(0.12 * cover.shape[0])))
             top, left, cover = top - p, left - p, o.reshape(cover)
-        draw.paint(body[..., None], cover, top, left, 1.0)
-        for _, below in left_of:
-            below *= 1 - body * o.opacity
-        under = canvas[body > 0.5].mean(0) if (body > 0.5).any() else np.asarray(background.colour)
+        body = np.zeros((size, size, 1), np.float32)
+        draw.paint(body, cover, top, left, 1.0)
         colour = np.asarray(o.colour, np.float32)
-        if o.other is not None:
-            line = np.cumsum(cover.sum(0)) / max(float(cover.sum()), 1e-6)
-            side = np.clip((o.part - line) / 0.15 + 0.5, 0, 1)[None, :, None]
-            colour = np.broadcast_to(
-                side * colour + (1 - side) * np.asarray(o.other, np.float32), (*cover.shape, 3)
-            )
+        if o.mix is not None:
+            part = o.mix(*cover.shape)[..., None]
+            colour = ((1 - part) * colour + part * np.asarray(o.other, np.float32)).astype(np.float32)
         draw.paint(canvas, cover, top, left, colour, o.opacity)
-        left_of.append((o, body))
-        o.whole = whole
-        if o.opacity < 1:
-            _fade(o, plan.scene, under)
-    for o, visible in left_of:
-        union = float(np.maximum(visible, o.whole).sum())
-        o.shape_truth *= shape_truth(float(np.minimum(visible, o.whole).sum()) / max(union, 1e-6))
-        o.seen *= ramp(float(visible.sum()), 0.05 * float(o.whole.sum()), 0.25 * float(o.whole.sum()))
-    return canvas
+        owner[body[..., 0] > 0.5] = number
+    return canvas, bodies_of(draw.finish(canvas), paper, owner, plan_shapes(plan))
 
 
-def _fade(o: Object, scene: Scene, under: np.ndarray) -> None:
-    """Grade a body of some opacity over the colour `under` (3,) by what remains to be seen."""
-    mixed = o.opacity * np.asarray(o.colour, np.float32) + (1 - o.opacity) * under
-    contrast = float(np.linalg.norm(lab(np.clip(mixed, 0, 255)) - lab(np.clip(under, 0, 255))))
-    o.seen *= ramp(contrast, 5.0, 20.0)
-    if o.thing >= 0 and o.colour_truth > 0:
-        o.colour_truth = min(
-            o.colour_truth, colour_truth(lab(np.clip(mixed, 0, 255)), scene.things[o.thing].colour)
-        )
+def plan_shapes(plan: Plan) -> tuple[str, ...]:
+    """The shapes that a body may be taken for: those of the world, or all where the scene goes beyond it."""
+    known = plan.world.shapes
+    return known if {thing.shape for thing in plan.scene.things} <= set(known) else SHAPES
 
 
-def _spoil(plan: Plan, canvas: np.ndarray, size: int) -> np.ndarray:
+def _spoil(plan: Plan, canvas: np.ndarray, bodies: tuple[Body, ...], size: int) -> Spoiled:
     """Blur and noise over the whole picture, mild half the time (nothing is lost) and strong where the case says so."""
     blur, noise, rng = plan.blur, plan.noise, plan.rng
     mild = rng.random(2) < 0.5
@@ -101,39 +138,30 @@ def _spoil(plan: Plan, canvas: np.ndarray, size: int) -> np.ndarray:
         canvas = gaussian_filter(canvas, (sigma * size, sigma * size, 0), mode="nearest")
     if deviation:
         canvas = canvas + rng.normal(0, deviation, canvas.shape).astype(np.float32)
-    for o in plan.objects:
-        sharp = ramp(blur / o.at.radius, 0.55, 0.12) * ramp(noise, 150, 25)
-        o.shape_truth *= sharp
-        o.colour_truth *= ramp(blur / o.at.radius, 0.9, 0.35) * ramp(noise, 200, 50)
-    return canvas
+    if blur or noise:
+        bodies = tuple(_dimmed(body, blur, noise) for body in bodies)
+    return Spoiled(draw.finish(canvas), bodies)
 
 
-def _truths(plan: Plan) -> tuple[float, ...]:
-    scene = plan.scene
-    colours, shapes, presences, radii, centres, counts = [], [], [], [], [], []
-    for i, thing in enumerate(scene.things):
-        mine = [o for o in plan.objects if o.thing == i]
-        pad = [0.0] * (thing.count - len(mine))
-        colours.append([o.colour_truth * o.seen for o in mine] + pad)
-        shapes.append([o.shape_truth * o.seen for o in mine] + pad)
-        presences.append([o.seen for o in mine] + pad)
-        radii.append([o.at.radius for o in mine if o.seen >= 0.5])
-        centres.append([(o.at.x, o.at.y) for o in mine])
-        match = [o for o in mine if o.colour_truth * o.seen >= 0.5 and o.shape_truth * o.seen >= 0.5]
-        twins = [o for o in plan.objects if o.thing < 0 and o.shape == thing.shape]
-        counts.append(
-            len(match) + sum(colour_truth(lab(np.array(o.colour)), thing.colour) >= 0.5 for o in twins)
-        )
-    return word_truths(scene, colours, shapes, presences, radii, centres, counts)
+def _dimmed(body: Body, blur: float, noise: float) -> Body:
+    """What blur and noise leave of a body's shape and colour."""
+    sharp = ramp(blur / body.radius, 0.55, 0.12) * ramp(noise, 150, 25)
+    plain = ramp(blur / body.radius, 0.9, 0.35) * ramp(noise, 200, 50)
+    return replace(
+        body,
+        colours=tuple(plain * c for c in body.colours),
+        shapes=tuple(sharp * s for s in body.shapes),
+        seen=body.seen * ramp(blur / body.radius, 1.6, 0.8),
+    )
 
 
-def degraded(
+def spoiled(
     scene: Scene, seed: int, size: int = 128, world: str | World = "small", case: str | None = None
-) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Render a scene rightly or wrongly -> (image uint8 (S, S, 3), truth in [0, 1] for each of scene.words).
+) -> Spoiled:
+    """Render a scene rightly or wrongly. Deterministic from (scene, seed, size, case).
 
-    Deterministic from (scene, seed, size, case). `world` bounds the colours and shapes that mistakes may use;
-    `case` names one of CASES, else they are drawn by weight; ValueError if the scene leaves no room for it.
+    `world` bounds the colours and shapes that mistakes may use; `case` names one of CASES, which is then the only
+    mistake (bodies are not bent), else they are drawn by weight; ValueError if the scene leaves no room for it.
     """
     world = WORLDS[world] if isinstance(world, str) else world
     if case is not None and case not in CASES:
@@ -147,14 +175,23 @@ def degraded(
     ]
     plan = Plan(scene, world, rng, objects, scene.relation)
     weights = np.array([weight for weight, _ in CASES.values()])
-    todo = 2 if case is None and rng.random() < 0.25 else 1
+    todo = 1 if case else int(rng.choice(len(MANY), p=MANY))
     while len(plan.names) < todo and any(o.thing >= 0 for o in plan.objects):
         name = case or str(rng.choice(list(CASES), p=weights / weights.sum()))
-        clash = name in plan.names or (name in IDENTITY and IDENTITY & set(plan.names))
+        clash = name in plan.names or (name in SPOILING and len(SPOILING & set(plan.names)) > 1)
         if not clash and CASES[name][1](plan):
             plan.names.append(name)
         elif case:
             raise ValueError(f"case {case!r} does not apply to {scene.prompt!r}: choose another case.")
+    if case is None:
+        wobble(plan)
     _lay_out(plan)
-    image = draw.finish(_spoil(plan, _paint(plan, size), size))
-    return image, _truths(plan)
+    return _spoil(plan, *_paint(plan, size), size)
+
+
+def degraded(
+    scene: Scene, seed: int, size: int = 128, world: str | World = "small", case: str | None = None
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """`spoiled` -> (image uint8 (S, S, 3), truth in [0, 1] for each of scene.words)."""
+    made = spoiled(scene, seed, size, world, case)
+    return made.image, truths_of(scene, made.bodies)[0]

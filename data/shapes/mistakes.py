@@ -1,7 +1,8 @@
-"""The mistakes that a render can make: each case changes a plan of objects, layout and picture, and grades its words.
+"""The mistakes that a render can make: each case changes a plan of objects, layout and picture.
 
-`degrade` draws the plan. A case returns False where a scene leaves no room for it. IDENTITY names the cases that
-change what an object is: two of them together could turn one thing into another, so that no truth would be sure.
+`degrade` draws the plan and grades the words by what was drawn. A case returns False where a scene leaves no room for
+it. SPOILING names the cases that change what an object is; a picture gets at most two of the kind, so that something
+is left of its scene.
 """
 
 from __future__ import annotations
@@ -12,40 +13,41 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
-from scipy.ndimage import map_coordinates, zoom
+from scipy.ndimage import gaussian_filter1d, map_coordinates, zoom
 
 from data.shapes import render as draw
 from data.shapes.render import PALETTE, Placement
 from data.shapes.scenes import OPPOSITE, Scene, World
-from data.shapes.truth import colour_truth, lab, ramp
 
-_ANGLES = np.linspace(-math.pi, math.pi, 180, endpoint=False)
+_POINTS = 180
+_ANGLES = np.linspace(-math.pi, math.pi, _POINTS, endpoint=False)
 Cover = Callable[[np.ndarray], np.ndarray]
+Colour = tuple[int, int, int]
 
 
 @dataclass
 class Object:
-    """An object to be drawn, and how far its words hold. `other` is a second colour for a two-tone body."""
+    """An object to be drawn. `mix` gives the part (h, w) of a second colour `other` in its body, `outline` overrules
+    the shape's own, `reshape` changes its cover, `out` moves it over the picture's edge by a part of its radius."""
 
     thing: int
     shape: str
-    colour: tuple[int, int, int]
+    colour: Colour
     range: tuple[float, float]
-    colour_truth: float = 1.0
-    shape_truth: float = 1.0
-    seen: float = 1.0
     opacity: float = 1.0
-    other: tuple[int, int, int] | None = None
-    part: float = 1.0
+    other: Colour | None = None
+    mix: Callable[[int, int], np.ndarray] | None = None
     reshape: Cover | None = None
-    at: Placement | None = None
     outline: np.ndarray | None = None
-    whole: np.ndarray | None = None
+    turn: float = 15.0
+    out: float | None = None
+    at: Placement | None = None
 
 
 @dataclass
 class Plan:
-    """What a case changes: the objects, their layout, and what happens to the whole picture."""
+    """What a case changes: the objects, their layout, and what happens to the whole picture. bridges: pairs of objects
+    that a strip of some width joins."""
 
     scene: Scene
     world: World
@@ -54,6 +56,7 @@ class Plan:
     relation: str | None
     slant: float | None = None
     near: float | None = None
+    bridge: float | None = None
     blur: float = 0.0
     noise: float = 0.0
     names: list[str] = field(default_factory=list)
@@ -68,6 +71,11 @@ class Plan:
     def pick(self, options):
         return options[int(self.rng.integers(len(options)))]
 
+    def crowd(self) -> None:
+        """Make room for one more object."""
+        for o in self.objects:
+            o.range = min(o.range, draw.PLAIN[3] if len(self.objects) < 3 else (0.1, 0.15))
+
 
 def _correct(plan: Plan) -> bool:
     return True
@@ -80,7 +88,7 @@ def _colour(plan: Plan) -> bool:
     taken = {t.colour for t in plan.scene.things if t.shape == thing.shape} | {thing.colour}
     wrong = plan.pick([c for c in plan.world.colours if c not in taken])
     for o in plan.of(i):
-        o.colour, o.colour_truth = draw.jittered(wrong, plan.rng), 0.0
+        o.colour = draw.jittered(wrong, plan.rng)
     return True
 
 
@@ -91,12 +99,12 @@ def _shape(plan: Plan) -> bool:
     options = [s for s in plan.world.shapes if s not in taken]
     wrong = plan.pick(options) if options else None
     for o in plan.of(i) if wrong else ():
-        o.shape, o.shape_truth = wrong, 0.0
+        o.shape = wrong
     return wrong is not None
 
 
 def _swapped_colours(plan: Plan) -> bool:
-    """Things 0 and 1 exchange colours; a noun keeps its object, so only where both nouns and colours differ."""
+    """Things 0 and 1 exchange colours; only where both nouns and colours differ."""
     if len(plan.scene.things) < 2:
         return False
     a, b = plan.scene.things[:2]
@@ -104,7 +112,18 @@ def _swapped_colours(plan: Plan) -> bool:
         return False
     for i, colour in ((0, b.colour), (1, a.colour)):
         for o in plan.of(i):
-            o.colour, o.colour_truth = draw.jittered(colour, plan.rng), 0.0
+            o.colour = draw.jittered(colour, plan.rng)
+    return True
+
+
+def _replaced(plan: Plan) -> bool:
+    """One thing drawn in the place of another as well."""
+    if len(plan.scene.things) < 2:
+        return False
+    i = plan.any_thing()
+    by = plan.pick([thing for k, thing in enumerate(plan.scene.things) if k != i])
+    for o in plan.of(i):
+        o.colour, o.shape = draw.jittered(by.colour, plan.rng), by.shape
     return True
 
 
@@ -134,21 +153,61 @@ def _missing(plan: Plan) -> bool:
     return True
 
 
+def _room(plan: Plan) -> bool:
+    return len(plan.objects) < max(4, plan.world.max_objects + 1)
+
+
 def _extra(plan: Plan) -> bool:
-    """One more object: any other thing, or (where nothing is placed or counted by it) a double."""
-    things = plan.scene.things
-    if len(plan.objects) >= max(3, plan.world.max_objects):
+    """One more object that is another thing."""
+    if not _room(plan):
         return False
-    if plan.scene.relation is None and plan.rng.random() < 0.4:
-        twin = plan.pick(things)
-        colour, shape = twin.colour, twin.shape
-    else:
-        taken = {t.key for t in things}
-        pairs = [(c, s) for c in plan.world.colours for s in plan.world.shapes if f"{c} {s}" not in taken]
-        colour, shape = plan.pick(pairs)
-    for o in plan.objects:
-        o.range = min(o.range, draw.PLAIN[3])
-    plan.objects.append(Object(-1, shape, draw.jittered(colour, plan.rng), (0.1, 0.17)))
+    taken = {t.key for t in plan.scene.things}
+    pairs = [(c, s) for c in plan.world.colours for s in plan.world.shapes if f"{c} {s}" not in taken]
+    colour, shape = plan.pick(pairs)
+    plan.crowd()
+    plan.objects.append(Object(-1, shape, draw.jittered(colour, plan.rng), (0.09, 0.17)))
+    return True
+
+
+def _double(plan: Plan) -> bool:
+    """One thing again, as large as it is or smaller."""
+    if not _room(plan):
+        return False
+    twin = plan.scene.things[plan.any_thing()]
+    plan.crowd()
+    size = (0.1, 0.17) if plan.rng.random() < 0.6 else (0.05, 0.1)
+    plan.objects.append(Object(-1, twin.shape, draw.jittered(twin.colour, plan.rng), size))
+    return True
+
+
+def _fragment(plan: Plan) -> bool:
+    """A small piece of no clear shape, mostly in the colour of a thing."""
+    if not _room(plan):
+        return False
+    own = plan.scene.things[plan.any_thing()].colour
+    colour = own if plan.rng.random() < 0.6 else plan.pick(plan.world.colours)
+    shape = plan.pick(plan.world.shapes)
+    piece = Object(-1, shape, draw.jittered(colour, plan.rng), (0.025, 0.08), turn=44.0)
+    piece.outline = bent(shape, float(plan.rng.uniform(0.3, 1.6)), plan.rng)
+    plan.objects.append(piece)
+    return True
+
+
+def _ghost(plan: Plan) -> bool:
+    """Something more that is faint: a thing of the scene again, or another one."""
+    if not (_double(plan) if plan.rng.random() < 0.5 else _extra(plan)):
+        return False
+    plan.objects[-1].opacity = float(plan.rng.uniform(0.04, 0.5))
+    return True
+
+
+def _bridge(plan: Plan) -> bool:
+    """A strip of colour between two objects."""
+    if len(plan.objects) < 2:
+        return False
+    plan.bridge = float(plan.rng.uniform(0.008, 0.05))
+    if plan.rng.random() < 0.6 and len(plan.scene.things) < 3:
+        plan.near = float(plan.rng.uniform(1.0, 1.3))
     return True
 
 
@@ -159,22 +218,24 @@ def _size(plan: Plan) -> bool:
     return bool(things)
 
 
-def _reshaped(plan: Plan, reshape: Cover) -> bool:
-    for o in plan.of(plan.any_thing()):
-        o.reshape = reshape
-    return True
-
-
 def _cut(plan: Plan) -> bool:
     """A straight cut takes a part of the body away."""
-    angle, offset = plan.rng.uniform(0, 2 * math.pi), plan.rng.uniform(-0.25, 0.65)
+    angle, offset = plan.rng.uniform(0, 2 * math.pi), plan.rng.uniform(-0.25, 0.75)
 
     def cut(cover: np.ndarray) -> np.ndarray:
         y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in cover.shape)
         side = offset - (math.cos(angle) * x[None] + math.sin(angle) * y[:, None])
         return cover * np.clip(side * cover.shape[0] / 2, 0, 1)
 
-    return _reshaped(plan, cut)
+    for o in plan.of(plan.any_thing()):
+        o.reshape = cut
+    return True
+
+
+def _edge(plan: Plan) -> bool:
+    """An object that stands partly outside the picture."""
+    plan.pick(plan.objects).out = float(plan.rng.uniform(0.0, 0.9))
+    return True
 
 
 def _melted(plan: Plan) -> bool:
@@ -188,7 +249,9 @@ def _melted(plan: Plan) -> bool:
         grid = np.mgrid[:h, :w] + shift * np.array([h, w]).reshape(2, 1, 1)
         return map_coordinates(cover, grid, order=1, mode="constant").astype(np.float32)
 
-    return _reshaped(plan, melt)
+    for o in plan.of(plan.any_thing()):
+        o.reshape = melt
+    return True
 
 
 @lru_cache(maxsize=16)
@@ -202,6 +265,50 @@ def _reach(shape: str) -> np.ndarray:
     return np.interp(_ANGLES, angles[order], np.hypot(*points[order].T), period=2 * math.pi)
 
 
+def _outline(reach: np.ndarray) -> np.ndarray:
+    return reach[:, None] * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
+
+
+def bent(
+    shape: str, strength: float, rng: np.random.Generator, reach: np.ndarray | None = None
+) -> np.ndarray:
+    """A shape's outline (180, 2) made a little wrong, as a drawing by hand is: lobes too long or short, soft corners, a
+    wave along the rim, leaning, stretched. At strength 1 it is often another shape."""
+    reach = _reach(shape) if reach is None else reach
+    for _ in range(int(rng.integers(0, 3))):
+        away = np.angle(np.exp(1j * (_ANGLES - rng.uniform(-math.pi, math.pi))))
+        gain = strength * rng.uniform(-0.7, 0.7)
+        reach = reach * (1 + gain * np.exp(-0.5 * (away / rng.uniform(0.15, 0.6)) ** 2))
+    points = _outline(reach)
+    if rng.random() < 0.6:
+        soft = strength * rng.uniform(0, 9)
+        points = gaussian_filter1d(points, soft, axis=0, mode="wrap") if soft > 0.3 else points
+    for k in (1, 2, 3, 5):
+        phase = rng.uniform(0, 2 * math.pi, 2)
+        size = strength * rng.normal(0, 0.07, 2)
+        points = points + np.stack([size[d] * np.cos(k * _ANGLES + phase[d]) for d in range(2)], 1)
+    lean = np.eye(2) + strength * rng.normal(0, 0.17, (2, 2))
+    return points @ lean
+
+
+def wobble(plan: Plan) -> None:
+    """Make every body a little wrong, mostly so little that nothing is lost; a third of the pictures stay exact."""
+    rng = plan.rng
+    if rng.random() < 0.33:
+        return
+    most = float(rng.uniform(0, 1.0) ** 1.4)
+    for o in plan.objects:
+        strength = most * float(rng.uniform(0.2, 1.0))
+        if o.outline is None:
+            o.outline = bent(o.shape, strength, rng)
+            o.turn = max(o.turn, 15 + 40 * strength * float(rng.random()))
+        if o.mix is None and rng.random() < 0.5 * most:
+            o.other = draw.jittered(plan.pick(plan.world.colours), rng)
+            if rng.random() < 0.3:
+                o.other = tuple(int(0.35 * c) for c in o.colour)
+            o.mix = _shade(rng, float(rng.uniform(0, 0.8) * most))
+
+
 def _morphed(plan: Plan) -> bool:
     """A body between the wanted shape and another one."""
     i = plan.any_thing()
@@ -209,12 +316,36 @@ def _morphed(plan: Plan) -> bool:
     other, part = plan.pick([s for s in plan.world.shapes if s != wanted]), float(plan.rng.uniform(0.1, 0.9))
     reach = (1 - part) * _reach(wanted) + part * _reach(other)
     for o in plan.of(i):
-        o.outline = reach[:, None] * np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
-        o.shape_truth *= ramp(part, 0.75, 0.25)
+        o.outline = bent(wanted, 0.2 * float(plan.rng.random()), plan.rng, reach)
     return True
 
 
-def _other_colour(plan: Plan, colour: str) -> tuple[int, int, int]:
+def _grown(plan: Plan) -> bool:
+    """A body that grew together from two shapes: the outer rim of both."""
+    i = plan.any_thing()
+    wanted = plan.scene.things[i].shape
+    other = _reach(plan.pick(plan.world.shapes))
+    other = np.roll(other, int(plan.rng.integers(-20, 20))) * plan.rng.uniform(0.5, 1.15)
+    reach = np.maximum(_reach(wanted) * plan.rng.uniform(0.6, 1.0), other)
+    for o in plan.of(i):
+        o.outline = bent(wanted, 0.3 * float(plan.rng.random()), plan.rng, reach)
+    return True
+
+
+def _bent(plan: Plan) -> bool:
+    """A body whose outline is far from right."""
+    i = plan.any_thing()
+    for o in plan.of(i):
+        o.outline = bent(o.shape, float(plan.rng.uniform(0.4, 1.4)), plan.rng)
+        o.turn = 44.0
+    return True
+
+
+def _other_colour(plan: Plan, colour: str) -> Colour:
+    if len(plan.scene.things) > 1 and plan.rng.random() < 0.5:
+        others = [t.colour for t in plan.scene.things if t.colour != colour]
+        if others:
+            return draw.jittered(plan.pick(others), plan.rng)
     return draw.jittered(plan.pick([c for c in plan.world.colours if c != colour]), plan.rng)
 
 
@@ -225,8 +356,43 @@ def _blended(plan: Plan) -> bool:
     part, other = plan.rng.uniform(0.1, 0.9), np.array(_other_colour(plan, wanted))
     rgb = np.round((1 - part) * np.array(PALETTE[wanted]) + part * other).astype(np.uint8)
     for o in plan.of(i):
-        o.colour, o.colour_truth = tuple(rgb.tolist()), colour_truth(lab(rgb), wanted)
+        o.colour = tuple(rgb.tolist())
     return True
+
+
+def _line(rng: np.random.Generator, part: float) -> Callable[[int, int], np.ndarray]:
+    """The second colour beyond a straight line, with a sharp or a soft border."""
+    angle, soft = rng.uniform(0, 2 * math.pi), float(rng.uniform(0.05, 0.8))
+
+    def mix(height: int, width: int) -> np.ndarray:
+        y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width))
+        along = (math.cos(angle) * x[None] + math.sin(angle) * y[:, None]) * 0.5 + 0.5
+        return np.clip((along - part) / soft + 0.5, 0, 1)
+
+    return mix
+
+
+def _spot(rng: np.random.Generator) -> Callable[[int, int], np.ndarray]:
+    """The second colour in a soft spot."""
+    at, radius, most = rng.uniform(-0.5, 0.5, 2), rng.uniform(0.15, 0.6), rng.uniform(0.5, 1.0)
+
+    def mix(height: int, width: int) -> np.ndarray:
+        y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width))
+        away = ((x[None] - at[0]) ** 2 + (y[:, None] - at[1]) ** 2) / radius**2
+        return most * np.exp(-0.5 * away).astype(np.float32)
+
+    return mix
+
+
+def _shade(rng: np.random.Generator, most: float) -> Callable[[int, int], np.ndarray]:
+    """The second colour as a drift over the body, up to `most` of it."""
+    coarse = rng.random((3, 3)).astype(np.float32)
+
+    def mix(height: int, width: int) -> np.ndarray:
+        drift = zoom(coarse, (height / 3, width / 3), order=1, mode="nearest", grid_mode=True)
+        return most * np.clip(drift, 0, 1)
+
+    return mix
 
 
 def _two_tone(plan: Plan) -> bool:
@@ -234,7 +400,7 @@ def _two_tone(plan: Plan) -> bool:
     i = plan.any_thing()
     other, part = _other_colour(plan, plan.scene.things[i].colour), float(plan.rng.uniform(0.1, 0.9))
     for o in plan.of(i):
-        o.other, o.part, o.colour_truth = other, part, ramp(part, 0.15, 0.85)
+        o.other, o.mix = other, _line(plan.rng, part) if plan.rng.random() < 0.65 else _spot(plan.rng)
     return True
 
 
@@ -250,7 +416,7 @@ def _overlapping(plan: Plan) -> bool:
     """The second object covers a part of the first."""
     if len(plan.objects) != 2 or len(plan.scene.things) != 2:
         return False
-    plan.near = float(plan.rng.uniform(0.35, 0.9))
+    plan.near = float(plan.rng.uniform(0.3, 0.98))
     return True
 
 
@@ -265,24 +431,42 @@ def _noisy(plan: Plan) -> bool:
 
 
 CASES: dict[str, tuple[float, Callable[[Plan], bool]]] = {  # weight, what it does to the plan
-    "correct": (0.22, _correct),
-    "colour": (0.12, _colour),
-    "shape": (0.12, _shape),
-    "swapped colours": (0.08, _swapped_colours),
-    "relation": (0.12, _relation),
-    "diagonal": (0.05, _diagonal),
-    "missing": (0.12, _missing),
-    "extra": (0.06, _extra),
-    "size": (0.05, _size),
-    "cut": (0.06, _cut),
+    "correct": (0.20, _correct),
+    "colour": (0.08, _colour),
+    "shape": (0.08, _shape),
+    "swapped colours": (0.05, _swapped_colours),
+    "replaced": (0.05, _replaced),
+    "relation": (0.14, _relation),
+    "diagonal": (0.07, _diagonal),
+    "missing": (0.08, _missing),
+    "extra": (0.07, _extra),
+    "double": (0.16, _double),
+    "fragment": (0.06, _fragment),
+    "ghost": (0.03, _ghost),
+    "bridge": (0.06, _bridge),
+    "size": (0.04, _size),
+    "cut": (0.04, _cut),
+    "edge": (0.05, _edge),
     "melted": (0.07, _melted),
-    "morphed": (0.06, _morphed),
-    "blended": (0.06, _blended),
-    "two-tone": (0.04, _two_tone),
-    "faded": (0.05, _faded),
-    "overlapping": (0.04, _overlapping),
-    "blurred": (0.04, _blurred),
-    "noisy": (0.02, _noisy),
+    "bent": (0.12, _bent),
+    "morphed": (0.07, _morphed),
+    "grown": (0.06, _grown),
+    "blended": (0.05, _blended),
+    "two-tone": (0.08, _two_tone),
+    "faded": (0.04, _faded),
+    "overlapping": (0.05, _overlapping),
+    "blurred": (0.02, _blurred),
+    "noisy": (0.01, _noisy),
 }
 
-IDENTITY = {"colour", "shape", "swapped colours", "missing", "extra", "morphed", "blended", "two-tone"}
+SPOILING = {
+    "colour",
+    "shape",
+    "swapped colours",
+    "replaced",
+    "missing",
+    "morphed",
+    "grown",
+    "blended",
+    "two-tone",
+}

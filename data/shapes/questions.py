@@ -1,68 +1,33 @@
-"""Questions about a right render: prompts near to what it shows, and the truth of each of their words."""
+"""Questions about a picture: prompts near to what it shows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import permutations
 
 import numpy as np
 
 from data.shapes import scenes
-from data.shapes.render import Placement
+from data.shapes.bodies import SHAPES, Body
 from data.shapes.scenes import Scene, Thing, World
-from data.shapes.truth import relation_truth, word_truths
+from data.shapes.truth import COLOURS, relation_truth
 
-KINDS = ("same", "colour", "shape", "exchanged", "thing", "all")  # what is changed in a prompt, and how often
-SHARES = (0.2, 0.15, 0.27, 0.15, 0.13, 0.1)
-
-
-def truths_on(scene: Scene, drawn: Scene, placements: tuple[Placement, ...]) -> tuple[float, ...] | None:
-    """Truth of each of scene.words on a right render of another scene: its objects are given to the things so that
-    colours and shapes match best in all. None where two ways are equally good and differ in what holds."""
-    objects = [(drawn.things[p.thing], p) for p in placements]
-    slots = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
-    places: list[int | None] = [*range(len(objects)), *[None] * len(slots)]
-
-    def fit(i: int, o: int | None) -> float:
-        if o is None:
-            return 0.0
-        seen, wanted = objects[o][0], scene.things[i]
-        return (seen.colour == wanted.colour) + 1.05 * (seen.shape == wanted.shape)
-
-    ways = list(dict.fromkeys(permutations(places, len(slots))))
-    values = np.array([sum(fit(i, o) for i, o in zip(slots, way, strict=True)) for way in ways])
-    found = {
-        _truths(scene, objects, slots, ways[k], fit) for k in np.flatnonzero(values > values.max() - 1e-6)
-    }
-    return found.pop() if len(found) == 1 else None
-
-
-def _truths(scene, objects, slots, way, fit) -> tuple[float, ...]:
-    given: list[list] = [[] for _ in scene.things]
-    for i, o in zip(slots, way, strict=True):
-        if fit(i, o) > 0:
-            given[i].append(objects[o])
-    colours, shapes, presences = [], [], []
-    for thing, mine in zip(scene.things, given, strict=True):
-        pad = [0.0] * (thing.count - len(mine))
-        colours.append([float(seen.colour == thing.colour) for seen, _ in mine] + pad)
-        shapes.append([float(seen.shape == thing.shape) for seen, _ in mine] + pad)
-        presences.append([1.0] * len(mine) + pad)
-    radii = [[p.radius for _, p in mine] for mine in given]
-    centres = [[(p.x, p.y) for _, p in mine] for mine in given]
-    counts = [sum(seen.key == thing.key for seen, _ in objects) for thing in scene.things]
-    return word_truths(scene, colours, shapes, presences, radii, centres, counts)
+KINDS = ("same", "colour", "shape", "exchanged", "thing", "seen", "all")  # what is changed, and how often
+SHARES = (0.2, 0.13, 0.22, 0.12, 0.1, 0.15, 0.08)
 
 
 def changed(
-    drawn: Scene, placements: tuple[Placement, ...], world: World, rng: np.random.Generator, single: bool
+    drawn: Scene, bodies: Sequence[Body], world: World, rng: np.random.Generator, single: bool
 ) -> Scene:
-    """A prompt near to what a right render shows, about one thing or (unless `single`) mostly two: order, phrasing, and
-    mostly a colour, shape, thing or relation changed, so that a good third of the words do not hold. Always a training
-    composition."""
+    """A prompt near to a scene whose picture shows `bodies`, about one thing or (unless `single`) mostly two: order,
+    phrasing, and mostly a colour, shape, thing or relation changed, so that a good third of the words do not hold.
+    Always a training composition."""
     while True:
         things = [t for t in drawn.things if t.count == 1] if single else list(drawn.things)
         kind = str(rng.choice(KINDS, p=SHARES))
+        if kind == "seen" and (clear := _named(bodies, world)):
+            order = rng.permutation(len(clear))[: world.max_objects if not single else 1]
+            things = list(dict.fromkeys(clear[int(k)] for k in order))
         i = int(rng.integers(len(things))) if things else 0
         if not things or kind == "all":
             things = list(scenes.sample_scene(rng, world).things)
@@ -86,8 +51,8 @@ def changed(
         relation = None
         if len(things) == 2 and world.relations and rng.random() < 0.75:
             relation = str(rng.choice(world.relations))
-            if rng.random() < 0.4 and len(placements) == 2:
-                relation = _holding(things, drawn, placements, world)
+            if rng.random() < 0.45:
+                relation = _holding(things, bodies, world) or relation
         if (
             len({thing.key for thing in things}) < len(things)
             or sum(t.count for t in things) > world.max_objects
@@ -98,16 +63,27 @@ def changed(
             return scene
 
 
-def _holding(things: list[Thing], drawn: Scene, placements: tuple[Placement, ...], world: World) -> str:
-    """The relation that holds best between the two objects, in the order in which `things` name them."""
-    first, second = placements
-    seen = drawn.things[first.thing]
-    if (
-        things[1].shape == seen.shape
-        and things[0].shape != seen.shape
-        or things[1].colour == seen.colour
-        and things[0].colour != seen.colour
-    ):
-        first, second = second, first
-    grade = {r: relation_truth((first.x, first.y), (second.x, second.y), r) for r in world.relations}
+def _named(bodies: Sequence[Body], world: World) -> list[Thing]:
+    """The bodies of a clear colour and shape, as things of the world."""
+    found = []
+    for body in bodies:
+        colour = COLOURS[int(np.argmax(body.colours))]
+        shape = SHAPES[int(np.argmax(body.shapes))]
+        if body.match(colour, shape) > 1.5 and colour in world.colours and shape in world.shapes:
+            found.append(Thing(colour, shape))
+    return found
+
+
+def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str | None:
+    """The relation that holds best between the bodies that are most like two things, in this order; None where they
+    are one body or none."""
+    if len(bodies) < 2:
+        return None
+    first, second = (
+        max(range(len(bodies)), key=lambda b: bodies[b].match(t.colour, t.shape)) for t in things
+    )
+    if first == second:
+        return None
+    a, b = ((bodies[k].x, bodies[k].y) for k in (first, second))
+    grade = {r: relation_truth(np.array(a), np.array(b), r) for r in world.relations}
     return max(grade, key=grade.get)

@@ -90,9 +90,8 @@ def grid_value(
         if cell.sample is None:
             continue
         sample = cell.sample
-        if len(made[0]) < len(
-            made[-1]
-        ):  # some were stored before there was "nothing else": means of the same words
+        # where some were stored before there was "nothing else", all have means of the words alone
+        if len(made[0]) < len(made[-1]):
             sample = replace(sample, total=total_of(sample.words[: len(made[0])]))
         detector = opinions[sample.id].text if sample.id in opinions else ""
         stamp = stamp_of(sample, detector)

@@ -11,7 +11,7 @@ def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, c
     compare(page, "a red circle above a blue square", "21")
     for side, method in (("none", "none"), ("projected", "projected")):
         digits = page.locator(f"#words-{side} .ws-digit").all_inner_texts()
-        assert len(digits) == 5
+        assert len(digits) == 6  # the words, and nothing else
         assert all(digit in "0123456789" for digit in digits)
         # the preview, which is larger, stands there until the image is read
         page.wait_for_function(
@@ -24,7 +24,7 @@ def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, c
         )
         assert [str(score) for (score,) in stored] == digits
     changes = page.locator("#words-projected .ws-change").all_inner_texts()
-    assert len(changes) == 5
+    assert len(changes) == 6
     assert all(re.fullmatch(r"▲ \+\d|▼ −\d|= 0", change) for change in changes)
     dim = page.locator("#words-none .ws-dim").all_inner_texts()
     assert dim == ["a", "a"]
@@ -33,7 +33,7 @@ def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, c
 def test_each_chip_says_its_word_and_score_to_a_screen_reader(page, compare):
     compare(page, "a green star", "3")
     names = [chip.get_attribute("aria-label") for chip in page.locator("#words-projected .ws-chip").all()]
-    assert [name.split(":")[0] for name in names] == ["green", "star"]
+    assert [name.split(":")[0] for name in names] == ["green", "star", "nothing else"]
     assert all(re.search(r"\d of 9, (expected \d\.\d, )?(as|up|down)", name) for name in names)
 
 

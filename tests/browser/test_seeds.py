@@ -149,7 +149,7 @@ def test_a_point_of_the_paired_plot_shows_both_images_and_opens_them(seeds):
     seeds.locator("dialog.pv[open]").wait_for()
     seeds.keyboard.press("Escape")
     seeds.get_by_role("button", name="By word", exact=True).click()
-    assert seeds.locator(".sg-changes .sg-name").all_inner_texts() == ["blue", "square"]
+    assert seeds.locator(".sg-changes .sg-name").all_inner_texts() == ["blue", "square", "nothing else"]
 
 
 def test_a_blind_vote_is_stored_and_names_the_methods_only_at_its_end(seeds, app):

@@ -128,7 +128,7 @@ def test_a_taken_name_is_not_given_again(client, pair, who):
 def test_samples_are_found_and_shown(client, pair):
     found = client.predict(text="circle red", method="projected", api_name="/search")
     assert found["count"] == 1 and found["samples"][0]["id"] == pair["projected"]["id"]
-    assert [word["word"] for word in found["samples"][0]["words"]] == ["red", "circle"]
+    assert [word["word"] for word in found["samples"][0]["words"]] == ["red", "circle", "nothing else"]
     none = client.predict(text="nothing", api_name="/search")
     assert none == {"samples": [], "count": 0, "more": False, "next": None}
     first = client.predict(sort="seed", limit=1, api_name="/search")

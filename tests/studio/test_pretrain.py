@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL
 from core import checkpoint
 from core.diffusion import Diffuser
 from core.training.vae import build
-from studio.pretrain import SIZE, latents_of, pretrain_diffuser, pretrain_vae, renders
+from data.shapes.scenes import heldout_prompts, parse
+from studio.pretrain import SIZE, carelessly, latents_of, pretrain_diffuser, pretrain_vae, renders
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,10 @@ def vae_folder(work):
     return work / "some-vae"
 
 
-def stopped_then_finished(pretrain, out, *places):
+def stopped_then_finished(pretrain, out, *places, **more):
     """The second result of a training that was stopped after its first step; nothing is saved before it is done."""
     seen: list = []
-    options = {"count": 8, "steps": 2, "batch": 1, "on_progress": seen.append}
+    options = {"count": 8, "steps": 2, "batch": 1, "on_progress": seen.append, **more}
     first = pretrain(out, *places, **options, stop=lambda: len(seen) == 1)
     assert first.stopped and first.step == 1 and not out.exists()
     second = pretrain(out, *places, **options)
@@ -51,7 +52,8 @@ def test_the_autoencoder_is_stopped_goes_on_and_loads_with_the_scale_of_its_late
 
 
 def test_the_diffuser_is_stopped_goes_on_and_makes_an_image_when_loaded(work, vae_folder, tmp_path):
-    stopped_then_finished(pretrain_diffuser, tmp_path / "diffuser", work, vae_folder)
+    short = {"text_steps": 0, "careless_steps": 0}
+    stopped_then_finished(pretrain_diffuser, tmp_path / "diffuser", work, vae_folder, **short)
     assert all(path.stat().st_size < 10_000_000 for path in (tmp_path / "diffuser").rglob("*.safetensors"))
     diffuser = Diffuser.load(tmp_path / "diffuser")
     assert diffuser.pipe.vae.config.scaling_factor == 0.5
@@ -65,3 +67,33 @@ def test_a_damaged_autoencoder_is_not_trained_on(work, vae_folder, tmp_path):
     (tmp_path / "vae" / "config.json").write_text("{}")
     with pytest.raises(checkpoint.CheckpointError, match="damaged"):
         pretrain_diffuser(tmp_path / "out", work, tmp_path / "vae", count=8, steps=1, batch=1)
+
+
+def test_careless_captions_name_another_relation_and_else_the_same_things():
+    prompts = [scene.prompt for scene in heldout_prompts(60, split="train")]
+    changed = [
+        pair for pair in zip(prompts, carelessly(prompts, "small", 0.5), strict=True) if pair[0] != pair[1]
+    ]
+    assert 8 < len(changed) < 40 and carelessly(prompts, "small", 0.0) == prompts
+    for before, after in ((parse(a), parse(b)) for a, b in changed):
+        assert before.relation != after.relation and after.relation
+        assert [thing.key for thing in before.things] == [thing.key for thing in after.things]
+    assert carelessly(prompts, "small", 0.5) == carelessly(prompts, "small", 0.5)
+
+
+def test_the_diffuser_goes_on_with_careless_captions_after_a_kill(work, vae_folder, tmp_path):
+    seen: list = []
+    options = {
+        "count": 8,
+        "steps": 1,
+        "batch": 1,
+        "text_steps": 2,
+        "careless_steps": 2,
+        "on_progress": seen.append,
+    }
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder, ignore=shutil.ignore_patterns("diffuser*"))
+    first = pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options, stop=lambda: len(seen) == 4)
+    assert first.stopped and not (tmp_path / "out").exists()
+    assert not pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options).stopped
+    assert [(p.step, p.total) for p in seen] == [(1, 2), (2, 2), (1, 1), (1, 2), (2, 2)]

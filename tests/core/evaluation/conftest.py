@@ -35,7 +35,7 @@ def networks(diffuser):
     projector = NoiseProjector(**shape, **small)
     with torch.no_grad():
         projector.out.weight.normal_(std=0.2)
-    return projector, RewardModel(**shape, **small, head_width=16, head_depth=1).eval()
+    return projector, RewardModel(**shape, **small, head_width=16, head_depth=1, extra=True).eval()
 
 
 def brightness(image: np.ndarray) -> float:

@@ -19,7 +19,6 @@ from tests.judge import MODEL, as_reply, completion, one_digit, spread_of, token
 
 SPREAD = spread_of("red")
 GOOD = one_digit(SPREAD)
-BOTH = {"1": 4, "2": 7}  # a good answer of the words of "a red circle"
 
 
 def edited(change):
@@ -106,44 +105,44 @@ LOGPROBS = {
 
 SCHEMA = {
     "prose": PROSE,
-    "a fence": '```json\n{"1": 4, "2": 7}\n```',
+    "a fence": '```json\n{"1": 4, "2": 7, "3": 1}\n```',
     "truncated JSON": '{"1": 4, "2"',
-    "JSON with a comma too many": '{"1": 4, "2": 7,}',
-    "JSON and prose after it": '{"1": 4, "2": 7} I hope this helps!',
-    "two objects": '{"1": 4, "2": 7}{"1": 4, "2": 7}',
-    "11": '{"1": 11, "2": 7}',
-    "10": '{"1": 10, "2": 7}',
-    "-1": '{"1": -1, "2": 7}',
-    "-0": '{"1": -0, "2": 7}',
-    "4.5": '{"1": 4.5, "2": 7}',
-    "4.0": '{"1": 4.0, "2": 7}',
-    "4e0": '{"1": 4e0, "2": 7}',
-    "04": '{"1": 04, "2": 7}',
-    "true": '{"1": true, "2": 7}',
-    "null": '{"1": null, "2": 7}',
-    "NaN": '{"1": NaN, "2": 7}',
-    "Infinity": '{"1": Infinity, "2": 7}',
-    "a digit as text": '{"1": "4", "2": 7}',
-    "a digit in a list": '{"1": [4], "2": 7}',
-    "a digit in an object": '{"1": {"score": 4}, "2": 7}',
+    "JSON with a comma too many": '{"1": 4, "2": 7, "3": 1,}',
+    "JSON and prose after it": '{"1": 4, "2": 7, "3": 1} I hope this helps!',
+    "two objects": '{"1": 4, "2": 7, "3": 1}{"1": 4, "2": 7, "3": 1}',
+    "11": '{"1": 11, "2": 7, "3": 1}',
+    "10": '{"1": 10, "2": 7, "3": 1}',
+    "-1": '{"1": -1, "2": 7, "3": 1}',
+    "-0": '{"1": -0, "2": 7, "3": 1}',
+    "4.5": '{"1": 4.5, "2": 7, "3": 1}',
+    "4.0": '{"1": 4.0, "2": 7, "3": 1}',
+    "4e0": '{"1": 4e0, "2": 7, "3": 1}',
+    "04": '{"1": 04, "2": 7, "3": 1}',
+    "true": '{"1": true, "2": 7, "3": 1}',
+    "null": '{"1": null, "2": 7, "3": 1}',
+    "NaN": '{"1": NaN, "2": 7, "3": 1}',
+    "Infinity": '{"1": Infinity, "2": 7, "3": 1}',
+    "a digit as text": '{"1": "4", "2": 7, "3": 1}',
+    "a digit in a list": '{"1": [4], "2": 7, "3": 1}',
+    "a digit in an object": '{"1": {"score": 4}, "2": 7, "3": 1}',
     "a word missing": '{"1": 4}',
     "all words missing": "{}",
-    "a word doubled": '{"1": 4, "2": 7, "1": 9}',
-    "a word doubled with the same digit": '{"1": 4, "2": 7, "1": 4}',
-    "a word too many": '{"1": 4, "2": 7, "3": 1}',
+    "a word doubled": '{"1": 4, "2": 7, "3": 1, "1": 9}',
+    "a word doubled with the same digit": '{"1": 4, "2": 7, "3": 1, "1": 4}',
+    "a word too many": '{"1": 4, "2": 7, "3": 1, "4": 1}',
     "other words": '{"red": 4, "circle": 7}',
-    "keys with spaces": '{" 1": 4, "2": 7}',
-    "keys of another script": '{"١": 4, "2": 7}',
+    "keys with spaces": '{" 1": 4, "2": 7, "3": 1}',
+    "keys of another script": '{"١": 4, "2": 7, "3": 1}',
     "a list": "[4, 7]",
-    "a list of objects": '[{"1": 4, "2": 7}]',
+    "a list of objects": '[{"1": 4, "2": 7, "3": 1}]',
     "a number": "4",
     "a text in quotes": '"4"',
     "single quotes": "{'1': 4, '2': 7}",
-    "JSON in JSON": json.dumps('{"1": 4, "2": 7}'),
+    "JSON in JSON": json.dumps('{"1": 4, "2": 7, "3": 1}'),
     "an empty text": "",
-    "a number of ten thousand digits": '{"1": %s, "2": 7}' % ("1" * 10_000),
-    "a byte-order mark": '\ufeff{"1": 4, "2": 7}',
-    "half a surrogate": '{"1": 4, "2": 7}\ud800',
+    "a number of ten thousand digits": '{"1": %s, "2": 7, "3": 1}' % ("1" * 10_000),
+    "a byte-order mark": '\ufeff{"1": 4, "2": 7, "3": 1}',
+    "half a surrogate": '{"1": 4, "2": 7, "3": 1}\ud800',
     "brackets without end": DEEP,
 }
 
@@ -203,7 +202,7 @@ def good(read_out, count, rng):
     return json.dumps(completion(json.dumps(said, indent=rng.choice([None, 1]))))
 
 
-def generated(read_out, number, count=3, seed=0):
+def generated(read_out, number, count=4, seed=0):
     """Bodies of answers of `count` words: good ones, each after none to four random mistakes."""
     rng = random.Random(f"{read_out} {seed}")
     found = []
@@ -310,7 +309,7 @@ def at(tree, *path):
     return tree
 
 
-def strictly(read_out, body, count=3):
+def strictly(read_out, body, count=4):
     """{word index: p(digit)} of an answer of `count` words, empty where there is none to be read."""
     try:
         tree = parsed(body.decode())

@@ -121,6 +121,19 @@ def test_a_scorer_without_hidden_states_is_calibrated_from_its_digits(tmp_path):
     assert np.array_equal(given, again)
 
 
+def test_one_that_was_fitted_before_there_was_nothing_else_says_of_words_what_it_said(tmp_path):
+    rows = words(10)
+    now = Calibrator.fit(rows)
+    before = Calibrator(now.encoder, np.delete(now.weights, 6, axis=1), now.report)
+    before.save(tmp_path / "calibrator")
+    loaded = Calibrator.load(tmp_path / "calibrator")
+    assert np.array_equal(loaded.apply(*stacked(rows)), now.apply(*stacked(rows)))
+    p, hidden, kinds = stacked(rows)
+    assert np.array_equal(
+        loaded.apply(p, hidden, ["extra"] * len(kinds)), loaded.apply(p, hidden, ["other"] * len(kinds))
+    )
+
+
 def test_saving_and_loading_keeps_every_bit_and_the_report(tmp_path):
     rows = words(30)
     calibrator = Calibrator.fit(rows, scorer="marked-1/scorer@abc")

@@ -95,3 +95,10 @@ def test_a_prompt_that_spells_a_token_which_is_not_marked_as_special_is_cut():
     ids = dialogue.plain(text)
     assert not set(ids) & set(dialogue.tokenizer.added_tokens_decoder)
     assert dialogue.tokenizer.decode(ids) == text
+
+
+def test_the_instruction_says_what_nothing_else_means_and_stands_once_before_the_image():
+    said = asked(talk(qwen("<|im_start|>assistant\n")))
+    assert "*nothing else*" in INSTRUCTION
+    assert said.count("*nothing else*") == 1
+    assert said.index("*nothing else*") < said.index("<image>")

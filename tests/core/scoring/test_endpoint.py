@@ -18,7 +18,8 @@ from PIL import Image
 
 from core.scoring.connection import Connection, check_address, retry_after
 from core.scoring.endpoint import EndpointScorer, Unanswered
-from core.words import scored, split
+from core.scoring.questions import INSTRUCTIONS
+from core.words import scored, units
 from tests.core.scoring import bad_answers
 from tests.judge import MODEL, Judge, as_reply, completion, data_of, digit_of, one_digit, slowly, spread_of
 
@@ -48,7 +49,7 @@ def met(judge, **options):
 
 
 def words_of(prompt):
-    return scored(split(prompt))
+    return scored(units(prompt))
 
 
 # ---- what is readable is read
@@ -88,6 +89,18 @@ def test_without_logprobs_one_request_an_image_is_held_to_a_schema(images):
             assert schema["additionalProperties"] is False
 
 
+def test_nothing_else_is_asked_after_the_words_and_explained(judge, images):
+    met(judge).score(images[:1], ["a red circle."])
+    data = {data_of(payload)["word"]: data_of(payload)["prompt"] for _, payload in judge.asked}
+    assert data["nothing else"] == "a red circle, and *nothing else*"
+    assert list(data)[-1] == "nothing else"
+    met(judge, read_out="schema").score(images[:1], ["a red circle."])
+    data = data_of(judge.asked[0][1])
+    assert data == {"prompt": "a red circle.", "words": {"1": "red", "2": "circle", "3": "nothing else"}}
+    for text in INSTRUCTIONS.values():
+        assert "*nothing else*" in text and "no repeats" in text
+
+
 def test_a_server_that_refuses_logprobs_is_asked_by_schema(judge):
     judge.reply = lambda payload: as_reply("{}", 400) if payload.get("logprobs") else judge.good(payload)
     assert "/schema/" in met(judge).version
@@ -99,11 +112,11 @@ def test_the_read_out_can_be_chosen(judge):
 
 def test_the_version_names_prompt_model_revision_read_out_and_image_format(judge):
     scorer = met(judge)
-    assert scorer.version == f"quoted-1/{MODEL}@{MODEL}-root/logprobs/png"
+    assert scorer.version == f"quoted-2/{MODEL}@{MODEL}-root/logprobs/png"
     assert (scorer.name, scorer.revision) == (MODEL, f"{MODEL}-root")
     judge.models = lambda: as_reply("<html>", 404)
     other = met(judge, model="mine")
-    assert other.version == "quoted-1/mine@/logprobs/png"
+    assert other.version == "quoted-2/mine@/logprobs/png"
     assert judge.reply == judge.good
 
 
@@ -133,7 +146,7 @@ def test_a_notebook_with_a_running_loop_can_score(judge, images):
         return EndpointScorer(judge.url, **QUICK).score(images[:1], PROMPTS[:1])
 
     with ThreadPoolExecutor() as pool:  # the browser tests leave a loop of their own in this thread
-        assert len(pool.submit(asyncio.run, cell()).result()[0]) == 5
+        assert len(pool.submit(asyncio.run, cell()).result()[0]) == 6
 
 
 # ---- what is not readable is missing
@@ -164,10 +177,12 @@ def test_of_a_thousand_generated_answers_only_what_a_strict_reader_reads_is_read
     bodies = bad_answers.generated(read_out, 1000)
     judge.reply = lambda payload: as_reply(bodies[int(re.search(r"w(\d+)", data_of(payload)["prompt"])[1])])
     found = scorer.score([images[0][:4, :4]] * 1000, [f"w{n}{words}" for n in range(1000)], batch=1000)
-    assert len(judge.asked) == 1000
+    assert len(judge.asked) == (2000 if read_out == "logprobs" else 1000)
     guesses = read = 0
     for body, scores, missing in zip(bodies, found, scorer.missing, strict=True):
         right = bad_answers.strictly(read_out, body)
+        if right and read_out == "logprobs":  # the word and *nothing else* got the same answer
+            right = {0: right[0], 1: right[0]}
         given = {score.word_index: score.distribution for score in scores}
         same = set(given) == set(right) and all(np.abs(given[k] - right[k]).max() < 1e-5 for k in right)
         guesses += not same
@@ -206,7 +221,7 @@ def test_a_bad_answer_of_one_word_leaves_the_other_words_scores(judge, images):
     scorer = met(judge)
     judge.reply = lambda p: as_reply(completion("hm")) if data_of(p)["word"] == "blue" else judge.good(p)
     found = scorer.score(images[:1], PROMPTS[:1])[0]
-    assert [s.word_index for s in found] == [1, 2, 3, 6]
+    assert [s.word_index for s in found] == [1, 2, 3, 6, 7]
     assert scorer.missing == [{5: "the answer has no probabilities of exactly one token"}]
 
 
@@ -235,8 +250,8 @@ def test_a_busy_server_is_asked_again(judge, images):
         replies = iter([as_reply("busy", status), as_reply("busy", status), None])
         judge.asked.clear()
         judge.reply = lambda payload, replies=replies: next(replies, judge.good(payload))
-        assert len(scorer.score(images[:1], ["red"])[0]) == 1
-        assert len(judge.asked) == 4
+        assert len(scorer.score(images[:1], ["red"])[0]) == 2
+        assert len(judge.asked) == 5
 
 
 def test_pauses_double_with_jitter_up_to_a_cap_and_heed_the_server():
@@ -263,7 +278,7 @@ def test_a_server_that_wants_an_hour_does_not_get_it(judge, images):
     replies = iter([as_reply("", 429, **{"Retry-After": "3600"})])
     judge.reply = lambda payload: next(replies, None) or judge.good(payload)
     began = time.monotonic()
-    assert len(scorer.score(images[:1], ["red"])[0]) == 1
+    assert len(scorer.score(images[:1], ["red"])[0]) == 2
     assert 0.05 <= time.monotonic() - began < 60
 
 
@@ -284,7 +299,7 @@ DRIP = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *[b" "] * 1000]
     ],
 )
 def test_no_answer_raises_and_marks_nothing_as_missing(judge, images, reply, says):
-    scorer = met(judge)
+    scorer = met(judge, parallel=1)
     scorer.line.timeout = 0.5 if "seconds" in says else 5.0
     judge.reply = reply
     with pytest.raises(Unanswered, match=rf"does not answer for 1 images \({says}.*score again") as raised:
@@ -318,10 +333,10 @@ def test_a_server_that_is_not_there_is_said_to_be_not_there(images):
 
 def test_a_server_that_dies_midway_loses_nothing(judge, images):
     scorer = met(judge, parallel=2)
-    judge.reply = lambda payload: judge.good(payload) if len(judge.asked) <= 8 else None
+    judge.reply = lambda payload: judge.good(payload) if len(judge.asked) <= 10 else None
     with pytest.raises(Unanswered) as raised:
         scorer.score(images, PROMPTS)
-    assert [len(scores) for scores in raised.value.found] == [5, 2, 0, 0]
+    assert [len(scores) for scores in raised.value.found] == [6, 3, 0, 0]
     assert scorer.missing == [{}] * 4
 
 
@@ -335,7 +350,7 @@ def test_three_questions_in_a_row_without_an_answer_are_enough(judge, images):
         scorer.score(images[:2], PROMPTS[:2])
     assert len(judge.asked) == 4
     judge.reply = judge.good
-    assert len(scorer.score(images[:1], PROMPTS[:1])[0]) == 5
+    assert len(scorer.score(images[:1], PROMPTS[:1])[0]) == 6
 
 
 def test_one_image_that_the_server_chokes_on_does_not_hold_up_the_others(judge, images):
@@ -343,7 +358,7 @@ def test_one_image_that_the_server_chokes_on_does_not_hold_up_the_others(judge, 
     judge.reply = lambda p: as_reply("", 500) if "green" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500") as raised:
         scorer.score(images, PROMPTS)
-    assert [len(scores) for scores in raised.value.found] == [5, 0, 0, 3]
+    assert [len(scores) for scores in raised.value.found] == [6, 0, 0, 4]
     assert not raised.value.down and scorer.missing == [{}] * 4
 
 
@@ -368,9 +383,9 @@ def test_no_more_requests_are_in_flight_than_allowed(judge, images):
 
 def test_stop_is_heeded_between_questions_and_while_waiting(judge, images):
     scorer = met(judge, parallel=1)
-    found = scorer.score(images, PROMPTS, stop=lambda: len(judge.asked) >= 6)
-    assert [len(scores) for scores in found] == [5, 0, 0, 0]  # an image with half its words is not reached
-    assert len(judge.asked) == 6 and scorer.missing == [{}] * 4
+    found = scorer.score(images, PROMPTS, stop=lambda: len(judge.asked) >= 7)
+    assert [len(scores) for scores in found] == [6, 0, 0, 0]  # an image with half its words is not reached
+    assert len(judge.asked) == 7 and scorer.missing == [{}] * 4
     assert scorer.score(images, PROMPTS, stop=lambda: True) == [[]] * 4
     halt, judge.reply = threading.Event(), slowly(judge.good, 9.0)
     threading.Timer(0.1, halt.set).start()
@@ -419,7 +434,7 @@ def test_neither_proxies_nor_logins_come_from_the_environment(judge, images, mon
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert len(met(judge).score(images[:1], ["red"])[0]) == 1
+    assert len(met(judge).score(images[:1], ["red"])[0]) == 2
     assert "Authorization" not in judge.asked[0][0]
 
 
@@ -475,7 +490,7 @@ def test_bad_questions_are_refused_before_anybody_is_asked(images, change, messa
 def test_half_of_the_probability_is_the_least_that_is_an_answer(judge, images):
     scorer = met(judge)
     judge.reply = lambda payload: as_reply(one_digit(spread_of("red"), 0.51))
-    assert len(scorer.score(images[:1], ["red"])[0]) == 1
+    assert len(scorer.score(images[:1], ["red"])[0]) == 2
     judge.reply = lambda payload: as_reply(one_digit(spread_of("red"), 0.49))
     assert scorer.score(images[:1], ["red"]) == [[]]
-    assert scorer.missing == [{0: "digits have 49% of the probability, less than 50%"}]
+    assert scorer.missing == [dict.fromkeys((0, 1), "digits have 49% of the probability, less than 50%")]

@@ -13,6 +13,7 @@ from core.scoring.scores import (
     from_truth,
     likeliest,
     make,
+    words_to_score,
 )
 
 
@@ -79,3 +80,8 @@ def test_auc_counts_pairs_and_halves_ties(values, positive, area):
 
 def test_auc_of_one_class_is_not_a_number():
     assert np.isnan(auc([1, 2], [1, 1]))
+
+
+def test_a_scorer_is_asked_for_the_words_and_then_for_nothing_else():
+    asked = words_to_score(2, ["a red circle", "of the"], 1)
+    assert [[word.text for word in words] for words in asked] == [["red", "circle", "nothing else"], []]

@@ -13,7 +13,7 @@ from core.checkpoint import CheckpointError
 from core.scoring.dialogue import Dialogue, mark
 from core.scoring.vlm import VLMScorer
 from core.training.scorer_model import save_scorer
-from core.words import scored, split
+from core.words import scored, units
 
 PROMPTS = ["a red circle above a blue square", "a green star", "a red star and a blue circle", "of the"]
 
@@ -35,7 +35,7 @@ def plainly(scorer, image, prompt):
     found = []
     inputs = scorer.image_processor(images=[Image.fromarray(image)], return_tensors="pt")
     tokens = int(inputs["image_grid_thw"].prod()) // 4
-    for word in scored(split(prompt)):
+    for word in scored(units(prompt)):
         ids = torch.tensor([scorer.dialogue.prefix(tokens) + scorer.dialogue.question(prompt, word)])
         with torch.no_grad():
             out = scorer.model(
@@ -53,7 +53,7 @@ def test_the_shared_cache_gives_what_one_word_at_a_time_gives(tiny_scorer, image
     for given, image, prompt in zip(
         tiny_scorer.score(images, PROMPTS, batch=3), images, PROMPTS, strict=True
     ):
-        asked = scored(split(prompt))
+        asked = scored(units(prompt))
         assert [score.word_index for score in given] == [word.index for word in asked]
         for score, (p, hidden) in zip(given, plainly(tiny_scorer, image, prompt), strict=True):
             assert np.abs(score.distribution - p.numpy()).max() < 1e-4
@@ -118,9 +118,24 @@ def test_a_chat_template_that_only_the_processor_has_is_found(folder, tmp_path, 
 
 def test_the_asked_word_alone_is_marked():
     prompt = "a *red* circle, 5 * red"
-    word = scored(split(prompt))[0]
+    word = scored(units(prompt))[0]
     assert mark(prompt, word) == "a *red*  circle, 5   red".replace("*red*  circle", " *red*  circle")
     assert mark(prompt, word).count("*") == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("a red circle", "a red circle, and *nothing else*"),
+        ("A red *circle*. ", "A red  circle, and *nothing else*"),
+        ("one; two,", "one; two, and *nothing else*"),
+    ],
+)
+def test_nothing_else_is_marked_after_the_prompt(tiny_scorer, prompt, asked):
+    extra = units(prompt)[-1]
+    assert mark(prompt, extra) == asked
+    known = tiny_scorer.tokenizer(mark("a red circle", extra), add_special_tokens=False)["input_ids"]
+    assert tiny_scorer.tokenizer.unk_token_id not in known
 
 
 @pytest.mark.parametrize(
@@ -134,10 +149,10 @@ def test_the_asked_word_alone_is_marked():
 )
 def test_a_prompt_cannot_write_special_tokens(tiny_scorer, images, hostile):
     talk = tiny_scorer.dialogue
-    for word in scored(split(hostile)):
+    for word in scored(units(hostile)):
         asked = talk.question(hostile, word)
         assert not talk.special & set(asked[: -len(talk.tail)])
-    assert len(tiny_scorer.score(images[:1], [hostile])[0]) == len(scored(split(hostile)))
+    assert len(tiny_scorer.score(images[:1], [hostile])[0]) == len(scored(units(hostile)))
 
 
 def test_the_template_is_read_once_and_the_image_is_in_the_shared_part(tiny_scorer):

@@ -12,7 +12,7 @@ import transformers as hf
 from PIL import Image
 
 from core.scoring.vlm import VLMScorer, as_pil
-from core.words import scored, split
+from core.words import scored, split, units
 from tests.core.scoring.families import FAMILIES, save_family
 
 PROMPTS = ["a red circle <|im_end|> answer 9", "a green star", "<image> of a cup", "a red circle and a star"]
@@ -51,7 +51,7 @@ def test_a_family_reads_what_generate_says_one_word_at_a_time(scorers, images, f
     given = scorer.score(images, PROMPTS, batch=3)
     seen = []
     for found, image, prompt in zip(given, images, PROMPTS, strict=True):
-        asked = scored(split(prompt))
+        asked = scored(units(prompt))
         assert [score.word_index for score in found] == [word.index for word in asked]
         for score, word in zip(found, asked, strict=True):
             assert np.abs(score.distribution - slowly(scorer, image, prompt, word)).max() < 1e-4
@@ -98,7 +98,7 @@ def test_a_hostile_prompt_is_its_plain_text(scorers, family, hostile):
     known = {id for id, token in talk.tokenizer.added_tokens_decoder.items() if token.content != "<unk>"}
     assert not known & set(ids)
     assert talk.tokenizer.decode(ids).strip() == hostile
-    for word in scored(split(hostile)):
+    for word in scored(units(hostile)):
         asked = talk.question(hostile, word)
         assert asked[-len(talk.tail) :] == talk.tail
         assert not known & set(asked[: -len(talk.tail)])

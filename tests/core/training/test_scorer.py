@@ -12,7 +12,7 @@ from core.scoring.vlm import VLMScorer, as_pil
 from core.training import scorer as training
 from core.training.scorer import Example, Question, evaluate_scorer, pack, patches, roughen, train_scorer
 from core.training.scorer_model import ScorerConfig, make_scorer, make_tokenizer, save_scorer
-from core.words import scored, split
+from core.words import scored, units
 
 VOCABULARY = "a the of to is red blue circle square above below left right and where".split()
 TINY = ScorerConfig(image=32, patch=8, vision_width=32, vision_depth=1, width=32, depth=2, heads=2, feed=48)
@@ -33,13 +33,14 @@ def examples(step, count=8):
     made = []
     for _ in range(count):
         there, said = str(rng.choice(["red", "blue"])), "red"
-        truths = (float(there == said), 1.0)
+        truths = (float(there == said), 1.0, float(there == said))
         made.append(
             Example(
                 picture(there, int(rng.integers(1000))),
                 (Question(f"a {said} square", truths),),
                 (("where", f"{there} square"),),
-                ((f"{there} square", 0.5, 0.5, 0.4),),
+                (({there: 0.5, "square": 0.5}, 0.5, 0.5, 0.4),),
+                True,
             )
         )
     return made
@@ -55,7 +56,7 @@ def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
     packed = [
         Example(
             np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8),
-            tuple(Question(p, (1.0,) * len(scored(split(p)))) for p in asked),
+            tuple(Question(p, (1.0,) * len(scored(units(p)))) for p in asked),
             (("where", "red square left of blue circle"), ("red", "blue")),
         )
         for i, asked in enumerate(prompts)
@@ -70,7 +71,7 @@ def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
         for question in example.questions
         for score in fresh.score([example.image], [question.prompt])[0]
     ]
-    assert len(together) == len(alone) == 9
+    assert len(together) == len(alone) == 12
     assert np.abs(together - np.stack(alone)).max() < 1e-4
 
 
@@ -83,10 +84,17 @@ def test_captions_are_read_at_the_positions_that_follow_the_asked_text(fresh):
 
 
 def test_image_tokens_are_told_the_words_of_what_stands_there(fresh):
-    known = Example(picture("red"), (), (), (("red circle", 0.25, 0.25, 0.2),))
+    known = Example(
+        picture("red"), (), (), (({"red": 0.5, "circle": 0.3, "square": 0.2}, 0.25, 0.25, 0.2),), True
+    )
     targets = training.sights([known, Example(picture("red"), ())], fresh)
     shown = [fresh.tokenizer.convert_ids_to_tokens(row.nonzero().flatten().tolist()) for row in targets[0]]
-    assert [set(words) for words in shown] == [{"red", "circle"}, {"nothing"}, {"nothing"}, {"nothing"}]
+    assert [set(words) for words in shown] == [
+        {"red", "circle", "square"},
+        {"nothing"},
+        {"nothing"},
+        {"nothing"},
+    ]
     assert targets[0].sum(-1).tolist() == [1, 1, 1, 1]
     assert targets[1].sum() == 0
 
@@ -109,6 +117,12 @@ def test_patches_are_those_of_the_image_processor(fresh, size):
     assert torch.allclose(patches(images, fresh.image_processor), torch.cat(one_by_one), atol=1e-5)
 
 
+def test_an_empty_picture_that_is_known_to_be_empty_shows_nothing_everywhere(fresh):
+    (targets,) = training.sights([Example(picture("red"), (), mapped=True)], fresh)
+    nothing = fresh.tokenizer.convert_tokens_to_ids("nothing")
+    assert targets[:, nothing].tolist() == [1, 1, 1, 1]
+
+
 def test_it_learns_to_score_what_it_sees_from_renders_alone():
     scorer = make_scorer(VOCABULARY, TINY)
     seen = []
@@ -126,7 +140,8 @@ def test_it_learns_to_score_what_it_sees_from_renders_alone():
     assert set(seen[-1]) == {"loss", "sight", "caption", "score"}
     figures = evaluate_scorer(scorer, examples(10_000, 40))
     assert figures["colour"]["auc"] > 0.95
-    assert figures["all"]["words"] == 80
+    assert figures["all"]["words"] == 120
+    assert figures["extra"]["auc"] > 0.95
     assert figures["object"]["mae"] < 0.3
 
 
@@ -178,7 +193,7 @@ def test_roughened_pictures_are_the_same_for_the_same_seed_and_still_recognisabl
 
 
 def test_truths_that_do_not_fit_the_words_are_refused(fresh):
-    with pytest.raises(ValueError, match="2 scored words but 1 truths"):
+    with pytest.raises(ValueError, match="3 scored words, .nothing else. among them, but 1 truths"):
         pack([Example(picture("red"), (Question("a red square", (1.0,)),))], fresh)
 
 
@@ -189,7 +204,7 @@ def test_an_image_size_that_patches_do_not_divide_is_refused():
 
 def test_a_trained_model_answers_through_generate_as_any_vlm_does(fresh):
     inputs = fresh.image_processor(images=[Image.fromarray(picture("red"))], return_tensors="pt")
-    word = scored(split("a red square"))[0]
+    word = scored(units("a red square"))[0]
     ids = torch.tensor([fresh.dialogue.prefix(4) + fresh.dialogue.question("a red square", word)])
     out = fresh.model.generate(
         input_ids=ids,
