@@ -156,6 +156,7 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
 
     c = add("examples", premaking.examples)
     c.add_argument("--out", metavar="FOLDER", help="where they go; without it data/examples")
+    c.add_argument("--force", action="store_true", help="write them though the detector finds too much wrong")
 
     stages = below.add_parser("pretrain", help="Make an embedded model from the shapes world.")
     stages = stages.add_subparsers(dest="stage", required=True, metavar="STAGE")

@@ -17,13 +17,13 @@ from core.noise import check_seed
 from core.words import check_prompt, split
 from data.checks import identifier
 from studio.checks import real, shown, whole
-from studio.methods import NAMES, parse
-from studio.views import GUIDANCE, STEPS, check_side
+from studio.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse
+from studio.views import GUIDANCE, NOISES, STEPS, check_side
 
 MAX_CELLS = 256
-LEARNED = ("projected", "lora")  # parts of a method that a run's model stands behind
-MANY = ("best-of", "best-noise-of")  # parts that choose among several seeds
-KNOWN = ", ".join(name for name in NAMES.split(", ") if not name.startswith(MANY))  # what a grid takes
+# parts of a method that a run's model stands behind, and its kind
+LEARNED = {"projected": "projector", "lora": "lora", NOISE: "reward", BY_REWARD: "reward"}
+KNOWN = ", ".join(name for name in NAMES.split(", ") if name != "best-of-N")  # what a grid takes
 NUMBER = r"\d{1,20}(?:\.\d{1,9})?"
 ITEM = re.compile(
     rf"(?P<first>{NUMBER})(?:\s*-\s*(?P<last>{NUMBER})"
@@ -38,6 +38,7 @@ class Variant:
 
     name: its label; method: "none", "projected" or another of `studio.methods` that denoises one image; run: the run
     whose model it uses, "shipped", or "" for the one in use; strength: of the projection, 0 where there is none;
+    best-noise-of-N chooses among N seeds that a row's seed gives, and its image is a plain one of the seed it chose;
     guidance, steps: None for the backbone's own, until the grid is started.
     """
 
@@ -139,9 +140,10 @@ def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
             continue
         parts = parse(name, KNOWN)
         kinds = [part for part, _ in parts]
-        if any(kind in MANY for kind in kinds):
+        if "best-of" in kinds:
             raise ValueError(
-                f"{shown(name)} chooses among several seeds, and a cell of a grid is one: leave it out."
+                f"{shown(name)} chooses among several images, and a cell of a grid is one: take best-noise-of-N, or leave "
+                "it out."
             )
         learned = [kind for kind in kinds if kind in LEARNED]
         if len(learned) > 1:
@@ -155,14 +157,25 @@ def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
         own = next(
             (real("strength", number, 0, 1) for part, number in parts if part == "projected" and number), None
         )
-        plain = "+".join(
-            part if number is None or part == "projected" else f"{part}-{real('scale', number, 0, 100):g}"
-            for part, number in parts
-        )
-        found[plain, run, own] = None
+        plain = (_plain(part, number) for part, number in parts)
+        found["+".join(plain), run, own] = None
     if not found:
         raise ValueError("There is no method: choose at least one, for example none and projected.")
     return list(found)
+
+
+def _plain(part: str, number: str | None) -> str:
+    """The name of a part of a method, its number as every other spelling of it has it."""
+    if number is None or part == "projected":
+        return part
+    if part in CHOOSING:
+        return named(part, whole("number of noises", number, *NOISES))
+    return named(part, f"{real('scale', number, 0, 100):g}")
+
+
+def kind_of(method: str) -> str:
+    """The kind of the model that a run of this method's has, "" where it has none."""
+    return next((LEARNED[part] for part, _ in parse(method) if part in LEARNED), "")
 
 
 def _given(side: Any) -> Any:

@@ -136,7 +136,9 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "methods": Field(
             "", (), "more of them, with commas: pag, autoguidance, lora, best-noise-of-8, pag+projected, ..."
         ),
-        "best_noise": Field(0, (0, 64), "best of so many noises by the reward model; 0 leaves it out"),
+        "best_noise": Field(
+            0, (0, 64), "best of so many noises by the reward model's teacher, or by itself; 0 leaves it out"
+        ),
     },
     "fidelity": _JUDGED,
     "detector": {

@@ -1,9 +1,11 @@
 """Example pairs that an empty studio begins with, so that there is something to look at and to correct at once.
 
-`make` (`python -m studio examples`) lets the models in use make them: fixed prompts, seeds 1 and 2, both methods. None of
-these is picked. One pair more is picked, to be fair the other way: the first one, seed after seed, on which the projector
-breaks a word that held; the index says how many pairs were looked at to find it. `add` puts them into the store as
-ordinary samples with ordinary scores, but only beside the very models that made them: to others they would be foreign.
+`make` (`python -m studio examples`) lets the models in use make them: prompts of a fixed list, seeds 1 and 2, both methods.
+None is picked by hand, but all are checked by the detector: a prompt on which a ▲ is false is passed over, and where fewer
+than 95 % of the VLM's digits are on the right side of 5 nothing is written. One pair more is picked, to be fair the other
+way: the first one, seed after seed, on which the projector breaks a word that held, as the VLM and the detector read it; the
+index says how many pairs were looked at to find it. `add` puts them into the store as ordinary samples with ordinary
+scores, but only beside the very models that made them: to others they would be foreign.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ import base64
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from core import checkpoint
 from core.words import split, stored_units
 from studio import pictures
-from studio.views import Pair, check_request
+from studio.detecting import Opinion, opinion_of
+from studio.views import Pair, SampleView, check_request, shared, totals
 
 PROMPTS = (
     "a red circle above a blue square",
@@ -29,10 +34,25 @@ PROMPTS = (
     "a blue triangle and a red star",
     "a yellow star above a green circle",
     "an orange circle and a purple triangle",
-)
+    "a blue star to the right of a green square",
+    "a green triangle above a yellow square",
+    "a purple star below an orange circle",
+    "a red triangle and a green square",
+    "a yellow circle to the left of a blue star",
+    "an orange square above a purple star",
+    "a blue circle below an orange triangle",
+    "a green circle and an orange star",
+    "a red square to the right of a yellow triangle",
+    "a purple triangle above a green star",
+    "a yellow square and a blue circle",
+    "an orange triangle below a purple circle",
+)  # in the order in which they are taken
+SHOWN = 6  # prompts
 SEEDS = (1, 2)
 SEARCH = 40  # seeds that are looked through for a pair that the projector breaks
 HOLDS = 5  # a score from which on a word shows
+RIGHT = 0.95  # of the digits must be on the right side of that
+RISE = 0.05  # of a mean score, from which on the page shows a ▲
 SET = "examples"  # the prompt set of their samples
 INDEX = "index.json"
 FORMAT = 1
@@ -41,6 +61,8 @@ SHARED = (
     "strength", "steps", "guidance", "height", "width", "backbone", "backbone_revision", "sampler",
 )  # fmt: skip
 OWN = ("id", "prompt", "seed", "method", "image_sha256", "noise_sha256", "group_id")
+
+Judge = Callable[[str, np.ndarray], Opinion | None]
 
 log = logging.getLogger("studio")
 
@@ -54,8 +76,16 @@ def make(
     seeds: tuple[int, ...] = SEEDS,
     steps: int | None = None,
     search: int = SEARCH,
+    count: int = SHOWN,
+    judge: Judge = opinion_of,
+    force: bool = False,
 ) -> dict[str, Any]:
-    """Write the images and index.json to `folder`; what the index holds. Made in a store of their own."""
+    """Write the images and index.json to `folder`; what the index holds. Made in a store of their own.
+
+    count: prompts that are shown, the first of `prompts` on which no ▲ is false by the judge. ValueError, and nothing
+    written, where there are fewer, or where less than RIGHT of the digits are right; with `force` prompts that were passed
+    over fill the number up, and the share is only noted.
+    """
     from studio.service import Studio
 
     with tempfile.TemporaryDirectory() as home:
@@ -67,21 +97,47 @@ def make(
                 "Examples are made by models that have a manifest: choose folders that have one."
             )
         steps = steps or own["steps"]
-        found, worse = [], None
-        for prompt in prompts:
-            found += _compared(studio, prompt, list(seeds), steps, own["guidance"])
-            on_progress(len(found), len(prompts) * len(seeds))
-        looked = len(found)
-        for seed, prompt in ((seed, prompt) for seed in range(1, search + 1) for prompt in prompts):
-            if worse or seed in seeds:
-                continue
+
+        def compared(prompt: str, seeds: list[int]) -> list[Pair]:
             if stop():
                 raise ValueError("Stopped; no example was written.")
-            (pair,) = _compared(studio, prompt, [seed], steps, own["guidance"])
+            return _compared(studio, prompt, seeds, steps, own["guidance"])
+
+        kept: dict[str, list[Pair]] = {}
+        passed: dict[str, list[Pair]] = {}  # over, as a ▲ is false
+        for prompt in prompts:
+            if len(kept) == count:
+                break
+            pairs = compared(prompt, list(seeds))
+            (passed if any(false_rises(pair, judge) for pair in pairs) else kept)[prompt] = pairs
+            on_progress(len(kept), count)
+        dropped = list(passed)
+        if len(kept) < count and not force:
+            raise ValueError(
+                f"On {len(dropped)} of the {len(prompts)} prompts the detector finds a ▲ false, so {len(kept)} are left and "
+                f"{count} are shown. Train scorer and projector on, or write them all the same (--force)."
+            )
+        while len(kept) < count and passed:
+            prompt = next(iter(passed))
+            kept[prompt] = passed.pop(prompt)
+            dropped.remove(prompt)
+        found = [pair for pairs in kept.values() for pair in pairs]
+        looked, worse = len(found), None
+        for seed, prompt in ((seed, prompt) for seed in range(1, search + 1) for prompt in kept):
+            if worse or seed in seeds:
+                continue
+            (pair,) = compared(prompt, [seed])
             looked += 1
-            if breaks(pair):
+            if breaks(pair, judge) and not false_rises(pair, judge):
                 found.append(pair)
                 worse = {"prompt": prompt, "seed": seed, "looked": looked}
+        right, digits = right_digits(found, judge)
+        if right < RIGHT * digits and not force:
+            raise ValueError(
+                f"By the detector {right} of {digits} digits ({right / digits:.1%}) are on the right side of {HOLDS}, and "
+                f"{RIGHT:.0%} are asked for: the first page would not be true. Train the scorer on, or write them all the same "
+                "(--force)."
+            )
         rows = [
             studio.store.sample(view.id) for pair in found for view in (pair.none, pair.projected) if view
         ]
@@ -97,7 +153,13 @@ def make(
             "scorer_version": studio.models.scorer().version,
             **{name: rows[-1][name] for name in SHARED},
             "broken": worse,
-            "samples": [_entry(row, scores[row["id"]], prompts) for row in rows],
+            "checked": {
+                "digits": digits,
+                "right": right,
+                "false_rises": sum(false_rises(pair, judge) for pair in found),
+                "passed_over": dropped,
+            },
+            "samples": [_entry(row, scores[row["id"]], tuple(kept)) for row in rows],
         }
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("*.png"):
@@ -142,6 +204,18 @@ def broken(settings: Any) -> dict[str, Any]:
         return {}
 
 
+def checked(settings: Any) -> dict[str, int]:
+    """What the detector found of the examples: {digits, right, false_rises, passed_over: prompts}; {} where it did not look
+    at them."""
+    try:
+        index = json.loads((Path(settings.examples) / INDEX).read_text(encoding="utf-8"))
+        found = index["checked"]
+        counts = {name: int(found[name]) for name in ("digits", "right", "false_rises")}
+        return {**counts, "passed_over": len(found["passed_over"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def _compared(studio: Any, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
     made: list[Pair] = []
     for update in studio.compare(check_request(prompt, seeds, steps, guidance)):
@@ -149,14 +223,62 @@ def _compared(studio: Any, prompt: str, seeds: list[int], steps: int, guidance: 
     return made
 
 
-def breaks(pair: Pair) -> bool:
-    """Whether a word that held without the projector no longer does with it."""
-    after = {word.index: word.score for word in pair.projected.words} if pair.projected else {}
+def right_digits(pairs: Sequence[Pair], judge: Judge) -> tuple[int, int]:
+    """How many digits are on the same side of HOLDS as the judge has them, and of how many."""
+    right = digits = 0
+    for pair in pairs:
+        for view in (pair.none, pair.projected):
+            if view is None:
+                continue
+            held = _held(view, judge)
+            for word in view.words:
+                if word.score is not None and word.index in held:
+                    digits += 1
+                    right += (word.score >= HOLDS) == held[word.index]
+    return right, digits
+
+
+def false_rises(pair: Pair, judge: Judge) -> int:
+    """How many ▲ of a pair's page are false: a word's digit is higher with the projector, but by the judge the word does
+    not hold there though its digit says so or it held before, or the digit comes to hold where the word held already; and
+    the mean score is higher where fewer words hold."""
+    if pair.projected is None:
+        return 0
+    before, after = _held(pair.none, judge), _held(pair.projected, judge)
+    if not before or not after:
+        return 0
+    false = 0
+    for was, now in shared(pair.none, pair.projected):
+        if was.score is None or now.score is None or now.score <= was.score or now.index not in after:
+            continue
+        held, holds = before[now.index], after[now.index]
+        claims = now.score >= HOLDS
+        false += (not holds and (claims or held)) or (claims and was.score < HOLDS and held)
+    old, new = totals(pair.none, pair.projected)
+    if old is not None and new is not None and new - old >= RISE:
+        false += sum(after.values()) < sum(before.values())
+    return false
+
+
+def breaks(pair: Pair, judge: Judge) -> bool:
+    """Whether a word that held without the projector no longer does with it, by the digits and by the judge."""
+    if pair.projected is None:
+        return False
+    before, after = _held(pair.none, judge), _held(pair.projected, judge)
     return any(
-        word.score is not None and word.score >= HOLDS and (after.get(word.index) or 0) < HOLDS
-        for word in pair.none.words
-        if after.get(word.index) is not None
+        was.score is not None
+        and now.score is not None
+        and was.score >= HOLDS > now.score
+        and before.get(was.index) is True
+        and after.get(now.index) is False
+        for was, now in shared(pair.none, pair.projected)
     )
+
+
+def _held(view: SampleView, judge: Judge) -> dict[int, bool]:
+    """Whether each unit of an image holds by the judge; {} where it says nothing of it."""
+    opinion = judge(view.prompt, pictures.read(Path(view.image_path))) if view.image_path else None
+    return opinion.units if opinion else {}
 
 
 def _entry(row: Mapping[str, Any], scores: list[dict[str, Any]], prompts: tuple[str, ...]) -> dict[str, Any]:

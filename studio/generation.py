@@ -1,4 +1,4 @@
-"""A comparison: images with and without projection of the same seeds, scored, told step by step."""
+"""A comparison: images of the same seeds, plain and by projected or chosen noise, scored, told step by step."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from torch import Tensor
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
 from core.words import check_prompt
-from studio.collecting import METHODS, Collecting
+from studio.axes import Variant
+from studio.collecting import Collecting
+from studio.gridding import Ways, chosen
 from studio.making import Plan
+from studio.models import Using
 from studio.scoring import asked
 from studio.views import (
     CompareUpdate,
@@ -38,7 +41,8 @@ class Generation(Collecting):
         return word_views(check_prompt(prompt), self.models.diffuser())
 
     def compare(self, request: Request, stop: threading.Event | None = None) -> Iterator[CompareUpdate]:
-        """none and projected of all seeds in one batch; ends with stage 'done' or 'stopped'.
+        """none and projected (or the best of several noises) of all seeds in one batch; ends with stage 'done' or
+        'stopped'.
 
         The work goes on in a thread of its own; an iterator that is closed stops it after the step it is in.
         """
@@ -70,29 +74,30 @@ class Generation(Collecting):
 
     def _compare(self, request: Request, stop: Callable[[], bool], emit: Callable[[Any], None]) -> None:
         emit(CompareUpdate("encode", message="Reading the prompt."))
-        diffuser, projector = self.models.diffuser(), self.models.using("projector")
-        count = len(request.seeds)
-        methods = list(METHODS) if projector.model is not None else ["none"]
-        notes = [projector.problem] if projector.model is None else []
+        diffuser, projects = self.models.diffuser(), request.noise == "projected"
+        projector = self.models.using("projector") if projects else Using()
+        wanted, notes = self._second(request, projector)
         notes += unknown_words(self.describe_words(request.prompt))
         message = " ".join(notes)
+        # a seed whose own noise was chosen has one image
+        asked = list(dict.fromkeys([*((seed, "none") for seed in request.seeds), *wanted]))
         plan = Plan(
-            [request.prompt] * count * len(methods),
-            request.seeds * len(methods),
-            [method for method in methods for _ in range(count)],
+            [request.prompt] * len(asked),
+            [seed for seed, _ in asked],
+            [method for _, method in asked],
             request.strength,
             request.steps,
             request.guidance,
             request.height,
             request.width,
         )
+        others = [asked.index(one) for one in wanted]
 
         def on_step(step: int, total: int, latents: Tensor) -> None:
             small = diffuser.preview(latents)
-            pairs = [
-                (small[i], small[(count + i) % len(small)] if len(methods) == 2 else None)
-                for i in range(count)
-            ]
+            # at strength 0 both are one
+            second = [small[i % len(small)] for i in others] or [None] * len(request.seeds)
+            pairs = [(small[i], second[i]) for i in range(len(request.seeds))]
             emit(CompareUpdate("denoise", step, total, pairs, message=message))
 
         emit(CompareUpdate("denoise", 0, request.steps, message=message))
@@ -101,11 +106,12 @@ class Generation(Collecting):
         except Stopped:
             emit(CompareUpdate("stopped", message="Stopped; nothing of this comparison was kept."))
             return
-        ids = self._keep(plan, projector, noise, images, prompt_set="compare")
+        kept = self._keep(plan, projector, noise, images, prompt_set="compare")
+        ids = [*kept[: len(request.seeds)], *(kept[i] for i in others)]
         emit(CompareUpdate("decode", request.steps, request.steps, None, self._pairs(request, ids), message))
         emit(CompareUpdate("score", request.steps, request.steps, None, self._pairs(request, ids), message))
         try:
-            self._score(ids, stop=stop)
+            self._score(kept, stop=stop)
         except Unanswered as error:  # the images are there, and can be scored later
             message = f"{message} {error}".strip()
         pairs = self._pairs(request, ids)
@@ -117,6 +123,21 @@ class Generation(Collecting):
             )
             return
         emit(CompareUpdate("done", request.steps, request.steps, None, pairs, message))
+
+    def _second(self, request: Request, projector: Using) -> tuple[list[tuple[int, str]], list[str]]:
+        """Seed and method of each second image, and how the noise was chosen; none, and why, without the model."""
+        if request.noise == "projected":
+            if projector.model is None:
+                return [], [projector.problem]
+            return [(seed, "projected") for seed in request.seeds], []
+        reward = self.models.using("reward")
+        if reward.model is None:
+            return [], [reward.problem]
+        ways, variant = Ways(self), Variant(request.noise, request.noise, reward.run or "")
+        size = self.models.diffuser().size
+        height, width = request.height or size[0], request.width or size[1]
+        seeds = chosen(self, request.prompt, request.seeds, variant, height, width, ways)
+        return [(seed, "none") for seed in seeds], [f"The noise was chosen by {ways.chosen_by(variant)}."]
 
     def _pairs(self, request: Request, ids: list[str]) -> list[Pair]:
         views: list[SampleView | None] = [self.sample(id) for id in ids]

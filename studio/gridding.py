@@ -1,7 +1,8 @@
 """Making the images of a grid: small batches first, each image stored, scored and in its cell as it is made.
 
-All variants of a seed start from the same noise. What the store has already (the same prompt, seed, backbone, size,
-steps, guidance, method, strength and run) is not made again.
+All variants of a seed start from the same noise, but those that choose one: first they choose, and what is made then is
+a plain image of the seed that they chose, stored as such; the cell alone says that it was chosen. What the store has
+already (the same prompt, seed, backbone, size, steps, guidance, method, strength and run) is not made again.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from core.loading import out_of_memory
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
 from studio import gpu
-from studio.axes import Variant, projects, without_projection
+from studio.axes import Variant, kind_of, without_projection
 from studio.gridwork import Job
 from studio.making import Plan, encode, sampler_of
-from studio.methods import Makers, parse
+from studio.methods import BY_REWARD, REWARD, TEACHER, Makers, chooses, parse, without_choice
 from studio.models import SHIPPED, Using
 
 log = logging.getLogger("studio")
@@ -47,7 +48,7 @@ class Ways(Makers):
         if not variant.run:
             return Using()
         if variant.run not in self._using:
-            kind = "projector" if projects(variant.method) else "lora"
+            kind = kind_of(variant.method)
             found, run = self.models.using(kind), self.studio.store.run(variant.run)
             if found.run != variant.run:
                 found = self.models.of_run(kind, variant.run)
@@ -66,12 +67,23 @@ class Ways(Makers):
     def model(self, kind: str) -> Any:
         return self._using[self._run].model
 
+    def teacher(self) -> Any:
+        return self.models.teacher(self._using[self._run]).model
+
+    def chosen_by(self, variant: Variant) -> str:
+        """What chooses the noise of a variant."""
+        self.using(variant)
+        self._run = variant.run
+        alone = BY_REWARD in dict(parse(variant.method))
+        return REWARD if alone or self.teacher() is None else TEACHER
+
     def of(self, variant: Variant) -> Method:
         """The method of a variant."""
         key = (variant.method, variant.run, variant.strength)
         if key not in self._made:
             self.using(variant)
             self._run, self.strength = variant.run, variant.strength
+            self._choosers = {}
             method: Method | None = None
             for part, number in reversed(parse(variant.method)):
                 method = self.make(part, number, method)
@@ -123,8 +135,8 @@ def work(studio: Any, job: Job) -> None:
 
 def together(variant: Variant) -> tuple:
     """Variants of which this is equal are denoised in one batch."""
-    lora = "lora" in variant.method.split("+")
-    return variant.steps, variant.guidance, without_projection(variant.method), variant.run if lora else ""
+    lora, method = "lora" in variant.method.split("+"), without_choice(variant.method)
+    return variant.steps, variant.guidance, without_projection(method), variant.run if lora else ""
 
 
 def stored(
@@ -135,20 +147,32 @@ def stored(
     width: int,
     cells: Mapping[int, str],
 ) -> dict[int, str]:
-    """The samples that are there already, by their places: of equal ones that of the cell, else the oldest."""
+    """The samples that are there already, by their places: of equal ones that of the cell, else the oldest. Which seed a
+    variant has chosen only its cell knows."""
     diffuser = studio.models.diffuser()
     ours = (height, width, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
+
+    def usable(row: Mapping[str, Any]) -> bool:
+        size = (row["height"], row["width"], row["backbone"], row["backbone_revision"], row["sampler"])
+        return size == ours and row["image_path"] and (studio.settings.home / row["image_path"]).is_file()
+
     known: dict[tuple, list[str]] = {}
     rows = studio.store.samples(
         prompt=prompt, seed=list({seed for seed, _ in places}), limit=1_000_000, newest=False
     )
-    for row in rows:
-        size = (row["height"], row["width"], row["backbone"], row["backbone_revision"], row["sampler"])
-        if size == ours and row["image_path"] and (studio.settings.home / row["image_path"]).is_file():
-            run, how = row["projector_run"] or "", (row["strength"], row["guidance"], row["steps"])
-            known.setdefault((row["seed"], row["method"], run, *how), []).append(row["id"])
+    for row in filter(usable, rows):
+        run, how = row["projector_run"] or "", (row["strength"], row["guidance"], row["steps"])
+        known.setdefault((row["seed"], row["method"], run, *how), []).append(row["id"])
+    choosing = [
+        cells[at] for at, (_, variant) in enumerate(places) if chooses(variant.method) and at in cells
+    ]
+    chosen = {row["id"] for row in studio.store.samples(ids=choosing, limit=len(choosing)) if usable(row)}
     found = {}
     for place, (seed, variant) in enumerate(places):
+        if chooses(variant.method):
+            if cells.get(place) in chosen:
+                found[place] = cells[place]
+            continue
         how = (variant.strength, variant.guidance, variant.steps)
         equal = known.get((seed, variant.method, variant.run, *how), [])
         if equal:
@@ -167,28 +191,48 @@ def make(
 ) -> list[str]:
     """Images of (seed, variant) pairs that go `together`, stored; the samples' ids. Raises Stopped."""
     with studio.models.lock:
+        plain = _unnamed(part)
+        for variant in dict.fromkeys(variant for _, variant in part if chooses(variant.method)):
+            rows = [i for i, (_, other) in enumerate(part) if other == variant]
+            seeds = chosen(studio, prompt, [part[i][0] for i in rows], variant, height, width, ways)
+            made_as = dataclasses.replace(variant, name="", method=without_choice(variant.method), run="")
+            for i, seed in zip(rows, seeds, strict=True):
+                plain[i] = (seed, made_as)
+        there = stored(studio, prompt, plain, height, width, {}) if plain != _unnamed(part) else {}
+        left = list(dict.fromkeys(one for at, one in enumerate(plain) if at not in there))
+        if halt():
+            raise Stopped
+        if not left:
+            return [there[at] for at in range(len(plain))]
         if gpu.apart():
-            if halt():
-                raise Stopped
-            plain = [(seed, dataclasses.asdict(variant)) for seed, variant in part]
-            noise, images = studio._cells_apart(prompt, plain, height, width)
+            given = [(seed, dataclasses.asdict(variant)) for seed, variant in left]
+            noise, images = studio._cells_apart(prompt, given, height, width)
             noise = torch.from_numpy(noise)
         else:
-            noise, images = denoised(studio, prompt, part, height, width, ways, halt)
-    ids = []
-    for i, (seed, variant) in enumerate(part):
-        plan = Plan(
-            [prompt],
-            [seed],
-            [variant.method],
-            variant.strength,
-            variant.steps,
-            variant.guidance,
-            height,
-            width,
+            noise, images = denoised(studio, prompt, left, height, width, ways, halt)
+    ids = {}
+    for i, (seed, variant) in enumerate(left):
+        how = (variant.strength, variant.steps, variant.guidance, height, width)
+        plan = Plan([prompt], [seed], [variant.method], *how)
+        (ids[seed, variant],) = studio._keep(
+            plan, ways.using(variant), noise[i : i + 1], images[i : i + 1], PROMPT_SET
         )
-        ids += studio._keep(plan, ways.using(variant), noise[i : i + 1], images[i : i + 1], PROMPT_SET)
-    return ids
+    return [there.get(at) or ids[one] for at, one in enumerate(plain)]
+
+
+def _unnamed(part: Sequence[tuple[int, Variant]]) -> list[tuple[int, Variant]]:
+    return [(seed, dataclasses.replace(variant, name="")) for seed, variant in part]
+
+
+def chosen(
+    studio: Any, prompt: str, seeds: Sequence[int], variant: Variant, height: int, width: int, ways: Ways
+) -> list[int]:
+    """The seeds whose noise a variant chooses, one for each row's seed. Expects the models' lock."""
+    if gpu.apart():
+        return studio._chosen_apart(prompt, list(seeds), dataclasses.asdict(variant), height, width)
+    diffuser = studio.models.diffuser()
+    text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(height, width)
+    return ways.of(variant).start(text, list(seeds), shape).seeds
 
 
 def denoised(
@@ -226,6 +270,15 @@ class Gridding:
         ways, variants = Ways(self), [(seed, Variant(**variant)) for seed, variant in part]
         noise, images = denoised(self, prompt, variants, height, width, ways)
         return noise.numpy(), images
+
+    @gpu.on_gpu(seconds=60)
+    def _chosen_apart(
+        self, prompt: str, seeds: list[int], variant: dict[str, Any], height: int, width: int
+    ) -> list[int]:
+        """As `chosen`, with nothing that cannot be pickled."""
+        text = encode(self.models.diffuser(), [prompt] * len(seeds))
+        shape = self.models.diffuser().latent_shape(height, width)
+        return Ways(self).of(Variant(**variant)).start(text, seeds, shape).seeds
 
 
 def _score(studio: Any, job: Job, ids: list[str]) -> None:

@@ -47,7 +47,13 @@ class GridFiles(Grids):
                 continue
             name = f"{cell.place:03d}_seed-{cell.seed}_{safe(view.variants[cell.variant].name)}.png"
             entry: dict[str, Any] = {"place": cell.place, "seed": cell.seed, "variant": cell.variant}
-            entry |= {"sample": cell.sample.id, "file": None, "sha256": None, "total": cell.sample.total}
+            entry |= {
+                "noise_seed": cell.sample.seed,
+                "sample": cell.sample.id,
+                "file": None,
+                "sha256": None,
+                "total": cell.sample.total,
+            }
             try:
                 files[name] = self.png(cell.sample.id)
                 entry |= {"file": name, "sha256": pictures.sha256(files[name])}

@@ -16,11 +16,12 @@ from core import checkpoint
 from core.checkpoint import CheckpointError
 from data.store import StoreError
 from studio import gridding, gridwork
-from studio.axes import LEARNED, MAX_CELLS, GridRequest, Variant, check_grid, projects
+from studio.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of
 from studio.generation import Generation
 from studio.gridstats import grid_change
 from studio.identity import check_name
-from studio.models import SHIPPED
+from studio.methods import REWARD, TEACHER
+from studio.models import NETWORKS, SHIPPED
 from studio.views import SampleView
 
 __all__ = ["MAX_CELLS", "Cell", "GridRequest", "GridView", "Grids", "Variant", "check_grid", "grid_change"]
@@ -64,13 +65,24 @@ class Grids(Generation):
 
     def grid_methods(self) -> list[tuple[str, str]]:
         """(label, value) of what can be chosen as a method of `check_grid`. Loads nothing."""
-        found = [("none", "none"), *self._learned("projector", "projected")]
+        found = [("none", "none"), *self._learned("projector", "projected"), *self._choices()]
         diffuser = self.models.loaded_diffuser
         for name in GUIDED:
             if diffuser is not None and not self._can_be_guided(diffuser, name):
                 continue
             found += [(name, name), (f"{name} + projected", f"{name}+projected")]
         return found + self._learned("lora", "lora")
+
+    def _choices(self) -> list[tuple[str, str]]:
+        """The best of 8 noises, and by what; by the reward model alone as well where that is something else."""
+        used = self.store.promoted("reward")
+        if not used and not self._shipped_there("reward"):
+            return []
+        taught, name = self.models.taught(), f"in use: {used['id'] if used else SHIPPED}"
+        found = [(f"best-noise-of-8, by {TEACHER if taught else REWARD} ({name})", "best-noise-of-8")]
+        if taught:
+            found.append((f"best-noise-of-8, by {REWARD} ({name})", "best-noise-of-8-by-reward"))
+        return found
 
     def _can_be_guided(self, diffuser: Any, name: str) -> bool:
         from core.guidance import Guided, unlogged  # with diffusers, which a start does not wait for
@@ -97,8 +109,8 @@ class Grids(Generation):
                 found.append((f"{method}, run {run['id']} of {run['created'][:10]}", f"{method}:{run['id']}"))
         return found
 
-    def _shipped_there(self) -> bool:
-        return self._has_checkpoint(Path(self.settings.projector))
+    def _shipped_there(self, kind: str = "projector") -> bool:
+        return self._has_checkpoint(Path(getattr(self.settings, kind)))
 
     @staticmethod
     def _has_checkpoint(folder: Path) -> bool:
@@ -146,17 +158,15 @@ class Grids(Generation):
 
     def _run_of(self, variant: Variant) -> str:
         """The run, as the store knows it, of the model that a variant uses; "" where it uses none."""
-        parts = variant.method.split("+")
-        if not any(part in LEARNED for part in parts):
+        kind = kind_of(variant.method)
+        if not kind:
             return ""
-        kind = "projector" if projects(variant.method) else "lora"
         run = self.store.promoted(kind) if not variant.run else None
         if not variant.run and run is None and kind == "lora":
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
-        if variant.run.startswith(f"{SHIPPED}-") and kind == "projector" and self._shipped_there():
-            self.models.recorded(
-                kind, Path(self.settings.projector), None
-            )  # a picture from elsewhere may name it
+        if variant.run.startswith(f"{SHIPPED}-") and kind in NETWORKS and self._shipped_there(kind):
+            # a picture from elsewhere may name it
+            self.models.recorded(kind, Path(getattr(self.settings, kind)), None)
         if variant.run not in ("", SHIPPED):
             run = self.store.run(variant.run)
             if run["kind"] != kind:
@@ -165,11 +175,13 @@ class Grids(Generation):
                 )
             if run["state"] != "done" or run.get("archived"):
                 raise ValueError(f"The run {run['id']} has no finished {kind}: choose one that is listed.")
-        folder = self.models.folder_of(run) if run else Path(self.settings.projector)
+        folder = self.models.folder_of(run) if run else Path(getattr(self.settings, kind))
         if not self._has_checkpoint(folder):
             if run:
                 raise ValueError(f"The checkpoint of the run {run['id']} is gone: choose another run.")
-            raise ValueError("There is no projector yet: train one, or make a grid without projected.")
+            named = {"projector": ("projector", "projected"), "reward": ("reward model", "best-noise-of-N")}
+            what, method = named[kind]
+            raise ValueError(f"There is no {what} yet: train one, or make a grid without {method}.")
         try:
             return self.models.recorded(kind, folder, run)
         except CheckpointError as error:

@@ -1,4 +1,8 @@
-"""Methods by their names: what is in use in the studio, joined with "+", the outermost first."""
+"""Methods by their names: what is in use in the studio, joined with "+", the outermost first.
+
+best-noise-of-N asks the teacher of the reward model in use (the backbone's own first prediction, and a reader); where it
+has none, and as best-noise-of-N-by-reward, the reward model itself.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from core.evaluation.methods import (
     best_noise_of,
     best_of,
     by_reward,
+    by_teacher,
     guided,
     none,
     projected,
@@ -18,11 +23,26 @@ from core.evaluation.methods import (
 )
 from studio.checks import real, shown, whole
 
-NAMES = "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, pag, pag-SCALE, autoguidance, autoguidance-SCALE, lora"
+NAMES = (
+    "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, best-noise-of-N-by-reward, pag, pag-SCALE, "
+    "autoguidance, autoguidance-SCALE, lora"
+)
 MOST = 1000  # images or noises to choose from
+NOISE, BY_REWARD = "best-noise-of", "best-noise-by-reward"  # parts that choose among noises
+CHOOSING = (NOISE, BY_REWARD)
+TEACHER, REWARD = "the backbone's first prediction and the reader", "the reward model"  # what chooses
 # the order that parts are put around each other in, from the outside; where two are of one rank, as they are named
-RANKS = {"best-of": 0, "lora": 1, "pag": 2, "autoguidance": 2, "best-noise-of": 3, "projected": 3, "none": 4}
-PART = re.compile(rf"({'|'.join(sorted(RANKS, key=len, reverse=True))})(?:-([0-9.]+))?")
+RANKS = {
+    "best-of": 0,
+    "lora": 1,
+    "pag": 2,
+    "autoguidance": 2,
+    NOISE: 3,
+    BY_REWARD: 3,
+    "projected": 3,
+    "none": 4,
+}
+PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)(?:-([0-9.]+))?(-by-reward)?")
 
 
 def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
@@ -47,15 +67,33 @@ def parse(name: str, known: str = NAMES) -> list[tuple[str, str | None]]:
     parts = []
     for piece in str(name).split("+"):
         match = PART.fullmatch(piece.strip().lower())
-        if match is None or not _numbered(match):
+        if match is None or not _numbered(match) or (match[3] and match[1] != NOISE):
             raise ValueError(
                 f"There is no method {shown(piece.strip())}. Known here are: {known}, and combinations such as pag+projected."
             )
-        parts.append((match[1], match[2]))
+        parts.append((BY_REWARD if match[3] else match[1], match[2]))
     kinds = [part for part, _ in parts]
     if len(set(kinds)) < len(kinds) or ("none" in kinds and len(kinds) > 1):
         raise ValueError(f"{shown(name)} cannot be combined: name each part once, and none by itself.")
     return sorted(parts, key=lambda part: RANKS[part[0]])
+
+
+def named(part: str, number: Any = None) -> str:
+    """The name of a part with its number."""
+    if part == BY_REWARD:
+        return f"{NOISE}-{number}-by-reward"
+    return part if number is None else f"{part}-{number}"
+
+
+def without_choice(method: str) -> str:
+    """A method without its choice of a noise: how the image of the chosen noise was made."""
+    parts = [piece for piece in method.split("+") if not piece.startswith(NOISE)]
+    return "+".join(parts) or "none"
+
+
+def chooses(method: str) -> bool:
+    """Whether a method chooses among noises: its image is a plain one of another seed."""
+    return without_choice(method) != method
 
 
 def _numbered(match: re.Match[str]) -> bool:
@@ -69,7 +107,8 @@ class Makers:
     """Makes parts; what they need of the studio is asked for when it is needed, and the reward model is digested once."""
 
     def __init__(self, studio: Any, strength: float) -> None:
-        self.models, self.strength, self._chooser = studio.models, strength, None
+        self.models, self.strength = studio.models, strength
+        self._choosers: dict[str, Any] = {}
 
     def make(self, part: str, number: str | None, base: Method | None) -> Method:
         """A part around a base."""
@@ -81,8 +120,9 @@ class Makers:
                 base=base,
             ),
             "best-of": lambda: best_of(whole("number of images", number, 1, MOST), base=base),
-            "best-noise-of": lambda: best_noise_of(
-                whole("number of noises", number, 1, MOST), self.chooser(), base
+            NOISE: lambda: best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(), base),
+            BY_REWARD: lambda: best_noise_of(
+                whole("number of noises", number, 1, MOST), self.chooser(BY_REWARD), base, named(part, number)
             ),
             "pag": lambda: guided("pag", self.scale(number), base),
             "autoguidance": lambda: guided("autoguidance", self.scale(number), base),
@@ -100,10 +140,17 @@ class Makers:
             raise ValueError(f"{why} Or leave the methods with it out.")
         return using.model
 
-    def chooser(self) -> Any:
-        """By the reward model in use."""
-        self._chooser = self._chooser or by_reward(self.model("reward"))
-        return self._chooser
+    def chooser(self, by: str = NOISE) -> Any:
+        """By the teacher of the reward model in use where it has one and nothing else is asked for, else by itself."""
+        if by not in self._choosers:
+            reward = self.model("reward")
+            teacher = self.teacher() if by == NOISE else None
+            self._choosers[by] = by_teacher(teacher) if teacher else by_reward(reward)
+        return self._choosers[by]
+
+    def teacher(self) -> Any:
+        """That of the reward model, or None."""
+        return self.models.teacher().model
 
     @staticmethod
     def scale(number: str | None) -> float | None:

@@ -58,6 +58,7 @@ class Models:
         self._scorer: VLMScorer | EndpointScorer | None = None
         self._own: Sampling | None = None
         self._using: dict[str, tuple[tuple, Using]] = {}
+        self._teacher: tuple[Any, Using] = (None, Using())  # a reward model, and the teacher beside it
         if settings.threads:
             torch.set_num_threads(settings.threads)
 
@@ -169,6 +170,35 @@ class Models:
             if kind not in self._using or self._using[kind][0] != key:
                 self._using[kind] = (key, self._open(kind, folder, run))
             return self._using[kind][1]
+
+    def teacher(self, reward: Using | None = None) -> Using:
+        """The teacher (`core.foresight.Teacher`) beside a reward model, that in use without one: opened once, and no
+        model but the sentence that says why where there is none. Its `run` and `name` are the reward model's."""
+        with self._loading:
+            reward = reward or self.using("reward")
+            if reward.model is None or reward.folder is None:
+                return Using(problem=reward.problem)
+            if self._teacher[0] is not reward.model:
+                self._teacher = (reward.model, self._open_teacher(reward))
+            return self._teacher[1]
+
+    def _open_teacher(self, reward: Using) -> Using:
+        from core.foresight import Teacher  # with diffusers, which a start does not wait for
+
+        try:
+            teacher = Teacher.of_reward(reward.folder, self.diffuser())
+        except ValueError as error:
+            return Using(problem=str(error))
+        return Using(teacher, reward.run, reward.name, reward.folder)
+
+    def taught(self, run: str | None = None) -> bool:
+        """Whether a teacher lies beside the reward model of a run, or beside that in use. Loads nothing."""
+        found = self.store.run(run) if run else self.store.promoted("reward")
+        try:
+            folder = self.folder_of(found) if found else Path(self.settings.reward)
+        except ValueError:
+            return False
+        return (folder / "teacher" / "reader").is_dir()
 
     def of_run(self, kind: str, run: str | None) -> Using:
         """As `using`, of the run that was in use at another time; None stands for what the project ships."""

@@ -48,15 +48,26 @@ def examples(given: argparse.Namespace, console: Any) -> Result:
     from studio.examples import make
 
     folder = Path(given.out or ROOT / "data/examples")
-    index = make(Settings.from_env(), folder, console.count("prompts"), console.stop.is_set)
+    progress, stop = console.count("prompts"), console.stop.is_set
+    index = make(Settings.from_env(), folder, progress, stop, force=given.force)
     size = sum(path.stat().st_size for path in folder.iterdir())
     data = {
         "folder": str(folder),
         "images": len(index["samples"]),
         "bytes": size,
         "made_by": index["made_by"],
+        "checked": index["checked"],
     }
-    return Result(data, f"{data['images']} images in {folder}, {size / 1000:.0f} kB.")
+    text = "{images} images in {folder}, {kb:.0f} kB. By the detector {right} of {digits} digits ({share:.1%}) are right"
+    text = text.format(**data, **index["checked"], kb=size / 1000, share=share(index["checked"]))
+    over = index["checked"]["passed_over"]
+    text += f"; {index['checked']['false_rises']} ▲ are false; {len(over)} prompts were passed over for one"
+    return Result(data, f"{text}{': ' if over else ''}{'; '.join(over)}.")
+
+
+def share(checked: dict[str, Any]) -> float:
+    """Of the digits that are right."""
+    return checked["right"] / max(1, checked["digits"])
 
 
 def ship(given: argparse.Namespace, console: Any) -> Result:

@@ -17,6 +17,7 @@ from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from studio.background import Background
+from studio.detecting import Detector
 from studio.foreseeing import Foreseeing, Foreseer
 from studio.gridding import Gridding
 from studio.gridfiles import GridFiles
@@ -75,7 +76,7 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
         self.grid_work = GridWork()
-        self.foreseer, self.kinds = Foreseer(self), Kinds(self.store)
+        self.foreseer, self.kinds, self.detector = Foreseer(self), Kinds(self.store), Detector()
         self.figures = Background(
             lambda: agreement(self.store, LATEST), lambda: self.store.judged(), sentence
         )  # of Quality, worked out once for all who ask

@@ -16,6 +16,7 @@ from core.families import ORDINARY
 from core.noise import check_seed
 from core.words import EXTRA, check_prompt, locate, split, units
 from studio.checks import real, shown, whole
+from studio.methods import CHOOSING, named, parse
 from studio.settings import SIDES
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 MAX_SEEDS = 8
 STEPS = (1, 100)
 GUIDANCE = (0.0, 20.0)
+NOISES = (2, 64)  # how many noises may be chosen among for one image
 DEFAULT_STEPS, DEFAULT_GUIDANCE = ORDINARY.steps, ORDINARY.guidance
 
 
 @dataclass(frozen=True)
 class Request:
-    """A comparison to make. width and height None: the backbone's own size."""
+    """A comparison to make. width and height None: the backbone's own size. noise: where the second image of a seed
+    starts: "projected", or "best-noise-of-N"."""
 
     prompt: str
     seeds: list[int]
@@ -38,6 +41,7 @@ class Request:
     strength: float = 1.0
     width: int | None = None
     height: int | None = None
+    noise: str = "projected"
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,17 @@ def totals(one: SampleView, other: SampleView) -> tuple[float | None, float | No
 
 @dataclass(frozen=True)
 class Pair:
-    """The same seed without and with the projector; `projected` is None where there is no projector to use."""
+    """The images of a seed's own noise and of the projected one, or of the best of several noises: that is a plain image
+    of another seed, or of the same one. `projected` is None where there is no model to use."""
 
     seed: int
     none: SampleView
     projected: SampleView | None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the second image's noise was chosen, not projected."""
+        return self.projected is not None and "projected" not in self.projected.method.split("+")
 
 
 @dataclass(frozen=True)
@@ -174,6 +184,7 @@ def check_request(
     strength: Any = 1.0,
     width: Any = None,
     height: Any = None,
+    noise: Any = "projected",
 ) -> Request:
     """A Request from whatever a page or a command line gave; ValueError with a sentence for each bad input."""
     prompt = check_prompt(prompt)
@@ -187,7 +198,21 @@ def check_request(
         strength=real("strength", strength, 0.0, 1.0),
         width=check_side("width", width),
         height=check_side("height", height),
+        noise=noise_choice(noise),
     )
+
+
+def noise_choice(name: Any) -> str:
+    """Where the second image of a comparison starts: "projected", or "best-noise-of-N" with its N as a plain number."""
+    if name == "projected":
+        return name
+    try:
+        ((part, number),) = parse(name)
+    except ValueError:
+        part, number = "", None
+    if part not in CHOOSING:
+        raise ValueError(f"The noise {shown(name)} is not known: give projected or best-noise-of-8.")
+    return named(part, whole("number of noises", number, *NOISES))
 
 
 def check_side(name: str, value: Any) -> int | None:

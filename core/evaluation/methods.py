@@ -85,7 +85,7 @@ class Projected(Wrapper):
 
 
 class BestOfNoise(Wrapper):
-    """The base's noise that a reward model likes best among N seeds, before any denoising; one image is made."""
+    """The base's noise that a reward model, or its teacher, likes best among N seeds, before any denoising; one image is made."""
 
     def __init__(
         self, n: int, chooser: NoiseChooser, name: str | None = None, base: Method | None = None
@@ -253,9 +253,11 @@ def best_of(n: int, chooser: ImageChooser | None = None, base: Method | None = N
     return BestOf(n, chooser, base)
 
 
-def best_noise_of(n: int, chooser: NoiseChooser, base: Method | None = None) -> Method:
-    """Best of n noises by a chooser that sees no image (a reward model); one image is made."""
-    return BestOfNoise(n, chooser, base=base)
+def best_noise_of(
+    n: int, chooser: NoiseChooser, base: Method | None = None, name: str | None = None
+) -> Method:
+    """Best of n noises by a chooser that sees no image (a reward model, or its teacher); one image is made."""
+    return BestOfNoise(n, chooser, name, base)
 
 
 def guided(kind: str, scale: float | None = None, base: Method | None = None) -> Method:

@@ -35,6 +35,7 @@ class Images:
         strength: float = 1.0,
         steps: int | None = None,
         guidance: float | None = None,
+        noise: str = "projected",
         profile: gr.OAuthProfile | None = None,
     ) -> dict[str, Any]:
         """Make images of a prompt without and with projected noise, from the same seeds, and score every word of each.
@@ -47,9 +48,10 @@ class Images:
             strength: of the projection, from 0 (none) to 1
             steps: sampling steps, 1 to 100; null for the model's own
             guidance: 0 (none) to 20; null for the model's own
+            noise: projected, or best-noise-of-8 for the best of so many noises, chosen before anything is drawn
 
         Returns:
-            pairs: for each seed {seed, none, projected}; each a sample {id, prompt, seed, method, strength, steps, guidance, total: the mean score 0..9, words: [{index, text, kind, scored, score: 0..9, human, vlm, expected, uncertain, ...}], the last of kind extra, "nothing else", about the whole image, image: a file}; projected is null where no projector is in use. message: a sentence, or ''.
+            pairs: for each seed {seed, none, projected: or of the chosen noise, whose seed it has}; each a sample {id, prompt, seed, method, strength, steps, guidance, total: the mean score 0..9, words: [{index, text, kind, scored, score: 0..9, human, vlm, expected, uncertain, ...}], the last of kind extra, "nothing else", about the whole image, image: a file}; projected is null where no projector (or reward model) is in use. message: a sentence, or ''.
         """
         own = self._studio.models.sampling()
         asked = check_request(
@@ -58,6 +60,7 @@ class Images:
             own["steps"] if steps is None else steps,
             own["guidance"] if guidance is None else guidance,
             strength,
+            noise=noise,
         )
         limits(self._studio, profile).check_request(asked, self._studio.store)
         began = time.monotonic()

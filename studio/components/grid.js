@@ -56,7 +56,7 @@ function look() {
   seenAt = visible ? Date.now() : 0;
   if (!visible || !held || !held.grid) return;
   if (askedAt && Date.now() - askedAt < LOST) return;
-  if (on() || back || cells.size < held.done || askedAt) ask();
+  if (on() || back || cells.size < held.done || held.looking || askedAt) ask();
 }
 
 function receive() {
@@ -80,7 +80,8 @@ function receive() {
   askedAt = 0; problem = "";
   const words = value.words.length || fresh ? value.words : held.words;
   const change = value.change && value.base === base && value.other === other ? value.change : fresh ? null : held.change;
-  held = { ...value, words, change };
+  const detector = value.base === base && value.other === other ? value.detector : fresh ? null : held.detector;
+  held = { ...value, words, change, detector };
   for (const cell of value.cells) cells.set(cell.place, cell);
   root.dataset.grid = held.grid;
   draw(fresh);
@@ -89,7 +90,7 @@ function receive() {
 
 function compare(which, index) {
   if (which === "base") base = index; else other = index;
-  held.change = null;
+  held.change = held.detector = null;
   draw();
   ask();
 }

@@ -17,6 +17,8 @@ from typing import Any
 
 from studio.axes import projects
 from studio.components.scripted import Scripted, number, source, text
+from studio.detecting import Opinion, compared
+from studio.methods import chooses
 from studio.views import total_of
 
 SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
@@ -55,9 +57,9 @@ def strongest(view: Any) -> int:
     return ranked or 1
 
 
-def stamp_of(sample: Any) -> str:
-    """Changes when anything that a cell shows of its sample does."""
-    said = repr((sample.total, [w.score for w in sample.words], bool(sample.image_path)))
+def stamp_of(sample: Any, detector: str = "") -> str:
+    """Changes when anything that a cell shows of its sample does. detector: what that says of it."""
+    said = repr((sample.total, [w.score for w in sample.words], bool(sample.image_path), detector))
     return f"{sample.id}.{zlib.crc32(said.encode()):08x}"
 
 
@@ -66,16 +68,20 @@ def grid_value(
     picture: Callable[[Any], str | None],
     ask: Ask | None = None,
     change: Mapping[str, Any] | None = None,
+    opinions: Mapping[str, Opinion] | None = None,
     *,
+    looking: bool = False,
     opened: bool = False,
     tends: bool = True,
     votes: str = "",
 ) -> dict[str, Any]:
     """The component's value: how a ``GridView`` stands and the cells that the page does not have yet.
 
-    picture: a data URL for a SampleView. change: of ``grid_change``. opened: the page goes to this grid, whatever it
+    picture: a data URL for a SampleView. change: of ``grid_change``. opinions: the detector's, by sample; looking: more of
+    them are on their way. opened: the page goes to this grid, whatever it
     shows now. tends: it may be stopped and gone on with from this page. votes: why this visitor may not vote on it.
     """
+    opinions = opinions or {}
     have = ask.have if ask and ask.grid == view.id else {}
     cells, more = [], False
     made = sorted((cell.sample.words for cell in view.cells if cell.sample), key=len) or [[]]
@@ -87,7 +93,8 @@ def grid_value(
         # where some were stored before there was "nothing else", all have means of the words alone
         if len(made[0]) < len(made[-1]):
             sample = replace(sample, total=total_of(sample.words[: len(made[0])]))
-        stamp = stamp_of(sample)
+        detector = opinions[sample.id].text if sample.id in opinions else ""
+        stamp = stamp_of(sample, detector)
         if have.get(cell.place) == stamp:
             continue
         if len(cells) == AT_ONCE:
@@ -102,6 +109,8 @@ def grid_value(
                 "scores": {str(w.index): w.score for w in sample.words if w.scored},
                 "corrected": [w.index for w in sample.words if w.human is not None],
                 "picture": picture(sample),
+                "detector": detector,
+                "chosen": str(sample.seed) if chooses(view.variants[cell.variant].method) else "",
             }
         )
     return {
@@ -126,7 +135,24 @@ def grid_value(
         "other": ask.other if ask else strongest(view),
         "first": strongest(view),
         "change": plain(change) if change else None,
+        "detector": detected(view, *([ask.base, ask.other] if ask else [0, strongest(view)]), opinions),
+        "looking": looking,
     }
+
+
+def detected(view: Any, base: int, other: int, opinions: Mapping[str, Opinion]) -> dict[str, int] | None:
+    """On how many seeds more, as many and fewer words hold in one column than in another, by the detector, over those of
+    which it knows both images; None where it knows none."""
+    columns = len(view.variants)
+    if not (0 <= base < columns and 0 <= other < columns) or base == other:
+        return None
+    both = []
+    for row in range(len(view.seeds)):
+        samples = [view.cells[row * columns + column].sample for column in (base, other)]
+        known = [opinions[sample.id] for sample in samples if sample and sample.id in opinions]
+        if len(known) == 2:
+            both.append((known[0], known[1]))
+    return {**compared(both), "seeds": len(both)} if both else None
 
 
 def no_grid(problem: str = "") -> dict[str, Any]:

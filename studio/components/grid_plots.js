@@ -37,7 +37,7 @@ function summary() {
     bar.append(piece);
   }
   const words = make("p", "sg-verdict");
-  words.append(make("b", "", pair[0]), " against ", make("b", "", pair[1]), ": ");
+  words.append(make("span", "sg-whose", `${whose()}: `), make("b", "", pair[0]), " against ", make("b", "", pair[1]), ": ");
   parts.forEach(([tone, sign, name, count], i) => words.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
   if (known(change.won?.low)) words.append("; better on ", make("b", "", `${percent(change.won.estimate)} %`), ` (${percent(change.won.low)} to ${percent(change.won.high)} %)`);
   if (known(change.gain?.estimate)) {
@@ -45,7 +45,24 @@ function summary() {
     if (known(change.gain.low) && change.gain.low <= 0 && change.gain.high >= 0) words.append(make("span", "sg-unsure", " The gain's interval holds 0: these seeds do not tell which is better."));
   }
   box.append(words, bar);
+  if (held.detector) box.append(detected(held.detector));
   return box;
+}
+
+// Whose opinion the scores of the two columns are.
+function whose() {
+  const corrected = [...cells.values()].some((cell) => cell.corrected.length && [base, other].includes(cell.place % variants().length));
+  return corrected ? "By the VLM and your corrections" : "By the VLM";
+}
+
+// The detector's opinion of the same two columns, where the prompt is of its world.
+function detected(found) {
+  const line = make("p", "sg-verdict sg-by-detector", "By the detector: ");
+  const parts = [["up", "▲", "better", found.better], ["same", "=", "same", found.same], ["down", "▼", "worse", found.worse]];
+  parts.forEach(([tone, sign, name, count], i) => line.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
+  if (found.seeds < held.seeds.length) line.append(`, over ${found.seeds} of ${held.seeds.length} seeds`);
+  line.title = "More, as many or fewer words hold; “nothing else” is one of them. The detector looks at colours, shapes and places, and has nothing learned.";
+  return line;
 }
 
 function hideCard() {

@@ -1,6 +1,7 @@
 // The second part: the cells, seeds down and variants across, and the keys that move between them.
 const word = (index) => held.words.find((entry) => entry.index === index);
 const images = new Map();
+const WHOSE = "The scores are the VLM's, or your corrections.";
 const tiny = (gain) => Math.abs(gain) < 0.05;
 
 function arrow(gain) {
@@ -70,6 +71,7 @@ function heading() {
     const found = mean(column);
     if (found) {
       const about = make("span", "sg-mean", `mean ${found.value.toFixed(1)}`);
+      about.title = WHOSE;
       if (known(found.gain)) about.append(" ", make("i", `ws-${way(found.gain)}`, arrow(found.gain)));
       if (found.seeds < held.seeds.length) about.append(` over ${found.seeds} of ${held.seeds.length} seeds`);
       node.append(about);
@@ -81,6 +83,7 @@ function heading() {
 
 function words(cell, before) {
   const box = make("span", "sg-words");
+  box.title = WHOSE;
   for (const { index, text } of held.words) {
     const score = cell.scores[index];
     const node = make("span", `sg-word${known(score) ? "" : " sg-none"}`);
@@ -103,17 +106,20 @@ function told(row, column, cell) {
   parts.push(...held.words.map(({ index, text }) => `${text} ${cell.scores[index] ?? "unknown"}`));
   if (broken.length) parts.push(`broken: ${broken.join(", ")}`);
   if (mended.length) parts.push(`mended: ${mended.join(", ")}`);
+  if (cell.chosen) parts.push(`noise of seed ${cell.chosen}`);
+  if (cell.detector) parts.push(cell.detector);
   return `${who}: ${parts.join(", ")}`;
 }
 
 // One element a picture, moved from the old drawing to the new: it is decoded once.
 function thumb(cell) {
-  let image = images.get(cell.sample);
+  const key = `${cell.place} ${cell.sample}`;  // a sample may stand in two cells
+  let image = images.get(key);
   if (!image) {
     image = make("img");
     image.alt = "";
     image.src = cell.picture;
-    images.set(cell.sample, image);
+    images.set(key, image);
   }
   return image;
 }
@@ -134,6 +140,7 @@ function cellNode(row, column) {
     node.append(thumb(cell));
   } else node.append(make("span", "sg-blank", "The file of this image is gone."));
   const line = make("span", "sg-total");
+  line.title = WHOSE;
   line.append(make("b", "", known(cell.total) ? cell.total.toFixed(1) : "…"));
   const gain = gainOf(row, column), { broken, mended } = crossed(row, column);
   if (known(gain)) line.append(make("i", `ws-${way(gain)}`, arrow(gain)));
@@ -141,6 +148,8 @@ function cellNode(row, column) {
   if (mended.length) line.append(make("em", "sg-mended", `${mended.length} mended`));
   node.append(line);
   if (shown.words) node.append(words(cell, column === base ? null : at(row, base)));
+  if (cell.detector) node.append(make("span", "sg-detector", cell.detector));
+  if (cell.chosen) node.append(make("span", "sg-detector", cell.chosen === held.seeds[row] ? "Noise: its own was the best" : `Noise: that of seed ${cell.chosen}`));
   node.addEventListener("click", () => { current = [row, column]; open(row, column); });
   node.addEventListener("focus", () => mark(row, column));
   return node;

@@ -71,6 +71,7 @@ function about(side) {
     if (known(score)) node.style.setProperty("--score", score / 9);
     node.append(make("span", "", text), make("b", "", known(score) ? score : "–"));
     if (change) node.append(make("i", `ws-${tone(change)}`, sign(change)));
+    node.title = "The scores are the VLM's, or your corrections.";
     words.append(node);
   }
   const does = make("p", "pv-does");
@@ -88,7 +89,9 @@ function about(side) {
     link.setAttribute("aria-label", `Download ${side.name} as PNG with its parameters`);
     does.append(link);
   }
-  box.append(head, words, does);
+  box.append(head, words);
+  if (side.detector) box.append(make("p", "sg-detector", side.detector));
+  box.append(does);
   return box;
 }
 

@@ -20,9 +20,18 @@ def data_url(content: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def side(name: str, sample: Any, content: bytes | None, before: Any = None) -> dict[str, Any]:
+def side(
+    name: str,
+    sample: Any,
+    content: bytes | None,
+    before: Any = None,
+    *,
+    seed: int | None = None,
+    opinion: Any = None,
+) -> dict[str, Any]:
     """One of the two: a ``SampleView``, what it is called here and its PNG, None where the file is gone. before: the
-    other one, against which its words are told."""
+    other one, against which its words are told. seed: the one it stands for, where its noise was chosen among several;
+    opinion: the detector's."""
     then = {} if before is None else {w.index: w.score for w in before.words}
     words = []
     for word in sample.words:
@@ -33,10 +42,12 @@ def side(name: str, sample: Any, content: bytes | None, before: Any = None) -> d
     return {
         "name": name,
         "sample": sample.id,
-        "seed": str(sample.seed),
+        "seed": str(sample.seed if seed is None else seed),
         "total": None if sample.total is None else round(sample.total, 2),
         "made": f"{sample.steps} steps, guidance {sample.guidance:g}"
-        + (f", strength {sample.strength:g}" if projects(sample.method) else ""),
+        + (f", strength {sample.strength:g}" if projects(sample.method) else "")
+        + (f", noise of seed {sample.seed}" if seed not in (None, sample.seed) else ""),
+        "detector": opinion.text if opinion else "",
         "words": words,
         "picture": None if content is None else data_url(content),
         "file": f"{sample.seed}-{sample.id[:8]}.png",

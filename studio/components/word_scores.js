@@ -24,8 +24,9 @@ function described(word) {
   }
   for (const other of word.others || []) parts.push(`${other.who} says ${other.score} since`);
   if (known(word.calibrated)) parts.push(`calibrated ${word.calibrated}`);
-  if (word.change) parts.push(`${word.change > 0 ? "up" : "down"} ${Math.abs(word.change)} by projection`);
-  else if (word.change === 0) parts.push("unchanged by projection");
+  const by = word.change_by ? `, by ${word.change_by}` : "";
+  if (word.change) parts.push(`${word.change > 0 ? "up" : "down"} ${Math.abs(word.change)} from the first image${by}`);
+  else if (word.change === 0) parts.push(`as in the first image${by}`);
   if (word.seen === false) parts.push("past the part of the prompt that the model reads");
   if (word.known === false) parts.push("the model does not know this word");
   if (word.kind === "extra") parts.push("about the whole image: 9 where it shows nothing that the prompt does not ask for, no repeats, no artefacts");

@@ -56,14 +56,18 @@ def chips(
     **more: Any,
 ) -> dict[str, Any]:
     """The component's value for some ``WordView``s. ``before`` are the same words of the image to compare
-    with: each scored word then carries ``change``, its score here less its score there. ``hidden``: places of words
+    with: each scored word then carries ``change``, its score here less its score there, and ``change_by``, whose scores
+    those are. ``hidden``: places of words
     whose scores were kept back; ``others``: what other people said of a word meanwhile, [{who, score}]."""
-    earlier = {w.index: w.score for w in before}
+    earlier = {w.index: w for w in before}
     shown = []
     for word in words:
         entry = {name: getattr(word, name) for name in FIELDS}
         then = earlier.get(word.index)
-        entry["change"] = None if then is None or word.score is None else word.score - then
+        scored = then is not None and then.score is not None and word.score is not None
+        entry["change"] = word.score - then.score if scored else None
+        corrected = scored and (word.human is not None or then.human is not None)
+        entry["change_by"] = ("corrections" if corrected else "the VLM") if scored else ""
         entry["hidden"], entry["others"] = word.index in hidden, list((others or {}).get(word.index, ()))
         shown.append(entry)
     return {"sample": sample, "compared": bool(before), "words": shown, **more}
@@ -119,6 +123,7 @@ class WordScores(gr.HTML):
                 "human": digit,
                 "score": digit,
                 "change": _or_null({"type": "integer", "minimum": -9, "maximum": 9}),
+                "change_by": {"type": "string"},
                 "expected": _or_null({"type": "number"}),
                 "uncertain": _or_null({"type": "number"}),
                 "by": _or_null({"type": "string"}),

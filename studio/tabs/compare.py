@@ -1,4 +1,4 @@
-"""Compare: the same seeds with and without the projector, a score for every word under each image."""
+"""Compare: the same seeds without and with the projector, or the best of 8 noises; a score for every word under each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from studio.components import notices
+from studio.components import detector, notices
+from studio.components.detector import DetectorLine
 from studio.components.word_scores import WordScores, chips
 from studio.limits import limits
 from studio.service import CompareUpdate, Pair, Studio, check_request
@@ -20,6 +21,11 @@ from studio.tabs.shared import Loading, told
 from studio.views import GUIDANCE, MAX_SEEDS, STEPS
 
 PREVIEW_SECONDS = 0.2
+NOISES = [("projected", "projected"), ("best of 8", "best-noise-of-8")]
+NOISE_INFO = (
+    "Of the second image. Projected: changed by the projector. Best of 8: nothing is changed, the most promising of 8 "
+    "noises is taken before anything is drawn."
+)
 EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
 
 # what the browser keeps of a comparison: [seed, id without the projector, id with it or None] a pair
@@ -60,6 +66,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 elem_id="seeds",
             )
             randomise = gr.Button("Other seeds", size="sm", elem_id="other-seeds")
+            noise = gr.Dropdown(NOISES, value="projected", label="Noise", info=NOISE_INFO, elem_id="noise")
             strength = gr.Slider(
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
@@ -86,11 +93,13 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                     with gr.Tab("Side by side"), gr.Row(equal_height=False):
                         with gr.Column(min_width=240):
                             none = _image("Without projector", "image-none")
+                            none_seen = DetectorLine(elem_id="detector-none")
                             none_total = shared.html()
                             none_words = WordScores(elem_id="words-none")
                             annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
                         with gr.Column(min_width=240):
-                            projected = _image("With projector", "image-projected")
+                            projected = _image(wording.PROJECTED, "image-projected")
+                            projected_seen = DetectorLine(elem_id="detector-projected")
                             projected_total = shared.html()
                             projected_words = WordScores(elem_id="words-projected")
                             annotate_projected = gr.Button(
@@ -105,8 +114,12 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                             elem_id="pair-slider",
                             max_height=520,
                         )
-                        gr.Markdown("Left of the line: without projector. Right: with.", elem_classes="quiet")
+                        gr.Markdown(
+                            "Left of the line: the first image. Right: the second.", elem_classes="quiet"
+                        )
 
+    seen = [none_seen, projected_seen]
+    unseen = [detector.line(None)] * 2  # until the detector has looked, which no image waits for
     pair = [
         none,
         projected,
@@ -117,18 +130,19 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         projected_total,
         annotate_none,
         annotate_projected,
+        *seen,
     ]
     frame = [note, progress, nothing, result, seed, run, stop, kept]
 
     def show(found: Pair | None) -> list[Any]:
         """Values of ``pair``."""
         if found is None:
-            return [None, None, None, chips([]), chips([]), "", "", gr.skip(), gr.skip()]
+            return [None, None, None, chips([]), chips([]), "", "", gr.skip(), gr.skip(), *unseen]
         with_it, without = found.projected, found.none
         left, right = shared.served(without.image_path), shared.served(with_it and with_it.image_path)
         return [
             left,
-            right,
+            gr.update(value=right, label=wording.named(found)),
             None if left is None or right is None else (left, right),
             chips(without.words, sample=without.id),
             chips(with_it.words, sample=with_it.id, before=without.words) if with_it else chips([]),
@@ -136,10 +150,20 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             wording.total(with_it, without),
             gr.update(interactive=True),
             gr.update(visible=with_it is not None, interactive=True),
+            *unseen,
         ]
 
-    def drawn(update: CompareUpdate) -> list[Any]:
-        """Values of ``frame`` and ``pair`` for one report. The images go with each: a browser that is behind takes only
+    def looked(kept: Any, seed: Any) -> list[Any]:
+        """What the detector says of the pair that is shown."""
+        try:
+            found = pair_of(kept, seed)
+        except ValueError:
+            found = None
+        views = (found.none, found.projected) if found else (None, None)
+        return [detector.line(view and studio.detector.of(view)) for view in views]
+
+    def drawn(update: CompareUpdate, second: str = wording.PROJECTED) -> list[Any]:
+        """Values of ``frame`` and ``pair`` for one report; second: what the second image is called meanwhile. The images go with each: a browser that is behind takes only
         the last of several reports, and one that skips them would leave the preview where it is."""
         over = update.stage in ("done", "stopped")
         values: list[Any] = [
@@ -160,7 +184,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             left, right = (shared.enlarged(image) for image in update.previews[0])
             values[frame.index(seed)] = gr.update(visible=False)  # those of the comparison before
             not_yet = [gr.update(interactive=False)] * 2
-            return [*values, left, right, None, chips([]), chips([]), "", "", *not_yet]
+            second_image = gr.update(value=right, label=second)
+            return [*values, left, second_image, None, chips([]), chips([]), "", "", *not_yet, *unseen]
         return values + [gr.skip()] * len(pair)
 
     @told
@@ -170,11 +195,12 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         strength: Any,
         steps: Any,
         guidance: Any,
+        noise: Any,
         kept: Any,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
     ) -> Iterator[list[Any]]:
-        asked = check_request(prompt, seeds, steps, guidance, strength)
+        asked = check_request(prompt, seeds, steps, guidance, strength, noise=noise)
         limits(studio, profile).check_request(asked, studio.store)
         halt = stops[str(request.session_hash)] = threading.Event()
         try:
@@ -190,17 +216,22 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                     if time.monotonic() - last < PREVIEW_SECONDS:
                         continue
                     last = time.monotonic()
-                yield drawn(update)
+                yield drawn(update, wording.PROJECTED if asked.noise == "projected" else wording.CHOSEN)
             if final is not None and final.stage == "stopped" and not final.pairs:
                 yield before(kept, final)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:
                 values = drawn(final)
-                values[0] = notices.notice(
-                    " ".join(p for p in (wording.summary(final.pairs), final.message) if p)
-                )
-                yield values
+                for opinions in ({}, opinions_of(final.pairs)):
+                    told = (wording.summary(final.pairs, opinions), final.message)
+                    values[0] = notices.notice(" ".join(part for part in told if part))
+                    yield values
         finally:
             stops.pop(str(request.session_hash), None)
+
+    def opinions_of(pairs: list[Pair]) -> dict[str, Any]:
+        """The detector's of all images of some pairs, by sample."""
+        views = [view for pair in pairs for view in (pair.none, pair.projected) if view]
+        return {view.id: opinion for view in views if (opinion := studio.detector.of(view))}
 
     def before(kept: Any, stopped: CompareUpdate) -> list[Any]:
         """Values of ``frame`` and ``pair`` after a stop that kept nothing: what was shown before, or that there is nothing."""
@@ -285,20 +316,25 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
-    settings = [prompt, seeds, strength, steps, guidance]
+    settings = [prompt, seeds, strength, steps, guidance, noise]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
     quick = shared.QUICK
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, [*settings, kept], [*frame, *pair], api_visibility="private", **busy)
         ask(None, [prompt, seeds], None, js=reloaded.ASKED)
         made.then(None, None, None, js=reloaded.ANSWERED)
-        made.success(idle, None, [run, stop], **shared.ASKED)
-        made.failure(failed, kept, [run, stop, progress, seed, *pair], **quick)
+        made.success(idle, None, [run, stop], **shared.ASKED).then(looked, [kept, seed], seen, **quick)
+        back = made.failure(failed, kept, [run, stop, progress, seed, *pair], **quick)
+        back.then(looked, [kept, seed], seen, **quick)
     stop.click(halt, None, stop, **shared.ASKED)
     randomise.click(seeds_form.drawn_anew, seeds, seeds, **shared.ASKED)
-    seed.input(choose, [kept, seed], pair, **shared.ASKED)
-    ready.click(example_at, ready, place, **shared.ASKED)
-    memory.recalled.then(restore, [kept, asked], place, js=reloaded.RECALL, **quick)
+    for shown in (
+        seed.input(choose, [kept, seed], pair, **shared.ASKED),
+        ready.click(example_at, ready, place, **shared.ASKED),
+        memory.recalled.then(restore, [kept, asked], place, js=reloaded.RECALL, **quick),
+    ):
+        shown.then(looked, [kept, seed], seen, **quick)
+    noise.change(lambda way: gr.update(visible=way == "projected"), noise, strength, **quick)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)
 

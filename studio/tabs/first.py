@@ -17,12 +17,16 @@ from studio.views import Pair
 
 SECONDS = 4.0  # between two looks at the store while the steps are open
 FIXED = (
-    "Made beforehand by the projector that comes with the studio, on seeds {seeds} of prompts fixed in advance: none of "
-    "these was picked. Compare makes more."
-).format(seeds=" and ".join(map(str, examples.SEEDS)))
+    "Made beforehand by the projector that comes with the studio, on seeds {seeds} of prompts in a fixed order: none of these "
+    "was picked by hand. {checked}Compare makes more."
+)
+CHECKED = (
+    "The detector, on which nothing is trained, has looked at them: {right} of {digits} digits of the VLM are on the right "
+    "side of 5, and {false}. Prompts passed over for a ▲ that is false: {passed}. "
+)
 PICKED = (
     "This one was picked, to be fair: of {looked} pairs looked at in order, it is the first on which the projector breaks "
-    "a word that held without it, as the VLM reads it."
+    "a word that held without it, as {by}."
 )
 
 
@@ -42,17 +46,30 @@ def offered(studio: Studio) -> list[Example]:
     found = examples.pairs(studio)
     if not found:
         return [Example(prompt, prompt) for prompt in examples.PROMPTS[:4]]
-    broken = examples.broken(studio.settings)
+    broken, checked = examples.broken(studio.settings), examples.checked(studio.settings)
+    fixed = FIXED.format(seeds=" and ".join(map(str, examples.SEEDS)), checked=_checked(checked))
     several = []
     for prompt, pairs in found:
         seeds = tuple(p.seed for p in pairs if (prompt, p.seed) != (broken.get("prompt"), broken.get("seed")))
         if seeds:
-            several.append(Example(prompt, prompt, seeds, FIXED))
+            several.append(Example(prompt, prompt, seeds, fixed))
     if broken:
         text = f"Broken: {broken['prompt']}, seed {broken['seed']}"
-        says = PICKED.format(looked=broken["looked"])
+        by = "the VLM and the detector read it" if checked else "the VLM reads it"
+        says = PICKED.format(looked=broken["looked"], by=by)
         several.append(Example(text, broken["prompt"], (broken["seed"],), says))
     return several
+
+
+def _checked(found: dict[str, int]) -> str:
+    """What the detector found of the examples, in a sentence."""
+    if not found:
+        return ""
+    rises = found["false_rises"]
+    false = "no ▲ is false" if not rises else f"{rises} ▲ {'is' if rises == 1 else 'are'} false"
+    return CHECKED.format(
+        right=found["right"], digits=found["digits"], false=false, passed=found["passed_over"]
+    )
 
 
 def pairs_of(studio: Studio, example: Example) -> list[Pair]:

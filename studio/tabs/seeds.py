@@ -80,6 +80,11 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
                 changes.pop(next(iter(changes)), None)
         return changes[key]
 
+    def value_of(view: GridView, ask: Any, compared: Any, **more: Any) -> dict[str, Any]:
+        """The grid's value, with what the detector has said by now: it looks in its own time, and no cell waits for it."""
+        opinions, looking = studio.detector.known([cell.sample for cell in view.cells if cell.sample])
+        return grid_value(view, thumbnails, ask, compared, opinions, looking=looking, **more)
+
     def listed() -> dict[str, Any]:
         body = []
         for found in studio.grids(LISTED):
@@ -98,7 +103,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         """Values of ``page``: this grid, and the form out of its way."""
         view = studio.grid(id, shared.person(kept, profile))
         compared = change(view, 0, strongest(view))
-        value = grid_value(view, thumbnails, None, compared, opened=True, **rights(view, kept, profile))
+        value = value_of(view, None, compared, opened=True, **rights(view, kept, profile))
         return [value, gr.update(visible=False), gr.update(open=False), listed()]
 
     def closed(problem: str = "") -> list[Any]:
@@ -107,7 +112,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
         """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
         view = studio.grid(id, shared.person(kept, profile))
-        return {**grid_value(view, thumbnails, **rights(view, kept, profile)), "cells": [], "more": True}
+        return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
     def asked_of(id: str) -> list[Any]:
         """Values of the form's fields that ask for a grid again."""
@@ -133,7 +138,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         except ValueError as error:
             return [*blank, *closed(sentence(error))]
         compared = change(view, ask.base, ask.other)
-        value = grid_value(view, thumbnails, ask, compared, **rights(view, kept, profile))
+        value = value_of(view, ask, compared, **rights(view, kept, profile))
         if not ask.fresh:
             return [*blank, value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
         return [*asked_of(view.id), value, gr.update(visible=False), gr.update(open=False), listed()]
@@ -189,13 +194,23 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         """Two cells in full, or one."""
         data, writer = event._data, shared.person(kept, profile)
         view = studio.grid(text(data, "grid"), writer)
-        names = {cell.sample.id: view.variants[cell.variant].name for cell in view.cells if cell.sample}
+        names: dict[str, list[str]] = {}
+        seeds = {cell.sample.id: cell.seed for cell in view.cells if cell.sample}
+        for cell in view.cells:
+            if cell.sample:
+                names.setdefault(cell.sample.id, []).append(view.variants[cell.variant].name)
         ids = list(dict.fromkeys(text(data, name) for name in ("left", "right")))
         if any(id not in names for id in ids):
             raise ValueError("That image is not in this grid: reload the page.")
         samples = [studio.sample(id, writer) for id in ids]
-        left = viewer.side(names[ids[0]], samples[0], png(samples[0]))
-        right = viewer.side(names[ids[1]], samples[1], png(samples[1]), samples[0]) if len(ids) > 1 else None
+        opinions, _ = studio.detector.known(samples)
+
+        def side(sample: SampleView, before: SampleView | None = None) -> dict[str, Any]:
+            name, opinion = " and ".join(names[sample.id]), opinions.get(sample.id)
+            return viewer.side(name, sample, png(sample), before, seed=seeds[sample.id], opinion=opinion)
+
+        left = side(samples[0])
+        right = side(samples[1], samples[0]) if len(ids) > 1 else None
         return pair_value(view.prompt, left, right, steps=True)
 
     @told

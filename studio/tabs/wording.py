@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from studio.components import notices
+from studio.detecting import Opinion, compared
 from studio.service import CompareUpdate, Pair, SampleView
 from studio.views import shared, totals
 
-ALONE = "No projector is in use, so there is nothing to hold against it. Train one and promote it: it appears here."
+PROJECTED, CHOSEN = "With projector", "Best of several noises"  # what the second image is called
+ALONE = (
+    "No model is in use that would give it other noise, so there is nothing to hold against it. Train one (a projector, or "
+    "for the best of 8 a reward model) and promote it: it appears here."
+)
 GONE = "The file of this image is gone. Compare the same prompt and seed again to make it anew."
 
 
@@ -26,7 +32,7 @@ def how_far(update: CompareUpdate) -> tuple[float, str]:
 
 
 def gain(pair: Pair) -> float | None:
-    """How much the projector changes the mean score, or None where that cannot be said."""
+    """How much the mean score of the second image is more, or None where that cannot be said."""
     return None if pair.projected is None else change(pair.none, pair.projected)
 
 
@@ -57,8 +63,16 @@ def signed(by: float) -> str:
     return f"{by:+.1f}".replace("-", "−")
 
 
-def summary(pairs: list[Pair]) -> str:
-    """What the projector does over all seeds, in a sentence."""
+def named(pair: Pair) -> str:
+    """What the second image of a pair is called."""
+    if pair.projected is None or not pair.chosen:
+        return PROJECTED
+    return f"{CHOSEN}, of seed {pair.projected.seed}"
+
+
+def summary(pairs: Sequence[Pair], opinions: Mapping[str, Opinion] | None = None) -> str:
+    """What the projector or the choice of noise does over all seeds, by whose opinion, in a sentence or two. opinions: the
+    detector's, by sample."""
     gains = [by for by in map(gain, pairs) if by is not None]
     if not gains:
         return ""
@@ -66,10 +80,24 @@ def summary(pairs: list[Pair]) -> str:
     worse = sum(by < -0.05 for by in gains)
     mean = round(sum(gains) / len(gains), 1) + 0.0  # never -0.0
     does = f"changes the mean score by {signed(mean)}" if mean else "does not change the mean score"
-    return (
-        f"Over {len(gains)} seeds the projector {does}: "
-        f"better on {better}, worse on {worse}. The scores are the VLM's, which can be wrong."
-    )
+    who = "the chosen noise" if any(pair.chosen for pair in pairs) else "the projector"
+    return " ".join([
+        f"By the VLM, over {len(gains)} seeds {who} {does}: better on {better}, worse on {worse}. The VLM can be wrong.",
+        *detected(pairs, opinions or {}),
+    ])  # fmt: skip
+
+
+def detected(pairs: Sequence[Pair], opinions: Mapping[str, Opinion]) -> list[str]:
+    """What the detector says of the same seeds; nothing where it knows none."""
+    both = [
+        (opinions[pair.none.id], opinions[pair.projected.id])
+        for pair in pairs
+        if pair.projected and pair.none.id in opinions and pair.projected.id in opinions
+    ]
+    if not both:
+        return []
+    counts = compared(both)
+    return ["By the detector: better on {better}, the same on {same}, worse on {worse}.".format(**counts)]
 
 
 # a chip's digit is the most likely score, which may be another

@@ -34,7 +34,27 @@ def test_each_chip_says_its_word_and_score_to_a_screen_reader(page, compare):
     compare(page, "a green star", "3")
     names = [chip.get_attribute("aria-label") for chip in page.locator("#words-projected .ws-chip").all()]
     assert [name.split(":")[0] for name in names] == ["green", "star", "nothing else"]
-    assert all(re.search(r"\d of 9, (expected \d\.\d, )?(un|up|down)", name) for name in names)
+    assert all(re.search(r"\d of 9, (expected \d\.\d, )?(as|up|down)", name) for name in names)
+
+
+def test_the_detector_says_its_own_beside_the_vlm_where_the_prompt_is_of_its_world(page, compare):
+    compare(page, "a red circle above a blue square", "22")
+    for side in ("none", "projected"):
+        page.locator(f"#detector-{side} .detector-line", has_text="Detector: ").wait_for()
+    compare(page, "a red wombat", "22")
+    page.locator("#run:not([disabled])").wait_for()
+    assert page.locator("#detector-none .detector-line").inner_text() == ""
+
+
+def test_the_best_of_several_noises_is_a_plain_image_and_says_of_which_seed(page, app, compare):
+    page.locator("#noise input").click()
+    page.get_by_role("option", name="best of 8").click()
+    compare(page, "a green square", "23")
+    page.locator("#image-projected", has_text="Best of several noises, of seed").wait_for()
+    page.locator("#compare-note", has_text="The noise was chosen by the reward model").wait_for()
+    assert {
+        method for (method,) in app.rows("SELECT method FROM samples WHERE prompt = 'a green square'")
+    } == {"none"}
 
 
 def test_several_seeds_are_chosen_from_and_the_slider_shows_the_pair(page, compare):

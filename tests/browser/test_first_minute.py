@@ -23,7 +23,16 @@ def fresh(tmp_path_factory, models):
     shutil.copytree(models, folder / "models")
     (folder / "models/diffuser" / checkpoint.MANIFEST).write_text(json.dumps({"made for": "a test"}))
     settings = tiny.settings_at(folder / "none", folder / "models")
-    examples.make(settings, folder / "examples", prompts=PROMPTS, seeds=(1, 2), steps=tiny.STEPS, search=0)
+    examples.make(
+        settings,
+        folder / "examples",
+        prompts=PROMPTS,
+        seeds=(1, 2),
+        steps=tiny.STEPS,
+        search=0,
+        count=2,
+        force=True,
+    )
     shutil.rmtree(folder / "models/diffuser/unet")
     home = folder / "home"
     env = tiny.settings_at(home, folder / "models").env() | {"STUDIO_EXAMPLES": str(folder / "examples")}

@@ -64,6 +64,14 @@ def test_a_method_may_name_its_run_and_its_strength():
     )
 
 
+def test_a_choice_of_noise_is_a_column_of_its_own_however_it_is_written():
+    assert names(methods="none, BEST-NOISE-OF-08, best-noise-of-8,pag+best-noise-of-4-by-reward") == [
+        "none", "best-noise-of-8", "pag + best-noise-of-4-by-reward",
+    ]  # fmt: skip
+    (one,) = check_grid(PROMPT, methods="best-noise-of-8:abc", strengths="0,1").variants
+    assert (one.method, one.run, one.strength) == ("best-noise-of-8", "abc", 0.0)
+
+
 def test_every_cell_counts_toward_the_limit():
     assert check_grid(PROMPT, "1-256", "none").total == 256
     with pytest.raises(ValueError, match="129 x 2 = 258 images, and 256 is the most"):
@@ -98,8 +106,7 @@ def test_every_cell_counts_toward_the_limit():
         ({"methods": ""}, "There is no method"),
         ({"methods": 5}, "no list"),
         ({"methods": "magic"}, "There is no method 'magic'"),
-        ({"methods": "best-of-4"}, "chooses among several seeds"),
-        ({"methods": "best-noise-of-4"}, "chooses among several seeds"),
+        ({"methods": "best-of-4"}, "chooses among several images"),
         ({"methods": "lora+projected"}, "two trained models"),
         ({"methods": "none:abc"}, "no trained model"),
         ({"methods": "projected:../../etc"}, "run must be"),
@@ -136,4 +143,4 @@ def test_a_side_that_is_left_empty_is_the_models_own():
 def test_an_unknown_method_is_answered_with_those_that_a_grid_takes():
     with pytest.raises(ValueError, match="Known here are: none, projected, ") as found:
         check_grid(PROMPT, methods="foo")
-    assert "best-of" not in str(found.value)
+    assert "best-of" not in str(found.value) and "best-noise-of-N" in str(found.value)

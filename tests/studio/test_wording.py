@@ -9,7 +9,7 @@ from studio.views import Pair, SampleView, WordView
 
 def view(total: float | None, path: str | None = "there.png", scored: int = 1) -> SampleView:
     words = [WordView(at, "word", "object", True, score=5) for at in range(scored)]
-    return SampleView("id", "a prompt", 1, "none", 0.0, 2, 4.0, path, words, total)
+    return SampleView("id", "a prompt", 1, "projected", 1.0, 2, 4.0, path, words, total)
 
 
 def test_a_change_has_its_direction_in_a_sign_as_well():
@@ -26,7 +26,7 @@ def test_means_of_other_words_are_not_compared():
 def test_no_change_over_the_seeds_is_no_plus_nought():
     said = wording.summary([Pair(1, view(5.0), view(5.0)), Pair(2, view(5.0), view(5.01))])
     assert said.startswith(
-        "Over 2 seeds the projector does not change the mean score: better on 0, worse on 0."
+        "By the VLM, over 2 seeds the projector does not change the mean score: better on 0, worse on 0."
     )
 
 

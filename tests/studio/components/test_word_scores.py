@@ -26,6 +26,16 @@ def test_chips_carry_the_change_against_the_other_image():
     assert [word["change"] for word in chips(after)["words"]] == [None, None]
 
 
+def test_a_change_says_whose_scores_it_is_of():
+    before = [
+        WordView(0, "red", "colour", True, score=7),
+        WordView(1, "star", "object", True, score=7, human=7),
+    ]
+    after = [WordView(0, "red", "colour", True, score=4), WordView(1, "star", "object", True, score=4)]
+    assert [word["change_by"] for word in chips(after, before=before)["words"]] == ["the VLM", "corrections"]
+    assert [word["change_by"] for word in chips(after)["words"]] == ["", ""]
+
+
 def test_a_packet_is_read_as_the_page_sent_it():
     found = read_packet(packet(set_word(1, 2, 9), {"revision": 2, "kind": "undo"}))
     assert [(o.revision, o.kind, o.word, o.score) for o in found.operations] == [

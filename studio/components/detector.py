@@ -1,0 +1,24 @@
+"""One short line under an image: what the detector says of it, beside the VLM's scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from studio.components.scripted import Scripted, source
+
+TITLE = (
+    "The detector looks at the colours, shapes and places in the image and has nothing learned. Its opinion is shown where "
+    "the prompt is of the shapes world; it is never stored, and nothing is trained on it."
+)
+
+
+def line(opinion: Any) -> dict[str, str]:
+    """The component's value for an `Opinion`, or for None."""
+    return {"text": opinion.text, "title": TITLE} if opinion is not None else {"text": "", "title": ""}
+
+
+class DetectorLine(Scripted):
+    """Value: what `line` makes."""
+
+    SCRIPT, ROOT = source("detector.js"), "detector-line"
+    SCHEMA = {"text": {"type": "string"}, "title": {"type": "string"}}  # noqa: RUF012
