@@ -17,12 +17,12 @@ from data.database import now
 from data.leases import LEASE_SECONDS
 from studio import desk, gold, pictures
 from studio.checks import shown, whole
+from studio.configs import HABITS
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
 from studio.views import SampleView, WordView, total_of, word_views
 
 log = logging.getLogger("studio")
-HABITS = ("every", "wrong", "clean")  # of the simulated annotator
 FORESEEN = ("reward", "projected")  # orders that ask the reward model
 STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
 WHY = {

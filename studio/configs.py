@@ -12,6 +12,8 @@ from typing import Any
 
 from studio.checks import real, shown, text, whole
 
+HABITS = ("every", "wrong", "clean")  # of the simulated annotator
+
 
 @dataclass(frozen=True)
 class Field:

@@ -75,8 +75,10 @@ def of_run(job: Any, trained: Sequence[str], models: Callable[[], tuple[Any, Any
         studio, prompts, config["heldout_seeds"], before, after, steps=config["steps"], guidance=config["guidance"],
         on_progress=job.watch("held-out images"), stop=job.stopped,
     )  # fmt: skip
-    shown = _shown(job, found["seeds"].pop("changed"), before, after, found["sampling"])
-    found["seeds"]["shown"] = shown
+    judge, _ = judge_of(studio, prompts)
+    found["seeds"]["shown"] = _shown(
+        job, found["seeds"].pop("changed"), before, after, judge, found["sampling"]
+    )
     return {**found, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -85,6 +87,7 @@ def _shown(
     changed: list[dict[str, Any]],
     before: NoiseProjector | Method | None,
     after: NoiseProjector | Method,
+    judge: Callable[[str, np.ndarray], dict | None],
     sampling: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Images of changed seeds, before and after, in the run's folder: {prompt, seed, whole, before, after}, the last two
@@ -92,7 +95,6 @@ def _shown(
     prompts, seeds = [one["prompt"] for one in changed], [one["seed"] for one in changed]
     if not changed:
         return []
-    judge, _ = judge_of(job.studio, prompts)
     methods = {"before": none() if before is None else _method(before), "after": _method(after)}
     with job.studio.models.lock:
         images = {
