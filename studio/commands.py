@@ -190,7 +190,7 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
 
 
 def foresee(given: argparse.Namespace, console: Any) -> Result:
-    """Compare the reward model with the scorer on stored samples, for the queue's order "reward"."""
+    """Compare the reward model with the scorer on stored samples, for the queue's orders "reward" and "projected"."""
     found = studio_of(given).foresee(given.count, console.count("samples"), console.stop)
     text = "{compared} samples were compared".format(**found)
     if found["left_out"]:

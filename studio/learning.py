@@ -113,7 +113,9 @@ class Learning(Generation):
         calibrated = (
             kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
         )
-        labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
+        labels = None  # a round learns nothing
+        if kind != "round":
+            labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
         parent = checked["used"][kind if kind in checked["used"] else "projector"]
         return self.store.new_run(kind, checked, parent, labels)
 

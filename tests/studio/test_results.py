@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from studio.heldout import SHOWN_SEEDS, change
-from studio.results import learned_said, seeds_said
+from data.prompts import load
+from studio.heldout import SHOWN_SEEDS, _shown, change
+from studio.results import PICTURES, learned_said, seeds_said
+from studio.tabs import run_result
+from tests.tiny import STEPS
 
 
 def heldout(low=-0.007, high=0.101, **seeds):
@@ -65,3 +71,28 @@ def test_a_run_says_whose_labels_chose_and_what_foresight_and_reader_see():
     kept = {"chosen_by": "scorer", "parts": {"foresight": {"kept": True}}}
     assert learned_said(kept)[1] == "Foresight: that of the reward model it began with."
     assert learned_said({}) == []
+
+
+def test_seeds_that_changed_are_shown_before_and_after_but_none_that_comes_out_otherwise_again(
+    studio, quick_path
+):
+    job = SimpleNamespace(studio=studio, folder=quick_path / "run", stopped=lambda: False)
+    changed = [{"prompt": p, "seed": 2**31 + 5, "whole": True} for p in load("shapes_heldout", 2)]
+    whole = iter([False, True, True, True])
+
+    def judge(prompt, image):
+        return {"strict": next(whole), "extra": 0}
+
+    sampling = {"steps": STEPS, "guidance": 0.0, "height": None, "width": None, "batch": 2}
+    (kept,) = _shown(job, changed, None, studio.models.using("projector").model, judge, sampling)
+    assert kept == {**changed[0], "before": "0-before.png", "after": "0-after.png"}
+    assert len(list((job.folder / PICTURES).iterdir())) == 2
+
+    there = SimpleNamespace(run_folder=lambda id: quick_path / id)
+    found = {**heldout(), "seeds": {"broken": 1, "whole": 1, "mended": 1, "spoiled": 0, "shown": [kept]}}
+    run = {"id": "run", "metrics": {"heldout": found, "left_out": {"made with 9 steps, others with 20": 3}}}
+    html = run_result.html(there, run)
+    assert html.count("<img") == 2 and "whole now" in html and "3 made with 9 steps" in html
+    shutil.rmtree(job.folder)
+    assert "<img" not in run_result.html(there, run)
+    assert run_result.html(there, {"id": "run", "metrics": None}) == ""
