@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+TELLS = 3  # points that one would like to tell
 PICTURES = "heldout"  # the folder in a run's with the images of seeds that changed
 
 
@@ -27,11 +28,12 @@ def seeds_said(heldout: Mapping[str, Any]) -> list[str]:
         f"Of {_many(broken)} that {was}, {now}; {spoiled} that {_were(spoiled)} whole {_are(spoiled)} broken.",
         f"Whole: every word holds and nothing else is in the image, by {by_whom(heldout)}.",
     ]
-    return lines + _clear(heldout["difference"].get("clean") or {})
+    return lines + _clear(heldout["difference"].get("clean") or {}, heldout.get("images") or 0)
 
 
-def _clear(change: Mapping[str, Any]) -> list[str]:
-    """The difference in whole images with the half-width of its interval, and whether that is more than chance."""
+def _clear(change: Mapping[str, Any], images: int) -> list[str]:
+    """The difference in whole images with the half-width of its interval, and whether that is more than chance; where it
+    is not, how many images would make it as narrow as TELLS: it shrinks with the root of their number."""
     much, low, high = (change.get(name) for name in ("estimate", "low", "high"))
     if much is None or not _finite(much):
         return []
@@ -41,9 +43,11 @@ def _clear(change: Mapping[str, Any]) -> list[str]:
     half = 50 * (high - low)
     if low > 0 or high < 0:
         return [f"{said}, ± {half:.1f}: clear of chance."]
-    return [
-        f"{said}, ± {half:.1f}: that is within what chance does. More held-out prompts or seeds tell smaller differences."
-    ]
+    needed = math.ceil(images * (half / TELLS) ** 2 / 100) * 100
+    more = (
+        f" To tell {TELLS} points takes about {needed} images, not {images}." if needed > images > 0 else ""
+    )
+    return [f"{said}, ± {half:.1f}: that is within what chance does.{more}"]
 
 
 def learned_said(metrics: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,8 @@ def test_the_result_is_a_sentence_about_seeds_with_the_half_width_of_its_interva
     assert first == "Of 60 seeds that were broken before, 14 are whole now; 5 that were whole are broken."
     assert what.endswith("by the detector.")
     assert much.startswith("Whole images: +4.7 points, ± 5.4: that is within what chance does.")
+    told = seeds_said({**heldout(), "images": 192})[2]
+    assert told.endswith("what chance does. To tell 3 points takes about 700 images, not 192.")
     assert seeds_said(heldout(low=0.01))[2].endswith("clear of chance.")
     one = seeds_said(heldout(broken=1, mended=1, spoiled=1))[0]
     assert one == "Of 1 seed that was broken before, 1 is whole now; 1 that was whole is broken."
@@ -60,7 +62,7 @@ def test_a_run_says_whose_labels_chose_and_what_foresight_and_reader_see():
     reward = {
         "chosen_by": "people",
         "parts": {
-            "foresight": {"kept": False, "foreseen": {"before": 0.514, "after": 0.765}},
+            "foresight": {"kept": False, "foreseen": {"before": 0.514, "after": 0.768}},
             "reader": {"metrics": {"pearson_within": 0.36, "finished_pearson_within": 0.764}},
         },
     }
