@@ -95,7 +95,7 @@ def run(job: Job) -> dict[str, Any]:
     controls = [measured(job, found, cell, trained[cell]) for cell in placebos]
     start = agreement(found, need(job, "reward"), job.studio.models.diffuser())
     differences = _differences(found, rows, controls, [method.name for method in others])
-    last = methods[cells[-1]]
+    last = methods[Cell(most, seeds[-1])]
     some = prompts[:3]
     shown = [none(), before, last]
     shot = before_after(
