@@ -52,7 +52,10 @@ from studio.identity import SIMULATED
 from studio.learning import Job
 from studio.prompts import scene_of
 
-OUTCOMES = {"strict": "every word holds", "clean": "every word holds and nothing else is there"}
+OUTCOMES = {
+    "strict": "every word holds",
+    "clean": "the image is whole (every word holds and nothing else is there)",
+}
 
 
 class Cell(NamedTuple):
