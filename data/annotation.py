@@ -24,8 +24,13 @@ from data.leases import checked_lease, checked_overlap, free, instant, take, vac
 from data.samples import named_filter, need_sample
 from data.scores import EVENT, checked_event, insert_event, need_word, undo_event
 
-ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward")
-CACHES = {"disagreement": "disagreement", "reward": "foreseen"}  # orders by points, and the table of these
+ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward", "projected")
+# orders by a cached figure: the table, what is asked of a row u, and the order
+CACHES = {
+    "disagreement": ("disagreement", "u.points > 0", "u.points DESC"),
+    "reward": ("foreseen", "u.points > 0", "u.points DESC"),
+    "projected": ("foreseen", "u.promise IS NOT NULL", "u.projected DESC, u.promise DESC"),
+}
 FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run", "kind")
 FEW = 1000
 SHARE = 5  # where the other filters leave less than one in so many, these are gone through for those of a common kind
@@ -167,7 +172,8 @@ class Annotation(DatabaseFile):
         Left out: what the person has submitted or skipped, what has no image or no words, and ``exclude``
         (the one on the screen). Orders: uncertainty (scored samples only), disagreement (samples on which
         people disagree, by how many points), reward (samples on which the reward model is furthest from the VLM,
-        as far as ``foreseen`` is filled), random, newest. Filters: prompt, prompt_set, method, split, backbone,
+        as far as ``foreseen`` is filled), projected (samples of projected noise, then the others, those first of which
+        the reward model expects much and the VLM is unsure, as far as ``foreseen`` is filled), random, newest. Filters: prompt, prompt_set, method, split, backbone,
         projector_run, kind (of a word in the prompt, as far as ``kinds`` is filled).
 
         ``lease``: the sample is this person's for so many seconds; what others hold is left out. The random
@@ -285,8 +291,9 @@ class Annotation(DatabaseFile):
     ) -> dict[str, Any] | None:
         """chosen: SQL of the pools that a filter leaves, '' where it is best not to go through them."""
         if order in CACHES:
-            where += f" AND u.points > 0 AND {UNDONE.format(id='u.sample')}"
-            walks = [f"{_both(CACHES[order], few)} WHERE {where} ORDER BY u.points DESC"]
+            table, asked, by = CACHES[order]
+            where += f" AND {asked} AND {UNDONE.format(id='u.sample')}"
+            walks = [f"{_both(table, few)} WHERE {where} ORDER BY {by}"]
         elif order == "newest" and chosen and not few:  # the newest of each pool: they may all be old
             first = f"SELECT s.seq FROM samples s INDEXED BY samples_pool WHERE {pools.OF_POOL} AND {where}"
             walks = [

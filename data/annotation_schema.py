@@ -348,3 +348,23 @@ def m009_confirmed(db: Database) -> None:
         CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
         """,
     )
+
+
+@migrations()
+def m010_rounds(db: Database) -> None:
+    """Runs of kind ``round``, which make images; and what the queue's order ``projected`` is by, beside the figure of
+    ``foreseen``: ``promise``, how much the reward model expects of words of which the VLM is unsure, NULL where that was
+    not worked out yet; and whether the sample is of projected noise.
+
+    The set of kinds stands in a CHECK: see ``m002_missing``.
+    """
+    widen_check(db, "runs", "'lora', 'experiment')", "'lora', 'experiment', 'round')")
+    run(
+        db,
+        """
+        ALTER TABLE foreseen ADD COLUMN promise REAL;;
+        ALTER TABLE foreseen ADD COLUMN projected INTEGER NOT NULL DEFAULT 0;;
+        UPDATE foreseen SET projected = 1 WHERE sample IN (SELECT id FROM samples WHERE method = 'projected');;
+        CREATE INDEX foreseen_promise ON foreseen (projected DESC, promise DESC)
+        """,
+    )

@@ -1,5 +1,5 @@
 """Two caches that the application fills, for the annotation queue: how far the reward model is from the VLM on a
-sample (``foreseen``), and the kinds of word in a prompt (``kinds``). Both can be made again from the samples.
+sample, and how much it expects where the VLM is unsure (``foreseen``); and the kinds of word in a prompt (``kinds``). Both can be made again from the samples.
 
 A figure of ``foreseen`` names the models that it is of: the reward model's and the scorer's version, as ``<reward> <scorer
 version>``. Where either has changed since, the sample counts as lacking one; the old figure stands until then, so that
@@ -21,7 +21,7 @@ SCORER = """(SELECT v.scorer_version FROM scores v WHERE v.sample = s.id AND v.s
 LACKING = f"""FROM uncertainty u CROSS JOIN samples s ON s.id = u.sample
     LEFT JOIN foreseen f ON f.sample = s.id
     WHERE s.backbone_revision = :revision AND s.image_path IS NOT NULL
-        AND f.model IS NOT :reward || ' ' || {SCORER}"""
+        AND (f.promise IS NULL OR f.model IS NOT :reward || ' ' || {SCORER})"""
 
 
 class Foreseen(DatabaseFile):
@@ -58,17 +58,24 @@ class Foreseen(DatabaseFile):
             one["words"][r["word_index"]] = r["score"] if spread is None else spread
         return found
 
-    def keep_foreseen(self, points: Mapping[str, tuple[float, str]], reward: str) -> None:
-        """Keep figures: {sample: (points of 0-9, version of the VLM)}."""
+    def keep_foreseen(self, figures: Mapping[str, tuple[float, float, str]], reward: str) -> None:
+        """Keep figures: {sample: (points of 0-9, promise of 0-1, version of the VLM)}."""
         reward = checks.text("reward", reward, 100)
         kept = [
-            (checks.identifier("sample", id), checks.number("points", value, 0, 9), f"{reward} {version}")
-            for id, (value, version) in points.items()
+            (
+                checks.number("points", points, 0, 9),
+                checks.number("promise", promise, 0, 1),
+                f"{reward} {version}",
+                checks.identifier("sample", id),
+            )
+            for id, (points, promise, version) in figures.items()
         ]
         with self.writing() as db:
             db.conn.executemany(
-                """INSERT INTO foreseen (sample, points, model) VALUES (?, ?, ?)
-                ON CONFLICT (sample) DO UPDATE SET points = excluded.points, model = excluded.model""",
+                """INSERT INTO foreseen (sample, points, promise, model, projected)
+                SELECT id, ?, ?, ?, method = 'projected' FROM samples WHERE id = ?
+                ON CONFLICT (sample) DO UPDATE SET points = excluded.points, promise = excluded.promise,
+                    model = excluded.model""",
                 kept,
             )
 

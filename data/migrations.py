@@ -22,6 +22,7 @@ SOURCES = ("vlm", "human", "confirmed", "simulated", "calibrated")
 SPLITS = ("train", "validation", "heldout")
 RUN_KINDS = (
     "pretrain", "reward", "warmup", "projector", "calibrator", "cycle", "evaluate", "lora", "experiment",
+    "round",
 )  # fmt: skip
 RUN_STATES = ("queued", "running", "stopped", "interrupted", "done", "failed")
 

@@ -17,12 +17,13 @@ from data.database import now
 from data.leases import LEASE_SECONDS
 from studio import desk, gold, pictures
 from studio.checks import shown, whole
+from studio.configs import HABITS
 from studio.identity import SIMULATED, check_name
 from studio.models import Models
 from studio.views import SampleView, WordView, total_of, word_views
 
 log = logging.getLogger("studio")
-HABITS = ("every", "wrong", "clean")  # of the simulated annotator
+FORESEEN = ("reward", "projected")  # orders that ask the reward model
 STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
 WHY = {
     "uncertainty": "Next comes the image of whose words the VLM is least sure: there a correction teaches most. How "
@@ -32,6 +33,9 @@ WHY = {
     "from the lowest score that a word was given: another opinion tells who is right.",
     "reward": "Next comes the image on which the reward model, which foretells scores from the noise alone, and the "
     "VLM, which saw the image, are furthest apart on average over the words: one of the two is wrong.",
+    "projected": "Next comes an image of projected noise of which the reward model expects much and the VLM is unsure: the "
+    "projector follows the reward model, and there it may be led astray. Images without projection come after these, in "
+    "the same order. By the mean over the words of the expected score times the entropy of the VLM's ten probabilities.",
     "random": "Next comes any image that you have not done yet, in an order of your own that stays the same.",
     "newest": "Next comes the newest image that you have not done yet.",
     STAY: "Next comes another image of the same prompt, the least sure first, so that you judge alike what is alike. "
@@ -108,7 +112,7 @@ class Annotation:
             )
             if row:
                 return self.sample(row["id"], who)
-        if order == "reward" and self.foreseer.busy:  # meanwhile, what is known of all images
+        if order in FORESEEN and self.foreseer.busy:  # meanwhile, what is known of all images
             return self.next_item(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
         return None
 
@@ -116,12 +120,12 @@ class Annotation:
         """How the next item is chosen."""
         if order not in orders():
             raise ValueError(f"The order {shown(order)} is not known: choose one of {', '.join(orders())}.")
-        notice = self.foreseer.notice() if order == "reward" else ""
+        notice = self.foreseer.notice() if order in FORESEEN else ""
         return f"{WHY[order]} {notice}".strip()
 
     def _keep_up(self, order: str, filters: dict[str, Any]) -> None:
         """What an order or a filter needs that is kept beside the samples is brought up to date."""
-        if order == "reward":
+        if order in FORESEEN:
             self.foreseer.keep_up()
         if filters.get("kind") is not None:
             self.kinds.keep_up()

@@ -80,7 +80,9 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c = add("score", commands.score)
     c.add_argument("samples", nargs="*", help="sample ids; none: all that are not scored")
 
-    kinds = below.add_parser("train", help="Train a model, or go through the whole loop.")
+    kinds = below.add_parser(
+        "train", help="Train a model, go through the whole loop, or make the images of its next round."
+    )
     kinds = kinds.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, fields in FIELDS.items():
         c = add(kind, commands.train, kinds)
@@ -111,7 +113,9 @@ def parser(cls: type[argparse.ArgumentParser], program: str) -> argparse.Argumen
     c.add_argument("--count", type=int, default=300, help="words; the last image is judged to its end")
     c.add_argument("--seed", type=int, default=0)
     c.add_argument(
-        "--order", default="uncertainty", help="uncertainty, random, newest, disagreement or reward"
+        "--order",
+        default="uncertainty",
+        help="uncertainty, random, newest, disagreement, reward or projected",
     )
     c.add_argument(
         "--habit",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.checks import whole
+from studio.results import seeds_said
 from studio.settings import Settings
 from studio.settings_table import settings_table
 from studio.times import moment
@@ -189,7 +190,7 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
 
 
 def foresee(given: argparse.Namespace, console: Any) -> Result:
-    """Compare the reward model with the scorer on stored samples, for the queue's order "reward"."""
+    """Compare the reward model with the scorer on stored samples, for the queue's orders "reward" and "projected"."""
     found = studio_of(given).foresee(given.count, console.count("samples"), console.stop)
     text = "{compared} samples were compared".format(**found)
     if found["left_out"]:
@@ -294,6 +295,8 @@ def described(run: dict[str, Any]) -> str:
         f"{run['id']}  {run['kind']}  {run['state']}{used}  {moment(run['created'])}  {run['message']}".rstrip()
     ]
     heldout = (run["metrics"] or {}).get("heldout")
+    if run["kind"] == "round" and run["metrics"]:
+        lines.append(f"    {run['metrics']['note']}")
     if heldout:
         base = "none" if heldout["base"] == "none" else "before"
         lines.append(f"    held-out {heldout['of']}, judged by {heldout['judge']}: {_span(heldout['difference']['words'], '+')} "
@@ -302,6 +305,7 @@ def described(run: dict[str, Any]) -> str:
             if figure in heldout["difference"]:
                 lines.append(f"    {name}: {_span(heldout['difference'][figure], '+')} against {base}, "
                              f"{_span(heldout['against_none'][figure], '+')} against none")  # fmt: skip
+        lines += [f"    {line}" for line in seeds_said(heldout)]
     return "\n".join(lines)
 
 

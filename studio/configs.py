@@ -1,4 +1,5 @@
-"""What can be set about each kind of training: one table a kind, checked before a run is made.
+"""What can be set about each kind of training: one table a kind, checked before a run is made. A *round* trains nothing:
+it makes the images that the next training learns from.
 
 The defaults are sized for a laptop: a whole cycle with the embedded models takes less than ten minutes on two cores.
 """
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.checks import real, shown, text, whole
+
+HABITS = ("every", "wrong", "clean")  # of the simulated annotator
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ _PROJECTOR = {
     "tau": Field(
         0.3, (0, 1000), "weight of the constraint that keeps the noise near N(0, I) and near its input"
     ),
+    "shared": Field(
+        0.0,
+        (0, 1000),
+        "weight of the pattern by which all noises of a prompt are moved alike; above 0 the batch is a multiple of 4",
+    ),
     "prompts": Field(800, (1, 100_000), "training prompts"),
 }
 _INIT = {"start": Field("used", ("used", "fresh"), "go on from the model in use, or begin anew")}
@@ -112,6 +120,12 @@ _LORA = {
 }
 _LORA_SCORES = {"sources": _SCORES["sources"]}
 
+_ROUND = {
+    "prompts": Field(100, (1, 100_000), "training prompts whose images are made with the projector in use"),
+    "seeds": Field(1, (1, 1000), "images of each"),
+    "strength": Field(1.0, (0.0, 1.0), "of the projection"),
+}
+
 FIELDS: dict[str, dict[str, Field]] = {
     "reward": {**_INIT, **_REWARD, **_SCORES, **_SEED},
     "warmup": {**_WARMUP, "prompts": _PROJECTOR["prompts"], **_SEED},
@@ -119,6 +133,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "calibrator": {**_CALIBRATOR, **_SEED},
     "lora": {**_LORA, **_LORA_SCORES, **_HELDOUT, **_SEED},
     "cycle": {**_INIT, **_CALIBRATOR, **_REWARD, **_SCORES, **_PROJECTOR, **_WARMUP, **_HELDOUT, **_SEED},
+    "round": {**_ROUND, "steps": _HELDOUT["steps"], "guidance": _HELDOUT["guidance"]},
 }
 
 _JUDGED = {

@@ -1,8 +1,10 @@
-"""How far the reward model is from the scorer, in points of 0-9, for the order of the queue that asks about it.
+"""What the reward model foresees beside what the scorer says, for the orders of the queue that ask about it: how far
+the two are apart, in points of 0-9, and how much is expected where the scorer is unsure.
 
 The reward model foresees from the noise alone what the scorer will say; where they are far apart, one of the two is
 wrong, and a person's score teaches most. A sample's figure is the mean over its scored words of |expected score of the
-one - expected score of the other|, on 0-9. The noise is drawn again from the seed, and projected again where it was; a
+one - expected score of the other|, on 0-9. Its promise is the mean of (what the reward model expects of a word x how
+unsure the scorer is of it), in 0-1: there a projector, which follows the reward model, may be led astray. The noise is drawn again from the seed, and projected again where it was; a
 sample whose noise cannot be had again is left out.
 """
 
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from core.evaluation.choosing import predict
 from core.noise import draw
-from core.scoring.scores import expected
+from core.scoring.scores import entropy, expected
 from studio import gpu
 from studio.checks import whole
 from studio.datasets import noises_of
@@ -77,31 +79,33 @@ class Foreseeing:
         return {"compared": compared, "left_out": looked - compared, "missing": len(lacking) - looked}
 
     @gpu.on_gpu(seconds=60)
-    def _foresee_apart(self, ids: list[str]) -> dict[str, tuple[float, str]]:
+    def _foresee_apart(self, ids: list[str]) -> dict[str, tuple[float, float, str]]:
         """As `_foreseen`, where the GPU is."""
         return self._foreseen(ids)
 
-    def _foreseen(self, ids: Sequence[str]) -> dict[str, tuple[float, str]]:
-        """Points, and the scorer's version, by sample."""
+    def _foreseen(self, ids: Sequence[str]) -> dict[str, tuple[float, float, str]]:
+        """Points, promise and the scorer's version, by sample."""
         said, rows = self.store.seen_by_vlm(ids), self.store.samples(ids=list(ids), limit=len(ids))
         noises, model = self._noises(rows), self.models.using("reward").model
         sizes: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
         for row in rows:
             if row["id"] in noises and row["id"] in said:
                 sizes[row["height"], row["width"]].append(row)
-        found: dict[str, tuple[float, str]] = {}
+        found: dict[str, tuple[float, float, str]] = {}
         for part in sizes.values():
             text = encode(self.models.diffuser(), [row["prompt"] for row in part])
             _, words = predict(model, torch.stack([noises[row["id"]] for row in part]), text)
             for row, foreseen in zip(part, words, strict=True):
                 seen = said[row["id"]]
-                gaps = [
-                    abs(9 * value - _points(seen["words"][i]))
-                    for i, value in foreseen.items()
-                    if i in seen["words"]
-                ]
+                both = [(value, seen["words"][i]) for i, value in foreseen.items() if i in seen["words"]]
+                gaps = [abs(9 * value - _points(said)) for value, said in both]
                 if gaps and np.isfinite(gaps).all():
-                    found[row["id"]] = (min(9.0, float(np.mean(gaps))), seen["version"])
+                    promise = float(np.mean([value * _unsure(said) for value, said in both]))
+                    found[row["id"]] = (
+                        min(9.0, float(np.mean(gaps))),
+                        min(1.0, max(0.0, promise)),
+                        seen["version"],
+                    )
         return found
 
     def _noises(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -122,6 +126,11 @@ class Foreseeing:
 def _points(said: Any) -> float:
     """What the scorer expects of a word, 0-9, from its distribution or its digit."""
     return float(said) if isinstance(said, int) else 9 * float(expected(np.array(said)))
+
+
+def _unsure(said: Any) -> float:
+    """The entropy of what the scorer says of a word, in [0, 1]; 0 where it gives no more than a digit."""
+    return 0.0 if isinstance(said, int) else float(entropy(np.array(said)))
 
 
 class Foreseer:

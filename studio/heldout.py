@@ -2,7 +2,8 @@
 
 For prompts of the shapes world the judge is the detector, on which nothing is trained. For any other prompt it is the
 scorer, from which the labels came: that is said in the report, as such a result is not independent. Images are kept
-as figures in a journal that later runs share, so that none and the projector of last time are not made again.
+as figures in a journal that later runs share, so that none and the projector of last time are not made again; of a
+few seeds that changed the images are made again, to be looked at.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
-from core.evaluation.methods import projected
+from core.evaluation.methods import none, projected
 from core.evaluation.report import columns, figures, over_prompts
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
 from core.words import EXTRA, scored, units
+from studio import pictures
 from studio.prompts import scene_of, seeds_for, without
+from studio.results import PICTURES
 from studio.truth import truth_of
 
 SHOWN = 5  # a word whose digit is at least this counts as shown, where the scorer must judge
 FIGURES = ("words", "strict", "clean")  # clean: every word holds, and nothing else is there
+SHOWN_SEEDS = 6  # that changed, at most, with their images before and after
 
 
 def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.ndarray], dict | None], str]:
@@ -66,11 +70,50 @@ def of_run(job: Any, trained: Sequence[str], models: Callable[[], tuple[Any, Any
     prompts = without(studio.prompts.of("heldout", config["heldout_prompts"]), trained)
     if not prompts:
         return {}
+    before, after = models()
     found = before_after(
-        studio, prompts, config["heldout_seeds"], *models(), steps=config["steps"], guidance=config["guidance"],
+        studio, prompts, config["heldout_seeds"], before, after, steps=config["steps"], guidance=config["guidance"],
         on_progress=job.watch("held-out images"), stop=job.stopped,
     )  # fmt: skip
+    judge, _ = judge_of(studio, prompts)
+    found["seeds"]["shown"] = _shown(
+        job, found["seeds"].pop("changed"), before, after, judge, found["sampling"]
+    )
     return {**found, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _shown(
+    job: Any,
+    changed: list[dict[str, Any]],
+    before: NoiseProjector | Method | None,
+    after: NoiseProjector | Method,
+    judge: Callable[[str, np.ndarray], dict | None],
+    sampling: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Images of changed seeds, before and after, in the run's folder: {prompt, seed, whole, before, after}, the last two
+    being the files' names. One that comes out otherwise when it is made again is left out."""
+    prompts, seeds = [one["prompt"] for one in changed], [one["seed"] for one in changed]
+    if not changed:
+        return []
+    methods = {"before": none() if before is None else _method(before), "after": _method(after)}
+    with job.studio.models.lock:
+        images = {
+            part: method.run(
+                job.studio.models.diffuser(), prompts, seeds, Sampling(**sampling), stop=job.stopped
+            ).images
+            for part, method in methods.items()
+        }
+    kept = []
+    for at, one in enumerate(changed):
+        verdicts = [judge(one["prompt"], images[part][at]) for part in ("before", "after")]
+        if [bool(v and v["strict"] and not v["extra"]) for v in verdicts] != [not one["whole"], one["whole"]]:
+            continue
+        names = {part: f"{at}-{part}.png" for part in methods}
+        for part, method in methods.items():
+            made_by = {"prompt": one["prompt"], "seed": one["seed"], "method": method.name, **sampling}
+            pictures.write(job.folder / PICTURES / names[part], pictures.png(images[part][at], made_by))
+        kept.append({**one, **names})
+    return kept
 
 
 def before_after(
@@ -88,7 +131,8 @@ def before_after(
     """none, before and after on the same prompts and seeds, as the 'heldout' of a run's metrics.
 
     none, before, after: each {words, strict, clean, extra}, a figure being {estimate, low, high}; difference (after less
-    before, or less none where there was nothing before) and against_none are paired. Raises Stopped.
+    before, or less none where there was nothing before) and against_none are paired; seeds, as `change` gives them.
+    Raises Stopped.
     """
     sampling = Sampling(steps=steps, guidance=guidance, batch=studio.settings.batch)
     judge, name = judge_of(studio, prompts)
@@ -129,7 +173,44 @@ def before_after(
             )
             for figure in FIGURES
         }
+    report["seeds"] = change(prompts, seeds, parts[base]["clean"], parts["after"]["clean"])
     return report
+
+
+def change(
+    prompts: Sequence[str],
+    seeds: Sequence[Sequence[int]],
+    before: Sequence[np.ndarray],
+    after: Sequence[np.ndarray],
+) -> dict[str, Any]:
+    """How many seeds were broken and whole before, how many of these are the other now (mended, spoiled), and some of
+    them: changed, {prompt, seed, whole: whether it is now}, of many prompts, in the proportion of all. before, after:
+    for each prompt whether the image of each seed is whole, nan where nobody could tell."""
+    pairs = [
+        (place, prompt, seed, was, now)
+        for prompt, row, one, other in zip(prompts, seeds, before, after, strict=True)
+        for place, (seed, was, now) in enumerate(zip(row, one, other, strict=True))
+        if np.isfinite(was) and np.isfinite(now)
+    ]
+    moved = {whole: [p for p in pairs if p[3] != p[4] and bool(p[4]) == whole] for whole in (True, False)}
+    mended, spoiled = len(moved[True]), len(moved[False])
+    most = min(SHOWN_SEEDS, mended + spoiled)
+    some = max(most - mended, round(most * spoiled / max(1, mended + spoiled)), int(spoiled > 0))
+    some = min(spoiled, some, most - (mended > 0))
+    shown = {True: most - some, False: some}
+    whole = sum(bool(p[3]) for p in pairs)
+    return {
+        "broken": len(pairs) - whole,
+        "whole": whole,
+        "mended": mended,
+        "spoiled": spoiled,
+        "changed": [
+            {"prompt": prompt, "seed": seed, "whole": now}
+            for now, found in moved.items()
+            # a seed of each prompt before the next one of any
+            for _, prompt, seed, *_ in sorted(found, key=lambda p: p[0])[: shown[now]]
+        ],
+    }
 
 
 def _method(model: NoiseProjector | Method) -> Method:

@@ -113,7 +113,9 @@ class Learning(Generation):
         calibrated = (
             kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
         )
-        labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
+        labels = None  # a round learns nothing
+        if kind != "round":
+            labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
         parent = checked["used"][kind if kind in checked["used"] else "projector"]
         return self.store.new_run(kind, checked, parent, labels)
 
@@ -231,6 +233,8 @@ class Learning(Generation):
             raise ValueError(f"The run {run_id} is {run['state']}: let it finish before it is promoted.")
         if run["kind"] == "warmup":
             raise ValueError("A warm-up alone makes nothing better: train a projector and promote that.")
+        if run["kind"] == "round":
+            raise ValueError("A round makes images and no model: there is nothing to put into use.")
         if not force and (why := self.why_not(run)):
             raise ValueError(why)
         for child in self._parts(run):
@@ -285,7 +289,7 @@ class Learning(Generation):
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
         """Back to what was in use before; that run, or None for what the project ships."""
         who = check_name(who)
-        if kind not in FIELDS or kind == "warmup":
+        if kind not in FIELDS or kind in ("warmup", "round"):
             raise ValueError(
                 f"{shown(kind)} cannot be rolled back: choose projector, reward, calibrator, lora or cycle."
             )

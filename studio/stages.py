@@ -32,7 +32,7 @@ from core.training.projector import (
 )
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
-from studio import calibration
+from studio import calibration, rounds
 from studio.checks import plain
 from studio.datasets import Labels, labels_for, replay_of, texts_for, told
 from studio.experiments import conduct
@@ -125,6 +125,7 @@ STAGES = {
     "lora": lora,
     "cycle": cycle,
     "experiment": conduct,
+    "round": rounds.collect,
 }
 
 
@@ -335,6 +336,7 @@ def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: l
         batch=config["projector_batch"],
         rate=config["projector_rate"],
         tau=config["tau"],
+        shared=config.get("shared", 0.0),  # a run of an earlier version has no such field
         evaluate_every=max(1, min(50, config["projector_steps"] // 4)),
         seed=config["seed"],
     )

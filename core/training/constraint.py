@@ -1,4 +1,5 @@
-"""The constraint of L_final (DESIGN section 2): what holds projected noise near N(0, I) and near its input."""
+"""The constraint of L_final (DESIGN section 2): what holds projected noise near N(0, I) and near its input, and what
+keeps the noises of a prompt apart."""
 
 from __future__ import annotations
 
@@ -45,6 +46,14 @@ def constraint_terms(
         "correlation": 0.5 * (own + shared),
         "distance": 1 - F.cosine_similarity(projected.flatten(1), noise.flatten(1)).mean(),
     }
+
+
+def shared_pattern(projected: Tensor, noise: Tensor, repeats: int) -> Tensor:
+    """What the noises of a prompt are moved by in common: the squared mean of projected - noise over `repeats` noises,
+    (B, C, H, W) each, in which the noises of a prompt follow one another. Moves that have nothing in common count
+    1 / repeats of their square."""
+    moves = rearrange(projected - noise, "(b k) c h w -> b k c h w", k=repeats)
+    return moves.mean(1).square().mean()
 
 
 def _products(x: Tensor, dy: int, dx: int) -> Tensor:

@@ -2,12 +2,13 @@
 
     L_warmup = mean (projected - noise)^2 + kl KL(N(mean, std^2) || N(0, I))
     L_qdpo   = - sum_j w_j log sigmoid(beta gain_j),   gain_j = r_j(projected) - r_j(noise)
-    L_final  = L_qdpo + tau constraint + router losses
+    L_final  = L_qdpo + tau constraint + shared pattern + router losses
     w_j      = (1 - r_j(noise))^focus + floor, averaged over an item's scored words; 1 an item on average
 
 The reward model is frozen. A judge that the projector's gradient never sees (`core.foresight`) looks at it now and
 then; the weights kept are those of the moment when it saw the largest gain, since past that the projector learns the
-reward model's mistakes. The constraint is named in `core.training.constraint`.
+reward model's mistakes. The constraint and the pattern (off by default) that a prompt's noises share are in
+`core.training.constraint`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from core import ranks
 from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
-from core.training.constraint import constraint_terms, kl_normal
+from core.training.constraint import constraint_terms, kl_normal, shared_pattern
 from core.training.data import Texts
 from core.training.loop import Ema, Progress, fit, seed_step, warmup_cosine
 from core.training.reward import Best, Look, StageResult, finish
@@ -34,6 +35,8 @@ Shape = tuple[int, int, int]
 Judge = Callable[[Tensor, Tensor], Tensor]
 """noise (B, C, H, W) and rows (B,) of the validation texts -> expected scores (B, J) in [0, 1]."""
 
+
+REPEATS = 4  # noises of a prompt in a batch, where what they share is weighed
 
 WORDLESS = "No word of the prompts carries meaning: give prompts that name things."
 
@@ -72,6 +75,7 @@ class ProjectorConfig:
     moments: float = 10.0  # inside the constraint: KL of each item's overall mean and variance
     correlation: float = 0.1  # inside the constraint: spatial correlation
     distance: float = 1.0  # inside the constraint: 1 - cosine with the input
+    shared: float = 0.0  # weight, beside the constraint, of the pattern that the noises of a prompt share
     load_balance: float = 0.01
     router_z: float = 0.001
     average: float = 0.99
@@ -160,7 +164,12 @@ def train_projector(
     mean of their shares'.
     """
     config = config or ProjectorConfig()
-    texts = usable(texts)
+    texts, repeats = usable(texts), REPEATS if config.shared else 1
+    if config.batch % (repeats * ranks.world()) and repeats > 1:
+        raise ValueError(
+            f"The batch is {config.batch}: where what a prompt's noises share is weighed, each prompt comes {REPEATS} times "
+            f"in each of {ranks.world()} processes, so make it a multiple of {REPEATS * ranks.world()}."
+        )
     extra = config.extra if reward.config.extra else 0.0  # one of an earlier kind was not taught it
     device = next(projector.parameters()).device
     allowed = None if seeds is None else check_seeds(seeds)
@@ -168,7 +177,7 @@ def train_projector(
     reward.eval().requires_grad_(False)
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        noise, xi, rows = _batch(texts, shape, allowed, config.batch, config.seed, step, device)
+        noise, xi, rows = _batch(texts, shape, allowed, config.batch, config.seed, step, device, repeats)
         hidden, mask, words, scored = texts.take(rows, device)
         part, wanted = ranks.part(config.batch), importance(texts, rows, extra).to(device)
         projector.train()
@@ -184,9 +193,13 @@ def train_projector(
         terms = constraint_terms(projected, noise, out, part)
         constraint = sum(getattr(config, name) * value for name, value in terms.items())
         named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
+        loss = dpo + config.tau * constraint + _routing(out, config)
+        if config.shared:
+            named["shared"] = shared_pattern(projected, noise, repeats)
+            loss = loss + config.shared * named["shared"]
         metrics = {name: value.item() for name, value in named.items()}
         metrics["gain"] = gain[scored].mean().item()
-        return dpo + config.tau * constraint + _routing(out, config), metrics
+        return loss, metrics
 
     def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
         found = evaluate_projector(
@@ -300,10 +313,12 @@ def _batch(
     seed: int,
     step: int,
     device: torch.device,
+    repeats: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """noise, xi (B, C, H, W) and the rows (B,) of texts of this rank's share of a step, all a function of (seed, step)."""
+    """noise, xi (B, C, H, W) and the rows (B,) of texts of this rank's share of a step, all a function of (seed, step);
+    each row comes `repeats` times in turn."""
     draws = seed_step(seed, step)
-    rows = torch.randint(len(texts.prompts), (batch,), generator=draws)
+    rows = torch.randint(len(texts.prompts), (batch // repeats,), generator=draws).repeat_interleave(repeats)
     if seeds is None:
         noise = torch.randn(batch, *shape, generator=draws)
     else:

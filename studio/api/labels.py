@@ -38,7 +38,9 @@ class Labelling:
     def next_item(
         self,
         who: str,
-        order: Literal["uncertainty", "disagreement", "reward", "random", "newest"] = "uncertainty",
+        order: Literal[
+            "uncertainty", "disagreement", "reward", "projected", "random", "newest"
+        ] = "uncertainty",
         prompt: str | None = None,
         prompt_set: str | None = None,
         method: str | None = None,

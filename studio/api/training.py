@@ -43,7 +43,7 @@ class Training:
 
     def start_training(
         self,
-        kind: Literal["cycle", "reward", "warmup", "projector", "calibrator", "lora"] = "cycle",
+        kind: Literal["cycle", "reward", "warmup", "projector", "calibrator", "lora", "round"] = "cycle",
         config: dict[str, Any] | None = None,
         who: str = "",
         profile: gr.OAuthProfile | None = None,
@@ -51,7 +51,7 @@ class Training:
         """Start a training in the background; one at a time. For those who may manage the studio.
 
         Parameters:
-            kind: cycle is the whole loop: corrections, calibrator, reward model, projector, held-out result
+            kind: cycle is the whole loop: corrections, calibrator, reward model, projector, held-out result; round makes and scores images with the projector in use, to be corrected next
             config: settings of the training where they are not the usual ones, such as {"steps": 200}
             who: from sign_in
 

@@ -237,15 +237,15 @@ def clear(cell: dict[str, Any]) -> bool:
     return cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0)
 
 
-def compared(what: str, cell: dict[str, Any], against: str) -> str:
-    """A sentence for a paired difference of the share of images where every word holds, which says also when nothing
-    can be told. what opens the sentence."""
+def compared(what: str, cell: dict[str, Any], against: str, outcome: str = "every word holds") -> str:
+    """A sentence for a paired difference of the share of images with this outcome, which says also when nothing can be
+    told. what opens the sentence."""
     if cell["estimate"] is None:
         return f"{what}: it could not be compared with {against}."
     figures = span(cell, True, True)
     if not clear(cell):
-        return f"{what}: whether every word holds more often than {against} cannot be told, {figures}."
-    return f"{what}: every word holds {'more' if cell['estimate'] > 0 else 'less'} often than {against}, {figures}."
+        return f"{what}: whether {outcome} more often than {against} cannot be told, {figures}."
+    return f"{what}: {outcome} {'more' if cell['estimate'] > 0 else 'less'} often than {against}, {figures}."
 
 
 def few(prompts: int) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studio.checks import real, shown, whole
-from studio.configs import _HELDOUT, _SEED, Field
+from studio.configs import _HELDOUT, _SEED, HABITS, Field
 
 LONGEST = 400  # characters of a list
 MOST_PROMPTS = 20_000
@@ -138,8 +138,12 @@ FIELDS: dict[str, dict[str, Field]] = {
     "corrections": {
         **_SIZE,
         **_judged((16, 100), (4, 8)),
-        "counts": Several("0,100,300", (0, 100_000), "corrected words", "0,50,100,300,1000"),
-        "repeats": Field(2, (1, 20), "trainings with each count, with seeds of their own"),
+        "counts": Several("0,100,300", (0, 100_000), "corrected words", "0,100,300,1000"),
+        "repeats": Sized(2, (1, 20), "trainings with each count, with seeds of their own", 3),
+        "habit": Field("every", HABITS, "of the simulated annotator, what is typed of an image: every word; wrong ones "
+                       "alone, then Done; clean: the same, but n where none is wrong"),
+        "controls": Field(True, (), "the two controls: corrections permuted among words of one kind (placebo), and another "
+                          "prompt's text given to the projector; both with the largest count"),
         "pool_prompts": Sized(120, (1, 100_000), "training prompts whose images are scored and corrected", 400),
         "pool_seeds": Field(1, (1, 100), "images of each"),
         "replay": Sized(1000, (0, 1_000_000), "samples trained on again from the labels kept with the models", 4000),

@@ -26,6 +26,7 @@ ORDERS = {
     "uncertainty": "The VLM is unsure",
     "disagreement": "People disagree",
     "reward": "Reward model and VLM disagree",
+    "projected": "Projected noise, much expected",
     "prompt": "Stay with one prompt",
     "random": "Random",
     "newest": "Newest",

@@ -16,7 +16,7 @@ from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
 from studio.tabs.shared import told
-from studio.tabs.train import KINDS
+from studio.tabs.train import TITLES
 
 MOST = 5000  # runs that are looked through, the newest
 SHOWN = 200  # rows of a page
@@ -101,7 +101,7 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
 
 
 def _kind(kind: str) -> str:
-    return KINDS[kind][0] if kind in KINDS else kind.capitalize()
+    return TITLES.get(kind, kind.capitalize())
 
 
 def what(run: Mapping[str, Any]) -> str:

@@ -18,8 +18,9 @@ from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.configs import FIELDS, Field
 from studio.modelcard import IN_NATS
+from studio.results import by_whom
 from studio.service import Studio
-from studio.tabs import run_page, run_samples, shared
+from studio.tabs import run_page, run_result, run_samples, shared
 from studio.tabs import runs as listing
 from studio.tabs.memory import Memory
 from studio.tabs.rights import Rights
@@ -31,6 +32,8 @@ KINDS = {
     "projector": ("Projector", "learns to move the noise where the reward model in use expects more"),
     "calibrator": ("Calibrator", "learns from the corrections where the VLM is wrong"),
 }
+ROUND = "Next round: make images with the new projector"
+TITLES = {**{name: title for name, (title, _) in KINDS.items()}, "round": "Next round"}
 SOURCES = [
     ("Corrections, else the VLM's scores", "all"),
     ("Corrections only", "corrections"),
@@ -41,7 +44,7 @@ LAST = "Where it begins"
 GROUPS: dict[str, tuple[str, ...]] = {
     "Labels": ("corrections_needed", "correction_weight", "replay", "calibrated"),
     "Reward model": ("foresight_", "reader_", "reward_", "judged_share", "pictures"),
-    "Projector": ("projector_", "tau", "prompts", "warmup_"),
+    "Projector": ("projector_", "tau", "shared", "prompts", "warmup_"),
     "Held-out result": ("heldout_", "steps", "guidance"),
     LAST: (),
 }
@@ -78,6 +81,11 @@ def build(
             start = gr.Button("Start training", variant="primary", elem_id="start")
             rights.admins()  # start and roll back are off while something is on, too: see() has them
             elsewhere = shared.html(elem_id="train-elsewhere")
+            again = gr.Button(ROUND, elem_id="next-round")
+            shared.html(
+                '<p class="quiet">With the projector in use, on training prompts: what it has learned wrong shows only in '
+                "images that it makes. Correct them, then train again.</p>"
+            )
         with gr.Column(scale=8, min_width=320):
             with gr.Column(visible=True) as nothing:
                 shared.html(notices.empty(EMPTY))
@@ -105,6 +113,7 @@ def build(
                                 label="even if it is worse", value=False, elem_id="force", min_width=120
                             )
                             rights.admins(promote, force)
+                        seeds = shared.html(elem_id="run-seeds")
                     samples = run_samples.build(studio, chosen, who)
                     more = run_page.build(studio, chosen, rights)
             with gr.Column(visible=False) as list_of_runs:
@@ -114,9 +123,9 @@ def build(
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
                 rights.admins()
 
-    live = [title, progress, stop, resume, plot, result, gain, verdict, decision]
+    live = [title, progress, stop, resume, plot, result, gain, verdict, decision, seeds]
     all_parts = [
-        drawn, chosen, labels, nothing, card, *live, *samples.outputs, *more.outputs, list_of_runs, table, start, elsewhere, back,
+        drawn, chosen, labels, nothing, card, *live, *samples.outputs, *more.outputs, list_of_runs, table, start, again, elsewhere, back,
     ]  # fmt: skip
 
     def see(asked: Any, known: Any, may: bool) -> list[Any]:
@@ -149,6 +158,7 @@ def build(
             gr.update(visible=bool(runs)),
             _table(runs, shown),
             gr.update(interactive=may and not on),
+            gr.update(interactive=may and not on),
             listing.elsewhere(on, experiments=False),
             gr.update(interactive=may and bool(promoted)),
         ]
@@ -168,6 +178,11 @@ def build(
         fields = FIELDS.get(kind, {})
         run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "", True)
+
+    @told
+    def next_round(profile: gr.OAuthProfile | None, kept: Any) -> list[Any]:
+        shared.admin(studio, kept, profile)
+        return see(jobs.start(studio, "round"), "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 
@@ -208,6 +223,7 @@ def build(
     quick = shared.QUICK
     kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **shared.ASKED)
     start.click(begin, [who, kind, source, *settings.values()], all_parts, **shared.ASKED)
+    again.click(next_round, who, all_parts, **shared.ASKED)
     table.pick(pick, who, all_parts, **shared.ASKED)
     stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
     resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
@@ -237,7 +253,7 @@ def _labels(scored: int, corrected: int) -> str:
 
 
 def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
-    """Values of title, progress, stop, resume, plot, result, gain, verdict, decision."""
+    """Values of title, progress, stop, resume, plot, result, gain, verdict, decision, seeds."""
     run, name = state["run"], state["state"]
     heldout = (run["metrics"] or {}).get("heldout")
     curves = figures.curves(state["history"])
@@ -251,21 +267,24 @@ def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
         gr.update(value=held, visible=held is not None),
         gr.update(value=gain, visible=gain is not None),
         _verdict(studio, run) if name == "done" else "",
-        gr.update(visible=name == "done" and run["kind"] != "warmup" and not run["promoted"]),
+        gr.update(visible=name == "done" and run["kind"] not in ("warmup", "round") and not run["promoted"]),
+        run_result.html(studio, run) if name == "done" else "",
     ]
 
 
 def _title(run: dict[str, Any]) -> str:
     use = '<span class="badge good">in use</span>' if run["promoted"] else ""
-    return listing.title(KINDS.get(run["kind"], (run["kind"].capitalize(),))[0], run, use)
+    return listing.title(TITLES.get(run["kind"], run["kind"].capitalize()), run, use)
 
 
 def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     """What the held-out result says, in a sentence, and whether promoting would be refused."""
     heldout = (run["metrics"] or {}).get("heldout")
+    if run["kind"] == "round":
+        return notices.notice((run["metrics"] or {}).get("note", ""))
     said = []
     if heldout:
-        said.append(f"On what was not trained on, judged by {_judge(heldout)}: {_change(heldout)}")
+        said.append(f"On what was not trained on, judged by {by_whom(heldout)}: {_change(heldout)}")
         if not heldout["independent"]:
             said.append("The labels come from the same judge, so this is no independent result.")
     if run["promoted"]:
@@ -273,10 +292,6 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
         return notices.notice(" ".join(said))
     why = studio.why_not(run)
     return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
-
-
-def _judge(heldout: dict[str, Any]) -> str:
-    return "people" if heldout["judge"] == "people" else f"the {heldout['judge']}"
 
 
 def _change(heldout: dict[str, Any]) -> str:
@@ -297,7 +312,7 @@ def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
     for run in runs:
         change = listing.change(run)
         use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
-        kind = KINDS.get(run["kind"], (run["kind"],))[0]
+        kind = TITLES.get(run["kind"], run["kind"])
         body.append(
             (
                 run["id"],

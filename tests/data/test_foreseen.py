@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sqlite_utils import Database
 
-from data import annotation
+from data import annotation, annotation_schema
+from data.database import insert, now
+from data.samples import checked_sample
+from data.store import Store
 
 
 @pytest.fixture
@@ -25,11 +29,11 @@ def test_what_lacks_a_figure_of_these_models_is_listed_the_newest_first(store, s
     assert store.unforeseen("r1", "b1") == [c, b, a]
     assert store.unforeseen("r1", "b1", 1) == [c]
     assert store.unforeseen("r1", "b2") == []
-    store.keep_foreseen({a: (2, "new"), b: (0, "old")}, "r1")
+    store.keep_foreseen({a: (2, 0.5, "new"), b: (0, 0.5, "old")}, "r1")
     assert store.any_foreseen()
     assert store.unforeseen("r1", "b1") == [c, b]  # b's figure is of an older version of the VLM
     assert store.unforeseen("r2", "b1") == [c, b, a]
-    store.keep_foreseen({b: (1, "new")}, "r1")
+    store.keep_foreseen({b: (1, 0.5, "new")}, "r1")
     assert store.unforeseen("r1", "b1") == [c]
 
 
@@ -44,19 +48,49 @@ def test_what_the_vlm_said_last_is_given(store, scored, peaked):
 @pytest.mark.parametrize("points", [-1, 9.5, float("nan"), "3"])
 def test_points_that_are_none_are_refused(store, scored, points):
     with pytest.raises(ValueError, match="points"):
-        store.keep_foreseen({scored[0]: (points, "new")}, "r1")
+        store.keep_foreseen({scored[0]: (points, 0.5, "new")}, "r1")
     assert not store.any_foreseen()
 
 
 def test_where_the_reward_model_is_furthest_from_the_vlm_comes_first(store, scored):
     a, b, c, _ = scored
     assert store.next_to_annotate("ann", "reward") is None
-    store.keep_foreseen({a: (1, "new"), b: (4, "new"), c: (0, "new")}, "r1")
+    store.keep_foreseen({a: (1, 0, "new"), b: (4, 0, "new"), c: (0, 0, "new")}, "r1")
     seen = []
     while sample := store.next_to_annotate("ann", "reward"):
         seen.append(sample["id"])
         store.submit(sample["id"], "ann")
     assert seen == [b, a]  # on c they agree
+
+
+def test_projected_noise_comes_first_and_of_it_what_promises_most(store, scored, sample_row):
+    a, b, c, _ = scored
+    d, e = store.add_samples([sample_row(seed=i, method="projected") for i in (8, 9)])
+    promise = {a: 0.9, b: 0.1, c: 0, d: 0.2, e: 0.3}
+    store.keep_foreseen({id: (1, value, "new") for id, value in promise.items()}, "r1")
+    seen = []
+    while sample := store.next_to_annotate("ann", "projected"):
+        seen.append(sample["id"])
+        store.submit(sample["id"], "ann")
+    assert seen == [e, d, a, b, c]
+
+
+def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(quick_path, sample_row):
+    db = Database(quick_path / "old.db")
+    annotation_schema.migrations.apply(db, stop_before="m010_rounds")
+    insert(db, "store", {"id": "s", "created": now()})
+    for id, method in (("a", "none"), ("b", "projected")):
+        row = sample_row(id=id, backbone_revision="b1", method=method)
+        insert(db, "samples", checked_sample(row))
+        insert(db, "uncertainty", {"sample": id, "entropy": 0.5})
+        insert(db, "foreseen", {"sample": id, "points": 3.0, "model": "r1 "})
+    db.conn.commit()
+    db.close()
+    store = Store(quick_path / "old.db")
+    assert store.unforeseen("r1", "b1") == ["b", "a"]
+    assert store.next_to_annotate("ann", "projected") is None
+    with store.reading() as kept:
+        assert kept.execute("SELECT sample FROM foreseen WHERE projected").fetchall() == [("b",)]
 
 
 PROMPTS = {"a red circle": ["colour", "object"], "two dogs": ["count", "other"], "of the": []}

@@ -55,7 +55,7 @@ def full(store, sample_row, peaked):
         store.add_scores(
             [{**said, "source": "human", "who": who, "score": s} for who, s in (("x", 1), ("y", 4))]
         )
-    store.keep_foreseen({r["id"]: (1 + i / 40, "1") for i, r in enumerate(rows)}, "reward")
+    store.keep_foreseen({r["id"]: (1 + i / 40, i / 40, "1") for i, r in enumerate(rows)}, "reward")
     store.keep_kinds(KINDS)
     return store
 
@@ -110,6 +110,7 @@ def test_any_two_filters_find_what_they_leave_however_it_is_found(full, order, f
     figure = {
         "uncertainty": lambda s: -int(s["id"][1:]),
         "reward": lambda s: int(s["id"][1:]),
+        "projected": lambda s: (s["method"] == "projected", int(s["id"][1:])),
         "newest": lambda s: s["seq"],
     }.get(order)
     for one, other in itertools.combinations(VALUES, 2):

@@ -27,7 +27,7 @@ def fill(store, sample_row, peaked, count, **changes):
         {"sample": id, "word_index": 0, "source": "vlm", "distribution": peaked(3, 0.2 + 0.7 * i / count)}
         for i, id in enumerate(ids)
     )
-    store.keep_foreseen({id: (1 + i / count, "1") for i, id in enumerate(ids)}, "reward")
+    store.keep_foreseen({id: (1 + i / count, i / count, "1") for i, id in enumerate(ids)}, "reward")
     return ids
 
 
@@ -362,6 +362,7 @@ def test_the_next_sample_is_found_on_indices(store, sample_row, peaked, order, f
         "uncertainty": "SCAN u USING INDEX uncertainty_entropy",
         "disagreement": "SEARCH u USING INDEX disagreement_points",
         "reward": "SEARCH u USING INDEX foreseen_points",
+        "projected": "SCAN u USING INDEX foreseen_promise",
         "newest": "SCAN s",
         "random": "SEARCH s USING INDEX sqlite_autoindex_samples_1",
     }

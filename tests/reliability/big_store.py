@@ -69,7 +69,10 @@ def make(folder: Path, samples: int = 100_000, words: int = 10, seed: int = 0) -
         db.execute(MEANS.format(which="1"))
         db.execute(POOLS)
         _insert(
-            db, "foreseen", ("sample", "points", "model"), ((id, rng.uniform(0, 5), "shipped") for id in sure)
+            db,
+            "foreseen",
+            ("sample", "points", "promise", "model"),
+            ((id, rng.uniform(0, 5), rng.random(), "shipped") for id in sure),
         )
         kinds = {(s["prompt"], word.kind) for s in drawn for word in split(s["prompt"]) if word.scored}
         _insert(db, "kinds", ("prompt", "kind"), sorted(kinds))

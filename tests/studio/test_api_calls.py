@@ -261,7 +261,15 @@ def test_an_experiments_report_is_a_file(studio, call):
 
 def test_what_can_be_trained_and_measured_is_told_with_its_settings(call, studio, monkeypatch):
     found = call("kinds")
-    assert set(found["trainings"]) == {"cycle", "reward", "warmup", "projector", "calibrator", "lora"}
+    assert set(found["trainings"]) == {
+        "cycle",
+        "reward",
+        "warmup",
+        "projector",
+        "calibrator",
+        "lora",
+        "round",
+    }
     assert found["trainings"]["projector"]["tau"]["bounds"] == [0, 1000]
     begun = []
     monkeypatch.setattr(

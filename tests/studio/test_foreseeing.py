@@ -9,7 +9,7 @@ import pytest
 
 from core.evaluation.choosing import predict
 from core.noise import draw
-from core.scoring.scores import expected
+from core.scoring.scores import entropy, expected
 from studio import foreseeing
 from studio.making import encode
 from tests import tiny
@@ -84,6 +84,21 @@ def test_asking_for_the_order_fills_it_and_the_furthest_apart_comes_first(scored
         (id for id in found if id != first.id), key=lambda id: found[id]
     )
     assert scored.why_next("reward").endswith("one of the two is wrong.")
+
+
+def test_the_promise_is_what_is_expected_where_the_scorer_is_unsure(scored):
+    scored.foresee()
+    row = scored.store.samples(limit=1)[0]
+    diffuser = scored.models.diffuser()
+    noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
+    _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
+    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.current(row["id"]).items()}
+    with scored.store.reading() as db:
+        found = dict(db.execute("SELECT sample, promise FROM foreseen").fetchall())
+    unsure = {i: float(entropy(np.array(spread))) for i, spread in vlm.items()}
+    assert found[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in vlm]), abs=1e-3)
+    first = scored.next_item("Ann", "projected", lease=None)
+    assert found[first.id] == max(found.values())
 
 
 def test_while_it_is_computed_the_page_answers_and_says_so(scored, monkeypatch):

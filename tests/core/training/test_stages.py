@@ -275,6 +275,36 @@ def test_each_kind_of_drift_raises_its_term_of_the_constraint(change, name):
     assert moved > still + 0.02
 
 
+def test_the_shared_pattern_is_what_all_noises_of_a_prompt_are_moved_by():
+    noise = draw(range(8), SHAPE)
+    alike, apart = noise + 0.5, noise + 0.5 * torch.tensor([1, -1] * 4)[:, None, None, None]
+    assert stages.shared_pattern(alike, noise, 4).item() == pytest.approx(0.25)
+    assert stages.shared_pattern(apart, noise, 4).item() == pytest.approx(0)
+
+
+def test_the_weight_of_the_shared_pattern_keeps_the_noises_of_a_prompt_apart(reward, warm):
+    shared = []
+    for weight in (0.0, 30.0):
+        model, seeds = copy.deepcopy(warm[0]), range(64)
+        config = ProjectorConfig(steps=30, batch=16, rate=4e-3, tau=0.05, shared=weight)
+        train_projector(model, reward[0], texts(TRAIN), SHAPE, config)
+        moved = projected_by(model, HELD[:1], seeds) - draw(seeds, SHAPE)
+        shared.append(moved.mean(0).square().mean().item())
+    assert shared[1] < 0.5 * shared[0]
+
+
+def test_a_batch_holds_each_prompt_as_often_as_the_shared_pattern_needs():
+    _, _, rows = stages._batch(texts(TRAIN), SHAPE, None, 12, 0, 3, torch.device("cpu"), 4)
+    assert len(rows) == 12 and (rows.view(3, 4) == rows.view(3, 4)[:, :1]).all()
+
+
+def test_a_batch_into_which_the_prompts_do_not_fit_is_refused(reward, warm):
+    with pytest.raises(ValueError, match="batch is 10.*multiple of 4"):
+        train_projector(
+            copy.deepcopy(warm[0]), reward[0], texts(TRAIN), SHAPE, ProjectorConfig(batch=10, shared=1.0)
+        )
+
+
 def test_prompts_without_meaning_are_refused(warm):
     plain = texts(TRAIN[:1])
     silent = Texts(plain.prompts, plain.hidden, plain.mask, plain.words, plain.scored & False, plain.extra)

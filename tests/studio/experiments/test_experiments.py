@@ -12,6 +12,7 @@ from core import checkpoint
 from data.prompts import load
 from studio import commands, jobs
 from studio.__main__ import main
+from studio.calibration import kind_of
 from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
 from studio.experiments.shift import well_scored
 from studio.service import Studio
@@ -254,6 +255,41 @@ def test_a_cell_that_was_killed_while_its_checkpoints_were_cleared_away_is_gone_
     assert studio.train("experiment", None, studio.runs()[0]["id"])["state"] == "done"
 
 
+def test_a_placebo_gives_each_kind_of_word_the_same_digits_in_other_places(scored):
+    def digits():
+        found = {}
+        for row in scored.store.labels(split="train"):
+            if row["source"] == "simulated":
+                found.setdefault(kind_of(row), {})[row["sample"], row["word_index"]] = row["score"]
+        return found
+
+    scored.simulate(count=40)
+    before = digits()
+    changed = corrections.permute(scored, seed=0)
+    after = digits()
+    assert {kind: sorted(rows.values()) for kind, rows in before.items()} == {
+        kind: sorted(rows.values()) for kind, rows in after.items()
+    }
+    assert {kind: set(rows) for kind, rows in before.items()} == {k: set(rows) for k, rows in after.items()}
+    assert changed == sum(after[kind][at] != digit for kind in before for at, digit in before[kind].items())
+
+
+def test_corrections_are_judged_beside_a_placebo_and_another_prompts_text(studio):
+    _, report = conducted(studio, "corrections")
+    data, rows = report["data"], {row[0]: row for row in report["tables"][1]["rows"]}
+    assert {row["method"] for row in data["placebo"]} == {"placebo of 12 corrections, seed 0"}
+    assert {row["method"] for row in data["other_text"]} == {"12 corrections, seed 0, another prompt's text"}
+    assert {"none", "before", "0", "12", "12, placebo"} < set(rows)
+    said = {(line["what"], line["against"]) for line in data["differences"]}
+    assert {
+        ("12 corrections", "0 corrections"),
+        ("placebo", "0 corrections"),
+        ("another prompt's text", "none"),
+    } < said
+    assert report["answer"][0].startswith("After 12 corrections: ")
+    assert any("nothing else is there" in sentence for sentence in report["answer"])
+
+
 def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_that_is_said(studio):
     chosen = {**SMALL["alignment"], "given": ["a red fish", "two blue birds"], "prompt_source": "mine.txt"}
     report = report_of(studio, studio.train("experiment", {"name": "alignment", **chosen}))
@@ -289,7 +325,7 @@ def test_full_size_fills_in_what_was_not_set():
     full = check_experiment({"name": "fidelity", "size": "full", "prompts": "4"})
     assert (full["prompts"], full["seeds"]) == (4, 100)
     counts = check_experiment({"name": "corrections", "size": "full"})["counts"]
-    assert counts == "0,50,100,300,1000"
+    assert counts == "0,100,300,1000"
     assert check_experiment({"name": "tau", "taus": " 100, 0.1 ,100"})["taus"] == "100,0.1"
 
 

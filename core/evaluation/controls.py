@@ -1,0 +1,49 @@
+"""Methods that should not help: what an experiment's gain is held against.
+
+Dimension key: B batch, C latent channels, H W latent height and width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from core.diffusion import Diffuser, Text
+from core.evaluation.base import Method, Start
+from core.evaluation.methods import Projected
+from core.networks.projector import NoiseProjector
+
+
+class OtherText(Projected):
+    """The base's noise, projected for another prompt; denoised under its own. What is gained all the same is one pattern
+    that the projector gives every prompt."""
+
+    def __init__(
+        self,
+        projector: NoiseProjector,
+        diffuser: Diffuser,
+        prompts: Sequence[str],
+        strength: float = 1.0,
+        name: str | None = None,
+        base: Method | None = None,
+    ) -> None:
+        """prompts: those that images will be made of, two or more; each is projected for the one half of them further on."""
+        prompts = list(dict.fromkeys(prompts))
+        if len(prompts) < 2:
+            raise ValueError(
+                "There is no other prompt whose text the projector could be given: give two or more."
+            )
+        super().__init__(projector, strength, name, base)
+        half = len(prompts) // 2
+        self.others = {p: prompts[(at + half) % len(prompts)] for at, p in enumerate(prompts)}
+        self._texts, self._places = diffuser.encode(prompts), {p: at for at, p in enumerate(prompts)}
+
+    @property
+    def own(self) -> str:
+        pairs = "\n".join(f"{one} -> {other}" for one, other in self.others.items())
+        return f"{super().own}:{hashlib.sha256(pairs.encode()).hexdigest()[:16]}"
+
+    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
+        return super().start(
+            self._texts.take([self._places[self.others[p]] for p in text.prompts]), seeds, shape
+        )

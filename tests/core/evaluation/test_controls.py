@@ -1,0 +1,37 @@
+"""Controls: a projector that is given another prompt's text."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.evaluation.base import Settings
+from core.evaluation.controls import OtherText
+from core.evaluation.methods import Projected
+
+PROMPTS = ["a red circle", "a blue square", "a star"]
+SHORT = Settings(steps=2, guidance=2.0, batch=2)
+
+
+def test_noise_is_projected_for_another_prompt_and_denoised_under_its_own(diffuser, networks):
+    method = OtherText(networks[0], diffuser, PROMPTS)
+    assert method.others == dict(zip(PROMPTS, [*PROMPTS[1:], PROMPTS[0]], strict=True))
+    text, seeds, shape = diffuser.encode(PROMPTS), [1, 2, 3], diffuser.latent_shape()
+    moved = method.start(text, seeds, shape).noise
+    others = diffuser.encode([method.others[p] for p in PROMPTS])
+    assert torch.allclose(moved, Projected(networks[0]).start(others, seeds, shape).noise, atol=1e-5)
+    assert not torch.allclose(moved, Projected(networks[0]).start(text, seeds, shape).noise, atol=1e-3)
+    found = method.run(diffuser, PROMPTS, seeds, SHORT)
+    assert torch.allclose(found.noise, moved, atol=1e-5)
+    wanted = diffuser.sample(text, found.noise, SHORT.steps, SHORT.guidance, seeds=seeds)
+    assert torch.allclose(found.latents, wanted.cpu(), atol=1e-3)
+
+
+def test_which_other_prompts_there_are_is_part_of_its_fingerprint(diffuser, networks):
+    one, other = (OtherText(networks[0], diffuser, prompts) for prompts in (PROMPTS, PROMPTS[:2]))
+    assert len({one.fingerprint, other.fingerprint, Projected(networks[0]).fingerprint}) == 3
+
+
+def test_a_prompt_alone_has_no_other(diffuser, networks):
+    with pytest.raises(ValueError, match="two or more"):
+        OtherText(networks[0], diffuser, PROMPTS[:1])
