@@ -147,6 +147,25 @@ def example(
     return Example(shown.image, tuple(asked), captions(shown.bodies, rng), places, True)
 
 
+def relations(shown: Picture, world: World, rng: np.random.Generator, *_: object) -> Example:
+    """An `example` with one prompt as ever, and three changed ones of which only the relation is asked."""
+    known = example(shown, world, rng, 1)
+    if not np.array_equal(known.image, shown.image):
+        shown = shown.mirrored
+    scene, asked = scenes.parse(shown.prompt, world), list(known.questions)
+    for _ in range(30):
+        other = changed(scene, shown.bodies, world, rng, single=False)
+        if other.relation and len(asked) < 4:
+            words, _ = truths_of(other, shown.bodies)
+            pairs = list(zip(other.words, words, strict=True))
+            if min(t for w, t in pairs if w.kind != "relation") < 0.5 and rng.random() < 0.8:
+                continue  # mostly of two things that are there
+            asked.append(
+                Question(other.prompt, (*(t if w.kind == "relation" else None for w, t in pairs), None))
+            )
+    return replace(known, questions=tuple(asked))
+
+
 def held_out(count: int, world: str = "small", split: str = "heldout", seed: int = 0) -> list[Example]:
     """Right and wrong renders of compositions that training never shows, each with its own prompt, for
     `evaluate_scorer`."""
@@ -156,6 +175,11 @@ def held_out(count: int, world: str = "small", split: str = "heldout", seed: int
         words, alone = truths_of(scenes.parse(shown.prompt, world), shown.bodies)
         found.append(Example(shown.image, (Question(shown.prompt, (*words, alone)),)))
     return found
+
+
+def read_body(kept: dict[str, Any]) -> Body:
+    """A body from its fields as JSON has them."""
+    return Body(**{**kept, "colours": tuple(kept["colours"]), "shapes": tuple(kept["shapes"])})
 
 
 class Pictures:
@@ -175,7 +199,7 @@ class Pictures:
             with np.load(path) as kept:
                 rows = json.loads(str(kept["rows"]))
                 return [
-                    Picture(image, prompt, tuple(Body(**body) for body in bodies))
+                    Picture(image, prompt, tuple(map(read_body, bodies)))
                     for image, (prompt, bodies) in zip(kept["images"], rows, strict=True)
                 ]
         made = [picture(number * BLOCK + i, self.world, self.seed) for i in range(BLOCK)]
@@ -237,6 +261,7 @@ def pretrain_scorer(
     sight_steps: int = 700,
     caption_steps: int = 600,
     simple_steps: int = 300,
+    relation_steps: int = 900,
     batch: int = 16,
     pictures: int = 20_000,
     config: ScorerConfig | None = None,
@@ -249,7 +274,8 @@ def pretrain_scorer(
     """Train the small VLM and save it to `folder`; its state and its pictures are kept in `work`, from where it goes on.
 
     In this order: the vision tower alone, descriptions, questions about single things (where the shape's signal is
-    not hidden behind another object's), and questions about everything. `pictures` are made, then met again with other
+    not hidden behind another object's), questions about everything, and (`relation_steps` after `steps`) mostly about
+    relations, which are learned last. `pictures` are made, then met again with other
     questions. vae_folder: the autoencoder that half of them go through.
 
     Returns what the loop did and the figures by kind of word on held-out renders.
@@ -267,12 +293,13 @@ def pretrain_scorer(
         for i in range(start, start + (2 * batch if sight else batch)):
             rng = np.random.default_rng([_STREAM, seed, step, i])
             prompts = 0 if sight or reading < caption_steps else 2
-            made.append(example(shown[i % pictures], kept, rng, prompts, single))
+            of = relations if step >= steps else example
+            made.append(of(shown[i % pictures], kept, rng, prompts, single))
         return made
 
     result = train_scorer(
-        scorer, examples, steps=steps, sight_steps=sight_steps, caption_steps=caption_steps,
-        folder=work,
+        scorer, examples, steps=steps + relation_steps, sight_steps=sight_steps, caption_steps=caption_steps,
+        again=relation_steps, folder=work,
         on_progress=on_progress, stop=stop, resume=resume, seed=seed,
     )  # fmt: skip
     figures: dict = {}
@@ -280,7 +307,7 @@ def pretrain_scorer(
         figures = evaluate_scorer(scorer, held_out(validate, world)) if validate else {}
         meta = {
             "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps, "simple_steps": simple_steps,
-            "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
+            "relation_steps": relation_steps,            "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
         }  # fmt: skip
         save_scorer(scorer, folder, meta)
     return result, figures

@@ -41,10 +41,10 @@ REACH = 0.32  # an image token shows a thing that comes within this part of its 
 @dataclass(frozen=True)
 class Question:
     """A prompt and the truth in [0, 1] of each of its scored words, then of *nothing else*, for the picture it is asked
-    about."""
+    about; None for a word that is not asked for."""
 
     prompt: str
-    truths: tuple[float, ...]
+    truths: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                     "truths: give one each."
                 )
             for word, truth in zip(words, question.truths, strict=True):
+                if truth is None:
+                    continue
                 blocks.append(talk.question(question.prompt, word))
                 at += len(blocks[-1])
                 asked.append((b, at - 1))
@@ -291,6 +293,7 @@ def train_scorer(
     steps: int = 4000,
     sight_steps: int = 800,
     caption_steps: int = 800,
+    again: int = 0,
     rate: float = 1.5e-3,
     chunk: int = 8,
     folder: Path | str | None = None,
@@ -301,7 +304,8 @@ def train_scorer(
     seed: int = 0,
 ) -> FitResult:
     """Train `scorer` in place on `examples(step)`: the vision tower alone for `sight_steps`, then descriptions for
-    `caption_steps`, then questions as well.
+    `caption_steps`, then questions as well. The last `again` steps have a learning rate that rises once more, to 0.4 of
+    the first.
 
     Examples of like length are packed `chunk` at a time. The scorer ends with the average of its weights.
     """
@@ -314,6 +318,7 @@ def train_scorer(
         betas=(0.9, 0.98),
     )
     ema = Ema(model, 0.998)
+    first, second = warmup_cosine(steps - again, 100, 0.03), warmup_cosine(max(1, again), 30, 0.03)
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         found = list(examples(step))
@@ -321,7 +326,11 @@ def train_scorer(
         rough = roughen(np.stack([e.image for e in found]), generator)
         found = [replace(e, image=image) for e, image in zip(found, rough, strict=True)]
         reading, asking = step >= sight_steps, step >= sight_steps + caption_steps
-        found.sort(key=lambda e: len(e.captions) + (sum(len(q.truths) for q in e.questions) if asking else 0))
+        found.sort(
+            key=lambda e: (
+                len(e.captions) + (sum(t is not None for q in e.questions for t in q.truths) if asking else 0)
+            )
+        )
         sums: dict[str, list[tuple[Tensor, int]]] = {}
         for at in range(0, len(found), chunk if reading else len(found)):
             part = found[at : at + chunk] if reading else found
@@ -345,7 +354,7 @@ def train_scorer(
         stop=stop,
         resume=resume,
         ema={"model": ema},
-        schedule=warmup_cosine(steps, 100, 0.03),
+        schedule=lambda step: first(step) if step < steps - again else 0.4 * second(step - steps + again),
         seed=seed,
     )
     if not result.stopped:
@@ -364,6 +373,8 @@ def evaluate_scorer(
     for example, found in zip(examples, read, strict=True):
         question = example.questions[0]
         for word, truth, score in zip(scored(units(question.prompt)), question.truths, found, strict=True):
+            if truth is None:
+                continue
             pairs.setdefault(word.kind, []).append((truth, score.expected))
             pairs["all"].append((truth, score.expected))
     figures = {}

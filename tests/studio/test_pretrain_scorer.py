@@ -22,6 +22,7 @@ from studio.pretrain_scorer import (
     held_out,
     picture,
     pretrain_scorer,
+    relations,
     shares,
     through,
 )
@@ -79,6 +80,20 @@ def test_the_first_questions_are_about_one_thing():
     for i in range(10):
         for question in made(i, single=True).questions:
             assert len(scenes.parse(question.prompt, "small").things) == 1
+
+
+def test_the_last_questions_are_mostly_about_relations_of_things_that_are_there():
+    asked = []
+    for i in range(40):
+        shown = picture(i, SMALL, 3)
+        first, *others = relations(shown, SMALL, np.random.default_rng(i)).questions
+        assert None not in first.truths
+        for question in others:
+            kinds = [word.kind for word in scored(units(question.prompt))]
+            given = [truth for truth in question.truths if truth is not None]
+            assert len(given) == 1 and question.truths.index(given[0]) == kinds.index("relation")
+            asked += given
+    assert 0.25 < np.mean(np.array(asked) >= 0.5) < 0.6
 
 
 def test_descriptions_name_what_is_there_and_where():
@@ -171,7 +186,8 @@ def test_pretraining_saves_a_scorer_that_loads_and_goes_on_from_a_stop(tmp_path,
     monkeypatch.setattr(module, "BLOCK", 10)
     options = {
         "work": tmp_path / "work",
-        "steps": 4,
+        "steps": 3,
+        "relation_steps": 1,
         "sight_steps": 1,
         "caption_steps": 1,
         "simple_steps": 1,

@@ -192,6 +192,34 @@ def test_roughened_pictures_are_the_same_for_the_same_seed_and_still_recognisabl
     assert np.abs(first.astype(int) - images).mean() < 12
 
 
+def test_a_word_without_a_truth_is_not_asked_for(fresh):
+    question = Question("a red square", (None, 1.0, None))
+    batch = pack([Example(picture("red"), (question,))], fresh)
+    assert len(batch.asked) == 1
+    whole = pack([Example(picture("red"), (Question("a red square", (0.0, 1.0, 0.0)),))], fresh)
+    with torch.no_grad():
+        alone, among = training.answers(fresh, batch)[0][0], training.answers(fresh, whole)[0][1]
+    assert torch.allclose(alone, among, atol=1e-4)
+
+
+def test_the_learning_rate_rises_once_more_for_the_last_steps():
+    rates = []
+    scorer = make_scorer(VOCABULARY, TINY)
+
+    class Seen(torch.optim.AdamW):
+        def step(self, *args, **kwargs):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*args, **kwargs)
+
+    keep, torch.optim.AdamW = torch.optim.AdamW, Seen
+    try:
+        train_scorer(scorer, lambda step: examples(step, 2), steps=130, sight_steps=130, again=10)
+    finally:
+        torch.optim.AdamW = keep
+    assert rates[119] < 0.1 * max(rates)
+    assert rates[129] > rates[119]
+
+
 def test_truths_that_do_not_fit_the_words_are_refused(fresh):
     with pytest.raises(ValueError, match="3 scored words, .nothing else. among them, but 1 truths"):
         pack([Example(picture("red"), (Question("a red square", (1.0,)),))], fresh)
