@@ -1,8 +1,8 @@
 """Example pairs that an empty studio begins with, so that there is something to look at and to correct at once.
 
 `make` (`python -m studio examples`) lets the models in use make them: prompts of a fixed list, seeds 1 and 2, both methods.
-None is picked by hand, but all are checked by the detector: a prompt on which a ▲ is false is passed over, and where fewer
-than 95 % of the VLM's digits are on the right side of 5 nothing is written. One pair more is picked, to be fair the other
+None is picked by hand, but all are checked by the detector: a prompt on which a ▲ is false, or fewer than 95 % of the VLM's
+digits are on the right side of 5, is passed over. One pair more is picked, to be fair the other
 way: the first one, seed after seed, on which the projector breaks a word that held, as the VLM and the detector read it; the
 index says how many pairs were looked at to find it. `add` puts them into the store as ordinary samples with ordinary
 scores, but only beside the very models that made them: to others they would be foreign.
@@ -82,7 +82,7 @@ def make(
 ) -> dict[str, Any]:
     """Write the images and index.json to `folder`; what the index holds. Made in a store of their own.
 
-    count: prompts that are shown, the first of `prompts` on which no ▲ is false by the judge. ValueError, and nothing
+    count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
     written, where there are fewer, or where less than RIGHT of the digits are right; with `force` prompts that were passed
     over fill the number up, and the share is only noted.
     """
@@ -104,18 +104,18 @@ def make(
             return _compared(studio, prompt, seeds, steps, own["guidance"])
 
         kept: dict[str, list[Pair]] = {}
-        passed: dict[str, list[Pair]] = {}  # over, as a ▲ is false
+        passed: dict[str, list[Pair]] = {}  # over, as they are not true
         for prompt in prompts:
             if len(kept) == count:
                 break
             pairs = compared(prompt, list(seeds))
-            (passed if any(false_rises(pair, judge) for pair in pairs) else kept)[prompt] = pairs
+            (kept if true(pairs, judge) else passed)[prompt] = pairs
             on_progress(len(kept), count)
         dropped = list(passed)
         if len(kept) < count and not force:
             raise ValueError(
-                f"On {len(dropped)} of the {len(prompts)} prompts the detector finds a ▲ false, so {len(kept)} are left and "
-                f"{count} are shown. Train scorer and projector on, or write them all the same (--force)."
+                f"On {len(dropped)} of the {len(prompts)} prompts the detector finds a ▲ or too many digits false, so "
+                f"{len(kept)} are left and {count} are shown. Train scorer and projector on, or write them all the same (--force)."
             )
         while len(kept) < count and passed:
             prompt = next(iter(passed))
@@ -236,6 +236,12 @@ def right_digits(pairs: Sequence[Pair], judge: Judge) -> tuple[int, int]:
                     digits += 1
                     right += (word.score >= HOLDS) == held[word.index]
     return right, digits
+
+
+def true(pairs: list[Pair], judge: Judge) -> bool:
+    """Whether by the judge no ▲ of a prompt's pairs is false and RIGHT of its digits are right."""
+    right, digits = right_digits(pairs, judge)
+    return right >= RIGHT * digits and not any(false_rises(pair, judge) for pair in pairs)
 
 
 def false_rises(pair: Pair, judge: Judge) -> int:

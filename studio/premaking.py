@@ -61,7 +61,7 @@ def examples(given: argparse.Namespace, console: Any) -> Result:
     text = "{images} images in {folder}, {kb:.0f} kB. By the detector {right} of {digits} digits ({share:.1%}) are right"
     text = text.format(**data, **index["checked"], kb=size / 1000, share=share(index["checked"]))
     over = index["checked"]["passed_over"]
-    text += f"; {index['checked']['false_rises']} ▲ are false; {len(over)} prompts were passed over for one"
+    text += f"; {index['checked']['false_rises']} ▲ are false; {len(over)} prompts were passed over for one or for digits"
     return Result(data, f"{text}{': ' if over else ''}{'; '.join(over)}.")
 
 

@@ -22,7 +22,7 @@ FIXED = (
 )
 CHECKED = (
     "The detector, on which nothing is trained, has looked at them: {right} of {digits} digits of the VLM are on the right "
-    "side of 5, and {false}. Prompts passed over for a ▲ that is false: {passed}. "
+    "side of 5, and {false}. Prompts passed over for a ▲ or more digits that are false: {passed}. "
 )
 PICKED = (
     "This one was picked, to be fair: of {looked} pairs looked at in order, it is the first on which the projector breaks "

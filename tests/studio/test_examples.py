@@ -290,8 +290,9 @@ def test_a_prompt_on_which_a_rise_is_false_is_passed_over_for_the_next_of_the_li
     folder = dataclasses.replace(settings, examples=str(out))
     assert examples.checked(folder)["passed_over"] == 1
     said = first._checked(examples.checked(folder))
-    assert said.endswith("no ▲ is false. Prompts passed over for a ▲ that is false: 1. ")
+    assert said.endswith("no ▲ is false. Prompts passed over for a ▲ or more digits that are false: 1. ")
     with pytest.raises(
-        ValueError, match=r"On 1 of the 2 prompts the detector finds a ▲ false, so 1 are left"
+        ValueError,
+        match=r"On 1 of the 2 prompts the detector finds a ▲ or too many digits false, so 1 are left",
     ):
         examples.make(settings, tmp_path / "few", **{**given, "prompts": PROMPTS})
