@@ -46,6 +46,12 @@ PROMPTS = (
     "a purple triangle above a green star",
     "a yellow square and a blue circle",
     "an orange triangle below a purple circle",
+    "a red star to the left of a blue circle",
+    "a green square and a yellow triangle",
+    "a purple circle above an orange square",
+    "a blue square below a red triangle",
+    "a yellow triangle to the right of a purple star",
+    "an orange star and a blue triangle",
 )  # in the order in which they are taken
 SHOWN = 6  # prompts
 SEEDS = (1, 2)
