@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +30,8 @@ from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_
 from data.shapes import scenes
 from data.shapes.bodies import SHAPES, Body, truths_of
 from data.shapes.degrade import spoiled
-from data.shapes.questions import changed
-from data.shapes.scenes import WORLDS, World
+from data.shapes.questions import changed, seen_things
+from data.shapes.scenes import WORLDS, Thing, World
 from data.shapes.truth import COLOURS
 
 MIXED, BLOB = "mixed", "blob"  # the words for a colour and a shape that are none
@@ -147,23 +147,53 @@ def example(
     return Example(shown.image, tuple(asked), captions(shown.bodies, rng), places, True)
 
 
-def relations(shown: Picture, world: World, rng: np.random.Generator, *_: object) -> Example:
-    """An `example` with one prompt as ever, and three changed ones of which only the relation is asked."""
-    known = example(shown, world, rng, 1)
-    if not np.array_equal(known.image, shown.image):
-        shown = shown.mirrored
-    scene, asked = scenes.parse(shown.prompt, world), list(known.questions)
-    for _ in range(30):
-        other = changed(scene, shown.bodies, world, rng, single=False)
-        if other.relation and len(asked) < 4:
-            words, _ = truths_of(other, shown.bodies)
-            pairs = list(zip(other.words, words, strict=True))
-            if min(t for w, t in pairs if w.kind != "relation") < 0.5 and rng.random() < 0.8:
-                continue  # mostly of two things that are there
+def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
+    """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
+    do, asked both ways. A quarter are a plain `example` of the first picture with one prompt. Image tokens are to show
+    their place too."""
+    shown = next(iter(pictures)) if (plain := rng.random() < 0.25) else None
+    pair = None
+    for shown in () if plain else pictures:
+        if (pair := two_things(shown.bodies, world, rng)) is not None:
+            break
+    if pair is None:
+        return replace(example(shown, world, rng, 1), sided=True)
+    if rng.random() < 0.5:
+        shown, pair = shown.mirrored, [(thing, body.mirrored) for thing, body in pair]
+    (a, first), (b, second) = pair
+    step = abs(first.x - second.x), abs(first.y - second.y)
+    ways = [r for r in world.relations if (r in ("left", "right")) == (step[0] > step[1])]
+    if rng.random() < 0.2:
+        ways.append(str(rng.choice([r for r in world.relations if r not in ways])))
+    asked = []
+    for things in ([a, b], [b, a]):
+        for relation in ways:
+            scene = scenes.parse(scenes.sentence(rng, things, relation), world)
+            words, _ = truths_of(scene, shown.bodies)
+            pairs = zip(scene.words, words, strict=True)
             asked.append(
-                Question(other.prompt, (*(t if w.kind == "relation" else None for w, t in pairs), None))
+                Question(scene.prompt, (*(t if w.kind == "relation" else None for w, t in pairs), None))
             )
-    return replace(known, questions=tuple(asked))
+    told = [
+        (f"where {one.key} from {other.key}", direction(here, there))
+        for (one, here), (other, there) in (pair, pair[::-1])
+    ]
+    places = tuple((shares(body), body.x, body.y, body.radius) for body in shown.bodies)
+    return Example(shown.image, tuple(asked), tuple(told), places, True, True)
+
+
+def two_things(
+    bodies: tuple[Body, ...], world: World, rng: np.random.Generator
+) -> list[tuple[Thing, Body]] | None:
+    """Two clear things that are seen once each, with their bodies; None where there are not so many."""
+    named = [(thing, body) for body in bodies for thing in seen_things([body], world)]
+    keys = [thing.key for thing, _ in named]
+    alone = [one for one in named if keys.count(one[0].key) == 1]
+    if len(alone) < 2:
+        return None
+    pair = [alone[int(k)] for k in rng.permutation(len(alone))[:2]]
+    scene = scenes.parse(scenes.sentence(rng, [thing for thing, _ in pair], None), world)
+    return pair if scene.split == "train" else None
 
 
 def held_out(count: int, world: str = "small", split: str = "heldout", seed: int = 0) -> list[Example]:
@@ -261,7 +291,7 @@ def pretrain_scorer(
     sight_steps: int = 700,
     caption_steps: int = 600,
     simple_steps: int = 300,
-    relation_steps: int = 900,
+    relation_steps: int = 0,
     batch: int = 16,
     pictures: int = 20_000,
     config: ScorerConfig | None = None,
@@ -293,8 +323,12 @@ def pretrain_scorer(
         for i in range(start, start + (2 * batch if sight else batch)):
             rng = np.random.default_rng([_STREAM, seed, step, i])
             prompts = 0 if sight or reading < caption_steps else 2
-            of = relations if step >= steps else example
-            made.append(of(shown[i % pictures], kept, rng, prompts, single))
+            if step < steps:
+                made.append(example(shown[i % pictures], kept, rng, prompts, single))
+            else:
+                start_of = i % pictures // BLOCK * BLOCK
+                near = (shown[start_of + int(k)] for k in rng.integers(min(BLOCK, pictures), size=6))
+                made.append(relations(near, kept, rng))
         return made
 
     result = train_scorer(

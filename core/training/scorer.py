@@ -35,6 +35,8 @@ from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_
 from core.words import scored, units
 
 WEIGHTS = {"score": 1.0, "caption": 0.5, "sight": 0.5}  # of the losses in their sum
+SIDES = (("left", "right"), ("above", "below"))  # the words for where an image token lies
+SIDED = 0.4  # of what a token is to lie near, where its place counts as well
 REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle
 
 
@@ -51,13 +53,14 @@ class Question:
 class Example:
     """A picture, uint8 (S, S, 3), what to ask about it, (ask, answer) texts that describe it, and what stands where in
     it: (words with their shares, x, y, radius), lengths as fractions of the side. `mapped` says that this is all that
-    stands there."""
+    stands there; `sided`, that an image token is to show its own place too."""
 
     image: np.ndarray
     questions: tuple[Question, ...]
     captions: tuple[tuple[str, str], ...] = ()
     places: tuple[tuple[dict[str, float], float, float, float], ...] = ()
     mapped: bool = False
+    sided: bool = False
 
 
 @dataclass
@@ -200,7 +203,9 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
 
 def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
     """What each image token shows, as a distribution over words (B, tokens, V): half of each for "red" and "star",
-    all for "nothing"; zero throughout for examples that do not say what stands where (`mapped`)."""
+    all for "nothing"; zero throughout for examples that do not say what stands where (`mapped`). Where places
+    count (`sided`), a part is for "left" or "right" and "above" or "below", in the measure of the token's place: without
+    it the order of two things along an axis is not found for a long time."""
     processor, tokenizer = scorer.image_processor, scorer.tokenizer
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     out = torch.zeros(len(examples), side * side, scorer.model.get_output_embeddings().weight.shape[0])
@@ -218,6 +223,13 @@ def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
             row[cells, nothing] = 0.0
             for word, share in words.items():
                 row[cells, tokenizer.convert_tokens_to_ids(word)] += share
+        if example.sided:
+            row *= 1 - SIDED
+            for names, along in zip(SIDES, (x, y), strict=True):
+                for word, share in zip(names, (1 - along, along), strict=True):
+                    row[:, tokenizer.convert_tokens_to_ids(word)] += (
+                        SIDED / 2 * torch.from_numpy(share).float()
+                    )
     return out
 
 
@@ -304,7 +316,7 @@ def train_scorer(
     seed: int = 0,
 ) -> FitResult:
     """Train `scorer` in place on `examples(step)`: the vision tower alone for `sight_steps`, then descriptions for
-    `caption_steps`, then questions as well. The last `again` steps have a learning rate that rises once more, to 0.4 of
+    `caption_steps`, then questions as well. The last `again` steps have a learning rate that rises once more, to 0.7 of
     the first.
 
     Examples of like length are packed `chunk` at a time. The scorer ends with the average of its weights.
@@ -354,7 +366,7 @@ def train_scorer(
         stop=stop,
         resume=resume,
         ema={"model": ema},
-        schedule=lambda step: first(step) if step < steps - again else 0.4 * second(step - steps + again),
+        schedule=lambda step: first(step) if step < steps - again else 0.7 * second(step - steps + again),
         seed=seed,
     )
     if not result.stopped:

@@ -25,7 +25,7 @@ def changed(
     while True:
         things = [t for t in drawn.things if t.count == 1] if single else list(drawn.things)
         kind = str(rng.choice(KINDS, p=SHARES))
-        if kind == "seen" and (clear := _named(bodies, world)):
+        if kind == "seen" and (clear := seen_things(bodies, world)):
             order = rng.permutation(len(clear))[: world.max_objects if not single else 1]
             things = list(dict.fromkeys(clear[int(k)] for k in order))
         i = int(rng.integers(len(things))) if things else 0
@@ -63,13 +63,13 @@ def changed(
             return scene
 
 
-def _named(bodies: Sequence[Body], world: World) -> list[Thing]:
+def seen_things(bodies: Sequence[Body], world: World) -> list[Thing]:
     """The bodies of a clear colour and shape, as things of the world."""
     found = []
     for body in bodies:
         colour = COLOURS[int(np.argmax(body.colours))]
         shape = SHAPES[int(np.argmax(body.shapes))]
-        if body.match(colour, shape) > 1.5 and colour in world.colours and shape in world.shapes:
+        if body.match(colour, shape) > 1.3 and colour in world.colours and shape in world.shapes:
             found.append(Thing(colour, shape))
     return found
 

@@ -123,6 +123,18 @@ def test_an_empty_picture_that_is_known_to_be_empty_shows_nothing_everywhere(fre
     assert targets[:, nothing].tolist() == [1, 1, 1, 1]
 
 
+def test_a_token_of_a_sided_picture_shows_its_place_in_the_measure_of_the_place(fresh):
+    (targets,) = training.sights([Example(picture("red"), (), mapped=True, sided=True)], fresh)
+    left, right, above, below = (
+        targets[:, fresh.tokenizer.convert_tokens_to_ids(word)]
+        for word in ("left", "right", "above", "below")
+    )
+    assert left.tolist() == pytest.approx([0.15, 0.05, 0.15, 0.05])
+    assert above.tolist() == pytest.approx([0.15, 0.15, 0.05, 0.05])
+    assert (left + right).tolist() == pytest.approx([0.2] * 4) == (above + below).tolist()
+    assert targets.sum(-1).tolist() == pytest.approx([1] * 4)
+
+
 def test_it_learns_to_score_what_it_sees_from_renders_alone():
     scorer = make_scorer(VOCABULARY, TINY)
     seen = []
