@@ -20,7 +20,11 @@ def points(studio):
         return dict(db.execute("SELECT sample, points FROM foreseen").fetchall())
 
 
-def test_a_samples_figure_is_the_mean_gap_of_its_words(scored):
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_samples_figure_is_the_mean_gap_of_its_words_and_of_nothing_else_where_it_was_taught(
+    scored, taught
+):
+    scored.models.using("reward").model.register_to_config(extra=taught)
     seen = []
     found = scored.foresee(on_progress=lambda done, total: seen.append((done, total)))
     assert found == {"compared": 12, "left_out": 0, "missing": 0}
@@ -31,7 +35,8 @@ def test_a_samples_figure_is_the_mean_gap_of_its_words(scored):
     noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
     _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
     vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.current(row["id"]).items()}
-    gaps = [9 * abs(words[i] - float(expected(np.array(spread)))) for i, spread in vlm.items()]
+    assert set(vlm) - set(words) == (set() if taught else {row["n_words"] - 1})
+    gaps = [9 * abs(value - float(expected(np.array(vlm[i])))) for i, value in words.items()]
     assert points(scored)[row["id"]] == pytest.approx(np.mean(gaps), abs=1e-3)
     assert scored.foresee() == {"compared": 0, "left_out": 0, "missing": 0}
 
