@@ -10,7 +10,7 @@ What goes wrong is one of two things. An answer that came and cannot be read, or
 (400, 413, 422), makes its words *missing*: the same question would get the same answer. No answer at all (no
 connection, a time-out, 408, 425, 429 or 5xx, still so after the retries) leaves the whole image unasked, and `score`
 ends in `Unanswered`, which holds what was answered. The server counts as down, and no more is asked, after three such
-questions in a row, in one call or several, and where it wants another key or has no such model.
+images in a row, in one call or several, and where it wants another key or has no such model.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from core.words import Word, scored, units
 
 TRIAL = "a red circle"  # what the server is asked first, of a grey picture
 REFUSED = (400, 413, 422)  # the question's fault
-GIVE_UP = 3  # questions in a row that stay without an answer
+GIVE_UP = 3  # images in a row that stay without an answer
 POLL = 0.05  # seconds between looks at `stop` while answers are waited for
 
 
@@ -98,7 +98,7 @@ class EndpointScorer:
         self.line = Connection(self.address, key, **limits)
         self._lock = threading.Lock()
         self._server: _Server | None = None
-        self._silent = 0  # questions in a row without an answer
+        self._silent = 0  # images in a row without an answer
 
     @property
     def name(self) -> str:
@@ -206,8 +206,8 @@ class EndpointScorer:
             call.down = str(reason)
             return
         except Silent as reason:
+            self._silent += i not in call.lost  # several questions of one image may have been on their way
             call.lost[i] = str(reason)
-            self._silent += 1
             if self._silent >= GIVE_UP:
                 call.down = self._no_answer(str(reason))
             return

@@ -90,7 +90,7 @@ def test_without_logprobs_one_request_an_image_is_held_to_a_schema(images):
 
 
 def test_nothing_else_is_asked_after_the_words_and_explained(judge, images):
-    met(judge).score(images[:1], ["a red circle."])
+    met(judge, parallel=1).score(images[:1], ["a red circle."])
     data = {data_of(payload)["word"]: data_of(payload)["prompt"] for _, payload in judge.asked}
     assert data["nothing else"] == "a red circle, and *nothing else*"
     assert list(data)[-1] == "nothing else"
