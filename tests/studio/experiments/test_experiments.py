@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from core import checkpoint
+from core.words import NOTHING_ELSE
 from data.prompts import load
 from studio import commands, jobs
 from studio.__main__ import main
@@ -27,8 +28,8 @@ SMALL = {
             "noises": 8},
     "alignment": {**FEW, "lora_prompts": 2, "lora_seeds": 1, "lora_steps": 2,
                   "methods": "projected,best-of-2,best-of-8,best-noise-of-2,pag,lora+projected,best-of-2+projected"},
-    "corrections": {**FEW, "counts": "0,12", "repeats": 1, "pool_prompts": 6, "replay": 0, "reward_steps": 2, "foresight_steps": 2,
-                    "reader_steps": 2,                    "projector_steps": 2, "train_prompts": 4},
+    "corrections": {**FEW, "counts": "0,12", "repeats": 1, "pool_prompts": 6, "replay": 0, "reward_steps": 2,
+                    "foresight_steps": 2, "reader_steps": 2, "projector_steps": 2, "train_prompts": 4},
 }  # fmt: skip
 PARTS = {"experiment", "title", "question", "answer", "judge", "config", "backbone", "backbone_revision", "scorer",
          "seconds", "created", "figures", "tables", "pictures", "data"}  # fmt: skip
@@ -168,14 +169,22 @@ def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_train
         mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
         assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)
     assert report["data"]["parts"]["vlm"]["confusion"] == evaluated["vlm"]["confusion"]
-    assert (
-        report["data"]["parts"]["simulated"]["words"] == len(studio.store.corrections(split="heldout")) == 8
-    )
+    judged = studio.store.corrections(split="heldout")
+    whole = {
+        (row["sample"], word.index)
+        for row in judged
+        for word in studio.sample(row["sample"]).words
+        if word.scored
+    }
+    assert {(row["sample"], row["word_index"]) for row in judged} == whole
+    assert report["data"]["simulated"]["words"] == len(judged) >= 8
+    words = [row for row in judged if row["word"] != NOTHING_ELSE]  # which this reward model was not taught
+    assert report["data"]["parts"]["simulated"]["words"] == len(words) < len(judged)
     assert {row["split"] for row in studio.store.samples()} == {"heldout"}
     assert studio.store.corrections(split="train") == []
     assert (studio.store.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
     conducted(studio, "fidelity")
-    assert len(studio.store.corrections(split="heldout")) == 8  # those that are there are taken
+    assert studio.store.corrections(split="heldout") == judged  # those that are there are taken
 
 
 def test_people_are_compared_where_they_have_corrected_a_word(studio):
@@ -232,7 +241,13 @@ def test_the_shift_of_no_projection_is_that_of_white_noise(studio):
 
 
 def test_an_image_without_all_its_scores_is_never_well_scored():
-    scores = [[[1, 0.2, 2], [2, 0.3, 3]], [[1, 1.0, 9]], [], [[1, 0.1, 1], [2, 0.9, 8]]]
+    """The second image lacks *nothing else*, the third all."""
+    scores = [
+        [[1, 0.2, 2], [2, 0.3, 3], [3, 0.2, 2]],
+        [[1, 1.0, 9], [2, 1.0, 9]],
+        [],
+        [[1, 0.1, 1], [2, 0.9, 8], [3, 0.9, 8]],
+    ]
     record = {"prompt": "a red circle", "scores": scores, "used": [10, 11, 12, 13]}
     assert sorted(well_scored(record, 0.5)) == [10, 13]
 
