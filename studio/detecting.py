@@ -21,7 +21,6 @@ from PIL import Image
 from core.words import units
 from studio import pictures
 from studio.prompts import scene_of
-from studio.truth import truth_of
 
 log = logging.getLogger("studio")
 HOLDS = 0.5  # the truth from which a word holds
@@ -45,6 +44,8 @@ class Opinion:
 
 def opinion_of(prompt: str, image: np.ndarray) -> Opinion | None:
     """What the detector says of an image uint8 (S, S, 3); None where the prompt is not of the shapes world."""
+    from studio.truth import truth_of  # with the detector's libraries, which a start does not wait for
+
     truth = truth_of(prompt, image)
     if truth is None:
         return None

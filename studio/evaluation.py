@@ -17,7 +17,6 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.fidelity import fidelity
-from core.foresight import Teacher
 from core.training.loop import Progress, Stopped
 from data.shapes.detect import accuracy
 from studio import pictures
@@ -160,10 +159,7 @@ def _fidelity(
     if stop():
         raise Stopped
     samples = [_labelled(studio, row) for row in _rows(studio, ids)]
-    try:
-        teacher = Teacher.of_reward(using.folder, models.diffuser())
-    except ValueError:
-        teacher = None
+    teacher = models.teacher(using).model
     with models.lock:
         found = fidelity(using.model, models.diffuser(), samples, stop=stop, teacher=teacher)
     return {**found, "reward": using.name, "weights": weights_digest(using.model)}

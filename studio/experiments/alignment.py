@@ -104,6 +104,10 @@ class InUse:
             return self.lora.models.using(kind)
         return self.job.studio.models.of_run(kind, self.job.config["used"][kind])
 
+    def teacher(self) -> Using:
+        """The teacher of that reward model."""
+        return self.job.studio.models.teacher(self.using("reward"))
+
 
 def trained_lora(job: Job) -> Any:
     """A studio with a LoRA that is trained for the run, from the models in use when it was made. Raises Stopped."""

@@ -35,7 +35,7 @@ OAUTH = {
     "OAUTH_CLIENT_ID": "client", "OAUTH_CLIENT_SECRET": SECRET, "OAUTH_SCOPES": "openid profile",
     "OPENID_PROVIDER_URL": "https://huggingface.co",
 }  # fmt: skip
-PAIR = ["a red circle above a blue square", "7", 1, 4, 4]
+PAIR = ["a red circle above a blue square", "7", 1, 4, 4, "projected"]
 
 
 def read_only(folder: Path, command: str) -> list[str]:

@@ -71,7 +71,7 @@ def app(tmp_path_factory):
     )
     try:
         client = Client(running)
-        event, _ = client.call("compare", ["a red circle", "7", 1, tiny.STEPS, 4])
+        event, _ = client.call("compare", ["a red circle", "7", 1, tiny.STEPS, 4, "projected"])
         assert event == "complete"
         yield client
     finally:

@@ -10,7 +10,7 @@ import pytest
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
-GOOD = ["a red circle", "7", 1, tiny.STEPS, 4]
+GOOD = ["a red circle", "7", 1, tiny.STEPS, 4, "projected"]
 UPLOADED = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
 HOSTILE = [
     math.nan,
@@ -92,7 +92,7 @@ def test_a_bad_request_is_refused_with_a_sentence(app, data, says):
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:24])
-@pytest.mark.parametrize("place", [1, 2, 3], ids=["seeds", "strength", "steps"])
+@pytest.mark.parametrize("place", [1, 2, 3, 5], ids=["seeds", "strength", "steps", "noise"])
 def test_a_value_of_a_foreign_kind_is_refused_and_nothing_is_told(app, place, value):
     if place == 3 and value is None:
         pytest.skip("no steps are the model's own")
