@@ -132,7 +132,7 @@ def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compa
     with page.expect_download() as waiting:
         page.locator("#export-file a").first.click()
     waiting.value.save_as(tmp_path / "all.jsonl")
-    assert b'"version":3' in (tmp_path / "all.jsonl").read_bytes()[:200]
+    assert b'"version":4' in (tmp_path / "all.jsonl").read_bytes()[:200]
 
     ((id,),) = app.rows("SELECT id FROM samples WHERE prompt = 'a purple triangle' AND method = 'none'")
     table = tmp_path / "scores.csv"

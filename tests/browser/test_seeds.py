@@ -69,7 +69,7 @@ def test_a_reload_in_the_middle_loses_no_image(seeds, app):
     digits = seeds.locator(".sg-cell[data-sample] .sg-words b").all_inner_texts()
     assert seeds.locator("#seeds-prompt textarea").input_value() == "a red circle above a blue square"
     assert seeds.locator("#seeds-strengths textarea, #seeds-strengths input").input_value() == "0.5,1"
-    assert len(digits) == 24 * 5 and all(digit in "0123456789" for digit in digits)
+    assert len(digits) == 24 * 6 and all(digit in "0123456789" for digit in digits)
 
 
 def test_sort_and_filter_arrange_the_rows_and_the_arrows_move_between_cells(seeds):

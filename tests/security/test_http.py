@@ -40,14 +40,14 @@ def silent(text, app):
 
 
 def kept(app):
-    """How much the store holds, which nothing refused may change. The small grid that a button of Seeds makes needs no
-    value, so whoever presses it gets it."""
+    """How much the store holds, which nothing refused may change. The small grid that a button of Seeds makes, and the round
+    that one of Train begins, need no value, so whoever presses it gets it."""
     assert app.rows("PRAGMA integrity_check") == [("ok",)]
-    grid = "SELECT id FROM samples WHERE prompt_set = 'seeds'"
+    grid = "SELECT id FROM samples WHERE prompt_set IN ('seeds', 'round')"
     return [
         app.rows(f"SELECT count(*) FROM {table} WHERE {where}")[0][0]
         for table, where in {
-            "samples": f"id NOT IN ({grid})", "scores": f"sample NOT IN ({grid})", "runs": "1", "promotions": "1",
+            "samples": f"id NOT IN ({grid})", "scores": f"sample NOT IN ({grid})", "runs": "kind <> 'round'", "promotions": "1",
             "gold": "1", "remarks": "1", "preferences": "1", "submissions": "1",
         }.items()
     ]  # fmt: skip

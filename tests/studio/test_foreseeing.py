@@ -101,7 +101,7 @@ def test_the_promise_is_what_is_expected_where_the_scorer_is_unsure(scored):
     with scored.store.reading() as db:
         found = dict(db.execute("SELECT sample, promise FROM foreseen").fetchall())
     unsure = {i: float(entropy(np.array(spread))) for i, spread in vlm.items()}
-    assert found[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in vlm]), abs=1e-3)
+    assert found[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in words]), abs=1e-3)
     first = scored.next_item("Ann", "projected", lease=None)
     assert found[first.id] == max(found.values())
 
