@@ -43,6 +43,9 @@ from studio.starting import begin, used_model, used_teacher
 
 Found = dict[str, Any]
 FRESH_PROMPTS = 1500  # that the teacher is asked about
+FEWEST_PICTURES = (
+    500  # images by which a backbone's first prediction is tuned; of fewer it would learn them by heart
+)
 
 
 def reward(job: Job) -> Found:
@@ -52,7 +55,9 @@ def reward(job: Job) -> Found:
     if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
         replay = calibration.rescored(replay, used.model, job.studio.run(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
-    return _done(job, "reward", {**result, "note": calibration.joined(note, told(result["left_out"]))})
+    return _done(
+        job, "reward", {**result, "note": calibration.joined(note, result["note"], told(result["left_out"]))}
+    )
 
 
 def warmup(job: Job) -> Found:
@@ -111,7 +116,7 @@ def cycle(job: Job) -> Found:
         "projector": result,
         "labels": learned["labels"],
         "left_out": learned["left_out"],
-        "note": calibration.joined(note, told(learned["left_out"])),
+        "note": calibration.joined(note, learned["note"], told(learned["left_out"])),
         **_as_metrics(heldout),
     }
     return _done(job, "projector", metrics)
@@ -148,8 +153,14 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
     before, earlier = used_model(job, "reward"), used_teacher(job)
     model = begin(job, "reward", before)
     parts: dict[str, Any] = {}
-    teacher = None
-    if config["foresight_steps"] and len(with_pictures(labels.train)):
+    teacher, note = None, ""
+    pictures = len(with_pictures(labels.train))
+    if config["foresight_steps"] and earlier is None and pictures < FEWEST_PICTURES:
+        note = (
+            f"Without a teacher, as {pictures} images are at hand and foresight is learned from {FEWEST_PICTURES}: collect "
+            "more of training prompts (python -m studio collect)."
+        )
+    elif config["foresight_steps"] and pictures:
         parts["foresight"] = job.stage("foresight", lambda: _foresight(job, labels, earlier))
         if config["start"] == "fresh":
             reader = model.reading()
@@ -193,7 +204,8 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         "sampling": labels.sampling,
         "samples": len(labels.train),
         "judged": int(labels.train.judged.sum()),
-        "pictures": len(with_pictures(labels.train)),
+        "pictures": pictures,
+        "note": note,
         "prompts": labels.prompts,
         "chosen_by": labels.chosen_by,
         "parts": parts,

@@ -8,6 +8,16 @@ import pytest
 from tests import tiny
 
 
+@pytest.fixture(scope="session", autouse=True)
+def foresight_of_few():
+    """Foresight is tuned on the few images that tests make, so that the whole of a training runs."""
+    from studio import stages
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "FEWEST_PICTURES", 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     return tiny.models(tmp_path_factory.mktemp("models"))

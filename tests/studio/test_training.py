@@ -343,3 +343,15 @@ def test_a_model_in_use_that_cannot_be_read_stops_only_a_run_that_would_go_on_fr
     with pytest.raises(ValueError, match="manifest"):
         labelled.train("reward", {**REWARD, "reward_steps": 1})
     assert labelled.train("reward", {**REWARD, "reward_steps": 1, "start": "fresh"})["state"] == "done"
+
+
+def test_foresight_is_not_learned_from_a_few_images_and_that_is_said(labelled, monkeypatch):
+    taught = labelled.train("reward", REWARD)
+    assert taught["metrics"]["parts"]["foresight"]["foreseen"] and not taught["metrics"]["note"].startswith(
+        "Without"
+    )
+    assert (labelled.run_folder(taught["id"]) / "reward" / "teacher" / "reader").is_dir()
+    monkeypatch.setattr(stages, "FEWEST_PICTURES", 10_000)
+    plain = labelled.train("reward", REWARD)
+    assert plain["state"] == "done" and "10000" in plain["metrics"]["note"]
+    assert not (labelled.run_folder(plain["id"]) / "reward" / "teacher").exists()
