@@ -56,7 +56,7 @@ def rows_of(page) -> list[str]:
 
 
 def test_a_reload_in_the_middle_loses_no_image(seeds, app):
-    grid = make(seeds, "a red circle above a blue square", "100-107", "0.5,1", steps="8", wait=False)
+    grid = make(seeds, "a red circle above a blue square", "100-107", "0.5,1", steps="40", wait=False)
     seeds.locator(IMAGES).first.wait_for()
     assert app.rows("SELECT state FROM grids WHERE id = ?", grid)[0][0] in ("queued", "running")
     seeds.reload()
