@@ -83,8 +83,8 @@ def ship(given: argparse.Namespace, console: Any) -> Result:
         model: Any = models.open(kind, using.folder).half()
         if kind == "reward":
             model = RewardParts(model, Teacher.of_reward(using.folder, models.diffuser()).half())
-        meta = checkpoint.verify(using.folder)["meta"]
-        manifest = checkpoint.save(model, folder / kind, meta, kind=checkpoint.verify(using.folder)["kind"])
+        of = checkpoint.verify(using.folder)
+        manifest = checkpoint.save(model, folder / kind, of["meta"], kind=of["kind"])
         found[kind] = sum(file["bytes"] for file in manifest["files"].values())
     size = sum(found.values())
     return Result(
