@@ -23,7 +23,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
 from core.scoring.scores import expected
-from core.words import split
+from core.words import units
 from data.exchange import export_labels
 from data.formats import export_csv
 from data.prompts import load
@@ -76,7 +76,7 @@ def world(rng: np.random.Generator, prompts: list[str], right: float, graded: bo
     images = []
     for prompt in prompts:
         words = {}
-        for word in split(prompt):
+        for word in units(prompt):
             if not word.scored:
                 continue
             shows = rng.random() < 0.6
@@ -99,7 +99,7 @@ def measured(
     """The figures of one habit."""
     store = Store(folder / "studio.db")
     ids = store.add_samples(
-        {**SAMPLE, "prompt": image["prompt"], "split": "train", "n_words": len(split(image["prompt"]))}
+        {**SAMPLE, "prompt": image["prompt"], "split": "train", "n_words": len(units(image["prompt"]))}
         for image in seen
     )
     for id, image in zip(ids, seen, strict=True):
@@ -143,7 +143,7 @@ def measured(
 
 def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> None:
     """The scorer scores the image, and a person of this habit judges it."""
-    texts = {word.index: word.text for word in split(image["prompt"])}
+    texts = {word.index: word.text for word in units(image["prompt"])}
     store.add_scores(
         {"sample": id, "word_index": index, "word": texts[index], "source": "vlm", "scorer": "made up",
          "score": int(p.argmax()), "distribution": p.tolist()}
