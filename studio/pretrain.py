@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,14 +121,27 @@ def latents_of(vae: AutoencoderKL, work: Path, world: str, count: int, device: s
 
 
 def carelessly(prompts: list[str], world: str, share: float) -> list[str]:
-    """The prompts, in which a `share` of the relations is another one."""
+    """The prompts, in which a `share` of the relations is another one; in half as many of those that name two things
+    their colours are exchanged, and in as many again one of them has another colour or shape."""
     known, found = WORLDS[world], []
     for i, prompt in enumerate(prompts):
         rng, scene = np.random.default_rng([_CARELESS_STREAM, i]), parse(prompt, world)
-        if scene.relation and rng.random() < share:
-            others = [relation for relation in known.relations if relation != scene.relation]
-            prompt = sentence(rng, list(scene.things), str(rng.choice(others)))
-        found.append(prompt)
+        things, relation = list(scene.things), scene.relation
+        if relation and rng.random() < share:
+            relation = str(rng.choice([other for other in known.relations if other != relation]))
+        kind = rng.random()
+        if len(things) == 2 and kind < share / 2:
+            a, b = things
+            things = [replace(a, colour=b.colour), replace(b, colour=a.colour)]
+        elif len(things) == 2 and kind < share:
+            at, what = int(rng.integers(2)), str(rng.choice(["colour", "shape"]))
+            others = known.colours if what == "colour" else known.shapes
+            others = [other for other in others if other != getattr(things[at], what)]
+            things[at] = replace(things[at], **{what: str(rng.choice(others))})
+        said = Scene("", tuple(things), relation, ())
+        same = (said.things, relation) == (scene.things, scene.relation)
+        fit = said.split == "train" and len({thing.key for thing in things}) == len(things)
+        found.append(prompt if same or not fit else sentence(rng, things, relation))
     return found
 
 
@@ -143,16 +157,17 @@ def pretrain_diffuser(
     batch: int = 32,
     rate: float = 8e-4,
     careless: float = 0.4,
-    careless_steps: int = 800,
-    careless_rate: float = 2e-4,
+    careless_steps: int = 1500,
+    careless_rate: float = 3e-4,
     device: str = "cpu",
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> FitResult:
     """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out` in float16.
 
-    careless: the share of captions with a relation that name a wrong one in the last `careless_steps`, as captions of
-    the web do. Without them relations hold whatever the noise, which is true of no model that people use.
+    careless: the share of captions with a relation that name a wrong one in the last `careless_steps`, and of those with
+    two things that bind a colour wrongly or name what is not there, as captions of the web do. Without them what the
+    prompt asks for is there whatever the noise, but for details, which is true of no model that people use.
     """
     checkpoint.verify(vae_folder)
     vae = AutoencoderKL.from_pretrained(vae_folder)
