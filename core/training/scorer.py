@@ -36,7 +36,7 @@ from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
 from core.words import scored, units
 
-WEIGHTS = {"score": 1.0, "caption": 0.5, "sight": 0.5, "place": 2.0}  # of the losses in their sum
+WEIGHTS = {"score": 2.0, "caption": 0.5, "sight": 0.5, "place": 1.0, "heading": 1.0}  # of the losses in their sum
 SIDES = (("left", "right"), ("above", "below"))  # the words for where an image token lies
 SIDED = 0.4  # of what a token is to lie near
 STEEP = 12.0  # how fast, along an axis, the word for one side takes the place of the other's
@@ -72,7 +72,8 @@ class Batch:
     """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values);
     asked (N, 2) rows and places of the answers, targets (N, 10); told (M, 2) places and next (M,) ids of captions;
     sights (B, tokens, V) what each image token should be near to, zero where it is not known; named (K, 2) rows and
-    places of things' names, where (K, 2) the things' x and y."""
+    places of things' names, where (K, 2) the things' x and y; headed (R, 2) rows and places of answers about a relation,
+    headings (R, 2) the way from the second thing to the first."""
 
     ids: Tensor
     positions: Tensor
@@ -85,6 +86,8 @@ class Batch:
     sights: Tensor
     named: Tensor
     where: Tensor
+    headed: Tensor
+    headings: Tensor
 
 
 def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -158,6 +161,7 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
     end = scorer.tokenizer.eos_token_id
     rows: list[list[list[int]]] = []
     asked, targets, told, following, named, places = [], [], [], [], [], []
+    headed, headings = [], []
     for b, example in enumerate(examples):
         blocks, at = [], len(prefix)
         for ask, answer in example.captions:
@@ -187,6 +191,9 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                             named.append((b, there))
                             places.append(place)
                 at += len(blocks[-1])
+                if word.kind == "relation" and len(question.places) == 2 and None not in question.places:
+                    headed.append((b, at - 1))
+                    headings.append(np.subtract(*question.places).tolist())
                 asked.append((b, at - 1))
                 targets.append(truth)
         rows.append(blocks)
@@ -216,6 +223,8 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
         sights(examples, scorer),
         torch.tensor(named, dtype=torch.long).reshape(-1, 2),
         torch.tensor(places, dtype=torch.float32).reshape(-1, 2),
+        torch.tensor(headed, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(headings, dtype=torch.float32).reshape(-1, 2),
     )
 
 
@@ -266,9 +275,9 @@ def encoded(scorer: VLMScorer, pixels: Tensor, count: int) -> Any:
     )
 
 
-def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits over all tokens at the answers (N, V), along the captions (M, V), and, from a middle layer, at the names of
-    things (K, V).
+def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits over all tokens at the answers (N, V), along the captions (M, V), and, from layers on the way, at the names
+    of things (K, V) and at the answers about a relation (R, V).
 
     What stands before the picture is the same for all rows and sees no picture: it is computed once for the batch.
     """
@@ -297,8 +306,9 @@ def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, 
         output_hidden_states=True,
     )
     head, hidden = scorer.model.get_output_embeddings(), found.last_hidden_state
-    middle = model.language_model.norm(found.hidden_states[len(model.language_model.layers) // 2])
-    read = ((hidden, batch.asked), (hidden, batch.told), (middle, batch.named))
+    layers, norm = len(model.language_model.layers), model.language_model.norm
+    middle, late = (norm(found.hidden_states[at]) for at in (layers // 2, 3 * layers // 4))
+    read = ((hidden, batch.asked), (hidden, batch.told), (middle, batch.named), (late, batch.headed))
     return tuple(head(of[at[:, 0], at[:, 1] - before]).float() for of, at in read)
 
 
@@ -309,16 +319,18 @@ def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tupl
     near = scorer.model.get_output_embeddings()(torch.stack(list(seen.pooler_output))).float().log_softmax(-1)
     found = {"sight": (-(batch.sights * near).sum(), int(batch.sights.sum().round()))}
     if read:
-        score_logits, caption_logits, name_logits = answers(scorer, batch, seen)
+        score_logits, caption_logits, name_logits, heading_logits = answers(scorer, batch, seen)
         log_p = score_logits.log_softmax(-1)[:, scorer.dialogue.digits]
         found["caption"] = (F.cross_entropy(caption_logits, batch.next, reduction="sum"), len(batch.next))
         found["score"] = (-(batch.targets * log_p).sum(), len(batch.targets))
-        if len(batch.where):
-            shown = name_logits.log_softmax(-1)
-            ids = torch.tensor([scorer.tokenizer.convert_tokens_to_ids(list(side)) for side in SIDES])
-            far = torch.sigmoid(STEEP * (batch.where - 0.5))
-            share = torch.stack([1 - far, far], -1) / 2  # (K, axis, side)
-            found["place"] = (-(share * shown[:, ids]).sum(), len(batch.where))
+        sides = torch.tensor([scorer.tokenizer.convert_tokens_to_ids(list(side)) for side in SIDES])
+        far, way = torch.sigmoid(STEEP * (batch.where - 0.5)), batch.headings
+        place = torch.stack([1 - far, far], -1) / 2  # (K, axis, side)
+        heading = torch.stack([-way, way], -1).clamp(min=0)  # (R, axis, side)
+        heading = heading / heading.sum((1, 2), keepdim=True).clamp(min=1e-6)
+        for name, logits, share in (("place", name_logits, place), ("heading", heading_logits, heading)):
+            if len(share):
+                found[name] = (-(share * logits.log_softmax(-1)[:, sides]).sum(), len(share))
     return found
 
 
