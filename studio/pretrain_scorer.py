@@ -150,7 +150,7 @@ def example(
 def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
     """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
     do, asked both ways. A quarter are a plain `example` of the first picture with one prompt."""
-    shown = next(iter(pictures)) if (plain := rng.random() < 0.25) else None
+    shown = next(iter(pictures)) if (plain := rng.random() < 0.6) else None
     pair = None
     for shown in () if plain else pictures:
         if (pair := two_things(shown.bodies, world, rng)) is not None:
