@@ -142,22 +142,21 @@ def example(
         own = not asked and not single and rng.random() < OWN
         other = scene if own else changed(scene, shown.bodies, world, rng, single)
         words, alone = truths_of(other, shown.bodies)
-        asked.append(Question(other.prompt, (*words, alone)))
+        asked.append(Question(other.prompt, (*words, alone), places_of(other.things, shown.bodies, world)))
     places = tuple((shares(body), body.x, body.y, body.radius) for body in shown.bodies)
     return Example(shown.image, tuple(asked), captions(shown.bodies, rng), places, True)
 
 
 def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
     """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
-    do, asked both ways. A quarter are a plain `example` of the first picture with one prompt. Image tokens are to show
-    their place too."""
-    shown = next(iter(pictures)) if (plain := rng.random() < 0.25) else None
+    do, asked both ways. A quarter are a plain `example` of the first picture with one prompt."""
+    shown = next(iter(pictures)) if (plain := rng.random() < 0.6) else None
     pair = None
     for shown in () if plain else pictures:
         if (pair := two_things(shown.bodies, world, rng)) is not None:
             break
     if pair is None:
-        return replace(example(shown, world, rng, 1), sided=True)
+        return example(shown, world, rng, 1)
     if rng.random() < 0.5:
         shown, pair = shown.mirrored, [(thing, body.mirrored) for thing, body in pair]
     (a, first), (b, second) = pair
@@ -166,20 +165,35 @@ def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generato
     if rng.random() < 0.2:
         ways.append(str(rng.choice([r for r in world.relations if r not in ways])))
     asked = []
-    for things in ([a, b], [b, a]):
+    for things, both in (([a, b], (first, second)), ([b, a], (second, first))):
+        places = tuple((body.x, body.y) for body in both)
         for relation in ways:
             scene = scenes.parse(scenes.sentence(rng, things, relation), world)
             words, _ = truths_of(scene, shown.bodies)
             pairs = zip(scene.words, words, strict=True)
             asked.append(
-                Question(scene.prompt, (*(t if w.kind == "relation" else None for w, t in pairs), None))
+                Question(
+                    scene.prompt, (*(t if w.kind == "relation" else None for w, t in pairs), None), places
+                )
             )
     told = [
         (f"where {one.key} from {other.key}", direction(here, there))
         for (one, here), (other, there) in (pair, pair[::-1])
     ]
     places = tuple((shares(body), body.x, body.y, body.radius) for body in shown.bodies)
-    return Example(shown.image, tuple(asked), tuple(told), places, True, True)
+    return Example(shown.image, tuple(asked), tuple(told), places, True)
+
+
+def places_of(
+    things: Iterable[Thing], bodies: tuple[Body, ...], world: World
+) -> tuple[tuple[float, float] | None, ...]:
+    """Where each of some things is seen; None for one that is not seen, or not once."""
+    seen = [(thing.key, (body.x, body.y)) for body in bodies for thing in seen_things([body], world)]
+    found = [[place for key, place in seen if key == thing.key] for thing in things]
+    return tuple(
+        places[0] if len(places) == thing.count == 1 else None
+        for thing, places in zip(things, found, strict=True)
+    )
 
 
 def two_things(

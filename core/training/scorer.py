@@ -9,7 +9,9 @@ and the picture is encoded once.
 
 Scoring alone does not leave the base rate, and captions alone leave shapes there (15,000 pictures: colours .97, shapes
 .24 of 4). So the vision tower comes first: each image token is to lie near the words for what it shows, in the
-model's own embedding of words. Then captions, then questions, simple ones first, the earlier losses staying.
+model's own embedding of words, and near those for where it lies. Then captions, then questions, simple ones first, the
+earlier losses staying. The order of two things along an axis is found only if their places are: so half-way through the
+layers, what stands at a thing's name in a question is to lie near the words for the thing's place (`place`).
 """
 
 from __future__ import annotations
@@ -34,40 +36,44 @@ from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
 from core.words import scored, units
 
-WEIGHTS = {"score": 1.0, "caption": 0.5, "sight": 0.5}  # of the losses in their sum
+WEIGHTS = {"score": 2.0, "caption": 0.5, "sight": 0.5, "place": 1.0, "heading": 1.0}  # of the losses in their sum
 SIDES = (("left", "right"), ("above", "below"))  # the words for where an image token lies
-SIDED = 0.4  # of what a token is to lie near, where its place counts as well
+SIDED = 0.4  # of what a token is to lie near
+STEEP = 12.0  # how fast, along an axis, the word for one side takes the place of the other's
 REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle
 
 
 @dataclass(frozen=True)
 class Question:
     """A prompt and the truth in [0, 1] of each of its scored words, then of *nothing else*, for the picture it is asked
-    about; None for a word that is not asked for."""
+    about; None for a word that is not asked for. `places` says of each thing that the prompt names, in order, where it
+    is, (x, y) as fractions of the side, or None; empty where no thing's place is known."""
 
     prompt: str
     truths: tuple[float | None, ...]
+    places: tuple[tuple[float, float] | None, ...] = ()
 
 
 @dataclass(frozen=True)
 class Example:
     """A picture, uint8 (S, S, 3), what to ask about it, (ask, answer) texts that describe it, and what stands where in
     it: (words with their shares, x, y, radius), lengths as fractions of the side. `mapped` says that this is all that
-    stands there; `sided`, that an image token is to show its own place too."""
+    stands there."""
 
     image: np.ndarray
     questions: tuple[Question, ...]
     captions: tuple[tuple[str, str], ...] = ()
     places: tuple[tuple[dict[str, float], float, float, float], ...] = ()
     mapped: bool = False
-    sided: bool = False
 
 
 @dataclass
 class Batch:
     """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values);
     asked (N, 2) rows and places of the answers, targets (N, 10); told (M, 2) places and next (M,) ids of captions;
-    sights (B, tokens, V) what each image token should be near to, zero where it is not known."""
+    sights (B, tokens, V) what each image token should be near to, zero where it is not known; named (K, 2) rows and
+    places of things' names, where (K, 2) the things' x and y; headed (R, 2) rows and places of answers about a relation,
+    headings (R, 2) the way from the second thing to the first."""
 
     ids: Tensor
     positions: Tensor
@@ -78,6 +84,10 @@ class Batch:
     told: Tensor
     next: Tensor
     sights: Tensor
+    named: Tensor
+    where: Tensor
+    headed: Tensor
+    headings: Tensor
 
 
 def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -150,7 +160,8 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
     start = int(where.max()) + 1
     end = scorer.tokenizer.eos_token_id
     rows: list[list[list[int]]] = []
-    asked, targets, told, following = [], [], [], []
+    asked, targets, told, following, named, places = [], [], [], [], [], []
+    headed, headings = [], []
     for b, example in enumerate(examples):
         blocks, at = [], len(prefix)
         for ask, answer in example.captions:
@@ -170,7 +181,19 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                 if truth is None:
                     continue
                 blocks.append(talk.question(question.prompt, word))
+                if question.places:
+                    names = [word.text.lower() for word in words if word.kind == "object"]
+                    ids_of = iter(enumerate(blocks[-1], at))
+                    for name, place in zip(names, question.places, strict=True):
+                        sought = scorer.tokenizer.convert_tokens_to_ids(name)
+                        there = next(k for k, id in ids_of if id == sought)
+                        if place is not None:
+                            named.append((b, there))
+                            places.append(place)
                 at += len(blocks[-1])
+                if word.kind == "relation" and len(question.places) == 2 and None not in question.places:
+                    headed.append((b, at - 1))
+                    headings.append(np.subtract(*question.places).tolist())
                 asked.append((b, at - 1))
                 targets.append(truth)
         rows.append(blocks)
@@ -198,14 +221,17 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
         torch.tensor(told, dtype=torch.long).reshape(-1, 2),
         torch.tensor(following, dtype=torch.long),
         sights(examples, scorer),
+        torch.tensor(named, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(places, dtype=torch.float32).reshape(-1, 2),
+        torch.tensor(headed, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(headings, dtype=torch.float32).reshape(-1, 2),
     )
 
 
 def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
     """What each image token shows, as a distribution over words (B, tokens, V): half of each for "red" and "star",
-    all for "nothing"; zero throughout for examples that do not say what stands where (`mapped`). Where places
-    count (`sided`), a part is for "left" or "right" and "above" or "below", in the measure of the token's place: without
-    it the order of two things along an axis is not found for a long time."""
+    all for "nothing"; and a part (SIDED) for "left" or "right" and "above" or "below", in the measure of the token's
+    place. Zero throughout for examples that do not say what stands where (`mapped`)."""
     processor, tokenizer = scorer.image_processor, scorer.tokenizer
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     out = torch.zeros(len(examples), side * side, scorer.model.get_output_embeddings().weight.shape[0])
@@ -223,13 +249,10 @@ def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
             row[cells, nothing] = 0.0
             for word, share in words.items():
                 row[cells, tokenizer.convert_tokens_to_ids(word)] += share
-        if example.sided:
-            row *= 1 - SIDED
-            for names, along in zip(SIDES, (x, y), strict=True):
-                for word, share in zip(names, (1 - along, along), strict=True):
-                    row[:, tokenizer.convert_tokens_to_ids(word)] += (
-                        SIDED / 2 * torch.from_numpy(share).float()
-                    )
+        row *= 1 - SIDED
+        for names, along in zip(SIDES, (x, y), strict=True):
+            for word, share in zip(names, (1 - along, along), strict=True):
+                row[:, tokenizer.convert_tokens_to_ids(word)] += SIDED / 2 * torch.from_numpy(share).float()
     return out
 
 
@@ -252,8 +275,9 @@ def encoded(scorer: VLMScorer, pixels: Tensor, count: int) -> Any:
     )
 
 
-def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor]:
-    """Logits over all tokens at the answers (N, V) and along the captions (M, V).
+def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits over all tokens at the answers (N, V), along the captions (M, V), and, from layers on the way, at the names
+    of things (K, V) and at the answers about a relation (R, V).
 
     What stands before the picture is the same for all rows and sees no picture: it is computed once for the batch.
     """
@@ -272,16 +296,20 @@ def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, 
     )
     for layer in cache.layers:
         layer.keys, layer.values = (x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
-    hidden = model(
+    found = model(
         input_ids=batch.ids[:, before:],
         attention_mask=batch.mask[:, :, before:],
         position_ids=batch.positions[:, :, before:],
         mm_encoder_outputs={"image": seen},
         past_key_values=cache,
         use_cache=True,
-    ).last_hidden_state
-    head = scorer.model.get_output_embeddings()
-    return tuple(head(hidden[at[:, 0], at[:, 1] - before]).float() for at in (batch.asked, batch.told))
+        output_hidden_states=True,
+    )
+    head, hidden = scorer.model.get_output_embeddings(), found.last_hidden_state
+    layers, norm = len(model.language_model.layers), model.language_model.norm
+    middle, late = (norm(found.hidden_states[at]) for at in (layers // 2, 3 * layers // 4))
+    read = ((hidden, batch.asked), (hidden, batch.told), (middle, batch.named), (late, batch.headed))
+    return tuple(head(of[at[:, 0], at[:, 1] - before]).float() for of, at in read)
 
 
 def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tuple[Tensor, int]]:
@@ -291,10 +319,18 @@ def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tupl
     near = scorer.model.get_output_embeddings()(torch.stack(list(seen.pooler_output))).float().log_softmax(-1)
     found = {"sight": (-(batch.sights * near).sum(), int(batch.sights.sum().round()))}
     if read:
-        score_logits, caption_logits = answers(scorer, batch, seen)
+        score_logits, caption_logits, name_logits, heading_logits = answers(scorer, batch, seen)
         log_p = score_logits.log_softmax(-1)[:, scorer.dialogue.digits]
         found["caption"] = (F.cross_entropy(caption_logits, batch.next, reduction="sum"), len(batch.next))
         found["score"] = (-(batch.targets * log_p).sum(), len(batch.targets))
+        sides = torch.tensor([scorer.tokenizer.convert_tokens_to_ids(list(side)) for side in SIDES])
+        far, way = torch.sigmoid(STEEP * (batch.where - 0.5)), batch.headings
+        place = torch.stack([1 - far, far], -1) / 2  # (K, axis, side)
+        heading = torch.stack([-way, way], -1).clamp(min=0)  # (R, axis, side)
+        heading = heading / heading.sum((1, 2), keepdim=True).clamp(min=1e-6)
+        for name, logits, share in (("place", name_logits, place), ("heading", heading_logits, heading)):
+            if len(share):
+                found[name] = (-(share * logits.log_softmax(-1)[:, sides]).sum(), len(share))
     return found
 
 

@@ -111,7 +111,7 @@ def make_scorer(vocabulary: Sequence[str], config: ScorerConfig | None = None, s
         "max_position_embeddings": 1024,
         "initializer_range": 0.04,
         "rope_parameters": {
-            "rope_type": "default", "rope_theta": 10.0, "mrope_section": [half - 2 * side, side, side],
+            "rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [half - 2 * side, side, side],
         },
         "bos_token_id": None,
         "eos_token_id": ids("<|im_end|>"),

@@ -46,7 +46,7 @@ train() { # train KIND SETTING...: a run, which is promoted where it is finished
     id=$("$python" -c "import json, sys; print(json.load(open(sys.argv[1]))[\"id\"])" "$work/$1.json")
     "$python" -m studio promote "$id" --force --who make
 }
-once reward train reward --set foresight_steps=400 --set reader_steps=500 --set reward_steps=1000 --set reward_rate=7e-4
+once reward train reward --set replay=0 --set foresight_steps=400 --set reader_steps=500 --set reward_steps=1000 --set reward_rate=7e-4
 once projector train projector --set start=fresh --set projector_steps=600 --set projector_rate=8e-4 --set tau=0.1
 once ship "$python" -m studio ship "$models"
 

@@ -21,6 +21,7 @@ from studio.pretrain_scorer import (
     example,
     held_out,
     picture,
+    places_of,
     pretrain_scorer,
     relations,
     shares,
@@ -87,7 +88,7 @@ def test_the_last_questions_ask_for_the_order_of_two_things_both_ways():
     orders = []
     for i in range(40):
         known = relations(shown[i:], SMALL, np.random.default_rng(i))
-        assert known.sided and known.mapped
+        assert known.mapped
         if all(None in question.truths for question in known.questions):
             orders.append(known)
     assert len(orders) > 10
@@ -100,6 +101,15 @@ def test_the_last_questions_ask_for_the_order_of_two_things_both_ways():
             asked.append(given)
         assert len({scenes.parse(question.prompt).things[0] for question in known.questions}) == 2
     assert 0.35 < np.mean(np.array(asked) >= 0.5) < 0.55
+
+
+def test_a_things_place_is_where_it_is_seen_once():
+    shown = (body("red", "circle", 0.2, 0.3), body("blue", "star", 0.8, 0.32), body("blue", "star", 0.5, 0.9))
+    things = scenes.parse("a red circle left of a blue star").things
+    assert places_of(things, shown, SMALL) == ((0.2, 0.3), None)
+    assert places_of(scenes.parse("two red circles").things, shown, SMALL) == (None,)
+    known = [question for i in range(20) for question in made(i).questions]
+    assert 0.2 < np.mean([place is not None for question in known for place in question.places]) < 0.9
 
 
 def test_descriptions_name_what_is_there_and_where():

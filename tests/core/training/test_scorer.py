@@ -63,7 +63,7 @@ def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
     ]
     batch = pack(packed, fresh)
     with torch.no_grad():
-        logits, _ = training.answers(fresh, batch)
+        logits, *_ = training.answers(fresh, batch)
     together = logits[:, fresh.dialogue.digits].softmax(-1).numpy()
     alone = [
         score.distribution
@@ -89,14 +89,27 @@ def test_image_tokens_are_told_the_words_of_what_stands_there(fresh):
     )
     targets = training.sights([known, Example(picture("red"), ())], fresh)
     shown = [fresh.tokenizer.convert_ids_to_tokens(row.nonzero().flatten().tolist()) for row in targets[0]]
-    assert [set(words) for words in shown] == [
+    sides = {"left", "right", "above", "below"}
+    assert [set(words) - sides for words in shown] == [
         {"red", "circle", "square"},
         {"nothing"},
         {"nothing"},
         {"nothing"},
     ]
-    assert targets[0].sum(-1).tolist() == [1, 1, 1, 1]
+    assert targets[0].sum(-1).tolist() == pytest.approx([1] * 4)
     assert targets[1].sum() == 0
+
+
+def test_a_things_name_is_told_where_the_thing_is_where_that_is_known(fresh):
+    asked = Question(
+        "a red circle above a blue circle", (None, None, 1.0, None, 1.0, None), ((0.2, 0.3), None)
+    )
+    batch = pack([Example(picture("red"), (Question("a square", (1.0, 1.0)), asked))], fresh)
+    names = batch.ids[batch.named[:, 0], batch.named[:, 1]].tolist()
+    assert fresh.tokenizer.convert_ids_to_tokens(names) == ["circle", "circle"]
+    assert batch.where.tolist() == pytest.approx(np.array([[0.2, 0.3]] * 2))
+    first = batch.ids[0].tolist().index(fresh.tokenizer.convert_tokens_to_ids("circle"))
+    assert batch.named[0].tolist() == [0, first]  # the first circle of the prompt, not the second
 
 
 def test_own_positions_are_those_that_the_model_itself_would_take(fresh):
@@ -120,11 +133,11 @@ def test_patches_are_those_of_the_image_processor(fresh, size):
 def test_an_empty_picture_that_is_known_to_be_empty_shows_nothing_everywhere(fresh):
     (targets,) = training.sights([Example(picture("red"), (), mapped=True)], fresh)
     nothing = fresh.tokenizer.convert_tokens_to_ids("nothing")
-    assert targets[:, nothing].tolist() == [1, 1, 1, 1]
+    assert targets[:, nothing].tolist() == pytest.approx([1 - training.SIDED] * 4)
 
 
-def test_a_token_of_a_sided_picture_shows_its_place_in_the_measure_of_the_place(fresh):
-    (targets,) = training.sights([Example(picture("red"), (), mapped=True, sided=True)], fresh)
+def test_an_image_token_shows_its_place_in_the_measure_of_the_place(fresh):
+    (targets,) = training.sights([Example(picture("red"), (), mapped=True)], fresh)
     left, right, above, below = (
         targets[:, fresh.tokenizer.convert_tokens_to_ids(word)]
         for word in ("left", "right", "above", "below")
@@ -141,7 +154,7 @@ def test_it_learns_to_score_what_it_sees_from_renders_alone():
     train_scorer(
         scorer,
         examples,
-        steps=90,
+        steps=110,
         sight_steps=20,
         caption_steps=20,
         rate=4e-3,
