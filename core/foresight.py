@@ -31,6 +31,7 @@ from core.training.lora import WEIGHTS, Adapter, Conditions
 
 READER, TUNED = "reader", "foresight"  # folders of a teacher's parts
 FOLDER = "teacher"  # of a teacher, in the folder of the reward model that it taught
+COPIED = 2**28  # bytes of a denoiser of which a second one, with the adapter in its weights, may be kept
 LEAST = 0.01  # of the clean latents must be left in the first noisy ones where the network predicts the noise
 
 
@@ -81,14 +82,16 @@ class FirstStep:
 
 
 class Foresight:
-    """noise (B, C, H, W) -> the finished latents that the backbone foresees, by its denoiser as it is at the moment."""
+    """noise (B, C, H, W) -> the finished latents that the backbone foresees, by its denoiser as it is at the moment, or by
+    another one."""
 
-    def __init__(self, diffuser: Diffuser) -> None:
-        self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
+    def __init__(self, diffuser: Diffuser, denoiser: Any = None) -> None:
+        self.diffuser, self.first, self.denoiser = diffuser, FirstStep.of(diffuser), denoiser
 
     def __call__(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
         """(B, C, H, W) in float32, for the prompts at rows (B,) of text."""
-        denoiser, device = self.diffuser.denoiser, self.diffuser.device
+        denoiser = self.diffuser.denoiser if self.denoiser is None else self.denoiser
+        device = self.diffuser.device
         keep = torch.ones(len(rows), dtype=torch.bool)
         given: dict[str, Any] = text.of(rows, keep, noise.shape[-2:])
         dtype = self.diffuser.dtype
@@ -114,8 +117,19 @@ class Teacher:
     @torch.no_grad()
     def foresee(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
         """The finished latents (B, C, H, W) foreseen, for the prompts at rows (B,) of text."""
-        with self.adapter.on(self.diffuser) if self.adapter else nullcontext():
+        if self.adapter is None:
             return self.foresight(noise, text, rows)
+        if self.foresight.denoiser is None and self._small():
+            self.foresight.denoiser = self.adapter.fused(self.diffuser)
+        with nullcontext() if self.foresight.denoiser is not None else self.adapter.on(self.diffuser):
+            return self.foresight(noise, text, rows)
+
+    def _small(self) -> bool:
+        """Whether a copy of the denoiser may be kept: it is small, and nothing moves it about."""
+        denoiser = self.diffuser.denoiser
+        parts = [*denoiser.parameters()]
+        moved = hasattr(denoiser, "_hf_hook") or any(part.is_meta for part in parts)
+        return not moved and sum(part.nbytes for part in parts) <= COPIED
 
     @torch.no_grad()
     def read(self, picture: Tensor, hidden: Tensor, mask: Tensor, words: Tensor) -> Tensor:

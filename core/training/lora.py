@@ -12,6 +12,7 @@ Dimension key: N images, B batch, C H W latents, L tokens, D text width.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,15 @@ class Adapter:
             yield
         finally:
             denoiser.disable_lora()
+
+    def fused(self, diffuser: Diffuser) -> Any:
+        """A copy of the diffuser's denoiser that has the layers in its weights: half the time of a call with them beside
+        the weights, for the memory of a second denoiser."""
+        with self.on(diffuser):
+            tuned = copy.deepcopy(diffuser.denoiser)
+        tuned.fuse_lora()
+        tuned.unload_lora()
+        return tuned.requires_grad_(False).eval()
 
 
 def train_lora(

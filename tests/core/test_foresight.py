@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 
-from core import checkpoint
+from core import checkpoint, foresight
 from core.diffusion import Diffuser
 from core.foresight import FirstStep, Foresight, RewardParts, Teacher
 from core.networks.reward import PictureReader, RewardModel
@@ -107,6 +107,25 @@ def test_tuning_foresees_more_and_leaves_the_backbone_as_it_was(diffuser, tmp_pa
     assert picture.shape == noise.shape and logits.shape == (2, texts.words.shape[1], 10)
     assert torch.equal(again.judge(texts)(noise, rows), PictureReader.expected(logits))
     assert checkpoint.load(RewardModel, tmp_path / "reward").config.width == 16
+
+
+def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_large_one_is_not(
+    diffuser, tmp_path, monkeypatch
+):
+    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=2, batch=2, rank=2))
+    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
+    before = [part.clone() for part in diffuser.denoiser.parameters()]
+    small, large = (Teacher(diffuser, reader, Adapter.load(tmp_path / "a")) for _ in range(2))
+    one = small.foresee(noise, given, torch.arange(2))
+    assert small.foresight.denoiser is not None and not hasattr(small.foresight.denoiser, "peft_config")
+    monkeypatch.setattr(foresight, "COPIED", 0)
+    other = large.foresee(noise, given, torch.arange(2))
+    assert large.foresight.denoiser is None
+    assert (one - other).norm() < 0.02 * other.norm()  # both compute in bfloat16
+    assert not torch.equal(one, Foresight(diffuser)(noise, given, torch.arange(2)))
+    now = [part for name, part in diffuser.denoiser.named_parameters() if "lora" not in name]
+    assert len(now) == len(before) and all(map(torch.equal, now, before))
 
 
 def test_samples_without_pictures_cannot_be_foreseen(diffuser, tmp_path):
