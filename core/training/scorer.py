@@ -36,7 +36,13 @@ from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
 from core.words import scored, units
 
-WEIGHTS = {"score": 2.0, "caption": 0.5, "sight": 0.5, "place": 1.0, "heading": 1.0}  # of the losses in their sum
+WEIGHTS = {
+    "score": 2.0,
+    "caption": 0.5,
+    "sight": 0.5,
+    "place": 1.0,
+    "heading": 1.0,
+}  # of the losses in their sum
 SIDES = (("left", "right"), ("above", "below"))  # the words for where an image token lies
 SIDED = 0.4  # of what a token is to lie near
 STEEP = 12.0  # how fast, along an axis, the word for one side takes the place of the other's

@@ -35,7 +35,10 @@ def test_ship_writes_the_models_in_use_in_float16_and_a_new_studio_chooses_and_p
     shipped = {part: tmp_path / "shipped" / part for part in ("reward", "projector")}
     new.settings = new.models.settings = dataclasses.replace(new.settings, **shipped)
     assert len(new.collect(["a red circle"], 1, "projected", steps=tiny.STEPS)) == 1
-    text, noise = new.models.diffuser().encode(["a red circle"]), draw([7], new.models.diffuser().latent_shape())
+    text, noise = (
+        new.models.diffuser().encode(["a red circle"]),
+        draw([7], new.models.diffuser().latent_shape()),
+    )
     for method in ("best-noise-of-2", "best-noise-of-2-by-reward"):
         ours, theirs = (build(one, [method])[0].start(text, [7], noise.shape[1:]) for one in (new, labelled))
         assert torch.equal(ours.noise, theirs.noise)
