@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +81,12 @@ class FirstStep:
 
 
 class Foresight:
-    """noise (B, C, H, W) -> the finished latents that the backbone foresees, by its denoiser as it is at the moment, or by
-    another one."""
+    """noise (B, C, H, W) -> the finished latents that the backbone foresees, with the diffuser's current denoiser, or with
+    `denoiser` where one is set."""
 
-    def __init__(self, diffuser: Diffuser, denoiser: Any = None) -> None:
-        self.diffuser, self.first, self.denoiser = diffuser, FirstStep.of(diffuser), denoiser
+    def __init__(self, diffuser: Diffuser) -> None:
+        self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
+        self.denoiser: Any = None
 
     def __call__(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
         """(B, C, H, W) in float32, for the prompts at rows (B,) of text."""
@@ -117,19 +117,20 @@ class Teacher:
     @torch.no_grad()
     def foresee(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
         """The finished latents (B, C, H, W) foreseen, for the prompts at rows (B,) of text."""
-        if self.adapter is None:
-            return self.foresight(noise, text, rows)
-        if self.foresight.denoiser is None and self._small():
+        if self.adapter and self.foresight.denoiser is None and self._small():
             self.foresight.denoiser = self.adapter.fused(self.diffuser)
-        with nullcontext() if self.foresight.denoiser is not None else self.adapter.on(self.diffuser):
+        if self.adapter is None or self.foresight.denoiser is not None:
+            return self.foresight(noise, text, rows)
+        with self.adapter.on(self.diffuser):
             return self.foresight(noise, text, rows)
 
     def _small(self) -> bool:
         """Whether a copy of the denoiser may be kept: it is small, and nothing moves it about."""
-        denoiser = self.diffuser.denoiser
-        parts = [*denoiser.parameters()]
-        moved = hasattr(denoiser, "_hf_hook") or any(part.is_meta for part in parts)
-        return not moved and sum(part.nbytes for part in parts) <= COPIED
+        parts = [*self.diffuser.denoiser.modules()]
+        moved = any(hasattr(part, hook) for part in parts for hook in ("_hf_hook", "_diffusers_hook"))
+        weights = [*self.diffuser.denoiser.parameters()]
+        there = not any(weight.is_meta for weight in weights)
+        return there and not moved and sum(weight.nbytes for weight in weights) <= COPIED
 
     @torch.no_grad()
     def read(self, picture: Tensor, hidden: Tensor, mask: Tensor, words: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from core.training.loop import FitResult, Progress, fit, seed_step, warmup_cosin
 
 KIND = "lora"
 WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
+HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs")
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINED, LOADED = "fresh", "lora_"  # names of adapters on the denoiser
 DROP = 0.1
@@ -84,23 +85,13 @@ class Adapter:
         """
         self.check_fits(diffuser)
         check_there(diffuser)
+        check_own(diffuser.denoiser)
         denoiser, name = diffuser.denoiser, LOADED + self.sha256[:16]
         there = list(getattr(denoiser, "peft_config", {}))
-        if foreign := [other for other in there if not other.startswith(LOADED)]:
-            raise ValueError(
-                f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
-                "save_pretrained) before a LoRA is put on it."
-            )
         if name not in there:
             if there:
                 denoiser.unload_lora()
-            denoiser.load_lora_adapter(
-                str(self.folder),
-                prefix=diffuser.family.denoiser,
-                weight_name=WEIGHTS,
-                adapter_name=name,
-                local_files_only=True,
-            )
+            self._load(denoiser, diffuser, name)
             denoiser.requires_grad_(False)
         denoiser.set_adapters([name])
         denoiser.enable_lora()
@@ -112,11 +103,27 @@ class Adapter:
     def fused(self, diffuser: Diffuser) -> Any:
         """A copy of the diffuser's denoiser that has the layers in its weights: half the time of a call with them beside
         the weights, for the memory of a second denoiser."""
-        with self.on(diffuser):
-            tuned = copy.deepcopy(diffuser.denoiser)
+        self.check_fits(diffuser)
+        check_there(diffuser)
+        check_own(diffuser.denoiser)
+        tuned = copy.deepcopy(diffuser.denoiser)
+        for name in HOOKS:  # who counts the calls of the one does not count those of the other
+            getattr(tuned, name).clear()
+        if getattr(tuned, "peft_config", {}):
+            tuned.unload_lora()
+        self._load(tuned, diffuser, LOADED)
         tuned.fuse_lora()
         tuned.unload_lora()
         return tuned.requires_grad_(False).eval()
+
+    def _load(self, denoiser: Any, diffuser: Diffuser, name: str) -> None:
+        denoiser.load_lora_adapter(
+            str(self.folder),
+            prefix=diffuser.family.denoiser,
+            weight_name=WEIGHTS,
+            adapter_name=name,
+            local_files_only=True,
+        )
 
 
 def train_lora(
@@ -209,6 +216,16 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
         raise ValueError("An image's score must lie in [0, 1]: give the mean expected score of its words.")
     weights = ((values - values.max()) / temperature).exp()
     return weights / weights.mean()
+
+
+def check_own(denoiser: nn.Module) -> None:
+    """ValueError where the denoiser has an adapter that is none of ours."""
+    there = getattr(denoiser, "peft_config", {})
+    if foreign := [name for name in there if not name.startswith(LOADED)]:
+        raise ValueError(
+            f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
+            "save_pretrained) before a LoRA is put on it."
+        )
 
 
 def check_there(diffuser: Diffuser) -> None:

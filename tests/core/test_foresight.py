@@ -8,6 +8,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 
 from core import checkpoint, foresight
 from core.diffusion import Diffuser
+from core.evaluation.methods import Settings, best_noise_of, by_teacher
 from core.foresight import FirstStep, Foresight, RewardParts, Teacher
 from core.networks.reward import PictureReader, RewardModel
 from core.noise import draw
@@ -119,6 +120,7 @@ def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_lar
     small, large = (Teacher(diffuser, reader, Adapter.load(tmp_path / "a")) for _ in range(2))
     one = small.foresee(noise, given, torch.arange(2))
     assert small.foresight.denoiser is not None and not hasattr(small.foresight.denoiser, "peft_config")
+    assert not hasattr(diffuser.denoiser, "peft_config")  # nothing is left on the one that draws
     monkeypatch.setattr(foresight, "COPIED", 0)
     other = large.foresee(noise, given, torch.arange(2))
     assert large.foresight.denoiser is None
@@ -126,6 +128,26 @@ def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_lar
     assert not torch.equal(one, Foresight(diffuser)(noise, given, torch.arange(2)))
     now = [part for name, part in diffuser.denoiser.named_parameters() if "lora" not in name]
     assert len(now) == len(before) and all(map(torch.equal, now, before))
+
+
+def test_a_denoiser_that_is_moved_about_is_not_copied(diffuser, tmp_path, monkeypatch):
+    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=1, batch=2, rank=2))
+    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    teacher = Teacher(diffuser, reader, Adapter.load(tmp_path / "a"))
+    given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
+    monkeypatch.setattr(diffuser.denoiser, "_hf_hook", object(), raising=False)  # as accelerate leaves it
+    teacher.foresee(noise, given, torch.arange(2))
+    assert teacher.foresight.denoiser is None
+
+
+def test_the_calls_of_a_teacher_are_counted_beside_those_of_the_sampling_in_each_run(diffuser, tmp_path):
+    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=1, batch=2, rank=2))
+    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    method = best_noise_of(2, by_teacher(Teacher(diffuser, reader, Adapter.load(tmp_path / "a"))))
+    for _ in range(2):
+        made = method.run(diffuser, PROMPTS, [1, 2], Settings(steps=2, guidance=4.0))
+        assert made.network_calls == 2 * 2 * 2  # images, steps, with and without the text
+        assert made.other_calls == {"foresight": 4}
 
 
 def test_samples_without_pictures_cannot_be_foreseen(diffuser, tmp_path):
