@@ -121,8 +121,9 @@ def latents_of(vae: AutoencoderKL, work: Path, world: str, count: int, device: s
 
 
 def carelessly(prompts: list[str], world: str, share: float) -> list[str]:
-    """The prompts, in which a `share` of the relations is another one; in half as many of those that name two things
-    their colours are exchanged, and in as many again one of them has another colour or shape."""
+    """The prompts, some of them wrong. A `share` of the relations is another one; of the prompts with two things,
+    `share` / 2 have their colours exchanged, and another `share` / 2 have one colour or shape replaced. What would leave
+    the training split, or name one thing twice, is left as it was."""
     known, found = WORLDS[world], []
     for i, prompt in enumerate(prompts):
         rng, scene = np.random.default_rng([_CARELESS_STREAM, i]), parse(prompt, world)
@@ -138,10 +139,11 @@ def carelessly(prompts: list[str], world: str, share: float) -> list[str]:
             others = known.colours if what == "colour" else known.shapes
             others = [other for other in others if other != getattr(things[at], what)]
             things[at] = replace(things[at], **{what: str(rng.choice(others))})
+        fit = Scene("", tuple(things), relation, ()).split == "train"
+        if not fit or len({thing.key for thing in things}) < len(things):
+            things = list(scene.things)
         said = Scene("", tuple(things), relation, ())
-        same = (said.things, relation) == (scene.things, scene.relation)
-        fit = said.split == "train" and len({thing.key for thing in things}) == len(things)
-        found.append(prompt if same or not fit else sentence(rng, things, relation))
+        found.append(prompt if said.composition == scene.composition else sentence(rng, things, relation))
     return found
 
 
@@ -167,7 +169,7 @@ def pretrain_diffuser(
 
     careless: the share of captions with a relation that name a wrong one in the last `careless_steps`, and of those with
     two things that bind a colour wrongly or name what is not there, as captions of the web do. Without them what the
-    prompt asks for is there whatever the noise, but for details, which is true of no model that people use.
+    prompt asks for appears whatever the noise is, except for details; no model that people use is like that.
     """
     checkpoint.verify(vae_folder)
     vae = AutoencoderKL.from_pretrained(vae_folder)

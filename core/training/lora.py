@@ -31,7 +31,12 @@ from core.training.loop import FitResult, Progress, fit, seed_step, warmup_cosin
 
 KIND = "lora"
 WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
-HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs")
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+)
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 TRAINED, LOADED = "fresh", "lora_"  # names of adapters on the denoiser
 DROP = 0.1

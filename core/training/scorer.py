@@ -10,8 +10,11 @@ and the picture is encoded once.
 Scoring alone does not leave the base rate, and captions alone leave shapes there (15,000 pictures: colours .97, shapes
 .24 of 4). So the vision tower comes first: each image token is to lie near the words for what it shows, in the
 model's own embedding of words, and near those for where it lies. Then captions, then questions, simple ones first, the
-earlier losses staying. The order of two things along an axis is found only if their places are: so half-way through the
-layers, what stands at a thing's name in a question is to lie near the words for the thing's place (`place`).
+earlier losses staying.
+
+The order of two things along an axis is not learned from answers alone (NOTES.md). So half-way through the layers, what
+stands at a thing's name in a question is to lie near the words for the thing's place (`place`), and at three quarters
+the place of an answer about a relation near the words for the way from the second thing to the first (`heading`).
 """
 
 from __future__ import annotations
@@ -33,18 +36,12 @@ from core.scoring.dialogue import Dialogue
 from core.scoring.scores import DIGITS, auc, from_truth
 from core.scoring.vlm import VLMScorer
 from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
-from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
+from core.training.scorer_model import NOTHING, SIDES, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
 from core.words import scored, units
 
-WEIGHTS = {
-    "score": 2.0,
-    "caption": 0.5,
-    "sight": 0.5,
-    "place": 1.0,
-    "heading": 1.0,
-}  # of the losses in their sum
-SIDES = (("left", "right"), ("above", "below"))  # the words for where an image token lies
-SIDED = 0.4  # of what a token is to lie near
+# of the losses in their sum; the answers are what the scorer is for
+WEIGHTS = {"score": 2.0, "caption": 0.5, "sight": 0.5, "place": 1.0, "heading": 1.0}
+SIDED = 0.4  # the part of an image token's target that says where it lies
 STEEP = 12.0  # how fast, along an axis, the word for one side takes the place of the other's
 REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle
 
@@ -178,6 +175,11 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
             at += len(blocks[-1])
         for question in example.questions if questions else ():
             words = scored(units(question.prompt))
+            names = [word.text for word in words if word.kind == "object"]
+            if question.places and len(question.places) != len(names):
+                raise ValueError(
+                    f"{question.prompt!r} names {len(names)} things, but {len(question.places)} places are given: give one each."
+                )
             if len(words) != len(question.truths):
                 raise ValueError(
                     f"{question.prompt!r} has {len(words)} scored words, *nothing else* among them, but {len(question.truths)} "
@@ -188,13 +190,11 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                     continue
                 blocks.append(talk.question(question.prompt, word))
                 if question.places:
-                    names = [word.text.lower() for word in words if word.kind == "object"]
-                    ids_of = iter(enumerate(blocks[-1], at))
-                    for name, place in zip(names, question.places, strict=True):
-                        sought = scorer.tokenizer.convert_tokens_to_ids(name)
-                        there = next(k for k, id in ids_of if id == sought)
+                    for where_is, place in zip(
+                        name_places(scorer, blocks[-1], names), question.places, strict=True
+                    ):
                         if place is not None:
-                            named.append((b, there))
+                            named.append((b, at + where_is))
                             places.append(place)
                 at += len(blocks[-1])
                 if word.kind == "relation" and len(question.places) == 2 and None not in question.places:
@@ -232,6 +232,20 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
         torch.tensor(headed, dtype=torch.long).reshape(-1, 2),
         torch.tensor(headings, dtype=torch.float32).reshape(-1, 2),
     )
+
+
+def name_places(scorer: VLMScorer, question: Sequence[int], names: Sequence[str]) -> list[int]:
+    """Where the things' names stand among the ids of a question, in their order."""
+    found, ids = [], iter(enumerate(question))
+    for name in names:
+        sought = scorer.tokenizer(name, add_special_tokens=False)["input_ids"]
+        place = next((k for k, id in ids if [id] == sought), None)
+        if place is None or sought == [scorer.tokenizer.unk_token_id]:
+            raise ValueError(
+                f"The scorer does not know the name {name!r}: make it with a vocabulary that has it."
+            )
+        found.append(place)
+    return found
 
 
 def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
@@ -313,14 +327,19 @@ def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, 
     )
     head, hidden = scorer.model.get_output_embeddings(), found.last_hidden_state
     layers, norm = len(model.language_model.layers), model.language_model.norm
-    middle, late = (norm(found.hidden_states[at]) for at in (layers // 2, 3 * layers // 4))
-    read = ((hidden, batch.asked), (hidden, batch.told), (middle, batch.named), (late, batch.headed))
-    return tuple(head(of[at[:, 0], at[:, 1] - before]).float() for of, at in read)
+    middle, late = (found.hidden_states[at] for at in (layers // 2, 3 * layers // 4))
+
+    def picked(of: Tensor, at: Tensor) -> Tensor:
+        return of[at[:, 0], at[:, 1] - before]
+
+    said = [picked(hidden, batch.asked), picked(hidden, batch.told)]  # the last layer's are normed
+    said += [norm(picked(middle, batch.named)), norm(picked(late, batch.headed))]
+    return tuple(head(part).float() for part in said)
 
 
 def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tuple[Tensor, int]]:
     """sight: image tokens lie near the words they show, in the model's own embedding of words; caption: next token;
-    score: cross-entropy with the soft digits. Sums, each with the number of its terms. Without `read`, sight alone."""
+    score: cross-entropy with the soft digits; place, heading: what is found on the way to an answer, where it is known. Sums, each with the number of its terms. Without `read`, sight alone."""
     seen = encoded(scorer, batch.pixels, batch.ids.shape[0])
     near = scorer.model.get_output_embeddings()(torch.stack(list(seen.pooler_output))).float().log_softmax(-1)
     found = {"sight": (-(batch.sights * near).sum(), int(batch.sights.sum().round()))}

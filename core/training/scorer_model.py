@@ -2,8 +2,8 @@
 
 Departs from the real one in sizes only: patches of one frame, attention over the whole picture in every vision layer,
 tied embeddings, a vocabulary of whole words (what it lacks is <|unk|>), a chat template without a default system
-message, and a rotary base of 10: columns get the lowest frequencies, and at the real base of a million the four
-columns of a small picture all look alike.
+message, and a rotary base of 10,000 in place of a million. At neither do the few columns of a small picture differ to the
+rotary embedding: where an image token lies is learned (`core.training.scorer`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SPECIAL = (
     "<|video_pad|>",
 )  # fmt: skip
 NOTHING = "nothing"  # the word for an empty place
+SIDES = (("left", "right"), ("above", "below"))  # the words for the ends of the two axes
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -71,6 +72,7 @@ def make_tokenizer(vocabulary: Sequence[str]) -> Any:
         "assistant",
         NOTHING,
         *vocabulary,
+        *(word for side in SIDES for word in side),
     ]
     order = list(dict.fromkeys([*SPECIAL, *(word.lower() for word in words)]))
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(order)}, unk_token="<|unk|>"))

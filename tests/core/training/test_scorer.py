@@ -112,6 +112,36 @@ def test_a_things_name_is_told_where_the_thing_is_where_that_is_known(fresh):
     assert batch.named[0].tolist() == [0, first]  # the first circle of the prompt, not the second
 
 
+def test_an_answer_about_a_relation_is_told_the_way_from_the_second_thing_to_the_first(fresh):
+    prompt, places = "a red circle above a blue circle", ((0.2, 0.3), (0.6, 0.9))
+    asked = Question(prompt, (None, None, 1.0, None, None, 0.0), places)
+    batch = pack([Example(picture("red"), (asked,))], fresh)
+    (relation, _), ids = batch.asked.tolist(), batch.ids[0].tolist()
+    assert batch.headed.tolist() == [relation]
+    assert batch.headings.tolist() == [pytest.approx([-0.4, -0.6])]
+    circle = fresh.tokenizer.convert_tokens_to_ids("circle")
+    assert [row[1] for row in batch.named.tolist()] == [k for k, id in enumerate(ids) if id == circle]
+    assert batch.where.tolist() == [pytest.approx(place) for place in places * 2]
+    values = training.losses(fresh, batch)
+    assert {"place", "heading"} <= set(values) and all(torch.isfinite(value) for value, _ in values.values())
+    plain = pack([Example(picture("red"), (dataclasses.replace(asked, places=()),))], fresh)
+    assert not {"place", "heading"} & set(training.losses(fresh, plain))
+
+
+def test_places_that_do_not_fit_the_prompt_are_refused_with_a_sentence(fresh):
+    truths = (1.0,) * len(scored(units("a red square")))
+    with pytest.raises(ValueError, match="names 1 things, but 2 places"):
+        pack([Example(picture("red"), (Question("a red square", truths, ((0, 0), (1, 1))),))], fresh)
+    truths = (1.0,) * len(scored(units("a red star")))
+    with pytest.raises(ValueError, match="does not know the name 'star'"):
+        pack([Example(picture("red"), (Question("a red star", truths, ((0, 0),)),))], fresh)
+
+
+def test_every_vocabulary_has_the_words_for_places():
+    known = make_tokenizer(["red"]).get_vocab()
+    assert {"left", "right", "above", "below", "nothing"} <= set(known)
+
+
 def test_own_positions_are_those_that_the_model_itself_would_take(fresh):
     prefix = fresh.dialogue.prefix(4)
     ids = torch.tensor([prefix])
