@@ -146,8 +146,7 @@ def example(
         other = scene if own else changed(scene, shown.bodies, world, rng, single)
         words, alone = truths_of(other, shown.bodies)
         asked.append(Question(other.prompt, (*words, alone), places_of(other.things, shown.bodies, world)))
-    places = tuple((shares(body), body.x, body.y, body.radius) for body in shown.bodies)
-    return Example(shown.image, tuple(asked), captions(shown.bodies, rng), places, True)
+    return Example(shown.image, tuple(asked), captions(shown.bodies, rng), mapped(shown.bodies), True)
 
 
 def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
@@ -184,29 +183,34 @@ def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generato
         (f"where {one.key} from {other.key}", direction(here, there))
         for (one, here), (other, there) in (pair, pair[::-1])
     ]
-    places = tuple((shares(body), body.x, body.y, body.radius) for body in shown.bodies)
-    return Example(shown.image, tuple(asked), tuple(told), places, True)
+    return Example(shown.image, tuple(asked), tuple(told), mapped(shown.bodies), True)
+
+
+def mapped(bodies: Iterable[Body]) -> tuple[tuple[dict[str, float], float, float, float], ...]:
+    """What stands where, as `Example` has it."""
+    return tuple((shares(body), body.x, body.y, body.radius) for body in bodies)
+
+
+def seen_once(bodies: Iterable[Body], world: World) -> dict[str, tuple[Thing, Body]]:
+    """The clear things that are seen once each, by colour and shape, with their bodies."""
+    seen = [(thing, body) for body in bodies for thing in seen_things([body], world)]
+    keys = [thing.key for thing, _ in seen]
+    return {one[0].key: one for one in seen if keys.count(one[0].key) == 1}
 
 
 def places_of(
-    things: Iterable[Thing], bodies: tuple[Body, ...], world: World
+    things: Iterable[Thing], bodies: Iterable[Body], world: World
 ) -> tuple[tuple[float, float] | None, ...]:
     """Where each of some things is seen; None for one that is not seen, or not once."""
-    seen = [(thing.key, (body.x, body.y)) for body in bodies for thing in seen_things([body], world)]
-    found = [[place for key, place in seen if key == thing.key] for thing in things]
-    return tuple(
-        places[0] if len(places) == thing.count == 1 else None
-        for thing, places in zip(things, found, strict=True)
-    )
+    where = {key: (body.x, body.y) for key, (_, body) in seen_once(bodies, world).items()}
+    return tuple(where.get(thing.key) if thing.count == 1 else None for thing in things)
 
 
 def two_things(
-    bodies: tuple[Body, ...], world: World, rng: np.random.Generator
+    bodies: Iterable[Body], world: World, rng: np.random.Generator
 ) -> list[tuple[Thing, Body]] | None:
     """Two clear things that are seen once each, with their bodies; None where there are not so many."""
-    named = [(thing, body) for body in bodies for thing in seen_things([body], world)]
-    keys = [thing.key for thing, _ in named]
-    alone = [one for one in named if keys.count(one[0].key) == 1]
+    alone = list(seen_once(bodies, world).values())
     if len(alone) < 2:
         return None
     pair = [alone[int(k)] for k in rng.permutation(len(alone))[:2]]
@@ -389,7 +393,7 @@ def pretrain_scorer(
             }
         meta = {
             "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps, "simple_steps": simple_steps,
-            "relation_steps": relation_steps,            "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
+            "relation_steps": relation_steps, "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
         }  # fmt: skip
         save_scorer(scorer, folder, meta)
     return result, figures

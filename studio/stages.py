@@ -43,9 +43,8 @@ from studio.starting import begin, used_model, used_teacher
 
 Found = dict[str, Any]
 FRESH_PROMPTS = 1500  # that the teacher is asked about
-FEWEST_PICTURES = (
-    500  # images by which a backbone's first prediction is tuned; of fewer it would learn them by heart
-)
+# images by which a backbone's first prediction is tuned; of fewer it would learn them by heart
+FEWEST_PICTURES = 500
 
 
 def reward(job: Job) -> Found:

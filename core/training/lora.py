@@ -82,15 +82,24 @@ class Adapter:
                 "backbone, or choose its backbone."
             )
 
+    def _check(self, diffuser: Diffuser) -> None:
+        """ValueError where the layers cannot be put on the diffuser's denoiser."""
+        self.check_fits(diffuser)
+        check_there(diffuser)
+        there = getattr(diffuser.denoiser, "peft_config", {})
+        if foreign := [name for name in there if not name.startswith(LOADED)]:
+            raise ValueError(
+                f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
+                "save_pretrained) before a LoRA is put on it."
+            )
+
     @contextmanager
     def on(self, diffuser: Diffuser) -> Iterator[None]:
         """The diffuser's denoiser is the fine-tuned one while the block runs, and afterwards bit for bit what it was.
 
         The layers stay on the denoiser, switched off, so that the next batch need not read them again.
         """
-        self.check_fits(diffuser)
-        check_there(diffuser)
-        check_own(diffuser.denoiser)
+        self._check(diffuser)
         denoiser, name = diffuser.denoiser, LOADED + self.sha256[:16]
         there = list(getattr(denoiser, "peft_config", {}))
         if name not in there:
@@ -108,9 +117,7 @@ class Adapter:
     def fused(self, diffuser: Diffuser) -> Any:
         """A copy of the diffuser's denoiser that has the layers in its weights: half the time of a call with them beside
         the weights, for the memory of a second denoiser."""
-        self.check_fits(diffuser)
-        check_there(diffuser)
-        check_own(diffuser.denoiser)
+        self._check(diffuser)
         tuned = copy.deepcopy(diffuser.denoiser)
         for name in HOOKS:  # who counts the calls of the one does not count those of the other
             getattr(tuned, name).clear()
@@ -221,16 +228,6 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
         raise ValueError("An image's score must lie in [0, 1]: give the mean expected score of its words.")
     weights = ((values - values.max()) / temperature).exp()
     return weights / weights.mean()
-
-
-def check_own(denoiser: nn.Module) -> None:
-    """ValueError where the denoiser has an adapter that is none of ours."""
-    there = getattr(denoiser, "peft_config", {})
-    if foreign := [name for name in there if not name.startswith(LOADED)]:
-        raise ValueError(
-            f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
-            "save_pretrained) before a LoRA is put on it."
-        )
 
 
 def check_there(diffuser: Diffuser) -> None:

@@ -339,7 +339,8 @@ def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, 
 
 def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tuple[Tensor, int]]:
     """sight: image tokens lie near the words they show, in the model's own embedding of words; caption: next token;
-    score: cross-entropy with the soft digits; place, heading: what is found on the way to an answer, where it is known. Sums, each with the number of its terms. Without `read`, sight alone."""
+    score: cross-entropy with the soft digits; place, heading: what is found on the way to an
+    answer, where it is known. Sums, each with the number of its terms. Without `read`, sight alone."""
     seen = encoded(scorer, batch.pixels, batch.ids.shape[0])
     near = scorer.model.get_output_embeddings()(torch.stack(list(seen.pooler_output))).float().log_softmax(-1)
     found = {"sight": (-(batch.sights * near).sum(), int(batch.sights.sum().round()))}

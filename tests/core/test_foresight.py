@@ -110,14 +110,20 @@ def test_tuning_foresees_more_and_leaves_the_backbone_as_it_was(diffuser, tmp_pa
     assert checkpoint.load(RewardModel, tmp_path / "reward").config.width == 16
 
 
+def teacher_of(diffuser, folder, steps=1):
+    """A teacher with an adapter of so many steps, which is in the folder."""
+    train_foresight(diffuser, data_of(diffuser), folder, ForesightConfig(steps=steps, batch=2, rank=2))
+    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    return Teacher(diffuser, reader, Adapter.load(folder))
+
+
 def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_large_one_is_not(
     diffuser, tmp_path, monkeypatch
 ):
-    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=2, batch=2, rank=2))
-    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
     given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
+    small = teacher_of(diffuser, tmp_path / "a", steps=2)
+    large = Teacher(diffuser, small.reader, small.adapter)
     before = [part.clone() for part in diffuser.denoiser.parameters()]
-    small, large = (Teacher(diffuser, reader, Adapter.load(tmp_path / "a")) for _ in range(2))
     one = small.foresee(noise, given, torch.arange(2))
     assert small.foresight.denoiser is not None and not hasattr(small.foresight.denoiser, "peft_config")
     assert not hasattr(diffuser.denoiser, "peft_config")  # nothing is left on the one that draws
@@ -131,9 +137,7 @@ def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_lar
 
 
 def test_a_denoiser_that_is_moved_about_is_not_copied(diffuser, tmp_path, monkeypatch):
-    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=1, batch=2, rank=2))
-    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
-    teacher = Teacher(diffuser, reader, Adapter.load(tmp_path / "a"))
+    teacher = teacher_of(diffuser, tmp_path / "a")
     given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
     monkeypatch.setattr(diffuser.denoiser, "_hf_hook", object(), raising=False)  # as accelerate leaves it
     teacher.foresee(noise, given, torch.arange(2))
@@ -141,9 +145,7 @@ def test_a_denoiser_that_is_moved_about_is_not_copied(diffuser, tmp_path, monkey
 
 
 def test_the_calls_of_a_teacher_are_counted_beside_those_of_the_sampling_in_each_run(diffuser, tmp_path):
-    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=1, batch=2, rank=2))
-    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
-    method = best_noise_of(2, by_teacher(Teacher(diffuser, reader, Adapter.load(tmp_path / "a"))))
+    method = best_noise_of(2, by_teacher(teacher_of(diffuser, tmp_path / "a")))
     for _ in range(2):
         made = method.run(diffuser, PROMPTS, [1, 2], Settings(steps=2, guidance=4.0))
         assert made.network_calls == 2 * 2 * 2  # images, steps, with and without the text
@@ -165,12 +167,11 @@ def test_a_reward_model_of_the_earlier_kind_says_so(diffuser, tmp_path):
 
 
 def test_an_adapter_of_another_backbone_is_refused(diffuser, tmp_path):
-    train_foresight(diffuser, data_of(diffuser), tmp_path / "a", ForesightConfig(steps=1, batch=2, rank=2))
-    reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
+    teacher = teacher_of(diffuser, tmp_path / "a")
     reward = RewardModel(
         latent_channels=4, text_width=8, width=16, heads=2, depth=1, channels=(16,), head_width=16
     )
-    parts = RewardParts(reward, Teacher(diffuser, reader, Adapter.load(tmp_path / "a")))
+    parts = RewardParts(reward, teacher)
     checkpoint.save(parts, tmp_path / "reward", {"backbone_revision": "another"}, kind="RewardModel")
     with pytest.raises(ValueError, match="another backbone"):
         Teacher.of_reward(tmp_path / "reward", diffuser)

@@ -257,7 +257,7 @@ def test_a_word_without_a_truth_is_not_asked_for(fresh):
     assert torch.allclose(alone, among, atol=1e-4)
 
 
-def test_the_learning_rate_rises_once_more_for_the_last_steps():
+def test_the_learning_rate_rises_once_more_for_the_last_steps(monkeypatch):
     rates = []
     scorer = make_scorer(VOCABULARY, TINY)
 
@@ -266,11 +266,8 @@ def test_the_learning_rate_rises_once_more_for_the_last_steps():
             rates.append(self.param_groups[0]["lr"])
             return super().step(*args, **kwargs)
 
-    keep, torch.optim.AdamW = torch.optim.AdamW, Seen
-    try:
-        train_scorer(scorer, lambda step: examples(step, 2), steps=130, sight_steps=130, again=10)
-    finally:
-        torch.optim.AdamW = keep
+    monkeypatch.setattr(torch.optim, "AdamW", Seen)
+    train_scorer(scorer, lambda step: examples(step, 2), steps=130, sight_steps=130, again=10)
     assert rates[119] < 0.1 * max(rates)
     assert rates[129] > rates[119]
 
