@@ -154,6 +154,7 @@ EVALUATIONS: dict[str, dict[str, Field]] = {
         "best_noise": Field(
             0, (0, 64), "best of so many noises by the reward model's teacher, or by itself; 0 leaves it out"
         ),
+        "other_text": Field(False, (), "a control: the projector in use, given another prompt's text"),
     },
     "fidelity": _JUDGED,
     "detector": {

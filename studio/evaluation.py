@@ -24,7 +24,7 @@ from studio.checks import plain
 from studio.configs import EVALUATIONS, check_evaluation, with_own
 from studio.datasets import replay_of
 from studio.heldout import judge_of
-from studio.methods import build
+from studio.methods import build, other_text
 from studio.prompts import seeds_for, without
 from studio.runlog import Report
 from studio.scoring import Stop, asked
@@ -109,6 +109,8 @@ def _alignment(
         names.append(f"best-noise-of-{settings['best_noise']}")
     names += [name.strip() for name in settings["methods"].split(",") if name.strip()]
     methods = build(studio, dict.fromkeys(names), strength=settings["strength"])
+    if settings["other_text"]:
+        methods.append(other_text(studio, prompts, settings["strength"]))
     judge, name = judge_of(studio, prompts)
     sampling = Sampling(settings["steps"], settings["guidance"], batch=studio.settings.batch)
     seeds = [seeds_for(prompt, settings["seeds"], evaluation=True) for prompt in prompts]

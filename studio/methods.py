@@ -7,9 +7,10 @@ has none, and as best-noise-of-N-by-reward, the reward model itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from core.evaluation.controls import OtherText
 from core.evaluation.methods import (
     Method,
     best_noise_of,
@@ -60,6 +61,12 @@ def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[M
             method = makers.make(part, number, method)
         found.setdefault(method.name, method)
     return list(found.values())
+
+
+def other_text(studio: Any, prompts: Sequence[str], strength: float = 1.0) -> Method:
+    """A control for `prompts`, two or more: the projector in use, given another prompt's text. ValueError where there is none."""
+    projector, diffuser = Makers(studio, strength).model("projector"), studio.models.diffuser()
+    return OtherText(projector, diffuser, prompts, strength, "projected for another prompt")
 
 
 def parse(name: str, known: str = NAMES) -> list[tuple[str, str | None]]:

@@ -113,16 +113,18 @@ FIELDS: dict[str, dict[str, Field]] = {
     "tau": {
         **_SIZE,
         **_judged((20, 100), (4, 8)),
-        "taus": Several("0.1,1,10,100", (0.0, 1e6), "weights of the constraint, a projector trained with each"),
+        "taus": Several("0.1,0.3,1,10", (0.0, 1e6), "weights of the constraint, a projector trained with each"),
+        "shared": Several("0", (0.0, 1e6), "weights of the constraint on what the noises of a prompt are moved by in "
+                          "common; with each but 0 one more projector is trained, beside the first tau", "0,1"),
         "strengths": Several("0.25,0.5,0.75,1", (0.0, 1.0), "strengths of the projector in use"),
-        "start": Sized("used", ("used", "fresh"), "what each is trained from: the projector in use, or a fresh one that "
+        "start": Sized("fresh", ("used", "fresh"), "what each is trained from: the projector in use, or a fresh one that "
                        "was warmed up", "fresh"),
-        "train_steps": Sized(80, (1, 1_000_000), "training steps of each", 600),
+        "train_steps": Sized(100, (1, 1_000_000), "training steps of each", 400),
         "warmup_steps": Field(200, (1, 1_000_000), "steps of the warm-up, where the start is fresh"),
         "train_prompts": Sized(400, (1, 100_000), "training prompts", 800),
         "noises": Sized(256, (8, 100_000), "noises of each of three prompts that KL is measured over", 1000),
         "batch": _BATCH,
-        "rate": _RATE,
+        "rate": Field(8e-4, (1e-7, 1.0), "peak learning rate"),
         **_SEED,
     },
     "alignment": {

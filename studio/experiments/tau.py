@@ -1,6 +1,6 @@
-"""Experiment *tau*: projectors trained with several weights tau of the constraint, and the projector in use at several
-strengths: alignment, KL from N(0, I), Frechet distance of the images, and the share of invalid ones (equation of L_final:
-L_qdpo + tau constraint).
+"""Experiment *tau*: projectors trained with several weights tau of the constraint (and of the one on what a prompt's noises
+share), and the projector in use at several strengths: alignment, what it costs in diversity, KL from N(0, I), Frechet
+distance of the images, and the share of invalid ones (equation of L_final: L_qdpo + tau constraint).
 
 KL is that of each latent value over the noises of a prompt (core.evaluation.distribution.gaussian_kl), not within one
 noise: what a projector adds alike to every noise of a prompt is seen only there. A projector of each tau is trained by the reward model in use, for the same steps, on the same prompts and noises. What
@@ -45,19 +45,33 @@ from studio.prompts import seeds_for
 from studio.starting import begin, used_model
 
 KL_PROMPTS = 3
+WHOLE = "an image is whole (every word holds and nothing else is there)"
+FRONTIER = {
+    "tau": "trained with tau",
+    "shared": "and a shared pattern that counts",
+    "strength": "in use, at a strength",
+}
 
 
 def run(job: Job) -> dict[str, Any]:
     prompts, studio, config = heldout_prompts(job), job.studio, job.config
     taus, strengths = numbers(config["taus"]), [s for s in numbers(config["strengths"]) if s > 0]
-    trained = {tau: job.stage(f"tau {tau:g}", lambda tau=tau: train(job, tau)) for tau in taus}
-    by_tau = {
-        tau: Projected(studio.models.open("projector", job.folder / f"tau-{tau:g}"), name=f"tau {tau:g}")
-        for tau in taus
+    shared = [
+        s for s in numbers(config.get("shared", "0")) if s > 0
+    ]  # a run of an earlier version has no such field
+    weights = {("tau", tau): (tau, 0.0) for tau in taus} | {("shared", s): (taus[0], s) for s in shared}
+    trained = {
+        f"{of} {value:g}": job.stage(f"{of} {value:g}", lambda at=(of, value): train(job, at, *weights[at]))
+        for of, value in weights
     }
+    groups: dict[str, dict[float, Method]] = {"tau": {}, "shared": {}, "strength": {}}
+    for of, value in weights:
+        model = studio.models.open("projector", job.folder / f"{of}-{value:g}")
+        groups[of][value] = Projected(model, name=f"{of} {value:g}")
     used = used_model(job, "projector")
-    by_strength = {s: Projected(used, s, f"strength {s:g}") for s in strengths} if used is not None else {}
-    methods = [*by_tau.values(), *by_strength.values()]
+    if used is not None:
+        groups["strength"] = {s: Projected(used, s, f"strength {s:g}") for s in strengths}
+    methods = [method for group in groups.values() for method in group.values()]
     found = judged(job, "tau", methods, prompts, evaluation_seeds(job, prompts))
     kl = {
         m.name: job.stage(f"KL of {m.name}", lambda m=m: over_seeds(job, m, prompts))
@@ -65,17 +79,18 @@ def run(job: Job) -> dict[str, Any]:
     }
     rows = {method.name: measured(found, method.name) | kl[method.name] for method in methods}
     floor, white = inner(found, "none"), unprojected(job, prompts) | kl["none"]
-    shown = [none(), *(by_tau[tau] for tau in sorted({taus[0], taus[-1]}))]
+    shown = [none(), *(groups["tau"][tau] for tau in sorted({taus[0], taus[-1]}))]
     some = prompts[:3]
     pictures = before_after(
         job, shown, some, [row[0] for row in evaluation_seeds(job, some)], [m.name for m in shown]
     )
     return {
         "judge": found.judge,
-        "answer": _answer(found, rows, by_tau, by_strength, white),
+        "answer": _answer(found, rows, groups, white),
         "figures": [
-            *_figures(rows, "tau", by_tau, floor, white, True),
-            *_figures(rows, "strength", by_strength, floor, white, False),
+            *_frontier(found, rows, groups),
+            *_figures(rows, "tau", groups["tau"], floor, white, True),
+            *_figures(rows, "strength", groups["strength"], floor, white, False),
         ],
         "tables": [_table(found, rows, floor, white)],
         "pictures": [pictures],
@@ -89,22 +104,30 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def train(job: Job, tau: float) -> dict[str, Any]:
-    """A projector trained with this tau, saved in the run's folder. Raises Stopped."""
+def train(job: Job, at: tuple[str, float], tau: float, shared: float) -> dict[str, Any]:
+    """A projector trained with these weights, saved in the run's folder under what `at` names. Raises Stopped."""
     studio, config, began = job.studio, job.config, time.monotonic()
+    of, value = at
     texts = texts_for(studio, studio.prompts.of("train", config["train_prompts"]))
     shape = studio.models.diffuser().latent_shape()
     settings = ProjectorConfig(
-        steps=config["train_steps"], batch=config["batch"], rate=config["rate"], tau=tau, seed=config["seed"]
+        steps=config["train_steps"],
+        batch=config["batch"],
+        rate=config["rate"],
+        tau=tau,
+        shared=shared,
+        seed=config["seed"],
     )
     model = start(job, texts, shape)
     result = train_projector(
-        model, need(job, "reward"), texts, shape, settings, folder=job.folder / f"tau-{tau:g}-state",
-        on_progress=job.watch(f"training with tau {tau:g}"), stop=job.stopped,
+        model, need(job, "reward"), texts, shape, settings, folder=job.folder / f"{of}-{value:g}-state",
+        on_progress=job.watch(f"training with {of} {value:g}"), stop=job.stopped,
     )  # fmt: skip
     if result.fit.stopped:
         raise Stopped
-    checkpoint.save(model, job.folder / f"tau-{tau:g}", {"run": job.run["id"], "tau": tau})
+    checkpoint.save(
+        model, job.folder / f"{of}-{value:g}", {"run": job.run["id"], "tau": tau, "shared": shared}
+    )
     return {"metrics": result.metrics, "seconds": round(time.monotonic() - began, 1)}
 
 
@@ -132,11 +155,15 @@ def start(job: Job, texts: Any, shape: tuple[int, int, int]) -> Any:
 
 
 def measured(found: Judged, name: str) -> dict[str, Any]:
-    """The figures of a method: alignment against none, drift of its noise, Frechet distance, failures."""
-    entry = found.methods[name]
+    """The figures of a method: alignment against none, drift of its noise, Frechet distance, failures, and what share of
+    none's diversity is kept."""
+    entry, usual = found.methods[name], found.methods["none"]["diversity"]["estimate"]
+    diversity = entry["diversity"]["estimate"]
     return {
         "strict": entry["strict"],
         "difference": entry["difference"]["strict"],
+        "clean": entry["clean"],
+        "clean_difference": entry["difference"]["clean"],
         "words": entry["difference"]["words"],
         "std": entry["drift"]["std"],
         "correlation": entry["drift"]["spatial_correlation"],
@@ -144,6 +171,7 @@ def measured(found: Judged, name: str) -> dict[str, Any]:
         "frechet": inner(found, "none", name),
         "failures": found.failures(name),
         "diversity": entry["diversity"],
+        "kept": diversity / usual if usual and diversity is not None else None,
     }
 
 
@@ -178,20 +206,39 @@ def inner(found: Judged, a: str, b: str | None = None) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _answer(found: Judged, rows: dict[str, Any], by_tau: dict, by_strength: dict, white: dict) -> list[str]:
-    lines = [
-        f"Without projection every word holds in {span(found.methods['none']['strict'], True)} of the images."
-    ]
-    for of, methods in (("tau", by_tau), ("strength", by_strength)):
+def _answer(found: Judged, rows: dict[str, Any], groups: dict[str, dict], white: dict) -> list[str]:
+    lines = [f"Without projection {WHOLE} in {span(found.methods['none']['clean'], True)} of the images."]
+    for of, methods in groups.items():
         for method in methods.values():
             row = rows[method.name]
+            whole = compared(method.name.capitalize(), row["clean_difference"], "with none", WHOLE)
+            kept = "" if row["kept"] is None else f" Diversity {row['kept']:.2f} of that without it,"
             lines.append(
-                f"{compared(method.name.capitalize(), row['difference'], 'with none')} KL {row['kl']:.4f} nats a "
-                f"value (white noise {white['kl']:.4f}), invalid images {span(row['failures'], True)}."
+                f"{whole}{kept} KL {row['kl']:.4f} nats a value (white noise {white['kl']:.4f}), invalid images "
+                f"{span(row['failures'], True)}."
             )
-        if len(methods) > 1 and not any(clear(rows[m.name]["difference"]) for m in methods.values()):
+        if len(methods) > 1 and not any(clear(rows[m.name]["clean_difference"]) for m in methods.values()):
             lines.append(f"No {of} is told from none by so many images.")
     return lines + few(len(found.prompts)) + judge_sentence(found.judge)
+
+
+def _frontier(found: Judged, rows: dict[str, Any], groups: dict[str, dict]) -> list[dict[str, Any]]:
+    """What is gained over what diversity is left: a point a projector, from the most diverse on."""
+    parts = []
+    for of, methods in groups.items():
+        known = [(rows[m.name], value) for value, m in methods.items() if rows[m.name]["kept"] is not None]
+        known.sort(key=lambda pair: -pair[0]["kept"])
+        if known:
+            some = [row for row, _ in known]
+            parts.append(
+                series(FRONTIER[of], [row["kept"] for row in some], [row["clean_difference"] for row in some],
+                       [f"{of} {value:g}" for _, value in known])
+            )  # fmt: skip
+    if not parts:
+        return []
+    title = "What is gained, over the diversity that is left"
+    return [figure("line", title, "diversity within a prompt, as a share of that with none", "images that are whole, against none",
+                   parts, reference=0.0, reference_name="none")]  # fmt: skip
 
 
 def _figures(
@@ -214,7 +261,9 @@ def _figures(
          {"reference": floor, "reference_name": "two halves of none"} if floor is not None else {}),
     ]  # fmt: skip
     out = [
-        figure("line", f"Every word holds, against none, over {of}", of, "difference", [series("against none", x, [p["difference"] for p in parts])],
+        figure("line", f"Against none, over {of}", of, "difference",
+               [series("every word holds", x, [p["difference"] for p in parts]),
+                series("and nothing else is there", x, [p["clean_difference"] for p in parts])],
                reference=0.0, reference_name="none", **more),
         figure("line", f"Invalid images over {of}", of, "share", [series("invalid", x, [p["failures"] for p in parts])], **more),
     ]  # fmt: skip
@@ -237,13 +286,15 @@ def _figures(
 def _table(
     found: Judged, rows: dict[str, Any], floor: float | None, white: dict[str, float]
 ) -> dict[str, Any]:
-    columns = ["projector", "every word holds", "against none", "KL", "std", "spatial correlation", "cosine with the input",
+    columns = ["projector", "every word holds", "against none", "and nothing else", "the same against none", "KL", "std", "spatial correlation", "cosine with the input",
                "Frechet distance", "invalid", "diversity"]  # fmt: skip
     base = found.methods["none"]
     lines = [
         [
             "none",
             base["strict"],
+            None,
+            base["clean"],
             None,
             white["kl"],
             white["std"],
@@ -255,7 +306,7 @@ def _table(
         ]
     ]
     lines += [
-        [name, r["strict"], r["difference"], r["kl"], r["std"], r["correlation"], r["cosine"], r["frechet"], r["failures"],
+        [name, r["strict"], r["difference"], r["clean"], r["clean_difference"], r["kl"], r["std"], r["correlation"], r["cosine"], r["frechet"], r["failures"],
          r["diversity"]]
         for name, r in rows.items()
     ]  # fmt: skip
@@ -269,5 +320,5 @@ def _table(
         columns,
         lines,
         note,
-        ["every word holds", "against none", "invalid"],
+        [*columns[1:5], "invalid"],
     )

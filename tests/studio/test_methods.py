@@ -74,11 +74,12 @@ def test_parts_stand_in_an_order_in_which_they_go_around_each_other():
 
 def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studio):
     config = {"prompts": 2, "seeds": 2, "steps": STEPS, "best_of": 2}
-    config |= {"methods": "pag, best-of-2+pag,best-noise-of-2+projected"}
+    config |= {"methods": "pag, best-of-2+pag,best-noise-of-2+projected", "other_text": True}
     report = studio.evaluate("alignment", config)
     entries = report["methods"]
     assert list(entries) == [
-        "none", "projected", "pag", "best-noise-of-2 + projected", "best-of-2", "best-of-2 + pag",
+        "none", "projected", "pag", "best-noise-of-2 + projected", "projected for another prompt", "best-of-2",
+        "best-of-2 + pag",
     ]  # fmt: skip
     assert entries["pag"]["network_calls"] == 3 * STEPS
     assert entries["best-of-2 + pag"]["network_calls"] == 2 * 3 * STEPS
@@ -86,6 +87,7 @@ def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studi
     assert chosen["network_calls"] == 2 * STEPS
     assert chosen["other_calls"] == {"reward": 2, "projector": 2}
     assert "drift" in chosen and "drift" not in entries["pag"]
+    assert entries["projected for another prompt"]["drift"] != entries["projected"]["drift"]
 
 
 # ---- LoRA

@@ -210,15 +210,20 @@ def test_alignment_says_which_methods_it_left_out_and_why(studio):
 
 
 def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
-    run = {**SMALL["tau"], "train_steps": 12, "rate": 0.01, "taus": "0.1,1000", "prompts": 2}
+    run = {**SMALL["tau"], "train_steps": 12, "rate": 0.01, "taus": "0.1,1000", "shared": "0,100", "prompts": 2}
     report = report_of(studio, studio.train("experiment", {"name": "tau", **run}))
     rows = report["data"]["measured"]
     assert rows["tau 1000"]["cosine"] > rows["tau 0.1"]["cosine"]
     assert rows["tau 1000"]["kl"] < rows["tau 0.1"]["kl"]
-    assert set(rows) == {"tau 0.1", "tau 1000", "strength 0.5", "strength 1"}
+    assert set(rows) == {"tau 0.1", "tau 1000", "shared 100", "strength 0.5", "strength 1"}
     assert rows["strength 0.5"]["cosine"] > rows["strength 1"]["cosine"]
+    assert rows["shared 100"] != rows["tau 0.1"]
     titles = [figure["title"] for figure in report["figures"]]
-    assert len(titles) == len(set(titles)) == 8
+    assert len(titles) == len(set(titles)) == 9
+    frontier = report["figures"][0]
+    points = {text: x for one in frontier["series"] for x, text in zip(one["x"], one["text"], strict=True)}
+    assert points == {name: row["kept"] for name, row in rows.items()}
+    assert all(one["x"] == sorted(one["x"], reverse=True) for one in frontier["series"])
 
 
 def test_the_single_prompt_is_the_one_that_was_given_and_its_seeds_are_kept_apart(studio):
