@@ -31,7 +31,7 @@ CACHES = {
     "reward": ("foreseen", "u.points > 0", "u.points DESC"),
     "projected": ("foreseen", "u.promise IS NOT NULL", "u.projected DESC, u.promise DESC"),
 }
-FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run", "kind")
+FILTERS = ("prompt", "prompt_set", "method", "split", "backbone", "projector_run", "kind", "scored")
 FEW = 1000
 SHARE = 5  # where the other filters leave less than one in so many, these are gone through for those of a common kind
 
@@ -174,7 +174,7 @@ class Annotation(DatabaseFile):
         people disagree, by how many points), reward (samples on which the reward model is furthest from the VLM,
         as far as ``foreseen`` is filled), projected (samples of projected noise, then the others, those first of which
         the reward model expects much and the VLM is unsure, as far as ``foreseen`` is filled), random, newest. Filters: prompt, prompt_set, method, split, backbone,
-        projector_run, kind (of a word in the prompt, as far as ``kinds`` is filled).
+        projector_run, kind (of a word in the prompt, as far as ``kinds`` is filled), scored (by the VLM: True/False).
 
         ``lease``: the sample is this person's for so many seconds; what others hold is left out. The random
         order, by id, which is random, is then this person's own and lasting: it starts at a place given by the name.

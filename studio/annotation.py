@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -26,9 +27,9 @@ log = logging.getLogger("studio")
 FORESEEN = ("reward", "projected")  # orders that ask the reward model
 STAY = "prompt"  # an order of the studio's own: other images of the prompt that was on the screen come first
 WHY = {
-    "uncertainty": "Next comes the image of whose words the VLM is least sure: there a correction teaches most. How "
-    "unsure is the entropy of the VLM's ten probabilities for a word, 0 sure to 1 no idea, on average over the words "
-    "that you have not scored yet.",
+    "uncertainty": "Next comes the image of whose words the VLM is least sure: there a correction teaches most. In "
+    "between comes any image, for what is learned of unsure ones alone is wrong of the others. How unsure is the entropy "
+    "of the VLM's ten probabilities for a word, 0 sure to 1 no idea, on average over the words that you have not scored yet.",
     "disagreement": "Next comes the image on whose words people disagree most, by the mean distance of the highest "
     "from the lowest score that a word was given: another opinion tells who is right.",
     "reward": "Next comes the image on which the reward model, which foretells scores from the noise alone, and the "
@@ -46,6 +47,16 @@ WHY = {
 def orders() -> tuple[str, ...]:
     """What the queue can be ordered by: the store's orders, and staying with a prompt."""
     return (*ORDERS, STAY)
+
+
+def turn(order: str, before: str | None) -> dict[str, Any]:
+    """The store's order, and a filter, for the sample that follows `before`, the id of the one on the screen. Half of
+    those that uncertainty gives are any scored ones: the calibrator is used for all images, so it learns from all kinds."""
+    if order == STAY:
+        return {"order": "uncertainty"}
+    if order == "uncertainty" and before and hashlib.sha256(before.encode()).digest()[0] % 2:
+        return {"order": "random", "scored": True}
+    return {"order": order}
 
 
 class Annotation:
@@ -107,9 +118,7 @@ class Annotation:
         if order == STAY and exclude and not filters.get("prompt"):
             wanted.insert(0, {**filters, "prompt": self.store.sample(exclude)["prompt"]})
         for chosen in wanted:
-            row = self.store.next_to_annotate(
-                who, "uncertainty" if order == STAY else order, exclude, **given, **chosen
-            )
+            row = self.store.next_to_annotate(who, exclude=exclude, **turn(order, exclude), **given, **chosen)
             if row:
                 return self.sample(row["id"], who)
         if order in FORESEEN and self.foreseer.busy:  # meanwhile, what is known of all images
@@ -247,13 +256,18 @@ class Annotation:
             else None
         )
         done = {"words": 0, "typed": 0, "confirmed": 0, "samples": 0, "changed": 0}
+        before = None
         while done["words"] < count:
             if given is not None:
                 row = next((self.store.sample(id) for id in given), None)
             else:
-                row = self.store.next_to_annotate(who, order, split="train")
+                # with a lease the random order is the same each time
+                row = self.store.next_to_annotate(
+                    who, **turn(order, before), lease=LEASE_SECONDS, split="train"
+                )
             if row is None:
                 break
+            before = row["id"]
             truth = None
             if row["image_path"]:
                 try:

@@ -74,7 +74,7 @@ def test_the_weights_are_small_enough_for_the_repository():
     sizes = {p: p.stat().st_size for p in tracked() if ROOT / "data" / "models" in p.parents}
     large = [str(p.relative_to(ROOT)) for p, size in sizes.items() if size >= 10 * MEGABYTE]
     assert not large, f"10 MB or more: {', '.join(large)}"
-    assert sum(sizes.values()) < 32 * MEGABYTE
+    assert sum(sizes.values()) < 40 * MEGABYTE
 
 
 def machine_paths() -> set[bytes]:

@@ -65,6 +65,7 @@ def measures(studio: Studio) -> list[Measure]:
             ]
             found.append((f"next, {order} {name}", NEXT, works, 10))
         found.append((f"look, {order}", NEXT, [lambda o=order: store.next_to_annotate(NEW, o)], 30))
+    found.append(("next, any scored one", NEXT, [following("random", NEW, scored=True)], 10))
     for order in orders():  # as the page asks, with gold and what is kept up
         found.append(
             (f"next item, {order}", NEXT, [lambda o=order: studio.next_item(NEW, o, exclude=ids[0])], 30)
@@ -102,7 +103,8 @@ def queue_filters(store: Any, prompt: str) -> list[dict[str, Any]]:
         "projector_run": (run, "none such"),
         "kind": ("colour", "count"),
     }
-    assert {*values, "split"} == set(FILTERS), "a filter is not measured"
+    # all but a few are scored, so that filter alone is measured, with the order that asks for it
+    assert {*values, "split", "scored"} == set(FILTERS), "a filter is not measured"
     one = [{name: value} for name, both in values.items() for value in both]
     two = [
         {**a, **b}

@@ -2,8 +2,9 @@
 
 import pytest
 
-from studio.annotation import judged_by
+from studio.annotation import STAY, judged_by, turn
 from studio.identity import SIMULATED
+from tests.tiny import STEPS
 
 
 @pytest.fixture
@@ -92,9 +93,25 @@ def test_it_is_said_how_the_next_item_is_chosen(scored, order):
     assert scored.next_item("Ann", order)
 
 
+def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
+    def given(order, **more):
+        return [
+            scored.store.next_to_annotate("Ann", exclude=id, **turn(order, id), lease=60, **more)
+            for id in ids
+        ]
+
+    ids = [f"{i:032x}" for i in range(40)]
+    unscored = scored.collect(["a red circle"], 3, steps=STEPS)
+    least_sure = scored.store.next_to_annotate("Ann", "uncertainty")["id"]
+    others = [row["id"] for row in given("uncertainty") if row["id"] != least_sure]
+    assert 10 <= len(others) <= 30 and not set(others) & set(unscored)
+    assert {row["id"] for row in given(STAY)} == {least_sure}
+    assert len({row["id"] for row in given("newest")}) == 1
+    assert scored.next_item("Ann").id == least_sure  # nothing is on the screen yet
+
+
 def test_held_out_samples_are_not_offered(studio):
     from data.prompts import load
-    from tests.tiny import STEPS
 
     studio.score(studio.collect(load("shapes_heldout", 2), 1, steps=STEPS))
     assert studio.next_item("Ann") is None
@@ -161,8 +178,6 @@ def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_si
 
 
 def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
-    from tests.tiny import STEPS
-
     studio.score(studio.collect(["a fish", "a red circle"], 1, steps=STEPS))
     found = studio.simulate(count=10)
     assert (found["words"], found["samples"]) == (3, 1)

@@ -210,7 +210,14 @@ def test_alignment_says_which_methods_it_left_out_and_why(studio):
 
 
 def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
-    run = {**SMALL["tau"], "train_steps": 12, "rate": 0.01, "taus": "0.1,1000", "shared": "0,100", "prompts": 2}
+    run = {
+        **SMALL["tau"],
+        "train_steps": 12,
+        "rate": 0.01,
+        "taus": "0.1,1000",
+        "shared": "0,100",
+        "prompts": 2,
+    }
     report = report_of(studio, studio.train("experiment", {"name": "tau", **run}))
     rows = report["data"]["measured"]
     assert rows["tau 1000"]["cosine"] > rows["tau 0.1"]["cosine"]
