@@ -28,7 +28,7 @@ pictures() {
     once diffuser "$python" -m studio pretrain diffuser --work "$work" --out "$models/diffuser" --vae "$work/vae-out"
     once validation "$python" -m studio collect --no-score --set shapes_validation --count 60 --seeds 8 --steps 10
     once training "$python" -m studio collect --no-score --set shapes_train --count 750 --seeds 4 --steps 10
-    once reading "$python" -m studio pretrain reward --work "$work" --out "$work/reading"
+    once reading "$python" -m studio pretrain reward --work "$work" --out "$work/reading" --set steps=3000
 }
 
 once vae "$python" -m studio pretrain vae --work "$work" --out "$work/vae-out"
@@ -46,8 +46,8 @@ train() { # train KIND SETTING...: a run, which is promoted where it is finished
     id=$("$python" -c "import json, sys; print(json.load(open(sys.argv[1]))[\"id\"])" "$work/$1.json")
     "$python" -m studio promote "$id" --force --who make
 }
-once reward train reward --set replay=0 --set foresight_steps=400 --set reader_steps=500 --set reward_steps=1000 --set reward_rate=7e-4
-once projector train projector --set start=fresh --set projector_steps=600 --set projector_rate=8e-4 --set tau=0.1
+once reward train reward --set replay=0 --set foresight_steps=400 --set reader_steps=300 --set reward_steps=1000 --set reward_rate=7e-4
+once projector train projector --set start=fresh --set projector_steps=400 --set projector_rate=8e-4 --set tau=0.3
 once ship "$python" -m studio ship "$models"
 
 unset STUDIO_LABELS STUDIO_REWARD
