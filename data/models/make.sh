@@ -47,7 +47,7 @@ train() { # train KIND SETTING...: a run, which is promoted where it is finished
     "$python" -m studio promote "$id" --force --who make
 }
 once reward train reward --set replay=0 --set foresight_steps=400 --set reader_steps=300 --set reward_steps=1000 --set reward_rate=7e-4
-once projector train projector --set start=fresh --set projector_steps=400 --set projector_rate=8e-4 --set tau=0.3
+once projector train projector --set start=fresh --set projector_steps=500 --set projector_rate=8e-4 --set tau=0.3 --set seed=1
 once ship "$python" -m studio ship "$models"
 
 unset STUDIO_LABELS STUDIO_REWARD
