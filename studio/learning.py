@@ -270,6 +270,12 @@ class Learning(Generation):
                 f"On held-out {heldout['of']} the run {run['id']} is worse than what is in use "
                 f"(by {-difference:.4f}). {end}"
             )
+        whole = heldout["difference"].get("clean") or {}
+        if in_use == measured_against and whole.get("high") is not None and whole["high"] < 0:
+            return (
+                f"Of the held-out images of the run {run['id']} fewer are whole than of what is in use, by "
+                f"{-100 * whole['estimate']:.1f} points: words hold, and things are there that nobody asked for. {end}"
+            )
         return ""
 
     def _heldout_of(self, run: dict[str, Any]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from studio.tabs.memory import KEEP, KEY
 from studio.times import moment
 
 ORDERS = {
-    "uncertainty": "The VLM is unsure, any in between",
+    "uncertainty": "The VLM is unsure, or any",
     "disagreement": "People disagree",
     "reward": "Reward model and VLM disagree",
     "projected": "Projected noise, much expected",

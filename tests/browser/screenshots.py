@@ -69,7 +69,7 @@ def compare(page: Page, seeds: str, steps: int) -> None:
 def correct(page: Page) -> None:
     page.locator("#annotate-projected").click()
     page.locator("#annotate-words [role=spinbutton]").first.focus()
-    page.keyboard.type("98")
+    page.keyboard.type("9")
     page.locator(".ws-state", has_text="Saved").wait_for()
 
 
@@ -172,7 +172,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("folder", type=Path)
     options.add_argument("--models", type=Path, help="a folder with diffuser, scorer, projector and reward")
-    options.add_argument("--seeds", default="454573554-454573557", help="the seeds that are compared")
+    options.add_argument("--seeds", default="1-4", help="the seeds that are compared")
     options.add_argument("--steps", type=int, default=20)
     options.add_argument("--training", type=int, default=60, help="steps of the training that is shown")
     options.add_argument("--experiment", help="the title of an experiment to run at its reduced size")

@@ -243,6 +243,27 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     assert noted == ["rollback", "promote", "promote", "promote"]
 
 
+@pytest.mark.parametrize(("high", "promoted"), [(-0.01, False), (0.01, True), (None, True)])
+def test_better_words_with_surely_fewer_whole_images_are_promoted_only_by_force(studio, high, promoted):
+    run = studio.store.new_run("projector", {"used": {"projector": None}})
+    difference = {"words": {"estimate": 0.02}, "clean": {"estimate": -0.05, "low": -0.1, "high": high}}
+    figures = {
+        "of": "prompts and seeds",
+        "key": "k",
+        "difference": difference,
+        "after": {"words": {"estimate": 0.8}},
+    }
+    folder = studio.settings.projector
+    studio.store.update_run(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
+                            checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
+    if promoted:
+        assert studio.promote(run, "Ann")["promoted"]
+    else:
+        with pytest.raises(ValueError, match=r"fewer are whole than of what is in use, by 5.0 points"):
+            studio.promote(run, "Ann")
+        assert studio.promote(run, "Ann", force=True)["promoted"]
+
+
 def test_projected_samples_are_trained_on_with_the_noise_they_were_made_from(labelled):
     from studio.datasets import noises_of
 
