@@ -3,8 +3,8 @@
 Without --models the shipped models are used. The tabs are read from the page. First come the pictures of a first start
 (first-TAB-LOOK.png); then a pair is compared, some words are corrected, a grid of seeds is made where the studio has
 grids, a short training is run and another one is begun, and each tab is taken again in the light, in the dark and on a
-phone (TAB-LOOK.png, and running-train-LOOK.png). The README's picture is FOLDER/compare-light.png. With --experiment
-one is run as well, for Diagnose.
+phone (TAB-LOOK.png, and running-train-LOOK.png). With --readme the README's pictures are made from these. With
+--experiment one is run as well, for Diagnose.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from studio.settings import Settings
@@ -29,6 +30,14 @@ LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1200, "height": 860}, "device_scale_factor": 1.5},
     "dark": {"viewport": {"width": 1200, "height": 860}, "device_scale_factor": 1.5},
     "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True},
+}
+# a picture of the README: which of those above it is, and its width and height; a longer one is cut at the foot
+README = {
+    "compare.png": ("compare-light", 1200, 860),
+    "seeds.png": ("seeds-light", 1000, 716),
+    "annotate.png": ("annotate-light", 1000, 716),
+    "quality-dark.png": ("quality-dark", 1000, 716),
+    "annotate-phone.png": ("annotate-phone", 420, 840),
 }
 TAB = "#tabs > .tab-wrapper [role=tab]"
 # a grid, and two people who agree now and then: python -c GRID PROMPT WHO
@@ -168,6 +177,15 @@ def running(browser: Browser, app: App, folder: Path, kept: Any) -> None:
     page.context.close()
 
 
+def for_readme(folder: Path) -> None:
+    """The README's pictures, smaller and in 256 colours."""
+    for name, (source, width, height) in README.items():
+        picture = Image.open(folder / f"{source}.png").convert("RGB")
+        picture = picture.crop((0, 0, picture.width, round(picture.width * height / width)))
+        small = picture.resize((width, height), Image.Resampling.LANCZOS)
+        small.quantize(256, dither=Image.Dither.NONE).save(ROOT / ".readme" / name, optimize=True)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("folder", type=Path)
@@ -176,6 +194,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=20)
     options.add_argument("--training", type=int, default=60, help="steps of the training that is shown")
     options.add_argument("--experiment", help="the title of an experiment to run at its reduced size")
+    options.add_argument("--readme", action="store_true", help="make the README's pictures too")
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -197,6 +216,8 @@ def main() -> None:
                 browser.close()
         finally:
             stop_app(app)
+    if given.readme:
+        for_readme(given.folder)
 
 
 if __name__ == "__main__":
