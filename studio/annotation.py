@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -238,7 +239,8 @@ class Annotation:
         """Judgements by the detector, a whole sample at a time, until `count` words or a few more have one.
 
         digit = round(9 truth), stored with source 'simulated'. Samples: those given, else the annotator's own queue
-        of training prompts, as a person would get them. `habit`, what of a sample is typed: every word; wrong, only
+        of training prompts, as a person would get them, but every second one is of a prompt drawn by the seed, so that the
+        same images are judged each time. `habit`, what of a sample is typed: every word; wrong, only
         words whose digit is on the wrong side of 5, then Done; clean, the same, but n where no word is wrong. What is
         not typed is confirmed as a person's Done and n would (STUDIO_CONFIRM). Such a confirmation has the source
         'simulated' too, so that nothing takes it for a person's, and the scorer 'confirmed'.
@@ -250,24 +252,10 @@ class Annotation:
         if habit not in HABITS:
             raise ValueError(f"The habit {shown(habit)} is not known: choose {', '.join(HABITS)}.")
         count = whole("number of corrections", count, 1, 1_000_000)
-        given = (
-            iter(np.random.default_rng(seed).permutation(list(samples)).tolist())
-            if samples is not None
-            else None
-        )
         done = {"words": 0, "typed": 0, "confirmed": 0, "samples": 0, "changed": 0}
-        before = None
-        while done["words"] < count:
-            if given is not None:
-                row = next((self.store.sample(id) for id in given), None)
-            else:
-                # with a lease the random order is the same each time
-                row = self.store.next_to_annotate(
-                    who, **turn(order, before), lease=LEASE_SECONDS, split="train"
-                )
-            if row is None:
+        for row in self._to_judge(samples, who, order, seed):
+            if done["words"] >= count:
                 break
-            before = row["id"]
             truth = None
             if row["image_path"]:
                 try:
@@ -297,6 +285,25 @@ class Annotation:
             if on_progress:
                 on_progress(done["words"], count)
         return done
+
+    def _to_judge(
+        self, samples: Sequence[str] | None, who: str, order: str, seed: int
+    ) -> Iterator[dict[str, Any]]:
+        """The samples that `simulate` goes through, one after the other is done."""
+        rng, prompts = np.random.default_rng(seed), iter(())
+        if samples is not None:
+            yield from (self.store.sample(id) for id in rng.permutation(list(samples)).tolist())
+            return
+        if order == "uncertainty":
+            scored = self.store.samples(split="train", scored=True, limit=10_000_000)
+            prompts = iter(rng.permutation(sorted({row["prompt"] for row in scored})).tolist())
+        for place in itertools.count():
+            some = prompts if place % 2 else ()
+            asked = (self.store.next_to_annotate(who, order, split="train", prompt=prompt) for prompt in some)
+            row = next(filter(None, asked), None) or self.store.next_to_annotate(who, order, split="train")
+            if row is None:
+                return
+            yield row
 
 
 def judged_by(

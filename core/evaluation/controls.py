@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from core.diffusion import Diffuser, Text
 from core.evaluation.base import Method, Start
 from core.evaluation.methods import Projected
-from core.networks.projector import NoiseProjector
+
+if TYPE_CHECKING:
+    from core.diffusion import Diffuser, Text
+    from core.networks.projector import NoiseProjector
 
 
 class OtherText(Projected):
