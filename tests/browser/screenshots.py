@@ -47,7 +47,7 @@ from studio.grids import check_grid
 from studio.service import Studio
 
 studio, (prompt, who) = Studio(), sys.argv[1:]
-grid = studio.start_grid(check_grid(prompt, "1-6", strengths="0.5,1"), who)
+grid = studio.start_grid(check_grid(prompt, "11-16", strengths="0.5,1"), who)
 while studio.grid(grid, who).state in ("queued", "running"):
     time.sleep(1)
 for i, row in enumerate(studio.store.samples(split="train", limit=16)):
