@@ -40,7 +40,7 @@ README = {
     "annotate-phone.png": ("annotate-phone", 420, 840),
 }
 TAB = "#tabs > .tab-wrapper [role=tab]"
-# a grid, and two people who agree now and then: python -c GRID PROMPT WHO
+# a grid, and two people who agree mostly: python -c GRID PROMPT WHO
 GRID = """
 import sys, time
 from studio.grids import check_grid
@@ -54,7 +54,7 @@ for i, row in enumerate(studio.store.samples(split="train", limit=16)):
     for word in studio.sample(row["id"]).words:
         if word.scored and word.vlm is not None:
             studio.store.set_score(row["id"], word.index, word.vlm, "Ann")
-            studio.store.set_score(row["id"], word.index, max(0, word.vlm - (i + word.index) % 3), "Bob")
+            studio.store.set_score(row["id"], word.index, max(0, word.vlm - 3 * ((i + word.index) % 9 == 0)), "Bob")
 """
 
 
