@@ -135,11 +135,12 @@ def bars(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | Non
 
 
 def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | None:
-    """Lines with their interval as a band; a single point has error bars in its stead."""
+    """Lines with their interval as a band; a single point has error bars in its stead. With "written": true the text of
+    each point stands above it."""
     series = _drawable(spec)
     if not series:
         return None
-    figure, axis = go.Figure(), Axis(spec, series)
+    figure, axis, written = go.Figure(), Axis(spec, series), spec.get("written") is True
     for one in series:
         look, xs = style[one.name], axis.places(one)
         if len(one.x) == 1 and not axis.names:
@@ -155,7 +156,10 @@ def line(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure | Non
         figure.add_scatter(
             x=xs,
             y=one.y,
-            mode="lines+markers",
+            mode="lines+markers+text" if written else "lines+markers",
+            text=[name_of(text, 20) for text in one.text] if written else None,
+            textposition="top center",
+            textfont={"size": 12, "color": SOFT},
             name=name_of(one.name, 60),
             error_y=error_bars(one, look.tone) if len(band) == 1 else None,
             line={"color": look.tone, "width": 2.5, "dash": look.dash},

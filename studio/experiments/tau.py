@@ -238,7 +238,7 @@ def _frontier(found: Judged, rows: dict[str, Any], groups: dict[str, dict]) -> l
         return []
     title = "What is gained, over the diversity that is left"
     return [figure("line", title, "diversity within a prompt, as a share of that with none", "images that are whole, against none",
-                   parts, reference=0.0, reference_name="none")]  # fmt: skip
+                   parts, reference=0.0, reference_name="none", written=True)]  # fmt: skip
 
 
 def _figures(

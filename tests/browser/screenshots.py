@@ -4,7 +4,7 @@ Without --models the shipped models are used. The tabs are read from the page. F
 (first-TAB-LOOK.png); then a pair is compared, some words are corrected, a grid of seeds is made where the studio has
 grids, a short training is run and another one is begun, and each tab is taken again in the light, in the dark and on a
 phone (TAB-LOOK.png, and running-train-LOOK.png). With --readme the README's pictures are made from these. With
---experiment one is run as well, for Diagnose.
+--experiment one is run as well, for Diagnose. With --report a report's first plot is all that is taken (plot.png).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from studio.settings import Settings
 from tests import tiny
@@ -177,6 +177,21 @@ def running(browser: Browser, app: App, folder: Path, kept: Any) -> None:
     page.context.close()
 
 
+def launch(driver: Playwright) -> Browser:
+    path = os.environ.get("CHROMIUM") or chromium_path()
+    return driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+
+
+def plot(browser: Browser, report: Path, picture: Path) -> None:
+    """The first plot of a report's page, in the light."""
+    context = browser.new_context(color_scheme="light", **LOOKS["light"])
+    page = context.new_page()
+    page.goto(report.resolve().as_uri())
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    page.locator(".js-plotly-plot").first.screenshot(path=picture)
+    context.close()
+
+
 def for_readme(folder: Path) -> None:
     """The README's pictures, smaller and in 256 colours."""
     for name, (source, width, height) in README.items():
@@ -195,16 +210,22 @@ def main() -> None:
     options.add_argument("--training", type=int, default=60, help="steps of the training that is shown")
     options.add_argument("--experiment", help="the title of an experiment to run at its reduced size")
     options.add_argument("--readme", action="store_true", help="make the README's pictures too")
+    options.add_argument("--report", type=Path, help="report.html of an experiment")
     given = options.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
+    if given.report:
+        with sync_playwright() as driver:
+            browser = launch(driver)
+            plot(browser, given.report, given.folder / "plot.png")
+            browser.close()
+        return
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary) / "home"
         env = tiny.settings_at(home, given.models).env() if given.models else Settings(home=home).env()
         app = start_app(home, env)
         try:
             with sync_playwright() as driver:
-                path = os.environ.get("CHROMIUM") or chromium_path()
-                browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+                browser = launch(driver)
                 first(browser, app, given.folder)
                 kept = fill(browser, app, env, given)
                 for look in LOOKS:

@@ -107,6 +107,14 @@ def test_many_series_still_have_a_look():
     assert len({trace.name for trace in draw(kind="line", series=many).data}) == 12
 
 
+def test_the_text_of_each_point_stands_by_it_where_that_is_asked_for():
+    one = {"name": "tau", "x": [1, 2], "y": [0.1, 0.2], "text": ["tau 1", "tau <b>2"]}
+    (plain,) = draw(kind="line", series=[one]).data
+    assert plain.mode == "lines+markers" and plain.text is None
+    (line,) = draw(kind="line", series=[one], written=True).data
+    assert line.mode == "lines+markers+text" and line.text == ("tau 1", "tau &lt;b&gt;2")
+
+
 def test_a_reference_line_is_drawn_and_named():
     flat = draw(
         kind="dots",
