@@ -4,7 +4,8 @@ Without --models the shipped models are used. The tabs are read from the page. F
 (first-TAB-LOOK.png); then a pair is compared, some words are corrected, a grid of seeds is made where the studio has
 grids, a short training is run and another one is begun, and each tab is taken again in the light, in the dark and on a
 phone (TAB-LOOK.png, and running-train-LOOK.png). With --readme the README's pictures are made from these. With
---experiment one is run as well, for Diagnose. With --report a report's first plot is all that is taken (plot.png).
+--experiment one is run as well, for Diagnose. With --report a report's first plot is all that is taken (plot.png, and
+the README's frontier.png).
 """
 
 from __future__ import annotations
@@ -192,13 +193,13 @@ def plot(browser: Browser, report: Path, picture: Path) -> None:
     context.close()
 
 
-def for_readme(folder: Path) -> None:
-    """The README's pictures, smaller and in 256 colours."""
-    for name, (source, width, height) in README.items():
-        picture = Image.open(folder / f"{source}.png").convert("RGB")
+def for_readme(source: Path, name: str, width: int, height: int | None = None) -> None:
+    """A picture of the README, smaller and in 256 colours; cut at the foot where a height is given."""
+    picture = Image.open(source).convert("RGB")
+    if height is not None:
         picture = picture.crop((0, 0, picture.width, round(picture.width * height / width)))
-        small = picture.resize((width, height), Image.Resampling.LANCZOS)
-        small.quantize(256, dither=Image.Dither.NONE).save(ROOT / ".readme" / name, optimize=True)
+    small = picture.resize((width, round(width * picture.height / picture.width)), Image.Resampling.LANCZOS)
+    small.quantize(256, dither=Image.Dither.NONE).save(ROOT / ".readme" / name, optimize=True)
 
 
 def main() -> None:
@@ -218,6 +219,8 @@ def main() -> None:
             browser = launch(driver)
             plot(browser, given.report, given.folder / "plot.png")
             browser.close()
+        if given.readme:
+            for_readme(given.folder / "plot.png", "frontier.png", 1000)
         return
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary) / "home"
@@ -237,8 +240,8 @@ def main() -> None:
                 browser.close()
         finally:
             stop_app(app)
-    if given.readme:
-        for_readme(given.folder)
+    for name, (source, width, height) in README.items() if given.readme else ():
+        for_readme(given.folder / f"{source}.png", name, width, height)
 
 
 if __name__ == "__main__":
