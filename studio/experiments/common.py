@@ -28,6 +28,7 @@ from studio.prompts import seeds_for
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
+WHOLE = "image is whole (every word holds and nothing else is there)"
 FEW = 10  # prompts below which a bootstrap over them is not to be trusted
 Figure = dict[str, Any]
 Table = dict[str, Any]

@@ -29,6 +29,7 @@ from core.training.loop import Stopped
 from studio import latents
 from studio.calibration import kind_of, kinds_of
 from studio.experiments.common import (
+    WHOLE,
     Judged,
     before_after,
     compared,
@@ -54,7 +55,7 @@ from studio.prompts import scene_of
 
 OUTCOMES = {
     "strict": "every word holds",
-    "clean": "the image is whole (every word holds and nothing else is there)",
+    "clean": f"the {WHOLE}",
 }
 
 

@@ -117,8 +117,8 @@ FIELDS: dict[str, dict[str, Field]] = {
         "shared": Several("0", (0.0, 1e6), "weights of the constraint on what the noises of a prompt are moved by in "
                           "common; with each but 0 one more projector is trained, beside the first tau", "0,1"),
         "strengths": Several("0.25,0.5,0.75,1", (0.0, 1.0), "strengths of the projector in use"),
-        "start": Sized("fresh", ("used", "fresh"), "what each is trained from: the projector in use, or a fresh one that "
-                       "was warmed up", "fresh"),
+        "start": Field("fresh", ("used", "fresh"), "what each is trained from: the projector in use, or a fresh one that "
+                       "was warmed up"),
         "train_steps": Sized(100, (1, 1_000_000), "training steps of each", 400),
         "warmup_steps": Field(200, (1, 1_000_000), "steps of the warm-up, where the start is fresh"),
         "train_prompts": Sized(400, (1, 100_000), "training prompts", 800),

@@ -24,6 +24,7 @@ from core.training.loop import Stopped
 from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
 from studio.datasets import texts_for
 from studio.experiments.common import (
+    WHOLE,
     Judged,
     before_after,
     clear,
@@ -45,7 +46,6 @@ from studio.prompts import seeds_for
 from studio.starting import begin, used_model
 
 KL_PROMPTS = 3
-WHOLE = "an image is whole (every word holds and nothing else is there)"
 FRONTIER = {
     "tau": "trained with tau",
     "shared": "and a shared pattern that counts",
@@ -56,9 +56,8 @@ FRONTIER = {
 def run(job: Job) -> dict[str, Any]:
     prompts, studio, config = heldout_prompts(job), job.studio, job.config
     taus, strengths = numbers(config["taus"]), [s for s in numbers(config["strengths"]) if s > 0]
-    shared = [
-        s for s in numbers(config.get("shared", "0")) if s > 0
-    ]  # a run of an earlier version has no such field
+    # a run of an earlier version has no such field
+    shared = [s for s in numbers(config.get("shared", "0")) if s > 0]
     weights = {("tau", tau): (tau, 0.0) for tau in taus} | {("shared", s): (taus[0], s) for s in shared}
     trained = {
         f"{of} {value:g}": job.stage(f"{of} {value:g}", lambda at=(of, value): train(job, at, *weights[at]))
@@ -207,11 +206,11 @@ def inner(found: Judged, a: str, b: str | None = None) -> float | None:
 
 
 def _answer(found: Judged, rows: dict[str, Any], groups: dict[str, dict], white: dict) -> list[str]:
-    lines = [f"Without projection {WHOLE} in {span(found.methods['none']['clean'], True)} of the images."]
+    lines = [f"Without projection an {WHOLE} in {span(found.methods['none']['clean'], True)} of the images."]
     for of, methods in groups.items():
         for method in methods.values():
             row = rows[method.name]
-            whole = compared(method.name.capitalize(), row["clean_difference"], "with none", WHOLE)
+            whole = compared(method.name.capitalize(), row["clean_difference"], "with none", f"an {WHOLE}")
             kept = "" if row["kept"] is None else f" Diversity {row['kept']:.2f} of that without it,"
             lines.append(
                 f"{whole}{kept} KL {row['kl']:.4f} nats a value (white noise {white['kl']:.4f}), invalid images "
