@@ -40,7 +40,11 @@ def _lay_out(plan: Plan) -> None:
         both = {0, 1} <= set(groups)
         try:
             radii, centres = draw.arrange(
-                [o.range for o in objects], rng, plan.relation if both else None, groups
+                [o.range for o in objects],
+                rng,
+                plan.relation if both else None,
+                groups,
+                near=both and plan.scene.near and rng.random() < 0.5,
             )
             break
         except ValueError:

@@ -28,6 +28,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 }
 SUPERSAMPLE = 4
 GAP, MARGIN = 0.04, 0.02
+NEAR = 0.12  # largest gap between things that stand next to each other
 # radii of "small" and "large", with a gap between them
 SMALL, LARGE = (0.105, 0.135), (0.185, 0.25)
 # radii without a size word, by the number of objects
@@ -147,8 +148,10 @@ def arrange(
     rng: np.random.Generator,
     relation: str | None = None,
     groups: list[int] | None = None,
+    near: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Radii (N,) within `ranges` and centres (N, 2), disjoint with a gap; group 0 stands `relation` (of) group 1.
+    """Radii (N,) within `ranges` and centres (N, 2), disjoint with a gap; group 0 stands `relation` (of) group 1, or next
+    to it.
 
     Rejection sampling, many candidates at a time, so that what is kept is uniform over what is allowed.
     """
@@ -163,9 +166,13 @@ def arrange(
         centres = room + rng.random((k, n, 2)) * (1 - 2 * room)
         apart = radii[:, first] + radii[:, second] + GAP
         good = (np.square(centres[:, first] - centres[:, second]).sum(-1) >= apart * apart).all(1)
+        a, b = np.flatnonzero(member == 0), np.flatnonzero(member == 1)
+        if near:
+            apart = np.linalg.norm(centres[:, a][:, :, None] - centres[:, b][:, None], axis=-1)
+            gaps = apart - radii[:, a][:, :, None] - radii[:, b][:, None]
+            good &= gaps.min((1, 2)) <= NEAR
         if relation is not None:
             axis, sign = AXES[relation]
-            a, b = np.flatnonzero(member == 0), np.flatnonzero(member == 1)
             along = centres[..., axis]
             ahead = sign * (along[:, a][:, :, None] - along[:, b][:, None])
             good &= (ahead > radii[:, a][:, :, None] + radii[:, b][:, None] + GAP / 2).all((1, 2))
@@ -183,7 +190,7 @@ def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
     """Placements for which the scene holds: one for each object, things in order."""
     thing_of = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
     ranges = [radius_range(scene.things[i].size, len(thing_of)) for i in thing_of]
-    radii, centres = arrange(ranges, rng, scene.relation, thing_of)
+    radii, centres = arrange(ranges, rng, scene.relation, thing_of, scene.near)
     angles = rng.uniform(-15, 15, len(thing_of))
     return tuple(
         Placement(

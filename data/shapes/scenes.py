@@ -88,12 +88,18 @@ class SceneWord:
 
 @dataclass(frozen=True)
 class Scene:
-    """A prompt and what it means. The relation, if any, is between things 0 and 1: 0 is `relation` (of) 1."""
+    """A prompt and what it means. The relation, if any, is between things 0 and 1: 0 is `relation` (of) 1. A prompt with
+    "next to" has no such relation, it has `near`."""
 
     prompt: str
     things: tuple[Thing, ...]
     relation: str | None
     words: tuple[SceneWord, ...]
+
+    @property
+    def near(self) -> bool:
+        """Whether things 0 and 1 stand next to each other."""
+        return self.relation is None and any(word.kind == "relation" for word in self.words)
 
     @property
     def objects(self) -> int:
@@ -205,12 +211,12 @@ def _pattern(world: World) -> re.Pattern[str]:
         )
 
     relation = (
-        r"(?:(?:is|are)\s+)?(?:(?:to\s+the\s+|on\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|below))"
+        r"(?:(?:is|are)\s+)?(?P<place>(?:to\s+the\s+|on\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|below))"
         if world.relations
-        else r"(?P<side>(?!))(?P<level>(?!))"
+        else r"(?P<place>(?P<side>(?!))(?P<level>(?!)))"
     )
     third = rf"|\s*,\s*{thing(2)}\s*,?\s+and\s+{thing(3)}" if world.max_objects > 2 else ""
-    pair = rf"\s+(?:{relation}|{either(JOINS)})\s+{thing(1)}"
+    pair = rf"\s+(?:{relation}|(?P<near>next\s+to)|{either(JOINS)})\s+{thing(1)}"
     sentence = rf"\s*(?:(?:{either(PREFIXES)})\s+)?{thing(0)}(?:{pair}{third})?\s*\.?\s*"
     return re.compile(sentence, re.IGNORECASE | re.ASCII)
 
@@ -264,15 +270,15 @@ def parse(prompt: str, world: str | World = "large") -> Scene:
                 COUNTS.get(count, 1),
             )
         )
-    group = "side" if groups["side"] else "level" if groups["level"] else None
-    if group:
-        score(group, "relation", 0, 1)
+    relation = groups["side"] or groups["level"]
+    if relation or groups["near"]:
+        score("place" if relation else "near", "relation", 0, 1)
     if len({thing.key for thing in things}) < len(things):
         raise ValueError(f"{prompt!r} names the same thing twice: let the colour or the shape differ.")
     if (total := sum(thing.count for thing in things)) > world.max_objects:
         raise ValueError(f"{prompt!r} asks for {total} objects: at most {world.max_objects} are allowed.")
     words.sort(key=lambda word: word.start)
-    return Scene(prompt, tuple(things), match[group].lower() if group else None, tuple(words))
+    return Scene(prompt, tuple(things), relation.lower() if relation else None, tuple(words))
 
 
 def vocabulary(world: str | World = "small") -> list[str]:

@@ -87,6 +87,17 @@ def relation_truth(first: np.ndarray, second: np.ndarray, relation: str) -> floa
     return ramp(angle, 60.0, 30.0)
 
 
+def near_truth(first, first_radii, second, second_radii) -> float:
+    """Truth that one of the objects with centres (N, 2) `first` and radii (N,) stands next to one of `second`: by the
+    smallest gap between their outlines, as a fraction of the image."""
+    gaps = [
+        math.dist(a, b) - r - s
+        for a, r in zip(first, first_radii, strict=True)
+        for b, s in zip(second, second_radii, strict=True)
+    ]
+    return ramp(min(gaps), 0.35, 0.15)
+
+
 def count_truth(found: int, wanted: int) -> float:
     """1 for the right number, 0.25 when off by one, else 0."""
     return {0: 1.0, 1: 0.25}.get(abs(found - wanted), 0.0)
@@ -114,7 +125,9 @@ def word_truths(scene, colours, shapes, presences, radii, centres, counts) -> tu
             j = word.things[1]
             there = bool(centres[i] and centres[j])
             truth = min(float(np.mean(presences[i])), float(np.mean(presences[j]))) if there else 0.0
-            if truth:
+            if truth and scene.near:
+                truth *= near_truth(centres[i], radii[i], centres[j], radii[j])
+            elif truth:
                 truth *= relation_truth(np.mean(centres[i], 0), np.mean(centres[j], 0), scene.relation)
         truths.append(min(max(truth, 0.0), 1.0))
     return tuple(truths)

@@ -11,6 +11,7 @@ from data.shapes.render import (
     AXES,
     GAP,
     LARGE,
+    NEAR,
     PALETTE,
     SMALL,
     arrange,
@@ -51,6 +52,13 @@ def test_objects_stand_apart_inside_the_image_and_the_relation_holds_clearly(wor
             groups = [np.array([(p.x, p.y) for p in placements if p.thing == i]).mean(0) for i in (0, 1)]
             step = groups[0] - groups[1]
             assert sign * step[axis] > abs(step[1 - axis])
+        if scene.near:
+            first, second = ([p for p in placements if p.thing == i] for i in (0, 1))
+            gaps = [
+                np.hypot(a.x - b.x, a.y - b.y) - a.radius - b.radius
+                for a, b in itertools.product(first, second)
+            ]
+            assert min(gaps) <= NEAR
 
 
 def test_size_words_are_drawn_with_a_gap_between_them():

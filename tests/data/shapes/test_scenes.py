@@ -31,9 +31,18 @@ def test_scored_words_are_spans_of_the_prompt_in_order(world):
         assert [w.start for w in scene.words] == sorted(w.start for w in scene.words)
         for word in scene.words:
             thing = scene.things[word.things[0]]
-            wanted = {"colour": thing.colour, "size": thing.size, "relation": scene.relation}
+            wanted = {"colour": thing.colour, "size": thing.size}
             assert word.text == wanted.get(word.kind, word.text)
+            assert word.kind != "relation" or (scene.relation or "next") in word.text.split()
             assert word.kind != "object" or word.text.startswith(thing.shape)
+
+
+def test_next_to_is_a_relation_without_a_direction():
+    scene = parse("a red circle next to a blue star")
+    assert scene.near and scene.relation is None
+    assert [(w.text, w.things) for w in scene.words if w.kind == "relation"] == [("next to", (0, 1))]
+    assert not parse("a red circle and a blue star").near
+    assert not parse("a red circle to the left of a blue star").near
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -98,7 +107,7 @@ def test_a_relation_is_bound_to_both_things_and_small_words_are_not_scored():
         ("large", "size", (0,)),
         ("red", "colour", (0,)),
         ("circle", "object", (0,)),
-        ("left", "relation", (0, 1)),
+        ("to the left of", "relation", (0, 1)),
         ("two", "count", (1,)),
         ("blue", "colour", (1,)),
         ("crosses", "object", (1,)),
@@ -106,6 +115,7 @@ def test_a_relation_is_bound_to_both_things_and_small_words_are_not_scored():
     assert [w.text for w in parse("a red circle next to a blue star").words] == [
         "red",
         "circle",
+        "next to",
         "blue",
         "star",
     ]
