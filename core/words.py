@@ -1,52 +1,124 @@
 """The words of a prompt and their sub-tokens: word j, and u_j as the mean over its sub-tokens.
 
-A word is a run of letters, digits and combining marks, with single apostrophes or hyphens inside it. Words that
-carry no meaning ("a", "of") are kept, so that indices follow the prompt, but they are not scored. After the words
-stands one more unit, *nothing else* (kind "extra"): its score is 9 where the image shows nothing that the prompt does
-not ask for, no repeats and no artefacts, and 0 where the image is spoiled by them.
+What one word is, is said by a row of `RULES`. A stored image keeps the number of the rules by which its words were
+counted, so that its scores stay on their words when the rules change; `moved` says where they stand by other rules.
+
+Rules 2, those of today:
+
+=================  ====================================================================================================
+word               a letter or digit and the letters, digits and marks that follow; never marks alone
+inside a word      a single apostrophe, a hyphen (also U+2010 and U+2011) or a joiner (U+200C, U+200D)
+number             digits with a single . , : or / between them: "12,500", "1.5"
+relation           one word ("above", "on") or a phrase of several, one unit: "next to", "to the left of"
+negation           "no", "not", "without" or "...n't" with the words that it denies, one unit: "no red numbers"; 9 where
+                   the image lacks them
+nouns and verbs    "can", "show", "picture" and their like are scored where they stand as nouns: "a can of beans"
+scripts            Chinese, Japanese, Thai, Lao, Khmer and Burmese are written without spaces: what stands between two
+                   marks of punctuation is one word
+WebUI syntax       no words: weights "(red:1.3)" are read as "red"; "<lora:name:0.8>", "embedding:name", "BREAK" and
+                   "AND" are left out
+function words     "a", "of" and their like are counted, so that indices follow the prompt, and not scored
+=================  ====================================================================================================
+
+Rules 1: a word is a run of letters, digits and marks with single apostrophes or hyphens inside, and nothing more.
+
+After the words stands one more unit, *nothing else* (kind "extra"): its score is 9 where the image shows nothing that
+the prompt does not ask for, no repeats and no artefacts, and 0 where the image is spoiled by them.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 MAX_PROMPT = 2000
-
-_LEXICON = {
-    "colour": """red orange yellow green blue purple pink black white grey gray brown cyan magenta violet turquoise
-        teal beige maroon navy gold golden silver lime indigo crimson scarlet olive tan""",
-    "object": """circle circles disc disk discs disks square squares triangle triangles star stars heart hearts cross
-        crosses ring rings rectangle rectangles diamond diamonds pentagon pentagons hexagon hexagons oval ovals
-        ellipse ellipses cube cubes sphere spheres cone cones cylinder cylinders pyramid pyramids""",
-    "relation": """above below left right under over behind front inside outside beside beneath underneath between
-        near around atop across opposite top bottom""",
-    "size": "small large big tiny huge little giant tall short wide narrow enormous",
-    "count": """one two three four five six seven eight nine ten eleven twelve dozen single double pair several many
-        few both""",
-    "function": """a an the of to is are was were be been being am and or but nor with in on at by for from as into
-        onto it its it's i you he she we they them him her his their our your my this that these those there there's
-        here which who whose whom where when while what has have had do does did will would can could may just only
-        also so then than too very s up off out next picture pictures image images photo photos photograph
-        photographs scene showing shows show shown depicting depicts depicted containing contains placed sits
-        sitting stands standing lies located side each some any other another against""",
-}
-_KINDS = {word: kind for kind, words in _LEXICON.items() for word in words.split()}
-_INNER = "'’-"
+CURRENT = 2  # the rules by which new images are counted
 EXTRA = "extra"  # the kind of the unit after the words
 NOTHING_ELSE = "nothing else"  # and its text
+NEGATION = "negation"
+KINDS = ("object", "colour", "count", "size", "relation", NEGATION, "other", EXTRA)  # of what is scored
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_LEXICON = {
+    "colour": _set("""red orange yellow green blue purple pink black white grey gray brown cyan magenta violet turquoise
+        teal beige maroon navy gold golden silver lime indigo crimson scarlet olive tan"""),
+    "object": _set("""circle circles disc disk discs disks square squares triangle triangles star stars heart hearts
+        cross crosses ring rings rectangle rectangles diamond diamonds pentagon pentagons hexagon hexagons oval ovals
+        ellipse ellipses cube cubes sphere spheres cone cones cylinder cylinders pyramid pyramids"""),
+    "relation": _set("""above below left right under over behind front inside outside beside beneath underneath between
+        near around atop across opposite top bottom"""),
+    "size": _set("small large big tiny huge little giant tall short wide narrow enormous"),
+    "count": _set("""one two three four five six seven eight nine ten eleven twelve dozen single double pair several
+        many few both"""),
+}  # fmt: skip
+_FUNCTION = _set(
+    """a an the of to is are was were be been being am and or but nor with at by for from as it its it's i you he she we
+    they them him her his their our your my this that these those there there's here which who whose whom where when
+    while what has have had do does did would could just only also so then than too very s up off out placed located
+    each some any other another"""
+)
+_FIRST_FUNCTION = _FUNCTION | _set(  # of rules 1
+    """in on into onto next will can may picture pictures image images photo photos photograph photographs scene showing
+    shows show shown depicting depicts depicted containing contains sits sitting stands standing lies side against"""
+)
+_MORE_RELATIONS = _set(
+    "on in into onto against along through towards toward within upon beyond amid among amongst alongside amidst"
+)
+_RELATIONS = _LEXICON["relation"] | _MORE_RELATIONS
+_SIDES = [
+    *"left right top bottom front back rear side middle center centre edge inside outside foot background foreground".split(),
+    *(
+        f"{far} {side}"
+        for far in ("far", "top", "bottom", "upper", "lower", "immediate")
+        for side in ("left", "right")
+    ),
+    *(f"{side} {end}" for side in ("left", "right") for end in ("side", "hand side", "edge", "corner")),
+]
+_PHRASES = frozenset(
+    tuple(phrase.split())
+    for phrase in [
+        *(f"{way} {side}{of}" for way in ("to the", "on the", "at the", "in the") for side in _SIDES for of in ("", " of")),
+        *(f"{way} {side}{of}" for way in ("in", "on", "at", "to")
+          for side in ("left", "right", "top", "front", "back", "side", "bottom") for of in ("", " of")),
+        *(f"{side} of" for side in ("left", "right", "inside", "outside", "left side", "right side", "out", "off")),
+        *(f"{near} to" for near in ("next", "close", "near", "adjacent", "opposite", "on", "in")),
+        *(f"on {which} of" for which in ("each side", "both sides", "either side")),
+        "close by", "hidden by", "hidden behind", "surrounded by", "up against", "in between", "side by side", "side by side with", "far from", "away from", "far away from",
+    ]
+)  # fmt: skip
+_LONGEST = max(map(len, _PHRASES))
+_NEGATORS = _set("no not without cannot")
+_DETERMINERS = _set("a an the any some my your his her its their our")
+_PICTURES = _set(
+    "picture pictures image images photo photos photograph photographs scene depiction rendering"
+)
+_AFTER_PICTURE = _set("of showing shows depicting depicts containing contains with that which where")
+_NOUNS = _set("can will may might must show shows")  # which are verbs as well
+_VERBS = _NOUNS | _set("shown showing depicting depicts depicted containing contains")
+_AFTER_NOUN = _set("of and or with for from is are") | {""}
+_INNER = {1: "'’-", 2: "'’-\u2010\u2011\u200c\u200d"}
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_SYNTAX = re.compile(
+    r"<\w+:[^<>]*>|\bembedding:\S+|(?<![\w-])(?:BREAK|AND)(?![\w-])|(?<!\d):-?\d*\.?\d+(?=\s*[)\]])"
+)
 
 
 @dataclass(frozen=True)
 class Word:
-    """One word: its place among the prompt's words, its text, its character span, its kind, and whether it is
-    scored. kind is colour, object, relation, size, count, function or other; extra for *nothing else*, whose span is
-    empty and lies at the end of the prompt."""
+    """One word: its place among the prompt's words, its text, its character span, its kind, and whether it is scored.
+    kind is one of KINDS, or function; *nothing else* has an empty span at the end of the prompt."""
 
     index: int
     text: str
@@ -71,7 +143,7 @@ class Located:
 
 
 def check_prompt(prompt: object) -> str:
-    """The prompt itself; ValueError with a sentence for one that cannot be used."""
+    """The prompt in Unicode's composed form (NFC); ValueError with a sentence for one that cannot be used."""
     if not isinstance(prompt, str):
         raise ValueError(f"The prompt must be text, but it is a {type(prompt).__name__}: write a sentence.")
     if not prompt.strip():
@@ -86,53 +158,76 @@ def check_prompt(prompt: object) -> str:
                 f"The prompt has a control character (U+{ord(char):04X}) at place {place + 1}: "
                 "remove it and keep the prompt on one line."
             )
-    return prompt
+    return unicodedata.normalize("NFC", prompt)
 
 
-def split(prompt: str) -> list[Word]:
-    """All words of a prompt in order, function words too."""
-    spans, start, size = [], None, len(prompt)
-    for i in range(size + 1):
-        inside = i < size and _is_word(prompt[i])
-        if (
-            not inside
-            and start is not None
-            and i + 1 < size
-            and prompt[i] in _INNER
-            and _is_word(prompt[i + 1])
-        ):
-            inside = True
-        if inside and start is None:
-            start = i
-        elif not inside and start is not None:
-            spans.append((start, i))
-            start = None
-    words = []
-    for index, (start, end) in enumerate(spans):
-        kind = kind_of(prompt[start:end])
-        words.append(Word(index, prompt[start:end], start, end, kind, kind != "function"))
+def split(prompt: str, rules: int = CURRENT) -> list[Word]:
+    """All words of a prompt in order, function words too. ValueError for rules that this version does not know."""
+    if rules not in _INNER:
+        raise ValueError(
+            f"Words counted by rules {rules} are not known to this version, which knows {sorted(_INNER)}: update it."
+        )
+    text = prompt if rules == 1 else _SYNTAX.sub(lambda syntax: " " * len(syntax[0]), prompt)
+    tokens = list(_tokens(text, rules))
+    folded = [text[start:end].casefold().replace("’", "'") for start, end in tokens]
+    words: list[Word] = []
+    first = 0
+    while first < len(tokens):
+        if rules == 1:
+            size, kind = 1, _first_kind(folded[first])
+        else:
+            size, kind = _unit(folded, _follows(text, tokens), first)
+        start, end = tokens[first][0], tokens[first + size - 1][1]
+        words.append(Word(len(words), prompt[start:end], start, end, kind, kind != "function"))
+        first += size
     return words
 
 
-def units(prompt: str) -> list[Word]:
+def units(prompt: str, rules: int = CURRENT) -> list[Word]:
     """What is scored of an image: all words of the prompt, then *nothing else*. A prompt without a scored word has no
     such unit either."""
-    words = split(prompt)
+    words = split(prompt, rules)
     if not any(word.scored for word in words):
         return words
     return [*words, Word(len(words), NOTHING_ELSE, len(prompt), len(prompt), EXTRA, True)]
 
 
-def stored_units(prompt: str, count: int) -> list[Word]:
-    """The units of an image that was stored with `count` of them: one stored before there was *nothing else* has the
-    words alone."""
-    return units(prompt)[:count]
+def stored_units(prompt: str, count: int, rules: int) -> list[Word]:
+    """The units of an image that was stored with `count` of them by some rules: one stored before there was *nothing
+    else* has the words alone."""
+    return units(prompt, rules)[:count]
 
 
-def kind_of(text: str) -> str:
-    """The kind of a single word, by the lexicon; digits count, and what no list holds is other."""
-    folded = text.casefold().replace("’", "'")
-    return "count" if folded.isdecimal() else _KINDS.get(folded, "other")
+def moved(prompt: str, rules: int, to: int = CURRENT) -> dict[int, int]:
+    """Index by one set of rules -> index by another, of the scored units that are one unit by both: "left" is "to the left
+    of", but what "no red numbers" is made of has no unit of its own any more."""
+    old, new = scored(units(prompt, rules)), scored(units(prompt, to))
+    if rules == to:
+        return {word.index: word.index for word in old}
+    pairs = [
+        (a.index, b.index)
+        for a in old
+        for b in new
+        if (a.start < b.end and b.start < a.end) or (a.kind == b.kind == EXTRA)
+    ]
+    olds, news = [a for a, _ in pairs], [b for _, b in pairs]
+    return {a: b for a, b in pairs if olds.count(a) == news.count(b) == 1}
+
+
+def advice(prompt: str) -> list[str]:
+    """Sentences about what a person may not expect of a prompt's words."""
+    sentences = []
+    if syntax := _SYNTAX.findall(prompt):
+        sentences.append(
+            f"{', '.join(map(repr, dict.fromkeys(syntax)))} is syntax of other tools: it is not scored, and here it has no "
+            "effect but as text; take it out."
+        )
+    if any(_unspaced(char) for char in prompt):
+        sentences.append(
+            "Words of this script are written without spaces and cannot be told apart here: each stretch between spaces "
+            "or punctuation is scored as one word."
+        )
+    return sentences
 
 
 def scored(words: Sequence[Word]) -> list[Word]:
@@ -179,8 +274,100 @@ def window_of(tokenizer: Any) -> int | None:
     return int(limit) if limit is not None and limit < 100_000 else None
 
 
-def _is_word(char: str) -> bool:
-    return unicodedata.category(char)[0] in "LNM"
+def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
+    """Spans of the runs of letters and digits from which words are made."""
+    start: int | None = None
+    for i in range(len(text) + 1):
+        inside = i < len(text) and unicodedata.category(text[i])[0] in "LNM"
+        if inside and start is None and rules > 1:
+            inside = unicodedata.category(text[i])[0] != "M"
+        elif inside and start is not None and rules > 1 and _unspaced(text[i]) != _unspaced(text[i - 1]):
+            if unicodedata.category(text[i])[0] != "M":  # a mark belongs to what it stands on
+                yield start, i
+                start = i
+        elif not inside and start is not None and i + 1 < len(text):
+            inside = _joins(text[i - 1], text[i], text[i + 1], rules)
+        if inside and start is None:
+            start = i
+        elif not inside and start is not None:
+            yield start, i
+            start = None
+
+
+def _joins(before: str, char: str, after: str, rules: int) -> bool:
+    """Whether what is no letter stands inside a word, or a number."""
+    if char in _INNER[rules]:
+        return unicodedata.category(after)[0] in "LNM"
+    return rules > 1 and char in ".,:/" and before.isdecimal() and after.isdecimal()
+
+
+@lru_cache(maxsize=4096)
+def _unspaced(char: str) -> bool:
+    """Whether a letter is of a script that is written without spaces between words."""
+    return char > "\u0e00" and unicodedata.name(char, "").startswith(_UNSPACED)
+
+
+def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
+    """For every token, whether the next one follows with nothing but space between."""
+    return [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]
+
+
+def _unit(folded: Sequence[str], follows: Sequence[bool], first: int) -> tuple[int, str]:
+    """How many tokens the unit has that begins at token `first`, and its kind (rules 2)."""
+    if size := _phrase(folded, follows, first):
+        return size, "relation"
+    if _denies(folded[first]):
+        last = at = first
+        while follows[at] and at - first < 8:
+            at += 1
+            word = folded[at]
+            if word in _DETERMINERS or (word in ("or", "nor") and last > first):
+                continue
+            if word in _FUNCTION or word in _RELATIONS or _denies(word) or _phrase(folded, follows, at):
+                break
+            last = at
+        return (last - first + 1, NEGATION) if last > first else (1, "function")
+    before = folded[first - 1] if first and follows[first - 1] else ""
+    after = folded[first + 1] if follows[first] else ""
+    return 1, _kind(folded[first], before, after)
+
+
+def _phrase(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
+    """How many tokens the longest phrase of relation has that begins at a token; 0 for none."""
+    size = 1
+    while size < _LONGEST and follows[first + size - 1]:
+        size += 1
+    return next((n for n in range(size, 1, -1) if tuple(folded[first : first + n]) in _PHRASES), 0)
+
+
+def _denies(word: str) -> bool:
+    return word in _NEGATORS or word.endswith("n't")
+
+
+def _kind(word: str, before: str, after: str) -> str:
+    """The kind of a single word between two others ("" where there is none)."""
+    if re.fullmatch(r"\d+([.,:/]\d+)*", word):
+        return "count"
+    if word in _PICTURES and after in _AFTER_PICTURE:
+        return "function"
+    if word in _VERBS:
+        noun = before in _DETERMINERS or after in _AFTER_NOUN or after in _RELATIONS
+        return "other" if noun and word in _NOUNS else "function"
+    for name in (word, word.rpartition("-")[2]):
+        if name in _RELATIONS:
+            return "relation"
+        for kind, words in _LEXICON.items():
+            if name in words:
+                return kind
+    return "function" if word in _FUNCTION else "other"
+
+
+def _first_kind(word: str) -> str:
+    """The kind of a word by rules 1."""
+    if word in _FIRST_FUNCTION:
+        return "function"
+    kinds = (kind for kind, words in _LEXICON.items() if word in words)
+    return "count" if word.isdecimal() else next(kinds, "other")
 
 
 def _meet(span: tuple[int, int], word: Word) -> bool:

@@ -6,7 +6,18 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from core.words import Located, check_prompt, locate, scored, split, stored_units, units, weights
+from core.words import (
+    Located,
+    advice,
+    check_prompt,
+    locate,
+    moved,
+    scored,
+    split,
+    stored_units,
+    units,
+    weights,
+)
 
 WORDS = ["a", "red", "circle", "above", "the", "blue", "star"]
 
@@ -64,8 +75,8 @@ def test_spans_point_back_at_the_prompt_and_indices_follow_it():
         ("Orange", "colour"), ("PINK", "colour"), ("circles", "object"), ("heart", "object"), ("small", "size"),
         ("two", "count"), ("Three", "count"), ("3", "count"), ("above", "relation"), ("left", "relation"),
         ("under", "relation"), ("front", "relation"), ("of", "function"), ("to", "function"), ("an", "function"),
-        ("on", "function"), ("It’s", "function"), ("picture", "function"), ("next", "function"), ("dog", "other"),
-        ("running", "other"),
+        ("on", "relation"), ("It’s", "function"), ("picture", "other"), ("not", "function"), ("dog", "other"),
+        ("running", "other"), ("light-blue", "colour"), ("12,500", "count"), ("1.5", "count"), ("4k", "other"),
     ],
 )  # fmt: skip
 def test_each_word_has_its_kind_and_only_function_words_are_unscored(text, kind):
@@ -75,7 +86,101 @@ def test_each_word_has_its_kind_and_only_function_words_are_unscored(text, kind)
 
 def test_scored_keeps_the_words_that_carry_meaning():
     kept = scored(split("a picture of an orange circle to the left of two small stars"))
-    assert [w.text for w in kept] == ["orange", "circle", "left", "two", "small", "stars"]
+    assert [w.text for w in kept] == ["orange", "circle", "to the left of", "two", "small", "stars"]
+
+
+CASES = [  # prompt, the texts of its scored words
+    ("a zebra next to a kettle", ["zebra", "next to", "kettle"]),
+    ("a chair on side of a lamp", ["chair", "on side of", "lamp"]),
+    ("a girl on the top of a frog", ["girl", "on the top of", "frog"]),
+    ("a fox in front of the big tree", ["fox", "in front of", "big", "tree"]),
+    ("a cat on the left and a dog on the right", ["cat", "on the left", "dog", "on the right"]),
+    ("two cats side by side", ["two", "cats", "side by side"]),
+    ("next, to the shop", ["next", "shop"]),  # a phrase does not go on over punctuation
+    ("a can of beans", ["can", "beans"]),
+    ("a red can", ["red", "can"]),
+    ("a dog that can fly", ["dog", "fly"]),
+    ("a picture of a dog", ["dog"]),
+    ("a picture frame on a wall", ["picture", "frame", "on", "wall"]),
+    ("I ❤️ NY", ["NY"]),
+    ("\U0001f3f4\U000e0067\U000e007f flag", ["flag"]),
+    ("\U0001f469\U0001f3fd\u200d\U0001f680 woman", ["woman"]),
+    ("\u0301 red", ["red"]),
+    ("a bill of $12,500", ["bill", "12,500"]),
+    ("1.5 cups of tea at 12:30, 3/4 full", ["1.5", "cups", "tea", "12:30", "3/4", "full"]),
+    ("one. two", ["one", "two"]),
+    ("T\u2011shirt", ["T\u2011shirt"]),
+    ("a tee\u2010shirt", ["tee\u2010shirt"]),
+    ("(red:1.3) ball, <lora:x:0.8>, BREAK a dog", ["red", "ball", "dog"]),
+    ("((green)) [cat:0.5] AND <hypernet:y> embedding:bad", ["green", "cat"]),
+    ("a BREAKFAST at a ratio of 16:9", ["BREAKFAST", "ratio", "16:9"]),
+    ("a watch with no numbers", ["watch", "no numbers"]),
+    ("a watch without numbers or hands", ["watch", "without numbers or hands"]),
+    ("a dog that isn't black on a mat", ["dog", "isn't black", "on", "mat"]),
+    ("a man not wearing a hat and a dog", ["man", "not wearing a hat", "dog"]),
+    ("no one in the street", ["no one", "in", "street"]),
+    ("not only red", ["red"]),
+    ("赤い猫、3匹の犬 and a cat", ["赤い猫", "3", "匹の犬", "cat"]),
+    ("แมวสีแดง on a mat", ["แมวสีแดง", "on", "mat"]),
+    ("빨간 고양이", ["빨간", "고양이"]),
+]
+
+
+@pytest.mark.parametrize("prompt, expected", CASES)
+def test_words_are_found_by_the_table_of_rules(prompt, expected):
+    words = split(prompt)
+    assert [word.text for word in scored(words)] == expected
+    assert all(prompt[word.start : word.end] == word.text for word in words)
+    assert [word.index for word in words] == list(range(len(words)))
+
+
+@pytest.mark.parametrize("prompt, expected", [case for case in CASES if " or " not in case[0]])
+def test_a_kind_is_given_to_phrases_and_denials(prompt, expected):
+    kinds = {word.text: word.kind for word in split(prompt)}
+    for text in expected:
+        if text.split()[0] in ("no", "without", "not", "isn't"):
+            assert kinds[text] == "negation"
+        elif " " in text:
+            assert kinds[text] == "relation"
+
+
+def test_the_words_of_an_image_stay_as_they_were_counted():
+    prompt = "a red ball next to 1.5 cups, no hats"
+    first = [word.text for word in split(prompt, 1)]
+    assert first == ["a", "red", "ball", "next", "to", "1", "5", "cups", "no", "hats"]
+    assert [w.text for w in stored_units(prompt, len(first) + 1, 1)] == [*first, "nothing else"]
+    with pytest.raises(
+        ValueError, match=r"^Words counted by rules 3 are not known to this version.*update it\.$"
+    ):
+        split(prompt, 3)
+
+
+def test_a_score_moves_to_the_unit_that_its_word_is_by_other_rules():
+    prompt = "a red circle is to the left of a blue star"
+    texts = [word.text for word in units(prompt)]
+    assert {units(prompt, 1)[a].text: texts[b] for a, b in moved(prompt, 1).items()} == {
+        "red": "red", "circle": "circle", "left": "to the left of", "blue": "blue", "star": "star",
+        "nothing else": "nothing else",
+    }  # fmt: skip
+    assert moved(prompt, 1, 1) == {word.index: word.index for word in scored(units(prompt, 1))}
+
+
+def test_a_score_of_a_part_of_a_unit_moves_nowhere():
+    prompt = "a watch with no red numbers"
+    old = units(prompt, 1)
+    assert [old[index].text for index in moved(prompt, 1)] == ["watch", "nothing else"]
+
+
+def test_advice_says_what_is_not_scored_and_which_words_cannot_be_told_apart():
+    assert advice("a red ball") == []
+    (syntax,) = advice("(red:1.3) ball, <lora:x:0.8>")
+    assert "':1.3', '<lora:x:0.8>'" in syntax and "take it out" in syntax
+    (script,) = advice("赤い猫と犬")
+    assert "without spaces" in script
+
+
+def test_composed_and_decomposed_letters_are_one_prompt():
+    assert check_prompt("cafe\u0301 rouge") == check_prompt("caf\u00e9 rouge") == "caf\u00e9 rouge"
 
 
 @pytest.mark.parametrize(
@@ -140,8 +245,8 @@ def test_after_the_words_stands_nothing_else():
 
 def test_an_image_that_was_stored_before_there_was_nothing_else_has_the_words_alone():
     prompt = "a red circle"
-    assert stored_units(prompt, 3) == split(prompt)
-    assert stored_units(prompt, 4) == units(prompt)
+    assert stored_units(prompt, 3, 1) == split(prompt)
+    assert stored_units(prompt, 4, 2) == units(prompt)
 
 
 def test_a_prompt_without_a_scored_word_has_no_unit_to_score():
