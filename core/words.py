@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -192,12 +192,13 @@ def units(prompt: str, rules: int = CURRENT) -> list[Word]:
     return [*words, Word(len(words), NOTHING_ELSE, len(prompt), len(prompt), EXTRA, True)]
 
 
-def stored_units(prompt: str, count: int, rules: int) -> list[Word]:
-    """The units of an image that was stored with `count` of them by some rules: one stored before there was *nothing
-    else* has the words alone."""
-    return units(prompt, rules)[:count]
+def units_of(sample: Mapping[str, Any]) -> list[Word]:
+    """The units of a stored image (its prompt, n_words and word_rules): one stored before there was *nothing else* has the
+    words alone."""
+    return units(sample["prompt"], sample["word_rules"])[: sample["n_words"]]
 
 
+@lru_cache(maxsize=65536)
 def moved(prompt: str, rules: int, to: int = CURRENT) -> dict[int, int]:
     """Index by one set of rules -> index by another, of the scored units that are one unit by both: "left" is "to the left
     of", but what "no red numbers" is made of has no unit of its own any more."""

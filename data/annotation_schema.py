@@ -368,3 +368,11 @@ def m010_rounds(db: Database) -> None:
         CREATE INDEX foreseen_promise ON foreseen (projected DESC, promise DESC)
         """,
     )
+
+
+@migrations()
+def m011_word_rules(db: Database) -> None:
+    """The rules by which a sample's words were counted: its scores stay on their words when the rules change."""
+    db.execute(
+        "ALTER TABLE samples ADD COLUMN word_rules INTEGER NOT NULL DEFAULT 1 CHECK (word_rules BETWEEN 1 AND 1000)"
+    )

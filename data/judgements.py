@@ -18,14 +18,14 @@ class Judgements(DatabaseFile):
     def judgements(self, most: int | None = None) -> list[dict[str, Any]]:
         """The scores of people that stand, one row for each person and word, by arrival of the sample.
 
-        Row: sample, word_index, word, prompt, who, score, seq (of its event), vlm (the VLM's latest score of the word,
+        Row: sample, word_index, word, prompt, word_rules, who, score, seq (of its event), vlm (the VLM's latest score of the word,
         0-9, its likeliest where it has only a distribution; None where it has none), gold (the word's gold score, or
         None) and gold_by (who set it). ``most``: only of the latest so many steps, in a store that has many.
         """
         with self.reading() as db:
             found = rows(
                 db,
-                """SELECT e.sample, e.word_index, e.word, s.prompt, e.who, e.score, e.seq, v.score AS vlm,
+                """SELECT e.sample, e.word_index, e.word, s.prompt, s.word_rules, e.who, e.score, e.seq, v.score AS vlm,
                     v.distribution, g.score AS gold, iif(g.score IS NULL, NULL, g.who) AS gold_by
                 FROM (SELECT max(seq) AS seq FROM scores WHERE source = 'human' AND seq >= :first
                     GROUP BY sample, word_index, who) l

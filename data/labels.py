@@ -46,7 +46,7 @@ PRECEDENCE = (*JUDGES, "calibrated", "vlm")
 FILTERS = ("sources", "include_calibrated", "split", "prompt_set", "method", "backbone", "ids")
 SAMPLE = (
     "s.prompt, s.prompt_set, s.split, s.seed, s.method, s.strength, s.projector_run, s.noise_sha256, "
-    "s.backbone"
+    "s.backbone, s.word_rules"
 )
 
 
@@ -205,7 +205,7 @@ class Labels(DatabaseFile):
 
         Row: sample, word_index, word, source, score (int|None), distribution (10 floats|None; at least one
         of the two is there), weight, scorer, scorer_version, prompt, prompt_set, split, seed, method,
-        strength, projector_run, noise_sha256, backbone, events. Filters: sources (default all),
+        strength, projector_run, noise_sha256, backbone, word_rules, events. Filters: sources (default all),
         include_calibrated (default False), split, prompt_set, method, backbone, ids. With a ``snapshot``:
         its filters, and exactly its labels; StoreError where this store cannot give them.
         """
@@ -300,7 +300,7 @@ class Labels(DatabaseFile):
     def vlm_scores(self, split: str | None = None, page: int = 1000) -> Iterator[dict[str, Any]]:
         """The VLM's latest score of every word, with features, for the calibrator to score again.
 
-        Row: sample, word_index, word, prompt, split, id, score, distribution, features, scorer,
+        Row: sample, word_index, word, prompt, split, word_rules, id, score, distribution, features, scorer,
         scorer_version. Read a page at a time; what is written meanwhile is left out.
         """
         where, values = sample_filter({"split": split})
@@ -310,7 +310,7 @@ class Labels(DatabaseFile):
                 last = self._last(db) if last is None else last
                 found = rows(
                     db,
-                    f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, e.id, e.score,
+                    f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, s.word_rules, e.id, e.score,
                         e.distribution, e.features, e.scorer, e.scorer_version
                     FROM scores e JOIN samples s ON s.id = e.sample
                     WHERE e.seq > ? AND e.seq <= ? AND e.source = 'vlm' AND e.kind = 'set' AND {where}

@@ -23,9 +23,10 @@ DEFAULTS = {
     "sampler": "",
     "method": "none",
     "strength": 0.0,
+    "word_rules": 1,  # as every sample was counted before rules had numbers
 }
 COLUMNS = (
-    "id prompt prompt_set split n_words seed backbone backbone_revision width height steps guidance sampler "
+    "id prompt prompt_set split n_words word_rules seed backbone backbone_revision width height steps guidance sampler "
     "method strength projector_run image_path image_sha256 noise_sha256 group_id created"
 ).split()
 EQUALS = (
@@ -63,6 +64,7 @@ def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
     r["method"] = checks.text("method", r["method"])
     r["split"] = checks.one_of("split", r["split"], SPLITS)
     r["n_words"] = checks.integer("n_words", r["n_words"], 0, 1000)
+    r["word_rules"] = checks.integer("word_rules", r["word_rules"], 1, 1000)
     r["seed"] = checks.seed(r["seed"])
     r["width"], r["height"] = (checks.integer(n, r[n], 8, 8192) for n in ("width", "height"))
     r["steps"] = checks.integer("steps", r["steps"], 1, 10000)
@@ -134,7 +136,8 @@ class Samples(DatabaseFile):
         """Write all or none; returns their ids in order (ids are made where none are given).
 
         Needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width, height,
-        steps and guidance; the rest of ``COLUMNS`` may be left out.
+        steps and guidance; the rest of ``COLUMNS`` may be left out. word_rules: the number of the rules by which the words
+        were counted.
         """
         records = [checked_sample(s) for s in samples]
         with self.writing() as db:

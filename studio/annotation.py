@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.scoring.scores import check_digit, entropy, expected
-from core.words import stored_units
+from core.words import units_of
 from data.annotation import ORDERS
 from data.database import now
 from data.leases import LEASE_SECONDS
@@ -77,7 +77,7 @@ class Annotation:
     def view_of(self, row: dict[str, Any], current: dict[int, dict[str, Any]]) -> SampleView:
         """A sample's row and what stands for its words, as a page shows them."""
         diffuser = self.models.loaded_diffuser
-        units = _views(row["prompt"], diffuser)[: row["n_words"]]
+        units = _views(row["prompt"], diffuser, row["word_rules"])[: row["n_words"]]
         words = [_filled(view, current.get(view.index, {})) for view in units]
         path = self.settings.home / row["image_path"] if row["image_path"] else None
         return SampleView(
@@ -91,6 +91,7 @@ class Annotation:
             str(path) if path and path.is_file() else None,
             words,
             total_of(words),
+            row["word_rules"],
         )
 
     def next_item(
@@ -162,7 +163,7 @@ class Annotation:
 
     def _scored_word(self, sample: str, word_index: Any) -> Any:
         row = self.store.sample(sample)
-        words = stored_units(row["prompt"], row["n_words"])
+        words = units_of(row)
         index = whole("place of the word", word_index, 0, max(0, len(words) - 1))
         if not words or not words[index].scored:
             raise ValueError(f"The word at place {index} carries no score: choose one that has a chip.")
@@ -260,13 +261,13 @@ class Annotation:
             if row["image_path"]:
                 try:
                     image = pictures.read(self.settings.home / row["image_path"], row["image_sha256"])
-                    truth = truth_of(row["prompt"], image)
+                    truth = truth_of(row["prompt"], image, row["word_rules"])
                 except ValueError as error:
                     log.warning("Passed by: %s", error)
             if truth is None:
                 self.store.skip(row["id"], who)
                 continue
-            units = stored_units(row["prompt"], row["n_words"])
+            units = units_of(row)
             current, texts = self.store.current(row["id"]), {w.index: w.text for w in units}
             digits = {index: round(9 * value) for index, value in truth.units.items() if index in texts}
             stood = {index: _digit((current.get(index) or {}).get("vlm")) for index in digits}
@@ -329,8 +330,8 @@ def _digit(event: Mapping[str, Any] | None) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _views(prompt: str, diffuser: Any) -> tuple[WordView, ...]:
-    return tuple(word_views(prompt, diffuser))
+def _views(prompt: str, diffuser: Any, rules: int) -> tuple[WordView, ...]:
+    return tuple(word_views(prompt, diffuser, rules))
 
 
 def _filled(view: WordView, said: dict[str, Any]) -> WordView:

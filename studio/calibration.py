@@ -19,7 +19,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator, Row
 from core.scoring.scores import expected, from_digit
-from core.words import EXTRA, NOTHING_ELSE, units
+from core.words import CURRENT, EXTRA, NOTHING_ELSE, units
 from studio.replay import Replay
 
 PAGE = 2000
@@ -30,15 +30,15 @@ OPPOSITE = 5  # points between two scores of a word that contradict each other
 
 
 @lru_cache(maxsize=65536)
-def kinds_of(prompt: str) -> tuple[str, ...]:
+def kinds_of(prompt: str, rules: int = CURRENT) -> tuple[str, ...]:
     """The kind of every word of a prompt, by its place, and extra for *nothing else* after them."""
-    return tuple(word.kind for word in units(prompt))
+    return tuple(word.kind for word in units(prompt, rules))
 
 
 def kind_of(row: Mapping[str, Any]) -> str | None:
     """The kind of a label's word; None past the prompt's end, as a store that was imported may count words in another
     way."""
-    kinds = kinds_of(row["prompt"])
+    kinds = kinds_of(row["prompt"], row["word_rules"])
     kind = kinds[row["word_index"]] if row["word_index"] < len(kinds) else None
     return None if kind == EXTRA and row["word"] not in ("", NOTHING_ELSE) else kind
 
@@ -193,7 +193,8 @@ def rescored(replay: Replay, model: Calibrator, taught: Mapping[str, Any]) -> Re
         return replay
     of_word = np.repeat(replay.prompt, np.diff(replay.first))
     kinds = [
-        kinds_of(replay.prompts[p])[w] for p, w in zip(of_word.tolist(), replay.word.tolist(), strict=True)
+        kinds_of(replay.prompts[p], replay.rules)[w]
+        for p, w in zip(of_word.tolist(), replay.word.tolist(), strict=True)
     ]
     wanted = np.array([kind in taught["kinds"] for kind in kinds], bool)
     if not wanted.any():

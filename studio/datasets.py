@@ -24,6 +24,7 @@ from torch import Tensor
 from core.checkpoint import CheckpointError
 from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
+from core.words import moved
 from studio.calibration import kind_of
 from studio.latents import latents_of
 from studio.making import encode, sampler_of
@@ -204,7 +205,10 @@ def store_samples(
         if row["sample"] in kept and kind_of(row) is not None:
             weight = row["weight"] * (correction_weight if row["source"] in CORRECTED else 1.0)
             said = row["distribution"] if row["distribution"] is not None else row["score"]
-            labels[row["sample"]][row["word_index"]] = (said, weight)
+            place = moved(row["prompt"], row["word_rules"]).get(row["word_index"])
+            if place is None:  # a part of what is one unit today
+                continue
+            labels[row["sample"]][place] = (said, weight)
             counts[row["source"]] += 1
             if row["source"] in CORRECTED:
                 judged.add(row["sample"])

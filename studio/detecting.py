@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.words import units
+from core.words import CURRENT, units
 from studio import pictures
 from studio.prompts import scene_of
 
@@ -42,15 +42,16 @@ class Opinion:
         return sum(self.units.values())
 
 
-def opinion_of(prompt: str, image: np.ndarray) -> Opinion | None:
-    """What the detector says of an image uint8 (S, S, 3); None where the prompt is not of the shapes world."""
+def opinion_of(prompt: str, image: np.ndarray, rules: int = CURRENT) -> Opinion | None:
+    """What the detector says of an image uint8 (S, S, 3), by the words that `rules` count; None where the prompt is not of
+    the shapes world."""
     from studio.truth import truth_of  # with the detector's libraries, which a start does not wait for
 
-    truth = truth_of(prompt, image)
+    truth = truth_of(prompt, image, rules)
     if truth is None:
         return None
     held = {index: value >= HOLDS for index, value in truth.units.items()}
-    names = {unit.index: unit.text for unit in units(prompt)}
+    names = {unit.index: unit.text for unit in units(prompt, rules)}
     missing = list(dict.fromkeys(names[index] for index in truth.words if not held[index]))
     if not missing:
         said = "every word holds"
@@ -90,7 +91,7 @@ class Detector:
         try:
             with Image.open(path) as image:
                 small = max(image.size) <= SIDE
-            found = opinion_of(sample.prompt, pictures.read(path)) if small else None
+            found = opinion_of(sample.prompt, pictures.read(path), sample.word_rules) if small else None
         except (OSError, ValueError) as error:
             log.warning("The detector cannot look at the image %s: %s", sample.id, error)
         with self._lock:

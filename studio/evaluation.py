@@ -18,6 +18,7 @@ from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.fidelity import fidelity
 from core.training.loop import Progress, Stopped
+from core.words import moved
 from data.shapes.detect import accuracy
 from studio import pictures
 from studio.checks import plain
@@ -199,6 +200,8 @@ def _rows(studio: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
 def _labelled(studio: Any, row: dict[str, Any]) -> dict[str, Any]:
     """A sample as `core.evaluation.fidelity` takes it."""
     current = studio.store.current(row["id"])
+    places = moved(row["prompt"], row["word_rules"])
+    current = {places[i]: said for i, said in current.items() if i in places}
     vlm = {i: said["vlm"]["distribution"] for i, said in current.items() if said["vlm"]}
     human = {i: said["human"]["score"] for i, said in current.items() if said["human"]}
     image = pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from core import checkpoint
-from core.words import split, stored_units
+from core.words import split, units_of
 from studio import pictures
 from studio.detecting import Opinion, opinion_of
 from studio.views import Pair, SampleView, check_request, shared, totals
@@ -66,7 +66,7 @@ MODELS = ("backbone", "scorer", "projector")
 SHARED = (
     "strength", "steps", "guidance", "height", "width", "backbone", "backbone_revision", "sampler",
 )  # fmt: skip
-OWN = ("id", "prompt", "seed", "method", "image_sha256", "noise_sha256", "group_id")
+OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sha256", "group_id")
 
 Judge = Callable[[str, np.ndarray], Opinion | None]
 
@@ -356,7 +356,7 @@ def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str
     projected = entry["method"] == "projected"
     return {
         **{name: index[name] for name in SHARED},
-        **{name: entry[name] for name in OWN},
+        **{name: entry[name] for name in OWN if name in entry},  # the first examples have no word_rules
         "strength": index["strength"] if projected else 0.0,
         "projector_run": run if projected else None,
         "image_path": path,
@@ -367,11 +367,19 @@ def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str
 
 def _units(entry: Mapping[str, Any]) -> int:
     """How many units a sample has: the words, and *nothing else* where the index says something of it."""
-    return max(len(split(entry["prompt"])), 1 + max((word["index"] for word in entry["words"]), default=-1))
+    return max(
+        len(split(entry["prompt"], entry.get("word_rules", 1))),
+        1 + max((word["index"] for word in entry["words"]), default=-1),
+    )
 
 
 def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Any) -> list[dict[str, Any]]:
-    texts = {word.index: word.text for word in stored_units(entry["prompt"], _units(entry))}
+    texts = {
+        word.index: word.text
+        for word in units_of(
+            {"prompt": entry["prompt"], "n_words": _units(entry), "word_rules": entry.get("word_rules", 1)}
+        )
+    }
     return [
         {
             "sample": entry["id"],

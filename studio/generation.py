@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
-from core.words import check_prompt
+from core.words import advice, check_prompt
 from studio.axes import Variant
 from studio.collecting import Collecting
 from studio.gridding import Ways, chosen
@@ -77,7 +77,7 @@ class Generation(Collecting):
         diffuser, projects = self.models.diffuser(), request.noise == "projected"
         projector = self.models.using("projector") if projects else Using()
         wanted, notes = self._second(request, projector)
-        notes += unknown_words(self.describe_words(request.prompt))
+        notes += [*advice(request.prompt), *unknown_words(self.describe_words(request.prompt))]
         message = " ".join(notes)
         # a seed whose own noise was chosen has one image
         asked = list(dict.fromkeys([*((seed, "none") for seed in request.seeds), *wanted]))

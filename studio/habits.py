@@ -23,7 +23,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
 from core.scoring.scores import expected
-from core.words import units
+from core.words import CURRENT, units
 from data.exchange import export_labels
 from data.formats import export_csv
 from data.prompts import load
@@ -99,7 +99,13 @@ def measured(
     """The figures of one habit."""
     store = Store(folder / "studio.db")
     ids = store.add_samples(
-        {**SAMPLE, "prompt": image["prompt"], "split": "train", "n_words": len(units(image["prompt"]))}
+        {
+            **SAMPLE,
+            "prompt": image["prompt"],
+            "split": "train",
+            "n_words": len(units(image["prompt"])),
+            "word_rules": CURRENT,
+        }
         for image in seen
     )
     for id, image in zip(ids, seen, strict=True):

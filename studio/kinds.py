@@ -10,7 +10,6 @@ from typing import Any
 from core.words import EXTRA, NOTHING_ELSE, split
 
 log = logging.getLogger("studio")
-KINDS = ("object", "colour", "count", "size", "relation", "other", "extra")  # of what is scored
 AT_ONCE = 1000  # prompts; about 30 ms
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from core.diffusion import Diffuser, Text
 from core.noise import draw, second
 from core.training.loop import Stopped
-from core.words import units
+from core.words import CURRENT, units
 from studio import gpu, pictures
 from studio.annotation import Annotation
 from studio.models import Using
@@ -154,6 +154,7 @@ class Making(Annotation):
             row |= {
                 "split": split or self.prompts.split_of(row["prompt"]),
                 "n_words": len(units(row["prompt"])),
+                "word_rules": CURRENT,
                 **hashes,
             }
             fresh.append(row)

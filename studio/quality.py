@@ -133,7 +133,7 @@ def _figures(
 def _by_kind(judgements: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for j in judgements:
-        kinds = kinds_of(j["prompt"])
+        kinds = kinds_of(j["prompt"], j["word_rules"])
         # a store that was imported may count a prompt's words in another way
         groups[kinds[j["word_index"]] if j["word_index"] < len(kinds) else "other"].append(j)
     return dict(groups)

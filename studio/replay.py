@@ -19,6 +19,7 @@ from torch import Tensor
 
 from core import checkpoint
 from core.training.data import Sample
+from core.words import CURRENT, moved
 from studio.prompts import split_of
 
 KIND = "labels"
@@ -107,6 +108,11 @@ class Replay:
             }
         return checkpoint.save(found, folder, {**self.meta, "prompts": self.prompts}, kind=KIND)
 
+    @property
+    def rules(self) -> int:
+        """The rules by which the prompts' words are counted."""
+        return self.meta.get("word_rules", 1)
+
     def of(self, split: str) -> np.ndarray:
         """The samples (rows) whose prompts are of a split."""
         splits = self.meta.get("splits") or [split_of(prompt) for prompt in self.prompts]
@@ -126,7 +132,12 @@ class Replay:
         found = []
         for s in rows.tolist():
             words = range(self.first[s], self.first[s + 1])
-            labels = {int(self.word[n]): (self.distribution[n].tolist(), weight) for n in words}
+            places = moved(self.prompts[self.prompt[s]], self.rules)
+            labels = {
+                places[int(self.word[n])]: (self.distribution[n].tolist(), weight)
+                for n in words
+                if int(self.word[n]) in places
+            }
             at = int(self.noise_row[s])
             noise = self.noise[at].float() if at >= 0 and self.noise is not None else None
             picture = self.picture[s].float() if self.picture is not None else None
@@ -172,7 +183,9 @@ def gather(
     for split in splits:
         for event in studio.store.vlm_scores(split):
             if event["sample"] in words:
-                words[event["sample"]].append(event)
+                place = moved(event["prompt"], event["word_rules"]).get(event["word_index"])
+                if place is not None:
+                    words[event["sample"]].append({**event, "word_index": place})
     rows = [row for row in rows if words[row["id"]]]
     events = [sorted(words[row["id"]], key=lambda e: e["word_index"]) for row in rows]
     flat = [event for of_sample in events for event in of_sample]
@@ -204,6 +217,7 @@ def gather(
             "steps": sorted({row["steps"] for row in rows}),
             "guidance": sorted({row["guidance"] for row in rows}),
             "shape": list(diffuser.latent_shape()),
+            "word_rules": CURRENT,
         },
         torch.stack([latents[row["id"]] for row in rows]) if latents else None,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from core.scoring.endpoint import Unanswered
 from core.scoring.scores import WordScore
-from core.words import scored, stored_units
+from core.words import scored, units_of
 from studio import calibration, gpu, pictures, shards
 from studio.making import Making
 from studio.settings import is_address
@@ -79,18 +79,16 @@ class Scoring(Making):
                 continue
             with self.models.lock if lock else contextlib.nullcontext():
                 try:
-                    found = self._read(images, [row["prompt"] for row in part], halt)
+                    found = self._read(images, part, halt)
                 except Unanswered as error:
                     found, lost = error.found, error
                 missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
             events = score_events(scorer, part, found)
-            prompts = {row["id"]: row["prompt"] for row in part}
-            self.store.add_scores(
-                events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events])
-            )
+            made = {row["id"]: {name: row[name] for name in ("prompt", "word_rules")} for row in part}
+            self.store.add_scores(events + self._calibrated([{**e, **made[e["sample"]]} for e in events]))
             self.store.add_missing(missing_notes(scorer, part, missing))
             count += sum(
-                bool(words or gone or not scored(stored_units(row["prompt"], row["n_words"])))
+                bool(words or gone or not scored(units_of(row)))
                 for row, words, gone in zip(part, found, missing, strict=True)
             )
             if lost is not None and lost.down:
@@ -103,19 +101,22 @@ class Scoring(Making):
         return count
 
     def _read(
-        self, images: list[np.ndarray], prompts: list[str], stop: Callable[[], bool]
+        self, images: list[np.ndarray], rows: Sequence[Mapping[str, Any]], stop: Callable[[], bool]
     ) -> list[list[WordScore]]:
-        """What the scorer says of images; Unanswered, with what was answered, where its server does not answer."""
+        """What the scorer says of images of samples; Unanswered, with what was answered, where its server does not answer."""
+        prompts, rules = [row["prompt"] for row in rows], [row["word_rules"] for row in rows]
         if gpu.apart() and not is_address(self.settings.scorer):
-            found, self.models.scorer().missing = self._read_apart(images, prompts)
+            found, self.models.scorer().missing = self._read_apart(images, prompts, rules)
             return found
-        return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop)
+        return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop, rules=rules)
 
     @gpu.on_gpu(seconds=60)
-    def _read_apart(self, images: list[np.ndarray], prompts: list[str]) -> tuple[list[list[WordScore]], Any]:
+    def _read_apart(
+        self, images: list[np.ndarray], prompts: list[str], rules: list[int]
+    ) -> tuple[list[list[WordScore]], Any]:
         """The same, and what could not be read, as the scorer that knows it stays where the GPU is."""
         scorer = self.models.scorer()
-        found = scorer.score(images, prompts, batch=self.settings.batch)
+        found = scorer.score(images, prompts, batch=self.settings.batch, rules=rules)
         return found, getattr(scorer, "missing", None)
 
     def _calibrated(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -152,7 +153,7 @@ def score_events(
     """The store's events for what the scorer said of samples (rows); of *nothing else* only where the sample has it."""
     events = []
     for row, words in zip(rows, found, strict=True):
-        texts = {word.index: word.text for word in stored_units(row["prompt"], row["n_words"])}
+        texts = {word.index: word.text for word in units_of(row)}
         events += [
             {
                 "sample": row["id"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.words import split
+from core.words import CURRENT, moved, split
 from data.shapes.detect import Verdict, judge
 from data.shapes.scenes import Scene
 from studio.prompts import scene_of
@@ -44,18 +44,19 @@ class Truth:
         return {**self.words, self.place: self.nothing_else}
 
 
-def truth_of(prompt: str, image: np.ndarray) -> Truth | None:
-    """What the detector says of an image uint8 (S, S, 3), or None where the prompt is not of the shapes world."""
+def truth_of(prompt: str, image: np.ndarray, rules: int = CURRENT) -> Truth | None:
+    """What the detector says of an image uint8 (S, S, 3), or None where the prompt is not of the shapes world. `rules`:
+    those by which the prompt's words are counted (`core.words`)."""
     scene = scene_of(prompt)
     if scene is None:
         return None
     verdict = judge(scene, image)
     return Truth(
-        by_index(prompt, scene, verdict.words),
+        by_index(prompt, scene, verdict.words, rules),
         bool(verdict.strict),
         int(verdict.extra),
         alone(scene, verdict),
-        len(split(prompt)),
+        len(split(prompt, rules)),
     )
 
 
@@ -68,8 +69,9 @@ def alone(scene: Scene, verdict: Verdict) -> float:
     return float(3.0 ** -(verdict.extra + missing + malformed))
 
 
-def by_index(prompt: str, scene: Scene, truths: Sequence[float]) -> dict[int, float]:
+def by_index(prompt: str, scene: Scene, truths: Sequence[float], rules: int = CURRENT) -> dict[int, float]:
     """The truths of scene.words by the index that the prompt's scored words have."""
     index = {(word.start, word.end): word.index for word in split(prompt) if word.scored}
     pairs = zip(scene.words, truths, strict=True)
-    return {index[w.start, w.end]: float(truth) for w, truth in pairs if (w.start, w.end) in index}
+    found = {index[w.start, w.end]: float(truth) for w, truth in pairs if (w.start, w.end) in index}
+    return {old: found[new] for old, new in moved(prompt, rules).items() if new in found}

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.families import ORDINARY
 from core.noise import check_seed
-from core.words import EXTRA, check_prompt, locate, split, units
+from core.words import CURRENT, EXTRA, check_prompt, locate, split, units
 from studio.checks import real, shown, whole
 from studio.methods import CHOOSING, named, parse
 from studio.settings import SIDES
@@ -86,6 +86,7 @@ class SampleView:
     image_path: str | None
     words: list[WordView]
     total: float | None
+    word_rules: int = CURRENT  # those by which the words are counted
 
 
 def value_of(word: WordView) -> float | None:
@@ -225,10 +226,10 @@ def check_side(name: str, value: Any) -> int | None:
     return side
 
 
-def word_views(prompt: str, diffuser: Diffuser | None) -> list[WordView]:
+def word_views(prompt: str, diffuser: Diffuser | None, rules: int = CURRENT) -> list[WordView]:
     """The words of a prompt and *nothing else*; without a diffuser nothing is known of windows and vocabularies, and all
     is well."""
-    words = units(prompt)
+    words = units(prompt, rules)
     places = [locate(tokenizer, prompt, words) for tokenizer in (diffuser.tokenizers if diffuser else [])]
     return [
         WordView(

@@ -21,10 +21,11 @@ from jinja2 import TemplateError
 from core.scoring.scores import DIGITS
 from core.words import EXTRA, NOTHING_ELSE, Word
 
-PROMPT_VERSION = "marked-2"
+PROMPT_VERSION = "marked-3"
 ELSE = "Where *nothing else* is marked: does it show nothing that the prompt does not ask for, no repeats, no artefacts?"
+DENIED = "Words that deny something, like *no hat*, hold where the image lacks it."
 INSTRUCTION = (
-    f"How well does the image show the word marked *so* of the prompt? {ELSE} "
+    f"How well does the image show what is marked *so* in the prompt? {DENIED} {ELSE} "
     "Answer with a digit: 0 not at all, 9 fully."
 )
 MARK = "*"

@@ -122,14 +122,16 @@ class EndpointScorer:
         prompts: Sequence[str],
         batch: int = 16,
         stop: Callable[[], bool] | None = None,
+        rules: Sequence[int] | None = None,
     ) -> list[list[WordScore]]:
-        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image.
+        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image. `rules`:
+        those by which each prompt's words are counted, the current ones where it is None.
 
         `missing` then holds {word index: reason} for each image. An image has a score or a reason for each of its words,
         or none at all and was not reached: `stop` is asked before every question and while answers are waited for.
         Raises Unanswered where images got no answer. `batch` images are held as PNG at a time.
         """
-        words = words_to_score(len(images), prompts, batch)
+        words = words_to_score(len(images), prompts, batch, rules)
         call = _Call(
             [as_pil(image) for image in images], prompts, words, stop or (lambda: False), [{} for _ in words]
         )

@@ -15,12 +15,12 @@ from typing import Any
 
 from PIL import Image
 
-from core.scoring.dialogue import ELSE
+from core.scoring.dialogue import DENIED, ELSE
 from core.scoring.scores import DIGITS
 from core.scoring.vlm import mark
 from core.words import Word
 
-PROMPT_VERSION = "quoted-2"
+PROMPT_VERSION = "quoted-3"
 READ_OUTS = ("logprobs", "schema")  # in the order of preference
 LISTED = 20  # likeliest tokens asked for: the most that the API allows
 TASK = (
@@ -29,10 +29,10 @@ TASK = (
 )
 INSTRUCTIONS = {
     "logprobs": TASK
-    + f"How well does the image show the word marked *so* of the prompt? {ELSE} Answer with one digit and no other text: "
+    + f"How well does the image show what is marked *so* in the prompt? {DENIED} {ELSE} Answer with one digit and no other text: "
     "0 not at all, 9 fully.",
     "schema": TASK
-    + "How well does the image show each of the words? The last of them, *nothing else*, asks of the whole image: is it "
+    + f"How well does the image show each of the words? {DENIED} The last of them, *nothing else*, asks of the whole image: is it "
     "true that it shows nothing that the prompt does not ask for, no repeats and no artefacts? Answer with a JSON object "
     'that has the keys of "words", each with a digit, and no other text: 0 not at all, 9 fully.',
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.words import Word, check_prompt, scored, units
+from core.words import CURRENT, Word, check_prompt, scored, units
 
 DIGITS = 10
 TOP = DIGITS - 1
@@ -91,13 +91,20 @@ def from_digit(score: int) -> np.ndarray:
     return np.eye(DIGITS, dtype=np.float32)[check_digit(score)]
 
 
-def words_to_score(images: int, prompts: Sequence[str], batch: int) -> list[list[Word]]:
-    """The words that a scorer is asked for, of each prompt, with *nothing else*; ValueError where what it was given does not go together."""
+def words_to_score(
+    images: int, prompts: Sequence[str], batch: int, rules: Sequence[int] | None = None
+) -> list[list[Word]]:
+    """The words that a scorer is asked for, of each prompt, with *nothing else*; ValueError where what it was given does
+    not go together. `rules`: those by which each prompt's words are counted (`core.words`); None: the current ones."""
     if images != len(prompts):
         raise ValueError(f"There are {images} images but {len(prompts)} prompts: give one prompt an image.")
     if batch < 1:
         raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
-    return [scored(units(check_prompt(prompt))) for prompt in prompts]
+    for prompt in prompts:
+        check_prompt(prompt)
+    return [
+        scored(units(prompt, how)) for prompt, how in zip(prompts, rules or [CURRENT] * images, strict=True)
+    ]
 
 
 def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = None) -> WordScore:

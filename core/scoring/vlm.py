@@ -122,12 +122,14 @@ class VLMScorer:
         prompts: Sequence[str],
         batch: int = 16,
         stop: Callable[[], bool] | None = None,
+        rules: Sequence[int] | None = None,
     ) -> list[list[WordScore]]:
-        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image.
+        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image. `rules`:
+        those by which each prompt's words are counted, the current ones where it is None.
 
         `stop` is asked between batches; what was not reached is left as empty lists.
         """
-        words = words_to_score(len(images), prompts, batch)
+        words = words_to_score(len(images), prompts, batch, rules)
         results: list[list[WordScore]] = [[] for _ in prompts]
         for at in range(0, len(prompts), batch):
             if stop and stop():

@@ -25,6 +25,7 @@ RULES = (
     "Beauty does not count, nor sharpness, nor whether you like it.",
     "A word speaks of its own thing: in “a red circle above a blue square”, a red square does not help the word red.",
     "Where the thing is missing, so is all that is said of it: its colour is 0 as well.",
+    "Words that deny something hold where the image lacks it: “no hat” is 9 where there is no hat.",
     "The last chip, “nothing else”, is about the whole image: 9 where it shows what the prompt asks for and no more.",
     "Repeats, things that nobody asked for, stray pieces and half-formed things take it down; a background does not.",
     "Use all ten scores. Between two of the examples take the number between them.",

@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from core.words import EXTRA, KINDS
 from data.annotation import FILTERS
 from data.desk import CHOICES
 from studio.annotation import orders
@@ -32,7 +33,6 @@ ORDERS = {
     "newest": "Newest",
 }
 METHODS = {"none": "no projector", "projected": "projected"}
-KINDS = ("colour", "object", "relation", "size", "count", "other")
 WISHES = tuple(
     name for name in ("prompt_set", "method", "projector_run", "kind", "prompt") if name in FILTERS
 )
@@ -161,7 +161,7 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
 def choices(studio: Studio, name: str) -> list[tuple[str, str]]:
     """(label, value) of a filter, all first."""
     if name == "kind":
-        return [("all", ANY), *((kind, kind) for kind in KINDS)]
+        return [("all", ANY), *((kind, kind) for kind in KINDS if kind != EXTRA)]
     found = studio.store.choices(name) if name in CHOICES else []
     if name == "method":
         return [("all", ANY), *((METHODS.get(value, value), value) for value in found)]

@@ -12,10 +12,11 @@ from typing import Any
 
 import gradio as gr
 
+from core.words import KINDS
 from studio.calibration import kinds_of
 from studio.checks import whole
 from studio.components.table import rows
-from studio.kinds import KINDS, named
+from studio.kinds import named
 from studio.tabs.library_views import SOURCES, figure, number
 
 LOOKED = 200  # images that a page of labels looks through
@@ -83,7 +84,7 @@ def chosen(samples: Sequence[Mapping[str, Any]], wish: Wish) -> Found:
     every = (wish.low, wish.high) == (0, 9)
     found: Found = []
     for sample in samples:
-        kinds = kinds_of(sample["prompt"]) if wish.kind else ()
+        kinds = kinds_of(sample["prompt"], sample["word_rules"]) if wish.kind else ()
         for word in sample["words"]:
             label = word["label"]
             kind = kinds[word["index"]] if word["index"] < len(kinds) else None

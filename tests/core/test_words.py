@@ -14,8 +14,8 @@ from core.words import (
     moved,
     scored,
     split,
-    stored_units,
     units,
+    units_of,
     weights,
 )
 
@@ -148,7 +148,10 @@ def test_the_words_of_an_image_stay_as_they_were_counted():
     prompt = "a red ball next to 1.5 cups, no hats"
     first = [word.text for word in split(prompt, 1)]
     assert first == ["a", "red", "ball", "next", "to", "1", "5", "cups", "no", "hats"]
-    assert [w.text for w in stored_units(prompt, len(first) + 1, 1)] == [*first, "nothing else"]
+    assert [w.text for w in units_of({"prompt": prompt, "n_words": len(first) + 1, "word_rules": 1})] == [
+        *first,
+        "nothing else",
+    ]
     with pytest.raises(
         ValueError, match=r"^Words counted by rules 3 are not known to this version.*update it\.$"
     ):
@@ -245,8 +248,8 @@ def test_after_the_words_stands_nothing_else():
 
 def test_an_image_that_was_stored_before_there_was_nothing_else_has_the_words_alone():
     prompt = "a red circle"
-    assert stored_units(prompt, 3, 1) == split(prompt)
-    assert stored_units(prompt, 4, 2) == units(prompt)
+    assert units_of({"prompt": prompt, "n_words": 3, "word_rules": 1}) == split(prompt)
+    assert units_of({"prompt": prompt, "n_words": 4, "word_rules": 2}) == units(prompt)
 
 
 def test_a_prompt_without_a_scored_word_has_no_unit_to_score():

@@ -7,7 +7,6 @@ from sqlite_utils import Database
 
 from data import annotation, annotation_schema
 from data.database import insert, now
-from data.samples import checked_sample
 from data.store import Store
 
 
@@ -75,13 +74,15 @@ def test_projected_noise_comes_first_and_of_it_what_promises_most(store, scored,
     assert seen == [e, d, a, b, c]
 
 
-def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(quick_path, sample_row):
+def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(
+    quick_path, sample_row, before_word_rules
+):
     db = Database(quick_path / "old.db")
     annotation_schema.migrations.apply(db, stop_before="m010_rounds")
     insert(db, "store", {"id": "s", "created": now()})
     for id, method in (("a", "none"), ("b", "projected")):
         row = sample_row(id=id, backbone_revision="b1", method=method)
-        insert(db, "samples", checked_sample(row))
+        insert(db, "samples", before_word_rules(row))
         insert(db, "uncertainty", {"sample": id, "entropy": 0.5})
         insert(db, "foreseen", {"sample": id, "points": 3.0, "model": "r1 "})
     db.conn.commit()

@@ -11,7 +11,6 @@ from sqlite_utils import Database
 from data import annotation, annotation_schema
 from data.annotation import ORDERS
 from data.database import insert, now
-from data.samples import checked_sample
 from data.store import Store
 
 KINDS = {"a red star": ["colour", "object"], "two stars": ["count", "object"], "a star": ["object"]}
@@ -82,13 +81,13 @@ def test_the_pools_count_every_sample(full, sample_row):
     assert kept == there
 
 
-def test_a_store_from_before_the_pools_is_counted(quick_path, sample_row):
+def test_a_store_from_before_the_pools_is_counted(quick_path, sample_row, before_word_rules):
     db = Database(quick_path / "old.db")
     annotation_schema.migrations.apply(db, stop_before="m007_pools")
     insert(db, "store", {"id": "s", "created": now()})
     insert(db, "runs", {"id": "r", "kind": "projector", "config": "{}", "state": "done", "created": now()})
     for record in drawn(sample_row):
-        insert(db, "samples", checked_sample(record))
+        insert(db, "samples", before_word_rules(record))
     db.conn.commit()
     db.close()
     kept, there = counted(Store(quick_path / "old.db"))

@@ -13,7 +13,6 @@ from sqlite_utils import Database
 from data import annotation, annotation_schema, leases
 from data.annotation import ORDERS
 from data.database import insert, now
-from data.samples import checked_sample
 from data.scores import checked_event
 from data.store import Store
 
@@ -380,13 +379,15 @@ def test_the_next_sample_is_found_on_indices(store, sample_row, peaked, order, f
         assert not sorted_ or few or "DISTINCT sample" in sql or "FROM pools p" in sql, (step, sql)
 
 
-def test_a_store_from_before_the_queue_keeps_its_corrections_and_knows_who_disagrees(quick_path, sample_row):
+def test_a_store_from_before_the_queue_keeps_its_corrections_and_knows_who_disagrees(
+    quick_path, sample_row, before_word_rules
+):
     """What people said under the old schema, by SQL: today's code expects today's tables."""
     path = quick_path / "old.db"
     db = Database(path)
     annotation_schema.migrations.apply(db, stop_before="m003_queue")
     insert(db, "store", {"id": "s", "created": now()})
-    insert(db, "samples", checked_sample(sample_row(id="a")))
+    insert(db, "samples", before_word_rules(sample_row(id="a")))
     for who, score in (("x", 2), ("y", 9), ("y", 6)):
         event = {"sample": "a", "word_index": 0, "source": "human", "who": who, "score": score}
         insert(db, "scores", checked_event(event))

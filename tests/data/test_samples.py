@@ -15,7 +15,7 @@ def test_a_sample_comes_back_as_it_was_given(store, sample_row):
     given = sample_row(
         id="s-1", prompt_set="mine", split="validation", seed=2**63 - 1, backbone_revision="abc", sampler="euler",
         method="projected", strength=0.5, projector_run=run, noise_sha256="a" * 64, group_id="g",
-        created="2026-01-31T12:00:00.000000Z", width=64, prompt="ein roter Kreis über 青",
+        created="2026-01-31T12:00:00.000000Z", width=64, prompt="ein roter Kreis über 青", word_rules=2,
     )  # fmt: skip
     assert store.add_samples([given]) == ["s-1"]
     kept = store.sample("s-1")
@@ -29,6 +29,7 @@ def test_a_sample_comes_back_as_it_was_given(store, sample_row):
         ("seed", [-1, 2**63, True, 1.0, "1", None, NAN]),
         ("prompt", ["", "   ", "x" * 2001, 3, "a\x00b", "\ud800", None]),
         ("n_words", [-1, 1001, False, 2.5, None]),
+        ("word_rules", [0, 1001, False, 2.5, None]),
         ("width", [0, 12, 130, -8, 8200, NAN, True]),
         ("height", [4, "64"]),
         ("steps", [0, 10001, True, 1.5]),

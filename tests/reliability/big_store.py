@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from core.words import split
+from core.words import CURRENT, split
 from data import checks
 from data.annotation_schema import DISAGREEMENT, MEANS, POOLS
 from data.database import rows
@@ -135,6 +135,7 @@ def _samples(
             "prompt_set": name,
             "split": part,
             "n_words": len(split(prompt)),
+            "word_rules": CURRENT,
             "seed": rng.randrange(2**31),
             "backbone": "diffuser",
             "backbone_revision": "825ab8513d11",

@@ -42,7 +42,7 @@ def truth(missing=(), extra=0, alone=1.0):
 )
 def test_it_says_in_a_short_line_what_does_not_hold(monkeypatch, found, says):
     # stands for an image of which the detector says just that
-    monkeypatch.setattr("studio.truth.truth_of", lambda prompt, image: found)
+    monkeypatch.setattr("studio.truth.truth_of", lambda prompt, image, rules: found)
     opinion = opinion_of(PROMPT, np.zeros((8, 8, 3), np.uint8))
     assert opinion.text == f"Detector: {says}"
     assert opinion.count == sum(value >= 0.5 for value in found.units.values())

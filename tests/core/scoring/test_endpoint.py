@@ -112,11 +112,11 @@ def test_the_read_out_can_be_chosen(judge):
 
 def test_the_version_names_prompt_model_revision_read_out_and_image_format(judge):
     scorer = met(judge)
-    assert scorer.version == f"quoted-2/{MODEL}@{MODEL}-root/logprobs/png"
+    assert scorer.version == f"quoted-3/{MODEL}@{MODEL}-root/logprobs/png"
     assert (scorer.name, scorer.revision) == (MODEL, f"{MODEL}-root")
     judge.models = lambda: as_reply("<html>", 404)
     other = met(judge, model="mine")
-    assert other.version == "quoted-2/mine@/logprobs/png"
+    assert other.version == "quoted-3/mine@/logprobs/png"
     assert judge.reply == judge.good
 
 
