@@ -34,6 +34,7 @@ from data.runs import ACTIVE
 from data.samples import COLUMNS
 from data.scores import FIELDS
 from data.store import Store
+from data.text import decoded
 
 FORMAT, VERSION = "noise-projection-studio/labels", 4
 READABLE = (1, 2, 3, 4)
@@ -80,7 +81,8 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
             if not raw:
                 raise ValueError("the file is empty.")
-            record = parse(raw) if raw.strip() or number == 1 else None
+            text = decoded(raw, first=number == 1)
+            record = parse(text) if text.strip() or number == 1 else None
         except ValueError as error:
             raise ImportRefused(name, number, str(error)) from None
         if record is not None:

@@ -27,6 +27,7 @@ from data.exchange import whole_file
 from data.formats.taking import Taking, digit, refused
 from data.labels import expected
 from data.store import Store
+from data.text import decoded
 
 COLUMNS = (
     "sample prompt prompt_set split seed method strength projector_run backbone word_index word source score "
@@ -79,10 +80,7 @@ def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
         place.number += 1
         if len(raw) > LONGEST_ROW:
             raise ValueError(f"the line is longer than {LONGEST_ROW} bytes.")
-        try:
-            text = raw.decode("utf-8-sig" if place.number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8; save the table as CSV UTF-8.") from None
+        text = decoded(raw, first=place.number == 1)
         if "\x00" in text:
             raise ValueError("not text; save the table as CSV UTF-8.")
         yield text
