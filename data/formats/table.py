@@ -9,8 +9,8 @@ makes an image again beside its seed.
 
 A score that people confirmed has the source ``confirmed``. A table comes in as one person's scores, all of them given: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
 prompt are checked where they are there, and the other columns of an export are passed over. A row without a score says
-nothing. What a spreadsheet does to the file is undone: a byte order mark, semicolons or tabs between the cells, 7.0 for
-7, and the apostrophes.
+nothing. What a spreadsheet or a data frame does to the file is undone: a byte order mark, semicolons or tabs between the
+cells, 7.0 for 7, NaN for a gap, and the apostrophes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ from data import checks
 from data.exchange import whole_file
 from data.formats.taking import Taking, digit, refused
 from data.labels import expected
+from data.scores import Units
 from data.store import Store
 from data.text import decoded
 
@@ -65,6 +67,7 @@ def export_csv(store: Store, path: str | Path) -> dict[str, int]:
 # -- import
 
 NEEDED = ("sample", "word_index", "score")
+GAPS = ("", "nan", "<na>")  # a cell without a value, as spreadsheets and data frames write it
 LONGEST_ROW = 1 << 20
 
 
@@ -114,15 +117,16 @@ def plain(value: str) -> str:
 
 
 def _whole(name: str, value: str) -> int:
-    """A whole number from a cell: 7, or 7.0 as spreadsheets write it."""
-    text = value.strip()
-    digits = text.split(".")[0] if text.endswith((".0", ".")) else text
-    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 9:
+    """A whole number from a cell: 7, or 7.0 as spreadsheets and data frames write it."""
+    digits = re.fullmatch(r"\s*([0-9]{1,9})(\.0*)?\s*", value)
+    if not digits:
         raise ValueError(f"{name} must be a whole number, not {checks.shown(value)}.")
-    return int(digits)
+    return int(digits[1])
 
 
-def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+def import_csv(
+    store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
+) -> dict[str, Any]:
     """Take over the scores that say something else than the store, all of them or nothing; returns what
     ``import_words`` does. ImportRefused names line and reason."""
     path, place = Path(path), Place()
@@ -139,16 +143,18 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
         odd = [name for name in names if name not in COLUMNS or names.count(name) > 1]
         if odd:
             raise ValueError(f"the column {checks.shown(odd[0])} is not known or there twice; remove it.")
-        taking = Taking(db, who, "from csv")
+        taking = Taking(db, who, "from csv", units)
         for number, cells in found:
             if len(cells) != len(names):
                 raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")
             given = dict(zip(names, cells))
-            if not given["score"].strip():
+            if given["score"].strip().lower() in GAPS:
                 continue
             score = checks.score(_whole("score", given["score"]))
-            prompt = plain(given["prompt"]) if "prompt" in given else None
+            prompt, word = (
+                None if given.get(name, "").strip().lower() in GAPS else plain(given[name])
+                for name in ("prompt", "word")
+            )
             sample = taking.sample(plain(given["sample"]).strip(), prompt)
-            word = plain(given["word"]) if "word" in given else None
             taking.word(number, sample, _whole("word_index", given["word_index"]), word, score, digit(score))
         return taking.finish(dry_run)

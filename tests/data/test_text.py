@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.words import stored_units
 from data.exchange import ImportRefused, export_labels, import_labels
 from data.formats import (
     RAPIDATA,
@@ -18,16 +19,19 @@ from data.formats import (
 from data.text import decoded
 
 FORMATS = {
-    "jsonl": (export_labels, lambda store, path: import_labels(store, path, dry_run=True)),
-    "csv": (export_csv, lambda store, path: import_csv(store, path, "bob", dry_run=True)),
+    "jsonl": (
+        export_labels,
+        lambda store, path: import_labels(store, path, dry_run=True, units=stored_units),
+    ),
+    "csv": (export_csv, lambda store, path: import_csv(store, path, "bob", dry_run=True, units=stored_units)),
     "dpo": (export_dpo, lambda store, path: import_dpo(store, path, "bob", dry_run=True)),
     "richhf": (
         lambda store, path: export_words(store, path, RICHHF),
-        lambda store, path: import_words(store, path, RICHHF, "bob", dry_run=True),
+        lambda store, path: import_words(store, path, RICHHF, "bob", dry_run=True, units=stored_units),
     ),
     "rapidata": (
         lambda store, path: export_words(store, path, RAPIDATA),
-        lambda store, path: import_words(store, path, RAPIDATA, "bob", dry_run=True),
+        lambda store, path: import_words(store, path, RAPIDATA, "bob", dry_run=True, units=stored_units),
     ),
 }
 
