@@ -64,7 +64,7 @@ def _take(
             if given is None:
                 continue
             score = checks.score(whole(given))
-            found = taking.sample(sample, prompt)
+            found = taking.sample(sample, *([] if prompt is None else [prompt]))
             taking.word(at, found, index, word, score, digit(score))
         return taking.finish(dry_run)
 

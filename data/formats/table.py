@@ -1,8 +1,10 @@
 """The label of every word as CSV, a row a word, for spreadsheets and data frames; *nothing else* is a row like any other.
 
-A cell of text that a spreadsheet would run as a formula (it begins with = + - @, their full-width forms, a tab,
-a carriage return or a line feed) gets an apostrophe in front. So does a cell that begins with an apostrophe
-itself, and that makes it exact to undo: take one leading apostrophe away from every cell of text that has one.
+A cell of text that a spreadsheet would run as a formula (it begins with = + - @ or their full-width forms, also after
+quotes and what cannot be seen, or with a tab, a carriage return or a line feed) gets an apostrophe in front. So does
+each part of a cell after a comma, a semicolon, a tab or a line's end, as a spreadsheet that separates by these would cut
+the cell there. So does a part that begins with an apostrophe itself, and that makes it exact to undo: take one
+apostrophe away from every part of a cell of text that begins with one.
 
 Lost: the events behind the labels (who said what, and when), the scorer's hidden states, the runs, and what
 makes an image again beside its seed.
@@ -35,14 +37,19 @@ COLUMNS = (
     "sample prompt prompt_set split seed method strength projector_run backbone word_index word source score "
     "distribution expected weight scorer scorer_version"
 ).split()
-DANGEROUS = tuple("=+-@\t\r\n＝＋－＠'")
+PART = r"(?:\A|(?<=[,;\t\r\n]))"  # where a part of a cell begins
+UNSEEN = r"(?:[^\S\t\r\n]|[\"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])*"
+DANGEROUS = re.compile(rf"{PART}(?='|{UNSEEN}[=+\-@＝＋－＠])|\A(?=[\t\r\n])")
 
 
 def cell(value: Any) -> Any:
     """What a spreadsheet shows rather than runs; None is an empty cell, numbers stay numbers."""
-    if isinstance(value, str) and value.startswith(DANGEROUS):
-        return "'" + value
-    return value
+    return DANGEROUS.sub("'", value) if isinstance(value, str) else value
+
+
+def plain(value: str) -> str:
+    """A cell of text as it was before ``cell``."""
+    return re.sub(rf"{PART}'", "", value)
 
 
 def export_csv(store: Store, path: str | Path) -> dict[str, int]:
@@ -111,11 +118,6 @@ def _rows(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
             yield table.line_num, cells
 
 
-def plain(value: str) -> str:
-    """A cell of text as it was before ``cell``."""
-    return value.removeprefix("'")
-
-
 def _whole(name: str, value: str) -> int:
     """A whole number from a cell: 7, or 7.0 as spreadsheets and data frames write it."""
     digits = re.fullmatch(r"\s*([0-9]{1,9})(\.0*)?\s*", value)
@@ -152,9 +154,12 @@ def import_csv(
                 continue
             score = checks.score(_whole("score", given["score"]))
             prompt, word = (
-                None if given.get(name, "").strip().lower() in GAPS else plain(given[name])
+                "" if (value := given.get(name, "")).strip().lower() in GAPS else value
                 for name in ("prompt", "word")
             )
-            sample = taking.sample(plain(given["sample"]).strip(), prompt)
-            taking.word(number, sample, _whole("word_index", given["word_index"]), word, score, digit(score))
+            # earlier versions marked the beginning of a cell alone
+            prompts = (plain(prompt), prompt.removeprefix("'")) if prompt else ()
+            sample = taking.sample(plain(given["sample"]).strip(), *prompts)
+            index = _whole("word_index", given["word_index"])
+            taking.word(number, sample, index, plain(word), score, digit(score))
         return taking.finish(dry_run)

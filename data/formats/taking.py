@@ -59,14 +59,14 @@ class Taking:
         self.known: set[tuple[str, int]] = set()
         self.changes: list[dict[str, Any]] = []
 
-    def sample(self, id: Any, prompt: Any = None) -> dict[str, Any]:
-        """The sample, which must be in the store and have this prompt (where one is given); its units are known then."""
+    def sample(self, id: Any, *prompts: Any) -> dict[str, Any]:
+        """The sample, which must be in the store and have one of these prompts, if any; its units are known then."""
         if not isinstance(id, str) or id not in self.samples:
             found = need_sample(self.db, id)
             self.samples[found["id"]] = found
             self.units[found["id"]] = self._units(found["prompt"], found["n_words"])
         found = self.samples[id]
-        if prompt is not None and prompt != found["prompt"]:
+        if prompts and found["prompt"] not in prompts:
             raise ValueError(f"the sample {id} has another prompt in the store.")
         return found
 
