@@ -24,7 +24,7 @@ from data.library import labels_of
 from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
 from data.runs import ACTIVE, checked_field
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import FIELDS, PERSONAL, checked_event, need_word, refresh_figures
+from data.scores import FIELDS, PERSONAL, Units, checked_event, need_unit, refresh_figures
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
@@ -49,11 +49,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def parse(raw: bytes) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
     try:
-        record = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8; save the file as UTF-8.") from None
+        record = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1}).") from None
     except RecursionError:
@@ -75,9 +73,12 @@ def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
 class Intake:
     """One import: ``line`` for each line in order, then ``finish``."""
 
-    def __init__(self, db: Database, images: Path | None, features: bool, first: bool = False) -> None:
+    def __init__(
+        self, db: Database, images: Path | None, features: bool, units: Units, first: bool = False
+    ) -> None:
         """first: the file is of version 1, which had neither remarks nor gold nor preferences."""
         self.db, self.images, self.features, self.first = db, images, features, first
+        self._units_of, self._units = units, ()
         self.number = 1  # the line that is being taken over, for the error message
         self.count: Counter[str] = Counter()
         for name in ("runs", "samples", "events", *PARTS, "preferences"):
@@ -109,6 +110,7 @@ class Intake:
             raise ValueError(f"the sample {sample['id']} is in the file twice.")
         self.lines[sample["id"]] = number
         self.sample(sample)
+        self._units = self._units_of(sample)
         make = {
             "events": self.event,
             "submissions": self.submission,
@@ -208,7 +210,7 @@ class Intake:
             except (binascii.Error, TypeError, ValueError):
                 raise ValueError("features must be base64.") from None
         event = checked_event({**self._complete(entry), "sample": sample["id"]})
-        need_word(sample, event["word_index"], event["word"])
+        need_unit(sample, self._units, event["word_index"], event["word"])
         return event
 
     def submission(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
@@ -237,12 +239,13 @@ class Intake:
 
     def gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
         index = checks.integer("word_index", self._complete(entry).get("word_index"), 0, 999)
-        need_word(sample, index, entry.get("word") or "")
+        word = checks.text("word", entry.get("word"), checks.PROMPT_LENGTH, empty=True)
+        need_unit(sample, self._units, index, word)
         return {
             "id": checks.identifier("id", entry["id"]),
             "sample": sample["id"],
             "word_index": index,
-            "word": checks.text("word", entry.get("word"), checks.PROMPT_LENGTH, empty=True),
+            "word": word,
             "score": None if entry.get("score") is None else checks.score(entry["score"]),
             "who": checks.text("who", entry.get("who")),
             "created": checks.time("created", entry["created"]),

@@ -2,12 +2,13 @@
 
 What comes in is one person's score of a word, 0 to 9 (9 = fully shown), with ``scorer`` saying from which format. A
 word whose label says the same already, or that this person has scored so, gets no event: importing twice changes
-nothing. All of a file is taken over, or nothing.
+nothing. Place and word must be those of the prompt's own words, and the word one that is scored. All of a file is taken
+over, or nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +18,14 @@ from data import checks
 from data.exchange import ImportRefused
 from data.labels import checked_filter, expected, labels_at
 from data.samples import need_sample
-from data.scores import checked_event, insert_event, latest, need_word
+from data.scores import Units, checked_event, insert_event, latest, need_unit
 
 Says = Callable[[float | None, Mapping[str, Any] | None], bool]
+
+
+def whole(value: Any) -> Any:
+    """A number of a file, as an int where it is whole: data frames write whole numbers with gaps between them as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def digit(score: int) -> Says:
@@ -28,8 +34,8 @@ def digit(score: int) -> Says:
 
 
 @contextmanager
-def refused(name: str, line: Callable[[], int]) -> Iterator[None]:
-    """Turns what goes wrong into ImportRefused with the line, or into a sentence that the file cannot be read."""
+def refused(name: str, line: Callable[[], int], what: str = "line") -> Iterator[None]:
+    """Turns what goes wrong into ImportRefused with the line (or row), or into a sentence that the file cannot be read."""
     try:
         yield
     except ImportRefused:
@@ -37,45 +43,43 @@ def refused(name: str, line: Callable[[], int]) -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"{name} cannot be read ({error.strerror}); check its name.") from None
     except ValueError as error:
-        raise ImportRefused(name, line(), str(error)) from None
+        raise ImportRefused(name, line(), str(error), what) from None
 
 
 class Taking:
     """One import within one write transaction: ``word`` for each word of the file, then ``finish``."""
 
-    def __init__(self, db: Database, who: str, scorer: str) -> None:
-        self.db, self.who, self.scorer = db, who, scorer
+    def __init__(self, db: Database, who: str, scorer: str, units: Units) -> None:
+        self.db, self.who, self.scorer, self._units = db, who, scorer, units
         last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
         found = labels_at(db, last, checked_filter({"include_calibrated": True}))
         self.labels = {(x["sample"], x["word_index"]): x for x in found}
         self.samples: dict[str, dict[str, Any]] = {}
+        self.units: dict[str, Sequence[Any]] = {}
         self.known: set[tuple[str, int]] = set()
         self.changes: list[dict[str, Any]] = []
 
-    def sample(self, id: Any, prompt: Any = None) -> dict[str, Any]:
-        """The sample, which must be in the store and have this prompt (where one is given)."""
+    def sample(self, id: Any, *prompts: Any) -> dict[str, Any]:
+        """The sample, which must be in the store and have one of these prompts, if any; its units are known then."""
         if not isinstance(id, str) or id not in self.samples:
             found = need_sample(self.db, id)
             self.samples[found["id"]] = found
+            self.units[found["id"]] = self._units(found)
         found = self.samples[id]
-        if prompt is not None and prompt != found["prompt"]:
+        if prompts and found["prompt"] not in prompts:
             raise ValueError(f"the sample {id} has another prompt in the store.")
         return found
 
     def word(self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, says: Says) -> None:
         """One word. says (this person's own score, the label or None): whether either is what the file says."""
-        index = checks.integer("word_index", index, 0, 999)
+        index = checks.integer("word_index", whole(index), 0, 999)
         text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
-        need_word(sample, index, text)
+        unit = need_unit(sample, self.units[sample["id"]], index, text)
         place = (sample["id"], index)
         if place in self.known:
             raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")
         self.known.add(place)
         label = self.labels.get(place)
-        if label and label["word"] and text and label["word"] != text:
-            raise ValueError(
-                f"word {index} is {checks.shown(label['word'])} in the store, not {checks.shown(text)}."
-            )
         own = latest(self.db, *place, "human", self.who)
         if says(own and own["score"], label):
             return
@@ -84,7 +88,7 @@ class Taking:
                 "line": line,
                 "sample": sample["id"],
                 "word_index": index,
-                "word": text or (label["word"] if label else ""),
+                "word": unit.text,
                 "before": round(expected(label), 4) if label else None,
                 "after": score,
             }
