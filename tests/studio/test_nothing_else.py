@@ -10,7 +10,7 @@ import pytest
 
 from core.evaluation.report import figures
 from core.scoring.scores import from_digit, make
-from core.words import EXTRA, NOTHING_ELSE, scored, units
+from core.words import CURRENT, EXTRA, NOTHING_ELSE, scored, units
 from data.shapes.render import Background, Placement, render_things
 from studio import calibration, examples, truth
 from studio.components.grid import grid_value
@@ -104,7 +104,7 @@ def test_what_a_scorer_says_of_a_unit_that_the_image_lacks_is_dropped(studio, bo
 
 
 def test_its_kind_is_extra_unless_an_imported_store_counts_words_in_another_way():
-    row = {"prompt": PROMPT, "word_index": 3, "word": NOTHING_ELSE}
+    row = {"prompt": PROMPT, "word_rules": CURRENT, "word_index": 3, "word": NOTHING_ELSE}
     assert calibration.kind_of(row) == EXTRA
     assert calibration.kind_of({**row, "word": ""}) == EXTRA
     assert calibration.kind_of({**row, "word": "shiny"}) is None
@@ -123,7 +123,7 @@ def test_the_library_finds_it_by_its_kind(studio, both):
         studio.correct(id, 2, 3, "Ann")
     studio.correct(both[0], 3, 1, "Ann")
     rows = [
-        {"prompt": PROMPT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.current(id).items()]}
+        {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.current(id).items()]}
         for id in both
     ]  # fmt: skip
     found = chosen(rows, Wish.of("", EXTRA, 0, 9, False, "images"))
@@ -189,7 +189,7 @@ def test_a_scorer_that_must_judge_keeps_it_apart_from_the_words(studio, monkeypa
     judge, name = judge_of(studio, ["a zebra in the snow"])
     found = judge("a zebra in the snow", None)
     assert name == "scorer"
-    assert (found["strict"], found["extra"], set(found["words"])) == (True, 1, {1, 4})
+    assert (found["strict"], found["extra"], set(found["words"])) == (True, 1, {1, 2, 4})
     monkeypatch.setattr(studio.models, "scorer", lambda: Judge(8, zebra=1))
     judge, _ = judge_of(studio, ["a zebra in the snow"])
     assert judge("a zebra in the snow", None) | {"words": 0} == {"strict": False, "extra": 0, "words": 0}
