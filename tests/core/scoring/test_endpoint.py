@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import itertools
 import json
@@ -9,6 +10,8 @@ import logging
 import re
 import threading
 import time
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,7 +19,8 @@ import pytest
 from httpx import Headers
 from PIL import Image
 
-from core.scoring.connection import Connection, check_address, retry_after
+from core.scoring.answers import Unreadable
+from core.scoring.connection import Connection, check_address, retry_after, unpacked
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.scoring.questions import INSTRUCTIONS
 from core.words import scored, units
@@ -239,6 +243,75 @@ def test_an_answer_without_end_is_not_read_to_its_end(judge, images):
     assert scorer.score(images[:1], ["red"]) == [[]]
     assert "longer than 262144 bytes" in scorer.missing[0][0]
     assert sum(sent) < 30_000_000  # what the system's buffers hold
+
+
+# ---- answers that are packed
+
+
+def raw_deflate(body):
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+PACKED = {
+    "gzip": (gzip.compress, "gzip"),
+    "an old name of gzip": (gzip.compress, "X-GZIP"),
+    "gzip without a header that says so": (gzip.compress, "identity"),
+    "gzip in two members": (lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:]), "gzip"),
+    "deflate": (zlib.compress, "deflate"),
+    "deflate without zlib's header": (raw_deflate, "deflate"),
+    "a header that is left over": (bytes, "gzip"),
+}
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_a_gateway_that_packs_every_answer_is_read(judge, images, how):
+    pack, header = PACKED[how]
+
+    def packed(reply):
+        status, body, headers = reply
+        return status, pack(body), {**headers, "Content-Encoding": header}
+
+    models = judge.models()
+    judge.models = lambda: packed(models)
+    judge.reply = lambda payload: packed(judge.good(payload))
+    scorer = met(judge)
+    assert scorer.revision == f"{MODEL}-root"
+    assert [s.score for s in scorer.score(images[:1], ["red"])[0]] == [
+        digit_of("red"),
+        digit_of("nothing else"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "says"),
+    [
+        (gzip.compress(bytes(20 << 20)), "gzip", "the answer is longer than 262144 bytes"),
+        (zlib.compress(bytes(20 << 20)), "deflate", "the answer is longer than 262144 bytes"),
+        (gzip.compress(b"") * 20_000, "gzip", "the answer is longer than 262144 bytes"),
+        (gzip.compress(b"1" * 200_000) * 2, "gzip", "the answer is longer than 262144 bytes"),
+        (gzip.compress(b"{}" * 99)[:-9], "gzip", "the answer is packed and damaged"),
+        (gzip.compress(b"{}")[:-8] + bytes(8), "gzip", "the answer is packed and damaged"),
+        (b"{}", "deflate", "the answer is packed and damaged"),
+        (b"\x0b\x01\x80{}\x03", "br", "the answer is packed as 'br', not as gzip or deflate"),
+    ],
+)
+def test_a_packed_answer_that_is_too_long_or_broken_is_missing(judge, images, body, header, says):
+    scorer = met(judge)
+    judge.reply = lambda payload: as_reply(body, **{"Content-Encoding": header})
+    assert scorer.score(images[:1], ["red"]) == [[]]
+    assert scorer.missing == [{0: says, 1: says}]
+
+
+def test_of_a_bomb_no_more_is_unpacked_than_an_answer_may_have():
+    bomb = gzip.compress(bytes(20 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match="longer than 1000 bytes"):
+            unpacked(bomb, "gzip", 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # ---- no answer is not an answer
