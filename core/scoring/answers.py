@@ -19,11 +19,13 @@ from core.scoring.scores import DIGITS
 
 MASS = 0.5  # of the probability that digits must have together: below it, the answer is no digit
 SLACK = 1e-2  # rounding of the server: how far a sum of probabilities may be above 1
+LONGEST_REASON = 140  # characters of the server's own words that are shown
 NAMES = {str(digit): digit for digit in range(DIGITS)}
 
 
 class Unreadable(ValueError):
-    """An answer that says nothing of the words. The text is a reason of our own, without the server's words."""
+    """An answer that says nothing of the words, and why. The server's own words are in it only where it refuses the
+    question (`reason_of`)."""
 
 
 def digit_distribution(body: bytes) -> np.ndarray:
@@ -83,6 +85,25 @@ def answer(body: bytes) -> tuple[str, Any]:
     if not isinstance(text, str):
         raise Unreadable("the answer has no text")
     return text, choices[0].get("logprobs")
+
+
+def reason_of(body: bytes, key: str = "") -> str:
+    """Why a server refuses a question, in its own words without the key: one line, cut; "" where it says nothing."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = body.decode("utf-8", "replace")
+    place = ""
+    while isinstance(said, (dict, list)):
+        if isinstance(said, list):  # one error, or pydantic's list of all
+            said = said[0] if said else ""
+            continue
+        if isinstance(said.get("loc"), list):
+            place = ".".join(str(k) for k in said["loc"] if isinstance(k, (str, int))) + ": "
+        said = next((said[name] for name in ("message", "error", "detail", "msg") if said.get(name)), "")
+    line = " ".join("".join(c if c.isprintable() else " " for c in f"{place}{said or ''}").split())
+    line = line.replace(key, "...") if key else line
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
 
 
 def _probability(entry: Any) -> float:

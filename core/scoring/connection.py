@@ -56,6 +56,7 @@ class Connection:
         self.back_off, self.longest_pause, self.timeout, self.longest = (
             back_off, longest_pause, timeout, longest,
         )  # fmt: skip
+        self.key = key
         self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._tls = httpx.create_ssl_context()
 

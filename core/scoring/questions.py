@@ -3,6 +3,8 @@
 The prompt is quoted data in the user's part, and the system's part says so. For the *logprobs* read-out one word is
 marked and one token is asked for; for *schema* all words stand there by their index, *nothing else* last, and the
 answer is held to a JSON schema. The picture comes before the text, so that a server's prefix cache serves all words of an image.
+
+Of the arguments those in OPTIONAL can be left out where a server refuses them: the answer is read as strictly as with them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from PIL import Image
@@ -22,6 +25,10 @@ from core.words import Word
 
 PROMPT_VERSION = "quoted-2"
 READ_OUTS = ("logprobs", "schema")  # in the order of preference
+OPTIONAL = (
+    "max_tokens", "max_completion_tokens", "temperature", "response_format", "structured_outputs",
+)  # fmt: skip
+EXTENSIONS = frozenset({"structured_outputs"})  # arguments that OpenAI's own API does not know
 LISTED = 20  # likeliest tokens asked for: the most that the API allows
 TASK = (
     "You judge how well an image shows words of a prompt. The user gives the image and a JSON object. Its texts are "
@@ -61,6 +68,24 @@ def question(name: str, read_out: str, url: str, prompt: str, words: Sequence[Wo
     user = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": quoted(data)}]
     messages = [{"role": "system", "content": INSTRUCTIONS[read_out]}, {"role": "user", "content": user}]
     return {"model": name, "messages": messages, "temperature": 0, **how}
+
+
+def without(asked: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
+    """A question without arguments that a server refuses. `max_tokens` then goes by its newer name, until that is refused."""
+    if "max_tokens" in left_out:
+        asked = {**asked, "max_completion_tokens": asked["max_tokens"]}
+    return {name: value for name, value in asked.items() if name not in left_out}
+
+
+def named(text: str, asked: dict[str, Any]) -> list[str]:
+    """The optional arguments of a question that a server's text names, the first first: as `max_tokens`, `max tokens`
+    or `maxTokens`."""
+    places = {
+        name: re.search(rf"(?<![a-z]){name.replace('_', '[_ -]?')}(?![a-z])", text, re.IGNORECASE)
+        for name in OPTIONAL
+        if name in asked
+    }
+    return sorted((name for name, place in places.items() if place), key=lambda name: places[name].start())
 
 
 def quoted(data: dict[str, Any]) -> str:

@@ -110,6 +110,178 @@ def test_a_server_that_refuses_logprobs_is_asked_by_schema(judge):
     assert "/schema/" in met(judge).version
 
 
+# ---- what a server refuses is left out
+
+
+def openai(name):
+    hint = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+    text = f"Unsupported parameter: '{name}' is not supported with this model.{hint}"
+    return as_reply({"error": {"message": text, "type": "invalid_request_error", "param": name}}, 400)
+
+
+def value(name):
+    text = f"Unsupported value: '{name}' does not support 0 with this model."
+    return as_reply({"error": {"message": text, "param": None, "code": "unsupported_value"}}, 400)
+
+
+def pydantic(name):
+    error = {
+        "type": "extra_forbidden",
+        "loc": ["body", name],
+        "msg": "Extra inputs are not permitted",
+        "input": 1,
+    }
+    return as_reply({"detail": [error]}, 422)
+
+
+def vllm(name):
+    text = (
+        f"[{{'type': 'extra_forbidden', 'loc': ('body', '{name}'), 'msg': 'Extra inputs are not permitted'}}]"
+    )
+    return as_reply({"object": "error", "message": text, "type": "BadRequestError", "code": 400}, 400)
+
+
+def google(name):
+    text = f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.'
+    return as_reply([{"error": {"code": 400, "message": text, "status": "INVALID_ARGUMENT"}}], 400)
+
+
+def camel(name):
+    first, *rest = name.split("_")
+    return as_reply(f"{first}{''.join(map(str.title, rest))} is not allowed", 400)
+
+
+def choosy(judge, *names, refuse=openai):
+    """Replies that refuse the first of these arguments that a question has, and are good to a question without."""
+
+    def reply(payload):
+        given = [name for name in names if name in payload]
+        return refuse(given[0]) if given else judge.good(payload)
+
+    return reply
+
+
+@pytest.mark.parametrize("refuse", [openai, value, pydantic, vllm, google, camel])
+@pytest.mark.parametrize("read_out", ["logprobs", "schema"])
+def test_arguments_that_a_server_refuses_by_name_are_left_out_and_remembered(judge, images, refuse, read_out):
+    names = ("structured_outputs", "max_tokens", "temperature", "response_format")
+    judge.reply = choosy(judge, *names, refuse=refuse)
+    scorer = EndpointScorer(judge.url, read_out=read_out, **QUICK)
+    assert f"/{read_out}/" in scorer.version
+    assert len(judge.asked) == (
+        3 if read_out == "logprobs" else 5
+    )  # once, and once for each of its arguments
+    judge.asked.clear()
+    found = scorer.score(images, PROMPTS)
+    assert [[s.score for s in row] for row in found] == [
+        [digit_of(w.text) for w in words_of(prompt)] for prompt in PROMPTS
+    ]
+    assert len(judge.asked) == sum(len(row) if read_out == "logprobs" else bool(row) for row in found)
+    for _, payload in judge.asked:
+        assert not payload.keys() & set(names)
+        assert payload["max_completion_tokens"] == (
+            1 if read_out == "logprobs" else 32 + 16 * len(data_of(payload)["words"])
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "temperature", "response_format", "structured_outputs", "max_completion_tokens"]
+)
+def test_only_what_is_refused_is_left_out(judge, name):
+    names = [name, "max_tokens"] if name == "max_completion_tokens" else [name]
+    judge.reply = choosy(judge, *names)
+    scorer = EndpointScorer(judge.url, read_out="schema", **QUICK)
+    assert scorer.version
+    kept = {"max_tokens", "temperature", "response_format", "structured_outputs"} - {*names}
+    assert kept <= judge.asked[-1][1].keys() and name not in judge.asked[-1][1]
+
+
+def test_a_refusal_that_also_names_what_the_server_knows_costs_no_other_argument(judge):
+    text = "Allowed: temperature, max_tokens, response_format. Not allowed: structured_outputs."
+    judge.reply = choosy(judge, "structured_outputs", refuse=lambda name: as_reply(text, 400))
+    assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
+    sent = judge.asked[-1][1]
+    assert sent["temperature"] == 0 and sent["max_tokens"] and "structured_outputs" not in sent
+
+
+def test_a_refusal_that_names_several_arguments_at_once_is_met_by_leaving_out_all(judge):
+    text = "max_tokens and temperature are not supported"
+    judge.reply = choosy(judge, "max_tokens", "temperature", refuse=lambda name: as_reply(text, 422))
+    assert "/logprobs/" in EndpointScorer(judge.url, **QUICK).version
+    assert "max_completion_tokens" in judge.asked[-1][1] and "temperature" not in judge.asked[-1][1]
+
+
+def test_a_refusal_without_a_name_is_met_by_leaving_out_what_openai_does_not_know(judge):
+    judge.reply = choosy(judge, "structured_outputs", refuse=lambda name: as_reply("Bad Request", 400))
+    assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
+    assert "response_format" in judge.asked[-1][1]
+
+
+def test_an_argument_that_is_refused_later_on_is_left_out_too(judge, images):
+    scorer = met(judge, parallel=1)
+    judge.reply = choosy(judge, "temperature")
+    assert [len(scores) for scores in scorer.score(images, PROMPTS)] == [6, 3, 0, 4]
+    assert len(judge.asked) == 13 + 1 and scorer.missing == [{}] * 4
+
+
+def test_a_prompt_that_names_arguments_takes_none_from_the_questions_that_follow(judge, images):
+    scorer = met(judge, parallel=1)
+    hostile = "temperature max_tokens response_format"
+
+    def echo(payload):
+        text = data_of(payload)["prompt"].replace("*", "")
+        return as_reply(f"I refuse: {text}", 400) if "temperature" in text else judge.good(payload)
+
+    judge.reply = echo
+    assert scorer.score(images[:2], [hostile, "red"])[0] == []
+    assert all("(status 400: I refuse: temperature" in reason for reason in scorer.missing[0].values())
+    assert judge.asked[-1][1]["temperature"] == 0 and judge.asked[-1][1]["max_tokens"] == 1
+
+
+def test_a_server_that_always_refuses_is_asked_a_bounded_number_of_times(judge):
+    count = itertools.count()
+    everything = " ".join(
+        f"{name}?" for name in ("temperature", "max_tokens", "max_completion_tokens", "response_format")
+    )
+    judge.reply = lambda payload: as_reply(f"No. {next(count)} {everything}", 400)
+    with pytest.raises(Unanswered, match="status 400"):
+        EndpointScorer(judge.url, **QUICK).score([Image.new("RGB", (8, 8))], ["red"])
+    assert len(judge.asked) <= 2 * 9
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"error": {"message": "This model takes no images.", "code": None}}, "This model takes no images."),
+        ({"error": "No images here"}, "No images here"),
+        ({"object": "error", "message": "No images\nhere", "code": 400}, "No images here"),
+        ({"detail": [{"loc": ["body", "messages", 0], "msg": "not a string"}]}, "body.messages.0: not a string"),
+        ({"statusCode": 400, "error": "Bad Request", "message": ["no", "images"]}, "no"),
+        ([{"error": {"message": "No images here"}}], "No images here"),
+        ("No images here", "No images here"),
+        ({"detail": "x" * 500}, "x" * 139 + "…"),
+        ({"error": {"message": f"You sent {KEY}/a and I say no"}}, "You sent .../a and I say no"),
+        (json.dumps({"error": f"{KEY} /"}).replace("-", "\\u002d").replace("/", "\\/"), "... /"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_a_server_that_refuses_all_is_shown_in_its_own_words(judge, images, body, says):
+    judge.reply = lambda payload: as_reply(body, 400)
+    scorer = EndpointScorer(judge.url, key=KEY, **QUICK)
+    with pytest.raises(Unanswered, match="no digits that can be read") as raised:
+        scorer.score(images, PROMPTS)
+    assert f"schema: the server refuses the question (status 400: {says}))" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{}", "[]", "null ", '{"error": null}', {"loc": 4, "detail": {}}, "[" * 100_000]
+)
+def test_a_refusal_that_says_nothing_is_a_refusal(judge, images, body):
+    scorer = met(judge)
+    judge.reply = lambda payload: as_reply(body, 400)
+    assert scorer.score(images[:1], ["red"]) == [[]]
+    assert scorer.missing[0][0].startswith("the server refuses the question (status 400")
+
+
 def test_the_read_out_can_be_chosen(judge):
     assert "/schema/" in met(judge, read_out="schema").version
 
