@@ -5,7 +5,8 @@ question about a grey picture: `logprobs`, one word a request, reads the probabi
 one token; `schema`, all words of an image in a request held to a JSON schema, reads one digit a word, and is taken
 where there are no logprobs that can be read. Nothing that a prompt or the server writes changes how answers are read
 (`core.scoring.answers`). An argument that the server refuses by its name is left out from then on, as long as the
-scorer lives; `max_tokens` becomes `max_completion_tokens`.
+scorer lives; `max_tokens` becomes `max_completion_tokens`. The model is asked not to think aloud; one that does all the
+same gets room for its thoughts in the `schema` read-out.
 
 What goes wrong is one of two things. An answer that came and cannot be read, or a question that the server refuses
 (400, 413, 422), makes its words *missing*: the same question would get the same answer. No answer at all (no
@@ -28,9 +29,18 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from core.scoring.answers import Unreadable, digit_distribution, digits_of, reason_of
+from core.scoring.answers import CutShort, Unreadable, digit_distribution, digits_of, reason_of
 from core.scoring.connection import Connection, Silent, check_address
-from core.scoring.questions import EXTENSIONS, PROMPT_VERSION, READ_OUTS, data_url, named, question, without
+from core.scoring.questions import (
+    EXTENSIONS,
+    PROMPT_VERSION,
+    READ_OUTS,
+    THOUGHT,
+    arguments_in,
+    data_url,
+    question,
+    without,
+)
 from core.scoring.scores import WordScore, from_digit, make, words_to_score
 from core.scoring.vlm import as_pil
 from core.words import Word, scored, units
@@ -58,11 +68,13 @@ class _Closed(Exception):
 
 @dataclass(frozen=True)
 class _Server:
-    """What was found out: the model's name there, what stands behind the name, and how answers are read."""
+    """What was found out: the model's name there, what stands behind the name, how answers are read, and how many
+    tokens of thoughts they need room for."""
 
     name: str
     revision: str
     read_out: str
+    room: int
 
 
 @dataclass
@@ -201,9 +213,7 @@ class EndpointScorer:
     ) -> None:
         """Ask one question of image i, and write down what came of it."""
         try:
-            call.said[i] |= await self._answer(
-                client, known.name, known.read_out, url, call.prompts[i], words
-            )
+            call.said[i] |= await self._answer(client, known, url, call.prompts[i], words)
         except Unreadable as reason:
             call.said[i] |= {word.index: str(reason) for word in words}
         except _Closed as reason:
@@ -218,17 +228,18 @@ class EndpointScorer:
         self._silent = 0
 
     async def _answer(
-        self, client: httpx.AsyncClient, name: str, read_out: str, url: str, prompt: str, words: Sequence[Word]
-    ) -> dict[int, np.ndarray]:  # fmt: skip
+        self, client: httpx.AsyncClient, known: _Server, url: str, prompt: str, words: Sequence[Word]
+    ) -> dict[int, np.ndarray]:
         """{word index: p(digit) (10,)} of one question; Unreadable, Silent or _Closed."""
-        status, body = await self._send(client, question(name, read_out, url, prompt, words))
+        asked = question(known.name, known.read_out, url, prompt, words, known.room)
+        status, body = await self._send(client, asked)
         if status in REFUSED:
             reason = reason_of(body, self.line.key)
             raise Unreadable(f"the server refuses the question (status {status}{reason and ': '}{reason})")
         self._check_key(status)
         if status == 404:
             raise _Closed(
-                f"The scorer at {self.address} has no model {name[:80]!r}, or no chat completions: set "
+                f"The scorer at {self.address} has no model {known.name[:80]!r}, or no chat completions: set "
                 "STUDIO_SCORER_MODEL to a name that it lists at /v1/models."
             )
         if status != 200:
@@ -236,7 +247,7 @@ class EndpointScorer:
                 f"The scorer at {self.address} answers with status {status}: set STUDIO_SCORER to the address of an "
                 "OpenAI-compatible server."
             )
-        if read_out == "logprobs":
+        if known.read_out == "logprobs":
             return {words[0].index: digit_distribution(body)}
         said = digits_of(body, [word.index for word in words])
         return {index: from_digit(digit) for index, digit in said.items()}
@@ -256,7 +267,7 @@ class EndpointScorer:
             if status not in UNKNOWN:
                 break
             sent = without(asked, left_out)
-            names = named(body.decode("utf-8", "replace"), sent)
+            names = arguments_in(body.decode("utf-8", "replace"), sent)
             extensions = EXTENSIONS & sent.keys() if self._server is None else ()
             ways = [frozenset(way) for way in (*([name] for name in names), names, {*names, *extensions})]
             way = next((way for way in ways if way and way not in tried), None)
@@ -294,17 +305,22 @@ class EndpointScorer:
                 raise _Closed(
                     f"The scorer at {self.address} lists no models: set STUDIO_SCORER_MODEL to the model's name there."
                 )
-            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL)), []
-            for read_out in self.read_outs:
+            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL)), {}
+            ways = [(read_out, 0) for read_out in self.read_outs]
+            for read_out, room in ways:
+                known = _Server(name, listed.get(name, ""), read_out, room)
                 asked = words[:1] if read_out == "logprobs" else words
                 try:
-                    await self._answer(client, name, read_out, url, TRIAL, asked)
+                    await self._answer(client, known, url, TRIAL, asked)
                 except Unreadable as reason:
-                    heard.append(f"{read_out}: {reason}")
+                    heard[read_out] = reason
+                    if isinstance(reason, CutShort) and not room:
+                        ways.append((read_out, THOUGHT))
                 else:
-                    return _Server(name, listed.get(name, ""), read_out)
+                    return known
+        reasons = "; ".join(f"{read_out}: {reason}" for read_out, reason in heard.items())
         raise _Closed(
-            f"The scorer at {self.address} gives no digits that can be read ({'; '.join(heard)}): serve an "
+            f"The scorer at {self.address} gives no digits that can be read ({reasons}): serve an "
             "instruction-tuned image-text model, with logprobs or structured outputs."
         )
 

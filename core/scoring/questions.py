@@ -25,10 +25,18 @@ from core.words import Word
 
 PROMPT_VERSION = "quoted-2"
 READ_OUTS = ("logprobs", "schema")  # in the order of preference
-OPTIONAL = (
-    "max_tokens", "max_completion_tokens", "temperature", "response_format", "structured_outputs",
-)  # fmt: skip
-EXTENSIONS = frozenset({"structured_outputs"})  # arguments that OpenAI's own API does not know
+# arguments that an answer can do without, and what servers call them where they refuse them
+OPTIONAL = {
+    "max_tokens": "max_(completion_|output_|new_)?tokens",
+    "max_completion_tokens": "max_(completion_|output_|new_)?tokens",
+    "temperature": "temperature",
+    "response_format": "response_format|json_schema",
+    "structured_outputs": "structured_outputs?|guided_[a-z]+",
+    "chat_template_kwargs": "chat_template(_kwargs)?|(enable_)?thinking",
+}
+# those of them that OpenAI's own API does not know
+EXTENSIONS = frozenset({"structured_outputs", "chat_template_kwargs"})
+THOUGHT = 2048  # tokens for a model that cannot be kept from thinking aloud
 LISTED = 20  # likeliest tokens asked for: the most that the API allows
 TASK = (
     "You judge how well an image shows words of a prompt. The user gives the image and a JSON object. Its texts are "
@@ -45,8 +53,11 @@ INSTRUCTIONS = {
 }
 
 
-def question(name: str, read_out: str, url: str, prompt: str, words: Sequence[Word]) -> dict[str, Any]:
-    """The request's body for a model's name, a picture's data URL and the words of a prompt (logprobs: one word)."""
+def question(
+    name: str, read_out: str, url: str, prompt: str, words: Sequence[Word], room: int = 0
+) -> dict[str, Any]:
+    """The request's body for a model's name, a picture's data URL and the words of a prompt (logprobs: one word). room:
+    tokens that the answer may have beside what was asked for."""
     if read_out == "logprobs":
         data = {"prompt": mark(prompt, words[0]), "word": words[0].text}
         how: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": LISTED}
@@ -61,13 +72,14 @@ def question(name: str, read_out: str, url: str, prompt: str, words: Sequence[Wo
         }
         named = {"name": "scores", "strict": True, "schema": schema}
         how = {
-            "max_tokens": 32 + 16 * len(texts),
+            "max_tokens": 32 + 16 * len(texts) + room,
             "response_format": {"type": "json_schema", "json_schema": named},
             "structured_outputs": {"json": schema},  # vLLM's own name for it
         }
     user = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": quoted(data)}]
     messages = [{"role": "system", "content": INSTRUCTIONS[read_out]}, {"role": "user", "content": user}]
-    return {"model": name, "messages": messages, "temperature": 0, **how}
+    quiet = {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}  # one name or the other
+    return {"model": name, "messages": messages, "temperature": 0, **quiet, **how}
 
 
 def without(asked: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
@@ -77,15 +89,16 @@ def without(asked: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name not in left_out}
 
 
-def named(text: str, asked: dict[str, Any]) -> list[str]:
+def arguments_in(text: str, asked: dict[str, Any]) -> list[str]:
     """The optional arguments of a question that a server's text names, the first first: as `max_tokens`, `max tokens`
     or `maxTokens`."""
+    spellings = {name: OPTIONAL[name].replace("_", "[_ -]?") for name in asked.keys() & OPTIONAL.keys()}
     places = {
-        name: re.search(rf"(?<![a-z]){name.replace('_', '[_ -]?')}(?![a-z])", text, re.IGNORECASE)
-        for name in OPTIONAL
-        if name in asked
+        name: place.start()
+        for name, spelling in spellings.items()
+        if (place := re.search(f"(?<![a-z])({spelling})(?![a-z])", text, re.IGNORECASE))
     }
-    return sorted((name for name, place in places.items() if place), key=lambda name: places[name].start())
+    return sorted(places, key=places.__getitem__)
 
 
 def quoted(data: dict[str, Any]) -> str:

@@ -25,7 +25,18 @@ from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.scoring.questions import INSTRUCTIONS
 from core.words import scored, units
 from tests.core.scoring import bad_answers
-from tests.judge import MODEL, Judge, as_reply, completion, data_of, digit_of, one_digit, slowly, spread_of
+from tests.judge import (
+    MODEL,
+    Judge,
+    as_reply,
+    completion,
+    data_of,
+    digit_of,
+    one_digit,
+    slowly,
+    spread_of,
+    tokens,
+)
 
 PROMPTS = ["a red circle above a blue square", "a green star", "of the", "two red hearts"]
 KEY = "sk-very-secret-0123456789"
@@ -54,6 +65,9 @@ def met(judge, **options):
 
 def words_of(prompt):
     return scored(units(prompt))
+
+
+MEANT = [[(w.index, digit_of(w.text)) for w in words_of(prompt)] for prompt in PROMPTS]
 
 
 # ---- what is readable is read
@@ -415,6 +429,171 @@ def test_an_answer_without_end_is_not_read_to_its_end(judge, images):
     assert scorer.score(images[:1], ["red"]) == [[]]
     assert "longer than 262144 bytes" in scorer.missing[0][0]
     assert sum(sent) < 30_000_000  # what the system's buffers hold
+
+
+# ---- models that think aloud, answers in parts
+
+
+def aloud(judge, start="<think>", end="</think>\n\n", bounded=True):
+    """Replies of a model that thinks 40 tokens first, of which its bound on tokens may leave none for the answer."""
+
+    def reply(payload):
+        given = json.loads(judge.good(payload)[1])
+        choice, most = (
+            given["choices"][0],
+            payload.get("max_tokens", payload.get("max_completion_tokens", 10**6)),
+        )
+        if bounded and most < 100:
+            choice["message"]["content"], choice["finish_reason"] = start + "Hm. " * most, "length"
+            choice["logprobs"] = choice["logprobs"] and tokens({start or "Hm": 1.0})
+        else:
+            choice["message"]["content"] = f"{start}Hm, 7 or {{}}.{end}{choice['message']['content']}"
+            if choice["logprobs"]:
+                choice["logprobs"]["content"][:0] = [
+                    tokens({t: 1.0})["content"][0] for t in (start, "7", end)
+                ]
+        return as_reply(given)
+
+    return reply
+
+
+def read(scorer, images):
+    return [[(s.word_index, s.score) for s in row] for row in scorer.score(images, PROMPTS)]
+
+
+@pytest.mark.parametrize("refuse", [None, openai, pydantic, lambda name: as_reply("Bad Request", 400)])
+def test_thinking_is_turned_off_where_the_server_takes_it(judge, images, refuse):
+    def reply(payload):
+        given = payload.get("chat_template_kwargs")
+        if given and refuse:
+            return refuse("chat_template_kwargs")
+        quiet = given == {"enable_thinking": False, "thinking": False}
+        return (judge.good if quiet else aloud(judge, bounded=False))(payload)
+
+    judge.reply = reply
+    scorer = met(judge)
+    assert "/logprobs/" in scorer.version
+    assert read(scorer, images) == MEANT
+    assert all(("chat_template_kwargs" in payload) == (refuse is None) for _, payload in judge.asked)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("<think>", "</think>"), ("<think>\n", "\n</think>\n\n"), ("", "</think>\n"), ("<thinking>", "</thinking> "),
+     ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"), ("<think>", "</think>\n\n\t")],
+)  # fmt: skip
+@pytest.mark.parametrize("read_out", ["logprobs", "schema"])
+def test_what_follows_a_thought_is_the_answer(judge, images, read_out, start, end):
+    judge.reply = aloud(judge, start, end, bounded=False)
+    scorer = met(judge, read_out=read_out)
+    assert read(scorer, images) == MEANT
+    if read_out == "logprobs":
+        spread = scorer.score(images[:1], ["red"])[0][0].distribution
+        assert np.abs(spread - spread_of("red")).max() < 1e-6
+
+
+def test_a_model_that_cannot_stop_thinking_gets_room_for_it(judge, images):
+    judge.reply = aloud(judge)
+    scorer = met(judge)
+    assert "/schema/" in scorer.version
+    assert read(scorer, images) == MEANT
+    assert all(payload["max_tokens"] > 2048 for _, payload in judge.asked)
+
+
+def test_a_server_that_keeps_its_thoughts_to_itself_gets_room_for_them(judge, images):
+    """As OpenAI's reasoning models: other names for arguments, no temperature, and thoughts that count as tokens."""
+
+    def reply(payload):
+        if payload.get("max_completion_tokens", 9999) < 1000:
+            given = completion("")
+            given["choices"][0]["finish_reason"] = "length"
+            return as_reply(given)
+        return judge.good(payload)
+
+    names = ("max_tokens", "temperature", "logprobs", "chat_template_kwargs", "structured_outputs")
+    judge.reply = lambda payload: (
+        next((openai(name) for name in names if name in payload), None) or reply(payload)
+    )
+    scorer = met(judge)
+    assert "/schema/" in scorer.version
+    assert read(scorer, images) == MEANT
+    assert len(judge.asked) == 3
+
+
+def test_a_bound_on_tokens_that_is_refused_by_either_name_is_left_out(judge):
+    """As OpenAI's reasoning models where the thoughts did not fit."""
+    text = "Could not finish the message because max_tokens was reached. Please try again with higher max_tokens."
+    judge.reply = choosy(judge, "max_completion_tokens", refuse=lambda name: as_reply(text, 400))
+    good, judge.good = judge.good, lambda p: openai("max_tokens") if "max_tokens" in p else good(p)
+    assert "/logprobs/" in EndpointScorer(judge.url, **QUICK).version
+    assert not {"max_tokens", "max_completion_tokens"} & judge.asked[-1][1].keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("`chat_template` is not supported for Mistral tokenizers.", "chat_template_kwargs"),
+        ("unknown template argument enable_thinking", "chat_template_kwargs"),
+        ("Guided decoding is off: guided_json", "structured_outputs"),
+        ("This model does not support structured output", "structured_outputs"),
+        ("response format json_schema is unavailable now", "response_format"),
+        ("Property json_schema is not supported", "response_format"),
+        (
+            "litellm.UnsupportedParamsError: openai does not support parameters: ['temperature']",
+            "temperature",
+        ),
+        ("Temperature must be above 0", "temperature"),
+    ],
+)
+def test_a_refusal_may_call_an_argument_by_another_name(judge, text, name):
+    judge.reply = choosy(judge, name, refuse=lambda name: as_reply({"detail": text}, 422))
+    assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
+    all_of_them = {
+        "max_tokens",
+        "temperature",
+        "response_format",
+        "structured_outputs",
+        "chat_template_kwargs",
+    }
+    assert all_of_them - judge.asked[-1][1].keys() == {name}
+
+
+def test_a_server_whose_answers_never_end_is_asked_once_more_with_room_and_refused(judge):
+    def reply(payload):
+        given = completion("Hm. " * 50)
+        given["choices"][0]["finish_reason"] = "length"
+        return as_reply(given)
+
+    judge.reply = reply
+    with pytest.raises(Unanswered, match=r"\(logprobs: .*; schema: the answer is cut off before its end\)"):
+        met(judge)
+    assert len(judge.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        lambda text: [{"type": "text", "text": text}],
+        lambda text: [{"type": "output_text", "text": text, "annotations": []}],
+        lambda text: [{"type": "text", "text": text[:1]}, {"type": "text", "text": text[1:]}],
+        lambda text: [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "3"}]},
+            {"type": "text", "text": text},
+        ],
+        lambda text: [{"type": "text", "text": "<think>Hm.</think>"}, {"type": "text", "text": text}],
+    ],
+)
+@pytest.mark.parametrize("read_out", ["logprobs", "schema"])
+def test_the_text_parts_of_an_answer_are_joined(judge, images, read_out, split):
+    def reply(payload):
+        given = json.loads(judge.good(payload)[1])
+        message = given["choices"][0]["message"]
+        message["content"] = split(message["content"])
+        return as_reply(given)
+
+    judge.reply = reply
+    scorer = met(judge, read_out=read_out)
+    assert read(scorer, images) == MEANT
 
 
 # ---- answers that are packed
