@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from core.scoring.scores import DIGITS
+from core.scoring.scores import DIGITS, unsure
 
-MASS = 0.5  # of the probability that digits must have together: below it, the answer is no digit
 SLACK = 1e-2  # rounding of the server: how far a sum of probabilities may be above 1
 LONGEST_REASON = 140  # characters of the server's own words that are shown
 THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>\s*|\[/THINK\]\s*|◁/think▷\s*")
@@ -62,8 +61,8 @@ def digit_distribution(body: bytes) -> np.ndarray:
             found[NAMES[entry["token"]]] = probability
     if total > 1 + SLACK:
         raise Unreadable("the probabilities of the answer sum to more than 1")
-    if found.sum() < MASS:
-        raise Unreadable(f"digits have {found.sum():.0%} of the probability, less than {MASS:.0%}")
+    if why := unsure(found.sum()):
+        raise Unreadable(why)
     if text not in seen:
         raise Unreadable("the digit of the answer is not among those with a probability")
     return found / found.sum()
