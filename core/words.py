@@ -12,7 +12,8 @@ number             digits with a single . , : or / between them: "12,500", "1.5"
 relation           one word ("above", "on") or a phrase of several, one unit: "next to", "to the left of"
 negation           "no", "not", "without" or "...n't" with the words that it denies, one unit: "no red numbers"; 9 where
                    the image lacks them
-nouns and verbs    "can", "show", "picture" and their like are scored where they stand as nouns: "a can of beans"
+nouns and verbs    "can" and "show" are scored where they stand as nouns ("a can of beans"), "picture" and "image" but where
+                   they only open the prompt ("a picture of")
 scripts            Chinese, Japanese, Thai, Lao, Khmer and Burmese are written without spaces: what stands between two
                    marks of punctuation is one word
 WebUI syntax       no words: weights "(red:1.3)" are read as "red"; "<lora:name:0.8>", "embedding:name", "BREAK" and
@@ -101,9 +102,7 @@ _PHRASES = frozenset(
 _LONGEST = max(map(len, _PHRASES))
 _NEGATORS = _set("no not without cannot")
 _DETERMINERS = _set("a an the any some my your his her its their our")
-_PICTURES = _set(
-    "picture pictures image images photo photos photograph photographs scene depiction rendering"
-)
+_PICTURES = _set("picture pictures image images scene depiction")
 _AFTER_PICTURE = _set("of showing shows depicting depicts containing contains with that which where")
 _NOUNS = _set("can will may might must show shows")  # which are verbs as well
 _VERBS = _NOUNS | _set("shown showing depicting depicts depicted containing contains")

@@ -101,6 +101,7 @@ CASES = [  # prompt, the texts of its scored words
     ("a red can", ["red", "can"]),
     ("a dog that can fly", ["dog", "fly"]),
     ("a picture of a dog", ["dog"]),
+    ("a photo of a dog", ["photo", "dog"]),
     ("a picture frame on a wall", ["picture", "frame", "on", "wall"]),
     ("I ❤️ NY", ["NY"]),
     ("\U0001f3f4\U000e0067\U000e007f flag", ["flag"]),
