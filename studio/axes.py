@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from core.noise import check_seed
 from core.words import check_prompt, split
 from data.checks import identifier
 from studio.checks import real, shown, whole
 from studio.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse
-from studio.views import GUIDANCE, NOISES, STEPS, check_side
+from studio.views import GUIDANCE, NOISES, STEPS, check_side, seed_from
 
 MAX_CELLS = 256
 # parts of a method that a run's model stands behind, and its kind
@@ -84,7 +83,7 @@ def check_grid(
     prompt = check_prompt(prompt)
     if not any(word.scored for word in split(prompt)):
         raise ValueError("The prompt has no word that could be scored: name what the image should show.")
-    drawn = axis("seeds", seeds, check_seed, most, integers=True)
+    drawn = axis("seeds", seeds, seed_from, most, integers=True)
     if not drawn:
         raise ValueError("There is no seed: give at least one whole number or a range, for example 1-8.")
     powers = axis("strengths", strengths, lambda v: real("strength", v, 0, 1), most) or [1.0]
