@@ -101,7 +101,7 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
         return noise
     if strength == 1.0:
         return projected
-    a, b = noise.flatten(1).double(), projected.flatten(1).double()
+    a, b = (x.flatten(1).cpu().double() for x in (noise, projected))  # MPS has no float64
     norm_a, norm_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
     a, b = a / norm_a.clamp_min(1e-12), b / norm_b.clamp_min(1e-12)
     angle = torch.acos((a * b).sum(1, keepdim=True).clamp(-1, 1))
@@ -110,7 +110,7 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
     left = torch.where(flat, 1 - strength, torch.sin((1 - strength) * angle) / sine.clamp_min(1e-12))
     right = torch.where(flat, strength, torch.sin(strength * angle) / sine.clamp_min(1e-12))
     mixed = (left * a + right * b) * torch.lerp(norm_a, norm_b, strength)
-    return mixed.view_as(noise).to(noise.dtype)
+    return mixed.to(noise.dtype).to(noise.device).view_as(noise)
 
 
 def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
@@ -126,7 +126,7 @@ def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
         raise ValueError(
             f"Projected noise {tuple(projected.shape)} and noise {tuple(noise.shape)} must both be (B, C, H, W)."
         )
-    x, y = projected.detach().double().cpu(), noise.detach().double().cpu()
+    x, y = projected.detach().cpu().double(), noise.detach().cpu().double()
     mean, std = x.mean().item(), x.std(correction=0).item()
     white = (x - mean) / max(std, 1e-12)
     pairs = [(_shift(white, dy, dx), _shift(white, -dy, -dx)) for dy, dx in _LAGS]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from core.noise import SEED_LIMIT, blend, check_seed, check_seeds, check_strength, draw, drift, second, third
+from tests.no_float64 import OnDevice
 
 SHAPE = (4, 16, 16)
 
@@ -102,6 +103,15 @@ def test_numpys_twister_is_torchs(seed):
     """What is set in the state of torch's generator for a larger seed is where torch itself has it for these."""
     state = torch.Generator("cpu").manual_seed(seed).get_state().view(torch.int64)
     assert np.array_equal(state[3:627].numpy(), np.random.RandomState(seed).get_state()[1])
+
+
+def test_blending_and_drift_need_no_float64_on_the_device():
+    eps, other = draw([1, 2], SHAPE), draw([3, 4], SHAPE)
+    placed, moved = eps.as_subclass(OnDevice), other.as_subclass(OnDevice)
+    with pytest.raises(TypeError, match="float64"):
+        placed.double()
+    assert torch.equal(blend(placed, moved, 0.4), blend(eps, other, 0.4))
+    assert drift(moved, placed) == drift(other, eps)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan, math.inf, "1", None])
