@@ -1,6 +1,6 @@
 """The words of a prompt and their sub-tokens: word j, and u_j as the mean over its sub-tokens.
 
-What one word is, is said by a row of `RULES`. A stored image keeps the number of the rules by which its words were
+What a word is depends on numbered rules. A stored image keeps the number of those by which its words were
 counted, so that its scores stay on their words when the rules change; `moved` says where they stand by other rules.
 
 Rules 2, those of today:
