@@ -19,7 +19,9 @@ SEED_LIMIT = 2**63
 FEATURE_BYTES = 65536
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 HEX = re.compile(r"[0-9a-f]{64}")
-IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+IDENTIFIER = re.compile(
+    r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}"
+)  # no ".", "..", nor a hidden name: some are folders
 
 
 def shown(value: Any) -> str:
@@ -83,7 +85,9 @@ def score(value: Any) -> int:
 
 def identifier(name: str, value: Any) -> str:
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
-        raise ValueError(f"{name} must be 1 to 64 letters, digits, '-', '_' or '.', not {shown(value)}.")
+        raise ValueError(
+            f"{name} must be 1 to 64 letters, digits, '-', '_' or '.', the first no '.', not {shown(value)}."
+        )
     return value
 
 

@@ -21,10 +21,19 @@ from data import checks
 from data.database import insert, row
 from data.labels import expected
 from data.library import labels_of
-from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
-from data.runs import ACTIVE, checked_field
+from data.rowchecks import (
+    SIDES,
+    checked_gold,
+    checked_preference,
+    checked_remark,
+    checked_run,
+    checked_score,
+    checked_submission,
+    complete,
+)
+from data.runs import ACTIVE
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import FIELDS, PERSONAL, checked_event, need_word, refresh_figures
+from data.scores import FIELDS, PERSONAL, refresh_figures
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
@@ -32,9 +41,8 @@ RUN_FIXED = ("kind", "config", "parent", "created")
 SUBMISSION = ("id", "sample", "who", "kind", "undoes", "created")
 REMARK = ("id", "sample", "who", "kind", "text", "created")
 GOLD = ("id", "sample", "word_index", "word", "score", "who", "created")
-PREFERENCE = ("id", "left_sample", "right_sample", "choice", "who", "created")
+PREFERENCE = ("id", *SIDES, "choice", "who", "created")
 PARTS = {"submissions": SUBMISSION, "remarks": REMARK, "gold": GOLD}  # of a sample, beside its events
-CHOICES = ("left", "right", "tie", "none")
 CHANGES = 1000  # changed words that are listed; all are counted
 
 
@@ -100,20 +108,20 @@ class Intake:
                 )
             )
             n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-            self.queue["preferences"].append((n, number, self.preference(entry)))
+            self.queue["preferences"].append((n, number, checked_preference(entry)))
             return
         kinds = {"events": FIELDS, "submissions": SUBMISSION} if self.first else {"events": FIELDS, **PARTS}
         _only(record, ("sample", *kinds), "a line")
-        sample = checked_sample(self._complete(_only(record.get("sample"), COLUMNS, "a sample")))
+        sample = checked_sample(complete(_only(record.get("sample"), COLUMNS, "a sample")))
         if sample["id"] in self.lines:
             raise ValueError(f"the sample {sample['id']} is in the file twice.")
         self.lines[sample["id"]] = number
         self.sample(sample)
         make = {
             "events": self.event,
-            "submissions": self.submission,
-            "remarks": self.remark,
-            "gold": self.gold,
+            "submissions": checked_submission,
+            "remarks": checked_remark,
+            "gold": checked_gold,
         }
         for kind, names in kinds.items():
             entries = record.get(kind, [])
@@ -124,14 +132,6 @@ class Intake:
                 entry = dict(_only(entry, allowed, f"one of {kind}"))
                 n = checks.integer("n", entry.pop("n", None), 1, 2**62)
                 self.queue[kind].append((n, number, make[kind](entry, sample)))
-
-    @staticmethod
-    def _complete(record: dict[str, Any]) -> dict[str, Any]:
-        """What the store would make up for a new row must be there in a row that comes from elsewhere."""
-        for name in ("id", "created"):
-            if record.get(name) is None:
-                raise ValueError(f"{name} is missing.")
-        return record
 
     def finish(self) -> dict[str, Any]:
         """Store the events of all lines in the order in which they came to be; returns the counts and the changes."""
@@ -168,11 +168,7 @@ class Intake:
         return {"words_new": new, "words_changed": changed, "changes": changes}
 
     def run(self, given: dict[str, Any]) -> None:
-        self._complete(given)
-        run = {name: checked_field(name, value) for name, value in given.items()}
-        for name in ("kind", "config", "state"):
-            if name not in run:
-                raise ValueError(f"the run's {name} is missing.")
+        run = checked_run(given)
         if run["state"] in ACTIVE:
             raise ValueError("a run from elsewhere cannot be running here.")
         there = row(self.db, "SELECT * FROM runs WHERE id = ?", (run["id"],))
@@ -207,58 +203,7 @@ class Intake:
                 entry["features"] = base64.b64decode(entry["features"], validate=True)
             except (binascii.Error, TypeError, ValueError):
                 raise ValueError("features must be base64.") from None
-        event = checked_event({**self._complete(entry), "sample": sample["id"]})
-        need_word(sample, event["word_index"], event["word"])
-        return event
-
-    def submission(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        undoes = entry.get("undoes")
-        kinds = ("submit", "skip") if undoes is None else ("submit", "skip", "open")
-        return {
-            "id": checks.identifier("id", self._complete(entry)["id"]),
-            "sample": sample["id"],
-            "who": checks.text("who", entry.get("who")),
-            "kind": checks.one_of("kind", entry.get("kind"), kinds),
-            "undoes": None if undoes is None else checks.identifier("undoes", undoes),
-            "created": checks.time("created", entry["created"]),
-        }
-
-    def remark(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        kind = checks.one_of("kind", entry.get("kind"), REMARKS)
-        longest = REASON_LENGTH if kind == "flag" else NOTE_LENGTH
-        return {
-            "id": checks.identifier("id", self._complete(entry)["id"]),
-            "sample": sample["id"],
-            "who": checks.text("who", entry.get("who")),
-            "kind": kind,
-            "text": checks.text("text", entry.get("text"), longest, empty=True),
-            "created": checks.time("created", entry["created"]),
-        }
-
-    def gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        index = checks.integer("word_index", self._complete(entry).get("word_index"), 0, 999)
-        need_word(sample, index, entry.get("word") or "")
-        return {
-            "id": checks.identifier("id", entry["id"]),
-            "sample": sample["id"],
-            "word_index": index,
-            "word": checks.text("word", entry.get("word"), checks.PROMPT_LENGTH, empty=True),
-            "score": None if entry.get("score") is None else checks.score(entry["score"]),
-            "who": checks.text("who", entry.get("who")),
-            "created": checks.time("created", entry["created"]),
-        }
-
-    def preference(self, entry: dict[str, Any]) -> dict[str, Any]:
-        sides = [checks.identifier(name, entry.get(name)) for name in PREFERENCE[1:3]]
-        if sides[0] == sides[1]:
-            raise ValueError("a preference is between two samples, not one.")
-        return {
-            "id": checks.identifier("id", self._complete(entry)["id"]),
-            **dict(zip(PREFERENCE[1:3], sides)),
-            "choice": checks.one_of("choice", entry.get("choice"), CHOICES),
-            "who": checks.text("who", entry.get("who")),
-            "created": checks.time("created", entry["created"]),
-        }
+        return checked_score(entry, sample)
 
     def store_event(self, event: dict[str, Any]) -> None:
         there = row(self.db, "SELECT * FROM scores WHERE id = ?", (event["id"],))
@@ -281,7 +226,7 @@ class Intake:
             self._same({"gold": "gold score"}.get(kind, kind.removesuffix("s")), entry["id"], entry, there)
             self.count[f"{kind}_known"] += 1
             return
-        for name in ("left_sample", "right_sample"):
+        for name in SIDES:
             if name in entry and not row(self.db, "SELECT 1 FROM samples WHERE id = ?", (entry[name],)):
                 raise ValueError(f"{name} {entry[name]} is neither in the file nor in the store.")
         if entry.get("undoes") is not None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.backup import checked_copy
 from data.store import Store, StoreError
 from studio.places import is_dataset
 from studio.settings import Settings
@@ -103,14 +104,15 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
         with tempfile.TemporaryDirectory(dir=settings.home, prefix="restore-") as folder:
             fetched = Path(folder)
             place.fetch(fetched)
-            copy = Store(fetched / DATABASE)
-            copy.check()
-            copy.interrupt()
-            copy.close()  # all of it is in the one file that goes to the home
-            for part in ("images", "runs"):  # the database comes last: with it the home is no longer empty
-                if (fetched / part).is_dir():
-                    shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
-            os.replace(fetched / DATABASE, settings.database)
+            with checked_copy(fetched / DATABASE, fetched) as copy:
+                copy.close()  # all of it is in the one file that goes to the home
+                for part in (
+                    "images",
+                    "runs",
+                ):  # the database comes last: with it the home is no longer empty
+                    if (fetched / part).is_dir():
+                        shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
+                os.replace(copy.path, settings.database)
         Store(settings.database).note_audit("", "restore", settings.backup)
     except Exception as error:  # noqa: BLE001 - the studio starts all the same
         log.warning("The back-up in %s was not restored: %s", settings.backup, error)
