@@ -16,8 +16,8 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,26 @@ class DatabaseFile:
         """A connection that holds the write lock; commits at the end, rolls back on any exception."""
         with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
             yield db
+
+    @contextmanager
+    def preparing(
+        self, held: bool = False
+    ) -> Iterator[tuple[Database, Callable[[], AbstractContextManager[None]]]]:
+        """A connection of its own that reads one state of the database and may keep TEMP tables; and ``with write():``, in
+        which it holds the write lock, sees the newest state and commits or rolls back. held: it has the lock from the
+        start."""
+
+        @contextmanager
+        def write() -> Iterator[None]:
+            db.conn.execute("COMMIT")
+            with self._turn(), self._transaction(db, "BEGIN IMMEDIATE"):
+                yield
+            self._begin(db, "BEGIN")
+
+        begin = "BEGIN IMMEDIATE" if held else "BEGIN"
+        turn = self._turn() if held else nullcontext()
+        with turn, self._connected(once=True) as db, self._transaction(db, begin):
+            yield db, nullcontext if held else write
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -181,15 +201,19 @@ class DatabaseFile:
 
     @contextmanager
     def _operation(self, begin: str, create: bool = False) -> Iterator[Database]:
-        with self._connected(create) as db:
-            self._begin(db, begin)
-            try:
-                yield db
-                db.conn.execute("COMMIT")
-            except BaseException:
-                if db.conn.in_transaction:
-                    db.conn.execute("ROLLBACK")
-                raise
+        with self._connected(create) as db, self._transaction(db, begin):
+            yield db
+
+    @contextmanager
+    def _transaction(self, db: Database, begin: str) -> Iterator[None]:
+        self._begin(db, begin)
+        try:
+            yield
+            db.conn.execute("COMMIT")
+        except BaseException:
+            if db.conn.in_transaction:
+                db.conn.execute("ROLLBACK")
+            raise
 
     def _begin(self, db: Database, begin: str) -> None:
         """Begin, and start the snapshot. SQLite may answer "busy" at once where another connection is

@@ -33,6 +33,7 @@ from data.intake import PARTS, PREFERENCE, RUN, Intake, parse
 from data.runs import ACTIVE
 from data.samples import COLUMNS
 from data.scores import FIELDS
+from data.staging import Staging, staging
 from data.store import Store
 
 FORMAT, VERSION = "noise-projection-studio/labels", 4
@@ -171,10 +172,6 @@ def _events(db: Database, sample: str, ranks: Mapping[int, int], features: bool)
 # -- import
 
 
-class _DryRun(Exception):
-    pass
-
-
 def import_labels(
     store: Store, path: str | Path, images_dir: str | Path | None = None, dry_run: bool = False
 ) -> dict[str, Any]:
@@ -187,11 +184,20 @@ def import_labels(
     and nothing is kept. ImportRefused names line and reason.
     """
     path = Path(path)
-    count: dict[str, Any] = {}
+    for held in (False, False, True):  # others may say of the same samples what makes it another matter
+        with staging(store, held) as stage:
+            count = _taken(stage, path, Path(images_dir) if images_dir else None)
+            if dry_run or stage.write(strict=True):
+                break
+    return count
+
+
+def _taken(stage: Staging, path: Path, images: Path | None) -> dict[str, Any]:
+    """Read and check the whole file."""
     number = 1
     task: Intake | None = None
     try:
-        with open(path, "rb") as file, store.writing() as db:
+        with open(path, "rb") as file:
             lines = records(file, path.name)
             _, header = next(lines)
             if header.get("format") != FORMAT:
@@ -202,16 +208,11 @@ def import_labels(
                 raise ValueError(
                     f"its version is {checks.shown(version)}; this app reads the versions {said}."
                 )
-            images = Path(images_dir) if images_dir else None
-            task = Intake(db, images, header.get("features") is True, first=version == 1)
+            task = Intake(stage, images, header.get("features") is True, first=version == 1)
             for number, record in lines:
                 task.line(number, record)
             number = 0
-            count = task.finish()
-            if dry_run:
-                raise _DryRun
-    except _DryRun:
-        pass
+            return task.finish()
     except ImportRefused:
         raise
     except OSError as error:
@@ -219,4 +220,3 @@ def import_labels(
     except ValueError as error:
         line = number or (task.number if task else 1)
         raise ImportRefused(path.name, line, str(error)) from None
-    return count

@@ -1,4 +1,4 @@
-"""What an import checks and stores: one ``Intake`` is one import within one write transaction.
+"""What an import checks and stores: one ``Intake`` is one import, beside the store (``data.staging``).
 
 The lines come from elsewhere, so nothing in them is trusted: every field goes through the same checks as a
 value from the page, and what a row points at must be there. The file format is in ``data/exchange.py``.
@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import pickle
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-from sqlite_utils import Database
 
 from data import checks
 from data.database import insert, row
@@ -33,7 +32,8 @@ from data.rowchecks import (
 )
 from data.runs import ACTIVE
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import FIELDS, PERSONAL, refresh_figures
+from data.scores import FIELDS, PERSONAL
+from data.staging import Staging, rows_of
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
@@ -83,17 +83,20 @@ def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
 class Intake:
     """One import: ``line`` for each line in order, then ``finish``."""
 
-    def __init__(self, db: Database, images: Path | None, features: bool, first: bool = False) -> None:
+    def __init__(self, stage: Staging, images: Path | None, features: bool, first: bool = False) -> None:
         """first: the file is of version 1, which had neither remarks nor gold nor preferences."""
-        self.db, self.images, self.features, self.first = db, images, features, first
+        self.stage, self.db, self.images, self.features, self.first = stage, stage.db, images, features, first
         self.number = 1  # the line that is being taken over, for the error message
         self.count: Counter[str] = Counter()
         for name in ("runs", "samples", "events", *PARTS, "preferences"):
             self.count[name] = self.count[f"{name}_known"] = 0
-        self.queue: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
-            name: [] for name in ("events", *PARTS, "preferences")
-        }
-        self.lines: dict[str, int] = {}  # of the samples
+        self.db.execute("CREATE TEMP TABLE lines (sample PRIMARY KEY, line, told) WITHOUT ROWID")
+        self.db.execute(
+            "CREATE TEMP TABLE waiting (kind, n, line, entry, PRIMARY KEY (kind, n, line, entry)) WITHOUT ROWID"
+        )
+        self.db.execute(
+            "CREATE TEMP TABLE told (sample, word_index, before, PRIMARY KEY (sample, word_index)) WITHOUT ROWID"
+        )
 
     def line(self, number: int, record: dict[str, Any]) -> None:
         """Store a run or a sample; the sample's events are checked and wait for ``finish``."""
@@ -108,14 +111,17 @@ class Intake:
                 )
             )
             n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-            self.queue["preferences"].append((n, number, checked_preference(entry)))
+            self._wait("preferences", n, checked_preference(entry))
             return
         kinds = {"events": FIELDS, "submissions": SUBMISSION} if self.first else {"events": FIELDS, **PARTS}
         _only(record, ("sample", *kinds), "a line")
         sample = checked_sample(complete(_only(record.get("sample"), COLUMNS, "a sample")))
-        if sample["id"] in self.lines:
+        place = (sample["id"], number, bool(record.get("events") or record.get("gold")))
+        if not self.db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", place).rowcount:
             raise ValueError(f"the sample {sample['id']} is in the file twice.")
-        self.lines[sample["id"]] = number
+        self.stage.pull(sample["id"])
+        if sample["projector_run"] is not None:
+            self.stage.pull_run(sample["projector_run"])
         self.sample(sample)
         make = {
             "events": self.event,
@@ -131,47 +137,60 @@ class Intake:
             for entry in entries:
                 entry = dict(_only(entry, allowed, f"one of {kind}"))
                 n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-                self.queue[kind].append((n, number, make[kind](entry, sample)))
+                self._wait(kind, n, make[kind](entry, sample))
+
+    def _wait(self, kind: str, n: int, entry: dict[str, Any]) -> None:
+        self.db.execute(
+            "INSERT INTO waiting VALUES (?, ?, ?, ?)", (kind, n, self.number, pickle.dumps(entry))
+        )
 
     def finish(self) -> dict[str, Any]:
-        """Store the events of all lines in the order in which they came to be; returns the counts and the changes."""
-        told = list({entry["sample"] for _, _, entry in self.queue["events"] + self.queue["gold"]})
-        before = labels_of(self.db, told)
-        for kind, queued in self.queue.items():
-            for _, number, entry in sorted(queued, key=lambda item: item[0]):
-                self.number = number
+        """Take in the events of all lines in the order in which they came to be; returns the counts and the changes."""
+        for ids in self._told():
+            before = [(*place, round(expected(label), 4)) for place, label in labels_of(self.db, ids).items()]
+            self.db.conn.executemany("INSERT INTO told VALUES (?, ?, ?)", before)
+        for kind in ("events", *PARTS, "preferences"):
+            waiting = self.db.execute("SELECT line, entry FROM waiting WHERE kind = ? ORDER BY n", (kind,))
+            for self.number, packed in waiting:
+                entry = pickle.loads(packed)
                 self.store_event(entry) if kind == "events" else self.store_part(kind, entry)
-        refresh_figures(self.db, self.lines)
-        return {**self.count, **self._changes(before, labels_of(self.db, told))}
+        return {**self.count, **self._changes()}
 
-    def _changes(self, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[str, Any]:
+    def _told(self) -> Iterator[list[str]]:
+        """The samples of the file that it says something of, a thousand at a time, in the order of its lines."""
+        found = self.db.execute("SELECT sample FROM lines WHERE told ORDER BY line")
+        while ids := [id for (id,) in found.fetchmany(1000)]:
+            yield ids
+
+    def _changes(self) -> dict[str, Any]:
         """Which words have another label now, as one number from 0 to 9."""
-        new, changes, changed = 0, [], 0
-        for (sample, index), label in after.items():
-            then = before.get((sample, index))
-            values = [None if x is None else round(expected(x), 4) for x in (then, label)]
-            if values[0] == values[1]:
-                continue
-            new += then is None
-            changed += then is not None
-            if len(changes) < CHANGES:
-                changes.append(
-                    {
-                        "line": self.lines[sample],
-                        "sample": sample,
-                        "word_index": index,
-                        "word": label["word"],
-                        "before": values[0],
-                        "after": values[1],
-                    }
-                )
+        new, changed, changes = 0, 0, []
+        for ids in self._told():
+            for (sample, index), label in labels_of(self.db, ids).items():
+                place, after = (sample, index), round(expected(label), 4)
+                found = self.db.execute(
+                    "SELECT before FROM told WHERE sample = ? AND word_index = ?", place
+                ).fetchone()
+                before = found and found[0]
+                if before == after:
+                    continue
+                new += before is None
+                changed += before is not None
+                if len(changes) < CHANGES:
+                    (line,) = self.db.execute("SELECT line FROM lines WHERE sample = ?", (sample,)).fetchone()
+                    changes.append(
+                        {"line": line, "sample": sample, "word_index": index, "word": label["word"],
+                         "before": before, "after": after}
+                    )  # fmt: skip
         return {"words_new": new, "words_changed": changed, "changes": changes}
 
     def run(self, given: dict[str, Any]) -> None:
         run = checked_run(given)
         if run["state"] in ACTIVE:
             raise ValueError("a run from elsewhere cannot be running here.")
-        there = row(self.db, "SELECT * FROM runs WHERE id = ?", (run["id"],))
+        for id in (run["id"], run.get("parent")):
+            self.stage.pull_run(id) if id else None
+        there = rows_of(self.db, "runs", run["id"])
         if there:
             self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, there)
             self.count["runs_known"] += 1
@@ -189,7 +208,7 @@ class Intake:
                 raise ValueError(f"the image {sample['image_path']} is not in the images' folder.") from None
             if found != sample["image_sha256"]:
                 raise ValueError(f"the image {sample['image_path']} is not the one that was scored.")
-        there = row(self.db, "SELECT * FROM samples WHERE id = ?", (sample["id"],))
+        there = rows_of(self.db, "samples", sample["id"])
         if there:
             self._same("sample", sample["id"], sample, there)
             self.count["samples_known"] += 1
@@ -206,7 +225,7 @@ class Intake:
         return checked_score(entry, sample)
 
     def store_event(self, event: dict[str, Any]) -> None:
-        there = row(self.db, "SELECT * FROM scores WHERE id = ?", (event["id"],))
+        there = rows_of(self.db, "scores", event["id"])
         if there:
             apart = () if self.features else ("features",)
             # entropy is derived, and its last bit may differ between two machines' logarithms
@@ -221,12 +240,14 @@ class Intake:
 
     def store_part(self, kind: str, entry: dict[str, Any]) -> None:
         """One of submissions, remarks, gold or preferences."""
-        there = row(self.db, f"SELECT * FROM {kind} WHERE id = ?", (entry["id"],))
+        there = rows_of(self.db, kind, entry["id"])
         if there:
             self._same({"gold": "gold score"}.get(kind, kind.removesuffix("s")), entry["id"], entry, there)
             self.count[f"{kind}_known"] += 1
             return
         for name in SIDES:
+            if name in entry:
+                self.stage.pull(entry[name])
             if name in entry and not row(self.db, "SELECT 1 FROM samples WHERE id = ?", (entry[name],)):
                 raise ValueError(f"{name} {entry[name]} is neither in the file nor in the store.")
         if entry.get("undoes") is not None:

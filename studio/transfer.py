@@ -161,7 +161,9 @@ def import_file(
         found = take(store, path, who, dry_run)
     changes = found.pop("changes")
     listed = len(changes)
-    total = found["words_new"] + found["words_changed"] if kind == "jsonl" else listed
+    total = sum(
+        found[name] for name in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
+    )
     if not dry_run:
         store.note_audit(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
     return Imported(_said(kind, found, dry_run), found, changes, total - listed)

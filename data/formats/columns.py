@@ -16,6 +16,7 @@ from typing import Any
 
 from data import checks
 from data.formats.taking import Taking, digit, refused
+from data.staging import staging
 from data.store import Store
 
 NEEDED = ("sample", "word_index", "score")
@@ -42,8 +43,8 @@ def _take(
     checks.text("who", who)
     at = 1
 
-    with refused(path.name, lambda: at), store.writing() as db:
-        taking = Taking(db, who, remark)
+    with refused(path.name, lambda: at), staging(store) as stage:
+        taking = Taking(stage, who, remark)
         for at, sample, index, word, prompt, given in rows(path):
             if given is None:
                 continue

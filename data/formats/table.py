@@ -26,6 +26,7 @@ from data import checks
 from data.exchange import whole_file
 from data.formats.taking import Taking, digit, refused
 from data.labels import expected
+from data.staging import staging
 from data.store import Store
 
 COLUMNS = (
@@ -131,7 +132,7 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
     checks.text("who", who)
 
     csv.field_size_limit(LONGEST_ROW)
-    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, store.writing() as db:
+    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, staging(store) as stage:
         found = _rows(_lines(file, place))
         _, head = next(found, (1, []))
         names = [name.strip() for name in head]
@@ -141,7 +142,7 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
         odd = [name for name in names if name not in COLUMNS or names.count(name) > 1]
         if odd:
             raise ValueError(f"the column {checks.shown(odd[0])} is not known or there twice; remove it.")
-        taking = Taking(db, who, "from csv")
+        taking = Taking(stage, who, "from csv")
         for number, cells in found:
             if len(cells) != len(names):
                 raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sqlite_utils import Database
-
 from data import checks
 from data.exchange import ImportRefused
-from data.labels import checked_filter, expected, labels_at
+from data.intake import CHANGES
+from data.labels import expected
+from data.library import labels_of
 from data.samples import need_sample
 from data.scores import checked_event, insert_event, latest, need_word
+from data.staging import Staging
 
+RECENT = 2000  # samples that are kept at hand
 Says = Callable[[float | None, Mapping[str, Any] | None], bool]
 
 
@@ -41,26 +43,36 @@ def refused(name: str, line: Callable[[], int]) -> Iterator[None]:
 
 
 class Taking:
-    """One import within one write transaction: ``word`` for each word of the file, then ``finish``."""
+    """One import: ``word`` for each word of the file, then ``finish``."""
 
-    def __init__(self, db: Database, who: str, scorer: str) -> None:
-        self.db, self.who, self.scorer = db, who, scorer
-        last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
-        found = labels_at(db, last, checked_filter({"include_calibrated": True}))
-        self.labels = {(x["sample"], x["word_index"]): x for x in found}
-        self.samples: dict[str, dict[str, Any]] = {}
-        self.known: set[tuple[str, int]] = set()
-        self.changes: list[dict[str, Any]] = []
+    def __init__(self, stage: Staging, who: str, scorer: str) -> None:
+        self.stage, self.db, self.who, self.scorer = stage, stage.db, who, scorer
+        self.samples = 0  # that were named
+        self._recent: dict[str, tuple[dict[str, Any], dict[int, dict[str, Any]]]] = {}
+        self.db.execute(
+            "CREATE TEMP TABLE known (sample, word_index, PRIMARY KEY (sample, word_index)) WITHOUT ROWID"
+        )
+        self.counts, self.changes = {"words": 0, "changed": 0, "new": 0}, []
 
     def sample(self, id: Any, prompt: Any = None) -> dict[str, Any]:
         """The sample, which must be in the store and have this prompt (where one is given)."""
-        if not isinstance(id, str) or id not in self.samples:
-            found = need_sample(self.db, id)
-            self.samples[found["id"]] = found
-        found = self.samples[id]
+        found, _ = self._known(id)
         if prompt is not None and prompt != found["prompt"]:
             raise ValueError(f"the sample {id} has another prompt in the store.")
         return found
+
+    def _known(self, id: Any) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
+        """A sample and the labels of its words."""
+        if not isinstance(id, str) or id not in self._recent:
+            checks.identifier("sample", id)
+            self.samples += self.stage.pull(id)
+            found = need_sample(self.db, id)
+            kept = ("word", "score", "distribution")
+            labels = {index: {n: x[n] for n in kept} for (_, index), x in labels_of(self.db, [id]).items()}
+            while len(self._recent) >= RECENT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[id] = found, labels
+        return self._recent[id]
 
     def word(self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, says: Says) -> None:
         """One word. says (this person's own score, the label or None): whether either is what the file says."""
@@ -68,10 +80,10 @@ class Taking:
         text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
         need_word(sample, index, text)
         place = (sample["id"], index)
-        if place in self.known:
+        if not self.db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", place).rowcount:
             raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")
-        self.known.add(place)
-        label = self.labels.get(place)
+        self.counts["words"] += 1
+        label = self._known(sample["id"])[1].get(index)
         if label and label["word"] and text and label["word"] != text:
             raise ValueError(
                 f"word {index} is {checks.shown(label['word'])} in the store, not {checks.shown(text)}."
@@ -79,29 +91,28 @@ class Taking:
         own = latest(self.db, *place, "human", self.who)
         if says(own and own["score"], label):
             return
-        self.changes.append(
-            {
-                "line": line,
-                "sample": sample["id"],
-                "word_index": index,
-                "word": text or (label["word"] if label else ""),
-                "before": round(expected(label), 4) if label else None,
-                "after": score,
-            }
-        )
+        change = {
+            "line": line,
+            "sample": sample["id"],
+            "word_index": index,
+            "word": text or (label["word"] if label else ""),
+            "before": round(expected(label), 4) if label else None,
+            "after": score,
+        }
+        self.counts["changed" if label else "new"] += 1
+        if len(self.changes) < CHANGES:
+            self.changes.append(change)
+        event = {name: change[name] for name in ("sample", "word_index", "word")}
+        said = {"source": "human", "who": self.who, "score": score, "scorer": self.scorer}
+        insert_event(self.db, checked_event({**event, **said}))
 
     def finish(self, dry_run: bool) -> dict[str, Any]:
-        """Store the changes, or not; {samples, words, same, new, changed, changes}: ``new`` had no label."""
-        for change in [] if dry_run else self.changes:
-            event = {name: change[name] for name in ("sample", "word_index", "word")}
-            said = {"source": "human", "who": self.who, "score": change["after"], "scorer": self.scorer}
-            insert_event(self.db, checked_event({**event, **said}))
-        new = sum(change["before"] is None for change in self.changes)
-        return {
-            "samples": len({sample for sample, _ in self.known}),
-            "words": len(self.known),
-            "same": len(self.known) - len(self.changes),
-            "new": new,
-            "changed": len(self.changes) - new,
-            "changes": self.changes,
-        }
+        """Store the changes, or not; {samples, words, same, new, changed, changes: the first of them}: ``new`` had no
+        label."""
+        if not dry_run:
+            self.stage.write()
+        (samples,) = self.db.execute("SELECT count(DISTINCT sample) FROM known").fetchone()
+        words, new, changed = (self.counts[name] for name in ("words", "new", "changed"))
+        same = words - new - changed
+        return {"samples": samples, "words": words, "same": same, "new": new, "changed": changed,
+                "changes": self.changes}  # fmt: skip

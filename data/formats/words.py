@@ -33,6 +33,7 @@ from data.exchange import json_line, records, whole_file
 from data.formats.taking import Taking, refused
 from data.labels import expected
 from data.scores import NOTHING_ELSE
+from data.staging import staging
 from data.store import Store
 
 VERSION = 1
@@ -165,20 +166,20 @@ def import_words(
 ) -> dict[str, Any]:
     """Take over the words that say something else than the store: all of them or, where a line is wrong, nothing.
 
-    Returns {samples, words, same, new, changed, changes}: ``new`` had no label, ``changes`` has for each event {line,
+    Returns {samples, words, same, new, changed, changes}: ``new`` had no label, ``changes`` has for each of the first 1000 events {line,
     sample, word_index, word, before (the label, or None), after (the person's score)}. With ``dry_run`` nothing is kept.
     ImportRefused names line and reason.
     """
     path, number = Path(path), 1
     checks.text("who", who)
-    with refused(path.name, lambda: number), open(path, "rb") as file, store.writing() as db:
+    with refused(path.name, lambda: number), open(path, "rb") as file, staging(store) as stage:
         lines = records(file, path.name)
         _check_header(next(lines)[1], kind)
-        taking = Taking(db, who, f"from {kind.name}")
+        taking = Taking(stage, who, f"from {kind.name}")
         for number, record in lines:
-            before = len(taking.samples)
+            before = taking.samples
             sample, entries = _entries(taking, record, kind)
-            if len(taking.samples) == before:
+            if taking.samples == before:
                 raise ValueError(f"the sample {sample['id']} is in the file twice.")
             for index, word, value in entries:
 

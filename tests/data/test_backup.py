@@ -307,8 +307,8 @@ ROWS = {
     "gold past the prompt": ("UPDATE gold SET word_index = 50", "gold, row .*word_index"),
     "a vote by nobody": ("UPDATE preferences SET who = ' '", "preferences, row .*who is empty"),
     "a promotion of nothing": ("UPDATE promotions SET run = NULL", "CHECK|run"),
-    "a run called .": ("INSERT INTO runs (id, kind, config, state, created) VALUES ('.', 'reward', '{}', 'done', "
-                       "'2026-01-31T12:00:00.000000Z')", "runs, row '.': id must be"),
+    "a run called .": ("INSERT INTO runs (id, kind, config, state, created) SELECT '.', kind, config, state, created "
+                       + "FROM runs", "runs, row '.': id must be"),
     "a checkpoint out of the folder": ("UPDATE runs SET checkpoint = '../..'", "checkpoint must be a path"),
     "a checkpoint elsewhere": ("UPDATE runs SET checkpoint = '/home'", "checkpoint must be a path"),
     "a run's settings that are a list": ("UPDATE runs SET config = '[1]'", "config must be a dict"),
