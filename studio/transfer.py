@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.checks import shown
+from data.database import BACKUPS
 from studio import gridwork, jobs
 
 # name: (what it is called, ending, what is in it and what it loses)
@@ -189,7 +190,7 @@ def _said(kind: str, found: Mapping[str, int], dry_run: bool) -> str:
 
 def backups(studio: Any) -> Path:
     """The folder of the backups that the page makes."""
-    return studio.settings.home / "backups"
+    return studio.settings.home / BACKUPS
 
 
 def backup(studio: Any, path: str | Path, who: str) -> Path:
