@@ -23,8 +23,9 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.annotation_schema import migrations
-from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id
+from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id, take_name
 from data.rowchecks import check_rows
+from data.workfolder import work_folder
 
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
@@ -63,7 +64,9 @@ class Backup(DatabaseFile):
                 raise ValueError(
                     f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                 )
-            live.execute("VACUUM INTO ?", (str(replaced),))
+            with work_folder(self.path.parent) as folder:
+                live.execute("VACUUM INTO ?", (str(folder / "old.db"),))
+                take_name(folder / "old.db", replaced)
             with closing(sqlite3.connect(copy.path)) as backup:
                 backup.backup(live)
         self.check()
@@ -105,8 +108,8 @@ class Backup(DatabaseFile):
 def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[DatabaseFile]:
     """The backup as a database of this version, in a copy that goes afterwards; its runs and grids are on nowhere.
     page_size: of the database that it is to replace, as pages are what is copied."""
-    copy = folder / f".restore-{new_id()[:8]}.db"
-    try:
+    with work_folder(folder) as work:
+        copy = work / "copy.db"
         try:
             with source.open("rb") as file:
                 if file.read(16) != b"SQLite format 3\x00":
@@ -127,10 +130,10 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
         except (StoreError, ValueError, sqlite3.Error) as error:
             said = str(error).replace(copy.name, source.name)
             raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {said}") from None
-        yield found
-    finally:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            copy.with_name(copy.name + ending).unlink(missing_ok=True)
+        try:
+            yield found
+        finally:
+            found.close()
 
 
 def _check_file(path: Path) -> None:
@@ -140,6 +143,8 @@ def _check_file(path: Path) -> None:
         if db.execute("PRAGMA encoding").fetchone() != ("UTF-8",):
             raise StoreError("its texts are not UTF-8, as this app's are.")
         found = _schema(db)
+        if not found:
+            raise StoreError("there is nothing in it.")
         applied = (
             {m.name for m in migrations.applied(Database(db))} if "_sqlite_migrations" in found else set()
         )

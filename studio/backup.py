@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from data.backup import checked_copy
 from data.store import Store, StoreError
+from data.workfolder import work_folder
 from studio.places import is_dataset
 from studio.settings import Settings
 
@@ -94,15 +94,18 @@ def place_of(settings: Settings) -> Folder | Dataset:
 
 def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
     """Begin an empty home with the copy that is there. What was done, or went wrong, in a sentence; '' for nothing."""
-    if not settings.backup or settings.restore != "yes" or settings.database.exists():
+    beside = settings.database.with_name(
+        f"{settings.database.name}-wal"
+    )  # alone: its database was lost by accident
+    if not settings.backup or settings.restore != "yes" or settings.database.exists() or beside.exists():
         return ""
     try:
         place = place or place_of(settings)
         if place.read(MARK) is None:
             return ""
         settings.home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.home, prefix="restore-") as folder:
-            fetched = Path(folder)
+        with work_folder(settings.home) as work:
+            fetched = work / "fetched"
             place.fetch(fetched)
             with checked_copy(fetched / DATABASE, fetched) as copy:
                 copy.close()  # all of it is in the one file that goes to the home
@@ -174,11 +177,11 @@ class Backup:
         if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
             self.store.note_audit("", "backup", self.settings.backup)
             self._noted, stamp = True, self._stamp()
-        with tempfile.TemporaryDirectory(dir=self.settings.home, prefix="backup-") as folder:
-            copy = self.store.vacuum_into(Path(folder) / DATABASE)
-            (Path(folder) / MARK).write_text(json.dumps(mine), encoding="utf-8")
+        with work_folder(self.settings.home) as folder:
+            copy = self.store.vacuum_into(folder / DATABASE)
+            (folder / MARK).write_text(json.dumps(mine), encoding="utf-8")
             place.put({name: path for name, path in self._files() if name not in there})
-            place.put({DATABASE: copy, MARK: Path(folder) / MARK})
+            place.put({DATABASE: copy, MARK: folder / MARK})
         self.problem, self.last, self._done = "", now(), stamp
         return True
 
