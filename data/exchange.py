@@ -32,9 +32,10 @@ from data.database import rows
 from data.intake import PARTS, PREFERENCE, RUN, Intake, parse
 from data.runs import ACTIVE
 from data.samples import COLUMNS
-from data.scores import FIELDS
+from data.scores import FIELDS, Units
 from data.staging import Staging, staging
 from data.store import Store
+from data.text import decoded
 
 FORMAT, VERSION = "noise-projection-studio/labels", 4
 READABLE = (1, 2, 3, 4)
@@ -42,10 +43,10 @@ LONGEST_LINE = 32 * 2**20
 
 
 class ImportRefused(ValueError):
-    """A line of the file cannot be taken over; nothing was. ``line`` counts from 1."""
+    """A line of the file (of a table without lines: a row) cannot be taken over; nothing was. ``line`` counts from 1."""
 
-    def __init__(self, name: str, line: int, reason: str) -> None:
-        super().__init__(f"{name}, line {line}: {reason} Nothing was imported.")
+    def __init__(self, name: str, line: int, reason: str, what: str = "line") -> None:
+        super().__init__(f"{name}, {what} {line}: {reason} Nothing was imported.")
         self.line = line
 
 
@@ -81,7 +82,8 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
             if not raw:
                 raise ValueError("the file is empty.")
-            record = parse(raw) if raw.strip() or number == 1 else None
+            text = decoded(raw, first=number == 1)
+            record = parse(text) if text.strip() or number == 1 else None
         except ValueError as error:
             raise ImportRefused(name, number, str(error)) from None
         if record is not None:
@@ -173,7 +175,12 @@ def _events(db: Database, sample: str, ranks: Mapping[int, int], features: bool)
 
 
 def import_labels(
-    store: Store, path: str | Path, images_dir: str | Path | None = None, dry_run: bool = False
+    store: Store,
+    path: str | Path,
+    images_dir: str | Path | None = None,
+    dry_run: bool = False,
+    *,
+    units: Units,
 ) -> dict[str, Any]:
     """Take over a file of ``export_labels``; returns {runs, samples, events, submissions, remarks, gold, preferences,
     runs_known, ..., words_new, words_changed, changes}.
@@ -181,18 +188,19 @@ def import_labels(
     ``words_new`` had no label and get one, ``words_changed`` get another one, and ``changes`` are the first of both:
     {line, sample, word_index, word, before (the label, 0 to 9, or None), after}. With ``images_dir`` each sample's
     image must lie there under its image_path and have its sha256. With ``dry_run`` everything is checked and counted,
-    and nothing is kept. ImportRefused names line and reason.
+    and nothing is kept. ``units``: each score and gold score must be of a scored word of its prompt, at its place.
+    ImportRefused names line and reason.
     """
     path = Path(path)
     for held in (False, False, True):  # others may say of the same samples what makes it another matter
         with staging(store, held) as stage:
-            count = _taken(stage, path, Path(images_dir) if images_dir else None)
+            count = _taken(stage, path, Path(images_dir) if images_dir else None, units)
             if dry_run or stage.write(strict=True):
                 break
     return count
 
 
-def _taken(stage: Staging, path: Path, images: Path | None) -> dict[str, Any]:
+def _taken(stage: Staging, path: Path, images: Path | None, units: Units) -> dict[str, Any]:
     """Read and check the whole file."""
     number = 1
     task: Intake | None = None
@@ -208,7 +216,7 @@ def _taken(stage: Staging, path: Path, images: Path | None) -> dict[str, Any]:
                 raise ValueError(
                     f"its version is {checks.shown(version)}; this app reads the versions {said}."
                 )
-            task = Intake(stage, images, header.get("features") is True, first=version == 1)
+            task = Intake(stage, images, header.get("features") is True, units, first=version == 1)
             for number, record in lines:
                 task.line(number, record)
             number = 0

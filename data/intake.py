@@ -32,7 +32,7 @@ from data.rowchecks import (
 )
 from data.runs import ACTIVE
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import FIELDS, PERSONAL
+from data.scores import FIELDS, PERSONAL, Units, need_unit
 from data.staging import Staging, rows_of
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
@@ -57,11 +57,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def parse(raw: bytes) -> dict[str, Any]:
+def parse(text: str) -> dict[str, Any]:
     try:
-        record = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_unique)
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8; save the file as UTF-8.") from None
+        record = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1}).") from None
     except RecursionError:
@@ -83,9 +81,12 @@ def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
 class Intake:
     """One import: ``line`` for each line in order, then ``finish``."""
 
-    def __init__(self, stage: Staging, images: Path | None, features: bool, first: bool = False) -> None:
+    def __init__(
+        self, stage: Staging, images: Path | None, features: bool, units: Units, first: bool = False
+    ) -> None:
         """first: the file is of version 1, which had neither remarks nor gold nor preferences."""
         self.stage, self.db, self.images, self.features, self.first = stage, stage.db, images, features, first
+        self._units_of, self._units = units, ()
         self.number = 1  # the line that is being taken over, for the error message
         self.count: Counter[str] = Counter()
         for name in ("runs", "samples", "events", *PARTS, "preferences"):
@@ -123,11 +124,12 @@ class Intake:
         if sample["projector_run"] is not None:
             self.stage.pull_run(sample["projector_run"])
         self.sample(sample)
+        self._units = self._units_of(sample["prompt"], sample["n_words"])
         make = {
             "events": self.event,
             "submissions": checked_submission,
             "remarks": checked_remark,
-            "gold": checked_gold,
+            "gold": self.gold,
         }
         for kind, names in kinds.items():
             entries = record.get(kind, [])
@@ -222,7 +224,14 @@ class Intake:
                 entry["features"] = base64.b64decode(entry["features"], validate=True)
             except (binascii.Error, TypeError, ValueError):
                 raise ValueError("features must be base64.") from None
-        return checked_score(entry, sample)
+        return self._of_a_word(checked_score(entry, sample), sample)
+
+    def gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        return self._of_a_word(checked_gold(entry, sample), sample)
+
+    def _of_a_word(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        need_unit(sample, self._units, entry["word_index"], entry["word"])
+        return entry
 
     def store_event(self, event: dict[str, Any]) -> None:
         there = rows_of(self.db, "scores", event["id"])

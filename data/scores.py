@@ -9,7 +9,8 @@ restarts, and nothing that was ever said is lost.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -22,6 +23,7 @@ from data.samples import need_sample
 
 ANNOTATORS = ("human", "simulated")
 NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a space
+OWN_WORDS = 600  # characters of a prompt's words in a message
 PEOPLE = ("human", "confirmed")  # of several people who say the same sort of thing, the median counts
 PERSONAL = ("human", "confirmed", "simulated")  # sources that have a ``who``
 FIELDS = (
@@ -88,6 +90,41 @@ def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> Non
             f"word_index {word_index} is past the sample's {sample['n_words']} words; "
             f"give one from 0 to {sample['n_words'] - 1}."
         )
+
+
+Units = Callable[[str, int], Sequence[Any]]
+"""The units of an image, from its prompt and how many it was stored with: each has text, start, end and scored
+(``core.words.stored_units``; what is here knows nothing of words, and is handed it)."""
+
+
+def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, word: str = "") -> Any:
+    """The unit of a sample that a label from elsewhere is of. ValueError, with the prompt's own words, where it has none
+    there, another one, or one that takes no score."""
+    try:
+        need_word(sample, word_index, word)
+        if word_index >= len(units):
+            raise ValueError(f"word_index {word_index} is past the prompt's {len(units)} words.")
+        unit = units[word_index]
+        if word and not same_word(word, unit.text):
+            raise ValueError(
+                f"word {word_index} of the prompt is {checks.shown(unit.text)}, not {checks.shown(word)}."
+            )
+        if not unit.scored:
+            raise ValueError(f"word {word_index}, {checks.shown(unit.text)}, takes no score; leave it out.")
+    except ValueError as error:
+        raise ValueError(f"{error} {own_words(units)}") from None
+    return unit
+
+
+def own_words(units: Sequence[Any]) -> str:
+    """A prompt's words with their places, for the end of an error's sentence."""
+    own = ", ".join(f"{i} {unit.text}" for i, unit in enumerate(units))
+    return f"The prompt's words are: {own if len(own) <= OWN_WORDS else own[:OWN_WORDS] + ' ...'}."
+
+
+def same_word(a: str, b: str) -> bool:
+    """Whether two texts are one word, however its letters are written or composed."""
+    return unicodedata.normalize("NFC", a).casefold() == unicodedata.normalize("NFC", b).casefold()
 
 
 def latest(db: Database, sample: str, word_index: int, source: str, who: str) -> dict[str, Any] | None:

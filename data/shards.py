@@ -55,7 +55,7 @@ def written(kind: str, rows: Iterable[Mapping[str, Any]]) -> bytes:
 def read(path: Path) -> Batch:
     """A batch, checked; ValueError where the file cannot be taken over."""
     try:
-        given = parse(path.read_bytes())
+        given = parse(path.read_text(encoding="utf-8"))
         for event in given.get("events", []):
             if event.get("features") is not None:
                 event["features"] = base64.b64decode(event["features"], validate=True)

@@ -11,7 +11,7 @@ from studio.configs import BENCHMARK, EVALUATIONS, FIELDS
 from studio.experiments import EXPERIMENTS
 
 PROMPTS = (
-    "a file with one prompt a line, or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
+    "a file with one prompt a line (one that begins with '# ' or '##' is a comment), or a public set and the folder that it lies in: geneval:FOLDER, or one part of it, "
     "geneval/counting:FOLDER; known are geneval, t2i-compbench, partiprompts, dsg, tifa, dpg"
 )
 

@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 from core.noise import check_seed
-from core.words import check_prompt, split
 from data.checks import identifier
 from studio.checks import real, shown, whole
 from studio.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse
+from studio.prompts import scorable
 from studio.views import GUIDANCE, NOISES, STEPS, check_side
 
 MAX_CELLS = 256
@@ -81,9 +81,7 @@ def check_grid(
     Axes are texts with commas and ranges, numbers, or sequences of these. The variants are the product of methods,
     strengths (of what is projected), guidances and steps, each once; strength 0 is none, bit for bit.
     """
-    prompt = check_prompt(prompt)
-    if not any(word.scored for word in split(prompt)):
-        raise ValueError("The prompt has no word that could be scored: name what the image should show.")
+    prompt = scorable(prompt)
     drawn = axis("seeds", seeds, check_seed, most, integers=True)
     if not drawn:
         raise ValueError("There is no seed: give at least one whole number or a range, for example 1-8.")

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core.training.loop import Stopped
-from core.words import check_prompt
 from studio import shards
 from studio.checks import real, whole
 from studio.making import Plan, sampler_of
 from studio.models import Using
-from studio.prompts import seeds_for
+from studio.prompts import scorable, seeds_for
 from studio.scoring import Scoring, Stop, asked
 from studio.views import GUIDANCE, STEPS, check_side
 
@@ -60,7 +59,7 @@ class Collecting(Scoring):
         first = whole("first seed", first_seed, 0, 2**29)
         if method not in METHODS:
             raise ValueError(f"The method {method!r} is not known: choose one of {', '.join(METHODS)}.")
-        prompts = [check_prompt(prompt) for prompt in dict.fromkeys(prompts)]
+        prompts = [scorable(prompt) for prompt in dict.fromkeys(prompts)]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
         diffuser = self.models.diffuser()

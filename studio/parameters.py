@@ -1,13 +1,15 @@
 """What a PNG says of how it was made: "parameters" as the WebUI of AUTOMATIC1111 writes and reads it, and JSON of our own.
 
-The text is the prompt, then perhaps "Negative prompt: ...", then one line of "Key: value" pairs with commas; a value that
-has a comma, a colon or a line break in it is written as a JSON string. Pictures are hostile: nothing here decodes pixels,
-and chunks are read with limits on their size, also on what a compressed one unpacks to.
+The text is the prompt, then perhaps "Negative prompt: ...", then a line of "Key: value" pairs with commas; a value that
+has a comma, a colon or a line break in it is written as a JSON string. Extensions add lines of their own around that line
+("Template: ..."). Other tools put JSON there (SwarmUI, Fooocus), of which the common keys are read. Pictures are hostile:
+nothing here decodes pixels, and chunks are read with limits on their size, also on what a compressed one unpacks to.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +35,13 @@ SAMPLERS = {  # as the WebUI names them
     "KDPM2DiscreteScheduler": "DPM2", "KDPM2AncestralDiscreteScheduler": "DPM2 a",
     "FlowMatchEulerDiscreteScheduler": "Euler",
 }  # fmt: skip
+SETTINGS = set("Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model hash|Model|Version".split("|"))
+JSON_KEYS = {  # of other tools, in small letters without the signs between them
+    "prompt": ("prompt", "positiveprompt"), "negative": ("negativeprompt",), "seed": ("seed",), "steps": ("steps",),
+    "guidance": ("cfgscale", "guidancescale", "cfg"), "width": ("width",), "height": ("height",),
+    "size": ("resolution", "size"),
+}  # fmt: skip
+NO_NEGATIVE = "Its negative prompt was left out: there is none here."
 NO_TEXT = (
     "This picture carries no generation parameters: take a PNG that this studio or the WebUI of AUTOMATIC1111 wrote, as it "
     "was saved (messengers and websites strip the text)."
@@ -93,11 +102,12 @@ def with_text(png: bytes, row: Mapping[str, Any]) -> bytes:
 
 
 def text_chunk(key: str, text: str) -> bytes:
-    """tEXt where Latin-1 has all characters, else iTXt, as the WebUI's own library does."""
-    try:
-        return chunk(b"tEXt", key.encode("latin-1") + b"\0" + text.encode("latin-1"))
-    except UnicodeEncodeError:
-        return chunk(b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + text.encode("utf-8"))
+    """tEXt where Latin-1 has all characters, as the WebUI's own library does; else, and where its bytes would be read as
+    UTF-8, iTXt."""
+    name, plain = key.encode("latin-1"), text.encode("latin-1", "replace")
+    if decoded(plain) == text:
+        return chunk(b"tEXt", name + b"\0" + plain)
+    return chunk(b"iTXt", name + b"\0\0\0\0\0" + text.encode("utf-8"))
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -111,7 +121,7 @@ def read_png(source: str | Path | bytes) -> dict[str, Any]:
     """What a PNG says: {prompt, seed, steps, guidance, width, height, method, strength, run, source, note}.
 
     What is not said or cannot be used here is None (method "none", strength 0, run ""), and `note` tells what was left
-    out. source: "studio" or "webui". ValueError with a sentence where the picture says nothing that can be used.
+    out. source: "studio", "webui" or "json". ValueError with a sentence where the picture says nothing that can be used.
     """
     texts = png_texts(source)
     for key in (OWN, OLD):
@@ -133,16 +143,23 @@ def read_png(source: str | Path | bytes) -> dict[str, Any]:
 
 def from_text(text: str) -> dict[str, Any]:
     """As `read_png`, from the text of "parameters" alone."""
-    lines = text.strip().split("\n")
-    values = pairs(lines[-1])
-    if len(values) < 3:  # the rule of the WebUI itself: such a line belongs to the prompt
-        values = {}
-    else:
-        lines.pop()
-    at = next((i for i, line in enumerate(lines) if line.startswith("Negative prompt:")), len(lines))
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, (dict, list)) or re.match(r'\s*\{\s*"[^"]*"\s*:', text):
+        return _from_json(found)
+    # a line break in a quoted value does not end its line
+    quoted_value = r'(?<=: )"(?:[^"\\]|\\.)*"(?=\s*(,|$))'
+    text = re.sub(quoted_value, lambda value: value[0].replace("\n", " "), text, flags=re.MULTILINE)
+    lines = [" ".join(line.split()) for line in text.strip().split("\n")]
+    start, values = _settings(lines)
+    head, after = lines[:start], lines[start + 1 :]
+    negative = next((i for i, line in enumerate(head) if line.startswith("Negative prompt:")), start)
+    added = next((i for i, line in enumerate(head) if i and _is_added(line)), start)
     width, _, height = values.get("Size", "").partition("x")
     told = {
-        "prompt": " ".join(" ".join(line.split()) for line in lines[:at]),
+        "prompt": " ".join(head[: min(negative, added)]),
         "seed": values.get("Seed"),
         "steps": values.get("Steps"),
         "guidance": values.get("CFG scale"),
@@ -152,17 +169,49 @@ def from_text(text: str) -> dict[str, Any]:
         "strength": values.get("Projection strength"),
         "run": values.get("Run"),
     }
-    notes = ["Its negative prompt was left out: there is none here."] if lines[at:] else []
+    notes = [NO_NEGATIVE] if negative < start else []
+    extra = [*head[added:], *(line for line in after if not pairs(line).keys() <= SETTINGS)]
+    if extra:
+        notes.append(f"Lines that an extension added were left out, such as {shown(extra[0])}.")
     return _usable(told, "webui", notes)
 
 
-def pairs(line: str) -> dict[str, str]:
-    """The "Key: value" pairs of a line; the first of equal keys."""
+def _settings(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """The place of the line of settings, and all values from there on; past the last line where there is none.
+
+    It begins with "Steps" or has two keys of the WebUI, and there are three pairs in it and after it: what follows may be
+    the rest of a value with a line break. Else the last line is it if it has three pairs, the rule of the WebUI."""
+
+    def is_one(line: str) -> bool:
+        found = pairs(line)
+        return next(iter(found), "") == "Steps" or len(found.keys() & SETTINGS) > 1
+
+    start = next((i for i in reversed(range(len(lines))) if is_one(lines[i])), len(lines) - 1)
+    while start > 0 and is_one(lines[start - 1]):
+        start -= 1
+    values = pairs(lines[start])
+    for line in lines[start + 1 :]:
+        for key, value in pairs(line, cut=True).items():
+            values.setdefault(key, value)
+    return (start, values) if len(values) >= 3 else (len(lines), {})
+
+
+def _is_added(line: str) -> bool:
+    """Whether an extension wrote this line before the settings: a template of the prompt, or three pairs with names."""
+    keys = list(pairs(line))
+    named = len(keys) >= 3 and all(re.fullmatch(r"[A-Z][\w /-]*", key) for key in keys)
+    return named or line.startswith(("Template:", "Negative Template:"))
+
+
+def pairs(line: str, cut: bool = False) -> dict[str, str]:
+    """The "Key: value" pairs of a line; the first of equal keys. cut: the line may begin with the rest of a value."""
     found: dict[str, str] = {}
     place = 0
     while place < len(line):
         colon = line.find(":", place)
         key = line[place:colon].strip(" ,")
+        if cut and not found:
+            key = key.rpartition(",")[2].strip()
         if colon < 0 or "," in key:
             break
         place = colon + 1
@@ -181,6 +230,25 @@ def pairs(line: str) -> dict[str, str]:
         found.setdefault(key, value)
         place = end + 1
     return found
+
+
+def _from_json(found: Any) -> dict[str, Any]:
+    """As `from_text`, of the JSON of another tool, in which the first object with a prompt is read: SwarmUI's, Fooocus's."""
+    objects = [found, *found.values()] if isinstance(found, dict) else []
+    for values in (part for part in objects if isinstance(part, dict)):
+        named = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in values.items()}
+        told = {
+            name: next((named[key] for key in keys if key in named), None) for name, keys in JSON_KEYS.items()
+        }
+        if isinstance(told["prompt"], str):
+            size = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", str(told["size"]))
+            if size and told["width"] is None:
+                told |= {"width": size[1], "height": size[2]}
+            told["prompt"] = " ".join(told["prompt"].split())
+            return _usable(told, "json", [NO_NEGATIVE] if told["negative"] else [])
+    raise ValueError(
+        "This picture's parameters are JSON of a tool whose settings are not known here: type its prompt and seed in."
+    )
 
 
 def _usable(told: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
@@ -272,9 +340,9 @@ def _content(source: str | Path | bytes) -> bytes:
 
 def _unpacked(kind: bytes, rest: bytes) -> str:
     """The text of a chunk after its key; never more than MAX_TEXT of it."""
-    packed, coding = kind == b"zTXt", "latin-1"
+    packed = kind == b"zTXt"
     if kind == b"iTXt":
-        packed, coding = rest[:1] == b"\1", "utf-8"
+        packed = rest[:1] == b"\1"
         rest = rest[2:].split(b"\0", 2)[-1]
     elif packed:
         rest = rest[1:]
@@ -290,4 +358,19 @@ def _unpacked(kind: bytes, rest: bytes) -> str:
         raise ValueError(
             "The text in this picture is too large to be generation parameters: take another one."
         )
-    return rest.decode(coding, "replace")
+    if kind == b"iTXt":
+        return rest.decode("utf-8", "replace")
+    text = decoded(rest)
+    if any("\x7f" < char < "\xa0" for char in text):
+        raise ValueError(
+            "The text in this picture is neither UTF-8 nor Latin-1: type its prompt and seed in."
+        )
+    return text
+
+
+def decoded(raw: bytes) -> str:
+    """The bytes as UTF-8, which many tools write where the format wants Latin-1, where they are valid UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

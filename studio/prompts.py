@@ -12,6 +12,7 @@ import functools
 import hashlib
 from collections.abc import Iterable
 
+from core.words import check_prompt, scored, split
 from data.prompts import load
 from data.prompts.public import read_set
 from data.shapes.scenes import Scene, parse
@@ -53,6 +54,16 @@ class Prompts:
         if self.source == SHAPES:
             return load(f"{SHAPES}_{split}", count, self.world)
         return [prompt for prompt, of in self.own.items() if of == split][:count]
+
+
+def scorable(prompt: object) -> str:
+    """The prompt itself; ValueError with a sentence for one that cannot be used, or has no word that is scored."""
+    prompt = check_prompt(prompt)
+    if not scored(split(prompt)):
+        raise ValueError(
+            f"The prompt {prompt[:60]!r} has no word that could be scored: name what the image should show."
+        )
+    return prompt
 
 
 def scene_of(prompt: str) -> Scene | None:

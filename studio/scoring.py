@@ -37,7 +37,8 @@ class Scoring(Making):
         on_progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
     ) -> int:
-        """Score samples (all that this scorer has not scored where none are named); how many were scored.
+        """Score samples (all that this scorer has not scored where none are named) that have a word to score; how many
+        were scored.
 
         Words without a readable answer are stored as missing. Where a scorer's server gave some images no answer, what
         it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
@@ -59,7 +60,9 @@ class Scoring(Making):
         if wanted is not None and len(rows) < len(wanted):
             for id in wanted:
                 self.store.sample(id)  # says so where there is none
-        rows = [row for row in rows if row["image_path"]]
+        rows = [
+            row for row in rows if row["image_path"] and scored(stored_units(row["prompt"], row["n_words"]))
+        ]
         total, named = len(rows), sample_ids is not None
         sharing = shards.Sharing(self, shards.score, rows, self.settings.batch, halt, named=named)
         rows = sharing.mine
@@ -89,10 +92,7 @@ class Scoring(Making):
                 events + self._calibrated([{**e, "prompt": prompts[e["sample"]]} for e in events])
             )
             self.store.add_missing(missing_notes(scorer, part, missing))
-            count += sum(
-                bool(words or gone or not scored(stored_units(row["prompt"], row["n_words"])))
-                for row, words, gone in zip(part, found, missing, strict=True)
-            )
+            count += sum(bool(words or gone) for words, gone in zip(found, missing, strict=True))
             if lost is not None and lost.down:
                 break
             if on_progress:

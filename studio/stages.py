@@ -171,7 +171,10 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
             parts["reader"] = job.stage("reader", lambda: _reader(job, labels, teacher))
             teacher.reader = PictureReader.from_pretrained(str(job.folder / "reader")).float()
             teacher.reader.requires_grad_(False).to(job.studio.models.device).eval()
-        model.take(teacher.reader)
+        if earlier is None or config["start"] == "fresh":
+            model.take(teacher.reader)
+        else:  # it has learned since to read what it foresees itself, which is less sharp than what the teacher does
+            model.register_to_config(extra=teacher.reader.config.extra)
     elif taught_extra(labels.train):
         model.register_to_config(extra=True)
     settings = RewardConfig(

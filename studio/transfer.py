@@ -145,21 +145,27 @@ def import_file(
 ) -> Imported:
     """Take over a file in one of the formats of `IN`, all of it or nothing; with dry_run nothing is kept. who: whose
     scores and votes those of every format but jsonl are. name: of the file, where it is not the path's own."""
+    from core.words import stored_units
     from data import formats
     from data.exchange import import_labels
 
     store = studio.store
     if kind == "jsonl":
-        found: dict[str, Any] = import_labels(store, path, images, dry_run)
+        found: dict[str, Any] = import_labels(store, path, images, dry_run, units=stored_units)
     elif kind in ("richhf", "rapidata"):
         words = formats.RICHHF if kind == "richhf" else formats.RAPIDATA
-        found = formats.import_words(store, path, words, who, dry_run)
+        found = formats.import_words(store, path, words, who, dry_run, units=stored_units)
+    elif kind == "dpo":
+        found = formats.import_dpo(store, path, who, dry_run)
     else:
-        take = {"csv": formats.import_csv, "dpo": formats.import_dpo, "parquet": formats.import_parquet,
-                "dataset": formats.import_folder}.get(kind)  # fmt: skip
+        take = {
+            "csv": formats.import_csv,
+            "parquet": formats.import_parquet,
+            "dataset": formats.import_folder,
+        }.get(kind)
         if take is None:
             raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
-        found = take(store, path, who, dry_run)
+        found = take(store, path, who, dry_run, units=stored_units)
     changes = found.pop("changes")
     listed = len(changes)
     total = sum(
@@ -182,7 +188,11 @@ def _said(kind: str, found: Mapping[str, int], dry_run: bool) -> str:
         )
     if kind == "dpo":
         return "{}: {new} new and {changed} changed votes; {same} say the same already.".format(verb, **found)
-    return "{}: {new} new and {changed} changed words; {same} say the same already.".format(verb, **found)
+    left = found.get("not_scored")
+    more = f" {left} marks of what is no scored word were left out." if left else ""
+    return "{}: {new} new and {changed} changed words; {same} say the same already.{}".format(
+        verb, more, **found
+    )
 
 
 # ---- backup -------------------------------------------------------------------------------------------------------

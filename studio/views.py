@@ -14,9 +14,10 @@ import numpy as np
 
 from core.families import ORDINARY
 from core.noise import check_seed
-from core.words import EXTRA, check_prompt, locate, split, units
+from core.words import EXTRA, locate, units
 from studio.checks import real, shown, whole
 from studio.methods import CHOOSING, named, parse
+from studio.prompts import scorable
 from studio.settings import SIDES
 
 if TYPE_CHECKING:
@@ -187,9 +188,7 @@ def check_request(
     noise: Any = "projected",
 ) -> Request:
     """A Request from whatever a page or a command line gave; ValueError with a sentence for each bad input."""
-    prompt = check_prompt(prompt)
-    if not any(word.scored for word in split(prompt)):
-        raise ValueError("The prompt has no word that could be scored: name what the image should show.")
+    prompt = scorable(prompt)
     return Request(
         prompt=prompt,
         seeds=seeds_from(seeds),

@@ -2,20 +2,22 @@
 
 A row of the Parquet table is a word. Of the dataset folder, or of a zip of it, the ``metadata.parquet`` of each split is
 read, in which a row is an image with its words; its pictures are not, for it is the store's own images that are scored.
-A word that has no whole score (a distribution alone, as the VLM gives it) says nothing. Lost: who said it, whether it was given or confirmed, and all that
+A word that has no score (a distribution alone, as the VLM gives it) says nothing; whole numbers may be floats, as pandas makes them of a column with gaps. Lost: who said it, whether it was given or confirmed, and all that
 went out without coming in by a CSV table.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from data import checks
-from data.formats.taking import Taking, digit, refused
+from data.formats.taking import Taking, digit, refused, whole
+from data.scores import Units
 from data.staging import staging
 from data.store import Store
 
@@ -26,30 +28,44 @@ BATCH = 5_000
 Row = tuple[int, str, Any, Any, Any, Any]  # place, sample, word index, word, prompt, score
 
 
-def import_parquet(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+def import_parquet(
+    store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
+) -> dict[str, Any]:
     """Take over the scores of a Parquet table that say something else than the store, all of them or nothing; returns
-    what ``import_words`` does. ImportRefused names row (as line) and reason."""
-    return _take(store, Path(path), who, dry_run, "from parquet", _table)
+    what ``import_words`` does. ImportRefused names row (as its ``line``) and reason."""
+    return _take(store, Path(path), who, dry_run, units, "from parquet", _table)
 
 
-def import_folder(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+def import_folder(
+    store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
+) -> dict[str, Any]:
     """The same of a dataset folder, or of a zip of one; rows are counted through its splits in the order of their names."""
-    return _take(store, Path(path), who, dry_run, "from a dataset", _folder)
+    return _take(store, Path(path), who, dry_run, units, "from a dataset", _folder)
 
 
 def _take(
-    store: Store, path: Path, who: str, dry_run: bool, remark: str, rows: Callable[[Path], Iterator[Row]]
+    store: Store,
+    path: Path,
+    who: str,
+    dry_run: bool,
+    units: Units,
+    remark: str,
+    rows: Callable[[Path], Iterator[Row]],
 ) -> dict[str, Any]:
     checks.text("who", who)
     at = 1
 
-    with refused(path.name, lambda: at), staging(store) as stage:
-        taking = Taking(stage, who, remark)
-        for at, sample, index, word, prompt, given in rows(path):
+    with refused(path.name, lambda: at, "row"), staging(store) as stage:
+        taking = Taking(stage, who, remark, units)
+        for at, *cells in rows(path):
+            # a gap between whole numbers makes them floats, and is NaN
+            sample, index, word, prompt, given = (
+                None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells
+            )
             if given is None:
                 continue
-            score = checks.score(given)
-            found = taking.sample(sample, prompt)
+            score = checks.score(whole(given))
+            found = taking.sample(sample, *([] if prompt is None else [prompt]))
             taking.word(at, found, index, word, score, digit(score))
         return taking.finish(dry_run)
 

@@ -1,16 +1,18 @@
 """The label of every word as CSV, a row a word, for spreadsheets and data frames; *nothing else* is a row like any other.
 
-A cell of text that a spreadsheet would run as a formula (it begins with = + - @, their full-width forms, a tab,
-a carriage return or a line feed) gets an apostrophe in front. So does a cell that begins with an apostrophe
-itself, and that makes it exact to undo: take one leading apostrophe away from every cell of text that has one.
+A cell of text that a spreadsheet would run as a formula (it begins with = + - @ or their full-width forms, also after
+quotes and what cannot be seen, or with a tab, a carriage return or a line feed) gets an apostrophe in front. So does
+each part of a cell after a comma, a semicolon, a tab or a line's end, as a spreadsheet that separates by these would cut
+the cell there. So does a part that begins with an apostrophe itself, and that makes it exact to undo: take one
+apostrophe away from every part of a cell of text that begins with one.
 
 Lost: the events behind the labels (who said what, and when), the scorer's hidden states, the runs, and what
 makes an image again beside its seed.
 
 A score that people confirmed has the source ``confirmed``. A table comes in as one person's scores, all of them given: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
 prompt are checked where they are there, and the other columns of an export are passed over. A row without a score says
-nothing. What a spreadsheet does to the file is undone: a byte order mark, semicolons or tabs between the cells, 7.0 for
-7, and the apostrophes.
+nothing. What a spreadsheet or a data frame does to the file is undone: a byte order mark, semicolons or tabs between the
+cells, 7.0 for 7, NaN for a gap, and the apostrophes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,21 +29,28 @@ from data import checks
 from data.exchange import whole_file
 from data.formats.taking import Taking, digit, refused
 from data.labels import expected
+from data.scores import Units
 from data.staging import staging
 from data.store import Store
+from data.text import decoded
 
 COLUMNS = (
     "sample prompt prompt_set split seed method strength projector_run backbone word_index word source score "
     "distribution expected weight scorer scorer_version"
 ).split()
-DANGEROUS = tuple("=+-@\t\r\n＝＋－＠'")
+PART = r"(?:\A|(?<=[,;\t\r\n]))"  # where a part of a cell begins
+UNSEEN = r"(?:[^\S\t\r\n]|[\"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])*"
+DANGEROUS = re.compile(rf"{PART}(?='|{UNSEEN}[=+\-@＝＋－＠])|\A(?=[\t\r\n])")
 
 
 def cell(value: Any) -> Any:
     """What a spreadsheet shows rather than runs; None is an empty cell, numbers stay numbers."""
-    if isinstance(value, str) and value.startswith(DANGEROUS):
-        return "'" + value
-    return value
+    return DANGEROUS.sub("'", value) if isinstance(value, str) else value
+
+
+def plain(value: str) -> str:
+    """A cell of text as it was before ``cell``."""
+    return re.sub(rf"{PART}'", "", value)
 
 
 def export_csv(store: Store, path: str | Path) -> dict[str, int]:
@@ -65,6 +75,7 @@ def export_csv(store: Store, path: str | Path) -> dict[str, int]:
 # -- import
 
 NEEDED = ("sample", "word_index", "score")
+GAPS = ("", "nan", "<na>")  # a cell without a value, as spreadsheets and data frames write it
 LONGEST_ROW = 1 << 20
 
 
@@ -80,10 +91,7 @@ def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
         place.number += 1
         if len(raw) > LONGEST_ROW:
             raise ValueError(f"the line is longer than {LONGEST_ROW} bytes.")
-        try:
-            text = raw.decode("utf-8-sig" if place.number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8; save the table as CSV UTF-8.") from None
+        text = decoded(raw, first=place.number == 1)
         if "\x00" in text:
             raise ValueError("not text; save the table as CSV UTF-8.")
         yield text
@@ -111,21 +119,17 @@ def _rows(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
             yield table.line_num, cells
 
 
-def plain(value: str) -> str:
-    """A cell of text as it was before ``cell``."""
-    return value.removeprefix("'")
-
-
 def _whole(name: str, value: str) -> int:
-    """A whole number from a cell: 7, or 7.0 as spreadsheets write it."""
-    text = value.strip()
-    digits = text.split(".")[0] if text.endswith((".0", ".")) else text
-    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 9:
+    """A whole number from a cell: 7, or 7.0 as spreadsheets and data frames write it."""
+    digits = re.fullmatch(r"\s*([0-9]{1,9})(\.0*)?\s*", value)
+    if not digits:
         raise ValueError(f"{name} must be a whole number, not {checks.shown(value)}.")
-    return int(digits)
+    return int(digits[1])
 
 
-def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+def import_csv(
+    store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
+) -> dict[str, Any]:
     """Take over the scores that say something else than the store, all of them or nothing; returns what
     ``import_words`` does. ImportRefused names line and reason."""
     path, place = Path(path), Place()
@@ -142,16 +146,21 @@ def import_csv(store: Store, path: str | Path, who: str, dry_run: bool = False) 
         odd = [name for name in names if name not in COLUMNS or names.count(name) > 1]
         if odd:
             raise ValueError(f"the column {checks.shown(odd[0])} is not known or there twice; remove it.")
-        taking = Taking(stage, who, "from csv")
+        taking = Taking(stage, who, "from csv", units)
         for number, cells in found:
             if len(cells) != len(names):
                 raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")
             given = dict(zip(names, cells))
-            if not given["score"].strip():
+            if given["score"].strip().lower() in GAPS:
                 continue
             score = checks.score(_whole("score", given["score"]))
-            prompt = plain(given["prompt"]) if "prompt" in given else None
-            sample = taking.sample(plain(given["sample"]).strip(), prompt)
-            word = plain(given["word"]) if "word" in given else None
-            taking.word(number, sample, _whole("word_index", given["word_index"]), word, score, digit(score))
+            prompt, word = (
+                "" if (value := given.get(name, "")).strip().lower() in GAPS else value
+                for name in ("prompt", "word")
+            )
+            # earlier versions marked the beginning of a cell alone
+            prompts = (plain(prompt), prompt.removeprefix("'")) if prompt else ()
+            sample = taking.sample(plain(given["sample"]).strip(), *prompts)
+            index = _whole("word_index", given["word_index"])
+            taking.word(number, sample, index, plain(word), score, digit(score))
         return taking.finish(dry_run)

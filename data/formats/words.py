@@ -12,6 +12,10 @@ have no place: it is no word of the prompt. Samples do not travel in them: a lin
 store (JSONL takes it there).
 
 A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
+Its words may be cut at other places than ours ("&" or "mat." is one): where a line has all of them in order, they are
+found in the prompt by their characters, and each word takes the mark of what it was cut into. Marks of what is no word
+here, or of words that are not scored ("a"), are left out and counted. A line whose words are neither the prompt's own
+at their places nor all of the prompt is refused.
 What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose
 label says the same already, or that this person has scored so, gets no event: importing twice changes nothing, and a file
 that was exported, changed in three words and imported adds three events. Of several people the median still counts.
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -30,9 +34,9 @@ from typing import Any
 from data import checks
 from data.database import rows
 from data.exchange import json_line, records, whole_file
-from data.formats.taking import Taking, refused
+from data.formats.taking import Taking, refused, whole
 from data.labels import expected
-from data.scores import NOTHING_ELSE
+from data.scores import NOTHING_ELSE, Units, need_unit, own_words, same_word
 from data.staging import staging
 from data.store import Store
 
@@ -71,7 +75,9 @@ def _list(name: str, value: Any) -> list[Any]:
 
 def _unpack_richhf(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
     marks = _list("aligned", record.get("aligned"))
-    return _list("words", record.get("words")), [checks.integer("aligned", mark, 0, 1) for mark in marks]
+    return _list("words", record.get("words")), [
+        checks.integer("aligned", whole(mark), 0, 1) for mark in marks
+    ]
 
 
 def _unpack_rapidata(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
@@ -85,6 +91,55 @@ def _unpack_rapidata(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]
             f'word_scores must be text such as [["red", 0.5]], not {checks.shown(record.get("word_scores"))}.'
         )
     return [p[0] for p in pairs], [checks.number("a word's score", p[1], 0, 9) for p in pairs]
+
+
+def _spans(prompt: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
+    """Where words stand that, in order and with nothing but space between them, make up the whole prompt; else None."""
+    spans, end = [], 0
+    for word in words:
+        start = len(prompt) - len(prompt[end:].lstrip())
+        end = start + len(word)
+        if not word.strip() or not same_word(prompt[start:end], word):
+            return None
+        spans.append((start, end))
+    return spans if not prompt[end:].strip() else None
+
+
+def _placed(
+    sample: Mapping[str, Any],
+    units: Sequence[Any],
+    places: Sequence[int],
+    words: Sequence[str],
+    values: Sequence[Any],
+) -> tuple[dict[int, Any], int]:
+    """The value of each scored unit that the words of a line are about, and how many words are about none; ValueError
+    where that cannot be told."""
+
+    def agrees(place: int, word: str) -> bool:
+        return place < len(units) and (not word or same_word(word, units[place].text))
+
+    if all(map(agrees, places, words)):
+        if len(set(places)) < len(places):
+            raise ValueError(f"a word of the sample {sample['id']} is there twice.")
+        found = {place: value for place, value in zip(places, values) if units[place].scored}
+        return found, len(places) - len(found)
+    spans = _spans(sample["prompt"], words) if list(places) == list(range(len(words))) else None
+    if spans is None:
+        place, word = next(pair for pair in zip(places, words) if not agrees(*pair))
+        need_unit(sample, units, place, word)
+    found, left = {}, 0
+    for (start, end), word, value in zip(spans, words, values):
+        inside = [i for i, unit in enumerate(units) if unit.scored and unit.start < end and unit.end > start]
+        if len(inside) > 1:
+            raise ValueError(f"{checks.shown(word)} holds several words; mark them apart. {own_words(units)}")
+        left += not inside
+        for i in inside:
+            if found.setdefault(i, value) != value:
+                raise ValueError(
+                    f"the parts of word {i}, {checks.shown(units[i].text)}, have different marks; mark it once. "
+                    f"{own_words(units)}"
+                )
+    return found, left
 
 
 RICHHF = WordFormat(
@@ -142,15 +197,21 @@ def _check_header(header: Mapping[str, Any], kind: WordFormat) -> None:
             )
 
 
-def _entries(taking: Taking, record: Mapping[str, Any], kind: WordFormat) -> tuple[dict, list[tuple]]:
-    """The sample and its (word_index, word, value)s; ValueError says what is wrong with the line."""
+def _entries(
+    taking: Taking, record: Mapping[str, Any], kind: WordFormat
+) -> tuple[dict[str, Any], dict[int, Any], int]:
+    """The sample, the values of its words by their places, and how many values are of no scored word; ValueError says
+    what is wrong with the line."""
     unknown = sorted(set(record) - {*COMMON, *kind.fields})
     if unknown:
         raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
     if record.get("prompt") is None:
         raise ValueError("prompt is missing.")
     sample = taking.sample(record.get("sample"), record["prompt"])
-    places = _list("word_index", record.get("word_index"))
+    places = [
+        checks.integer("word_index", whole(place), 0, 999)
+        for place in _list("word_index", record.get("word_index"))
+    ]
     words, values = kind.unpack(record)
     if not len(places) == len(words) == len(values):
         raise ValueError(
@@ -158,35 +219,36 @@ def _entries(taking: Taking, record: Mapping[str, Any], kind: WordFormat) -> tup
         )
     for word in words:
         checks.text("a word", word, checks.PROMPT_LENGTH, empty=True)
-    return sample, list(zip(places, words, values))
+    return sample, *_placed(sample, taking.units(sample["id"]), places, words, values)
 
 
 def import_words(
-    store: Store, path: str | Path, kind: WordFormat, who: str, dry_run: bool = False
+    store: Store, path: str | Path, kind: WordFormat, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
     """Take over the words that say something else than the store: all of them or, where a line is wrong, nothing.
 
-    Returns {samples, words, same, new, changed, changes}: ``new`` had no label, ``changes`` has for each of the first 1000 events {line,
-    sample, word_index, word, before (the label, or None), after (the person's score)}. With ``dry_run`` nothing is kept.
-    ImportRefused names line and reason.
+    Returns {samples, words, same, new, changed, not_scored, changes}: ``new`` had no label, ``not_scored`` are marks of
+    what is no scored word, ``changes`` has for each of the first 1000 events {line, sample, word_index, word, before (the
+    label, or None), after (the person's score)}. With ``dry_run`` nothing is kept. ImportRefused names line and reason.
     """
     path, number = Path(path), 1
     checks.text("who", who)
     with refused(path.name, lambda: number), open(path, "rb") as file, staging(store) as stage:
         lines = records(file, path.name)
         _check_header(next(lines)[1], kind)
-        taking = Taking(stage, who, f"from {kind.name}")
+        taking, not_scored = Taking(stage, who, f"from {kind.name}", units), 0
         for number, record in lines:
             before = taking.samples
-            sample, entries = _entries(taking, record, kind)
+            sample, found, left = _entries(taking, record, kind)
+            not_scored += left
             if taking.samples == before:
                 raise ValueError(f"the sample {sample['id']} is in the file twice.")
-            for index, word, value in entries:
+            for index, value in found.items():
 
                 def says(own: float | None, label: Any, value: float = value) -> bool:
                     if own is not None and (own == kind.score(value) or kind.value(own) == value):
                         return True
                     return label is not None and kind.value(expected(label)) == value
 
-                taking.word(number, sample, index, word, kind.score(value), says)
-        return taking.finish(dry_run)
+                taking.word(number, sample, index, "", kind.score(value), says)
+        return {**taking.finish(dry_run), "not_scored": not_scored}

@@ -8,10 +8,13 @@ grammar.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from data.shapes.scenes import WORLDS, heldout_prompts
+from data.text import decoded
 
 SETS = {"shapes_train": "train", "shapes_validation": "validation", "shapes_heldout": "heldout"}
 LONGEST = 2000
@@ -30,7 +33,8 @@ def load(name: str, n: int = 100, world: str = "small", seed: int = 0) -> list[s
 
 
 def read(path: str | Path) -> list[str]:
-    """A user's own prompts: UTF-8, one a line; empty lines and lines that start with # are left out.
+    """A user's own prompts: UTF-8, one a line; empty lines are left out, and so are comments: lines that begin with "# "
+    or "##", or are a "#" alone. "#1 dad mug" is a prompt.
 
     ValueError names the line that cannot be used. A prompt that is there twice is given once.
     """
@@ -38,7 +42,7 @@ def read(path: str | Path) -> list[str]:
     prompts: dict[str, int] = {}
     for number, raw in lines(path):
         line = raw.strip()
-        if not line or line.startswith("#"):
+        if not line or re.match(r"#(#|\s|$)", line):
             continue
         where = f"{path.name}, line {number}"
         prompts.setdefault(usable(where, line), number)
@@ -50,16 +54,17 @@ def read(path: str | Path) -> list[str]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file with their numbers, from 1; ValueError where it cannot be read."""
+    """The lines of a UTF-8 file with their numbers, from 1, whether LF, CR LF or CR ends them; ValueError where it cannot
+    be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
-    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, raw in enumerate(data.splitlines(), 1):
         try:
-            yield number, raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{path.name}, line {number}: not UTF-8; save the file as UTF-8.") from None
+            yield number, decoded(raw, first=number == 1)
+        except ValueError as error:
+            raise ValueError(f"{path.name}, line {number}: {error}") from None
 
 
 def usable(where: str, prompt: str) -> str:
@@ -68,4 +73,8 @@ def usable(where: str, prompt: str) -> str:
         raise ValueError(f"{where}: {len(prompt)} characters; shorten it to {LONGEST} at most.")
     if "\x00" in prompt:
         raise ValueError(f"{where}: not a text file; save it as plain text.")
+    for place, char in enumerate(prompt, 1):
+        if unicodedata.category(char) in ("Cc", "Cs"):
+            name = "tab" if char == "\t" else f"control character (U+{ord(char):04X})"
+            raise ValueError(f"{where}: a {name} at place {place} of the prompt; put a space there.")
     return prompt

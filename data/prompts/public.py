@@ -149,7 +149,7 @@ def _parti(path: Path) -> Found:
     """PartiPrompts.tsv: Prompt, Category, Challenge, Note, without quoting: a quotation mark is part of a prompt."""
     header: list[str] = []
     for number, line in lines(path):
-        fields = line.rstrip("\r").split("\t")
+        fields = line.split("\t")
         if not header:
             header = fields
             _has(path, header, "Prompt", "Category", "Challenge")

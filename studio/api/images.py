@@ -104,13 +104,13 @@ class Images:
         return content(self._studio.png(view.id), f"{view.id}.png") if text is True else picture(view)
 
     def read_image(self, file: GivenFile) -> dict[str, Any]:
-        """How a PNG says that it was made, whether this studio or the WebUI of AUTOMATIC1111 wrote it.
+        """How a PNG says that it was made, whether this studio, the WebUI of AUTOMATIC1111 or a tool whose JSON is known wrote it.
 
         Parameters:
             file: the PNG
 
         Returns:
-            prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio or webui; note: what of it cannot be used here, or ''
+            prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio, webui or json; note: what of it cannot be used here, or ''
         """
         return parameters.read_png(given(file))
 

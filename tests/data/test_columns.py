@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 
+import numpy as np
+import pandas
 import pytest
 
+from core.words import stored_units
+from data import formats
 from data.exchange import ImportRefused
-from data.formats import export_folder, export_parquet, import_folder, import_parquet
+from data.formats import export_folder, export_parquet
 from data.store import Store
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+import_folder, import_parquet, import_csv = (
+    partial(take, units=stored_units)
+    for take in (formats.import_folder, formats.import_parquet, formats.import_csv)
+)
 
 
 @pytest.fixture
@@ -43,7 +52,7 @@ def other(full, quick_path):
 
     store = Store(quick_path / "other.db")
     export_labels(full, quick_path / "all.jsonl")
-    import_labels(store, quick_path / "all.jsonl")
+    import_labels(store, quick_path / "all.jsonl", units=stored_units)
     for name in "ab":
         store.undo(name, "ann" if name == "a" else "bob")
     return store
@@ -88,7 +97,7 @@ def test_whole_scores_come_back_as_one_persons_and_a_second_time_changes_nothing
         ([{"sample": "a", "word_index": 1}], "no column score"),
         (
             [{"sample": "a", "word_index": 1, "score": 3}, {"sample": "a", "word_index": 1, "score": 10}],
-            "line 2: score",
+            "row 2: score",
         ),
         ([{"sample": "nobody", "word_index": 1, "score": 3}], "nobody"),
         ([{"sample": "a", "word_index": -1, "score": 3}], "word_index"),
@@ -102,6 +111,57 @@ def test_a_bad_table_is_refused_whole_with_row_and_reason(full, quick_path, rows
     with pytest.raises(ImportRefused, match=said):
         import_parquet(full, quick_path / "bad.parquet", "cyd")
     assert human(full) == before
+
+
+def data_frame(path, **columns):
+    """A table as pandas writes it: a column of whole numbers with a gap is one of floats, and the gap is NaN or null."""
+    frame = pandas.DataFrame({"sample": ["a", "a", "b", "b"], **columns})
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False, na_rep="NaN")
+    else:
+        frame.to_parquet(path)
+
+
+GAPS = {
+    "floats": {"word_index": [1, 2, 1, 2], "score": [3, None, 9, None]},
+    "both floats": {"word_index": [1.0, None, 1.0, 2.0], "score": [3.0, None, 9.0, float("nan")]},
+    "float32": {"word_index": np.array([1, 2, 1, 2], "float32"), "score": np.array([3, np.nan, 9, np.nan], "float32")},
+    "nullable": {"word_index": [1, 2, 1, 2], "score": pandas.array([3, None, 9, None], "Int64")},
+    "gaps in text": {"word_index": [1, 2, 1, 2], "score": [3, None, 9, None], "word": ["red", None, None, "circle"]},
+    "no text at all": {"word_index": [1, 2, 1, 2], "score": [3, None, 9, None], "word": [float("nan")] * 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize("name", GAPS)
+def test_whole_numbers_that_pandas_made_floats_are_whole_and_gaps_are_gaps(other, quick_path, name, ending):
+    path = quick_path / f"frame.{ending}"
+    data_frame(path, **GAPS[name])
+    (import_csv if ending == "csv" else import_parquet)(other, path, "cyd")
+    labels = {(x["sample"], x["word_index"]): x["score"] for x in other.labels() if x["source"] == "human"}
+    assert labels == {("a", 1): 3, ("b", 1): 9}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"word_index": [1, 2, 1, 2], "score": [3, 3.5, 9, None]}, "score must be a whole number.*, not '?3.5'?"),
+        ({"word_index": [1, 2.5, 1, 2], "score": [3, 4, 9, None]}, "word_index must be a whole number.*, not '?2.5'?"),
+        ({"word_index": [1, None, 1, 2], "score": [3, 4, 9, None]}, "word_index must be a whole number"),
+        ({"word_index": [1, 2, 1, 2], "score": [3, 10.0, 9, None]}, "score must be from 0 to 9, not 10"),
+        ({"word_index": [1, 2, 1, 2], "score": [3, float("inf"), 9, None]}, "score must be a whole number"),
+    ],
+)  # fmt: skip
+def test_a_float_that_is_no_whole_number_is_refused_with_its_row_and_column(
+    other, quick_path, columns, says, ending
+):
+    path, before = quick_path / f"frame.{ending}", human(other)
+    data_frame(path, **columns)
+    where = "line 3" if ending == "csv" else "row 2"  # the head is a line of a CSV file
+    with pytest.raises(ImportRefused, match=f"frame.{ending}, {where}: {says}"):
+        (import_csv if ending == "csv" else import_parquet)(other, path, "cyd")
+    assert human(other) == before
 
 
 @pytest.mark.parametrize("take", [import_parquet, import_folder])

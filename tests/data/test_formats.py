@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import random
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
-from data.exchange import ImportRefused, export_labels, import_labels
-from data.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words, import_words
-from data.formats.table import COLUMNS, cell
+from data import exchange, formats
+from data.exchange import ImportRefused, export_labels
+from data.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
+from data.formats.table import COLUMNS, cell, plain
 from data.store import Store
 
 WORDS = ["=HYPERLINK(0)", "<script>alert(1)</script>", '\u202e"\u2028,;\r\n', "'@x", "\x1b[2J青"]
 PROMPT = '@SUM(1+1)|cmd "a",\n\tb\r\u2028 <img src=x onerror=alert(1)> 青 \x1b[31m'
+
+
+def units(prompt, count):
+    """A fake: words with what no word of a prompt can hold, so that the formats are seen to carry any text."""
+    return [SimpleNamespace(text=word, scored=True) for word in WORDS[:count]]
+
+
+import_words, import_labels = (
+    partial(take, units=units) for take in (formats.import_words, exchange.import_labels)
+)
 BOTH = pytest.mark.parametrize("kind", [RICHHF, RAPIDATA], ids=lambda kind: kind.name)
 
 
@@ -57,6 +72,66 @@ def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe_and_one_off_undo
     assert cell(start + "x") == "'" + start + "x"
     assert cell("x" + start) == "x" + start
     assert cell(-1) == -1 and cell(None) is None
+
+
+HOSTILE = [
+    'red;=HYPERLINK("http://x","y")',
+    "red\t=1+1",
+    "red,=1+1",
+    "red;\t=1+1",
+    "red\n=1+1",
+    "\u00a0=1+1",
+    "\u200b+1",
+    "\ufeff-1",
+    "\u2060\u3000 @SUM(1)",
+    "red; \u200b=1+1",
+    'red;"=1+1',
+    "red;＝1+1",
+    "red;'=1+1",
+    ";;'';='",
+    "a cat, 'quoted', it's - a 5-star; 'one'",
+]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_spreadsheet_finds_a_formula_in_an_exported_table_however_it_separates_cells(
+    store, sample_row, quick_path, text, separator
+):
+    store.add_samples([sample_row(id="s", prompt=text, prompt_set=text, n_words=5, sampler=text)])
+    store.set_score("s", 0, 7, "ann", word=text)
+    path = quick_path / "a.csv"
+    export_csv(store, path)
+    content = path.read_text(encoding="utf-8")
+    unseen = "".join(map(chr, range(0x2000, 0x2070))) + '\ufeff\u00ad\u3000"'
+    for lines in (
+        io.StringIO(content, newline=""),
+        content.splitlines(),
+    ):  # with quotes minded, and a line a row
+        for found in csv.reader(lines, delimiter=separator):
+            for value in found:
+                assert not value.lstrip().lstrip(unseen).lstrip().startswith(tuple("=+-@＝＋－＠")), value
+    one = [SimpleNamespace(text=text, scored=True)]
+    taken = formats.import_csv(store, path, "bob", units=lambda prompt, count: one)
+    assert (taken["same"], taken["changes"]) == (1, [])
+
+
+def test_any_text_is_as_it_was_after_the_apostrophes_are_taken_away():
+    dice = random.Random(1)
+    for _ in range(20_000):
+        text = "".join(dice.choices("'=-,;\t\n\r \"a\u00a0\u200b", k=dice.randrange(9)))
+        assert plain(cell(text)) == text
+
+
+def test_a_table_of_an_earlier_version_is_read_whose_cells_were_marked_at_their_beginning_alone(
+    store, sample_row, quick_path
+):
+    prompt = "'red';'blue',=1"
+    store.add_samples([sample_row(id="s", prompt=prompt, n_words=2)])
+    table = csv.writer(file := io.StringIO())
+    table.writerows([["sample", "prompt", "word_index", "score"], ["s", "'" + prompt, 0, 9]])
+    (quick_path / "a.csv").write_text(file.getvalue(), encoding="utf-8", newline="")
+    assert formats.import_csv(store, quick_path / "a.csv", "bob", units=units)["new"] == 1
 
 
 def test_csv_has_a_row_a_word_and_its_text_is_as_it_was_without_the_apostrophes(full, quick_path):
@@ -225,20 +300,26 @@ def edit(**changes):
     return lambda record: {**record, **changes}
 
 
+def twice(record):
+    words = [*WORDS[:4], WORDS[3]]
+    said = {"words": words} if "words" in record else {"word_scores": json.dumps([[w, 1] for w in words])}
+    return {**record, "word_index": [0, 1, 2, 3, 3], **said}
+
+
 WRONG = {
     "no sample": (edit(sample="nothere"), "no sample nothere"),
     "a sample that is no name": (edit(sample=["x"]), "sample must be"),
     "another prompt": (edit(prompt="another"), "another prompt"),
     "an unknown field": (edit(colour=1), "unknown field 'colour'"),
     "a word past the prompt": (edit(word_index=[0, 1, 2, 3, 5]), "word_index 5 is past"),
-    "a place twice": (edit(word_index=[0, 1, 2, 3, 3]), "there twice"),
+    "a place twice": (twice, "there twice"),
     "a place too few": (edit(word_index=[0, 1, 2, 3]), "4 places, 5 words and 5 values"),
     "places that are no list": (edit(word_index="01234"), "word_index must be a list"),
 }
 WRONG_RICHHF = {
     "a mark of 2": (edit(aligned=[1, 0, 2, 0, 0]), "aligned must be from 0 to 1"),
     "a mark that is true": (edit(aligned=[True, 0, 1, 0, 0]), "aligned must be a whole number"),
-    "another word": (edit(words=["red", *WORDS[1:]]), "word 0 is '=HYPERLINK"),
+    "another word": (edit(words=["red", *WORDS[1:]]), "word 0 of the prompt is '=HYPERLINK"),
     "a word that is a number": (edit(words=[5, *WORDS[1:]]), "a word must be text"),
     "half a character": (edit(words=["\ud800", *WORDS[1:]]), "no text"),
     "the other format": (edit(word_scores="[]"), "unknown field 'word_scores'"),
@@ -268,13 +349,12 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, bare, quick_path,
     found = lines(path)
     found[3] = change(found[3])
     write(path, found)
-    other = full if said.startswith("word 0 is") else bare
-    before = other.snapshot()
+    before = bare.snapshot()
     with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
-        import_words(other, path, kind, "ann")
+        import_words(bare, path, kind, "ann")
     assert said in str(refused.value)
     assert refused.value.line == 4
-    assert other.snapshot() == before
+    assert bare.snapshot() == before
 
 
 @BOTH

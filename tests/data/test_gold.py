@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from core.words import stored_units
 from data.formats import RAPIDATA, export_csv, export_dpo, export_words, import_words
 from data.labels import RULE
 from data.store import StoreError
@@ -116,7 +117,7 @@ def test_every_export_of_labels_writes_the_gold_score(store, sample_row, quick_p
     assert json.loads((quick_path / "dpo.jsonl").read_text())["chosen_sample"] == b
     export_words(store, quick_path / "words.jsonl", RAPIDATA)
     assert '[[\\"red\\", 0.0]]' in (quick_path / "words.jsonl").read_text()
-    found = import_words(store, quick_path / "words.jsonl", RAPIDATA, "bob")
+    found = import_words(store, quick_path / "words.jsonl", RAPIDATA, "bob", units=stored_units)
     assert (found["same"], found["changes"]) == (2, [])
 
 

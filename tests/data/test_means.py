@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from core.words import stored_units
 from data.exchange import export_labels, import_labels
 from data.labels import expected
 from data.library import labels_of
@@ -43,7 +44,7 @@ def full(store, sample_row, peaked):
     ids = store.add_samples(sample_row(id=f"s{i}", seed=i) for i in range(6))
 
     def step():
-        who, sample, word = dice.choice(("ann", "bob", "cyd")), dice.choice(ids), dice.randrange(4)
+        who, sample, word = dice.choice(("ann", "bob", "cyd")), dice.choice(ids), 1 + dice.randrange(3)
         what = dice.randrange(12)
         said = {"sample": sample, "word_index": word}
         if what < 4:
@@ -107,9 +108,9 @@ def test_what_is_imported_merged_or_restored_has_its_means(full, quick_path, sam
     backup = full.vacuum_into(quick_path / "backup.db")
     export_labels(full, quick_path / "labels.jsonl")
     other = Store(quick_path / "other.db")
-    import_labels(other, quick_path / "labels.jsonl", dry_run=True)
+    import_labels(other, quick_path / "labels.jsonl", dry_run=True, units=stored_units)
     assert kept(other) == {}
-    import_labels(other, quick_path / "labels.jsonl")
+    import_labels(other, quick_path / "labels.jsonl", units=stored_units)
     assert kept(other) == kept(full) != {}
     event = {"sample": "s0", "word_index": 3, "source": "calibrated", "distribution": peaked(8)}
     take_over(other, Batch([], [checked_event(event)], []))

@@ -4,13 +4,15 @@ out by formats that have no place for it; a sample that was stored before it lac
 from __future__ import annotations
 
 import json
+from functools import partial
 from hashlib import sha256
 
 import pytest
 from PIL import Image
 
 from core import words
-from data.exchange import ImportRefused, export_labels, import_labels
+from data import exchange, formats
+from data.exchange import ImportRefused, export_labels
 from data.formats import (
     RAPIDATA,
     RICHHF,
@@ -19,15 +21,21 @@ from data.formats import (
     export_folder,
     export_parquet,
     export_words,
-    import_csv,
-    import_folder,
-    import_parquet,
-    import_words,
 )
 from data.scores import NOTHING_ELSE
 from data.store import Store
 
 PROMPT = "a red circle"
+import_labels, import_csv, import_folder, import_parquet, import_words = (
+    partial(take, units=words.stored_units)
+    for take in (
+        exchange.import_labels,
+        formats.import_csv,
+        formats.import_folder,
+        formats.import_parquet,
+        formats.import_words,
+    )
+)
 NEW, OLD = "new", "old"
 
 

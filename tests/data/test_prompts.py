@@ -49,6 +49,41 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_line(tmp_path, content, 
         read(path)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_line_ends_with_any_of_the_three_line_ends(tmp_path, end):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(end.join([b"\xef\xbb\xbfa red circle", b"", b"# no", b" a star", b"a tab\there"]))
+    with pytest.raises(
+        ValueError, match=r"mine\.txt, line 5: a tab at place 6 of the prompt; put a space there"
+    ):
+        read(path)
+    path.write_bytes(path.read_bytes().replace(b"\t", b" "))
+    assert read(path) == ["a red circle", "a star", "a tab here"]
+
+
+@pytest.mark.parametrize("char", ["\t", "\x1b", "\x07", "\x0b", "\x85", "\x7f"])
+def test_a_control_character_is_named_with_file_and_line(tmp_path, char):
+    path = tmp_path / "mine.txt"
+    path.write_bytes("\n".join([*(f"a red circle {i}" for i in range(20)), f"a{char}b"]).encode())
+    name = "a tab" if char == "\t" else rf"a control character \(U\+{ord(char):04X}\)"
+    with pytest.raises(ValueError, match=rf"mine\.txt, line 21: {name} at place 2"):
+        read(path)
+
+
+def test_only_a_number_sign_that_stands_alone_or_twice_begins_a_comment(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("#1 dad mug in red\n# no\n## no\n##no\n#\n#\tno\n  # no\n#hashtag\n#️⃣ a key\na # sign\n")
+    assert read(path) == ["#1 dad mug in red", "#hashtag", "#️⃣ a key", "a # sign"]
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_refused_with_what_to_do(tmp_path, coding):
+    path = tmp_path / "mine.txt"
+    path.write_bytes("a red circle\na star\n".encode(coding))
+    with pytest.raises(ValueError, match=r"mine\.txt, line 1: the file is UTF-16; save it as UTF-8\.$"):
+        read(path)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         read(tmp_path / "nothere.txt")

@@ -6,25 +6,33 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
-from data import intake
-from data.exchange import ImportRefused, export_labels, import_labels
-from data.formats import (
-    RICHHF,
-    export_dpo,
-    export_folder,
-    export_parquet,
-    export_words,
-    import_csv,
-    import_dpo,
-    import_folder,
-    import_parquet,
-    import_words,
-)
+from data import exchange, formats, intake
+from data.exchange import ImportRefused, export_labels
+from data.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
 from data.scores import refresh_figures
 from data.store import Store, StoreError
+
+
+def units(prompt, count):
+    """Each word is the same one: what a prompt's words are is nothing to these tests."""
+    return [SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(count)]
+
+
+import_labels, import_csv, import_words, import_parquet, import_folder = (
+    partial(take, units=units)
+    for take in (
+        exchange.import_labels,
+        formats.import_csv,
+        formats.import_words,
+        formats.import_parquet,
+        formats.import_folder,
+    )
+)
 
 
 @pytest.fixture

@@ -5,15 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
+from data import formats
 from data.exchange import ImportRefused
-from data.formats import export_csv, export_dpo, export_votes, import_csv, import_dpo
+from data.formats import export_csv, export_dpo, export_votes, import_dpo
 from data.store import Store
 
 PROMPT = '=SUM(1),"a"\nb; ü'
 WORDS = ["=1+1", "'x", "blue"]
+
+
+def units(prompt, count):
+    """A fake: words that a spreadsheet would run, which no word of a prompt is, so that any text is seen to survive."""
+    return [SimpleNamespace(text=word, scored=True) for word in WORDS[:count]]
+
+
+import_csv = partial(formats.import_csv, units=units)
 
 
 @pytest.fixture
@@ -73,7 +84,7 @@ def test_a_digit_of_the_vlm_comes_back_as_no_correction_and_its_expected_is_its_
 ):
     full.add_samples([sample_row(id="v", n_words=1)])
     event = {"sample": "v", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
-    full.add_scores([{**event, "word_index": 0, "word": "red"}])
+    full.add_scores([{**event, "word_index": 0, "word": WORDS[0]}])
     path = quick_path / "a.csv"
     export_csv(full, path)
     with open(path, encoding="utf-8", newline="") as file:
@@ -109,15 +120,15 @@ def put(**changes):
         (put(score="10"), "score must be from 0 to 9"),
         (put(score="4.5"), "score must be a whole number"),
         (put(score="-1"), "score must be a whole number"),
-        (put(score="NaN"), "score must be a whole number"),
+        (put(score="NaN0"), "score must be a whole number"),
         (put(score="٣"), "score must be a whole number"),
         (put(sample="nothere"), "no sample nothere"),
         (put(sample="../x"), "sample must be"),
         (put(prompt="another"), "another prompt"),
-        (put(word="another"), "word 1 is"),
+        (put(word="another"), "word 1 of the prompt is"),
         (put(word_index="7"), "word_index 7 is past"),
         (put(word_index="x"), "word_index must be a whole number"),
-        (put(word_index="0"), "there twice"),
+        (put(word_index="0", word="'=1+1"), "there twice"),
     ],
 )
 def test_a_wrong_row_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path, change, said):

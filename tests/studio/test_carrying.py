@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.formats import RICHHF
 from studio import commands
 from studio.__main__ import main
 from studio.gridwork import GridWork
@@ -17,7 +18,7 @@ def cli(store, sample_row, quick_path, monkeypatch, capsys):
     """cli("export", ...) -> (exit code, stdout, stderr). The studio is a fake with nothing but the store: these
     commands touch nothing else."""
     (sample,) = store.add_samples([sample_row()])
-    store.set_score(sample, 1, 7, "ann", word="=red\x1b[2J")
+    store.set_score(sample, 1, 7, "ann", word="red")
     monkeypatch.setattr(
         commands,
         "studio_of",
@@ -58,13 +59,11 @@ def test_the_format_is_the_one_that_is_named_else_that_of_the_ending(cli, quick_
 
 
 @pytest.mark.parametrize("kind", ["richhf", "rapidata"])
-def test_a_dry_run_says_what_would_change_and_the_word_cannot_command_the_terminal(
-    cli, store, quick_path, kind
-):
+def test_a_dry_run_says_what_would_change(cli, store, quick_path, kind):
     path = quick_path / "a.jsonl"
     cli("export", path, "--format", kind)
     header, record = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    record |= {"aligned": [0]} if kind == "richhf" else {"word_scores": json.dumps([["=red\x1b[2J", 9]])}
+    record |= {"aligned": [0]} if kind == "richhf" else {"word_scores": json.dumps([["red", 9]])}
     path.write_text(json.dumps(header) + "\n" + json.dumps(record) + "\n")
     for options, verb in ((["--dry-run"], "Would be taken over"), ([], "Taken over")):
         assert len(store.labels()[0]["events"]) == 1
@@ -72,13 +71,53 @@ def test_a_dry_run_says_what_would_change_and_the_word_cannot_command_the_termin
         assert code == 0
         assert out.splitlines() == [
             f"{verb}: 0 new and 1 changed words; 0 say the same already.",
-            f"  line 2: word 1 '=red\\x1b[2J' of {record['sample']}: 7 -> 0",
+            f"  line 2: word 1 'red' of {record['sample']}: 7 -> 0",
         ]
     assert store.current(record["sample"])[1]["people"] == {"ann": 7, "bob": 0}
     assert (
         "0 new and 0 changed words; 1 say the same"
         in cli("import", path, "--format", kind, "--who", "bob")[1]
     )
+
+
+OWN = "The prompt's words are: 0 a, 1 red, 2 circle, 3 above, 4 a, 5 blue, 6 square. Nothing was imported."
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("6,elephant,9", f"a.csv, line 2: word 6 of the prompt is 'square', not 'elephant'. {OWN}"),
+        ("1,=red\x1b[2J,9", rf"a.csv, line 2: word 1 of the prompt is 'red', not '=red\x1b[2J'. {OWN}"),
+        ("0,a,9", f"a.csv, line 2: word 0, 'a', takes no score; leave it out. {OWN}"),
+        ("0,,9", f"a.csv, line 2: word 0, 'a', takes no score; leave it out. {OWN}"),
+    ],
+)
+def test_a_label_that_is_not_of_the_prompts_words_is_refused_and_cannot_command_the_terminal(
+    cli, store, sample_row, quick_path, row, says
+):
+    store.add_samples([sample_row(id="b", seed=9)])
+    (quick_path / "a.csv").write_text(f"sample,word_index,word,score\nb,{row}\n")
+    code, _, err = cli("import", quick_path / "a.csv", "--format", "csv", "--who", "bob")
+    assert code == 2 and says in err
+    assert store.labels(ids=["b"]) == []
+
+
+def test_tokens_of_another_tool_are_placed_by_their_characters_and_what_is_left_out_is_counted(
+    cli, store, sample_row, quick_path
+):
+    prompt = "a black & white cat on a red mat"
+    store.add_samples([sample_row(id="b", seed=9, prompt=prompt, n_words=9)])
+    tokens = prompt.split(" ")
+    header = {"format": "noise-projection-studio/richhf-words", "version": 1, "polarity": RICHHF.polarity}
+    line = {"sample": "b", "prompt": prompt, "word_index": [*range(9)], "words": tokens, "aligned": [1, 1, 1, 0, 1, 1, 1, 1, 1]}  # fmt: skip
+    (quick_path / "a.jsonl").write_text(f"{json.dumps(header)}\n{json.dumps(line)}\n")
+    code, out, _ = cli("import", quick_path / "a.jsonl", "--format", "richhf", "--who", "bob")
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "Taken over: 5 new and 0 changed words; 0 say the same already. 4 marks of what is no scored word were left out.",
+    )
+    found = {(x["word_index"], x["word"]): x["score"] for x in store.labels(ids=["b"])}
+    assert found == {(1, "black"): 9, (2, "white"): 0, (3, "cat"): 9, (6, "red"): 9, (7, "mat"): 9}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +147,7 @@ def test_what_does_not_go_together_is_a_sentence(cli, quick_path, monkeypatch, a
 def test_a_long_list_of_changes_is_cut_and_json_has_it_whole(cli, store, sample_row, quick_path):
     ids = store.add_samples([sample_row(seed=i) for i in range(5, 10)])
     for id in ids:
-        for index in range(5):
+        for index in (1, 2, 3, 5, 6):
             store.set_score(id, index, 7, "ann")
     path, result = quick_path / "a.jsonl", quick_path / "result.json"
     cli("export", path, "--format", "richhf")
@@ -131,7 +170,7 @@ def test_a_table_of_scores_and_pairs_come_in_by_the_command_line(cli, store, sam
     )
     table.write_text("sample,word_index,score\nb,1,8\n")
     code, out, _ = cli("import", table, "--format", "csv", "--who", "bob")
-    assert out.splitlines()[1] == "  line 2: word 1 '' of b: 2 -> 8"
+    assert out.splitlines()[1] == "  line 2: word 1 'red' of b: 2 -> 8"
 
 
 def test_backup_restore_and_the_log_by_the_command_line(cli, store, quick_path):

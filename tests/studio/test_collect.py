@@ -47,6 +47,9 @@ def test_projected_samples_name_their_projector(studio):
     [
         ({"prompts": []}, "no prompt"),
         ({"prompts": [""]}, "empty"),
+        ({"prompts": [*PROMPTS, "🦊🌊"]}, "The prompt '🦊🌊' has no word that could be scored: name what"),
+        ({"prompts": ["the and of", *PROMPTS]}, "The prompt 'the and of' has no word that could be scored"),
+        ({"prompts": ["... !"]}, r"The prompt '\.\.\. !' has no word that could be scored"),
         ({"method": "magic"}, "not known"),
         ({"seeds_per_prompt": 0}, "out of range"),
         ({"seeds_per_prompt": 1.5}, "not a whole number"),
@@ -69,6 +72,21 @@ def test_only_what_is_not_scored_is_scored(studio):
     current = studio.store.current(ids[0])
     assert set(current) == {1, 2, 3}
     assert current[1]["vlm"]["scorer_version"] == studio.models.scorer().version
+
+
+def test_a_stored_sample_without_a_word_to_score_is_nothing_to_do_once_and_every_time(studio):
+    """Such samples are in stores of earlier versions."""
+    (first,) = studio.collect(PROMPTS[:1], 1, steps=STEPS)
+    row = {k: v for k, v in studio.store.sample(first).items() if k not in ("seq", "id")}
+    others = studio.store.add_samples(
+        {**row, "prompt": prompt, "n_words": count} for prompt, count in (("🦊🌊", 0), ("the and of", 3))
+    )
+    assert [studio.score(), studio.score(), studio.score(others), studio.score([first, *others])] == [
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 def test_a_picture_that_was_changed_is_not_scored(studio):

@@ -99,6 +99,166 @@ def test_what_cannot_be_used_here_is_left_out_and_told():
         assert f"Its {name}" in found["note"]
 
 
+SETTINGS = "Steps: 25, Sampler: Euler a, CFG scale: 7, Seed: 42, Size: 512x768"
+CUT = "Steps: 25, Sampler: Euler a, Note: {}, CFG scale: 7, Seed: 42, Size: 512x768"
+AROUND = {
+    "a template after": f"a red ball\n{SETTINGS}\nTemplate: a {{red|blue}} ball",
+    "both templates after": f"a red ball\n{SETTINGS}\nTemplate: a {{red|blue}},\nbig ball\nNegative Template: {{a|b}}",
+    "a template before": f"a red ball\nTemplate: a {{red|blue}} ball, Seed: 7\n{SETTINGS}",
+    "a template between": f"a red ball\nNegative prompt: ugly\nTemplate: a ball\n{SETTINGS}\nNegative Template: x",
+    "an extension after": f"a red ball\n{SETTINGS}\nADetailer model: face.pt, ADetailer prompt: x, ADetailer version: 1",
+    "an extension before": f"a red ball\nADetailer model: face.pt, ADetailer steps: 9, ADetailer seed: 1\n{SETTINGS}",
+    "one pair after": f"a red ball\n{SETTINGS}\nTime taken: 2.1 sec.",
+}
+
+
+@pytest.mark.parametrize("negative", ["", "\nNegative prompt: ugly, bad: 1,\nhands"], ids=["", "negative"])
+@pytest.mark.parametrize("name", AROUND)
+def test_what_extensions_write_around_the_settings_is_left_out_with_a_note(name, negative):
+    text = (
+        AROUND[name]
+        if "Negative prompt" in AROUND[name]
+        else AROUND[name].replace("ball\n", f"ball{negative}\n", 1)
+    )
+    found = from_text(text)
+    assert (found["prompt"], found["seed"], found["steps"], found["guidance"]) == ("a red ball", 42, 25, 7.0)
+    assert (found["width"], found["height"]) == (512, 768)
+    assert "an extension added" in found["note"]
+    assert ("negative prompt" in found["note"]) == ("Negative prompt" in text)
+
+
+@pytest.mark.parametrize("negative", ["", "\nNegative prompt: ugly"], ids=["", "negative"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        CUT.format('"one\ntwo"'),
+        CUT.format('"one: a, b\nSteps: 1, Seed: 1, Size: 8x8\nthree"'),
+        CUT.format(r'"one\ntwo, \"three\""'),
+        CUT.format("one\ntwo"),
+        CUT.format("one\r\ntwo, three"),
+        SETTINGS.replace(", ", ",\n"),
+        SETTINGS.replace("CFG", "\nCFG"),
+        SETTINGS + ', Note: "one\ntwo"',
+        SETTINGS + ', Note: "one\n\ntwo"\nTemplate: "x\ny"',
+        SETTINGS + ", Note: one\ntwo",
+    ],
+)
+def test_a_line_break_in_a_value_of_the_settings_ends_neither_them_nor_the_prompt(settings, negative):
+    found = from_text(
+        f"a red ball,\n(big:1.2), (round:1.1), (x:2)\n{settings}".replace("\nSteps", f"{negative}\nSteps", 1)
+    )
+    assert found["prompt"] == "a red ball, (big:1.2), (round:1.1), (x:2)"
+    assert (found["seed"], found["steps"], found["guidance"]) == (42, 25, 7.0)
+    assert (found["width"], found["height"]) == (512, 768)
+
+
+def test_lines_of_a_prompt_that_look_a_little_like_settings_stay_the_prompt():
+    text = 'Subject: a cat\nTemplate for a sign: "open\ndaily"\nStyle: oil, mood: dark'
+    assert (
+        from_text(text)["prompt"] == 'Subject: a cat Template for a sign: "open daily" Style: oil, mood: dark'
+    )
+    assert from_text(f"{text}\n{SETTINGS}")["prompt"] == from_text(text)["prompt"]
+    assert from_text(f"Template: a cat\n{SETTINGS}")["prompt"] == "Template: a cat"
+
+
+SWARM = {
+    "prompt": "a red\nball",
+    "seed": 42,
+    "steps": 25,
+    "cfgscale": 7,
+    "width": 512,
+    "height": 768,
+    "model": "x",
+}
+FOOOCUS = {
+    "Prompt": "a red ball",
+    "seed": "42",
+    "steps": 25,
+    "guidance_scale": 7.0,
+    "resolution": "(512, 768)",
+}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"sui_image_params": SWARM, "sui_extra_data": {"date": "2024"}},
+        {
+            "sui_models": [{"name": "x"}],
+            "sui_extra_data": {},
+            "sui_image_params": {**SWARM, "negativeprompt": "ugly"},
+        },
+        SWARM,
+        FOOOCUS,
+        {**FOOOCUS, "negative_prompt": "ugly"},
+    ],
+)
+def test_settings_in_json_are_read_where_their_keys_are_known(told):
+    for indent in (None, 2):
+        found = read_png(picture(parameters=json.dumps(told, indent=indent)))
+        assert (found["prompt"], found["seed"], found["steps"], found["guidance"]) == (
+            "a red ball",
+            42,
+            25,
+            7.0,
+        )
+        assert (found["width"], found["height"], found["source"]) == (512, 768, "json")
+        assert ("negative prompt" in found["note"]) == ("ugly" in str(told))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 5}}}),
+        json.dumps({"sui_image_params": {"seed": 5}}),
+        json.dumps({"prompt": {"text": "a ball"}}),
+        json.dumps([{"prompt": "a ball"}]),
+        json.dumps({"sui_image_params": SWARM})[:-9],
+        '{"a": ' * 50_000,
+        "{}",
+    ],
+)
+def test_json_of_another_tool_is_never_the_prompt(text):
+    with pytest.raises(
+        ValueError, match="a tool whose settings are not known here: type its prompt and seed in"
+    ):
+        read_png(picture(parameters=text))
+
+
+@pytest.mark.parametrize(
+    "text", ["{red|blue} ball", "[[cat]] on a mat", "[cat:dog:0.5]", '"a cat"', "7", '{"red"} ball']
+)
+def test_a_prompt_with_brackets_is_no_json(text):
+    assert from_text(text)["prompt"] == text
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+@pytest.mark.parametrize(
+    ("prompt", "coding"),
+    [
+        ("un café rouge", "utf-8"),
+        ("un café rouge", "latin-1"),
+        ("赤いボール", "utf-8"),
+        ("naïve “quoted” – ball", "utf-8"),
+        ("a ball", "ascii"),
+    ],
+)
+def test_text_in_utf_8_is_read_where_latin_1_is_asked_for(prompt, coding, kind):
+    body = f"{prompt}\n{SETTINGS}".encode(coding)
+    content = spliced(
+        chunk(kind, b"parameters\0" + (body if kind == b"tEXt" else b"\0" + zlib.compress(body)))
+    )
+    found = read_png(content)
+    assert (found["prompt"], found["seed"], found["note"]) == (prompt, 42, "")
+
+
+@pytest.mark.parametrize("prompt", ["Ã© is no é", "un café rouge", "赤い"])
+def test_what_is_written_is_read_as_it_was_and_by_pillow_too(prompt):
+    content = with_text(picture(), {**ROW, "prompt": prompt})
+    assert Image.open(io.BytesIO(content)).text["parameters"].startswith(prompt)
+    assert from_text(parameters.png_texts(content)["parameters"])["prompt"] == prompt
+
+
 def test_a_text_without_a_line_of_parameters_is_a_prompt():
     found = from_text("a cat, in: the sun")
     assert (found["prompt"], found["seed"]) == ("a cat, in: the sun", None)
@@ -146,6 +306,7 @@ BOMB = zlib.compress(b"a" * (parameters.MAX_TEXT * 8), 9)
         (picture(parameters="\nSteps: 1, Sampler: x, Seed: 3, Size: 8x8"), "have no prompt"),
         (picture(parameters="x" * 5000), "characters"),
         (spliced(chunk(b"tEXt", b"parameters\0a \x01 b")), "control character"),
+        (spliced(chunk(b"tEXt", "parameters\0赤いボール".encode("cp932"))), "neither UTF-8 nor Latin-1"),
         (picture(noise_projection_studio="[" * 100_000), "no generation parameters"),
         (picture(noise_projection_studio='{"prompt": 7}'), "no generation parameters"),
         (b"\x00" * (parameters.MAX_FILE + 1), "larger than 64 MB"),

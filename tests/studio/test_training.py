@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core import checkpoint
+from core.networks.reward import PictureReader, RewardModel
 from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
@@ -373,3 +374,37 @@ def test_foresight_is_not_learned_from_a_few_images_and_that_is_said(labelled, m
     plain = labelled.train("reward", REWARD)
     assert plain["state"] == "done" and "10000" in plain["metrics"]["note"]
     assert not (labelled.run_folder(plain["id"]) / "reward" / "teacher").exists()
+
+
+def test_a_reward_model_with_a_teacher_goes_on_from_its_own_reading_and_a_new_one_from_the_teachers(
+    labelled, monkeypatch
+):
+    began, real = [], stages.train_reward
+
+    def moved(model, *given, **more):
+        """Training as it is, which leaves the reading at some distance from where it began."""
+        began.append(reading(model))
+        result = real(model, *given, **more)
+        with torch.no_grad():
+            for name, value in model.named_parameters():
+                if name in model.reading().state_dict():
+                    value += 0.01
+        return result
+
+    def reading(model):
+        return torch.cat([value.float().flatten() for value in model.reading().state_dict().values()])
+
+    def made(run):
+        folder = labelled.run_folder(run["id"]) / "reward"
+        teacher = PictureReader.from_pretrained(folder / "teacher" / "reader").state_dict().values()
+        return reading(RewardModel.from_pretrained(folder)), torch.cat([v.float().flatten() for v in teacher])
+
+    monkeypatch.setattr(stages, "train_reward", moved)
+    first = labelled.train("reward", REWARD)
+    own, teachers = made(first)
+    assert torch.allclose(began[0], teachers, atol=1e-3) and not torch.allclose(own, teachers, atol=5e-3)
+    labelled.promote(first["id"], "Ann", force=True)
+    labelled.train("reward", REWARD)
+    assert torch.allclose(began[1], own, atol=1e-3)
+    fresh = labelled.train("reward", {**REWARD, "start": "fresh"})
+    assert torch.allclose(began[2], made(fresh)[1], atol=1e-3)

@@ -177,6 +177,33 @@ def test_a_damaged_file_is_refused_with_its_line(tmp_path, name, files, says):
         read_set(f"{name}:{written(tmp_path / 'set', **files)}")
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("geneval", "evaluation_metadata__jsonl", GENEVAL),
+        ("geneval", "generation_prompts__txt", "two cats\na red cat\n"),
+        ("partiprompts", "PartiPrompts__tsv", PARTI),
+        ("dsg", "dsg-1k-anns__csv", DSG),
+        ("tifa", "tifa_v1__0_text_inputs__json", TIFA),
+    ],
+)
+def test_a_set_with_a_byte_order_mark_is_read_and_one_in_utf_16_is_refused(tmp_path, name, file, content):
+    plain = read_set(f"{name}:{written(tmp_path / 'plain', **{file: content})}")
+    marked = written(tmp_path / "marked", **{file: ("\ufeff" + content).replace("\n", "\r").encode()})
+    assert read_set(f"{name}:{marked}") == plain
+    with pytest.raises(ValueError, match=r", line 1: the file is UTF-16; save it as UTF-8\.$"):
+        read_set(f"{name}:{written(tmp_path / 'wide', **{file: content.encode('utf-16')})}")
+
+
+def test_a_prompt_of_a_set_with_a_control_character_is_named_with_its_line(tmp_path):
+    for text in ("a\tcat", "a\ncat", "a\ud800cat"):
+        folder = written(tmp_path, dpg_prompts__jsonl=json.dumps({"prompt": text}))
+        with pytest.raises(
+            ValueError, match=r"dpg_prompts\.jsonl, line 1: a (tab|control character) .*at place 2"
+        ):
+            read_set(f"dpg:{folder}")
+
+
 def test_a_plain_file_stays_one_also_with_a_colon_in_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(written(tmp_path, mine__txt="a cat\n"))
     (tmp_path / "geneval:mine").write_text("a dog\n")
