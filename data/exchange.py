@@ -39,7 +39,8 @@ from data.text import decoded
 
 FORMAT, VERSION = "noise-projection-studio/labels", 4
 READABLE = (1, 2, 3, 4)
-LONGEST_LINE = 32 * 2**20
+LONGEST_LINE = 8 * 2**20  # bytes
+MOST_VALUES = 150_000  # of a line
 
 
 class ImportRefused(ValueError):
@@ -82,6 +83,10 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
             if not raw:
                 raise ValueError("the file is empty.")
+            if (
+                sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES
+            ):  # each takes far more room than here
+                raise ValueError(f"the line has more than {MOST_VALUES:,} values.")
             text = decoded(raw, first=number == 1)
             record = parse(text) if text.strip() or number == 1 else None
         except ValueError as error:

@@ -159,9 +159,9 @@ class Intake:
         return {**self.count, **self._changes()}
 
     def _told(self) -> Iterator[list[str]]:
-        """The samples of the file that it says something of, a thousand at a time, in the order of its lines."""
+        """The samples of the file that it says something of, some at a time, in the order of its lines."""
         found = self.db.execute("SELECT sample FROM lines WHERE told ORDER BY line")
-        while ids := [id for (id,) in found.fetchmany(1000)]:
+        while ids := [id for (id,) in found.fetchmany(20)]:
             yield ids
 
     def _changes(self) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from data.samples import need_sample
 from data.scores import Units, checked_event, insert_event, latest, need_unit
 from data.staging import Staging
 
-RECENT = 2000  # samples that are kept at hand
+MOST = 1_000_000  # scores of a file
+RECENT = 500  # samples that are kept at hand
 Says = Callable[[float | None, Mapping[str, Any] | None], bool]
 
 
@@ -94,6 +95,8 @@ class Taking:
         if not self.db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", place).rowcount:
             raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")
         self.counts["words"] += 1
+        if self.counts["words"] > MOST:
+            raise ValueError(f"the file has more than {MOST:,} scores; import it in parts.")
         own = latest(self.db, *place, "human", self.who)
         if says(own and own["score"], label):
             return
