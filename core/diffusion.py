@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.families import Family, ModelError, family_of, sampling
+from core.families import Family, ModelError, family_of, relative_of, sampling
 from core.loading import load_pipeline, upcast
 from core.noise import check_seeds, third
 from core.training.loop import Stopped
@@ -72,19 +72,27 @@ class Text:
 
 class Diffuser:
     """A frozen text-to-image pipeline in its parts. `size` (height, width) in pixels is the one to work at where nobody
-    names another; without it that is the one the model was trained for."""
+    names another; without it that is the one the model was trained for. A `borrowed` pipeline is not changed, and may be
+    one that needs more than a prompt (ControlNet, img2img, inpaint): it is for its text and noise alone."""
 
     def __init__(
-        self, pipe: Any, name: str = "", revision: str = "", size: tuple[int, int] | None = None
+        self,
+        pipe: Any,
+        name: str = "",
+        revision: str = "",
+        size: tuple[int, int] | None = None,
+        borrowed: bool = False,
     ) -> None:
-        self.family: Family = family_of(cls.__name__ for cls in type(pipe).__mro__)
+        names = [cls.__name__ for cls in type(pipe).__mro__]
+        self.family: Family = relative_of(names) if borrowed else family_of(names)
         self.pipe = pipe
         self.name = name or type(pipe).__name__
         self.revision = revision
-        pipe.set_progress_bar_config(disable=True)
-        for part in pipe.components.values():
-            if isinstance(part, torch.nn.Module):
-                part.requires_grad_(False).eval()
+        if not borrowed:
+            pipe.set_progress_bar_config(disable=True)
+            for part in pipe.components.values():
+                if isinstance(part, torch.nn.Module):
+                    part.requires_grad_(False).eval()
         self._linear: Tensor | None = None
         self.size = size or (self.default_size, self.default_size)
         self.latent_shape()  # says so where the size cannot be
@@ -119,7 +127,14 @@ class Diffuser:
     @property
     def dtype(self) -> torch.dtype:
         """Of the latents that the denoiser takes."""
-        return next(self.denoiser.parameters()).dtype
+        return self.denoiser.dtype
+
+    @property
+    def text_encoders(self) -> list[torch.nn.Module]:
+        """The text encoders that the pipeline has."""
+        return [
+            part for name, part in self.pipe.components.items() if name.startswith("text_encoder") and part
+        ]
 
     @property
     def tokenizers(self) -> list[Any]:
@@ -131,7 +146,7 @@ class Diffuser:
     @property
     def channels(self) -> int:
         """Latent channels C."""
-        return int(self.denoiser.config[self.family.channels])
+        return int(self.pipe.vae.config.latent_channels)
 
     @property
     def scale(self) -> int:

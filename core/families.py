@@ -1,9 +1,9 @@
 """What a family of backbones needs, one description each: nothing else in `core` asks which backbone it has.
 
-A description says which component denoises, where its configuration keeps the latent channels, the size it was trained
-for and the width of its text, what `encode_prompt` returns and takes, which tokenizer each stretch of the text comes
-from, and which arguments of the pipeline's call the text feeds. The rest is asked of the loaded model: the scale and
-the scaling of latents are the autoencoder's, the scheduler and its prediction type are the folder's own, and sizes as a
+A description says which component denoises, where its configuration keeps the size it was trained for and the width of
+its text, what `encode_prompt` returns and takes, which tokenizer each stretch of the text comes from, and which arguments
+of the pipeline's call the text feeds. The rest is asked of the loaded model: the channels, the scale and the scaling of
+latents are the autoencoder's, the scheduler and its prediction type are the folder's own, and sizes as a
 condition (SDXL) are made by the pipeline from height and width.
 
 Described here: Stable Diffusion 1.x and 2.x, latent consistency models of them, SDXL and its few-step relatives (Turbo,
@@ -20,6 +20,7 @@ What is missing for others:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,6 @@ class Family:
     encoded: tuple[str, ...]
     arguments: tuple[tuple[str, str], ...]
     denoiser: str = "unet"
-    channels: str = "in_channels"
     side: str = "sample_size"
     text_width: str = "cross_attention_dim"
     tokenizers: tuple[str, ...] = ("tokenizer",)
@@ -101,6 +101,8 @@ SDXL = Family(
     modular="StableDiffusionXLAutoBlocks",
 )
 FAMILIES = (SD, SDXL)
+# as diffusers names what a pipeline does beside text to image, with the same text encoders and the same noise
+WORK = re.compile(r"(?:ControlNet|Union|XS|PAG|Adapter|Img2Img|Inpaint(?:ing)?)+(?=Pipeline$)")
 
 
 def family_of(names: Iterable[str]) -> Family:
@@ -115,6 +117,12 @@ def family_of(names: Iterable[str]) -> Family:
         f"{(names or ['This'])[0]} is no text-to-image pipeline that the studio knows. It takes {listed}: give one of "
         "these, or describe its family in core/families.py."
     )
+
+
+def relative_of(names: Iterable[str]) -> Family:
+    """As `family_of`, for pipelines of the family that need more than a prompt, too: ControlNet, img2img, inpaint."""
+    names = list(names)
+    return family_of([*names, *(WORK.sub("", name) for name in names)])
 
 
 def sampling(scheduler: Mapping[str, Any], denoiser: Mapping[str, Any]) -> Sampling:

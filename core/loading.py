@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from core.checkpoint import CheckpointError, verify
 from core.families import ORDINARY, ModelError, Sampling, check_prediction, family_of, sampling
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -144,10 +145,16 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 
 def revision_of(source: str | Path) -> str:
-    """A short digest of what makes a folder's model: its index, configurations and the sizes and heads of its weights."""
+    """A short digest of what makes a folder's model: its index, configurations and the sizes and heads of its weights; or
+    the one that its manifest names, where the same weights were written again in another form."""
     folder = Path(source)
     if not folder.is_dir():
         return ""
+    try:
+        if named := verify(folder)["meta"].get("revision"):
+            return named
+    except CheckpointError:
+        pass
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         digest.update(path.relative_to(folder).as_posix().encode())

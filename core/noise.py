@@ -3,47 +3,55 @@
 Dimension key: B batch, C latent channels, H W latent height and width. A seed's first stream is bit for bit what
 a diffusers pipeline draws from `torch.Generator("cpu").manual_seed(seed)`; its second stream is what the same
 generator gives next, and the rest is its third. Everything is drawn on the CPU, so a seed means the same noise on every device.
+
+torch's generator on the CPU reads only the low 32 bits of a seed, so that 2^32 + 7 would be 7 again. From 2^32 on the
+same generator (the Mersenne Twister) is seeded here by both halves, in the way that its authors give for longer keys.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-# torch's CPU generator reads only the low 32 bits: a larger seed would be an alias of a smaller one
-SEED_LIMIT = 2**32
+SEED_LIMIT = 2**63
+_KEY = slice(3, 627)  # the twister's 624 words in the state of torch's generator, by eight bytes
 _LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
 _WHITE_Z = 2.7344  # |z| that the largest of four independent normal deviates exceeds with probability 2.5 %
 
 
-def check_seed(seed: object) -> int:
-    """The seed as an int, from an int or from its decimal digits; ValueError with a sentence otherwise."""
-    value = seed
+def check_seed(seed: Any, limit: int = SEED_LIMIT) -> int:
+    """The seed as an int below `limit`, from an integer of Python, NumPy or torch or from its decimal digits; ValueError
+    with a sentence otherwise."""
+    value = (
+        seed.tolist() if hasattr(seed, "tolist") else seed
+    )  # NumPy's and torch's bool and float are then Python's
     if isinstance(value, str):
         digits = value.strip()
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
-            raise ValueError(
-                f"The seed {value[:40]!r} is not a whole number: use digits, 0 to {SEED_LIMIT - 1}."
-            )
+            raise ValueError(f"The seed {value[:40]!r} is not a whole number: use digits, 0 to {limit - 1}.")
         value = int(digits)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise ValueError(
-            f"The seed {str(seed)[:40]} is not a whole number: use one from 0 to {SEED_LIMIT - 1}."
-        )
+        raise ValueError(f"The seed {str(seed)[:40]} is not a whole number: use one from 0 to {limit - 1}.")
     number = value.__index__()
-    if not 0 <= number < SEED_LIMIT:
-        raise ValueError(f"The seed {str(number)[:40]} is out of range: use one from 0 to {SEED_LIMIT - 1}.")
+    if not 0 <= number < limit:
+        named = number if abs(number) < 10**40 else "of more than 40 digits"
+        raise ValueError(f"The seed {named} is out of range: use one from 0 to {limit - 1}.")
     return number
 
 
-def check_seeds(seeds: Sequence[object]) -> list[int]:
-    """Every seed checked; ValueError where there is none."""
-    if len(seeds) == 0:
+def check_seeds(seeds: Any) -> list[int]:
+    """Every seed checked, of one or of many (a sequence, an array, a tensor); ValueError where there is none."""
+    values = seeds.tolist() if hasattr(seeds, "tolist") else seeds
+    one = isinstance(values, (str, bytes)) or not isinstance(values, Iterable)
+    checked = [check_seed(seed) for seed in ([values] if one else values)]
+    if not checked:
         raise ValueError("There is no seed: give at least one whole number.")
-    return [check_seed(seed) for seed in seeds]
+    return checked
 
 
 def check_strength(strength: object) -> float:
@@ -93,7 +101,7 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
         return noise
     if strength == 1.0:
         return projected
-    a, b = noise.flatten(1).double(), projected.flatten(1).double()
+    a, b = (x.flatten(1).cpu().double() for x in (noise, projected))  # MPS has no float64
     norm_a, norm_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
     a, b = a / norm_a.clamp_min(1e-12), b / norm_b.clamp_min(1e-12)
     angle = torch.acos((a * b).sum(1, keepdim=True).clamp(-1, 1))
@@ -102,7 +110,7 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
     left = torch.where(flat, 1 - strength, torch.sin((1 - strength) * angle) / sine.clamp_min(1e-12))
     right = torch.where(flat, strength, torch.sin(strength * angle) / sine.clamp_min(1e-12))
     mixed = (left * a + right * b) * torch.lerp(norm_a, norm_b, strength)
-    return mixed.view_as(noise).to(noise.dtype)
+    return mixed.to(noise.dtype).to(noise.device).view_as(noise)
 
 
 def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
@@ -118,7 +126,7 @@ def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
         raise ValueError(
             f"Projected noise {tuple(projected.shape)} and noise {tuple(noise.shape)} must both be (B, C, H, W)."
         )
-    x, y = projected.detach().double().cpu(), noise.detach().double().cpu()
+    x, y = projected.detach().cpu().double(), noise.detach().cpu().double()
     mean, std = x.mean().item(), x.std(correction=0).item()
     white = (x - mean) / max(std, 1e-12)
     pairs = [(_shift(white, dy, dx), _shift(white, -dy, -dx)) for dy, dx in _LAGS]
@@ -138,7 +146,18 @@ def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
 
 
 def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator("cpu").manual_seed(seed) for seed in check_seeds(seeds)]
+    return [_generator(seed) for seed in check_seeds(seeds)]
+
+
+def _generator(seed: int) -> torch.Generator:
+    """A generator on the CPU that no two seeds share; see the module."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    if seed >= 2**32:
+        state = generator.get_state()
+        key = np.random.RandomState([seed % 2**32, seed >> 32]).get_state()[1]  # `init_by_array`
+        state.view(torch.int64)[_KEY] = torch.from_numpy(key.astype(np.int64))
+        generator.set_state(state)
+    return generator
 
 
 def _shift(x: Tensor, dy: int, dx: int) -> Tensor:

@@ -24,7 +24,10 @@ IDENTIFIER = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")  # "." and ".." are
 
 def shown(value: Any) -> str:
     """The value as an error message shows it: never longer than a line."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number too large to be shown"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -42,13 +45,12 @@ def text(name: str, value: Any, longest: int = NAME_LENGTH, empty: bool = False)
 
 
 def integer(name: str, value: Any, low: int, high: int) -> int:
-    """An int in low..high; a bool or a float is refused, numpy's integers become Python's."""
+    """An int in low..high; a bool or a float is refused, numpy's and torch's integers become Python's."""
+    if hasattr(value, "tolist"):  # of a bool, too, and of several numbers a list
+        value = value.tolist()
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ValueError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
-    try:
-        number = value.__index__()
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.") from None
+    number = value.__index__()
     if not low <= number <= high:
         raise ValueError(f"{name} must be from {low} to {high}, not {shown(number)}.")
     return number

@@ -298,6 +298,15 @@ class DatabaseFile:
                 db = None
         except sqlite3.Error as error:
             raise StoreError(self._explain(error)) from error
+        except OverflowError as error:
+            raise ValueError(
+                "A number is too large for the store: give one from -2^63 to 2^63 - 1; nothing was changed."
+            ) from error
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"A text holds a character that is no text ({error.object[error.start :][:1]!a}): remove it; nothing was "
+                "changed."
+            ) from error
         finally:
             if db is not None:
                 db.conn.close()

@@ -66,14 +66,20 @@ def _after(key: Sequence[Any], columns: Sequence[tuple[str, bool]]) -> tuple[str
 
 def _checked_key(key: Any, columns: Sequence[tuple[str, bool]]) -> list[Any]:
     """The key of a page, as it came back from a browser."""
-    good = isinstance(key, (list, tuple)) and len(key) == len(columns)
-    kinds = {"s.prompt": str, "u.sample": str, **dict.fromkeys(FIGURES, float)}
-    if not good or any(
-        not isinstance(k, (int, float) if kinds.get(c) is float else kinds.get(c, int)) or isinstance(k, bool)
-        for k, (c, _) in zip(key, columns)
-    ):
-        raise ValueError("There is no such page any more; begin with the first one.")
-    return list(key)
+
+    def checked(column: str, value: Any) -> Any:
+        if column in FIGURES:
+            return checks.number(column, value, 0, 10)
+        if column in ("s.prompt", "u.sample"):
+            return checks.text(column, value, checks.PROMPT_LENGTH)
+        return checks.integer(column, value, 0, 2**63 - 1)
+
+    try:
+        if not isinstance(key, (list, tuple)):
+            raise ValueError
+        return [checked(column, value) for (column, _), value in zip(columns, key, strict=True)]
+    except ValueError:
+        raise ValueError("There is no such page any more; begin with the first one.") from None
 
 
 class Library(DatabaseFile):

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from core.noise import check_seed
 from data.checks import identifier
 from studio.checks import real, shown, whole
 from studio.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse
 from studio.prompts import scorable
-from studio.views import GUIDANCE, NOISES, STEPS, check_side
+from studio.views import GUIDANCE, NOISES, STEPS, check_side, seed_from
 
 MAX_CELLS = 256
 # parts of a method that a run's model stands behind, and its kind
@@ -82,7 +81,7 @@ def check_grid(
     strengths (of what is projected), guidances and steps, each once; strength 0 is none, bit for bit.
     """
     prompt = scorable(prompt)
-    drawn = axis("seeds", seeds, check_seed, most, integers=True)
+    drawn = axis("seeds", seeds, seed_from, most, integers=True)
     if not drawn:
         raise ValueError("There is no seed: give at least one whole number or a range, for example 1-8.")
     powers = axis("strengths", strengths, lambda v: real("strength", v, 0, 1), most) or [1.0]

@@ -101,6 +101,13 @@ def _made(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> st
     return f"made with {text.format(sample[name])}, others with {text.format(wanted[name])}"
 
 
+def _noise_unknown(sample: Mapping[str, Any]) -> str:
+    """Why the noise of a sample cannot be had again."""
+    if sample["method"] == "projected":
+        return "made from the noise of a projector that is gone"
+    return f"made by {sample['method']}"
+
+
 PARTLY = "judged in part"  # the one reason for which only the scores of people are left out
 
 
@@ -197,6 +204,7 @@ def store_samples(
     infos, left = {info["id"]: info for info in here}, left | more
     noises = noises_of(studio, [info for info in infos.values() if info["method"] == "projected"])
     kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
+    left |= Counter(_noise_unknown(info) for id, info in infos.items() if id not in kept)
     labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)
     counts: dict[str, int] = defaultdict(int)
     judged: set[str] = set()

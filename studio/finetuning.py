@@ -18,7 +18,7 @@ from core.evaluation.methods import whole
 from core.training.data import Sample
 from core.training.loop import Stopped
 from core.training.lora import Adapter, LoraConfig, train_lora
-from studio.datasets import store_samples
+from studio.datasets import store_samples, told
 from studio.heldout import of_run
 from studio.learning import Job
 from studio.methods import tuned
@@ -56,7 +56,7 @@ def _train(job: Job) -> dict[str, Any]:
     if not samples:
         raise ValueError(
             "There is no scored image of a training prompt to fine-tune on: collect and score some first "
-            "(python -m studio collect)."
+            f"(python -m studio collect). {told(left_out)}".strip()
         )
     scores = [image_score(sample) for sample in samples]
     settings = LoraConfig(

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.noise import check_seed
 from core.words import check_prompt
 from data.checks import identifier
 from studio.axes import projects
 from studio.checks import real, shown, whole
 from studio.methods import parse
-from studio.views import GUIDANCE, STEPS, check_side
+from studio.views import GUIDANCE, STEPS, check_side, seed_from
 
 TEXT, OWN, OLD = "parameters", "noise-projection-studio", "studio"  # OLD: in the studio's own image files
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -259,7 +258,7 @@ def _usable(told: Mapping[str, Any], source: str, notes: list[str]) -> dict[str,
             "This picture's parameters have no prompt: choose another picture, or type a prompt in."
         )
     checks: dict[str, Callable[[Any], Any]] = {
-        "seed": check_seed,
+        "seed": seed_from,
         "steps": lambda value: whole("number of steps", value, *STEPS),
         "guidance": lambda value: real("guidance", value, *GUIDANCE),
         "width": lambda value: check_side("width", value),

@@ -165,7 +165,9 @@ def pretrain_diffuser(
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out` in float16.
+    """Train UNet and text encoders on the latents of the renders; save the whole pipeline to `out`: UNet and autoencoder in
+    float16, the text encoders in float32. Without a dtype diffusers loads those two in float32, whatever they are stored in,
+    and transformers loads a text encoder as it is stored: they must come to the same.
 
     careless: the share of captions with a relation that name a wrong one in the last `careless_steps`, and of those with
     two things that bind a colour wrongly or name what is not there, as captions of the web do. Without them what the
@@ -205,5 +207,6 @@ def pretrain_diffuser(
     if not result.stopped:
         meta = {"world": world, "steps": steps, "batch": batch, "renders": count}
         # a Space takes no file of 10 MB or more
-        checkpoint.save(pipe.to(dtype=torch.float16), out, meta, kind="diffuser", max_shard_size="9MB")
+        pipe.unet.half(), pipe.vae.half()
+        checkpoint.save(pipe, out, meta, kind="diffuser", max_shard_size="9MB")
     return result

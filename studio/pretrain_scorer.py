@@ -247,7 +247,7 @@ def order_of(scorer: VLMScorer, count: int = 60, world: str = "small", seed: int
         ):
             asked.append((name, image, scenes.sentence(rng, order, relation)))
     found: dict[str, list[float]] = {}
-    read = scorer.score([image for _, image, _ in asked], [prompt for *_, prompt in asked])
+    read = scorer.score([image for _, image, _ in asked], [prompt for *_, prompt in asked], least=0)
     for (name, _, prompt), scores in zip(asked, read, strict=True):
         words = scored(units(prompt))
         found.setdefault(name, []).extend(

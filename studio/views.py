@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from core.diffusion import Diffuser
 
 MAX_SEEDS = 8
+SEED_LIMIT = 2**32  # of the pages and of pictures' parameters: a browser has no whole numbers of 63 bits
 STEPS = (1, 100)
 GUIDANCE = (0.0, 20.0)
 NOISES = (2, 64)  # how many noises may be chosen among for one image
@@ -148,6 +149,11 @@ class CompareUpdate:
     message: str = ""
 
 
+def seed_from(value: Any) -> int:
+    """A seed as the pages take it."""
+    return check_seed(value, SEED_LIMIT)
+
+
 def seeds_from(raw: Any, most: int = MAX_SEEDS) -> list[int]:
     """Seeds from a number, a sequence, or text such as "7, 8 9" and "10-13"; without repeats, in order."""
     if isinstance(raw, str):
@@ -162,14 +168,14 @@ def seeds_from(raw: Any, most: int = MAX_SEEDS) -> list[int]:
             part = int(part)
         span = re.fullmatch(r"(\d{1,10})-(\d{1,10})", part) if isinstance(part, str) else None
         if span:
-            first, last = check_seed(span[1]), check_seed(span[2])
+            first, last = seed_from(span[1]), seed_from(span[2])
             if not 0 <= last - first < most:
                 raise ValueError(
                     f"The seeds {shown(part)} are {last - first + 1}: give 1 to {most}, low to high."
                 )
             found.update(dict.fromkeys(range(first, last + 1)))
         else:
-            found[check_seed(part)] = None
+            found[seed_from(part)] = None
         if len(found) > most:
             raise ValueError(f"There are more than {most} seeds: give {most} at most.")
     if not found:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from core.diffusion import Text
-from core.noise import SEED_LIMIT
 from core.scoring.scores import WordScore
 from core.words import EXTRA, Word, scored, units
 
@@ -40,7 +39,7 @@ def candidate(seed: int, k: int) -> int:
     bits of SHA-256 of "seed:k", the same on every machine."""
     if k == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}:{k}".encode()).digest()[:4], "big") % SEED_LIMIT
+    return int.from_bytes(hashlib.sha256(f"{seed}:{k}".encode()).digest()[:4], "big")
 
 
 def whole(words: Sequence[float], pick: str = "all", prompt: str = "") -> float:

@@ -13,7 +13,8 @@ a trained one moves noise about rather than making it louder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,41 +124,63 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         height: int | None = None,
         width: int | None = None,
     ) -> Tensor:
-        """Initial latents (B, C, H, W) for any diffusers pipeline with `encode_prompt`, on its device:
+        """Initial latents (B, C, H, W) for a diffusers pipeline of a family in `core.families`, on its device:
 
             latents = projector.latents(pipe, "a red circle", 7)
             image = pipe("a red circle", latents=latents).images[0]
 
-        One prompt goes with many seeds and one seed with many prompts; otherwise there are as many of each.
+        seeds: an integer of Python, NumPy or torch from 0 to 2^63 - 1, or a sequence, array or tensor of such. One prompt
+        goes with many seeds and one seed with many prompts; otherwise there are as many of each. The pipeline is as it
+        was when this returns or raises. height, width: of the image in pixels; the model's own where they are not given.
+
+        ControlNet and inpaint pipelines take the latents in the same way, with the height and width of their image. An
+        img2img pipeline takes as `latents=` what is noised already: `pipe.scheduler.add_noise(image_latents, latents, t)`.
+        A sampler that draws noise at every step (ancestral, LCM, SDE) draws it from the pipeline's `generator=`: pass
+        `core.noise.third(seeds, latents.shape[1:])`. A generator of the seed itself would draw the initial noise again.
         """
         from core.diffusion import Diffuser  # here, so that the networks can be used without a pipeline
 
         prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
-        seeds = check_seeds(list(seeds) if isinstance(seeds, (list, tuple, range)) else [seeds])
+        seeds = check_seeds(seeds)
         count = max(len(prompts), len(seeds))
         if {len(prompts), len(seeds)} - {1, count}:
             raise ValueError(
                 f"There are {len(prompts)} prompts and {len(seeds)} seeds: give one or as many of each."
             )
         prompts, seeds = prompts * (count // len(prompts)), seeds * (count // len(seeds))
-        diffuser = pipe if isinstance(pipe, Diffuser) else Diffuser(pipe)
+        diffuser = pipe if isinstance(pipe, Diffuser) else Diffuser(pipe, borrowed=True)
         shape = diffuser.latent_shape(height, width)
         noise = draw(seeds, shape)
         if check_strength(strength) > 0:
-            text = diffuser.encode(prompts)
-            place, training = next(self.parameters()).device, self.training
-            self.eval()
-            noise = self.project(
-                noise.to(place),
-                text.hidden.to(place),
-                text.mask.to(place),
-                second(seeds, shape).to(place),
-                strength,
-            )
-            self.train(training)
+            place = next(self.parameters()).device
+            with evaluating(self, *diffuser.text_encoders):
+                try:
+                    text = diffuser.encode(prompts)
+                finally:  # parts that wait on the CPU until they are needed go back there
+                    diffuser.pipe.maybe_free_model_hooks()
+                noise = self.project(
+                    noise.to(place),
+                    text.hidden.to(place),
+                    text.mask.to(place),
+                    second(seeds, shape).to(place),
+                    strength,
+                )
         return noise.to(diffuser.device, diffuser.dtype)
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and after it each module's own mode again."""
+    training = [module for model in models for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def rematch(x: Tensor, noise: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The line to an OpenAI-compatible server: one request with its retries, bounded in time and in size.
 
 Only the address itself is talked to: no redirects are followed, and neither proxies nor logins are taken from the
-environment. The key goes into one header and into no message.
+environment. The key goes into one header and into no message. Answers are asked for as they are; one that comes as gzip
+or deflate all the same (some gateways know nothing else) is unpacked, within the bound on its size.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import zlib
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -54,6 +56,7 @@ class Connection:
         self.back_off, self.longest_pause, self.timeout, self.longest = (
             back_off, longest_pause, timeout, longest,
         )  # fmt: skip
+        self.key = key
         self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._tls = httpx.create_ssl_context()
 
@@ -89,18 +92,50 @@ class Connection:
         raise Silent(why)
 
     async def _body(self, response: httpx.Response) -> bytes:
-        """The body as it came; Unreadable once it is longer than `longest`, without reading the rest."""
+        """The body, unpacked; Unreadable once it is longer than `longest`, without reading or unpacking the rest."""
         body = bytearray()
         async for part in response.aiter_raw():
             body += part
             if len(body) > self.longest:
-                raise Unreadable(f"the answer is longer than {self.longest} bytes")
-        return bytes(body)
+                raise _too_long(self.longest)
+        return unpacked(bytes(body), response.headers.get("content-encoding", ""), self.longest)
 
     def pause(self, attempt: int, wanted: float = 0.0) -> float:
         """Seconds before retry `attempt` (1, 2, ...): doubling, with jitter, not less than the server wants, capped."""
         own = self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1)
         return min(self.longest_pause, max(own, wanted))
+
+
+def unpacked(body: bytes, encoding: str, longest: int) -> bytes:
+    """A body of this Content-Encoding, decompressed; Unreadable where that is more than `longest` bytes or does not work.
+
+    gzip is known by its first bytes, as gateways set the header wrongly; deflate comes with zlib's header or without."""
+    encoding = encoding.strip().lower()
+    if body[:2] == b"\x1f\x8b":
+        window = 31
+    elif not body or encoding in ("", "identity", "gzip", "x-gzip"):
+        return body
+    elif encoding == "deflate":
+        window = 15 if body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -15
+    else:
+        raise Unreadable(f"the answer is packed as {encoding[:20]!r}, not as gzip or deflate")
+    found = b""
+    try:
+        while body:  # a stream of gzip may have several members
+            unpacker = zlib.decompressobj(window)
+            found += unpacker.decompress(body, longest + 1 - len(found))
+            if len(found) > longest:
+                raise _too_long(longest)
+            if not unpacker.eof:
+                raise zlib.error
+            body = unpacker.unused_data
+    except zlib.error:
+        raise Unreadable("the answer is packed and damaged") from None
+    return found
+
+
+def _too_long(longest: int) -> Unreadable:
+    return Unreadable(f"the answer is longer than {longest} bytes")
 
 
 def retry_after(headers: httpx.Headers) -> float:

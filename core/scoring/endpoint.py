@@ -4,7 +4,9 @@ The interface of `core.scoring.vlm.VLMScorer`, without hidden states. What the s
 question about a grey picture: `logprobs`, one word a request, reads the probabilities of the ten digits at the answer's
 one token; `schema`, all words of an image in a request held to a JSON schema, reads one digit a word, and is taken
 where there are no logprobs that can be read. Nothing that a prompt or the server writes changes how answers are read
-(`core.scoring.answers`).
+(`core.scoring.answers`). An argument that the server refuses by its name is left out from then on, as long as the
+scorer lives; `max_tokens` becomes `max_completion_tokens`. The model is asked not to think aloud; one that does all the
+same gets room for its thoughts in the `schema` read-out.
 
 What goes wrong is one of two things. An answer that came and cannot be read, or a question that the server refuses
 (400, 413, 422), makes its words *missing*: the same question would get the same answer. No answer at all (no
@@ -27,15 +29,26 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from core.scoring.answers import Unreadable, digit_distribution, digits_of
+from core.scoring.answers import CutShort, Unreadable, digit_distribution, digits_of, reason_of
 from core.scoring.connection import Connection, Silent, check_address
-from core.scoring.questions import PROMPT_VERSION, READ_OUTS, data_url, question
+from core.scoring.questions import (
+    EXTENSIONS,
+    PROMPT_VERSION,
+    READ_OUTS,
+    THOUGHT,
+    arguments_in,
+    data_url,
+    question,
+    without,
+)
 from core.scoring.scores import WordScore, from_digit, make, words_to_score
 from core.scoring.vlm import as_pil
 from core.words import Word, scored, units
 
 TRIAL = "a red circle"  # what the server is asked first, of a grey picture
 REFUSED = (400, 413, 422)  # the question's fault
+UNKNOWN = (400, 422)  # an argument's fault, perhaps
+ATTEMPTS = 8  # to ask a question again without an argument
 GIVE_UP = 3  # images in a row that stay without an answer
 POLL = 0.05  # seconds between looks at `stop` while answers are waited for
 
@@ -55,11 +68,13 @@ class _Closed(Exception):
 
 @dataclass(frozen=True)
 class _Server:
-    """What was found out: the model's name there, what stands behind the name, and how answers are read."""
+    """What was found out: the model's name there, what stands behind the name, how answers are read, and how many
+    tokens of thoughts they need room for."""
 
     name: str
     revision: str
     read_out: str
+    room: int
 
 
 @dataclass
@@ -98,6 +113,7 @@ class EndpointScorer:
         self.line = Connection(self.address, key, **limits)
         self._lock = threading.Lock()
         self._server: _Server | None = None
+        self._left_out: frozenset[str] = frozenset()  # arguments that the server refuses
         self._silent = 0  # images in a row without an answer
 
     @property
@@ -197,9 +213,7 @@ class EndpointScorer:
     ) -> None:
         """Ask one question of image i, and write down what came of it."""
         try:
-            call.said[i] |= await self._answer(
-                client, known.name, known.read_out, url, call.prompts[i], words
-            )
+            call.said[i] |= await self._answer(client, known, url, call.prompts[i], words)
         except Unreadable as reason:
             call.said[i] |= {word.index: str(reason) for word in words}
         except _Closed as reason:
@@ -214,17 +228,18 @@ class EndpointScorer:
         self._silent = 0
 
     async def _answer(
-        self, client: httpx.AsyncClient, name: str, read_out: str, url: str, prompt: str, words: Sequence[Word]
-    ) -> dict[int, np.ndarray]:  # fmt: skip
+        self, client: httpx.AsyncClient, known: _Server, url: str, prompt: str, words: Sequence[Word]
+    ) -> dict[int, np.ndarray]:
         """{word index: p(digit) (10,)} of one question; Unreadable, Silent or _Closed."""
-        asked = question(name, read_out, url, prompt, words)
-        status, body = await self.line.send(client, "POST", "chat/completions", asked)
+        asked = question(known.name, known.read_out, url, prompt, words, known.room)
+        status, body = await self._send(client, asked)
         if status in REFUSED:
-            raise Unreadable(f"the server refuses the question (status {status})")
+            reason = reason_of(body, self.line.key)
+            raise Unreadable(f"the server refuses the question (status {status}{reason and ': '}{reason})")
         self._check_key(status)
         if status == 404:
             raise _Closed(
-                f"The scorer at {self.address} has no model {name[:80]!r}, or no chat completions: set "
+                f"The scorer at {self.address} has no model {known.name[:80]!r}, or no chat completions: set "
                 "STUDIO_SCORER_MODEL to a name that it lists at /v1/models."
             )
         if status != 200:
@@ -232,10 +247,39 @@ class EndpointScorer:
                 f"The scorer at {self.address} answers with status {status}: set STUDIO_SCORER to the address of an "
                 "OpenAI-compatible server."
             )
-        if read_out == "logprobs":
+        if known.read_out == "logprobs":
             return {words[0].index: digit_distribution(body)}
         said = digits_of(body, [word.index for word in words])
         return {index: from_digit(digit) for index, digit in said.items()}
+
+    async def _send(self, client: httpx.AsyncClient, asked: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body of the answer to a question. A refused one is asked again without the arguments that the refusal
+        names, each alone, then all together; the first question also without those that OpenAI does not know. What an
+        answer then came without is left out of all further questions."""
+
+        async def ask(left_out: frozenset[str]) -> tuple[int, bytes]:
+            return await self.line.send(client, "POST", "chat/completions", without(asked, left_out))
+
+        left_out, tried = self._left_out, set()
+        answer = await ask(left_out)
+        for _ in range(ATTEMPTS):
+            status, body = answer
+            if status not in UNKNOWN:
+                break
+            sent = without(asked, left_out)
+            names = arguments_in(body.decode("utf-8", "replace"), sent)
+            extensions = EXTENSIONS & sent.keys() if self._server is None else ()
+            ways = [frozenset(way) for way in (*([name] for name in names), names, {*names, *extensions})]
+            way = next((way for way in ways if way and way not in tried), None)
+            if way is None:
+                break
+            tried.add(way)
+            again = await ask(left_out | way)
+            if again != answer:  # the same refusal again: that was not the reason
+                left_out, answer = left_out | way, again
+        if answer[0] == 200:
+            self._left_out |= left_out
+        return answer
 
     def _check_key(self, status: int) -> None:
         if status in (401, 403):
@@ -261,17 +305,22 @@ class EndpointScorer:
                 raise _Closed(
                     f"The scorer at {self.address} lists no models: set STUDIO_SCORER_MODEL to the model's name there."
                 )
-            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL)), []
-            for read_out in self.read_outs:
+            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL)), {}
+            ways = [(read_out, 0) for read_out in self.read_outs]
+            for read_out, room in ways:
+                known = _Server(name, listed.get(name, ""), read_out, room)
                 asked = words[:1] if read_out == "logprobs" else words
                 try:
-                    await self._answer(client, name, read_out, url, TRIAL, asked)
+                    await self._answer(client, known, url, TRIAL, asked)
                 except Unreadable as reason:
-                    heard.append(f"{read_out}: {reason}")
+                    heard[read_out] = reason
+                    if isinstance(reason, CutShort) and not room:
+                        ways.append((read_out, THOUGHT))
                 else:
-                    return _Server(name, listed.get(name, ""), read_out)
+                    return known
+        reasons = "; ".join(f"{read_out}: {reason}" for read_out, reason in heard.items())
         raise _Closed(
-            f"The scorer at {self.address} gives no digits that can be read ({'; '.join(heard)}): serve an "
+            f"The scorer at {self.address} gives no digits that can be read ({reasons}): serve an "
             "instruction-tuned image-text model, with logprobs or structured outputs."
         )
 

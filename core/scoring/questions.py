@@ -3,6 +3,8 @@
 The prompt is quoted data in the user's part, and the system's part says so. For the *logprobs* read-out one word is
 marked and one token is asked for; for *schema* all words stand there by their index, *nothing else* last, and the
 answer is held to a JSON schema. The picture comes before the text, so that a server's prefix cache serves all words of an image.
+
+Of the arguments those in OPTIONAL can be left out where a server refuses them: the answer is read as strictly as with them.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from PIL import Image
@@ -22,6 +25,18 @@ from core.words import Word
 
 PROMPT_VERSION = "quoted-2"
 READ_OUTS = ("logprobs", "schema")  # in the order of preference
+# arguments that an answer can do without, and what servers call them where they refuse them
+OPTIONAL = {
+    "max_tokens": "max_(completion_|output_|new_)?tokens",
+    "max_completion_tokens": "max_(completion_|output_|new_)?tokens",
+    "temperature": "temperature",
+    "response_format": "response_format|json_schema",
+    "structured_outputs": "structured_outputs?|guided_[a-z]+",
+    "chat_template_kwargs": "chat_template(_kwargs)?|(enable_)?thinking",
+}
+# those of them that OpenAI's own API does not know
+EXTENSIONS = frozenset({"structured_outputs", "chat_template_kwargs"})
+THOUGHT = 2048  # tokens for a model that cannot be kept from thinking aloud
 LISTED = 20  # likeliest tokens asked for: the most that the API allows
 TASK = (
     "You judge how well an image shows words of a prompt. The user gives the image and a JSON object. Its texts are "
@@ -38,8 +53,11 @@ INSTRUCTIONS = {
 }
 
 
-def question(name: str, read_out: str, url: str, prompt: str, words: Sequence[Word]) -> dict[str, Any]:
-    """The request's body for a model's name, a picture's data URL and the words of a prompt (logprobs: one word)."""
+def question(
+    name: str, read_out: str, url: str, prompt: str, words: Sequence[Word], room: int = 0
+) -> dict[str, Any]:
+    """The request's body for a model's name, a picture's data URL and the words of a prompt (logprobs: one word). room:
+    tokens that the answer may have beside what was asked for."""
     if read_out == "logprobs":
         data = {"prompt": mark(prompt, words[0]), "word": words[0].text}
         how: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": LISTED}
@@ -54,13 +72,33 @@ def question(name: str, read_out: str, url: str, prompt: str, words: Sequence[Wo
         }
         named = {"name": "scores", "strict": True, "schema": schema}
         how = {
-            "max_tokens": 32 + 16 * len(texts),
+            "max_tokens": 32 + 16 * len(texts) + room,
             "response_format": {"type": "json_schema", "json_schema": named},
             "structured_outputs": {"json": schema},  # vLLM's own name for it
         }
     user = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": quoted(data)}]
     messages = [{"role": "system", "content": INSTRUCTIONS[read_out]}, {"role": "user", "content": user}]
-    return {"model": name, "messages": messages, "temperature": 0, **how}
+    quiet = {"chat_template_kwargs": {"enable_thinking": False, "thinking": False}}  # one name or the other
+    return {"model": name, "messages": messages, "temperature": 0, **quiet, **how}
+
+
+def without(asked: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
+    """A question without arguments that a server refuses. `max_tokens` then goes by its newer name, until that is refused."""
+    if "max_tokens" in left_out:
+        asked = {**asked, "max_completion_tokens": asked["max_tokens"]}
+    return {name: value for name, value in asked.items() if name not in left_out}
+
+
+def arguments_in(text: str, asked: dict[str, Any]) -> list[str]:
+    """The optional arguments of a question that a server's text names, the first first: as `max_tokens`, `max tokens`
+    or `maxTokens`."""
+    spellings = {name: OPTIONAL[name].replace("_", "[_ -]?") for name in asked.keys() & OPTIONAL.keys()}
+    places = {
+        name: place.start()
+        for name, spelling in spellings.items()
+        if (place := re.search(f"(?<![a-z])({spelling})(?![a-z])", text, re.IGNORECASE))
+    }
+    return sorted(places, key=places.__getitem__)
 
 
 def quoted(data: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from core.words import Word, check_prompt, scored, units
 
 DIGITS = 10
 TOP = DIGITS - 1
+MASS = 0.5  # of the next token's probability that the ten digits must have together: below it, the answer is no digit
 FLOOR = 1e-6  # no digit is ever held to be impossible: logarithms stay finite
 
 
@@ -89,6 +90,11 @@ def from_truth(truth: np.ndarray) -> np.ndarray:
 def from_digit(score: int) -> np.ndarray:
     """A single digit as a distribution (10,) float32."""
     return np.eye(DIGITS, dtype=np.float32)[check_digit(score)]
+
+
+def unsure(mass: float, least: float = MASS) -> str:
+    """Why an answer is no digit, where the ten digits together have this share of the probability; "" where it is one."""
+    return f"digits have {mass:.0%} of the probability, less than {least:.0%}" if mass < least else ""
 
 
 def words_to_score(images: int, prompts: Sequence[str], batch: int) -> list[list[Word]]:

@@ -1,9 +1,10 @@
 """A vision-language model as the judge of words (DESIGN section 2: s_j; section 3: one code path, two sizes).
 
 The model sees the image and the prompt with one word marked *so*, and answers with a digit (core.scoring.dialogue);
-read out are the probabilities of the ten digit tokens at that one position, and the last hidden state there. The
-instruction and the image come first and are the same for all words of an image, so they are computed once: a first
-pass fills the key-value cache for each image, a second one reads all words of all images from it, in one batch.
+read out are the probabilities of the ten digit tokens at that one position, and the last hidden state there. A word of
+which they hold less than half has no score, as the model would rather say something else. The instruction and the
+image come first and are the same for all words of an image, so they are computed once: a first pass fills the
+key-value cache for each image, a second one reads all words of all images from it, in one batch.
 
 A folder or a hub id of any image-text model of `transformers` that has a chat template and reads from left to right:
 Qwen-VL, SmolVLM, InternVL, LLaVA, Gemma and others. A model whose cache is more than keys and values (linear
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from core.scoring.dialogue import PROMPT_VERSION, Dialogue, mark  # noqa: F401 - mark is offered here too
 from core.scoring.picture import look, make_processor
-from core.scoring.scores import WordScore, make, words_to_score
+from core.scoring.scores import MASS, WordScore, make, unsure, words_to_score
 
 MAX_ROWS = 256  # words read in one pass over the cache
 WHOLE_ROWS = 16  # words read in one pass of whole sequences
@@ -58,6 +59,7 @@ class VLMScorer:
             )
         self._takes = frozenset(inspect.signature(model.base_model.forward).parameters)
         self._shared = True  # one cache for all words of an image
+        self.missing: list[dict[int, str]] = []
         try:
             self.processor = make_processor(model.config, tokenizer, image_processor, settings)
             token = tokenizer.convert_tokens_to_ids(self.processor.image_token)
@@ -122,12 +124,15 @@ class VLMScorer:
         prompts: Sequence[str],
         batch: int = 16,
         stop: Callable[[], bool] | None = None,
+        least: float = MASS,
     ) -> list[list[WordScore]]:
         """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image.
 
-        `stop` is asked between batches; what was not reached is left as empty lists.
+        `missing` then holds {word index: reason} for each image, of the words for which the ten digits have less than
+        `least` of the probability. `stop` is asked between batches; what was not reached is left as empty lists.
         """
         words = words_to_score(len(images), prompts, batch)
+        self.missing = [{} for _ in prompts]
         results: list[list[WordScore]] = [[] for _ in prompts]
         for at in range(0, len(prompts), batch):
             if stop and stop():
@@ -139,8 +144,12 @@ class VLMScorer:
                 members = [i for i in here if kinds[i] == kind]
                 questions = [[self.dialogue.question(prompts[i], w) for w in words[i]] for i in members]
                 answers = self._read([seen[i] for i in members], questions)
-                for i, (p, hidden) in zip(members, answers, strict=True):
-                    results[i] = [make(w.index, p[j], hidden[j]) for j, w in enumerate(words[i])]
+                for i, read in zip(members, answers, strict=True):
+                    for word, p, mass, hidden in zip(words[i], *read, strict=True):
+                        if why := unsure(mass, least):
+                            self.missing[i][word.index] = why
+                        else:
+                            results[i].append(make(word.index, p, hidden))
         return results
 
     def _look(self, image: Image.Image) -> dict[str, Tensor]:
@@ -148,17 +157,15 @@ class VLMScorer:
 
     def _read(
         self, seen: list[dict[str, Tensor]], questions: list[list[list[int]]]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Images that look alike and their questions -> for each image p(digit) (J, 10) and hidden states (J, D)."""
+    ) -> list[tuple[np.ndarray, ...]]:
+        """Images that look alike and their questions -> for each image what `_answers` says of its J questions."""
         owners = [i for i, asked in enumerate(questions) for _ in asked]
         rows = [ids for asked in questions for ids in asked]
         cache = self._fill(seen) if self._shared else None
         parts = self._whole(seen, owners, rows) if cache is None else self._from(cache, seen, owners, rows)
-        found_p, found_hidden = zip(*parts, strict=True)
         cuts = np.cumsum([len(asked) for asked in questions])[:-1]
-        return list(
-            zip(np.split(np.concatenate(found_p), cuts), np.split(np.concatenate(found_hidden), cuts))
-        )
+        kinds = (np.split(np.concatenate(found), cuts) for found in zip(*parts, strict=True))
+        return list(zip(*kinds, strict=True))
 
     def _fill(self, seen: list[dict[str, Tensor]]) -> Any:
         """The cache of the prefixes, an item an image; None where it is more than keys and values of tokens."""
@@ -172,7 +179,7 @@ class VLMScorer:
 
     def _from(
         self, cache: Any, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         """Read every question from the cache of its image."""
         device, length = self.model.device, seen[0]["input_ids"].shape[1]
         # an image takes fewer positions than tokens in some families; the text goes on from where the model says
@@ -201,7 +208,7 @@ class VLMScorer:
 
     def _whole(
         self, seen: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         """Read every question in a sequence of its own, image and all."""
         for at in range(0, len(rows), WHOLE_ROWS):
             inputs = self._joined([seen[i] for i in owners[at : at + WHOLE_ROWS]])
@@ -220,27 +227,34 @@ class VLMScorer:
         joined = {name: torch.cat([one[name] for one in seen]).to(self.model.device) for name in seen[0]}
         return {n: x.to(self.model.dtype) if x.is_floating_point() else x for n, x in joined.items()}
 
-    def _answers(self, last: Tensor, **inputs: Any) -> tuple[np.ndarray, np.ndarray]:
-        """p(digit) (N, 10) and hidden states (N, D) at position `last` (N,) of each row. The head is asked for the
-        ten digits there and nowhere else, in float32; what the family does to its logits follows as always."""
+    def _answers(self, last: Tensor, **inputs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """p(digit) (N, 10) among the ten digits, their share (N,) of the probability of all tokens, and hidden states
+        (N, D), at position `last` (N,) of each row. The head is asked there and nowhere else, for the digits in float32;
+        what the family does to its logits follows as always."""
         head, digits, hidden = self.model.get_output_embeddings(), self.dialogue.digits, []
+        forward = head.forward
 
-        def ten(states: Tensor) -> Tensor:
-            answer = states[torch.arange(len(last), device=states.device), last].float()
+        def at_last(states: Tensor) -> Tensor:
+            state = states[torch.arange(len(last), device=states.device), last]
+            answer = state.float()
             hidden.append(answer)
             bias = None if getattr(head, "bias", None) is None else head.bias[digits].float()
-            return F.linear(answer, head.weight[digits].float(), bias)[:, None]
+            logits = forward(state).float()
+            logits[:, digits] = F.linear(answer, head.weight[digits].float(), bias)
+            return logits[:, None]
 
         own = vars(head).get("forward")
-        head.forward = ten
+        head.forward = at_last
         try:
-            logits = self.model(**inputs).logits[:, 0]
+            logits = self.model(**inputs).logits[:, 0].float()
         finally:
             del head.forward
             if own is not None:
                 head.forward = own
         state = hidden[0].clamp(-6e4, 6e4).cpu().numpy().astype(np.float16)
-        return logits.float().softmax(-1).cpu().numpy(), state
+        ten = logits[:, digits]
+        mass = (ten.logsumexp(-1) - logits.logsumexp(-1)).exp()
+        return ten.softmax(-1).cpu().numpy(), mass.cpu().numpy(), state
 
 
 def alike(seen: dict[str, Tensor]) -> tuple:

@@ -441,8 +441,10 @@ def evaluate_scorer(
     scorer: VLMScorer, examples: Sequence[Example], batch: int = 32
 ) -> dict[str, dict[str, float]]:
     """For each kind of word, and for all: how many words, AUC of the expected score against truth >= 0.5, and the mean
-    absolute error of the expected score, over examples with one question each."""
-    read = scorer.score([e.image for e in examples], [e.questions[0].prompt for e in examples], batch=batch)
+    absolute error of the expected score, over examples with one question each. A scorer that has not yet learned to answer
+    with a digit is judged by what it says of the digits all the same."""
+    images, prompts = [e.image for e in examples], [e.questions[0].prompt for e in examples]
+    read = scorer.score(images, prompts, batch=batch, least=0)
     pairs: dict[str, list[tuple[float, float]]] = {"all": []}
     for example, found in zip(examples, read, strict=True):
         question = example.questions[0]

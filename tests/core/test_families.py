@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import families, loading
+from core import checkpoint, families, loading
 from core.diffusion import Diffuser, ModelError
 from core.families import ORDINARY, Sampling, sampling
 from core.noise import draw, second, third
@@ -199,6 +199,17 @@ def test_a_model_of_the_hub_has_the_commit_as_its_revision(folders, tmp_path, mo
     assert loading.own_sampling("someone/tiny").steps == 4
     with pytest.raises(ModelError, match="someone/tiny' cannot be loaded"):
         Diffuser.load("someone/tiny", revision="v2")
+
+
+def test_weights_that_were_written_in_another_form_keep_the_revision_that_their_manifest_names(
+    folders, tmp_path
+):
+    folder = shutil.copytree(folders["sdxl"], tmp_path / "shipped")
+    own = loading.revision_of(folder)
+    checkpoint.save(Diffuser.load(folder).pipe, folder, {"revision": "0123456789ab"})
+    assert Diffuser.load(folder).revision == "0123456789ab"
+    (folder / "unet" / "config.json").write_text("{}\n")  # the manifest does not speak of this any more
+    assert loading.revision_of(folder) not in ("0123456789ab", own)
 
 
 def broken(folder, tmp_path, change):

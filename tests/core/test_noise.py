@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.noise import SEED_LIMIT, blend, check_seed, check_strength, draw, drift, second
+from core.noise import SEED_LIMIT, blend, check_seed, check_seeds, check_strength, draw, drift, second, third
+from tests.no_float64 import OnDevice
 
 SHAPE = (4, 16, 16)
 
@@ -31,23 +32,86 @@ def test_the_second_stream_is_standard_normal_and_independent_of_the_first():
 
 
 @pytest.mark.parametrize(
-    "seed, value", [(0, 0), ("42", 42), (" 7 ", 7), (np.int64(9), 9), (SEED_LIMIT - 1,) * 2]
-)
+    "seed, value",
+    [
+        (0, 0), ("42", 42), (" 7 ", 7), (np.int64(9), 9), (np.uint64(9), 9), (np.array(9), 9), (torch.tensor(9), 9),
+        (SEED_LIMIT - 1,) * 2, (np.uint64(SEED_LIMIT - 1), SEED_LIMIT - 1), (str(SEED_LIMIT - 1), SEED_LIMIT - 1),
+    ],
+)  # fmt: skip
 def test_a_whole_number_is_a_seed(seed, value):
-    assert check_seed(seed) == value
+    assert check_seed(seed) == value and type(check_seed(seed)) is int
 
 
 @pytest.mark.parametrize(
-    "seed", [-1, "-1", 1.0, "1.5", math.nan, None, "", "x", True, SEED_LIMIT, "9" * 30, "²", [1]]
-)
+    "seed",
+    [
+        -1, "-1", 1.0, "1.5", math.nan, None, "", "x", True, SEED_LIMIT, "9" * 30, "²", [1], b"7",
+        np.float32(1), np.True_, np.uint64(SEED_LIMIT), np.int64(-1), np.array([1, 2]), np.datetime64("2026-01-01"),
+        torch.tensor(1.0), torch.tensor(True), torch.tensor([1, 2]), torch.tensor(-1), 10**30,
+        pytest.param(10**5000, id="thousands of digits"), pytest.param(-(10**5000), id="and below zero"),
+    ],
+)  # fmt: skip
 def test_anything_else_is_refused_with_a_sentence(seed):
     with pytest.raises(ValueError, match=r"The seed .*use.*\.$"):
         check_seed(seed)
 
 
-def test_seeds_at_the_limit_would_be_aliases_which_is_why_they_are_refused():
-    low, high = (torch.randn(4, generator=torch.Generator("cpu").manual_seed(s)) for s in (5, 5 + SEED_LIMIT))
+@pytest.mark.parametrize(
+    "seeds", [7, "7", np.int64(7), [7], (np.uint8(7),), np.array([7]), torch.tensor([7])]
+)
+def test_seeds_are_one_or_many_of_any_kind(seeds):
+    assert check_seeds(seeds) == [7] and torch.equal(draw(seeds, SHAPE), draw([7], SHAPE))
+
+
+@pytest.mark.parametrize("seeds", [[], (), np.array([], int), torch.tensor([]), range(0)])
+def test_no_seed_is_refused(seeds):
+    with pytest.raises(ValueError, match="There is no seed"):
+        check_seeds(seeds)
+
+
+BEYOND = [2**32, 2**32 + 5, 2**33 + 5, 5 * 2**32, 2**53, 2**53 + 1, 2**62 + 5, SEED_LIMIT - 1]
+
+
+def test_torch_knows_the_low_32_bits_of_a_seed_alone():
+    low, high = (torch.randn(4, generator=torch.Generator("cpu").manual_seed(s)) for s in (5, 5 + 2**32))
     assert torch.equal(low, high)
+
+
+def test_no_two_seeds_have_the_same_noise_in_any_stream():
+    """Against each other, and against the smaller seeds that torch would take them for."""
+    seeds = [0, 5, 2**32 - 1, *BEYOND]
+    rest = [torch.randn(SHAPE, generator=generator) for generator in third(seeds, SHAPE)]
+    streams = torch.cat([draw(seeds, SHAPE), second(seeds, SHAPE), torch.stack(rest)]).flatten(1)
+    alike = torch.corrcoef(streams) - torch.eye(len(streams))
+    assert alike.abs().max() < 0.15  # white noise of 1,024 values
+
+
+@pytest.mark.parametrize("seed", BEYOND)
+def test_a_seed_beyond_32_bits_draws_standard_normal_noise_in_a_stream_of_its_own(seed):
+    shape = (4, 64, 64)
+    first, other = draw([seed], shape), second([seed], shape)
+    assert torch.equal(first, draw([seed], shape)) and not torch.equal(first, other)
+    assert abs(first.mean()) < 0.03 and abs(first.std() - 1) < 0.03
+    (generator,) = third([seed], shape)
+    assert generator.initial_seed() == seed
+    whole = torch.randn(3, *shape, generator=generator)
+    assert whole.isfinite().all() and abs(whole.std() - 1) < 0.03
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31, 2**32 - 1])
+def test_numpys_twister_is_torchs(seed):
+    """What is set in the state of torch's generator for a larger seed is where torch itself has it for these."""
+    state = torch.Generator("cpu").manual_seed(seed).get_state().view(torch.int64)
+    assert np.array_equal(state[3:627].numpy(), np.random.RandomState(seed).get_state()[1])
+
+
+def test_blending_and_drift_need_no_float64_on_the_device():
+    eps, other = draw([1, 2], SHAPE), draw([3, 4], SHAPE)
+    placed, moved = eps.as_subclass(OnDevice), other.as_subclass(OnDevice)
+    with pytest.raises(TypeError, match="float64"):
+        placed.double()
+    assert torch.equal(blend(placed, moved, 0.4), blend(eps, other, 0.4))
+    assert drift(moved, placed) == drift(other, eps)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, math.nan, math.inf, "1", None])

@@ -343,3 +343,23 @@ def test_connections_of_all_who_were_forked_from_stay_open_in_a_worker_of_a_work
     monkeypatch.setattr("data.idle.os.getpid", lambda: 2)
     idle.close()
     assert all(one() is not None for one in known) and not closed
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda store: store.remarks(10**30), "A number is too large for the store: .* nothing was changed"),
+        (lambda store: store.scored_since("s", 2**63), "A number is too large for the store"),
+        (lambda store: store.gold(-(10**30)), "A number is too large for the store"),
+        (
+            lambda store: store.remarks("a\ud800"),
+            r"A text holds a character that is no text \('\\ud800'\): remove it",
+        ),
+        (lambda store: store.sample("\udfff"), "character that is no text|must be"),
+    ],
+)
+def test_what_sqlite_cannot_hold_is_refused_with_a_sentence_and_the_store_goes_on(store, ask, says):
+    with pytest.raises(ValueError, match=says) as found:
+        ask(store)
+    assert str(found.value).endswith(".") and not isinstance(found.value, UnicodeError)
+    assert store.remarks() == [] and store.count_samples() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -265,3 +266,32 @@ def test_an_empty_store_has_nothing_and_says_so(store):
     for sort in SORTS:
         assert store.search(sort=sort) == {"samples": [], "count": 0, "more": False, "next": None}
     assert store.library_choices()["who"] == []
+
+
+LARGE = [2**63, -(2**63) - 1, 10**30, -(10**30), pytest.param(10**5000, id="thousands of digits")]
+
+
+@pytest.mark.parametrize("number", LARGE)
+@pytest.mark.parametrize("sort", SORTS)
+def test_a_cursor_with_a_number_that_sqlite_cannot_hold_is_no_page(full, sort, number):
+    page = full.search(sort=sort, limit=1)
+    assert page["next"], sort
+    for at in range(len(page["next"])):
+        key = [number if i == at else value for i, value in enumerate(page["next"])]
+        with pytest.raises(ValueError, match="^There is no such page any more; begin with the first one.$"):
+            full.search(sort=sort, after=key)
+
+
+@pytest.mark.parametrize(
+    "key", [["\ud800", 1, 1], ["a\x00", 1, 1], ["a", 1.0, 1], ["a", math.nan, 1], ["a", 1], 7, "a"]
+)
+def test_a_cursor_that_no_page_gave_is_no_page(full, key):
+    with pytest.raises(ValueError, match="There is no such page any more"):
+        full.search(sort="prompt", after=key)
+
+
+@pytest.mark.parametrize("number", LARGE)
+@pytest.mark.parametrize("name", finding.FILTERS)
+def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name, number):
+    with pytest.raises(ValueError, match=f"^{name} .*\\.$"):
+        full.search(**{name: number})

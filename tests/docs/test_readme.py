@@ -3,13 +3,17 @@
 import ast
 import importlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from diffusers import EulerAncestralDiscreteScheduler
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -224,3 +228,19 @@ def test_the_python_of_the_readme_compiles_and_imports(readme):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
             elif isinstance(node, ast.Import):
                 assert all(importlib.import_module(alias.name) for alias in node.names)
+
+
+def test_the_two_lines_make_an_image_with_the_shipped_pipeline_as_it_is_loaded(readme, monkeypatch, tmp_path):
+    """The README's own lines, run as they stand; those of a sampler that draws noise with such a one."""
+    monkeypatch.chdir(ROOT)
+    code = [content for language, content in blocks(readme) if language == "python"]
+    for name, word in (("two", "projector.latents"), ("drawing", "third")):
+        (tmp_path / name).write_text(next(content for content in code if word in content))
+    names = runpy.run_path(str(tmp_path / "two"))
+    pipe = names["pipe"]
+    dtypes = {part.dtype for part in pipe.components.values() if isinstance(part, torch.nn.Module)}
+    assert dtypes == {torch.float32}
+    assert names["image"].size == (128, 128) and np.array(names["image"]).std() > 5
+    pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
+    image = runpy.run_path(str(tmp_path / "drawing"), names)["image"]
+    assert image.size == (128, 128) and np.array(image).std() > 5

@@ -1,6 +1,7 @@
 """Collecting and scoring: resumable, in batches whose prompts differ, and never on seeds that judge."""
 
 import pytest
+import torch
 
 from data.prompts import load
 from studio.prompts import EVALUATION_SEEDS, Prompts, seeds_for, split_of, without
@@ -127,3 +128,21 @@ def test_a_set_of_ones_own_is_split_by_hash_and_the_rest_is_trained_on(tmp_path)
     assert Prompts(f"geneval:{tmp_path}").own == prompts.own
     with pytest.raises(ValueError, match="check its name"):
         Prompts(str(tmp_path / "nothing.txt")).of("train", 1)
+
+
+def test_a_word_that_the_model_would_not_answer_with_a_digit_is_noted_as_missing(studio):
+    ids = studio.collect(PROMPTS[:1], 1, steps=STEPS)
+    scorer = studio.models.scorer()
+    head = scorer.model.get_output_embeddings()
+    bias = torch.zeros(head.out_features)
+    bias[scorer.tokenizer.convert_tokens_to_ids("red")] = 100
+    head.bias = torch.nn.Parameter(bias)
+    try:
+        assert studio.score(ids) == 1
+    finally:
+        head.bias = None
+    assert studio.store.current(ids[0]) == {}
+    assert [(note["word_index"], note["reason"]) for note in studio.store.missing(ids[0])] == [
+        (index, "digits have 0% of the probability, less than 50%") for index in (1, 2, 3)
+    ]
+    assert studio.score() == 0

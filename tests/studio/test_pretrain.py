@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DiffusionPipeline
 
 from core import checkpoint
 from core.diffusion import Diffuser
@@ -56,6 +56,8 @@ def test_the_diffuser_is_stopped_goes_on_and_makes_an_image_when_loaded(work, va
     short = {"text_steps": 0, "careless_steps": 0}
     stopped_then_finished(pretrain_diffuser, tmp_path / "diffuser", work, vae_folder, **short)
     assert all(path.stat().st_size < 10_000_000 for path in (tmp_path / "diffuser").rglob("*.safetensors"))
+    plain = DiffusionPipeline.from_pretrained(tmp_path / "diffuser")  # as people load it, without a dtype
+    assert {plain.unet.dtype, plain.text_encoder.dtype, plain.text_encoder_2.dtype} == {torch.float32}
     diffuser = Diffuser.load(tmp_path / "diffuser")
     assert diffuser.pipe.vae.config.scaling_factor == 0.5
     text = diffuser.encode(["a red circle"])

@@ -70,7 +70,21 @@ LOGPROBS = {
     "a superscript digit": completion("²", tokens({"²": 0.9})),
     "text that is a number": completion(4, tokens({"4": 0.9})),
     "text that is null": completion(None, tokens({"4": 0.9})),
-    "text that is a list": completion([{"type": "text", "text": "4"}], tokens({"4": 0.9})),
+    "text that is a list of text": completion(["4"], tokens({"4": 0.9})),
+    "text that is an empty list": completion([], tokens({"4": 0.9})),
+    "a part without text": completion([{"type": "text"}, {"type": "text", "text": "4"}], tokens({"4": 0.9})),
+    "a part whose text is a number": completion([{"type": "text", "text": 4}], tokens({"4": 0.9})),
+    "a part that is no text": completion([{"type": "refusal", "text": "4"}], tokens({"4": 0.9})),
+    "two parts with a digit each": completion(
+        [{"type": "text", "text": d} for d in "44"], tokens({"4": 0.9})
+    ),
+    "a thought without an end": completion("<think>4", tokens({"4": 0.9})),
+    "a thought and no answer": completion("<think>4</think>", tokens({"4": 0.9})),
+    "a thought and prose": completion("<think>4</think>It is 4", tokens({"4": 0.9})),
+    "a thought that ends twice": completion("<think>4</think>4</think>4", tokens({"4": 0.9})),
+    "a thought and another token than the answer": completion(
+        "<think>4</think>5", tokens({"4": 0.9, "5": 0.1})
+    ),
     "another token than the text": completion("5", tokens({"4": 0.9, "5": 0.1})),
     "two tokens": edited(lambda c: c[0]["logprobs"]["content"].append(c[0]["logprobs"]["content"][0])),
     "no token": edited(lambda c: c[0]["logprobs"]["content"].clear()),
@@ -142,6 +156,9 @@ SCHEMA = {
     "an empty text": "",
     "a number of ten thousand digits": '{"1": %s, "2": 7, "3": 1}' % ("1" * 10_000),
     "a byte-order mark": '\ufeff{"1": 4, "2": 7, "3": 1}',
+    "a thought without an end": '<think>{"1": 4, "2": 7, "3": 1}',
+    "a thought and prose": '<think>Hm.</think>The scores: {"1": 4, "2": 7, "3": 1}',
+    "a thought that ends twice": '<think>Hm.</think>{}</think>{"1": 4, "2": 7, "3": 1}',
     "half a surrogate": '{"1": 4, "2": 7, "3": 1}\ud800',
     "brackets without end": DEEP,
 }

@@ -3,6 +3,7 @@
 import pytest
 
 from core.training.scorer_model import ScorerConfig, make_scorer
+from tests.tiny import answering
 
 VOCABULARY = (
     "a an the of to is red blue green circle square star above below left right and describe where".split()
@@ -12,4 +13,4 @@ TINY = ScorerConfig(image=32, patch=8, vision_width=32, vision_depth=1, width=32
 
 @pytest.fixture(scope="session")
 def tiny_scorer():
-    return make_scorer(VOCABULARY, TINY)
+    return answering(make_scorer(VOCABULARY, TINY))

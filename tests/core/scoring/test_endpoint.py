@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import itertools
 import json
@@ -9,6 +10,8 @@ import logging
 import re
 import threading
 import time
+import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,12 +19,24 @@ import pytest
 from httpx import Headers
 from PIL import Image
 
-from core.scoring.connection import Connection, check_address, retry_after
+from core.scoring.answers import Unreadable
+from core.scoring.connection import Connection, check_address, retry_after, unpacked
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.scoring.questions import INSTRUCTIONS
 from core.words import scored, units
 from tests.core.scoring import bad_answers
-from tests.judge import MODEL, Judge, as_reply, completion, data_of, digit_of, one_digit, slowly, spread_of
+from tests.judge import (
+    MODEL,
+    Judge,
+    as_reply,
+    completion,
+    data_of,
+    digit_of,
+    one_digit,
+    slowly,
+    spread_of,
+    tokens,
+)
 
 PROMPTS = ["a red circle above a blue square", "a green star", "of the", "two red hearts"]
 KEY = "sk-very-secret-0123456789"
@@ -50,6 +65,9 @@ def met(judge, **options):
 
 def words_of(prompt):
     return scored(units(prompt))
+
+
+MEANT = [[(w.index, digit_of(w.text)) for w in words_of(prompt)] for prompt in PROMPTS]
 
 
 # ---- what is readable is read
@@ -104,6 +122,178 @@ def test_nothing_else_is_asked_after_the_words_and_explained(judge, images):
 def test_a_server_that_refuses_logprobs_is_asked_by_schema(judge):
     judge.reply = lambda payload: as_reply("{}", 400) if payload.get("logprobs") else judge.good(payload)
     assert "/schema/" in met(judge).version
+
+
+# ---- what a server refuses is left out
+
+
+def openai(name):
+    hint = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+    text = f"Unsupported parameter: '{name}' is not supported with this model.{hint}"
+    return as_reply({"error": {"message": text, "type": "invalid_request_error", "param": name}}, 400)
+
+
+def value(name):
+    text = f"Unsupported value: '{name}' does not support 0 with this model."
+    return as_reply({"error": {"message": text, "param": None, "code": "unsupported_value"}}, 400)
+
+
+def pydantic(name):
+    error = {
+        "type": "extra_forbidden",
+        "loc": ["body", name],
+        "msg": "Extra inputs are not permitted",
+        "input": 1,
+    }
+    return as_reply({"detail": [error]}, 422)
+
+
+def vllm(name):
+    text = (
+        f"[{{'type': 'extra_forbidden', 'loc': ('body', '{name}'), 'msg': 'Extra inputs are not permitted'}}]"
+    )
+    return as_reply({"object": "error", "message": text, "type": "BadRequestError", "code": 400}, 400)
+
+
+def google(name):
+    text = f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.'
+    return as_reply([{"error": {"code": 400, "message": text, "status": "INVALID_ARGUMENT"}}], 400)
+
+
+def camel(name):
+    first, *rest = name.split("_")
+    return as_reply(f"{first}{''.join(map(str.title, rest))} is not allowed", 400)
+
+
+def choosy(judge, *names, refuse=openai):
+    """Replies that refuse the first of these arguments that a question has, and are good to a question without."""
+
+    def reply(payload):
+        given = [name for name in names if name in payload]
+        return refuse(given[0]) if given else judge.good(payload)
+
+    return reply
+
+
+@pytest.mark.parametrize("refuse", [openai, value, pydantic, vllm, google, camel])
+@pytest.mark.parametrize("read_out", ["logprobs", "schema"])
+def test_arguments_that_a_server_refuses_by_name_are_left_out_and_remembered(judge, images, refuse, read_out):
+    names = ("structured_outputs", "max_tokens", "temperature", "response_format")
+    judge.reply = choosy(judge, *names, refuse=refuse)
+    scorer = EndpointScorer(judge.url, read_out=read_out, **QUICK)
+    assert f"/{read_out}/" in scorer.version
+    assert len(judge.asked) == (
+        3 if read_out == "logprobs" else 5
+    )  # once, and once for each of its arguments
+    judge.asked.clear()
+    found = scorer.score(images, PROMPTS)
+    assert [[s.score for s in row] for row in found] == [
+        [digit_of(w.text) for w in words_of(prompt)] for prompt in PROMPTS
+    ]
+    assert len(judge.asked) == sum(len(row) if read_out == "logprobs" else bool(row) for row in found)
+    for _, payload in judge.asked:
+        assert not payload.keys() & set(names)
+        assert payload["max_completion_tokens"] == (
+            1 if read_out == "logprobs" else 32 + 16 * len(data_of(payload)["words"])
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "temperature", "response_format", "structured_outputs", "max_completion_tokens"]
+)
+def test_only_what_is_refused_is_left_out(judge, name):
+    names = [name, "max_tokens"] if name == "max_completion_tokens" else [name]
+    judge.reply = choosy(judge, *names)
+    scorer = EndpointScorer(judge.url, read_out="schema", **QUICK)
+    assert scorer.version
+    kept = {"max_tokens", "temperature", "response_format", "structured_outputs"} - {*names}
+    assert kept <= judge.asked[-1][1].keys() and name not in judge.asked[-1][1]
+
+
+def test_a_refusal_that_also_names_what_the_server_knows_costs_no_other_argument(judge):
+    text = "Allowed: temperature, max_tokens, response_format. Not allowed: structured_outputs."
+    judge.reply = choosy(judge, "structured_outputs", refuse=lambda name: as_reply(text, 400))
+    assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
+    sent = judge.asked[-1][1]
+    assert sent["temperature"] == 0 and sent["max_tokens"] and "structured_outputs" not in sent
+
+
+def test_a_refusal_that_names_several_arguments_at_once_is_met_by_leaving_out_all(judge):
+    text = "max_tokens and temperature are not supported"
+    judge.reply = choosy(judge, "max_tokens", "temperature", refuse=lambda name: as_reply(text, 422))
+    assert "/logprobs/" in EndpointScorer(judge.url, **QUICK).version
+    assert "max_completion_tokens" in judge.asked[-1][1] and "temperature" not in judge.asked[-1][1]
+
+
+def test_a_refusal_without_a_name_is_met_by_leaving_out_what_openai_does_not_know(judge):
+    judge.reply = choosy(judge, "structured_outputs", refuse=lambda name: as_reply("Bad Request", 400))
+    assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
+    assert "response_format" in judge.asked[-1][1]
+
+
+def test_an_argument_that_is_refused_later_on_is_left_out_too(judge, images):
+    scorer = met(judge, parallel=1)
+    judge.reply = choosy(judge, "temperature")
+    assert [len(scores) for scores in scorer.score(images, PROMPTS)] == [6, 3, 0, 4]
+    assert len(judge.asked) == 13 + 1 and scorer.missing == [{}] * 4
+
+
+def test_a_prompt_that_names_arguments_takes_none_from_the_questions_that_follow(judge, images):
+    scorer = met(judge, parallel=1)
+    hostile = "temperature max_tokens response_format"
+
+    def echo(payload):
+        text = data_of(payload)["prompt"].replace("*", "")
+        return as_reply(f"I refuse: {text}", 400) if "temperature" in text else judge.good(payload)
+
+    judge.reply = echo
+    assert scorer.score(images[:2], [hostile, "red"])[0] == []
+    assert all("(status 400: I refuse: temperature" in reason for reason in scorer.missing[0].values())
+    assert judge.asked[-1][1]["temperature"] == 0 and judge.asked[-1][1]["max_tokens"] == 1
+
+
+def test_a_server_that_always_refuses_is_asked_a_bounded_number_of_times(judge):
+    count = itertools.count()
+    everything = " ".join(
+        f"{name}?" for name in ("temperature", "max_tokens", "max_completion_tokens", "response_format")
+    )
+    judge.reply = lambda payload: as_reply(f"No. {next(count)} {everything}", 400)
+    with pytest.raises(Unanswered, match="status 400"):
+        EndpointScorer(judge.url, **QUICK).score([Image.new("RGB", (8, 8))], ["red"])
+    assert len(judge.asked) <= 2 * 9
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"error": {"message": "This model takes no images.", "code": None}}, "This model takes no images."),
+        ({"error": "No images here"}, "No images here"),
+        ({"object": "error", "message": "No images\nhere", "code": 400}, "No images here"),
+        ({"detail": [{"loc": ["body", "messages", 0], "msg": "not a string"}]}, "body.messages.0: not a string"),
+        ({"statusCode": 400, "error": "Bad Request", "message": ["no", "images"]}, "no"),
+        ([{"error": {"message": "No images here"}}], "No images here"),
+        ("No images here", "No images here"),
+        ({"detail": "x" * 500}, "x" * 139 + "…"),
+        ({"error": {"message": f"You sent {KEY}/a and I say no"}}, "You sent .../a and I say no"),
+        (json.dumps({"error": f"{KEY} /"}).replace("-", "\\u002d").replace("/", "\\/"), "... /"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_a_server_that_refuses_all_is_shown_in_its_own_words(judge, images, body, says):
+    judge.reply = lambda payload: as_reply(body, 400)
+    scorer = EndpointScorer(judge.url, key=KEY, **QUICK)
+    with pytest.raises(Unanswered, match="no digits that can be read") as raised:
+        scorer.score(images, PROMPTS)
+    assert f"schema: the server refuses the question (status 400: {says}))" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{}", "[]", "null ", '{"error": null}', {"loc": 4, "detail": {}}, "[" * 100_000]
+)
+def test_a_refusal_that_says_nothing_is_a_refusal(judge, images, body):
+    scorer = met(judge)
+    judge.reply = lambda payload: as_reply(body, 400)
+    assert scorer.score(images[:1], ["red"]) == [[]]
+    assert scorer.missing[0][0].startswith("the server refuses the question (status 400")
 
 
 def test_the_read_out_can_be_chosen(judge):
@@ -239,6 +429,240 @@ def test_an_answer_without_end_is_not_read_to_its_end(judge, images):
     assert scorer.score(images[:1], ["red"]) == [[]]
     assert "longer than 262144 bytes" in scorer.missing[0][0]
     assert sum(sent) < 30_000_000  # what the system's buffers hold
+
+
+# ---- models that think aloud, answers in parts
+
+
+def aloud(judge, start="<think>", end="</think>\n\n", bounded=True):
+    """Replies of a model that thinks 40 tokens first, of which its bound on tokens may leave none for the answer."""
+
+    def reply(payload):
+        given = json.loads(judge.good(payload)[1])
+        choice, most = (
+            given["choices"][0],
+            payload.get("max_tokens", payload.get("max_completion_tokens", 10**6)),
+        )
+        if bounded and most < 100:
+            choice["message"]["content"], choice["finish_reason"] = start + "Hm. " * most, "length"
+            choice["logprobs"] = choice["logprobs"] and tokens({start or "Hm": 1.0})
+        else:
+            choice["message"]["content"] = f"{start}Hm, 7 or {{}}.{end}{choice['message']['content']}"
+            if choice["logprobs"]:
+                choice["logprobs"]["content"][:0] = [
+                    tokens({t: 1.0})["content"][0] for t in (start, "7", end)
+                ]
+        return as_reply(given)
+
+    return reply
+
+
+def read(scorer, images):
+    return [[(s.word_index, s.score) for s in row] for row in scorer.score(images, PROMPTS)]
+
+
+@pytest.mark.parametrize("refuse", [None, openai, pydantic, lambda name: as_reply("Bad Request", 400)])
+def test_thinking_is_turned_off_where_the_server_takes_it(judge, images, refuse):
+    def reply(payload):
+        given = payload.get("chat_template_kwargs")
+        if given and refuse:
+            return refuse("chat_template_kwargs")
+        quiet = given == {"enable_thinking": False, "thinking": False}
+        return (judge.good if quiet else aloud(judge, bounded=False))(payload)
+
+    judge.reply = reply
+    scorer = met(judge)
+    assert "/logprobs/" in scorer.version
+    assert read(scorer, images) == MEANT
+    assert all(("chat_template_kwargs" in payload) == (refuse is None) for _, payload in judge.asked)
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("<think>", "</think>"), ("<think>\n", "\n</think>\n\n"), ("", "</think>\n"), ("<thinking>", "</thinking> "),
+     ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"), ("<think>", "</think>\n\n\t")],
+)  # fmt: skip
+@pytest.mark.parametrize("read_out", ["logprobs", "schema"])
+def test_what_follows_a_thought_is_the_answer(judge, images, read_out, start, end):
+    judge.reply = aloud(judge, start, end, bounded=False)
+    scorer = met(judge, read_out=read_out)
+    assert read(scorer, images) == MEANT
+    if read_out == "logprobs":
+        spread = scorer.score(images[:1], ["red"])[0][0].distribution
+        assert np.abs(spread - spread_of("red")).max() < 1e-6
+
+
+def test_a_model_that_cannot_stop_thinking_gets_room_for_it(judge, images):
+    judge.reply = aloud(judge)
+    scorer = met(judge)
+    assert "/schema/" in scorer.version
+    assert read(scorer, images) == MEANT
+    assert all(payload["max_tokens"] > 2048 for _, payload in judge.asked)
+
+
+def test_a_server_that_keeps_its_thoughts_to_itself_gets_room_for_them(judge, images):
+    """As OpenAI's reasoning models: other names for arguments, no temperature, and thoughts that count as tokens."""
+
+    def reply(payload):
+        if payload.get("max_completion_tokens", 9999) < 1000:
+            given = completion("")
+            given["choices"][0]["finish_reason"] = "length"
+            return as_reply(given)
+        return judge.good(payload)
+
+    names = ("max_tokens", "temperature", "logprobs", "chat_template_kwargs", "structured_outputs")
+    judge.reply = lambda payload: (
+        next((openai(name) for name in names if name in payload), None) or reply(payload)
+    )
+    scorer = met(judge)
+    assert "/schema/" in scorer.version
+    assert read(scorer, images) == MEANT
+    assert len(judge.asked) == 3
+
+
+def test_a_bound_on_tokens_that_is_refused_by_either_name_is_left_out(judge):
+    """As OpenAI's reasoning models where the thoughts did not fit."""
+    text = "Could not finish the message because max_tokens was reached. Please try again with higher max_tokens."
+    judge.reply = choosy(judge, "max_completion_tokens", refuse=lambda name: as_reply(text, 400))
+    good, judge.good = judge.good, lambda p: openai("max_tokens") if "max_tokens" in p else good(p)
+    assert "/logprobs/" in EndpointScorer(judge.url, **QUICK).version
+    assert not {"max_tokens", "max_completion_tokens"} & judge.asked[-1][1].keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("`chat_template` is not supported for Mistral tokenizers.", "chat_template_kwargs"),
+        ("unknown template argument enable_thinking", "chat_template_kwargs"),
+        ("Guided decoding is off: guided_json", "structured_outputs"),
+        ("This model does not support structured output", "structured_outputs"),
+        ("response format json_schema is unavailable now", "response_format"),
+        ("Property json_schema is not supported", "response_format"),
+        (
+            "litellm.UnsupportedParamsError: openai does not support parameters: ['temperature']",
+            "temperature",
+        ),
+        ("Temperature must be above 0", "temperature"),
+    ],
+)
+def test_a_refusal_may_call_an_argument_by_another_name(judge, text, name):
+    judge.reply = choosy(judge, name, refuse=lambda name: as_reply({"detail": text}, 422))
+    assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
+    all_of_them = {
+        "max_tokens",
+        "temperature",
+        "response_format",
+        "structured_outputs",
+        "chat_template_kwargs",
+    }
+    assert all_of_them - judge.asked[-1][1].keys() == {name}
+
+
+def test_a_server_whose_answers_never_end_is_asked_once_more_with_room_and_refused(judge):
+    def reply(payload):
+        given = completion("Hm. " * 50)
+        given["choices"][0]["finish_reason"] = "length"
+        return as_reply(given)
+
+    judge.reply = reply
+    with pytest.raises(Unanswered, match=r"\(logprobs: .*; schema: the answer is cut off before its end\)"):
+        met(judge)
+    assert len(judge.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        lambda text: [{"type": "text", "text": text}],
+        lambda text: [{"type": "output_text", "text": text, "annotations": []}],
+        lambda text: [{"type": "text", "text": text[:1]}, {"type": "text", "text": text[1:]}],
+        lambda text: [
+            {"type": "thinking", "thinking": [{"type": "text", "text": "3"}]},
+            {"type": "text", "text": text},
+        ],
+        lambda text: [{"type": "text", "text": "<think>Hm.</think>"}, {"type": "text", "text": text}],
+    ],
+)
+@pytest.mark.parametrize("read_out", ["logprobs", "schema"])
+def test_the_text_parts_of_an_answer_are_joined(judge, images, read_out, split):
+    def reply(payload):
+        given = json.loads(judge.good(payload)[1])
+        message = given["choices"][0]["message"]
+        message["content"] = split(message["content"])
+        return as_reply(given)
+
+    judge.reply = reply
+    scorer = met(judge, read_out=read_out)
+    assert read(scorer, images) == MEANT
+
+
+# ---- answers that are packed
+
+
+def raw_deflate(body):
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+PACKED = {
+    "gzip": (gzip.compress, "gzip"),
+    "an old name of gzip": (gzip.compress, "X-GZIP"),
+    "gzip without a header that says so": (gzip.compress, "identity"),
+    "gzip in two members": (lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:]), "gzip"),
+    "deflate": (zlib.compress, "deflate"),
+    "deflate without zlib's header": (raw_deflate, "deflate"),
+    "a header that is left over": (bytes, "gzip"),
+}
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_a_gateway_that_packs_every_answer_is_read(judge, images, how):
+    pack, header = PACKED[how]
+
+    def packed(reply):
+        status, body, headers = reply
+        return status, pack(body), {**headers, "Content-Encoding": header}
+
+    models = judge.models()
+    judge.models = lambda: packed(models)
+    judge.reply = lambda payload: packed(judge.good(payload))
+    scorer = met(judge)
+    assert scorer.revision == f"{MODEL}-root"
+    assert [s.score for s in scorer.score(images[:1], ["red"])[0]] == [
+        digit_of("red"),
+        digit_of("nothing else"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "says"),
+    [
+        (gzip.compress(bytes(20 << 20)), "gzip", "the answer is longer than 262144 bytes"),
+        (zlib.compress(bytes(20 << 20)), "deflate", "the answer is longer than 262144 bytes"),
+        (gzip.compress(b"") * 20_000, "gzip", "the answer is longer than 262144 bytes"),
+        (gzip.compress(b"1" * 200_000) * 2, "gzip", "the answer is longer than 262144 bytes"),
+        (gzip.compress(b"{}" * 99)[:-9], "gzip", "the answer is packed and damaged"),
+        (gzip.compress(b"{}")[:-8] + bytes(8), "gzip", "the answer is packed and damaged"),
+        (b"{}", "deflate", "the answer is packed and damaged"),
+        (b"\x0b\x01\x80{}\x03", "br", "the answer is packed as 'br', not as gzip or deflate"),
+    ],
+)
+def test_a_packed_answer_that_is_too_long_or_broken_is_missing(judge, images, body, header, says):
+    scorer = met(judge)
+    judge.reply = lambda payload: as_reply(body, **{"Content-Encoding": header})
+    assert scorer.score(images[:1], ["red"]) == [[]]
+    assert scorer.missing == [{0: says, 1: says}]
+
+
+def test_of_a_bomb_no_more_is_unpacked_than_an_answer_may_have():
+    bomb = gzip.compress(bytes(20 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable, match="longer than 1000 bytes"):
+            unpacked(bomb, "gzip", 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 # ---- no answer is not an answer

@@ -12,8 +12,9 @@ from PIL import Image
 from core.checkpoint import CheckpointError
 from core.scoring.dialogue import Dialogue, mark
 from core.scoring.vlm import VLMScorer
-from core.training.scorer_model import save_scorer
+from core.training.scorer_model import make_scorer, save_scorer
 from core.words import scored, units
+from tests.core.scoring.conftest import TINY, VOCABULARY
 
 PROMPTS = ["a red circle above a blue square", "a green star", "a red star and a blue circle", "of the"]
 
@@ -30,23 +31,27 @@ def folder(tiny_scorer, tmp_path_factory):
     return path
 
 
-def plainly(scorer, image, prompt):
-    """One word at a time, image and all, through the model's own forward."""
-    found = []
+def outputs(scorer, image, prompt):
+    """What the model's own forward says of one word at a time, image and all."""
     inputs = scorer.image_processor(images=[Image.fromarray(image)], return_tensors="pt")
     tokens = int(inputs["image_grid_thw"].prod()) // 4
     for word in scored(units(prompt)):
         ids = torch.tensor([scorer.dialogue.prefix(tokens) + scorer.dialogue.question(prompt, word)])
         with torch.no_grad():
-            out = scorer.model(
+            yield scorer.model(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 mm_token_type_ids=(ids == scorer.model.config.image_token_id).int(),
                 output_hidden_states=True,
                 **inputs,
             )
-        found.append((out.logits[0, -1, scorer.dialogue.digits].softmax(-1), out.hidden_states[-1][0, -1]))
-    return found
+
+
+def plainly(scorer, image, prompt):
+    return [
+        (out.logits[0, -1, scorer.dialogue.digits].softmax(-1), out.hidden_states[-1][0, -1])
+        for out in outputs(scorer, image, prompt)
+    ]
 
 
 def test_the_shared_cache_gives_what_one_word_at_a_time_gives(tiny_scorer, images):
@@ -136,6 +141,41 @@ def test_nothing_else_is_marked_after_the_prompt(tiny_scorer, prompt, asked):
     assert mark(prompt, extra) == asked
     known = tiny_scorer.tokenizer(mark("a red circle", extra), add_special_tokens=False)["input_ids"]
     assert tiny_scorer.tokenizer.unk_token_id not in known
+
+
+@pytest.mark.parametrize(("share", "read"), [(0.51, True), (0.49, False), (0.02, False), (0.999, True)])
+@pytest.mark.parametrize("other", ["star", "a", "<|im_end|>"])
+def test_half_of_the_probability_is_the_least_that_is_a_digit(images, share, read, other):
+    scorer = make_scorer(VOCABULARY, TINY)
+    head, digits = scorer.model.get_output_embeddings(), scorer.dialogue.digits
+    odd = scorer.tokenizer.convert_tokens_to_ids(other)
+    with torch.no_grad():  # a bias alone decides: the ten digits have this share, another token has the rest
+        head.weight.zero_()
+        head.bias = torch.nn.Parameter(torch.full((head.out_features,), -100.0))
+        head.bias[digits] = float(np.log(share / 10))
+        head.bias[odd] = float(np.log(1 - share))
+    found = scorer.score(images[:1], ["a red circle"])[0]
+    assert [score.word_index for score in found] == ([1, 2, 3] if read else [])
+    assert all(np.abs(score.distribution - 0.1).max() < 1e-6 for score in found)
+    why = f"digits have {share:.0%} of the probability, less than 50%"
+    assert scorer.missing == [{} if read else dict.fromkeys((1, 2, 3), why)]
+
+
+def test_only_the_words_that_the_model_does_not_answer_with_a_digit_are_missing(images):
+    scorer = make_scorer(VOCABULARY, TINY)
+    whole = scorer.score(images, PROMPTS, least=0)
+    assert scorer.missing == [{}] * 4
+    said = chain(*(outputs(scorer, image, prompt) for image, prompt in zip(images, PROMPTS, strict=True)))
+    shares = [float(out.logits[0, -1].softmax(-1)[scorer.dialogue.digits].sum()) for out in said]
+    least = float(np.median(shares))
+    given, missing = scorer.score(images, PROMPTS, least=least, batch=3), scorer.missing
+    for every, found, gone in zip(whole, given, missing, strict=True):
+        assert sorted([s.word_index for s in found] + list(gone)) == [s.word_index for s in every]
+        same = {s.word_index: s.distribution for s in every}
+        assert all(np.abs(s.distribution - same[s.word_index]).max() < 1e-5 for s in found)
+    assert abs(sum(map(len, missing)) - len(shares) // 2) <= 1
+    scorer.score(images, PROMPTS, stop=lambda: True)
+    assert scorer.missing == [{}] * 4
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ def scorers(tmp_path_factory):
 
 def slowly(scorer, image, prompt, word):
     """The digits' probabilities by `generate`, on one whole sequence of token ids."""
+    p = spread(scorer, image, prompt, word)
+    return p / p.sum()
+
+
+def spread(scorer, image, prompt, word):
+    """The digits' probabilities among those of all tokens, by `generate`."""
     inputs = scorer._look(as_pil(image))
     ids = torch.tensor([scorer.dialogue.question(prompt, word)])
     more = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -42,13 +48,13 @@ def slowly(scorer, image, prompt, word):
     out = scorer.model.generate(
         **inputs, max_new_tokens=1, do_sample=False, output_scores=True, return_dict_in_generate=True
     )
-    return out.scores[0][0, scorer.dialogue.digits].softmax(-1).numpy()
+    return out.scores[0][0].softmax(-1)[scorer.dialogue.digits].numpy()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_reads_what_generate_says_one_word_at_a_time(scorers, images, family):
     scorer = scorers[family]
-    given = scorer.score(images, PROMPTS, batch=3)
+    given = scorer.score(images, PROMPTS, batch=3, least=0)
     seen = []
     for found, image, prompt in zip(given, images, PROMPTS, strict=True):
         asked = scored(units(prompt))
@@ -60,8 +66,34 @@ def test_a_family_reads_what_generate_says_one_word_at_a_time(scorers, images, f
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_word_is_missing_where_the_family_would_rather_say_something_else_than_a_digit(
+    scorers, images, family
+):
+    scorer = scorers[family]
+    masses = [
+        {word.index: spread(scorer, image, prompt, word).sum() for word in scored(units(prompt))}
+        for image, prompt in zip(images, PROMPTS, strict=True)
+    ]
+    least = float(
+        np.median([mass for row in masses for mass in row.values()])
+    )  # of random models all are low
+    given = scorer.score(images, PROMPTS, least=least)
+    for found, missing, row in zip(given, scorer.missing, masses, strict=True):
+        refused = {index for index, mass in row.items() if mass < least - 1e-5}
+        assert refused <= missing.keys() <= {index for index, mass in row.items() if mass < least + 1e-5}
+        assert [score.word_index for score in found] == [index for index in row if index not in missing]
+    assert any(given) and any(scorer.missing)
+    assert scorer.score(images, PROMPTS) == [[]] * len(images)
+    for missing, row in zip(scorer.missing, masses, strict=True):
+        assert missing.keys() == row.keys()
+        for index, reason in missing.items():
+            said = re.fullmatch(r"digits have (\d+)% of the probability, less than 50%", reason)
+            assert abs(int(said[1]) - 100 * row[index]) < 0.51
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_sees_the_image(scorers, images, family):
-    one, other = scorers[family].score([images[0], images[2]], ["a red circle"] * 2)
+    one, other = scorers[family].score([images[0], images[2]], ["a red circle"] * 2, least=0)
     assert np.abs(one[0].distribution - other[0].distribution).max() > 1e-3
 
 
@@ -74,11 +106,11 @@ def test_only_a_model_with_other_states_than_keys_and_values_reads_whole_sequenc
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "smolvlm", "gemma3", "llava_onevision"])
 def test_whole_sequences_and_small_caches_read_the_same(scorers, images, family, monkeypatch):
     scorer = scorers[family]
-    shared = np.stack([s.distribution for row in scorer.score(images, PROMPTS) for s in row])
+    shared = np.stack([s.distribution for row in scorer.score(images, PROMPTS, least=0) for s in row])
     monkeypatch.setattr("core.scoring.vlm.CACHE_BYTES", 1)
-    small = np.stack([s.distribution for row in scorer.score(images, PROMPTS) for s in row])
+    small = np.stack([s.distribution for row in scorer.score(images, PROMPTS, least=0) for s in row])
     monkeypatch.setattr(scorer, "_shared", False)
-    whole = np.stack([s.distribution for row in scorer.score(images, PROMPTS) for s in row])
+    whole = np.stack([s.distribution for row in scorer.score(images, PROMPTS, least=0) for s in row])
     assert np.abs(shared - small).max() < 1e-5
     assert np.abs(shared - whole).max() < 1e-5
 
@@ -128,7 +160,7 @@ def test_neither_loading_nor_scoring_asks_for_torchvision(tmp_path, images, monk
     monkeypatch.setattr(sys, "meta_path", [Refuses(), *sys.meta_path])
     for name in ("qwen2_5_vl", "smolvlm", "internvl"):
         scorer = VLMScorer.load(save_family(name, tmp_path / name), "cpu")
-        assert scorer.score(images[:1], ["a star"])[0]
+        assert scorer.score(images[:1], ["a star"], least=0)[0]
     assert not Refuses.asked
     assert not [name for name in sys.modules if name.split(".")[0] == "torchvision"]
 
@@ -143,7 +175,9 @@ def test_the_version_says_model_revision_prompt_and_image_backend(scorers):
 def test_a_scorer_computes_in_the_type_that_is_asked_for(tmp_path, scorers, images, dtype):
     low = VLMScorer.load(save_family("smolvlm", tmp_path / "smolvlm"), "cpu", dtype)
     assert low.model.dtype == (torch.bfloat16 if dtype == "bfloat16" else dtype)
-    pairs = zip(low.score(images, PROMPTS), scorers["smolvlm"].score(images, PROMPTS), strict=True)
+    pairs = zip(
+        low.score(images, PROMPTS, least=0), scorers["smolvlm"].score(images, PROMPTS, least=0), strict=True
+    )
     for a, b in ((a, b) for one, other in pairs for a, b in zip(one, other, strict=True)):
         assert np.abs(a.distribution - b.distribution).max() < 0.1
 
@@ -158,9 +192,9 @@ def test_what_a_family_does_to_its_logits_is_done(tmp_path, images):
             return out
 
     scorer = VLMScorer.load(save_family("llava", tmp_path / "llava"), "cpu")
-    free = scorer.score(images[:1], ["a star"])[0][0].distribution
+    free = scorer.score(images[:1], ["a star"], least=0)[0][0].distribution
     scorer.model.__class__ = Capped
-    capped = scorer.score(images[:1], ["a star"])[0][0].distribution
+    capped = scorer.score(images[:1], ["a star"], least=0)[0][0].distribution
     assert np.abs(capped - slowly(scorer, images[0], "a star", split("a star")[1])).max() < 1e-4
     assert capped.max() < free.max()
 
