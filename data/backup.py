@@ -5,8 +5,9 @@ Instead the live file is locked for itself alone, copied beside itself, and over
 transaction, as SQLite's online backup does. Whoever reads or writes meanwhile waits, and goes on in the restored one;
 where anything fails, the old content stands.
 
-The backup is checked before anything is touched: whole, ours, no newer than this code. An older one is migrated in a
-copy; the file itself is only read.
+The backup is a stranger's, and is checked before anything is touched: whole, no newer than this code, with the very
+schema that this app makes at that level, and rows that an import would take (``data.rowchecks``). An older one is
+migrated in a copy; the file itself is only read.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id
+from sqlite_utils import Database
+
+from data.annotation_schema import migrations
+from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id, take_name
+from data.rowchecks import check_rows
+from data.workfolder import work_folder
 
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
@@ -29,7 +35,7 @@ ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'runni
 class Backup(DatabaseFile):
     def check_backup(self, path: str | Path) -> dict[str, int]:
         """What a backup holds: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
-        with _checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
+        with checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
             return _counts(copy)
 
     def interrupt(self) -> None:
@@ -50,13 +56,17 @@ class Backup(DatabaseFile):
         before = _counts(self)
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         replaced = self.path.with_name(f"{self.path.stem}.replaced-{stamp}-{new_id()[:4]}.db")
-        with _checked_copy(source, self.path.parent) as copy, self._alone() as live:
+        with self.reading() as db:
+            (size,) = db.execute("PRAGMA page_size").fetchone()
+        with checked_copy(source, self.path.parent, size) as copy, self._alone() as live:
             busy = live.execute(ACTIVE).fetchone()
             if busy:
                 raise ValueError(
                     f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                 )
-            live.execute("VACUUM INTO ?", (str(replaced),))
+            with work_folder(self.path.parent) as folder:
+                live.execute("VACUUM INTO ?", (str(folder / "old.db"),))
+                take_name(folder / "old.db", replaced)
             with closing(sqlite3.connect(copy.path)) as backup:
                 backup.backup(live)
         self.check()
@@ -95,39 +105,99 @@ class Backup(DatabaseFile):
 
 
 @contextmanager
-def _checked_copy(source: Path, folder: Path) -> Iterator[DatabaseFile]:
-    """The backup as a database of this version, in a copy that goes afterwards; its runs and grids are on nowhere."""
-    copy = folder / f".restore-{new_id()[:8]}.db"
-    try:
+def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[DatabaseFile]:
+    """The backup as a database of this version, in a copy that goes afterwards; its runs and grids are on nowhere.
+    page_size: of the database that it is to replace, as pages are what is copied."""
+    with work_folder(folder) as work:
+        copy = work / "copy.db"
         try:
             with source.open("rb") as file:
                 if file.read(16) != b"SQLite format 3\x00":
-                    raise ValueError(f"{source.name} is no database; give a file that `backup` wrote.")
+                    raise ValueError(
+                        f"{source.name} is damaged or is no database; give a file that `backup` wrote."
+                    )
             shutil.copyfile(source, copy)
         except OSError as error:
             raise ValueError(f"{source.name} cannot be read ({error.strerror}); check its name.") from None
         try:
-            _check(copy)
+            _check_file(copy)
             found = Backup(copy)
-        except (StoreError, sqlite3.Error) as error:
+            found.interrupt()
+            with found.reading() as db:
+                check_rows(db)
+            found.close()
+            _set_page_size(copy, page_size)
+        except (StoreError, ValueError, sqlite3.Error) as error:
             said = str(error).replace(copy.name, source.name)
             raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {said}") from None
-        found.interrupt()
-        yield found
-    finally:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            copy.with_name(copy.name + ending).unlink(missing_ok=True)
+        try:
+            yield found
+        finally:
+            found.close()
 
 
-def _check(path: Path) -> None:
-    """StoreError where the file is damaged: its pages, its indexes, or rows that point at nothing."""
-    with closing(sqlite3.connect(path)) as db:
+def _check_file(path: Path) -> None:
+    """StoreError where the file is damaged (its pages, its indexes, rows that break a rule of their table or point at
+    nothing), or where its schema is another one than this app's: what could run in it, or be missing from it."""
+    with closing(sqlite3.connect(path)) as db:  # read-only it would know of no CHECK
+        if db.execute("PRAGMA encoding").fetchone() != ("UTF-8",):
+            raise StoreError("its texts are not UTF-8, as this app's are.")
+        found = _schema(db)
+        if not found:
+            raise StoreError("there is nothing in it.")
+        applied = (
+            {m.name for m in migrations.applied(Database(db))} if "_sqlite_migrations" in found else set()
+        )
+        other = _difference(found, applied)
+        if other:
+            raise StoreError(f"its schema is not this app's ({other}): give a file that `backup` wrote.")
         found = [r[0] for r in db.execute("PRAGMA integrity_check(1)")]
         if found != ["ok"]:
             raise StoreError(f"it is damaged ({str(found[0])[:150]}).")
         lost = db.execute("PRAGMA foreign_key_check").fetchone()
         if lost:
             raise StoreError(f"it is damaged (a row of {lost[0]} points at nothing).")
+
+
+def _schema(db: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
+    """name -> (type, table, SQL with single spaces) of all that is in a database, but for what ANALYZE keeps."""
+    found = db.execute("SELECT name, type, tbl_name, coalesce(sql, '') FROM sqlite_master")
+    return {
+        name: (kind, table, " ".join(sql.split()))
+        for name, kind, table, sql in found
+        if not name.startswith("sqlite_stat")
+    }
+
+
+def _difference(found: dict[str, tuple[str, str, str]], applied: set[str]) -> str:
+    """The first thing in which a schema differs from the one that these migrations make; '' for none. One that newer
+    migrations made is not ours to judge: opening it says so."""
+    with closing(sqlite3.connect(":memory:")) as memory:
+        fresh = Database(memory)
+        names = [m.name for m in migrations.pending(fresh)]
+        if applied - set(names) or not applied:
+            return ""
+        level = len(applied)
+        if applied != set(names[:level]):
+            return "its migrations have a gap"
+        migrations.apply(fresh, stop_before=names[level:])
+        wanted = _schema(memory)
+    for name in sorted({*found, *wanted}):
+        if found.get(name) != wanted.get(name):
+            kind, table, _ = found.get(name) or wanted[name]
+            how = (
+                "another" if name in found and name in wanted else "an additional" if name in found else "no"
+            )
+            return f"{how} {kind} {name[:64]}" + (f" of {table[:64]}" if table != name else "")
+    return ""
+
+
+def _set_page_size(path: Path, size: int) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        if db.execute("PRAGMA page_size").fetchone() != (size,):
+            db.execute("PRAGMA journal_mode = DELETE")  # in WAL a page keeps its size
+            db.execute(f"PRAGMA page_size = {size}")
+            db.execute("VACUUM")
 
 
 def _counts(database: DatabaseFile) -> dict[str, int]:

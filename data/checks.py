@@ -19,7 +19,7 @@ SEED_LIMIT = 2**63
 FEATURE_BYTES = 65536
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 HEX = re.compile(r"[0-9a-f]{64}")
-IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+IDENTIFIER = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")  # "." and ".." are folders
 
 
 def shown(value: Any) -> str:
@@ -85,7 +85,16 @@ def score(value: Any) -> int:
 
 def identifier(name: str, value: Any) -> str:
     if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
-        raise ValueError(f"{name} must be 1 to 64 letters, digits, '-', '_' or '.', not {shown(value)}.")
+        raise ValueError(
+            f"{name} must be 1 to 64 letters, digits, '-', '_' or '.', and no folder's name, not {shown(value)}."
+        )
+    return value
+
+
+def run_id(name: str, value: Any) -> str:
+    """An identifier that is the name of a run's folder: none that is hidden, as what is to be deleted is."""
+    if identifier(name, value).startswith("."):
+        raise ValueError(f"{name} must not begin with '.', as a hidden folder does: {shown(value)}.")
     return value
 
 

@@ -16,8 +16,8 @@ import sqlite3
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from sqlite_utils import Database
 
 from data.annotation_schema import migrations
 from data.idle import Idle, identity
+from data.workfolder import work_folder
 
 BUSY_SECONDS = 30.0
+BACKUPS = "backups"  # the folder beside the database that the page's backups are in
 
 
 class StoreError(Exception):
@@ -60,6 +62,18 @@ def insert(db: Database, table: str, record: dict[str, Any]) -> None:
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(record.values()))
 
 
+def take_name(file: Path, name: Path) -> None:
+    """Give a file that is whole its name; FileExistsError where another one has it."""
+    try:
+        os.link(file, name)  # unlike rename: fails where the name is taken
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if name.exists():
+            raise FileExistsError(name.name) from None
+        os.rename(file, name)
+
+
 class DatabaseFile:
     """A SQLite file with the project's schema. ``Store`` adds what the project keeps in it."""
 
@@ -88,6 +102,26 @@ class DatabaseFile:
         """A connection that holds the write lock; commits at the end, rolls back on any exception."""
         with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
             yield db
+
+    @contextmanager
+    def preparing(
+        self, held: bool = False
+    ) -> Iterator[tuple[Database, Callable[[], AbstractContextManager[None]]]]:
+        """A connection of its own that reads one state of the database and may keep TEMP tables; and ``with write():``, in
+        which it holds the write lock, sees the newest state and commits or rolls back. held: it has the lock from the
+        start."""
+
+        @contextmanager
+        def write() -> Iterator[None]:
+            db.conn.execute("COMMIT")
+            with self._turn(), self._transaction(db, "BEGIN IMMEDIATE"):
+                yield
+            self._begin(db, "BEGIN")
+
+        begin = "BEGIN IMMEDIATE" if held else "BEGIN"
+        turn = self._turn() if held else nullcontext()
+        with turn, self._connected(once=True) as db, self._transaction(db, begin):
+            yield db, nullcontext if held else write
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -119,12 +153,9 @@ class DatabaseFile:
                 db.conn.execute("VACUUM INTO ?", (str(partial),))
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
-            try:
-                os.link(partial, target)  # unlike rename: fails where the target has come into being
-            except FileExistsError:
-                raise ValueError(f"{target.name} exists already; give the backup another name.") from None
-            except OSError:  # a file system without hard links
-                os.rename(partial, target)
+            take_name(partial, target)
+        except FileExistsError:
+            raise ValueError(f"{target.name} exists already; give the backup another name.") from None
         finally:
             partial.unlink(missing_ok=True)
         return target
@@ -139,17 +170,51 @@ class DatabaseFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"The folder of {self.path.name} cannot be made: {error.strerror}.") from None
-        with self._connected(create=True) as db:
-            db.conn.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not self.path.exists():
+            self._create()
+        if (
+            not self.path.stat().st_size
+        ):  # SQLite would delete the log beside it, with all that is only in there
+            raise StoreError(self._emptied())
+        with self._connected(once=True, mode="ro") as db:
+            pending = self._pending(db)  # before anything is written to what may not be ours
+        with self._connected(once=True) as db:
             self._use_wal(db)
-        with self._operation("BEGIN", create=True) as db:
-            pending = self._pending(db)
         if pending:
-            with self._operation("BEGIN IMMEDIATE", create=True) as db:
+            with self._operation("BEGIN IMMEDIATE") as db:
                 if self._pending(db):  # another process may have been first
                     migrations.apply(db)
                 if not row(db, "SELECT id FROM store"):
                     insert(db, "store", {"id": new_id(), "created": now()})
+
+    def _create(self) -> None:
+        """A new database takes its name when it is whole, so that one of this name without our schema is never new.
+        Several processes may do so at once: the first one's stays."""
+        if self._beside() and not self.path.exists():  # nobody else was first
+            raise StoreError(self._emptied())
+        try:
+            with work_folder(self.path.parent) as folder:
+                fresh = folder / self.path.name
+                with closing(sqlite3.connect(fresh)) as connection:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    db = Database(connection, execute_plugins=False)
+                    migrations.apply(db)
+                    with connection:
+                        insert(db, "store", {"id": new_id(), "created": now()})
+                take_name(fresh, self.path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise StoreError(
+                f"The folder of {self.path.name} cannot be written to: {error.strerror}."
+            ) from None
+        except sqlite3.Error as error:
+            raise StoreError(self._explain(error)) from error
+
+    def _beside(self) -> list[str]:
+        """The logs beside the database that hold something: changes that are not in it yet."""
+        found = [self.path.with_name(self.path.name + ending) for ending in ("-wal", "-journal")]
+        return [path.name for path in found if path.exists() and path.stat().st_size]
 
     def _pending(self, db: Database) -> bool:
         """Whether migrations are due. Refuses what is not ours or comes from newer code."""
@@ -161,7 +226,9 @@ class DatabaseFile:
                 f"{self.path.name} was written by a newer version of this app ({', '.join(newer)}). "
                 "Update the app, or use another database; this one was left as it is."
             )
-        if not applied and db.table_names():
+        if not applied:
+            if not db.table_names():
+                raise StoreError(self._emptied())
             raise StoreError(
                 f"{self.path.name} is the database of another program. "
                 "Give this app a file of its own; this one was left as it is."
@@ -180,16 +247,20 @@ class DatabaseFile:
                 time.sleep(0.02)
 
     @contextmanager
-    def _operation(self, begin: str, create: bool = False) -> Iterator[Database]:
-        with self._connected(create) as db:
-            self._begin(db, begin)
-            try:
-                yield db
-                db.conn.execute("COMMIT")
-            except BaseException:
-                if db.conn.in_transaction:
-                    db.conn.execute("ROLLBACK")
-                raise
+    def _operation(self, begin: str) -> Iterator[Database]:
+        with self._connected() as db, self._transaction(db, begin):
+            yield db
+
+    @contextmanager
+    def _transaction(self, db: Database, begin: str) -> Iterator[None]:
+        self._begin(db, begin)
+        try:
+            yield
+            db.conn.execute("COMMIT")
+        except BaseException:
+            if db.conn.in_transaction:
+                db.conn.execute("ROLLBACK")
+            raise
 
     def _begin(self, db: Database, begin: str) -> None:
         """Begin, and start the snapshot. SQLite may answer "busy" at once where another connection is
@@ -209,20 +280,20 @@ class DatabaseFile:
                 time.sleep(0.01)
 
     @contextmanager
-    def _connected(self, create: bool = False, once: bool = False) -> Iterator[Database]:
+    def _connected(self, once: bool = False, mode: str = "rw") -> Iterator[Database]:
         """A configured connection, used ``once`` or kept for others; whatever SQLite says becomes a StoreError with a
         sentence."""
         db, file = None, identity(self.path)
         try:
-            db = None if create or once else self._idle.take(file)
+            db = None if once else self._idle.take(file)
             if db is None:
-                uri = f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}"
+                uri = f"{self.path.as_uri()}?mode={mode}"
                 connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
                 db = Database(connection, execute_plugins=False)
                 for pragma in ("foreign_keys=ON", "synchronous=FULL"):
                     connection.execute(f"PRAGMA {pragma}")
             yield db
-            if not (create or once):  # nothing went wrong with it
+            if not once:  # nothing went wrong with it
                 self._idle.keep(db, file)
                 db = None
         except sqlite3.Error as error:
@@ -260,6 +331,22 @@ class DatabaseFile:
         if "locked" in said or "busy" in said:
             return f"The database {name} stayed in use by others; nothing was changed. Try again."
         return f"The database {name} refused this, and nothing was changed: {said}."
+
+    def _emptied(self) -> str:
+        """Of a database without our schema, or a log without its database."""
+        name, logs = self.path.name, self._beside()
+        files = " and ".join([*([name] if self.path.exists() else []), *logs])
+        what = f"{name} holds nothing" if self.path.exists() else f"{name} is gone"
+        log = f", and {' and '.join(logs)} beside it may hold what was in it" if logs else ""
+        folder = self.path.parent
+        copies = [*folder.glob(f"{BACKUPS}/*.db"), *folder.glob(f"{self.path.stem}.replaced-*.db")]
+        newest = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+        kept = ", ".join(path.relative_to(folder).as_posix() for path in newest)
+        copy = f"copy a backup there ({kept})" if kept else "put a backup there if you have one"
+        return (
+            f"The database {name} was emptied or lost by accident, it seems: {what}{log}. Nothing was written. Move {files} "
+            f"away, and keep what you moved; then {copy}, or start with an empty one."
+        )
 
     def _damaged(self, said: str) -> str:
         return (

@@ -1,4 +1,4 @@
-"""What an import checks and stores: one ``Intake`` is one import within one write transaction.
+"""What an import checks and stores: one ``Intake`` is one import, beside the store (``data.staging``).
 
 The lines come from elsewhere, so nothing in them is trusted: every field goes through the same checks as a
 value from the page, and what a row points at must be there. The file format is in ``data/exchange.py``.
@@ -9,22 +9,31 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import pickle
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-from sqlite_utils import Database
 
 from data import checks
 from data.database import insert, row
 from data.labels import expected
 from data.library import labels_of
-from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
-from data.runs import ACTIVE, checked_field
+from data.rowchecks import (
+    SIDES,
+    checked_gold,
+    checked_preference,
+    checked_remark,
+    checked_run,
+    checked_score,
+    checked_submission,
+    complete,
+)
+from data.runs import ACTIVE
 from data.samples import COLUMNS, checked_sample, insert_sample
-from data.scores import FIELDS, PERSONAL, Units, checked_event, need_unit, refresh_figures
+from data.scores import FIELDS, PERSONAL, Units, need_unit
+from data.staging import Staging, rows_of
 
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
@@ -32,9 +41,8 @@ RUN_FIXED = ("kind", "config", "parent", "created")
 SUBMISSION = ("id", "sample", "who", "kind", "undoes", "created")
 REMARK = ("id", "sample", "who", "kind", "text", "created")
 GOLD = ("id", "sample", "word_index", "word", "score", "who", "created")
-PREFERENCE = ("id", "left_sample", "right_sample", "choice", "who", "created")
+PREFERENCE = ("id", *SIDES, "choice", "who", "created")
 PARTS = {"submissions": SUBMISSION, "remarks": REMARK, "gold": GOLD}  # of a sample, beside its events
-CHOICES = ("left", "right", "tie", "none")
 CHANGES = 1000  # changed words that are listed; all are counted
 
 
@@ -74,19 +82,22 @@ class Intake:
     """One import: ``line`` for each line in order, then ``finish``."""
 
     def __init__(
-        self, db: Database, images: Path | None, features: bool, units: Units, first: bool = False
+        self, stage: Staging, images: Path | None, features: bool, units: Units, first: bool = False
     ) -> None:
         """first: the file is of version 1, which had neither remarks nor gold nor preferences."""
-        self.db, self.images, self.features, self.first = db, images, features, first
+        self.stage, self.db, self.images, self.features, self.first = stage, stage.db, images, features, first
         self._units_of, self._units = units, ()
         self.number = 1  # the line that is being taken over, for the error message
         self.count: Counter[str] = Counter()
         for name in ("runs", "samples", "events", *PARTS, "preferences"):
             self.count[name] = self.count[f"{name}_known"] = 0
-        self.queue: dict[str, list[tuple[int, int, dict[str, Any]]]] = {
-            name: [] for name in ("events", *PARTS, "preferences")
-        }
-        self.lines: dict[str, int] = {}  # of the samples
+        self.db.execute("CREATE TEMP TABLE lines (sample PRIMARY KEY, line, told) WITHOUT ROWID")
+        self.db.execute(
+            "CREATE TEMP TABLE waiting (kind, n, line, entry, PRIMARY KEY (kind, n, line, entry)) WITHOUT ROWID"
+        )
+        self.db.execute(
+            "CREATE TEMP TABLE told (sample, word_index, before, PRIMARY KEY (sample, word_index)) WITHOUT ROWID"
+        )
 
     def line(self, number: int, record: dict[str, Any]) -> None:
         """Store a run or a sample; the sample's events are checked and wait for ``finish``."""
@@ -101,20 +112,23 @@ class Intake:
                 )
             )
             n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-            self.queue["preferences"].append((n, number, self.preference(entry)))
+            self._wait("preferences", n, checked_preference(entry))
             return
         kinds = {"events": FIELDS, "submissions": SUBMISSION} if self.first else {"events": FIELDS, **PARTS}
         _only(record, ("sample", *kinds), "a line")
-        sample = checked_sample(self._complete(_only(record.get("sample"), COLUMNS, "a sample")))
-        if sample["id"] in self.lines:
+        sample = checked_sample(complete(_only(record.get("sample"), COLUMNS, "a sample")))
+        place = (sample["id"], number, bool(record.get("events") or record.get("gold")))
+        if not self.db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", place).rowcount:
             raise ValueError(f"the sample {sample['id']} is in the file twice.")
-        self.lines[sample["id"]] = number
+        self.stage.pull(sample["id"])
+        if sample["projector_run"] is not None:
+            self.stage.pull_run(sample["projector_run"])
         self.sample(sample)
         self._units = self._units_of(sample)
         make = {
             "events": self.event,
-            "submissions": self.submission,
-            "remarks": self.remark,
+            "submissions": checked_submission,
+            "remarks": checked_remark,
             "gold": self.gold,
         }
         for kind, names in kinds.items():
@@ -125,59 +139,60 @@ class Intake:
             for entry in entries:
                 entry = dict(_only(entry, allowed, f"one of {kind}"))
                 n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-                self.queue[kind].append((n, number, make[kind](entry, sample)))
+                self._wait(kind, n, make[kind](entry, sample))
 
-    @staticmethod
-    def _complete(record: dict[str, Any]) -> dict[str, Any]:
-        """What the store would make up for a new row must be there in a row that comes from elsewhere."""
-        for name in ("id", "created"):
-            if record.get(name) is None:
-                raise ValueError(f"{name} is missing.")
-        return record
+    def _wait(self, kind: str, n: int, entry: dict[str, Any]) -> None:
+        self.db.execute(
+            "INSERT INTO waiting VALUES (?, ?, ?, ?)", (kind, n, self.number, pickle.dumps(entry))
+        )
 
     def finish(self) -> dict[str, Any]:
-        """Store the events of all lines in the order in which they came to be; returns the counts and the changes."""
-        told = list({entry["sample"] for _, _, entry in self.queue["events"] + self.queue["gold"]})
-        before = labels_of(self.db, told)
-        for kind, queued in self.queue.items():
-            for _, number, entry in sorted(queued, key=lambda item: item[0]):
-                self.number = number
+        """Take in the events of all lines in the order in which they came to be; returns the counts and the changes."""
+        for ids in self._told():
+            before = [(*place, round(expected(label), 4)) for place, label in labels_of(self.db, ids).items()]
+            self.db.conn.executemany("INSERT INTO told VALUES (?, ?, ?)", before)
+        for kind in ("events", *PARTS, "preferences"):
+            waiting = self.db.execute("SELECT line, entry FROM waiting WHERE kind = ? ORDER BY n", (kind,))
+            for self.number, packed in waiting:
+                entry = pickle.loads(packed)
                 self.store_event(entry) if kind == "events" else self.store_part(kind, entry)
-        refresh_figures(self.db, self.lines)
-        return {**self.count, **self._changes(before, labels_of(self.db, told))}
+        return {**self.count, **self._changes()}
 
-    def _changes(self, before: Mapping[Any, Any], after: Mapping[Any, Any]) -> dict[str, Any]:
+    def _told(self) -> Iterator[list[str]]:
+        """The samples of the file that it says something of, some at a time, in the order of its lines."""
+        found = self.db.execute("SELECT sample FROM lines WHERE told ORDER BY line")
+        while ids := [id for (id,) in found.fetchmany(20)]:
+            yield ids
+
+    def _changes(self) -> dict[str, Any]:
         """Which words have another label now, as one number from 0 to 9."""
-        new, changes, changed = 0, [], 0
-        for (sample, index), label in after.items():
-            then = before.get((sample, index))
-            values = [None if x is None else round(expected(x), 4) for x in (then, label)]
-            if values[0] == values[1]:
-                continue
-            new += then is None
-            changed += then is not None
-            if len(changes) < CHANGES:
-                changes.append(
-                    {
-                        "line": self.lines[sample],
-                        "sample": sample,
-                        "word_index": index,
-                        "word": label["word"],
-                        "before": values[0],
-                        "after": values[1],
-                    }
-                )
+        new, changed, changes = 0, 0, []
+        for ids in self._told():
+            for (sample, index), label in labels_of(self.db, ids).items():
+                place, after = (sample, index), round(expected(label), 4)
+                found = self.db.execute(
+                    "SELECT before FROM told WHERE sample = ? AND word_index = ?", place
+                ).fetchone()
+                before = found and found[0]
+                if before == after:
+                    continue
+                new += before is None
+                changed += before is not None
+                if len(changes) < CHANGES:
+                    (line,) = self.db.execute("SELECT line FROM lines WHERE sample = ?", (sample,)).fetchone()
+                    changes.append(
+                        {"line": line, "sample": sample, "word_index": index, "word": label["word"],
+                         "before": before, "after": after}
+                    )  # fmt: skip
         return {"words_new": new, "words_changed": changed, "changes": changes}
 
     def run(self, given: dict[str, Any]) -> None:
-        self._complete(given)
-        run = {name: checked_field(name, value) for name, value in given.items()}
-        for name in ("kind", "config", "state"):
-            if name not in run:
-                raise ValueError(f"the run's {name} is missing.")
+        run = checked_run(given)
         if run["state"] in ACTIVE:
             raise ValueError("a run from elsewhere cannot be running here.")
-        there = row(self.db, "SELECT * FROM runs WHERE id = ?", (run["id"],))
+        for id in (run["id"], run.get("parent")):
+            self.stage.pull_run(id) if id else None
+        there = rows_of(self.db, "runs", run["id"])
         if there:
             self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, there)
             self.count["runs_known"] += 1
@@ -195,7 +210,7 @@ class Intake:
                 raise ValueError(f"the image {sample['image_path']} is not in the images' folder.") from None
             if found != sample["image_sha256"]:
                 raise ValueError(f"the image {sample['image_path']} is not the one that was scored.")
-        there = row(self.db, "SELECT * FROM samples WHERE id = ?", (sample["id"],))
+        there = rows_of(self.db, "samples", sample["id"])
         if there:
             self._same("sample", sample["id"], sample, there)
             self.count["samples_known"] += 1
@@ -209,62 +224,17 @@ class Intake:
                 entry["features"] = base64.b64decode(entry["features"], validate=True)
             except (binascii.Error, TypeError, ValueError):
                 raise ValueError("features must be base64.") from None
-        event = checked_event({**self._complete(entry), "sample": sample["id"]})
-        need_unit(sample, self._units, event["word_index"], event["word"])
-        return event
-
-    def submission(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        undoes = entry.get("undoes")
-        kinds = ("submit", "skip") if undoes is None else ("submit", "skip", "open")
-        return {
-            "id": checks.identifier("id", self._complete(entry)["id"]),
-            "sample": sample["id"],
-            "who": checks.text("who", entry.get("who")),
-            "kind": checks.one_of("kind", entry.get("kind"), kinds),
-            "undoes": None if undoes is None else checks.identifier("undoes", undoes),
-            "created": checks.time("created", entry["created"]),
-        }
-
-    def remark(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        kind = checks.one_of("kind", entry.get("kind"), REMARKS)
-        longest = REASON_LENGTH if kind == "flag" else NOTE_LENGTH
-        return {
-            "id": checks.identifier("id", self._complete(entry)["id"]),
-            "sample": sample["id"],
-            "who": checks.text("who", entry.get("who")),
-            "kind": kind,
-            "text": checks.text("text", entry.get("text"), longest, empty=True),
-            "created": checks.time("created", entry["created"]),
-        }
+        return self._of_a_word(checked_score(entry, sample), sample)
 
     def gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        index = checks.integer("word_index", self._complete(entry).get("word_index"), 0, 999)
-        word = checks.text("word", entry.get("word"), checks.PROMPT_LENGTH, empty=True)
-        need_unit(sample, self._units, index, word)
-        return {
-            "id": checks.identifier("id", entry["id"]),
-            "sample": sample["id"],
-            "word_index": index,
-            "word": word,
-            "score": None if entry.get("score") is None else checks.score(entry["score"]),
-            "who": checks.text("who", entry.get("who")),
-            "created": checks.time("created", entry["created"]),
-        }
+        return self._of_a_word(checked_gold(entry, sample), sample)
 
-    def preference(self, entry: dict[str, Any]) -> dict[str, Any]:
-        sides = [checks.identifier(name, entry.get(name)) for name in PREFERENCE[1:3]]
-        if sides[0] == sides[1]:
-            raise ValueError("a preference is between two samples, not one.")
-        return {
-            "id": checks.identifier("id", self._complete(entry)["id"]),
-            **dict(zip(PREFERENCE[1:3], sides)),
-            "choice": checks.one_of("choice", entry.get("choice"), CHOICES),
-            "who": checks.text("who", entry.get("who")),
-            "created": checks.time("created", entry["created"]),
-        }
+    def _of_a_word(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        need_unit(sample, self._units, entry["word_index"], entry["word"])
+        return entry
 
     def store_event(self, event: dict[str, Any]) -> None:
-        there = row(self.db, "SELECT * FROM scores WHERE id = ?", (event["id"],))
+        there = rows_of(self.db, "scores", event["id"])
         if there:
             apart = () if self.features else ("features",)
             # entropy is derived, and its last bit may differ between two machines' logarithms
@@ -279,12 +249,14 @@ class Intake:
 
     def store_part(self, kind: str, entry: dict[str, Any]) -> None:
         """One of submissions, remarks, gold or preferences."""
-        there = row(self.db, f"SELECT * FROM {kind} WHERE id = ?", (entry["id"],))
+        there = rows_of(self.db, kind, entry["id"])
         if there:
             self._same({"gold": "gold score"}.get(kind, kind.removesuffix("s")), entry["id"], entry, there)
             self.count[f"{kind}_known"] += 1
             return
-        for name in ("left_sample", "right_sample"):
+        for name in SIDES:
+            if name in entry:
+                self.stage.pull(entry[name])
             if name in entry and not row(self.db, "SELECT 1 FROM samples WHERE id = ?", (entry[name],)):
                 raise ValueError(f"{name} {entry[name]} is neither in the file nor in the store.")
         if entry.get("undoes") is not None:

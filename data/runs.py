@@ -54,7 +54,7 @@ def checked_field(name: str, value: Any) -> Any:
             raise ValueError(f"A run's {name} must be a dict, not {checks.shown(value)}.")
         return checks.as_json(name, value)
     if name in ("id", "parent"):
-        return checks.identifier(name, value)
+        return checks.run_id(name, value)
     if name == "checkpoint_sha256":
         return checks.sha256(name, value)
     if name == "checkpoint":
@@ -94,7 +94,7 @@ def all_readable(db: Database, found: list[dict[str, Any]]) -> list[dict[str, An
 
 
 def need_run(db: Database, run: Any) -> dict[str, Any]:
-    found = row(db, "SELECT * FROM runs WHERE id = ?", (checks.identifier("run", run),))
+    found = row(db, "SELECT * FROM runs WHERE id = ?", (checks.run_id("run", run),))
     if not found:
         raise ValueError(f"There is no run {run} in this store; choose one that is listed.")
     return found

@@ -12,13 +12,14 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.backup import checked_copy
 from data.store import Store, StoreError
+from data.workfolder import work_folder
 from studio.places import is_dataset
 from studio.settings import Settings
 
@@ -93,24 +94,28 @@ def place_of(settings: Settings) -> Folder | Dataset:
 
 def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
     """Begin an empty home with the copy that is there. What was done, or went wrong, in a sentence; '' for nothing."""
-    if not settings.backup or settings.restore != "yes" or settings.database.exists():
+    beside = settings.database.with_name(
+        f"{settings.database.name}-wal"
+    )  # alone: its database was lost by accident
+    if not settings.backup or settings.restore != "yes" or settings.database.exists() or beside.exists():
         return ""
     try:
         place = place or place_of(settings)
         if place.read(MARK) is None:
             return ""
         settings.home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=settings.home, prefix="restore-") as folder:
-            fetched = Path(folder)
+        with work_folder(settings.home) as work:
+            fetched = work / "fetched"
             place.fetch(fetched)
-            copy = Store(fetched / DATABASE)
-            copy.check()
-            copy.interrupt()
-            copy.close()  # all of it is in the one file that goes to the home
-            for part in ("images", "runs"):  # the database comes last: with it the home is no longer empty
-                if (fetched / part).is_dir():
-                    shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
-            os.replace(fetched / DATABASE, settings.database)
+            with checked_copy(fetched / DATABASE, fetched) as copy:
+                copy.close()  # all of it is in the one file that goes to the home
+                for part in (
+                    "images",
+                    "runs",
+                ):  # the database comes last: with it the home is no longer empty
+                    if (fetched / part).is_dir():
+                        shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
+                os.replace(copy.path, settings.database)
         Store(settings.database).note_audit("", "restore", settings.backup)
     except Exception as error:  # noqa: BLE001 - the studio starts all the same
         log.warning("The back-up in %s was not restored: %s", settings.backup, error)
@@ -172,11 +177,11 @@ class Backup:
         if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
             self.store.note_audit("", "backup", self.settings.backup)
             self._noted, stamp = True, self._stamp()
-        with tempfile.TemporaryDirectory(dir=self.settings.home, prefix="backup-") as folder:
-            copy = self.store.vacuum_into(Path(folder) / DATABASE)
-            (Path(folder) / MARK).write_text(json.dumps(mine), encoding="utf-8")
+        with work_folder(self.settings.home) as folder:
+            copy = self.store.vacuum_into(folder / DATABASE)
+            (folder / MARK).write_text(json.dumps(mine), encoding="utf-8")
             place.put({name: path for name, path in self._files() if name not in there})
-            place.put({DATABASE: copy, MARK: Path(folder) / MARK})
+            place.put({DATABASE: copy, MARK: folder / MARK})
         self.problem, self.last, self._done = "", now(), stamp
         return True
 

@@ -16,6 +16,7 @@ from core.loading import out_of_memory
 from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
+from data.workfolder import sweep
 from studio.background import Background
 from studio.detecting import Detector
 from studio.foreseeing import Foreseeing, Foreseer
@@ -72,6 +73,8 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.shards)."""
         self.settings = settings or Settings.from_env()
         self.settings.home.mkdir(parents=True, exist_ok=True)
+        if store is None:
+            sweep(self.settings.home)
         self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.checks import shown
+from data.database import BACKUPS
 from studio import gridwork, jobs
 
 # name: (what it is called, ending, what is in it and what it loses)
@@ -167,7 +168,9 @@ def import_file(
         found = take(store, path, who, dry_run, units=units_of)
     changes = found.pop("changes")
     listed = len(changes)
-    total = found["words_new"] + found["words_changed"] if kind == "jsonl" else listed
+    total = sum(
+        found[name] for name in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
+    )
     if not dry_run:
         store.note_audit(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
     return Imported(_said(kind, found, dry_run), found, changes, total - listed)
@@ -197,7 +200,7 @@ def _said(kind: str, found: Mapping[str, int], dry_run: bool) -> str:
 
 def backups(studio: Any) -> Path:
     """The folder of the backups that the page makes."""
-    return studio.settings.home / "backups"
+    return studio.settings.home / BACKUPS
 
 
 def backup(studio: Any, path: str | Path, who: str) -> Path:

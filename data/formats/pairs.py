@@ -26,8 +26,10 @@ from data import checks
 from data.database import insert, new_id, now, row, rows
 from data.exchange import json_line, records, whole_file
 from data.formats.taking import refused
+from data.intake import CHANGES
 from data.labels import expected
 from data.samples import need_sample
+from data.staging import Staging, staging
 from data.store import Store
 
 
@@ -98,22 +100,23 @@ def export_votes(store: Store, path: str | Path) -> dict[str, int]:
     return {"samples": len(sides), "pairs": len(found)}
 
 
-def _side(db: Database, record: Mapping[str, Any], side: str) -> str:
+def _side(stage: Staging, record: Mapping[str, Any], side: str) -> str:
     """The sample of one side: by its id, else by the image's path."""
     prompt, id, image = record.get("prompt"), record.get(f"{side}_sample"), record.get(side)
     if id is None:
         path = checks.relative_path(side, image)
         found = rows(
-            db,
-            "SELECT id FROM samples WHERE prompt = ? AND image_path = ?",
+            stage.db,
+            "SELECT id FROM main.samples WHERE prompt = ? AND image_path = ?",
             (checks.text("prompt", prompt, checks.PROMPT_LENGTH), path),
         )
         if len(found) != 1:
             raise ValueError(
                 f"{len(found) or 'no'} images of this prompt lie at {checks.shown(path)}; give {side}_sample."
             )
-        return found[0]["id"]
-    sample = need_sample(db, id)
+        id = found[0]["id"]
+    stage.pull(checks.identifier("sample", id))
+    sample = need_sample(stage.db, id)
     if sample["prompt"] != prompt:
         raise ValueError(f"the sample {sample['id']} has another prompt in the store.")
     if image is not None and image != sample["image_path"]:
@@ -125,35 +128,37 @@ def _side(db: Database, record: Mapping[str, Any], side: str) -> str:
 
 def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
     """Take over each line as this person's vote for ``chosen``, all of them or nothing; {pairs, same, new, changed,
-    changes: [{line, prompt, chosen_sample, rejected_sample, before, after}]}: before is what this person said of the
+    changes: the first of them, [{line, prompt, chosen_sample, rejected_sample, before, after}]}: before is what this person said of the
     pair last ('chosen', 'rejected', 'tie', 'none'), or None. A pair that this person has judged so gets no new vote."""
     path, number = Path(path), 0
     checks.text("who", who)
     changes: list[dict[str, Any]] = []
-    known: set[frozenset[str]] = set()
-    with refused(path.name, lambda: number or 1), open(path, "rb") as file, store.writing() as db:
+    counts = {"pairs": 0, "same": 0, "new": 0, "changed": 0}
+    with refused(path.name, lambda: number or 1), open(path, "rb") as file, staging(store) as stage:
+        stage.db.execute("CREATE TEMP TABLE known (one, other, PRIMARY KEY (one, other)) WITHOUT ROWID")
         for number, record in records(file, path.name):
             unknown = sorted(set(record) - set(FIELDS))
             if unknown:
                 raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
-            chosen, rejected = (_side(db, record, side) for side in ("chosen", "rejected"))
+            chosen, rejected = (_side(stage, record, side) for side in ("chosen", "rejected"))
             if chosen == rejected:
                 raise ValueError("chosen and rejected are the same image.")
-            pair = frozenset((chosen, rejected))
-            if pair in known:
+            pair = sorted((chosen, rejected))
+            if not stage.db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", pair).rowcount:
                 raise ValueError("this pair is in the file twice.")
-            known.add(pair)
-            before = _vote(db, chosen, rejected, who)
-            if before != "chosen":
+            before = _vote(stage.db, chosen, rejected, who)
+            counts["pairs"] += 1
+            counts["same" if before == "chosen" else "new" if before is None else "changed"] += 1
+            if before == "chosen":
+                continue
+            if len(changes) < CHANGES:
                 changes.append({"line": number, "prompt": record["prompt"], "chosen_sample": chosen,
                                 "rejected_sample": rejected, "before": before, "after": "chosen"})  # fmt: skip
-        for change in [] if dry_run else changes:
-            vote = {"left_sample": change["chosen_sample"], "right_sample": change["rejected_sample"]}
-            made = {"id": new_id(), **vote, "choice": "left", "who": who, "created": now()}
-            insert(db, "preferences", made)
-    new = sum(change["before"] is None for change in changes)
-    counts = {"pairs": len(known), "same": len(known) - len(changes), "new": new}
-    return {**counts, "changed": len(changes) - new, "changes": changes}
+            vote = {"left_sample": chosen, "right_sample": rejected, "choice": "left"}
+            insert(stage.db, "preferences", {"id": new_id(), **vote, "who": who, "created": now()})
+        if not dry_run:
+            stage.write()
+    return {**counts, "changes": changes}
 
 
 def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:

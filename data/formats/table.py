@@ -30,6 +30,7 @@ from data.exchange import whole_file
 from data.formats.taking import Taking, digit, refused
 from data.labels import expected
 from data.scores import Units
+from data.staging import staging
 from data.store import Store
 from data.text import decoded
 
@@ -79,24 +80,26 @@ LONGEST_ROW = 1 << 20
 
 
 class Place:
-    """The line that is being read, for the error message."""
+    """The line that is being read, for the error message; and the bytes of its row so far."""
 
-    number = 0
+    number = bytes = 0
 
 
 def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
     """Lines of text with their ends, none of them endless."""
     while raw := file.readline(LONGEST_ROW + 1):
         place.number += 1
-        if len(raw) > LONGEST_ROW:
-            raise ValueError(f"the line is longer than {LONGEST_ROW} bytes.")
+        place.bytes += len(raw)
+        if place.bytes > LONGEST_ROW:
+            what = "line" if place.bytes == len(raw) else "row, of several lines in quotation marks,"
+            raise ValueError(f"the {what} is longer than {LONGEST_ROW} bytes.")
         text = decoded(raw, first=place.number == 1)
         if "\x00" in text:
             raise ValueError("not text; save the table as CSV UTF-8.")
         yield text
 
 
-def _rows(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
+def _rows(lines: Iterator[str], place: Place) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of every row that is not empty, the head first."""
     head = next(lines, "")
     delimiter = max(",;\t", key=head.count)
@@ -110,6 +113,7 @@ def _rows(lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
     while True:
         try:
             cells = next(table)
+            place.bytes = 0
         except StopIteration:
             return
         except csv.Error as error:
@@ -135,8 +139,8 @@ def import_csv(
     checks.text("who", who)
 
     csv.field_size_limit(LONGEST_ROW)
-    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, store.writing() as db:
-        found = _rows(_lines(file, place))
+    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, staging(store) as stage:
+        found = _rows(_lines(file, place), place)
         _, head = next(found, (1, []))
         names = [name.strip() for name in head]
         lacking = [name for name in NEEDED if name not in names]
@@ -145,7 +149,7 @@ def import_csv(
         odd = [name for name in names if name not in COLUMNS or names.count(name) > 1]
         if odd:
             raise ValueError(f"the column {checks.shown(odd[0])} is not known or there twice; remove it.")
-        taking = Taking(db, who, "from csv", units)
+        taking = Taking(stage, who, "from csv", units)
         for number, cells in found:
             if len(cells) != len(names):
                 raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")

@@ -12,14 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlite_utils import Database
-
 from data import checks
 from data.exchange import ImportRefused
-from data.labels import checked_filter, expected, labels_at
+from data.intake import CHANGES
+from data.labels import expected
+from data.library import labels_of
 from data.samples import need_sample
 from data.scores import Units, checked_event, insert_event, latest, need_unit
+from data.staging import Staging
 
+MOST = 1_000_000  # scores of a file
+RECENT = 500  # samples that are kept at hand
 Says = Callable[[float | None, Mapping[str, Any] | None], bool]
 
 
@@ -47,65 +50,78 @@ def refused(name: str, line: Callable[[], int], what: str = "line") -> Iterator[
 
 
 class Taking:
-    """One import within one write transaction: ``word`` for each word of the file, then ``finish``."""
+    """One import: ``word`` for each word of the file, then ``finish``."""
 
-    def __init__(self, db: Database, who: str, scorer: str, units: Units) -> None:
-        self.db, self.who, self.scorer, self._units = db, who, scorer, units
-        last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
-        found = labels_at(db, last, checked_filter({"include_calibrated": True}))
-        self.labels = {(x["sample"], x["word_index"]): x for x in found}
-        self.samples: dict[str, dict[str, Any]] = {}
-        self.units: dict[str, Sequence[Any]] = {}
-        self.known: set[tuple[str, int]] = set()
-        self.changes: list[dict[str, Any]] = []
+    def __init__(self, stage: Staging, who: str, scorer: str, units: Units) -> None:
+        self.stage, self.db, self.who, self.scorer, self._units = stage, stage.db, who, scorer, units
+        self.samples = 0  # that were named
+        self._recent: dict[str, tuple[dict[str, Any], Sequence[Any], dict[int, dict[str, Any]]]] = {}
+        self.db.execute(
+            "CREATE TEMP TABLE known (sample, word_index, PRIMARY KEY (sample, word_index)) WITHOUT ROWID"
+        )
+        self.counts, self.changes = {"words": 0, "changed": 0, "new": 0}, []
 
     def sample(self, id: Any, *prompts: Any) -> dict[str, Any]:
-        """The sample, which must be in the store and have one of these prompts, if any; its units are known then."""
-        if not isinstance(id, str) or id not in self.samples:
-            found = need_sample(self.db, id)
-            self.samples[found["id"]] = found
-            self.units[found["id"]] = self._units(found)
-        found = self.samples[id]
+        """The sample, which must be in the store and have one of these prompts, if any."""
+        found = self._known(id)[0]
         if prompts and found["prompt"] not in prompts:
             raise ValueError(f"the sample {id} has another prompt in the store.")
         return found
+
+    def units(self, id: str) -> Sequence[Any]:
+        """The units of a sample."""
+        return self._known(id)[1]
+
+    def _known(self, id: Any) -> tuple[dict[str, Any], Sequence[Any], dict[int, dict[str, Any]]]:
+        """A sample, its units, and the labels that it has."""
+        if not isinstance(id, str) or id not in self._recent:
+            checks.identifier("sample", id)
+            self.samples += self.stage.pull(id)
+            found = need_sample(self.db, id)
+            kept = ("word", "score", "distribution")
+            labels = {index: {n: x[n] for n in kept} for (_, index), x in labels_of(self.db, [id]).items()}
+            while len(self._recent) >= RECENT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[id] = found, self._units(found), labels
+        return self._recent[id]
 
     def word(self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, says: Says) -> None:
         """One word. says (this person's own score, the label or None): whether either is what the file says."""
         index = checks.integer("word_index", whole(index), 0, 999)
         text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
-        unit = need_unit(sample, self.units[sample["id"]], index, text)
+        _, units, labels = self._known(sample["id"])
+        unit, label = need_unit(sample, units, index, text), labels.get(index)
         place = (sample["id"], index)
-        if place in self.known:
+        if not self.db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", place).rowcount:
             raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")
-        self.known.add(place)
-        label = self.labels.get(place)
+        self.counts["words"] += 1
+        if self.counts["words"] > MOST:
+            raise ValueError(f"the file has more than {MOST:,} scores; import it in parts.")
         own = latest(self.db, *place, "human", self.who)
         if says(own and own["score"], label):
             return
-        self.changes.append(
-            {
-                "line": line,
-                "sample": sample["id"],
-                "word_index": index,
-                "word": unit.text,
-                "before": round(expected(label), 4) if label else None,
-                "after": score,
-            }
-        )
+        change = {
+            "line": line,
+            "sample": sample["id"],
+            "word_index": index,
+            "word": unit.text,
+            "before": round(expected(label), 4) if label else None,
+            "after": score,
+        }
+        self.counts["changed" if label else "new"] += 1
+        if len(self.changes) < CHANGES:
+            self.changes.append(change)
+        event = {name: change[name] for name in ("sample", "word_index", "word")}
+        said = {"source": "human", "who": self.who, "score": score, "scorer": self.scorer}
+        insert_event(self.db, checked_event({**event, **said}))
 
     def finish(self, dry_run: bool) -> dict[str, Any]:
-        """Store the changes, or not; {samples, words, same, new, changed, changes}: ``new`` had no label."""
-        for change in [] if dry_run else self.changes:
-            event = {name: change[name] for name in ("sample", "word_index", "word")}
-            said = {"source": "human", "who": self.who, "score": change["after"], "scorer": self.scorer}
-            insert_event(self.db, checked_event({**event, **said}))
-        new = sum(change["before"] is None for change in self.changes)
-        return {
-            "samples": len({sample for sample, _ in self.known}),
-            "words": len(self.known),
-            "same": len(self.known) - len(self.changes),
-            "new": new,
-            "changed": len(self.changes) - new,
-            "changes": self.changes,
-        }
+        """Store the changes, or not; {samples, words, same, new, changed, changes: the first of them}: ``new`` had no
+        label."""
+        if not dry_run:
+            self.stage.write()
+        (samples,) = self.db.execute("SELECT count(DISTINCT sample) FROM known").fetchone()
+        words, new, changed = (self.counts[name] for name in ("words", "new", "changed"))
+        same = words - new - changed
+        return {"samples": samples, "words": words, "same": same, "new": new, "changed": changed,
+                "changes": self.changes}  # fmt: skip

@@ -37,6 +37,7 @@ from data.exchange import json_line, records, whole_file
 from data.formats.taking import Taking, refused, whole
 from data.labels import expected
 from data.scores import NOTHING_ELSE, Units, need_unit, own_words, same_word
+from data.staging import staging
 from data.store import Store
 
 VERSION = 1
@@ -218,7 +219,7 @@ def _entries(
         )
     for word in words:
         checks.text("a word", word, checks.PROMPT_LENGTH, empty=True)
-    return sample, *_placed(sample, taking.units[sample["id"]], places, words, values)
+    return sample, *_placed(sample, taking.units(sample["id"]), places, words, values)
 
 
 def import_words(
@@ -227,20 +228,20 @@ def import_words(
     """Take over the words that say something else than the store: all of them or, where a line is wrong, nothing.
 
     Returns {samples, words, same, new, changed, not_scored, changes}: ``new`` had no label, ``not_scored`` are marks of
-    what is no scored word, ``changes`` has for each event {line, sample, word_index, word, before (the label, or None),
-    after (the person's score)}. With ``dry_run`` nothing is kept. ImportRefused names line and reason.
+    what is no scored word, ``changes`` has for each of the first 1000 events {line, sample, word_index, word, before (the
+    label, or None), after (the person's score)}. With ``dry_run`` nothing is kept. ImportRefused names line and reason.
     """
     path, number = Path(path), 1
     checks.text("who", who)
-    with refused(path.name, lambda: number), open(path, "rb") as file, store.writing() as db:
+    with refused(path.name, lambda: number), open(path, "rb") as file, staging(store) as stage:
         lines = records(file, path.name)
         _check_header(next(lines)[1], kind)
-        taking, not_scored = Taking(db, who, f"from {kind.name}", units), 0
+        taking, not_scored = Taking(stage, who, f"from {kind.name}", units), 0
         for number, record in lines:
-            before = len(taking.samples)
+            before = taking.samples
             sample, found, left = _entries(taking, record, kind)
             not_scored += left
-            if len(taking.samples) == before:
+            if taking.samples == before:
                 raise ValueError(f"the sample {sample['id']} is in the file twice.")
             for index, value in found.items():
 

@@ -159,8 +159,8 @@ def _mean(event: Mapping[str, Any] | None) -> float | None:
 def remarks(found: Sequence[Mapping[str, Any]]) -> str:
     """Flags and notes that stand, as HTML."""
     parts = [
-        f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{r["kind"]}</span> '
-        f"{escape(r['text'])} <em>— {escape(r['who'])}, {moment(r['created'])}</em></p>"
+        f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{escape(r["kind"])}</span> '
+        f"{escape(r['text'])} <em>— {escape(r['who'])}, {escape(moment(r['created']))}</em></p>"
         for r in found
     ]
     return "".join(parts)

@@ -103,7 +103,7 @@ def test_the_oldest_run_is_on_the_last_page_and_opens_in_its_tab(page, app, kind
     config = '{"name": "tau"}' if kind == "experiment" else "{}"
     with store.writing() as db:
         db.conn.executemany(
-            "INSERT INTO runs (id, kind, config, state, created) VALUES (?, ?, ?, 'stopped', '2026-01-02T03:04:05.000Z')",
+            "INSERT INTO runs (id, kind, config, state, created) VALUES (?, ?, ?, 'stopped', '2026-01-02T03:04:05.000000Z')",
             [(id, kind, config) for id in ids],
         )
     try:

@@ -119,6 +119,104 @@ def test_the_database_of_another_program_is_refused_and_untouched(quick_path):
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("bills",)]
 
 
+@pytest.fixture
+def logged(store, sample_row, quick_path):
+    """The files of a store whose last changes are in its log alone, as a process that was killed leaves them."""
+    store.add_samples([sample_row(id="a")])
+    folder = quick_path / "left"
+    folder.mkdir()
+    with store.reading():  # keeps the log from being emptied
+        store.set_score("a", 1, 7, "ann")
+        for path in quick_path.glob("studio.db*"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    assert (folder / "studio.db-wal").stat().st_size > 0
+    return folder / "studio.db"
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def of_no_tables(path):
+    path.unlink()
+    with closing(sqlite3.connect(path.with_name("x.db"))) as db:
+        db.execute("PRAGMA user_version = 1")
+    path.with_name("x.db").rename(path)
+
+
+@pytest.mark.parametrize(
+    ("accident", "says"),
+    [
+        (emptied, "studio.db holds nothing, and studio.db-wal beside it may hold what was in it"),
+        (os.unlink, "studio.db is gone, and studio.db-wal beside it may hold what was in it"),
+        (of_no_tables, "studio.db holds nothing, and studio.db-wal"),
+    ],
+    ids=["emptied", "gone", "no tables"],
+)
+@pytest.mark.parametrize("backups", [0, 1, 5])
+def test_a_database_that_was_emptied_by_accident_is_no_new_one(logged, accident, says, backups):
+    kept = {path.name: path.read_bytes() for path in logged.parent.iterdir()}
+    (logged.parent / "backups").mkdir()
+    for n in range(backups):
+        path = logged.parent / "backups" / f"studio-{n}.db"
+        path.write_bytes(b"a backup")
+        os.utime(path, (n, n))
+    accident(logged)
+    before = logged.read_bytes() if logged.exists() else None
+    with pytest.raises(StoreError, match=says) as refused:
+        Store(logged)
+    named = ", ".join(f"backups/studio-{n}.db" for n in range(backups)[:-4:-1])
+    assert (
+        f"copy a backup there ({named})" in str(refused.value)
+        if backups
+        else "if you have one" in str(refused.value)
+    )
+    assert (logged.read_bytes() if logged.exists() else None) == before
+    assert logged.with_name("studio.db-wal").read_bytes() == kept["studio.db-wal"]
+    logged.write_bytes(kept["studio.db"])  # what was lost is put back beside its log
+    logged.with_name("studio.db-shm").unlink(missing_ok=True)
+    assert [event["score"] for event in Store(logged).history("ann")] == [7]
+
+
+@pytest.mark.parametrize("make", [emptied, of_no_tables], ids=["no bytes", "no tables"])
+def test_a_file_without_our_schema_is_never_written_to(quick_path, make):
+    path = quick_path / "studio.db"
+    path.touch()
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"emptied or lost by accident.* Move studio\.db away"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_the_database_of_another_program_keeps_every_byte(quick_path):
+    path = quick_path / "other.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE bills (id)")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        Store(path)
+    assert path.read_bytes() == before and [p.name for p in quick_path.iterdir()] == ["other.db"]
+
+
+def test_many_begin_a_store_at_once(quick_path, sample_row):
+    made, wrong = [], []
+
+    def begin(n):
+        try:
+            made.append(Store(quick_path / "new.db").add_samples([sample_row(seed=n)])[0])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test fails by it
+            wrong.append(error)
+
+    threads = [threading.Thread(target=begin, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and Store(quick_path / "new.db").count_samples() == 8
+    assert not list(quick_path.glob(".work*"))
+
+
 def test_a_folder_in_place_of_a_file_is_refused(quick_path):
     with pytest.raises(StoreError, match="is a folder"):
         Store(quick_path)

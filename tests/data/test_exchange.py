@@ -351,6 +351,25 @@ def test_content_that_contradicts_the_store_is_refused(full, quick_path, change,
     assert full.snapshot() == before
 
 
+FOLDERS = [".", "..", "a/b", "runs/", "x\n"]
+
+
+@pytest.mark.parametrize(
+    ("what", "id"),
+    [*(("sample", id) for id in FOLDERS), *(("run", id) for id in (*FOLDERS, ".deleted-x", ".x"))],
+)
+def test_an_id_that_is_a_folders_name_is_refused(full, quick_path, what, id):
+    export_labels(full, quick_path / "a.jsonl")
+    raw = (quick_path / "a.jsonl").read_bytes().split(b"\n")
+    number = next(i for i, line in enumerate(raw) if what in json.loads(line))
+    raw[number] = edit(lambda record: record[what].update(id=id))(raw[number])
+    (quick_path / "a.jsonl").write_bytes(b"\n".join(raw))
+    other = Store(quick_path / "other.db")
+    with pytest.raises(ImportRefused, match=f"line {number + 1}: id must (be 1 to 64 letters|not begin)"):
+        import_labels(other, quick_path / "a.jsonl")
+    assert other.runs() == []
+
+
 def test_the_same_sample_twice_in_a_file_is_refused(full, quick_path):
     path = quick_path / "a.jsonl"
     export_labels(full, path)

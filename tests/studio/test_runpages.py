@@ -109,6 +109,22 @@ def test_what_the_project_ships_is_not_deleted(studio):
         studio.delete_run(shipped, "ann")
 
 
+@pytest.mark.parametrize("id", [".", "..", ".deleted-x"])
+def test_a_run_whose_id_names_another_folder_deletes_nothing(studio, id):
+    """As an older version's import could bring one."""
+    with studio.store.writing() as db:
+        db.execute(
+            "INSERT INTO runs (id, kind, config, state, created) VALUES (?, 'reward', '{}', 'done', '2026')",
+            (id,),
+        )
+    kept = studio.run_folder("one") / "reward" / "model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+    with pytest.raises(ValueError, match="run must (be 1 to 64 letters|not begin with)"):
+        studio.delete_run(id, "ann")
+    assert kept.read_bytes() == b"weights"
+
+
 def test_a_card_has_front_matter_figures_limits_and_every_setting(loop):
     studio, run = loop
     card = studio.model_card(run["id"])
