@@ -36,6 +36,7 @@ scorer > "$work/scorer.log" 2>&1 & # the two need nothing of each other
 other=$!
 pictures
 wait "$other"
+export OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 STUDIO_THREADS=2 # one process alone from here on
 once score "$python" -m studio score
 once labels "$python" -m studio labels "$models/labels" --count 3000
 
