@@ -13,7 +13,7 @@ store (JSONL takes it there).
 
 A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
 Its words may be cut at other places than ours ("&" or "mat." is one): where a line has all of them in order, they are
-found in the prompt by their characters, and each word takes the mark of what it was cut into. Marks of what is no word
+found in the prompt by their characters, and each word takes the worst mark of what it was cut into. Marks of what is no word
 here, or of words that are not scored ("a"), are left out and counted. A line whose words are neither the prompt's own
 at their places nor all of the prompt is refused.
 What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose
@@ -111,9 +111,10 @@ def _placed(
     places: Sequence[int],
     words: Sequence[str],
     values: Sequence[Any],
+    score: Callable[[float], int],
 ) -> tuple[dict[int, Any], int]:
     """The value of each scored unit that the words of a line are about, and how many words are about none; ValueError
-    where that cannot be told."""
+    where that cannot be told. A unit that was cut into parts ("next", "to") takes the value of the lowest score."""
 
     def agrees(place: int, word: str) -> bool:
         return place < len(units) and (not word or same_word(word, units[place].text))
@@ -134,11 +135,7 @@ def _placed(
             raise ValueError(f"{checks.shown(word)} holds several words; mark them apart. {own_words(units)}")
         left += not inside
         for i in inside:
-            if found.setdefault(i, value) != value:
-                raise ValueError(
-                    f"the parts of word {i}, {checks.shown(units[i].text)}, have different marks; mark it once. "
-                    f"{own_words(units)}"
-                )
+            found[i] = min(found.get(i, value), value, key=score)
     return found, left
 
 
@@ -219,7 +216,7 @@ def _entries(
         )
     for word in words:
         checks.text("a word", word, checks.PROMPT_LENGTH, empty=True)
-    return sample, *_placed(sample, taking.units(sample["id"]), places, words, values)
+    return sample, *_placed(sample, taking.units(sample["id"]), places, words, values, kind.score)
 
 
 def import_words(

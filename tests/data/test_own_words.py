@@ -23,9 +23,9 @@ OWN = "The prompt's words are: 0 a, 1 black, 2 white, 3 cat, 4 on, 5 a, 6 red, 7
 def images(store, sample_row):
     """A function that stores an image of a prompt, which nobody has scored."""
 
-    def make(prompt=PROMPT):
-        count = len(units(prompt, 1))
-        store.add_samples([sample_row(id="s", prompt=prompt, n_words=count)])
+    def make(prompt=PROMPT, rules=1):
+        count = len(units(prompt, rules))
+        store.add_samples([sample_row(id="s", prompt=prompt, n_words=count, word_rules=rules)])
         return store
 
     return make
@@ -138,6 +138,7 @@ CUTS = {
     "parts of a word": ("a t-shirt, red", ["a", "t", "-", "shirt", ",", "red"], {5: 0}, {1: 9, 2: 0}, 2),
     "in small letters": ("Two Cats & Dogs", ["two", "cats", "&", "dogs"], {1: 0}, {0: 9, 1: 0, 2: 9}, 1),
     "the same word twice": ("red & red mat", ["red", "&", "red", "mat"], {2: 0}, {0: 9, 1: 0, 2: 9}, 1),
+    "a word cut in two, of which one part is bad": ("a t-shirt", ["a", "t", "-", "shirt"], {1: 0}, {1: 0}, 1),
     "as ours": ("a red cat", ["a", "red", "cat"], {0: 0}, {1: 9, 2: 9}, 1),
 }  # fmt: skip
 
@@ -155,6 +156,13 @@ def test_words_that_another_tool_cut_are_placed_by_their_characters(images, quic
     assert all(word == units(prompt, 1)[i].text for i, (word, _) in labels(store).items())
 
 
+@pytest.mark.parametrize("marks_of_phrase", [(1, 0), (0, 1), (0, 0)])
+def test_a_phrase_takes_the_worst_mark_of_its_words(images, quick_path, marks_of_phrase):
+    prompt, store = "a cat next to a mat", images("a cat next to a mat", rules=2)
+    marks(quick_path, RICHHF, prompt, prompt.split(), [1, 1, *marks_of_phrase, 1, 1])(store)
+    assert labels(store) == {1: ("cat", 9), 2: ("next to", 0), 4: ("mat", 9)}
+
+
 @pytest.mark.parametrize(
     ("prompt", "words", "values", "places", "says"),
     [
@@ -163,7 +171,6 @@ def test_words_that_another_tool_cut_are_placed_by_their_characters(images, quic
         (PROMPT, [*PROMPT.split()[:8], "hat"], [1] * 9, None, "word 2 of the prompt is 'white', not '&'."),
         (PROMPT, [*PROMPT.split(), "now"], [1] * 10, None, "word 2 of the prompt is 'white', not '&'."),
         ("a red/blue cat", ["a", "red/blue", "cat"], [1, 0, 1], None, "'red/blue' holds several words; mark them apart."),
-        ("a t-shirt", ["a", "t", "-", "shirt"], [1, 0, 1, 1], None, "the parts of word 1, 't-shirt', have different marks"),
     ],
 )  # fmt: skip
 def test_words_whose_place_cannot_be_told_are_refused_whole(
