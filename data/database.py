@@ -172,9 +172,8 @@ class DatabaseFile:
             raise StoreError(f"The folder of {self.path.name} cannot be made: {error.strerror}.") from None
         if not self.path.exists():
             self._create()
-        if (
-            not self.path.stat().st_size
-        ):  # SQLite would delete the log beside it, with all that is only in there
+        if not self.path.stat().st_size:
+            # SQLite would delete the log beside it, with all that is only in there
             raise StoreError(self._emptied())
         with self._connected(once=True, mode="ro") as db:
             pending = self._pending(db)  # before anything is written to what may not be ours
@@ -184,8 +183,6 @@ class DatabaseFile:
             with self._operation("BEGIN IMMEDIATE") as db:
                 if self._pending(db):  # another process may have been first
                     migrations.apply(db)
-                if not row(db, "SELECT id FROM store"):
-                    insert(db, "store", {"id": new_id(), "created": now()})
 
     def _create(self) -> None:
         """A new database takes its name when it is whole, so that one of this name without our schema is never new.

@@ -83,9 +83,8 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
             if not raw:
                 raise ValueError("the file is empty.")
-            if (
-                sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES
-            ):  # each takes far more room than here
+            # each takes far more room in memory than here
+            if sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
                 raise ValueError(f"the line has more than {MOST_VALUES:,} values.")
             text = decoded(raw, first=number == 1)
             record = parse(text) if text.strip() or number == 1 else None

@@ -190,8 +190,8 @@ class Intake:
         run = checked_run(given)
         if run["state"] in ACTIVE:
             raise ValueError("a run from elsewhere cannot be running here.")
-        for id in (run["id"], run.get("parent")):
-            self.stage.pull_run(id) if id else None
+        for id in filter(None, (run["id"], run.get("parent"))):
+            self.stage.pull_run(id)
         there = rows_of(self.db, "runs", run["id"])
         if there:
             self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, there)

@@ -94,9 +94,8 @@ def place_of(settings: Settings) -> Folder | Dataset:
 
 def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
     """Begin an empty home with the copy that is there. What was done, or went wrong, in a sentence; '' for nothing."""
-    beside = settings.database.with_name(
-        f"{settings.database.name}-wal"
-    )  # alone: its database was lost by accident
+    # a log alone: its database was lost by accident
+    beside = settings.database.with_name(f"{settings.database.name}-wal")
     if not settings.backup or settings.restore != "yes" or settings.database.exists() or beside.exists():
         return ""
     try:
@@ -109,10 +108,8 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
             place.fetch(fetched)
             with checked_copy(fetched / DATABASE, fetched) as copy:
                 copy.close()  # all of it is in the one file that goes to the home
-                for part in (
-                    "images",
-                    "runs",
-                ):  # the database comes last: with it the home is no longer empty
+                # the database comes last: with it the home is no longer empty
+                for part in ("images", "runs"):
                     if (fetched / part).is_dir():
                         shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
                 os.replace(copy.path, settings.database)
