@@ -282,7 +282,9 @@ def status(given: argparse.Namespace, console: Any) -> Result:
 
 def settings(given: argparse.Namespace, console: Any) -> Result:
     """The settings that the environment can change."""
-    return Result(dataclasses.asdict(Settings.from_env()), settings_table())
+    found = dataclasses.asdict(Settings.from_env())
+    del found["token"]  # a secret
+    return Result(found, settings_table())
 
 
 # ---- words for people ---------------------------------------------------------------------------------------------

@@ -8,11 +8,15 @@ import sys
 from typing import Any
 
 import gradio as gr
+from gradio import utils
+from gradio.routes import App, ORJSONResponse
 
 from data.store import StoreError
 from studio import api, examples, gpu, webhook
+from studio.access import Access, Guard
 from studio.backup import Backup, restore
 from studio.components import notices
+from studio.identity import on_space
 from studio.limits import MAX_UPLOAD
 from studio.places import is_dataset
 from studio.service import Studio, sentence
@@ -142,10 +146,12 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
 def launch(settings: Settings | None = None) -> None:
     """Serve the page until the process ends; the models load meanwhile. Address and port are Gradio's own settings
     (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT)."""
+    if utils.colab_check() or utils.is_hosted_notebook():
+        os.environ["GRADIO_SHARE"] = "true"  # there Gradio shares by itself
     try:
         settings = settings or Settings.from_env()
         problem = restore(settings)
-        studio, tools = Studio(settings), api.mcp(settings)
+        studio, tools, access = Studio(settings), api.mcp(settings), Access(settings)
     except (ValueError, StoreError, OSError) as error:
         sys.exit(sentence(error))
     if gpu.apart():
@@ -167,14 +173,28 @@ def launch(settings: Settings | None = None) -> None:
             ssr_mode=False,
             _frontend=False,  # no look at its own page, after which a machine that takes 3 s for it would serve none
             mcp_server=tools,
+            num_workers=0,  # further processes for files, past the guard
+            _app=None if on_space() else Guarded(access),
             footer_links=["api", "settings"],
             run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
             prevent_thread_lock=True,
         )
+        access.opened(page.local_url, page.share_url)
         loading.start(after=HEAD_START)
         page.block_thread()
     finally:
         backup.close()
+
+
+class Guarded(App):
+    """Gradio's application with the guard before all of its own middleware, which would answer some requests itself."""
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(default_response_class=ORJSONResponse)
+        self.access = access
+
+    def build_middleware_stack(self) -> Any:
+        return Guard(super().build_middleware_stack(), self.access)
 
 
 def _ended(backup: Backup) -> None:

@@ -95,7 +95,17 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "admins": (
         "STUDIO_ADMINS",
         "",
-        "accounts, with commas between, that may train, promote, import, export, delete and see gold; none: everyone, on a Space its owner",
+        "names, with commas between, that may train, promote, import, export, delete and see gold: accounts on a Space, elsewhere by the token; none: on a Space its owner, elsewhere whoever has the token, on a machine of one's own everyone",
+    ),
+    "token": (
+        "STUDIO_TOKEN",
+        "",
+        "the administrators' token off a Space: 16 letters, digits, - . _ or ~, or more; none set: a new one at each start where one is needed; none: everybody is an administrator",
+    ),
+    "hosts": (
+        "STUDIO_HOSTS",
+        "",
+        "further names, with commas between, by which browsers reach the studio off a Space, such as that of a proxy",
     ),
     "max_cells": (
         "STUDIO_MAX_CELLS",

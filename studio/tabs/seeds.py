@@ -96,7 +96,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def rights(view: GridView, kept: Any, profile: Any) -> dict[str, Any]:
         """Whether Stop and Go on are shown, and why the blind vote is off; whoever presses one must prove who they are."""
-        tends = not may_tend(studio.settings, view.made_by, shared.person(kept, profile), profile)
+        person, token = shared.person(kept, profile), shared.with_token()
+        tends = not may_tend(studio.settings, view.made_by, person, profile, token=token)
         return {"tends": tends, "votes": may_write(studio.settings, profile)}
 
     def opened(id: str, kept: Any, profile: Any) -> list[Any]:

@@ -11,12 +11,14 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.context import LocalContext
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
 from data.database import StoreError
 from studio import identity, limits
+from studio.access import SHOWN
 from studio.service import Studio, sentence
 
 MODELS = "models"  # the concurrency id of what computes: one at a time
@@ -95,6 +97,10 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
         return identity.account(profile)
     if _account_needed(kept):
         raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
+    found = identity.read_kept(kept)
+    why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
+    if why_not:
+        raise ValueError(why_not)
     return studio.write_as(kept)
 
 
@@ -116,12 +122,19 @@ def _account_needed(kept: Any) -> bool:
     return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
 
 
+def with_token() -> bool:
+    """Whether who asks has shown the studio's token, which `studio.access.Guard` found out of this request."""
+    request = LocalContext.request.get(None)
+    scope = getattr(getattr(request, "request", None) or request, "scope", {})
+    return scope.get(SHOWN, False)
+
+
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name of one who may do what is an administrator's (``limits.RIGHTS``); ValueError with a sentence for others."""
     name = ""
     if not identity.on_space():
         name = proven(studio, kept, profile)
-    why_not = limits.may_manage(studio.settings, name, profile)
+    why_not = limits.may_manage(studio.settings, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)
     return name or identity.account(profile)
@@ -133,7 +146,7 @@ def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
     if not limits.ruled(studio.settings):
         return True
     name = "" if identity.on_space() else known(studio, kept, profile) or ""
-    if limits.may_manage(studio.settings, name, profile):
+    if limits.may_manage(studio.settings, name, profile, token=with_token()):
         return False
     try:
         return bool(admin(studio, kept, profile))
@@ -144,7 +157,7 @@ def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
 def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
     """The name of one who may stop this grid and go on with it; ValueError with a sentence for others."""
     made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
-    why_not = limits.may_tend(studio.settings, made_by, name, profile)
+    why_not = limits.may_tend(studio.settings, made_by, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)
     return proven(studio, kept, profile)

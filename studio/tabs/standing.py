@@ -1,10 +1,10 @@
-"""What is said above all tabs of how long things are kept: a place that does not last, a back-up that failed."""
+"""What is said above all tabs: a place that does not last, a back-up that failed, rights that everybody has."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-from studio import places
+from studio import limits, places
 from studio.backup import Backup
 from studio.components import notices
 from studio.service import Studio
@@ -15,7 +15,12 @@ SECONDS = 60.0  # between two looks at the back-up
 
 
 def build(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
+    everyone = notices.notice(limits.open_to_all(studio.settings))
+
     def said() -> str:
+        return everyone + kept()
+
+    def kept() -> str:
         if backup is not None and backup.problem:
             return notices.notice(backup.problem, problem=True)
         return notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))

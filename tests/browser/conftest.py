@@ -57,8 +57,8 @@ def start_app(home: Path, env: dict[str, str], port: int | None = None) -> App:
     """`python app.py` on this port or a free one; returns once its page answers."""
     port, log, began = port or free_port(), home.parent / f"{home.name}.log", time.monotonic()
     url = f"http://127.0.0.1:{port}/"
-    env = {**os.environ, **env, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port),
-           "GRADIO_SERVER_NAME": "127.0.0.1"}  # fmt: skip
+    env = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **env, "STUDIO_HOME": str(home),
+           "GRADIO_SERVER_PORT": str(port)}  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
