@@ -100,7 +100,7 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "token": (
         "STUDIO_TOKEN",
         "",
-        "the administrators' token off a Space: 16 letters, digits, - . _ or ~, or more; none set: a new one at each start where one is needed; none: everybody is an administrator",
+        "the administrators' token off a Space: 16 to 200 letters, digits, - . _ or ~; where it is not set, a new one at each start; with the word none everybody is an administrator",
     ),
     "hosts": (
         "STUDIO_HOSTS",

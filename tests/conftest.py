@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,3 +69,22 @@ def peaked():
         return [p if k == score else (1 - p) / 9 for k in range(10)]
 
     return make
+
+
+@pytest.fixture
+def token_shown():
+    """A context in which the studio is called as Gradio does for a request that came with its token."""
+    from gradio.context import LocalContext
+    from starlette.requests import Request
+
+    from studio.access import SHOWN
+
+    @contextmanager
+    def shown():
+        before = LocalContext.request.set(Request({"type": "http", SHOWN: True}))
+        try:
+            yield
+        finally:
+            LocalContext.request.reset(before)
+
+    return shown
