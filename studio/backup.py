@@ -20,7 +20,7 @@ from typing import Any
 from data.backup import checked_copy
 from data.store import Store, StoreError
 from data.workfolder import work_folder
-from studio.places import is_dataset
+from studio.places import is_dataset, shortened
 from studio.settings import Settings
 
 log = logging.getLogger("studio")
@@ -113,7 +113,7 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
                     if (fetched / part).is_dir():
                         shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
                 os.replace(copy.path, settings.database)
-        Store(settings.database).note_audit("", "restore", settings.backup)
+        Store(settings.database).note_audit("", "restore", shortened(settings.backup))
     except Exception as error:  # noqa: BLE001 - the studio starts all the same
         log.warning("The back-up in %s was not restored: %s", settings.backup, error)
         return (
@@ -172,7 +172,7 @@ class Backup:
                 "with an empty STUDIO_HOME and STUDIO_RESTORE=yes to go on from that copy."
             )
         if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
-            self.store.note_audit("", "backup", self.settings.backup)
+            self.store.note_audit("", "backup", shortened(self.settings.backup))
             self._noted, stamp = True, self._stamp()
         with work_folder(self.settings.home) as folder:
             copy = self.store.vacuum_into(folder / DATABASE)

@@ -153,7 +153,7 @@ def launch(settings: Settings | None = None) -> None:
         problem = restore(settings)
         studio, tools, access = Studio(settings), api.mcp(settings), Access(settings)
     except (ValueError, StoreError, OSError) as error:
-        sys.exit(sentence(error))
+        sys.exit(sentence(error, paths=True))
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     examples.add(studio)

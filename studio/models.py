@@ -24,6 +24,7 @@ from core.scoring.calibrator import Calibrator
 from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from data.store import Store
+from studio.places import shortened
 from studio.settings import Settings, is_address
 
 SHIPPED = "shipped"
@@ -188,7 +189,7 @@ class Models:
         try:
             teacher = Teacher.of_reward(reward.folder, self.diffuser())
         except ValueError as error:
-            return Using(problem=str(error))
+            return Using(problem=shortened(str(error)))
         return Using(teacher, reward.run, reward.name, reward.folder)
 
     def taught(self, run: str | None = None) -> bool:
@@ -217,9 +218,9 @@ class Models:
                 model.check_fits(self.diffuser())
         except ValueError as error:
             if run is None and not folder.exists():
-                problem = f"There is no {kind} yet: train one, or put a checkpoint at {folder}."
+                problem = f"There is no {kind} yet: train one, or put a checkpoint where STUDIO_{kind.upper()} says."
             else:
-                problem = f"The {kind} that is in use ({name}) cannot be used. {error}"
+                problem = f"The {kind} that is in use ({name}) cannot be used. {shortened(str(error))}"
             return Using(problem=problem)
         return Using(model, self.recorded(kind, folder, run), name, folder)
 

@@ -21,6 +21,14 @@ MOUNTS = Path("/proc/mounts")
 FLEETING = {"overlay", "tmpfs", "ramfs", "rootfs", "squashfs"}
 
 
+_FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s/'\"(),;:]+/)+")
+
+
+def shortened(text: str) -> str:
+    """The text with every absolute path in it by its last name: visitors have no use for where things lie here."""
+    return _FOLDERS.sub("", text)
+
+
 def writable(folder: Path) -> bool:
     """Whether files can be made in it, or it can be made: asked of the nearest folder that is there."""
     there = folder

@@ -27,6 +27,7 @@ from studio.kinds import Kinds
 from studio.limits import Limits, visitor
 from studio.models import Models
 from studio.people import People
+from studio.places import shortened
 from studio.prompts import Prompts
 from studio.quality import LATEST, agreement
 from studio.runpages import RunPages
@@ -53,11 +54,11 @@ MEMORY = (
 TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 
 
-def sentence(error: BaseException) -> str:
+def sentence(error: BaseException, paths: bool = False) -> str:
     """What a user is told of an exception: its own sentence where it was written for them, else a general one; the
-    whole of an unexpected one goes to the log."""
+    whole of an unexpected one goes to the log. paths: with whole paths, for one at this machine's console."""
     if isinstance(error, TOLD) and str(error).strip():
-        return str(error)
+        return str(error) if paths else shortened(str(error))
     if out_of_memory(error):
         return MEMORY
     if isinstance(error, OSError) and error.strerror:
@@ -106,8 +107,8 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         running = self.store.runs(state="running", limit=1)
         found: dict[str, Any] = {
             "ready": self.ready,
-            "backbone": self.settings.backbone,
-            "scorer": self.settings.scorer,
+            "backbone": shortened(self.settings.backbone),
+            "scorer": shortened(self.settings.scorer),
             "device": str(self.models.device),
             "samples": self.store.count_samples(),
             "scored": self.store.count_samples(scored=True),

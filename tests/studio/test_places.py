@@ -111,3 +111,18 @@ def test_the_hubs_cache_moves_only_where_it_cannot_be_written(machine, read_only
     read_only(machine / "account")
     assert places.hub_cache(env, machine / "home") == str(machine / "home" / "huggingface")
     assert places.hub_cache({**env, "HF_HOME": str(machine / "data")}, machine / "home") == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("The checkpoint /opt/me/models/reward does not exist.", "The checkpoint reward does not exist."),
+        ("Not there ('/a/b c/d', /e/f.json): look.", "Not there ('b c/d', f.json): look."),
+        ("/srv/me/.studio/runs/", ""),
+        ("See https://example.org/a/b, hub id owner/name, and/or ./here/it/is or /status.",) * 2,
+        ("STUDIO_LABELS=/data/labels", "STUDIO_LABELS=labels"),
+        ("7 of 1/2/3, data/models/reward, ~/models/x",) * 2,
+    ],
+)
+def test_visitors_are_told_the_last_name_of_a_path(said, told):
+    assert places.shortened(said) == told
