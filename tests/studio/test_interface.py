@@ -1,12 +1,18 @@
 """How the page is served."""
 
 import copy
+import dataclasses
+import os
+import sys
 
-from gradio import networking
+import gradio as gr
+import pytest
+from gradio import networking, utils
 from gradio.blocks import Blocks
 
 from studio.interface import build, launch
 from studio.service import Studio
+from studio.tabs import standing
 from studio.tabs.shared import Loading
 from tests import tiny
 
@@ -19,6 +25,29 @@ def test_a_machine_too_busy_to_answer_itself_serves_the_page_all_the_same(monkey
     monkeypatch.setenv("GRADIO_SERVER_NAME", "127.0.0.1")
     launch(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
     assert served
+
+
+@pytest.mark.parametrize("place", ["is_hosted_notebook", "colab_check"])
+def test_a_notebook_that_shares_by_itself_is_a_network(monkeypatch, tmp_path, place):
+    """Fakes: a hosted notebook, and a page that is not served, as a public link would be made of it."""
+    served = {}
+    monkeypatch.setenv("GRADIO_SHARE", "")
+    monkeypatch.setattr(utils, place, lambda: True)
+    monkeypatch.setattr(Blocks, "launch", lambda page, **given: served.update(given) or sys.exit())
+    with pytest.raises(SystemExit):
+        launch(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
+    assert os.environ["GRADIO_SHARE"] == "true" and served["_app"].access.needed
+    assert served["num_workers"] == 0
+
+
+def test_a_page_that_everybody_administers_says_so(monkeypatch, tmp_path):
+    for server, says in (("0.0.0.0", True), ("127.0.0.1", False)):
+        monkeypatch.setenv("GRADIO_SERVER_NAME", server)
+        settings = dataclasses.replace(tiny.settings_at(tmp_path / server, tmp_path / "models"), token="none")
+        with gr.Blocks() as page:
+            standing.build(Studio(settings), page, None)
+        (notice,) = [part.value for part in page.blocks.values() if part.elem_id == "studio-keeping"]
+        assert ("Whoever reaches this studio may train" in notice) is says
 
 
 def test_what_a_page_is_told_of_its_parts_can_be_copied(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from studio import commands
 from studio.settings import ROOT, Settings
 from studio.settings_table import SETTINGS, settings_table
 
@@ -106,7 +107,9 @@ def test_everybody_is_an_administrator_or_some_are_by_name():
     assert Settings.from_env({**both, "SPACE_ID": "ann/studio"}).token == "none"  # means nothing there
 
 
-def test_the_token_is_in_no_text_of_the_settings():
+def test_the_token_is_in_no_text_of_the_settings(monkeypatch):
     secret = "a-token-that-was-given"
     found = Settings.from_env({"STUDIO_TOKEN": secret})
     assert found.token == secret and secret not in repr(found)
+    monkeypatch.setenv("STUDIO_TOKEN", secret)
+    assert secret not in str(commands.settings(None, None))
