@@ -368,3 +368,19 @@ def m010_rounds(db: Database) -> None:
         CREATE INDEX foreseen_promise ON foreseen (projected DESC, promise DESC)
         """,
     )
+
+
+@migrations()
+def m012_exactly_once(db: Database) -> None:
+    """The order of what one person did, whatever a clock says: scores that were written together have the same ``step``,
+    those that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score of that seq. NULL in rows
+    that are older or came by an import: these go by their times.
+    """
+    run(
+        db,
+        """
+        ALTER TABLE scores ADD COLUMN step TEXT;;
+        ALTER TABLE submissions ADD COLUMN after INTEGER;;
+        CREATE INDEX submissions_order ON submissions (who, seq)
+        """,
+    )

@@ -123,6 +123,14 @@ def _score(r: Row) -> None:
     checked_score({**entry, "distribution": _object("distribution", r["distribution"])}, _of(r))
     if r["entropy"] is not None:
         checks.number("entropy", r["entropy"], 0, 3)
+    if r["step"] is not None:
+        checks.identifier("step", r["step"])
+
+
+def _submission(r: Row) -> None:
+    checked_submission(r, _of(r))
+    if r["after"] is not None:
+        checks.integer("after", r["after"], 0, 2**62)
 
 
 def _of(r: Row) -> dict[str, Any]:
@@ -225,7 +233,7 @@ CHECKS: dict[str, Callable[[Row], Any]] = {
     "samples": _sample,
     "scores": _score,
     "runs": _run,
-    "submissions": lambda r: checked_submission(r, _of(r)),
+    "submissions": _submission,
     "remarks": lambda r: checked_remark(r, _of(r)),
     "gold": lambda r: checked_gold(r, _of(r)),
     "preferences": checked_preference,

@@ -40,7 +40,6 @@ LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200
 MAX_CLIENTS = 2000
 MARK = re.compile(r"\d{1,18}\.\d{1,18}\.[01]\.\d{1,10}")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 # of a WordView
 FIELDS = tuple("index text kind scored seen known vlm expected calibrated human by score uncertain".split())
@@ -161,14 +160,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Packet:
-    """Keys of one page on one sample. shown: the sample on the screen by now; opened: since when, as the server gave the
-    time; mark: how far the page knows what was said of it (``desk.mark``), '' where it must be told all of it."""
+    """Keys of one page on one sample. shown: the sample on the screen by now; opened: the number of its last score
+    when it came there; mark: how far the page knows what was said of it (``desk.mark``), '' where it must be told all of it."""
 
     client: str
     sample: str
     operations: tuple[Operation, ...]
     shown: str = ""
-    opened: str | None = None
+    opened: int | None = None
     mark: str = ""
 
 
@@ -186,16 +185,14 @@ def read_packet(data: Any) -> Packet:
         raise ValueError("That correction names no sample on the screen: reload the page and try again.")
     operations = tuple(_operation(entry) for entry in given)
     return Packet(
-        client, sample, operations, shown, read_time(data.get("opened")), read_mark(data.get("mark"))
+        client, sample, operations, shown, read_opened(data.get("opened")), read_mark(data.get("mark"))
     )
 
 
-def read_time(value: Any) -> str | None:
-    """A time that the page was given by the server, or None."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not TIME.fullmatch(value):
-        raise ValueError("The time of that correction cannot be read: reload the page and try again.")
+def read_opened(value: Any) -> int | None:
+    """The number of a score that the page was given by the server, or None."""
+    if isinstance(value, bool) or not (value is None or (isinstance(value, int) and 0 <= value < 2**53)):
+        raise ValueError("It cannot be read when that image was opened: reload the page and try again.")
     return value
 
 

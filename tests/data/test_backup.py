@@ -304,6 +304,8 @@ ROWS = {
         "UPDATE submissions SET undoes = id WHERE undoes IS NOT NULL",
         "no earlier submit or skip",
     ),
+    "a step without a name": ("UPDATE scores SET step = ''", "scores, row .*step"),
+    "a submit before all": ("UPDATE submissions SET after = -1", "submissions, row .*after"),
     "gold past the prompt": ("UPDATE gold SET word_index = 50", "gold, row .*word_index"),
     "a vote by nobody": ("UPDATE preferences SET who = ' '", "preferences, row .*who is empty"),
     "a promotion of nothing": ("UPDATE promotions SET run = NULL", "CHECK|run"),
@@ -386,7 +388,7 @@ SCHEMAS = {
         "its migrations have a gap",
     ),
     "an older level by its own word": (
-        ["DELETE FROM _sqlite_migrations WHERE name = 'm010_rounds'"],
+        ["DELETE FROM _sqlite_migrations WHERE name = 'm012_exactly_once'"],
         "another|additional",
     ),
 }

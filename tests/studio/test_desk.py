@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 
-from data.database import now
 from data.store import StoreError
 from studio import desk
 from studio.components.word_scores import Inbox, read_packet
@@ -35,7 +34,7 @@ def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess
     scored.correct(shown.id, first, 2, "Bea")
     scored.store.flag(shown.id, "Bea", "broken")
     scored.store.set_score(shown.id, second, 1, "detector", "simulated")
-    found = desk.item(scored, shown.id, "Ann", blind=True, opened="2000-01-01T00:00:00Z")
+    found = desk.item(scored, shown.id, "Ann", blind=True, opened=0)
     assert found.hidden == set(places(shown))
     assert (found.view.total, found.others, found.flags) == (None, {}, [])
     for word in found.view.words:
@@ -53,11 +52,27 @@ def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess
 def test_only_what_others_said_since_is_shown(scored, shown):
     first, second, *_ = places(shown)
     scored.correct(shown.id, first, 1, "Bea")
-    opened = now()
+    opened = desk.item(scored, shown.id, "Ann").last
     scored.correct(shown.id, second, 6, "Bea")
     scored.correct(shown.id, second, 8, "Ann")  # the later one sees that it had changed
     found = desk.item(scored, shown.id, "Ann", opened=opened)
     assert found.others == {second: [{"who": "Bea", "score": 6}]}
+
+
+def test_whatever_the_clock_says_what_others_said_since_is_shown(scored, shown, bad_clock):
+    first, second, *_ = places(shown)
+    scored.correct(shown.id, first, 1, "Bea")
+    opened = desk.item(scored, shown.id, "Ann").last
+    scored.correct(shown.id, second, 6, "Bea")
+    assert desk.item(scored, shown.id, "Ann", opened=opened).others == {second: [{"who": "Bea", "score": 6}]}
+    assert desk.item(scored, shown.id, "Ann").others == {}
+
+
+@pytest.mark.parametrize("opened", ["2026-01-01T00:00:00Z", -1, True, 1.5, 2**53])
+def test_a_moment_that_no_page_was_given_is_refused(opened):
+    packet = {"client": CLIENT, "sample": "s", "operations": [{"revision": 1, "kind": "undo"}]}
+    with pytest.raises(ValueError, match="opened: reload the page"):
+        read_packet({**packet, "opened": opened})
 
 
 def test_accepting_in_blind_mode_takes_only_what_was_shown(scored, shown):
@@ -154,6 +169,24 @@ def test_undo_goes_back_over_submits_skips_and_scores_of_other_images(scored, sh
     assert (three.sample, three.word) == (shown.id, places(shown)[0])
     assert desk.back(scored, "Ann") is None
     assert {held["sample"] for held in scored.store.leases("Ann")} >= {shown.id, second.id}
+
+
+def test_whatever_the_clock_says_undo_goes_back_in_the_order_of_the_keys(scored, shown, bad_clock):
+    """A submit is younger than the scores before it, and older than those after it."""
+    word = places(shown)[0]
+    scored.correct(shown.id, word, 3, "Ann")
+    scored.submit(shown.id, "Ann")
+    second = scored.next_item("Ann", exclude=shown.id)
+    scored.accept(second.id, "Ann")
+    scored.submit(second.id, "Ann", "skip")
+    scored.correct(shown.id, word, 5, "Ann")
+    steps = []
+    while step := desk.back(scored, "Ann"):
+        done = scored.progress("Ann")
+        steps.append((step.sample, done["corrected_samples"], done["submitted"], done["skipped"]))
+    assert steps == [
+        (shown.id, 2, 1, 1), (second.id, 2, 1, 0), (second.id, 1, 1, 0), (shown.id, 1, 0, 0), (shown.id, 0, 0, 0)
+    ]  # fmt: skip
 
 
 def test_a_submit_that_is_undone_is_none_in_the_progress_in_the_queue_and_for_others(scored, shown):
