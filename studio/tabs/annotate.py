@@ -16,7 +16,7 @@ from data.database import StoreError
 from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
-from studio.components.word_scores import Inbox, WordScores, chips, read_opened, read_packet
+from studio.components.word_scores import WordScores, chips, read_opened, read_packet
 from studio.service import SampleView, Studio
 from studio.tabs import annotate_keys, annotate_queue, people, shared
 from studio.tabs.annotate_queue import Counts, Wish, wanted
@@ -47,7 +47,7 @@ class AnnotateTab:
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
-    inbox, counts, who, place = Inbox(), Counts(studio), memory.who, memory.sample
+    counts, who, place = Counts(studio), memory.who, memory.sample
 
     progress = shared.html(elem_id="annotate-progress")
     with gr.Row(equal_height=False, elem_id="annotate-work"):
@@ -217,7 +217,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
     ) -> tuple[annotate_keys.Done, str, Wish]:
-        """A packet of keys: each done once and in order; by whom, and what they wish."""
+        """A packet of keys, each of them done once and in order; by whom, and what they wish."""
         packet, wish = read_packet(event._data), wanted(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
@@ -225,7 +225,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return annotate_keys.refused(packet, problem), shared.person(kept_who, profile), wish
         except StoreError as problem:
             return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
-        done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+        done = annotate_keys.work(studio, packet, writer, wish.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)
         return done, writer, wish
