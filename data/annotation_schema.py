@@ -1,5 +1,5 @@
 """The schema of the store, continued from ``migrations.py``, whose rules hold here: the annotation queue, people, the
-page Seeds, and coming back to what was left. Only ever appended to.
+page Seeds, coming back to what was left, and what of a page was done. Only ever appended to.
 """
 
 from __future__ import annotations
@@ -366,5 +366,32 @@ def m010_rounds(db: Database) -> None:
         ALTER TABLE foreseen ADD COLUMN projected INTEGER NOT NULL DEFAULT 0;;
         UPDATE foreseen SET projected = 1 WHERE sample IN (SELECT id FROM samples WHERE method = 'projected');;
         CREATE INDEX foreseen_promise ON foreseen (projected DESC, promise DESC)
+        """,
+    )
+
+
+@migrations()
+def m012_exactly_once(db: Database) -> None:
+    """``receipts``: the number of the last key of a page that was worked on, and what was answered, so that one that is
+    sent again is not done again (``data.receipts``).
+
+    The order of what one person did, whatever a clock says: scores that were written together have the same ``step``,
+    those that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score of that seq. NULL in rows
+    that are older or came by an import: these go by their times.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE receipts (
+            page_sha256 TEXT PRIMARY KEY CHECK (length(page_sha256) = 64),
+            revision INTEGER NOT NULL CHECK (revision > 0),
+            answer TEXT NOT NULL CHECK (json_valid(answer)),
+            changed TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX receipts_changed ON receipts (changed);;
+
+        ALTER TABLE scores ADD COLUMN step TEXT;;
+        ALTER TABLE submissions ADD COLUMN after INTEGER;;
+        CREATE INDEX submissions_order ON submissions (who, seq)
         """,
     )

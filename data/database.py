@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 import uuid
 import weakref
@@ -62,6 +63,20 @@ def insert(db: Database, table: str, record: dict[str, Any]) -> None:
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(record.values()))
 
 
+@contextmanager
+def _savepoint(db: Database) -> Iterator[None]:
+    """A part of the transaction that is open, which is undone alone where it fails."""
+    db.conn.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        if db.conn.in_transaction:  # a full disk ends the whole of it
+            db.conn.execute("ROLLBACK TO part")
+            db.conn.execute("RELEASE part")
+        raise
+    db.conn.execute("RELEASE part")
+
+
 def take_name(file: Path, name: Path) -> None:
     """Give a file that is whole its name; FileExistsError where another one has it."""
     try:
@@ -82,6 +97,7 @@ class DatabaseFile:
         # the flag is there while a restore waits for the file
         self._flag = self.path.with_name(f"{self.path.name}.wanted")
         self._idle = Idle(self._flag)
+        self._open = threading.local()  # .db: the connection of this thread's ``writing()``
         weakref.finalize(self, self._idle.close)
         self._prepare()
 
@@ -93,15 +109,31 @@ class DatabaseFile:
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
-        """A connection whose SELECTs all see one state of the database."""
-        with self._operation("BEGIN") as db:
-            yield db
+        """A connection whose SELECTs all see one state of the database; within ``writing()`` of this thread, what that has
+        written so far."""
+        if outer := getattr(self._open, "db", None):
+            with self._explained():
+                yield outer
+        else:
+            with self._operation("BEGIN") as db:
+                yield db
 
     @contextmanager
     def writing(self) -> Iterator[Database]:
-        """A connection that holds the write lock; commits at the end, rolls back on any exception."""
-        with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
-            yield db
+        """A connection that holds the write lock; commits at the end, rolls back on any exception.
+
+        Within another one of this thread it is a part of that: it commits with the outer one, and where it fails, it alone
+        is rolled back. So several operations of the store make one transaction, with all that they read."""
+        if outer := getattr(self._open, "db", None):
+            with self._explained(), _savepoint(outer):
+                yield outer
+        else:
+            with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
+                self._open.db = db
+                try:
+                    yield db
+                finally:
+                    self._open.db = None
 
     @contextmanager
     def preparing(
@@ -282,17 +314,27 @@ class DatabaseFile:
         sentence."""
         db, file = None, identity(self.path)
         try:
-            db = None if once else self._idle.take(file)
-            if db is None:
-                uri = f"{self.path.as_uri()}?mode={mode}"
-                connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-                db = Database(connection, execute_plugins=False)
-                for pragma in ("foreign_keys=ON", "synchronous=FULL"):
-                    connection.execute(f"PRAGMA {pragma}")
-            yield db
-            if not once:  # nothing went wrong with it
-                self._idle.keep(db, file)
-                db = None
+            with self._explained():
+                db = None if once else self._idle.take(file)
+                if db is None:
+                    uri = f"{self.path.as_uri()}?mode={mode}"
+                    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+                    db = Database(connection, execute_plugins=False)
+                    for pragma in ("foreign_keys=ON", "synchronous=FULL"):
+                        connection.execute(f"PRAGMA {pragma}")
+                yield db
+                if not once:  # nothing went wrong with it
+                    self._idle.keep(db, file)
+                    db = None
+        finally:
+            if db is not None:
+                db.conn.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What SQLite says, as a sentence."""
+        try:
+            yield
         except sqlite3.Error as error:
             raise StoreError(self._explain(error)) from error
         except OverflowError as error:
@@ -304,9 +346,6 @@ class DatabaseFile:
                 f"A text holds a character that is no text ({error.object[error.start :][:1]!a}): remove it; nothing was "
                 "changed."
             ) from error
-        finally:
-            if db is not None:
-                db.conn.close()
 
     # -- sentences
 

@@ -66,17 +66,17 @@ def checked_field(name: str, value: Any) -> Any:
 
 def promoted_runs(db: Database, kind: str) -> list[str]:
     """The stack of promoted runs of a kind, the one in use last."""
-    stack: list[tuple[str, str | None]] = []
-    sql = """SELECT p.run, p.action, p.created, r.archived FROM promotions p LEFT JOIN runs r ON r.id = p.run
+    stack: list[dict[str, Any]] = []
+    sql = """SELECT p.run, p.action, r.archived FROM promotions p LEFT JOIN runs r ON r.id = p.run
         WHERE p.kind = ? ORDER BY p.seq"""
     for event in rows(db, sql, (kind,)):
         if event["action"] == "promote":
-            stack.append((event["run"], event["archived"]))
+            stack.append(event)
         elif stack:
             stack.pop()
-            while stack and stack[-1][1] and stack[-1][1] <= event["created"]:  # the rollback passed it by
+            while stack and stack[-1]["run"] != event["run"]:  # archived by then: the rollback passed it by
                 stack.pop()
-    return [run for run, archived in stack if not archived]
+    return [event["run"] for event in stack if not event["archived"]]
 
 
 def readable(db: Database, found: dict[str, Any]) -> dict[str, Any]:

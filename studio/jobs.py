@@ -1,7 +1,7 @@
 """Training as a job of its own: a process that outlives the page and the server (DESIGN sections 4 and 6).
 
 `start` writes a run into the store and starts `python -m studio train KIND --run ID` in a session of its own, with
-its output in the run's folder. Nothing is kept in memory here: whatever the page shows is read from the store and
+its output in the run's folder. That none is on and that this one is are one transaction. Nothing is kept in memory here: whatever the page shows is read from the store and
 the folder, so a page that is reloaded, or another server, sees the same.
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from typing import Any
 
 from studio.runlog import LOG, RunLog, locks_work, training_lock
@@ -23,8 +24,7 @@ STOP_SECONDS = 20.0  # a job that was started and not claimed for so long has di
 def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
     """Start a training; the run's id. ValueError or RunBusy where it cannot be."""
     sweep(studio)
-    studio.refuse_if_busy()
-    run = studio.new_run(kind, config)
+    run = studio.new_run(kind, config, starts=True)  # it has this process's id until its own is there
     _spawn(studio, studio.run(run))
     return run
 
@@ -32,13 +32,14 @@ def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
 def resume(studio: Any, run_id: str) -> str:
     """Go on with a run that was stopped, interrupted or failed."""
     sweep(studio)
-    run = studio.run(run_id)
-    if run["state"] in ("done", "running"):
-        raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
-    if run["archived"]:
-        raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
-    studio.refuse_if_busy()
-    studio.store.update_run(run_id, state="queued", pid=None, message="")
+    with studio.store.writing():
+        run = studio.run(run_id)
+        if run["state"] in ("done", "running"):
+            raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
+        if run["archived"]:
+            raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
+        studio.refuse_if_busy()
+        studio.store.update_run(run_id, state="queued", pid=os.getpid(), message="")
     _spawn(studio, run)
     return run_id
 
@@ -81,9 +82,12 @@ def sweep(studio: Any) -> list[str]:
             gone += sweep_held(studio) if free else []
     for run in studio.store.runs(state="queued"):
         log = RunLog(studio.run_folder(run["id"])).folder / LOG
-        pid = run["pid"]
-        if pid and log.exists() and time.time() - log.stat().st_mtime > STOP_SECONDS and not alive(pid):
-            gone.append(_interrupt(studio, run["id"], "Its process ended before it began."))
+        begun = (
+            log.exists()
+        )  # else it has the id of who was to start it, which may be another process's by now
+        since = log.stat().st_mtime if begun else datetime.fromisoformat(run["created"]).timestamp()
+        if run["pid"] and time.time() - since > STOP_SECONDS and not (begun and alive(run["pid"])):
+            gone += _interrupt(studio, run, "Its process ended before it began.")
     return gone
 
 
@@ -93,12 +97,18 @@ def sweep_held(studio: Any) -> list[str]:
     running = [
         run for run in studio.store.runs(state="running") if locks_work() or not alive(run["pid"] or 0)
     ]
-    return [_interrupt(studio, run["id"], "Its process ended before it was done.") for run in running]
+    return [id for run in running for id in _interrupt(studio, run, "Its process ended before it was done.")]
 
 
-def _interrupt(studio: Any, run_id: str, why: str) -> str:
-    studio.store.update_run(run_id, state="interrupted", message=f"{why} Go on with it: nothing was lost.")
-    return run_id
+def _interrupt(studio: Any, run: dict[str, Any], why: str) -> list[str]:
+    """Mark a run that was found dead, unless it has been taken up again since; its id, or none."""
+    with studio.store.writing():
+        now = studio.run(run["id"])
+        if (now["state"], now["pid"]) != (run["state"], run["pid"]):
+            return []
+        message = f"{why} Go on with it: nothing was lost."
+        studio.store.update_run(run["id"], state="interrupted", message=message)
+    return [run["id"]]
 
 
 def alive(pid: int) -> bool:
@@ -118,19 +128,25 @@ def _spawn(studio: Any, run: dict[str, Any]) -> None:
     run_id, kind = run["id"], run["kind"]
     what = ["experiment", run["config"]["name"]] if kind == "experiment" else ["train", kind]
     log = RunLog(studio.run_folder(run_id))
-    log.start()
     env = {**os.environ, **studio.settings.env(), "PYTHONUNBUFFERED": "1"}
     env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
-    with (log.folder / LOG).open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "studio", *what, "--run", run_id],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env=env,
-            start_new_session=True,
+    try:
+        log.start()
+        with (log.folder / LOG).open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "studio", *what, "--run", run_id],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
+            )
+    except OSError as error:  # else it would be queued, and in the way, for as long as this process lives
+        studio.store.update_run(
+            run_id, state="failed", message=f"Its process could not be started: {error.strerror}."
         )
+        raise
     studio.store.update_run(run_id, pid=process.pid)
     # reap it when it ends, lest a long-lived server collect dead processes
     threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()

@@ -262,14 +262,15 @@ class Models:
         except ValueError:
             pass
         try:
-            self.store.new_run(kind, {"source": SHIPPED}, id=id)
-            self.store.update_run(
-                id,
-                state="done",
-                checkpoint=str(folder),
-                checkpoint_sha256=sha256,
-                message="Comes with the project.",
-            )
+            with self.store.writing():
+                self.store.new_run(kind, {"source": SHIPPED}, id=id)
+                self.store.update_run(
+                    id,
+                    state="done",
+                    checkpoint=str(folder),
+                    checkpoint_sha256=sha256,
+                    message="Comes with the project.",
+                )
         except ValueError:  # another process was first
             self.store.run(id)
         return id

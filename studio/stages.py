@@ -408,17 +408,19 @@ def _part(
     metrics = plain({k: v for k, v in metrics.items() if k != "prompts"}) | {
         "use": kind != "calibrator" or use
     }
-    try:
-        store.run(id)
-    except ValueError:
-        store.new_run(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
-    store.update_run(
-        id,
-        state="done",
-        metrics=metrics,
-        checkpoint=_relative(job, folder),
-        checkpoint_sha256=checkpoint.digest(folder),
-    )
+    digest = checkpoint.digest(folder)
+    with store.writing():
+        try:
+            store.run(id)
+        except ValueError:
+            store.new_run(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
+        store.update_run(
+            id,
+            state="done",
+            metrics=metrics,
+            checkpoint=_relative(job, folder),
+            checkpoint_sha256=digest,
+        )
     return {"run": id}
 
 

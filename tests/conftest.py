@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
@@ -88,3 +89,26 @@ def token_shown():
             LocalContext.request.reset(before)
 
     return shown
+
+
+@pytest.fixture(params=["steps back an hour", "runs backwards", "stands still"])
+def bad_clock(request, monkeypatch):
+    """The store's clock is wrong from now on, as after a correction by NTP, on a coarse timer or in a resumed machine: it
+    is faked, as the machine's own cannot be set by a test."""
+    from datetime import UTC, datetime, timedelta
+
+    from data import database
+
+    began, ticks = datetime.now(UTC), itertools.count()
+    moves = {
+        "steps back an hour": lambda n: timedelta(microseconds=n, hours=0 if n < 4 else -1),
+        "runs backwards": lambda n: timedelta(seconds=-n),
+        "stands still": lambda n: timedelta(0),
+    }
+
+    class Clock:
+        @staticmethod
+        def now(tz):
+            return began + moves[request.param](next(ticks))
+
+    monkeypatch.setattr(database, "datetime", Clock)

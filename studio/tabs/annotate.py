@@ -12,11 +12,11 @@ from typing import Any
 
 import gradio as gr
 
-from data.database import StoreError, now
+from data.database import StoreError
 from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
-from studio.components.word_scores import Inbox, WordScores, chips, read_packet, read_time
+from studio.components.word_scores import WordScores, chips, read_opened, read_packet
 from studio.service import SampleView, Studio
 from studio.tabs import annotate_keys, annotate_queue, people, shared
 from studio.tabs.annotate_queue import Counts, Wish, wanted
@@ -47,7 +47,7 @@ class AnnotateTab:
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
-    inbox, counts, who, place = Inbox(), Counts(studio), memory.who, memory.sample
+    counts, who, place = Counts(studio), memory.who, memory.sample
 
     progress = shared.html(elem_id="annotate-progress")
     with gr.Row(equal_height=False, elem_id="annotate-work"):
@@ -105,7 +105,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         why = limits.may_write(studio.settings, profile)
         return {"locked": why, "login": why == limits.SIGN_IN}
 
-    def face(found: desk.Item, writer: str, wish: Wish, opened: str | None, **more: Any) -> dict[str, Any]:
+    def face(found: desk.Item, writer: str, wish: Wish, opened: int | None, **more: Any) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
         others = {
             word: [{**said, "who": annotate_keys.called(said["who"])} for said in people]
@@ -145,7 +145,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             gr.update(visible=True),
             gr.update(value=image, visible=True),
             _about(found.view, image is None, studio.settings.confirm == "yes"),
-            face(found, writer, wish, now(), **more),
+            face(found, writer, wish, found.last, **more),
             _why(studio, wish),
             view.id,
         ]
@@ -217,7 +217,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
     ) -> tuple[annotate_keys.Done, str, Wish]:
-        """A packet of keys: each done once and in order; by whom, and what they wish."""
+        """A packet of keys, each of them done once and in order; by whom, and what they wish."""
         packet, wish = read_packet(event._data), wanted(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
@@ -225,7 +225,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return annotate_keys.refused(packet, problem), shared.person(kept_who, profile), wish
         except StoreError as problem:
             return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
-        done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+        done = annotate_keys.work(studio, packet, writer, wish.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)
         return done, writer, wish
@@ -268,7 +268,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         then it is drawn anew."""
         asked = event._data if isinstance(event._data, Mapping) else {}
         opened, writer, wish = (
-            read_time(asked.get("opened")),
+            read_opened(asked.get("opened")),
             shared.person(kept_who, profile),
             wanted(kept_view),
         )

@@ -1,8 +1,11 @@
 """A job is a process of its own: it goes on without the one that started it, and a killed one is gone on with."""
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -61,6 +64,116 @@ def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(stud
     assert (
         checkpoint.load_state(studio.run_folder(run) / "warmup-state" / "state.pt")["step"] >= again["step"]
     )
+
+
+class Process:
+    """A fake: what is tested is who may start one. It lives for as long as this process does."""
+
+    pid = os.getpid()
+
+    def __init__(self, *_, **__):
+        time.sleep(0.05)
+
+    def wait(self):
+        return 0
+
+
+CALLS = {
+    "start": lambda studio, _: jobs.start(studio, "warmup", CONFIG),
+    "start another kind": lambda studio, n: jobs.start(studio, ["reward", "round"][n % 2]),
+    "resume": lambda studio, _: jobs.resume(studio, "old"),
+    "start or resume": lambda studio, n: (
+        jobs.resume(studio, "old") if n % 2 else jobs.start(studio, "warmup")
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("stores", ["one store", "a store each, as of several processes"])
+def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, call, stores):
+    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
+    studio.store.new_run("warmup", {**CONFIG, "used": {}}, id="old")
+    studio.store.update_run("old", state="stopped")
+    pages = [
+        studio if stores == "one store" else studio_at(studio.settings.home, model_folder) for _ in range(4)
+    ]
+    together = threading.Barrier(4)
+
+    def begin(n):
+        together.wait()
+        try:
+            return CALLS[call](pages[n], n)
+        except RunBusy as busy:
+            return busy.run
+
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(begin, range(4)))
+    on = [run["id"] for run in studio.store.runs() if run["state"] == "queued"]
+    assert len(on) == 1 and told == on * 4  # the others are told which
+    studio.store.update_run(on[0], state="stopped")
+
+
+def start_when_all_are_there(home, model_folder, together, told):
+    """In a process of its own, which lives until the test is done with it."""
+    jobs.subprocess.Popen = Process
+    studio = studio_at(home, model_folder)
+    together.wait()
+    try:
+        told.put(("started", jobs.start(studio, "warmup", CONFIG)))
+    except RunBusy as busy:
+        told.put(("busy", busy.run))
+    together.wait()
+
+
+def test_of_processes_that_start_at_once_one_does(studio, model_folder):
+    """The processes are real; the training that each would start is a fake, as it would outlive the test."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.tiny", "studio.jobs", "studio.learning"])
+    together, told = context.Barrier(4), context.Queue()
+    given = (studio.settings.home, model_folder, together, told)
+    many = [context.Process(target=start_when_all_are_there, args=given, daemon=True) for _ in range(3)]
+    for process in many:
+        process.start()
+    together.wait(timeout=300)
+    said = [told.get(timeout=60) for _ in many]
+    assert sorted(what for what, _ in said) == ["busy", "busy", "started"]
+    assert len({run for _, run in said}) == 1
+    assert [run["state"] for run in studio.store.runs()] == ["queued"]
+    together.wait(timeout=60)
+    for process in many:
+        process.join(timeout=60)
+
+
+def test_what_cannot_be_started_is_not_in_the_way(studio, monkeypatch):
+    def no_memory(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", no_memory)
+    for _ in range(2):
+        with pytest.raises(OSError):
+            jobs.start(studio, "warmup", CONFIG)
+    assert [run["state"] for run in studio.store.runs()] == ["failed", "failed"]
+    assert "could not be started: Cannot allocate memory" in studio.store.runs()[0]["message"]
+
+
+@pytest.mark.parametrize("pid", [2**22 - 1, os.getpid()])
+def test_a_run_whose_starter_was_killed_is_in_nobodys_way_for_long(studio, monkeypatch, pid):
+    """Also where its number is another process's by now, as it is in a container that was started anew."""
+    run = studio.new_run("warmup", CONFIG, starts=True)
+    studio.store.update_run(run, pid=pid)
+    assert jobs.sweep(studio) == []
+    later = time.time() + 2 * jobs.STOP_SECONDS
+    monkeypatch.setattr(jobs.time, "time", lambda: later)
+    assert jobs.sweep(studio) == [run] and studio.run(run)["state"] == "interrupted"
+
+
+def test_a_run_that_was_found_dead_and_is_taken_up_meanwhile_is_left_alone(studio):
+    run = studio.store.new_run("warmup", {})
+    found = studio.run(run)
+    studio.store.claim_run(run, os.getpid())
+    assert jobs._interrupt(studio, found, "Its process ended.") == []
+    assert studio.run(run)["state"] == "running"
+    studio.store.update_run(run, state="stopped")
 
 
 def test_a_run_that_was_deleted_is_not_gone_on_with(studio):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from core.networks.reward import PictureReader, RewardModel
 from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
+from data.store import StoreError
 from studio import heldout, jobs, replay, stages
 from studio.configs import FIELDS, check_config
 from studio.runlog import RunLog, training_lock
@@ -248,6 +250,56 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
     noted = [line["action"] for line in studio.store.audit()]
     assert noted == ["rollback", "promote", "promote", "promote"]
+
+
+@pytest.mark.parametrize("broken", ["promote", "note_audit"])
+@pytest.mark.parametrize("act", ["promote", "rollback"])
+def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all(
+    studio, monkeypatch, act, broken
+):
+    """The parts are rows without models: what is tested is which of them are in use."""
+    cycle = studio.store.new_run("cycle", {"used": {"projector": None}})
+    done = {"state": "done", "checkpoint": "x", "checkpoint_sha256": "0" * 64}
+    for kind in ("reward", "projector"):
+        part = studio.store.new_run(kind, {"cycle": cycle}, cycle, id=f"{cycle}-{kind}")
+        studio.store.update_run(part, metrics={"use": True}, **done)
+    studio.store.update_run(cycle, metrics={}, **done)
+    calls = {
+        "promote": lambda: studio.promote(cycle, "Ann", force=True),
+        "rollback": lambda: studio.rollback("cycle", "Ann"),
+    }
+    if act == "rollback":
+        calls["promote"]()
+        broken = {"promote": "rollback"}.get(broken, broken)
+    real, tried = getattr(studio.store, broken), []
+    before = studio.store.promotions(), studio.store.audit()
+
+    def fails_after_the_first(*given):
+        tried.append(given)
+        if broken == "note_audit" or len(tried) > 2:
+            raise StoreError("The disk of studio.db is full; nothing was changed.")
+        return real(*given)
+
+    with monkeypatch.context() as full:
+        full.setattr(studio.store, broken, fails_after_the_first)
+        with pytest.raises(StoreError):
+            calls[act]()
+    assert (studio.store.promotions(), studio.store.audit()) == before
+    calls[act]()
+    assert {kind for kind in ("cycle", "reward", "projector") if studio.store.promoted(kind)} == (
+        {"cycle", "reward", "projector"} if act == "promote" else set()
+    )
+
+
+def test_of_many_who_roll_back_at_once_each_takes_one_off(studio):
+    runs = [measured_run(studio, {"words": {"estimate": 0.02}}) for _ in range(3)]
+    for run in runs:
+        studio.promote(run, "Ann", force=True)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda n: studio.rollback("projector", f"Ann {n}"), range(3)))
+    assert [run and run["id"] for run in found if run] != [] and None in found
+    assert {run["id"] for run in found if run} == set(runs[:2])
+    assert studio.store.promoted("projector") is None
 
 
 @pytest.mark.parametrize(("high", "promoted"), [(-0.01, False), (0.01, True), (None, True)])
