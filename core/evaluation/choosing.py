@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from core.diffusion import Text
+from core.networks.blocks import evaluating
 from core.scoring.scores import WordScore
 from core.words import EXTRA, Word, scored, units
 
@@ -109,8 +110,6 @@ def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray,
 
 @torch.no_grad()
 def _logits(reward: RewardModel, noise: Tensor, text: Text) -> Tensor:
-    from core.networks.blocks import evaluating  # imports diffusers, which the page does not wait for
-
     place = next(reward.parameters()).device
     with evaluating(reward):
         return reward(*(part.to(place) for part in (noise, text.hidden, text.mask, text.words))).logits
