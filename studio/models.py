@@ -284,7 +284,8 @@ def libraries() -> None:
         import transformers.utils
 
         import core.guidance
-        import core.networks
+        import core.networks.projector
+        import core.networks.reward
         import core.training.lora  # noqa: F401 - each is asked for by name later
 
         for library in (diffusers, transformers):
@@ -294,7 +295,8 @@ def libraries() -> None:
 def class_of(kind: str) -> Any:
     """The class of a kind of model."""
     libraries()
-    from core.networks import NoiseProjector, RewardModel
+    from core.networks.projector import NoiseProjector
+    from core.networks.reward import RewardModel
     from core.training.lora import Adapter
 
     return {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}[
