@@ -27,6 +27,7 @@ from sqlite_utils import Database
 
 from data.annotation_schema import migrations
 from data.idle import Idle, identity
+from data.turns import turn
 from data.workfolder import work_folder
 
 BUSY_SECONDS = 30.0
@@ -157,14 +158,15 @@ class DatabaseFile:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Threads of one process take turns: SQLite would let each sleep and try again, for longer and longer."""
-        turn = self._idle.turn()
-        waited = turn.acquire(timeout=BUSY_SECONDS)
+        """Threads of one process take turns, and so do processes (``data.turns``)."""
+        threads = self._idle.turn()
+        waited = threads.acquire(timeout=BUSY_SECONDS)
         try:
-            yield  # whoever waited in vain asks SQLite, which says so
+            with turn(self.path.with_name(f"{self.path.name}.turn"), BUSY_SECONDS):
+                yield  # whoever waited in vain asks SQLite, which says so
         finally:
             if waited:
-                turn.release()
+                threads.release()
 
     def check(self) -> None:
         """Read the whole file and every index; StoreError where it is damaged."""

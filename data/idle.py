@@ -2,12 +2,17 @@
 
 They are let go where the file has been replaced or taken away, where nobody used them for a second, and where somebody
 wants the file for themselves, which a flag beside it says. Never used, nor closed, in a process that was forked.
+
+Before a fork they are closed: SQLite's own record of the locks that a process has on a file is copied with its memory, and
+a worker that opens the file anew believes to have the lock that says that the log is in use. The last connection of its
+parent then takes the log away, and what the worker writes from there on is lost.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import weakref
 from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
@@ -35,6 +40,7 @@ class Idle:
         self._flag = flag
         self._inherited: list[Any] = []
         self._begin()
+        _every.add(self)
 
     def _begin(self) -> None:
         self._pid, self._lock, self._writing = os.getpid(), Lock(), Lock()
@@ -115,3 +121,15 @@ class Idle:
             waiting, self._waiting = self._waiting, []
         for _, db, _ in waiting:
             db.conn.close()
+
+
+_every: weakref.WeakSet[Idle] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for idle in list(_every):
+        idle.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_before_fork)

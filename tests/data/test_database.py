@@ -356,6 +356,34 @@ def test_a_forked_worker_opens_a_connection_of_its_own(store, sample_row):
     store.check()
 
 
+@pytest.mark.parametrize("parent", ["close", "check", "write"])
+def test_what_a_forked_worker_writes_stays_whatever_its_parent_closes(store, sample_row, parent):
+    """The parent's last connection took the log away that the worker wrote to."""
+    (sample,) = store.add_samples([sample_row()])
+    acts = {
+        "close": store.close,
+        "check": lambda: (store.check(), store.close()),
+        "write": lambda: (store.set_score(sample, 6, 1, "bob"), store.close()),
+    }
+    (asks, asked), (tells, told) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            for word in range(5):
+                store.set_score(sample, word, 7, "ann")
+                os.write(told, b"x")
+                os.read(asks, 1)
+        finally:
+            os._exit(0)
+    for _ in range(5):
+        os.read(tells, 1)
+        acts[parent]()
+        os.write(asked, b"x")
+    os.waitpid(child, 0)
+    assert [event["word_index"] for event in store.history("ann")] == [4, 3, 2, 1, 0]
+    store.check()
+
+
 def test_no_more_connections_wait_than_are_of_use(store, sample_row):
     (sample,) = store.add_samples([sample_row()])
     threads = [threading.Thread(target=store.set_score, args=(sample, 1, i % 10, f"p{i}")) for i in range(24)]
