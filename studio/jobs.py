@@ -7,17 +7,20 @@ the folder, so a page that is reloaded, or another server, sees the same.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-import time
+from datetime import UTC, datetime
 from typing import Any
 
+from data.store import StoreError
 from studio.runlog import LOG, RunLog, locks_work, training_lock
 from studio.settings import ROOT
 
-STOP_SECONDS = 20.0  # a job that was started and not claimed for so long has died on its way
+STOP_SECONDS = 20.0  # a run that waits for so long without a process has died on its way
+BEGIN_SECONDS = 900.0  # or with one: a process begins sooner, so the id is by now another one's
 
 
 def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
@@ -38,13 +41,14 @@ def resume(studio: Any, run_id: str) -> str:
     if run["archived"]:
         raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
     studio.refuse_if_busy()
-    studio.store.update_run(run_id, state="queued", pid=None, message="")
+    studio.store.update_run(run_id, state="queued", pid=None, heartbeat="now", message="")
     _spawn(studio, run)
     return run_id
 
 
 def stop(studio: Any, run_id: str) -> None:
     """Ask a run to stop after the step it is in; what it has done is kept."""
+    sweep(studio)
     run = studio.run(run_id)
     if run["state"] not in ("running", "queued"):
         raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to stop.")
@@ -74,16 +78,18 @@ def status(studio: Any, run_id: str, most: int = 500) -> dict[str, Any]:
 
 
 def sweep(studio: Any) -> list[str]:
-    """Mark runs whose process is gone as interrupted; their ids. A run that is alive holds the training lock."""
+    """Mark runs without a process as interrupted; their ids. A run that is on holds the training lock; one that is queued
+    has a process, or somebody is just about to start it."""
     gone = []
-    if studio.store.runs(state="running"):
-        with training_lock(studio.settings.home) as free:
-            gone += sweep_held(studio) if free else []
-    for run in studio.store.runs(state="queued"):
-        log = RunLog(studio.run_folder(run["id"])).folder / LOG
-        pid = run["pid"]
-        if pid and log.exists() and time.time() - log.stat().st_mtime > STOP_SECONDS and not alive(pid):
-            gone.append(_interrupt(studio, run["id"], "Its process ended before it began."))
+    with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
+        if studio.store.runs(state="running"):
+            with training_lock(studio.settings.home) as free:
+                gone += sweep_held(studio) if free else []
+        for run in studio.store.runs(state="queued"):
+            since = datetime.fromisoformat(run["heartbeat"] or run["created"])
+            waited = abs((datetime.now(UTC) - since).total_seconds())  # a clock may have been put back
+            if waited > (BEGIN_SECONDS if alive(run["pid"] or 0) else STOP_SECONDS):
+                gone.append(_interrupt(studio, run["id"], "Its process ended before it began."))
     return gone
 
 
@@ -118,19 +124,24 @@ def _spawn(studio: Any, run: dict[str, Any]) -> None:
     run_id, kind = run["id"], run["kind"]
     what = ["experiment", run["config"]["name"]] if kind == "experiment" else ["train", kind]
     log = RunLog(studio.run_folder(run_id))
-    log.start()
     env = {**os.environ, **studio.settings.env(), "PYTHONUNBUFFERED": "1"}
     env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
-    with (log.folder / LOG).open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "studio", *what, "--run", run_id],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env=env,
-            start_new_session=True,
-        )
+    try:
+        log.start()
+        with (log.folder / LOG).open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "studio", *what, "--run", run_id],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
+            )
+    except OSError as error:
+        why = f"The process of the run {run_id} could not be started ({error.strerror}). Mend that, then go on with the run."
+        studio.store.update_run(run_id, state="failed", message=why)
+        raise ValueError(why) from None
     studio.store.update_run(run_id, pid=process.pid)
     # reap it when it ends, lest a long-lived server collect dead processes
     threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()

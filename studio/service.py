@@ -17,6 +17,7 @@ from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from data.workfolder import sweep
+from studio import jobs
 from studio.background import Background
 from studio.detecting import Detector
 from studio.foreseeing import Foreseeing, Foreseer
@@ -95,9 +96,10 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         return self.models.ready
 
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
-        """Load everything now; `on_stage` gets a sentence before each part. A grid that a process left behind when it
-        ended waits no longer."""
+        """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
+        when it ended wait no longer."""
         self._swept()
+        jobs.sweep(self)
         self.models.load(on_stage)
 
     def status(self) -> dict[str, Any]:
