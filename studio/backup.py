@@ -160,6 +160,8 @@ class Backup:
     def _round(self) -> bool:
         from data.database import now
 
+        if self.store.damage:  # the copy that is there is whole
+            raise StoreError(self.store.damage)
         stamp = self._stamp()
         if stamp == self._done:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import gradio as gr
@@ -172,6 +173,7 @@ def launch(settings: Settings | None = None) -> None:
             prevent_thread_lock=True,
         )
         loading.start(after=HEAD_START)
+        threading.Thread(target=studio.look_for_damage, name="damage", daemon=True).start()
         page.block_thread()
     finally:
         backup.close()
