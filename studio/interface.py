@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from data.store import StoreError
-from studio import api, examples, gpu, webhook
+from studio import api, examples, gpu, waiting, webhook
 from studio.backup import Backup, restore
 from studio.components import notices
 from studio.limits import MAX_UPLOAD
@@ -135,8 +135,10 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         picked_run.then(None, kept_all.run, None, js=library.SHOW_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
-    page.queue(max_size=studio.settings.queue, default_concurrency_limit=8)
+    # closed: else a request by another address (/run, /api) would skip the queue, and hold a thread that keys need
+    page.queue(max_size=studio.settings.queue, default_concurrency_limit=8, api_open=False)
     page._queue.sleep_when_free = QUEUE_SECONDS
+    waiting.bound(page._queue, studio.settings.queue)
     return page
 
 
