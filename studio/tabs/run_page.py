@@ -149,11 +149,11 @@ def _labels(run: dict[str, Any]) -> str:
     found = run["labels"]
     if not found:
         return ""
-    by = ", ".join(f"{count} by {source}" for source, count in sorted(found["sources"].items()))
+    by = ", ".join(f"{count} by {source}" for source, count in sorted(found.get("sources", {}).items()))
     rule = f" Of several people: {found['rule']}." if found.get("rule") else ""
     words = (
-        f"It saw {found['count']} word labels ({by or 'none'}), all events up to number {found['last']}.{rule} "
-        f"The snapshot's sha256 begins with {found['sha256'][:12]}."
+        f"It saw {found.get('count', 'some')} word labels ({by or 'none'}), all events up to number {found.get('last', '?')}."
+        f"{rule} The snapshot's sha256 begins with {found.get('sha256', '?')[:12]}."
     )
     metrics = run["metrics"] or {}
     notes = [metrics.get("note"), (metrics.get("calibrator") or {}).get("note")]
