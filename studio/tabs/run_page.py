@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -18,6 +17,7 @@ from studio.runpages import changed
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
+from studio.tabs.library_carry import room
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
@@ -103,7 +103,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
 
     @told
     def make_pack(run: Any) -> Any:
-        return str(studio.pack_run(run, tempfile.mkdtemp(prefix="studio-run-")))
+        return str(studio.pack_run(run, room()))
 
     other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
     pack.click(make_pack, chosen, packed, **shared.ASKED).success(
