@@ -31,6 +31,8 @@ from data.turns import turn
 from data.workfolder import work_folder
 
 BUSY_SECONDS = 30.0
+# of what SQLite and Python's module say: nothing that this app does is answered so, but a file that is not as it was written
+DAMAGE = ("malformed", "not a database", "no such table", "no such column", "Could not decode to UTF-8")
 BACKUPS = "backups"  # the folder beside the database that the page's backups are in
 
 
@@ -99,6 +101,7 @@ class DatabaseFile:
         self._flag = self.path.with_name(f"{self.path.name}.wanted")
         self._idle = Idle(self._flag)
         self._open = threading.local()  # .db: the connection of this thread's ``writing()``
+        self.damage = ""  # the sentence about damage that was met: what is damaged is only read from then on
         weakref.finalize(self, self._idle.close)
         self._prepare()
 
@@ -159,6 +162,8 @@ class DatabaseFile:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Threads of one process take turns, and so do processes (``data.turns``)."""
+        if self.damage:
+            raise StoreError(self.damage)
         threads = self._idle.turn()
         waited = threads.acquire(timeout=BUSY_SECONDS)
         try:
@@ -167,13 +172,6 @@ class DatabaseFile:
         finally:
             if waited:
                 threads.release()
-
-    def check(self) -> None:
-        """Read the whole file and every index; StoreError where it is damaged."""
-        with self._connected() as db:
-            found = [r[0] for r in db.execute("PRAGMA integrity_check(5)")]
-            if found != ["ok"]:
-                raise StoreError(self._damaged("; ".join(str(f) for f in found)[:200]))
 
     def vacuum_into(self, path: str | Path) -> Path:
         """A compact copy of the database as it is now, safe while others write. Never overwrites."""
@@ -338,7 +336,10 @@ class DatabaseFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreError(self._explain(error)) from error
+            said = self._explain(error)
+            if any(sign in str(error) for sign in DAMAGE):
+                self.damage = said
+            raise StoreError(said) from error
         except OverflowError as error:
             raise ValueError(
                 "A number is too large for the store: give one from -2^63 to 2^63 - 1; nothing was changed."
@@ -354,7 +355,7 @@ class DatabaseFile:
     def _explain(self, error: sqlite3.Error) -> str:
         said = str(error)
         name = self.path.name
-        if "malformed" in said or "not a database" in said or "no such table" in said:
+        if any(sign in said for sign in DAMAGE):
             return self._damaged(said)
         if "unable to open" in said:
             if not self.path.exists():
@@ -376,18 +377,24 @@ class DatabaseFile:
         files = " and ".join([*([name] if self.path.exists() else []), *logs])
         what = f"{name} holds nothing" if self.path.exists() else f"{name} is gone"
         log = f", and {' and '.join(logs)} beside it may hold what was in it" if logs else ""
-        folder = self.path.parent
-        copies = [*folder.glob(f"{BACKUPS}/*.db"), *folder.glob(f"{self.path.stem}.replaced-*.db")]
-        newest = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
-        kept = ", ".join(path.relative_to(folder).as_posix() for path in newest)
+        kept = self._copies()
         copy = f"copy a backup there ({kept})" if kept else "put a backup there if you have one"
         return (
             f"The database {name} was emptied or lost by accident, it seems: {what}{log}. Nothing was written. Move {files} "
             f"away, and keep what you moved; then {copy}, or start with an empty one."
         )
 
+    def _copies(self) -> str:
+        """The names of the newest copies beside the database, for a sentence."""
+        folder = self.path.parent
+        copies = [*folder.glob(f"{BACKUPS}/*.db"), *folder.glob(f"{self.path.stem}.replaced-*.db")]
+        newest = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+        return ", ".join(path.relative_to(folder).as_posix() for path in newest)
+
     def _damaged(self, said: str) -> str:
+        kept = self._copies()
         return (
-            f"The database {self.path.name} is damaged or is no database ({said}). It was left as it is: "
-            "put a backup copy in its place, or move it away to start with an empty one."
+            f"The database {self.path.name} is damaged or is no database ({said[:200]}), so nothing is written to it. Export "
+            f"what can still be read, then restore a backup copy{f' ({kept})' if kept else ''}; where it does not open any "
+            "more, put the copy in its place, or move it away to start with an empty one."
         )

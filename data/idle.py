@@ -60,7 +60,7 @@ class Idle:
 
     def take(self, file: tuple[int, int] | None) -> Database | None:
         self._own()
-        if self._wanted():
+        if self.wanted():
             self.close()
         stale = []
         with self._lock:
@@ -82,7 +82,7 @@ class Idle:
                 file is not None
                 and not db.conn.in_transaction
                 and len(self._waiting) < IDLE
-                and not self._wanted()
+                and not self.wanted()
             ):
                 self._waiting.append((file, db, time.monotonic()))
                 self._tick()
@@ -100,7 +100,7 @@ class Idle:
         """Close what has waited for long: a connection that nobody uses would keep a restore from the file."""
         with self._lock:
             now = time.monotonic()
-            stale = [entry for entry in self._waiting if now - entry[2] > REST or self._wanted()]
+            stale = [entry for entry in self._waiting if now - entry[2] > REST or self.wanted()]
             self._waiting = [entry for entry in self._waiting if entry not in stale]
             self._clock = False
             if self._waiting:
@@ -108,7 +108,7 @@ class Idle:
         for _, db, _ in stale:
             db.conn.close()
 
-    def _wanted(self) -> bool:
+    def wanted(self) -> bool:
         """Whether somebody waits to have the file for themselves (``DatabaseFile.restore``)."""
         try:
             return time.time() - self._flag.stat().st_mtime < FLAG_SECONDS

@@ -17,6 +17,7 @@ from sqlite_utils import Database
 from data import checks
 from data.database import DatabaseFile, StoreError, insert, new_id, now, row, rows
 from data.migrations import RUN_KINDS, RUN_STATES
+from data.runshape import fitting
 
 JSON = ("config", "labels", "metrics")
 ACTIVE = ("queued", "running")
@@ -88,7 +89,7 @@ def all_readable(db: Database, found: list[dict[str, Any]]) -> list[dict[str, An
     used = {kind: promoted_runs(db, kind)[-1:] for kind in {run["kind"] for run in found}}
     for run in found:
         for name in JSON:
-            run[name] = json.loads(run[name]) if run[name] is not None else None
+            run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
         run["promoted"] = used[run["kind"]] == [run["id"]]
     return found
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.jsonfile import parsed
 from data.backup import checked_copy
 from data.store import Store, StoreError
 from data.workfolder import work_folder
@@ -160,13 +161,15 @@ class Backup:
     def _round(self) -> bool:
         from data.database import now
 
+        if self.store.damage:  # the copy that is there is whole
+            raise StoreError(self.store.damage)
         stamp = self._stamp()
         if stamp == self._done:
             return False
         place = self._place = self._place or place_of(self.settings)
         there, mine = place.names(), self._mark()
         mark = place.read(MARK) if MARK in there else None
-        if mark is not None and json.loads(mark).get("store") != mine["store"]:
+        if mark is not None and parsed(mark, dict, MARK).get("store") != mine["store"]:
             raise ValueError(
                 "STUDIO_BACKUP holds the copy of another studio, which is left alone: give another place, or start "
                 "with an empty STUDIO_HOME and STUDIO_RESTORE=yes to go on from that copy."

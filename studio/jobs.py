@@ -1,24 +1,27 @@
 """Training as a job of its own: a process that outlives the page and the server (DESIGN sections 4 and 6).
 
 `start` writes a run into the store and starts `python -m studio train KIND --run ID` in a session of its own, with
-its output in the run's folder. That none is on and that this one is are one transaction. Nothing is kept in memory here: whatever the page shows is read from the store and
-the folder, so a page that is reloaded, or another server, sees the same.
+its output in the run's folder. That none is on and that this one is are one transaction. Nothing is kept in memory here:
+whatever the page shows is read from the store and the folder, so a page that is reloaded, or another server, sees the
+same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from data.store import StoreError
 from studio.runlog import LOG, RunLog, locks_work, training_lock
 from studio.settings import ROOT
 
-STOP_SECONDS = 20.0  # a job that was started and not claimed for so long has died on its way
+STOP_SECONDS = 20.0  # a run that waits for so long without a process has died on its way
+BEGIN_SECONDS = 900.0  # or with one: a process begins sooner, so the id is by now another one's
 
 
 def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
@@ -39,13 +42,14 @@ def resume(studio: Any, run_id: str) -> str:
         if run["archived"]:
             raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
         studio.refuse_if_busy()
-        studio.store.update_run(run_id, state="queued", pid=os.getpid(), message="")
+        studio.store.update_run(run_id, state="queued", pid=os.getpid(), heartbeat="now", message="")
     _spawn(studio, run)
     return run_id
 
 
 def stop(studio: Any, run_id: str) -> None:
     """Ask a run to stop after the step it is in; what it has done is kept."""
+    sweep(studio)
     run = studio.run(run_id)
     if run["state"] not in ("running", "queued"):
         raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to stop.")
@@ -75,19 +79,18 @@ def status(studio: Any, run_id: str, most: int = 500) -> dict[str, Any]:
 
 
 def sweep(studio: Any) -> list[str]:
-    """Mark runs whose process is gone as interrupted; their ids. A run that is alive holds the training lock."""
+    """Mark runs without a process as interrupted; their ids. A run that is on holds the training lock; one that is queued
+    has a process, or somebody is just about to start it."""
     gone = []
-    if studio.store.runs(state="running"):
-        with training_lock(studio.settings.home) as free:
-            gone += sweep_held(studio) if free else []
-    for run in studio.store.runs(state="queued"):
-        log = RunLog(studio.run_folder(run["id"])).folder / LOG
-        begun = (
-            log.exists()
-        )  # else it has the id of who was to start it, which may be another process's by now
-        since = log.stat().st_mtime if begun else datetime.fromisoformat(run["created"]).timestamp()
-        if run["pid"] and time.time() - since > STOP_SECONDS and not (begun and alive(run["pid"])):
-            gone += _interrupt(studio, run, "Its process ended before it began.")
+    with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
+        if studio.store.runs(state="running"):
+            with training_lock(studio.settings.home) as free:
+                gone += sweep_held(studio) if free else []
+        for run in studio.store.runs(state="queued"):
+            since = datetime.fromisoformat(run["heartbeat"] or run["created"])
+            waited = abs((datetime.now(UTC) - since).total_seconds())  # a clock may have been put back
+            if waited > (BEGIN_SECONDS if alive(run["pid"] or 0) else STOP_SECONDS):
+                gone += _interrupt(studio, run, "Its process ended before it began.")
     return gone
 
 
@@ -142,11 +145,10 @@ def _spawn(studio: Any, run: dict[str, Any]) -> None:
                 env=env,
                 start_new_session=True,
             )
-    except OSError as error:  # else it would be queued, and in the way, for as long as this process lives
-        studio.store.update_run(
-            run_id, state="failed", message=f"Its process could not be started: {error.strerror}."
-        )
-        raise
+    except OSError as error:
+        why = f"The process of the run {run_id} could not be started ({error.strerror}). Mend that, then go on with the run."
+        studio.store.update_run(run_id, state="failed", message=why)
+        raise ValueError(why) from None
     studio.store.update_run(run_id, pid=process.pid)
     # reap it when it ends, lest a long-lived server collect dead processes
     threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()

@@ -259,7 +259,7 @@ class Learning(Generation):
         promoted = self.store.promoted("projector" if kind == "cycle" else kind)
         in_use = promoted["id"] if promoted else None
         difference = heldout["difference"]["words"]["estimate"]
-        measured_against = run["config"].get("used", {}).get("projector" if kind == "cycle" else kind)
+        measured_against = (run["config"].get("used") or {}).get("projector" if kind == "cycle" else kind)
         if kind in ("projector", "reward", "cycle", "lora") and in_use not in (measured_against, run["id"]):
             theirs = self._heldout_of(promoted) if promoted else None
             if theirs is None or theirs["key"] != heldout["key"]:
@@ -296,7 +296,9 @@ class Learning(Generation):
         """The runs of a cycle's own models that can be put into use."""
         if run["kind"] != "cycle":
             return []
-        return [child for child in self.store.runs(parent=run["id"]) if child["metrics"].get("use", True)]
+        return [
+            child for child in self.store.runs(parent=run["id"]) if (child["metrics"] or {}).get("use", True)
+        ]
 
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
         """Back to what was in use before; that run, or None for what the project ships."""

@@ -7,6 +7,7 @@ bucket. Where the project's own folder cannot be written, the first of a few oth
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -94,6 +95,13 @@ def temporary() -> Path:
     """The last resort, one for each account of the machine."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"{NAME}-{user}"
+
+
+def transient(home_folder: Path) -> Path:
+    """Where Gradio keeps uploads and what is shown or downloaded: outside of STUDIO_HOME, from which nothing is served; one
+    for each home, so that it can be swept."""
+    name = hashlib.sha256(str(home_folder.resolve()).encode()).hexdigest()[:12]
+    return temporary().with_name(f"{temporary().name}-shown-{name}")
 
 
 def backup(given: str, home_given: str, env: Mapping[str, str]) -> str:

@@ -8,7 +8,10 @@ what is not meant for them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +20,7 @@ from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from data.workfolder import sweep
+from studio import gridwork, jobs
 from studio.background import Background
 from studio.detecting import Detector
 from studio.foreseeing import Foreseeing, Foreseer
@@ -96,10 +100,19 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         return self.models.ready
 
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
-        """Load everything now; `on_stage` gets a sentence before each part. A grid that a process left behind when it
-        ended waits no longer."""
-        self._swept()
+        """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
+        when it ended wait no longer."""
+        gridwork.sweep(self)
+        jobs.sweep(self)
         self.models.load(on_stage)
+
+    def look_for_damage(self) -> None:
+        """Read the whole database: what is damaged is only read from then on, and the page says so. For a thread of its own,
+        which leaves the processor to others."""
+        with contextlib.suppress(OSError, AttributeError):  # a system where threads have no priorities
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        with contextlib.suppress(StoreError):
+            self.store.check()
 
     def status(self) -> dict[str, Any]:
         """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,

@@ -127,7 +127,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "auto",
         "images in the store beyond which visitors make no more: auto (no bound, on a Space 20000) or their number",
     ),
-    "queue": ("STUDIO_QUEUE", "32", "requests that may wait for the models; more are turned away"),
+    "queue": (
+        "STUDIO_QUEUE",
+        "32",
+        "requests that may wait for the models: an eighth from one page, half from one account or address; more are turned away",
+    ),
     "backup": (
         "STUDIO_BACKUP",
         "",

@@ -33,6 +33,7 @@ def prepare() -> None:
         )
     if not settings.home.is_relative_to(ROOT):
         print(f"Images and corrections are kept in {settings.home}.", file=sys.stderr, flush=True)
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(places.transient(settings.home)))
     cache = places.hub_cache(os.environ, settings.home)
     if cache:
         os.environ["HF_HOME"] = cache

@@ -91,7 +91,7 @@ def room() -> Iterator[Path]:
 
 
 def folder() -> Path:
-    """Where files lie that clients may fetch; Gradio removes them after a day."""
+    """Where files lie that clients may fetch; they go within the hour."""
     made = Path(get_upload_folder())
     made.mkdir(parents=True, exist_ok=True)
     return made

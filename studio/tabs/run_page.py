@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -18,6 +17,7 @@ from studio.runpages import changed
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
+from studio.tabs.library_carry import room
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
@@ -103,7 +103,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
 
     @told
     def make_pack(run: Any) -> Any:
-        return str(studio.pack_run(run, tempfile.mkdtemp(prefix="studio-run-")))
+        return str(studio.pack_run(run, room()))
 
     other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
     pack.click(make_pack, chosen, packed, **shared.ASKED).success(
@@ -149,11 +149,11 @@ def _labels(run: dict[str, Any]) -> str:
     found = run["labels"]
     if not found:
         return ""
-    by = ", ".join(f"{count} by {source}" for source, count in sorted(found["sources"].items()))
+    by = ", ".join(f"{count} by {source}" for source, count in sorted(found.get("sources", {}).items()))
     rule = f" Of several people: {found['rule']}." if found.get("rule") else ""
     words = (
-        f"It saw {found['count']} word labels ({by or 'none'}), all events up to number {found['last']}.{rule} "
-        f"The snapshot's sha256 begins with {found['sha256'][:12]}."
+        f"It saw {found.get('count', 'some')} word labels ({by or 'none'}), all events up to number {found.get('last', '?')}."
+        f"{rule} The snapshot's sha256 begins with {found.get('sha256', '?')[:12]}."
     )
     metrics = run["metrics"] or {}
     notes = [metrics.get("note"), (metrics.get("calibrator") or {}).get("note")]

@@ -1,6 +1,7 @@
 """The way in, asked as a server asks it; `tests/security/test_rights.py` walks it on a running studio."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -10,6 +11,12 @@ from studio.access import SHOWN, Access, Guard
 from studio.settings import Settings
 
 TOKEN = "a-token-that-was-given"
+
+
+def finished(work):
+    """What a coroutine returns; in a thread of its own, as the browser tests leave a running loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def guarded(settings=None, env=None, shared=None):
@@ -27,7 +34,7 @@ def guarded(settings=None, env=None, shared=None):
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:
                 return await client.get(path, headers=headers)
 
-        return asyncio.run(asked())
+        return finished(asked())
 
     return access, ask
 
@@ -106,7 +113,7 @@ def answered(access, scope):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(None, access)(scope, None, send))
+    finished(Guard(None, access)(scope, None, send))
     return sent
 
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 import sys
+import threading
 
 import gradio as gr
 import pytest
@@ -48,6 +49,19 @@ def test_a_page_that_everybody_administers_says_so(monkeypatch, tmp_path):
             standing.build(Studio(settings), page, None)
         (notice,) = [part.value for part in page.blocks.values() if part.elem_id == "studio-keeping"]
         assert ("Whoever reaches this studio may train" in notice) is says
+
+
+def test_the_page_says_that_the_store_is_damaged_and_what_to_do(tmp_path):
+    studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
+    with studio.store.writing() as db:
+        db.execute("DROP TRIGGER scores_no_update")
+    thread = threading.Thread(target=studio.look_for_damage)
+    thread.start()
+    thread.join()
+    page = build(studio, Loading(studio)).get_config_file()["components"]
+    (said,) = [part["props"]["value"] for part in page if part["props"].get("elem_id") == "studio-keeping"]
+    assert "studio.db is damaged" in said and "restore a backup copy" in said
+    assert studio.runs() == [] and studio.grids() == []
 
 
 def test_what_a_page_is_told_of_its_parts_can_be_copied(tmp_path):

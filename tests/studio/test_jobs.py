@@ -11,7 +11,7 @@ import pytest
 
 from core import checkpoint
 from data.store import RunBusy
-from studio import jobs
+from studio import jobs, transfer
 from tests.tiny import studio_at
 
 CONFIG = {"prompts": 8, "warmup_steps": 3000}
@@ -183,3 +183,75 @@ def test_a_run_that_was_deleted_is_not_gone_on_with(studio):
     with pytest.raises(ValueError, match="was deleted"):
         jobs.resume(studio, run)
     assert studio.run(run)["state"] == "failed"
+
+
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
+
+
+def left_queued(studio, pid=None, since=LONG_AGO):
+    """A queued run whose starter died: nothing but its row is there."""
+    run = studio.new_run("warmup", CONFIG)
+    with studio.store.writing() as db:
+        db.execute("UPDATE runs SET created = ?, pid = ? WHERE id = ?", (since, pid, run))
+    return run
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {},  # killed before the process was started
+        {"pid": 2**22 - 1},  # the process died before it left a line in its log
+        {"pid": os.getpid()},  # its id is another process's by now
+        {"since": "2999-01-01T00:00:00.000000Z"},  # the clock was put back
+    ],
+)
+def test_a_queued_run_that_nobody_will_start_is_interrupted_and_holds_up_nothing(studio, quick_path, left):
+    copy = studio.store.vacuum_into(quick_path / "copy.db")
+    run = left_queued(studio, **left)
+    assert [(r["id"], r["state"]) for r in studio.runs()] == [(run, "interrupted")]
+    assert "Go on with it" in jobs.status(studio, run)["message"]
+    studio.delete_run(run, "ann")
+    left_queued(studio, **left)
+    transfer.restore(studio, copy, "ann")
+    assert studio.runs() == []
+
+
+def test_what_a_killed_process_left_queued_is_ended_when_the_app_loads(studio):
+    run = left_queued(studio)
+    studio.models.load = lambda on_stage: None  # the models are not what is loaded here
+    studio.load()
+    assert studio.store.run(run)["state"] == "interrupted"
+
+
+def test_a_run_that_is_just_being_started_or_gone_on_with_is_left_alone(studio, monkeypatch):
+    new, begun = studio.new_run("warmup", CONFIG), studio.new_run("warmup", CONFIG)
+    studio.store.update_run(begun, pid=os.getpid())
+    old = left_queued(studio)
+    studio.store.update_run(old, state="interrupted")
+    monkeypatch.setattr(jobs, "_spawn", lambda studio, run: None)  # it is just about to
+    monkeypatch.setattr(jobs, "alive", lambda pid: False)
+    jobs.resume(studio, old)
+    assert jobs.sweep(studio) == []
+    assert [studio.run(run)["state"] for run in (new, begun, old)] == ["queued"] * 3
+
+
+@pytest.mark.parametrize("how", ["process", "folder"])
+def test_a_job_that_cannot_be_started_has_failed_with_the_reason_and_can_be_gone_on_with(
+    studio, monkeypatch, how
+):
+    if how == "process":
+        monkeypatch.setattr(jobs.sys, "executable", str(studio.settings.home / "nowhere"))
+        reason = "No such file"
+    else:
+        studio.settings.runs.write_text("a file in the folder's place")
+        reason = "exists|Not a directory"
+    with pytest.raises(ValueError, match=f"could not be started .*({reason})"):
+        jobs.start(studio, "warmup", CONFIG)
+    (run,) = studio.runs()
+    assert run["state"] == "failed" and "go on with the run" in run["message"]
+
+
+def test_stop_of_a_run_without_a_process_says_that_there_is_nothing_to_stop(studio):
+    run = left_queued(studio)
+    with pytest.raises(ValueError, match="is interrupted: there is nothing to stop"):
+        jobs.stop(studio, run)

@@ -210,15 +210,23 @@ def test_the_cycle_without_corrections_leaves_the_calibrator_out(scored):
         scored.promote(run["id"], "Ann")
 
 
+def words(estimate):
+    """A figure without an interval."""
+    return {"estimate": estimate, "low": None, "high": None}
+
+
 def measured_run(studio, difference, used=None, after=0.5, key="k"):
     """A projector's run that is done, with a held-out result of these figures; its id."""
     run = studio.store.new_run("projector", {"used": {"projector": used}})
     folder = studio.settings.projector
     figures = {
         "of": "prompts and seeds",
+        "judge": "detector",
+        "independent": True,
+        "base": "before",
         "key": key,
         "difference": difference,
-        "after": {"words": {"estimate": after}},
+        "after": {"words": words(after)},
     }
     studio.store.update_run(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
                             checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
@@ -227,7 +235,7 @@ def measured_run(studio, difference, used=None, after=0.5, key="k"):
 
 def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     def finished(difference, used=None, after=0.5, key="k"):
-        return measured_run(studio, {"words": {"estimate": difference}}, used, after, key)
+        return measured_run(studio, {"words": words(difference)}, used, after, key)
 
     with pytest.raises(ValueError, match="nobody knows whether it is better"):  # no image could be judged
         studio.promote(finished(None, after=None), "Ann")
@@ -305,7 +313,7 @@ def test_of_many_who_roll_back_at_once_each_takes_one_off(studio):
 @pytest.mark.parametrize(("high", "promoted"), [(-0.01, False), (0.01, True), (None, True)])
 def test_better_words_with_surely_fewer_whole_images_are_promoted_only_by_force(studio, high, promoted):
     clean = {"estimate": -0.05, "low": -0.1, "high": high}
-    run = measured_run(studio, {"words": {"estimate": 0.02}, "clean": clean})
+    run = measured_run(studio, {"words": words(0.02), "clean": clean})
     if promoted:
         assert studio.promote(run, "Ann")["promoted"]
     else:
