@@ -104,6 +104,10 @@ def visitor(settings: Settings, env: Mapping[str, str] | None = None) -> Limits:
     return replace(own, **{name: int(text) for name, text in given.items() if text != "auto"})
 
 
+class NotYet(ValueError):
+    """A refusal that the visitor can end, by signing in or with the token: what they sent is kept until then."""
+
+
 def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
     """'' where this visitor may correct and vote, else the sentence that says why not."""
     if settings.annotate == "nobody":

@@ -17,6 +17,7 @@ from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
 from studio.components.word_scores import WordScores, chips, read_opened, read_packet
+from studio.limits import NotYet
 from studio.service import SampleView, Studio
 from studio.tabs import annotate_keys, annotate_queue, people, shared
 from studio.tabs.annotate_queue import Counts, Wish, wanted
@@ -221,10 +222,10 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         packet, wish = read_packet(event._data), wanted(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
+        except (NotYet, StoreError) as problem:
+            return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
         except ValueError as problem:
             return annotate_keys.refused(packet, problem), shared.person(kept_who, profile), wish
-        except StoreError as problem:
-            return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
         done = annotate_keys.work(studio, packet, writer, wish.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)

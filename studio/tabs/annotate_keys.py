@@ -11,6 +11,7 @@ from data.store import StoreError
 from studio import desk
 from studio.components.table import rows
 from studio.components.word_scores import Operation, Packet
+from studio.limits import NotYet
 from studio.service import Studio, sentence
 from studio.times import moment
 
@@ -72,8 +73,9 @@ def refused(packet: Packet, problem: ValueError) -> Done:
     return Done(packet, packet.shown, last, error=sentence(problem))
 
 
-def stuck(packet: Packet, problem: StoreError) -> Done:
-    """Nothing was done: the store itself fails, so all of it stays with the page, which sends it again."""
+def stuck(packet: Packet, problem: NotYet | StoreError) -> Done:
+    """Nothing was done: the store itself fails, or this visitor must sign in or show the token first. All of it stays with
+    the page, which sends it again."""
     return Done(packet, packet.shown, error=sentence(problem), retry=True)
 
 

@@ -87,7 +87,7 @@ def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name to write under, where this browser may write; ValueError with a sentence where it may not."""
     why_not = limits.may_write(studio.settings, profile)
     if why_not:
-        raise ValueError(why_not)
+        raise limits.NotYet(why_not) if why_not == limits.SIGN_IN else ValueError(why_not)
     return proven(studio, kept, profile)
 
 
@@ -100,7 +100,7 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
     found = identity.read_kept(kept)
     why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
     if why_not:
-        raise ValueError(why_not)
+        raise limits.NotYet(why_not)
     return studio.write_as(kept)
 
 

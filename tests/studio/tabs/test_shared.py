@@ -7,6 +7,7 @@ import secrets
 
 import pytest
 
+from studio.limits import NotYet
 from studio.tabs import shared
 from tests.studio.gridded import PROMPT
 
@@ -73,8 +74,23 @@ def test_an_administrators_name_is_not_whose_browser_says_so_first(ruled, token_
     assert ruled.store.people() == []
     with token_shown():
         assert shared.writer(ruled, root) == shared.admin(ruled, root) == "Root"
-    with pytest.raises(ValueError, match="administrator's"):
+    with pytest.raises(
+        NotYet, match="administrator's"
+    ):  # so what they send is kept: a restart made another token
         shared.writer(ruled, root)
+
+
+def test_what_nobody_can_end_is_no_refusal_for_now(studio):
+    studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
+    with pytest.raises(ValueError, match="read-only") as refused:
+        shared.writer(studio, kept("ann"))
+    assert not isinstance(refused.value, NotYet)
+
+
+def test_who_writes_nothing_may_restore_a_damaged_store_whose_name_cannot_be_noted(studio):
+    studio.store.damage = "The database studio.db is damaged."
+    assert shared.admin(studio, kept("ann")) == "ann"
+    assert shared.admin(studio, None).startswith("anonymous")
 
 
 @pytest.mark.parametrize(("annotate", "may"), [("everyone", True), ("login", False), ("nobody", False)])
