@@ -13,6 +13,7 @@ migrated in a copy; the file itself is only read.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import sqlite3
 import time
@@ -28,6 +29,7 @@ from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id, take_n
 from data.rowchecks import check_rows
 from data.workfolder import work_folder
 
+LOOK_SECONDS = 60.0
 STEPS = 100_000  # of SQLite, between two looks whether a restore waits for the file
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
@@ -35,6 +37,8 @@ ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'runni
 
 
 class Backup(DatabaseFile):
+    _looked = -math.inf  # when `check` last began, by the monotonic clock
+
     def check_backup(self, path: str | Path) -> dict[str, int]:
         """What a backup holds: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
         with checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
@@ -43,13 +47,23 @@ class Backup(DatabaseFile):
     def check(self) -> None:
         """Read the whole file, every index, rule and reference; StoreError where it is damaged, which is only read from
         then on. Makes way for a restore."""
+        self._looked = time.monotonic()
         with self._connected(once=True) as db:
             db.execute("PRAGMA query_only = ON")
             db.conn.set_progress_handler(self._idle.wanted, STEPS)
-            found = _damage(db.conn)
+            found = _damage(db.conn, ours=True)
+        self.damage = self._damaged(found) if found else ""
         if found:
-            self.damage = self._damaged(found)
             raise StoreError(self.damage)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A damaged store is looked at again, once a minute: another process may have restored it since."""
+        if self.damage and time.monotonic() - self._looked > LOOK_SECONDS:
+            with contextlib.suppress(StoreError):
+                self.check()
+        with super()._turn():
+            yield
 
     @contextmanager
     def to_export(self) -> Iterator[Any]:
@@ -110,7 +124,6 @@ class Backup(DatabaseFile):
                 take_name(folder / "old.db", replaced)
             with closing(sqlite3.connect(copy.path)) as backup:
                 backup.backup(live)
-        self.damage = ""
         self.check()
         return {**_counts(self), "before": before, "replaced": replaced.name}
 
@@ -181,17 +194,18 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
             found.close()
 
 
-def _damage(db: sqlite3.Connection) -> str:
+def _damage(db: sqlite3.Connection, ours: bool = False) -> str:
     """What is wrong with a database, or '': its pages, its indexes, rows that break a rule of their table or point at
-    nothing, a schema that is another one than this app's (what could run in it, or be missing from it). Not for a connection
-    that was opened read-only, which knows of no CHECK."""
+    nothing, a schema that is another one than this app's (what could run in it, or be missing from it). ours: of the store
+    itself, to which its owner may have added tables and indexes. Not for a connection that was opened read-only, which
+    knows of no CHECK."""
     if db.execute("PRAGMA encoding").fetchone() != ("UTF-8",):
         return "its texts are not UTF-8, as this app's are"
     schema = _schema(db)
     if not schema:
         return "there is nothing in it"
     applied = {m.name for m in migrations.applied(Database(db))} if "_sqlite_migrations" in schema else set()
-    other = _difference(schema, applied)
+    other = _difference(schema, applied, more=ours)
     if other:
         return f"its schema is not this app's ({other})"
     lost = db.execute("PRAGMA foreign_key_check").fetchone()
@@ -211,9 +225,9 @@ def _schema(db: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _difference(found: dict[str, tuple[str, str, str]], applied: set[str]) -> str:
-    """The first thing in which a schema differs from the one that these migrations make; '' for none. One that newer
-    migrations made is not ours to judge: opening it says so."""
+def _difference(found: dict[str, tuple[str, str, str]], applied: set[str], more: bool = False) -> str:
+    """The first thing in which a schema differs from the one that these migrations make; '' for none. more: what is there
+    besides is no difference. One that newer migrations made is not ours to judge: opening it says so."""
     with closing(sqlite3.connect(":memory:")) as memory:
         fresh = Database(memory)
         names = [m.name for m in migrations.pending(fresh)]
@@ -224,7 +238,7 @@ def _difference(found: dict[str, tuple[str, str, str]], applied: set[str]) -> st
             return "its migrations have a gap"
         migrations.apply(fresh, stop_before=names[level:])
         wanted = _schema(memory)
-    for name in sorted({*found, *wanted}):
+    for name in sorted(wanted if more else {*found, *wanted}):
         if found.get(name) != wanted.get(name):
             kind, table, _ = found.get(name) or wanted[name]
             how = (

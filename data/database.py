@@ -31,7 +31,8 @@ from data.turns import turn
 from data.workfolder import work_folder
 
 BUSY_SECONDS = 30.0
-# of what SQLite and Python's module say: nothing that this app does is answered so, but a file that is not as it was written
+# of what SQLite and Python's module say: nothing that this app does is answered so, but a file that is not as this version of
+# it wrote it
 DAMAGE = ("malformed", "not a database", "no such table", "no such column", "Could not decode to UTF-8")
 BACKUPS = "backups"  # the folder beside the database that the page's backups are in
 
@@ -164,10 +165,11 @@ class DatabaseFile:
         """Threads of one process take turns, and so do processes (``data.turns``)."""
         if self.damage:
             raise StoreError(self.damage)
-        threads = self._idle.turn()
+        threads, until = self._idle.turn(), time.monotonic() + BUSY_SECONDS
         waited = threads.acquire(timeout=BUSY_SECONDS)
         try:
-            with turn(self.path.with_name(f"{self.path.name}.turn"), BUSY_SECONDS):
+            left = max(0.0, until - time.monotonic())
+            with turn(self.path.with_name(f"{self.path.name}.turn"), left):
                 yield  # whoever waited in vain asks SQLite, which says so
         finally:
             if waited:

@@ -143,6 +143,31 @@ def test_damage_that_a_write_meets_ends_writing(filled):
     assert len(store.samples()) == 20
 
 
+def test_tables_and_indexes_that_the_owner_added_are_no_damage(filled):
+    with closing(sqlite3.connect(filled.path)) as db, db:
+        db.execute("CREATE INDEX mine ON scores (created)")
+        db.execute("CREATE TABLE notes_of_mine (text)")
+        db.execute("CREATE VIEW mine_too AS SELECT * FROM notes_of_mine")
+    store = Store(filled.path)
+    store.check()
+    store.set_score("s1", 1, 3, "ann")
+
+
+def test_a_store_that_another_process_restored_is_written_to_again(filled, quick_path, monkeypatch):
+    backup = filled.vacuum_into(quick_path / "backups" / "studio-1.db")
+    filled.close()
+    damage_schema(filled)
+    store, other = Store(filled.path), Store(filled.path)
+    with pytest.raises(StoreError, match="is damaged"):
+        store.check()
+    other.restore(backup)
+    with pytest.raises(StoreError, match="nothing is written to it"):  # looked at within the minute
+        store.set_score("s1", 1, 3, "ann")
+    monkeypatch.setattr("data.backup.LOOK_SECONDS", 0.0)
+    store.set_score("s1", 1, 3, "ann")
+    assert store.damage == ""
+
+
 def test_a_check_of_a_whole_store_changes_nothing_and_makes_way_for_a_restore(filled, monkeypatch):
     before = content(filled.path)
     filled.check()
