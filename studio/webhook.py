@@ -25,6 +25,8 @@ from typing import Any
 
 import httpx
 
+from data.store import StoreError
+
 log = logging.getLogger("studio")
 NAME = "webhook"
 BATCH = 100
@@ -109,6 +111,10 @@ class Follower:
 
     def step(self) -> bool:
         """Send the next batch, where there is one; whether there may be more. Failed where it was not taken."""
+        if (
+            self.store.damage
+        ):  # that they were sent could not be noted, and they would be sent again and again
+            raise StoreError(self.store.damage)
         cursor = self.store.cursor(NAME)
         if cursor is None:
             self.store.move_cursor(NAME)
