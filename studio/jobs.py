@@ -118,6 +118,8 @@ def alive(pid: int) -> bool:
     """Whether there is a process with this id."""
     if pid <= 0:
         return False
+    if pid == os.getpid():  # on Windows the question itself would interrupt it
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
