@@ -48,6 +48,7 @@ KINDS = {
     "note": 1,
     "flag": 1,
 }
+WAITING = 30  # keys that a person types ahead of a server that does not answer
 Key = dict[str, Any]  # an operation of a packet, with its sample
 
 
@@ -85,7 +86,7 @@ def studio_at(home: Path) -> Studio:
 
 @dataclasses.dataclass
 class Page:
-    """One person's page: types without a pause until told to stop, then until all is acknowledged."""
+    """One person's page: types without a pause until told to stop, and sends until all is acknowledged."""
 
     who: str
     samples: list[str]
@@ -112,7 +113,7 @@ class Page:
     def work(self, stop: threading.Event) -> None:
         keys, pending = self.keys(), []
         while pending or not stop.is_set():
-            if not stop.is_set():
+            if not stop.is_set() and len(pending) < WAITING:
                 typed = list(itertools.islice(keys, self.dice.randrange(1, 4)))
                 pending, self.typed = pending + typed, self.typed + typed
             packet = list(next(itertools.groupby(pending, key=itemgetter("sample")))[1])
