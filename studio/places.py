@@ -7,9 +7,11 @@ bucket. Where the project's own folder cannot be written, the first of a few oth
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,6 +97,16 @@ def temporary() -> Path:
     """The last resort, one for each account of the machine."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"{NAME}-{user}"
+
+
+def claim(folder: Path) -> None:
+    """Make a folder in a directory that all accounts can write to, closed to all but this one; PermissionError where it is
+    another account's, or a link."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+        raise PermissionError(errno.EPERM, "it belongs to another account", str(folder))
+    folder.chmod(0o700)
 
 
 def transient(home_folder: Path) -> Path:

@@ -136,7 +136,9 @@ class RunPages(Learning):
         checkpoint.verify(source)
         target = Path(folder) / f"{run['kind']}-{run_id}.zip"
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
-            packed.writestr("README.md", self.model_card(run_id))
+            card = zipfile.ZipInfo("README.md")  # without the time: the same run gives the same bytes
+            card.external_attr = 0o644 << 16
+            packed.writestr(card, self.model_card(run_id), zipfile.ZIP_DEFLATED)
             for path in sorted(p for p in source.rglob("*") if p.is_file()):
                 packed.write(path, path.relative_to(source).as_posix())
         return target

@@ -17,7 +17,6 @@ from studio.runpages import changed
 from studio.service import Studio
 from studio.tabs import runs as listing
 from studio.tabs import shared
-from studio.tabs.library_carry import room
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
@@ -103,7 +102,8 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
 
     @told
     def make_pack(run: Any) -> Any:
-        return str(studio.pack_run(run, room()))
+        with shared.room() as folder:
+            return shared.download(studio.pack_run(run, folder))
 
     other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
     pack.click(make_pack, chosen, packed, **shared.ASKED).success(

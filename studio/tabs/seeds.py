@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
@@ -35,7 +32,6 @@ EMPTY = (
 )
 LISTED = 20
 CHANGES = 64  # comparisons of two columns that are kept
-ZIPPED = 600  # seconds that a zip is kept for its download
 DOWNLOAD = "() => setTimeout(() => document.querySelector('#seeds-zip')?.click(), 50)"
 
 
@@ -47,7 +43,7 @@ class SeedsTab:
 
 
 def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> SeedsTab:
-    thumbnails, sittings, zips = Thumbnails(), Sittings(studio), TemporaryDirectory(prefix="seeds-zip-")
+    thumbnails, sittings = Thumbnails(), Sittings(studio)
     changes: OrderedDict[tuple, dict[str, Any]] = OrderedDict()
     who = memory.who
 
@@ -216,11 +212,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @told
     def pack(kept: Any, event: gr.EventData) -> str:
-        for old in Path(zips.name).glob("*.zip"):
-            if time.time() - old.stat().st_mtime > ZIPPED:
-                old.unlink(missing_ok=True)
         id = studio.grid(text(event._data, "grid")).id
-        return str(studio.grid_zip(id, Path(zips.name) / f"grid-{id}.zip"))
+        with shared.room() as folder:
+            return shared.download(studio.grid_zip(id, folder / f"grid-{id}.zip"))
 
     # -- the form, filled again
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import os
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -187,13 +191,29 @@ def picture(path: str | None) -> np.ndarray | None:
         return None
 
 
+@contextlib.contextmanager
+def room() -> Iterator[Path]:
+    """A folder for a file until there is a copy of it for visitors (``download``). It lies in the folder that is swept, so
+    that what a killed process leaves is deleted too."""
+    folder = get_upload_folder()
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="made-", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+def download(path: str | Path) -> str:
+    """A copy of a file that visitors can download, deleted within the hour (``uploads.sweep``); the same file always has
+    the same copy."""
+    return save_file_to_cache(path, get_upload_folder())
+
+
 def served(path: str | None) -> str | None:
     """A copy of a stored image that the page may read, always the same one; None where the image is gone. What is sent
     again is then not written again, and what is taken away is the file itself, with its text."""
     if path is None:
         return None
     try:
-        return save_file_to_cache(path, get_upload_folder())
+        return download(path)
     except OSError:
         return None
 

@@ -1,5 +1,7 @@
 """Where what is made is kept, and what is said of it."""
 
+import os
+
 import pytest
 
 from studio import places
@@ -126,3 +128,23 @@ def test_the_hubs_cache_moves_only_where_it_cannot_be_written(machine, read_only
 )
 def test_visitors_are_told_the_last_name_of_a_path(said, told):
     assert places.shortened(said) == told
+
+
+def test_a_folder_in_the_common_temporary_folder_is_closed_to_other_accounts(tmp_path):
+    folder = tmp_path / "shown"
+    folder.mkdir(mode=0o755)
+    for _ in range(2):
+        places.claim(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.rmdir()
+
+
+def test_a_folder_that_another_account_made_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    with pytest.raises(PermissionError):
+        places.claim(tmp_path / "link")
+    me = os.getuid()
+    monkeypatch.setattr(places.os, "getuid", lambda: me + 1)
+    with pytest.raises(PermissionError, match="another account"):
+        places.claim(tmp_path / "theirs")
