@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from data.database import StoreError
+from data.database import StoreError, now
 from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
@@ -121,6 +121,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
         """Values of ``whole``."""
+        more["drawn"] = (
+            now()
+        )  # so that the chips rest, and what stands beside them is counted, also where nothing else differs
         if view is None:
             says = none_left(writer, wish)
             does = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
