@@ -13,7 +13,6 @@ migrated in a copy; the file itself is only read.
 from __future__ import annotations
 
 import contextlib
-import math
 import shutil
 import sqlite3
 import time
@@ -29,7 +28,6 @@ from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id, take_n
 from data.rowchecks import check_rows
 from data.workfolder import work_folder
 
-LOOK_SECONDS = 60.0
 STEPS = 100_000  # of SQLite, between two looks whether a restore waits for the file
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
@@ -37,17 +35,14 @@ ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'runni
 
 
 class Backup(DatabaseFile):
-    _looked = -math.inf  # when `check` last began, by the monotonic clock
-
     def check_backup(self, path: str | Path) -> dict[str, int]:
         """What a backup holds: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
         with checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
             return _counts(copy)
 
     def check(self) -> None:
-        """Read the whole file, every index, rule and reference; StoreError where it is damaged, which is only read from
-        then on. Makes way for a restore."""
-        self._looked = time.monotonic()
+        """Read the whole file, every index, rule and reference; StoreError where it is damaged, which is only read until
+        a check finds nothing. Makes way for a restore."""
         with self._connected(once=True) as db:
             db.execute("PRAGMA query_only = ON")
             db.conn.set_progress_handler(self._idle.wanted, STEPS)
@@ -55,15 +50,6 @@ class Backup(DatabaseFile):
         self.damage = self._damaged(found) if found else ""
         if found:
             raise StoreError(self.damage)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """A damaged store is looked at again, once a minute: another process may have restored it since."""
-        if self.damage and time.monotonic() - self._looked > LOOK_SECONDS:
-            with contextlib.suppress(StoreError):
-                self.check()
-        with super()._turn():
-            yield
 
     @contextmanager
     def to_export(self) -> Iterator[Any]:

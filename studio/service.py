@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -113,6 +114,15 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         with contextlib.suppress(StoreError):
             self.store.check()
+
+    def watch_for_damage(self, pause: float = 60.0) -> None:
+        """Look for damage, and again every minute while there is some: another process may have restored the store. Goes on
+        as long as this process."""
+        while True:
+            self.look_for_damage()
+            time.sleep(pause)
+            while not self.store.damage:
+                time.sleep(pause)
 
     def status(self) -> dict[str, Any]:
         """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,

@@ -5,12 +5,14 @@ import dataclasses
 import os
 import sys
 import threading
+import time
 
 import gradio as gr
 import pytest
 from gradio import networking, utils
 from gradio.blocks import Blocks
 
+from data.store import Store
 from studio.interface import build, launch
 from studio.service import Studio
 from studio.tabs import standing
@@ -53,15 +55,26 @@ def test_a_page_that_everybody_administers_says_so(monkeypatch, tmp_path):
 
 def test_the_page_says_that_the_store_is_damaged_and_what_to_do(tmp_path):
     studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
+    backup = studio.store.vacuum_into(tmp_path / "backup.db")
     with studio.store.writing() as db:
         db.execute("DROP TRIGGER scores_no_update")
-    thread = threading.Thread(target=studio.look_for_damage)
-    thread.start()
-    thread.join()
+    threading.Thread(target=studio.watch_for_damage, args=(0.05,), daemon=True).start()
+
+    def wait(until):
+        for _ in range(600):
+            if until():
+                return True
+            time.sleep(0.05)
+        return False
+
+    assert wait(lambda: studio.store.damage)
     page = build(studio, Loading(studio)).get_config_file()["components"]
     (said,) = [part["props"]["value"] for part in page if part["props"].get("elem_id") == "studio-keeping"]
     assert "studio.db is damaged" in said and "restore a backup copy" in said
     assert studio.runs() == [] and studio.grids() == []
+    Store(studio.store.path).restore(backup)  # as another process does
+    assert wait(lambda: not studio.store.damage)
+    studio.store.new_run("reward", {})
 
 
 def test_what_a_page_is_told_of_its_parts_can_be_copied(tmp_path):
