@@ -1,22 +1,14 @@
 """The way in, asked as a server asks it; `tests/security/test_rights.py` walks it on a running studio."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import httpx
 import pytest
 from starlette.responses import PlainTextResponse
 
 from studio.access import SHOWN, Access, Guard
 from studio.settings import Settings
+from tests.awaiting import finished
 
 TOKEN = "a-token-that-was-given"
-
-
-def finished(work):
-    """What a coroutine returns; in a thread of its own, as the browser tests leave a running loop in this one."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
 
 
 def guarded(settings=None, env=None, shared=None):

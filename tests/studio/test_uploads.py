@@ -16,6 +16,7 @@ from studio.access import SHOWN
 from studio.limits import MAX_UPLOAD
 from studio.tabs import shared
 from studio.uploads import ALL, HOUR, KEPT, LOOK, SLACK, VISITOR, Uploads, sweep
+from tests.awaiting import finished
 
 METHODS = ["POST", "PUT", "PATCH"]
 ZEROS = bytes(MAX_UPLOAD + SLACK)
@@ -40,7 +41,7 @@ class Server:
         return Response()
 
     def post(self, length, path="/gradio_api/upload", **given):
-        return asyncio.run(self.posted(length, path, **given))
+        return finished(self.posted(length, path, **given))
 
     async def posted(
         self,
@@ -165,7 +166,7 @@ def test_uploads_at_the_same_time_keep_to_the_bound():
             *(server.posted(MAX_UPLOAD, arrives=[piece] * (MAX_UPLOAD // piece)) for _ in range(40))
         )
 
-    found = asyncio.run(together())
+    found = finished(together())
     assert {code for code, _ in found} <= {200, 429} and any("You have uploaded" in text for _, text in found)
     assert server.uploads.minutes[0][1]["9.9.9.9"] <= VISITOR
 

@@ -1,12 +1,12 @@
 """A visitor's share of the queue for the models."""
 
-import asyncio
 import uuid
 from types import SimpleNamespace
 
 import pytest
 
 from studio.waiting import MODELS, bound, refusal, visitor
+from tests.awaiting import finished
 
 SPACE = {"SPACE_ID": "ann/studio"}
 
@@ -86,7 +86,7 @@ def test_the_bound_is_of_what_the_models_do_alone():
     )
     bound(queue, 32)
     answers = [
-        asyncio.run(
+        finished(
             queue.push(
                 body=SimpleNamespace(fn_index=index, session_hash="one"), request=asked(), username=None
             )
