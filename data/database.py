@@ -163,8 +163,7 @@ class DatabaseFile:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Threads of one process take turns, and so do processes (``data.turns``)."""
-        if self.damage:
-            raise StoreError(self.damage)
+        self.refuse_damaged()
         threads, until = self._idle.turn(), time.monotonic() + BUSY_SECONDS
         waited = threads.acquire(timeout=BUSY_SECONDS)
         try:
@@ -174,6 +173,11 @@ class DatabaseFile:
         finally:
             if waited:
                 threads.release()
+
+    def refuse_damaged(self) -> None:
+        """StoreError where damage was met: the store is only read then."""
+        if self.damage:
+            raise StoreError(self.damage)
 
     def vacuum_into(self, path: str | Path) -> Path:
         """A compact copy of the database as it is now, safe while others write. Never overwrites."""

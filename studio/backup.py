@@ -161,8 +161,7 @@ class Backup:
     def _round(self) -> bool:
         from data.database import now
 
-        if self.store.damage:  # the copy that is there is whole
-            raise StoreError(self.store.damage)
+        self.store.refuse_damaged()  # the copy that is there is whole
         stamp = self._stamp()
         if stamp == self._done:
             return False

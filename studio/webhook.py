@@ -25,8 +25,6 @@ from typing import Any
 
 import httpx
 
-from data.store import StoreError
-
 log = logging.getLogger("studio")
 NAME = "webhook"
 BATCH = 100
@@ -111,10 +109,8 @@ class Follower:
 
     def step(self) -> bool:
         """Send the next batch, where there is one; whether there may be more. Failed where it was not taken."""
-        if (
-            self.store.damage
-        ):  # that they were sent could not be noted, and they would be sent again and again
-            raise StoreError(self.store.damage)
+        # that they were sent could not be noted, and they would be sent again and again
+        self.store.refuse_damaged()
         cursor = self.store.cursor(NAME)
         if cursor is None:
             self.store.move_cursor(NAME)
