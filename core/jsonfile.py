@@ -35,8 +35,13 @@ def read_or(default: Any, path: Path) -> Any:
         return default
 
 
+def lines_of(content: bytes, name: str) -> list[dict[str, Any]]:
+    """The objects of JSON lines, of which the last may be half written; ValueError, which names the line, where another one
+    is none."""
+    lines = content.split(b"\n")[:-1]
+    return [parsed(line, dict, f"{name}, line {number},") for number, line in enumerate(lines, 1)]
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one on each line, of which the last may be half written; ValueError, which names the line,
-    where another one is none."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [parsed(line, dict, f"{path}, line {number},") for number, line in enumerate(lines, 1)]
+    """``lines_of`` a file; OSError where it cannot be read."""
+    return lines_of(path.read_bytes(), str(path))

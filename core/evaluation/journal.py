@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.jsonfile import read_lines
+from core.jsonfile import lines_of
 
 FILE = "items.jsonl"
 
@@ -88,7 +88,7 @@ class Journal:
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
         try:
-            return read_lines(self.path)
+            return lines_of(whole, str(self.path))
         except ValueError as error:
             raise ValueError(f"{error} Remove the file and start the experiment again.") from None
 
