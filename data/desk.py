@@ -1,7 +1,8 @@
 """What an annotator's page asks of the store: what people said of a sample, steps to go back over, and choices.
 
-Steps are what one person did, in the order in which it was written, whatever the clock said: scores, and leaving a sample by submit or skip. Both are undone by
-an event of their own (``Scores.undo``, ``Annotation.come_back``), so what was undone is no step any more.
+Steps are what one person did, in the order in which it was written, whatever the clock said: scores, and leaving a sample by
+submit or skip. Both are undone by an event of their own (``Scores.undo``, ``Annotation.come_back``), so what was undone is
+no step any more.
 """
 
 from __future__ import annotations

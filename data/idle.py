@@ -3,9 +3,9 @@
 They are let go where the file has been replaced or taken away, where nobody used them for a second, and where somebody
 wants the file for themselves, which a flag beside it says. Never used, nor closed, in a process that was forked.
 
-Before a fork those that wait are closed (one that is in use is not): SQLite's own record of the locks that a process has on a file is copied with its memory, and
-a worker that opens the file anew believes to have the lock that says that the log is in use. The last connection of its
-parent then takes the log away, and what the worker writes from there on is lost.
+Before a fork those that wait are closed (one that is in use is not): SQLite's own record of the locks that a process has on
+a file is copied with its memory, and a worker that opens the file anew believes to have the lock that says that the log is
+in use. The last connection of its parent then takes the log away, and what the worker writes from there on is lost.
 """
 
 from __future__ import annotations

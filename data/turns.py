@@ -46,9 +46,8 @@ def _lock(file: IO[str], seconds: float) -> bool:
         pass
     except OSError:
         return False
-    waiting = Thread(
-        target=fcntl.flock, args=(file, fcntl.LOCK_EX), daemon=True
-    )  # there is none with a bound
+    # there is none with a bound
+    waiting = Thread(target=fcntl.flock, args=(file, fcntl.LOCK_EX), daemon=True)
     waiting.start()
     waiting.join(seconds)
     return not waiting.is_alive()

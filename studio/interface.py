@@ -39,7 +39,6 @@ from studio.tabs import (
 )
 from studio.tabs.shared import Loading, heading, html, told
 from studio.theme import HEAD, STYLE, theme
-from studio.uploads import KEPT, LOOK
 
 TITLE = "Noise Projection Studio"
 WHAT = "Compare, correct the word scores, retrain, and see whether it helped."
@@ -52,7 +51,7 @@ HEAD_START = 1.0  # seconds that those have who wait for the page, before the mo
 
 def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.Blocks:
     """The whole page on one studio, whose models may still be on their way."""
-    page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(LOOK, KEPT))
+    page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(uploads.LOOK, uploads.KEPT))
     # The endpoints have a page of their own, as each is drawn like a part of the page: with them the studio took a third
     # longer to open. They come first, so that no event of the studio takes a name of theirs.
     with page.route("Endpoints", "endpoints", show_in_navbar=False):

@@ -121,9 +121,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
         """Values of ``whole``."""
-        more["drawn"] = (
-            now()
-        )  # so that the chips rest, and what stands beside them is counted, also where nothing else differs
+        # so that the chips rest, and what stands beside them is counted, also where nothing else differs
+        more["drawn"] = now()
         if view is None:
             says = none_left(writer, wish)
             does = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
