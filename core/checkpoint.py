@@ -14,6 +14,7 @@ import os
 import pickle
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,10 @@ def verify(folder: Path | str) -> dict:
         raise CheckpointError(f"The checkpoint {folder} {what}: choose another one, or train it again.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        form, files = (
-            manifest["format"],
-            {name: (e["sha256"], e["bytes"]) for name, e in manifest["files"].items()},
-        )
+        form, kind = manifest["format"], manifest["kind"]
+        files = {name: (e["sha256"], e["bytes"]) for name, e in manifest["files"].items()}
+        if not files or not isinstance(kind, str):
+            raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged: fetch or train this checkpoint again.") from error
     if form != FORMAT:
@@ -127,13 +128,25 @@ def load(cls: type, folder: Path | str, **options: Any) -> Any:
         raise CheckpointError(_OTHER_VERSION.format(folder=folder)) from error
     if not fits:  # from_pretrained would make up what is missing
         raise CheckpointError(_OTHER_VERSION.format(folder=folder))
+    if isinstance(model, torch.nn.Module):
+        _check_finite(folder, model.state_dict())
     return model.eval() if hasattr(model, "eval") else model
 
 
 def load_tensors(folder: Path | str) -> dict[str, Tensor]:
     """The verified tensors of a checkpoint that was saved from a dict of tensors."""
     verify(folder)
-    return load_file(Path(folder) / WEIGHTS)
+    found = load_file(Path(folder) / WEIGHTS)
+    _check_finite(folder, found)
+    return found
+
+
+def _check_finite(folder: Path | str, tensors: Mapping[str, Tensor]) -> None:
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"The checkpoint {folder} holds numbers that are not finite ({name}): choose another one, or train it again."
+            )
 
 
 def digest(folder: Path | str) -> str:

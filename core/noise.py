@@ -27,9 +27,8 @@ _WHITE_Z = 2.7344  # |z| that the largest of four independent normal deviates ex
 def check_seed(seed: Any, limit: int = SEED_LIMIT) -> int:
     """The seed as an int below `limit`, from an integer of Python, NumPy or torch or from its decimal digits; ValueError
     with a sentence otherwise."""
-    value = (
-        seed.tolist() if hasattr(seed, "tolist") else seed
-    )  # NumPy's and torch's bool and float are then Python's
+    # NumPy's and torch's bool and float are then Python's
+    value = seed.tolist() if hasattr(seed, "tolist") else seed
     if isinstance(value, str):
         digits = value.strip()
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):

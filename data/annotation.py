@@ -22,7 +22,7 @@ from data import checks, pools
 from data.database import DatabaseFile, insert, new_id, now, row, rows
 from data.leases import checked_lease, checked_overlap, free, instant, take, vacant
 from data.samples import named_filter, need_sample
-from data.scores import EVENT, checked_event, insert_event, need_word, undo_event
+from data.scores import EVENT, STEP, checked_event, insert_event, last_seq, need_word, undo_event
 
 ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward", "projected")
 # orders by a cached figure: the table, what is asked of a row u, and the order
@@ -97,7 +97,7 @@ class Annotation(DatabaseFile):
         """This person is done with the sample; returns the event {id, sample, who, kind, created}.
 
         ``confirmed``: the scores that the person was shown and left as they are, {word_index, word, score}, each kept
-        as an event of source confirmed, of the same time as the submit; all or none.
+        as an event of source confirmed, of the same step and time as the submit; all or none.
         """
         return self._submission(sample, who, "submit", confirmed)
 
@@ -130,10 +130,10 @@ class Annotation(DatabaseFile):
                 "undoes": left["id"],
                 "created": now(),
             }
-            insert(db, "submissions", taken)
+            insert(db, "submissions", {**taken, "after": last_seq(db)})
             for confirmed in rows(
                 db,
-                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND created = :created
+                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} IN (:id, :created)
                 AND source = 'confirmed' AND +undoes IS NULL
                 AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) ORDER BY seq DESC""",
                 left,
@@ -150,10 +150,10 @@ class Annotation(DatabaseFile):
         scores = [checked_event({**score, **same}) for score in confirmed]
         with self.writing() as db:
             found = need_sample(db, sample)
-            insert(db, "submissions", event)
+            insert(db, "submissions", {**event, "after": last_seq(db)})
             for score in scores:
                 need_word(found, score["word_index"])
-                insert_event(db, score)
+                insert_event(db, score, event["id"])
             free(db, sample, who)
         return event
 

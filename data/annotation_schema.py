@@ -1,5 +1,5 @@
 """The schema of the store, continued from ``migrations.py``, whose rules hold here: the annotation queue, people, the
-page Seeds, and coming back to what was left. Only ever appended to.
+page Seeds, coming back to what was left, and what of a page was done. Only ever appended to.
 """
 
 from __future__ import annotations
@@ -371,7 +371,34 @@ def m010_rounds(db: Database) -> None:
 
 
 @migrations()
-def m011_word_rules(db: Database) -> None:
+def m012_exactly_once(db: Database) -> None:
+    """``receipts``: the number of the last key of a page that was worked on, and what was answered, so that one that is
+    sent again is not done again (``data.receipts``).
+
+    The order of what one person did, whatever a clock says: scores that were written together have the same ``step``,
+    those that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score of that seq. NULL in rows
+    that are older or came by an import: these go by their times.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE receipts (
+            page_sha256 TEXT PRIMARY KEY CHECK (length(page_sha256) = 64),
+            revision INTEGER NOT NULL CHECK (revision > 0),
+            answer TEXT NOT NULL CHECK (json_valid(answer)),
+            changed TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX receipts_changed ON receipts (changed);;
+
+        ALTER TABLE scores ADD COLUMN step TEXT;;
+        ALTER TABLE submissions ADD COLUMN after INTEGER;;
+        CREATE INDEX submissions_order ON submissions (who, seq)
+        """,
+    )
+
+
+@migrations()
+def m013_word_rules(db: Database) -> None:
     """The rules by which a sample's words were counted: its scores stay on their words when the rules change."""
     db.execute(
         "ALTER TABLE samples ADD COLUMN word_rules INTEGER NOT NULL DEFAULT 1 CHECK (word_rules BETWEEN 1 AND 1000)"

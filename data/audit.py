@@ -30,6 +30,8 @@ class Audit(DatabaseFile):
     ) -> None:
         """Add a line. who "" is the studio itself; action a verb such as "import"; subject what it was done to."""
         record = audit_line(who, action, subject, detail)
+        if self.damage:  # what is carried out of a damaged store cannot be noted in it
+            return
         with self.writing() as db:
             insert(db, "audit", record)
 

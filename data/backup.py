@@ -12,6 +12,7 @@ migrated in a copy; the file itself is only read.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import time
@@ -27,6 +28,7 @@ from data.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id, take_n
 from data.rowchecks import check_rows
 from data.workfolder import work_folder
 
+STEPS = 100_000  # of SQLite, between two looks whether a restore waits for the file
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
     UNION ALL SELECT id, 'grid' FROM grids WHERE state IN ('queued', 'running') LIMIT 1"""
@@ -37,6 +39,38 @@ class Backup(DatabaseFile):
         """What a backup holds: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
         with checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
             return _counts(copy)
+
+    def check(self) -> None:
+        """Read the whole file, every index, rule and reference; StoreError where it is damaged, which is only read until
+        a check finds nothing. Makes way for a restore."""
+        with self._connected(once=True) as db:
+            db.execute("PRAGMA query_only = ON")
+            db.conn.set_progress_handler(self._idle.wanted, STEPS)
+            found = _damage(db.conn, ours=True)
+        self.damage = self._damaged(found) if found else ""
+        if found:
+            raise StoreError(self.damage)
+
+    @contextmanager
+    def to_export(self) -> Iterator[Any]:
+        """This store; where it is damaged, a copy whose indexes are made anew from those of its tables that can be read. The
+        copy goes afterwards."""
+        if not self.damage:
+            yield self
+            return
+        with work_folder(self.path.parent) as work:
+            path = work / self.path.name
+            with self._connected(once=True) as db, closing(sqlite3.connect(path)) as copy:
+                db.conn.backup(copy)
+                tables = copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+                for (table,) in tables:
+                    with contextlib.suppress(sqlite3.DatabaseError):
+                        copy.execute(f'REINDEX "{table}"')
+            found = type(self)(path)
+            try:
+                yield found
+            finally:
+                found.close()
 
     def interrupt(self) -> None:
         """What was on when this backup was made is on nowhere."""
@@ -53,19 +87,26 @@ class Backup(DatabaseFile):
         source = Path(path).expanduser().absolute()
         if source.exists() and source.samefile(self.path):
             raise ValueError("This is the database itself; give a backup of it.")
-        before = _counts(self)
+        try:
+            before = _counts(self)
+        except StoreError:
+            before = {}  # it is damaged, which is why it is replaced
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         replaced = self.path.with_name(f"{self.path.stem}.replaced-{stamp}-{new_id()[:4]}.db")
         with self.reading() as db:
             (size,) = db.execute("PRAGMA page_size").fetchone()
         with checked_copy(source, self.path.parent, size) as copy, self._alone() as live:
-            busy = live.execute(ACTIVE).fetchone()
+            busy = None
+            with contextlib.suppress(sqlite3.DatabaseError):  # what cannot be read is on nowhere
+                busy = live.execute(ACTIVE).fetchone()
             if busy:
                 raise ValueError(
                     f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                 )
             with work_folder(self.path.parent) as folder:
-                live.execute("VACUUM INTO ?", (str(folder / "old.db"),))
+                # page by page, for a VACUUM would stop at a page that is damaged
+                with closing(sqlite3.connect(folder / "old.db")) as old:
+                    live.backup(old)
                 take_name(folder / "old.db", replaced)
             with closing(sqlite3.connect(copy.path)) as backup:
                 backup.backup(live)
@@ -120,7 +161,10 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
         except OSError as error:
             raise ValueError(f"{source.name} cannot be read ({error.strerror}); check its name.") from None
         try:
-            _check_file(copy)
+            with closing(sqlite3.connect(copy)) as db:
+                wrong = _damage(db)
+            if wrong:
+                raise ValueError(f"{wrong}; give a file that `backup` wrote.")
             found = Backup(copy)
             found.interrupt()
             with found.reading() as db:
@@ -136,27 +180,25 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
             found.close()
 
 
-def _check_file(path: Path) -> None:
-    """StoreError where the file is damaged (its pages, its indexes, rows that break a rule of their table or point at
-    nothing), or where its schema is another one than this app's: what could run in it, or be missing from it."""
-    with closing(sqlite3.connect(path)) as db:  # read-only it would know of no CHECK
-        if db.execute("PRAGMA encoding").fetchone() != ("UTF-8",):
-            raise StoreError("its texts are not UTF-8, as this app's are.")
-        found = _schema(db)
-        if not found:
-            raise StoreError("there is nothing in it.")
-        applied = (
-            {m.name for m in migrations.applied(Database(db))} if "_sqlite_migrations" in found else set()
-        )
-        other = _difference(found, applied)
-        if other:
-            raise StoreError(f"its schema is not this app's ({other}): give a file that `backup` wrote.")
-        found = [r[0] for r in db.execute("PRAGMA integrity_check(1)")]
-        if found != ["ok"]:
-            raise StoreError(f"it is damaged ({str(found[0])[:150]}).")
-        lost = db.execute("PRAGMA foreign_key_check").fetchone()
-        if lost:
-            raise StoreError(f"it is damaged (a row of {lost[0]} points at nothing).")
+def _damage(db: sqlite3.Connection, ours: bool = False) -> str:
+    """What is wrong with a database, or '': its pages, its indexes, rows that break a rule of their table or point at
+    nothing, a schema that is another one than this app's (what could run in it, or be missing from it). ours: of the store
+    itself, to which its owner may have added tables and indexes. Not for a connection that was opened read-only, which
+    knows of no CHECK."""
+    if db.execute("PRAGMA encoding").fetchone() != ("UTF-8",):
+        return "its texts are not UTF-8, as this app's are"
+    schema = _schema(db)
+    if not schema:
+        return "there is nothing in it"
+    applied = {m.name for m in migrations.applied(Database(db))} if "_sqlite_migrations" in schema else set()
+    other = _difference(schema, applied, more=ours)
+    if other:
+        return f"its schema is not this app's ({other})"
+    lost = db.execute("PRAGMA foreign_key_check").fetchone()
+    if lost:
+        return f"a row of {lost[0]} points at nothing"
+    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    return "" if found == "ok" else found.splitlines()[-1]
 
 
 def _schema(db: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
@@ -169,9 +211,9 @@ def _schema(db: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
     }
 
 
-def _difference(found: dict[str, tuple[str, str, str]], applied: set[str]) -> str:
-    """The first thing in which a schema differs from the one that these migrations make; '' for none. One that newer
-    migrations made is not ours to judge: opening it says so."""
+def _difference(found: dict[str, tuple[str, str, str]], applied: set[str], more: bool = False) -> str:
+    """The first thing in which a schema differs from the one that these migrations make; '' for none. more: what is there
+    besides is no difference. One that newer migrations made is not ours to judge: opening it says so."""
     with closing(sqlite3.connect(":memory:")) as memory:
         fresh = Database(memory)
         names = [m.name for m in migrations.pending(fresh)]
@@ -182,7 +224,7 @@ def _difference(found: dict[str, tuple[str, str, str]], applied: set[str]) -> st
             return "its migrations have a gap"
         migrations.apply(fresh, stop_before=names[level:])
         wanted = _schema(memory)
-    for name in sorted({*found, *wanted}):
+    for name in sorted(wanted if more else {*found, *wanted}):
         if found.get(name) != wanted.get(name):
             kind, table, _ = found.get(name) or wanted[name]
             how = (

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 import uuid
 import weakref
@@ -26,9 +27,13 @@ from sqlite_utils import Database
 
 from data.annotation_schema import migrations
 from data.idle import Idle, identity
+from data.turns import turn
 from data.workfolder import work_folder
 
 BUSY_SECONDS = 30.0
+# of what SQLite and Python's module say: nothing that this app does is answered so, but a file that is not as this version of
+# it wrote it
+DAMAGE = ("malformed", "not a database", "no such table", "no such column", "Could not decode to UTF-8")
 BACKUPS = "backups"  # the folder beside the database that the page's backups are in
 
 
@@ -62,6 +67,20 @@ def insert(db: Database, table: str, record: dict[str, Any]) -> None:
     db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(record.values()))
 
 
+@contextmanager
+def _savepoint(db: Database) -> Iterator[None]:
+    """A part of the transaction that is open, which is undone alone where it fails."""
+    db.conn.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        if db.conn.in_transaction:  # a full disk ends the whole of it
+            db.conn.execute("ROLLBACK TO part")
+            db.conn.execute("RELEASE part")
+        raise
+    db.conn.execute("RELEASE part")
+
+
 def take_name(file: Path, name: Path) -> None:
     """Give a file that is whole its name; FileExistsError where another one has it."""
     try:
@@ -82,6 +101,8 @@ class DatabaseFile:
         # the flag is there while a restore waits for the file
         self._flag = self.path.with_name(f"{self.path.name}.wanted")
         self._idle = Idle(self._flag)
+        self._open = threading.local()  # .db: the connection of this thread's ``writing()``
+        self.damage = ""  # the sentence about damage that was met: what is damaged is only read from then on
         weakref.finalize(self, self._idle.close)
         self._prepare()
 
@@ -93,15 +114,31 @@ class DatabaseFile:
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
-        """A connection whose SELECTs all see one state of the database."""
-        with self._operation("BEGIN") as db:
-            yield db
+        """A connection whose SELECTs all see one state of the database; within ``writing()`` of this thread, what that has
+        written so far."""
+        if outer := getattr(self._open, "db", None):
+            with self._explained():
+                yield outer
+        else:
+            with self._operation("BEGIN") as db:
+                yield db
 
     @contextmanager
     def writing(self) -> Iterator[Database]:
-        """A connection that holds the write lock; commits at the end, rolls back on any exception."""
-        with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
-            yield db
+        """A connection that holds the write lock; commits at the end, rolls back on any exception.
+
+        Within another one of this thread it is a part of that: it commits with the outer one, and where it fails, it alone
+        is rolled back. So several operations of the store make one transaction, with all that they read."""
+        if outer := getattr(self._open, "db", None):
+            with self._explained(), _savepoint(outer):
+                yield outer
+        else:
+            with self._turn(), self._operation("BEGIN IMMEDIATE") as db:
+                self._open.db = db
+                try:
+                    yield db
+                finally:
+                    self._open.db = None
 
     @contextmanager
     def preparing(
@@ -125,21 +162,22 @@ class DatabaseFile:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Threads of one process take turns: SQLite would let each sleep and try again, for longer and longer."""
-        turn = self._idle.turn()
-        waited = turn.acquire(timeout=BUSY_SECONDS)
+        """Threads of one process take turns, and so do processes (``data.turns``)."""
+        self.refuse_damaged()
+        threads, until = self._idle.turn(), time.monotonic() + BUSY_SECONDS
+        waited = threads.acquire(timeout=BUSY_SECONDS)
         try:
-            yield  # whoever waited in vain asks SQLite, which says so
+            left = max(0.0, until - time.monotonic())
+            with turn(self.path.with_name(f"{self.path.name}.turn"), left):
+                yield  # whoever waited in vain asks SQLite, which says so
         finally:
             if waited:
-                turn.release()
+                threads.release()
 
-    def check(self) -> None:
-        """Read the whole file and every index; StoreError where it is damaged."""
-        with self._connected() as db:
-            found = [r[0] for r in db.execute("PRAGMA integrity_check(5)")]
-            if found != ["ok"]:
-                raise StoreError(self._damaged("; ".join(str(f) for f in found)[:200]))
+    def refuse_damaged(self) -> None:
+        """StoreError where damage was met: the store is only read then."""
+        if self.damage:
+            raise StoreError(self.damage)
 
     def vacuum_into(self, path: str | Path) -> Path:
         """A compact copy of the database as it is now, safe while others write. Never overwrites."""
@@ -172,9 +210,8 @@ class DatabaseFile:
             raise StoreError(f"The folder of {self.path.name} cannot be made: {error.strerror}.") from None
         if not self.path.exists():
             self._create()
-        if (
-            not self.path.stat().st_size
-        ):  # SQLite would delete the log beside it, with all that is only in there
+        if not self.path.stat().st_size:
+            # SQLite would delete the log beside it, with all that is only in there
             raise StoreError(self._emptied())
         with self._connected(once=True, mode="ro") as db:
             pending = self._pending(db)  # before anything is written to what may not be ours
@@ -184,8 +221,6 @@ class DatabaseFile:
             with self._operation("BEGIN IMMEDIATE") as db:
                 if self._pending(db):  # another process may have been first
                     migrations.apply(db)
-                if not row(db, "SELECT id FROM store"):
-                    insert(db, "store", {"id": new_id(), "created": now()})
 
     def _create(self) -> None:
         """A new database takes its name when it is whole, so that one of this name without our schema is never new.
@@ -285,19 +320,32 @@ class DatabaseFile:
         sentence."""
         db, file = None, identity(self.path)
         try:
-            db = None if once else self._idle.take(file)
-            if db is None:
-                uri = f"{self.path.as_uri()}?mode={mode}"
-                connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-                db = Database(connection, execute_plugins=False)
-                for pragma in ("foreign_keys=ON", "synchronous=FULL"):
-                    connection.execute(f"PRAGMA {pragma}")
-            yield db
-            if not once:  # nothing went wrong with it
-                self._idle.keep(db, file)
-                db = None
+            with self._explained():
+                db = None if once else self._idle.take(file)
+                if db is None:
+                    uri = f"{self.path.as_uri()}?mode={mode}"
+                    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+                    db = Database(connection, execute_plugins=False)
+                    for pragma in ("foreign_keys=ON", "synchronous=FULL"):
+                        connection.execute(f"PRAGMA {pragma}")
+                yield db
+                if not once:  # nothing went wrong with it
+                    self._idle.keep(db, file)
+                    db = None
+        finally:
+            if db is not None:
+                db.conn.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What SQLite says, as a sentence."""
+        try:
+            yield
         except sqlite3.Error as error:
-            raise StoreError(self._explain(error)) from error
+            said = self._explain(error)
+            if any(sign in str(error) for sign in DAMAGE):
+                self.damage = said
+            raise StoreError(said) from error
         except OverflowError as error:
             raise ValueError(
                 "A number is too large for the store: give one from -2^63 to 2^63 - 1; nothing was changed."
@@ -307,16 +355,13 @@ class DatabaseFile:
                 f"A text holds a character that is no text ({error.object[error.start :][:1]!a}): remove it; nothing was "
                 "changed."
             ) from error
-        finally:
-            if db is not None:
-                db.conn.close()
 
     # -- sentences
 
     def _explain(self, error: sqlite3.Error) -> str:
         said = str(error)
         name = self.path.name
-        if "malformed" in said or "not a database" in said or "no such table" in said:
+        if any(sign in said for sign in DAMAGE):
             return self._damaged(said)
         if "unable to open" in said:
             if not self.path.exists():
@@ -338,18 +383,24 @@ class DatabaseFile:
         files = " and ".join([*([name] if self.path.exists() else []), *logs])
         what = f"{name} holds nothing" if self.path.exists() else f"{name} is gone"
         log = f", and {' and '.join(logs)} beside it may hold what was in it" if logs else ""
-        folder = self.path.parent
-        copies = [*folder.glob(f"{BACKUPS}/*.db"), *folder.glob(f"{self.path.stem}.replaced-*.db")]
-        newest = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
-        kept = ", ".join(path.relative_to(folder).as_posix() for path in newest)
+        kept = self._copies()
         copy = f"copy a backup there ({kept})" if kept else "put a backup there if you have one"
         return (
             f"The database {name} was emptied or lost by accident, it seems: {what}{log}. Nothing was written. Move {files} "
             f"away, and keep what you moved; then {copy}, or start with an empty one."
         )
 
+    def _copies(self) -> str:
+        """The names of the newest copies beside the database, for a sentence."""
+        folder = self.path.parent
+        copies = [*folder.glob(f"{BACKUPS}/*.db"), *folder.glob(f"{self.path.stem}.replaced-*.db")]
+        newest = sorted(copies, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+        return ", ".join(path.relative_to(folder).as_posix() for path in newest)
+
     def _damaged(self, said: str) -> str:
+        kept = self._copies()
         return (
-            f"The database {self.path.name} is damaged or is no database ({said}). It was left as it is: "
-            "put a backup copy in its place, or move it away to start with an empty one."
+            f"The database {self.path.name} is damaged or is no database ({said[:200]}), so nothing is written to it. Export "
+            f"what can still be read, then restore a backup copy{f' ({kept})' if kept else ''}; where it does not open any "
+            "more, put the copy in its place, or move it away to start with an empty one."
         )

@@ -1,7 +1,8 @@
 """What an annotator's page asks of the store: what people said of a sample, steps to go back over, and choices.
 
-Steps are what one person did, in the order of time: scores, and leaving a sample by submit or skip. Both are undone by
-an event of their own (``Scores.undo``, ``Annotation.come_back``), so what was undone is no step any more.
+Steps are what one person did, in the order in which it was written, whatever the clock said: scores, and leaving a sample by
+submit or skip. Both are undone by an event of their own (``Scores.undo``, ``Annotation.come_back``), so what was undone is
+no step any more.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ CHOICES = ("prompt_set", "method", "projector_run", "prompt")
 
 class Desk(DatabaseFile):
     def said(self, sample: str) -> list[dict[str, Any]]:
-        """What each person said last of each word: {word_index, who, score: 0-9, or None where it was taken back,
-        created}, the oldest first."""
+        """What each person said last of each word: {seq, word_index, who, score: 0-9, or None where it was taken
+        back, created}, the oldest first."""
         with self.reading() as db:
             need_sample(db, sample)
             return rows(
                 db,
-                """SELECT word_index, who, score, created FROM scores WHERE seq IN
+                """SELECT seq, word_index, who, score, created FROM scores WHERE seq IN
                     (SELECT max(seq) FROM scores WHERE sample = ? AND source = 'human' GROUP BY word_index, who)
                 ORDER BY seq""",
                 (sample,),
@@ -48,11 +49,11 @@ class Desk(DatabaseFile):
             return {r[0] for r in found}
 
     def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
-        """This person's last score (of ``sample``, or any) that is not undone: {sample, created}, or None."""
+        """This person's last score (of ``sample``, or any) that is not undone: {seq, sample}, or None."""
         with self.reading() as db:
             return row(
                 db,
-                """SELECT sample, created FROM scores e
+                """SELECT seq, sample FROM scores e
                 WHERE who = :who AND who <> '' AND source = 'human' AND +undoes IS NULL
                     AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
                     AND (:sample IS NULL OR sample = :sample)
@@ -61,14 +62,15 @@ class Desk(DatabaseFile):
             )
 
     def last_left(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
-        """This person's last submit or skip (of ``sample``, or any) that was not taken back: {id, sample, kind,
-        created}, or None."""
+        """This person's last submit or skip (of ``sample``, or any) that was not taken back: {id, sample, kind, after: the
+        seq of the last score before it}, or None."""
         with self.reading() as db:
             return row(
                 db,
-                f"""SELECT id, sample, kind, created FROM submissions e
+                f"""SELECT id, sample, kind, coalesce(after, (SELECT max(seq) FROM scores s WHERE s.who = e.who
+                    AND s.who <> '' AND s.created < e.created), 0) AS after FROM submissions e
                 WHERE who = :who AND {STILL_LEFT} AND (:sample IS NULL OR sample = :sample)
-                ORDER BY created DESC, seq DESC LIMIT 1""",
+                ORDER BY seq DESC LIMIT 1""",
                 {"who": checks.text("who", who), "sample": sample},
             )
 

@@ -31,6 +31,7 @@ from data import checks
 from data.database import rows
 from data.intake import PARTS, PREFERENCE, RUN, Intake, parse
 from data.runs import ACTIVE
+from data.runshape import fitting
 from data.samples import COLUMNS
 from data.scores import FIELDS, Units
 from data.staging import Staging, staging
@@ -83,9 +84,8 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
             if not raw:
                 raise ValueError("the file is empty.")
-            if (
-                sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES
-            ):  # each takes far more room than here
+            # each takes far more room in memory than here
+            if sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
                 raise ValueError(f"the line has more than {MOST_VALUES:,} values.")
             text = decoded(raw, first=number == 1)
             record = parse(text) if text.strip() or number == 1 else None
@@ -113,7 +113,7 @@ def _run_lines(db: Database) -> list[dict[str, Any]]:
     )
     for run in found:
         for name in ("config", "labels", "metrics"):
-            run[name] = json.loads(run[name]) if run[name] is not None else None
+            run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
         if run["state"] in ACTIVE:  # it does not run elsewhere
             run["state"] = "interrupted"
     return [_kept(run, RUN) for run in found]

@@ -2,12 +2,17 @@
 
 They are let go where the file has been replaced or taken away, where nobody used them for a second, and where somebody
 wants the file for themselves, which a flag beside it says. Never used, nor closed, in a process that was forked.
+
+Before a fork those that wait are closed (one that is in use is not): SQLite's own record of the locks that a process has on
+a file is copied with its memory, and a worker that opens the file anew believes to have the lock that says that the log is
+in use. The last connection of its parent then takes the log away, and what the worker writes from there on is lost.
 """
 
 from __future__ import annotations
 
 import os
 import time
+import weakref
 from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
@@ -35,6 +40,7 @@ class Idle:
         self._flag = flag
         self._inherited: list[Any] = []
         self._begin()
+        _every.add(self)
 
     def _begin(self) -> None:
         self._pid, self._lock, self._writing = os.getpid(), Lock(), Lock()
@@ -54,7 +60,7 @@ class Idle:
 
     def take(self, file: tuple[int, int] | None) -> Database | None:
         self._own()
-        if self._wanted():
+        if self.wanted():
             self.close()
         stale = []
         with self._lock:
@@ -76,7 +82,7 @@ class Idle:
                 file is not None
                 and not db.conn.in_transaction
                 and len(self._waiting) < IDLE
-                and not self._wanted()
+                and not self.wanted()
             ):
                 self._waiting.append((file, db, time.monotonic()))
                 self._tick()
@@ -94,7 +100,7 @@ class Idle:
         """Close what has waited for long: a connection that nobody uses would keep a restore from the file."""
         with self._lock:
             now = time.monotonic()
-            stale = [entry for entry in self._waiting if now - entry[2] > REST or self._wanted()]
+            stale = [entry for entry in self._waiting if now - entry[2] > REST or self.wanted()]
             self._waiting = [entry for entry in self._waiting if entry not in stale]
             self._clock = False
             if self._waiting:
@@ -102,7 +108,7 @@ class Idle:
         for _, db, _ in stale:
             db.conn.close()
 
-    def _wanted(self) -> bool:
+    def wanted(self) -> bool:
         """Whether somebody waits to have the file for themselves (``DatabaseFile.restore``)."""
         try:
             return time.time() - self._flag.stat().st_mtime < FLAG_SECONDS
@@ -115,3 +121,15 @@ class Idle:
             waiting, self._waiting = self._waiting, []
         for _, db, _ in waiting:
             db.conn.close()
+
+
+_every: weakref.WeakSet[Idle] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for idle in list(_every):
+        idle.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_before_fork)

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from data import checks
+from data import checks, runshape
 from data.database import insert, row
 from data.labels import expected
 from data.library import labels_of
@@ -188,10 +188,11 @@ class Intake:
 
     def run(self, given: dict[str, Any]) -> None:
         run = checked_run(given)
+        runshape.check(given)
         if run["state"] in ACTIVE:
             raise ValueError("a run from elsewhere cannot be running here.")
-        for id in (run["id"], run.get("parent")):
-            self.stage.pull_run(id) if id else None
+        for id in filter(None, (run["id"], run.get("parent"))):
+            self.stage.pull_run(id)
         there = rows_of(self.db, "runs", run["id"])
         if there:
             self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, there)

@@ -45,16 +45,17 @@ class Judgements(DatabaseFile):
         return found
 
     def steps(self, most: int | None = None) -> list[dict[str, Any]]:
-        """Everything that people did, in the order of time: {who, sample, action, created}; action is set, clear or
+        """Everything that people did, in the order of time: {who, sample, action, created, seq: its number
+        among scores, or among submits and skips}; action is set, clear or
         undo of a word's score, submit or skip of a sample, or open where that was taken back (submit or skip again,
         where the sample was left before as well). ``most``: only so many of the latest of either."""
         with self.reading() as db:
             return rows(
                 db,
-                """SELECT who, sample, CASE WHEN undoes IS NULL THEN kind ELSE 'undo' END AS action, created
+                """SELECT who, sample, CASE WHEN undoes IS NULL THEN kind ELSE 'undo' END AS action, created, seq
                 FROM scores WHERE source = 'human' AND seq >= :first
                 UNION ALL
-                SELECT who, sample, kind, created FROM submissions WHERE seq >= :done
+                SELECT who, sample, kind, created, seq FROM submissions WHERE seq >= :done
                     AND who NOT IN (SELECT who FROM scores WHERE source = 'simulated' AND who <> '')
                 ORDER BY created""",
                 {

@@ -6,7 +6,7 @@ schema is a new function at the end of ``annotation_schema.py``, where this file
 Tables that hold what people and scorers said (``APPEND_ONLY``) are append-only: triggers refuse UPDATE and
 DELETE, and refuse an INSERT OR REPLACE of a row that exists. ``uncertainty`` and ``disagreement`` are caches that can be
 rebuilt from ``scores``, as ``means`` can from scores and gold, and ``foreseen`` and ``kinds`` from samples; ``runs`` and
-``grids`` change while they run; ``leases`` and ``cursors`` come and go.
+``grids`` change while they run; ``leases``, ``cursors`` and ``receipts`` come and go.
 
 ``seq`` is the order of arrival. It is an AUTOINCREMENT key, since a plain rowid may be given out twice and
 may change in a VACUUM: a snapshot of the labels is "all events up to this seq".

@@ -235,7 +235,8 @@ def pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if gap <= PAUSE:
             seconds += gap
             timed += after["action"] == "set"
-    done = {step["sample"]: step["action"] for step in steps if step["action"] in ("submit", "skip", "open")}
+    left = sorted((s for s in steps if s["action"] in ("submit", "skip", "open")), key=lambda s: s["seq"])
+    done = {step["sample"]: step["action"] for step in left}
     ended = Counter(done.values())
     return {
         "first": steps[0]["created"] if steps else None,

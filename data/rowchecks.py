@@ -17,6 +17,7 @@ from data.audit import audit_line
 from data.database import row, rows
 from data.grids import GRID_STATES, MOST_CELLS
 from data.missing import checked_note
+from data.receipts import checked_answer
 from data.remarks import NOTE_LENGTH, REASON_LENGTH, REMARKS
 from data.runs import JSON, PROMOTABLE, checked_field
 from data.samples import COLUMNS, checked_sample
@@ -123,6 +124,14 @@ def _score(r: Row) -> None:
     checked_score({**entry, "distribution": _object("distribution", r["distribution"])}, _of(r))
     if r["entropy"] is not None:
         checks.number("entropy", r["entropy"], 0, 3)
+    if r["step"] is not None:
+        checks.identifier("step", r["step"])
+
+
+def _submission(r: Row) -> None:
+    checked_submission(r, _of(r))
+    if r["after"] is not None:
+        checks.integer("after", r["after"], 0, 2**62)
 
 
 def _of(r: Row) -> dict[str, Any]:
@@ -205,6 +214,15 @@ def _cursor(r: Row) -> None:
     checks.time("changed", r["changed"])
 
 
+def _receipt(r: Row) -> None:
+    checks.sha256("page_sha256", r["page_sha256"])
+    checks.time("changed", r["changed"])
+    answer = _object("answer", r["answer"])
+    if not isinstance(answer, dict):
+        raise ValueError("answer must be a JSON object.")
+    checked_answer(answer)
+
+
 def _pool(r: Row) -> None:
     for name in ("split", "prompt_set", "method", "backbone", "projector_run"):
         checks.text(name, r[name], 200, empty=True)
@@ -225,7 +243,7 @@ CHECKS: dict[str, Callable[[Row], Any]] = {
     "samples": _sample,
     "scores": _score,
     "runs": _run,
-    "submissions": lambda r: checked_submission(r, _of(r)),
+    "submissions": _submission,
     "remarks": lambda r: checked_remark(r, _of(r)),
     "gold": lambda r: checked_gold(r, _of(r)),
     "preferences": checked_preference,
@@ -237,6 +255,7 @@ CHECKS: dict[str, Callable[[Row], Any]] = {
     "people": _person,
     "leases": _lease,
     "cursors": _cursor,
+    "receipts": _receipt,
     "kinds": _kind,
     "pools": _pool,
     "foreseen": _foreseen,

@@ -17,6 +17,7 @@ from sqlite_utils import Database
 from data import checks
 from data.database import DatabaseFile, StoreError, insert, new_id, now, row, rows
 from data.migrations import RUN_KINDS, RUN_STATES
+from data.runshape import fitting
 
 JSON = ("config", "labels", "metrics")
 ACTIVE = ("queued", "running")
@@ -66,17 +67,17 @@ def checked_field(name: str, value: Any) -> Any:
 
 def promoted_runs(db: Database, kind: str) -> list[str]:
     """The stack of promoted runs of a kind, the one in use last."""
-    stack: list[tuple[str, str | None]] = []
-    sql = """SELECT p.run, p.action, p.created, r.archived FROM promotions p LEFT JOIN runs r ON r.id = p.run
+    stack: list[dict[str, Any]] = []
+    sql = """SELECT p.run, p.action, r.archived FROM promotions p LEFT JOIN runs r ON r.id = p.run
         WHERE p.kind = ? ORDER BY p.seq"""
     for event in rows(db, sql, (kind,)):
         if event["action"] == "promote":
-            stack.append((event["run"], event["archived"]))
+            stack.append(event)
         elif stack:
             stack.pop()
-            while stack and stack[-1][1] and stack[-1][1] <= event["created"]:  # the rollback passed it by
+            while stack and stack[-1]["run"] != event["run"]:  # archived by then: the rollback passed it by
                 stack.pop()
-    return [run for run, archived in stack if not archived]
+    return [event["run"] for event in stack if not event["archived"]]
 
 
 def readable(db: Database, found: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def all_readable(db: Database, found: list[dict[str, Any]]) -> list[dict[str, An
     used = {kind: promoted_runs(db, kind)[-1:] for kind in {run["kind"] for run in found}}
     for run in found:
         for name in JSON:
-            run[name] = json.loads(run[name]) if run[name] is not None else None
+            run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
         run["promoted"] = used[run["kind"]] == [run["id"]]
     return found
 

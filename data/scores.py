@@ -3,7 +3,11 @@
 Append-only events. A *lane* is (sample, word, source, who); its current state is its latest event, and every
 new event supersedes the one before it in its lane. Undo is an event as well: it names the event that it
 undoes and restores the state that the lane had before, so undo goes back any number of steps, across
-restarts, and nothing that was ever said is lost.
+restarts, and nothing that was ever said is lost. What comes last goes by ``seq``, the order of arrival, and never by
+``created``: a clock may be set back.
+
+A person who gives a word the score that stands in their lane already adds no event, and so no step of undo: a repeat
+is no second opinion. The same score after another one, a clear or an undo is an event, and so is that of another person.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ FIELDS = (
     "supersedes undoes created"
 ).split()
 EVENT = ", ".join(["e.seq", *(f"e.{f}" for f in FIELDS if f != "features")])
+STEP = "coalesce(e.step, e.created)"  # scores of one sample that are one step of undo; of imports, those of one time
 
 
 def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,12 +141,18 @@ def latest(db: Database, sample: str, word_index: int, source: str, who: str) ->
     )
 
 
-def insert_event(db: Database, event: dict[str, Any]) -> dict[str, Any]:
-    """Insert a checked event after its lane's latest; returns it with its ``seq``."""
+def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -> dict[str, Any]:
+    """Insert a checked event after its lane's latest; returns it. step: of all that is written, and undone, together; None
+    where it came by an import."""
     before = latest(db, event["sample"], event["word_index"], event["source"], event["who"])
-    event = {**event, "supersedes": before["id"] if before else None}
+    event = {**event, "supersedes": before["id"] if before else None, "step": step}
     insert(db, "scores", event)
     return event
+
+
+def last_seq(db: Database) -> int:
+    """The seq of the last event, 0 for none."""
+    return db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
 
 
 def undo_event(db: Database, done: Mapping[str, Any]) -> None:
@@ -165,7 +176,7 @@ def undo_event(db: Database, done: Mapping[str, Any]) -> None:
             "undoes": done["id"],
         }
     )
-    insert_event(db, event)
+    insert_event(db, event, event["id"])
 
 
 def refresh_figures(db: Database, samples: Iterable[str]) -> None:
@@ -213,13 +224,14 @@ class Scores(DatabaseFile):
         for e in events:
             if e["supersedes"] or e["undoes"]:
                 raise ValueError("supersedes and undoes are set by the store; leave them out.")
+        step = new_id()
         with self.writing() as db:
             known: dict[str, dict[str, Any]] = {}
             for e in events:
                 if e["sample"] not in known:
                     known[e["sample"]] = need_sample(db, e["sample"])
                 need_word(known[e["sample"]], e["word_index"], e["word"])
-                insert_event(db, e)
+                insert_event(db, e, step if e["source"] in PERSONAL else None)
             refresh_figures(db, {e["sample"] for e in events if e["source"] not in PERSONAL})
         return [e["id"] for e in events]
 
@@ -233,8 +245,8 @@ class Scores(DatabaseFile):
         word: str | None = None,
         weight: float = 1.0,
     ) -> dict[str, Any]:
-        """A correction; returns its event. Saying again what already stands returns the standing event, so
-        that a key sent twice is one step of undo."""
+        """A correction; returns its event. Saying again what already stands returns the standing event: it is no event of
+        its own, and no step of undo."""
         return self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
 
     def clear_score(self, sample: str, word_index: int, who: str, source: str = "human") -> dict | None:
@@ -274,7 +286,7 @@ class Scores(DatabaseFile):
                 return readable(standing)
             if not event["word"]:
                 event["word"] = self._word(db, sample, event["word_index"])
-            insert_event(db, event)
+            insert_event(db, event, event["id"])
             return readable(latest(db, sample, event["word_index"], source, who) or {})
 
     def _word(self, db: Database, sample: str, word_index: int) -> str:
@@ -288,7 +300,7 @@ class Scores(DatabaseFile):
     def undo(self, sample: str | None, who: str) -> dict[str, Any] | None:
         """Undo this person's last step (on ``sample``, or anywhere): returns the event that restores the
         state before it, or None where nothing is left to undo. Repeated, it goes further back. Scores of one sample
-        that were written at one time are one step. What was confirmed by a submit is undone with it
+        that were written together are one step. What was confirmed by a submit is undone with it
         (``come_back``)."""
         checks.text("who", who)
         standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
@@ -297,7 +309,7 @@ class Scores(DatabaseFile):
                 need_sample(db, sample)
             last = row(
                 db,
-                f"""SELECT {EVENT} FROM scores e
+                f"""SELECT {EVENT}, {STEP} AS step FROM scores e
                 WHERE who = :who AND who <> '' AND source <> 'confirmed' AND {standing}
                     AND (:sample IS NULL OR sample = :sample)
                 ORDER BY seq DESC LIMIT 1""",
@@ -307,7 +319,7 @@ class Scores(DatabaseFile):
                 return None
             together = rows(
                 db,
-                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND created = :created
+                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} = :step
                 AND source = :source AND {standing} ORDER BY seq DESC""",
                 last,
             )

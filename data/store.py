@@ -23,6 +23,7 @@ from data.library import Library
 from data.missing import Missing
 from data.people import People
 from data.preferences import Preferences
+from data.receipts import Receipts
 from data.remarks import Remarks
 from data.runs import RunBusy, Runs
 from data.samples import Samples
@@ -41,6 +42,7 @@ class Store(
     Annotation,
     Leases,
     Remarks,
+    Receipts,
     Grids,
     Preferences,
     Runs,

@@ -16,8 +16,11 @@ except ImportError:  # Windows: what is old enough was left behind
     fcntl = None  # type: ignore[assignment]
 
 OLD = 86400.0  # seconds
-# what versions before this one, and a backup that is killed, leave without a lock
-UNLOCKED = (".restore-*.db*", "restore-*", "backup-*", "backups/*.partial")
+# what versions before this one, and whoever is killed while it writes a file beside its place, leave without a lock
+UNLOCKED = (
+    ".restore-*.db*", "restore-*", "backup-*", "backups/*.partial", ".*.tmp", "secret.*.tmp", "images/*/.*.tmp", "runs/*/.*.tmp",
+    "runs/*/*/.*.tmp",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a user sees a sentence, never a traceback
         from studio.service import sentence
 
-        console.say(sentence(error))
+        console.say(sentence(error, paths=True))
         return WRONG
 
 

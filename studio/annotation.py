@@ -179,14 +179,15 @@ class Annotation:
         """Say of every shown score that it is right: each becomes this person's own, in one step of undo. `but`: places
         of words whose score this person was not shown."""
         who = check_name(who)
-        self.store.hold(sample, who)
         event = {"sample": sample, "source": "human", "who": who, "created": now()}
-        self.store.add_scores(
-            {**event, "word_index": word.index, "word": word.text, "score": word.score}
-            for word in self.sample(sample, who).words
-            if word.scored and word.score is not None and word.by != who and word.index not in but
-        )
-        return self.sample(sample, who)
+        with self.store.writing():  # nothing comes between what is shown and what is said of it
+            self.store.hold(sample, who)
+            self.store.add_scores(
+                {**event, "word_index": word.index, "word": word.text, "score": word.score}
+                for word in self.sample(sample, who).words
+                if word.scored and word.score is not None and word.by != who and word.index not in but
+            )
+            return self.sample(sample, who)
 
     def submit(
         self,
@@ -209,11 +210,12 @@ class Annotation:
         if kind == "skip":
             self.store.skip(sample, who)
         elif confirm if confirm is not None else self.settings.confirm == "yes":
-            self.store.submit(sample, who, [
-                {"word_index": word.index, "word": word.text, "score": word.score}
-                for word in self.sample(sample, who).words
-                if word.scored and word.score is not None and word.by != who and word.index not in but
-            ])  # fmt: skip
+            with self.store.writing():
+                self.store.submit(sample, who, [
+                    {"word_index": word.index, "word": word.text, "score": word.score}
+                    for word in self.sample(sample, who).words
+                    if word.scored and word.score is not None and word.by != who and word.index not in but
+                ])  # fmt: skip
         else:
             self.store.submit(sample, who)
 

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.jsonfile import parsed
 from data.backup import checked_copy
 from data.store import Store, StoreError
 from data.workfolder import work_folder
-from studio.places import is_dataset
+from studio.places import is_dataset, shortened
 from studio.settings import Settings
 
 log = logging.getLogger("studio")
@@ -94,9 +95,8 @@ def place_of(settings: Settings) -> Folder | Dataset:
 
 def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
     """Begin an empty home with the copy that is there. What was done, or went wrong, in a sentence; '' for nothing."""
-    beside = settings.database.with_name(
-        f"{settings.database.name}-wal"
-    )  # alone: its database was lost by accident
+    # a log alone: its database was lost by accident
+    beside = settings.database.with_name(f"{settings.database.name}-wal")
     if not settings.backup or settings.restore != "yes" or settings.database.exists() or beside.exists():
         return ""
     try:
@@ -109,14 +109,12 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
             place.fetch(fetched)
             with checked_copy(fetched / DATABASE, fetched) as copy:
                 copy.close()  # all of it is in the one file that goes to the home
-                for part in (
-                    "images",
-                    "runs",
-                ):  # the database comes last: with it the home is no longer empty
+                # the database comes last: with it the home is no longer empty
+                for part in ("images", "runs"):
                     if (fetched / part).is_dir():
                         shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
                 os.replace(copy.path, settings.database)
-        Store(settings.database).note_audit("", "restore", settings.backup)
+        Store(settings.database).note_audit("", "restore", shortened(settings.backup))
     except Exception as error:  # noqa: BLE001 - the studio starts all the same
         log.warning("The back-up in %s was not restored: %s", settings.backup, error)
         return (
@@ -163,19 +161,20 @@ class Backup:
     def _round(self) -> bool:
         from data.database import now
 
+        self.store.refuse_damaged()  # the copy that is there is whole
         stamp = self._stamp()
         if stamp == self._done:
             return False
         place = self._place = self._place or place_of(self.settings)
         there, mine = place.names(), self._mark()
         mark = place.read(MARK) if MARK in there else None
-        if mark is not None and json.loads(mark).get("store") != mine["store"]:
+        if mark is not None and parsed(mark, dict, MARK).get("store") != mine["store"]:
             raise ValueError(
                 "STUDIO_BACKUP holds the copy of another studio, which is left alone: give another place, or start "
                 "with an empty STUDIO_HOME and STUDIO_RESTORE=yes to go on from that copy."
             )
         if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
-            self.store.note_audit("", "backup", self.settings.backup)
+            self.store.note_audit("", "backup", shortened(self.settings.backup))
             self._noted, stamp = True, self._stamp()
         with work_folder(self.settings.home) as folder:
             copy = self.store.vacuum_into(folder / DATABASE)

@@ -282,7 +282,9 @@ def status(given: argparse.Namespace, console: Any) -> Result:
 
 def settings(given: argparse.Namespace, console: Any) -> Result:
     """The settings that the environment can change."""
-    return Result(dataclasses.asdict(Settings.from_env()), settings_table())
+    found = dataclasses.asdict(Settings.from_env())
+    del found["token"]  # a secret
+    return Result(found, settings_table())
 
 
 # ---- words for people ---------------------------------------------------------------------------------------------
@@ -295,14 +297,14 @@ def described(run: dict[str, Any]) -> str:
         f"{run['id']}  {run['kind']}  {run['state']}{used}  {moment(run['created'])}  {run['message']}".rstrip()
     ]
     heldout = (run["metrics"] or {}).get("heldout")
-    if run["kind"] == "round" and run["metrics"]:
-        lines.append(f"    {run['metrics']['note']}")
+    if run["kind"] == "round" and (note := (run["metrics"] or {}).get("note")):
+        lines.append(f"    {note}")
     if heldout:
         base = "none" if heldout["base"] == "none" else "before"
         lines.append(f"    held-out {heldout['of']}, judged by {heldout['judge']}: {_span(heldout['difference']['words'], '+')} "
                      f"against {base}")  # fmt: skip
         for figure, name in (("strict", "every word holds"), ("clean", "and nothing else is there")):
-            if figure in heldout["difference"]:
+            if figure in heldout["difference"] and figure in heldout.get("against_none", {}):
                 lines.append(f"    {name}: {_span(heldout['difference'][figure], '+')} against {base}, "
                              f"{_span(heldout['against_none'][figure], '+')} against none")  # fmt: skip
         lines += [f"    {line}" for line in seeds_said(heldout)]

@@ -29,6 +29,7 @@ from studio.calibration import kind_of
 from studio.latents import latents_of
 from studio.making import encode, sampler_of
 from studio.models import Using
+from studio.places import shortened
 from studio.replay import Replay
 
 log = logging.getLogger("studio")
@@ -166,18 +167,18 @@ def replay_of(studio: Any) -> tuple[Replay | None, str]:
     try:
         replay = Replay.load(studio.settings.labels)
     except CheckpointError as error:
-        return None, str(error)
+        return None, f"{shortened(str(error))} The labels of STUDIO_LABELS are not used."
     revision = studio.models.diffuser().revision
     if replay.meta.get("backbone_revision") != revision:
         return (
             None,
-            f"The labels in {studio.settings.labels} were made with another backbone; they are not used.",
+            "The labels of STUDIO_LABELS were made with another backbone; they are not used.",
         )
     shape = list(studio.models.diffuser().latent_shape())
     if replay.meta.get("shape", shape) != shape:
         return (
             None,
-            f"The labels in {studio.settings.labels} were made at another image size; they are not used.",
+            "The labels of STUDIO_LABELS were made at another image size; they are not used.",
         )
     return replay, ""
 

@@ -34,6 +34,11 @@ class Item:
     note: str = ""
     flags: list[dict[str, str]] = field(default_factory=list)
 
+    @property
+    def last(self) -> int:
+        """The number of the sample's last score."""
+        return int(self.mark.partition(".")[0])
+
 
 @dataclass(frozen=True)
 class Back:
@@ -44,11 +49,11 @@ class Back:
     word: int | None = None
 
 
-def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | None = None) -> Item:
-    """What this person is shown of a sample; opened: since when it has been on the screen, as the store writes times."""
+def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
+    """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
     at = mark(studio, sample, who)  # before the rest: what comes in between is then news
     view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
-    mine = {s["word_index"]: s["created"] for s in said if s["who"] == who}
+    mine = {s["word_index"]: s["seq"] for s in said if s["who"] == who}
     own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
     flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
     if blind:
@@ -58,8 +63,8 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: str | 
         return Item(shown, at, hidden, {}, own.get("flag", ""), own.get("note", ""), [])
     others: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for s in said:
-        since = min(x for x in (mine.get(s["word_index"]), opened, "~") if x)
-        if s["who"] != who and s["score"] is not None and s["created"] > since:
+        since = min((x for x in (mine.get(s["word_index"]), opened) if x is not None), default=s["seq"])
+        if s["who"] != who and s["score"] is not None and s["seq"] > since:
             others[s["word_index"]].append({"who": s["who"], "score": s["score"]})
     return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
 
@@ -119,12 +124,11 @@ def back(studio: Any, who: str, sample: str | None = None) -> Back | None:
     The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
     """
     who = check_name(who)
-    step, left = studio.store.last_step(who, sample), studio.store.last_left(who, sample)
-    if left and (step is None or left["created"] > step["created"]):
-        studio.store.come_back(left["id"], who)
-        studio.store.hold(left["sample"], who)
-        return Back(left["sample"], SAYS[left["kind"]])
-    if step is None:
-        return None
-    event = studio.store.undo(step["sample"], who)
+    with studio.store.writing():
+        step, left = studio.store.last_step(who, sample), studio.store.last_left(who, sample)
+        if left and (step is None or left["after"] >= step["seq"]):
+            studio.store.come_back(left["id"], who)
+            studio.store.hold(left["sample"], who)
+            return Back(left["sample"], SAYS[left["kind"]])
+        event = studio.store.undo(step["sample"], who) if step else None
     return Back(event["sample"], word=event["word_index"]) if event else None

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from core import checkpoint
+from core.jsonfile import read
 from core.words import split, units_of
 from studio import pictures
 from studio.detecting import Opinion, opinion_of
@@ -203,7 +204,7 @@ def broken(settings: Any) -> dict[str, Any]:
     """Which pair was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
     looked}; {} where none was found."""
     try:
-        index = json.loads((Path(settings.examples) / INDEX).read_text(encoding="utf-8"))
+        index = read(Path(settings.examples) / INDEX)
         found = index["broken"] or {}
         return {"prompt": str(found["prompt"]), "seed": int(found["seed"]), "looked": int(found["looked"])}
     except (OSError, ValueError, KeyError, TypeError):
@@ -214,7 +215,7 @@ def checked(settings: Any) -> dict[str, int]:
     """What the detector found of the examples: {digits, right, false_rises, passed_over: prompts}; {} where it did not look
     at them."""
     try:
-        index = json.loads((Path(settings.examples) / INDEX).read_text(encoding="utf-8"))
+        index = read(Path(settings.examples) / INDEX)
         found = index["checked"]
         counts = {name: int(found[name]) for name in ("digits", "right", "false_rises")}
         return {**counts, "passed_over": len(found["passed_over"])}
@@ -323,7 +324,7 @@ def _add(studio: Any) -> int:
     folder = Path(settings.examples)
     if not (folder / INDEX).is_file():
         return 0
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = read(folder / INDEX)
     if index["format"] != FORMAT or index["made_by"] != _digests(settings):
         return 0  # of other models than those in use
     there = {row["id"]: row for row in store.samples(limit=len(index["samples"]) + 1)}

@@ -14,7 +14,6 @@ from typing import Any
 
 from core import checkpoint
 from core.checkpoint import CheckpointError
-from data.store import StoreError
 from studio import gridding, gridwork
 from studio.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of
 from studio.generation import Generation
@@ -234,7 +233,7 @@ class Grids(Generation):
 
     def grid(self, id: str, who: str | None = None) -> GridView:
         """A grid with its cells as they are now; with `who`, the corrections are that person's."""
-        self._swept()
+        gridwork.sweep(self)
         grid = self.store.grid(id)
         seeds, variants = grid["config"]["seeds"], [Variant(**each) for each in grid["config"]["variants"]]
         places = self.store.cells(id)
@@ -255,7 +254,7 @@ class Grids(Generation):
 
     def grids(self, limit: int = 20) -> list[dict[str, Any]]:
         """{id, prompt, state, message, done, total, created, who} of the latest grids, the newest first."""
-        self._swept()
+        gridwork.sweep(self)
         found = []
         for grid in self.store.grids(limit=limit):
             config = grid["config"]
@@ -265,10 +264,3 @@ class Grids(Generation):
                 "total": len(config["seeds"]) * len(config["variants"]), "created": grid["created"], "who": grid["who"],
             })  # fmt: skip
         return found
-
-    def _swept(self) -> None:
-        """Looking goes on where nothing can be written."""
-        try:
-            gridwork.sweep(self)
-        except (StoreError, OSError):
-            pass

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.training.loop import Stopped
+from data.store import StoreError
 from studio import jobs
 
 try:
@@ -160,15 +161,16 @@ def stop_file(home: Path, id: str) -> Path:
 def sweep(studio: Any) -> None:
     """Mark the grids whose process is gone as interrupted."""
     work: GridWork = studio.grid_work
-    for state in ("running", "queued"):
-        for grid in studio.store.grids(state=state, limit=1000):
-            if grid["id"] in work.jobs:
-                continue
-            lock = claim(studio.settings.home, grid["id"])
-            if lock is None:
-                continue
-            with contextlib.closing(lock):
-                if studio.store.grid(grid["id"])["state"] == state:
-                    end = work.ends.get(grid["id"], ("interrupted", INTERRUPTED))
-                    studio.store.update_grid(grid["id"], *end)
-                    work.ends.pop(grid["id"], None)
+    with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
+        for state in ("running", "queued"):
+            for grid in studio.store.grids(state=state, limit=1000):
+                if grid["id"] in work.jobs:
+                    continue
+                lock = claim(studio.settings.home, grid["id"])
+                if lock is None:
+                    continue
+                with contextlib.closing(lock):
+                    if studio.store.grid(grid["id"])["state"] == state:
+                        end = work.ends.get(grid["id"], ("interrupted", INTERRUPTED))
+                        studio.store.update_grid(grid["id"], *end)
+                        work.ends.pop(grid["id"], None)

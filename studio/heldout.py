@@ -24,6 +24,7 @@ from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
 from core.evaluation.methods import none, projected
 from core.evaluation.report import columns, figures, over_prompts
+from core.jsonfile import read_lines
 from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
 from core.words import EXTRA, scored, units
@@ -224,8 +225,7 @@ def _values(
 ) -> dict[str, dict[str, list[np.ndarray]]]:
     """By method and figure: for each prompt an array over its seeds."""
     records = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+    for record in read_lines(path):
         if "items" in record:
             records[record["method"], record["prompt"]] = record
     kinds = {prompt: {str(word.index): word.kind for word in units(prompt)} for prompt in prompts}

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import gradio as gr
+from gradio import utils
+from gradio.routes import App, ORJSONResponse
+from gradio.utils import get_upload_folder
 
 from data.store import StoreError
-from studio import api, examples, gpu, webhook
+from studio import api, examples, gpu, places, uploads, waiting, webhook
+from studio.access import Access, Guard
 from studio.backup import Backup, restore
 from studio.components import notices
+from studio.identity import on_space
 from studio.limits import MAX_UPLOAD
-from studio.places import is_dataset
 from studio.service import Studio, sentence
 from studio.settings import Settings
 from studio.tabs import (
@@ -38,7 +43,6 @@ from studio.theme import HEAD, STYLE, theme
 TITLE = "Noise Projection Studio"
 WHAT = "Compare, correct the word scores, retrain, and see whether it helped."
 BACK = '<p class="page-link"><a href="#api">All endpoints with their types</a> · <a href="./">Back to the studio</a></p>'
-DAY = 86_400
 QUEUE_SECONDS = (
     0.01  # Gradio (6.31) looks a thousand times a second for work: 8 % of a core while nobody is there
 )
@@ -47,7 +51,7 @@ HEAD_START = 1.0  # seconds that those have who wait for the page, before the mo
 
 def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.Blocks:
     """The whole page on one studio, whose models may still be on their way."""
-    page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY // 24, DAY))
+    page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(uploads.LOOK, uploads.KEPT))
     # The endpoints have a page of their own, as each is drawn like a part of the page: with them the studio took a third
     # longer to open. They come first, so that no event of the studio takes a name of theirs.
     with page.route("Endpoints", "endpoints", show_in_navbar=False):
@@ -134,20 +138,24 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         picked_run.then(None, kept_all.run, None, js=library.SHOW_RUN)
         page.load(look, None, [state, watch], **quick)
         watch.tick(look, None, [state, watch], **quick)
-    page.queue(max_size=studio.settings.queue, default_concurrency_limit=8)
+    # closed: else a request by another address (/run, /api) would skip the queue, and hold a thread that keys need
+    page.queue(max_size=studio.settings.queue, default_concurrency_limit=8, api_open=False)
     page._queue.sleep_when_free = QUEUE_SECONDS
+    waiting.bound(page._queue, studio.settings.queue)
     return page
 
 
 def launch(settings: Settings | None = None) -> None:
     """Serve the page until the process ends; the models load meanwhile. Address and port are Gradio's own settings
     (GRADIO_SERVER_NAME, GRADIO_SERVER_PORT)."""
+    if utils.colab_check() or utils.is_hosted_notebook():
+        os.environ["GRADIO_SHARE"] = "true"  # there Gradio shares by itself
     try:
         settings = settings or Settings.from_env()
         problem = restore(settings)
-        studio, tools = Studio(settings), api.mcp(settings)
+        studio, tools, access = Studio(settings), api.mcp(settings), Access(settings)
     except (ValueError, StoreError, OSError) as error:
-        sys.exit(sentence(error))
+        sys.exit(sentence(error, paths=True))
     if gpu.apart():
         studio.load()  # here and now, as the GPU is given what is loaded before the page is served
     examples.add(studio)
@@ -167,14 +175,34 @@ def launch(settings: Settings | None = None) -> None:
             ssr_mode=False,
             _frontend=False,  # no look at its own page, after which a machine that takes 3 s for it would serve none
             mcp_server=tools,
+            num_workers=0,  # further processes for files, past the guard
+            _app=Guarded(None if on_space() else access),
             footer_links=["api", "settings"],
             run_history=False,  # 40 KB a comparison in localStorage, until nothing of ours fits any more
             prevent_thread_lock=True,
         )
+        access.opened(page.local_url, page.share_url)
+        shown = places.transient(settings.home)
+        if get_upload_folder() == str(shown):  # the studio's own, and not one that somebody else writes to
+            uploads.keep_swept(shown, _kept(page))
         loading.start(after=HEAD_START)
+        threading.Thread(target=studio.watch_for_damage, name="damage", daemon=True).start()
         page.block_thread()
     finally:
         backup.close()
+
+
+class Guarded(App):
+    """Gradio's application with the bound on uploads and the guard before all of its own middleware, which would answer
+    some requests itself. access: None on a Space, which has its own way in."""
+
+    def __init__(self, access: Access | None) -> None:
+        super().__init__(default_response_class=ORJSONResponse)
+        self.access = access
+
+    def build_middleware_stack(self) -> Any:
+        stack = uploads.Uploads(super().build_middleware_stack())
+        return Guard(stack, self.access) if self.access else stack
 
 
 def _ended(backup: Backup) -> None:
@@ -183,9 +211,14 @@ def _ended(backup: Backup) -> None:
     os._exit(0)
 
 
+def _kept(page: gr.Blocks) -> set[str]:
+    """The files that parts of the page show from the start."""
+    return {file for part in page.blocks.values() for file in getattr(part, "keep_in_cache", ())}
+
+
 def _private(settings: Settings) -> list[str]:
     """What is never served, however it is asked for."""
-    copies = [settings.backup] if settings.backup and not is_dataset(settings.backup) else []
+    copies = [settings.backup] if settings.backup and not places.is_dataset(settings.backup) else []
     return [str(settings.home), *copies]
 
 

@@ -1,30 +1,33 @@
 """Training as a job of its own: a process that outlives the page and the server (DESIGN sections 4 and 6).
 
 `start` writes a run into the store and starts `python -m studio train KIND --run ID` in a session of its own, with
-its output in the run's folder. Nothing is kept in memory here: whatever the page shows is read from the store and
-the folder, so a page that is reloaded, or another server, sees the same.
+its output in the run's folder. That none is on and that this one is are one transaction. Nothing is kept in memory here:
+whatever the page shows is read from the store and the folder, so a page that is reloaded, or another server, sees the
+same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-import time
+from datetime import UTC, datetime
 from typing import Any
 
+from data.store import StoreError
 from studio.runlog import LOG, RunLog, locks_work, training_lock
 from studio.settings import ROOT
 
-STOP_SECONDS = 20.0  # a job that was started and not claimed for so long has died on its way
+STOP_SECONDS = 20.0  # a run that waits for so long without a process has died on its way
+BEGIN_SECONDS = 900.0  # or with one: a process begins sooner, so the id is by now another one's
 
 
 def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
     """Start a training; the run's id. ValueError or RunBusy where it cannot be."""
     sweep(studio)
-    studio.refuse_if_busy()
-    run = studio.new_run(kind, config)
+    run = studio.new_run(kind, config, starts=True)  # it has this process's id until its own is there
     _spawn(studio, studio.run(run))
     return run
 
@@ -32,19 +35,21 @@ def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
 def resume(studio: Any, run_id: str) -> str:
     """Go on with a run that was stopped, interrupted or failed."""
     sweep(studio)
-    run = studio.run(run_id)
-    if run["state"] in ("done", "running"):
-        raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
-    if run["archived"]:
-        raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
-    studio.refuse_if_busy()
-    studio.store.update_run(run_id, state="queued", pid=None, message="")
+    with studio.store.writing():
+        run = studio.run(run_id)
+        if run["state"] in ("done", "running"):
+            raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
+        if run["archived"]:
+            raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
+        studio.refuse_if_busy()
+        studio.store.update_run(run_id, state="queued", pid=os.getpid(), heartbeat="now", message="")
     _spawn(studio, run)
     return run_id
 
 
 def stop(studio: Any, run_id: str) -> None:
     """Ask a run to stop after the step it is in; what it has done is kept."""
+    sweep(studio)
     run = studio.run(run_id)
     if run["state"] not in ("running", "queued"):
         raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to stop.")
@@ -74,16 +79,18 @@ def status(studio: Any, run_id: str, most: int = 500) -> dict[str, Any]:
 
 
 def sweep(studio: Any) -> list[str]:
-    """Mark runs whose process is gone as interrupted; their ids. A run that is alive holds the training lock."""
+    """Mark runs without a process as interrupted; their ids. A run that is on holds the training lock; one that is queued
+    has a process, or somebody is just about to start it."""
     gone = []
-    if studio.store.runs(state="running"):
-        with training_lock(studio.settings.home) as free:
-            gone += sweep_held(studio) if free else []
-    for run in studio.store.runs(state="queued"):
-        log = RunLog(studio.run_folder(run["id"])).folder / LOG
-        pid = run["pid"]
-        if pid and log.exists() and time.time() - log.stat().st_mtime > STOP_SECONDS and not alive(pid):
-            gone.append(_interrupt(studio, run["id"], "Its process ended before it began."))
+    with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
+        if studio.store.runs(state="running"):
+            with training_lock(studio.settings.home) as free:
+                gone += sweep_held(studio) if free else []
+        for run in studio.store.runs(state="queued"):
+            since = datetime.fromisoformat(run["heartbeat"] or run["created"])
+            waited = abs((datetime.now(UTC) - since).total_seconds())  # a clock may have been put back
+            if waited > (BEGIN_SECONDS if alive(run["pid"] or 0) else STOP_SECONDS):
+                gone += _interrupt(studio, run, "Its process ended before it began.")
     return gone
 
 
@@ -93,18 +100,26 @@ def sweep_held(studio: Any) -> list[str]:
     running = [
         run for run in studio.store.runs(state="running") if locks_work() or not alive(run["pid"] or 0)
     ]
-    return [_interrupt(studio, run["id"], "Its process ended before it was done.") for run in running]
+    return [id for run in running for id in _interrupt(studio, run, "Its process ended before it was done.")]
 
 
-def _interrupt(studio: Any, run_id: str, why: str) -> str:
-    studio.store.update_run(run_id, state="interrupted", message=f"{why} Go on with it: nothing was lost.")
-    return run_id
+def _interrupt(studio: Any, run: dict[str, Any], why: str) -> list[str]:
+    """Mark a run that was found dead, unless it has been taken up again since; its id, or none."""
+    with studio.store.writing():
+        now = studio.run(run["id"])
+        if (now["state"], now["pid"]) != (run["state"], run["pid"]):
+            return []
+        message = f"{why} Go on with it: nothing was lost."
+        studio.store.update_run(run["id"], state="interrupted", message=message)
+    return [run["id"]]
 
 
 def alive(pid: int) -> bool:
     """Whether there is a process with this id."""
     if pid <= 0:
         return False
+    if pid == os.getpid():  # on Windows the question itself would interrupt it
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -118,19 +133,24 @@ def _spawn(studio: Any, run: dict[str, Any]) -> None:
     run_id, kind = run["id"], run["kind"]
     what = ["experiment", run["config"]["name"]] if kind == "experiment" else ["train", kind]
     log = RunLog(studio.run_folder(run_id))
-    log.start()
     env = {**os.environ, **studio.settings.env(), "PYTHONUNBUFFERED": "1"}
     env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
-    with (log.folder / LOG).open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "studio", *what, "--run", run_id],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env=env,
-            start_new_session=True,
-        )
+    try:
+        log.start()
+        with (log.folder / LOG).open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "studio", *what, "--run", run_id],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
+            )
+    except OSError as error:
+        why = f"The process of the run {run_id} could not be started ({error.strerror}). Mend that, then go on with the run."
+        studio.store.update_run(run_id, state="failed", message=why)
+        raise ValueError(why) from None
     studio.store.update_run(run_id, pid=process.pid)
     # reap it when it ends, lest a long-lived server collect dead processes
     threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()

@@ -102,10 +102,10 @@ class Learning(Generation):
     def run_folder(self, run_id: str) -> Path:
         return self.settings.runs / run_id
 
-    def new_run(self, kind: str, config: dict[str, Any] | None = None) -> str:
-        """A queued run with its configuration, its labels and what was in use when it was made; its id."""
+    def new_run(self, kind: str, config: dict[str, Any] | None = None, starts: bool = False) -> str:
+        """A queued run with its configuration, its labels and what was in use when it was made; its id. starts: this
+        process begins it at once; RunBusy where another is on, of all who ask at once for all but one."""
         checked = self.checked(kind, config)
-        checked["used"] = self.in_use()
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "confirmed", "simulated"]}[
             checked.get("sources", "all")
         ]
@@ -116,8 +116,15 @@ class Learning(Generation):
         labels = None  # a round learns nothing
         if kind != "round":
             labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
-        parent = checked["used"][kind if kind in checked["used"] else "projector"]
-        return self.store.new_run(kind, checked, parent, labels)
+        with self.store.writing():
+            if starts:
+                self.refuse_if_busy()
+            used = self.in_use()
+            parent = used[kind if kind in used else "projector"]
+            run = self.store.new_run(kind, {**checked, "used": used}, parent, labels)
+            if starts:
+                self.store.update_run(run, pid=os.getpid())
+        return run
 
     def checked(self, kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The whole configuration of a kind; ValueError for a bad one. Sampling is the backbone's own if none was chosen."""
@@ -152,20 +159,17 @@ class Learning(Generation):
         """
         from studio.stages import STAGES  # heavy, and they read this module
 
-        if run_id is None:
-            jobs.sweep(self)
-            self.refuse_if_busy()
-            run_id = self.new_run(kind, config)
-        run = self.run(run_id)
-        if run["kind"] != kind:
+        if run_id is not None and (run := self.run(run_id))["kind"] != kind:
             raise ValueError(f"The run {run_id} is a {run['kind']} training, not {kind}: name its own kind.")
-        log = RunLog(self.run_folder(run_id))
         with self._alone(run_id):
             jobs.sweep_held(self)
-            if run["state"] != "queued":
+            if run_id is None:
+                run_id = self.new_run(kind, config, starts=True)
+            log = RunLog(self.run_folder(run_id))
+            if self.run(run_id)["state"] != "queued":
                 log.start()
-            log.folder.mkdir(parents=True, exist_ok=True)
             run = self.store.claim_run(run_id, os.getpid())
+            log.folder.mkdir(parents=True, exist_ok=True)
             job = Job(self, run, asked(stop), on_progress)
             try:
                 self.models.diffuser()
@@ -188,7 +192,7 @@ class Learning(Generation):
         self.store.update_run(run_id, state=state, message=message)
 
     @contextlib.contextmanager
-    def _alone(self, run_id: str) -> Iterator[None]:
+    def _alone(self, run_id: str | None) -> Iterator[None]:
         """Held while this process trains; RunBusy where another process does."""
         for _ in range(LOCK_TRIES):
             with training_lock(self.settings.home) as free:
@@ -228,19 +232,21 @@ class Learning(Generation):
 
         A cycle puts its calibrator, reward model and projector into use together.
         """
-        who, run = check_name(who), self.run(run_id)
-        if run["state"] != "done":
-            raise ValueError(f"The run {run_id} is {run['state']}: let it finish before it is promoted.")
-        if run["kind"] == "warmup":
-            raise ValueError("A warm-up alone makes nothing better: train a projector and promote that.")
-        if run["kind"] == "round":
-            raise ValueError("A round makes images and no model: there is nothing to put into use.")
-        if not force and (why := self.why_not(run)):
-            raise ValueError(why)
-        for child in self._parts(run):
-            self.store.promote(child["id"], who)
-        promoted = self.store.promote(run_id, who)
-        self.store.note_audit(who, "promote", run_id, {"force": force})
+        who = check_name(who)
+        with self.store.writing():  # with what the decision rests on, and with all parts
+            run = self.run(run_id)
+            if run["state"] != "done":
+                raise ValueError(f"The run {run_id} is {run['state']}: let it finish before it is promoted.")
+            if run["kind"] == "warmup":
+                raise ValueError("A warm-up alone makes nothing better: train a projector and promote that.")
+            if run["kind"] == "round":
+                raise ValueError("A round makes images and no model: there is nothing to put into use.")
+            if not force and (why := self.why_not(run)):
+                raise ValueError(why)
+            for child in self._parts(run):
+                self.store.promote(child["id"], who)
+            promoted = self.store.promote(run_id, who)
+            self.store.note_audit(who, "promote", run_id, {"force": force})
         return promoted
 
     def why_not(self, run: dict[str, Any]) -> str:
@@ -253,7 +259,7 @@ class Learning(Generation):
         promoted = self.store.promoted("projector" if kind == "cycle" else kind)
         in_use = promoted["id"] if promoted else None
         difference = heldout["difference"]["words"]["estimate"]
-        measured_against = run["config"].get("used", {}).get("projector" if kind == "cycle" else kind)
+        measured_against = (run["config"].get("used") or {}).get("projector" if kind == "cycle" else kind)
         if kind in ("projector", "reward", "cycle", "lora") and in_use not in (measured_against, run["id"]):
             theirs = self._heldout_of(promoted) if promoted else None
             if theirs is None or theirs["key"] != heldout["key"]:
@@ -290,7 +296,9 @@ class Learning(Generation):
         """The runs of a cycle's own models that can be put into use."""
         if run["kind"] != "cycle":
             return []
-        return [child for child in self.store.runs(parent=run["id"]) if child["metrics"].get("use", True)]
+        return [
+            child for child in self.store.runs(parent=run["id"]) if (child["metrics"] or {}).get("use", True)
+        ]
 
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
         """Back to what was in use before; that run, or None for what the project ships."""
@@ -299,11 +307,12 @@ class Learning(Generation):
             raise ValueError(
                 f"{shown(kind)} cannot be rolled back: choose projector, reward, calibrator, lora or cycle."
             )
-        if kind == "cycle" and (last := self.store.promoted("cycle")):
-            for child in self._parts(last):
-                used = self.store.promoted(child["kind"])
-                if used and used["id"] == child["id"]:
-                    self.store.rollback(child["kind"], who)
-        found = self.store.rollback(kind, who)
-        self.store.note_audit(who, "rollback", kind)
+        with self.store.writing():
+            if kind == "cycle" and (last := self.store.promoted("cycle")):
+                for child in self._parts(last):
+                    used = self.store.promoted(child["kind"])
+                    if used and used["id"] == child["id"]:
+                        self.store.rollback(child["kind"], who)
+            found = self.store.rollback(kind, who)
+            self.store.note_audit(who, "rollback", kind)
         return found

@@ -1,7 +1,9 @@
 """What visitors may do: who may correct, who may train, and how much may be asked for at once.
 
 On a Space whoever comes by is a stranger, so there are bounds from the start; its owner, or STUDIO_ADMINS, are not bound.
-Elsewhere the studio is its user's own: a bound holds only where it was set, and then for everyone.
+Elsewhere the studio is its user's own: a bound holds only where it was set, and then for everyone. Whoever sits at the
+machine is its administrator; where others can reach it, whoever shows its token is (``studio.access``), and of those the
+names in STUDIO_ADMINS alone where there are any.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from studio import identity
+from studio import hosts, identity
 from studio.axes import GridRequest
 from studio.settings import Settings
 from studio.views import Request
@@ -102,6 +104,10 @@ def visitor(settings: Settings, env: Mapping[str, str] | None = None) -> Limits:
     return replace(own, **{name: int(text) for name, text in given.items() if text != "auto"})
 
 
+class NotYet(ValueError):
+    """A refusal that the visitor can end, by signing in or with the token: what they sent is kept until then."""
+
+
 def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
     """'' where this visitor may correct and vote, else the sentence that says why not."""
     if settings.annotate == "nobody":
@@ -111,45 +117,83 @@ def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | 
     return SIGN_IN if identity.login_offered(env) else NO_LOGIN
 
 
+def token_needed(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
+    """Whether administrators off a Space must show the studio's token: others can reach it, or it was asked for."""
+    if identity.on_space(env) or settings.token == "none":
+        return False
+    return bool(settings.token or settings.admins or settings.hosts) or hosts.on_network(env)
+
+
+def open_to_all(settings: Settings, env: Mapping[str, str] | None = None) -> str:
+    """What the page says where others than the one at this machine are administrators without a token, else ''."""
+    if settings.token != "none" or not token_needed(replace(settings, token=""), env):
+        return ""
+    return f"Whoever reaches this studio may {RIGHTS} here, as STUDIO_TOKEN is none."
+
+
 def may_manage(
-    settings: Settings, name: str, profile: Any = None, env: Mapping[str, str] | None = None
+    settings: Settings,
+    name: str,
+    profile: Any = None,
+    env: Mapping[str, str] | None = None,
+    token: bool = False,
 ) -> str:
     """'' where this visitor may do what ``RIGHTS`` says, else the sentence that says why not. name: of the visitor,
-    which must have been proven."""
-    if not identity.on_space(env):
-        if not settings.admins or _named(settings, name, env):
+    which must have been proven; token: whether they have shown the studio's."""
+    if identity.on_space(env):
+        if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
             return ""
-        return f"Only the names in STUDIO_ADMINS may {RIGHTS} here."
-    if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
+        return (
+            f"Only the owner of this Space may {RIGHTS} here, once signed in (others by "
+            "STUDIO_ADMINS). Duplicate the Space, or run the studio on your own machine: there it is all yours."
+        )
+    if (token or not token_needed(settings, env)) and (not settings.admins or _named(settings, name, env)):
         return ""
+    who = "The names in STUDIO_ADMINS alone" if settings.admins else "Administrators alone"
     return (
-        f"Only the owner of this Space may {RIGHTS} here, once signed in (others by "
-        "STUDIO_ADMINS). Duplicate the Space, or run the studio on your own machine: there it is all yours."
+        f"{who} may {RIGHTS} here, by this studio's token: open the link that its console printed at the start, or send "
+        'the header "Authorization: Bearer TOKEN".'
     )
 
 
 def ruled(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
     """Whether there is anything here that only administrators may do."""
-    return identity.on_space(env) or bool(settings.admins)
+    return identity.on_space(env) or token_needed(settings, env)
 
 
-def for_admins(env: Mapping[str, str] | None = None) -> str:
+def for_admins(settings: Settings, env: Mapping[str, str] | None = None) -> str:
     """What stands beside what is off for others than administrators: ``may_manage``'s answer, in short."""
     if not identity.on_space(env):
-        return "Only the names in STUDIO_ADMINS may do this here."
+        who = "the names in STUDIO_ADMINS" if settings.admins else "administrators"
+        return f"Only {who} may do this here, by the link that the console printed."
     return "Only the owner of this Space may do this" + (
         ", once signed in (in the tab Annotate)." if identity.login_offered(env) else "."
     )
 
 
 def may_tend(
-    settings: Settings, made_by: str, name: str, profile: Any = None, env: Mapping[str, str] | None = None
+    settings: Settings,
+    made_by: str,
+    name: str,
+    profile: Any = None,
+    env: Mapping[str, str] | None = None,
+    token: bool = False,
 ) -> str:
     """'' where this visitor may stop a grid that ``made_by`` started, and go on with it, else the sentence that says why
-    not. name: of the visitor, which must have been proven."""
-    if name == made_by or not may_manage(settings, name, profile, env):
+    not. name: of the visitor, which must have been proven; token: as of ``may_manage``."""
+    if name == made_by or not may_manage(settings, name, profile, env, token):
         return ""
     return "This grid is another person's: only who started it, or an administrator, may stop it or go on with it."
+
+
+def may_go_by(settings: Settings, name: str, token: bool, env: Mapping[str, str] | None = None) -> str:
+    """'' where a visitor off a Space may write under this name, else the sentence that says why not: an administrator's
+    is not whose browser says so first."""
+    if token or not settings.admins or identity.on_space(env) or not _named(settings, name, env):
+        return ""
+    return (
+        f"The name {name!r} is an administrator's: open the link that the console printed, or choose another."
+    )
 
 
 def _named(settings: Settings, name: str, env: Mapping[str, str] | None) -> bool:

@@ -101,13 +101,14 @@ def _trained(run: Mapping[str, Any]) -> list[str]:
     if not labels:
         return []
     counts = (
-        ", ".join(f"{count} by {source}" for source, count in sorted(labels["sources"].items())) or "none"
+        ", ".join(f"{count} by {source}" for source, count in sorted(labels.get("sources", {}).items()))
+        or "none"
     )
     start = (run["config"].get("used") or {}).get("projector") or "what the project ships"
     began = f" Began from: {start}." if run["kind"] in ("cycle", "projector") else ""
     return [
         "## Trained on",
-        f"{labels['count']} word labels ({counts}), a snapshot with sha256 `{labels['sha256'][:16]}`.{began}",
+        f"{labels.get('count', 'Some')} word labels ({counts}), a snapshot with sha256 `{labels.get('sha256', '?')[:16]}`.{began}",
     ]
 
 
@@ -128,7 +129,11 @@ def _measured(heldout: Mapping[str, Any] | None) -> list[str]:
         if heldout["independent"]
         else ", from which the labels came: not independent."
     )
-    size = f" {heldout['images']} images of {heldout['prompts']} prompts each." if "images" in heldout else ""
+    size = (
+        f" {heldout['images']} images of {heldout['prompts']} prompts each."
+        if {"images", "prompts"} <= heldout.keys()
+        else ""
+    )
     return [
         "## Measured",
         f"On {heldout['of']} that nothing was trained on, with 95 % intervals where they are known. {judge}{size}",

@@ -24,6 +24,7 @@ from core.scoring.calibrator import Calibrator
 from core.scoring.endpoint import EndpointScorer
 from core.scoring.vlm import VLMScorer
 from data.store import Store
+from studio.places import shortened
 from studio.settings import Settings, is_address
 
 SHIPPED = "shipped"
@@ -188,7 +189,7 @@ class Models:
         try:
             teacher = Teacher.of_reward(reward.folder, self.diffuser())
         except ValueError as error:
-            return Using(problem=str(error))
+            return Using(problem=shortened(str(error)))
         return Using(teacher, reward.run, reward.name, reward.folder)
 
     def taught(self, run: str | None = None) -> bool:
@@ -217,9 +218,9 @@ class Models:
                 model.check_fits(self.diffuser())
         except ValueError as error:
             if run is None and not folder.exists():
-                problem = f"There is no {kind} yet: train one, or put a checkpoint at {folder}."
+                problem = f"There is no {kind} yet: train one, or put a checkpoint where STUDIO_{kind.upper()} says."
             else:
-                problem = f"The {kind} that is in use ({name}) cannot be used. {error}"
+                problem = f"The {kind} that is in use ({name}) cannot be used. {shortened(str(error))}"
             return Using(problem=problem)
         return Using(model, self.recorded(kind, folder, run), name, folder)
 
@@ -261,14 +262,15 @@ class Models:
         except ValueError:
             pass
         try:
-            self.store.new_run(kind, {"source": SHIPPED}, id=id)
-            self.store.update_run(
-                id,
-                state="done",
-                checkpoint=str(folder),
-                checkpoint_sha256=sha256,
-                message="Comes with the project.",
-            )
+            with self.store.writing():
+                self.store.new_run(kind, {"source": SHIPPED}, id=id)
+                self.store.update_run(
+                    id,
+                    state="done",
+                    checkpoint=str(folder),
+                    checkpoint_sha256=sha256,
+                    message="Comes with the project.",
+                )
         except ValueError:  # another process was first
             self.store.run(id)
         return id
@@ -282,7 +284,8 @@ def libraries() -> None:
         import transformers.utils
 
         import core.guidance
-        import core.networks
+        import core.networks.projector
+        import core.networks.reward
         import core.training.lora  # noqa: F401 - each is asked for by name later
 
         for library in (diffusers, transformers):
@@ -292,7 +295,8 @@ def libraries() -> None:
 def class_of(kind: str) -> Any:
     """The class of a kind of model."""
     libraries()
-    from core.networks import NoiseProjector, RewardModel
+    from core.networks.projector import NoiseProjector
+    from core.networks.reward import RewardModel
     from core.training.lora import Adapter
 
     return {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}[

@@ -85,7 +85,7 @@ class People:
         holds = self.store.holds(found.name, found.digest)
         if not self._may(found, holds):
             raise ValueError(_refusal(found))
-        if holds is None and not self.store.claim_name(found.name, found.digest):
+        if holds is None and not self.store.damage and not self.store.claim_name(found.name, found.digest):
             raise ValueError(_refusal(found))  # another browser was first, this very moment
         return found.name
 

@@ -7,8 +7,11 @@ bucket. Where the project's own folder cannot be written, the first of a few oth
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +22,14 @@ NAME = "noise-projection-studio"
 DATA = Path("/data")  # where a Space mounts its storage
 MOUNTS = Path("/proc/mounts")
 FLEETING = {"overlay", "tmpfs", "ramfs", "rootfs", "squashfs"}
+
+
+_FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s/'\"(),;:]+/)+")
+
+
+def shortened(text: str) -> str:
+    """The text with every absolute path in it by its last name: visitors have no use for where things lie here."""
+    return _FOLDERS.sub("", text)
 
 
 def writable(folder: Path) -> bool:
@@ -86,6 +97,23 @@ def temporary() -> Path:
     """The last resort, one for each account of the machine."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"{NAME}-{user}"
+
+
+def claim(folder: Path) -> None:
+    """Make a folder in a directory that all accounts can write to, closed to all but this one; PermissionError where it is
+    another account's, or a link."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+        raise PermissionError(errno.EPERM, "it belongs to another account", str(folder))
+    folder.chmod(0o700)
+
+
+def transient(home_folder: Path) -> Path:
+    """Where Gradio keeps uploads and what is shown or downloaded: outside of STUDIO_HOME, from which nothing is served; one
+    for each home, so that it can be swept."""
+    name = hashlib.sha256(str(home_folder.resolve()).encode()).hexdigest()[:12]
+    return temporary().with_name(f"{temporary().name}-shown-{name}")
 
 
 def backup(given: str, home_given: str, env: Mapping[str, str]) -> str:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from core.jsonfile import parsed, read_or
 from core.training.loop import Progress
+from data.runshape import count, each, maybe, number, record, text
 from studio import pictures
 from studio.checks import plain
 
@@ -24,6 +26,10 @@ except ImportError:  # Windows: the store's claim is then the only guard
     fcntl = None  # type: ignore[assignment]
 
 PROGRESS, LOG, STAGES, STOP = "progress.jsonl", "log.txt", "stages.json", "stop"
+REPORT = record(
+    {"stage": text, "step": count, "total": count},
+    {"left": maybe(number), "metrics": each(maybe(number)), "time": number},
+)
 REPORT_SECONDS, HEARTBEAT_SECONDS = 0.5, 5.0
 
 Report = Callable[[dict[str, Any]], None]
@@ -98,7 +104,7 @@ class RunLog:
             also(line)
 
     def progress(self, most: int = 2000) -> list[dict[str, Any]]:
-        """The reports, oldest first, thinned to about `most`; a line that is half written is left out."""
+        """The reports, oldest first, thinned to about `most`; a line that is no report is left out."""
         try:
             raw = (self.folder / PROGRESS).read_bytes().split(b"\n")
         except OSError:
@@ -106,7 +112,9 @@ class RunLog:
         found = []
         for line in raw:
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+                report = parsed(line, dict, PROGRESS)
+                REPORT("report", report)
+                found.append(report)
         every = max(1, -(-len(found) // most))
         return found[::every] + (found[-1:] if found and (len(found) - 1) % every else [])
 
@@ -120,13 +128,9 @@ class RunLog:
     # -- stages that are done
 
     def done(self) -> dict[str, Any]:
-        """Results of the stages that were finished, by name."""
-        try:
-            return json.loads((self.folder / STAGES).read_text(encoding="utf-8"))
-        except OSError:
-            return {}
-        except ValueError:
-            return {}  # written whole or not at all; a damaged one costs time, nothing else
+        """Results of the stages that were finished, by name. What is damaged costs time, nothing else."""
+        found = read_or({}, self.folder / STAGES)
+        return {stage: result for stage, result in found.items() if isinstance(result, dict)}
 
     def finish(self, stage: str, result: dict[str, Any]) -> dict[str, Any]:
         """Note a stage as done, so that a run that goes on does not repeat it."""

@@ -102,23 +102,24 @@ class RunPages(Learning):
         in use or part of a loop."""
         who = check_name(who)
         jobs.sweep(self)
-        run = self.run(run_id)
-        if run["config"].get("source") == "shipped":
-            raise ValueError("This is what the project ships: it cannot be deleted.")
-        if loop := run["config"].get("cycle"):
-            raise ValueError(f"The run {run_id} is a part of the loop {loop}: delete that.")
-        parts = [c["id"] for c in self.store.runs(parent=run_id, limit=MOST) if "cycle" in c["config"]]
-        self.store.archive_runs([run_id, *parts])
-        folder = self.run_folder(run_id)
-        freed = _bytes(folder) or 0
+        with self.store.writing():
+            run = self.run(run_id)
+            if run["config"].get("source") == "shipped":
+                raise ValueError("This is what the project ships: it cannot be deleted.")
+            if loop := run["config"].get("cycle"):
+                raise ValueError(f"The run {run_id} is a part of the loop {loop}: delete that.")
+            parts = [c["id"] for c in self.store.runs(parent=run_id, limit=MOST) if "cycle" in c["config"]]
+            self.store.archive_runs([run_id, *parts])
+            folder = self.run_folder(run_id)
+            freed = _bytes(folder) or 0
+            self.store.note_audit(
+                who, "delete run", run_id, {"kind": run["kind"], "parts": parts, "bytes": freed}
+            )
         gone = folder.with_name(f".deleted-{run_id}-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
             folder.rename(gone)  # at once, so that nothing reads half of it
         for left in self.settings.runs.glob(".deleted-*"):  # also what an earlier, killed deletion has left
             shutil.rmtree(left, ignore_errors=True)
-        self.store.note_audit(
-            who, "delete run", run_id, {"kind": run["kind"], "parts": parts, "bytes": freed}
-        )
         return freed
 
     def model_card(self, run_id: str) -> str:
@@ -135,7 +136,9 @@ class RunPages(Learning):
         checkpoint.verify(source)
         target = Path(folder) / f"{run['kind']}-{run_id}.zip"
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
-            packed.writestr("README.md", self.model_card(run_id))
+            card = zipfile.ZipInfo("README.md")  # without the time: the same run gives the same bytes
+            card.external_attr = 0o644 << 16
+            packed.writestr(card, self.model_card(run_id), zipfile.ZIP_DEFLATED)
             for path in sorted(p for p in source.rglob("*") if p.is_file()):
                 packed.write(path, path.relative_to(source).as_posix())
         return target

@@ -8,7 +8,11 @@ what is not meant for them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +21,7 @@ from core.ranks import Lost
 from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from data.workfolder import sweep
+from studio import gridwork, jobs
 from studio.background import Background
 from studio.detecting import Detector
 from studio.foreseeing import Foreseeing, Foreseer
@@ -27,6 +32,7 @@ from studio.kinds import Kinds
 from studio.limits import Limits, visitor
 from studio.models import Models
 from studio.people import People
+from studio.places import shortened
 from studio.prompts import Prompts
 from studio.quality import LATEST, agreement
 from studio.runpages import RunPages
@@ -53,11 +59,11 @@ MEMORY = (
 TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 
 
-def sentence(error: BaseException) -> str:
+def sentence(error: BaseException, paths: bool = False) -> str:
     """What a user is told of an exception: its own sentence where it was written for them, else a general one; the
-    whole of an unexpected one goes to the log."""
+    whole of an unexpected one goes to the log. paths: with whole paths, for one at this machine's console."""
     if isinstance(error, TOLD) and str(error).strip():
-        return str(error)
+        return str(error) if paths else shortened(str(error))
     if out_of_memory(error):
         return MEMORY
     if isinstance(error, OSError) and error.strerror:
@@ -95,10 +101,28 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         return self.models.ready
 
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
-        """Load everything now; `on_stage` gets a sentence before each part. A grid that a process left behind when it
-        ended waits no longer."""
-        self._swept()
+        """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
+        when it ended wait no longer."""
+        gridwork.sweep(self)
+        jobs.sweep(self)
         self.models.load(on_stage)
+
+    def look_for_damage(self) -> None:
+        """Read the whole database: what is damaged is only read from then on, and the page says so. For a thread of its own,
+        which leaves the processor to others."""
+        with contextlib.suppress(OSError, AttributeError):  # a system where threads have no priorities
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        with contextlib.suppress(StoreError):
+            self.store.check()
+
+    def watch_for_damage(self, pause: float = 60.0) -> None:
+        """Look for damage, and again every minute while there is some: another process may have restored the store. Goes on
+        as long as this process."""
+        while True:
+            self.look_for_damage()
+            time.sleep(pause)
+            while not self.store.damage:
+                time.sleep(pause)
 
     def status(self) -> dict[str, Any]:
         """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,
@@ -106,8 +130,8 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         running = self.store.runs(state="running", limit=1)
         found: dict[str, Any] = {
             "ready": self.ready,
-            "backbone": self.settings.backbone,
-            "scorer": self.settings.scorer,
+            "backbone": shortened(self.settings.backbone),
+            "scorer": shortened(self.settings.scorer),
             "device": str(self.models.device),
             "samples": self.store.count_samples(),
             "scored": self.store.count_samples(scored=True),

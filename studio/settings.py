@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from studio import places
+from studio import hosts, places
+from studio.identity import on_space
 from studio.settings_table import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,6 +61,8 @@ class Settings:
     mcp: str = "auto"
     annotate: str = "everyone"
     admins: str = ""
+    token: str = field(default="", repr=False)
+    hosts: str = ""
     max_cells: str = "auto"
     max_steps: str = "auto"
     max_size: str = "auto"
@@ -115,6 +118,8 @@ class Settings:
             mcp=raw["mcp"],
             annotate=raw["annotate"],
             admins=raw["admins"],
+            token=_token(raw["token"], raw["admins"], env),
+            hosts=_hosts(raw["hosts"]),
             max_cells=_bound("max_cells", raw, 1, 256),
             max_steps=_bound("max_steps", raw, 1, 100),
             max_size=_bound("max_size", raw, *SIDES),
@@ -138,6 +143,12 @@ class Settings:
             return None
         width, height = self.size.split("x")
         return int(height), int(width)
+
+    @property
+    def host_names(self) -> list[str]:
+        """`hosts` as `studio.hosts.authority` gives them."""
+        found = [hosts.authority(text) for text in self.hosts.split(",") if text.strip()]
+        return [one[0] for one in found if one]
 
     @property
     def database(self) -> Path:
@@ -188,6 +199,29 @@ def _scorer(text: str) -> str:
 
         return check_address(text)
     return _model(text)
+
+
+def _token(text: str, admins: str, env: Mapping[str, str]) -> str:
+    """STUDIO_TOKEN: '', none, or a secret that a link and a header can carry. The sentence does not repeat it."""
+    if text == "none" and admins and not on_space(env):
+        raise ValueError(
+            "STUDIO_TOKEN=none makes everybody an administrator, and STUDIO_ADMINS names some: take one of them away."
+        )
+    if text not in ("", "none") and not re.fullmatch(r"[A-Za-z0-9._~-]{16,200}", text):
+        raise ValueError(
+            "STUDIO_TOKEN cannot be used: set it to 16 to 200 letters, digits, - . _ or ~, or to none."
+        )
+    return text
+
+
+def _hosts(text: str) -> str:
+    for name in text.split(","):
+        if name.strip() and hosts.authority(name) is None:
+            raise ValueError(
+                f"STUDIO_HOSTS has {name.strip()[:100]!r}: write names alone with commas between, as in "
+                "STUDIO_HOSTS=studio.example.org,10.0.0.5."
+            )
+    return text
 
 
 def _webhook(text: str) -> str:

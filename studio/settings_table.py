@@ -95,7 +95,17 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
     "admins": (
         "STUDIO_ADMINS",
         "",
-        "accounts, with commas between, that may train, promote, import, export, delete and see gold; none: everyone, on a Space its owner",
+        "names, with commas between, that may train, promote, import, export, delete and see gold: accounts on a Space, elsewhere by the token; none: on a Space its owner, elsewhere whoever has the token, on a machine of one's own everyone",
+    ),
+    "token": (
+        "STUDIO_TOKEN",
+        "",
+        "the administrators' token off a Space: 16 to 200 letters, digits, - . _ or ~; where it is not set, a new one at each start; with the word none everybody is an administrator",
+    ),
+    "hosts": (
+        "STUDIO_HOSTS",
+        "",
+        "further names, with commas between, by which browsers reach the studio off a Space, such as that of a proxy",
     ),
     "max_cells": (
         "STUDIO_MAX_CELLS",
@@ -117,7 +127,11 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
         "auto",
         "images in the store beyond which visitors make no more: auto (no bound, on a Space 20000) or their number",
     ),
-    "queue": ("STUDIO_QUEUE", "32", "requests that may wait for the models; more are turned away"),
+    "queue": (
+        "STUDIO_QUEUE",
+        "32",
+        "requests that may wait for the models: an eighth from one page, half from one account or address; more are turned away",
+    ),
     "backup": (
         "STUDIO_BACKUP",
         "",

@@ -161,17 +161,15 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         )
     elif config["foresight_steps"] and pictures:
         parts["foresight"] = job.stage("foresight", lambda: _foresight(job, labels, earlier))
-        if config["start"] == "fresh":
-            reader = model.reading()
-        else:
-            reader = earlier.reader if earlier is not None else model.reading()
+        fresh = earlier is None or config["start"] == "fresh"
+        reader = model.reading() if fresh else earlier.reader
         adapter = earlier.adapter if parts["foresight"]["kept"] else Adapter.load(job.folder / "foresight")
         teacher = Teacher(job.studio.models.diffuser(), reader.float(), adapter)
         if config["reader_steps"]:
             parts["reader"] = job.stage("reader", lambda: _reader(job, labels, teacher))
             teacher.reader = PictureReader.from_pretrained(str(job.folder / "reader")).float()
             teacher.reader.requires_grad_(False).to(job.studio.models.device).eval()
-        if earlier is None or config["start"] == "fresh":
+        if fresh:
             model.take(teacher.reader)
         else:  # it has learned since to read what it foresees itself, which is less sharp than what the teacher does
             model.register_to_config(extra=teacher.reader.config.extra)
@@ -410,17 +408,19 @@ def _part(
     metrics = plain({k: v for k, v in metrics.items() if k != "prompts"}) | {
         "use": kind != "calibrator" or use
     }
-    try:
-        store.run(id)
-    except ValueError:
-        store.new_run(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
-    store.update_run(
-        id,
-        state="done",
-        metrics=metrics,
-        checkpoint=_relative(job, folder),
-        checkpoint_sha256=checkpoint.digest(folder),
-    )
+    digest = checkpoint.digest(folder)
+    with store.writing():
+        try:
+            store.run(id)
+        except ValueError:
+            store.new_run(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
+        store.update_run(
+            id,
+            state="done",
+            metrics=metrics,
+            checkpoint=_relative(job, folder),
+            checkpoint_sha256=digest,
+        )
     return {"run": id}
 
 

@@ -25,14 +25,25 @@ def prepare() -> None:
     try:
         settings = Settings.from_env()
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if settings.home == places.temporary():
+            places.claim(settings.home)
     except ValueError as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(
-            f"The folder {settings.home} cannot be made ({error.strerror}): set STUDIO_HOME to another one."
+            f"The folder {settings.home} cannot be used ({error.strerror}): set STUDIO_HOME to another one."
         )
     if not settings.home.is_relative_to(ROOT):
         print(f"Images and corrections are kept in {settings.home}.", file=sys.stderr, flush=True)
+    if not os.environ.get("GRADIO_TEMP_DIR"):
+        shown = places.transient(settings.home)
+        try:
+            places.claim(shown)
+        except OSError as error:
+            sys.exit(
+                f"The folder {shown} cannot be used ({error.strerror}): set GRADIO_TEMP_DIR to a folder of yours."
+            )
+        os.environ["GRADIO_TEMP_DIR"] = str(shown)
     cache = places.hub_cache(os.environ, settings.home)
     if cache:
         os.environ["HF_HOME"] = cache

@@ -86,20 +86,22 @@ def export_file(
     from data import formats
     from data.exchange import export_labels
 
-    store = studio.store
-    if kind == "jsonl":
-        found: dict[str, Any] = export_labels(store, path, features=features)
-    elif kind == "dataset":
-        found = formats.export_folder(store, path, studio.settings.home, licence)
-    elif kind in ("richhf", "rapidata"):
-        found = formats.export_words(store, path, formats.RICHHF if kind == "richhf" else formats.RAPIDATA)
-    else:
-        write = {"csv": formats.export_csv, "parquet": formats.export_parquet, "dpo": formats.export_dpo,
-                 "votes": formats.export_votes}.get(kind)  # fmt: skip
-        if write is None:
-            raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
-        found = write(store, path)
-    store.note_audit(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
+    with studio.store.to_export() as store:
+        if kind == "jsonl":
+            found: dict[str, Any] = export_labels(store, path, features=features)
+        elif kind == "dataset":
+            found = formats.export_folder(store, path, studio.settings.home, licence)
+        elif kind in ("richhf", "rapidata"):
+            found = formats.export_words(
+                store, path, formats.RICHHF if kind == "richhf" else formats.RAPIDATA
+            )
+        else:
+            write = {"csv": formats.export_csv, "parquet": formats.export_parquet, "dpo": formats.export_dpo,
+                     "votes": formats.export_votes}.get(kind)  # fmt: skip
+            if write is None:
+                raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
+            found = write(store, path)
+    studio.store.note_audit(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
     return found
 
 

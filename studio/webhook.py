@@ -109,6 +109,8 @@ class Follower:
 
     def step(self) -> bool:
         """Send the next batch, where there is one; whether there may be more. Failed where it was not taken."""
+        # that they were sent could not be noted, and they would be sent again and again
+        self.store.refuse_damaged()
         cursor = self.store.cursor(NAME)
         if cursor is None:
             self.store.move_cursor(NAME)

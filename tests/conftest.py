@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -79,3 +81,45 @@ def peaked():
         return [p if k == score else (1 - p) / 9 for k in range(10)]
 
     return make
+
+
+@pytest.fixture
+def token_shown():
+    """A context in which the studio is called as Gradio does for a request that came with its token."""
+    from gradio.context import LocalContext
+    from starlette.requests import Request
+
+    from studio.access import SHOWN
+
+    @contextmanager
+    def shown():
+        before = LocalContext.request.set(Request({"type": "http", SHOWN: True}))
+        try:
+            yield
+        finally:
+            LocalContext.request.reset(before)
+
+    return shown
+
+
+@pytest.fixture(params=["steps back an hour", "runs backwards", "stands still"])
+def bad_clock(request, monkeypatch):
+    """The store's clock is wrong from now on, as after a correction by NTP, on a coarse timer or in a resumed machine: it
+    is faked, as the machine's own cannot be set by a test."""
+    from datetime import UTC, datetime, timedelta
+
+    from data import database
+
+    began, ticks = datetime.now(UTC), itertools.count()
+    moves = {
+        "steps back an hour": lambda n: timedelta(microseconds=n, hours=0 if n < 4 else -1),
+        "runs backwards": lambda n: timedelta(seconds=-n),
+        "stands still": lambda n: timedelta(0),
+    }
+
+    class Clock:
+        @staticmethod
+        def now(tz):
+            return began + moves[request.param](next(ticks))
+
+    monkeypatch.setattr(database, "datetime", Clock)

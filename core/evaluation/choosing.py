@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from core.diffusion import Text
+from core.networks.blocks import evaluating
 from core.scoring.scores import WordScore
 from core.words import EXTRA, Word, scored, units
 
@@ -109,11 +110,9 @@ def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray,
 
 @torch.no_grad()
 def _logits(reward: RewardModel, noise: Tensor, text: Text) -> Tensor:
-    place, training = next(reward.parameters()).device, reward.training
-    reward.eval()
-    logits = reward(*(part.to(place) for part in (noise, text.hidden, text.mask, text.words))).logits
-    reward.train(training)
-    return logits
+    place = next(reward.parameters()).device
+    with evaluating(reward):
+        return reward(*(part.to(place) for part in (noise, text.hidden, text.mask, text.words))).logits
 
 
 def read_words(expected: np.ndarray, text: Text, extra: bool) -> list[dict[Word, float]]:

@@ -11,6 +11,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.jsonfile import lines_of
+
 FILE = "items.jsonl"
 
 
@@ -24,12 +26,18 @@ class Journal:
         known: dict[str, str] = {}
         found = None
         for line in self._lines():
-            if "settings" in line:
-                found = line["settings"]
-            elif "fingerprint" in line:
-                known[line["method"]] = line["fingerprint"]
-            else:
-                self._records[key(line["method"], line["prompt"], line["seeds"])] = line
+            try:
+                if "settings" in line:
+                    found = dict(line["settings"])
+                elif "fingerprint" in line:
+                    known[line["method"]] = line["fingerprint"]
+                else:
+                    self._records[key(line["method"], line["prompt"], line["seeds"])] = line
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"{self.path} is damaged: a line names no settings, method, prompt or seeds. Remove the file and start the "
+                    "experiment again."
+                ) from None
         if found is None:
             self._write({"settings": settings})
         elif found != json.loads(json.dumps(settings)):
@@ -80,11 +88,9 @@ class Journal:
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
         try:
-            return [json.loads(line) for line in whole.decode("utf-8").splitlines()]
+            return lines_of(whole, str(self.path))
         except ValueError as error:
-            raise ValueError(
-                f"{self.path} is damaged ({error}): remove it and start the experiment again."
-            ) from error
+            raise ValueError(f"{error} Remove the file and start the experiment again.") from None
 
 
 def key(method: str, prompt: str, seeds: Sequence[int]) -> tuple:

@@ -1,6 +1,4 @@
-"""The learned parts of the method: the shared trunk, the reward model and the noise projector."""
+"""The learned parts of the method: the shared trunk, the reward model and the noise projector.
 
-from core.networks.projector import NoiseProjector, ProjectorOutput
-from core.networks.reward import RewardModel, RewardOutput
-
-__all__ = ["NoiseProjector", "ProjectorOutput", "RewardModel", "RewardOutput"]
+Nothing is offered here, so that whoever needs the blocks alone does not wait for diffusers, which the models import.
+"""

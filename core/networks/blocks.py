@@ -1,4 +1,4 @@
-"""Parts of the trunk and the heads: attention, mixture of experts, residual convolutions, positions.
+"""Parts of the trunk and the heads: attention, mixture of experts, residual convolutions, positions; and evaluation mode for a while.
 
 Dimension key: B batch, N query positions, M keys, W width, h w rows and columns of a feature map, E experts.
 The mixture of experts follows ST-MoE (arXiv 2202.08906, equations 1-5: softmax router, top-k, load-balance loss,
@@ -11,6 +11,8 @@ what else is in the batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -256,3 +258,16 @@ def _groups(channels: int) -> int:
     """Groups of a norm, of two channels or more: a map of one cell, normed channel by channel, is all zeros (torch
     refuses it where the batch is one item)."""
     return next((groups for groups in (16, 8, 4, 2) if channels % groups == 0 and channels > groups), 1)
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and after it each module's own mode again."""
+    training = [module for model in models for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

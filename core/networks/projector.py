@@ -13,8 +13,7 @@ a trained one moves noise about rather than making it louder.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from core.networks.blocks import ResBlock
+from core.networks.blocks import ResBlock, evaluating
 from core.networks.trunk import Trunk, check_inputs, trim, unpatch
 from core.noise import blend, check_seeds, check_strength, draw, second
 from core.words import check_prompt
@@ -168,19 +167,6 @@ class NoiseProjector(ModelMixin, ConfigMixin):
                     strength,
                 )
         return noise.to(diffuser.device, diffuser.dtype)
-
-
-@contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and after it each module's own mode again."""
-    training = [module for model in models for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def rematch(x: Tensor, noise: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Stopped(Exception):
 
 
 class TrainingFailed(RuntimeError):
-    """The loss became NaN or infinite; the last good state is kept on disk."""
+    """The loss, a gradient or a weight became NaN or infinite; the last good state is kept on disk."""
 
 
 def seed_step(seed: int, step: int) -> torch.Generator:
@@ -138,7 +138,8 @@ def fit(
     """Run `loss_fn(step)` for `steps` steps; save to `folder` every `save_every` and at the end or a stop.
 
     `extra` is a dict of plain values or tensors that the caller changes inside `loss_fn` (a best score, for
-    one); it is saved and restored with the rest. Raises TrainingFailed on a loss that is not finite.
+    one); it is saved and restored with the rest. Raises TrainingFailed on a loss, a gradient or a weight that is not finite,
+    before that changes a weight or is saved.
 
     batch: the items of a step, of which `loss_fn` takes `ranks.share(batch)` and gives their mean; None where it does
     not share, so that every rank does the same.
@@ -159,7 +160,15 @@ def fit(
     base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimiser.param_groups]
     trained = parameters(modules.values())
 
+    def finite(what: str, value: float, step: int, why: str = "") -> None:
+        if not math.isfinite(value):
+            raise TrainingFailed(
+                f"{what} became {value} at step {step} of {steps}{why}. Lower the learning rate; the last saved state is "
+                "untouched."
+            )
+
     def save(step: int) -> None:
+        finite("A weight", float(sum(p.detach().float().sum() for p in trained)), step)
         if path:
             save_state(
                 {
@@ -186,15 +195,11 @@ def fit(
         optimiser.zero_grad(set_to_none=True)
         loss, metrics = loss_fn(step)
         seen = ranks.means({"loss": loss.item(), **metrics}, weight)
-        if not math.isfinite(seen["loss"]):
-            raise TrainingFailed(
-                f"The loss became {seen['loss']} at step {step + 1} of {steps}: {metrics}. Lower the learning rate; "
-                "the last saved state is untouched."
-            )
+        finite("The loss", seen["loss"], step + 1, f": {metrics}")
         loss.backward()
         ranks.gradients(trained, weight)
-        if clip:
-            torch.nn.utils.clip_grad_norm_(trained, clip)
+        norm = torch.nn.utils.clip_grad_norm_(trained, clip or math.inf)
+        finite("The gradient", float(norm), step + 1)
         optimiser.step()
         for name, average in ema.items():
             average.update(modules[name])

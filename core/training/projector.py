@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import ranks
+from core.networks.blocks import evaluating
 from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
@@ -235,28 +236,27 @@ def evaluate_projector(
     places, extra = texts.scored.any(1).nonzero().flatten(), extra if reward.config.extra else 0.0
     if not len(places):
         raise ValueError(WORDLESS)
-    device, training = next(projector.parameters()).device, projector.training
-    projector.eval()
+    device = next(projector.parameters()).device
     gains, judged, noises, changed = [], [], [], []
-    for at in torch.arange(count).split(batch):
-        seeds, rows = (first_seed + at).tolist(), places[at % len(places)]
-        noise, xi = draw(seeds, shape).to(device), second(seeds, shape).to(device)
-        hidden, mask, words, _ = texts.take(rows, device)
-        wanted = importance(texts, rows, extra)
-        projected = projector(noise, hidden, mask).sample(xi)
-        noises.append(noise)
-        changed.append(projected)
+    with evaluating(projector):
+        for at in torch.arange(count).split(batch):
+            seeds, rows = (first_seed + at).tolist(), places[at % len(places)]
+            noise, xi = draw(seeds, shape).to(device), second(seeds, shape).to(device)
+            hidden, mask, words, _ = texts.take(rows, device)
+            wanted = importance(texts, rows, extra)
+            projected = projector(noise, hidden, mask).sample(xi)
+            noises.append(noise)
+            changed.append(projected)
 
-        def weighed(after: Tensor, before: Tensor, wanted: Tensor = wanted) -> Tensor:
-            return ((after - before).cpu() * wanted).sum(1) / wanted.sum(1)
+            def weighed(after: Tensor, before: Tensor, wanted: Tensor = wanted) -> Tensor:
+                return ((after - before).cpu() * wanted).sum(1) / wanted.sum(1)
 
-        text = (hidden, mask, words)
-        gains.append(
-            weighed(expected_scores(reward, projected, *text), expected_scores(reward, noise, *text))
-        )
-        if judge is not None:
-            judged.append(weighed(judge(projected, rows), judge(noise, rows)))
-    projector.train(training)
+            text = (hidden, mask, words)
+            gains.append(
+                weighed(expected_scores(reward, projected, *text), expected_scores(reward, noise, *text))
+            )
+            if judge is not None:
+                judged.append(weighed(judge(projected, rows), judge(noise, rows)))
     seen = {"gain": gains, "judge_gain": judged}
     found = {name: torch.cat(values).mean().item() for name, values in seen.items() if values}
     return found | drift(torch.cat(changed), torch.cat(noises))

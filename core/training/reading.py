@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import ranks
+from core.networks.blocks import evaluating
 from core.networks.reward import PictureReader
 from core.training.data import RewardData
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
@@ -166,13 +167,12 @@ def evaluate_reading(
     model: PictureReader, data: RewardData, batch: int = 64, pictures: Pictures | None = None
 ) -> Tensor:
     """Logits (S, J, 10), read off the pictures, or off those that `pictures` gives for rows."""
-    device, parts, training = next(model.parameters()).device, [], model.training
-    model.eval()
-    for rows in torch.arange(len(data)).split(batch):
-        hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-        picture = (pictures(rows) if pictures else data.pictures(rows)[0]).to(device)
-        parts.append(model.read(model.sight(picture), hidden, mask, words).cpu())
-    model.train(training)
+    device, parts = next(model.parameters()).device, []
+    with evaluating(model):
+        for rows in torch.arange(len(data)).split(batch):
+            hidden, mask, words, _ = data.texts.take(data.item[rows], device)
+            picture = (pictures(rows) if pictures else data.pictures(rows)[0]).to(device)
+            parts.append(model.read(model.sight(picture), hidden, mask, words).cpu())
     return torch.cat(parts)
 
 

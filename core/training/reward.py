@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from core import ranks
+from core.networks.blocks import evaluating
 from core.networks.reward import RewardModel
 from core.training.data import RewardData, Texts
 from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
@@ -324,19 +325,18 @@ def predict(model: nn.Module, data: RewardData, batch: int = 64) -> Tensor:
 
 def _predict(model: nn.Module, data: RewardData, batch: int) -> tuple[Tensor, float | None]:
     """Logits, and what share of the variance of the pictures at hand was foreseen."""
-    device, parts, training = next(model.parameters()).device, [], model.training
+    device, parts = next(model.parameters()).device, []
     missed = varied = 0.0
     usual = data.picture_mean()
-    model.eval()
-    for rows in torch.arange(len(data)).split(batch):
-        hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-        out = model(data.noises(rows).to(device), hidden, mask, words)
-        parts.append(out.logits.cpu())
-        picture, known = data.pictures(rows)
-        if known.any():
-            missed += (out.picture.cpu()[known] - picture).square().sum().item()
-            varied += (picture - usual).square().sum().item()
-    model.train(training)
+    with evaluating(model):
+        for rows in torch.arange(len(data)).split(batch):
+            hidden, mask, words, _ = data.texts.take(data.item[rows], device)
+            out = model(data.noises(rows).to(device), hidden, mask, words)
+            parts.append(out.logits.cpu())
+            picture, known = data.pictures(rows)
+            if known.any():
+                missed += (out.picture.cpu()[known] - picture).square().sum().item()
+                varied += (picture - usual).square().sum().item()
     return torch.cat(parts), 1 - missed / varied if varied else None
 
 

@@ -114,9 +114,8 @@ def check_pages(file: BinaryIO, metadata: Any, columns: Sequence[int]) -> None:
                 unpacked, packed = header.get(2), header.get(3)
                 if not isinstance(unpacked, int) or not isinstance(packed, int) or min(unpacked, packed) < 0:
                     raise ValueError("not a Parquet file that can be read (a page without a size).")
-                about = (
-                    header.get(5) or header.get(8) or header.get(7) or {}
-                )  # of data, data (2), a dictionary
+                # of data, data (2), a dictionary
+                about = header.get(5) or header.get(8) or header.get(7) or {}
                 encoding = about.get(4 if 8 in header else 2, 0)
                 if encoding not in ENCODINGS:
                     raise ValueError(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes all that this folder holds, from nothing, on two CPU cores without a hand on it; about four hours.
+# Makes models like those of this folder, from nothing, on two CPU cores without a hand on it; four and a half hours.
 #   bash data/models/make.sh            into data/models and data/examples
 #   bash data/models/make.sh FOLDER     into FOLDER, and the examples into FOLDER/examples
 # What it has made lies in .studio/make (WORK); a run that was killed goes on from there.

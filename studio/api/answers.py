@@ -3,16 +3,13 @@ went wrong."""
 
 import functools
 import mimetypes
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import gradio as gr
-from gradio.processing_utils import save_bytes_to_cache, save_file_to_cache
+from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from studio import identity
@@ -80,18 +77,8 @@ def given(file: Any) -> Path:
     return path
 
 
-@contextmanager
-def room() -> Iterator[Path]:
-    """A folder for a file until a copy of it is the client's (``file``)."""
-    made = Path(tempfile.mkdtemp(prefix="studio-answer-"))
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
 def folder() -> Path:
-    """Where files lie that clients may fetch; Gradio removes them after a day."""
+    """Where files lie that clients may fetch; they go within the hour."""
     made = Path(get_upload_folder())
     made.mkdir(parents=True, exist_ok=True)
     return made
@@ -99,7 +86,7 @@ def folder() -> Path:
 
 def file(path: str | Path) -> dict[str, Any]:
     """A copy of a file for the client: the folder of the studio itself is closed to all."""
-    return _sent(save_file_to_cache(path, str(folder())), Path(path).name)
+    return _sent(shared.download(path), Path(path).name)
 
 
 def content(body: bytes, name: str) -> dict[str, Any]:

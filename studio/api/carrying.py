@@ -7,7 +7,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from studio import transfer, webhook
-from studio.api.answers import GivenFile, file, given, keyed, room
+from studio.api.answers import GivenFile, file, given, keyed
 from studio.checks import whole
 from studio.service import Studio
 from studio.tabs import shared
@@ -39,7 +39,7 @@ class Carrying:
             the file
         """
         name = shared.admin(self._studio, who, profile)
-        with room() as made:
+        with shared.room() as made:
             path, _ = transfer.export_into(
                 self._studio, format, made, name, features=features is not False, licence=licence
             )

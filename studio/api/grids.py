@@ -6,7 +6,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from studio import pictures
-from studio.api.answers import content, file, keyed, room, writer
+from studio.api.answers import content, file, keyed, writer
 from studio.checks import whole
 from studio.grids import check_grid, grid_change
 from studio.limits import limits
@@ -136,7 +136,7 @@ class Gridding:
             the zip
         """
         found = self._studio.grid(grid).id
-        with room() as made:
+        with shared.room() as made:
             return file(self._studio.grid_zip(found, made / f"grid-{found}.zip"))
 
     def next_vote(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from studio import jobs
-from studio.api.answers import file, room
+from studio.api.answers import file
 from studio.checks import plain, whole
 from studio.experiments import PAGE, REPORT, report_of
 from studio.service import Studio
@@ -113,7 +113,7 @@ class Runs:
         Returns:
             the zip
         """
-        with room() as made:
+        with shared.room() as made:
             return file(self._studio.pack_run(run, made))
 
     def report(self, run: str, format: Literal["html", "json"] = "html") -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 DESIGN section 6: a ``gr.HTML`` template executes what it interpolates, so the templates here are constant and
 ``word_scores.js`` writes every word with ``textContent``. A correction leaves the browser as a packet of
-numbered operations; ``Inbox`` applies each once and in order, so a packet that comes late or twice changes
+numbered operations; each is done once and in order (``annotate_keys.work``), so a packet that comes late or twice changes
 nothing. ``api_info`` is the full schema, as Gradio asks of a component whose value is not text.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +36,7 @@ EDITING = (
 KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "unflag", "note")
 LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200
-MAX_CLIENTS = 2000
 MARK = re.compile(r"\d{1,18}\.\d{1,18}\.[01]\.\d{1,10}")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 # of a WordView
 FIELDS = tuple("index text kind scored seen known vlm expected calibrated human by score uncertain".split())
@@ -161,14 +157,14 @@ class Operation:
 
 @dataclass(frozen=True)
 class Packet:
-    """Keys of one page on one sample. shown: the sample on the screen by now; opened: since when, as the server gave the
-    time; mark: how far the page knows what was said of it (``desk.mark``), '' where it must be told all of it."""
+    """Keys of one page on one sample. shown: the sample on the screen by now; opened: the number of its last score
+    when it came there; mark: how far the page knows what was said of it (``desk.mark``), '' where it must be told all of it."""
 
     client: str
     sample: str
     operations: tuple[Operation, ...]
     shown: str = ""
-    opened: str | None = None
+    opened: int | None = None
     mark: str = ""
 
 
@@ -186,16 +182,14 @@ def read_packet(data: Any) -> Packet:
         raise ValueError("That correction names no sample on the screen: reload the page and try again.")
     operations = tuple(_operation(entry) for entry in given)
     return Packet(
-        client, sample, operations, shown, read_time(data.get("opened")), read_mark(data.get("mark"))
+        client, sample, operations, shown, read_opened(data.get("opened")), read_mark(data.get("mark"))
     )
 
 
-def read_time(value: Any) -> str | None:
-    """A time that the page was given by the server, or None."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not TIME.fullmatch(value):
-        raise ValueError("The time of that correction cannot be read: reload the page and try again.")
+def read_opened(value: Any) -> int | None:
+    """The number of a score that the page was given by the server, or None."""
+    if isinstance(value, bool) or not (value is None or (isinstance(value, int) and 0 <= value < 2**53)):
+        raise ValueError("It cannot be read when that image was opened: reload the page and try again.")
     return value
 
 
@@ -227,38 +221,3 @@ def _integer(name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"The {name} of a correction must be a whole number from {low} to {high}.")
     return value
-
-
-class Inbox:
-    """Which operations of each page are still to be done: those after the last one that was.
-
-    Pages number their operations from 1 and repeat those that were not acknowledged. Kept in memory for the
-    latest 2,000 pages; a page that outlives that (or a restart) repeats at worst what already stands.
-    """
-
-    def __init__(self) -> None:
-        self._last: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
-        self._busy: dict[str, threading.Lock] = {}
-
-    def page(self, client: str) -> threading.Lock:
-        """Held while a packet of this page is worked on, so that two packets are not mixed."""
-        with self._lock:
-            self._last[client] = self._last.pop(client, 0)
-            while len(self._last) > MAX_CLIENTS:
-                old, _ = self._last.popitem(last=False)
-                self._busy.pop(old, None)
-            return self._busy.setdefault(client, threading.Lock())
-
-    def new(self, packet: Packet) -> list[Operation]:
-        """The packet's operations that were not done yet, in order."""
-        last = self._last.get(packet.client, 0)
-        return sorted((o for o in packet.operations if o.revision > last), key=lambda o: o.revision)
-
-    def done(self, client: str, revision: int) -> None:
-        with self._lock:
-            self._last[client] = max(revision, self._last.get(client, 0))
-            self._last.move_to_end(client)
-
-    def last(self, client: str) -> int:
-        return self._last.get(client, 0)

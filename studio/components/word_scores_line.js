@@ -1,5 +1,6 @@
 // Every key on its way to the store: an operation waits here, and in localStorage, until the server says that it is
-// stored. One packet is under way at a time and holds what is not acknowledged: nothing overtakes, nothing is lost.
+// stored. One packet is under way at a time and holds what is not acknowledged: nothing overtakes, nothing is lost. A key
+// keeps its number, by which the server knows what it has done, and is given up before the server forgets (receipts.py).
 const HOME = "noise-projection-studio.";
 const PACKET = 200;
 const AGAIN = 4000, SLOWEST = 20000;   // milliseconds until what was not acknowledged is sent again
@@ -49,12 +50,26 @@ function adopt() {
   for (const name of names.filter((n) => n.startsWith(`${HOME}pending.`)).map((n) => n.slice(HOME.length))) {
     const found = kept(name);
     const age = Date.now() - (found?.at ?? 0);
-    if (!Array.isArray(found?.operations) || typeof found.client !== "string" || age > WEEKS) keep(name, null);
-    else if (found.who !== who) others += found.operations.length;
-    else if (found.client === client) pending = found.operations.map((o) => ({ ...o, revision: ++revision }));
-    else if (found.client === before || age > STALE) orphans.push({ client: found.client, who, operations: found.operations });
+    const operations = Array.isArray(found?.operations) ? young(found.operations) : [];
+    if (!operations.length || typeof found.client !== "string" || age > WEEKS) keep(name, null);
+    else if (found.who !== who) others += operations.length;
+    else if (found.client === client) pending = operations;
+    else if (found.client === before || age > STALE) orphans.push({ client: found.client, who, operations });
   }
   if (others) note = `${others} ${others === 1 ? "key" : "keys"} typed under another name wait in this browser: go by that name again to store them.`;
+}
+
+function young(operations) {
+  return operations.filter((o) => Date.now() - (o.at ?? Date.now()) < WEEKS);
+}
+
+function giveUp() {
+  const before = under_way();
+  pending = young(pending);
+  for (const orphan of orphans) orphan.operations = young(orphan.operations);
+  const gone = before - under_way();
+  if (gone) [note, bad] = [`${gone} ${gone === 1 ? "key" : "keys"} could not be stored for two weeks, and will not be: look at what is shown.`, true];
+  if (gone) save();
 }
 
 // Another name is another person: what was typed since it was given is theirs.
@@ -95,7 +110,7 @@ function named() {
 
 function say(operation) {
   note = "";
-  pending.push({ revision: ++revision, sample, ...operation });
+  pending.push({ revision: ++revision, at: Date.now(), sample, ...operation });
   awaited();
   save();
   send();
@@ -107,6 +122,7 @@ function awaited() {
 }
 
 function batch() {
+  giveUp();
   const from = orphans.find((o) => o.operations.length && o.who === who) ?? { client, operations: due() };
   if (!from.operations.length) return null;
   // a step back starts from what is shown when it leaves, for the step before it may have led elsewhere

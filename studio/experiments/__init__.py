@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.jsonfile import read, read_or
 from studio.checks import plain
 from studio.configs import Field
 from studio.experiments.fields import FIELDS, check_experiment, default_of
@@ -85,7 +86,7 @@ def conduct(job: Any) -> dict[str, Any]:
 
     name, began = job.config["name"], time.monotonic()
     clock = job.folder / SECONDS
-    before = json.loads(clock.read_text()) if clock.is_file() else 0.0
+    before = read_or(0.0, clock)
     check_same(job)
     try:
         found = EXPERIMENTS[name].run(job)
@@ -164,7 +165,10 @@ def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
     path = studio.run_folder(run["id"]) / REPORT
     if run["kind"] != "experiment" or run["state"] != "done" or not path.is_file():
         raise ValueError(f"The run {run['id']} has no report: let the experiment finish first.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return read(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Run the experiment again.") from None
 
 
 def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from core.evaluation.journal import FILE
 from core.evaluation.methods import Method
 from core.evaluation.metrics import wilson
 from core.evaluation.report import features
+from core.jsonfile import read_lines
 from core.training.loop import Progress
 from studio.evaluation import unseen
 from studio.heldout import judge_of
@@ -109,7 +109,7 @@ def judged(
             draws=DRAWS, on_progress=job.watch(f"{name}: images"), stop=job.stopped,
         )  # fmt: skip
     table = dict(zip(prompts, seeds, strict=True))
-    lines = [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(folder / FILE)
     found = {
         (r["method"], r["prompt"]): r for r in lines if "items" in r and r["seeds"] == table.get(r["prompt"])
     }

@@ -16,7 +16,8 @@ from data.database import StoreError, now
 from studio import desk, limits
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
-from studio.components.word_scores import Inbox, WordScores, chips, read_packet, read_time
+from studio.components.word_scores import WordScores, chips, read_opened, read_packet
+from studio.limits import NotYet
 from studio.service import SampleView, Studio
 from studio.tabs import annotate_keys, annotate_queue, people, shared
 from studio.tabs.annotate_queue import Counts, Wish, wanted
@@ -47,7 +48,7 @@ class AnnotateTab:
 
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
-    inbox, counts, who, place = Inbox(), Counts(studio), memory.who, memory.sample
+    counts, who, place = Counts(studio), memory.who, memory.sample
 
     progress = shared.html(elem_id="annotate-progress")
     with gr.Row(equal_height=False, elem_id="annotate-work"):
@@ -105,7 +106,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         why = limits.may_write(studio.settings, profile)
         return {"locked": why, "login": why == limits.SIGN_IN}
 
-    def face(found: desk.Item, writer: str, wish: Wish, opened: str | None, **more: Any) -> dict[str, Any]:
+    def face(found: desk.Item, writer: str, wish: Wish, opened: int | None, **more: Any) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
         others = {
             word: [{**said, "who": annotate_keys.called(said["who"])} for said in people]
@@ -120,6 +121,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
         """Values of ``whole``."""
+        # so that the chips rest, and what stands beside them is counted, also where nothing else differs
+        more["drawn"] = now()
         if view is None:
             says = none_left(writer, wish)
             does = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
@@ -145,7 +148,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             gr.update(visible=True),
             gr.update(value=image, visible=True),
             _about(found.view, image is None, studio.settings.confirm == "yes"),
-            face(found, writer, wish, now(), **more),
+            face(found, writer, wish, found.last, **more),
             _why(studio, wish),
             view.id,
         ]
@@ -217,15 +220,15 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
     ) -> tuple[annotate_keys.Done, str, Wish]:
-        """A packet of keys: each done once and in order; by whom, and what they wish."""
+        """A packet of keys, each of them done once and in order; by whom, and what they wish."""
         packet, wish = read_packet(event._data), wanted(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
+        except (NotYet, StoreError) as problem:
+            return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
         except ValueError as problem:
             return annotate_keys.refused(packet, problem), shared.person(kept_who, profile), wish
-        except StoreError as problem:
-            return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
-        done = annotate_keys.work(studio, inbox, packet, writer, wish.blind)
+        done = annotate_keys.work(studio, packet, writer, wish.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)
         return done, writer, wish
@@ -268,7 +271,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         then it is drawn anew."""
         asked = event._data if isinstance(event._data, Mapping) else {}
         opened, writer, wish = (
-            read_time(asked.get("opened")),
+            read_opened(asked.get("opened")),
             shared.person(kept_who, profile),
             wanted(kept_view),
         )

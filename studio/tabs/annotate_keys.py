@@ -6,10 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from data.receipts import SENTENCE, page_digest
 from data.store import StoreError
 from studio import desk
 from studio.components.table import rows
-from studio.components.word_scores import Inbox, Operation, Packet
+from studio.components.word_scores import Operation, Packet
+from studio.limits import NotYet
 from studio.service import Studio, sentence
 from studio.times import moment
 
@@ -47,6 +49,23 @@ class Done:
             "at": time.time(),  # so that an answer never looks like the one before it
         }
 
+    def answer(self) -> dict[str, Any]:
+        """What is kept of this, to be told again where the same keys come again."""
+        return {
+            "shown": self.packet.shown,
+            "place": self.place,
+            "left": self.left,
+            "error": self.error[:SENTENCE],
+            "says": self.says[:SENTENCE],
+            "word": self.word,
+        }
+
+    def repeat(self, answer: dict[str, Any]) -> None:
+        """The page sends again what was done: it is told the same, and moves where the same image is still shown."""
+        self.error, self.says, self.more = answer["error"], answer["says"], True
+        if answer["shown"] == self.packet.shown:
+            self.place, self.left, self.word = answer["place"], answer["left"], answer["word"]
+
 
 def refused(packet: Packet, problem: ValueError) -> Done:
     """Nothing was done, and sending it again will not help: this visitor may not write."""
@@ -54,27 +73,42 @@ def refused(packet: Packet, problem: ValueError) -> Done:
     return Done(packet, packet.shown, last, error=sentence(problem))
 
 
-def stuck(packet: Packet, problem: StoreError) -> Done:
-    """Nothing was done: the store itself fails, so all of it stays with the page, which sends it again."""
+def stuck(packet: Packet, problem: NotYet | StoreError) -> Done:
+    """Nothing was done: the store itself fails, or this visitor must sign in or show the token first. All of it stays with
+    the page, which sends it again."""
     return Done(packet, packet.shown, error=sentence(problem), retry=True)
 
 
-def work(studio: Studio, inbox: Inbox, packet: Packet, who: str, blind: bool) -> Done:
+def work(studio: Studio, packet: Packet, who: str, blind: bool) -> Done:
     """Do what was not done yet. A key that cannot be kept is named, and those after it go on; where the store itself
-    fails (a full disk), that key and all after it stay with the page, which sends them again."""
-    done = Done(packet, packet.shown)
-    with inbox.page(packet.client):
-        for operation in inbox.new(packet):
-            try:
-                _do(studio, operation, done, who, blind)
-            except ValueError as problem:
-                done.error = sentence(problem)
-            except Exception as problem:  # noqa: BLE001 - the page keeps the key and says why
-                done.error, done.retry = sentence(problem), True
-                break
-            inbox.done(packet.client, operation.revision)
-        done.revision = inbox.last(packet.client)
+    fails (a full disk), that key and all after it stay with the page, which sends them again.
+
+    A key and its receipt are one transaction, so that a key whose answer was lost, with its page or with the server, is
+    never done again."""
+    done, store, page = Done(packet, packet.shown), studio.store, page_digest(packet.client, who)
+    for operation in sorted(packet.operations, key=lambda o: o.revision):
+        try:
+            with store.writing():
+                last = store.receipt(page)
+                if last is None or last["revision"] < operation.revision:
+                    _attempt(studio, operation, done, who, blind)
+                    store.give_receipt(page, operation.revision, done.answer())
+                elif last["revision"] == operation.revision:
+                    done.repeat(last["answer"])
+        except Exception as problem:  # noqa: BLE001 - the page keeps the key and says why
+            done.error, done.retry = sentence(problem), True
+            break
+        done.revision = max(operation.revision, last["revision"] if last else 0)
     return done
+
+
+def _attempt(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
+    """Do a key, or leave the store as it was and say why it cannot be kept."""
+    try:
+        with studio.store.writing():
+            _do(studio, operation, done, who, blind)
+    except ValueError as problem:
+        done.error = sentence(problem)
 
 
 def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:

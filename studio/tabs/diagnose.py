@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from core.jsonfile import read
 from studio import jobs
 from studio.components import notices, report
 from studio.components.table import Table, rows
@@ -200,10 +201,8 @@ def _report(studio: Studio, run_id: Any) -> None:
     """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
     try:
         path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read(path)
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
         shared.html(notices.notice(GONE, problem=True))
         return
     with gr.Column(elem_classes="report", elem_id="report"):

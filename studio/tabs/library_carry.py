@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,7 +16,6 @@ from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 
 SHOWN = 20
-KEPT_SECONDS = 1800  # a file that was made for a download goes when another is made so much later
 WORK: dict[str, Any] = {
     "concurrency_id": shared.CARRYING,
     "concurrency_limit": 1,
@@ -34,16 +30,6 @@ def build(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         _export(studio, who, rights)
     with gr.Tab("Import", id="library-import"):
         _import(studio, who, rights)
-
-
-def room() -> Path:
-    """A folder for a file that is downloaded; older ones go."""
-    top = Path(tempfile.gettempdir()) / "noise-projection-studio"
-    top.mkdir(mode=0o700, exist_ok=True)
-    for old in top.iterdir():
-        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            transfer.discard(old)
-    return Path(tempfile.mkdtemp(dir=top))
 
 
 def problem(error: Exception) -> str:
@@ -120,15 +106,17 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     def write(kind: Any, full: Any, licence: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         writer = shared.admin(studio, kept, profile)
         try:
-            path, found = transfer.export_into(
-                studio, kind, room(), writer, features=full is True, licence=licence or ""
-            )
+            with shared.room() as folder:
+                made, found = transfer.export_into(
+                    studio, kind, folder, writer, features=full is True, licence=licence or ""
+                )
+                path = shared.download(made)
         except ValueError as error:
             return [problem(error), gr.update(visible=False)]
         counts = ", ".join(
             f"{value} {name.replace('_', ' ')}" for name, value in found.items() if isinstance(value, int)
         )
-        return [notices.notice(f"Written: {counts}."), gr.update(value=str(path), visible=True)]
+        return [notices.notice(f"Written: {counts}."), gr.update(value=path, visible=True)]
 
     @told
     def send(

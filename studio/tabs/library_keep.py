@@ -12,7 +12,7 @@ from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.service import Studio
 from studio.tabs import shared
-from studio.tabs.library_carry import QUICK, WORK, problem, room
+from studio.tabs.library_carry import QUICK, WORK, problem
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
 from studio.times import moment
@@ -102,10 +102,8 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
     @told
     def download(name: Any, kept: Any, profile: gr.OAuthProfile | None) -> Any:
         shared.admin(studio, kept, profile)
-        source = transfer.backup_named(studio, name)
-        target = room() / source.name
-        target.write_bytes(source.read_bytes())
-        return gr.update(value=str(target), visible=True)
+        path = shared.download(transfer.backup_named(studio, name))
+        return gr.update(value=path, visible=True)
 
     @told
     def restore(name: Any, path: Any, sure: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:

@@ -35,7 +35,7 @@ class Rights:
         for part in parts:
             part.interactive = False
         self._parts += parts
-        words = f'<p class="quiet">{escape(says or limits.for_admins())}</p>'
+        words = f'<p class="quiet">{escape(says or limits.for_admins(self.studio.settings))}</p>'
         self._lines.append(shared.html(words, elem_id=f"for-admins-{len(self._lines)}"))
 
     def wire(self, memory: Memory, renamed: Renamed) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -103,7 +102,8 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
 
     @told
     def make_pack(run: Any) -> Any:
-        return str(studio.pack_run(run, tempfile.mkdtemp(prefix="studio-run-")))
+        with shared.room() as folder:
+            return shared.download(studio.pack_run(run, folder))
 
     other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
     pack.click(make_pack, chosen, packed, **shared.ASKED).success(
@@ -149,11 +149,11 @@ def _labels(run: dict[str, Any]) -> str:
     found = run["labels"]
     if not found:
         return ""
-    by = ", ".join(f"{count} by {source}" for source, count in sorted(found["sources"].items()))
+    by = ", ".join(f"{count} by {source}" for source, count in sorted(found.get("sources", {}).items()))
     rule = f" Of several people: {found['rule']}." if found.get("rule") else ""
     words = (
-        f"It saw {found['count']} word labels ({by or 'none'}), all events up to number {found['last']}.{rule} "
-        f"The snapshot's sha256 begins with {found['sha256'][:12]}."
+        f"It saw {found.get('count', 'some')} word labels ({by or 'none'}), all events up to number {found.get('last', '?')}."
+        f"{rule} The snapshot's sha256 begins with {found.get('sha256', '?')[:12]}."
     )
     metrics = run["metrics"] or {}
     notes = [metrics.get("note"), (metrics.get("calibrator") or {}).get("note")]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
@@ -35,7 +32,6 @@ EMPTY = (
 )
 LISTED = 20
 CHANGES = 64  # comparisons of two columns that are kept
-ZIPPED = 600  # seconds that a zip is kept for its download
 DOWNLOAD = "() => setTimeout(() => document.querySelector('#seeds-zip')?.click(), 50)"
 
 
@@ -47,7 +43,7 @@ class SeedsTab:
 
 
 def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> SeedsTab:
-    thumbnails, sittings, zips = Thumbnails(), Sittings(studio), TemporaryDirectory(prefix="seeds-zip-")
+    thumbnails, sittings = Thumbnails(), Sittings(studio)
     changes: OrderedDict[tuple, dict[str, Any]] = OrderedDict()
     who = memory.who
 
@@ -96,7 +92,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def rights(view: GridView, kept: Any, profile: Any) -> dict[str, Any]:
         """Whether Stop and Go on are shown, and why the blind vote is off; whoever presses one must prove who they are."""
-        tends = not may_tend(studio.settings, view.made_by, shared.person(kept, profile), profile)
+        person, token = shared.person(kept, profile), shared.with_token()
+        tends = not may_tend(studio.settings, view.made_by, person, profile, token=token)
         return {"tends": tends, "votes": may_write(studio.settings, profile)}
 
     def opened(id: str, kept: Any, profile: Any) -> list[Any]:
@@ -215,11 +212,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @told
     def pack(kept: Any, event: gr.EventData) -> str:
-        for old in Path(zips.name).glob("*.zip"):
-            if time.time() - old.stat().st_mtime > ZIPPED:
-                old.unlink(missing_ok=True)
         id = studio.grid(text(event._data, "grid")).id
-        return str(studio.grid_zip(id, Path(zips.name) / f"grid-{id}.zip"))
+        with shared.room() as folder:
+            return shared.download(studio.grid_zip(id, folder / f"grid-{id}.zip"))
 
     # -- the form, filled again
 

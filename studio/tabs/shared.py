@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import os
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.context import LocalContext
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
 from data.database import StoreError
 from studio import identity, limits
+from studio.access import SHOWN
 from studio.service import Studio, sentence
 
 MODELS = "models"  # the concurrency id of what computes: one at a time
@@ -85,7 +91,7 @@ def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name to write under, where this browser may write; ValueError with a sentence where it may not."""
     why_not = limits.may_write(studio.settings, profile)
     if why_not:
-        raise ValueError(why_not)
+        raise limits.NotYet(why_not) if why_not == limits.SIGN_IN else ValueError(why_not)
     return proven(studio, kept, profile)
 
 
@@ -95,6 +101,10 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
         return identity.account(profile)
     if _account_needed(kept):
         raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
+    found = identity.read_kept(kept)
+    why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
+    if why_not:
+        raise limits.NotYet(why_not)
     return studio.write_as(kept)
 
 
@@ -116,12 +126,19 @@ def _account_needed(kept: Any) -> bool:
     return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
 
 
+def with_token() -> bool:
+    """Whether who asks has shown the studio's token, which `studio.access.Guard` found out of this request."""
+    request = LocalContext.request.get(None)
+    scope = getattr(getattr(request, "request", None) or request, "scope", {})
+    return scope.get(SHOWN, False)
+
+
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
     """The name of one who may do what is an administrator's (``limits.RIGHTS``); ValueError with a sentence for others."""
     name = ""
     if not identity.on_space():
         name = proven(studio, kept, profile)
-    why_not = limits.may_manage(studio.settings, name, profile)
+    why_not = limits.may_manage(studio.settings, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)
     return name or identity.account(profile)
@@ -133,7 +150,7 @@ def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
     if not limits.ruled(studio.settings):
         return True
     name = "" if identity.on_space() else known(studio, kept, profile) or ""
-    if limits.may_manage(studio.settings, name, profile):
+    if limits.may_manage(studio.settings, name, profile, token=with_token()):
         return False
     try:
         return bool(admin(studio, kept, profile))
@@ -144,7 +161,7 @@ def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
 def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
     """The name of one who may stop this grid and go on with it; ValueError with a sentence for others."""
     made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
-    why_not = limits.may_tend(studio.settings, made_by, name, profile)
+    why_not = limits.may_tend(studio.settings, made_by, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)
     return proven(studio, kept, profile)
@@ -174,13 +191,29 @@ def picture(path: str | None) -> np.ndarray | None:
         return None
 
 
+@contextlib.contextmanager
+def room() -> Iterator[Path]:
+    """A folder for a file until there is a copy of it for visitors (``download``). It lies in the folder that is swept, so
+    that what a killed process leaves is deleted too."""
+    folder = get_upload_folder()
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="made-", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+def download(path: str | Path) -> str:
+    """A copy of a file that visitors can download, deleted within the hour (``uploads.sweep``); the same file always has
+    the same copy."""
+    return save_file_to_cache(path, get_upload_folder())
+
+
 def served(path: str | None) -> str | None:
     """A copy of a stored image that the page may read, always the same one; None where the image is gone. What is sent
     again is then not written again, and what is taken away is the file itself, with its text."""
     if path is None:
         return None
     try:
-        return save_file_to_cache(path, get_upload_folder())
+        return download(path)
     except OSError:
         return None
 

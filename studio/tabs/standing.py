@@ -1,21 +1,28 @@
-"""What is said above all tabs of how long things are kept: a place that does not last, a back-up that failed."""
+"""What is said above all tabs: a damaged store, a back-up that failed, a place that does not last, rights that everybody has."""
 
 from __future__ import annotations
 
 import gradio as gr
 
-from studio import places
+from studio import limits, places
 from studio.backup import Backup
 from studio.components import notices
 from studio.service import Studio
 from studio.tabs import shared
 from studio.tabs.shared import html
 
-SECONDS = 60.0  # between two looks at the back-up
+SECONDS = 60.0  # between two looks
 
 
 def build(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
+    everyone = notices.notice(limits.open_to_all(studio.settings))
+
     def said() -> str:
+        return everyone + kept()
+
+    def kept() -> str:
+        if studio.store.damage:
+            return notices.notice(studio.store.damage, problem=True)
         if backup is not None and backup.problem:
             return notices.notice(backup.problem, problem=True)
         return notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))
@@ -23,5 +30,4 @@ def build(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
     notice = html(said(), elem_id="studio-keeping")
     quick = shared.QUICK
     page.load(said, None, notice, **quick)
-    if studio.settings.backup:
-        gr.Timer(SECONDS).tick(said, None, notice, **quick)
+    gr.Timer(SECONDS).tick(said, None, notice, **quick)

@@ -57,8 +57,8 @@ def start_app(home: Path, env: dict[str, str], port: int | None = None) -> App:
     """`python app.py` on this port or a free one; returns once its page answers."""
     port, log, began = port or free_port(), home.parent / f"{home.name}.log", time.monotonic()
     url = f"http://127.0.0.1:{port}/"
-    env = {**os.environ, **env, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port),
-           "GRADIO_SERVER_NAME": "127.0.0.1"}  # fmt: skip
+    env = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", **env, "STUDIO_HOME": str(home),
+           "GRADIO_SERVER_PORT": str(port)}  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
@@ -181,6 +181,14 @@ def ready(page) -> None:
     page.wait_for_function("!document.querySelector('#studio-state .studio-notice')")
 
 
+def unfold(accordion, field) -> None:
+    """Open an accordion whose last field this is, and wait until what is typed is kept: Gradio (6.31) gives fields that
+    were never shown their first values once more, a frame after it shows them."""
+    accordion.click()
+    field.wait_for()
+    field.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 @pytest.fixture
 def page(browse, app):
     """The studio, its models loaded."""
@@ -197,7 +205,7 @@ def compare():
         page.locator("#prompt textarea").fill(prompt)
         page.locator("#seeds").locator("input, textarea").fill(seeds)
         if not page.locator("#steps").is_visible():
-            page.get_by_role("button", name="Sampling").click()
+            unfold(page.get_by_role("button", name="Sampling"), page.locator("#steps input[type=number]"))
         page.locator("#steps input[type=number]").fill(str(steps))
         page.locator("#steps input[type=number]").press("Tab")
         words = page.locator("#words-projected .word-scores")

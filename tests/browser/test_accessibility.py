@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 
-from tests.browser.conftest import ready
+from tests.browser.conftest import ready, unfold
 
 AXE = Path(AXE_FILE_PATH).read_text(encoding="utf-8")
 RUN = "() => axe.run(document, { resultTypes: ['violations'] })"
@@ -48,7 +48,7 @@ def filled(chromium, app):
     page.goto(app.url)
     ready(page)
     page.locator("#seeds").locator("input, textarea").fill("7, 8")
-    page.get_by_role("button", name="Sampling").click()
+    unfold(page.get_by_role("button", name="Sampling"), page.locator("#steps input[type=number]"))
     page.locator("#steps input[type=number]").fill("2")
     page.locator("#steps input[type=number]").press("Tab")
     page.locator("#run").click()

@@ -20,6 +20,7 @@ from tests.browser.annotating import (
     settled,
     shown,
 )
+from tests.browser.conftest import unfold
 
 CLOCK = """addEventListener('keydown', event => {
     if (/^[0-9]$/.test(event.key)) (window.pressed ??= []).push(performance.timeOrigin + performance.now());
@@ -416,7 +417,7 @@ def test_a_phone_needs_no_keyboard_and_nothing_is_wider_than_it(browse, app):
 
 def test_where_no_image_fits_the_button_chooses_all(browse, app):
     page = enter(browse, app, "unfit")
-    page.locator("#which-images button").first.click()
+    unfold(page.locator("#which-images button").first, page.locator("#order input"))
     page.locator("#filter-kind input").click()
     page.get_by_role("option", name="count").click()
     page.locator("#to-all").wait_for()
@@ -431,7 +432,7 @@ def test_where_no_image_fits_the_button_chooses_all(browse, app):
 
 def test_a_filter_and_an_order_are_kept_in_the_browser(browse, app):
     page = enter(browse, app, "chooser")
-    page.locator("#which-images button").first.click()
+    unfold(page.locator("#which-images button").first, page.locator("#order input"))
     page.get_by_role("button", name="Only this image's prompt").click()
     page.locator("#annotate-progress", has_text="of the images that you chose").wait_for()
     page.locator("#order input").click()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.store import Store
 from studio.components.report import html
+from tests.browser.conftest import unfold
 from tests.browser.test_hostile import inert
 from tests.studio.components import report_example as example
 
@@ -85,7 +86,7 @@ def test_a_hostile_report_is_inert_in_the_page_and_in_its_file(page, app, browse
 def test_an_experiment_goes_on_through_a_reload_and_is_stopped(page, app):
     page.get_by_role("tab", name="Diagnose").click()
     page.get_by_label("Weight of the constraint", exact=True).check()
-    page.locator("#experiment-settings > button").click()
+    unfold(page.locator("#experiment-settings > button"), page.locator("#experiment-tau-batch input"))
     values = {"prompts": 2, "seeds": 2, "steps": 1, "train_steps": 100_000, "train_prompts": 8, "batch": 2}
     for name, value in values.items():
         field = page.locator(f"#experiment-tau-{name} input")

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 
 from data.store import Store
 from studio.tabs import library_runs
+from tests.browser.conftest import unfold
 
 TEXT = "input, textarea"
 
@@ -83,7 +84,7 @@ def test_images_are_ordered_and_bounded_by_their_mean_score(page, compare, app):
     low = settled(lambda shown: shown == sorted(shown))
     choose("library-sort", "Highest mean score")
     assert settled(lambda shown: shown == sorted(shown, reverse=True))[0] >= low[-1]
-    page.locator("#library-filters button").first.click()
+    unfold(page.locator("#library-filters button").first, page.locator("#library-mean-to input"))
     choose("library-mean-to", "5")
     settled(lambda shown: max(shown) <= 5.0)
 

@@ -8,6 +8,8 @@ import signal
 
 import pytest
 
+from tests.browser.conftest import unfold
+
 
 def state(page, name: str) -> None:
     page.locator("#run-state", has_text=re.compile(f"^{name}$")).wait_for()
@@ -27,7 +29,7 @@ def training(page):
         page.locator("#start:not([disabled])").wait_for()
         page.get_by_label("Projector", exact=True).check()
         if not page.locator("#setting-projector_steps").is_visible():
-            page.get_by_role("button", name="More settings").click()
+            unfold(page.get_by_role("button", name="More settings"), page.locator("#setting-steps input"))
         values = {"projector_steps": steps, "projector_batch": 2, "prompts": 8, "heldout_prompts": heldout,
                   "heldout_seeds": 1, "steps": 1}  # fmt: skip
         for name, value in values.items():

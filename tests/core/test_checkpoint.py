@@ -69,9 +69,20 @@ def escaping(f):
     (f / "manifest.json").write_text(json.dumps(content))
 
 
+def without(name):
+    def harm(f):
+        content = json.loads((f / "manifest.json").read_text())
+        content[name] = {} if name == "files" else None
+        (f / "manifest.json").write_text(json.dumps(content))
+
+    return harm
+
+
 @pytest.mark.parametrize(
     "harm, text",
     [
+        (without("files"), "manifest.json is damaged"),
+        (without("kind"), "manifest.json is damaged"),
         (lambda f: flip(f / "diffusion_pytorch_model.safetensors"), r"safetensors is damaged.*again"),
         (lambda f: (f / "config.json").unlink(), r"config.json is missing.*again"),
         (lambda f: (f / "config.json").write_text(""), r"config.json is damaged.*again"),
@@ -85,6 +96,19 @@ def test_damage_is_named_with_the_file_and_what_to_do(folder, harm, text):
     harm(folder)
     with pytest.raises(CheckpointError, match=text):
         load(Small, folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_sound_checkpoint_of_numbers_that_are_not_finite_is_refused(tmp_path, value):
+    model = Small()
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = value
+    save(model, tmp_path / "model")
+    save({"a": torch.ones(2), "b": torch.tensor([1.0, value])}, tmp_path / "tensors")
+    with pytest.raises(CheckpointError, match="not finite.*train it again"):
+        load(Small, tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"not finite \(b\)"):
+        load_tensors(tmp_path / "tensors")
 
 
 def test_a_checkpoint_that_is_not_there_or_of_another_kind_is_refused(folder, tmp_path):

@@ -266,6 +266,8 @@ def told(store, sample_row, quick_path):
     store.add_missing([note])
     store.hold("b", "bob")
     store.move_cursor("webhook")
+    answer = {"shown": "a", "place": "b", "left": True, "error": "", "says": "", "word": None}
+    store.give_receipt("0" * 64, 3, answer)
     store.keep_kinds({"a cat": ["object"]})
     store.keep_foreseen({"a": (1.5, 0.5, "1")}, "reward")
     return store.vacuum_into(quick_path / "kept" / "told.db")
@@ -304,6 +306,8 @@ ROWS = {
         "UPDATE submissions SET undoes = id WHERE undoes IS NOT NULL",
         "no earlier submit or skip",
     ),
+    "a step without a name": ("UPDATE scores SET step = ''", "scores, row .*step"),
+    "a submit before all": ("UPDATE submissions SET after = -1", "submissions, row .*after"),
     "gold past the prompt": ("UPDATE gold SET word_index = 50", "gold, row .*word_index"),
     "a vote by nobody": ("UPDATE preferences SET who = ' '", "preferences, row .*who is empty"),
     "a promotion of nothing": ("UPDATE promotions SET run = NULL", "CHECK|run"),
@@ -316,6 +320,8 @@ ROWS = {
     "a log with a list": ("UPDATE audit SET detail = '7'", "detail must be a JSON object"),
     "a key's digest that is none": (f"UPDATE people SET key_sha256 = '{'<' * 64}'", "people, row .*key_sha256"),
     "a lease for ever": ("UPDATE leases SET expires = 'never'", "expires must be a time"),
+    "an answer that is a list": ("UPDATE receipts SET answer = '[]'", "receipts, row .*answer must be a JSON object"),
+    "an answer that moves": ("UPDATE receipts SET answer = json_set(answer, '$.left', 7)", "receipts, row .*left"),
     "an endless mean": ("UPDATE means SET mean = 9e999", "means, row 'a': mean"),
     "two stores": ("INSERT INTO store SELECT * FROM store", "store: there must be one row"),
     "a text that is none": ("UPDATE missing SET reason = CAST(x'ff41' AS TEXT)", "decode|text"),
@@ -386,7 +392,7 @@ SCHEMAS = {
         "its migrations have a gap",
     ),
     "an older level by its own word": (
-        ["DELETE FROM _sqlite_migrations WHERE name = 'm010_rounds'"],
+        ["DELETE FROM _sqlite_migrations WHERE name = 'm012_exactly_once'"],
         "another|additional",
     ),
 }

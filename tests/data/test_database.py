@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -84,6 +85,48 @@ def damage_schema(path):
     data = bytearray(path.read_bytes())
     data[100:4096] = b"\xff" * 3996
     path.write_bytes(data)
+
+
+def test_operations_within_writing_are_one_transaction(store, sample_row):
+    """With all that they read; seen by nobody else before its end, and all or nothing."""
+    other = Store(store.path)
+    with pytest.raises(RuntimeError), store.writing():
+        (lost,) = store.add_samples([sample_row(seed=1)])
+        assert store.sample(lost)["seed"] == 1
+        raise RuntimeError("halfway")
+    with store.writing():
+        (kept,) = store.add_samples([sample_row(seed=2)])
+        store.set_score(kept, 1, 5, "ann")
+        assert other.samples() == []
+    assert [s["seed"] for s in other.samples()] == [2] and len(other.history("ann")) == 1
+
+
+@pytest.mark.parametrize("deep", [1, 2, 3])
+def test_a_part_that_fails_is_rolled_back_alone_however_deep(store, sample_row, deep):
+    def part(n):
+        with store.writing() as db:
+            store.add_samples([sample_row(seed=n)])
+            if n == deep:
+                db.execute("INSERT INTO samples (id) VALUES ('x')")
+            part(n + 1)
+
+    with store.writing():
+        store.add_samples([sample_row(seed=0)])
+        with pytest.raises(StoreError, match="refused this"):
+            part(1)
+        store.add_samples([sample_row(seed=9)])
+    assert sorted(s["seed"] for s in store.samples()) == [0, 9]
+    with pytest.raises(ValueError, match="remove it"), store.writing() as db, store.writing():
+        db.execute("SELECT ?", ("\ud800",))
+
+
+def test_another_thread_is_no_part_of_what_this_one_writes(store, sample_row):
+    with ThreadPoolExecutor(1) as other:
+        with store.writing():
+            store.add_samples([sample_row(seed=1)])
+            assert other.submit(store.samples).result() == []
+            written = other.submit(store.add_samples, [sample_row(seed=2)])
+        assert written.result() and len(store.samples()) == 2
 
 
 @pytest.mark.parametrize("damage", [damage_header, damage_pages, damage_schema])
@@ -310,6 +353,34 @@ def test_a_forked_worker_opens_a_connection_of_its_own(store, sample_row):
     os.waitpid(child, 0)
     assert [event["score"] for event in store.history("ann")] == [7]
     store.set_score(sample, 1, 8, "ann")
+    store.check()
+
+
+@pytest.mark.parametrize("parent", ["close", "check", "write"])
+def test_what_a_forked_worker_writes_stays_whatever_its_parent_closes(store, sample_row, parent):
+    """The parent's last connection took the log away that the worker wrote to."""
+    (sample,) = store.add_samples([sample_row()])
+    acts = {
+        "close": store.close,
+        "check": lambda: (store.check(), store.close()),
+        "write": lambda: (store.set_score(sample, 6, 1, "bob"), store.close()),
+    }
+    (asks, asked), (tells, told) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            for word in range(5):
+                store.set_score(sample, word, 7, "ann")
+                os.write(told, b"x")
+                os.read(asks, 1)
+        finally:
+            os._exit(0)
+    for _ in range(5):
+        os.read(tells, 1)
+        acts[parent]()
+        os.write(asked, b"x")
+    os.waitpid(child, 0)
+    assert [event["word_index"] for event in store.history("ann")] == [4, 3, 2, 1, 0]
     store.check()
 
 

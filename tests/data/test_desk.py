@@ -105,6 +105,62 @@ def test_scores_of_one_sample_that_were_written_at_one_time_are_undone_as_one_st
     assert store.last_step("ann") is None
 
 
+def test_whatever_the_clock_says_the_last_step_is_undone_first_and_alone(store, two, bad_clock):
+    store.set_score(two[0], 0, 3, "ann")
+    store.set_score(two[0], 1, 4, "ann")
+    store.set_score(two[1], 0, 5, "ann")
+    together = {"sample": two[1], "source": "human", "who": "ann", "word": "w", "score": 7}
+    store.add_scores({**together, "word_index": i} for i in (1, 2, 3))
+    gone_back = []
+    while event := store.undo(None, "ann"):
+        said = [sum(e["kind"] == "set" for e in standing(store, id)) for id in two]
+        gone_back.append((event["sample"], said))
+    assert gone_back == [(two[1], [2, 1]), (two[1], [2, 0]), (two[0], [1, 0]), (two[0], [0, 0])]
+
+
+def standing(store, sample):
+    with store.reading() as db:
+        names = "kind", "word_index", "score"
+        sql = f"SELECT {', '.join(names)} FROM latest WHERE sample = ? AND source = 'human'"
+        return [dict(zip(names, r)) for r in db.execute(sql, (sample,))]
+
+
+def test_whatever_the_clock_says_submits_are_taken_back_the_last_first_with_what_each_confirmed(
+    store, two, bad_clock
+):
+    confirmed = [{"word_index": 0, "word": "red", "score": 9}]
+    for sample in (two[0], two[1], two[0]):
+        store.submit(sample, "ann", confirmed)
+
+    def left():
+        return [(store.current(id).get(0) or {}).get("confirmed") is not None for id in two]
+
+    gone_back = []
+    while last := store.last_left("ann"):
+        store.come_back(last["id"], "ann")
+        gone_back.append((last["sample"], left()))
+    assert gone_back == [(two[0], [True, True]), (two[1], [True, False]), (two[0], [False, False])]
+    assert pace([s for s in store.steps() if s["who"] == "ann"])["submitted"] == 0
+
+
+def test_of_rows_without_an_order_of_their_own_the_times_decide(store, two):
+    """As those of a store that an earlier version made, or of an import."""
+    with store.writing() as db:
+        for n, who in ((1, "ann"), (3, "ann"), (2, "bob")):
+            db.execute(
+                """INSERT INTO scores (id, sample, word_index, word, source, who, kind, score, scorer, scorer_version,
+                weight, created) VALUES (?, ?, ?, '', 'human', ?, 'set', 5, '', '', 1, ?)""",
+                (f"e{n}", two[0], n, who, f"2026-01-01T00:00:0{n}.000000Z"),
+            )
+        db.execute(
+            "INSERT INTO submissions (id, sample, who, kind, created) VALUES ('s', ?, 'ann', 'submit', ?)",
+            (two[0], "2026-01-01T00:00:02.000000Z"),
+        )
+    assert store.last_left("ann")["after"] == 1 < store.last_step("ann")["seq"] == 2
+    store.undo(None, "ann")
+    assert store.last_left("ann")["after"] >= store.last_step("ann")["seq"]
+
+
 def test_filters_offer_what_there_is_to_train_on(store, sample_row, two):
     store.add_samples([sample_row(seed=3, prompt_set="secret", split="heldout")])
     assert store.choices("prompt_set") == ["shapes"]

@@ -106,8 +106,9 @@ def walked(*steps):
             "sample": sample,
             "action": action,
             "created": f"2026-01-31T12:{at // 60:02d}:{at % 60:02d}.000000Z",
+            "seq": seq,
         }
-        for at, action, sample in steps
+        for seq, (at, action, sample) in enumerate(steps)
     ]
 
 
@@ -139,6 +140,8 @@ def test_a_pause_is_longer_than_its_bound():
 def test_a_sample_that_was_skipped_and_then_done_is_not_skipped():
     found = pace(walked((0, "skip", "a"), (5, "submit", "a")))
     assert (found["submitted"], found["skipped"]) == (1, 0)
+    back = walked((0, "skip", "a"), (5, "submit", "a"))[::-1]  # by a clock that was set back in between
+    assert (pace(back)["submitted"], pace(back)["skipped"]) == (1, 0)
 
 
 def test_who_did_nothing_has_no_rate():

@@ -151,6 +151,17 @@ def test_what_is_on_or_in_use_is_not_deleted_nor_what_would_go_with_it(store):
     assert store.run(other)["archived"] is None
 
 
+def test_whatever_the_clock_says_a_rollback_leads_to_what_was_in_use_before(store, bad_clock):
+    a, b, c = (finished(store) for _ in range(3))
+    for id in (a, b, c):
+        store.promote(id, "ann")
+    store.archive_runs([b])
+    assert store.rollback("reward", "ann")["id"] == store.promoted("reward")["id"] == a
+    assert store.rollback("reward", "ann") is store.promoted("reward") is None
+    with pytest.raises(ValueError, match="No reward has been promoted"):
+        store.rollback("reward", "ann")
+
+
 def test_a_rollback_passes_by_what_was_deleted_and_older_rollbacks_mean_what_they_meant(store):
     a, b, c, d = (finished(store) for _ in range(4))
     for id in (a, b, c):

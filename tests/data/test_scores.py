@@ -49,6 +49,29 @@ def test_the_same_key_sent_twice_is_one_event(store, sample):
     assert len(store.history("ann")) == 1
 
 
+@pytest.mark.parametrize(
+    ("between", "events"),
+    [
+        (lambda store, id: None, 1),
+        (lambda store, id: store.set_score(id, 2, 5, "ann"), 1),  # of another word
+        (lambda store, id: store.set_score(id, 1, 6, "bob"), 1),  # by another person
+        (lambda store, id: store.submit(id, "ann"), 1),
+        (lambda store, id: store.set_score(id, 1, 6, "ann"), 3),
+        (lambda store, id: store.clear_score(id, 1, "ann"), 3),
+        (lambda store, id: store.undo(id, "ann"), 3),
+    ],
+)
+def test_to_give_a_word_the_score_that_it_has_from_one_already_is_no_event_and_no_step(
+    store, sample, between, events
+):
+    store.set_score(sample, 1, 5, "ann")
+    between(store, sample)
+    assert store.set_score(sample, 1, 5, "ann")["score"] == 5
+    assert sum(e["word_index"] == 1 for e in store.history("ann")) == events
+    store.set_score(sample, 1, 5, "cyd")  # the same score by another person is theirs
+    assert len(store.history("cyd")) == 1
+
+
 def test_delete_takes_a_correction_back_and_keeps_the_event(store, sample):
     store.set_score(sample, 1, 2, "ann")
     event = store.clear_score(sample, 1, "ann")

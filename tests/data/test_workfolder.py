@@ -78,6 +78,12 @@ def test_a_start_sweeps(restoring, quick_path, store):
         ("restore-x1y2z3/studio.db", True),
         ("backup-x1y2z3/studio.db", True),
         ("backups/studio-1.db.0a1b2c3d.partial", True),
+        ("images/0a/.0a1b.png.0a1b2c3d.tmp", True),
+        ("runs/r1/.stages.json.0a1b2c3d.tmp", True),
+        ("runs/r1/.reward.0a1b2c3d.tmp/model.safetensors", True),
+        ("runs/r1/warmup-state/.state.pt.0a1b2c3d.tmp", True),
+        ("runs/r1/reward/model.safetensors", False),
+        ("images/0a/0a1b.png", False),
         ("backups/studio-1.db", False),
         ("studio.replaced-1.db", False),
         ("images/one.png", False),
@@ -86,7 +92,7 @@ def test_a_start_sweeps(restoring, quick_path, store):
 )
 def test_files_without_a_lock_go_when_they_are_ours_and_old(quick_path, name, ours):
     path = quick_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(exist_ok=True, parents=True)
     path.write_bytes(b"x")
     sweep(quick_path)
     assert path.exists()

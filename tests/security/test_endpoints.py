@@ -11,8 +11,9 @@ from data.store import Store
 from studio.api import endpoints
 from studio.api.answers import plainly
 from studio.axes import Variant
-from studio.service import Studio
-from studio.settings import Settings
+from studio.datasets import replay_of
+from studio.service import Studio, sentence
+from studio.settings import ROOT, Settings
 
 # of each that is an administrator's: what a stranger sends
 ADMINS = {
@@ -95,11 +96,16 @@ def test_a_stranger_to_a_space_is_refused_what_changes_the_store_as_a_whole(stud
 
 
 @pytest.mark.parametrize("name", ADMINS)
-def test_who_is_no_administrator_by_the_setting_is_refused(studio, call, name):
+def test_who_is_no_administrator_by_the_setting_is_refused_with_the_token_and_without(
+    studio, call, token_shown, name
+):
     studio.settings = dataclasses.replace(studio.settings, admins="Boss")
     before = kept(studio.store)
+    for who in ("", STRANGER, "0" * 32 + ":Boss"):
+        with pytest.raises(gr.Error, match="STUDIO_ADMINS|administrator's"):
+            call(name, **ADMINS[name], who=who)
     for who in ("", STRANGER):
-        with pytest.raises(gr.Error, match="STUDIO_ADMINS"):
+        with token_shown(), pytest.raises(gr.Error, match="STUDIO_ADMINS"):
             call(name, **ADMINS[name], who=who)
     assert kept(studio.store) == before
 
@@ -134,7 +140,7 @@ def test_a_strangers_grid_goes_on_as_its_owner_wants(studio, call, name):
     assert studio.store.grid(grid)["state"] == "queued"
 
 
-def test_only_administrators_see_gold_where_there_are_any(studio, call):
+def test_only_administrators_see_gold_where_there_are_any(studio, call, token_shown):
     boss = call("sign_in", name="Boss")["who"]
     call("set_gold", sample="s0", word=1, score=7, who=boss)
     studio.settings = dataclasses.replace(studio.settings, admins="Boss")
@@ -143,8 +149,44 @@ def test_only_administrators_see_gold_where_there_are_any(studio, call):
     for name, given in told:
         assert '"red"' not in json.dumps(call(name, **given, who=STRANGER)), name
     assert call("search", sort="highest", who=STRANGER)["samples"] == []
-    assert [s["id"] for s in call("search", sort="highest", who=boss)["samples"]] == ["s0"]
     assert [line["subject"] for line in call("audit", who=STRANGER)] == [""]
     assert call("sample_history", sample="s0", who=STRANGER)["events"] == []
-    assert [line["subject"] for line in call("audit", who=boss)] == ["s0"]
-    assert call("sample_history", sample="s0", who=boss)["events"][0]["what"] == "gold"
+    with token_shown():
+        assert [s["id"] for s in call("search", sort="highest", who=boss)["samples"]] == ["s0"]
+        assert [line["subject"] for line in call("audit", who=boss)] == ["s0"]
+        assert call("sample_history", sample="s0", who=boss)["events"][0]["what"] == "gold"
+
+
+def test_no_endpoint_tells_where_things_lie_on_the_machine(studio, call, quick_path):
+    home = str(quick_path)
+    nowhere = {name: quick_path / "nowhere" / name for name in ("labels", "projector", "reward")}
+    settings = dataclasses.replace(
+        studio.settings, **nowhere, backbone=f"{home}/nowhere/sdxl", scorer=f"{home}/nowhere/qwen"
+    )
+    studio.settings = studio.models.settings = settings
+    run = studio.store.new_run("reward", {})
+    studio.store.note_audit("", "backup", "x")
+    with pytest.raises(ValueError) as missing:
+        studio.models.diffuser()
+    assert home in sentence(missing.value, paths=True)  # at the console of the machine
+    metrics = {"note": replay_of(studio)[1]}
+    studio.store.update_run(run, state="failed", message=sentence(missing.value), metrics=metrics)
+    # Fakes, as models are loaded here by no test: what stands for them is enough to be asked what is in use.
+    studio.models._diffuser = studio.models._scorer = SimpleNamespace(channels=4, text_width=8)
+    told = {
+        name: call(name) for name in ("status", "kinds", "runs", "audit", "backups", "choices", "webhook")
+    }
+    told |= {name: call(name, run=run) for name in ("run", "curves", "model_card")}
+    assert home not in json.dumps(told) and str(ROOT) not in json.dumps(told)
+    assert (told["status"]["backbone"], told["status"]["scorer"]) == ("sdxl", "qwen")
+    assert told["status"]["projector_problem"] == (
+        "There is no projector yet: train one, or put a checkpoint where STUDIO_PROJECTOR says."
+    )
+    assert told["run"]["results"]["note"] == (
+        "The checkpoint labels does not exist: choose another one, or train it again. "
+        "The labels of STUDIO_LABELS are not used."
+    )
+    assert told["run"]["message"].startswith("The diffusion model is not there (sdxl): make it by")
+    with pytest.raises(gr.Error) as error:
+        call("download_run", run=run)
+    assert home not in str(error.value)

@@ -196,3 +196,14 @@ def test_what_was_on_when_the_copy_was_made_is_interrupted_in_a_home_that_begins
     assert {found.run(run)["state"] for run in (waiting, running)} == {"interrupted"}
     assert found.grid(grid)["state"] == "interrupted"
     assert not list(settings.home.glob("restore-*"))
+
+
+def test_a_damaged_store_is_not_copied_over_the_copy_that_is_whole(made):
+    settings, store = made[:2]
+    rounds = Backup(settings, store)
+    assert rounds.round()
+    before = {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()}
+    store.set_score(store.samples()[0]["id"], 1, 9, "Ann")
+    store.damage = "The database studio.db is damaged."  # as a check or a write has found
+    assert not rounds.round() and "is damaged" in rounds.problem
+    assert {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()} == before

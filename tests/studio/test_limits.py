@@ -5,7 +5,19 @@ from types import SimpleNamespace
 import pytest
 
 from studio.axes import check_grid
-from studio.limits import OFF, SPACE, for_admins, limits, may_manage, may_tend, may_write, visitor
+from studio.limits import (
+    OFF,
+    SPACE,
+    for_admins,
+    limits,
+    may_go_by,
+    may_manage,
+    may_tend,
+    may_write,
+    open_to_all,
+    token_needed,
+    visitor,
+)
 from studio.settings import Settings
 from studio.views import check_request
 
@@ -15,6 +27,7 @@ ON_SPACE = {
     "OPENID_PROVIDER_URL": "https://huggingface.co",
 }  # fmt: skip
 NO_OAUTH = {"SPACE_ID": "ann/studio", "SPACE_AUTHOR_NAME": "ann", "SYSTEM": "spaces"}
+NETWORK = {"GRADIO_SERVER_NAME": "0.0.0.0"}
 ANN, BOB = SimpleNamespace(username="Ann"), SimpleNamespace(username="bob")
 
 
@@ -44,8 +57,12 @@ def test_who_may_correct(setting, env, profile, says):
     ("admins", "env", "name", "profile", "may"),
     [
         ("", {}, "anybody", None, True),
-        ("Ann, Bea", {}, "bea", None, True),
+        ("Ann, Bea", {}, "bea", None, False),
         ("Ann, Bea", {}, "bob", None, False),
+        ("", NETWORK, "anybody", None, False),
+        ("", NETWORK, "ann", ANN, False),
+        ("", {"GRADIO_SHARE": "True"}, "anybody", None, False),
+        ("", {"GRADIO_SERVER_NAME": "::1"}, "anybody", None, True),
         ("", ON_SPACE, "", ANN, True),
         ("", ON_SPACE, "", BOB, False),
         ("", ON_SPACE, "ann", None, False),
@@ -60,11 +77,65 @@ def test_who_may_train_and_promote(admins, env, name, profile, may):
 
 
 @pytest.mark.parametrize(
-    ("env", "says"),
-    [({}, "STUDIO_ADMINS"), (ON_SPACE, "owner of this Space"), (NO_OAUTH, "owner of this Space")],
+    ("settings", "env", "name", "may"),
+    [
+        ({}, NETWORK, "anybody", True),
+        ({"admins": "Ann, Bea"}, {}, "bea", True),
+        ({"admins": "Ann, Bea"}, NETWORK, "bea", True),
+        ({"admins": "Ann, Bea"}, NETWORK, "bob", False),
+        ({"admins": "Ann, Bea"}, NETWORK, "", False),
+        ({}, ON_SPACE, "ann", False),
+    ],
 )
-def test_what_stands_beside_what_is_off_is_short_and_names_signing_in_only_where_one_can(env, says):
-    found = for_admins(env)
+def test_the_token_makes_an_administrator_off_a_space_of_the_names_in_the_setting_alone(
+    settings, env, name, may
+):
+    assert (may_manage(Settings(**settings), name, None, env, token=True) == "") is may
+
+
+@pytest.mark.parametrize(
+    ("settings", "env", "needed"),
+    [
+        ({}, {}, False),
+        ({}, {"GRADIO_SERVER_NAME": "localhost"}, False),
+        ({}, {"GRADIO_SERVER_NAME": "127.0.0.5", "GRADIO_SHARE": "false"}, False),
+        ({}, NETWORK, True),
+        ({}, {"GRADIO_SERVER_NAME": "[::]"}, True),
+        ({}, {"GRADIO_SERVER_NAME": "studio.lan"}, True),
+        ({}, {"GRADIO_SHARE": "true"}, True),
+        ({"token": "a-token-that-was-given"}, {}, True),
+        ({"admins": "Ann"}, {}, True),
+        ({"hosts": "studio.example"}, {}, True),
+        ({"token": "none"}, NETWORK, False),
+        ({"token": "a-token-that-was-given", "hosts": "studio.example"}, ON_SPACE, False),
+    ],
+)
+def test_a_token_is_needed_where_others_come_and_where_it_is_asked_for(settings, env, needed):
+    found = Settings(**settings)
+    assert token_needed(found, env) is needed
+    assert (may_manage(found, "anybody", None, env) == "") is (not needed and env is not ON_SPACE)
+    says = open_to_all(found, env)
+    assert ("STUDIO_TOKEN is none" in says) is (settings.get("token") == "none") and len(says) < 130
+
+
+def test_only_a_token_makes_a_visitor_go_by_an_administrators_name():
+    ruled = Settings(admins="Ann, Bea")
+    assert "administrator's" in may_go_by(ruled, "ANN", False, {})
+    assert may_go_by(ruled, "ann", True, {}) == may_go_by(ruled, "bob", False, {}) == ""
+    assert may_go_by(Settings(), "Ann", False, NETWORK) == may_go_by(ruled, "Ann", False, ON_SPACE) == ""
+
+
+@pytest.mark.parametrize(
+    ("admins", "env", "says"),
+    [
+        ("Ann", {}, "STUDIO_ADMINS"),
+        ("", NETWORK, "link that the console printed"),
+        ("", ON_SPACE, "owner of this Space"),
+        ("", NO_OAUTH, "owner of this Space"),
+    ],
+)
+def test_what_stands_beside_what_is_off_is_short_and_names_signing_in_only_where_one_can(admins, env, says):
+    found = for_admins(Settings(admins=admins), env)
     assert says in found and len(found) < 100
     assert ("signed in" in found) is (env is ON_SPACE)
 
@@ -75,7 +146,9 @@ def test_what_stands_beside_what_is_off_is_short_and_names_signing_in_only_where
         ("", {}, "anybody", None, True),
         ("Ann", {}, "maker", None, True),
         ("Ann", {}, "bob", None, False),
-        ("Ann", {}, "ann", None, True),
+        ("Ann", {}, "ann", None, False),
+        ("", NETWORK, "maker", None, True),
+        ("", NETWORK, "bob", None, False),
         ("", ON_SPACE, "maker", None, True),
         ("", ON_SPACE, "bob", BOB, False),
         ("", ON_SPACE, "ann", ANN, True),

@@ -1,5 +1,7 @@
 """Where what is made is kept, and what is said of it."""
 
+import os
+
 import pytest
 
 from studio import places
@@ -111,3 +113,38 @@ def test_the_hubs_cache_moves_only_where_it_cannot_be_written(machine, read_only
     read_only(machine / "account")
     assert places.hub_cache(env, machine / "home") == str(machine / "home" / "huggingface")
     assert places.hub_cache({**env, "HF_HOME": str(machine / "data")}, machine / "home") == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("The checkpoint /opt/me/models/reward does not exist.", "The checkpoint reward does not exist."),
+        ("Not there ('/a/b c/d', /e/f.json): look.", "Not there ('b c/d', f.json): look."),
+        ("/srv/me/.studio/runs/", ""),
+        ("See https://example.org/a/b, hub id owner/name, and/or ./here/it/is or /status.",) * 2,
+        ("STUDIO_LABELS=/data/labels", "STUDIO_LABELS=labels"),
+        ("7 of 1/2/3, data/models/reward, ~/models/x",) * 2,
+    ],
+)
+def test_visitors_are_told_the_last_name_of_a_path(said, told):
+    assert places.shortened(said) == told
+
+
+def test_a_folder_in_the_common_temporary_folder_is_closed_to_other_accounts(tmp_path):
+    folder = tmp_path / "shown"
+    folder.mkdir(mode=0o755)
+    for _ in range(2):
+        places.claim(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+        folder.rmdir()
+
+
+def test_a_folder_that_another_account_made_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    with pytest.raises(PermissionError):
+        places.claim(tmp_path / "link")
+    me = os.getuid()
+    monkeypatch.setattr(places.os, "getuid", lambda: me + 1)
+    with pytest.raises(PermissionError, match="another account"):
+        places.claim(tmp_path / "theirs")

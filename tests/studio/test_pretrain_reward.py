@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core import checkpoint
-from core.networks import RewardModel
+from core.networks.reward import RewardModel
 from core.words import split
 from data.shapes.detect import detect, judge
 from data.shapes.render import render

@@ -150,8 +150,11 @@ def test_a_setting_cannot_break_out_of_the_card(loop):
 def test_a_run_is_packed_with_its_card_and_can_be_used_where_it_is_unpacked(loop, quick_path):
     studio, run = loop
     path = studio.pack_run(run["id"], quick_path)
+    (quick_path / "again").mkdir()
+    assert studio.pack_run(run["id"], quick_path / "again").read_bytes() == path.read_bytes()
     with zipfile.ZipFile(path) as packed:
         packed.extractall(quick_path / "there")
+        assert packed.getinfo("README.md").date_time[0] == 1980  # no time: one copy of each run is kept
     assert (quick_path / "there" / "README.md").read_text() == studio.model_card(run["id"])
     checkpoint.verify(quick_path / "there")
     studio.models.check_fits(studio.models.open("projector", quick_path / "there"))

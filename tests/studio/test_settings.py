@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from studio import commands
 from studio.settings import ROOT, Settings
 from studio.settings_table import SETTINGS, settings_table
 
@@ -36,6 +37,16 @@ def test_without_an_environment_the_defaults_are_those_of_the_table():
         ("STUDIO_STEPS", "0", "STUDIO_STEPS"),
         ("STUDIO_GUIDANCE", "21", "from 0"),
         ("STUDIO_GUIDANCE", "nan", "STUDIO_GUIDANCE"),
+        ("STUDIO_TOKEN", "a secret with spaces", "^STUDIO_TOKEN cannot be used: set it to 16 to 200 letters"),
+        ("STUDIO_TOKEN", "short", "16 to 200"),
+        ("STUDIO_TOKEN", "None", "or to none"),
+        (
+            "STUDIO_HOSTS",
+            "https://studio.example",
+            "STUDIO_HOSTS has 'https://studio.example': write names alone",
+        ),
+        ("STUDIO_HOSTS", "a.example, b@c.example", "b@c.example"),
+        ("STUDIO_HOSTS", "*.example", "names alone"),
     ],
 )
 def test_a_wrong_setting_is_named(name, value, says):
@@ -81,3 +92,24 @@ def test_the_table_has_a_row_for_every_setting():
     rows = settings_table().splitlines()
     assert len(rows) == 2 + len(SETTINGS)
     assert all(f"`{variable}`" in rows[i + 2] for i, (variable, _, _) in enumerate(SETTINGS.values()))
+
+
+def test_the_names_of_the_studio_are_those_that_browsers_send():
+    found = Settings.from_env({"STUDIO_HOSTS": "Studio.Example.:8443, 10.0.0.5,[0::1], ::2,"})
+    assert found.host_names == ["studio.example", "10.0.0.5", "::1", "::2"]
+    assert Settings.from_env(found.env()) == found and Settings().host_names == []
+
+
+def test_everybody_is_an_administrator_or_some_are_by_name():
+    both = {"STUDIO_TOKEN": "none", "STUDIO_ADMINS": "Ann"}
+    with pytest.raises(ValueError, match="STUDIO_ADMINS names some: take one of them away"):
+        Settings.from_env(both)
+    assert Settings.from_env({**both, "SPACE_ID": "ann/studio"}).token == "none"  # means nothing there
+
+
+def test_the_token_is_in_no_text_of_the_settings(monkeypatch):
+    secret = "a-token-that-was-given"
+    found = Settings.from_env({"STUDIO_TOKEN": secret})
+    assert found.token == secret and secret not in repr(found)
+    monkeypatch.setenv("STUDIO_TOKEN", secret)
+    assert secret not in str(commands.settings(None, None))

@@ -58,3 +58,23 @@ def test_threads_that_wait_give_way_unless_one_chose_otherwise(tmp_path, own, ke
         [sys.executable, "-c", asked], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == kept
+
+
+def test_a_folder_for_downloads_that_is_not_this_accounts_ends_the_start_with_a_sentence(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "GRADIO_TEMP_DIR"}
+    env |= {"STUDIO_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
+    asked = (
+        "import os; from studio.starting_up import prepare; prepare(); print(os.environ['GRADIO_TEMP_DIR'])"
+    )
+
+    def start():
+        return subprocess.run(
+            [sys.executable, "-c", asked], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+
+    folder = Path(start().stdout.strip())
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    done = start()
+    assert done.returncode == 1 and "another account" in done.stderr and "GRADIO_TEMP_DIR" in done.stderr

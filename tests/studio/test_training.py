@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from core.networks.reward import PictureReader, RewardModel
 from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
+from data.store import StoreError
 from studio import heldout, jobs, replay, stages
 from studio.configs import FIELDS, check_config
 from studio.runlog import RunLog, training_lock
@@ -208,15 +210,23 @@ def test_the_cycle_without_corrections_leaves_the_calibrator_out(scored):
         scored.promote(run["id"], "Ann")
 
 
+def words(estimate):
+    """A figure without an interval."""
+    return {"estimate": estimate, "low": None, "high": None}
+
+
 def measured_run(studio, difference, used=None, after=0.5, key="k"):
     """A projector's run that is done, with a held-out result of these figures; its id."""
     run = studio.store.new_run("projector", {"used": {"projector": used}})
     folder = studio.settings.projector
     figures = {
         "of": "prompts and seeds",
+        "judge": "detector",
+        "independent": True,
+        "base": "before",
         "key": key,
         "difference": difference,
-        "after": {"words": {"estimate": after}},
+        "after": {"words": words(after)},
     }
     studio.store.update_run(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
                             checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
@@ -225,7 +235,7 @@ def measured_run(studio, difference, used=None, after=0.5, key="k"):
 
 def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     def finished(difference, used=None, after=0.5, key="k"):
-        return measured_run(studio, {"words": {"estimate": difference}}, used, after, key)
+        return measured_run(studio, {"words": words(difference)}, used, after, key)
 
     with pytest.raises(ValueError, match="nobody knows whether it is better"):  # no image could be judged
         studio.promote(finished(None, after=None), "Ann")
@@ -250,10 +260,60 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     assert noted == ["rollback", "promote", "promote", "promote"]
 
 
+@pytest.mark.parametrize("broken", ["promote", "note_audit"])
+@pytest.mark.parametrize("act", ["promote", "rollback"])
+def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all(
+    studio, monkeypatch, act, broken
+):
+    """The parts are rows without models: what is tested is which of them are in use."""
+    cycle = studio.store.new_run("cycle", {"used": {"projector": None}})
+    done = {"state": "done", "checkpoint": "x", "checkpoint_sha256": "0" * 64}
+    for kind in ("reward", "projector"):
+        part = studio.store.new_run(kind, {"cycle": cycle}, cycle, id=f"{cycle}-{kind}")
+        studio.store.update_run(part, metrics={"use": True}, **done)
+    studio.store.update_run(cycle, metrics={}, **done)
+    calls = {
+        "promote": lambda: studio.promote(cycle, "Ann", force=True),
+        "rollback": lambda: studio.rollback("cycle", "Ann"),
+    }
+    if act == "rollback":
+        calls["promote"]()
+        broken = {"promote": "rollback"}.get(broken, broken)
+    real, tried = getattr(studio.store, broken), []
+    before = studio.store.promotions(), studio.store.audit()
+
+    def fails_after_the_first(*given):
+        tried.append(given)
+        if broken == "note_audit" or len(tried) > 2:
+            raise StoreError("The disk of studio.db is full; nothing was changed.")
+        return real(*given)
+
+    with monkeypatch.context() as full:
+        full.setattr(studio.store, broken, fails_after_the_first)
+        with pytest.raises(StoreError):
+            calls[act]()
+    assert (studio.store.promotions(), studio.store.audit()) == before
+    calls[act]()
+    assert {kind for kind in ("cycle", "reward", "projector") if studio.store.promoted(kind)} == (
+        {"cycle", "reward", "projector"} if act == "promote" else set()
+    )
+
+
+def test_of_many_who_roll_back_at_once_each_takes_one_off(studio):
+    runs = [measured_run(studio, {"words": {"estimate": 0.02}}) for _ in range(3)]
+    for run in runs:
+        studio.promote(run, "Ann", force=True)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(lambda n: studio.rollback("projector", f"Ann {n}"), range(3)))
+    assert [run and run["id"] for run in found if run] != [] and None in found
+    assert {run["id"] for run in found if run} == set(runs[:2])
+    assert studio.store.promoted("projector") is None
+
+
 @pytest.mark.parametrize(("high", "promoted"), [(-0.01, False), (0.01, True), (None, True)])
 def test_better_words_with_surely_fewer_whole_images_are_promoted_only_by_force(studio, high, promoted):
     clean = {"estimate": -0.05, "low": -0.1, "high": high}
-    run = measured_run(studio, {"words": {"estimate": 0.02}, "clean": clean})
+    run = measured_run(studio, {"words": words(0.02), "clean": clean})
     if promoted:
         assert studio.promote(run, "Ann")["promoted"]
     else:

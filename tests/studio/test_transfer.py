@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from data.store import StoreError
 from studio import transfer
 from studio.gridwork import GridWork
 
@@ -187,6 +188,33 @@ def test_a_restore_is_noted_in_the_log_that_it_brought_back(studio):
     line = studio.store.audit()[0]
     assert (line["who"], line["action"], line["subject"]) == ("carol", "restore", path.name)
     assert line["detail"]["replaced"] == found["replaced"]
+
+
+def damage(studio):
+    """An index of the scores that says something else than their table."""
+    store = studio.store
+    with store._connected(once=True) as db:
+        at = "SELECT rootpage FROM sqlite_master WHERE tbl_name = 'scores' AND type = "
+        page, size = db.execute(f"{at} 'index' LIMIT 1").fetchone()[0], 4096
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    content = bytearray(store.path.read_bytes())
+    content[page * size - 40 : page * size] = bytes(40)
+    store.path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
+def test_every_format_goes_out_of_a_damaged_store_which_is_then_restored(studio, quick_path, kind):
+    backup = transfer.new_backup(studio, "ann")
+    transfer.export_file(studio, kind, quick_path / "before", "ann")
+    damage(studio)
+    with pytest.raises(StoreError, match="is damaged"):
+        studio.store.check()
+    studio.store.close()
+    transfer.export_file(studio, kind, quick_path / "out", "ann")
+    assert (quick_path / "out").read_bytes() == (quick_path / "before").read_bytes()
+    assert transfer.restore(studio, backup, "ann")["samples"] == 2
+    assert studio.store.audit()[0]["action"] == "restore"
 
 
 def test_a_grid_whose_process_is_gone_keeps_nobody_from_a_restore(studio):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.store import StoreError
 from studio import webhook
 from studio.settings import Settings
 from studio.webhook import Failed, Follower, check_webhook
@@ -84,6 +85,17 @@ def test_only_what_comes_after_the_first_start_is_posted_each_event_once(store, 
     assert headers["X-Studio-Delivery"].endswith("-2-3")
     again = Follower(store, receiver.url)  # another process goes on where this one was
     assert again.step() is False and len(receiver.got) == 1
+
+
+def test_nothing_is_sent_that_a_damaged_store_could_not_note(store, sample, receiver):
+    follower = Follower(store, receiver.url)
+    follower.step()
+    store.set_score(sample, 1, 3, "ann")
+    store.damage = "The database studio.db is damaged."
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged"):
+            follower.step()
+    assert receiver.got == []
 
 
 def test_many_scores_go_out_in_batches_and_in_order(store, sample, receiver, monkeypatch):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from core.diffusion import Diffuser
 from core.families import FAMILIES, ModelError, family_of, relative_of
-from core.networks import NoiseProjector
+from core.networks.projector import NoiseProjector
 from core.noise import draw, third
 from tests import backbones
 from tests.no_float64 import device_without_float64

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from core import checkpoint
-from core.networks import NoiseProjector, RewardModel
-from core.networks.projector import rematch
+from core.networks.projector import NoiseProjector, rematch
+from core.networks.reward import RewardModel
 from core.noise import draw, drift, second
 
 SMALL = {"text_width": 24, "width": 16, "depth": 1, "channels": (16, 24), "heads": 2}

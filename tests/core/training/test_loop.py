@@ -63,6 +63,65 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_pa
     assert torch.isfinite(model.weight).all()
 
 
+class Steep(torch.autograd.Function):
+    """The identity, whose gradient is what it is told: a finite loss with a gradient that is not."""
+
+    @staticmethod
+    def forward(context, x, slope):
+        context.slope = slope
+        return x.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * context.slope, None
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("slope", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [3, 8])  # between two states, and the last step
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(tmp_path, bad, slope, clip):
+    model = torch.nn.Linear(1, 1)
+
+    def loss_fn(step):
+        return Steep.apply(model(torch.ones(1, 1)), slope if step == bad else 1.0).sum(), {}
+
+    with pytest.raises(TrainingFailed, match=rf"The gradient became (nan|inf) at step {bad + 1} of 9.*Lower"):
+        fit(
+            {"m": model},
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            loss_fn,
+            steps=9,
+            folder=tmp_path,
+            save_every=2,
+            clip=clip,
+        )
+    state = load_state(tmp_path / "state.pt")
+    assert state["step"] == bad - bad % 2
+    assert all(torch.isfinite(value).all() for value in [model.weight, *state["modules"]["m"].values()])
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(tmp_path):
+    model = torch.nn.Linear(1, 1)
+
+    def spoil(progress):
+        if progress.step == 3:
+            with torch.no_grad():
+                model.bias.fill_(float("inf"))
+                model.weight.zero_()
+
+    with pytest.raises(TrainingFailed, match="A weight became inf at step 4 of 9"):
+        fit(
+            {"m": model},
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            lambda step: (model.weight.sum(), {}),
+            steps=9,
+            folder=tmp_path,
+            save_every=2,
+            on_progress=spoil,
+        )
+    assert load_state(tmp_path / "state.pt")["step"] == 2
+
+
 def test_progress_counts_to_the_end_and_says_what_is_left():
     model = torch.nn.Linear(1, 1)
     seen = []

@@ -4,8 +4,7 @@ import pytest
 import torch
 from known_world import HEAD, PAIRS, SHAPE, TINY, prompt_of, texts
 
-from core.networks import RewardModel
-from core.networks.reward import PictureReader
+from core.networks.reward import PictureReader, RewardModel
 from core.training import reading
 from core.training.data import RewardData, Sample
 from core.training.reading import (

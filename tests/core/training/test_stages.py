@@ -8,8 +8,8 @@ import pytest
 import torch
 from known_world import HEAD, PAIRS, SHAPE, TINY, labelled, texts, truth
 
-from core.networks import NoiseProjector, RewardModel
-from core.networks.projector import ProjectorOutput
+from core.networks.projector import NoiseProjector, ProjectorOutput
+from core.networks.reward import RewardModel
 from core.noise import draw, drift, second
 from core.training import projector as stages
 from core.training.data import Texts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio_client.utils
 import pytest
 
-from studio.components.word_scores import Inbox, WordScores, chips, read_packet
+from studio.components.word_scores import WordScores, chips, read_packet
 from studio.views import WordView
 
 CLIENT = "0123456789abcdef"
@@ -71,29 +71,6 @@ def test_a_packet_is_read_as_the_page_sent_it():
 def test_what_no_page_of_ours_would_send_is_refused(data):
     with pytest.raises(ValueError, match="correction"):
         read_packet(data)
-
-
-def test_a_late_or_repeated_packet_changes_nothing():
-    inbox = Inbox()
-    first = read_packet(packet(set_word(1), set_word(2)))
-    assert [o.revision for o in inbox.new(first)] == [1, 2]
-    for operation in first.operations:
-        inbox.done(CLIENT, operation.revision)
-    repeated = read_packet(packet(set_word(2), set_word(3), set_word(1)))
-    assert [o.revision for o in inbox.new(repeated)] == [3]
-    inbox.done(CLIENT, 3)
-    assert inbox.new(first) == []
-    assert inbox.last(CLIENT) == 3
-
-
-def test_pages_do_not_mix_and_old_ones_are_forgotten():
-    inbox = Inbox()
-    for i in range(2100):
-        with inbox.page(f"page{i:08}"):
-            inbox.done(f"page{i:08}", 5)
-    assert inbox.last("page00002099") == 5
-    assert inbox.last("page00000000") == 0
-    assert len(inbox._last) <= 2000
 
 
 def test_the_schema_can_be_read_by_gradio_and_names_every_field():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import gradio as gr
 import pytest
 
@@ -44,3 +46,18 @@ def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, 
     monkeypatch.setattr(studio, "model_card", fails)
     filled = values(run["id"])
     assert any("card could not be written" in value for value in filled if isinstance(value, str))
+
+
+def test_a_packed_run_lies_in_the_folder_that_is_swept_once_however_often_it_is_asked_for(
+    calibrated, monkeypatch, tmp_path
+):
+    studio, run = calibrated
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "kept"))
+    with gr.Blocks() as page:
+        run_page.build(studio, gr.State(""), Rights(studio))
+    (pack,) = [
+        event.fn for event in page.fns.values() if [part.elem_id for part in event.outputs] == ["packed-run"]
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        copies = set(pool.map(pack, [run["id"]] * 4))
+    assert [str(path) for path in (tmp_path / "kept").rglob("*") if path.is_file()] == list(copies)

@@ -1,0 +1,67 @@
+"""Names of machines: what a browser says in `Host` and `Origin`, and what the page is bound to."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+
+_AUTHORITY = re.compile(
+    r"([0-9a-f]*:[0-9a-f:.]*:[0-9a-f:.]*)|(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{0,5}))?",
+    re.IGNORECASE | re.ASCII,
+)
+_ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
+
+
+def authority(text: str) -> tuple[str, str] | None:
+    """(name, port) of NAME or NAME:PORT, the name in lower case without its final dot, an address in its shortest form;
+    None for anything else, such as one with a user before it."""
+    found = _AUTHORITY.fullmatch(text.strip())
+    if found is None:
+        return None
+    name = (found[1] or found[2]).lower().removesuffix(".")
+    try:
+        name = str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        if ":" in name:
+            return None
+    return (name, found[3] or "") if name else None
+
+
+def origin(text: str) -> tuple[str, str] | None:
+    """(name, port) of the site of an `Origin`; None for "null" and other sites without a name."""
+    found = _ORIGIN.fullmatch(text.strip())
+    return authority(found[1]) if found else None
+
+
+def is_address(name: str) -> bool:
+    """Whether a name of ``authority`` is an address: no name server is asked for it, so nobody can make it lead here."""
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name of ``authority`` leads to the machine that uses it."""
+    return name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
+
+
+def is_any(name: str) -> bool:
+    """Whether it stands for every address of this machine (0.0.0.0, ::)."""
+    return is_address(name) and ipaddress.ip_address(name).is_unspecified
+
+
+def bound(env: Mapping[str, str] | None = None) -> str:
+    """What the page is bound to, as a name of ``authority``; '' for what is none."""
+    given = (os.environ if env is None else env).get("GRADIO_SERVER_NAME", "").strip() or "127.0.0.1"
+    found = authority(given)
+    return found[0] if found else ""
+
+
+def on_network(env: Mapping[str, str] | None = None) -> bool:
+    """Whether others than those at this machine can reach the page: it is bound to more than loopback, or shared by a
+    public link."""
+    env = os.environ if env is None else env
+    return not is_loopback(bound(env)) or env.get("GRADIO_SHARE", "").lower() == "true"

@@ -1,0 +1,78 @@
+"""JSON that is read back from the project's own folders, damaged in every way."""
+
+import pytest
+
+from core.evaluation.journal import FILE, Journal
+from core.jsonfile import parsed, read, read_lines, read_or
+
+DAMAGED = [
+    b"",
+    b"null",
+    b"[]",
+    b"123",
+    b'"x"',
+    b"true",
+    b"{",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b"1" * 5000,
+    b'{"a": NaN',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_what_is_no_object_is_a_sentence_or_the_default(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.json is damaged: it should hold an object in JSON\."):
+        read(path)
+    assert read_or({}, path) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "fits"),
+    [
+        (b"7", float, True),
+        (b"7.5", float, True),
+        (b"true", float, False),
+        (b"[]", list, True),
+        (b"{}", list, False),
+    ],
+)
+def test_each_kind_is_told_from_the_others(content, kind, fits):
+    if fits:
+        assert parsed(content, kind, "it") is not None
+    else:
+        with pytest.raises(ValueError, match="it is damaged"):
+            parsed(content, kind, "it")
+
+
+def test_a_file_that_is_not_there_is_the_default(tmp_path):
+    assert read_or(0.0, tmp_path / "none") == 0.0
+    with pytest.raises(OSError):
+        read(tmp_path / "none")
+
+
+def test_lines_end_only_where_the_file_has_an_end_of_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"prompt": "a\u2028b\x85c"}\n{"half'.encode())
+    assert read_lines(path) == [{"prompt": "a\u2028b\x85c"}]
+    path.write_bytes(b"{}\n123\n{}\n")
+    with pytest.raises(ValueError, match="line 2, is damaged"):
+        read_lines(path)
+
+
+@pytest.mark.parametrize(
+    "line", ["123", "[]", "null", "{}", '{"settings": 7}', '{"method": "none", "fingerprint": "x", "items": [', '{"method": "a"}',
+             '{"method": "a", "prompt": "b", "seeds": 7}', '{"method": [], "prompt": "b", "seeds": [1]}']
+)  # fmt: skip
+def test_a_damaged_journal_is_a_sentence_that_names_the_file(tmp_path, line):
+    (tmp_path / FILE).write_text(f'{{"settings": {{}}}}\n{line}\n')
+    with pytest.raises(ValueError, match=rf"{FILE}.* is damaged.* start the experiment again"):
+        Journal(tmp_path, {}, {})
+
+
+def test_a_journal_keeps_a_prompt_with_a_separator_of_lines(tmp_path):
+    record = {"method": "none", "prompt": "a\u2028b", "seeds": [1], "items": []}
+    Journal(tmp_path, {}, {}).add(record)
+    assert Journal(tmp_path, {}, {}).get("none", "a\u2028b", [1]) == record
