@@ -9,7 +9,8 @@ Rules 2, those of today:
 word               a letter or digit and the letters, digits and marks that follow; never marks alone
 inside a word      a single apostrophe, a hyphen (also U+2010 and U+2011) or a joiner (U+200C, U+200D)
 number             digits with a single . , : or / between them: "12,500", "1.5"
-relation           one word ("above", "on") or a phrase of several, one unit: "next to", "to the left of"
+relation           one word ("above", "on") or a phrase of several, one unit: "next to", "to the left of"; encoders and
+                   scorers read it by its head ("next", "left"), which is the word of rules 1
 negation           "no", "not", "without" or "...n't" with the words that it denies, one unit: "no red numbers"; 9 where
                    the image lacks them
 nouns and verbs    "can" and "show" are scored where they stand as nouns ("a can of beans"), "picture" and "image" but where
@@ -100,6 +101,7 @@ _PHRASES = frozenset(
     ]
 )  # fmt: skip
 _LONGEST = max(map(len, _PHRASES))
+_LITTLE = _FUNCTION | _set("in on")  # never the head of a phrase of relation
 _NEGATORS = _set("no not without cannot")
 _DETERMINERS = _set("a an the any some my your his her its their our")
 _PICTURES = _set("picture pictures image images scene depiction")
@@ -125,6 +127,16 @@ class Word:
     end: int
     kind: str
     scored: bool
+
+    @property
+    def head(self) -> tuple[int, int]:
+        """The span by which the word is read: of a phrase of relation the word that says which one ("left" of "to the left
+        of"), else all of it. So models that learned by rules 1 read it as they learned it."""
+        if self.kind == "relation":
+            for token in re.finditer(r"\S+", self.text):
+                if token[0].casefold() not in _LITTLE:
+                    return self.start + token.start(), self.start + token.end()
+        return self.start, self.end
 
 
 @dataclass(frozen=True)
@@ -371,7 +383,8 @@ def _first_kind(word: str) -> str:
 
 
 def _meet(span: tuple[int, int], word: Word) -> bool:
-    return span[0] < span[1] and span[0] < word.end and span[1] > word.start
+    start, end = word.head
+    return span[0] < span[1] and span[0] < end and span[1] > start
 
 
 def _spans(tokenizer: Any, prompt: str, window: int | None) -> tuple[list[tuple[int, int]], list[bool]]:
@@ -396,7 +409,8 @@ def _by_prefix(
     room = len(ids) if window is None else window - (len(framed) - len(ids))
     found = []
     for word in words:
-        first, last = len(bare(prompt[: word.start].rstrip())), len(bare(prompt[: word.end]))
+        start, end = word.head
+        first, last = len(bare(prompt[:start].rstrip())), len(bare(prompt[:end]))
         tokens = tuple(opening + i for i in range(first, min(last, room)))
         found.append((tokens, last - first, tokenizer.unk_token_id in ids[first:last]))
     return found

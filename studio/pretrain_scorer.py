@@ -40,6 +40,7 @@ MIXED, BLOB = "mixed", "blob"  # the words for a colour and a shape that are non
 ASKS = ("describe", "where", "what", "from", "count", MIXED, BLOB)
 ALONE = 0.25  # of the pictures ask for one thing, where a word's truth is whether it is seen at all
 OWN = 0.7  # of the pictures are asked about with their own prompt as well
+NEARNESS = 0.3  # of the questions about relations ask whether one thing is next to the other
 PLAIN = 0.6  # of the examples of the last stage are about everything, so that the rest is not forgotten
 BLOCK = 500  # pictures that are made and kept together
 _STREAM = 40_507
@@ -151,7 +152,7 @@ def example(
 
 def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
     """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
-    do, asked both ways. A part (PLAIN) are a plain `example` of the first picture with one prompt; so is the last picture
+    do, asked both ways, or (a share NEARNESS) whether they stand next to each other. A part (PLAIN) are a plain `example` of the first picture with one prompt; so is the last picture
     where none shows two clear things."""
     shown = next(iter(pictures)) if (plain := rng.random() < PLAIN) else None
     pair = None
@@ -165,7 +166,9 @@ def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generato
     (a, first), (b, second) = pair
     step = abs(first.x - second.x), abs(first.y - second.y)
     ways = [r for r in world.relations if (r in ("left", "right")) == (step[0] > step[1])]
-    if rng.random() < 0.2:
+    if rng.random() < NEARNESS:
+        ways = [scenes.NEAR]
+    elif rng.random() < 0.2:
         ways.append(str(rng.choice([r for r in world.relations if r not in ways])))
     asked = []
     for things, both in (([a, b], (first, second)), ([b, a], (second, first))):

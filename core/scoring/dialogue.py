@@ -19,13 +19,13 @@ from typing import Any
 from jinja2 import TemplateError
 
 from core.scoring.scores import DIGITS
-from core.words import EXTRA, NOTHING_ELSE, Word
+from core.words import EXTRA, NEGATION, NOTHING_ELSE, Word
 
-PROMPT_VERSION = "marked-3"
+PROMPT_VERSION = "marked-2"
 ELSE = "Where *nothing else* is marked: does it show nothing that the prompt does not ask for, no repeats, no artefacts?"
-DENIED = "Words that deny something, like *no hat*, hold where the image lacks it."
+DENIED = "Words that deny something, like 'no hat', hold where the image lacks it."
 INSTRUCTION = (
-    f"How well does the image show what is marked *so* in the prompt? {DENIED} {ELSE} "
+    f"How well does the image show the word marked *so* of the prompt? {ELSE} "
     "Answer with a digit: 0 not at all, 9 fully."
 )
 MARK = "*"
@@ -50,13 +50,14 @@ FORMS: tuple[list[dict[str, Any]], ...] = (
 )
 
 
-def mark(prompt: str, word: Word) -> str:
-    """The prompt with `word` marked; the mark's own sign is taken out of the prompt, so that one word is marked. The
-    unit *nothing else* is written after the prompt."""
+def mark(prompt: str, word: Word, span: tuple[int, int] | None = None) -> str:
+    """The prompt with `word` marked, or what stands at `span` of it; the mark's own sign is taken out of the prompt, so that
+    one word is marked. The unit *nothing else* is written after the prompt."""
     bare = prompt.replace(MARK, " ")
     if word.kind == EXTRA:
         return f"{bare.rstrip(' .,;:!')}, and {MARK}{NOTHING_ELSE}{MARK}"
-    return f"{bare[: word.start]}{MARK}{bare[word.start : word.end]}{MARK}{bare[word.end :]}"
+    start, end = span or (word.start, word.end)
+    return f"{bare[:start]}{MARK}{bare[start:end]}{MARK}{bare[end:]}"
 
 
 class Dialogue:
@@ -188,5 +189,6 @@ class Dialogue:
         return self.plain(text) + self.tail
 
     def question(self, prompt: str, word: Word) -> list[int]:
-        """Ids from the marked prompt to the position whose next token is the digit."""
-        return self.ask(mark(prompt, word))
+        """Ids from the prompt, with the head of the word marked, to the position whose next token is the digit."""
+        marked = mark(prompt, word, word.head)
+        return self.ask(f"{marked} ({DENIED})" if word.kind == NEGATION else marked)

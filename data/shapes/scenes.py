@@ -22,7 +22,8 @@ COUNTS = {"two": 2, "three": 3}
 OPPOSITE = {"above": "below", "below": "above", "left": "right", "right": "left"}
 PLURALS = {"cross": "crosses"}
 PREFIXES = ("a picture of", "an image of", "there is", "there are")
-JOINS = ("and", "with", "next to")
+NEAR = "next to"
+JOINS = ("and", "with", NEAR)
 PLACES = {
     "above": ("above",),
     "below": ("below",),
@@ -167,12 +168,12 @@ def _draw_things(rng: np.random.Generator, world: World, n: int) -> list[Thing]:
 
 
 def sentence(rng: np.random.Generator, things: list[Thing], relation: str | None) -> str:
-    """One of the phrasings of things, the first two of them in a relation if there is one."""
+    """One of the phrasings of things, the first two of them in a relation if there is one: of PLACES, or NEAR."""
     names, many = [_phrase(thing) for thing in things], things[0].count > 1
     prefix = _pick(rng, ("", "", "", "a picture of ", "an image of ", "there are " if many else "there is "))
     if relation:
         verb = _pick(rng, ("", ("are " if many else "is "))) if not prefix else ""
-        return f"{prefix}{names[0]} {verb}{_pick(rng, PLACES[relation])} {names[1]}"
+        return f"{prefix}{names[0]} {verb}{_pick(rng, PLACES.get(relation, (NEAR,)))} {names[1]}"
     if len(names) == 2:
         return f"{prefix}{names[0]} {_pick(rng, JOINS)} {names[1]}"
     return prefix + ", ".join(names[:-2] + [" and ".join(names[-2:])])
@@ -216,7 +217,8 @@ def _pattern(world: World) -> re.Pattern[str]:
         else r"(?P<place>(?P<side>(?!))(?P<level>(?!)))"
     )
     third = rf"|\s*,\s*{thing(2)}\s*,?\s+and\s+{thing(3)}" if world.max_objects > 2 else ""
-    pair = rf"\s+(?:{relation}|(?P<near>next\s+to)|{either(JOINS)})\s+{thing(1)}"
+    near = r"(?:(?:is|are)\s+)?(?P<near>next\s+to)"
+    pair = rf"\s+(?:{relation}|{near}|{either(JOINS)})\s+{thing(1)}"
     sentence = rf"\s*(?:(?:{either(PREFIXES)})\s+)?{thing(0)}(?:{pair}{third})?\s*\.?\s*"
     return re.compile(sentence, re.IGNORECASE | re.ASCII)
 
