@@ -362,7 +362,7 @@ def test_no_named_bad_answer_is_guessed_at(judge, images, read_out, prompt):
 def test_of_a_thousand_generated_answers_only_what_a_strict_reader_reads_is_read(
     judge, images, read_out, least
 ):
-    scorer = met(judge, read_out=read_out, parallel=4)
+    scorer = met(judge, read_out=read_out, parallel=4, timeout=60.0)
     words = "" if read_out == "logprobs" else " red circle"
     bodies = bad_answers.generated(read_out, 1000)
     judge.reply = lambda payload: as_reply(bodies[int(re.search(r"w(\d+)", data_of(payload)["prompt"])[1])])
