@@ -82,9 +82,10 @@ _RELATIONS = _LEXICON["relation"] | _MORE_RELATIONS
 _SIDES = [
     *"left right top bottom front back rear side middle center centre edge inside outside foot background foreground".split(),
     *(
-        f"{far} {side}"
+        f"{far} {side}{end}"
         for far in ("far", "top", "bottom", "upper", "lower", "immediate")
         for side in ("left", "right")
+        for end in ("", " side", " corner")
     ),
     *(f"{side} {end}" for side in ("left", "right") for end in ("side", "hand side", "edge", "corner")),
 ]
@@ -133,9 +134,10 @@ class Word:
         """The span by which the word is read: of a phrase of relation the word that says which one ("left" of "to the left
         of"), else all of it. So models that learned by rules 1 read it as they learned it."""
         if self.kind == "relation":
-            for token in re.finditer(r"\S+", self.text):
-                if token[0].casefold() not in _LITTLE:
-                    return self.start + token.start(), self.start + token.end()
+            tokens = [token for token in re.finditer(r"\S+", self.text) if token[0].casefold() not in _LITTLE]
+            known = [token for token in tokens if token[0].casefold() in _LEXICON["relation"]]
+            for token in [*known, *tokens][:1]:
+                return self.start + token.start(), self.start + token.end()
         return self.start, self.end
 
 

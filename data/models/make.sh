@@ -27,7 +27,7 @@ scorer() {
 pictures() {
     once diffuser "$python" -m studio pretrain diffuser --work "$work" --out "$models/diffuser" --vae "$work/vae-out"
     once validation "$python" -m studio collect --no-score --set shapes_validation --count 60 --seeds 8 --steps 10
-    once training "$python" -m studio collect --no-score --set shapes_train --count 1500 --seeds 6 --steps 10
+    once training "$python" -m studio collect --no-score --set shapes_train --count 750 --seeds 4 --steps 10
     once reading "$python" -m studio pretrain reward --work "$work" --out "$work/reading" --set steps=3000
 }
 
@@ -36,9 +36,8 @@ scorer > "$work/scorer.log" 2>&1 & # the two need nothing of each other
 other=$!
 pictures
 wait "$other"
-export OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 STUDIO_THREADS=2 # one process alone from here on
 once score "$python" -m studio score
-once labels "$python" -m studio labels "$models/labels" --count 3000
+once labels "$python" -m studio labels "$models/labels"
 
 export STUDIO_LABELS=$models/labels STUDIO_REWARD=$work/reading
 train() { # train KIND SETTING...: a run, which is promoted where it is finished
@@ -47,7 +46,7 @@ train() { # train KIND SETTING...: a run, which is promoted where it is finished
     id=$("$python" -c "import json, sys; print(json.load(open(sys.argv[1]))[\"id\"])" "$work/$1.json")
     "$python" -m studio promote "$id" --force --who make
 }
-once reward train reward --set replay=0 --set foresight_steps=400 --set reader_steps=300 --set reward_steps=2500 --set reward_rate=7e-4
+once reward train reward --set replay=0 --set foresight_steps=400 --set reader_steps=300 --set reward_steps=1000 --set reward_rate=7e-4
 once projector train projector --set start=fresh --set projector_steps=500 --set projector_rate=8e-4 --set tau=0.3 --set seed=1
 once ship "$python" -m studio ship "$models"
 

@@ -145,6 +145,32 @@ def test_a_kind_is_given_to_phrases_and_denials(prompt, expected):
             assert kinds[text] == "relation"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "head"),
+    [
+        ("a cat to the left of a dog", "to the left of", "left"),
+        ("a cat next to a dog", "next to", "next"),
+        ("a cat on top of a box", "on top of", "top"),
+        ("a cat in the upper right corner of a box", "in the upper right corner of", "right"),
+        ("a cat hidden behind a box", "hidden behind", "behind"),
+        ("a cat far from a dog", "far from", "far"),
+        ("a cat in between two dogs", "in between", "between"),
+        ("a cat on a box", "on", "on"),
+        ("a man with no hat", "no hat", "no hat"),
+    ],
+)
+def test_a_phrase_of_relation_is_read_by_its_head_and_other_units_whole(prompt, phrase, head):
+    (word,) = [word for word in split(prompt) if word.text == phrase]
+    assert prompt[slice(*word.head)] == head
+
+
+def test_the_sub_tokens_of_a_phrase_of_relation_are_those_of_its_head_as_by_rules_1(clip):
+    prompt = "a red circle to the left of a blue square"
+    now, before = ({w.kind: w for w in split(prompt, rules)}["relation"] for rules in (2, 1))
+    assert (now.text, before.text) == ("to the left of", "left")
+    assert locate(clip, prompt, [now]) == locate(clip, prompt, [before])
+
+
 def test_the_words_of_an_image_stay_as_they_were_counted():
     prompt = "a red ball next to 1.5 cups, no hats"
     first = [word.text for word in split(prompt, 1)]

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from core.checkpoint import CheckpointError
-from core.scoring.dialogue import Dialogue, mark
+from core.scoring.dialogue import DENIED, Dialogue, mark
 from core.scoring.vlm import VLMScorer
 from core.training.scorer_model import make_scorer, save_scorer
 from core.words import scored, units
@@ -126,6 +126,19 @@ def test_the_asked_word_alone_is_marked():
     word = scored(units(prompt))[0]
     assert mark(prompt, word) == "a *red*  circle, 5   red".replace("*red*  circle", " *red*  circle")
     assert mark(prompt, word).count("*") == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("a red circle to the left of a star", "a red circle to the *left* of a star"),
+        ("a circle with no star", f"a circle with *no star* ({DENIED})"),
+    ],
+)
+def test_a_relation_is_asked_about_by_its_head_and_a_denial_with_what_it_means(tiny_scorer, prompt, asked):
+    (word,) = [word for word in units(prompt) if " " in word.text and word.kind != "extra"]
+    dialogue = tiny_scorer.dialogue
+    assert dialogue.question(prompt, word) == dialogue.ask(asked)
 
 
 @pytest.mark.parametrize(
