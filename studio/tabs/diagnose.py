@@ -5,7 +5,6 @@ The work is a job of its own (``studio.jobs``); what is shown is read from the s
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from html import escape
 from typing import Any
@@ -33,7 +32,7 @@ FILES = {"report.html": "Download the report", "report.json": "Download its data
 
 def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> listing.Opener:
     """The tab; returns how a run is opened in it."""
-    who, chosen, drawn = memory.who, gr.State(""), gr.State("")
+    who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
     opened = gr.Textbox(
         visible=False
     )  # the run whose report is open; a State's change is lost outside the queue
@@ -99,7 +98,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
         state = jobs.status(studio, shown) if shown else None
         states = [(run["id"], run["state"], run["message"]) for run in [*runs, *on]]
-        stamp = json.dumps([shown, states, may, listing.stamp(state)])
+        stamp = listing.digest([shown, states, may, listing.stamp(state)])
         if stamp == known:
             return [gr.skip()] * len(all_parts)
         return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +15,7 @@ from studio.quality import GOOD, USABLE, without_gold
 from studio.service import Studio
 from studio.tabs import quality_gold, shared
 from studio.tabs import quality_parts as parts
+from studio.tabs import runs as listing
 from studio.tabs.memory import Memory
 from studio.tabs.rights import Rights
 from studio.tabs.shared import told
@@ -37,7 +37,7 @@ class QualityTab:
 
 def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> QualityTab:
     kept = studio.figures
-    drawn, chosen = gr.State(""), gr.State("")
+    drawn, chosen = listing.drawn(), gr.State("")
     since = gr.State(0.0)  # when figures were last asked for: newer ones are not waited for
     shown = gr.State([])  # the samples of the pictures
     wanted = gr.Textbox(visible=False)
@@ -101,7 +101,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         you = shared.person(kept_who, profile)
         waits = look.busy or (look.at or 0.0) < since and look.stale
         going = [since, gr.Timer(active=waits), parts.state(look, waits)]
-        stamp = json.dumps([look.at, asked, golden_too or you])
+        stamp = listing.digest([look.at, asked, golden_too or you])
         if found is None or stamp == known:
             return [known, *going, *[gr.skip()] * (len(every) - 4)]
         anyone = bool(found["people"])

@@ -15,8 +15,8 @@ from studio.grids import GridView, check_grid
 from studio.limits import limits
 from studio.runpages import projector_of
 from studio.service import Studio
+from studio.tabs import runs as listing
 from studio.tabs import shared
-from studio.tabs.runs import SECONDS
 from studio.tabs.shared import told
 
 PROMPTS, SEEDS, LOOKED = 8, "1-4", 100
@@ -45,7 +45,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
             )
         shown = shared.html(notices.empty(NONE), elem_id="samples-shown")
         # inside the tab: what stands between tabs counts as one
-        grid, drawn, clock = gr.State(""), gr.State(""), gr.Timer(SECONDS, active=False)
+        grid, drawn, clock = gr.State(""), listing.drawn(), gr.Timer(listing.SECONDS, active=False)
     outputs = [grid, drawn, shown, clock, make]
 
     def show(grid_id: str, known: str) -> list[Any]:

@@ -6,6 +6,8 @@ another one, shows the same.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -163,6 +165,17 @@ def change(run: dict[str, Any]) -> str:
 def badge(run: dict[str, Any]) -> dict[str, str]:
     """Its state as a cell of a table."""
     return {"text": run["state"], "tone": TONES.get(run["state"], "plain")}
+
+
+def drawn() -> gr.Textbox:
+    """What a page has drawn, as ``digest`` has it. The browser keeps it, as only it knows: answers can come in another order
+    than they were given, and a ``gr.State``, which the server keeps, would then tell of one that is no longer shown."""
+    return gr.Textbox(visible=False)
+
+
+def digest(what: Any) -> str:
+    """What tells that something else is to be drawn. what: anything that is JSON."""
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def stamp(state: dict[str, Any] | None) -> list[Any]:

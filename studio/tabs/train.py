@@ -6,7 +6,6 @@ is reloaded, or another one, shows the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,7 +54,7 @@ def build(
     studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights
 ) -> tuple[gr.Button, listing.Opener]:
     """The tab; returns the button that leads to the corrections, and how a run is opened."""
-    who, chosen, drawn = memory.who, gr.State(""), gr.State("")
+    who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
     timer = gr.Timer(listing.SECONDS)
 
     with gr.Row(equal_height=False):
@@ -138,11 +137,13 @@ def build(
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
-        still = [shown, promoted, may, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
-        stamp = json.dumps([still, counts, listing.stamp(state)])
+        still = listing.digest(
+            [shown, promoted, may, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
+        )
+        stamp = f"{still} {listing.digest([counts, listing.stamp(state)])}"
         if stamp == known:
             return [gr.skip()] * len(all_parts)
-        same = bool(known) and json.loads(known)[0] == json.loads(json.dumps(still))
+        same = isinstance(known, str) and known.startswith(still)
         return [
             stamp,
             shown,

@@ -83,7 +83,8 @@ def test_a_hostile_report_is_inert_in_the_page_and_in_its_file(page, app, browse
     inert(opened)
 
 
-def test_an_experiment_goes_on_through_a_reload_and_is_stopped(page, app):
+def begin_long(page) -> dict[str, int]:
+    """Starts an experiment that does not end by itself; its settings."""
     page.get_by_role("tab", name="Diagnose").click()
     page.get_by_label("Weight of the constraint", exact=True).check()
     unfold(page.locator("#experiment-settings > button"), page.locator("#experiment-tau-batch input"))
@@ -94,6 +95,11 @@ def test_an_experiment_goes_on_through_a_reload_and_is_stopped(page, app):
         field.press("Tab")
     page.locator("#start-experiment:not([disabled])").click()
     state(page, "running")
+    return values
+
+
+def test_an_experiment_goes_on_through_a_reload_and_is_stopped(page, app):
+    values = begin_long(page)
     page.locator("#experiment-progress", has_text=re.compile(r"\d+ of \d+")).wait_for()
     page.reload()
     page.get_by_role("tab", name="Train", exact=True).click()
@@ -107,3 +113,27 @@ def test_an_experiment_goes_on_through_a_reload_and_is_stopped(page, app):
     page.locator("#resume-experiment").wait_for()
     (config,), *_ = app.rows("SELECT config FROM runs WHERE kind = 'experiment' ORDER BY seq DESC")
     assert {name: json.loads(config)[name] for name in values} == values
+
+
+def test_the_answer_to_a_button_that_comes_late_is_not_what_the_page_stays_at(page, app):
+    """What buttons are answered comes by a stream, what the clock asks for by itself: either may overtake the other."""
+    page.evaluate(
+        """() => {
+            const plain = window.fetch;
+            window.fetch = async (...asked) => {
+                const answer = await plain(...asked);
+                while (window.holding && String(asked[0]?.url ?? asked[0]).includes("/queue/data"))
+                    await new Promise((next) => setTimeout(next, 50));
+                return answer;
+            };
+        }"""
+    )
+    begin_long(page)
+    page.evaluate("() => { window.holding = true; }")
+    page.locator("#stop-experiment").click()
+    state(page, "stopped")
+    page.locator("#resume-experiment").wait_for()
+    page.evaluate("() => { window.holding = false; }")
+    page.wait_for_timeout(500)  # the answer of before it stopped arrives
+    state(page, "stopped")
+    page.locator("#resume-experiment").wait_for()

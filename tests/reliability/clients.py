@@ -143,15 +143,21 @@ class Page(Annotator):
 
 
 def run(
-    kind: type[Annotator], url: str, clients: int, seconds: float, pace: float, items: int = 10_000
+    kind: type[Annotator],
+    url: str,
+    clients: int,
+    seconds: float,
+    pace: float,
+    items: int = 10_000,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Annotator]:
-    """So many at once, for so long; they have ended when this returns."""
+    """So many at once, for so long or until it is time to stop; they have ended when this returns."""
     people = [kind(url, number) for number in range(clients)]
     for person in people:
         person.seconds.clear()
     end = time.monotonic() + seconds
     threads = [
-        threading.Thread(target=person.work, args=(lambda: time.monotonic() > end, pace, items))
+        threading.Thread(target=person.work, args=(lambda: stop() or time.monotonic() > end, pace, items))
         for person in people
     ]
     for thread in threads:

@@ -1,0 +1,138 @@
+"""A file of a million scores comes in while people annotate: ``python -m tests.reliability.importing FOLDER``.
+
+FOLDER must have no store yet: ``big_store`` makes one there, the app is started on it, and four clients work as the page
+Annotate does, a label a second each. Meanwhile a table with a score for every word of the store is imported, first as a dry
+run, then for good: by the command beside the app, or with ``--page`` by the page itself, in the app's own process. Said is
+how long the clients' keys took before, during each, and what failed or was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from data.database import rows
+from data.store import Store
+from tests.browser.conftest import start_app, stop_app
+from tests.reliability import big_store
+from tests.reliability.clients import Annotator, Page, report, run
+
+
+def write_table(store: Store, path: Path) -> int:
+    """A score of every scored word, as a spreadsheet would have it; how many."""
+    with store.reading() as db, path.open("w", newline="", encoding="utf-8") as file:
+        found = rows(db, "SELECT DISTINCT sample, word_index FROM scores WHERE source = 'vlm'")
+        table = csv.writer(file)
+        table.writerow(["sample", "word_index", "score"])
+        table.writerows((row["sample"], row["word_index"], i % 10) for i, row in enumerate(found))
+    return len(found)
+
+
+def by_command(home: Path, table: Path) -> Callable[[bool], str]:
+    def take(dry: bool) -> str:
+        command = [
+            sys.executable,
+            "-m",
+            "studio",
+            "import",
+            str(table),
+            "--format",
+            "csv",
+            "--who",
+            "importer",
+        ]
+        done = subprocess.run(  # what it says is printed, whether it went well or not
+            [*command, *(["--dry-run"] if dry else [])], env={**os.environ, "STUDIO_HOME": str(home)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return (done.stdout + done.stderr).strip().splitlines()[0]
+
+    return take
+
+
+def by_page(url: str, table: Path) -> Callable[[bool], str]:
+    """The two buttons of Library, Import."""
+    http = httpx.Client(base_url=url, timeout=3600, trust_env=False)
+    session = f"importing{time.time_ns():x}"
+    with table.open("rb") as file:
+        (there,) = http.post("/gradio_api/upload", files={"files": (table.name, file)}).json()
+    given = {"path": there, "orig_name": table.name, "meta": {"_type": "gradio.FileData"}}
+    config = http.get("/config").json()
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    events = {
+        event["targets"][0][0]: event
+        for event in config["dependencies"]
+        if event["targets"] and event["targets"][0][1] == "click"
+    }
+
+    def take(dry: bool) -> str:
+        event = events[ids["import-look" if dry else "import-take"]]
+        inputs: list[Any] = ["csv", given, *([] if dry else [None]), "importer"]
+        body = {"data": inputs, "fn_index": event["id"], "session_hash": session}
+        http.post("/gradio_api/queue/join", json=body).raise_for_status()
+        with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:
+            for line in lines.iter_lines():
+                message = json.loads(line[5:]) if line.startswith("data:") else {}
+                if message.get("msg") == "process_completed":
+                    return str(message["output"]["data"][0] if message["success"] else message["output"])
+        return "no answer came"
+
+    return take
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=100_000, help="ten words each")
+    parser.add_argument("--page", action="store_true", help="by the page, in the app's own process")
+    given = parser.parse_args()
+    home = given.folder.absolute()
+    store = big_store.make(home, given.samples)
+    table = home / "scores.csv"
+    count = write_table(store, table)
+    app = start_app(home, {})
+    try:
+        waiter = Annotator(app.url, 0)
+        while not waiter.ask("status")["ready"]:
+            time.sleep(0.5)
+        take = by_page(app.url, table) if given.page else by_command(home, table)
+        for name, act in (
+            ("nothing beside", lambda: time.sleep(20)),
+            ("dry run", lambda: take(True)),
+            ("import", lambda: take(False)),
+        ):
+            ended, said = threading.Event(), []
+
+            def beside(
+                act: Callable[[], Any] = act, ended: threading.Event = ended, said: list = said
+            ) -> None:
+                try:
+                    said.append(act())
+                finally:
+                    ended.set()
+
+            thread = threading.Thread(target=beside)
+            began = time.monotonic()
+            thread.start()
+            people = run(Page, app.url, given.clients, 3600, 1.0, stop=ended.is_set)
+            thread.join()
+            print(report(f"{name} ({count:,} scores)", people, store, time.monotonic() - began))
+            print(f"  {said[0]}" if said[0] else "", flush=True)
+    finally:
+        stop_app(app)
+
+
+if __name__ == "__main__":
+    main()
