@@ -183,13 +183,14 @@ def split(prompt: str, rules: int = CURRENT) -> list[Word]:
     text = prompt if rules == 1 else _SYNTAX.sub(lambda syntax: " " * len(syntax[0]), prompt)
     tokens = list(_tokens(text, rules))
     folded = [text[start:end].casefold().replace("’", "'") for start, end in tokens]
+    follows = _follows(text, tokens)
     words: list[Word] = []
     first = 0
     while first < len(tokens):
         if rules == 1:
             size, kind = 1, _first_kind(folded[first])
         else:
-            size, kind = _unit(folded, _follows(text, tokens), first)
+            size, kind = _unit(folded, follows, first)
         start, end = tokens[first][0], tokens[first + size - 1][1]
         words.append(Word(len(words), prompt[start:end], start, end, kind, kind != "function"))
         first += size

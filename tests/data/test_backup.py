@@ -278,7 +278,7 @@ ROWS = {
     "an image at a place of its own": ("UPDATE samples SET image_path = '/etc/passwd'", "samples, row 'a'"),
     "an image that is none": ("UPDATE samples SET image_path = 'studio.db'", "must name an image"),
     "a sample with a folder's name": (
-        "INSERT INTO samples SELECT 99, '..', " + ", ".join(COLUMNS[1:]) + " FROM samples LIMIT 1",
+        f"INSERT INTO samples ({', '.join(COLUMNS)}) SELECT '..', {', '.join(COLUMNS[1:])} FROM samples LIMIT 1",
         "id must be",
     ),
     "a prompt that is too long": (f"UPDATE samples SET prompt = '{'x' * 2001}'", "CHECK|prompt has 2001"),
@@ -392,7 +392,7 @@ SCHEMAS = {
         "its migrations have a gap",
     ),
     "an older level by its own word": (
-        ["DELETE FROM _sqlite_migrations WHERE name = 'm012_exactly_once'"],
+        ["DELETE FROM _sqlite_migrations WHERE name = 'm013_word_rules'"],
         "another|additional",
     ),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -243,7 +242,7 @@ def test_the_parts_of_the_real_sets_have_their_published_sizes():
 
 @needs_sets
 def test_every_public_prompt_can_be_used_and_taken_apart_into_words():
-    began, seen = time.monotonic(), 0
+    seen = 0
     for name, (folder, _) in REAL.items():
         for prompt in read_public(name, SHARED / folder):
             words = split(check_prompt(prompt))
@@ -253,4 +252,3 @@ def test_every_public_prompt_can_be_used_and_taken_apart_into_words():
             assert words[0].start >= 0 and words[-1].end <= len(prompt)
             seen += 1
     assert seen == sum(count for _, count in REAL.values())
-    assert time.monotonic() - began < 10
