@@ -7,12 +7,14 @@ Rules 2, those of today:
 
 =================  ====================================================================================================
 word               a letter or digit and the letters, digits and marks that follow; never marks alone
-inside a word      a single apostrophe, a hyphen (also U+2010 and U+2011) or a joiner (U+200C, U+200D)
-number             digits with a single . , : or / between them: "12,500", "1.5"
+inside a word      a single apostrophe, a hyphen (also U+2010 and U+2011; U+00AD is one that is not seen), a joiner (U+200C,
+                   U+200D, U+2060), or the dot of Catalan's "l·l"
+number             digits with a single . , : or / between them, or a space that does not break before three of them: "12,500",
+                   "1.5", ".5"
 relation           one word ("above", "on") or a phrase of several, one unit: "next to", "to the left of"; encoders and
                    scorers read it by its head ("next", "left"), which is the word of rules 1
-negation           "no", "not", "without" or "...n't" with the words that it denies, one unit: "no red numbers"; 9 where
-                   the image lacks them
+negation           "no", "not", "never", "without", "free of", "...n't" and their like with the words that they deny, one unit: "no
+                   red numbers", "not on"; 9 where the image lacks them. After a quotation mark they are text in the image
 nouns and verbs    "can" and "show" are scored where they stand as nouns ("a can of beans"), "picture" and "image" but where
                    they only open the prompt ("a picture of")
 scripts            Chinese, Japanese, Thai, Lao, Khmer and Burmese are written without spaces: what stands between two
@@ -103,17 +105,23 @@ _PHRASES = frozenset(
 )  # fmt: skip
 _LONGEST = max(map(len, _PHRASES))
 _LITTLE = _FUNCTION | _set("in on")  # never the head of a phrase of relation
-_NEGATORS = _set("no not without cannot")
+_NEGATORS = _set("no not without cannot never neither")
+_NEGATING = frozenset({("devoid", "of"), ("free", "of"), ("free", "from"), ("none", "of")})
+_DEGREES = _set("very too so")
+_QUOTES = "\"'“”„‘‚«»「『"
 _DETERMINERS = _set("a an the any some my your his her its their our")
 _PICTURES = _set("picture pictures image images scene depiction")
 _AFTER_PICTURE = _set("of showing shows depicting depicts containing contains with that which where")
-_NOUNS = _set("can will may might must show shows")  # which are verbs as well
+_NOUNS = _set("can will may might must show shows does being")  # which are verbs as well
+_BE = _set("is are was were be been am")
 _VERBS = _NOUNS | _set("shown showing depicting depicts depicted containing contains")
 _AFTER_NOUN = _set("of and or with for from is are") | {""}
-_INNER = {1: "'’-", 2: "'’-\u2010\u2011\u200c\u200d"}
+_INNER = {1: "'’-", 2: "'’-\u2010\u2011\u200c\u200d\u00ad\u2060"}
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 _SYNTAX = re.compile(
-    r"<\w+:[^<>]*>|\bembedding:\S+|(?<![\w-])(?:BREAK|AND)(?![\w-])|(?<!\d):-?\d*\.?\d+(?=\s*[)\]])"
+    r"<\w+:[^<>]*>|\bembedding:\S+|(?<![\w-])(?:BREAK|AND)(?![\w-])"
+    r"|(?<!\d):\s*[-+]?\d*\.?\d+(?=\s*[)\]])|(?<=\d):\s*[-+]?\d*\.\d+(?=\s*[)\]])"  # "(7:1.3)", not "(16:9)"
+    r"|(?<!\d):\s*[-+]?\d*\.\d+(?=\s*(?:AND\b|$))"
 )
 
 
@@ -190,7 +198,8 @@ def split(prompt: str, rules: int = CURRENT) -> list[Word]:
         if rules == 1:
             size, kind = 1, _first_kind(folded[first])
         else:
-            size, kind = _unit(folded, follows, first)
+            written = tokens[first][0] > 0 and text[tokens[first][0] - 1] in _QUOTES
+            size, kind = _unit(folded, follows, first, written)
         start, end = tokens[first][0], tokens[first + size - 1][1]
         words.append(Word(len(words), prompt[start:end], start, end, kind, kind != "function"))
         first += size
@@ -294,14 +303,14 @@ def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
     start: int | None = None
     for i in range(len(text) + 1):
         inside = i < len(text) and unicodedata.category(text[i])[0] in "LNM"
-        if inside and start is None and rules > 1:
-            inside = unicodedata.category(text[i])[0] != "M"
+        if start is None and rules > 1:
+            inside = (inside and unicodedata.category(text[i])[0] != "M") or _leads(text, i)
         elif inside and start is not None and rules > 1 and _unspaced(text[i]) != _unspaced(text[i - 1]):
             if unicodedata.category(text[i])[0] != "M":  # a mark belongs to what it stands on
                 yield start, i
                 start = i
         elif not inside and start is not None and i + 1 < len(text):
-            inside = _joins(text[i - 1], text[i], text[i + 1], rules)
+            inside = _joins(text, i, rules)
         if inside and start is None:
             start = i
         elif not inside and start is not None:
@@ -309,17 +318,33 @@ def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
             start = None
 
 
-def _joins(before: str, char: str, after: str, rules: int) -> bool:
+def _leads(text: str, at: int) -> bool:
+    """Whether a number begins with the point that stands there: ".5"."""
+    return text[at : at + 1] == "." and text[at + 1 : at + 2].isdecimal() and not text[:at][-1:].strip()
+
+
+def _joins(text: str, at: int, rules: int) -> bool:
     """Whether what is no letter stands inside a word, or a number."""
+    before, char, after = text[at - 1 : at + 2]
     if char in _INNER[rules]:
         return unicodedata.category(after)[0] in "LNM"
-    return rules > 1 and char in ".,:/" and before.isdecimal() and after.isdecimal()
+    if rules == 1:
+        return False
+    if char == "·":
+        return before in "lL" and after in "lL"
+    if char in "\u00a0\u202f":
+        return before.isdecimal() and re.match(r"\d{3}(?!\d)", text[at + 1 :]) is not None
+    return char in ".,:/" and before.isdecimal() and after.isdecimal()
 
 
 @lru_cache(maxsize=4096)
 def _unspaced(char: str) -> bool:
     """Whether a letter is of a script that is written without spaces between words."""
-    return char > "\u0e00" and unicodedata.name(char, "").startswith(_UNSPACED)
+    if char <= "\u0e00":
+        return False
+    return (
+        char in "々〆〇" or "\uff66" <= char <= "\uff9f" or unicodedata.name(char, "").startswith(_UNSPACED)
+    )
 
 
 def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
@@ -327,24 +352,30 @@ def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
     return [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]
 
 
-def _unit(folded: Sequence[str], follows: Sequence[bool], first: int) -> tuple[int, str]:
-    """How many tokens the unit has that begins at token `first`, and its kind (rules 2)."""
+def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: bool) -> tuple[int, str]:
+    """How many tokens the unit has that begins at token `first`, and its kind (rules 2). written: it stands after a quotation
+    mark, so nothing is denied."""
     if size := _phrase(folded, follows, first):
         return size, "relation"
-    if _denies(folded[first]):
-        last = at = first
+    if size := 0 if written else _denial(folded, follows, first):
+        last = at = first + size - 1
+        denied = False
         while follows[at] and at - first < 8:
             at += 1
-            word = folded[at]
-            if word in _DETERMINERS or (word in ("or", "nor") and last > first):
+            word, phrase = folded[at], _phrase(folded, follows, at)
+            if word in _DETERMINERS or word in _DEGREES or (word in ("or", "nor") and denied):
                 continue
-            if word in _FUNCTION or word in _RELATIONS or _denies(word) or _phrase(folded, follows, at):
+            if not denied and (phrase or word in _RELATIONS):
+                last, denied = at + max(1, phrase) - 1, True
                 break
-            last = at
-        return (last - first + 1, NEGATION) if last > first else (1, "function")
+            if word in _FUNCTION or word in _RELATIONS or phrase or _denial(folded, follows, at):
+                break
+            last, denied = at, True
+        return (last - first + 1, NEGATION) if denied else (1, "function")
     before = folded[first - 1] if first and follows[first - 1] else ""
-    after = folded[first + 1] if follows[first] else ""
-    return 1, _kind(folded[first], before, after)
+    after = folded[first + 1] if follows[first] and not _phrase(folded, follows, first + 1) else ""
+    opens = all(word in _FUNCTION for word in folded[:first])
+    return 1, _kind(folded[first], before, after, opens)
 
 
 def _phrase(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
@@ -355,19 +386,25 @@ def _phrase(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
     return next((n for n in range(size, 1, -1) if tuple(folded[first : first + n]) in _PHRASES), 0)
 
 
-def _denies(word: str) -> bool:
-    return word in _NEGATORS or word.endswith("n't")
+def _denial(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
+    """How many tokens deny what comes after them, from a token on: 0, 1 or 2."""
+    if folded[first] in _NEGATORS or folded[first].endswith("n't"):
+        return 1
+    return 2 if follows[first] and tuple(folded[first : first + 2]) in _NEGATING else 0
 
 
-def _kind(word: str, before: str, after: str) -> str:
-    """The kind of a single word between two others ("" where there is none)."""
-    if re.fullmatch(r"\d+([.,:/]\d+)*", word):
+def _kind(word: str, before: str, after: str, opens: bool) -> str:
+    """The kind of a single word between two others ("" where there is none, or a phrase). opens: nothing but function words
+    stands before."""
+    if all(unicodedata.category(char)[0] == "N" or char in ".,:/'-\u00a0\u202f" for char in word):
         return "count"
-    if word in _PICTURES and after in _AFTER_PICTURE:
+    if word in _PICTURES and after in _AFTER_PICTURE and opens:
         return "function"
     if word in _VERBS:
-        noun = before in _DETERMINERS or after in _AFTER_NOUN or after in _RELATIONS
-        return "other" if noun and word in _NOUNS else "function"
+        counted = before in _DETERMINERS or (word == "does" and before in _LEXICON["count"])
+        ends = word != "does" and (after in _AFTER_NOUN or after in _RELATIONS)
+        noun = word in _NOUNS and (counted or ends) and not (word == "being" and before in _BE)
+        return "other" if noun else "function"
     for name in (word, word.rpartition("-")[2]):
         if name in _RELATIONS:
             return "relation"

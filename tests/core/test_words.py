@@ -76,7 +76,7 @@ def test_spans_point_back_at_the_prompt_and_indices_follow_it():
         ("two", "count"), ("Three", "count"), ("3", "count"), ("above", "relation"), ("left", "relation"),
         ("under", "relation"), ("front", "relation"), ("of", "function"), ("to", "function"), ("an", "function"),
         ("on", "relation"), ("It’s", "function"), ("picture", "other"), ("not", "function"), ("dog", "other"),
-        ("running", "other"), ("light-blue", "colour"), ("12,500", "count"), ("1.5", "count"), ("4k", "other"),
+        ("running", "other"), ("light-blue", "colour"), ("12,500", "count"), ("1.5", "count"), (".5", "count"), ("1’000", "count"), ("½", "count"), ("2½", "count"), ("3-4", "count"), ("4k", "other"),
     ],
 )  # fmt: skip
 def test_each_word_has_its_kind_and_only_function_words_are_unscored(text, kind):
@@ -124,6 +124,50 @@ CASES = [  # prompt, the texts of its scored words
     ("赤い猫、3匹の犬 and a cat", ["赤い猫", "3", "匹の犬", "cat"]),
     ("แมวสีแดง on a mat", ["แมวสีแดง", "on", "mat"]),
     ("빨간 고양이", ["빨간", "고양이"]),
+    ("a trash can next to a bin", ["trash", "can", "next to", "bin"]),
+    ("a soda can to the left of a box", ["soda", "can", "to the left of", "box"]),
+    ("a dog that can jump to the left", ["dog", "jump", "to the left"]),
+    ("two does in a meadow", ["two", "does", "in", "meadow"]),
+    ("what a dog does in a meadow", ["dog", "in", "meadow"]),
+    ("a human being next to a tree", ["human", "being", "next to", "tree"]),
+    ("a cat is being on a mat", ["cat", "on", "mat"]),
+    ("a woman with a picture of a dog", ["woman", "picture", "dog"]),
+    ("a puppet show behind a tree", ["puppet", "show", "behind", "tree"]),
+    ("1,000,000 stars", ["1,000,000", "stars"]),
+    ("1.000,50 euros or $1,000.50", ["1.000,50", "euros", "1,000.50"]),
+    (".5 litres of milk", [".5", "litres", "milk"]),
+    ("1\u00a0000 and 2\u202f000 balloons", ["1\u00a0000", "2\u202f000", "balloons"]),
+    ("5\u00a03 balloons", ["5", "3", "balloons"]),
+    ("(red: 1.3) ball, (blue:+0.7)", ["red", "ball", "blue"]),
+    ("a cat :1.2 AND a dog:0.8", ["cat", "dog"]),
+    ("(room 7:1.3) and a ratio of (16:9)", ["room", "7", "ratio", "16:9"]),
+    ("(red ball:1.2), [cat:dog:0.5], (hat:-.5)", ["red", "ball", "cat", "dog", "hat"]),
+    ("(a (red:1.2) ball:0.9) BREAK <lyco:some_name-v1.2:0.8:1> hat", ["red", "ball", "hat"]),
+    ("x\u2011ray of a T\u2011shirt\u2011maker", ["x\u2011ray", "T\u2011shirt\u2011maker"]),
+    ("the T\u2011shirt\u2019s hem", ["T\u2011shirt\u2019s", "hem"]),
+    (
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 red",
+        ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "red"],
+    ),
+    ("T\u2011 shirt \u2011 hat", ["T", "shirt", "hat"]),
+    ("a T\u00adshirt", ["T\u00adshirt"]),
+    ("a col\u00b7lecci\u00f3, red\u00b7blue", ["col\u00b7lecci\u00f3", "red", "blue"]),
+    ("人々と山々", ["人々と山々"]),
+    ("二〇二四年", ["二〇二四年"]),
+    ("一只红色的猫", ["一只红色的猫"]),
+    ("猫，狗。red", ["猫", "狗", "red"]),
+    ("a cat that is not on the mat", ["cat", "not on", "mat"]),
+    ("a cat not next to the mat", ["cat", "not next to", "mat"]),
+    ("a not very red ball", ["not very red ball"]),
+    ("a man who never smiles", ["man", "never smiles"]),
+    ("a cup with neither handle nor lid", ["cup", "neither handle nor lid"]),
+    ("there are no red cats", ["no red cats"]),
+    ("a dog, not a cat", ["dog", "not a cat"]),
+    (
+        "a street free of cars and a beach devoid of people",
+        ["street", "free of cars", "beach", "devoid of people"],
+    ),
+    ("a 'no smoking' sign", ["no", "smoking", "sign"]),
 ]
 
 
@@ -139,7 +183,7 @@ def test_words_are_found_by_the_table_of_rules(prompt, expected):
 def test_a_kind_is_given_to_phrases_and_denials(prompt, expected):
     kinds = {word.text: word.kind for word in split(prompt)}
     for text in expected:
-        if text.split()[0] in ("no", "without", "not", "isn't"):
+        if text.split()[0] in ("no", "without", "not", "isn't", "never", "neither", "free", "devoid"):
             assert kinds[text] == "negation"
         elif " " in text:
             assert kinds[text] == "relation"
@@ -199,6 +243,37 @@ def test_a_score_of_a_part_of_a_unit_moves_nowhere():
     prompt = "a watch with no red numbers"
     old = units(prompt, 1)
     assert [old[index].text for index in moved(prompt, 1)] == ["watch", "nothing else"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("(red:1.3) ball", ":1.3"),
+        ("a <lora:x:0.8> dog", "<lora:x:0.8>"),
+        ("a cat BREAK a dog", "BREAK"),
+        ("a cat AND a dog", "AND"),
+        ("embedding:bad hat", "embedding:bad"),
+        ("[cat:dog:0.5]", ":0.5"),
+        ("<hypernet:y:1> hat", "<hypernet:y:1>"),
+    ],
+)
+def test_syntax_of_other_tools_is_named_as_such(prompt, named):
+    (said,) = advice(prompt)
+    assert repr(named) in said and "take it out" in said
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["一只红色的猫", "赤い猫と犬", "แมวสีแดง", "ແມວສີແດງ", "ឆ្មាក្រហម", "ကြောင်နီ", "a red 猫", "ﾈｺ"],
+)
+def test_a_script_without_spaces_is_told(prompt):
+    (script,) = advice(prompt)
+    assert "without spaces" in script
+
+
+@pytest.mark.parametrize("prompt", ["빨간 고양이", "красный кот", "قطة حمراء", "लाल बिल्ली", "un café rouge"])
+def test_a_script_with_spaces_needs_no_advice(prompt):
+    assert advice(prompt) == []
 
 
 def test_advice_says_what_is_not_scored_and_which_words_cannot_be_told_apart():
