@@ -8,6 +8,7 @@ for the other parts. Where no part is narrow, the samples are walked through in 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ ANYONE = "*"  # for ``who``: any person, or the simulated annotator
 FEW = 20_000  # samples, or events of a person, that are counted; of what has more, no search begins
 TERMS = 20
 LONGEST_TEXT = 500
+LIKE = "prompt LIKE ? ESCAPE '\\'"
 
 STANDING = """SELECT sample, kind, who, text, created FROM remarks r WHERE text <> '' AND NOT EXISTS
     (SELECT 1 FROM remarks n WHERE n.sample = r.sample AND n.who = r.who AND n.kind = r.kind AND n.seq > r.seq)"""
@@ -99,9 +101,11 @@ def _text(db: Database, found: Wanted, text: str) -> None:
     if not terms:
         return
     # the prompts first: there are fewer than samples, and the index has all that this asks for
-    every = " AND ".join(["prompt LIKE ? ESCAPE '\\'"] * len(terms))
+    # a store holds composed prompts, an older one as they were typed
+    forms = [sorted({unicodedata.normalize(form, term) for form in ("NFC", "NFD")}) for term in terms]
+    every = " AND ".join(f"({' OR '.join([LIKE] * len(both))})" for both in forms)
     sql = f"SELECT prompt, count(*) FROM samples INDEXED BY samples_prompt WHERE {every} GROUP BY prompt"
-    prompts = db.execute(sql, [_like(term) for term in terms]).fetchall()
+    prompts = db.execute(sql, [_like(form) for both in forms for form in both]).fetchall()
     found.values["prompts"] = json.dumps([prompt for prompt, _ in prompts])
     clause = "+s.prompt IN (SELECT value FROM json_each(:prompts))"
     source = """SELECT seq FROM samples INDEXED BY samples_prompt

@@ -59,7 +59,7 @@ class Collecting(Scoring):
         first = whole("first seed", first_seed, 0, 2**29)
         if method not in METHODS:
             raise ValueError(f"The method {method!r} is not known: choose one of {', '.join(METHODS)}.")
-        prompts = [scorable(prompt) for prompt in dict.fromkeys(prompts)]
+        prompts = list(dict.fromkeys(scorable(prompt) for prompt in prompts))
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
         diffuser = self.models.diffuser()

@@ -26,7 +26,7 @@ from studio.configs import EVALUATIONS, check_evaluation, with_own
 from studio.datasets import replay_of
 from studio.heldout import judge_of
 from studio.methods import build, other_text
-from studio.prompts import seeds_for, without
+from studio.prompts import composed, seeds_for, without
 from studio.runlog import Report
 from studio.scoring import Stop, asked
 from studio.truth import truth_of
@@ -86,7 +86,7 @@ def unseen(studio: Any, wanted: Sequence[str]) -> list[str]:
             f"No prompt of {studio.prompts.source} is held out: give more prompts, or --prompts."
         )
     trained = trained_prompts(studio)
-    kept = [p for p in without(dict.fromkeys(wanted), trained) if not studio.prompts.trains(p)]
+    kept = [p for p in without(dict.fromkeys(map(composed, wanted)), trained) if not studio.prompts.trains(p)]
     if not kept:
         raise ValueError("Every one of these prompts was trained on: give others to judge by.")
     return kept

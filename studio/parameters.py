@@ -142,6 +142,7 @@ def read_png(source: str | Path | bytes) -> dict[str, Any]:
 
 def from_text(text: str) -> dict[str, Any]:
     """As `read_png`, from the text of "parameters" alone."""
+    text = text.removeprefix("\ufeff")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -158,7 +159,7 @@ def from_text(text: str) -> dict[str, Any]:
     added = next((i for i, line in enumerate(head) if i and _is_added(line)), start)
     width, _, height = values.get("Size", "").partition("x")
     told = {
-        "prompt": " ".join(head[: min(negative, added)]),
+        "prompt": " ".join(line for line in head[: min(negative, added)] if line),
         "seed": values.get("Seed"),
         "steps": values.get("Steps"),
         "guidance": values.get("CFG scale"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import unicodedata
 from collections.abc import Iterable
 
 from core.words import check_prompt, scored, split
@@ -37,11 +38,11 @@ class Prompts:
 
     def split_of(self, prompt: str) -> str:
         """train, validation or heldout."""
-        return self.own.get(prompt) or split_of(prompt)
+        return self.own.get(composed(prompt)) or split_of(prompt)
 
     def trains(self, prompt: str) -> bool:
         """Whether it belongs to a part that training uses, to learn on or to stop by, labelled or not."""
-        if prompt in self.own:
+        if (prompt := composed(prompt)) in self.own:
             return self.own[prompt] != "heldout"
         return scene_of(prompt) is not None and split_of(prompt) != "heldout"
 
@@ -62,6 +63,11 @@ def scorable(prompt: object) -> str:
             f"The prompt {prompt[:60]!r} has no word that could be scored: name what the image should show."
         )
     return prompt
+
+
+def composed(prompt: str) -> str:
+    """The prompt as new images have it, whether its accents were typed as letters or as marks (NFC)."""
+    return unicodedata.normalize("NFC", prompt)
 
 
 def scene_of(prompt: str) -> Scene | None:
@@ -92,11 +98,11 @@ def seeds_for(prompt: str, count: int, evaluation: bool = False, first: int = 0)
 
 def without(prompts: Iterable[str], trained: Iterable[str]) -> list[str]:
     """The prompts that were not trained on; for shapes, none whose composition was trained on in any phrasing."""
-    trained = set(trained)
+    trained = {composed(prompt) for prompt in trained}
     met = {scene.composition for scene in map(scene_of, trained) if scene}
     kept = []
     for prompt in prompts:
         scene = scene_of(prompt)
-        if prompt not in trained and not (scene and scene.composition in met):
+        if composed(prompt) not in trained and not (scene and scene.composition in met):
             kept.append(prompt)
     return kept

@@ -68,7 +68,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def usable(where: str, prompt: str) -> str:
-    """The prompt; ValueError, which says where it stands, if it is too long or no text."""
+    """The prompt, its letters composed (NFC); ValueError, which says where it stands, if it is too long or no text."""
     if len(prompt) > LONGEST:
         raise ValueError(f"{where}: {len(prompt)} characters; shorten it to {LONGEST} at most.")
     if "\x00" in prompt:
@@ -77,4 +77,4 @@ def usable(where: str, prompt: str) -> str:
         if unicodedata.category(char) in ("Cc", "Cs"):
             name = "tab" if char == "\t" else f"control character (U+{ord(char):04X})"
             raise ValueError(f"{where}: a {name} at place {place} of the prompt; put a space there.")
-    return prompt
+    return unicodedata.normalize("NFC", prompt)

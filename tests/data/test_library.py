@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import unicodedata
 
 import pytest
 
@@ -295,3 +296,13 @@ def test_a_cursor_that_no_page_gave_is_no_page(full, key):
 def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name, number):
     with pytest.raises(ValueError, match=f"^{name} .*\\.$"):
         full.search(**{name: number})
+
+
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.parametrize("word", ["café", "Å", "한글", "naïve rouge"])
+def test_a_search_finds_a_word_however_its_accents_are_composed(store, sample_row, word, asked):
+    for i, form in enumerate(("NFC", "NFD")):
+        prompt = unicodedata.normalize(form, f"un {word} rouge")
+        store.add_samples([sample_row(id=form, seed=i, prompt=prompt)])
+    found = store.search(unicodedata.normalize(asked, word))["samples"]
+    assert {sample["id"] for sample in found} == {"NFC", "NFD"}

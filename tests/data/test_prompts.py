@@ -87,3 +87,8 @@ def test_a_file_in_utf_16_is_refused_with_what_to_do(tmp_path, coding):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         read(tmp_path / "nothere.txt")
+
+
+def test_both_forms_of_a_prompt_are_one_line_of_a_file(tmp_path):
+    (tmp_path / "mine.txt").write_text("un café\nun cafe\u0301\n", encoding="utf-8")
+    assert read(tmp_path / "mine.txt") == ["un café"]

@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import (
+    AutoPipelineForText2Image,
+    DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
+    StableDiffusionXLPipeline,
+)
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from core.networks.projector import NoiseProjector
 from studio.__main__ import PROGRAM, Parser
 from studio.arguments import parser
 from studio.commands import choices
@@ -244,3 +250,20 @@ def test_the_two_lines_make_an_image_with_the_shipped_pipeline_as_it_is_loaded(r
     pipe.scheduler = EulerAncestralDiscreteScheduler.from_config(pipe.scheduler.config)
     image = runpy.run_path(str(tmp_path / "drawing"), names)["image"]
     assert image.size == (128, 128) and np.array(image).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (AutoPipelineForText2Image, {}),
+        (StableDiffusionXLPipeline, {}),
+        (DiffusionPipeline, {"torch_dtype": torch.bfloat16}),
+    ],
+)
+def test_the_shipped_pipeline_makes_an_image_however_it_is_loaded(kind, how):
+    pipe = kind.from_pretrained(ROOT / "data/models/diffuser", **how)
+    pipe.set_progress_bar_config(disable=True)
+    projector = NoiseProjector.from_pretrained(ROOT / "data/models/projector")
+    latents = projector.latents(pipe, "a red circle", 7)
+    made = pipe("a red circle", latents=latents, num_inference_steps=2, output_type="np").images
+    assert made.shape == (1, 128, 128, 3)

@@ -1,9 +1,12 @@
 """Collecting and scoring: resumable, in batches whose prompts differ, and never on seeds that judge."""
 
+import unicodedata
+
 import pytest
 import torch
 
 from data.prompts import load
+from studio.evaluation import unseen
 from studio.prompts import EVALUATION_SEEDS, Prompts, seeds_for, split_of, without
 from tests.tiny import STEPS
 
@@ -51,6 +54,9 @@ def test_projected_samples_name_their_projector(studio):
         ({"prompts": [*PROMPTS, "🦊🌊"]}, "The prompt '🦊🌊' has no word that could be scored: name what"),
         ({"prompts": ["the and of", *PROMPTS]}, "The prompt 'the and of' has no word that could be scored"),
         ({"prompts": ["... !"]}, r"The prompt '\.\.\. !' has no word that could be scored"),
+        ({"prompts": ["❤\ufe0f"]}, "has no word that could be scored"),
+        ({"prompts": ["<lora:x:0.8>, BREAK"]}, "has no word that could be scored"),
+        ({"prompts": ["\u200d\u0301"]}, "has no word that could be scored"),
         ({"method": "magic"}, "not known"),
         ({"seeds_per_prompt": 0}, "out of range"),
         ({"seeds_per_prompt": 1.5}, "not a whole number"),
@@ -146,3 +152,27 @@ def test_a_word_that_the_model_would_not_answer_with_a_digit_is_noted_as_missing
         (index, "digits have 0% of the probability, less than 50%") for index in (1, 2, 3)
     ]
     assert studio.score() == 0
+
+
+@pytest.mark.parametrize("word", ["café", "Åland", "한글", "ño"])
+def test_both_forms_of_a_prompt_are_one_prompt_of_one_split(tmp_path, word):
+    own = [f"{word} {n}" for n in range(60)]
+    other = [unicodedata.normalize("NFD", prompt) for prompt in own]
+    (tmp_path / "own.txt").write_text("\n".join(own + other), encoding="utf-8")
+    prompts = Prompts(str(tmp_path / "own.txt"))
+    assert list(prompts.own) == own
+    for a, b in zip(own, other, strict=True):
+        assert (prompts.split_of(a), prompts.trains(a)) == (prompts.split_of(b), prompts.trains(b))
+        assert without([a], [b]) == without([b], [a]) == []
+
+
+def test_both_forms_of_a_prompt_are_collected_once(studio):
+    assert len(studio.collect(["un café", "un cafe\u0301"], 1, steps=STEPS)) == 1
+    assert studio.store.count_samples() == 1
+
+
+def test_a_prompt_of_the_other_form_is_not_judged_by_where_it_was_trained_on(studio, tmp_path):
+    own = [f"un café {n}" for n in range(60)]
+    (tmp_path / "own.txt").write_text("\n".join(own), encoding="utf-8")
+    studio.prompts = Prompts(str(tmp_path / "own.txt"))
+    assert unseen(studio, [unicodedata.normalize("NFD", prompt) for prompt in own]) == unseen(studio, own)

@@ -172,3 +172,15 @@ def test_an_unexpected_error_is_not_shown_to_the_user(caplog):
     assert "RuntimeError" in sentence(RuntimeError("secret path /root"))
     assert "secret" not in sentence(RuntimeError("secret path /root"))
     assert "memory" in sentence(RuntimeError("CUDA out of memory"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("一只红色的猫", "without spaces"),
+        ("赤い猫", "without spaces"),
+        ("(red:1.3) ball", "':1.3' is syntax of other tools"),
+    ],
+)
+def test_a_comparison_says_which_words_cannot_be_told_apart_or_are_syntax(studio, prompt, says):
+    assert says in compare(studio, prompt=prompt, seeds="1")[-1].message

@@ -108,6 +108,7 @@ AROUND = {
     "a template between": f"a red ball\nNegative prompt: ugly\nTemplate: a ball\n{SETTINGS}\nNegative Template: x",
     "an extension after": f"a red ball\n{SETTINGS}\nADetailer model: face.pt, ADetailer prompt: x, ADetailer version: 1",
     "an extension before": f"a red ball\nADetailer model: face.pt, ADetailer steps: 9, ADetailer seed: 1\n{SETTINGS}",
+    "an empty line": f"a red ball\n\nNegative prompt: ugly\n{SETTINGS}\n\nTemplate: x",
     "one pair after": f"a red ball\n{SETTINGS}\nTime taken: 2.1 sec.",
 }
 
@@ -211,6 +212,7 @@ def test_settings_in_json_are_read_where_their_keys_are_known(told):
     [
         json.dumps({"3": {"class_type": "KSampler", "inputs": {"seed": 5}}}),
         json.dumps({"sui_image_params": {"seed": 5}}),
+        "\ufeff" + json.dumps({"sui_image_params": {"seed": 5}}),
         json.dumps({"prompt": {"text": "a ball"}}),
         json.dumps([{"prompt": "a ball"}]),
         json.dumps({"sui_image_params": SWARM})[:-9],

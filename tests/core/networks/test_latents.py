@@ -380,3 +380,28 @@ def test_a_generator_of_the_same_seed_draws_the_initial_noise_again(projector, m
     assert torch.equal(
         good, Diffuser(pipe).sample(Diffuser(pipe).encode([PROMPT]), latents, 3, 5.0, seeds=[7])
     )
+
+
+DRAWING = {
+    "Euler ancestral": diffusers.EulerAncestralDiscreteScheduler,
+    "LCM": diffusers.LCMScheduler,
+    "DPM2 ancestral": diffusers.KDPM2AncestralDiscreteScheduler,
+    "DDPM": diffusers.DDPMScheduler,
+    "SDE": lambda **betas: diffusers.DPMSolverMultistepScheduler(**betas, algorithm_type="sde-dpmsolver++"),
+    "SA": diffusers.SASolverScheduler,
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_a_sampler_that_draws_noise_makes_the_same_image_with_a_generator_that_goes_on(name):
+    pipe = backbones.sdxl("turbo")
+    pipe.scheduler = DRAWING[name](**backbones.BETAS)
+    pipe.set_progress_bar_config(disable=True)
+    latents = projector_of(pipe).latents(pipe, PROMPT, 7)
+
+    def image(**more):
+        return pipe(PROMPT, latents=latents, num_inference_steps=3, output_type="latent", **more).images
+
+    one, other = (image(generator=third([7], latents.shape[1:])) for _ in range(2))
+    assert torch.equal(one, other) and not torch.equal(image(), image())
+    assert not torch.equal(one, image(generator=torch.Generator().manual_seed(7)))

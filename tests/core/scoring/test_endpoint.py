@@ -21,6 +21,7 @@ from PIL import Image
 
 from core.scoring.answers import Unreadable
 from core.scoring.connection import Connection, check_address, retry_after, unpacked
+from core.scoring.dialogue import DENIED
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.scoring.questions import INSTRUCTIONS
 from core.words import scored, units
@@ -337,6 +338,10 @@ def test_a_notebook_with_a_running_loop_can_score(judge, images):
 
     with ThreadPoolExecutor() as pool:  # the browser tests leave a loop of their own in this thread
         assert len(pool.submit(asyncio.run, cell()).result()[0]) == 6
+
+
+def test_both_read_outs_say_what_a_denial_means():
+    assert all(DENIED in text for text in INSTRUCTIONS.values())
 
 
 # ---- what is not readable is missing

@@ -57,3 +57,8 @@ def test_the_page_holds_its_pictures_and_is_small():
     assert page.count("data:image/png;base64,") == 20
     assert page.count("alt=") == 20
     assert len(page) < 40_000
+
+
+def test_the_guidelines_say_what_a_denial_means():
+    assert any("“no hat” is 9 where there is no hat" in rule for rule in guidelines.RULES)
+    assert "no hat" in guidelines.page()
