@@ -395,3 +395,24 @@ def m012_exactly_once(db: Database) -> None:
         CREATE INDEX submissions_order ON submissions (who, seq)
         """,
     )
+
+
+@migrations()
+def m014_imports(db: Database) -> None:
+    """``imports``: the files that were taken over, and of how many rows; ``done`` of them are in the store, the others in
+    a file beside it (``data.imports``)."""
+    run(
+        db,
+        """
+        CREATE TABLE imports (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            name TEXT NOT NULL,
+            total INTEGER NOT NULL,
+            done INTEGER NOT NULL CHECK (done BETWEEN 0 AND total),
+            exact INTEGER NOT NULL CHECK (exact IN (0, 1)),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX imports_left ON imports (seq) WHERE done < total
+        """,
+    )

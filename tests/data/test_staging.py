@@ -239,19 +239,34 @@ def test_an_import_of_the_same_file_meanwhile_is_the_same_as_before(full, quick_
     assert other.snapshot()["sha256"] == full.snapshot()["sha256"]
 
 
-def test_however_busy_others_are_an_import_comes_to_its_end(full, quick_path, monkeypatch):
+def test_keys_of_others_are_no_reason_to_read_the_file_again(full, quick_path, monkeypatch):
     other = Store(full.vacuum_into(quick_path / "other.db"))
     other.set_score("s2", 1, 4, "ann")
     export_labels(other, quick_path / "in.jsonl")
-    tried = []
+    read = []
 
     def key():
-        tried.append(1)
-        Store(full.path).set_score("s2", 3, len(tried), "eve")
+        read.append(1)
+        Store(full.path).set_score("s2", 3, len(read), "eve")
 
     between(monkeypatch, [key, key])
     assert import_labels(full, quick_path / "in.jsonl")["events"] == 1
-    assert len(tried) == 2 and full.current("s2")[1]["people"] == {"ann": 4}
+    assert len(read) == 1 and full.current("s2")[1]["people"] == {"ann": 4}
+
+
+def test_however_often_others_import_an_import_comes_to_its_end(full, quick_path, monkeypatch):
+    other = Store(full.vacuum_into(quick_path / "other.db"))
+    other.set_score("s2", 1, 4, "ann")
+    export_labels(other, quick_path / "in.jsonl")
+    (quick_path / "in.csv").write_text(CSV)
+    left = ["cyd", "dora", "eve"]
+
+    def another():
+        import_csv(Store(full.path), quick_path / "in.csv", left.pop(0))
+
+    between(monkeypatch, [another, another])
+    assert import_labels(full, quick_path / "in.jsonl")["events"] == 1
+    assert left == ["eve"] and full.current("s2")[1]["people"]["ann"] == 4
 
 
 def test_a_store_that_was_replaced_meanwhile_gets_nothing(full, quick_path, monkeypatch):
