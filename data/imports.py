@@ -40,7 +40,7 @@ TABLES = (
     "preferences",
 )  # what a row names comes first
 PIECE, LEAST = 1000, 100  # rows of a transaction, at most and at least,
-HOLD = 0.03  # so many that it takes about as long, in seconds
+HOLD = 0.05  # so many that it takes about as long, in seconds
 PATIENCE = 600.0  # seconds to wait for another import
 REPLACED = "The database was replaced by a backup meanwhile. Nothing was imported: import the file again."
 PARTLY = (
