@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,11 +141,17 @@ class DatabaseFile:
                     self._open.db = None
 
     @contextmanager
-    def preparing(self) -> Iterator[Database]:
-        """A connection of its own that reads one state of the database and may keep TEMP tables, which go with it."""
+    def preparing(self) -> Iterator[tuple[Database, Callable[[], None]]]:
+        """A connection of its own that reads one state of the database and may keep TEMP tables, which go with it; and what
+        lets it read the newest state: the log beside the database only grows for as long as somebody reads an older one."""
+
+        def renew() -> None:
+            db.conn.execute("COMMIT")
+            self._begin(db, "BEGIN")
+
         with self._connected(once=True) as db:
             self._begin(db, "BEGIN")
-            yield db
+            yield db, renew
 
     @contextmanager
     def writing_beside(self, path: Path) -> Iterator[Database]:

@@ -8,7 +8,8 @@ them, and they are gone with the connection, however it ends. Nothing is locked 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ ABOUT = {  # what is said of a sample, and the columns that name it
 }
 INDEXES = {"scores": "sample, word_index, source, who, seq", "gold": "sample, word_index, seq",
            "preferences": "left_sample, right_sample"}  # fmt: skip
+STATE = 1.0  # seconds for which one state of the store is read
 BASE = 2**48  # above every seq of a store, and small enough for the ranks of ``MEANS``
 
 
@@ -35,11 +37,14 @@ class Overtaken(Exception):
 
 
 class Staging:
-    """One import. store: where it goes; db: the connection that holds the tables; name: of the file; alone: nobody else
-    imports as long as this lasts."""
+    """One import. store: where it goes; db: the connection that holds the tables; renew: lets it see the newest state of the
+    store; name: of the file; alone: nobody else imports as long as this lasts."""
 
-    def __init__(self, store: Imports, db: Database, name: str, alone: bool = False) -> None:
-        self.store, self.db, self.name, self._alone = store, db, name, alone
+    def __init__(
+        self, store: Imports, db: Database, renew: Callable[[], None], name: str, alone: bool = False
+    ) -> None:
+        self.store, self.db, self.name, self._renew, self._alone = store, db, name, renew, alone
+        self._since = time.monotonic()
         for table in TABLES:
             _, *others = db.execute(f"PRAGMA main.table_info({table})").fetchall()
             columns = ["seq INTEGER PRIMARY KEY AUTOINCREMENT"]
@@ -55,6 +60,9 @@ class Staging:
 
     def pull(self, sample: str) -> bool:
         """Bring in the sample and all that the store has of it; False where it was here already or there is none."""
+        if time.monotonic() - self._since > STATE:
+            self._renew()
+            self._since = time.monotonic()
         if not self._copy("samples", "id", sample):
             return False
         for table, names in ABOUT.items():
@@ -148,8 +156,8 @@ def _undone(db: Database) -> bool:
 @contextmanager
 def staging(store: Imports, name: str, alone: bool = False) -> Iterator[Staging]:
     """The private part of an import of the file of this name. alone: from the start on nobody else imports."""
-    with store.importing() if alone else nullcontext(), store.preparing() as db:
-        yield Staging(store, db, name.encode(errors="replace").decode()[:200], alone)
+    with store.importing() if alone else nullcontext(), store.preparing() as (db, renew):
+        yield Staging(store, db, renew, name.encode(errors="replace").decode()[:200], alone)
 
 
 def rows_of(db: Database, table: str, id: str) -> dict[str, Any] | None:
