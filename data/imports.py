@@ -68,11 +68,16 @@ class Imports(DatabaseFile):
             if not free:
                 raise StoreError("Another import is on. Nothing was imported: wait for it, then try again.")
             self._finish()
-            self._folder.mkdir(exist_ok=True)
+            try:
+                self._folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise StoreError(
+                    f"The folder of {self.path.name} cannot be written to: {error.strerror}."
+                ) from None
             try:
                 yield
             finally:
-                with suppress(StoreError, OSError):
+                with suppress(StoreError):
                     self._sweep()
 
     def finish_imports(self) -> None:
@@ -107,7 +112,8 @@ class Imports(DatabaseFile):
             left = {id for (id,) in db.execute("SELECT id FROM imports WHERE done < total")}
         for path in self._folder.glob("*"):
             if path.name.split(".")[0] not in left:
-                path.unlink()
+                with suppress(OSError):
+                    path.unlink()
         with suppress(OSError):  # it is not there, or not empty
             self._folder.rmdir()
 
@@ -129,6 +135,8 @@ class Imports(DatabaseFile):
     def _write(
         self, id: str, name: str, begin: Callable[[Database], None] | None = None, resumed: bool = False
     ) -> None:
+        """Write what is not in yet. begin: what comes first in the first transaction; resumed: by another process than the one
+        that began, so that nobody else notes it in the audit log."""
         done, total, size = 0, 1, PIECE
         while done < total:
             try:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data import exchange, formats, intake
+from data import exchange, formats, intake, staging
 from data.exchange import ImportRefused, export_labels
 from data.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
 from data.scores import refresh_figures
@@ -123,6 +123,17 @@ def test_while_a_file_is_read_others_write(full, quick_path, sample_row, kind):
     take(full, False)
     thread.join()
     assert [event["id"] for event in full.history("eve")] == said != []
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.0, 0), (60.0, 1)])
+def test_the_log_can_be_written_back_while_a_file_is_read(full, monkeypatch, seconds, kept):
+    monkeypatch.setattr(staging, "STATE", seconds)
+    with closing(sqlite3.connect(full.path)) as other, staging.staging(full, "in.csv") as stage:
+        stage.pull("s0")
+        full.set_score("s0", 0, 9, "dora", word="x")
+        stage.pull("s1")
+        _, frames, copied = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        assert min(1, frames - copied) == kept
 
 
 def figures(store):
