@@ -30,15 +30,8 @@ from data.scores import refresh_figures
 from data.turns import turn
 
 log = logging.getLogger("studio")
-TABLES = (
-    "runs",
-    "samples",
-    "scores",
-    "submissions",
-    "remarks",
-    "gold",
-    "preferences",
-)  # what a row names comes first
+# what a row names comes before it
+TABLES = ("runs", "samples", "scores", "submissions", "remarks", "gold", "preferences")
 PIECE, LEAST = 1000, 100  # rows of a transaction, at most and at least,
 HOLD = 0.05  # so many that it takes about as long, in seconds
 PATIENCE = 600.0  # seconds to wait for another import
