@@ -403,3 +403,24 @@ def m013_word_rules(db: Database) -> None:
     db.execute(
         "ALTER TABLE samples ADD COLUMN word_rules INTEGER NOT NULL DEFAULT 1 CHECK (word_rules BETWEEN 1 AND 1000)"
     )
+
+
+@migrations()
+def m014_imports(db: Database) -> None:
+    """``imports``: the files that were taken over, and of how many rows; ``done`` of them are in the store, the others in
+    a file beside it (``data.imports``)."""
+    run(
+        db,
+        """
+        CREATE TABLE imports (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            name TEXT NOT NULL,
+            total INTEGER NOT NULL,
+            done INTEGER NOT NULL CHECK (done BETWEEN 0 AND total),
+            exact INTEGER NOT NULL CHECK (exact IN (0, 1)),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX imports_left ON imports (seq) WHERE done < total
+        """,
+    )

@@ -80,6 +80,7 @@ class Backup(DatabaseFile):
                     f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more} "
                     "WHERE state IN ('queued', 'running')"
                 )
+            db.execute("DELETE FROM imports WHERE done < total")
 
     def restore(self, path: str | Path) -> dict[str, Any]:
         """Put the backup in the place of this database; {samples, ..., before: what it held, replaced: the file beside

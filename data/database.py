@@ -18,7 +18,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -141,24 +141,26 @@ class DatabaseFile:
                     self._open.db = None
 
     @contextmanager
-    def preparing(
-        self, held: bool = False
-    ) -> Iterator[tuple[Database, Callable[[], AbstractContextManager[None]]]]:
-        """A connection of its own that reads one state of the database and may keep TEMP tables; and ``with write():``, in
-        which it holds the write lock, sees the newest state and commits or rolls back. held: it has the lock from the
-        start."""
+    def preparing(self) -> Iterator[tuple[Database, Callable[[], None]]]:
+        """A connection of its own that reads one state of the database and may keep TEMP tables, which go with it; and what
+        lets it read the newest state: the log beside the database only grows for as long as somebody reads an older one."""
 
-        @contextmanager
-        def write() -> Iterator[None]:
+        def renew() -> None:
             db.conn.execute("COMMIT")
-            with self._turn(), self._transaction(db, "BEGIN IMMEDIATE"):
-                yield
             self._begin(db, "BEGIN")
 
-        begin = "BEGIN IMMEDIATE" if held else "BEGIN"
-        turn = self._turn() if held else nullcontext()
-        with turn, self._connected(once=True) as db, self._transaction(db, begin):
-            yield db, nullcontext if held else write
+        with self._connected(once=True) as db:
+            self._begin(db, "BEGIN")
+            yield db, renew
+
+    @contextmanager
+    def writing_beside(self, path: Path) -> Iterator[Database]:
+        """As ``writing``, with the tables of another database to read, in the schema ``beside``."""
+        with self._connected() as db:
+            db.conn.execute("ATTACH ? AS beside", (f"{path.as_uri()}?mode=ro",))
+            with self._turn(), self._transaction(db, "BEGIN IMMEDIATE"):
+                yield db
+            db.conn.execute("DETACH beside")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

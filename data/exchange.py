@@ -197,8 +197,8 @@ def import_labels(
     ImportRefused names line and reason.
     """
     path = Path(path)
-    for held in (False, False, True):  # others may say of the same samples what makes it another matter
-        with staging(store, held) as stage:
+    for alone in (False, False, True):  # another import, or an undo, may make it another matter
+        with staging(store, path.name, alone) as stage:
             count = _taken(stage, path, Path(images_dir) if images_dir else None, units)
             if dry_run or stage.write(strict=True):
                 break

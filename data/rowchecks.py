@@ -238,6 +238,12 @@ def _foreseen(r: Row) -> None:
     checks.text("model", r["model"], 301)
 
 
+def _import(r: Row) -> None:
+    checks.identifier("id", r["id"])
+    checks.text("name", r["name"], 200, empty=True)
+    checks.time("created", r["created"])
+
+
 CHECKS: dict[str, Callable[[Row], Any]] = {
     "store": _store,
     "samples": _sample,
@@ -256,6 +262,7 @@ CHECKS: dict[str, Callable[[Row], Any]] = {
     "leases": _lease,
     "cursors": _cursor,
     "receipts": _receipt,
+    "imports": _import,
     "kinds": _kind,
     "pools": _pool,
     "foreseen": _foreseen,

@@ -182,16 +182,16 @@ def undo_event(db: Database, done: Mapping[str, Any]) -> None:
 def refresh_figures(db: Database, samples: Iterable[str]) -> None:
     """After scores of machines: the mean entropy of the latest VLM score of each word, which is the order in which samples
     are annotated; and the mean score."""
-    which = [(sample,) for sample in samples]
-    db.conn.executemany(
-        """INSERT INTO uncertainty (sample, entropy)
+    ids, which = (json.dumps(list(samples)),), "sample IN (SELECT value FROM json_each(?1))"
+    db.execute(
+        f"""INSERT INTO uncertainty (sample, entropy)
         SELECT sample, avg(coalesce(entropy, 0)) FROM scores WHERE seq IN
-            (SELECT max(seq) FROM scores WHERE sample = ? AND source = 'vlm' GROUP BY word_index)
+            (SELECT max(seq) FROM scores WHERE {which} AND source = 'vlm' GROUP BY sample, word_index)
         GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy""",
-        which,
+        ids,
     )
-    db.conn.executemany("DELETE FROM means WHERE sample = ?", which)
-    db.conn.executemany(MEANS.format(which="e.sample = ?1"), which)
+    db.execute(f"DELETE FROM means WHERE {which}", ids)
+    db.execute(MEANS.format(which=f"e.{which}"), ids)
 
 
 def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dict[str, Any]]:

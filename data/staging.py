@@ -1,69 +1,72 @@
-"""An import in two steps: everything is read and checked in private, then all of it is written in one short transaction.
+"""The first step of an import: everything is read and checked in private, before any of it is written (``data.imports``).
 
 The private part are TEMP tables of one connection, with the names and columns of the store's own, into which the rows of
 each sample that the file speaks of are copied (``pull``). SQLite finds them before the store's, so the same SQL and the
 same functions work on them; what is new is in the rows whose seq is above ``BASE``. They lie on disk, nobody else sees
-them, and they are gone with the connection, however it ends.
-
-The lock is held from ``write`` on, for as long as the new rows and the figures worked out from them take to be copied.
+them, and they are gone with the connection, however it ends. Nothing is locked meanwhile.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from data.annotation_schema import DISAGREEMENT
-from data.database import DatabaseFile, StoreError
-from data.scores import refresh_figures
+from data.database import StoreError, new_id
+from data.imports import REPLACED, TABLES, Imports
 
-ABOUT = {  # what is said of a sample, and the columns that name it; the order is the one in which rows may be written
-    "samples": ("id",),
+ABOUT = {  # what is said of a sample, and the columns that name it
     "scores": ("sample",),
     "submissions": ("sample",),
     "remarks": ("sample",),
     "gold": ("sample",),
     "preferences": ("left_sample", "right_sample"),
 }
-TABLES = ("runs", *ABOUT)
-FIGURES = ("means", "disagreement", "uncertainty")
 INDEXES = {"scores": "sample, word_index, source, who, seq", "gold": "sample, word_index, seq",
            "preferences": "left_sample, right_sample"}  # fmt: skip
+STATE = 1.0  # seconds for which one state of the store is read
 BASE = 2**48  # above every seq of a store, and small enough for the ranks of ``MEANS``
-TOUCHED = f"""SELECT sample FROM temp.scores WHERE seq > {BASE} UNION SELECT sample FROM temp.gold WHERE seq > {BASE}
-    UNION SELECT id FROM temp.samples WHERE seq > {BASE}"""
-REPLACED = "The database was replaced by a backup meanwhile. Nothing was imported: import the file again."
+
+
+class Overtaken(Exception):
+    """Others have written meanwhile what makes it another matter; nothing was written."""
 
 
 class Staging:
-    """One import. db: the connection that holds the tables."""
+    """One import. store: where it goes; db: the connection that holds the tables; renew: lets it see the newest state of the
+    store; name: of the file; alone: nobody else imports as long as this lasts."""
 
-    def __init__(self, db: Database, write: Callable[[], AbstractContextManager[None]]) -> None:
-        self.db, self._write = db, write
-        for table in (*TABLES, *FIGURES):
-            key, *others = db.execute(f"PRAGMA main.table_info({table})").fetchall()
-            columns = [
-                "seq INTEGER PRIMARY KEY AUTOINCREMENT" if key[1] == "seq" else f"{key[1]} PRIMARY KEY"
-            ]
+    def __init__(
+        self, store: Imports, db: Database, renew: Callable[[], None], name: str, alone: bool = False
+    ) -> None:
+        self.store, self.db, self.name, self._renew, self._alone = store, db, name, renew, alone
+        self._since = time.monotonic()
+        for table in TABLES:
+            _, *others = db.execute(f"PRAGMA main.table_info({table})").fetchall()
+            columns = ["seq INTEGER PRIMARY KEY AUTOINCREMENT"]
             columns += [f"{name} DEFAULT {default or 'NULL'}" for _, name, _, _, default, _ in others]
             db.execute(f"CREATE TEMP TABLE {table} ({', '.join(columns)})")
-            if table in TABLES:
-                db.execute(f"CREATE UNIQUE INDEX temp.{table}_id ON {table} (id)")
-                db.execute("INSERT INTO temp.sqlite_sequence (name, seq) VALUES (?, ?)", (table, BASE))
+            db.execute(f"CREATE UNIQUE INDEX temp.{table}_id ON {table} (id)")
+            db.execute("INSERT INTO temp.sqlite_sequence (name, seq) VALUES (?, ?)", (table, BASE))
             if table in INDEXES:
                 db.execute(f"CREATE INDEX temp.{table}_about ON {table} ({INDEXES[table]})")
         # the newest row of each table, by which is seen what came meanwhile
         self._newest = {table: _newest(db, table) for table in TABLES}
+        self._imported = _imported(db)
 
     def pull(self, sample: str) -> bool:
         """Bring in the sample and all that the store has of it; False where it was here already or there is none."""
+        if time.monotonic() - self._since > STATE:
+            self._renew()
+            self._since = time.monotonic()
         if not self._copy("samples", "id", sample):
             return False
         for table, names in ABOUT.items():
-            for name in names if table != "samples" else ():
+            for name in names:
                 self._copy(table, name, sample)
         return True
 
@@ -75,57 +78,53 @@ class Staging:
         return self.db.execute(sql, (value,)).rowcount > 0
 
     def write(self, strict: bool = False) -> bool:
-        """Write what is new, all of it or nothing. Where the store has heard more meanwhile of a sample that was pulled,
-        that counts as said before; with ``strict`` it is a reason to write nothing, and False."""
-        self._work_out(TOUCHED)
-        with self._write():
-            if any(_row_at(self.db, table, seq) != id for table, (seq, id) in self._newest.items()):
-                if strict:
-                    return False
-                raise StoreError(REPLACED)
-            if self._catch_up():
-                if strict:
-                    return False
-                self._work_out("SELECT id FROM temp.fresh")
-            with _without_triggers(self.db, ("scores_disagreement", "scores_means", "gold_means")):
-                for table in TABLES:
-                    names = ", ".join(
-                        c[1] for c in self.db.execute(f"PRAGMA main.table_info({table})") if c[1] != "seq"
-                    )
-                    self.db.execute(
-                        f"INSERT INTO main.{table} ({names}) SELECT {names} FROM temp.{table} WHERE seq > {BASE} ORDER BY seq"
-                    )
-            for table in FIGURES:
-                self.db.execute(f"DELETE FROM main.{table} WHERE sample IN ({TOUCHED})")
-                self.db.execute(
-                    f"INSERT INTO main.{table} SELECT * FROM temp.{table} WHERE sample IN ({TOUCHED})"
-                )
+        """Write what is new, all of it or nothing, and let go of the private tables.
+
+        What people have said meanwhile counts as said before. With ``strict`` each row is written as it is in the file;
+        where another import came meanwhile, or an undo that the file has too, nothing is written, and False returned.
+        """
+        new = {
+            table: seq - BASE for table, seq in self.db.execute("SELECT name, seq FROM temp.sqlite_sequence")
+        }
+        if not any(new.values()):
+            return True
+
+        def check(db: Database) -> None:
+            if any(_row_at(db, table, seq) != id for table, (seq, id) in self._newest.items()):
+                raise Overtaken if strict else StoreError(REPLACED)
+            if strict and not self._alone and (_imported(db) != self._imported or _undone(db)):
+                raise Overtaken
+
+        with nullcontext() if self._alone else self.store.importing():
+            id = new_id()
+            self._copy_out(self.store.new_rows(id), new)
+            self.db.conn.close()
+            try:
+                self.store.take_in(id, self.name, sum(new.values()), strict, check)
+            except Overtaken:
+                return False
         return True
 
-    def _work_out(self, samples: str) -> None:
-        """The figures of these samples, in the tables of this connection."""
-        found = self.db.execute(samples)
-        while ids := [id for (id,) in found.fetchmany(1000)]:
-            refresh_figures(self.db, ids)
-        self.db.execute(f"DELETE FROM disagreement WHERE sample IN ({samples})")
-        self.db.execute(DISAGREEMENT.format(which=f"sample IN ({samples})"))
-
-    def _catch_up(self) -> bool:
-        """Bring in what the store has heard meanwhile of the samples that were pulled, into ``temp.fresh`` which they are;
-        a person's score that stands there already by now is not said again."""
-        db = self.db
-        db.execute("CREATE TEMP TABLE fresh (id PRIMARY KEY)")
-        for table, names in ABOUT.items():
-            for name in names:
-                since = f"FROM main.{table} WHERE seq > {self._newest[table][0]} AND {name} IN (SELECT id FROM temp.samples)"
-                db.execute(f"INSERT OR IGNORE INTO temp.fresh SELECT {name} {since}")
-                db.execute(f"INSERT OR IGNORE INTO temp.{table} SELECT * {since}")
-        new = f"seq > {BASE} AND source = 'human' AND sample IN (SELECT id FROM temp.fresh)"
-        before = """FROM temp.scores b WHERE b.sample = scores.sample AND b.word_index = scores.word_index
-            AND b.source = scores.source AND b.who = scores.who AND b.seq < scores.seq ORDER BY b.seq DESC LIMIT 1"""
-        db.execute(f"DELETE FROM temp.scores WHERE {new} AND score = (SELECT b.score {before})")
-        db.execute(f"UPDATE temp.scores SET supersedes = (SELECT b.id {before}) WHERE {new}")
-        return bool(db.execute("SELECT 1 FROM temp.fresh LIMIT 1").fetchone())
+    def _copy_out(self, file: Path, new: dict[str, int]) -> None:
+        """Put the new rows into a file, numbered through all tables; new: how many each has."""
+        self.db.conn.execute("COMMIT")
+        self.db.execute("ATTACH ? AS beside", (file.as_uri(),))
+        self.db.conn.execute("BEGIN")
+        before = 0
+        for table in TABLES:
+            names = ", ".join(
+                c[1] for c in self.db.execute(f"PRAGMA temp.table_info({table})") if c[1] != "seq"
+            )
+            self.db.execute(f"CREATE TABLE beside.{table} (seq INTEGER PRIMARY KEY, {names})")
+            self.db.execute(
+                f"INSERT INTO beside.{table} SELECT seq - {BASE - before}, {names} FROM temp.{table} WHERE seq > {BASE}"
+            )
+            before += new[table]
+            if "undoes" in names:
+                self.db.execute(
+                    f"CREATE INDEX beside.{table}_undoes ON {table} (undoes) WHERE undoes IS NOT NULL"
+                )
+        self.db.conn.execute("COMMIT")
 
 
 def _newest(db: Database, table: str) -> tuple[int, str | None]:
@@ -137,24 +136,28 @@ def _row_at(db: Database, table: str, seq: int) -> str | None:
     return found and found[0]
 
 
-@contextmanager
-def staging(store: DatabaseFile, held: bool = False) -> Iterator[Staging]:
-    """held: from the start on nobody else writes."""
-    with store.preparing(held) as (db, write):
-        yield Staging(db, write)
+def _imported(db: Database) -> list[tuple[str, int]]:
+    """The imports that are in the store, and how much of each."""
+    return db.execute("SELECT id, done FROM main.imports ORDER BY seq").fetchall()
+
+
+def _undone(db: Database) -> bool:
+    """Whether a new row takes back what has been taken back in the store."""
+    return bool(
+        db.execute(
+            """SELECT 1 FROM beside.scores n CROSS JOIN main.scores o ON o.undoes = n.undoes
+            WHERE n.undoes IS NOT NULL
+            UNION ALL SELECT 1 FROM beside.submissions n
+            CROSS JOIN main.submissions o ON o.who = n.who AND o.undoes = n.undoes WHERE n.undoes IS NOT NULL LIMIT 1"""
+        ).fetchone()
+    )
 
 
 @contextmanager
-def _without_triggers(db: Database, names: tuple[str, ...]) -> Iterator[None]:
-    """Within this transaction these are off: what they would do a row is done once."""
-    marks = ", ".join("?" * len(names))
-    sql = f"SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' AND name IN ({marks})"
-    found = db.execute(sql, names).fetchall()
-    for name, _ in found:
-        db.execute(f"DROP TRIGGER main.{name}")
-    yield
-    for _, sql in found:
-        db.execute(sql.replace("CREATE TRIGGER ", "CREATE TRIGGER main.", 1))
+def staging(store: Imports, name: str, alone: bool = False) -> Iterator[Staging]:
+    """The private part of an import of the file of this name. alone: from the start on nobody else imports."""
+    with store.importing() if alone else nullcontext(), store.preparing() as (db, renew):
+        yield Staging(store, db, renew, name.encode(errors="replace").decode()[:200], alone)
 
 
 def rows_of(db: Database, table: str, id: str) -> dict[str, Any] | None:

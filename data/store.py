@@ -16,6 +16,7 @@ from data.desk import Desk
 from data.foreseen import Foreseen
 from data.gold import Gold
 from data.grids import Grids
+from data.imports import Imports
 from data.judgements import Judgements
 from data.labels import Labels
 from data.leases import Leases
@@ -47,6 +48,7 @@ class Store(
     Preferences,
     Runs,
     Audit,
+    Imports,
     Gold,
     Foreseen,
     Desk,

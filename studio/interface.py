@@ -186,6 +186,7 @@ def launch(settings: Settings | None = None) -> None:
         if get_upload_folder() == str(shown):  # the studio's own, and not one that somebody else writes to
             uploads.keep_swept(shown, _kept(page))
         loading.start(after=HEAD_START)
+        threading.Thread(target=studio.finish_imports, name="imports", daemon=True).start()
         threading.Thread(target=studio.watch_for_damage, name="damage", daemon=True).start()
         page.block_thread()
     finally:

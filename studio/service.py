@@ -107,6 +107,14 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         jobs.sweep(self)
         self.models.load(on_stage)
 
+    def finish_imports(self) -> None:
+        """Take over what is left of imports that ended in the middle; the log says what stands in the way. For a thread of
+        its own, as it takes a minute for a million rows."""
+        try:
+            self.store.finish_imports()
+        except StoreError as error:
+            log.warning("An import is still unfinished: %s", error)
+
     def look_for_damage(self) -> None:
         """Read the whole database: what is damaged is only read from then on, and the page says so. For a thread of its own,
         which leaves the processor to others."""

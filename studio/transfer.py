@@ -146,7 +146,10 @@ def import_file(
     name: str = "",
 ) -> Imported:
     """Take over a file in one of the formats of `IN`, all of it or nothing; with dry_run nothing is kept. who: whose
-    scores and votes those of every format but jsonl are. name: of the file, where it is not the path's own."""
+    scores and votes those of every format but jsonl are. name: of the file, where it is not the path's own.
+
+    A large one goes into the store in pieces (`data.imports`): StoreError says how far it is where something stops it, and
+    the rest is taken over when the studio next starts, or before the next import."""
     from core.words import units_of
     from data import formats
     from data.exchange import import_labels

@@ -60,7 +60,7 @@ def _take(
     checks.text("who", who)
     at = 1
 
-    with refused(path.name, lambda: at, "row"), staging(store) as stage:
+    with refused(path.name, lambda: at, "row"), staging(store, path.name) as stage:
         taking = Taking(stage, who, remark, units)
         for at, *cells in rows(path):
             # a gap between whole numbers makes them floats, and is NaN

@@ -134,7 +134,11 @@ def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) 
     checks.text("who", who)
     changes: list[dict[str, Any]] = []
     counts = {"pairs": 0, "same": 0, "new": 0, "changed": 0}
-    with refused(path.name, lambda: number or 1), open(path, "rb") as file, staging(store) as stage:
+    with (
+        refused(path.name, lambda: number or 1),
+        open(path, "rb") as file,
+        staging(store, path.name) as stage,
+    ):
         stage.db.execute("CREATE TEMP TABLE known (one, other, PRIMARY KEY (one, other)) WITHOUT ROWID")
         for number, record in records(file, path.name):
             unknown = sorted(set(record) - set(FIELDS))

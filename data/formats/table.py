@@ -139,7 +139,11 @@ def import_csv(
     checks.text("who", who)
 
     csv.field_size_limit(LONGEST_ROW)
-    with refused(path.name, lambda: place.number or 1), open(path, "rb") as file, staging(store) as stage:
+    with (
+        refused(path.name, lambda: place.number or 1),
+        open(path, "rb") as file,
+        staging(store, path.name) as stage,
+    ):
         found = _rows(_lines(file, place), place)
         _, head = next(found, (1, []))
         names = [name.strip() for name in head]

@@ -118,9 +118,9 @@ class Taking:
     def finish(self, dry_run: bool) -> dict[str, Any]:
         """Store the changes, or not; {samples, words, same, new, changed, changes: the first of them}: ``new`` had no
         label."""
+        (samples,) = self.db.execute("SELECT count(DISTINCT sample) FROM known").fetchone()
         if not dry_run:
             self.stage.write()
-        (samples,) = self.db.execute("SELECT count(DISTINCT sample) FROM known").fetchone()
         words, new, changed = (self.counts[name] for name in ("words", "new", "changed"))
         same = words - new - changed
         return {"samples": samples, "words": words, "same": same, "new": new, "changed": changed,

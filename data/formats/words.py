@@ -230,7 +230,7 @@ def import_words(
     """
     path, number = Path(path), 1
     checks.text("who", who)
-    with refused(path.name, lambda: number), open(path, "rb") as file, staging(store) as stage:
+    with refused(path.name, lambda: number), open(path, "rb") as file, staging(store, path.name) as stage:
         lines = records(file, path.name)
         _check_header(next(lines)[1], kind)
         taking, not_scored = Taking(stage, who, f"from {kind.name}", units), 0

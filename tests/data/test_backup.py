@@ -392,7 +392,7 @@ SCHEMAS = {
         "its migrations have a gap",
     ),
     "an older level by its own word": (
-        ["DELETE FROM _sqlite_migrations WHERE name = 'm013_word_rules'"],
+        ["DELETE FROM _sqlite_migrations WHERE name = 'm014_imports'"],
         "another|additional",
     ),
 }

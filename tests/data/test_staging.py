@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data import exchange, formats, intake
+from data import exchange, formats, intake, staging
 from data.exchange import ImportRefused, export_labels
 from data.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
 from data.scores import refresh_figures
@@ -125,6 +125,17 @@ def test_while_a_file_is_read_others_write(full, quick_path, sample_row, kind):
     take(full, False)
     thread.join()
     assert [event["id"] for event in full.history("eve")] == said != []
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.0, 0), (60.0, 1)])
+def test_the_log_can_be_written_back_while_a_file_is_read(full, monkeypatch, seconds, kept):
+    monkeypatch.setattr(staging, "STATE", seconds)
+    with closing(sqlite3.connect(full.path)) as other, staging.staging(full, "in.csv") as stage:
+        stage.pull("s0")
+        full.set_score("s0", 0, 9, "dora", word="x")
+        stage.pull("s1")
+        _, frames, copied = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        assert min(1, frames - copied) == kept
 
 
 def figures(store):
@@ -241,19 +252,34 @@ def test_an_import_of_the_same_file_meanwhile_is_the_same_as_before(full, quick_
     assert other.snapshot()["sha256"] == full.snapshot()["sha256"]
 
 
-def test_however_busy_others_are_an_import_comes_to_its_end(full, quick_path, monkeypatch):
+def test_keys_of_others_are_no_reason_to_read_the_file_again(full, quick_path, monkeypatch):
     other = Store(full.vacuum_into(quick_path / "other.db"))
     other.set_score("s2", 1, 4, "ann")
     export_labels(other, quick_path / "in.jsonl")
-    tried = []
+    read = []
 
     def key():
-        tried.append(1)
-        Store(full.path).set_score("s2", 3, len(tried), "eve")
+        read.append(1)
+        Store(full.path).set_score("s2", 3, len(read), "eve")
 
     between(monkeypatch, [key, key])
     assert import_labels(full, quick_path / "in.jsonl")["events"] == 1
-    assert len(tried) == 2 and full.current("s2")[1]["people"] == {"ann": 4}
+    assert len(read) == 1 and full.current("s2")[1]["people"] == {"ann": 4}
+
+
+def test_however_often_others_import_an_import_comes_to_its_end(full, quick_path, monkeypatch):
+    other = Store(full.vacuum_into(quick_path / "other.db"))
+    other.set_score("s2", 1, 4, "ann")
+    export_labels(other, quick_path / "in.jsonl")
+    (quick_path / "in.csv").write_text(CSV)
+    left = ["cyd", "dora", "eve"]
+
+    def another():
+        import_csv(Store(full.path), quick_path / "in.csv", left.pop(0))
+
+    between(monkeypatch, [another, another])
+    assert import_labels(full, quick_path / "in.jsonl")["events"] == 1
+    assert left == ["eve"] and full.current("s2")[1]["people"]["ann"] == 4
 
 
 def test_a_store_that_was_replaced_meanwhile_gets_nothing(full, quick_path, monkeypatch):

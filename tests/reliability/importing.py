@@ -24,6 +24,7 @@ import httpx
 
 from data.database import rows
 from data.store import Store
+from studio.identity import Kept, new_key
 from tests.browser.conftest import start_app, stop_app
 from tests.reliability import big_store
 from tests.reliability.clients import Annotator, Page, report, run
@@ -64,7 +65,7 @@ def by_command(home: Path, table: Path) -> Callable[[bool], str]:
 def by_page(url: str, table: Path) -> Callable[[bool], str]:
     """The two buttons of Library, Import."""
     http = httpx.Client(base_url=url, timeout=3600, trust_env=False)
-    session = f"importing{time.time_ns():x}"
+    session, kept = f"importing{time.time_ns():x}", str(Kept(new_key(), "importer"))
     with table.open("rb") as file:
         (there,) = http.post("/gradio_api/upload", files={"files": (table.name, file)}).json()
     given = {"path": there, "orig_name": table.name, "meta": {"_type": "gradio.FileData"}}
@@ -78,7 +79,7 @@ def by_page(url: str, table: Path) -> Callable[[bool], str]:
 
     def take(dry: bool) -> str:
         event = events[ids["import-look" if dry else "import-take"]]
-        inputs: list[Any] = ["csv", given, *([] if dry else [None]), "importer"]
+        inputs: list[Any] = ["csv", given, *([] if dry else [None]), kept]
         body = {"data": inputs, "fn_index": event["id"], "session_hash": session}
         http.post("/gradio_api/queue/join", json=body).raise_for_status()
         with http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as lines:

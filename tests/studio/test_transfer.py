@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from data import imports
 from data.store import StoreError
 from studio import transfer
 from studio.gridwork import GridWork
+from studio.service import Studio
 
 TOKEN = "hf_secretsecretsecret"
 
@@ -34,6 +36,36 @@ def studio(store, sample_row, quick_path):
     for i in range(2):
         store.set_score(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
     return SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path), grid_work=GridWork())
+
+
+def test_an_import_that_was_stopped_in_the_middle_is_finished_by_the_next_start(
+    studio, quick_path, monkeypatch, caplog
+):
+    """What stops it is a trigger: no test can fill a real disk."""
+    monkeypatch.setattr(imports, "PIECE", 1)
+    monkeypatch.setattr(imports, "LEAST", 1)
+    (quick_path / "in.csv").write_text("sample,word_index,score\ns0,1,9\ns1,1,9\n")
+    with studio.store.writing() as db:
+        db.execute(
+            "CREATE TRIGGER full AFTER INSERT ON scores WHEN NEW.sample = 's1' "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    with pytest.raises(
+        StoreError, match="1 of 2 rows of in.csv .*rest is taken over when the studio next starts"
+    ):
+        transfer.import_file(studio, "csv", quick_path / "in.csv", "bob")
+    Studio.finish_imports(studio)
+    assert "An import is still unfinished: The disk of studio.db is full" in caplog.text
+    with studio.store.writing() as db:
+        db.execute("DROP TRIGGER full")
+    Studio.finish_imports(studio)
+    assert [studio.store.current(id, "bob")[1]["human"]["score"] for id in ("s0", "s1")] == [9, 9]
+    (line,) = transfer.log(studio, 10)
+    assert (line["action"], line["subject"], line["detail"]) == (
+        "import",
+        "in.csv",
+        {"resumed": True, "rows": 2},
+    )
 
 
 class FakeHub:
