@@ -25,8 +25,10 @@ CSV = "sample,word_index,score\n" + "".join(
 )
 
 
-def units(prompt, count):
-    return [SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(count)]
+def units(sample):
+    return [
+        SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(sample["n_words"])
+    ]
 
 
 import_labels = partial(exchange.import_labels, units=units)
@@ -188,7 +190,7 @@ DIES = """
 
     imports._write_piece, staging.Staging._copy_out = piece, copy_out
     imports.time.sleep = lambda seconds: sys.argv[3] == f"after piece {len(seen)}" and die()
-    units = lambda prompt, count: [SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(count)]
+    units = lambda sample: [SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(sample["n_words"])]
     formats.import_csv(Store(sys.argv[1]), sys.argv[2], "cyd", units=units)
 """
 
