@@ -14,7 +14,7 @@ import os
 import time
 import weakref
 from pathlib import Path
-from threading import Lock, Timer
+from threading import Lock, RLock, Timer
 from typing import Any
 
 from sqlite_utils import Database
@@ -43,7 +43,8 @@ class Idle:
         _every.add(self)
 
     def _begin(self) -> None:
-        self._pid, self._lock, self._writing = os.getpid(), Lock(), Lock()
+        # a store that is garbage may be found anywhere, under this lock too, and then it calls ``close``
+        self._pid, self._lock, self._writing = os.getpid(), RLock(), Lock()
         self._waiting: list[tuple[tuple[int, int], Database, float]] = []  # with the time when each was done
         self._clock = False
 
