@@ -395,6 +395,30 @@ def test_no_more_connections_wait_than_are_of_use(store, sample_row):
     assert len(store.current(sample)[1]["people"]) == 24
 
 
+def test_a_store_that_is_let_go_while_its_connections_are_looked_through_stops_nobody(tmp_path, monkeypatch):
+    """Garbage is looked for wherever something is made, under the lock as well, and what finds the store closes them."""
+    idle = Idle(tmp_path / "flag")
+
+    class Found:
+        """In place of the timer: to make one is where the store is found to be garbage."""
+
+        daemon = False
+
+        def __init__(self, *_):
+            idle.close()
+
+        def start(self):
+            pass
+
+    monkeypatch.setattr("data.idle.Timer", Found)
+    closed = []
+    db = SimpleNamespace(conn=SimpleNamespace(in_transaction=False, close=lambda: closed.append(1)))
+    keeping = threading.Thread(target=idle.keep, args=(db, (1, 1)), daemon=True)
+    keeping.start()
+    keeping.join(10)
+    assert not keeping.is_alive() and closed
+
+
 def test_connections_of_all_who_were_forked_from_stay_open_in_a_worker_of_a_worker(tmp_path, monkeypatch):
     """To close one there would take the locks of the process that it is of."""
     idle, closed = Idle(tmp_path / "flag"), []
