@@ -167,7 +167,7 @@ def test_neither_loading_nor_scoring_asks_for_torchvision(tmp_path, images, monk
 
 def test_the_version_says_model_revision_prompt_and_image_backend(scorers):
     for name, scorer in scorers.items():
-        assert re.fullmatch(rf"marked-3/{name}@[0-9a-f]{{12}}/\w+ImageProcessorPil", scorer.version)
+        assert re.fullmatch(rf"marked-2/{name}@[0-9a-f]{{12}}/\w+ImageProcessorPil", scorer.version)
     assert len({scorer.version for scorer in scorers.values()}) == len(FAMILIES)
 
 
