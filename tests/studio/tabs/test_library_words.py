@@ -13,8 +13,8 @@ def word(index, text, label, vlm, source="human"):
 
 
 SAMPLES = [
-    {"id": "a", "prompt": "a red circle", "seed": 1, "words": [word(1, "red", 9, 2), word(2, "circle", 5, 5)]},
-    {"id": "b", "prompt": "a blue star", "seed": 2, "words": [word(1, "blue", None, None), word(2, "star", 3, 4)]},
+    {"id": "a", "prompt": "a red circle", "word_rules": 2, "seed": 1, "words": [word(1, "red", 9, 2), word(2, "circle", 5, 5)]},
+    {"id": "b", "prompt": "a blue star", "word_rules": 2, "seed": 2, "words": [word(1, "blue", None, None), word(2, "star", 3, 4)]},
 ]  # fmt: skip
 
 
