@@ -118,6 +118,7 @@ _VERBS = _NOUNS | _set("shown showing depicting depicts depicted containing cont
 _AFTER_NOUN = _set("of and or with for from is are") | {""}
 _INNER = {1: "'’-", 2: "'’-\u2010\u2011\u200c\u200d\u00ad\u2060"}
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_THOUSAND = re.compile(r"\d{3}(?!\d)")
 _SYNTAX = re.compile(
     r"<\w+:[^<>]*>|\bembedding:\S+|(?<![\w-])(?:BREAK|AND)(?![\w-])"
     r"|(?<!\d):\s*[-+]?\d*\.?\d+(?=\s*[)\]])|(?<=\d):\s*[-+]?\d*\.\d+(?=\s*[)\]])"  # "(7:1.3)", not "(16:9)"
@@ -179,6 +180,11 @@ def check_prompt(prompt: object) -> str:
                 f"The prompt has a control character (U+{ord(char):04X}) at place {place + 1}: "
                 "remove it and keep the prompt on one line."
             )
+    return composed(prompt)
+
+
+def composed(prompt: str) -> str:
+    """The prompt in Unicode's composed form, as new images have it, whether its accents were typed as letters or as marks."""
     return unicodedata.normalize("NFC", prompt)
 
 
@@ -320,7 +326,11 @@ def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
 
 def _leads(text: str, at: int) -> bool:
     """Whether a number begins with the point that stands there: ".5"."""
-    return text[at : at + 1] == "." and text[at + 1 : at + 2].isdecimal() and not text[:at][-1:].strip()
+    return (
+        text[at : at + 1] == "."
+        and text[at + 1 : at + 2].isdecimal()
+        and not text[max(0, at - 1) : at].strip()
+    )
 
 
 def _joins(text: str, at: int, rules: int) -> bool:
@@ -333,7 +343,7 @@ def _joins(text: str, at: int, rules: int) -> bool:
     if char == "·":
         return before in "lL" and after in "lL"
     if char in "\u00a0\u202f":
-        return before.isdecimal() and re.match(r"\d{3}(?!\d)", text[at + 1 :]) is not None
+        return before.isdecimal() and _THOUSAND.match(text, at + 1) is not None
     return char in ".,:/" and before.isdecimal() and after.isdecimal()
 
 
@@ -358,20 +368,19 @@ def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: b
     if size := _phrase(folded, follows, first):
         return size, "relation"
     if size := 0 if written else _denial(folded, follows, first):
-        last = at = first + size - 1
-        denied = False
+        last = at = ends = first + size - 1
         while follows[at] and at - first < 8:
             at += 1
             word, phrase = folded[at], _phrase(folded, follows, at)
-            if word in _DETERMINERS or word in _DEGREES or (word in ("or", "nor") and denied):
+            if word in _DETERMINERS or word in _DEGREES or (word in ("or", "nor") and last > ends):
                 continue
-            if not denied and (phrase or word in _RELATIONS):
-                last, denied = at + max(1, phrase) - 1, True
+            if last == ends and (phrase or word in _RELATIONS):
+                last = at + max(1, phrase) - 1
                 break
             if word in _FUNCTION or word in _RELATIONS or phrase or _denial(folded, follows, at):
                 break
-            last, denied = at, True
-        return (last - first + 1, NEGATION) if denied else (1, "function")
+            last = at
+        return (last - first + 1, NEGATION) if last > ends else (1, "function")
     before = folded[first - 1] if first and follows[first - 1] else ""
     after = folded[first + 1] if follows[first] and not _phrase(folded, follows, first + 1) else ""
     opens = all(word in _FUNCTION for word in folded[:first])

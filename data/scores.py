@@ -98,7 +98,8 @@ def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> Non
 
 
 Units = Callable[[Mapping[str, Any]], Sequence[Any]]
-"""The units of a sample: each has text, start, end and scored (``core.words.units_of``; what is here knows nothing of words, and is handed it)."""
+"""The units of a sample: each has text, start, end and scored (``core.words.units_of``; what is here knows nothing of words, and
+is handed it)."""
 
 
 def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, word: str = "") -> Any:

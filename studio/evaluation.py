@@ -18,7 +18,7 @@ from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.fidelity import fidelity
 from core.training.loop import Progress, Stopped
-from core.words import moved
+from core.words import composed, moved
 from data.shapes.detect import accuracy
 from studio import pictures
 from studio.checks import plain
@@ -26,7 +26,7 @@ from studio.configs import EVALUATIONS, check_evaluation, with_own
 from studio.datasets import replay_of
 from studio.heldout import judge_of
 from studio.methods import build, other_text
-from studio.prompts import composed, seeds_for, without
+from studio.prompts import seeds_for, without
 from studio.runlog import Report
 from studio.scoring import Stop, asked
 from studio.truth import truth_of

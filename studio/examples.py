@@ -357,30 +357,25 @@ def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str
     projected = entry["method"] == "projected"
     return {
         **{name: index[name] for name in SHARED},
-        **{name: entry[name] for name in OWN if name in entry},  # the first examples have no word_rules
+        **{name: entry[name] for name in OWN if name != "word_rules"},
+        **_counted(entry),
         "strength": index["strength"] if projected else 0.0,
         "projector_run": run if projected else None,
         "image_path": path,
         "prompt_set": SET,
-        "n_words": _units(entry),
     }
 
 
-def _units(entry: Mapping[str, Any]) -> int:
-    """How many units a sample has: the words, and *nothing else* where the index says something of it."""
-    return max(
-        len(split(entry["prompt"], entry.get("word_rules", 1))),
-        1 + max((word["index"] for word in entry["words"]), default=-1),
-    )
+def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What says which units a sample has: its words, and *nothing else* where the index says something of it. The first
+    examples have no word_rules."""
+    prompt, rules = entry["prompt"], entry.get("word_rules", 1)
+    last = max((word["index"] for word in entry["words"]), default=-1)
+    return {"prompt": prompt, "word_rules": rules, "n_words": max(len(split(prompt, rules)), 1 + last)}
 
 
 def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Any) -> list[dict[str, Any]]:
-    texts = {
-        word.index: word.text
-        for word in units_of(
-            {"prompt": entry["prompt"], "n_words": _units(entry), "word_rules": entry.get("word_rules", 1)}
-        )
-    }
+    texts = {word.index: word.text for word in units_of(_counted(entry))}
     return [
         {
             "sample": entry["id"],

@@ -152,8 +152,8 @@ def example(
 
 def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generator) -> Example:
     """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
-    do, asked both ways, or (a share NEARNESS) whether they stand next to each other. A part (PLAIN) are a plain `example` of the first picture with one prompt; so is the last picture
-    where none shows two clear things."""
+    do, asked both ways, or (a share NEARNESS) whether they stand next to each other. A part (PLAIN) are a plain `example` of
+    the first picture with one prompt; so is the last picture where none shows two clear things."""
     shown = next(iter(pictures)) if (plain := rng.random() < PLAIN) else None
     pair = None
     for shown in () if plain else pictures:

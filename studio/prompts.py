@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import unicodedata
 from collections.abc import Iterable
 
-from core.words import check_prompt, scored, split
+from core.words import check_prompt, composed, scored, split
 from data.prompts import load
 from data.prompts.public import read_set
 from data.shapes.scenes import Scene, parse
@@ -63,11 +62,6 @@ def scorable(prompt: object) -> str:
             f"The prompt {prompt[:60]!r} has no word that could be scored: name what the image should show."
         )
     return prompt
-
-
-def composed(prompt: str) -> str:
-    """The prompt as new images have it, whether its accents were typed as letters or as marks (NFC)."""
-    return unicodedata.normalize("NFC", prompt)
 
 
 def scene_of(prompt: str) -> Scene | None:
