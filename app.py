@@ -1,6 +1,6 @@
 """Noise Projection Studio: settings -> interface -> launch."""
 
-from studio.starting_up import prepare
+from studio.environment import prepare
 
 prepare()  # before anything is imported that looks at the environment
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from studio.checks import plain
+from studio.numbers import plain
 
 PROGRAM = "python -m studio"
 STOPPED, WRONG = 130, 2
@@ -118,7 +118,7 @@ def write_json(path: str, value: Any) -> None:
     if path == "-":
         print(text)
         return
-    from studio.pictures import write
+    from studio.images.pictures import write
 
     write(Path(path), text.encode() + b"\n")
 
@@ -142,7 +142,7 @@ def run(given: argparse.Namespace, console: Console) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    from studio.arguments import parser
+    from studio.cli.arguments import parser
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say("Ended. What was stored is kept; the same command goes on from there.")
         return STOPPED
     except Exception as error:  # noqa: BLE001 - a user sees a sentence, never a traceback
-        from studio.service import sentence
+        from studio.studio import sentence
 
         console.say(sentence(error, paths=True))
         return WRONG

@@ -14,15 +14,16 @@ from gradio.routes import App, ORJSONResponse
 from gradio.utils import get_upload_folder
 
 from data.store import StoreError
-from studio import api, examples, gpu, places, uploads, waiting, webhook
-from studio.access import Access, Guard
-from studio.backup import Backup, restore
+from studio import api
+from studio.access import places, uploads, waiting
+from studio.access.guard import Access, Guard
+from studio.access.identity import on_space
+from studio.access.limits import MAX_UPLOAD
 from studio.components import notices
-from studio.identity import on_space
-from studio.limits import MAX_UPLOAD
-from studio.service import Studio, sentence
-from studio.settings import Settings
-from studio.tabs import (
+from studio.exchange import webhook
+from studio.exchange.backup import Backup, restore
+from studio.images import examples, gpu
+from studio.pages import (
     annotate,
     compare,
     diagnose,
@@ -37,7 +38,9 @@ from studio.tabs import (
     standing,
     train,
 )
-from studio.tabs.shared import Loading, heading, html, told
+from studio.pages.shared import Loading, heading, html, told
+from studio.settings import Settings
+from studio.studio import Studio, sentence
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from studio import hosts, places
-from studio.identity import on_space
+from studio.access import hosts, places
+from studio.access.identity import on_space
 from studio.settings_table import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,7 +146,7 @@ class Settings:
 
     @property
     def host_names(self) -> list[str]:
-        """`hosts` as `studio.hosts.authority` gives them."""
+        """`hosts` as `studio.access.hosts.authority` gives them."""
         found = [hosts.authority(text) for text in self.hosts.split(",") if text.strip()]
         return [one[0] for one in found if one]
 
@@ -227,7 +227,7 @@ def _hosts(text: str) -> str:
 def _webhook(text: str) -> str:
     if not text:
         return text
-    from studio.webhook import check_webhook
+    from studio.exchange.webhook import check_webhook
 
     return check_webhook(text)
 

@@ -65,7 +65,7 @@ def sample_row():
 @pytest.fixture
 def before_word_rules():
     """A function that checks a sample's row and leaves out what a store had no column for until rules had numbers."""
-    from data.samples import checked_sample
+    from data.store.samples import checked_sample
 
     def make(row):
         return {name: value for name, value in checked_sample(row).items() if name != "word_rules"}
@@ -89,7 +89,7 @@ def token_shown():
     from gradio.context import LocalContext
     from starlette.requests import Request
 
-    from studio.access import SHOWN
+    from studio.access.guard import SHOWN
 
     @contextmanager
     def shown():
@@ -108,7 +108,7 @@ def bad_clock(request, monkeypatch):
     is faked, as the machine's own cannot be set by a test."""
     from datetime import UTC, datetime, timedelta
 
-    from data import database
+    from data.store import database
 
     began, ticks = datetime.now(UTC), itertools.count()
     moves = {

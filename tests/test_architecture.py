@@ -136,7 +136,7 @@ if hasattr(pipe.unet, "sd3"): pass
 def test_the_parts_of_the_store_and_of_the_studio_do_not_take_each_others_names(tmp_path):
     """Both are put together of classes in files of their own; a name that two of them use would be lost unseen."""
     from data.store import Store
-    from studio.service import Studio
+    from studio.studio import Studio
 
     store = Store(tmp_path / "a.db")
     for whole, values in ((Store, vars(store)), (Studio, {})):

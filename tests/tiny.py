@@ -85,6 +85,6 @@ def settings_at(home: Path, folder: Path) -> Settings:
 
 def studio_at(home: Path, folder: Path) -> Any:
     """A Studio on these models with an empty home."""
-    from studio.service import Studio
+    from studio.studio import Studio
 
     return Studio(settings_at(home, folder))

@@ -154,8 +154,8 @@ def trained(folder: str) -> None:
 
 def command(who: str, *arguments: str) -> int:
     """`python -m studio ARGUMENTS`; process WHO is killed when it has finished a batch."""
-    from studio import shards
     from studio.__main__ import main
+    from studio.images import shards
 
     if os.environ["RANK"] == who:
         write = shards.Shard._write

@@ -13,8 +13,8 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.exchange.text import decoded
 from data.shapes.scenes import WORLDS, heldout_prompts
-from data.text import decoded
 
 SETS = {"shapes_train": "train", "shapes_validation": "validation", "shapes_heldout": "heldout"}
 LONGEST = 2000

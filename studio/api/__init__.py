@@ -15,16 +15,16 @@ from typing import Any
 import gradio as gr
 
 from studio.api.answers import plainly
-from studio.api.carrying import Carrying
+from studio.api.exchange import Carrying
 from studio.api.grids import Gridding
 from studio.api.images import Images
 from studio.api.labels import Labelling
 from studio.api.quality import Quality
 from studio.api.runs import Runs
 from studio.api.training import Training
-from studio.service import Studio
+from studio.pages.shared import CARRYING, MODELS, Loading
 from studio.settings import Settings
-from studio.tabs.shared import CARRYING, MODELS, Loading
+from studio.studio import Studio
 
 NO_MCP = 'STUDIO_MCP is yes, but the package "mcp" is not installed: pip install "mcp>=1.21,<2", or set it to auto or no.'
 

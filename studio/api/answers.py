@@ -12,10 +12,10 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from studio import identity
-from studio.limits import MAX_UPLOAD
-from studio.service import SampleView, Studio, sentence
-from studio.tabs import shared
+from studio.access import identity
+from studio.access.limits import MAX_UPLOAD
+from studio.pages import shared
+from studio.studio import SampleView, Studio, sentence
 
 WHO = "Who is writing? Ask the endpoint sign_in once, keep what it answers as who, and give that with each call."
 NO_FILE = "There is no file: send one, in Python with handle_file of gradio_client."

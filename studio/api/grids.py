@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from studio import pictures
+from studio.access.limits import limits
 from studio.api.answers import content, file, keyed, writer
-from studio.checks import whole
-from studio.grids import check_grid, grid_change
-from studio.limits import limits
-from studio.service import Studio
-from studio.tabs import shared
+from studio.grids.grid import check_grid, grid_change
+from studio.images import pictures
+from studio.numbers import whole
+from studio.pages import shared
+from studio.studio import Studio
 
 
 class Gridding:

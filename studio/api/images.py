@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from studio import parameters
+from studio.access.limits import limits
 from studio.api.answers import GivenFile, content, given, picture, plain
-from studio.checks import whole
-from studio.limits import limits
-from studio.service import Studio, check_request
-from studio.tabs import shared
+from studio.images import png_text
+from studio.numbers import whole
+from studio.pages import shared
+from studio.studio import Studio, check_request
 
 PATIENCE = 600.0  # seconds that a comparison waits for the models to be loaded
 MOST = 200  # samples in one answer
@@ -112,7 +112,7 @@ class Images:
         Returns:
             prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio, webui or json; note: what of it cannot be used here, or ''
         """
-        return parameters.read_png(given(file))
+        return png_text.read_png(given(file))
 
     def sample_history(
         self, sample: str, limit: int = 200, who: str = "", profile: gr.OAuthProfile | None = None

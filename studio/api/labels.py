@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from data.leases import LEASE_SECONDS
+from data.store.leases import LEASE_SECONDS
+from studio.access.identity import read_kept
 from studio.api.answers import plain, writer
-from studio.checks import whole
-from studio.identity import read_kept
-from studio.service import SampleView, Studio
-from studio.tabs import shared
+from studio.numbers import whole
+from studio.pages import shared
+from studio.studio import SampleView, Studio
 
 NONE_LEFT = "There is no image left that this order and these filters would give you now."
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio import gold
-from studio.checks import plain, whole
-from studio.quality import person_of, without_gold
-from studio.service import Studio
-from studio.tabs import shared
+from studio.annotation import gold
+from studio.annotation.quality import person_of, without_gold
+from studio.numbers import plain, whole
+from studio.pages import shared
+from studio.studio import Studio
 
 PATIENCE = 60.0  # seconds that an answer waits for figures that know of everything
 

@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from studio import jobs
 from studio.api.answers import file
-from studio.checks import plain, whole
 from studio.experiments import PAGE, REPORT, report_of
-from studio.service import Studio
-from studio.tabs import shared
+from studio.numbers import plain, whole
+from studio.pages import shared
+from studio.studio import Studio
+from studio.training import jobs
 
 TOLD = "id kind state promoted parent message created finished".split()
 

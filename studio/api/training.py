@@ -5,11 +5,11 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from studio import jobs
-from studio.configs import FIELDS, Field
 from studio.experiments import EXPERIMENTS
-from studio.service import Studio
-from studio.tabs import shared
+from studio.pages import shared
+from studio.studio import Studio
+from studio.training import jobs
+from studio.training.configs import FIELDS, Field
 
 
 class Training:

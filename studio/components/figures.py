@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from studio.modelcard import IN_NATS
+from studio.training.modelcard import IN_NATS
 
 ACCENT, SOFT, GRID = "#2b919b", "#85888f", "rgba(133,136,143,0.25)"
 TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from studio.axes import projects
 from studio.components.scripted import Scripted, number, source, text
-from studio.detecting import Opinion, compared
-from studio.methods import chooses
-from studio.views import total_of
+from studio.grids.axes import projects
+from studio.images.detecting import Opinion, compared
+from studio.images.methods import chooses
+from studio.images.views import total_of
 
 SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
 MOST = 4096  # cells that a page may say it has

@@ -16,7 +16,7 @@ SCRIPT = (Path(__file__).parent / "guide.js").read_text(encoding="utf-8")
 
 
 def value(steps: Sequence[Any]) -> dict[str, Any]:
-    """The component's value for some ``studio.guide.Step``s; the first that is not done is the one to take."""
+    """The component's value for some ``studio.annotation.first_round.Step``s; the first that is not done is the one to take."""
     now = next((at for at, step in enumerate(steps) if not step.done), -1)
     return {
         "now": now,

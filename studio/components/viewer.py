@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from studio.axes import projects
 from studio.components.scripted import Scripted, source
+from studio.grids.axes import projects
 
 SCRIPT = source("elements.js", "buttons.js", "viewer.js", "viewer_modes.js")
 

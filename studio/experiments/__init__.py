@@ -1,6 +1,6 @@
 """The paper's experiments (issue "Real models", item 4): one file each, all of them runs of kind 'experiment'.
 
-An experiment is a function of a job (studio.learning.Job) that gives the parts of a report: answer (sentences with the
+An experiment is a function of a job (studio.training.runs.Job) that gives the parts of a report: answer (sentences with the
 measured figures), judge, figures, tables, pictures and data. `conduct` wraps them up as report.json and report.html in
 the run's folder. Its stages are kept, its images are in journals or in the store: a run that was stopped goes on where
 it was and makes nothing twice.
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.jsonfile import read, read_or
-from studio.checks import plain
-from studio.configs import Field
 from studio.experiments.fields import FIELDS, check_experiment, default_of
+from studio.numbers import plain
+from studio.training.configs import Field
 
 __all__ = ["EXPERIMENTS", "Experiment", "check_experiment", "conduct", "report_of", "unfinished"]
 
@@ -173,7 +173,7 @@ def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
     """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
-    from studio.runlog import RunLog  # it loads torch, and the command line reads this package
+    from studio.training.runlog import RunLog  # it loads torch, and the command line reads this package
 
     wanted = json.loads(json.dumps({**studio.checked("experiment", config), "used": studio.in_use()}))
     for state in ("stopped", "interrupted", "failed"):
@@ -186,6 +186,6 @@ def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    from studio import pictures
+    from studio.images import pictures
 
     pictures.write(path, text.encode())

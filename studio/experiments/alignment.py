@@ -31,9 +31,9 @@ from studio.experiments.common import (
     studio_at,
     table,
 )
-from studio.learning import Job
-from studio.methods import build, parse
-from studio.models import Using
+from studio.images.methods import build, parse
+from studio.images.models import Using
+from studio.training.runs import Job
 
 log = logging.getLogger("studio")
 
@@ -92,7 +92,7 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
 
 
 class InUse:
-    """The models that were in use when the run was made, as `studio.methods` asks a studio for those in use now: what is
+    """The models that were in use when the run was made, as `studio.images.methods` asks a studio for those in use now: what is
     promoted while a run is stopped does not change it. lora: the studio of the one that was trained for the run."""
 
     def __init__(self, job: Job, lora: Any = None) -> None:

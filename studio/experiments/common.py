@@ -21,10 +21,10 @@ from core.evaluation.metrics import wilson
 from core.evaluation.report import features
 from core.jsonfile import read_lines
 from core.training.loop import Progress
-from studio.evaluation import unseen
-from studio.heldout import judge_of
-from studio.learning import Job
-from studio.prompts import seeds_for
+from studio.experiments.evaluation import unseen
+from studio.images.prompts import seeds_for
+from studio.training.heldout import judge_of
+from studio.training.runs import Job
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
@@ -129,7 +129,7 @@ def evaluation_seeds(job: Job, prompts: Sequence[str]) -> list[list[int]]:
 
 def studio_at(job: Job, home: Path) -> Any:
     """A studio with a home of its own that starts from the models in use when the run was made."""
-    from studio.service import Studio  # it reads this package
+    from studio.studio import Studio  # it reads this package
 
     folders, models = {}, job.studio.models
     for kind in ("reward", "projector"):
@@ -155,7 +155,7 @@ def scored_images(job: Job, studio: Any, prompts: Sequence[str], seeds: int, wha
 
 def need(job: Job, kind: str) -> Any:
     """The model of a kind that was in use when the run was made; ValueError where there is none."""
-    from studio.starting import used_model
+    from studio.training.initial import used_model
 
     model = used_model(job, kind)
     if model is None:

@@ -26,8 +26,7 @@ from core.evaluation.methods import Projected, none, predict
 from core.evaluation.metrics import mean_interval
 from core.noise import draw
 from core.training.loop import Stopped
-from studio import latents
-from studio.calibration import kind_of, kinds_of
+from studio.access.identity import SIMULATED
 from studio.experiments.common import (
     WHOLE,
     Judged,
@@ -49,9 +48,10 @@ from studio.experiments.common import (
     table,
 )
 from studio.experiments.fields import numbers
-from studio.identity import SIMULATED
-from studio.learning import Job
-from studio.prompts import scene_of
+from studio.images import latents
+from studio.images.prompts import scene_of
+from studio.training.calibration import kind_of, kinds_of
+from studio.training.runs import Job
 
 OUTCOMES = {
     "strict": "every word holds",

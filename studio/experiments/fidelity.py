@@ -29,9 +29,9 @@ from studio.experiments.common import (
     span,
     table,
 )
-from studio.heldout import judge_of
-from studio.learning import Job
-from studio.making import encode
+from studio.images.making import encode
+from studio.training.heldout import judge_of
+from studio.training.runs import Job
 
 BATCH = 64
 PEOPLE = {"human": "people", "simulated": "simulated annotator"}

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio.checks import real, shown, whole
-from studio.configs import _HELDOUT, _SEED, HABITS, Field
+from studio.numbers import real, shown, whole
+from studio.training.configs import _HELDOUT, _SEED, HABITS, Field
 
 LONGEST = 400  # characters of a list
 MOST_PROMPTS = 20_000

@@ -48,8 +48,8 @@ from studio.experiments.common import (
     span,
     table,
 )
-from studio.learning import Job
-from studio.prompts import seeds_for
+from studio.images.prompts import seeds_for
+from studio.training.runs import Job
 
 PARTS = {
     "white": "projected against N(0, I)",

@@ -18,7 +18,6 @@ from core.evaluation.methods import Projected, none, predict
 from core.noise import draw
 from core.training.loop import Stopped
 from core.training.projector import ProjectorConfig, train_projector
-from studio.datasets import texts_for
 from studio.experiments.common import (
     Judged,
     before_after,
@@ -33,8 +32,9 @@ from studio.experiments.common import (
     span,
     table,
 )
-from studio.learning import Job
-from studio.prompts import seeds_for
+from studio.images.prompts import seeds_for
+from studio.training.datasets import texts_for
+from studio.training.runs import Job
 
 TRIED = 16  # noises by which the hardest prompt is found
 PARTS = {"seen": "seeds trained on", "unseen": "other seeds"}

@@ -22,7 +22,6 @@ from core.evaluation.methods import Method, Projected, none
 from core.noise import draw, drift
 from core.training.loop import Stopped
 from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
-from studio.datasets import texts_for
 from studio.experiments.common import (
     WHOLE,
     Judged,
@@ -41,9 +40,10 @@ from studio.experiments.common import (
     table,
 )
 from studio.experiments.fields import numbers
-from studio.learning import Job
-from studio.prompts import seeds_for
-from studio.starting import begin, used_model
+from studio.images.prompts import seeds_for
+from studio.training.datasets import texts_for
+from studio.training.initial import begin, used_model
+from studio.training.runs import Job
 
 KL_PROMPTS = 3
 FRONTIER = {

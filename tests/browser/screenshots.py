@@ -44,8 +44,8 @@ TAB = "#tabs > .tab-wrapper [role=tab]"
 # a grid, and two people who agree mostly: python -c GRID PROMPT WHO
 GRID = """
 import sys, time
-from studio.grids import check_grid
-from studio.service import Studio
+from studio.grids.grid import check_grid
+from studio.studio import Studio
 
 studio, (prompt, who) = Studio(), sys.argv[1:]
 grid = studio.start_grid(check_grid(prompt, "11-16", strengths="0.5,1"), who)

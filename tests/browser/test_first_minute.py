@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from core import checkpoint
-from studio import examples
+from studio.images import examples
 from tests import tiny
 from tests.browser.conftest import start_app, stop_app
 

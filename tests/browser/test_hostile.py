@@ -7,7 +7,7 @@ import pytest
 
 from studio.components.table import Table, rows
 from studio.components.word_scores import WordScores, chips
-from studio.views import WordView
+from studio.images.views import WordView
 
 HOSTILE = [
     "<img src=x onerror=window.hacked=1>",

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from studio.parameters import read_png
+from studio.images.png_text import read_png
 from tests.browser.conftest import ready
 
 IMAGES = ".sg-cell img"

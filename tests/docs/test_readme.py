@@ -24,12 +24,12 @@ from packaging.version import Version
 
 from core.networks.projector import NoiseProjector
 from studio.__main__ import PROGRAM, Parser
-from studio.arguments import parser
-from studio.commands import choices
-from studio.configs import EVALUATIONS, FIELDS, check_benchmark, check_config, check_evaluation
+from studio.cli.arguments import parser
+from studio.cli.commands import choices
+from studio.cli.shipping import checked_options
 from studio.experiments import check_experiment
-from studio.premaking import checked_options
 from studio.settings_table import SETTINGS, settings_table
+from studio.training.configs import EVALUATIONS, FIELDS, check_benchmark, check_config, check_evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}

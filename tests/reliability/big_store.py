@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 
 from core.words import CURRENT, split
-from data import checks
-from data.annotation_schema import DISAGREEMENT, MEANS, POOLS
-from data.database import rows
-from data.samples import COLUMNS, checked_sample
-from data.scores import FIELDS
-from data.store import Store
-from studio import pictures
+from data.store import Store, checks
+from data.store.annotation_schema import DISAGREEMENT, MEANS, POOLS
+from data.store.database import rows
+from data.store.samples import COLUMNS, checked_sample
+from data.store.scores import FIELDS
+from studio.images import pictures
 
 PARTS = (
     "large small tiny huge".split(),

@@ -22,9 +22,9 @@ from typing import Any
 
 import httpx
 
-from data.database import rows
 from data.store import Store
-from studio.identity import Kept, new_key
+from data.store.database import rows
+from studio.access.identity import Kept, new_key
 from tests.browser.conftest import start_app, stop_app
 from tests.reliability import big_store
 from tests.reliability.clients import Annotator, Page, report, run

@@ -31,8 +31,8 @@ def store(home: Path) -> None:
 def page(home: Path) -> None:
     """The whole page, served and closed again; no model is loaded."""
     from studio.interface import build
-    from studio.service import Studio
-    from studio.tabs.shared import Loading
+    from studio.pages.shared import Loading
+    from studio.studio import Studio
 
     studio = Studio(tiny.settings_at(home, home / "models"))
     served = build(studio, Loading(studio))

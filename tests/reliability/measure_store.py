@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from data.annotation import FILTERS, ORDERS
-from data.library import SORTS
-from studio.annotation import orders
-from studio.service import Studio
+from data.store.library import SORTS
+from data.store.queue import FILTERS, ORDERS
+from studio.annotation.labelling import orders
 from studio.settings import Settings
+from studio.studio import Studio
 from tests.browser.conftest import start_app, stop_app
 
 NEW, BUSY = "new-comer", "ann"  # who has done nothing, and who has done most

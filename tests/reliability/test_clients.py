@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from data.annotation import ORDERS
 from data.store import Store
+from data.store.queue import ORDERS
 from tests import tiny
 from tests.browser.conftest import start_app, stop_app
 from tests.reliability import big_store, clients

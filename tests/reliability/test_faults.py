@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from data.annotation_schema import migrations
 from data.store import Store, StoreError
-from tests.data.test_database import old_store
+from data.store.annotation_schema import migrations
+from tests.data.store.test_database import old_store
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATE = """
 import os, signal, sys
 from data.store import Store
-from data.annotation_schema import migrations
+from data.store.annotation_schema import migrations
 steps = int(sys.argv[2])
 apply = migrations.apply
 def killed(db, **named):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data.prompts import load
-from studio.service import Studio
+from studio.studio import Studio
 from tests import tiny, two
 from tests.tiny import STEPS
 

@@ -181,7 +181,7 @@ def test_no_file_of_the_studio_or_the_project_is_served(app, route, form):
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "/proc/self/environ", "app.py", "studio/service.py", ".git/config"]
+    "path", ["/etc/passwd", "/proc/self/environ", "app.py", "studio/studio.py", ".git/config"]
 )
 def test_no_other_file_of_the_machine_is_served(app, path):
     for name in (path, quote(path, safe=""), f"../../../../../../..{path}"):

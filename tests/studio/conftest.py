@@ -11,7 +11,7 @@ from tests import tiny
 @pytest.fixture(scope="session", autouse=True)
 def foresight_of_few():
     """Foresight is tuned on the few images that tests make, so that the whole of a training runs."""
-    from studio import stages
+    from studio.training import stages
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "FEWEST_PICTURES", 1)

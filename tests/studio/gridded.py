@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studio.grids import check_grid
+from studio.grids.grid import check_grid
 from tests.tiny import STEPS
 
 PROMPT = "a red circle above a blue square"

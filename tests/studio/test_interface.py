@@ -14,9 +14,9 @@ from gradio.blocks import Blocks
 
 from data.store import Store
 from studio.interface import build, launch
-from studio.service import Studio
-from studio.tabs import standing
-from studio.tabs.shared import Loading
+from studio.pages import standing
+from studio.pages.shared import Loading
+from studio.studio import Studio
 from tests import tiny
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studio import commands
+from studio.cli import commands
 from studio.settings import ROOT, Settings
 from studio.settings_table import SETTINGS, settings_table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from types import SimpleNamespace
 
-from studio import carrying, commands
+from studio.cli import commands, exchange
 from studio.times import moment
 
 CREATED = "2026-01-02T03:04:05.678Z"
@@ -23,7 +23,7 @@ def test_the_listings_of_the_command_line_say_the_zone(monkeypatch):
     studio = SimpleNamespace(store=store, runs=lambda **asked: runs)
     monkeypatch.setattr(commands, "studio_of", lambda given: studio)
     given = argparse.Namespace(run_id=None, kind=None, limit=20, release=None, who=None)
-    said = [work(given, None).text for work in (commands.runs, commands.people, carrying.audit)]
+    said = [work(given, None).text for work in (commands.runs, commands.people, exchange.audit)]
     assert said == [
         "r  reward  done  2026-01-02 03:04 UTC",
         "2026-01-02 03:04 UTC  ann",

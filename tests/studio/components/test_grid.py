@@ -21,8 +21,8 @@ from studio.components.grid import (
 )
 from studio.components.viewer import PairViewer, side
 from studio.components.vote import BlindVote, ballot, outcome, read_vote
-from studio.grids import Cell, GridView, Variant
-from studio.views import SampleView, WordView
+from studio.grids.grid import Cell, GridView, Variant
+from studio.images.views import SampleView, WordView
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

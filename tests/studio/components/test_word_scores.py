@@ -6,7 +6,7 @@ import gradio_client.utils
 import pytest
 
 from studio.components.word_scores import WordScores, chips, read_packet
-from studio.views import WordView
+from studio.images.views import WordView
 
 CLIENT = "0123456789abcdef"
 

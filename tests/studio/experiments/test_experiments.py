@@ -11,12 +11,13 @@ import pytest
 from core import checkpoint
 from core.words import NOTHING_ELSE
 from data.prompts import load
-from studio import commands, jobs
 from studio.__main__ import main
-from studio.calibration import kind_of
+from studio.cli import commands
 from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
 from studio.experiments.shift import well_scored
-from studio.service import Studio
+from studio.studio import Studio
+from studio.training import jobs
+from studio.training.calibration import kind_of
 from tests.tiny import STEPS
 
 FEW = {"prompts": 3, "seeds": 2, "steps": STEPS}

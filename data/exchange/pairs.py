@@ -1,0 +1,179 @@
+"""Preference pairs for direct preference optimisation (DPO), from the words' current labels; JSONL without a header.
+
+A line: prompt, chosen and rejected (paths of images inside the app's folder), margin, split, and the two samples'
+ids. Of the samples of one prompt (and split) the best goes with the worst, the second best with the second worst, and so on:
+an image is in one pair at most. A sample's rank is the mean of its words' labels, over 9, *nothing else* counting as one
+word more. The margin (0 to 1, more than 0) is the difference of the means over the words that are labelled in both images.
+
+Lost: which words made the difference, every image that found no partner, ties, and all events. ``split`` stays,
+so that pairs of held-out prompts can be kept out of a training.
+
+``export_votes`` writes the same lines from people's votes between two images instead, a line a vote that chose one
+side (the last of each person on each pair), and ``import_dpo`` takes such lines over as one person's votes:
+**chosen is the better image**. Lost that way: margins, ties, and who voted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from data.exchange.intake import CHANGES
+from data.exchange.jsonl import json_line, records, whole_file
+from data.exchange.staging import Staging, staging
+from data.exchange.taking import refused
+from data.store import Store, checks
+from data.store.database import insert, new_id, now, row, rows
+from data.store.labels import expected
+from data.store.samples import need_sample
+
+
+def _mean(words: Mapping[int, float], over: set[int] | None = None) -> float:
+    wanted = sorted(words if over is None else over)
+    return sum(words[i] for i in wanted) / len(wanted) / 9
+
+
+def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
+    """Write the file whole or not at all; returns {samples, pairs}: how many had a label and an image, and the pairs."""
+    labels = store.labels(include_calibrated=True)
+    with store.reading() as db:
+        found = rows(db, "SELECT id, prompt, split, image_path FROM samples WHERE image_path IS NOT NULL")
+    samples = {s["id"]: s for s in found}
+    words: dict[str, dict[int, float]] = defaultdict(dict)
+    for label in labels:
+        if label["sample"] in samples:
+            words[label["sample"]][label["word_index"]] = expected(label)
+    prompts: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for id in words:
+        prompts[samples[id]["prompt"], samples[id]["split"]].append(id)
+    pairs = 0
+    with whole_file(path) as file:
+        for (prompt, split), ids in prompts.items():
+            ranked = sorted(ids, key=lambda id: _mean(words[id]), reverse=True)
+            for i in range(len(ranked) // 2):
+                chosen, rejected = ranked[i], ranked[-1 - i]
+                both = words[chosen].keys() & words[rejected].keys()
+                margin = round(_mean(words[chosen], both) - _mean(words[rejected], both), 4) if both else 0.0
+                if margin <= 0:
+                    continue
+                record = {
+                    "prompt": prompt,
+                    "chosen": samples[chosen]["image_path"],
+                    "rejected": samples[rejected]["image_path"],
+                    "margin": margin,
+                    "split": split,
+                    "chosen_sample": chosen,
+                    "rejected_sample": rejected,
+                }
+                file.write(json_line(record))
+                pairs += 1
+    return {"samples": len(words), "pairs": pairs}
+
+
+FIELDS = ("prompt", "chosen", "rejected", "margin", "split", "chosen_sample", "rejected_sample")
+# the last vote of each person on each pair, whichever side the two stood on
+LAST = """SELECT p.* FROM preferences p WHERE NOT EXISTS (SELECT 1 FROM preferences n WHERE n.who = p.who AND n.seq > p.seq
+    AND min(n.left_sample, n.right_sample) = min(p.left_sample, p.right_sample)
+    AND max(n.left_sample, n.right_sample) = max(p.left_sample, p.right_sample))"""
+
+
+def export_votes(store: Store, path: str | Path) -> dict[str, int]:
+    """Write the file whole or not at all; returns {samples, pairs}. Only votes between two images of one prompt."""
+    with store.reading() as db:
+        found = rows(
+            db,
+            f"""SELECT c.prompt, c.image_path AS chosen, r.image_path AS rejected, c.split, c.id AS chosen_sample,
+                r.id AS rejected_sample FROM ({LAST} AND p.choice IN ('left', 'right') ORDER BY p.seq) v
+            JOIN samples c ON c.id = CASE v.choice WHEN 'left' THEN v.left_sample ELSE v.right_sample END
+            JOIN samples r ON r.id = CASE v.choice WHEN 'left' THEN v.right_sample ELSE v.left_sample END
+            WHERE c.prompt = r.prompt AND c.image_path IS NOT NULL AND r.image_path IS NOT NULL ORDER BY v.seq""",
+        )
+    with whole_file(path) as file:
+        for pair in found:
+            file.write(json_line(pair))
+    sides = {pair[side] for pair in found for side in ("chosen_sample", "rejected_sample")}
+    return {"samples": len(sides), "pairs": len(found)}
+
+
+def _side(stage: Staging, record: Mapping[str, Any], side: str) -> str:
+    """The sample of one side: by its id, else by the image's path."""
+    prompt, id, image = record.get("prompt"), record.get(f"{side}_sample"), record.get(side)
+    if id is None:
+        path = checks.relative_path(side, image)
+        found = rows(
+            stage.db,
+            "SELECT id FROM main.samples WHERE prompt = ? AND image_path = ?",
+            (checks.text("prompt", prompt, checks.PROMPT_LENGTH), path),
+        )
+        if len(found) != 1:
+            raise ValueError(
+                f"{len(found) or 'no'} images of this prompt lie at {checks.shown(path)}; give {side}_sample."
+            )
+        id = found[0]["id"]
+    stage.pull(checks.identifier("sample", id))
+    sample = need_sample(stage.db, id)
+    if sample["prompt"] != prompt:
+        raise ValueError(f"the sample {sample['id']} has another prompt in the store.")
+    if image is not None and image != sample["image_path"]:
+        raise ValueError(
+            f"the sample {sample['id']} has another image in the store than {checks.shown(image)}."
+        )
+    return sample["id"]
+
+
+def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
+    """Take over each line as this person's vote for ``chosen``, all of them or nothing; {pairs, same, new, changed,
+    changes: the first of them, [{line, prompt, chosen_sample, rejected_sample, before, after}]}: before is what this person said of the
+    pair last ('chosen', 'rejected', 'tie', 'none'), or None. A pair that this person has judged so gets no new vote."""
+    path, number = Path(path), 0
+    checks.text("who", who)
+    changes: list[dict[str, Any]] = []
+    counts = {"pairs": 0, "same": 0, "new": 0, "changed": 0}
+    with (
+        refused(path.name, lambda: number or 1),
+        open(path, "rb") as file,
+        staging(store, path.name) as stage,
+    ):
+        stage.db.execute("CREATE TEMP TABLE known (one, other, PRIMARY KEY (one, other)) WITHOUT ROWID")
+        for number, record in records(file, path.name):
+            unknown = sorted(set(record) - set(FIELDS))
+            if unknown:
+                raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
+            chosen, rejected = (_side(stage, record, side) for side in ("chosen", "rejected"))
+            if chosen == rejected:
+                raise ValueError("chosen and rejected are the same image.")
+            pair = sorted((chosen, rejected))
+            if not stage.db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", pair).rowcount:
+                raise ValueError("this pair is in the file twice.")
+            before = _vote(stage.db, chosen, rejected, who)
+            counts["pairs"] += 1
+            counts["same" if before == "chosen" else "new" if before is None else "changed"] += 1
+            if before == "chosen":
+                continue
+            if len(changes) < CHANGES:
+                changes.append({"line": number, "prompt": record["prompt"], "chosen_sample": chosen,
+                                "rejected_sample": rejected, "before": before, "after": "chosen"})  # fmt: skip
+            vote = {"left_sample": chosen, "right_sample": rejected, "choice": "left"}
+            insert(stage.db, "preferences", {"id": new_id(), **vote, "who": who, "created": now()})
+        if not dry_run:
+            stage.write()
+    return {**counts, "changes": changes}
+
+
+def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:
+    """What this person said last of the two."""
+    found = row(
+        db,
+        """SELECT left_sample, choice FROM preferences WHERE who = :who AND seq IN
+            (SELECT seq FROM preferences WHERE left_sample = :a AND right_sample = :b
+            UNION SELECT seq FROM preferences WHERE left_sample = :b AND right_sample = :a)
+        ORDER BY seq DESC LIMIT 1""",
+        {"who": who, "a": chosen, "b": rejected},
+    )
+    if not found or found["choice"] in ("tie", "none"):
+        return found and found["choice"]
+    return "chosen" if (found["choice"] == "left") == (found["left_sample"] == chosen) else "rejected"

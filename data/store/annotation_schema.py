@@ -1,0 +1,426 @@
+"""The schema of the store, continued from ``migrations.py``, whose rules hold here: the annotation queue, people, the
+page Seeds, coming back to what was left, and what of a page was done. Only ever appended to.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database
+
+from data.store.migrations import migrations, only_append, run, widen_check
+
+# Mean over the words that two or more people have scored of max - min, in points; {which} bounds the samples.
+DISAGREEMENT = """
+    INSERT INTO disagreement (sample, points)
+    SELECT sample, avg(high - low) FROM
+        (SELECT sample, max(score) AS high, min(score) AS low, count(*) AS people
+        FROM scores e WHERE source = 'human' AND kind = 'set' AND {which} AND NOT EXISTS
+            (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
+                AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
+        GROUP BY sample, word_index)
+    WHERE people > 1 GROUP BY sample
+"""
+
+# How many samples each pool has; into an empty table.
+POOLS = """
+    INSERT INTO pools
+    SELECT split, prompt_set, method, backbone, coalesce(projector_run, ''), count(*) FROM samples
+    GROUP BY split, prompt_set, method, backbone, projector_run
+"""
+
+# Mean over a sample's words of the label as one number, 0 to 9, as ``data.store.labels`` gives it: mean without gold, golden
+# with it. {which} bounds the samples, of a table called e. The first rank of a word counts: of several people the lower
+# median, else of those who confirmed it, else the simulated annotator's latest, else a machine's, where a distribution counts as its mean.
+_LAST = """NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
+                        AND n.source = e.source AND n.who = e.who AND n.seq > e.seq)"""
+MEANS = f"""
+    INSERT INTO means (sample, mean, golden)
+    SELECT sample, round(avg(value), 6), round(avg(coalesce(gold, value)), 6) FROM
+        (SELECT sample, word_index, min(rank), sum(gold) AS gold,
+            coalesce((SELECT sum(key * value) / sum(value) FROM json_each(distribution)), score) AS value FROM
+            (SELECT sample, word_index, iif(source = 'human', 1, 2) AS rank, score, NULL AS distribution, NULL AS gold FROM
+                (SELECT sample, word_index, source, score, count(*) OVER (PARTITION BY sample, word_index, source) AS people,
+                    row_number() OVER (PARTITION BY sample, word_index, source ORDER BY score) AS place
+                FROM scores e WHERE source IN ('human', 'confirmed') AND kind = 'set' AND {{which}} AND {_LAST})
+            WHERE place = (people + 1) / 2
+            UNION ALL
+            SELECT sample, word_index, (CASE source WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3 ELSE 4 END << 50) - seq,
+                score, distribution, NULL FROM scores e
+            WHERE source NOT IN ('human', 'confirmed') AND kind = 'set' AND {{which}} AND {_LAST}
+            UNION ALL
+            SELECT sample, word_index, 1 << 60, NULL, NULL, score FROM gold e
+            WHERE score IS NOT NULL AND {{which}} AND NOT EXISTS
+                (SELECT 1 FROM gold n WHERE n.sample = e.sample AND n.word_index = e.word_index AND n.seq > e.seq))
+        GROUP BY sample, word_index)
+    GROUP BY sample
+"""
+
+
+@migrations()
+def m003_queue(db: Database) -> None:
+    """The annotation queue: who holds what, where people disagree, and what they remark.
+
+    A trigger keeps ``disagreement``, so that corrections, undo and import need not know of it.
+    """
+    run(
+        db,
+        f"""
+        CREATE TABLE leases (
+            sample TEXT NOT NULL REFERENCES samples (id),
+            who TEXT NOT NULL CHECK (who <> ''),
+            expires TEXT NOT NULL,
+            PRIMARY KEY (sample, who)
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX leases_expires ON leases (expires);;
+
+        CREATE TABLE remarks (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            sample TEXT NOT NULL REFERENCES samples (id),
+            who TEXT NOT NULL CHECK (who <> ''),
+            kind TEXT NOT NULL CHECK (kind IN ('flag', 'note')),
+            text TEXT NOT NULL CHECK (length(text) <= 2000),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX remarks_lane ON remarks (sample, who, kind, seq);;
+
+        CREATE TABLE disagreement (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            points REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX disagreement_points ON disagreement (points DESC);;
+        CREATE TRIGGER scores_disagreement AFTER INSERT ON scores WHEN NEW.source = 'human'
+        BEGIN
+            DELETE FROM disagreement WHERE sample = NEW.sample;
+            {DISAGREEMENT.format(which="sample = NEW.sample")};
+        END;;
+        {DISAGREEMENT.format(which="1")};;
+
+        CREATE INDEX samples_set ON samples (prompt_set);;
+        CREATE INDEX samples_run ON samples (projector_run) WHERE projector_run IS NOT NULL;;
+        CREATE INDEX submissions_time ON submissions (who, created)
+        """,
+    )
+    only_append(db, "remarks", "id")
+
+
+@migrations()
+def m004_people(db: Database) -> None:
+    """Who may write under a name, what is known to be right, who did what, and what a queue can be asked for.
+
+    ``people``: a name belongs to the browser that first wrote under it, which holds the key; only the key's digest is
+    kept. ``gold``: scores that are known to be right; score NULL takes one back. ``audit``: what changed the store as
+    a whole. ``cursors``: how far something that follows ``scores`` has come (the webhook, the backup). ``foreseen``:
+    how far the reward model is from the VLM on a sample, in points, and which model said so; ``kinds``: the kinds of
+    word in a prompt. The last two are caches that the application fills.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE people (
+            name TEXT PRIMARY KEY CHECK (name <> ''),
+            key_sha256 TEXT NOT NULL CHECK (length(key_sha256) = 64),
+            created TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+
+        CREATE TABLE gold (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            sample TEXT NOT NULL REFERENCES samples (id),
+            word_index INTEGER NOT NULL CHECK (word_index >= 0),
+            word TEXT NOT NULL,
+            score INTEGER CHECK (score BETWEEN 0 AND 9),
+            who TEXT NOT NULL CHECK (who <> ''),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX gold_word ON gold (sample, word_index, seq);;
+
+        CREATE TABLE audit (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            who TEXT NOT NULL,
+            action TEXT NOT NULL CHECK (action <> ''),
+            subject TEXT NOT NULL,
+            detail TEXT NOT NULL CHECK (json_valid(detail)),
+            created TEXT NOT NULL
+        ) STRICT;;
+
+        CREATE TABLE cursors (
+            name TEXT PRIMARY KEY,
+            seq INTEGER NOT NULL CHECK (seq >= 0),
+            changed TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+
+        CREATE TABLE foreseen (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            points REAL NOT NULL,
+            model TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX foreseen_points ON foreseen (points DESC);;
+
+        CREATE TABLE kinds (
+            prompt TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            PRIMARY KEY (prompt, kind)
+        ) STRICT, WITHOUT ROWID
+        """,
+    )
+    only_append(db, "gold", "id")
+    only_append(db, "audit", "seq")
+
+
+@migrations()
+def m005_seeds(db: Database) -> None:
+    """Grids of the page Seeds, blind votes between two images, and runs that were put away.
+
+    A grid is a question (``config``: the prompt and the axes); its cells name the samples that answer it, and a
+    sample may be a cell of several grids. ``archived``: when a run was deleted; its row stays, its files are gone.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE grids (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            config TEXT NOT NULL CHECK (json_valid(config)),
+            who TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN
+                ('queued', 'running', 'stopped', 'interrupted', 'done', 'failed')),
+            message TEXT NOT NULL DEFAULT '',
+            created TEXT NOT NULL,
+            finished TEXT
+        ) STRICT;;
+        CREATE INDEX grids_state ON grids (state);;
+
+        CREATE TABLE cells (
+            grid TEXT NOT NULL REFERENCES grids (id),
+            place INTEGER NOT NULL CHECK (place >= 0),
+            sample TEXT NOT NULL REFERENCES samples (id),
+            PRIMARY KEY (grid, place)
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX cells_sample ON cells (sample);;
+
+        CREATE TABLE preferences (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            left_sample TEXT NOT NULL REFERENCES samples (id),
+            right_sample TEXT NOT NULL REFERENCES samples (id),
+            choice TEXT NOT NULL CHECK (choice IN ('left', 'right', 'tie', 'none')),
+            who TEXT NOT NULL CHECK (who <> ''),
+            created TEXT NOT NULL,
+            CHECK (left_sample <> right_sample)
+        ) STRICT;;
+        CREATE INDEX preferences_left ON preferences (left_sample);;
+        CREATE INDEX preferences_right ON preferences (right_sample);;
+
+        ALTER TABLE runs ADD COLUMN archived TEXT
+        """,
+    )
+    only_append(db, "preferences", "id")
+
+
+@migrations()
+def m006_coming_back(db: Database) -> None:
+    """A submit or skip that was taken back is an event too: it names what it ``undoes``, and its kind is what the sample
+    is to that person from then on, submit or skip as before, or open. The last event of a person on a sample stands.
+
+    The set of kinds stands in a CHECK: see ``m002_missing``. The index of what stands has all that the queue asks.
+    """
+    run(
+        db,
+        """
+        ALTER TABLE submissions ADD COLUMN undoes TEXT REFERENCES submissions (id)
+            CHECK (kind <> 'open' OR undoes IS NOT NULL);;
+        CREATE UNIQUE INDEX submissions_undoes ON submissions (who, undoes) WHERE undoes IS NOT NULL;;
+        CREATE INDEX submissions_state ON submissions (who, sample, seq, kind);;
+        DROP INDEX submissions_who
+        """,
+    )
+    widen_check(db, "submissions", "'submit', 'skip')", "'submit', 'skip', 'open')")
+
+
+@migrations()
+def m007_pools(db: Database) -> None:
+    """``pools``: how many samples are alike in what the queue is filtered by (``data.store.pools``). Indices: of these, of
+    seeds, of the prompts of a kind, and of the samples that people have scored."""
+    run(
+        db,
+        f"""
+        CREATE TABLE pools (
+            split TEXT NOT NULL,
+            prompt_set TEXT NOT NULL,
+            method TEXT NOT NULL,
+            backbone TEXT NOT NULL,
+            projector_run TEXT NOT NULL,
+            samples INTEGER NOT NULL,
+            PRIMARY KEY (split, prompt_set, method, backbone, projector_run)
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX samples_seed ON samples (seed);;
+        CREATE INDEX kinds_kind ON kinds (kind, prompt);;
+        CREATE INDEX scores_said ON scores (sample, who) WHERE who <> '';;
+        CREATE INDEX samples_pool ON samples (split, prompt_set, method, backbone, projector_run);;
+        {POOLS};;
+        CREATE TRIGGER samples_pools AFTER INSERT ON samples
+        BEGIN
+            INSERT INTO pools VALUES
+                (NEW.split, NEW.prompt_set, NEW.method, NEW.backbone, coalesce(NEW.projector_run, ''), 1)
+            ON CONFLICT DO UPDATE SET samples = samples + 1;
+        END
+        """,
+    )
+
+
+@migrations()
+def m008_means(db: Database) -> None:
+    """``means``: the mean score of each sample that has one, for the library's orders and filters. It can be rebuilt
+    from ``scores`` and ``gold``; who may not see gold is given ``mean``, which is NULL where only gold was said.
+
+    Triggers keep it where people speak, so that corrections, undo and import need not know of it. Of machines, which say
+    all words of a sample at once, whoever writes brings it up to date once a sample (``scores.refresh_figures``).
+    """
+    kept = f"""
+        BEGIN
+            DELETE FROM means WHERE sample = NEW.sample;
+            {MEANS.format(which="e.sample = NEW.sample")};
+        END"""
+    run(
+        db,
+        f"""
+        CREATE TABLE means (
+            sample TEXT PRIMARY KEY REFERENCES samples (id),
+            mean REAL,
+            golden REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        {MEANS.format(which="1")};;
+        CREATE INDEX means_mean ON means (mean);;
+        CREATE INDEX means_golden ON means (golden);;
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
+        """,
+    )
+
+
+@migrations()
+def m009_confirmed(db: Database) -> None:
+    """Scores of source ``confirmed``: who was done with an image left the score of a word as it was shown. It is no score
+    of theirs: it is the word's label where nobody has given one, and counts nowhere in what people agree on.
+
+    The source stands in CHECKs (see ``m002_missing``), in the ranks of the views, and in what keeps ``means``.
+    """
+    for old, new in (
+        ("'human', 'simulated', 'calibrated')", "'human', 'confirmed', 'simulated', 'calibrated')"),
+        ("(source IN ('human', 'simulated'))", "(source IN ('human', 'confirmed', 'simulated'))"),
+        ("(source <> 'human' OR", "(source NOT IN ('human', 'confirmed') OR"),
+    ):
+        widen_check(db, "scores", old, new)
+    kept = f"""
+        BEGIN
+            DELETE FROM means WHERE sample = NEW.sample;
+            {MEANS.format(which="e.sample = NEW.sample")};
+        END"""
+    run(
+        db,
+        f"""
+        DROP VIEW labels;;
+        DROP VIEW current_scores;;
+        DROP VIEW latest;;
+        CREATE VIEW latest AS
+        SELECT *, CASE source WHEN 'human' THEN 0 WHEN 'confirmed' THEN 1 WHEN 'simulated' THEN 2 WHEN 'calibrated' THEN 3
+            ELSE 4 END AS rank
+        FROM scores WHERE seq IN (SELECT max(seq) FROM scores GROUP BY sample, word_index, source, who);;
+        CREATE VIEW current_scores AS
+        SELECT sample, word_index, max(word) AS word,
+            max(score) FILTER (WHERE source = 'vlm') AS vlm,
+            max(distribution) FILTER (WHERE source = 'vlm') AS vlm_distribution,
+            max(score) FILTER (WHERE source = 'calibrated') AS calibrated,
+            max(distribution) FILTER (WHERE source = 'calibrated') AS calibrated_distribution,
+            avg(score) FILTER (WHERE source = 'simulated') AS simulated, avg(score) FILTER (WHERE source = 'confirmed') AS confirmed,
+            avg(score) FILTER (WHERE source = 'human') AS human, count(*) FILTER (WHERE source = 'human') AS people
+        FROM latest WHERE kind = 'set' GROUP BY sample, word_index;;
+        CREATE VIEW labels AS
+        SELECT l.sample, l.word_index, l.word, s.prompt, s.seed, l.source, l.who, l.score, l.distribution,
+            l.weight, s.method, s.split, s.noise_sha256, l.id AS event
+        FROM latest l JOIN samples s ON s.id = l.sample
+        WHERE l.kind = 'set' AND NOT EXISTS (SELECT 1 FROM latest b
+            WHERE b.sample = l.sample AND b.word_index = l.word_index AND b.kind = 'set' AND b.rank < l.rank);;
+
+        DROP TRIGGER scores_means;;
+        DROP TRIGGER gold_means;;
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
+        """,
+    )
+
+
+@migrations()
+def m010_rounds(db: Database) -> None:
+    """Runs of kind ``round``, which make images; and what the queue's order ``projected`` is by, beside the figure of
+    ``foreseen``: ``promise``, how much the reward model expects of words of which the VLM is unsure, NULL where that was
+    not worked out yet; and whether the sample is of projected noise.
+
+    The set of kinds stands in a CHECK: see ``m002_missing``.
+    """
+    widen_check(db, "runs", "'lora', 'experiment')", "'lora', 'experiment', 'round')")
+    run(
+        db,
+        """
+        ALTER TABLE foreseen ADD COLUMN promise REAL;;
+        ALTER TABLE foreseen ADD COLUMN projected INTEGER NOT NULL DEFAULT 0;;
+        UPDATE foreseen SET projected = 1 WHERE sample IN (SELECT id FROM samples WHERE method = 'projected');;
+        CREATE INDEX foreseen_promise ON foreseen (projected DESC, promise DESC)
+        """,
+    )
+
+
+@migrations()
+def m012_exactly_once(db: Database) -> None:
+    """``receipts``: the number of the last key of a page that was worked on, and what was answered, so that one that is
+    sent again is not done again (``data.store.receipts``).
+
+    The order of what one person did, whatever a clock says: scores that were written together have the same ``step``,
+    those that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score of that seq. NULL in rows
+    that are older or came by an import: these go by their times.
+    """
+    run(
+        db,
+        """
+        CREATE TABLE receipts (
+            page_sha256 TEXT PRIMARY KEY CHECK (length(page_sha256) = 64),
+            revision INTEGER NOT NULL CHECK (revision > 0),
+            answer TEXT NOT NULL CHECK (json_valid(answer)),
+            changed TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;;
+        CREATE INDEX receipts_changed ON receipts (changed);;
+
+        ALTER TABLE scores ADD COLUMN step TEXT;;
+        ALTER TABLE submissions ADD COLUMN after INTEGER;;
+        CREATE INDEX submissions_order ON submissions (who, seq)
+        """,
+    )
+
+
+@migrations()
+def m013_word_rules(db: Database) -> None:
+    """The rules by which a sample's words were counted: its scores stay on their words when the rules change."""
+    db.execute(
+        "ALTER TABLE samples ADD COLUMN word_rules INTEGER NOT NULL DEFAULT 1 CHECK (word_rules BETWEEN 1 AND 1000)"
+    )
+
+
+@migrations()
+def m014_imports(db: Database) -> None:
+    """``imports``: the files that were taken over, and of how many rows; ``done`` of them are in the store, the others in
+    a file beside it (``data.store.imports``)."""
+    run(
+        db,
+        """
+        CREATE TABLE imports (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
+            name TEXT NOT NULL,
+            total INTEGER NOT NULL,
+            done INTEGER NOT NULL CHECK (done BETWEEN 0 AND total),
+            exact INTEGER NOT NULL CHECK (exact IN (0, 1)),
+            created TEXT NOT NULL
+        ) STRICT;;
+        CREATE INDEX imports_left ON imports (seq) WHERE done < total
+        """,
+    )

@@ -1,0 +1,43 @@
+"""The audit log: who did what to the store as a whole (an import, an export, a backup, a promotion, a deletion).
+
+Corrections are not repeated here: ``scores`` is a log of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from data.store import checks
+from data.store.database import DatabaseFile, insert, now, rows
+
+
+def audit_line(who: str, action: str, subject: str, detail: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A checked line of the log, for what is noted in the transaction that does it."""
+    return {
+        "who": checks.text("who", who, empty=True),
+        "action": checks.text("action", action),
+        "subject": checks.text("subject", subject, 500, empty=True),
+        "detail": checks.as_json("detail", dict(detail or {})),
+        "created": now(),
+    }
+
+
+class Audit(DatabaseFile):
+    def note_audit(
+        self, who: str, action: str, subject: str = "", detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """Add a line. who "" is the studio itself; action a verb such as "import"; subject what it was done to."""
+        record = audit_line(who, action, subject, detail)
+        if self.damage:  # what is carried out of a damaged store cannot be noted in it
+            return
+        with self.writing() as db:
+            insert(db, "audit", record)
+
+    def audit(self, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+        """The lines, the newest first: {seq, who, action, subject, detail, created}."""
+        values = (checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62))
+        with self.reading() as db:
+            found = rows(db, "SELECT * FROM audit ORDER BY seq DESC LIMIT ? OFFSET ?", values)
+        return [{**line, "detail": json.loads(line["detail"])} for line in found]

@@ -1,0 +1,96 @@
+"""What people said, as plain rows that agreement is counted on (``data.store.agreement``): scores that stand, and steps.
+
+Only people: the simulated annotator is a program, and it agrees with itself.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlite_utils import Database
+
+from data.store import checks
+from data.store.database import DatabaseFile, rows
+
+
+class Judgements(DatabaseFile):
+    def judgements(self, most: int | None = None) -> list[dict[str, Any]]:
+        """The scores of people that stand, one row for each person and word, by arrival of the sample.
+
+        Row: sample, word_index, word, prompt, word_rules, who, score, seq (of its event), vlm (the VLM's latest score of the word,
+        0-9, its likeliest where it has only a distribution; None where it has none), gold (the word's gold score, or
+        None) and gold_by (who set it). ``most``: only of the latest so many steps, in a store that has many.
+        """
+        with self.reading() as db:
+            found = rows(
+                db,
+                """SELECT e.sample, e.word_index, e.word, s.prompt, s.word_rules, e.who, e.score, e.seq, v.score AS vlm,
+                    v.distribution, g.score AS gold, iif(g.score IS NULL, NULL, g.who) AS gold_by
+                FROM (SELECT max(seq) AS seq FROM scores WHERE source = 'human' AND seq >= :first
+                    GROUP BY sample, word_index, who) l
+                JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample
+                LEFT JOIN scores v ON v.seq = (SELECT max(seq) FROM scores WHERE sample = e.sample
+                    AND word_index = e.word_index AND source = 'vlm' AND who = '')
+                LEFT JOIN gold g ON g.seq = (SELECT max(seq) FROM gold WHERE sample = e.sample
+                    AND word_index = e.word_index)
+                WHERE e.kind = 'set' ORDER BY s.seq, e.word_index, e.who""",
+                {"first": self._seq_of(db, "scores", "source = 'human'", most)},
+            )
+        for r in found:
+            spread = r.pop("distribution")
+            if r["vlm"] is None and spread:
+                probabilities = json.loads(spread)
+                r["vlm"] = probabilities.index(max(probabilities))
+        return found
+
+    def steps(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Everything that people did, in the order of time: {who, sample, action, created, seq: its number
+        among scores, or among submits and skips}; action is set, clear or
+        undo of a word's score, submit or skip of a sample, or open where that was taken back (submit or skip again,
+        where the sample was left before as well). ``most``: only so many of the latest of either."""
+        with self.reading() as db:
+            return rows(
+                db,
+                """SELECT who, sample, CASE WHEN undoes IS NULL THEN kind ELSE 'undo' END AS action, created, seq
+                FROM scores WHERE source = 'human' AND seq >= :first
+                UNION ALL
+                SELECT who, sample, kind, created, seq FROM submissions WHERE seq >= :done
+                    AND who NOT IN (SELECT who FROM scores WHERE source = 'simulated' AND who <> '')
+                ORDER BY created""",
+                {
+                    "first": self._seq_of(db, "scores", "source = 'human'", most),
+                    "done": self._seq_of(db, "submissions", "1", most),
+                },
+            )
+
+    def said_of(self, sample: str, word_index: int) -> list[tuple[str, int]]:
+        """(who, score) of each person whose score of the word stands, from low to high."""
+        values = (checks.identifier("sample", sample), checks.integer("word_index", word_index, 0, 999))
+        with self.reading() as db:
+            return db.execute(
+                """SELECT who, score FROM scores e WHERE sample = ? AND word_index = ? AND source = 'human'
+                    AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
+                        AND n.word_index = e.word_index AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
+                ORDER BY score, who""",
+                values,
+            ).fetchall()
+
+    def judged(self) -> tuple[Any, ...]:
+        """Changes whenever figures of the quality may have changed; quick to ask for. An id each: a store that a backup
+        has brought gives the same numbers again, to other events."""
+        with self.reading() as db:
+            return tuple(
+                db.execute(f"SELECT seq, id FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
+                for table in ("scores", "submissions", "gold")
+            )
+
+    def _seq_of(self, db: Database, table: str, where: str, most: int | None) -> int:
+        """The seq from which on there are ``most`` rows; 0 where there are fewer, or all are wanted."""
+        if most is None:
+            return 0
+        found = db.execute(
+            f"SELECT seq FROM {table} WHERE {where} ORDER BY seq DESC LIMIT 1 OFFSET ?",
+            (checks.integer("most", most, 1, 2**62) - 1,),
+        ).fetchone()
+        return found[0] if found else 0

@@ -1,0 +1,173 @@
+"""Samples: one image each, with all that is needed to make it again (DESIGN section 5).
+
+A sample is written once, before it is shown, and never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlite_utils import Database
+
+from data.store import checks
+from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.migrations import SPLITS
+
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+OPTIONAL = ("projector_run", "image_path", "image_sha256", "noise_sha256", "group_id")
+DEFAULTS = {
+    "prompt_set": "",
+    "split": "train",
+    "backbone_revision": "",
+    "sampler": "",
+    "method": "none",
+    "strength": 0.0,
+    "word_rules": 1,  # as every sample was counted before rules had numbers
+}
+COLUMNS = (
+    "id prompt prompt_set split n_words word_rules seed backbone backbone_revision width height steps guidance sampler "
+    "method strength projector_run image_path image_sha256 noise_sha256 group_id created"
+).split()
+EQUALS = (
+    "prompt prompt_set split seed backbone backbone_revision method projector_run group_id noise_sha256 "
+    "sampler"
+).split()
+
+
+def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole row, in the order of ``COLUMNS``; ValueError names the field that is wrong."""
+    unknown = sorted(set(given) - set(COLUMNS))
+    if unknown:
+        raise ValueError(f"A sample has no field {checks.shown(unknown[0])}; it has {', '.join(COLUMNS)}.")
+    r: dict[str, Any] = {"id": new_id(), "created": now(), **DEFAULTS, **given}
+    for name in ("prompt", "n_words", "seed", "backbone", "width", "height", "steps", "guidance"):
+        if r.get(name) is None:
+            raise ValueError(f"A sample needs its {name}.")
+    for name in ("width", "height"):
+        if checks.integer(name, r[name], 8, 8192) % 8:
+            raise ValueError(f"{name} must be a multiple of 8, not {r[name]}.")
+    for name in ("id", *(n for n in ("projector_run", "group_id") if r.get(n) is not None)):
+        r[name] = checks.identifier(name, r[name])
+    for name in (n for n in ("image_sha256", "noise_sha256") if r.get(n) is not None):
+        r[name] = checks.sha256(name, r[name])
+    for name, longest in (("prompt_set", 80), ("backbone_revision", 200), ("sampler", 80)):
+        r[name] = checks.text(name, r[name], longest, empty=True)
+    if r.get("image_path") is not None:
+        r["image_path"] = checks.relative_path("image_path", r["image_path"])
+        if not r["image_path"].lower().endswith(IMAGES):  # what lies there is shown to everybody
+            raise ValueError(
+                f"image_path must name an image ({', '.join(IMAGES)}): {checks.shown(r['image_path'])}."
+            )
+    r["prompt"] = checks.text("prompt", r["prompt"], checks.PROMPT_LENGTH)
+    r["backbone"] = checks.text("backbone", r["backbone"], 200)
+    r["method"] = checks.text("method", r["method"])
+    r["split"] = checks.one_of("split", r["split"], SPLITS)
+    r["n_words"] = checks.integer("n_words", r["n_words"], 0, 1000)
+    r["word_rules"] = checks.integer("word_rules", r["word_rules"], 1, 1000)
+    r["seed"] = checks.seed(r["seed"])
+    r["width"], r["height"] = (checks.integer(n, r[n], 8, 8192) for n in ("width", "height"))
+    r["steps"] = checks.integer("steps", r["steps"], 1, 10000)
+    r["guidance"] = checks.number("guidance", r["guidance"], 0, 1000)
+    r["strength"] = checks.number("strength", r["strength"], 0, 1)
+    r["created"] = checks.time("created", r["created"])
+    return {name: r.get(name) for name in COLUMNS}
+
+
+def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """SQL and values for ``samples``'s filters, on a table called ``s``; a list means any of them."""
+    clauses, values = ["1"], []
+    for name, wanted in filters.items():
+        if wanted is None:
+            continue
+        if name == "scored":  # by the VLM
+            has = "EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.source = 'vlm')"
+            clauses.append(has if wanted else f"NOT {has}")
+        elif name == "scorer_version":  # not yet scored by this one
+            clauses.append(
+                "NOT EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.scorer_version = ?) AND NOT EXISTS "
+                "(SELECT 1 FROM missing x WHERE x.sample = s.id AND x.scorer_version = ?)"
+            )
+            values += [checks.text(name, wanted, 200)] * 2
+        elif name in ("ids", *EQUALS):
+            many = isinstance(wanted, (list, tuple, set, frozenset))
+            options = list(wanted) if many else [wanted]
+            options = [
+                checks.seed(o) if name == "seed" else checks.text(name, o, 2000, True) for o in options
+            ]
+            clauses.append(f"s.{'id' if name == 'ids' else name} IN (SELECT value FROM json_each(?))")
+            values.append(checks.as_json(name, options))
+        else:
+            known = ", ".join(("ids", *EQUALS, "scored", "scorer_version"))
+            raise ValueError(f"Samples cannot be filtered by {checks.shown(name)}; choose from {known}.")
+    return " AND ".join(clauses), values
+
+
+def named_filter(filters: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+    """``sample_filter`` with values that have names, which begin with ``name``: for SQL that needs others in several
+    places."""
+    where, given = sample_filter(filters)
+    values: dict[str, Any] = {}
+    for i, value in enumerate(given):
+        where = where.replace("?", f":{name}{i}", 1)
+        values[f"{name}{i}"] = value
+    return where, values
+
+
+def need_sample(db: Database, sample: Any) -> dict[str, Any]:
+    found = row(db, "SELECT * FROM samples WHERE id = ?", (checks.identifier("sample", sample),))
+    if not found:
+        raise ValueError(f"There is no sample {sample} in this store; choose one that is listed.")
+    return found
+
+
+def insert_sample(db: Database, record: dict[str, Any]) -> None:
+    """A checked row; ValueError where it points at nothing or is there already."""
+    if row(db, "SELECT 1 FROM samples WHERE id = ?", (record["id"],)):
+        raise ValueError(f"The sample {record['id']} is stored already; samples never change.")
+    run = record["projector_run"]
+    if run is not None and not row(db, "SELECT 1 FROM runs WHERE id = ?", (run,)):
+        raise ValueError(f"The sample's projector_run {run} is no run of this store; add the run first.")
+    insert(db, "samples", record)
+
+
+class Samples(DatabaseFile):
+    def add_samples(self, samples: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Write all or none; returns their ids in order (ids are made where none are given).
+
+        Needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width, height,
+        steps and guidance; the rest of ``COLUMNS`` may be left out. word_rules: the number of the rules by which the words
+        were counted.
+        """
+        records = [checked_sample(s) for s in samples]
+        with self.writing() as db:
+            for record in records:
+                insert_sample(db, record)
+        return [r["id"] for r in records]
+
+    def sample(self, id: str) -> dict[str, Any]:
+        """All columns of one sample; ValueError where there is none."""
+        with self.reading() as db:
+            return need_sample(db, id)
+
+    def samples(
+        self, *, limit: int = 100, offset: int = 0, newest: bool = True, **filters: Any
+    ) -> list[dict[str, Any]]:
+        """Samples by arrival. Filters: ids, prompt, prompt_set, split, seed, backbone, method, projector_run,
+        group_id, ... (a value or a list), scored (by the VLM: True/False), scorer_version (those that this
+        version has not scored)."""
+        where, values = sample_filter(filters)
+        values += [checks.integer("limit", limit, 0, 10_000_000), checks.integer("offset", offset, 0, 2**62)]
+        order = "DESC" if newest else "ASC"
+        with self.reading() as db:
+            return rows(
+                db, f"SELECT * FROM samples s WHERE {where} ORDER BY s.seq {order} LIMIT ? OFFSET ?", values
+            )
+
+    def count_samples(self, **filters: Any) -> int:
+        """How many samples ``samples`` would list."""
+        where, values = sample_filter(filters)
+        with self.reading() as db:
+            if filters == {"scored": True}:  # each has an uncertainty: one look, not one a sample
+                return db.execute("SELECT count(*) FROM uncertainty").fetchone()[0]
+            return db.execute(f"SELECT count(*) FROM samples s WHERE {where}", values).fetchone()[0]

@@ -1,0 +1,401 @@
+"""Scores: what the VLM, people, the simulated annotator and the calibrator say of a word (DESIGN section 5).
+
+Append-only events. A *lane* is (sample, word, source, who); its current state is its latest event, and every
+new event supersedes the one before it in its lane. Undo is an event as well: it names the event that it
+undoes and restores the state that the lane had before, so undo goes back any number of steps, across
+restarts, and nothing that was ever said is lost. What comes last goes by ``seq``, the order of arrival, and never by
+``created``: a clock may be set back.
+
+A person who gives a word the score that stands in their lane already adds no event, and so no step of undo: a repeat
+is no second opinion. The same score after another one, a clear or an undo is an event, and so is that of another person.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from data.store import checks
+from data.store.annotation_schema import MEANS
+from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.migrations import SOURCES
+from data.store.samples import need_sample
+
+ANNOTATORS = ("human", "simulated")
+NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a space
+OWN_WORDS = 600  # characters of a prompt's words in a message
+PEOPLE = ("human", "confirmed")  # of several people who say the same sort of thing, the median counts
+PERSONAL = ("human", "confirmed", "simulated")  # sources that have a ``who``
+FIELDS = (
+    "id sample word_index word source who kind score distribution features scorer scorer_version weight "
+    "supersedes undoes created"
+).split()
+EVENT = ", ".join(["e.seq", *(f"e.{f}" for f in FIELDS if f != "features")])
+STEP = "coalesce(e.step, e.created)"  # scores of one sample that are one step of undo; of imports, those of one time
+
+
+def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole event but for what it supersedes and undoes; ValueError names the field that is wrong."""
+    unknown = sorted(set(given) - set(FIELDS))
+    if unknown:
+        raise ValueError(f"A score has no field {checks.shown(unknown[0])}; it has {', '.join(FIELDS)}.")
+    r = {name: given.get(name) for name in FIELDS}
+    source = checks.one_of("source", r["source"], SOURCES)
+    r["id"] = checks.identifier("id", new_id() if r["id"] is None else r["id"])
+    r["sample"] = checks.identifier("sample", r["sample"])
+    r["word_index"] = checks.integer("word_index", r["word_index"], 0, 999)
+    r["word"] = checks.text("word", r["word"] or "", checks.PROMPT_LENGTH, empty=True)
+    r["kind"] = checks.one_of("kind", r["kind"] or "set", ("set", "clear"))
+    r["who"] = checks.text("who", r["who"] or "", empty=source not in PERSONAL)
+    if source not in PERSONAL and r["who"]:
+        raise ValueError(f"A score of source {source} has no 'who'; name the scorer instead.")
+    r["entropy"] = None
+    if r["score"] is not None:
+        r["score"] = checks.score(r["score"])
+    if r["distribution"] is not None:
+        if source in PEOPLE:
+            raise ValueError("A person gives one score from 0 to 9, not a distribution.")
+        probabilities = checks.distribution(r["distribution"])
+        r["distribution"] = json.dumps(probabilities, separators=(",", ":"))
+        r["entropy"] = checks.entropy(probabilities)
+    if (r["kind"] == "clear") != (r["score"] is None and r["distribution"] is None):
+        raise ValueError("A 'set' needs a score from 0 to 9 or a distribution; a 'clear' has neither.")
+    if r["features"] is not None:
+        r["features"] = checks.features(r["features"])
+    r["scorer"] = checks.text("scorer", r["scorer"] or "", 200, empty=True)
+    r["scorer_version"] = checks.text("scorer_version", r["scorer_version"] or "", 200, empty=True)
+    r["weight"] = 1.0 if r["weight"] is None else checks.number("weight", r["weight"], 0, 1000)
+    r["created"] = checks.time("created", now() if r["created"] is None else r["created"])
+    for name in ("supersedes", "undoes"):
+        if r[name] is not None:
+            r[name] = checks.identifier(name, r[name])
+    return r
+
+
+def readable(event: dict[str, Any]) -> dict[str, Any]:
+    """An event as the store gives it out: the distribution as a list."""
+    if event.get("distribution") is not None:
+        event["distribution"] = json.loads(event["distribution"])
+    return event
+
+
+def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> None:
+    """ValueError where a sample has no such unit, or has *nothing else*, which is the last, at another place."""
+    if word == NOTHING_ELSE and word_index < sample["n_words"] - 1:
+        raise ValueError(
+            f"word_index {word_index} is a word, and “{NOTHING_ELSE}” stands after the words: the sample has it at "
+            f"{sample['n_words'] - 1}, or lacks it."
+        )
+    if word_index >= sample["n_words"]:
+        raise ValueError(
+            f"word_index {word_index} is past the sample's {sample['n_words']} words; "
+            f"give one from 0 to {sample['n_words'] - 1}."
+        )
+
+
+Units = Callable[[Mapping[str, Any]], Sequence[Any]]
+"""The units of a sample: each has text, start, end and scored (``core.words.units_of``; what is here knows nothing of words, and
+is handed it)."""
+
+
+def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, word: str = "") -> Any:
+    """The unit of a sample that a label from elsewhere is of. ValueError, with the prompt's own words, where it has none
+    there, another one, or one that takes no score."""
+    try:
+        need_word(sample, word_index, word)
+        if word_index >= len(units):
+            raise ValueError(f"word_index {word_index} is past the prompt's {len(units)} words.")
+        unit = units[word_index]
+        if word and not same_word(word, unit.text):
+            raise ValueError(
+                f"word {word_index} of the prompt is {checks.shown(unit.text)}, not {checks.shown(word)}."
+            )
+        if not unit.scored:
+            raise ValueError(f"word {word_index}, {checks.shown(unit.text)}, takes no score; leave it out.")
+    except ValueError as error:
+        raise ValueError(f"{error} {own_words(units)}") from None
+    return unit
+
+
+def own_words(units: Sequence[Any]) -> str:
+    """A prompt's words with their places, for the end of an error's sentence."""
+    own = ", ".join(f"{i} {unit.text}" for i, unit in enumerate(units))
+    return f"The prompt's words are: {own if len(own) <= OWN_WORDS else own[:OWN_WORDS] + ' ...'}."
+
+
+def same_word(a: str, b: str) -> bool:
+    """Whether two texts are one word, however its letters are written or composed."""
+    return unicodedata.normalize("NFC", a).casefold() == unicodedata.normalize("NFC", b).casefold()
+
+
+def latest(db: Database, sample: str, word_index: int, source: str, who: str) -> dict[str, Any] | None:
+    """The lane's latest event."""
+    return row(
+        db,
+        f"SELECT {EVENT} FROM scores e WHERE sample = ? AND word_index = ? AND source = ? AND who = ? "
+        "ORDER BY seq DESC LIMIT 1",
+        (sample, word_index, source, who),
+    )
+
+
+def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -> dict[str, Any]:
+    """Insert a checked event after its lane's latest; returns it. step: of all that is written, and undone, together; None
+    where it came by an import."""
+    before = latest(db, event["sample"], event["word_index"], event["source"], event["who"])
+    event = {**event, "supersedes": before["id"] if before else None, "step": step}
+    insert(db, "scores", event)
+    return event
+
+
+def last_seq(db: Database) -> int:
+    """The seq of the last event, 0 for none."""
+    return db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
+
+
+def undo_event(db: Database, done: Mapping[str, Any]) -> None:
+    """Add the event that gives a lane the state that it would have without one of its events."""
+    before = row(
+        db,
+        f"""SELECT {EVENT} FROM scores e
+        WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
+        AND +undoes IS NULL AND id <> :id AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
+        ORDER BY seq DESC LIMIT 1""",
+        dict(done),
+    )
+    state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
+    event = checked_event(
+        {
+            **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
+            "kind": state["kind"],
+            "score": state["score"],
+            "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
+            "weight": state["weight"],
+            "undoes": done["id"],
+        }
+    )
+    insert_event(db, event, event["id"])
+
+
+def refresh_figures(db: Database, samples: Iterable[str]) -> None:
+    """After scores of machines: the mean entropy of the latest VLM score of each word, which is the order in which samples
+    are annotated; and the mean score."""
+    ids, which = (json.dumps(list(samples)),), "sample IN (SELECT value FROM json_each(?1))"
+    db.execute(
+        f"""INSERT INTO uncertainty (sample, entropy)
+        SELECT sample, avg(coalesce(entropy, 0)) FROM scores WHERE seq IN
+            (SELECT max(seq) FROM scores WHERE {which} AND source = 'vlm' GROUP BY sample, word_index)
+        GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy""",
+        ids,
+    )
+    db.execute(f"DELETE FROM means WHERE {which}", ids)
+    db.execute(MEANS.format(which=f"e.{which}"), ids)
+
+
+def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dict[str, Any]]:
+    """The events of one sample, the last of each lane, as ``Scores.current`` gives them."""
+    words: dict[int, dict[str, Any]] = {}
+    keep = ("score", "distribution", "weight", "who", "scorer", "scorer_version", "id", "created")
+    for e in events:
+        entry = words.setdefault(e["word_index"], {"word": e["word"], **dict.fromkeys(SOURCES), "people": {}})
+        entry["word"] = entry["word"] or e["word"]
+        if e["kind"] == "clear":
+            continue
+        if e["source"] == "human":
+            entry["people"][e["who"]] = e["score"]
+        if e["source"] in PEOPLE and who is not None and e["who"] != who:
+            continue
+        event = readable(e)
+        entry[event["source"]] = {name: event[name] for name in keep}
+    return dict(sorted(words.items()))
+
+
+class Scores(DatabaseFile):
+    def add_scores(self, scores: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Write all or none; returns the events' ids in order.
+
+        Each needs sample, word_index, source and a score or a distribution (ten numbers); may have word,
+        features (float16), scorer, scorer_version, weight; who for human, confirmed and simulated ones. A newer
+        score of the same lane supersedes the older one, which is kept.
+        """
+        events = [checked_event(s) for s in scores]
+        for e in events:
+            if e["supersedes"] or e["undoes"]:
+                raise ValueError("supersedes and undoes are set by the store; leave them out.")
+        step = new_id()
+        with self.writing() as db:
+            known: dict[str, dict[str, Any]] = {}
+            for e in events:
+                if e["sample"] not in known:
+                    known[e["sample"]] = need_sample(db, e["sample"])
+                need_word(known[e["sample"]], e["word_index"], e["word"])
+                insert_event(db, e, step if e["source"] in PERSONAL else None)
+            refresh_figures(db, {e["sample"] for e in events if e["source"] not in PERSONAL})
+        return [e["id"] for e in events]
+
+    def set_score(
+        self,
+        sample: str,
+        word_index: int,
+        score: int,
+        who: str,
+        source: str = "human",
+        word: str | None = None,
+        weight: float = 1.0,
+    ) -> dict[str, Any]:
+        """A correction; returns its event. Saying again what already stands returns the standing event: it is no event of
+        its own, and no step of undo."""
+        return self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
+
+    def clear_score(self, sample: str, word_index: int, who: str, source: str = "human") -> dict | None:
+        """The Delete key: take this person's correction back. None where there was none."""
+        return self._annotate(sample, word_index, None, who, source, None, 1.0)
+
+    def _annotate(
+        self,
+        sample: str,
+        word_index: int,
+        score: int | None,
+        who: str,
+        source: str,
+        word: str | None,
+        weight: float,
+    ) -> dict[str, Any] | None:
+        checks.one_of("source", source, ANNOTATORS)
+        event = checked_event(
+            {
+                "sample": sample,
+                "word_index": word_index,
+                "word": word,
+                "source": source,
+                "who": who,
+                "kind": "set" if score is not None else "clear",
+                "score": score,
+                "weight": weight,
+            }
+        )
+        with self.writing() as db:
+            need_word(need_sample(db, sample), event["word_index"], event["word"])
+            before = latest(db, sample, event["word_index"], source, who)
+            standing = before if before and before["kind"] == "set" else None
+            if score is None and not standing:
+                return None
+            if standing and (standing["score"], standing["weight"]) == (score, event["weight"]):
+                return readable(standing)
+            if not event["word"]:
+                event["word"] = self._word(db, sample, event["word_index"])
+            insert_event(db, event, event["id"])
+            return readable(latest(db, sample, event["word_index"], source, who) or {})
+
+    def _word(self, db: Database, sample: str, word_index: int) -> str:
+        found = row(
+            db,
+            "SELECT word FROM scores WHERE sample = ? AND word_index = ? AND word <> '' LIMIT 1",
+            (sample, word_index),
+        )
+        return found["word"] if found else ""
+
+    def undo(self, sample: str | None, who: str) -> dict[str, Any] | None:
+        """Undo this person's last step (on ``sample``, or anywhere): returns the event that restores the
+        state before it, or None where nothing is left to undo. Repeated, it goes further back. Scores of one sample
+        that were written together are one step. What was confirmed by a submit is undone with it
+        (``come_back``)."""
+        checks.text("who", who)
+        standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
+        with self.writing() as db:
+            if sample is not None:
+                need_sample(db, sample)
+            last = row(
+                db,
+                f"""SELECT {EVENT}, {STEP} AS step FROM scores e
+                WHERE who = :who AND who <> '' AND source <> 'confirmed' AND {standing}
+                    AND (:sample IS NULL OR sample = :sample)
+                ORDER BY seq DESC LIMIT 1""",
+                {"who": who, "sample": sample},
+            )
+            if not last:
+                return None
+            together = rows(
+                db,
+                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} = :step
+                AND source = :source AND {standing} ORDER BY seq DESC""",
+                last,
+            )
+            for done in together:
+                undo_event(db, done)
+            lane = (last["sample"], last["word_index"], last["source"], who)
+            return readable(latest(db, *lane) or {})
+
+    def history(
+        self, who: str, limit: int = 50, offset: int = 0, sample: str | None = None
+    ) -> list[dict[str, Any]]:
+        """This person's events but for what a submit confirmed, the newest first. Beside the event's fields: prompt, seed, image_path;
+        action 'set', 'clear' or 'undo'; before, the score that it replaced; undone, whether it was."""
+        checks.text("who", who)
+        values = {
+            "who": who,
+            "sample": sample,
+            "limit": checks.integer("limit", limit, 0, 1_000_000),
+            "offset": checks.integer("offset", offset, 0, 2**62),
+        }
+        with self.reading() as db:
+            found = rows(
+                db,
+                f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
+                    CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
+                    EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) AS undone
+                FROM scores e JOIN samples s ON s.id = e.sample LEFT JOIN scores b ON b.id = e.supersedes
+                WHERE e.who = :who AND e.who <> '' AND e.source <> 'confirmed'
+                    AND (:sample IS NULL OR e.sample = :sample)
+                ORDER BY e.seq DESC LIMIT :limit OFFSET :offset""",
+                values,
+            )
+        return [{**readable(e), "undone": bool(e["undone"])} for e in found]
+
+    def first_corrections(self, most: int) -> int:
+        """How many words people have corrected, counted up to ``most`` of the first steps: cheap in a full store."""
+        with self.reading() as db:
+            return db.execute(
+                """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
+                (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))""",
+                (20 * checks.integer("most", most, 1, 1000),),
+            ).fetchone()[0]
+
+    def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
+        """What stands for each word: {word_index: {word, vlm, human, confirmed, simulated, calibrated}}.
+
+        Each source is None or {score, distribution, weight, who, scorer, scorer_version, id, created}. With
+        ``who`` the human and the confirmed one are that person's; without, the latest person's, and ``people``
+        maps each person to the score that they gave.
+        """
+        with self.reading() as db:
+            need_sample(db, sample)
+            events = rows(
+                db,
+                f"""SELECT {EVENT} FROM scores e WHERE seq IN
+                (SELECT max(seq) FROM scores WHERE sample = ? GROUP BY word_index, source, who)
+                ORDER BY seq""",
+                (sample,),
+            )
+        return standing(events, who)
+
+    def currents(
+        self, samples: Sequence[str], who: str | None = None
+    ) -> dict[str, dict[int, dict[str, Any]]]:
+        """``current`` of many samples at once, by their ids; a sample that nobody has scored has no words."""
+        found: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
+        with self.reading() as db:
+            events = rows(
+                db,
+                f"""SELECT {EVENT} FROM scores e WHERE seq IN
+                (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
+                GROUP BY sample, word_index, source, who)
+                ORDER BY seq""",
+                (checks.as_json("samples", list(found)),),
+            )
+        for event in events:
+            found[event["sample"]].append(event)
+        return {sample: standing(its, who) for sample, its in found.items()}

@@ -1,0 +1,148 @@
+"""The way in: which names and sites may speak to a studio off a Space, and the token that makes a visitor an administrator.
+
+Any page that is open in a browser may send requests to this machine. Two headers, which no page can forge, tell them apart:
+`Host` is the name by which the browser came here (one that a stranger made lead here, DNS rebinding, is not ours), and
+`Origin` the site whose page asks. A program that is no browser (curl, gradio_client, MCP) sends no `Origin`.
+
+The token is given once, as `?token=` in the link that the console prints, and kept by the browser in a cookie that no
+script can read; programs send `Authorization: Bearer TOKEN`. ``limits.may_manage`` says what it is good for.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from studio.access import hosts, limits
+from studio.settings import Settings
+
+SHOWN = "studio.token"  # of an ASGI scope: whether the request came with the token
+COOKIE_SECONDS = 365 * 86_400
+NO_HOST = "The request does not say by which one name it came here (the header Host)."
+HOST = "This studio does not go by the name {name}: open it by another one, or who runs it adds that name to STUDIO_HOSTS."
+SITE = "A page of {site} may not use this studio: open the studio itself, or who runs it adds that page's host to STUDIO_HOSTS."
+NOT_THE_TOKEN = (
+    "That is not the token of this studio: copy the whole link that its console printed at the last start."
+)
+
+
+class Access:
+    """The names of one studio and its token, which is a new one at every start unless STUDIO_TOKEN sets it."""
+
+    def __init__(self, settings: Settings, env: Mapping[str, str] | None = None) -> None:
+        self.made = settings.token in ("", "none")
+        self.token = secrets.token_hex(16) if self.made else settings.token
+        self.needed = limits.token_needed(settings, env)
+        self.any = hosts.is_any(hosts.bound(env))
+        self.listed = set(settings.host_names)  # whose pages may use the studio at any port
+        self.names = {hosts.bound(env), *self.listed}
+
+    def opened(self, local: str, shared: str | None) -> None:
+        """Print the link for administrators to each address of the page; that of a public link is a name of ours."""
+        for address in filter(None, (local, shared)):
+            if self.needed:
+                token = self.token if self.made else "(that of STUDIO_TOKEN)"
+                print(f"For administrators: {address.rstrip('/')}/?token={token}", flush=True)
+        if shared:
+            self.names.add(urlsplit(shared).hostname)
+
+    def refusal(self, request: HTTPConnection) -> str:
+        """'' where the request may come in, else the sentence that says why not."""
+        names = request.headers.getlist("host")
+        if len(names) != 1:
+            return NO_HOST
+        for header in request.headers.getlist("x-forwarded-host"):  # of a proxy, which then is on the network
+            names += header.split(",")
+        came_by = [hosts.authority(name) for name in names]
+        for name, found in zip(names, came_by, strict=True):
+            if found is None or not self._ours(found[0]):
+                return HOST.format(name=ascii(name[:100]))
+        for site in request.headers.getlist("origin"):
+            if not self._same_site(hosts.origin(site), came_by):
+                return SITE.format(site=ascii(site[:100]))
+        return ""
+
+    def _ours(self, name: str) -> bool:
+        return hosts.is_loopback(name) or name in self.names or (self.any and hosts.is_address(name))
+
+    def _same_site(self, site: tuple[str, str] | None, came_by: list[Any]) -> bool:
+        """Whether a site is the studio itself: under the same name and port, or one that STUDIO_HOSTS names."""
+        if site is None:
+            return False
+        here = hosts.is_loopback(site[0])
+        return site[0] in self.listed or any(
+            site[1] == port and (site[0] == name or (here and hosts.is_loopback(name)))
+            for name, port in came_by
+        )
+
+    def is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
+
+    def shown(self, request: HTTPConnection) -> bool:
+        """Whether the request comes with the token: in its cookie, or in the header of a program."""
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self.is_token(given.strip()):
+            return True
+        return self.is_token(request.cookies.get(_cookie(request), ""))
+
+    def welcome(self, request: HTTPConnection) -> RedirectResponse:
+        """The same address without the token, which the browser keeps from now on."""
+        others = [one for one in _query(request) if one[0] != "token"]
+        where = (
+            "./"
+            + quote(request.scope["path"].rpartition("/")[2])
+            + ("?" + urlencode(others) if others else "")
+        )
+        answer = RedirectResponse(where, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        answer.set_cookie(
+            _cookie(request),
+            self.token,
+            max_age=COOKIE_SECONDS,
+            secure=request.scope["scheme"] == "https",
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+
+class Guard:
+    """ASGI middleware: asks `Access` of every request before anything else does."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        request, access = HTTPConnection(scope), self.access
+        why_not = access.refusal(request)
+        token = dict(_query(request)).get("token") if access.needed and not why_not else None
+        if why_not and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+        elif why_not:
+            await PlainTextResponse(why_not, 403)(scope, receive, send)
+        elif token is not None and scope.get("method") == "GET":
+            good = access.is_token(token)
+            answer = access.welcome(request) if good else PlainTextResponse(NOT_THE_TOKEN, 403)
+            await answer(scope, receive, send)
+        else:
+            scope[SHOWN] = access.needed and access.shown(request)
+            await self.app(scope, receive, send)
+
+
+def _query(request: HTTPConnection) -> list[tuple[str, str]]:
+    return parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+
+
+def _cookie(request: HTTPConnection) -> str:
+    """The cookie's name: browsers give a cookie to every port of a machine, on which another studio may be."""
+    found = hosts.authority(request.headers["host"])
+    return f"studio-token-{found[1] if found else ''}"

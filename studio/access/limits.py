@@ -1,0 +1,203 @@
+"""What visitors may do: who may correct, who may train, and how much may be asked for at once.
+
+On a Space whoever comes by is a stranger, so there are bounds from the start; its owner, or STUDIO_ADMINS, are not bound.
+Elsewhere the studio is its user's own: a bound holds only where it was set, and then for everyone. Whoever sits at the
+machine is its administrator; where others can reach it, whoever shows its token is (``studio.access.guard``), and of those the
+names in STUDIO_ADMINS alone where there are any.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from studio.access import hosts, identity
+from studio.grids.axes import GridRequest
+from studio.images.views import Request
+from studio.settings import Settings
+
+RIGHTS = "train, promote, import, export, delete and see gold"
+MAX_UPLOAD = 5 * 2**20  # bytes of a file that is sent to the page or to an endpoint
+READ_ONLY = "This studio is read-only: corrections and votes are switched off here."
+SIGN_IN = "Sign in with Hugging Face to correct scores and to vote here."
+NO_LOGIN = (
+    "Only accounts that signed in may write here (STUDIO_ANNOTATE=login), which needs a Space with hf_oauth."
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for at once. cells: images; side: pixels; samples: that the store may hold, None for
+    any number."""
+
+    cells: int
+    steps: int
+    side: int
+    samples: int | None
+
+    def check_cells(self, images: int) -> None:
+        """ValueError where so many images are more than may be asked for at once."""
+        if images > self.cells:
+            raise ValueError(f"That is {images} images: {self.cells} at most may be asked for at once here.")
+
+    def check_steps(self, steps: int) -> None:
+        if steps > self.steps:
+            raise ValueError(f"That is {steps} steps: {self.steps} at most may be asked for here.")
+
+    def check_side(self, *sides: int | None) -> None:
+        for side in sides:
+            if side is not None and side > self.side:
+                raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
+
+    def check_room(self, store: Any) -> None:
+        """ValueError where the store holds as many images as strangers may fill it with, those counted that grids are
+        still to make."""
+        if self.samples is None:
+            return
+        waiting = store.cells_waiting()
+        if store.count_samples() + waiting >= self.samples:
+            coming = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
+            raise ValueError(
+                f"This studio keeps {self.samples} images, and it is full{coming}: look at those that are there, or run a "
+                "studio of your own. Its owner can raise STUDIO_MAX_SAMPLES."
+            )
+
+    def check_request(self, request: Request, store: Any, methods: int = 2) -> Request:
+        """The request, where this visitor may make it; `methods` images a seed."""
+        self.check_cells(len(request.seeds) * methods)
+        self.check_steps(request.steps)
+        self.check_side(request.width, request.height)
+        self.check_room(store)
+        return request
+
+    def check_grid(self, request: GridRequest, store: Any) -> GridRequest:
+        """The like for a grid."""
+        self.check_cells(request.total)
+        for variant in request.variants:
+            self.check_steps(variant.steps or 0)
+        self.check_side(request.width, request.height)
+        self.check_room(store)
+        return request
+
+
+OFF, SPACE = Limits(256, 100, 2048, None), Limits(32, 50, 1024, 20_000)
+
+
+def limits(studio: Any, profile: Any = None, env: Mapping[str, str] | None = None) -> Limits:
+    """The bounds of this visitor: none but the application's own for an administrator of a Space."""
+    if identity.oauth_enabled(env) and profile is not None and _named(studio.settings, profile.username, env):
+        return OFF
+    return visitor(studio.settings, env)
+
+
+def visitor(settings: Settings, env: Mapping[str, str] | None = None) -> Limits:
+    """The bounds of whoever comes by."""
+    given = {
+        "cells": settings.max_cells,
+        "steps": settings.max_steps,
+        "side": settings.max_size,
+        "samples": settings.max_samples,
+    }
+    own = SPACE if identity.on_space(env) else OFF
+    return replace(own, **{name: int(text) for name, text in given.items() if text != "auto"})
+
+
+class NotYet(ValueError):
+    """A refusal that the visitor can end, by signing in or with the token: what they sent is kept until then."""
+
+
+def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
+    """'' where this visitor may correct and vote, else the sentence that says why not."""
+    if settings.annotate == "nobody":
+        return READ_ONLY
+    if settings.annotate == "everyone" or (identity.oauth_enabled(env) and profile is not None):
+        return ""
+    return SIGN_IN if identity.login_offered(env) else NO_LOGIN
+
+
+def token_needed(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
+    """Whether administrators off a Space must show the studio's token: others can reach it, or it was asked for."""
+    if identity.on_space(env) or settings.token == "none":
+        return False
+    return bool(settings.token or settings.admins or settings.hosts) or hosts.on_network(env)
+
+
+def open_to_all(settings: Settings, env: Mapping[str, str] | None = None) -> str:
+    """What the page says where others than the one at this machine are administrators without a token, else ''."""
+    if settings.token != "none" or not token_needed(replace(settings, token=""), env):
+        return ""
+    return f"Whoever reaches this studio may {RIGHTS} here, as STUDIO_TOKEN is none."
+
+
+def may_manage(
+    settings: Settings,
+    name: str,
+    profile: Any = None,
+    env: Mapping[str, str] | None = None,
+    token: bool = False,
+) -> str:
+    """'' where this visitor may do what ``RIGHTS`` says, else the sentence that says why not. name: of the visitor,
+    which must have been proven; token: whether they have shown the studio's."""
+    if identity.on_space(env):
+        if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
+            return ""
+        return (
+            f"Only the owner of this Space may {RIGHTS} here, once signed in (others by "
+            "STUDIO_ADMINS). Duplicate the Space, or run the studio on your own machine: there it is all yours."
+        )
+    if (token or not token_needed(settings, env)) and (not settings.admins or _named(settings, name, env)):
+        return ""
+    who = "The names in STUDIO_ADMINS alone" if settings.admins else "Administrators alone"
+    return (
+        f"{who} may {RIGHTS} here, by this studio's token: open the link that its console printed at the start, or send "
+        'the header "Authorization: Bearer TOKEN".'
+    )
+
+
+def ruled(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
+    """Whether there is anything here that only administrators may do."""
+    return identity.on_space(env) or token_needed(settings, env)
+
+
+def for_admins(settings: Settings, env: Mapping[str, str] | None = None) -> str:
+    """What stands beside what is off for others than administrators: ``may_manage``'s answer, in short."""
+    if not identity.on_space(env):
+        who = "the names in STUDIO_ADMINS" if settings.admins else "administrators"
+        return f"Only {who} may do this here, by the link that the console printed."
+    return "Only the owner of this Space may do this" + (
+        ", once signed in (in the tab Annotate)." if identity.login_offered(env) else "."
+    )
+
+
+def may_tend(
+    settings: Settings,
+    made_by: str,
+    name: str,
+    profile: Any = None,
+    env: Mapping[str, str] | None = None,
+    token: bool = False,
+) -> str:
+    """'' where this visitor may stop a grid that ``made_by`` started, and go on with it, else the sentence that says why
+    not. name: of the visitor, which must have been proven; token: as of ``may_manage``."""
+    if name == made_by or not may_manage(settings, name, profile, env, token):
+        return ""
+    return "This grid is another person's: only who started it, or an administrator, may stop it or go on with it."
+
+
+def may_go_by(settings: Settings, name: str, token: bool, env: Mapping[str, str] | None = None) -> str:
+    """'' where a visitor off a Space may write under this name, else the sentence that says why not: an administrator's
+    is not whose browser says so first."""
+    if token or not settings.admins or identity.on_space(env) or not _named(settings, name, env):
+        return ""
+    return (
+        f"The name {name!r} is an administrator's: open the link that the console printed, or choose another."
+    )
+
+
+def _named(settings: Settings, name: str, env: Mapping[str, str] | None) -> bool:
+    """Whether a name is an administrator's."""
+    env = os.environ if env is None else env
+    text = settings.admins or (env.get("SPACE_AUTHOR_NAME", "") if identity.on_space(env) else "")
+    return name.casefold() in {one.strip().casefold() for one in text.split(",") if one.strip()}

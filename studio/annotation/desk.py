@@ -1,0 +1,134 @@
+"""An annotator's desk: what one person is shown of one image, and what goes back over that person's steps.
+
+Blind: of a word that this person has not scored yet, nothing that anyone or anything else said of it leaves the server.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from studio.access.identity import check_name
+from studio.images.views import SampleView
+
+SAYS = {
+    "submit": "Back to the image that you submitted last: it is not submitted any more.",
+    "skip": "Back to the image that you skipped last: it is not skipped any more.",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample as one person may see it. hidden: places of words whose scores are kept back; others: what other people
+    said of a word since this person opened it or scored it, {place: [{who, score}]}; flag and note: this person's, ''
+    for none; flags: other people's, [{who, text}]; mark: see ``mark``."""
+
+    view: SampleView
+    mark: str
+    hidden: frozenset[int] = frozenset()
+    others: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    flag: str = ""
+    note: str = ""
+    flags: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        """The number of the sample's last score."""
+        return int(self.mark.partition(".")[0])
+
+
+@dataclass(frozen=True)
+class Back:
+    """Where a step back led: to this sample, and to a word of it where its score was undone."""
+
+    sample: str
+    says: str = ""
+    word: int | None = None
+
+
+def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
+    """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
+    at = mark(studio, sample, who)  # before the rest: what comes in between is then news
+    view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
+    mine = {s["word_index"]: s["seq"] for s in said if s["who"] == who}
+    own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
+    flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
+    if blind:
+        hidden = frozenset(w.index for w in view.words if w.scored and w.index not in mine)
+        words = [_blank(w) if w.index in hidden else w for w in view.words]
+        shown = replace(view, words=words, total=None if hidden else view.total)
+        return Item(shown, at, hidden, {}, own.get("flag", ""), own.get("note", ""), [])
+    others: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for s in said:
+        since = min((x for x in (mine.get(s["word_index"]), opened) if x is not None), default=s["seq"])
+        if s["who"] != who and s["score"] is not None and s["seq"] > since:
+            others[s["word_index"]].append({"who": s["who"], "score": s["score"]})
+    return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
+
+
+def mark(studio: Any, sample: str, who: str) -> str:
+    """As long as this stays, so does all that this person is shown of a sample, but for blind mode:
+    "score.remark.model.person", the first two the numbers of the last ones, the third whether the model is there that
+    knows which words it reads."""
+    score, remark = studio.store.mark(sample)
+    return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
+
+
+def marked(studio: Any, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
+    """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
+    scores."""
+    after = mark(studio, sample, who)
+    (score, *others), (last, *same) = before.split("."), after.split(".")
+    if others != same or int(last) < int(score):  # less: a backup was restored
+        return None
+    return after if studio.store.scored_since(sample, int(score)) <= set(own) else None
+
+
+def _blank(word: Any) -> Any:
+    return replace(
+        word, vlm=None, expected=None, calibrated=None, human=None, by=None, score=None, uncertain=0.0
+    )
+
+
+def accept(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+    """Each shown score becomes this person's own."""
+    studio.accept(sample, who, but=item(studio, sample, who, blind).hidden)
+
+
+def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+    """Nothing is wrong with the image: submit it and confirm every word; ValueError where a word shows no score."""
+    shown = item(studio, sample, who, blind)
+    if shown.hidden:
+        raise ValueError(
+            "In blind mode nothing can be said of scores that you have not seen: give each word yours, or turn "
+            "blind mode off."
+        )
+    bare = next((w.text for w in shown.view.words if w.scored and w.score is None), None)
+    if bare is not None:
+        raise ValueError(f'The word "{bare}" has no score that could be right: give it one.')
+    studio.submit(sample, who, confirm=True)
+
+
+def submit(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+    """Done with the image: what this person was shown and left as it is is confirmed, unless the settings say otherwise."""
+    hidden = item(studio, sample, who, blind).hidden if blind else ()
+    studio.submit(sample, who, but=hidden)
+
+
+def back(studio: Any, who: str, sample: str | None = None) -> Back | None:
+    """Undo this person's last step (on ``sample``, or anywhere); None where nothing is left to undo.
+
+    The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
+    """
+    who = check_name(who)
+    with studio.store.writing():
+        step, left = studio.store.last_step(who, sample), studio.store.last_left(who, sample)
+        if left and (step is None or left["after"] >= step["seq"]):
+            studio.store.come_back(left["id"], who)
+            studio.store.hold(left["sample"], who)
+            return Back(left["sample"], SAYS[left["kind"]])
+        event = studio.store.undo(step["sample"], who) if step else None
+    return Back(event["sample"], word=event["word_index"]) if event else None

@@ -1,0 +1,346 @@
+"""What goes out of the store as a whole and comes into it: export, import, backup, restore, push; each is noted in the
+audit log. The page and the command line both call this; the formats are in `data.exchange.jsonl` and `data.exchange.formats`.
+
+What a stranger could fill the disk with is held by the page's own limit of an upload; here a file is read a line at a
+time, whatever its size.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.store.checks import shown
+from data.store.database import BACKUPS
+from studio.grids import worker
+from studio.training import jobs
+
+# name: (what it is called, ending, what is in it and what it loses)
+OUT: dict[str, tuple[str, str, str]] = {
+    "jsonl": ("JSONL, everything", ".jsonl", ("All samples, scores, remarks, gold scores, votes and runs; nothing is lost. "
+              "Comes back in byte for byte.")),
+    "csv": ("CSV table", ".csv", ("A row a word with its current label, 9 = fully shown; formulas are neutralised. "
+            "No history.")),
+    "parquet": ("Parquet table", ".parquet", "The same table with types, for data frames. No history."),
+    "dataset": ("Dataset folder (zip)", ".zip", ("Images, words and a dataset card, as `datasets.load_dataset` loads it. "
+                "No history, no names of people.")),
+    "dpo": ("DPO pairs, from labels", ".jsonl", ("The better and the worse image of a prompt: chosen = higher mean "
+            "label. No ties.")),
+    "votes": ("DPO pairs, from votes", ".jsonl", ("What people chose in blind votes: chosen = the better image. No ties, "
+              "no names.")),
+    "richhf": ("RichHF words", ".jsonl", ("1 = aligned, 0 = misaligned: a label of 4.5 or more is 1. All between the two "
+               "is lost, and “nothing else”, which has no place in it.")),
+    "rapidata": ("Rapidata word scores", ".jsonl", ("Higher = worse: 0 = fully shown, 9 = not at all. No history, no "
+                 "“nothing else”, which has no place in it.")),
+}  # fmt: skip
+IN: dict[str, tuple[str, str]] = {
+    "jsonl": ("JSONL, everything", "Who said what comes from the file. 9 = fully shown."),
+    "csv": (
+        "CSV table of scores",
+        "Columns sample, word_index, score; 9 = fully shown. They become your scores.",
+    ),
+    "parquet": (
+        "Parquet table",
+        "Columns sample, word_index, score; 9 = fully shown. Whole scores become yours.",
+    ),
+    "dataset": (
+        "Dataset (zip)",
+        "The zip that was exported, or the folder; 9 = fully shown. Whole scores become yours.",
+    ),
+    "dpo": (
+        "DPO pairs",
+        "chosen = the better image. Each line becomes your vote between two images of the store.",
+    ),
+    "richhf": ("RichHF words", "1 = aligned, 0 = misaligned; they become your scores 9 and 0."),
+    "rapidata": ("Rapidata word scores", "Higher = worse: 9 minus the value, rounded, becomes your score."),
+}
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did or would do: a sentence, counts by name, and its changes {line, sample, word_index, word, before,
+    after} or, of pairs, {line, prompt, chosen_sample, rejected_sample, before, after}."""
+
+    text: str
+    counts: dict[str, int]
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    more: int = 0  # changes that are not listed
+
+
+def export_file(
+    studio: Any,
+    kind: str,
+    path: str | Path,
+    who: str,
+    *,
+    features: bool = True,
+    licence: str = "",
+    name: str = "",
+) -> dict[str, Any]:
+    """Write the labels in one of the formats of `OUT` (a dataset as a folder); the counts. name: for the log, where it is
+    not the path's own."""
+    from data.exchange import formats
+    from data.exchange.jsonl import export_labels
+
+    with studio.store.to_export() as store:
+        if kind == "jsonl":
+            found: dict[str, Any] = export_labels(store, path, features=features)
+        elif kind == "dataset":
+            found = formats.export_folder(store, path, studio.settings.home, licence)
+        elif kind in ("richhf", "rapidata"):
+            found = formats.export_words(
+                store, path, formats.RICHHF if kind == "richhf" else formats.RAPIDATA
+            )
+        else:
+            write = {"csv": formats.export_csv, "parquet": formats.export_parquet, "dpo": formats.export_dpo,
+                     "votes": formats.export_votes}.get(kind)  # fmt: skip
+            if write is None:
+                raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
+            found = write(store, path)
+    studio.store.note_audit(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
+    return found
+
+
+def export_zip(studio: Any, path: Path, who: str, licence: str = "") -> dict[str, Any]:
+    """The dataset folder as one file."""
+    import zipfile
+
+    from data.exchange.jsonl import whole_file
+
+    folder = path.with_name(f"{path.stem}.folder")
+    try:
+        found = export_file(studio, "dataset", folder, who, licence=licence, name=path.name)
+        with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for one in sorted(folder.rglob("*")):
+                if one.is_file():
+                    archive.write(one, one.relative_to(folder).as_posix())
+    finally:
+        discard(folder)
+    return found
+
+
+def export_into(
+    studio: Any, kind: Any, folder: Path, who: str, *, features: bool = True, licence: str = ""
+) -> tuple[Path, dict[str, Any]]:
+    """One file in one of the formats of `OUT`, a dataset as a zip, into this folder; the file and the counts."""
+    if not isinstance(kind, str) or kind not in OUT:
+        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
+    path = folder / f"labels-{kind}{OUT[kind][1]}"
+    if kind == "dataset":
+        return path, export_zip(studio, path, who, licence)
+    return path, export_file(studio, kind, path, who, features=features)
+
+
+def import_file(
+    studio: Any,
+    kind: str,
+    path: str | Path,
+    who: str,
+    *,
+    dry_run: bool = False,
+    images: str | Path | None = None,
+    name: str = "",
+) -> Imported:
+    """Take over a file in one of the formats of `IN`, all of it or nothing; with dry_run nothing is kept. who: whose
+    scores and votes those of every format but jsonl are. name: of the file, where it is not the path's own.
+
+    A large one goes into the store in pieces (`data.store.imports`): StoreError says how far it is where something stops it, and
+    the rest is taken over when the studio next starts, or before the next import."""
+    from core.words import units_of
+    from data.exchange import formats
+    from data.exchange.jsonl import import_labels
+
+    store = studio.store
+    if kind == "jsonl":
+        found: dict[str, Any] = import_labels(store, path, images, dry_run, units=units_of)
+    elif kind in ("richhf", "rapidata"):
+        words = formats.RICHHF if kind == "richhf" else formats.RAPIDATA
+        found = formats.import_words(store, path, words, who, dry_run, units=units_of)
+    elif kind == "dpo":
+        found = formats.import_dpo(store, path, who, dry_run)
+    else:
+        take = {
+            "csv": formats.import_csv,
+            "parquet": formats.import_parquet,
+            "dataset": formats.import_folder,
+        }.get(kind)
+        if take is None:
+            raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
+        found = take(store, path, who, dry_run, units=units_of)
+    changes = found.pop("changes")
+    listed = len(changes)
+    total = sum(
+        found[name] for name in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
+    )
+    if not dry_run:
+        store.note_audit(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
+    return Imported(_said(kind, found, dry_run), found, changes, total - listed)
+
+
+def _said(kind: str, found: Mapping[str, int], dry_run: bool) -> str:
+    verb = "Would be taken over" if dry_run else "Taken over"
+    if kind == "jsonl":
+        more = ", ".join(f"{found[n]} {n}" for n in ("remarks", "gold", "preferences") if found[n])
+        text = "{}: {samples} samples, {events} scores, {runs} runs{}".format(
+            verb, f", {more}" if more else "", **found
+        )
+        return text + ". {words_new} words {} a first label, {words_changed} another one.".format(
+            "would get" if dry_run else "got", **found
+        )
+    if kind == "dpo":
+        return "{}: {new} new and {changed} changed votes; {same} say the same already.".format(verb, **found)
+    left = found.get("not_scored")
+    more = f" {left} marks of what is no scored word were left out." if left else ""
+    return "{}: {new} new and {changed} changed words; {same} say the same already.{}".format(
+        verb, more, **found
+    )
+
+
+# ---- backup -------------------------------------------------------------------------------------------------------
+
+
+def backups(studio: Any) -> Path:
+    """The folder of the backups that the page makes."""
+    return studio.settings.home / BACKUPS
+
+
+def backup(studio: Any, path: str | Path, who: str) -> Path:
+    """A compact copy of the database as it is now, while others write; never overwrites."""
+    target = Path(path).expanduser().absolute()
+    if target.is_dir():
+        raise ValueError(f"{target.name} is a folder; give the name of a file to write.")
+    studio.store.vacuum_into(target)
+    studio.store.note_audit(who, "backup", target.name[:200], {"bytes": target.stat().st_size})
+    return target
+
+
+def new_backup(studio: Any, who: str) -> Path:
+    """A backup in the studio's own folder, named by its time."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    folder = backups(studio)
+    taken = {one.name for one in folder.glob("studio-*.db")}
+    names = (f"studio-{stamp}{f'-{n}' if n else ''}.db" for n in range(1000))
+    return backup(studio, folder / next(name for name in names if name not in taken), who)
+
+
+def kept_backups(studio: Any) -> list[dict[str, Any]]:
+    """The page's backups, the newest first: {name, bytes, created}."""
+    found = [(one, one.stat()) for one in backups(studio).glob("*.db")]
+    return [
+        {
+            "name": one.name,
+            "bytes": about.st_size,
+            "created": time.strftime("%Y-%m-%d %H:%M", time.gmtime(about.st_mtime)),
+        }
+        for one, about in sorted(found, key=lambda pair: pair[1].st_mtime, reverse=True)
+    ]
+
+
+def backup_named(studio: Any, name: Any) -> Path:
+    """One of the page's backups by its name, as it came over HTTP."""
+    if not isinstance(name, str) or name not in {one["name"] for one in kept_backups(studio)}:
+        raise ValueError("There is no such backup: choose one that is listed.")
+    return backups(studio) / name
+
+
+def restore(studio: Any, path: str | Path, who: str) -> dict[str, Any]:
+    """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
+    jobs.sweep(studio)
+    worker.sweep(studio)
+    found = studio.store.restore(path)
+    studio.store.note_audit(who, "restore", Path(path).name[:200], found)
+    return found
+
+
+def restored(found: Mapping[str, Any]) -> str:
+    """What `restore` did, or what `check_backup` says could be done, in a sentence."""
+    counts = "{samples} images, {scores} scores, {runs} runs".format(**found)
+    if "replaced" not in found:
+        return f"It can be restored: {counts}."
+    return f"Restored: {counts}. What was there is kept in {found['replaced']}."
+
+
+def log(studio: Any, limit: int, offset: int = 0, *, gold: bool = True) -> list[dict[str, Any]]:
+    """The lines of the audit log, the newest first. ``gold=False``: for one who may not see gold, no line says of what or
+    how much."""
+    found = studio.store.audit(limit, offset)
+    return [
+        line if gold or line["action"] != "gold" else {**line, "subject": "", "detail": {}} for line in found
+    ]
+
+
+# ---- push ---------------------------------------------------------------------------------------------------------
+
+
+def push(
+    studio: Any,
+    repository: Any,
+    token: Any,
+    who: str,
+    *,
+    private: bool = True,
+    licence: str = "",
+    api: Callable[..., Any] | None = None,
+) -> dict[str, Any]:
+    """Push the dataset folder to a dataset repository of the Hub with the user's token, which is kept nowhere: {url,
+    samples, words, left_out, splits}. The repository is made where there is none, private unless said otherwise; a
+    public one is not written to unless private is False. api: in place of `huggingface_hub.HfApi`."""
+    import tempfile
+
+    name = repository.strip() if isinstance(repository, str) else ""
+    if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
+        raise ValueError(f"The repository {shown(repository)} is no name of one: write owner/name.")
+    secret = token.strip() if isinstance(token, str) else ""
+    if not secret:
+        raise ValueError("There is no token: make one with the right to write on the Hub, or set HF_TOKEN.")
+    if not (secret.isascii() and secret.isprintable() and " " not in secret and len(secret) <= 500):
+        raise ValueError("The token has characters that no token has: copy it again.")
+    if api is None:
+        from huggingface_hub import HfApi as api
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "dataset"
+        found = export_file(studio, "dataset", folder, who, licence=licence)
+        try:
+            hub = api(token=secret)
+            hub.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
+            if private and not hub.repo_info(name, repo_type="dataset").private:
+                raise ValueError(
+                    f"The repository {name} is public: choose another one, or allow what everybody can read."
+                )
+            hub.upload_folder(
+                repo_id=name,
+                repo_type="dataset",
+                folder_path=str(folder),
+                commit_message=f"{found['samples']} images, {found['words']} labelled words",
+                delete_patterns=["train/**", "validation/**", "heldout/**"],
+            )
+        except ValueError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it holds, the token must not be shown
+            raise ValueError(_refusal(name, error)) from None
+    studio.store.note_audit(who, "push", name, {"private": private, **found})
+    return {"url": f"https://huggingface.co/datasets/{name}", **found}
+
+
+def _refusal(name: str, error: Exception) -> str:
+    """What the Hub said, without what was sent to it."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"The Hub does not let this token write to {name}: make one with the right to write, and check the owner."
+    if status == 404:
+        return f"The Hub knows no {name}, and could not make it: check the owner's name."
+    if status:
+        return f"The Hub answered with status {status}: try again later. Nothing here was changed."
+    return f"The Hub could not be reached ({type(error).__name__}): check the connection, and try again."
+
+
+def discard(folder: Path) -> None:
+    """A temporary folder and all in it goes."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,275 @@
+"""`python -m studio benchmark`: what projection, scoring and training cost on this machine.
+
+Measured are the models in use, and a pipeline of SDXL's shapes with random weights. Both go through the code that makes
+images and trains; the figures are those of `core.evaluation.benchmark`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from studio.cli import commands
+from studio.numbers import plain
+from studio.training.configs import FIELDS, check_benchmark
+
+SHARE_AIM = 0.005  # of a 30-step SDXL image, on a data-centre GPU
+PAIR_AIM = 1.6  # single images
+PROMPTS = 16  # that are scored and trained on
+CPU_BATCH = 4  # of a training at SDXL's shapes on a CPU, where 64 would need 28 GB
+GIB = 2**30
+
+
+def benchmark(given: argparse.Namespace, console: Any) -> commands.Result:
+    """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes."""
+    from core.training.loop import Stopped
+
+    studio = commands.studio_of(given)
+    try:
+        report = measure(studio, commands.choices(given.set), console.report, console.stop.is_set)
+    except Stopped:
+        return commands.Result({"stopped": True}, "Not finished.", "the same command, from the beginning")
+    return commands.Result(report, table(report))
+
+
+def measure(
+    studio: Any,
+    config: dict[str, Any] | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """The report; its keys are those of the JSON. Raises Stopped."""
+    import torch
+
+    settings, models, began = check_benchmark(config), studio.models, time.monotonic()
+
+    def counter(stage: str) -> Callable[[int, int], None]:
+        def count(done: int, total: int) -> None:
+            if on_progress:
+                on_progress({"stage": stage, "step": done, "total": total, "left": 0.0, "metrics": {}})
+
+        return count
+
+    with models.lock:
+        cases = [_in_use(studio, settings, counter, stop)]
+        if settings["sdxl"]:
+            cases.append(_sdxl(studio, settings, counter, stop))
+    return plain(
+        {
+            "device": device_name(models.device),
+            "torch": torch.__version__,
+            "gpu": models.device.type == "cuda",
+            "threads": torch.get_num_threads(),
+            "config": settings,
+            "seconds": round(time.monotonic() - began, 1),
+            "cases": cases,
+        }
+    )
+
+
+def _in_use(studio: Any, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
+    """The backbone, projector and scorer that the settings name, at the backbone's own size."""
+    import numpy as np
+
+    from core.evaluation.benchmark import Sampling, scoring_cost
+
+    models, prompts = studio.models, _prompts(studio)
+    diffuser, scorer = models.diffuser(), models.scorer()
+    case = _case(
+        diffuser,
+        {kind: models.using(kind) for kind in ("reward", "projector")},
+        prompts,
+        Sampling(settings["steps"], settings["guidance"], timed_steps=settings["steps"]),
+        settings["repeats"],
+        (FIELDS["reward"]["reward_batch"].default, FIELDS["projector"]["projector_batch"].default),
+        models.device,
+        lambda what: counter(f"models in use, {what}"),
+        stop,
+    )
+    side = (case["height"], case["width"], 3)
+    images = np.random.default_rng(0).integers(0, 256, (len(prompts), *side), dtype=np.uint8)
+    found = scoring_cost(scorer, images, prompts, models.device, settings["repeats"], stop,
+                         counter("models in use, scoring"))  # fmt: skip
+    return {"name": "Models in use", **case, "scoring": {"scorer": scorer.name, **found}}
+
+
+def _sdxl(studio: Any, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
+    """SDXL's shapes with random weights. Scoring is not measured again: it does not depend on the backbone."""
+    import torch
+
+    from core.diffusion import Diffuser
+    from core.evaluation.benchmark import Sampling
+    from studio.pretrain import sdxl_shapes
+
+    device = studio.models.device
+    gpu = device.type == "cuda"
+    counter("SDXL's shapes, making random weights")(0, 1)
+    diffuser = Diffuser(sdxl_shapes.pipeline(getattr(torch, settings["sdxl_dtype"]), device), "SDXL's shapes")
+    steps, size = settings["sdxl_steps"], settings["sdxl_size"]
+    timed = min(steps, settings["sdxl_timed_steps"] or (steps if gpu else 1))
+    sampling = Sampling(steps, settings["sdxl_guidance"], size, size, timed)
+    batches = (FIELDS["reward"]["reward_batch"].default, FIELDS["projector"]["projector_batch"].default)
+    if settings["sdxl_batch"] or not gpu:
+        batches = (settings["sdxl_batch"] or CPU_BATCH,) * 2
+    case = _case(diffuser, {}, _prompts(studio), sampling, settings["sdxl_repeats"], batches, device,
+                 lambda what: counter(f"SDXL's shapes, {what}"), stop)  # fmt: skip
+    del diffuser
+    gc.collect()
+    return {"name": "SDXL's shapes, random weights", **case}
+
+
+def _prompts(studio: Any) -> list[str]:
+    from data.prompts import load
+
+    return load("shapes_heldout", PROMPTS, studio.settings.world)
+
+
+def _case(
+    diffuser: Any,
+    used: dict[str, Any],
+    prompts: list[str],
+    sampling: Any,
+    repeats: int,
+    batches: tuple[int, int],
+    device: Any,
+    counter: Callable[[str], Callable[[int, int], None]],
+    stop: Any,
+) -> dict[str, Any]:
+    """Image and training of a backbone with the models that are used with it, or new ones in their default shape."""
+    import torch
+
+    from core.evaluation.benchmark import image_cost, training_cost
+    from core.training.data import Texts
+    from studio.images.models import class_of
+
+    found = {kind: using.model for kind, using in used.items() if using.model is not None}
+
+    def fresh(kind: str) -> Any:
+        own = {"latent_channels": diffuser.channels, "text_width": diffuser.text_width}
+        made = class_of(kind).from_config(found[kind].config) if kind in found else class_of(kind)(**own)
+        return made.to(device)
+
+    projector = found.get("projector") or fresh("projector")
+    cost = image_cost(diffuser, projector, prompts[0], sampling, repeats, stop, counter("image"))
+    texts, shape = Texts.encode(diffuser.encode, prompts), cost.shape
+    try:
+        training = training_cost(fresh("reward"), fresh("projector"), texts, shape, batches, repeats, stop,
+                                 counter("training"))  # fmt: skip
+    except torch.OutOfMemoryError:
+        training = {
+            "problem": f"Batches of {batches[0]} and {batches[1]} do not fit: set a smaller sdxl_batch."
+        }
+    return {
+        "backbone": diffuser.name,
+        "projector": used["projector"].name if "projector" in found else "new, in its default shape",
+        "dtype": str(diffuser.dtype).removeprefix("torch."),
+        "parameters": {"denoiser": _size(diffuser.denoiser), "projector": _size(projector)},
+        "height": shape[1] * diffuser.scale,
+        "width": shape[2] * diffuser.scale,
+        "steps": sampling.steps,
+        "guidance": sampling.guidance,
+        "timed_steps": sampling.timed_steps,
+        "composed": sampling.timed_steps < sampling.steps,
+        "seconds": cost.seconds,
+        "share": cost.share,
+        "pair_in_images": cost.pair_in_images,
+        "pair_in_singles": cost.pair_in_singles,
+        "image_peak": cost.peak,
+        "training": training,
+    }
+
+
+def _size(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def device_name(device: Any) -> str:
+    """The GPU's name, or the processor's."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return f"CPU, {found[1].strip() if found else platform.processor() or platform.machine()}"
+
+
+# ---- words for people ---------------------------------------------------------------------------------------------
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report as Markdown: a table for each case, each figure with its spread and, where there is one, its aim."""
+    memory = "what torch holds on the GPU" if report["gpu"] else "that of the whole process"
+    out = [
+        f"{report['device']}; torch {report['torch']}, {report['threads']} threads. Medians of the rounds [quartiles]; "
+        + f"memory is {memory}, weights included."
+    ]
+    for case in report["cases"]:
+        way = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them" if case["composed"] \
+            else f"all {case['steps']} steps timed"  # fmt: skip
+        out += [
+            "",
+            (
+                f"**{case['name']}**: {case['backbone']}, projector {case['projector']}, "
+                f"{case['width']}x{case['height']}, {case['steps']} steps, guidance {case['guidance']:g}, {case['dtype']}, "
+                f"{case['parameters']['denoiser'] / 1e6:,.0f} M parameters beside the projector's "
+                f"{case['parameters']['projector'] / 1e6:.1f} M; {case['share']['rounds']} rounds, {way}."
+            ),
+            "",
+            "| figure | measured | aim |",
+            "|---|---|---|",
+            *(f"| {name} | {value} | {aim} |" for name, value, aim in _rows(case)),
+        ]
+    return "\n".join(out)
+
+
+def _rows(case: dict[str, Any]) -> list[tuple[str, str, str]]:
+    seconds, peak = case["seconds"], case["image_peak"]
+    large = case["name"].startswith("SDXL")
+    rows = [(f"{name}, seconds", _spread(seconds[name]), "") for name in seconds]
+    rows += [
+        ("projector's share of an image", _spread(case["share"], 100, " %"),
+         f"at most {100 * SHARE_AIM:g} % on a data-centre GPU" if large else ""),
+        ("pair in one batch, in single images", _spread(case["pair_in_images"]), f"at most {PAIR_AIM}"),
+        ("pair in one batch, against one image without and one with", _spread(case["pair_in_singles"]), ""),
+    ]  # fmt: skip
+    if scoring := case.get("scoring"):
+        of = f"{scoring['images']} images of {scoring['words']} words in one batch"
+        rows += [
+            (f"scoring an image, seconds ({of})", _spread(scoring["per_image"]), ""),
+            ("scoring a word, seconds", _spread(scoring["per_word"]), ""),
+        ]
+    for name, found in case["training"].items():
+        if name == "problem":
+            rows.append(("training", found, ""))
+        else:
+            rows.append((f"training the {name}, steps a second at batch {found['batch']}",
+                         _spread(found["steps_per_second"]), ""))  # fmt: skip
+    image = [peak[name] for name in ("text", "denoising", "decoding")]
+    pair = [peak[name] for name in ("text", "projector", "pair denoising", "pair decoding")]
+    memory = {"an image": _most(image), "the projector": peak["projector"], "a pair": _most(pair)}
+    memory |= {"scoring": case["scoring"]["peak"]} if "scoring" in case else {}
+    memory |= {f"training the {n}": f["peak"] for n, f in case["training"].items() if n != "problem"}
+    rows += [(f"peak memory of {n}, GiB", f"{b / GIB:.2f}" if b else "-", "") for n, b in memory.items()]
+    return rows
+
+
+def _most(values: list[int | None]) -> int | None:
+    return None if None in values else max(values)
+
+
+def _spread(found: dict[str, float], times: float = 1.0, unit: str = "") -> str:
+    low, middle, high = (_number(found[name] * times) for name in ("low", "median", "high"))
+    return f"{middle}{unit}" if found["rounds"] == 1 else f"{middle}{unit} [{low}, {high}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

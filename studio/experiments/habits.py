@@ -1,0 +1,218 @@
+"""What three habits of annotators teach the calibrator (`python -m studio evaluate habits`).
+
+The same images are gone through by somebody who types only what is wrong and presses Done, by somebody who presses n
+where nothing is wrong and else does the same, and by somebody who types every word. Scores, truths and people are made up
+here: nothing of a backbone or a VLM is needed. What is asked is how right the calibrated scores are on words of prompts
+that nobody judged, beside the scorer's own, and where in store, export and training the words of each habit arrive.
+
+The last row is what a calibrator makes of the wrong words alone, whose images nobody confirmed. The studio fits none on
+them; it stands there to show why.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
+from core.scoring.scores import expected
+from core.words import CURRENT, units
+from data.exchange.formats import export_csv
+from data.exchange.jsonl import export_labels
+from data.prompts import load
+from data.store import Store
+from studio.annotation.labelling import HABITS, judged_by
+from studio.training import calibration
+from studio.training.datasets import judged_rows
+
+ALONE = "wrong, unconfirmed"
+WHO = "Ann"
+HEAD = (
+    "habit",
+    "typed",
+    "confirmed",
+    "in the CSV export",
+    "in training",
+    "in the calibrator",
+    "log-loss, scorer",
+    "log-loss, calibrated",
+    "squared error, scorer",
+    "squared error, calibrated",
+)
+SAMPLE = {"seed": 0, "backbone": "none", "width": 64, "height": 64, "steps": 1, "guidance": 0.0}
+
+
+def habits(
+    settings: Mapping[str, Any],
+    on_count: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """{rows: one a habit: {habit, typed, confirmed, exported, trained, calibrator: words that it learned from, fitted,
+    better, scorer and calibrated: {log_loss, mse} on the truth of unseen words}}, means over `repeats`; settings as in
+    `studio.training.configs.EVALUATIONS`."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for repeat in range(settings["repeats"]):
+        rng = np.random.default_rng([settings["seed"], repeat])
+        seen, fresh = (
+            world(rng, prompts, settings["right"], settings["graded"])
+            for prompts in (load("shapes_train", settings["images"]), load("shapes_heldout", 200))
+        )
+        for habit in (*HABITS, ALONE):
+            with tempfile.TemporaryDirectory() as folder:
+                found.setdefault(habit, []).append(measured(habit, Path(folder), seen, fresh, repeat))
+        on_count(repeat + 1, settings["repeats"])
+    return {"rows": [{"habit": habit, **_mean(rows)} for habit, rows in found.items()]}
+
+
+def world(rng: np.random.Generator, prompts: list[str], right: float, graded: bool) -> list[dict[str, Any]]:
+    """An image of each prompt: {prompt, words: {index: (truth, distribution of the scorer)}}. The scorer is on the right
+    side of 5 in so many words; graded: truths are all digits, not 0 and 9 alone, and what it says is near or far."""
+    images = []
+    for prompt in prompts:
+        words = {}
+        for word in units(prompt):
+            if not word.scored:
+                continue
+            shows = rng.random() < 0.6
+            truth = int(rng.integers(5, 10) if shows else rng.integers(0, 5)) if graded else 9 * shows
+            said = 9 * (shows ^ (rng.random() >= right))
+            if graded:
+                said = int(np.clip(truth + rng.integers(-1, 2), 5 * shows, 4 + 5 * shows))
+                if rng.random() >= right:
+                    said = 9 - said
+            away = np.abs(np.arange(10) - said)
+            logits = rng.normal(size=10) * 0.3 - (away if graded else 4 * (away > 0))
+            words[word.index] = (truth, np.exp(logits) / np.exp(logits).sum())
+        images.append({"prompt": prompt, "words": words})
+    return images
+
+
+def measured(
+    habit: str, folder: Path, seen: list[dict[str, Any]], fresh: list[dict[str, Any]], seed: int
+) -> dict[str, Any]:
+    """The figures of one habit."""
+    store = Store(folder / "studio.db")
+    ids = store.add_samples(
+        {
+            **SAMPLE,
+            "prompt": image["prompt"],
+            "split": "train",
+            "n_words": len(units(image["prompt"])),
+            "word_rules": CURRENT,
+        }
+        for image in seen
+    )
+    for id, image in zip(ids, seen, strict=True):
+        go_through(store, id, image, habit)
+    last = store.snapshot(split="train")
+    job = SimpleNamespace(
+        studio=SimpleNamespace(store=store), folder=folder, config={"corrections_needed": 1, "seed": seed}
+    )
+    taught = calibration.fit(job, last)
+    learned = store.corrections(split="train")
+    model = Calibrator.load(folder / "calibrator") if taught["fitted"] else None
+    if habit != ALONE:
+        learned = [row for row in learned if row["judged"]]
+    elif len(learned) >= FEWEST and len({row["prompt"] for row in learned}) >= FOLDS:
+        model = Calibrator.fit(
+            [calibration.row_of(row) for row in learned]
+        )  # what the rule keeps from being fitted
+    trained, _ = judged_rows(store.labels(snapshot=last), store.judged_images()["images"])
+    kinds, words = zip(
+        *(
+            (kind, word)
+            for image in fresh
+            for kind, word in zip(_kinds(image), image["words"].values(), strict=True)
+        ),
+        strict=True,
+    )
+    truth, raw = np.array([t for t, _ in words]), np.stack([p for _, p in words])
+    sources = Counter(row["source"] for row in store.labels())
+    return {
+        "typed": sources["human"],
+        "confirmed": sources["confirmed"],
+        "exported": _exported(store, folder),
+        "trained": sum(row["source"] in ("human", "confirmed") for row in trained),
+        "calibrator": len(learned) if model else 0,
+        "fitted": bool(taught["fitted"]),
+        "better": bool(taught["better"]),
+        "scorer": _right(raw, truth),
+        "calibrated": _right(model.apply(raw, None, kinds), truth) if model else None,
+    }
+
+
+def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> None:
+    """The scorer scores the image, and a person of this habit judges it."""
+    texts = {word.index: word.text for word in units(image["prompt"])}
+    store.add_scores(
+        {"sample": id, "word_index": index, "word": texts[index], "source": "vlm", "scorer": "made up",
+         "score": int(p.argmax()), "distribution": p.tolist()}
+        for index, (_, p) in image["words"].items()
+    )  # fmt: skip
+    right = {index: truth for index, (truth, _) in image["words"].items()}
+    stood = {index: int(p.argmax()) for index, (_, p) in image["words"].items()}
+    said = judged_by("wrong" if habit == ALONE else habit, right, stood, confirms=habit != ALONE)
+    for index, (digit, typed) in said.items():
+        if typed:
+            store.set_score(id, index, digit, WHO, word=texts[index])
+    left = [
+        {"word_index": index, "word": texts[index], "score": digit}
+        for index, (digit, typed) in said.items()
+        if not typed
+    ]
+    store.submit(id, WHO, left)
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        f"| {' | '.join(HEAD)} |",
+        "|---|" + "---:|" * (len(HEAD) - 1),
+    ]
+    for row in report["rows"]:
+        cells = [f"{row[name]:.0f}" for name in ("typed", "confirmed", "exported", "trained", "calibrator")]
+        for figure in ("log_loss", "mse"):
+            cells += [f"{row[who][figure]:.3f}" if row[who] else "–" for who in ("scorer", "calibrated")]
+        lines.append(f"| {row['habit']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _kinds(image: Mapping[str, Any]) -> list[str]:
+    kinds = calibration.kinds_of(image["prompt"])
+    return [kinds[index] for index in image["words"]]
+
+
+def _exported(store: Store, folder: Path) -> int:
+    """Words of people in the table that is exported; the file of events holds them as well."""
+    export_labels(store, folder / "labels.jsonl")
+    export_csv(store, folder / "labels.csv")
+    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
+        return sum(row["source"] in ("human", "confirmed") for row in csv.DictReader(file))
+
+
+def _right(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    picked = np.clip(p[np.arange(len(truth)), truth], 1e-6, 1)
+    return {
+        "log_loss": float(-np.log(picked).mean()),
+        "mse": float(np.mean((expected(p) - truth / 9) ** 2)),
+    }
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of each figure; None where one of the repeats has none."""
+    out: dict[str, Any] = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(first, Mapping) or None in values:
+            out[name] = None if None in values else _mean(values)
+        elif isinstance(first, bool):
+            out[name] = all(values)
+        else:
+            out[name] = float(np.mean(values))
+    return out

@@ -1,0 +1,1 @@
+"""Grids of images, seeds by variants: axes, making, comparison, votes."""

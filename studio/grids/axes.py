@@ -1,0 +1,248 @@
+"""The axes of a grid of images: ranges such as "1-16", "0-1 (+0.25)" and "0-1 [5]", and the variants that they give.
+
+A grid is seeds x variants. A variant is a way to make an image of a seed: a method, which run's model it uses, the
+strength of the projection, guidance and steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from data.store.checks import identifier
+from studio.images.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse
+from studio.images.prompts import scorable
+from studio.images.views import GUIDANCE, NOISES, STEPS, check_side, seed_from
+from studio.numbers import real, shown, whole
+
+MAX_CELLS = 256
+# parts of a method that a run's model stands behind, and its kind
+LEARNED = {"projected": "projector", "lora": "lora", NOISE: "reward", BY_REWARD: "reward"}
+KNOWN = ", ".join(name for name in NAMES.split(", ") if name != "best-of-N")  # what a grid takes
+NUMBER = r"\d{1,20}(?:\.\d{1,9})?"
+ITEM = re.compile(
+    rf"(?P<first>{NUMBER})(?:\s*-\s*(?P<last>{NUMBER})"
+    rf"(?:\s*\(\s*\+\s*(?P<step>{NUMBER})\s*\)|\s*\[\s*(?P<count>\d{{1,6}})\s*\])?)?(?=[\s,;]|$)"
+)
+GAP = re.compile(r"[\s,;]*")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A column of a grid.
+
+    name: its label; method: "none", "projected" or another of `studio.images.methods` that denoises one image; run: the run
+    whose model it uses, "shipped", or "" for the one in use; strength: of the projection, 0 where there is none;
+    best-noise-of-N chooses among N seeds that a row's seed gives, and its image is a plain one of the seed it chose;
+    guidance, steps: None for the backbone's own, until the grid is started.
+    """
+
+    name: str
+    method: str = "none"
+    run: str = ""
+    strength: float = 0.0
+    guidance: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class GridRequest:
+    """A grid to make. width and height None: the backbone's own size, until the grid is started."""
+
+    prompt: str
+    seeds: list[int]
+    variants: list[Variant]
+    width: int | None = None
+    height: int | None = None
+
+    @property
+    def total(self) -> int:
+        return len(self.seeds) * len(self.variants)
+
+
+def check_grid(
+    prompt: Any,
+    seeds: Any = "1-8",
+    methods: Any = ("none", "projected"),
+    strengths: Any = "1",
+    guidances: Any = "",
+    steps: Any = "",
+    width: Any = None,
+    height: Any = None,
+    most: int = MAX_CELLS,
+) -> GridRequest:
+    """A GridRequest from whatever a page or a command line gave; ValueError with a sentence for each bad input.
+
+    Axes are texts with commas and ranges, numbers, or sequences of these. The variants are the product of methods,
+    strengths (of what is projected), guidances and steps, each once; strength 0 is none, bit for bit.
+    """
+    prompt = scorable(prompt)
+    drawn = axis("seeds", seeds, seed_from, most, integers=True)
+    if not drawn:
+        raise ValueError("There is no seed: give at least one whole number or a range, for example 1-8.")
+    powers = axis("strengths", strengths, lambda v: real("strength", v, 0, 1), most) or [1.0]
+    scales = axis("guidances", guidances, lambda v: real("guidance", v, *GUIDANCE), most) or [None]
+    counts = axis("steps", steps, lambda v: whole("number of steps", v, *STEPS), most, integers=True) or [
+        None
+    ]
+    variants: dict[tuple, Variant] = {}
+    for (guidance, count), (method, run, own) in itertools.product(
+        itertools.product(scales, counts), methods_of(methods)
+    ):
+        for strength in (powers if own is None else [own]) if projects(method) else [0.0]:
+            name, by = (
+                (without_projection(method), "") if projects(method) and not strength else (method, run)
+            )
+            text = name.replace("+", " + ")
+            if projects(name) and (strength != 1 or len(powers) > 1):
+                text += f" {strength:g}"
+            text += f", run {by}" if by else ""
+            text += f", guidance {guidance:g}" if len(scales) > 1 else ""
+            text += f", {count} steps" if len(counts) > 1 else ""
+            found = Variant(text, name, by, strength, guidance, count)
+            variants.setdefault((name, by, strength, guidance, count), found)
+            if len(variants) > most:  # at once: the product of long axes has millions
+                raise ValueError(
+                    f"This grid has more than {most} images even for one seed: give fewer values on the axes."
+                )
+    request = GridRequest(
+        prompt,
+        drawn,
+        list(variants.values()),
+        check_side("width", _given(width)),
+        check_side("height", _given(height)),
+    )
+    if request.total > most:
+        raise ValueError(
+            f"This grid has {len(drawn)} x {len(variants)} = {request.total} images, and {most} is the most: give fewer "
+            "seeds, or fewer values on the other axes."
+        )
+    return request
+
+
+def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
+    """(method, run, strength of its own or None) of each of "none, projected, projected:RUN, pag-3", each once."""
+    if isinstance(given, str):
+        given = given.split(",")
+    if not isinstance(given, Sequence):
+        raise ValueError(f"The methods {shown(given)} are no list: give names such as none, projected.")
+    found: dict[tuple, None] = {}
+    for item in given:
+        name, _, run = (part.strip() for part in str(item).partition(":"))
+        if not name and not run:
+            continue
+        parts = parse(name, KNOWN)
+        kinds = [part for part, _ in parts]
+        if "best-of" in kinds:
+            raise ValueError(
+                f"{shown(name)} chooses among several images, and a cell of a grid is one: take best-noise-of-N, or leave "
+                "it out."
+            )
+        learned = [kind for kind in kinds if kind in LEARNED]
+        if len(learned) > 1:
+            raise ValueError(
+                f"{shown(name)} has two trained models, and a cell of a grid has one: take them apart."
+            )
+        if run and not learned:
+            raise ValueError(f"{shown(name)} has no trained model: leave the run {shown(run)} out.")
+        if run:
+            identifier("run", run)
+        own = next(
+            (real("strength", number, 0, 1) for part, number in parts if part == "projected" and number), None
+        )
+        plain = (_plain(part, number) for part, number in parts)
+        found["+".join(plain), run, own] = None
+    if not found:
+        raise ValueError("There is no method: choose at least one, for example none and projected.")
+    return list(found)
+
+
+def _plain(part: str, number: str | None) -> str:
+    """The name of a part of a method, its number as every other spelling of it has it."""
+    if number is None or part == "projected":
+        return part
+    if part in CHOOSING:
+        return named(part, whole("number of noises", number, *NOISES))
+    return named(part, f"{real('scale', number, 0, 100):g}")
+
+
+def kind_of(method: str) -> str:
+    """The kind of the model that a run of this method's has, "" where it has none."""
+    return next((LEARNED[part] for part, _ in parse(method) if part in LEARNED), "")
+
+
+def _given(side: Any) -> Any:
+    """None for a side that was left empty."""
+    return None if isinstance(side, str) and not side.strip() else side
+
+
+def projects(method: str) -> bool:
+    """Whether a method moves the noise by a projector."""
+    return "projected" in method.split("+")
+
+
+def without_projection(method: str) -> str:
+    """What is left of a method at strength 0."""
+    return "+".join(part for part in method.split("+") if part != "projected") or "none"
+
+
+def axis(
+    name: str, raw: Any, check: Callable[[Any], Any], most: int = MAX_CELLS, integers: bool = False
+) -> list[Any]:
+    """The checked values of an axis, each once, in order; [] where nothing is given."""
+    given = raw if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
+    found: dict[Any, None] = {}
+    for item in given:
+        if item is None:
+            continue
+        values = _ranges(name, item, most, integers) if isinstance(item, str) else [item]
+        for value in values:
+            whole_float = isinstance(value, float) and value.is_integer()
+            found[check(int(value) if integers and whole_float else value)] = None
+        if len(found) > most:
+            raise ValueError(f"There are more than {most} {name}: give {most} at most.")
+    return list(found)
+
+
+def _ranges(name: str, text: str, most: int, integers: bool) -> list[int | float]:
+    """The numbers that a text such as "1-3, 7, 0-1 (+0.25), 0-1 [5]" stands for."""
+    found: list[int | float] = []
+    place = GAP.match(text).end()  # type: ignore[union-attr]
+    while place < len(text):
+        match = ITEM.match(text, place)
+        if match is None:
+            example = "1-8, 12" if integers else "0, 0.5, 1 or 0-1 (+0.25)"
+            raise ValueError(
+                f"The {name} {shown(text[place:])} are no numbers or ranges: write them as in {example}."
+            )
+        found += _span(name, match, most, integers)
+        if len(found) > most:
+            raise ValueError(f"There are more than {most} {name}: give {most} at most.")
+        place = GAP.match(text, match.end()).end()  # type: ignore[union-attr]
+    return found
+
+
+def _span(name: str, match: re.Match[str], most: int, integers: bool) -> list[int | float]:
+    first, last = Decimal(match["first"]), Decimal(match["last"] or match["first"])
+    if last < first:
+        raise ValueError(f"The range {shown(match[0])} of the {name} runs backwards: write it low to high.")
+    if match["count"]:
+        count = whole(f"count of the {name}", match["count"], 1, most)
+        step = (last - first) / max(1, count - 1)
+    else:
+        step = Decimal(match["step"] or 1)
+        if not step:
+            raise ValueError(f"The range {shown(match[0])} of the {name} has the step 0: give a larger one.")
+        count = int((last - first) / step) + 1 if (last - first) / step < most else most + 1
+    if count > most:
+        raise ValueError(f"The range {shown(match[0])} gives more than {most} {name}: give {most} at most.")
+    values = [first + step * i for i in range(count)]
+    if integers:
+        if match["count"]:
+            values = [value.to_integral_value() for value in values]
+        return [int(value) if value == value.to_integral_value() else float(value) for value in values]
+    return [float(round(value, 9)) for value in values]

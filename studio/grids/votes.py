@@ -1,0 +1,130 @@
+"""Blind votes between two variants of a grid: which image of a seed is better, asked without saying which is which."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from data.store.votes import CHOICES
+from studio.access.identity import check_name
+from studio.grids.comparison import Generation
+from studio.grids.statistics import span
+from studio.images.views import SampleView
+from studio.numbers import shown, whole
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A question: which of two images shows the prompt better? Neither says how it was made or scored.
+
+    id: of the pair, whichever image lies left; left_over: how many pairs this person has not voted on, this one too.
+    """
+
+    id: str
+    left: SampleView
+    right: SampleView
+    left_over: int = 0
+
+
+class Votes(Generation):
+    """The part of `Studio` that asks for votes and counts them."""
+
+    def next_vote(self, grid_id: str, who: str, base: int = 0, other: int = 1) -> Vote | None:
+        """The next pair that this person has not voted on, or None. The sides and the order of the seeds are drawn for
+        each person and pair, and stay as they are after a reload."""
+        who, pairs = check_name(who), self._pairs_of(grid_id, base, other)
+        done = {_pair(vote) for vote in self.store.preferences(_ids(pairs), who)}
+        views = {}
+        for seed, a, b in pairs:
+            if frozenset((a, b)) not in done:
+                views[seed] = (_drawn(who, *sorted((a, b))), a, b)
+        for draw, a, b in sorted(views.values()):
+            shown_two = [_bare(self.sample(id)) for id in _sides(who, a, b)]
+            if all(sample.image_path for sample in shown_two):
+                return Vote(_id(draw), *shown_two, left_over=len(views))
+        return None
+
+    def asked(self, grid_id: str, vote_id: Any, who: str, base: int = 0, other: int = 1) -> tuple[str, str]:
+        """(left sample, right sample) of a question that this person was asked, by its id; ValueError where there is none."""
+        who = check_name(who)
+        for _, a, b in self._pairs_of(grid_id, base, other):
+            if _id(_drawn(who, *sorted((a, b)))) == vote_id:
+                return _sides(who, a, b)
+        raise ValueError(f"You were not asked the vote {shown(vote_id)} in this grid: ask for the next one.")
+
+    def vote(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
+        """Store a vote: left, right, tie (as good) or none (neither is any good). A person's last one on a pair counts."""
+        if choice not in CHOICES:
+            raise ValueError(f"The vote {shown(choice)} is not known: choose one of {', '.join(CHOICES)}.")
+        return self.store.add_preference(left_sample, right_sample, choice, check_name(who))
+
+    def votes(self, grid_id: str, base: int = 0, other: int = 1) -> dict[str, Any]:
+        """{base, other, tie, none: votes of all people that stand, voters, share: {estimate, low, high}}.
+
+        share: of votes for the other variant, a tie counting half to each; those for none are left out. Its interval is
+        a bootstrap over seeds.
+        """
+        pairs = self._pairs_of(grid_id, base, other)
+        known = {frozenset((a, b)): (seed, b) for seed, a, b in pairs}
+        counts, values, seeds, people = {"base": 0, "other": 0, "tie": 0, "none": 0}, [], [], set()
+        for vote in self.store.preferences(_ids(pairs)):
+            if _pair(vote) not in known:
+                continue
+            seed, others = known[_pair(vote)]
+            choice = vote["choice"]
+            if choice in ("left", "right"):
+                choice = "other" if vote[f"{choice}_sample"] == others else "base"
+            counts[choice] += 1
+            people.add(vote["who"])
+            if choice != "none":
+                values.append({"other": 1.0, "base": 0.0, "tie": 0.5}[choice])
+                seeds.append(seed)
+        return {**counts, "voters": len(people), "share": span(values, seeds)}
+
+    def _pairs_of(self, grid_id: str, base: Any, other: Any) -> list[tuple[int, str, str]]:
+        """(seed, base's sample, other's sample) of the seeds that have two different images."""
+        config, cells = self.store.grid(grid_id)["config"], self.store.cells(grid_id)
+        columns = len(config["variants"])
+        base = whole("variant to compare with", base, 0, columns - 1)
+        other = whole("variant to compare", other, 0, columns - 1)
+        if base == other:
+            raise ValueError("A variant cannot be compared with itself: choose two different ones.")
+        both = [
+            (seed, cells.get(row * columns + base), cells.get(row * columns + other))
+            for row, seed in enumerate(config["seeds"])
+        ]
+        return [(seed, a, b) for seed, a, b in both if a and b and a != b]
+
+
+def _ids(pairs: list[tuple[int, str, str]]) -> list[str]:
+    return list(dict.fromkeys(id for _, a, b in pairs for id in (a, b)))
+
+
+def _pair(vote: dict[str, Any]) -> frozenset[str]:
+    return frozenset((vote["left_sample"], vote["right_sample"]))
+
+
+def _drawn(*parts: str) -> str:
+    """A draw that nobody can foresee, as samples' ids are random, and that stays the same."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _id(draw: str) -> str:
+    return draw[:16]
+
+
+def _sides(who: str, a: str, b: str) -> tuple[str, str]:
+    """(left, right), as they lie for this person."""
+    return (a, b) if _drawn(who, a, b) < _drawn(who, b, a) else (b, a)
+
+
+def _bare(sample: SampleView) -> SampleView:
+    """A sample with nothing that tells how it was made or scored."""
+    words = [
+        replace(
+            word, vlm=None, expected=None, calibrated=None, human=None, by=None, score=None, uncertain=0.0
+        )
+        for word in sample.words
+    ]
+    return replace(sample, method="", strength=0.0, guidance=0.0, steps=0, words=words, total=None)

@@ -1,0 +1,1 @@
+"""From prompts to scored images: models, noise, denoising, scoring, files."""

@@ -1,0 +1,392 @@
+"""Example pairs that an empty studio begins with, so that there is something to look at and to correct at once.
+
+`make` (`python -m studio examples`) lets the models in use make them: prompts of a fixed list, seeds 1 and 2, both methods.
+None is picked by hand, but all are checked by the detector: a prompt on which a ▲ is false, or fewer than 95 % of the VLM's
+digits are on the right side of 5, is passed over. One pair more is picked, to be fair the other
+way: the first one, seed after seed, on which the projector breaks a word that held, as the VLM and the detector read it; the
+index says how many pairs were looked at to find it. `add` puts them into the store as ordinary samples with ordinary
+scores, but only beside the very models that made them: to others they would be foreign.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core import checkpoint
+from core.jsonfile import read
+from core.words import split, units_of
+from studio.images import pictures
+from studio.images.detecting import Opinion, opinion_of
+from studio.images.views import Pair, SampleView, check_request, shared, totals
+
+PROMPTS = (
+    "a red circle above a blue square",
+    "a green star to the left of an orange triangle",
+    "a purple square below a yellow circle",
+    "a blue triangle and a red star",
+    "a yellow star above a green circle",
+    "an orange circle and a purple triangle",
+    "a blue star to the right of a green square",
+    "a green triangle above a yellow square",
+    "a purple star below an orange circle",
+    "a red triangle and a green square",
+    "a yellow circle to the left of a blue star",
+    "an orange square above a purple star",
+    "a blue circle below an orange triangle",
+    "a green circle and an orange star",
+    "a red square to the right of a yellow triangle",
+    "a purple triangle above a green star",
+    "a yellow square and a blue circle",
+    "an orange triangle below a purple circle",
+    "a red star to the left of a blue circle",
+    "a green square and a yellow triangle",
+    "a purple circle above an orange square",
+    "a blue square below a red triangle",
+    "a yellow triangle to the right of a purple star",
+    "an orange star and a blue triangle",
+)  # in the order in which they are taken
+SHOWN = 6  # prompts
+SEEDS = (1, 2)
+SEARCH = 40  # seeds that are looked through for a pair that the projector breaks
+HOLDS = 5  # a score from which on a word shows
+RIGHT = 0.95  # of the digits must be on the right side of that
+RISE = 0.05  # of a mean score, from which on the page shows a ▲
+SET = "examples"  # the prompt set of their samples
+INDEX = "index.json"
+FORMAT = 1
+MODELS = ("backbone", "scorer", "projector")
+SHARED = (
+    "strength", "steps", "guidance", "height", "width", "backbone", "backbone_revision", "sampler",
+)  # fmt: skip
+OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sha256", "group_id")
+
+Judge = Callable[[str, np.ndarray], Opinion | None]
+
+log = logging.getLogger("studio")
+
+
+def make(
+    settings: Any,
+    folder: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+    prompts: tuple[str, ...] = PROMPTS,
+    seeds: tuple[int, ...] = SEEDS,
+    steps: int | None = None,
+    search: int = SEARCH,
+    count: int = SHOWN,
+    judge: Judge = opinion_of,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write the images and index.json to `folder`; what the index holds. Made in a store of their own.
+
+    count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
+    written, where there are fewer, or where less than RIGHT of the digits are right; with `force` prompts that were passed
+    over fill the number up, and the share is only noted.
+    """
+    from studio.studio import Studio
+
+    with tempfile.TemporaryDirectory() as home:
+        studio = Studio(replace(settings, home=Path(home), examples="none"))
+        own = studio.models.sampling()
+        digests = _digests(settings)
+        if None in digests.values():
+            raise ValueError(
+                "Examples are made by models that have a manifest: choose folders that have one."
+            )
+        steps = steps or own["steps"]
+
+        def compared(prompt: str, seeds: list[int]) -> list[Pair]:
+            if stop():
+                raise ValueError("Stopped; no example was written.")
+            return _compared(studio, prompt, seeds, steps, own["guidance"])
+
+        kept: dict[str, list[Pair]] = {}
+        passed: dict[str, list[Pair]] = {}  # over, as they are not true
+        for prompt in prompts:
+            if len(kept) == count:
+                break
+            pairs = compared(prompt, list(seeds))
+            (kept if true(pairs, judge) else passed)[prompt] = pairs
+            on_progress(len(kept), count)
+        dropped = list(passed)
+        if len(kept) < count and not force:
+            raise ValueError(
+                f"On {len(dropped)} of the {len(prompts)} prompts the detector finds a ▲ or too many digits false, so "
+                f"{len(kept)} are left and {count} are shown. Train scorer and projector on, or write them all the same (--force)."
+            )
+        while len(kept) < count and passed:
+            prompt = next(iter(passed))
+            kept[prompt] = passed.pop(prompt)
+            dropped.remove(prompt)
+        found = [pair for pairs in kept.values() for pair in pairs]
+        looked, worse = len(found), None
+        for seed, prompt in ((seed, prompt) for seed in range(1, search + 1) for prompt in kept):
+            if worse or seed in seeds:
+                continue
+            (pair,) = compared(prompt, [seed])
+            looked += 1
+            if breaks(pair, judge) and not false_rises(pair, judge):
+                found.append(pair)
+                worse = {"prompt": prompt, "seed": seed, "looked": looked}
+        right, digits = right_digits(found, judge)
+        if right < RIGHT * digits and not force:
+            raise ValueError(
+                f"By the detector {right} of {digits} digits ({right / digits:.1%}) are on the right side of {HOLDS}, and "
+                f"{RIGHT:.0%} are asked for: the first page would not be true. Train the scorer on, or write them all the same "
+                "(--force)."
+            )
+        rows = [
+            studio.store.sample(view.id) for pair in found for view in (pair.none, pair.projected) if view
+        ]
+        if {row["method"] for row in rows} != {"none", "projected"}:
+            raise ValueError(studio.models.using("projector").problem or "There is no projector to show.")
+        scores: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+        for said in studio.store.vlm_scores():
+            if said["sample"] in scores:
+                scores[said["sample"]].append(said)
+        index = {
+            "format": FORMAT,
+            "made_by": digests,
+            "scorer_version": studio.models.scorer().version,
+            **{name: rows[-1][name] for name in SHARED},
+            "broken": worse,
+            "checked": {
+                "digits": digits,
+                "right": right,
+                "false_rises": sum(false_rises(pair, judge) for pair in found),
+                "passed_over": dropped,
+            },
+            "samples": [_entry(row, scores[row["id"]], tuple(kept)) for row in rows],
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
+        for row, entry in zip(rows, index["samples"], strict=True):
+            pictures.write(folder / entry["image"], (studio.settings.home / row["image_path"]).read_bytes())
+        pictures.write(folder / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+    return index
+
+
+def add(studio: Any) -> int:
+    """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds what is missing
+    and no more. A problem with them is no reason not to start: it goes to the log."""
+    try:
+        return _add(studio)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("The examples were left out: %s", error)
+        return 0
+
+
+def pairs(studio: Any) -> list[tuple[str, list[Pair]]]:
+    """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
+    found: dict[tuple[str, int], dict[str, str]] = {}
+    for row in studio.store.samples(prompt_set=SET, limit=1000, newest=False):
+        found.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = row["id"]
+    by_prompt: dict[str, list[Pair]] = {}
+    for (prompt, seed), ids in found.items():
+        if {"none", "projected"} <= set(ids):
+            pair = Pair(seed, studio.sample(ids["none"]), studio.sample(ids["projected"]))
+            by_prompt.setdefault(prompt, []).append(pair)
+    return list(by_prompt.items())
+
+
+def broken(settings: Any) -> dict[str, Any]:
+    """Which pair was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
+    looked}; {} where none was found."""
+    try:
+        index = read(Path(settings.examples) / INDEX)
+        found = index["broken"] or {}
+        return {"prompt": str(found["prompt"]), "seed": int(found["seed"]), "looked": int(found["looked"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def checked(settings: Any) -> dict[str, int]:
+    """What the detector found of the examples: {digits, right, false_rises, passed_over: prompts}; {} where it did not look
+    at them."""
+    try:
+        index = read(Path(settings.examples) / INDEX)
+        found = index["checked"]
+        counts = {name: int(found[name]) for name in ("digits", "right", "false_rises")}
+        return {**counts, "passed_over": len(found["passed_over"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _compared(studio: Any, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
+    made: list[Pair] = []
+    for update in studio.compare(check_request(prompt, seeds, steps, guidance)):
+        made = update.pairs or made
+    return made
+
+
+def right_digits(pairs: Sequence[Pair], judge: Judge) -> tuple[int, int]:
+    """How many digits are on the same side of HOLDS as the judge has them, and of how many."""
+    right = digits = 0
+    for pair in pairs:
+        for view in (pair.none, pair.projected):
+            if view is None:
+                continue
+            held = _held(view, judge)
+            for word in view.words:
+                if word.score is not None and word.index in held:
+                    digits += 1
+                    right += (word.score >= HOLDS) == held[word.index]
+    return right, digits
+
+
+def true(pairs: list[Pair], judge: Judge) -> bool:
+    """Whether by the judge no ▲ of a prompt's pairs is false and RIGHT of its digits are right."""
+    right, digits = right_digits(pairs, judge)
+    return right >= RIGHT * digits and not any(false_rises(pair, judge) for pair in pairs)
+
+
+def false_rises(pair: Pair, judge: Judge) -> int:
+    """How many ▲ of a pair's page are false: a word's digit is higher with the projector, but by the judge the word does
+    not hold there though its digit says so or it held before, or the digit comes to hold where the word held already; and
+    the mean score is higher where fewer words hold."""
+    if pair.projected is None:
+        return 0
+    before, after = _held(pair.none, judge), _held(pair.projected, judge)
+    if not before or not after:
+        return 0
+    false = 0
+    for was, now in shared(pair.none, pair.projected):
+        if was.score is None or now.score is None or now.score <= was.score or now.index not in after:
+            continue
+        held, holds = before[now.index], after[now.index]
+        claims = now.score >= HOLDS
+        false += (not holds and (claims or held)) or (claims and was.score < HOLDS and held)
+    old, new = totals(pair.none, pair.projected)
+    if old is not None and new is not None and new - old >= RISE:
+        false += sum(after.values()) < sum(before.values())
+    return false
+
+
+def breaks(pair: Pair, judge: Judge) -> bool:
+    """Whether a word that held without the projector no longer does with it, by the digits and by the judge."""
+    if pair.projected is None:
+        return False
+    before, after = _held(pair.none, judge), _held(pair.projected, judge)
+    return any(
+        was.score is not None
+        and now.score is not None
+        and was.score >= HOLDS > now.score
+        and before.get(was.index) is True
+        and after.get(now.index) is False
+        for was, now in shared(pair.none, pair.projected)
+    )
+
+
+def _held(view: SampleView, judge: Judge) -> dict[int, bool]:
+    """Whether each unit of an image holds by the judge; {} where it says nothing of it."""
+    opinion = judge(view.prompt, pictures.read(Path(view.image_path))) if view.image_path else None
+    return opinion.units if opinion else {}
+
+
+def _entry(row: Mapping[str, Any], scores: list[dict[str, Any]], prompts: tuple[str, ...]) -> dict[str, Any]:
+    """A sample as the index has it."""
+    words = []
+    for said in scores:
+        word = {"index": said["word_index"], "score": said["score"], "distribution": said["distribution"]}
+        if said["features"]:
+            word["features"] = base64.b64encode(said["features"]).decode()
+        words.append(word)
+    name = f"{prompts.index(row['prompt']) + 1}-seed{row['seed']}-{row['method']}.png"
+    return {**{name: row[name] for name in OWN}, "image": name, "words": words}
+
+
+def _digests(settings: Any) -> dict[str, str | None]:
+    """sha256 of the manifest of each model that an example rests on; None where there is none (a hub id)."""
+    found: dict[str, str | None] = {}
+    for name in MODELS:
+        try:
+            found[name] = checkpoint.digest(getattr(settings, name))
+        except (ValueError, OSError):
+            found[name] = None
+    return found
+
+
+def _add(studio: Any) -> int:
+    settings, store = studio.settings, studio.store
+    if settings.examples == "none":
+        return 0
+    folder = Path(settings.examples)
+    if not (folder / INDEX).is_file():
+        return 0
+    index = read(folder / INDEX)
+    if index["format"] != FORMAT or index["made_by"] != _digests(settings):
+        return 0  # of other models than those in use
+    there = {row["id"]: row for row in store.samples(limit=len(index["samples"]) + 1)}
+    if set(there) - {entry["id"] for entry in index["samples"]}:
+        return 0  # somebody has begun
+    run = studio.models.recorded("projector", Path(settings.projector), None)
+    fresh = [entry for entry in index["samples"] if entry["id"] not in there]
+    rows = []
+    for entry in fresh:
+        content = (folder / Path(entry["image"]).name).read_bytes()
+        if pictures.sha256(content) != entry["image_sha256"]:
+            raise ValueError(f"The example {entry['image']} is not the image that the index names.")
+        path = f"images/{entry['id'][:2]}/{entry['id']}.png"
+        pictures.write(settings.home / path, content)
+        rows.append(_row(index, entry, run, path) | {"split": studio.prompts.split_of(entry["prompt"])})
+    store.add_samples(rows)
+    silent = {row["id"] for row in store.samples(prompt_set=SET, scored=False, limit=1000)}
+    store.add_scores(
+        event
+        for entry in index["samples"]
+        if entry["id"] in silent
+        for event in _events(index, entry, settings)
+    )
+    if fresh:
+        store.note_audit("", "examples", SET, {"samples": len(fresh)})
+    return len(fresh)
+
+
+def _row(index: Mapping[str, Any], entry: Mapping[str, Any], run: str, path: str) -> dict[str, Any]:
+    projected = entry["method"] == "projected"
+    return {
+        **{name: index[name] for name in SHARED},
+        **{name: entry[name] for name in OWN if name != "word_rules"},
+        **_counted(entry),
+        "strength": index["strength"] if projected else 0.0,
+        "projector_run": run if projected else None,
+        "image_path": path,
+        "prompt_set": SET,
+    }
+
+
+def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What says which units a sample has: its words, and *nothing else* where the index says something of it. The first
+    examples have no word_rules."""
+    prompt, rules = entry["prompt"], entry.get("word_rules", 1)
+    last = max((word["index"] for word in entry["words"]), default=-1)
+    return {"prompt": prompt, "word_rules": rules, "n_words": max(len(split(prompt, rules)), 1 + last)}
+
+
+def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Any) -> list[dict[str, Any]]:
+    texts = {word.index: word.text for word in units_of(_counted(entry))}
+    return [
+        {
+            "sample": entry["id"],
+            "word_index": word["index"],
+            "word": texts[word["index"]],
+            "source": "vlm",
+            "score": word["score"],
+            "distribution": word["distribution"],
+            "features": base64.b64decode(word["features"]) if "features" in word else None,
+            "scorer": Path(settings.scorer).name,
+            "scorer_version": index["scorer_version"],
+        }
+        for word in entry["words"]
+    ]

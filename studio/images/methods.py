@@ -1,0 +1,165 @@
+"""Methods by their names: what is in use in the studio, joined with "+", the outermost first.
+
+best-noise-of-N asks the teacher of the reward model in use (the backbone's own first prediction, and a reader); where it
+has none, and as best-noise-of-N-by-reward, the reward model itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from core.evaluation.controls import OtherText
+from core.evaluation.methods import (
+    Method,
+    best_noise_of,
+    best_of,
+    by_reward,
+    by_teacher,
+    guided,
+    none,
+    projected,
+    tuned,
+)
+from studio.numbers import real, shown, whole
+
+NAMES = (
+    "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, best-noise-of-N-by-reward, pag, pag-SCALE, "
+    "autoguidance, autoguidance-SCALE, lora"
+)
+MOST = 1000  # images or noises to choose from
+NOISE, BY_REWARD = "best-noise-of", "best-noise-by-reward"  # parts that choose among noises
+CHOOSING = (NOISE, BY_REWARD)
+TEACHER, REWARD = "the backbone's first prediction and the reader", "the reward model"  # what chooses
+# the order that parts are put around each other in, from the outside; where two are of one rank, as they are named
+RANKS = {
+    "best-of": 0,
+    "lora": 1,
+    "pag": 2,
+    "autoguidance": 2,
+    NOISE: 3,
+    BY_REWARD: 3,
+    "projected": 3,
+    "none": 4,
+}
+PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)(?:-([0-9.]+))?(-by-reward)?")
+
+
+def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
+    """The methods of these names, each once; a part "projected" without a number has this strength.
+
+    ValueError with what there is for a name that is unknown, and with what to do where its model is not there.
+    """
+    strength = real("strength", strength, 0, 1)
+    plans = [parse(name) for name in names]
+    makers = Makers(studio, strength)
+    found: dict[str, Method] = {}
+    for plan in plans:
+        method: Method | None = None
+        for part, number in reversed(plan):
+            method = makers.make(part, number, method)
+        found.setdefault(method.name, method)
+    return list(found.values())
+
+
+def other_text(studio: Any, prompts: Sequence[str], strength: float = 1.0) -> Method:
+    """A control for `prompts`, two or more: the projector in use, given another prompt's text. ValueError where there is none."""
+    projector, diffuser = Makers(studio, strength).model("projector"), studio.models.diffuser()
+    return OtherText(projector, diffuser, prompts, strength, "projected for another prompt")
+
+
+def parse(name: str, known: str = NAMES) -> list[tuple[str, str | None]]:
+    """A name as its parts and their numbers, from the outside in; ValueError with what is known."""
+    parts = []
+    for piece in str(name).split("+"):
+        match = PART.fullmatch(piece.strip().lower())
+        if match is None or not _numbered(match) or (match[3] and match[1] != NOISE):
+            raise ValueError(
+                f"There is no method {shown(piece.strip())}. Known here are: {known}, and combinations such as pag+projected."
+            )
+        parts.append((BY_REWARD if match[3] else match[1], match[2]))
+    kinds = [part for part, _ in parts]
+    if len(set(kinds)) < len(kinds) or ("none" in kinds and len(kinds) > 1):
+        raise ValueError(f"{shown(name)} cannot be combined: name each part once, and none by itself.")
+    return sorted(parts, key=lambda part: RANKS[part[0]])
+
+
+def named(part: str, number: Any = None) -> str:
+    """The name of a part with its number."""
+    if part == BY_REWARD:
+        return f"{NOISE}-{number}-by-reward"
+    return part if number is None else f"{part}-{number}"
+
+
+def without_choice(method: str) -> str:
+    """A method without its choice of a noise: how the image of the chosen noise was made."""
+    parts = [piece for piece in method.split("+") if not piece.startswith(NOISE)]
+    return "+".join(parts) or "none"
+
+
+def chooses(method: str) -> bool:
+    """Whether a method chooses among noises: its image is a plain one of another seed."""
+    return without_choice(method) != method
+
+
+def _numbered(match: re.Match[str]) -> bool:
+    """Whether a part has a number where it needs one, and none where it can have none."""
+    if match[2] is None:
+        return not match[1].startswith("best-")
+    return match[1] not in ("none", "lora")
+
+
+class Makers:
+    """Makes parts; what they need of the studio is asked for when it is needed, and the reward model is digested once."""
+
+    def __init__(self, studio: Any, strength: float) -> None:
+        self.models, self.strength = studio.models, strength
+        self._choosers: dict[str, Any] = {}
+
+    def make(self, part: str, number: str | None, base: Method | None) -> Method:
+        """A part around a base."""
+        make: dict[str, Callable[[], Method]] = {
+            "none": none,
+            "projected": lambda: projected(
+                self.model("projector"),
+                self.strength if number is None else real("strength", number, 0, 1),
+                base=base,
+            ),
+            "best-of": lambda: best_of(whole("number of images", number, 1, MOST), base=base),
+            NOISE: lambda: best_noise_of(whole("number of noises", number, 1, MOST), self.chooser(), base),
+            BY_REWARD: lambda: best_noise_of(
+                whole("number of noises", number, 1, MOST), self.chooser(BY_REWARD), base, named(part, number)
+            ),
+            "pag": lambda: guided("pag", self.scale(number), base),
+            "autoguidance": lambda: guided("autoguidance", self.scale(number), base),
+            "lora": lambda: tuned(self.model("lora"), base=base),
+        }
+        return make[part]()
+
+    def model(self, kind: str) -> Any:
+        """The model in use; ValueError with the sentence that says why there is none."""
+        using = self.models.using(kind)
+        if using.model is None:
+            why = using.problem or (
+                f"There is no {kind} in use: train one (python -m studio train {kind}) and promote it."
+            )
+            raise ValueError(f"{why} Or leave the methods with it out.")
+        return using.model
+
+    def chooser(self, by: str = NOISE) -> Any:
+        """By the teacher of the reward model in use where it has one and nothing else is asked for, else by itself."""
+        if by not in self._choosers:
+            reward = self.model("reward")
+            teacher = self.teacher() if by == NOISE else None
+            self._choosers[by] = by_teacher(teacher) if teacher else by_reward(reward)
+        return self._choosers[by]
+
+    def teacher(self) -> Any:
+        """That of the reward model, or None."""
+        return self.models.teacher().model
+
+    @staticmethod
+    def scale(number: str | None) -> float | None:
+        """A guidance scale; None is the kind's own."""
+        return None if number is None else real("scale", number, 0, 100)

@@ -1,0 +1,313 @@
+"""What is loaded: the diffuser, the scorer, and the projector, reward model and calibrator that are in use.
+
+Loaded when first needed, kept, and used by one piece of work at a time (`lock`). What is in use follows the store's
+promotions, else what the project ships; another process may promote, so this is asked anew each time. A projector
+that is missing or damaged is a sentence in `Using.problem`: everything that needs none goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core import checkpoint, ranks
+from core.diffusion import Diffuser
+from core.families import Sampling
+from core.loading import DTYPES, own_sampling
+from core.scoring.calibrator import Calibrator
+from core.scoring.endpoint import EndpointScorer
+from core.scoring.vlm import VLMScorer
+from data.store import Store
+from studio.access.places import shortened
+from studio.settings import Settings, is_address
+
+SHIPPED = "shipped"
+NETWORKS = ("projector", "reward")  # the kinds of model that the project ships one of
+_importing = threading.Lock()
+
+
+class UnfitError(ValueError):
+    """A projector or reward model of another kind of backbone."""
+
+
+@dataclass(frozen=True)
+class Using:
+    """A model that is in use: its run in the store, 'shipped' or the run's id as `name`, its checkpoint's folder;
+    or no model and the sentence that says why."""
+
+    model: Any = None
+    run: str | None = None
+    name: str | None = None
+    folder: Path | None = None
+    problem: str = ""
+
+
+class Models:
+    """See the module. Every method may be called from any thread; hold `lock` while a model computes."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
+        self.lock = threading.Lock()  # one model computes at a time
+        self._loading = threading.RLock()
+        self._diffuser: Diffuser | None = None
+        self._scorer: VLMScorer | EndpointScorer | None = None
+        self._own: Sampling | None = None
+        self._using: dict[str, tuple[tuple, Using]] = {}
+        self._teacher: tuple[Any, Using] = (None, Using())  # a reward model, and the teacher beside it
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+
+    def after_fork(self) -> None:
+        """Locks of its own for a forked process: those it has a copy of may be held by threads that it has not."""
+        self.lock, self._loading = threading.Lock(), threading.RLock()
+
+    @property
+    def device(self) -> torch.device:
+        wanted = self.settings.device
+        if wanted == "auto":
+            wanted = ranks.gpu() if torch.cuda.is_available() else "cpu"
+        if wanted.startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(
+                f"STUDIO_DEVICE is {wanted}, but there is no CUDA GPU here: set it to auto or cpu."
+            )
+        if wanted == "mps" and not torch.backends.mps.is_available():
+            raise ValueError("STUDIO_DEVICE is mps, but there is none here: set it to auto or cpu.")
+        return torch.device(wanted)
+
+    @property
+    def ready(self) -> bool:
+        return self._diffuser is not None and self._scorer is not None
+
+    def load(self, on_stage: Callable[[str], None] | None = None) -> None:
+        """Load everything now; `on_stage` gets a sentence before each part."""
+        say = on_stage or (lambda text: None)
+        say("Loading the libraries of the models.")
+        libraries()
+        say("Loading the diffusion model.")
+        self.diffuser()
+        say("Loading the scorer.")
+        self.scorer()
+        say("Loading the projector and the reward model.")
+        self.using("projector")
+        self.using("reward")
+
+    def diffuser(self) -> Diffuser:
+        with self._loading:
+            if self._diffuser is None:
+                libraries()
+                _need("The diffusion model", self.settings.backbone, "diffuser", "STUDIO_BACKBONE")
+                settings = self.settings
+                self._diffuser = Diffuser.load(
+                    settings.backbone,
+                    self.device,
+                    self.dtype,
+                    revision=settings.revision or None,
+                    variant=settings.variant or None,
+                    offload=settings.offload,
+                    slicing=settings.slicing == "yes",
+                    size=settings.sides,
+                )
+            return self._diffuser
+
+    def share(self, other: Models) -> None:
+        """Use the diffuser and the scorer of another studio, and its lock: for a store apart from the user's own."""
+        self.lock, self._diffuser, self._scorer = other.lock, other.diffuser(), other.scorer()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the backbone computes in."""
+        if self.settings.dtype == "auto":
+            return torch.float16 if self.device.type == "cuda" else torch.float32
+        return DTYPES[self.settings.dtype]
+
+    def sampling(self) -> dict[str, Any]:
+        """{steps, guidance} where nobody chooses: the settings', else the backbone's own. Loads no model."""
+        with self._loading:
+            if self._own is None:
+                self._own = own_sampling(self.settings.backbone, self.settings.revision or None)
+        steps, guidance = self.settings.steps, self.settings.guidance
+        return {
+            "steps": self._own.steps if steps == "auto" else int(steps),
+            "guidance": self._own.guidance if guidance == "auto" else float(guidance),
+        }
+
+    @property
+    def loaded_diffuser(self) -> Diffuser | None:
+        """The diffuser if it is there already; for what must not wait for it."""
+        return self._diffuser
+
+    def scorer(self) -> VLMScorer | EndpointScorer:
+        """The scorer; a server is not asked for anything before it is needed."""
+        with self._loading:
+            settings = self.settings
+            if self._scorer is None and is_address(settings.scorer):
+                name = "" if settings.scorer_model == "auto" else settings.scorer_model
+                key = os.environ.get("STUDIO_SCORER_KEY", "").strip()
+                self._scorer = EndpointScorer(settings.scorer, name, key, parallel=settings.scorer_parallel)
+            if self._scorer is None:
+                libraries()
+                _need("The scorer", self.settings.scorer, "scorer", "STUDIO_SCORER")
+                dtype = None if settings.scorer_dtype == "auto" else settings.scorer_dtype
+                revision = settings.scorer_revision or None
+                self._scorer = VLMScorer.load(settings.scorer, self.device, dtype, revision)
+            return self._scorer
+
+    def using(self, kind: str) -> Using:
+        """The projector, reward model, calibrator or LoRA that is in use, loaded; never raises for a bad checkpoint."""
+        with self._loading:
+            run = self.store.promoted(kind)
+            if run is None and kind not in NETWORKS:
+                return Using()  # no calibrator and no LoRA is shipped
+            folder = self.folder_of(run) if run else Path(getattr(self.settings, kind))
+            manifest = folder / checkpoint.MANIFEST
+            stamp = manifest.stat().st_mtime_ns if manifest.is_file() else None
+            key = (run["id"] if run else None, str(folder), stamp)
+            if kind not in self._using or self._using[kind][0] != key:
+                self._using[kind] = (key, self._open(kind, folder, run))
+            return self._using[kind][1]
+
+    def teacher(self, reward: Using | None = None) -> Using:
+        """The teacher (`core.foresight.Teacher`) beside a reward model, that in use without one: opened once, and no
+        model but the sentence that says why where there is none. Its `run` and `name` are the reward model's."""
+        with self._loading:
+            reward = reward or self.using("reward")
+            if reward.model is None or reward.folder is None:
+                return Using(problem=reward.problem)
+            if self._teacher[0] is not reward.model:
+                self._teacher = (reward.model, self._open_teacher(reward))
+            return self._teacher[1]
+
+    def _open_teacher(self, reward: Using) -> Using:
+        from core.foresight import Teacher  # with diffusers, which a start does not wait for
+
+        try:
+            teacher = Teacher.of_reward(reward.folder, self.diffuser())
+        except ValueError as error:
+            return Using(problem=shortened(str(error)))
+        return Using(teacher, reward.run, reward.name, reward.folder)
+
+    def taught(self, run: str | None = None) -> bool:
+        """Whether a teacher lies beside the reward model of a run, or beside that in use. Loads nothing."""
+        found = self.store.run(run) if run else self.store.promoted("reward")
+        try:
+            folder = self.folder_of(found) if found else Path(self.settings.reward)
+        except ValueError:
+            return False
+        return (folder / "teacher" / "reader").is_dir()
+
+    def of_run(self, kind: str, run: str | None) -> Using:
+        """As `using`, of the run that was in use at another time; None stands for what the project ships."""
+        found = self.store.run(run) if run else None
+        if found is None and kind not in NETWORKS:
+            return Using()
+        return self._open(kind, self.folder_of(found) if found else Path(getattr(self.settings, kind)), found)
+
+    def _open(self, kind: str, folder: Path, run: dict[str, Any] | None) -> Using:
+        name = run["id"] if run else SHIPPED
+        try:
+            model = self.open(kind, folder)
+            if kind in NETWORKS:
+                self.check_fits(model)
+            elif kind == "lora":
+                model.check_fits(self.diffuser())
+        except ValueError as error:
+            if run is None and not folder.exists():
+                problem = f"There is no {kind} yet: train one, or put a checkpoint where STUDIO_{kind.upper()} says."
+            else:
+                problem = f"The {kind} that is in use ({name}) cannot be used. {shortened(str(error))}"
+            return Using(problem=problem)
+        return Using(model, self.recorded(kind, folder, run), name, folder)
+
+    def open(self, kind: str, folder: Path) -> Any:
+        """A verified model from a checkpoint's folder, frozen; CheckpointError where it is damaged."""
+        if kind not in NETWORKS:
+            return class_of(kind).load(folder)
+        model = checkpoint.load(class_of(kind), folder)
+        return model.requires_grad_(False).to(self.device).float()
+
+    def check_fits(self, model: Any) -> None:
+        """UnfitError where a projector or reward model was made for another kind of backbone."""
+        diffuser = self.diffuser()
+        ours = (diffuser.channels, diffuser.text_width)
+        theirs = (model.config.latent_channels, model.config.text_width)
+        if ours != theirs:
+            raise UnfitError(
+                f"It reads {theirs[0]} latent channels and text of width {theirs[1]}, and this backbone has {ours[0]} "
+                f"and {ours[1]}: train one for this backbone (start=fresh), or choose its backbone by STUDIO_BACKBONE."
+            )
+
+    def folder_of(self, run: dict[str, Any]) -> Path:
+        """Where a run's checkpoint lies: inside the home folder, or a shipped one."""
+        if not run["checkpoint"]:
+            raise ValueError(
+                f"The run {run['id']} has no checkpoint: let it finish first, or choose another one."
+            )
+        return self.settings.home / run["checkpoint"]
+
+    def recorded(self, kind: str, folder: Path, run: dict[str, Any] | None) -> str:
+        """The run that stands for a checkpoint in the store. What the project ships gets a row as well, so that a
+        sample names the very weights that made it."""
+        if run:
+            return run["id"]
+        sha256 = checkpoint.digest(folder)
+        id = f"{SHIPPED}-{kind}-{sha256[:12]}"
+        try:
+            return self.store.run(id)["id"]
+        except ValueError:
+            pass
+        try:
+            with self.store.writing():
+                self.store.new_run(kind, {"source": SHIPPED}, id=id)
+                self.store.update_run(
+                    id,
+                    state="done",
+                    checkpoint=str(folder),
+                    checkpoint_sha256=sha256,
+                    message="Comes with the project.",
+                )
+        except ValueError:  # another process was first
+            self.store.run(id)
+        return id
+
+
+def libraries() -> None:
+    """Import what models are made of, once. Not with this file: it takes longer than all the rest of a start, and the page
+    can be shown meanwhile. One thread does it, for these libraries' parts import each other, in circles."""
+    with _importing:
+        import diffusers.utils
+        import transformers.utils
+
+        import core.guidance
+        import core.networks.projector
+        import core.networks.reward
+        import core.training.lora  # noqa: F401 - each is asked for by name later
+
+        for library in (diffusers, transformers):
+            library.utils.logging.disable_progress_bar()  # the studio tells its own progress
+
+
+def class_of(kind: str) -> Any:
+    """The class of a kind of model."""
+    libraries()
+    from core.networks.projector import NoiseProjector
+    from core.networks.reward import RewardModel
+    from core.training.lora import Adapter
+
+    return {"projector": NoiseProjector, "reward": RewardModel, "calibrator": Calibrator, "lora": Adapter}[
+        kind
+    ]
+
+
+def _need(what: str, source: str, stage: str, variable: str) -> None:
+    """A sentence for the embedded model that has not been made, before a library tries the source as a hub id."""
+    if Path(source).is_absolute() and not Path(source).exists():
+        raise ValueError(
+            f"{what} is not there ({source}): make it by `python -m studio pretrain {stage}`, or set {variable} to a "
+            "folder or a hub id."
+        )

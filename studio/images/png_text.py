@@ -1,0 +1,376 @@
+"""What a PNG says of how it was made: "parameters" as the WebUI of AUTOMATIC1111 writes and reads it, and JSON of our own.
+
+The text is the prompt, then perhaps "Negative prompt: ...", then a line of "Key: value" pairs with commas; a value that
+has a comma, a colon or a line break in it is written as a JSON string. Extensions add lines of their own around that line
+("Template: ..."). Other tools put JSON there (SwarmUI, Fooocus), of which the common keys are read. Pictures are hostile:
+nothing here decodes pixels, and chunks are read with limits on their size, also on what a compressed one unpacks to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from core.words import check_prompt
+from data.store.checks import identifier
+from studio.grids.axes import projects
+from studio.images.methods import parse
+from studio.images.views import GUIDANCE, STEPS, check_side, seed_from
+from studio.numbers import real, shown, whole
+
+TEXT, OWN, OLD = "parameters", "noise-projection-studio", "studio"  # OLD: in the studio's own image files
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+MAX_FILE, MAX_TEXT, MAX_CHUNKS = 64 * 2**20, 2**20, 10_000  # bytes, bytes unpacked, chunks
+SAMPLERS = {  # as the WebUI names them
+    "DDIMScheduler": "DDIM", "PNDMScheduler": "PLMS", "LMSDiscreteScheduler": "LMS", "LCMScheduler": "LCM",
+    "HeunDiscreteScheduler": "Heun", "EulerDiscreteScheduler": "Euler", "EulerAncestralDiscreteScheduler": "Euler a",
+    "DPMSolverMultistepScheduler": "DPM++ 2M", "DPMSolverSDEScheduler": "DPM++ SDE", "UniPCMultistepScheduler": "UniPC",
+    "KDPM2DiscreteScheduler": "DPM2", "KDPM2AncestralDiscreteScheduler": "DPM2 a",
+    "FlowMatchEulerDiscreteScheduler": "Euler",
+}  # fmt: skip
+SETTINGS = set("Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model hash|Model|Version".split("|"))
+JSON_KEYS = {  # of other tools, in small letters without the signs between them
+    "prompt": ("prompt", "positiveprompt"), "negative": ("negativeprompt",), "seed": ("seed",), "steps": ("steps",),
+    "guidance": ("cfgscale", "guidancescale", "cfg"), "width": ("width",), "height": ("height",),
+    "size": ("resolution", "size"),
+}  # fmt: skip
+NO_NEGATIVE = "Its negative prompt was left out: there is none here."
+NO_TEXT = (
+    "This picture carries no generation parameters: take a PNG that this studio or the WebUI of AUTOMATIC1111 wrote, as it "
+    "was saved (messengers and websites strip the text)."
+)
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------
+
+
+def parameters_text(row: Mapping[str, Any]) -> str:
+    """The "parameters" of a sample's row, as the WebUI writes them; what only this studio knows stands at the end."""
+    values = {
+        "Steps": row["steps"],
+        "Sampler": SAMPLERS.get(row["sampler"], row["sampler"] or "unknown"),
+        "CFG scale": f"{row['guidance']:g}",
+        "Seed": row["seed"],
+        "Size": f"{row['width']}x{row['height']}",
+        "Model": model_name(row["backbone"]),
+        "Method": row["method"],
+        "Projection strength": f"{row['strength']:g}" if projects(row["method"]) else None,
+        "Run": row["projector_run"],
+    }
+    line = ", ".join(f"{key}: {quoted(value)}" for key, value in values.items() if value is not None)
+    return f"{row['prompt']}\n{line}"
+
+
+def own_json(row: Mapping[str, Any]) -> str:
+    """The same for this studio, with all that it takes to make the image again."""
+    names = "prompt seed steps guidance width height method strength backbone_revision sampler noise_sha256".split()
+    told = {name: row[name] for name in names}
+    told |= {"version": 1, "run": row["projector_run"], "backbone": model_name(row["backbone"])}
+    return json.dumps(told, sort_keys=True)
+
+
+def model_name(backbone: str) -> str:
+    """A hub id as it is, a folder by its name alone: a picture that is passed on does not say where it lay."""
+    path = backbone.replace("\\", "/")
+    is_folder = path.startswith(("/", "~", ".")) or path[1:3] == ":/" or path.count("/") > 1
+    return (path.rstrip("/").rsplit("/", 1)[-1] if is_folder else path) or "unknown"
+
+
+def quoted(value: Any) -> str:
+    """A value as it stands in the line of parameters."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ',:\n"') else text
+
+
+def with_text(png: bytes, row: Mapping[str, Any]) -> bytes:
+    """The PNG with the texts of its sample's row and no others; its pixels are not touched."""
+    texts = text_chunk(TEXT, parameters_text(row)) + text_chunk(OWN, own_json(row))
+    parts = [SIGNATURE]
+    for kind, body in chunks(png):
+        if kind not in TEXTS:
+            parts.append(chunk(kind, body))
+        if kind == b"IHDR":
+            parts.append(texts)
+    return b"".join(parts)
+
+
+def text_chunk(key: str, text: str) -> bytes:
+    """tEXt where Latin-1 has all characters, as the WebUI's own library does; else, and where its bytes would be read as
+    UTF-8, iTXt."""
+    name, plain = key.encode("latin-1"), text.encode("latin-1", "replace")
+    if decoded(plain) == text:
+        return chunk(b"tEXt", name + b"\0" + plain)
+    return chunk(b"iTXt", name + b"\0\0\0\0\0" + text.encode("utf-8"))
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_png(source: str | Path | bytes) -> dict[str, Any]:
+    """What a PNG says: {prompt, seed, steps, guidance, width, height, method, strength, run, source, note}.
+
+    What is not said or cannot be used here is None (method "none", strength 0, run ""), and `note` tells what was left
+    out. source: "studio", "webui" or "json". ValueError with a sentence where the picture says nothing that can be used.
+    """
+    texts = png_texts(source)
+    for key in (OWN, OLD):
+        if key in texts:
+            try:
+                told = json.loads(texts[key])
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(told, dict) and isinstance(told.get("prompt"), str):
+                return _usable({**told, "run": told.get("run", told.get("projector_run"))}, "studio", [])
+    if TEXT in texts:
+        return from_text(texts[TEXT])
+    if "workflow" in texts:
+        raise ValueError(
+            "This picture carries a workflow of ComfyUI and no generation parameters: type its prompt and seed in."
+        )
+    raise ValueError(NO_TEXT)
+
+
+def from_text(text: str) -> dict[str, Any]:
+    """As `read_png`, from the text of "parameters" alone."""
+    text = text.removeprefix("\ufeff")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, (dict, list)) or re.match(r'\s*\{\s*"[^"]*"\s*:', text):
+        return _from_json(found)
+    # a line break in a quoted value does not end its line
+    quoted_value = r'(?<=: )"(?:[^"\\]|\\.)*"(?=\s*(,|$))'
+    text = re.sub(quoted_value, lambda value: value[0].replace("\n", " "), text, flags=re.MULTILINE)
+    lines = [" ".join(line.split()) for line in text.strip().split("\n")]
+    start, values = _settings(lines)
+    head, after = lines[:start], lines[start + 1 :]
+    negative = next((i for i, line in enumerate(head) if line.startswith("Negative prompt:")), start)
+    added = next((i for i, line in enumerate(head) if i and _is_added(line)), start)
+    width, _, height = values.get("Size", "").partition("x")
+    told = {
+        "prompt": " ".join(line for line in head[: min(negative, added)] if line),
+        "seed": values.get("Seed"),
+        "steps": values.get("Steps"),
+        "guidance": values.get("CFG scale"),
+        "width": width or None,
+        "height": height or None,
+        "method": values.get("Method"),
+        "strength": values.get("Projection strength"),
+        "run": values.get("Run"),
+    }
+    notes = [NO_NEGATIVE] if negative < start else []
+    extra = [*head[added:], *(line for line in after if not pairs(line).keys() <= SETTINGS)]
+    if extra:
+        notes.append(f"Lines that an extension added were left out, such as {shown(extra[0])}.")
+    return _usable(told, "webui", notes)
+
+
+def _settings(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """The place of the line of settings, and all values from there on; past the last line where there is none.
+
+    It begins with "Steps" or has two keys of the WebUI, and there are three pairs in it and after it: what follows may be
+    the rest of a value with a line break. Else the last line is it if it has three pairs, the rule of the WebUI."""
+
+    def is_one(line: str) -> bool:
+        found = pairs(line)
+        return next(iter(found), "") == "Steps" or len(found.keys() & SETTINGS) > 1
+
+    start = next((i for i in reversed(range(len(lines))) if is_one(lines[i])), len(lines) - 1)
+    while start > 0 and is_one(lines[start - 1]):
+        start -= 1
+    values = pairs(lines[start])
+    for line in lines[start + 1 :]:
+        for key, value in pairs(line, cut=True).items():
+            values.setdefault(key, value)
+    return (start, values) if len(values) >= 3 else (len(lines), {})
+
+
+def _is_added(line: str) -> bool:
+    """Whether an extension wrote this line before the settings: a template of the prompt, or three pairs with names."""
+    keys = list(pairs(line))
+    named = len(keys) >= 3 and all(re.fullmatch(r"[A-Z][\w /-]*", key) for key in keys)
+    return named or line.startswith(("Template:", "Negative Template:"))
+
+
+def pairs(line: str, cut: bool = False) -> dict[str, str]:
+    """The "Key: value" pairs of a line; the first of equal keys. cut: the line may begin with the rest of a value."""
+    found: dict[str, str] = {}
+    place = 0
+    while place < len(line):
+        colon = line.find(":", place)
+        key = line[place:colon].strip(" ,")
+        if cut and not found:
+            key = key.rpartition(",")[2].strip()
+        if colon < 0 or "," in key:
+            break
+        place = colon + 1
+        while line[place : place + 1] == " ":
+            place += 1
+        value = None
+        if line[place : place + 1] == '"':
+            try:
+                value, end = json.JSONDecoder().raw_decode(line, place)
+            except (ValueError, RecursionError):
+                end = -1
+        if not isinstance(value, str):
+            end = line.find(",", place)
+            end = len(line) if end < 0 else end
+            value = line[place:end].strip()
+        found.setdefault(key, value)
+        place = end + 1
+    return found
+
+
+def _from_json(found: Any) -> dict[str, Any]:
+    """As `from_text`, of the JSON of another tool, in which the first object with a prompt is read: SwarmUI's, Fooocus's."""
+    objects = [found, *found.values()] if isinstance(found, dict) else []
+    for values in (part for part in objects if isinstance(part, dict)):
+        named = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in values.items()}
+        told = {
+            name: next((named[key] for key in keys if key in named), None) for name, keys in JSON_KEYS.items()
+        }
+        if isinstance(told["prompt"], str):
+            size = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", str(told["size"]))
+            if size and told["width"] is None:
+                told |= {"width": size[1], "height": size[2]}
+            told["prompt"] = " ".join(told["prompt"].split())
+            return _usable(told, "json", [NO_NEGATIVE] if told["negative"] else [])
+    raise ValueError(
+        "This picture's parameters are JSON of a tool whose settings are not known here: type its prompt and seed in."
+    )
+
+
+def _usable(told: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    """What can be used here of what a picture says; the rest in a note."""
+    prompt = told["prompt"]
+    if not prompt.strip():
+        raise ValueError(
+            "This picture's parameters have no prompt: choose another picture, or type a prompt in."
+        )
+    checks: dict[str, Callable[[Any], Any]] = {
+        "seed": seed_from,
+        "steps": lambda value: whole("number of steps", value, *STEPS),
+        "guidance": lambda value: real("guidance", value, *GUIDANCE),
+        "width": lambda value: check_side("width", value),
+        "height": lambda value: check_side("height", value),
+        "strength": lambda value: real("strength", value, 0, 1),
+        "method": _method,
+        "run": lambda value: identifier("run", value),
+    }
+    found: dict[str, Any] = {"prompt": check_prompt(prompt)}
+    for name, check in checks.items():
+        value = told.get(name)
+        found[name] = None
+        if value is not None and value != "":
+            try:
+                found[name] = check(value)
+            except ValueError:
+                notes.append(f"Its {name} {shown(value)} was left out: it cannot be used here.")
+    found |= {"method": found["method"] or "none", "run": found["run"] or ""}
+    found["strength"] = (1.0 if found["strength"] is None else found["strength"]) * projects(found["method"])
+    return {**found, "source": source, "note": " ".join(notes)}
+
+
+def _method(value: Any) -> str:
+    """A method's name, where it is one that is known here."""
+    if not isinstance(value, str):
+        raise ValueError("A method is text.")
+    parse(value)
+    return value
+
+
+def png_texts(source: str | Path | bytes) -> dict[str, str]:
+    """The texts of a PNG by their keys, the first of equal ones; ValueError for what is no PNG, or too large."""
+    found: dict[str, str] = {}
+    for kind, body in chunks(_content(source)):
+        if kind in TEXTS:
+            key, _, rest = body.partition(b"\0")
+            name = key.decode("latin-1")
+            if name in (TEXT, OWN, OLD, "workflow") and name not in found:
+                found[name] = _unpacked(kind, rest)
+    return found
+
+
+def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a PNG, kind and body, each one checked."""
+    if not png.startswith(SIGNATURE):
+        raise ValueError("This file is no PNG: take the picture as it was saved, not a screenshot or a JPEG.")
+    place = len(SIGNATURE)
+    for count in range(MAX_CHUNKS + 1):
+        if count == MAX_CHUNKS:
+            raise ValueError("This PNG has too many parts to be a picture: take another one.")
+        if len(png) - place < 12:
+            raise ValueError("This PNG is cut off: copy it again.")
+        (size,) = struct.unpack_from(">I", png, place)
+        kind, body = png[place + 4 : place + 8], png[place + 8 : place + 8 + size]
+        if len(png) - place - 12 < size:
+            raise ValueError("This PNG is cut off: copy it again.")
+        if struct.unpack_from(">I", png, place + 8 + size)[0] != zlib.crc32(kind + body):
+            raise ValueError("This PNG is damaged (a checksum is wrong): copy it again.")
+        yield kind, body
+        place += 12 + size
+        if kind == b"IEND":
+            return
+
+
+def _content(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        content = source
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                content = file.read(MAX_FILE + 1)
+        except OSError as error:
+            raise ValueError(f"The picture cannot be read ({error.strerror}): choose it again.") from None
+    if len(content) > MAX_FILE:
+        raise ValueError(f"This picture is larger than {MAX_FILE // 2**20} MB: take a smaller one.")
+    return content
+
+
+def _unpacked(kind: bytes, rest: bytes) -> str:
+    """The text of a chunk after its key; never more than MAX_TEXT of it."""
+    packed = kind == b"zTXt"
+    if kind == b"iTXt":
+        packed = rest[:1] == b"\1"
+        rest = rest[2:].split(b"\0", 2)[-1]
+    elif packed:
+        rest = rest[1:]
+    if packed:
+        inflate = zlib.decompressobj()
+        try:
+            rest = inflate.decompress(rest, MAX_TEXT + 1)
+        except zlib.error:
+            raise ValueError(
+                "This PNG is damaged (a text in it cannot be unpacked): copy it again."
+            ) from None
+    if len(rest) > MAX_TEXT:
+        raise ValueError(
+            "The text in this picture is too large to be generation parameters: take another one."
+        )
+    if kind == b"iTXt":
+        return rest.decode("utf-8", "replace")
+    text = decoded(rest)
+    if any("\x7f" < char < "\xa0" for char in text):
+        raise ValueError(
+            "The text in this picture is neither UTF-8 nor Latin-1: type its prompt and seed in."
+        )
+    return text
+
+
+def decoded(raw: bytes) -> str:
+    """The bytes as UTF-8, which many tools write where the format wants Latin-1, where they are valid UTF-8."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")

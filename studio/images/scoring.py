@@ -1,0 +1,171 @@
+"""Scoring stored images: the part of `Studio` that asks the scorer and keeps what it says, and what it could not say."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from core.scoring.endpoint import Unanswered
+from core.scoring.scores import WordScore
+from core.words import scored, units_of
+from studio.images import gpu, pictures, shards
+from studio.images.making import Making
+from studio.settings import is_address
+from studio.training import calibration
+
+log = logging.getLogger("studio")
+Stop = Callable[[], bool] | threading.Event | None
+
+
+def asked(stop: Stop) -> Callable[[], bool]:
+    """Whether to stop, as a function, from a function, an event or None."""
+    if stop is None:
+        return lambda: False
+    return stop.is_set if isinstance(stop, threading.Event) else stop
+
+
+class Scoring(Making):
+    """The part of `Studio` that scores images."""
+
+    def score(
+        self,
+        sample_ids: Sequence[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+        stop: Stop = None,
+    ) -> int:
+        """Score samples (all that this scorer has not scored where none are named) that have a word to score; how many
+        were scored.
+
+        Words without a readable answer are stored as missing. Where a scorer's server gave some images no answer, what
+        it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
+        """
+        self.models.scorer()
+        shards.merge(self)
+        return self._score(sample_ids, on_progress, stop, lock=True)
+
+    def _score(
+        self,
+        sample_ids: Sequence[str] | None,
+        on_progress: Callable[[int, int], None] | None = None,
+        stop: Stop = None,
+        lock: bool = False,
+    ) -> int:
+        scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
+        wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
+        rows = self.store.samples(ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False)
+        if wanted is not None and len(rows) < len(wanted):
+            for id in wanted:
+                self.store.sample(id)  # says so where there is none
+        rows = [row for row in rows if row["image_path"] and scored(units_of(row))]
+        total, named = len(rows), sample_ids is not None
+        sharing = shards.Sharing(self, shards.score, rows, self.settings.batch, halt, named=named)
+        rows = sharing.mine
+        for at in range(0, len(rows), self.settings.batch):
+            if halt():
+                break
+            part, images = [], []
+            for row in rows[at : at + self.settings.batch]:
+                try:
+                    images.append(pictures.read(self.settings.home / row["image_path"], row["image_sha256"]))
+                    part.append(row)
+                except ValueError as error:
+                    if sample_ids is not None:
+                        raise
+                    log.warning("Not scored: %s", error)
+            if not part:
+                continue
+            with self.models.lock if lock else contextlib.nullcontext():
+                try:
+                    found = self._read(images, part, halt)
+                except Unanswered as error:
+                    found, lost = error.found, error
+                missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
+            events = score_events(scorer, part, found)
+            made = {row["id"]: {name: row[name] for name in ("prompt", "word_rules")} for row in part}
+            self.store.add_scores(events + self._calibrated([{**e, **made[e["sample"]]} for e in events]))
+            self.store.add_missing(missing_notes(scorer, part, missing))
+            count += sum(bool(words or gone) for words, gone in zip(found, missing, strict=True))
+            if lost is not None and lost.down:
+                break
+            if on_progress:
+                on_progress(min(at + self.settings.batch, len(rows)) + sharing.others(), total)
+        count += sharing.end()
+        if lost is not None:
+            raise lost
+        return count
+
+    def _read(
+        self, images: list[np.ndarray], rows: Sequence[Mapping[str, Any]], stop: Callable[[], bool]
+    ) -> list[list[WordScore]]:
+        """What the scorer says of images of samples; Unanswered, with what was answered, where its server does not answer."""
+        prompts, rules = [row["prompt"] for row in rows], [row["word_rules"] for row in rows]
+        if gpu.apart() and not is_address(self.settings.scorer):
+            found, self.models.scorer().missing = self._read_apart(images, prompts, rules)
+            return found
+        return self.models.scorer().score(images, prompts, batch=self.settings.batch, stop=stop, rules=rules)
+
+    @gpu.on_gpu(seconds=60)
+    def _read_apart(
+        self, images: list[np.ndarray], prompts: list[str], rules: list[int]
+    ) -> tuple[list[list[WordScore]], Any]:
+        """The same, and what could not be read, as the scorer that knows it stays where the GPU is."""
+        scorer = self.models.scorer()
+        found = scorer.score(images, prompts, batch=self.settings.batch, rules=rules)
+        return found, getattr(scorer, "missing", None)
+
+    def _calibrated(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the calibrator in use says of the words that were just scored; nothing where none is in use."""
+        used = self.models.using("calibrator")
+        if used.model is None:
+            return []
+        kinds = (self.store.run(used.run)["metrics"] or {}).get("kinds", [])
+        return calibration.events_for(used.model, kinds, used.run, events)
+
+
+def missing_notes(
+    scorer: Any, rows: Sequence[Mapping[str, Any]], missing: Sequence[Mapping[int, str]]
+) -> list[dict[str, Any]]:
+    """The store's notes of the words of samples (rows) that the scorer gave no readable answer for; of *nothing else*
+    only where the sample has it."""
+    return [
+        {
+            "sample": row["id"],
+            "word_index": index,
+            "scorer": scorer.name[-200:],
+            "scorer_version": scorer.version,
+            "reason": reason,
+        }
+        for row, words in zip(rows, missing, strict=True)
+        for index, reason in words.items()
+        if index < row["n_words"]
+    ]
+
+
+def score_events(
+    scorer: Any, rows: Sequence[Mapping[str, Any]], found: Sequence[Sequence[WordScore]]
+) -> list[dict[str, Any]]:
+    """The store's events for what the scorer said of samples (rows); of *nothing else* only where the sample has it."""
+    events = []
+    for row, words in zip(rows, found, strict=True):
+        texts = {word.index: word.text for word in units_of(row)}
+        events += [
+            {
+                "sample": row["id"],
+                "word_index": word.word_index,
+                "word": texts[word.word_index],
+                "source": "vlm",
+                "score": word.score,
+                "distribution": word.distribution.tolist(),
+                "features": None if word.hidden is None else word.hidden.tobytes(),
+                "scorer": scorer.name[-200:],
+                "scorer_version": scorer.version,
+            }
+            for word in words
+            if word.word_index in texts
+        ]
+    return events

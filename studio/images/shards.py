@@ -1,0 +1,183 @@
+"""Collecting and scoring by several ranks (core.ranks): each makes its share, rank 0 alone writes the store.
+
+Another rank puts an image where it belongs and every finished batch of rows into a file of its own, in
+STUDIO_HOME/shards/rank-K (data.exchange.shards). Rank 0 takes these over while it works, at the end, and, after a run in which a
+rank was killed, when it starts again: so what a rank finished is never lost, and only what is missing is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core import ranks
+from data.exchange import shards
+from studio.images import pictures
+from studio.settings import Settings
+
+log = logging.getLogger("studio")
+STOP = "stop"
+KINDS = ("projector", "reward", "calibrator")
+
+
+class Shard:
+    """What a rank has in place of the store: rank 0's answers to read, and a folder to write to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: Sequence[Mapping[str, Any]] = ()
+        self.used: Mapping[str, Any] = {}
+
+    def samples(self, **_: Any) -> list[dict[str, Any]]:
+        """The samples that are this rank's to score."""
+        return [dict(row) for row in self.rows]
+
+    def promoted(self, kind: str) -> dict[str, Any] | None:
+        return self.used.get(kind)
+
+    def run(self, id: str) -> dict[str, Any]:
+        """A run that is in use. Rank 0 has given what the project ships a row before it shared anything out."""
+        found = (run for run in self.used.values() if run and run["id"] == id)
+        return next(found, {"id": id, "metrics": {}})
+
+    def add_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._write("samples", rows)
+
+    def add_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._write("events", rows)
+
+    def add_missing(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._write("missing", rows)
+
+    def _write(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        if rows := list(rows):
+            name = (
+                f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # by name in the order they came to be
+            )
+            pictures.write(self.folder / name, shards.written(kind, rows))
+
+
+def folder_of(home: Path) -> Path:
+    return home / "shards"
+
+
+class Sharing:
+    """One piece of work that is shared out: `mine`, this rank's items, and what the others have done of theirs."""
+
+    def __init__(
+        self,
+        studio: Any,
+        work: Callable[..., None],
+        items: Sequence[Any],
+        size: int,
+        halt: Callable[[], bool],
+        **how: Any,
+    ) -> None:
+        """work(settings, used, items, **how, stop=...) is what the others do; each item goes to one rank, in batches of
+        `size`. An error before `end` leaves their shards for the next start."""
+        self.studio, self.halt = studio, halt
+        self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
+        self.mine, self._ids = list(items), set()
+        if self.shared:
+            used = {kind: studio.store.promoted(kind) for kind in KINDS}
+            (folder_of(studio.settings.home) / STOP).unlink(missing_ok=True)
+            self._finish = ranks.call(work, studio.settings, used, list(items), size, **how)
+            self.mine = ranks.deal(items, size)
+
+    def others(self) -> int:
+        """How many samples the others have done so far, all of them in the store."""
+        if self.shared:
+            self._ids |= merge(self.studio)
+        return len(self._ids)
+
+    def end(self) -> int:
+        """Wait for the others, who stop early where this rank did; how many samples they did."""
+        if self.shared:
+            if self.halt():
+                pictures.write(folder_of(self.studio.settings.home) / STOP, b"")
+            try:
+                self._finish()
+            finally:
+                self.others()
+        return len(self._ids)
+
+
+def merge(studio: Any, home: Path | None = None) -> set[str]:
+    """Take over the shards of STUDIO_HOME, or of that of another machine; the samples that they were about.
+
+    A sample that is in the store already, made elsewhere from the same seed and settings in the same bytes, is left
+    out. One whose image is gone or damaged is, too: it will be made again.
+    """
+    own, ids = studio.settings.home, set()
+    home = home or own
+    for path in sorted(folder_of(home).glob("rank-*/*.json"), key=lambda p: p.name):
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            batch = shards.read(path)
+            batch.samples = [
+                row for row in batch.samples if _image(home, own, row) and not _known(studio, row)
+            ]
+            shards.take_over(studio.store, batch)
+            ids |= batch.ids()
+            if home == own:
+                path.unlink()
+    return ids
+
+
+def _known(studio: Any, row: Mapping[str, Any]) -> bool:
+    return studio._same(row, row["image_sha256"]) not in (None, row["id"])
+
+
+def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
+    """Whether a sample's image is where it belongs; it is brought there from another machine's home."""
+    try:
+        content = (home / row["image_path"]).read_bytes()
+    except OSError:
+        content = b""
+    if pictures.sha256(content) != row["image_sha256"]:
+        log.warning("The image %s is gone or damaged: its sample is left out.", row["image_path"])
+        return False
+    if home != own and not (own / row["image_path"]).exists():
+        pictures.write(own / row["image_path"], content)
+    return True
+
+
+# ---- what the other ranks do --------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def _follower(settings: Settings) -> Any:
+    """A studio over a shard; kept, as its models are."""
+    from studio.studio import Studio
+
+    return Studio(settings, Shard(folder_of(settings.home) / f"rank-{ranks.rank()}"))
+
+
+def _halt(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:
+    """Whether this process was asked to stop, or rank 0 has stopped."""
+    file = folder_of(settings.home) / STOP
+    return lambda: bool(stop and stop()) or file.exists()
+
+
+def make(
+    settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
+) -> None:
+    """Make this rank's share of the images (prompt and seed each) of `Generation.collect`."""
+    studio = _follower(settings)
+    studio.store.used, studio.store.rows = used, ()
+    studio._collect(ranks.deal(todo, size), size, halt=_halt(settings, stop), **how)
+
+
+def score(
+    settings: Settings, used: Mapping[str, Any], rows: list, size: int, *, stop: Any, named: bool
+) -> None:
+    """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
+    studio = _follower(settings)
+    studio.store.used, studio.store.rows = used, ranks.deal(rows, size)
+    ids = [row["id"] for row in studio.store.rows] if named else None
+    studio._score(ids, stop=_halt(settings, stop), lock=True)

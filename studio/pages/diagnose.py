@@ -1,0 +1,229 @@
+"""Diagnose: the experiments, each a question; started, watched and stopped like a training, and their reports.
+
+The work is a job of its own (``studio.training.jobs``); what is shown is read from the store and the folders of runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+from core.jsonfile import read
+from studio.components import notices, report
+from studio.components.table import Table, rows
+from studio.experiments import EXPERIMENTS
+from studio.pages import runs as listing
+from studio.pages import shared
+from studio.pages.memory import Memory
+from studio.pages.rights import Rights
+from studio.pages.shared import told
+from studio.studio import Studio
+from studio.training import jobs
+
+EMPTY = "No experiment was run yet. Choose a question and start it: its report is kept here."
+GONE = "The report of this run is no longer in its folder, or cannot be read. Start the experiment again."
+FILES = {"report.html": "Download the report", "report.json": "Download its data"}
+
+
+def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> listing.Opener:
+    """The tab; returns how a run is opened in it."""
+    who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
+    opened = gr.Textbox(
+        visible=False
+    )  # the run whose report is open; a State's change is lost outside the queue
+    timer = gr.Timer(listing.SECONDS)
+    first = next(iter(EXPERIMENTS))
+
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            which = gr.Radio(
+                [(one.title, name) for name, one in EXPERIMENTS.items()],
+                value=first,
+                label="Which experiment",
+                elem_id="experiment",
+            )
+            question = shared.html(_question(first), elem_id="experiment-question")
+            forms, settings, own = {}, {}, studio.models.sampling()
+            with gr.Accordion("Settings", open=False, elem_id="experiment-settings"):
+                for name, one in EXPERIMENTS.items():
+                    with gr.Column(visible=name == first) as forms[name]:
+                        settings[name] = {
+                            field: listing.setting(
+                                field,
+                                replace(spec, default=own.get(field, spec.default)),
+                                f"experiment-{name}-{field}",
+                            )
+                            for field, spec in one.fields.items()
+                        }
+            start = gr.Button("Start the experiment", variant="primary", elem_id="start-experiment")
+            rights.admins()  # start is off while something is on, too: see() has it
+            elsewhere = shared.html(elem_id="diagnose-elsewhere")
+            with gr.Column(visible=False) as list_of_runs:
+                table = Table(caption="Experiments, the newest first", elem_id="experiments")
+        with gr.Column(scale=8, min_width=320):
+            with gr.Column(visible=True) as nothing:
+                shared.html(notices.empty(EMPTY))
+            with gr.Column(visible=False, elem_id="experiment-card") as card:
+                title = shared.html(elem_id="experiment-title")
+                progress = shared.html(elem_id="experiment-progress")
+                with gr.Row():
+                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-experiment")
+                    resume = gr.Button("Go on", variant="primary", visible=False, elem_id="resume-experiment")
+                with gr.Row(visible=False) as files:
+                    downloads = [
+                        gr.DownloadButton(label, size="sm", elem_id=f"download-{name.rpartition('.')[2]}")
+                        for name, label in FILES.items()
+                    ]
+
+            @gr.render(inputs=opened, triggers=[opened.change], show_progress="hidden")
+            @told
+            def draw(run: Any) -> None:
+                if run:
+                    _report(studio, run)
+
+    live = [title, progress, stop, resume, files, *downloads, opened]
+    every = [field for form in settings.values() for field in form.values()]
+    all_parts = [drawn, chosen, nothing, card, *live, list_of_runs, table, start, elsewhere]
+
+    def see(asked: Any, known: Any, may: bool) -> list[Any]:
+        """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
+        administrator, or where everyone is."""
+        runs, on = listing.listed(studio, True, asked)
+        ids = [run["id"] for run in runs]
+        shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
+        state = jobs.status(studio, shown) if shown else None
+        states = [(run["id"], run["state"], run["message"]) for run in [*runs, *on]]
+        stamp = listing.digest([shown, states, may, listing.stamp(state)])
+        if stamp == known:
+            return [gr.skip()] * len(all_parts)
+        return [
+            stamp,
+            shown,
+            gr.update(visible=not shown),
+            gr.update(visible=bool(shown)),
+            *(_live(studio, state, may) if state else [gr.skip()] * len(live)),
+            gr.update(visible=bool(runs)),
+            _table(runs, shown),
+            gr.update(interactive=may and not on),
+            listing.elsewhere(on, experiments=True),
+        ]
+
+    @told
+    def restore(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see("", "", shared.manages(studio, kept, profile))
+
+    @told
+    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return see(run, known, shared.manages(studio, kept, profile))
+
+    @told
+    def begin(profile: gr.OAuthProfile | None, kept: Any, name: Any, *given: Any) -> list[Any]:
+        shared.admin(studio, kept, profile)
+        if name not in EXPERIMENTS:
+            raise ValueError("That experiment is not known: choose one that is listed.")
+        values = dict(zip(every, given, strict=True))
+        config = {field: values[part] for field, part in settings[name].items()}
+        return see(jobs.start(studio, "experiment", {"name": name, **config}), "", True)
+
+    pick, halt, go_on = listing.handlers(studio, see)
+
+    def explain(name: Any) -> list[Any]:
+        return [_question(name), *(gr.update(visible=name == one) for one in forms)]
+
+    quick = shared.QUICK
+    which.input(explain, which, [question, *forms.values()], **shared.ASKED)
+    for name, form in settings.items():
+        if "size" in form:
+            form["size"].input(_sizes(name), form["size"], list(form.values()), **shared.ASKED)
+    start.click(begin, [who, which, *every], all_parts, **shared.ASKED)
+    table.pick(pick, who, all_parts, **shared.ASKED)
+    stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
+    resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
+    timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
+    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
+    return listing.Opener(all_parts, lambda run, may: see(run, "", may))
+
+
+def _question(name: Any) -> str:
+    asked = EXPERIMENTS[name].question if name in EXPERIMENTS else ""
+    return f'<p class="quiet">{escape(asked)}</p>'
+
+
+def _sizes(name: str) -> Any:
+    """What choosing a size does: the sizes of that experiment are filled in, and can then be changed."""
+
+    def fill(size: Any) -> list[Any]:
+        filled = []
+        for field in EXPERIMENTS[name].fields.values():
+            full = getattr(field, "full", None)
+            filled.append(gr.skip() if full is None else full if size == "full" else field.default)
+        return filled
+
+    return fill
+
+
+def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
+    """Values of title, progress, stop, resume, files, downloads and of what is opened."""
+    run, done = state["run"], state["state"] == "done"
+    found = _files(studio, run) if done else [None] * len(FILES)
+    return [
+        ""
+        if any(found)
+        else listing.title(_name(run), run, state_id="experiment-state"),  # a report has its own
+        listing.how_far(state),
+        *listing.buttons(state["state"], may),
+        gr.update(visible=any(found)),
+        *(gr.update(value=path, visible=path is not None) for path in found),
+        run["id"] if done else "",
+    ]
+
+
+def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
+    """Copies that may be served: the folder itself is blocked. None where there is no such file."""
+    found: list[str | None] = []
+    for name in FILES:
+        path = studio.run_folder(run["id"]) / name
+        kept = f"{_named(run)}-{run['id']}.{name.rpartition('.')[2]}"
+        try:
+            found.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _report(studio: Studio, run_id: Any) -> None:
+    """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
+    try:
+        path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
+        found = read(path)
+    except (OSError, ValueError):
+        shared.html(notices.notice(GONE, problem=True))
+        return
+    with gr.Column(elem_classes="report", elem_id="report"):
+        shared.html(report.head(found, 3))
+        for place, (title, plot, _) in enumerate(report.figures(found)):
+            shared.html(f'<section class="report-part"><h4>{escape(title)}</h4></section>')
+            gr.Plot(plot, label=title, show_label=False, elem_id=f"report-plot-{place}")
+            shared.html(report.under(found, place))
+        shared.html(report.tail(found, 3))
+
+
+def _named(run: dict[str, Any]) -> str:
+    """The experiment's own name, as far as there is one of that name."""
+    name = run["config"].get("name")
+    return name if name in EXPERIMENTS else "experiment"
+
+
+def _name(run: dict[str, Any]) -> str:
+    one = EXPERIMENTS.get(run["config"].get("name"))
+    return one.title if one else "Experiment"
+
+
+def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
+    body = [(run["id"], [listing.when(run), _name(run), listing.badge(run)]) for run in runs]
+    return rows(["started", "which", "state"], body, chosen=shown)

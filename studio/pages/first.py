@@ -1,0 +1,119 @@
+"""What a first visit finds: the example pairs that the store began with, and the strip of the first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio.annotation import first_round
+from studio.components import guide as strip
+from studio.images import examples
+from studio.images.views import Pair
+from studio.pages import shared
+from studio.pages.shared import told
+from studio.studio import Studio
+
+SECONDS = 4.0  # between two looks at the store while the steps are open
+FIXED = (
+    "Made beforehand by the projector that comes with the studio, on seeds {seeds} of prompts in a fixed order: none of these "
+    "was picked by hand. {checked}Compare makes more."
+)
+CHECKED = (
+    "The detector, on which nothing is trained, has looked at them: {right} of {digits} digits of the VLM are on the right "
+    "side of 5, and {false}. Prompts passed over for a ▲ or more digits that are false: {passed}. "
+)
+PICKED = (
+    "This one was picked, to be fair: of {looked} pairs looked at in order, it is the first on which the projector breaks "
+    "a word that held without it, as {by}."
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """What is offered under Examples: its text; the prompt and the stored pairs, none of them for a prompt alone; and
+    what is said of how they were chosen."""
+
+    text: str
+    prompt: str
+    seeds: tuple[int, ...] = ()
+    says: str = ""
+
+
+def offered(studio: Studio) -> list[Example]:
+    """The examples of the store, else the prompts alone."""
+    found = examples.pairs(studio)
+    if not found:
+        return [Example(prompt, prompt) for prompt in examples.PROMPTS[:4]]
+    broken, checked = examples.broken(studio.settings), examples.checked(studio.settings)
+    fixed = FIXED.format(seeds=" and ".join(map(str, examples.SEEDS)), checked=_checked(checked))
+    several = []
+    for prompt, pairs in found:
+        seeds = tuple(p.seed for p in pairs if (prompt, p.seed) != (broken.get("prompt"), broken.get("seed")))
+        if seeds:
+            several.append(Example(prompt, prompt, seeds, fixed))
+    if broken:
+        text = f"Broken: {broken['prompt']}, seed {broken['seed']}"
+        by = "the VLM and the detector read it" if checked else "the VLM reads it"
+        says = PICKED.format(looked=broken["looked"], by=by)
+        several.append(Example(text, broken["prompt"], (broken["seed"],), says))
+    return several
+
+
+def _checked(found: dict[str, int]) -> str:
+    """What the detector found of the examples, in a sentence."""
+    if not found:
+        return ""
+    rises = found["false_rises"]
+    false = "no ▲ is false" if not rises else f"{rises} ▲ {'is' if rises == 1 else 'are'} false"
+    return CHECKED.format(
+        right=found["right"], digits=found["digits"], false=false, passed=found["passed_over"]
+    )
+
+
+def pairs_of(studio: Studio, example: Example) -> list[Pair]:
+    """The stored pairs of an example."""
+    found = dict(examples.pairs(studio)).get(example.prompt, [])
+    return [pair for pair in found if pair.seed in example.seeds]
+
+
+def said_of(studio: Studio, pairs: list[Pair]) -> str:
+    """What is said of pairs that are an example's, else ''."""
+    shown = [pair.none.id for pair in pairs]
+    for example in offered(studio):
+        if example.seeds and shown == [pair.none.id for pair in pairs_of(studio, example)]:
+            return example.says
+    return ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The strip's parts, which stand above the tabs that it opens."""
+
+    part: strip.Guide
+    clock: gr.Timer
+
+
+def place() -> Strip:
+    return Strip(strip.Guide(elem_id="studio-guide"), gr.Timer(SECONDS))
+
+
+def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Callable[[str], Any]) -> None:
+    """Keep the strip as the store has it, until there is nothing left to tell."""
+
+    def look() -> tuple[Any, Any]:
+        found = first_round.steps(studio)
+        return strip.value(found), gr.Timer(active=not first_round.over(found))
+
+    @told
+    def opened(event: gr.EventData) -> Any:
+        tab = strip.opened(event._data)
+        return go(tab) if tab else gr.skip()
+
+    quick = shared.QUICK
+    page.load(look, None, [parts.part, parts.clock], **quick)
+    parts.clock.tick(look, None, [parts.part, parts.clock], **quick)
+    parts.part.open(opened, None, tabs, **quick)
+    parts.part.dismiss(lambda: gr.Timer(active=False), None, parts.clock, **quick)

@@ -1,0 +1,209 @@
+"""Library: back-ups of the database while it is in use, their return, the webhook, and the log of who did what."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio.components import notices
+from studio.components.table import Table, picked, rows
+from studio.exchange import transfer, webhook
+from studio.pages import shared
+from studio.pages.library_exchange import QUICK, WORK, problem
+from studio.pages.rights import Rights
+from studio.pages.shared import told
+from studio.studio import Studio
+from studio.times import moment
+
+LINES = 30
+WHAT = (
+    "The database with all labels, runs and votes, as it is at this moment; people go on working meanwhile. Images and "
+    "models are files beside it and not in it."
+)
+NO_WEBHOOK = (
+    "No webhook is set. STUDIO_WEBHOOK names an https address that people's new scores are posted to."
+)
+
+
+def build(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
+    with gr.Tab("Backup", id="library-backup") as tab:
+        _backup(studio, who, tab, rights)
+    with gr.Tab("Log", id="library-log") as tab:
+        _log(studio, who, tab)
+
+
+def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> None:
+    chosen = gr.State("")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=7, min_width=320):
+            shared.html(f'<p class="quiet">{escape(WHAT)}</p>')
+            make = gr.Button("Back up now", variant="primary", elem_id="backup-make")
+            rights.admins(make)
+            said = shared.html(elem_id="backup-said")
+            table = Table(caption="Back-ups in the studio's folder; choose one", elem_id="backups")
+            with gr.Row(visible=False) as of_one:
+                fetch = gr.Button("Download", elem_id="backup-download")
+            file = gr.File(label="To download", interactive=False, visible=False, elem_id="backup-file")
+        with gr.Column(scale=5, min_width=300):
+            gr.Markdown("### Restore")
+            shared.html(
+                '<p class="quiet">The back-up chosen in the table, or a file of yours. It is checked first; what it replaces '
+                "is kept beside the database. Not while a run or a grid is on.</p>"
+            )
+            given = gr.File(
+                label="A back-up of yours", file_count="single", elem_id="restore-file", height=120
+            )
+            sure = gr.Checkbox(
+                label="Replace what is in the database now", value=False, elem_id="restore-sure"
+            )
+            back = gr.Button("Restore", variant="stop", interactive=False, elem_id="restore")
+            rights.admins(fetch, sure)
+
+    def listed(mine: str = "") -> dict[str, Any]:
+        body = [
+            (
+                one["name"],
+                [
+                    one["name"],
+                    {"text": f"{one['bytes'] / 1e6:.1f} MB", "tone": "number"},
+                    moment(one["created"]),
+                ],
+            )
+            for one in transfer.kept_backups(studio)
+        ]
+        return rows(
+            ["name", {"text": "size", "tone": "number"}, "when"],
+            body,
+            empty="There is no back-up yet.",
+            chosen=mine,
+        )
+
+    @told
+    def shown() -> Any:
+        return listed()
+
+    @told
+    def new(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        made = transfer.new_backup(studio, shared.admin(studio, kept, profile))
+        return [
+            notices.notice(f"Written: {made.name}."),
+            listed(made.name),
+            made.name,
+            gr.update(visible=True),
+        ]
+
+    @told
+    def choose(event: gr.EventData) -> list[Any]:
+        name = transfer.backup_named(studio, picked(event._data)).name
+        return [listed(name), name, gr.update(visible=True), gr.update(visible=False)]
+
+    @told
+    def download(name: Any, kept: Any, profile: gr.OAuthProfile | None) -> Any:
+        shared.admin(studio, kept, profile)
+        path = shared.download(transfer.backup_named(studio, name))
+        return gr.update(value=path, visible=True)
+
+    @told
+    def restore(name: Any, path: Any, sure: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        writer = shared.admin(studio, kept, profile)
+        same = [gr.skip(), gr.skip(), gr.skip(), gr.skip()]
+        try:
+            if sure is not True:
+                raise ValueError("Tick the box first: a restore replaces what is in the database now.")
+            if not path and not name:
+                raise ValueError("There is nothing to restore: choose a back-up, or give a file of yours.")
+            source = path if isinstance(path, str) and path else transfer.backup_named(studio, name)
+            found = transfer.restore(studio, source, writer)
+        except ValueError as error:
+            return [problem(error), *same]
+        return [notices.notice(transfer.restored(found)), listed(), "", False, gr.update(interactive=False)]
+
+    tab.select(shown, None, table, **QUICK)
+    make.click(new, who, [said, table, chosen, of_one], **WORK)
+    table.pick(choose, None, [table, chosen, of_one, file], **shared.ASKED)
+    fetch.click(download, [chosen, who], file, **WORK)
+    sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **shared.ASKED)
+    back.click(restore, [chosen, given, sure, who], [said, table, chosen, sure, back], **WORK)
+
+
+def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
+    page = gr.State(0)
+    hook = shared.html(elem_id="webhook")
+    table = Table(caption="What was done to the store as a whole, the newest first", elem_id="audit")
+    with gr.Row():
+        newer = gr.Button("Newer", interactive=False, elem_id="audit-newer")
+        older = gr.Button("Older", interactive=False, elem_id="audit-older")
+    clock = gr.Timer(5.0)
+
+    def seen(number: Any, kept: Any, profile: Any) -> list[Any]:
+        number = max(0, number) if isinstance(number, int) else 0
+        golden = shared.manages(studio, kept, profile)
+        found = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
+        body = [
+            (
+                "",
+                [
+                    moment(x["created"]),
+                    x["who"] or "the studio",
+                    x["action"],
+                    x["subject"],
+                    _detail(x["detail"]),
+                ],
+            )
+            for x in found[:LINES]
+        ]
+        return [
+            rows(
+                ["when", "who", "what", "of what", "more"],
+                body,
+                empty="Nothing was done to the store as a whole yet.",
+            ),
+            number,
+            gr.update(interactive=number > 0),
+            gr.update(interactive=len(found) > LINES),
+            _webhook(webhook.status(studio)),
+        ]
+
+    @told
+    def latest(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return seen(0, kept, profile)
+
+    @told
+    def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return seen(number - 1, kept, profile)
+
+    @told
+    def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+        return seen(number + 1, kept, profile)
+
+    parts = [table, page, newer, older, hook]
+    tab.select(latest, who, parts, **QUICK)
+    newer.click(back, [page, who], parts, **shared.ASKED)
+    older.click(on, [page, who], parts, **shared.ASKED)
+    clock.tick(told(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in detail.items()
+        if isinstance(value, (int, str)) and value
+    )[:300]
+
+
+def _webhook(found: dict[str, Any]) -> str:
+    """How the webhook stands."""
+    if not found["address"]:
+        return f'<p class="quiet">{escape(NO_WEBHOOK)}</p>'
+    if found["problem"]:
+        return notices.notice(
+            f"{found['problem']} {found['waiting']} scores wait; nothing is lost.", problem=True
+        )
+    state = "on" if found["on"] else "not started in this process"
+    last = f", the last at {found['last']} UTC" if found["last"] else ""
+    return notices.notice(
+        f"The webhook to {found['address']} is {state}: {found['sent']} scores sent since the start{last}; "
+        f"{found['waiting']} wait."
+    )

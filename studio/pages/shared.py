@@ -1,0 +1,258 @@
+"""What the tabs share: what is told of an error, who is writing, pictures, and what one tab opens in another."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import inspect
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.context import LocalContext
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from data.store.database import StoreError
+from studio.access import identity, limits
+from studio.access.guard import SHOWN
+from studio.studio import Studio, sentence
+
+MODELS = "models"  # the concurrency id of what computes: one at a time
+CARRYING = "carrying"  # likewise of what goes out of the store as a whole and comes into it
+
+# For keys and for what fires by itself. Outside the queue Gradio (6.31) answers sooner and shows neither gr.Error nor gr.Info.
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# For what a person asks for, who is to be told where it did not work.
+ASKED: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": None}
+
+
+def told(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""
+
+    def error(exception: Exception) -> gr.Error:
+        # a toast is HTML: what a sentence quotes would be taken for markup, and cut off
+        return gr.Error(
+            escape(sentence(exception)), title="That did not work", duration=12, print_exception=False
+        )
+
+    if inspect.isgeneratorfunction(work):
+
+        @functools.wraps(work)
+        def steps(*given: Any, **named: Any) -> Any:
+            try:
+                yield from work(*given, **named)
+            except gr.Error:
+                raise
+            except Exception as exception:  # noqa: BLE001
+                raise error(exception) from None
+
+        return steps
+
+    @functools.wraps(work)
+    def once(*given: Any, **named: Any) -> Any:
+        try:
+            return work(*given, **named)
+        except gr.Error:
+            raise
+        except Exception as exception:  # noqa: BLE001
+            raise error(exception) from None
+
+    return once
+
+
+def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
+    """A piece of HTML of our own (``components.notices``) without Gradio's margins; what changes in a ``live`` one is
+    read out by a screen reader."""
+    return gr.HTML(value, apply_default_css=False, elem_classes=["bare", "live"] if live else "bare", **more)
+
+
+def heading(text: str) -> gr.HTML:
+    """The heading of a tab's page, for screen readers: those who see have the tab itself."""
+    return gr.HTML(f"<h2>{escape(text)}</h2>", apply_default_css=False, elem_classes=["bare", "tab-heading"])
+
+
+def person(kept: Any, profile: Any = None) -> str:
+    """The name to write under; a kept name that cannot be used (it came over HTTP) counts as none."""
+    try:
+        return identity.who(kept, profile)
+    except ValueError:
+        return identity.who(None, profile)
+
+
+def writer(studio: Studio, kept: Any, profile: Any = None) -> str:
+    """The name to write under, where this browser may write; ValueError with a sentence where it may not."""
+    why_not = limits.may_write(studio.settings, profile)
+    if why_not:
+        raise limits.NotYet(why_not) if why_not == limits.SIGN_IN else ValueError(why_not)
+    return proven(studio, kept, profile)
+
+
+def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
+    """The name that this browser may go by, which is its own from then on; ValueError where it is another's."""
+    if identity.oauth_enabled() and profile is not None:
+        return identity.account(profile)
+    if _account_needed(kept):
+        raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
+    found = identity.read_kept(kept)
+    why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
+    if why_not:
+        raise limits.NotYet(why_not)
+    return studio.write_as(kept)
+
+
+def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
+    """The name that ``proven`` would give, or None; takes no name for this browser, as it may only be looking."""
+    if identity.oauth_enabled() and profile is not None:
+        return identity.account(profile)
+    return None if _account_needed(kept) else studio.known_as(kept)
+
+
+def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:
+    """Whether the queue keeps an item for this visitor: not for one who can only look, nor under a name that is not
+    theirs to write under. Takes no name, as ``known``."""
+    return not limits.may_write(studio.settings, profile) and known(studio, kept, profile) is not None
+
+
+def _account_needed(kept: Any) -> bool:
+    found = identity.read_kept(kept)
+    return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
+
+
+def with_token() -> bool:
+    """Whether who asks has shown the studio's token, which `studio.access.guard.Guard` found out of this request."""
+    request = LocalContext.request.get(None)
+    scope = getattr(getattr(request, "request", None) or request, "scope", {})
+    return scope.get(SHOWN, False)
+
+
+def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
+    """The name of one who may do what is an administrator's (``limits.RIGHTS``); ValueError with a sentence for others."""
+    name = ""
+    if not identity.on_space():
+        name = proven(studio, kept, profile)
+    why_not = limits.may_manage(studio.settings, name, profile, token=with_token())
+    if why_not:
+        raise ValueError(why_not)
+    return name or identity.account(profile)
+
+
+def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
+    """Whether this visitor may see what is an administrator's. The name of one is this browser's from then on, as by
+    writing; nobody else's is."""
+    if not limits.ruled(studio.settings):
+        return True
+    name = "" if identity.on_space() else known(studio, kept, profile) or ""
+    if limits.may_manage(studio.settings, name, profile, token=with_token()):
+        return False
+    try:
+        return bool(admin(studio, kept, profile))
+    except (ValueError, StoreError):
+        return False
+
+
+def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
+    """The name of one who may stop this grid and go on with it; ValueError with a sentence for others."""
+    made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
+    why_not = limits.may_tend(studio.settings, made_by, name, profile, token=with_token())
+    if why_not:
+        raise ValueError(why_not)
+    return proven(studio, kept, profile)
+
+
+def forget(request: gr.Request | None, secret: Any) -> None:
+    """Take a secret out of what Gradio (6.31) keeps of a session: what each event was given, which a deep link writes to
+    the disk."""
+    app = getattr(getattr(request, "request", None), "app", None)
+    session = request.session_hash if request is not None else None
+    if app is None or not session or session not in app.state_holder:
+        return
+    for config in app.state_holder[session].config_values.values():
+        properties = config.get("props", {}) if config else {}
+        if properties.get("value") == secret:
+            properties["value"] = ""
+
+
+def picture(path: str | None) -> np.ndarray | None:
+    """A stored image (H, W, 3) uint8, or None where it is gone."""
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def room() -> Iterator[Path]:
+    """A folder for a file until there is a copy of it for visitors (``download``). It lies in the folder that is swept, so
+    that what a killed process leaves is deleted too."""
+    folder = get_upload_folder()
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="made-", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
+def download(path: str | Path) -> str:
+    """A copy of a file that visitors can download, deleted within the hour (``uploads.sweep``); the same file always has
+    the same copy."""
+    return save_file_to_cache(path, get_upload_folder())
+
+
+def served(path: str | None) -> str | None:
+    """A copy of a stored image that the page may read, always the same one; None where the image is gone. What is sent
+    again is then not written again, and what is taken away is the file itself, with its text."""
+    if path is None:
+        return None
+    try:
+        return download(path)
+    except OSError:
+        return None
+
+
+def enlarged(small: np.ndarray | None, size: int = 256) -> np.ndarray | None:
+    """A preview (h, w, 3) uint8 blown up, for it is a handful of pixels."""
+    if small is None:
+        return None
+    return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
+
+
+class Loading:
+    """The models on their way, in a thread of their own, so that the page answers at once."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.stage = "Starting."
+        self.problem = ""
+
+    def start(self, after: float = 0.0) -> Loading:
+        """Begin in so many seconds."""
+        thread = threading.Timer(after, self.run)
+        thread.name, thread.daemon = "loading", True
+        thread.start()
+        return self
+
+    def run(self) -> None:
+        try:
+            self.studio.load(self._say)
+            # what is loaded stays: to look through its 600,000 objects for garbage keeps all visitors waiting for .3 s and more
+            gc.collect()
+            gc.freeze()
+        except Exception as error:  # noqa: BLE001 - the page says what it was
+            self.problem = sentence(error)
+
+    def _say(self, stage: str) -> None:
+        self.stage = stage
+
+    @property
+    def over(self) -> bool:
+        return self.studio.ready or bool(self.problem)

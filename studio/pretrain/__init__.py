@@ -1,0 +1,1 @@
+"""Makes the embedded models from the shapes world."""

@@ -1,0 +1,162 @@
+"""The service that the tabs and the command line both call: joins `core` and `data` (DESIGN section 4).
+
+`Studio` is the facade; its parts are in modules of their own: models (what is loaded), annotation (words,
+corrections), generation (compare, collect, score), grids and votes (the page Seeds) and learning (train, evaluate,
+promote). What goes wrong is an exception whose text is a sentence for the user; `sentence(error)` gives it, and hides
+what is not meant for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from core.loading import out_of_memory
+from core.ranks import Lost
+from core.training.loop import TrainingFailed
+from data.store import Store, StoreError
+from data.store.workfolder import sweep
+from studio.access.limits import Limits, visitor
+from studio.access.places import shortened
+from studio.annotation.foreseeing import Foreseeing, Foreseer
+from studio.annotation.kinds import Kinds
+from studio.annotation.people import People
+from studio.annotation.quality import LATEST, agreement
+from studio.background import Background
+from studio.grids import worker
+from studio.grids.cells import Gridding
+from studio.grids.files import GridFiles
+from studio.grids.votes import Votes
+from studio.grids.worker import GridWork
+from studio.images.detecting import Detector
+from studio.images.models import Models
+from studio.images.prompts import Prompts
+from studio.images.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
+from studio.settings import Settings
+from studio.training import jobs
+from studio.training.runpages import RunPages
+
+__all__ = [
+    "CompareUpdate",
+    "Pair",
+    "Request",
+    "SampleView",
+    "Studio",
+    "WordView",
+    "check_request",
+    "sentence",
+]
+
+log = logging.getLogger("studio")
+MEMORY = (
+    "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
+    "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
+)
+TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
+
+
+def sentence(error: BaseException, paths: bool = False) -> str:
+    """What a user is told of an exception: its own sentence where it was written for them, else a general one; the
+    whole of an unexpected one goes to the log. paths: with whole paths, for one at this machine's console."""
+    if isinstance(error, TOLD) and str(error).strip():
+        return str(error) if paths else shortened(str(error))
+    if out_of_memory(error):
+        return MEMORY
+    if isinstance(error, OSError) and error.strerror:
+        return f"A file could not be read or written ({error.strerror}): check the disk and its permissions."
+    log.error("Unexpected %s", type(error).__name__, exc_info=error)
+    return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
+
+
+class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
+    """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
+
+    def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
+        """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.images.shards)."""
+        self.settings = settings or Settings.from_env()
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        if store is None:
+            sweep(self.settings.home)
+        self.store = store or Store(self.settings.database)
+        self.models = Models(self.settings, self.store)
+        self.prompts = Prompts(self.settings.prompts, self.settings.world)
+        self.grid_work = GridWork()
+        self.foreseer, self.kinds, self.detector = Foreseer(self), Kinds(self.store), Detector()
+        self.figures = Background(
+            lambda: agreement(self.store, LATEST), lambda: self.store.judged(), sentence
+        )  # of Quality, worked out once for all who ask
+
+    @property
+    def limits(self) -> Limits:
+        """What whoever comes by may ask for; ``studio.access.limits.limits`` knows a signed-in administrator."""
+        return visitor(self.settings)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the diffuser and the scorer are loaded."""
+        return self.models.ready
+
+    def load(self, on_stage: Callable[[str], None] | None = None) -> None:
+        """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
+        when it ended wait no longer."""
+        worker.sweep(self)
+        jobs.sweep(self)
+        self.models.load(on_stage)
+
+    def finish_imports(self) -> None:
+        """Take over what is left of imports that ended in the middle; the log says what stands in the way. For a thread of
+        its own, as it takes a minute for a million rows."""
+        try:
+            self.store.finish_imports()
+        except StoreError as error:
+            log.warning("An import is still unfinished: %s", error)
+
+    def look_for_damage(self) -> None:
+        """Read the whole database: what is damaged is only read from then on, and the page says so. For a thread of its own,
+        which leaves the processor to others."""
+        with contextlib.suppress(OSError, AttributeError):  # a system where threads have no priorities
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        with contextlib.suppress(StoreError):
+            self.store.check()
+
+    def watch_for_damage(self, pause: float = 60.0) -> None:
+        """Look for damage, and again every minute while there is some: another process may have restored the store. Goes on
+        as long as this process."""
+        while True:
+            self.look_for_damage()
+            time.sleep(pause)
+            while not self.store.damage:
+                time.sleep(pause)
+
+    def status(self) -> dict[str, Any]:
+        """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,
+        reward_problem, device, samples, scored, corrections, training: run id | None}. Loads nothing."""
+        running = self.store.runs(state="running", limit=1)
+        found: dict[str, Any] = {
+            "ready": self.ready,
+            "backbone": shortened(self.settings.backbone),
+            "scorer": shortened(self.settings.scorer),
+            "device": str(self.models.device),
+            "samples": self.store.count_samples(),
+            "scored": self.store.count_samples(scored=True),
+            "corrections": self.corrections(),
+            "training": running[0]["id"] if running else None,
+        }
+        for kind in ("projector", "reward"):
+            if self.ready:
+                using = self.models.using(kind)
+                found |= {kind: using.name, f"{kind}_problem": using.problem}
+            else:
+                run = self.store.promoted(kind)
+                found |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
+        return found
+
+    def corrections(self) -> int:
+        """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
+        which nothing learns from, are not counted."""
+        return self.store.count_corrected()

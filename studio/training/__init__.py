@@ -1,0 +1,1 @@
+"""Training from labels: what a run sees, its stages, its job, its result."""

@@ -1,0 +1,223 @@
+"""VLM scores that are kept with the models, so that retraining on new labels does not forget the old ones.
+
+A checkpoint folder of tensors, S samples and N scored words: prompt (S,) rows of meta['prompts'], seed (S,), first
+(S + 1,) where each sample's words begin, word (N,) places in the prompt, distribution (N, 10) in 255ths; where there
+are any, features (N, F) the scorer's hidden states in steps of scale (F,), picture (S, C, H, W) the latents of the images
+in steps of picture_scale (C,), and for samples of projected noise that noise itself (M, C, H, W) with noise_row (S,), -1
+where the seed draws it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import checkpoint
+from core.training.data import Sample
+from core.words import CURRENT, moved
+from studio.images.prompts import split_of
+
+KIND = "labels"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """See the module; arrays in NumPy, `distribution` as float32 that sums to 1."""
+
+    prompts: list[str]
+    prompt: np.ndarray
+    seed: np.ndarray
+    first: np.ndarray
+    word: np.ndarray
+    distribution: np.ndarray
+    features: np.ndarray | None
+    noise: Tensor | None
+    noise_row: np.ndarray
+    meta: dict[str, Any]
+    picture: Tensor | None = None  # float16
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Replay:
+        """CheckpointError where the folder is missing or damaged."""
+        manifest = checkpoint.verify(folder)
+        if manifest["kind"] != KIND:
+            raise checkpoint.CheckpointError(
+                f"{folder} holds no labels: choose another folder by STUDIO_LABELS."
+            )
+        t = {name: value.numpy() for name, value in checkpoint.load_tensors(folder).items()}
+        spread = t["distribution"].astype(np.float32)
+        spread /= spread.sum(-1, keepdims=True)
+        features = t["features"].astype(np.float32) * t["scale"] if "features" in t else None
+        noise = torch.from_numpy(t["noise"]) if "noise" in t else None
+        rows = t.get("noise_row", np.full(len(t["prompt"]), -1))
+        meta, picture = manifest["meta"], None
+        if "picture" in t:
+            picture = (
+                torch.from_numpy(t["picture"]) * torch.from_numpy(t["picture_scale"])[:, None, None]
+            ).half()
+        return cls(
+            meta["prompts"],
+            t["prompt"],
+            t["seed"],
+            t["first"],
+            t["word"],
+            spread,
+            features,
+            noise,
+            rows,
+            meta,
+            picture,
+        )
+
+    def save(self, folder: Path | str) -> dict[str, Any]:
+        """Write it; the manifest."""
+        counts = in_255ths(self.distribution)
+        tensors = {
+            "prompt": self.prompt.astype(np.int32),
+            "seed": self.seed.astype(np.int64),
+            "first": self.first.astype(np.int32),
+            "word": self.word.astype(np.uint8),
+            "distribution": counts,
+        }
+        if self.features is not None and len(self.features):
+            scale = np.abs(self.features).max(0).clip(1e-6) / 127
+            tensors |= {
+                "features": np.round(self.features / scale).astype(np.int8),
+                "scale": scale.astype(np.float32),
+            }
+        found = {name: torch.from_numpy(value) for name, value in tensors.items()}
+        if self.picture is not None:
+            picture = self.picture.float()
+            scale = picture.abs().amax((0, 2, 3)).clamp_min(1e-6) / 127
+            found |= {
+                "picture": (picture / scale[:, None, None]).round().to(torch.int8),
+                "picture_scale": scale,
+            }
+        if self.noise is not None:
+            found |= {
+                "noise": self.noise.half(),
+                "noise_row": torch.from_numpy(self.noise_row.astype(np.int32)),
+            }
+        return checkpoint.save(found, folder, {**self.meta, "prompts": self.prompts}, kind=KIND)
+
+    @property
+    def rules(self) -> int:
+        """The rules by which the prompts' words are counted."""
+        return self.meta.get("word_rules", 1)
+
+    def of(self, split: str) -> np.ndarray:
+        """The samples (rows) whose prompts are of a split."""
+        splits = self.meta.get("splits") or [split_of(prompt) for prompt in self.prompts]
+        wanted = np.array([own == split for own in splits], bool)
+        return np.flatnonzero(wanted[self.prompt])
+
+    def with_distribution(self, distribution: np.ndarray) -> Replay:
+        """The same samples with other scores (N, 10)."""
+        if distribution.shape != self.distribution.shape:
+            raise ValueError(
+                f"There are {self.distribution.shape} scores, but {distribution.shape} were given."
+            )
+        return replace(self, distribution=distribution)
+
+    def samples(self, rows: np.ndarray, weight: float = 1.0) -> list[Sample]:
+        """Samples to train on."""
+        found = []
+        for s in rows.tolist():
+            words = range(self.first[s], self.first[s + 1])
+            places = moved(self.prompts[self.prompt[s]], self.rules)
+            labels = {
+                places[int(self.word[n])]: (self.distribution[n].tolist(), weight)
+                for n in words
+                if int(self.word[n]) in places
+            }
+            at = int(self.noise_row[s])
+            noise = self.noise[at].float() if at >= 0 and self.noise is not None else None
+            picture = self.picture[s].float() if self.picture is not None else None
+            found.append(Sample(self.prompts[self.prompt[s]], int(self.seed[s]), labels, noise, picture))
+        return found
+
+
+def in_255ths(distribution: np.ndarray) -> np.ndarray:
+    """Distributions (N, 10) as uint8 that sum to 255: rounded down, the rest to the largest remainders."""
+    exact = distribution.astype(np.float64) / distribution.sum(-1, keepdims=True) * 255
+    counts = np.floor(exact).astype(np.int64)
+    rank = np.argsort(np.argsort(counts - exact, axis=-1, kind="stable"), axis=-1)
+    return (counts + (rank < (255 - counts.sum(-1, keepdims=True)))).astype(np.uint8)
+
+
+def gather(
+    studio: Any,
+    splits: tuple[str, ...] = ("train", "validation"),
+    features: bool = True,
+    most: int | None = None,
+    pictures: bool = True,
+) -> Replay:
+    """The samples of the store that the VLM has scored, with the backbone in use, as a Replay; of training prompts at
+    most so many, drawn at random but always the same."""
+    from studio.images.latents import latents_of
+    from studio.training.datasets import noises_of  # they read each other
+
+    diffuser = studio.models.diffuser()
+    rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
+                                limit=10_000_000, newest=False)  # fmt: skip
+    if most is not None:
+        trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
+        left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
+        rows = [row for i, row in enumerate(rows) if i not in left_out]
+    noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
+    rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
+    latents = latents_of(studio, rows) if pictures else {}
+    if latents:  # a sample without its image would be one without its picture
+        rows = [row for row in rows if row["id"] in latents]
+    if not rows:
+        raise ValueError("There is no scored sample in the store: collect and score some first.")
+    words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+    for split in splits:
+        for event in studio.store.vlm_scores(split):
+            if event["sample"] in words:
+                place = moved(event["prompt"], event["word_rules"]).get(event["word_index"])
+                if place is not None:
+                    words[event["sample"]].append({**event, "word_index": place})
+    rows = [row for row in rows if words[row["id"]]]
+    events = [sorted(words[row["id"]], key=lambda e: e["word_index"]) for row in rows]
+    flat = [event for of_sample in events for event in of_sample]
+    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+    place = {prompt: i for i, prompt in enumerate(prompts)}
+    split = {row["prompt"]: row["split"] for row in rows}
+    hidden = None
+    if features and all(event["features"] for event in flat):
+        hidden = np.stack([np.frombuffer(event["features"], np.float16) for event in flat]).astype(np.float32)
+    stored, noise_row = [], np.full(len(rows), -1)
+    for i, row in enumerate(rows):
+        if row["id"] in noises:
+            noise_row[i] = len(stored)
+            stored.append(noises[row["id"]])
+    return Replay(
+        prompts,
+        np.array([place[row["prompt"]] for row in rows]),
+        np.array([row["seed"] for row in rows]),
+        np.cumsum([0, *(len(of_sample) for of_sample in events)]),
+        np.array([event["word_index"] for event in flat]),
+        np.array([event["distribution"] for event in flat], np.float32),
+        hidden,
+        torch.stack(stored) if stored else None,
+        noise_row,
+        {
+            "splits": [split[prompt] for prompt in prompts],
+            "backbone_revision": diffuser.revision,
+            "scorer_versions": sorted({event["scorer_version"] for event in flat}),
+            "steps": sorted({row["steps"] for row in rows}),
+            "guidance": sorted({row["guidance"] for row in rows}),
+            "shape": list(diffuser.latent_shape()),
+            "word_rules": CURRENT,
+        },
+        torch.stack([latents[row["id"]] for row in rows]) if latents else None,
+    )

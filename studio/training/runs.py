@@ -1,0 +1,318 @@
+"""Training runs as the user knows them: make, run, watch, evaluate, promote, roll back.
+
+One training at a time, across processes. A run that was stopped or killed goes on from where it was: its stages and
+their states are in its folder. Promoting is never automatic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.training.loop import Progress, Stopped
+from data.store.runs import RunBusy
+from studio.access.identity import check_name
+from studio.experiments.fields import FIELDS as EXPERIMENTS
+from studio.grids.comparison import Generation
+from studio.images.scoring import Stop, asked
+from studio.numbers import plain, shown
+from studio.training import jobs
+from studio.training.configs import FIELDS, check_config, with_own
+from studio.training.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
+
+LOCK_TRIES, LOCK_WAIT = 20, 0.1  # a sweep holds the lock for a moment
+
+
+class Job:
+    """A run that is on: what its stages need to know of it."""
+
+    def __init__(
+        self, studio: Learning, run: dict[str, Any], stop: Callable[[], bool], also: Report | None
+    ) -> None:
+        self.studio, self.run, self.config = studio, run, run["config"]
+        self.folder = studio.run_folder(run["id"])
+        self.log = RunLog(self.folder)
+        self._stop, self._also, self._beat = stop, also, 0.0
+        self.began = time.monotonic()
+
+    def stopped(self) -> bool:
+        """Whether to stop: asked by the caller, or by anyone through the run's folder."""
+        return self._stop() or self.log.stop_asked()
+
+    def check(self) -> None:
+        """Raise Stopped where the run was asked to stop."""
+        if self.stopped():
+            raise Stopped
+
+    def watch(self, stage: str) -> Callable[[Progress], None]:
+        """An on_progress for a stage: reports, and shows the store that the run is alive."""
+
+        def on_progress(progress: Progress) -> None:
+            self.log.report(stage, progress, self._also)
+            if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
+                self._beat = time.monotonic()
+                self.studio.store.update_run(self.run["id"], heartbeat="now")
+
+        return on_progress
+
+    def counter(self, stage: str) -> Callable[[int, int], None]:
+        """The like for work that counts done and total."""
+        began, report = time.monotonic(), self.watch(stage)
+        first: list[int] = []
+
+        def on_count(done: int, total: int) -> None:
+            first.append(done) if not first else None
+            seconds, made = time.monotonic() - began, done - first[0]
+            left = seconds / made * (total - done) if made > 0 else 0.0
+            report(Progress(done, max(total, 1), {}, seconds, left))
+
+        return on_count
+
+    def stoppable(self, stage: str) -> Callable[[int, int], None]:
+        """`counter` for work that cannot be asked to stop: it raises Stopped from within."""
+        count = self.counter(stage)
+
+        def on_count(done: int, total: int) -> None:
+            count(done, total)
+            self.check()
+
+        return on_count
+
+    def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of a stage, done now or when the run was on before."""
+        done = self.log.done()
+        if name in done:
+            return done[name]
+        self.check()
+        return self.log.finish(name, work())
+
+
+class Learning(Generation):
+    """The part of `Studio` that trains; expects settings, store and models."""
+
+    def defaults(self, kind: str) -> dict[str, tuple[Any, str]]:
+        """The settings of a kind of training: {name: (default, meaning)}."""
+        found = self.checked(kind)
+        return {name: (found[name], field.meaning) for name, field in FIELDS[kind].items()}
+
+    def run_folder(self, run_id: str) -> Path:
+        return self.settings.runs / run_id
+
+    def new_run(self, kind: str, config: dict[str, Any] | None = None, starts: bool = False) -> str:
+        """A queued run with its configuration, its labels and what was in use when it was made; its id. starts: this
+        process begins it at once; RunBusy where another is on, of all who ask at once for all but one."""
+        checked = self.checked(kind, config)
+        sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "confirmed", "simulated"]}[
+            checked.get("sources", "all")
+        ]
+        # a cycle fits a calibrator of its own first
+        calibrated = (
+            kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
+        )
+        labels = None  # a round learns nothing
+        if kind != "round":
+            labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
+        with self.store.writing():
+            if starts:
+                self.refuse_if_busy()
+            used = self.in_use()
+            parent = used[kind if kind in used else "projector"]
+            run = self.store.new_run(kind, {**checked, "used": used}, parent, labels)
+            if starts:
+                self.store.update_run(run, pid=os.getpid())
+        return run
+
+    def checked(self, kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The whole configuration of a kind; ValueError for a bad one. Sampling is the backbone's own if none was chosen."""
+        fields = FIELDS.get(kind, {})
+        if kind == "experiment":
+            fields = EXPERIMENTS.get(str((config or {}).get("name")), {})
+        return check_config(kind, with_own(fields, self.models.sampling(), config))
+
+    def in_use(self) -> dict[str, str | None]:
+        """The runs whose reward model, projector and LoRA are in use; None: what the project ships."""
+        used = {name: self.store.promoted(name) for name in ("reward", "projector", "lora")}
+        return {name: run["id"] if run else None for name, run in used.items()}
+
+    def refuse_if_busy(self, but: str | None = None) -> None:
+        """RunBusy where a training, other than the run `but`, is on or is just starting."""
+        for run in self.store.runs(state="running") + self.store.runs(state="queued"):
+            on = run["state"] == "running" or (run["pid"] and jobs.alive(run["pid"]))
+            if on and run["id"] != but:
+                raise RunBusy(run["id"], run["kind"])
+
+    def train(
+        self,
+        kind: str,
+        config: dict[str, Any] | None = None,
+        run_id: str | None = None,
+        on_progress: Report | None = None,
+        stop: Stop = None,
+    ) -> dict[str, Any]:
+        """Train in this process and return the run. With `run_id` that run is begun or gone on with.
+
+        on_progress gets the reports of the run's folder. Stopped, the run's state is 'stopped'.
+        """
+        from studio.training.stages import STAGES  # heavy, and they read this module
+
+        if run_id is not None and (run := self.run(run_id))["kind"] != kind:
+            raise ValueError(f"The run {run_id} is a {run['kind']} training, not {kind}: name its own kind.")
+        with self._alone(run_id):
+            jobs.sweep_held(self)
+            if run_id is None:
+                run_id = self.new_run(kind, config, starts=True)
+            log = RunLog(self.run_folder(run_id))
+            if self.run(run_id)["state"] != "queued":
+                log.start()
+            run = self.store.claim_run(run_id, os.getpid())
+            log.folder.mkdir(parents=True, exist_ok=True)
+            job = Job(self, run, asked(stop), on_progress)
+            try:
+                self.models.diffuser()
+                found = STAGES[kind](job)
+                self.store.update_run(run_id, state="done", **plain(found))
+            except Stopped:
+                self._end(run_id, "stopped", "Stopped; go on with it at any time.")
+            except KeyboardInterrupt:
+                self._end(run_id, "interrupted", "Interrupted; go on with it at any time.")
+                raise
+            except BaseException as error:
+                from studio.studio import sentence
+
+                self._end(run_id, "failed", sentence(error)[:2000])
+                raise
+        return self.run(run_id)
+
+    def _end(self, run_id: str, state: str, message: str) -> None:
+        (self.run_folder(run_id) / "stop").unlink(missing_ok=True)
+        self.store.update_run(run_id, state=state, message=message)
+
+    @contextlib.contextmanager
+    def _alone(self, run_id: str | None) -> Iterator[None]:
+        """Held while this process trains; RunBusy where another process does."""
+        for _ in range(LOCK_TRIES):
+            with training_lock(self.settings.home) as free:
+                if free:
+                    yield
+                    return
+            self.refuse_if_busy(but=run_id)
+            time.sleep(LOCK_WAIT)
+        raise ValueError("Another training is on. Wait for it or stop it, then start this one.")
+
+    def evaluate(
+        self,
+        kind: str,
+        config: dict[str, Any] | None = None,
+        prompts: Sequence[str] | None = None,
+        on_progress: Report | None = None,
+        stop: Stop = None,
+    ) -> dict[str, Any]:
+        """alignment or fidelity, on held-out prompts (those given, less what was trained on): a report for JSON."""
+        from studio.experiments.evaluation import evaluate  # as with the stages
+
+        return evaluate(self, kind, config, prompts, on_progress, stop)
+
+    # -- results
+
+    def runs(self, **filters: Any) -> list[dict[str, Any]]:
+        """Runs, the newest first, those whose process died marked as interrupted."""
+        jobs.sweep(self)
+        return self.store.runs(**filters)
+
+    def run(self, id: str) -> dict[str, Any]:
+        """A run; ValueError where there is none."""
+        return self.store.run(id)
+
+    def promote(self, run_id: str, who: str, force: bool = False) -> dict[str, Any]:
+        """Put a run's models into use; ValueError where its held-out result is worse, unless `force`.
+
+        A cycle puts its calibrator, reward model and projector into use together.
+        """
+        who = check_name(who)
+        with self.store.writing():  # with what the decision rests on, and with all parts
+            run = self.run(run_id)
+            if run["state"] != "done":
+                raise ValueError(f"The run {run_id} is {run['state']}: let it finish before it is promoted.")
+            if run["kind"] == "warmup":
+                raise ValueError("A warm-up alone makes nothing better: train a projector and promote that.")
+            if run["kind"] == "round":
+                raise ValueError("A round makes images and no model: there is nothing to put into use.")
+            if not force and (why := self.why_not(run)):
+                raise ValueError(why)
+            for child in self._parts(run):
+                self.store.promote(child["id"], who)
+            promoted = self.store.promote(run_id, who)
+            self.store.note_audit(who, "promote", run_id, {"force": force})
+        return promoted
+
+    def why_not(self, run: dict[str, Any]) -> str:
+        """The sentence for which a run should not be promoted, or ''."""
+        heldout, kind = (run["metrics"] or {}).get("heldout"), run["kind"]
+        end = "Promote it all the same only if you know why."
+        nobody = f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
+        if not heldout:
+            return nobody
+        promoted = self.store.promoted("projector" if kind == "cycle" else kind)
+        in_use = promoted["id"] if promoted else None
+        difference = heldout["difference"]["words"]["estimate"]
+        measured_against = (run["config"].get("used") or {}).get("projector" if kind == "cycle" else kind)
+        if kind in ("projector", "reward", "cycle", "lora") and in_use not in (measured_against, run["id"]):
+            theirs = self._heldout_of(promoted) if promoted else None
+            if theirs is None or theirs["key"] != heldout["key"]:
+                return (
+                    f"The run {run['id']} was measured against another model than the one now in use ({in_use or 'shipped'}), "
+                    f"so nobody knows whether it is better. {end}"
+                )
+            pair = [found["after"]["words"]["estimate"] for found in (heldout, theirs)]
+            difference = None if None in pair else pair[0] - pair[1]
+        if difference is None:  # the scorer, who is the judge, could read none of the images
+            return nobody
+        if difference < 0:
+            return (
+                f"On held-out {heldout['of']} the run {run['id']} is worse than what is in use "
+                f"(by {-difference:.4f}). {end}"
+            )
+        whole = heldout["difference"].get("clean") or {}
+        if in_use == measured_against and whole.get("high") is not None and whole["high"] < 0:
+            return (
+                f"Of the held-out images of the run {run['id']} fewer are whole than of what is in use, by "
+                f"{-100 * whole['estimate']:.1f} points: words hold, and things are there that nobody asked for. {end}"
+            )
+        return ""
+
+    def _heldout_of(self, run: dict[str, Any]) -> dict[str, Any] | None:
+        """The held-out result of a run, or of the cycle that it is a part of."""
+        found = (run["metrics"] or {}).get("heldout")
+        if not found and run["parent"]:
+            parent = self.run(run["parent"])
+            found = (parent["metrics"] or {}).get("heldout") if parent["kind"] == "cycle" else None
+        return found
+
+    def _parts(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+        """The runs of a cycle's own models that can be put into use."""
+        if run["kind"] != "cycle":
+            return []
+        return [
+            child for child in self.store.runs(parent=run["id"]) if (child["metrics"] or {}).get("use", True)
+        ]
+
+    def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
+        """Back to what was in use before; that run, or None for what the project ships."""
+        who = check_name(who)
+        if kind not in FIELDS or kind in ("warmup", "round"):
+            raise ValueError(
+                f"{shown(kind)} cannot be rolled back: choose projector, reward, calibrator, lora or cycle."
+            )
+        with self.store.writing():
+            if kind == "cycle" and (last := self.store.promoted("cycle")):
+                for child in self._parts(last):
+                    used = self.store.promoted(child["kind"])
+                    if used and used["id"] == child["id"]:
+                        self.store.rollback(child["kind"], who)
+            found = self.store.rollback(kind, who)
+            self.store.note_audit(who, "rollback", kind)
+        return found

@@ -1,0 +1,260 @@
+"""Tables of scores and preference pairs coming in: which way is better, what spreadsheets do, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+
+from data.exchange import formats
+from data.exchange.formats import export_csv, export_dpo, export_votes, import_dpo
+from data.exchange.jsonl import ImportRefused
+from data.store import Store
+
+PROMPT = '=SUM(1),"a"\nb; ü'
+WORDS = ["=1+1", "'x", "blue"]
+
+
+def units(sample):
+    """A fake: words that a spreadsheet would run, which no word of a prompt is, so that any text is seen to survive."""
+    return [SimpleNamespace(text=word, scored=True) for word in WORDS[: sample["n_words"]]]
+
+
+import_csv = partial(formats.import_csv, units=units)
+
+
+@pytest.fixture
+def full(store, sample_row):
+    ids = [f"s{i}" for i in range(4)]
+    store.add_samples(
+        [
+            sample_row(id=id, prompt=PROMPT, seed=i, n_words=3, image_path=f"images/{i}.png")
+            for i, id in enumerate(ids)
+        ]
+    )
+    for i, id in enumerate(ids):
+        for index, word in enumerate(WORDS):
+            store.set_score(id, index, 2 * i + 1, "ann", word=word)
+    return store
+
+
+@pytest.fixture
+def bare(full, quick_path):
+    other = Store(quick_path / "bare.db")
+    other.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in full.samples(newest=False)])
+    return other
+
+
+def edited(path, change):
+    """The table with its rows changed in place; change(rows of dicts)."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    change(rows)
+    out = io.StringIO(newline="")
+    table = csv.DictWriter(out, list(rows[0]))
+    table.writeheader()
+    table.writerows(rows)
+    path.write_bytes(out.getvalue().encode())
+
+
+# -- tables
+
+
+def test_a_table_there_and_back_keeps_whole_scores_nine_stays_nine(full, bare, quick_path):
+    path = quick_path / "a.csv"
+    export_csv(full, path)
+    assert import_csv(full, path, "bob")["changes"] == []
+    found = import_csv(bare, path, "bob", dry_run=True)
+    assert (found["new"], found["changed"], found["samples"]) == (12, 0, 4) and bare.labels() == []
+    assert import_csv(bare, path, "bob") == found
+    assert [(x["word"], x["score"]) for x in bare.labels()] == [
+        (x["word"], x["score"]) for x in full.labels()
+    ]
+    assert {(x["source"], x["scorer"]) for x in bare.labels()} == {("human", "from csv")}
+    after = bare.snapshot()
+    assert import_csv(bare, path, "bob")["same"] == 12 and bare.snapshot() == after
+
+
+def test_a_digit_of_the_vlm_comes_back_as_no_correction_and_its_expected_is_its_distributions_mean(
+    full, quick_path, sample_row, peaked
+):
+    full.add_samples([sample_row(id="v", n_words=1)])
+    event = {"sample": "v", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
+    full.add_scores([{**event, "word_index": 0, "word": WORDS[0]}])
+    path = quick_path / "a.csv"
+    export_csv(full, path)
+    with open(path, encoding="utf-8", newline="") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["sample"] == "v")
+    spread = json.loads(row["distribution"])
+    assert float(row["expected"]) == pytest.approx(sum(k * p for k, p in enumerate(spread)), abs=1e-3)
+    assert import_csv(full, path, "bob", dry_run=True)["changes"] == []
+
+
+def test_what_a_spreadsheet_does_to_a_table_is_undone(full, quick_path):
+    text = "\ufeffsample;word_index;score\r\ns0;0;9.0\r\n\r\ns1;1;\r\ns2;2;5\r\n"
+    path = quick_path / "a.csv"
+    path.write_bytes(text.encode("utf-8"))
+    found = import_csv(full, path, "bob")
+    assert [(c["line"], c["sample"], c["word_index"], c["before"], c["after"]) for c in found["changes"]] == [
+        (2, "s0", 0, 1.0, 9)
+    ]
+    assert (found["words"], found["same"]) == (
+        2,
+        1,
+    )  # s2's third word is 5 already; a row without a score says nothing
+    path.write_text("sample\tword_index\tscore\ns0\t0\t9\n")
+    assert import_csv(full, path, "bob")["same"] == 1
+
+
+def put(**changes):
+    return lambda rows: rows[4].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put(score="10"), "score must be from 0 to 9"),
+        (put(score="4.5"), "score must be a whole number"),
+        (put(score="-1"), "score must be a whole number"),
+        (put(score="NaN0"), "score must be a whole number"),
+        (put(score="٣"), "score must be a whole number"),
+        (put(sample="nothere"), "no sample nothere"),
+        (put(sample="../x"), "sample must be"),
+        (put(prompt="another"), "another prompt"),
+        (put(word="another"), "word 1 of the prompt is"),
+        (put(word_index="7"), "word_index 7 is past"),
+        (put(word_index="x"), "word_index must be a whole number"),
+        (put(word_index="0", word="'=1+1"), "there twice"),
+    ],
+)
+def test_a_wrong_row_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path, change, said):
+    path = quick_path / "a.csv"
+    export_csv(full, path)
+    edited(path, change)
+    before = full.snapshot()
+    with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
+        import_csv(full, path, "bob")
+    assert said in str(refused.value)
+    # the prompt has a line break: each row is two lines
+    assert refused.value.line == (10 if said == "another prompt" else 11)
+    assert full.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (b"", 1, "there is no column sample"),
+        (b"sample,score\n", 1, "there is no column word_index"),
+        (b"sample,word_index,score,colour\n", 1, "'colour' is not known"),
+        (b"sample,word_index,score,score\n", 1, "there twice"),
+        (b"sample,word_index,score\ns0,0\n", 2, "the row has 2 cells"),
+        (b'sample,word_index,score\ns0,0,"9\n', 2, "not a row of CSV"),
+        (b"sample,word_index,score\n\xff,0,9\n", 2, "not UTF-8"),
+        (b"\x50\x4b\x03\x04\x00", 1, "not text"),
+        (b"sample,word_index,score\ns0,0," + b"9" * (1 << 21), 2, "longer than"),
+    ],
+    ids=[
+        "empty",
+        "no column",
+        "a column too many",
+        "twice",
+        "short",
+        "open quote",
+        "not UTF-8",
+        "a zip",
+        "endless",
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(full, quick_path, content, line, said):
+    path = quick_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(ImportRefused, match=said) as refused:
+        import_csv(full, path, "bob")
+    assert refused.value.line == line
+    with pytest.raises(ValueError, match="cannot be read"):
+        import_csv(full, quick_path / "nothere.csv", "bob")
+
+
+# -- pairs
+
+
+def votes(store):
+    with store.reading() as db:
+        return db.execute(
+            "SELECT left_sample, right_sample, choice, who FROM preferences ORDER BY seq"
+        ).fetchall()
+
+
+def test_chosen_is_the_better_image_and_becomes_a_vote_for_it(full, quick_path):
+    path = quick_path / "a.jsonl"
+    export_dpo(full, path)  # labels: s3 best, s0 worst
+    dry = import_dpo(full, path, "bob", dry_run=True)
+    assert (dry["pairs"], dry["new"], votes(full)) == (2, 2, [])
+    assert import_dpo(full, path, "bob") == dry
+    assert votes(full) == [("s3", "s0", "left", "bob"), ("s2", "s1", "left", "bob")]
+    again = import_dpo(full, path, "bob")
+    assert (again["same"], again["changes"], len(votes(full))) == (2, [], 2)
+
+
+def test_votes_go_out_and_come_back_as_the_same_lines_without_their_ties_and_names(full, bare, quick_path):
+    import_dpo(full, written(quick_path, [pair("s3", "s0"), pair("s1", "s2")]), "bob")
+    import_dpo(full, written(quick_path, [pair("s2", "s1")]), "bob")  # changed their mind
+    assert export_votes(full, quick_path / "a.jsonl") == {"samples": 4, "pairs": 2}
+    import_dpo(bare, quick_path / "a.jsonl", "carol")
+    export_votes(bare, quick_path / "b.jsonl")
+    assert (quick_path / "a.jsonl").read_bytes() == (quick_path / "b.jsonl").read_bytes()
+    found = [json.loads(line) for line in (quick_path / "a.jsonl").read_text().splitlines()]
+    assert [(p["chosen_sample"], p["rejected_sample"]) for p in found] == [("s3", "s0"), ("s2", "s1")]
+    assert "bob" not in (quick_path / "a.jsonl").read_text()
+
+
+def test_a_vote_that_a_line_turns_round_is_said_before_and_after(full, quick_path):
+    import_dpo(full, written(quick_path, [pair("s0", "s3")]), "bob")
+    (change,) = import_dpo(full, written(quick_path, [pair("s3", "s0")]), "bob", dry_run=True)["changes"]
+    assert (change["before"], change["after"]) == ("rejected", "chosen")
+    assert import_dpo(full, written(quick_path, [pair("s3", "s0")]), "eve")["new"] == 1
+
+
+def test_images_of_another_tool_are_found_by_their_path(full, quick_path):
+    lines = [{"prompt": PROMPT, "chosen": "images/1.png", "rejected": "images/0.png"}]
+    import_dpo(full, written(quick_path, lines), "bob")
+    assert votes(full) == [("s1", "s0", "left", "bob")]
+
+
+def pair(chosen, rejected, /, **more):
+    return {"prompt": PROMPT, "chosen_sample": chosen, "rejected_sample": rejected, **more}
+
+
+def written(folder, lines):
+    path = folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (pair("s1", "s1"), "the same image"),
+        (pair("s1", "nothere"), "no sample nothere"),
+        (pair("s1", "s2", colour=1), "unknown field 'colour'"),
+        (pair("s1", "s2", chosen="images/9.png"), "another image in the store"),
+        ({**pair("s1", "s2"), "prompt": "x"}, "another prompt"),
+        (
+            {"prompt": PROMPT, "chosen": "images/9.png", "rejected": "images/0.png"},
+            "no images of this prompt",
+        ),
+        ({"prompt": PROMPT, "chosen": "../../etc/passwd", "rejected": "images/0.png"}, "without '..'"),
+        (pair("s3", "s0"), "in the file twice"),
+        (pair("s0", "s3"), "in the file twice"),
+    ],
+)
+def test_a_wrong_pair_is_named_by_its_line_and_nothing_is_taken_over(full, quick_path, line, said):
+    path = written(quick_path, [pair("s3", "s0"), line])
+    with pytest.raises(ImportRefused, match="line 2: .*Nothing was imported") as refused:
+        import_dpo(full, path, "bob")
+    assert said in str(refused.value)
+    assert votes(full) == []

@@ -1,0 +1,170 @@
+"""*Nothing else*, the unit after a prompt's words, in the store and in every format: it travels as one more word, or is left
+out by formats that have no place for it; a sample that was stored before it lacks it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from hashlib import sha256
+
+import pytest
+from PIL import Image
+
+from core import words
+from data.exchange import formats, jsonl
+from data.exchange.formats import (
+    RAPIDATA,
+    RICHHF,
+    export_csv,
+    export_dpo,
+    export_folder,
+    export_parquet,
+    export_words,
+)
+from data.exchange.jsonl import ImportRefused, export_labels
+from data.store import Store
+from data.store.scores import NOTHING_ELSE
+
+PROMPT = "a red circle"
+import_labels, import_csv, import_folder, import_parquet, import_words = (
+    partial(take, units=words.units_of)
+    for take in (
+        jsonl.import_labels,
+        formats.import_csv,
+        formats.import_folder,
+        formats.import_parquet,
+        formats.import_words,
+    )
+)
+NEW, OLD = "new", "old"
+
+
+@pytest.fixture
+def full(store, sample_row, quick_path):
+    """One sample with *nothing else* after its three words, one that was stored before there was any."""
+    rows = []
+    for seed, (id, count) in enumerate({NEW: 4, OLD: 3}.items()):
+        path = quick_path / "images" / f"{id}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (seed, 0, 0)).save(path)
+        digest = sha256(path.read_bytes()).hexdigest()
+        rows.append(sample_row(id=id, prompt=PROMPT, seed=seed, n_words=count, image_path=f"images/{id}.png", image_sha256=digest))  # fmt: skip
+    store.add_samples(rows)
+    for id in (NEW, OLD):
+        store.set_score(id, 1, 7, "ann", word="red")
+        store.set_score(id, 2, 8, "ann", word="circle")
+    store.set_score(NEW, 3, 2, "ann", word=NOTHING_ELSE)
+    return store
+
+
+@pytest.fixture
+def bare(full, quick_path):
+    """A store with the same samples, of which nobody has said anything."""
+    other = Store(quick_path / "bare.db")
+    other.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in full.samples(newest=False)])
+    return other
+
+
+def labels(store):
+    return [(x["sample"], x["word_index"], x["word"], x["score"]) for x in store.labels()]
+
+
+def test_the_store_calls_it_what_the_words_of_a_prompt_call_it():
+    assert NOTHING_ELSE == words.NOTHING_ELSE
+
+
+def test_a_sample_stored_before_it_has_no_place_for_it(full):
+    with pytest.raises(ValueError, match="past the sample's 3 words"):
+        full.set_score(OLD, 3, 9, "ann", word=NOTHING_ELSE)
+    assert labels(full)[-1] == (OLD, 2, "circle", 8)
+
+
+def test_it_is_the_last_of_a_sample_and_no_other(full):
+    with pytest.raises(ValueError, match="stands after the words"):
+        full.set_score(NEW, 1, 9, "ann", word=NOTHING_ELSE)
+    with pytest.raises(ValueError, match="stands after the words"):
+        full.add_scores([{"sample": NEW, "word_index": 0, "word": NOTHING_ELSE, "source": "vlm", "score": 1}])
+    with pytest.raises(ValueError, match="stands after the words"):
+        full.set_gold(NEW, 2, 9, "ann", word=NOTHING_ELSE)
+    assert full.set_gold(NEW, 3, 3, "ann", word=NOTHING_ELSE)["score"] == 3
+
+
+def test_jsonl_takes_it_there_and_back_byte_for_byte(full, quick_path):
+    export_labels(full, quick_path / "a.jsonl")
+    other = Store(quick_path / "other.db")
+    import_labels(other, quick_path / "a.jsonl")
+    export_labels(other, quick_path / "b.jsonl")
+    assert (quick_path / "a.jsonl").read_bytes() == (quick_path / "b.jsonl").read_bytes()
+    assert (NEW, 3, NOTHING_ELSE, 2) in labels(other)
+    assert [s["n_words"] for s in other.samples(newest=False)] == [4, 3]
+
+
+@pytest.mark.parametrize("place", [1, 4])
+def test_jsonl_that_has_it_at_a_words_place_is_refused(full, quick_path, place):
+    path = quick_path / "a.jsonl"
+    export_labels(full, path)
+    moved = path.read_text().replace(
+        f'"word_index":3,"word":"{NOTHING_ELSE}"', f'"word_index":{place},"word":"{NOTHING_ELSE}"'
+    )
+    path.write_text(moved)
+    with pytest.raises(ImportRefused, match=f"line 2.*word_index {place}"):
+        import_labels(Store(quick_path / "other.db"), path)
+
+
+@pytest.mark.parametrize(
+    ("write", "take"),
+    [
+        (lambda store, path, home: export_csv(store, path), import_csv),
+        (lambda store, path, home: export_parquet(store, path), import_parquet),
+        (lambda store, path, home: export_folder(store, path, home), import_folder),
+    ],
+    ids=["csv", "parquet", "dataset"],
+)
+def test_tables_and_datasets_carry_it_as_one_more_word_both_ways(full, bare, quick_path, write, take):
+    assert write(full, quick_path / "out", quick_path)["words"] == 5
+    found = take(bare, quick_path / "out", "bob")
+    assert (found["new"], found["changed"]) == (5, 0)
+    assert labels(bare) == labels(full)
+    assert take(bare, quick_path / "out", "bob")["same"] == 5
+
+
+def test_a_table_that_scores_it_where_a_sample_lacks_it_is_refused(full, bare, quick_path):
+    path = quick_path / "a.csv"
+    for line, said in (("old,3", "past the sample's 3 words"), ("new,2", "stands after the words")):
+        path.write_text(f"sample,word_index,word,score\n{line},{NOTHING_ELSE},9\n")
+        with pytest.raises(ImportRefused, match=said):
+            import_csv(bare, path, "bob")
+    assert bare.labels() == []
+
+
+@pytest.mark.parametrize("kind", [RICHHF, RAPIDATA], ids=lambda kind: kind.name)
+def test_formats_of_words_alone_leave_it_out_and_count_it(full, bare, quick_path, kind):
+    path = quick_path / "a.jsonl"
+    assert export_words(full, path, kind) == {"samples": 2, "words": 4, "nothing_else_left_out": 1}
+    assert NOTHING_ELSE not in path.read_text()
+    assert import_words(bare, path, kind, "bob")["new"] == 4
+    assert {index for _, index, *_ in labels(bare)} == {1, 2}
+
+
+def test_a_sample_of_which_it_alone_is_said_is_no_line_of_words(store, sample_row, quick_path):
+    store.add_samples([sample_row(id=NEW, prompt=PROMPT, n_words=4)])
+    store.set_score(NEW, 3, 2, "ann", word=NOTHING_ELSE)
+    found = export_words(store, quick_path / "a.jsonl", RICHHF)
+    assert found == {"samples": 0, "words": 0, "nothing_else_left_out": 1}
+    assert len((quick_path / "a.jsonl").read_bytes().splitlines()) == 1  # its header
+
+
+def test_the_better_image_of_a_pair_is_the_one_with_less_that_nobody_asked_for(store, sample_row, quick_path):
+    store.add_samples(
+        [
+            sample_row(id=id, prompt=PROMPT, n_words=4, seed=i, image_path=f"{id}.png")
+            for i, id in enumerate("ab")
+        ]
+    )
+    for id, score in (("a", 2), ("b", 9)):
+        store.set_score(id, 1, 7, "ann", word="red")
+        store.set_score(id, 3, score, "ann", word=NOTHING_ELSE)
+    export_dpo(store, quick_path / "a.jsonl")
+    pair = json.loads((quick_path / "a.jsonl").read_text())
+    assert (pair["chosen_sample"], pair["rejected_sample"]) == ("b", "a")
+    assert pair["margin"] == pytest.approx(7 / 2 / 9, abs=1e-4)

@@ -1,0 +1,466 @@
+"""Backup and restore while the store is in use: what was replaced is kept, and what is no backup changes nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+
+import pytest
+from sqlite_utils import Database
+
+from data.store import Store, StoreError
+from data.store.annotation_schema import migrations
+from data.store.samples import COLUMNS
+
+
+@pytest.fixture
+def backed(store, sample_row, quick_path):
+    """A store with one correction, its backup, and another correction since."""
+    (sample,) = store.add_samples([sample_row()])
+    store.set_score(sample, 1, 3, "ann")
+    path = store.vacuum_into(quick_path / "kept" / "backup.db")
+    store.set_score(sample, 1, 8, "ann")
+    return store, sample, path
+
+
+def score(store, sample):
+    return store.current(sample)[1]["people"]["ann"]
+
+
+def test_a_backup_comes_back_and_what_it_replaced_is_kept_beside_it(backed):
+    store, sample, path = backed
+    found = store.restore(path)
+    assert (found["scores"], found["before"]["scores"]) == (1, 2)
+    assert score(store, sample) == 3
+    replaced = Store(store.path.with_name(found["replaced"]))
+    assert score(replaced, sample) == 8
+    store.set_score(sample, 1, 5, "ann")  # and it can be written to
+    store.check()
+    with sqlite3.connect(store.path) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert not list(store.path.parent.glob(".restore*"))
+
+
+def test_people_who_work_meanwhile_wait_and_lose_nothing_that_was_acknowledged(backed):
+    store, sample, path = backed
+    acknowledged, wrong, stop = [], [], threading.Event()
+
+    def work(n):
+        own = Store(store.path)
+        while not stop.is_set():
+            try:
+                acknowledged.append(own.set_score(sample, n, len(acknowledged) % 10, f"p{n}")["id"])
+                own.current(sample)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test fails by it
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        while len(acknowledged) < 20 and not wrong:
+            pass
+        replaced = [store.restore(path)["replaced"] for _ in range(3)]
+        seen = len(acknowledged)
+        while len(acknowledged) < seen + 10 and not wrong:
+            pass
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    kept = set()
+    for name in [*replaced, store.path.name]:
+        with sqlite3.connect(store.path.with_name(name)) as db:
+            kept |= {id for (id,) in db.execute("SELECT id FROM scores")}
+    assert set(acknowledged) <= kept
+    store.check()
+
+
+def test_a_backup_can_be_made_while_others_write(store, sample_row, quick_path):
+    (sample,) = store.add_samples([sample_row()])
+    with store.writing() as db:
+        db.execute("INSERT INTO cursors VALUES ('x', 1, 'now')")
+        path = store.vacuum_into(quick_path / "backup.db")
+    assert Store(path).cursor("x") is None
+    with pytest.raises(ValueError, match="exists already"):
+        store.vacuum_into(path)
+    assert store.check_backup(path)["samples"] == 1
+    assert store.sample(sample)
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_while_a_run_is_on_nothing_is_restored(backed, state):
+    store, sample, path = backed
+    run = store.new_run("projector", {})
+    store.update_run(run, state=state)
+    with pytest.raises(ValueError, match=f"projector run \\({run}\\) is on"):
+        store.restore(path)
+    assert score(store, sample) == 8
+    store.update_run(run, state="stopped")
+    store.restore(path)
+    assert store.runs() == []
+
+
+def test_a_run_that_was_on_when_the_backup_was_made_is_interrupted_afterwards(store, quick_path):
+    run = store.new_run("projector", {})
+    store.claim_run(run, 1)
+    path = store.vacuum_into(quick_path / "backup.db")
+    store.update_run(run, state="done")
+    store.restore(path)
+    assert store.run(run)["state"] == "interrupted"
+    assert Store(path).run(run)["state"] == "running"  # the backup itself is only read
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-4096])
+
+
+def torn(path):
+    content = bytearray(path.read_bytes())
+    content[4096 * 3 : 4096 * 6] = b"\x07" * 4096 * 3
+    path.write_bytes(content)
+
+
+def newer(path):
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('studio', 'm999', 'x')"
+        )
+
+
+def of_another(path):
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t (a)")
+
+
+def dangling(path):
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO uncertainty VALUES ('nothere', 1.0)")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.write_bytes(b""), "is no database"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" * 99), "is no database"),
+        (cut, "cannot be restored"),
+        (torn, "cannot be restored"),
+        (newer, "newer version"),
+        (of_another, "another program"),
+        (dangling, "points at nothing"),
+    ],
+    ids=["gone", "empty", "a zip", "cut", "torn", "newer", "another's", "dangling"],
+)
+def test_what_is_no_backup_is_refused_and_nothing_is_changed(backed, change, says):
+    store, sample, path = backed
+    change(path)
+    for look in (store.check_backup, store.restore):
+        with pytest.raises(ValueError, match=says):
+            look(path)
+    assert score(store, sample) == 8
+    assert not list(store.path.parent.glob("*replaced*")) and not list(store.path.parent.glob(".restore*"))
+
+
+def test_the_database_itself_is_no_backup(backed):
+    store, _, _ = backed
+    with pytest.raises(ValueError, match="the database itself"):
+        store.restore(store.path)
+
+
+def test_an_error_in_the_middle_leaves_the_old_content(backed, monkeypatch):
+    """A disk that fails is made by a connection whose copying fails: no test can pull the plug of a real one."""
+    store, sample, path = backed
+
+    class Failing(sqlite3.Connection):
+        def backup(self, *given, **named):
+            raise sqlite3.OperationalError("disk I/O error")
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **{**k, "factory": Failing}))
+    with pytest.raises(StoreError, match="failed to read or write"):
+        store.restore(path)
+    monkeypatch.undo()
+    assert score(store, sample) == 8
+    store.set_score(sample, 1, 9, "ann")
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_nothing_is_restored_while_a_grid_is_being_made(backed, state):
+    store, sample, path = backed
+    grid = store.add_grid({"prompt": "a cat"}, "ann")
+    store.update_grid(grid, state)
+    with pytest.raises(ValueError, match=f"A grid \\({grid}\\) is on"):
+        store.restore(path)
+    assert score(store, sample) == 8
+    store.update_grid(grid, "stopped")
+    store.restore(path)
+
+
+def test_a_grid_that_was_on_when_the_backup_was_made_comes_back_as_interrupted(backed):
+    store, _, path = backed
+    grid = store.add_grid({"prompt": "a cat"}, "ann")
+    kept = store.vacuum_into(path.with_name("later.db"))
+    store.update_grid(grid, "done")
+    store.restore(kept)
+    assert store.grid(grid)["state"] == "interrupted"
+
+
+def test_a_follower_that_was_under_way_does_not_pass_by_what_comes_after_a_restore(backed):
+    store, sample, path = backed
+    for digit in range(5):
+        store.set_score(sample, 2, digit, "ann")
+    _, upto = store.corrections_after(0)
+    store.restore(path)  # while what was read is being sent
+    store.move_cursor("webhook", upto)
+    store.set_score(sample, 1, 9, "ann")
+    assert [event["score"] for event in store.corrections_after(store.cursor("webhook"))[0]] == [9]
+
+
+def test_figures_that_were_counted_before_a_restore_are_known_to_be_old(backed):
+    store, sample, path = backed
+    before = store.judged()
+    store.restore(path)
+    store.set_score(sample, 1, 5, "ann")  # as many events as before, and another one
+    assert store.judged() != before
+
+
+def changed(path, *statements, values=()):
+    """Rows of a file changed under its own schema, as whoever makes a file can: without triggers and CHECKs for a while."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            db.execute(statement, values)
+        for _, sql in triggers:
+            db.execute(sql)
+
+
+@pytest.fixture
+def told(store, sample_row, quick_path):
+    """The backup of a store with something of everything that people say."""
+    samples = store.add_samples([sample_row(id="a"), sample_row(id="b", seed=2)])
+    spread = [0.1] * 10
+    store.add_scores(
+        [{"sample": "a", "word_index": 1, "source": "vlm", "scorer": "v", "distribution": spread}]
+    )
+    store.set_score("a", 1, 3, "ann")
+    store.set_score("a", 1, 4, "bob")
+    store.undo("a", "bob")
+    store.flag("a", "ann", "cut off")
+    store.set_gold("a", 2, 9, "ann")
+    store.come_back(store.submit("a", "ann")["id"], "ann")
+    store.add_preference(*samples, "left", "ann")
+    run = store.new_run("reward", {"steps": 1}, id="r")
+    store.update_run(run, state="done", checkpoint="runs/r/reward", checkpoint_sha256="0" * 64)
+    store.promote(run, "ann")
+    store.update_grid(store.add_grid({"prompt": "a cat"}, "ann", id="g"), "done")
+    store.claim_name("ann", "0" * 64)
+    store.note_audit("ann", "import", "file")
+    note = {"sample": "a", "word_index": 3, "scorer": "v", "scorer_version": "1", "reason": "no digit"}
+    store.add_missing([note])
+    store.hold("b", "bob")
+    store.move_cursor("webhook")
+    answer = {"shown": "a", "place": "b", "left": True, "error": "", "says": "", "word": None}
+    store.give_receipt("0" * 64, 3, answer)
+    store.keep_kinds({"a cat": ["object"]})
+    store.keep_foreseen({"a": (1.5, 0.5, "1")}, "reward")
+    return store.vacuum_into(quick_path / "kept" / "told.db")
+
+
+ROWS = {
+    "an image out of the folder": ("UPDATE samples SET image_path = '../secret.txt'", "samples, row 'a': image_path"),
+    "an image at a place of its own": ("UPDATE samples SET image_path = '/etc/passwd'", "samples, row 'a'"),
+    "an image that is none": ("UPDATE samples SET image_path = 'studio.db'", "must name an image"),
+    "a sample with a folder's name": (
+        f"INSERT INTO samples ({', '.join(COLUMNS)}) SELECT '..', {', '.join(COLUMNS[1:])} FROM samples LIMIT 1",
+        "id must be",
+    ),
+    "a prompt that is too long": (f"UPDATE samples SET prompt = '{'x' * 2001}'", "CHECK|prompt has 2001"),
+    "a time with markup": ("UPDATE samples SET created = '<img src=x>'", "created must be a time"),
+    "a remark's kind with markup": ("UPDATE remarks SET kind = '<img src=x onerror=alert(1)>'", "CHECK|kind"),
+    "a remark of a time with markup": ("UPDATE remarks SET created = '<b>'", "remarks, row .*created"),
+    "a flag that is too long": (f"UPDATE remarks SET text = '{'x' * 201}'", "text has 201"),
+    "a score past the prompt": ("UPDATE scores SET word_index = 99", "word_index 99 is past"),
+    "a distribution of words": (
+        """UPDATE scores SET distribution = '["a",0,0,0,0,0,0,0,0,1]' WHERE source = 'vlm'""",
+        "distribution",
+    ),
+    "a person's weight": ("UPDATE scores SET weight = 5000", "CHECK|weight"),
+    "an endless entropy": ("UPDATE scores SET entropy = 9e999 WHERE source = 'vlm'", "entropy"),
+    "half a hidden state": ("UPDATE scores SET features = x'00' WHERE source = 'vlm'", "features"),
+    "an undo of somebody else's": (
+        "UPDATE scores SET who = 'eve' WHERE undoes IS NOT NULL",
+        "supersedes names no earlier event|undoes names",
+    ),
+    "an undo of what comes later": (
+        "UPDATE scores SET undoes = id, supersedes = NULL WHERE undoes IS NOT NULL",
+        "undoes names no earlier event",
+    ),
+    "a submit that takes itself back": (
+        "UPDATE submissions SET undoes = id WHERE undoes IS NOT NULL",
+        "no earlier submit or skip",
+    ),
+    "a step without a name": ("UPDATE scores SET step = ''", "scores, row .*step"),
+    "a submit before all": ("UPDATE submissions SET after = -1", "submissions, row .*after"),
+    "gold past the prompt": ("UPDATE gold SET word_index = 50", "gold, row .*word_index"),
+    "a vote by nobody": ("UPDATE preferences SET who = ' '", "preferences, row .*who is empty"),
+    "a promotion of nothing": ("UPDATE promotions SET run = NULL", "CHECK|run"),
+    "a run called .": ("INSERT INTO runs (id, kind, config, state, created) SELECT '.', kind, config, state, created "
+                       + "FROM runs", "runs, row '.': id must be"),
+    "a checkpoint out of the folder": ("UPDATE runs SET checkpoint = '../..'", "checkpoint must be a path"),
+    "a checkpoint elsewhere": ("UPDATE runs SET checkpoint = '/home'", "checkpoint must be a path"),
+    "a run's settings that are a list": ("UPDATE runs SET config = '[1]'", "config must be a dict"),
+    "a question that is no object": ("UPDATE grids SET config = '[]'", "grids, row 'g': config"),
+    "a log with a list": ("UPDATE audit SET detail = '7'", "detail must be a JSON object"),
+    "a key's digest that is none": (f"UPDATE people SET key_sha256 = '{'<' * 64}'", "people, row .*key_sha256"),
+    "a lease for ever": ("UPDATE leases SET expires = 'never'", "expires must be a time"),
+    "an answer that is a list": ("UPDATE receipts SET answer = '[]'", "receipts, row .*answer must be a JSON object"),
+    "an answer that moves": ("UPDATE receipts SET answer = json_set(answer, '$.left', 7)", "receipts, row .*left"),
+    "an endless mean": ("UPDATE means SET mean = 9e999", "means, row 'a': mean"),
+    "two stores": ("INSERT INTO store SELECT * FROM store", "store: there must be one row"),
+    "a text that is none": ("UPDATE missing SET reason = CAST(x'ff41' AS TEXT)", "decode|text"),
+}  # fmt: skip
+
+
+def test_the_backup_of_everything_comes_back(told, store):
+    store.undo("a", "ann")
+    assert store.restore(told)["scores"] == 4
+    assert store.check_backup(told)["remarks"] == 1
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_that_no_import_would_take_is_in_no_backup_that_can_be_restored(told, store, name):
+    statement, says = ROWS[name]
+    changed(told, statement)
+    before = store.snapshot()
+    for look in (store.check_backup, store.restore):
+        with pytest.raises(
+            ValueError, match=f"told.db cannot be restored, and nothing was changed: .*({says})"
+        ):
+            look(told)
+    assert store.snapshot() == before and not list(store.path.parent.glob(".restore*"))
+
+
+def rewritten(table, old, new):
+    """The text of a table changed in the schema."""
+    return (
+        "PRAGMA writable_schema = ON",
+        f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') WHERE name = '{table}'",
+    )
+
+
+SCHEMAS = {
+    "a CHECK fewer": (
+        rewritten("remarks", "CHECK (kind IN (''flag'', ''note''))", ""),
+        "another table remarks",
+    ),
+    "a table that is not strict": (rewritten("samples", "STRICT", ""), "another table samples"),
+    "a trigger more": (
+        ["CREATE TRIGGER t AFTER INSERT ON scores BEGIN DELETE FROM runs; END"],
+        "an additional trigger t of scores",
+    ),
+    "a trigger fewer": (["DROP TRIGGER scores_no_update"], "no trigger scores_no_update of scores"),
+    "another trigger": (
+        [
+            "DROP TRIGGER runs_keep",
+            "CREATE TRIGGER runs_keep BEFORE DELETE ON runs BEGIN SELECT RAISE(IGNORE); END",
+        ],
+        "another trigger runs_keep",
+    ),
+    "another view": (
+        ["DROP VIEW current_human", "CREATE VIEW current_human AS SELECT randomblob(1e9) AS sample"],
+        "another view current_human",
+    ),
+    "a view for a table": (
+        ["DROP TABLE kinds", "CREATE VIEW kinds AS SELECT prompt, '<b>' AS kind FROM samples"],
+        "another view kinds",
+    ),
+    "an index fewer": (["DROP INDEX scores_lane"], "no index scores_lane of scores"),
+    "a table more": (["CREATE TABLE more (a)"], "an additional table more"),
+    "a column more": (
+        ["ALTER TABLE samples ADD COLUMN g TEXT AS (upper(prompt))"],
+        "another table samples",
+    ),
+    "a migration fewer": (
+        ["DELETE FROM _sqlite_migrations WHERE name = 'm004_people'"],
+        "its migrations have a gap",
+    ),
+    "an older level by its own word": (
+        ["DELETE FROM _sqlite_migrations WHERE name = 'm014_imports'"],
+        "another|additional",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_backup_whose_schema_is_another_is_refused(backed, name):
+    store, sample, path = backed
+    statements, says = SCHEMAS[name]
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+    for look in (store.check_backup, store.restore):
+        with pytest.raises(ValueError, match=f"its schema is not this app's .*{says}"):
+            look(path)
+    assert score(store, sample) == 8
+
+
+def test_texts_of_another_encoding_are_refused(backed, quick_path):
+    store, sample, path = backed
+    other = quick_path / "other.db"
+    with closing(sqlite3.connect(other)) as db:
+        db.execute("PRAGMA encoding = 'UTF-16le'")
+        with closing(sqlite3.connect(path)) as of:
+            for line in of.iterdump():
+                if "sqlite_sequence" not in line:
+                    db.execute(line) if not line.startswith(("BEGIN", "COMMIT")) else None
+        db.commit()
+    with pytest.raises(ValueError, match="its texts are not UTF-8"):
+        store.restore(other)
+    assert score(store, sample) == 8
+
+
+@pytest.mark.parametrize("size", [512, 1024, 8192, 65536])
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_backup_of_another_page_size_comes_back(backed, size, mode):
+    store, sample, path = backed
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA page_size = {size}")
+        db.execute("VACUUM")
+        db.execute(f"PRAGMA journal_mode = {mode}")
+    assert store.check_backup(path)["scores"] == 1
+    assert store.restore(path)["scores"] == 1 and score(store, sample) == 3
+    store.set_score(sample, 1, 9, "ann")
+    store.check()
+    with closing(sqlite3.connect(store.path)) as db:
+        assert (db.execute("PRAGMA page_size").fetchone(), db.execute("PRAGMA journal_mode").fetchone()) == (
+            (4096,),
+            ("wal",),
+        )
+
+
+@pytest.mark.parametrize("level", ["m002_missing", "m005_seeds", "m009_confirmed"])
+def test_a_backup_of_an_older_level_is_held_against_the_schema_of_that_level(store, quick_path, level):
+    old = quick_path / "old.db"
+    with closing(sqlite3.connect(old)) as connection, connection:
+        db = Database(connection)
+        migrations.apply(db, stop_before=level)
+        db.execute("INSERT INTO store VALUES ('one', '2026-01-31T12:00:00.000000Z')")
+    assert store.check_backup(old)["samples"] == 0
+    with closing(sqlite3.connect(old)) as db:
+        db.execute("DROP INDEX samples_prompt")
+    with pytest.raises(ValueError, match="no index samples_prompt"):
+        store.restore(old)
+
+
+def test_what_analyze_has_kept_is_no_other_schema(backed):
+    store, sample, path = backed
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ANALYZE")
+    assert store.restore(path)["scores"] == 1 and score(store, sample) == 3

@@ -1,0 +1,120 @@
+"""What a process that was killed leaves behind is taken away at the next start, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.store import Store
+from data.store.workfolder import OLD, sweep, work_folder
+
+WORK = """
+import sys, time
+from data import backup
+from data.store import Store
+store = Store(sys.argv[1])
+def wait(*a):  # in place of the check: the copy is there, and the process stays in the middle of the restore
+    print("here", flush=True)
+    time.sleep(600)
+backup.check_rows = wait
+store.restore(sys.argv[2])
+"""
+
+
+@pytest.fixture
+def restoring(store, quick_path, sample_row):
+    """A process that is in the middle of a restore."""
+    store.add_samples([sample_row()])
+    path = store.vacuum_into(quick_path / "kept.db")
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", WORK, str(store.path), str(path)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "here\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def left(folder):
+    return sorted(p.name for p in folder.rglob("*") if p.name.startswith((".work", "copy.db")))
+
+
+def test_a_restore_that_was_killed_is_swept_and_one_that_is_on_is_not(restoring, store, quick_path):
+    there = left(quick_path)
+    assert len(there) >= 2
+    sweep(quick_path)
+    assert left(quick_path) == there
+    restoring.kill()
+    restoring.wait()
+    assert left(quick_path) == there
+    sweep(quick_path)
+    assert left(quick_path) == [] and store.count_samples() == 1
+
+
+def test_a_start_sweeps(restoring, quick_path, store):
+    from studio.settings import Settings
+    from studio.studio import Studio
+
+    home = quick_path / "home"
+    Store(home / "studio.db")
+    for path in quick_path.glob(".work-*"):
+        path.rename(home / path.name)
+    restoring.kill()
+    restoring.wait()
+    Studio(Settings(home=home))
+    assert left(home) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        (".restore-0a1b2c3d.db", True),
+        (".restore-0a1b2c3d.db-wal", True),
+        ("restore-x1y2z3/studio.db", True),
+        ("backup-x1y2z3/studio.db", True),
+        ("backups/studio-1.db.0a1b2c3d.partial", True),
+        ("images/0a/.0a1b.png.0a1b2c3d.tmp", True),
+        ("runs/r1/.stages.json.0a1b2c3d.tmp", True),
+        ("runs/r1/.reward.0a1b2c3d.tmp/model.safetensors", True),
+        ("runs/r1/warmup-state/.state.pt.0a1b2c3d.tmp", True),
+        ("runs/r1/reward/model.safetensors", False),
+        ("images/0a/0a1b.png", False),
+        ("backups/studio-1.db", False),
+        ("studio.replaced-1.db", False),
+        ("images/one.png", False),
+        ("restore.txt", False),
+    ],
+)
+def test_files_without_a_lock_go_when_they_are_ours_and_old(quick_path, name, ours):
+    path = quick_path / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes(b"x")
+    sweep(quick_path)
+    assert path.exists()
+    then = time.time() - OLD - 60
+    os.utime(path, (then, then))
+    if path.parent != quick_path:
+        os.utime(path.parent, (then, then))
+    sweep(quick_path)
+    assert path.exists() is not ours
+
+
+def test_a_folder_that_was_swept_before_it_was_locked_is_made_again(quick_path, monkeypatch):
+    """The sweep comes between the folder and its lock: no test can wait for that."""
+    real, swept = Path.open, []
+
+    def opened(path, *given):
+        if path.name == "lock" and not swept:
+            swept.append(path)
+            path.parent.rmdir()
+        return real(path, *given)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with work_folder(quick_path) as folder:
+        assert folder.is_dir() and folder != swept[0].parent
+    assert not folder.exists()

@@ -1,0 +1,232 @@
+"""Corrections: on disk when the call returns, undone step by step, and each person's own."""
+
+import pytest
+
+from studio.access.identity import SIMULATED
+from studio.annotation.labelling import STAY, judged_by, turn
+from tests.tiny import STEPS
+
+
+@pytest.fixture
+def item(scored):
+    return scored.next_item("Ann")
+
+
+def word(view, text):
+    return next(w for w in view.words if w.text == text)
+
+
+def first_scored(view):
+    return next(w.index for w in view.words if w.scored)
+
+
+def test_a_correction_shows_at_once_and_can_be_undone_and_taken_back(scored, item):
+    index = first_scored(item)
+    before = item.words[index]
+    new = (before.vlm + 1) % 10
+    after = scored.correct(item.id, index, new, "Ann").words[index]
+    assert (after.human, after.score, after.by, after.vlm) == (new, new, "Ann", before.vlm)
+    assert scored.status()["corrections"] == 1
+    assert scored.undo("Ann").words[index].human is None
+    scored.correct(item.id, index, new, "Ann")
+    cleared = scored.correct(item.id, index, None, "Ann").words[index]
+    assert (cleared.human, cleared.score) == (None, before.vlm)
+    assert [h["action"] for h in scored.history("Ann")] == ["clear", "set", "undo", "set"]
+    assert scored.status()["corrections"] == 0
+
+
+def test_each_person_sees_the_own_correction_and_undoes_only_that(scored, item):
+    index = first_scored(item)
+    scored.correct(item.id, index, 2, "Ann")
+    scored.correct(item.id, index, 8, "Bea")
+    assert scored.sample(item.id, "Ann").words[index].human == 2
+    assert scored.sample(item.id, "Bea").words[index].human == 8
+    scored.undo("Ann")
+    assert scored.sample(item.id, "Bea").words[index].human == 8
+    assert scored.undo("Cyd") is None
+
+
+def test_the_total_follows_the_corrections(scored, item):
+    for w in item.words:
+        if w.scored:
+            view = scored.correct(item.id, w.index, 9, "Ann")
+    assert view.total == 9.0
+
+
+def test_accepting_makes_every_shown_score_ones_own(scored, item):
+    view = scored.accept(item.id, "Ann")
+    assert all(w.by == "Ann" and w.human == w.vlm for w in view.words if w.scored)
+
+
+def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item):
+    scored.submit(item.id, "Ann")
+    second = scored.next_item("Ann")
+    assert second.id != item.id
+    scored.submit(second.id, "Ann", "skip")
+    assert scored.next_item("Ann").id not in (item.id, second.id)
+    assert scored.next_item("Bea").id == item.id
+    progress = scored.progress("Ann")
+    assert (progress["submitted"], progress["skipped"], progress["samples"]) == (1, 1, 12)
+
+
+def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
+    other = scored.next_item("Bea")
+    assert other.id != item.id
+    assert scored.next_item("Ann").id == item.id
+    assert scored.next_item("Cyd", lease=None).id == item.id  # who only looks is shown what is leased
+    assert scored.next_item("Cyd", overlap=2).id == item.id
+    scored.store.release(item.id, "Cyd")
+    scored.submit(item.id, "Ann")
+    assert scored.next_item("Dan").id == item.id
+
+
+def test_a_correction_leases_what_was_opened_by_hand(scored):
+    first = scored.next_item("Ann", lease=None)
+    scored.correct(first.id, first_scored(first), 4, "Ann")
+    assert [held["sample"] for held in scored.store.leases("Ann")] == [first.id]
+    assert scored.next_item("Bea").id != first.id
+
+
+@pytest.mark.parametrize("order", ["uncertainty", "random", "newest"])
+def test_it_is_said_how_the_next_item_is_chosen(scored, order):
+    assert scored.why_next(order).endswith(".")
+    assert scored.next_item("Ann", order)
+
+
+def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
+    def given(order, **more):
+        return [
+            scored.store.next_to_annotate("Ann", exclude=id, **turn(order, id), lease=60, **more)
+            for id in ids
+        ]
+
+    ids = [f"{i:032x}" for i in range(40)]
+    unscored = scored.collect(["a red circle"], 3, steps=STEPS)
+    least_sure = scored.store.next_to_annotate("Ann", "uncertainty")["id"]
+    others = [row["id"] for row in given("uncertainty") if row["id"] != least_sure]
+    assert 10 <= len(others) <= 30 and not set(others) & set(unscored)
+    assert {row["id"] for row in given(STAY)} == {least_sure}
+    assert len({row["id"] for row in given("newest")}) == 1
+    assert scored.next_item("Ann").id == least_sure  # nothing is on the screen yet
+
+
+def test_held_out_samples_are_not_offered(studio):
+    from data.prompts import load
+
+    studio.score(studio.collect(load("shapes_heldout", 2), 1, steps=STEPS))
+    assert studio.next_item("Ann") is None
+    assert studio.next_item("Ann", split="heldout") is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"score": 10}, "0 to 9"),
+        ({"score": -1}, "0 to 9"),
+        ({"score": True}, "0 to 9"),
+        ({"score": 5.0}, "0 to 9"),
+        ({"score": "5"}, "0 to 9"),
+        ({"word_index": 99}, "out of range"),
+        ({"word_index": 0}, "carries no score"),
+        ({"word_index": None}, "not a whole number"),
+        ({"sample": "nothing"}, "no sample"),
+        ({"sample": "../../etc"}, "sample"),
+        ({"who": ""}, "name is empty"),
+        ({"who": SIMULATED}, "taken by the studio"),
+    ],
+)
+def test_bad_corrections_are_refused_and_nothing_is_written(scored, item, change, says):
+    with pytest.raises(ValueError, match=says):
+        scored.correct(
+            **{"sample": item.id, "word_index": first_scored(item), "score": 5, "who": "Ann", **change}
+        )
+    assert scored.status()["corrections"] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda s, i: s.next_item("Ann", "alphabet"), "not known"),
+        (lambda s, i: s.why_next(None), "not known"),
+        (lambda s, i: s.submit(i.id, "Ann", "burn"), "submitted or skipped"),
+        (lambda s, i: s.sample("x" * 200), "sample"),
+        (lambda s, i: s.simulate(count=0), "out of range"),
+    ],
+)
+def test_bad_calls_are_refused(scored, item, call, says):
+    with pytest.raises(ValueError, match=says):
+        call(scored, item)
+
+
+def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_simulated(scored):
+    found = scored.simulate(count=10)
+    assert 10 <= found["words"] == found["typed"] < 10 + 7  # the last sample to its end
+    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    assert len(labels) == found["words"]
+    from studio.images import pictures
+    from studio.images.truth import truth_of
+
+    for row in labels:
+        sample = scored.store.sample(row["sample"])
+        truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
+        assert row["score"] == round(9 * truth.units[row["word_index"]])
+    assert "nothing else" in {row["word"] for row in labels}
+    more = scored.simulate(count=10)["words"]
+    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    assert len(labels) == found["words"] + more
+    assert scored.simulate(count=1000)["words"] < 1000
+
+
+def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
+    studio.score(studio.collect(["a fish", "a red circle"], 1, steps=STEPS))
+    found = studio.simulate(count=10)
+    assert (found["words"], found["samples"]) == (3, 1)
+
+
+RIGHT, SHOWN = {1: 9, 2: 0, 3: 7}, {1: 9, 2: 6, 3: 5}
+
+
+@pytest.mark.parametrize(
+    ("habit", "confirms", "left"),
+    [
+        ("every", False, {1: (9, True), 2: (0, True), 3: (7, True)}),
+        ("wrong", True, {1: (9, False), 2: (0, True), 3: (5, False)}),
+        ("wrong", False, {2: (0, True)}),
+        ("clean", True, {1: (9, False), 2: (0, True), 3: (5, False)}),
+        ("clean", False, {2: (0, True)}),
+    ],
+)
+def test_a_habit_is_what_somebody_types_and_what_done_confirms(habit, confirms, left):
+    assert judged_by(habit, RIGHT, SHOWN, confirms) == left
+
+
+@pytest.mark.parametrize(("habit", "left"), [("wrong", {}), ("clean", {1: (8, False), 2: (3, False)})])
+def test_n_confirms_a_clean_image_where_done_does_not(habit, left):
+    assert judged_by(habit, {1: 9, 2: 0}, {1: 8, 2: 3}, confirms=False) == left
+
+
+def test_no_habit_confirms_a_word_without_a_score():
+    assert judged_by("wrong", {1: 9, 2: 0}, {1: None, 2: 0}) == {2: (0, False)}
+    assert judged_by("clean", {1: 9, 2: 0}, {1: None, 2: 0}, confirms=False) == {}
+
+
+def test_what_the_simulated_annotator_confirms_is_told_from_what_it_typed_and_from_peoples(scored):
+    found = scored.simulate(count=20, habit="wrong")
+    said = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    assert {row["source"] for row in scored.store.labels()} <= {"simulated", "vlm"}
+    kept = [row for row in said if row["scorer"] == "confirmed"]
+    assert (len(said), len(kept)) == (found["words"], found["confirmed"])
+    assert found["typed"] == found["changed"] == len(said) - len(kept)
+    assert set(scored.store.judged_images()["images"]) == {row["sample"] for row in said}
+    with pytest.raises(ValueError, match="choose every, wrong, clean"):
+        scored.simulate(count=1, habit="idle")
+
+
+def test_the_endpoints_submit_confirms_as_the_page_does(scored, item):
+    scored.submit(item.id, "Ann")
+    current = scored.store.current(item.id)
+    assert {i: said["confirmed"]["score"] for i, said in current.items()} == {
+        w.index: w.vlm for w in item.words if w.scored
+    }
+    assert scored.undo("Ann").id == item.id
+    assert not any(said["confirmed"] for said in scored.store.current(item.id).values())

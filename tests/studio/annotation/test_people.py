@@ -1,0 +1,139 @@
+"""Who may write under which name: keys that browsers keep, and anonymous ids that only the server can make."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from data.store import Store
+from studio.access.identity import is_anonymous, new_key, read_kept
+from studio.annotation.people import SECRET, People
+from studio.pages import shared
+from studio.settings import Settings
+
+ANN = SimpleNamespace(username="ann")
+SPACE = {"SPACE_ID": "bo/s", "SYSTEM": "spaces", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
+
+
+class Studio(People):
+    """What decides who may write, without the models of a whole studio."""
+
+    def __init__(self, home, **settings):
+        self.settings = Settings(home=home, **settings)
+        self.store = Store(home / "studio.db")
+
+
+@pytest.fixture
+def studio(quick_path):
+    return Studio(quick_path)
+
+
+def test_a_new_browser_gets_an_anonymous_id_and_nothing_is_kept_of_it_until_it_writes(studio):
+    kept = studio.issue(None)
+    name = read_kept(kept).name
+    assert is_anonymous(name) and studio.issue(kept) == kept and studio.store.people() == []
+    assert shared.writer(studio, kept) == name and studio.store.people()[0]["name"] == name
+
+
+def test_an_anonymous_id_that_the_server_did_not_make_cannot_write(studio):
+    for forged in (f"{new_key()}:anonymous-0123456789ab", f"{new_key()}:{read_kept(studio.issue(None)).name}",
+                   f"{new_key()}:ANONYMOUS-0123456789ab"):  # fmt: skip
+        with pytest.raises(ValueError, match="not one that this studio gave out"):
+            shared.writer(studio, forged)
+        assert read_kept(studio.issue(forged)).name != read_kept(forged).name
+    assert studio.store.people() == []
+
+
+def test_the_secret_is_made_once_for_all_processes_and_is_nobody_elses_to_read(studio, quick_path):
+    kept = studio.issue(None)
+    assert Studio(quick_path).issue(kept) == kept
+    assert os.stat(quick_path / SECRET).st_mode & 0o077 == 0
+
+
+def test_a_name_is_the_first_browsers_that_writes_under_it(studio):
+    mine, theirs = (studio.renamed(" Ann ", studio.issue(None)) for _ in range(2))
+    assert shared.writer(studio, mine) == "Ann"
+    with pytest.raises(ValueError, match="belongs to another browser"):
+        shared.writer(studio, theirs)
+    with pytest.raises(ValueError, match="choose another name, or bring the key"):
+        studio.renamed("Ann", studio.issue(None))
+    with pytest.raises(ValueError, match="looks the same"):
+        shared.writer(studio, studio.renamed("ann", theirs))
+    assert shared.writer(studio, mine) == "Ann"
+
+
+def test_a_browser_goes_back_to_its_names_and_to_its_anonymous_id(studio):
+    first = studio.issue(None)
+    ann = studio.renamed("Ann", first)
+    shared.writer(studio, ann)
+    bob = studio.renamed("Bob", ann)
+    assert studio.renamed("", bob) == first and studio.renamed("Ann", bob) == ann
+
+
+def test_another_browser_that_is_brought_the_key_may_write_too(studio):
+    mine = studio.renamed("Ann", studio.issue(None))
+    shared.writer(studio, mine)
+    assert shared.writer(studio, studio.adopted(f" {mine}\n")) == "Ann"
+    for wrong in (f"{new_key()}:Ann", "Ann", "", None, 7, mine[1:], mine + "\x00", "0" * 32 + ":vlm"):
+        with pytest.raises(ValueError, match="not the key|no key"):
+            studio.adopted(wrong)
+
+
+@pytest.mark.parametrize(
+    "kept", ["Ann", "x:Ann", "g" * 32 + ":Ann", 7, ["Ann"], "0" * 32 + ":", "0" * 32 + ":detector"]
+)
+def test_a_name_without_its_key_cannot_write(studio, kept):
+    with pytest.raises(ValueError, match="no key to write with"):
+        shared.writer(studio, kept)
+
+
+def test_one_who_sends_nothing_is_somebody_new_each_time(studio):
+    names = {shared.writer(studio, nothing) for nothing in (None, "", "  ")}
+    assert len(names) == 3 and all(map(is_anonymous, names))
+
+
+def test_names_from_before_there_were_keys_go_to_the_first_who_claims_them(studio, sample_row):
+    (sample,) = studio.store.add_samples([sample_row()])
+    for old in ("Ann", "anonymous-0123456789ab"):
+        studio.store.set_score(sample, 1, 5, old)
+        kept = studio.issue(old)  # what the browser kept then was the name alone
+        assert read_kept(kept).name == old and shared.writer(studio, kept) == old
+        assert read_kept(studio.issue(old)).name != old
+
+
+def test_a_page_that_is_open_while_its_name_is_freed_claims_it_again(studio):
+    mine = studio.renamed("Ann", studio.issue(None))
+    shared.writer(studio, mine)
+    studio.store.release_name("Ann", "root")
+    assert shared.writer(studio, mine) == "Ann"
+
+
+def test_on_a_space_a_name_is_an_accounts(studio, monkeypatch):
+    local = studio.renamed("Ann", studio.issue(None))
+    shared.writer(studio, local)
+    for name, value in SPACE.items():
+        monkeypatch.setenv(name, value)
+    assert shared.writer(studio, None, ANN) == "ann" and shared.writer(studio, local, ANN) == "ann"
+    with pytest.raises(ValueError, match="a name is an account's"):
+        shared.writer(studio, local)
+    assert is_anonymous(read_kept(studio.issue(local)).name)
+    with pytest.raises(ValueError, match="looks like an anonymous id"):
+        shared.writer(studio, None, SimpleNamespace(username="anonymous-0123456789ab"))
+
+
+def test_off_a_space_a_profile_opens_nothing(quick_path):
+    studio = Studio(quick_path, annotate="login")
+    with pytest.raises(ValueError, match="STUDIO_ANNOTATE=login"):
+        shared.writer(studio, studio.issue(None), ANN)
+
+
+def test_proving_who_one_is_takes_a_few_milliseconds(studio):
+    kept = studio.renamed("Ann", studio.issue(None))
+    shared.writer(studio, kept)
+    took = []
+    for _ in range(50):
+        began = time.perf_counter()
+        shared.writer(studio, kept)
+        took.append(time.perf_counter() - began)
+    assert sorted(took)[25] < 0.02

@@ -1,0 +1,349 @@
+"""The named endpoints called as functions, without a server: grids, votes, quality, gold, runs, and what a push keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from studio.access.limits import MAX_UPLOAD
+from studio.api import endpoints
+from studio.api.answers import given, plainly
+from studio.grids.axes import Variant
+from studio.images.png_text import read_png
+from tests.studio.exchange.test_transfer import TOKEN, FakeHub
+
+PROMPT = "a red circle"
+
+
+@pytest.fixture
+def call(studio, monkeypatch, tmp_path):
+    """A function that calls an endpoint as a client would be answered; its files go to a folder of the test."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    found = {work.__name__: work for work in (plainly(work) for work, _ in endpoints(studio, None))}
+    return lambda name, *values, **named: found[name](*values, **named)
+
+
+@pytest.fixture
+def sign_in(call):
+    """A function that gives the key of a name, the same one each time."""
+    return functools.cache(lambda name: call("sign_in", name)["who"])
+
+
+def sent(body: bytes, name: str = "given.bin") -> dict:
+    """A file as it is once a client has uploaded it."""
+    folder = Path(gr.utils.get_upload_folder())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(body)
+    return {"path": str(folder / name), "meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.fixture
+def grid(studio, sample_row):
+    """A grid of 3 seeds x 2 variants, whose images say how they were made."""
+    ids = []
+    for seed in (1, 2, 3):
+        for method in ("none", "projected"):
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8), (40 * seed, 100 * (method == "none"), 0)).save(file, "PNG")
+            path = studio.settings.home / "images" / f"{seed}-{method}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(file.getvalue())
+            row = sample_row(
+                prompt=PROMPT, n_words=3, seed=seed, method=method, strength=float(method != "none"),
+                image_path=f"images/{path.name}", image_sha256=hashlib.sha256(file.getvalue()).hexdigest(),
+            )  # fmt: skip
+            ids += studio.store.add_samples([row])
+    variants = [vars(Variant("none")), vars(Variant("projected", "projected", "", 1.0))]
+    config = {
+        "prompt": PROMPT, "seeds": [1, 2, 3], "variants": variants, "width": None, "height": None,
+        "backbone": studio.settings.backbone,
+    }  # fmt: skip
+    id = studio.store.add_grid(config, "ann")
+    studio.store.set_cells(id, dict(enumerate(ids)))
+    studio.store.update_grid(id, "done")
+    for place, sample in enumerate(ids):
+        studio.store.set_score(sample, 1, 3 + place, "cyd", word="red")
+    return id
+
+
+# ---- grids and votes
+
+
+def test_grids_are_listed_compared_and_packed(call, grid):
+    (listed,) = call("grids")
+    assert (listed["id"], listed["prompt"], listed["done"], listed["total"]) == (grid, PROMPT, 6, 6)
+    forth, back = call("grid", grid)["change"], call("grid", grid, 1, 0)["change"]
+    assert (forth["gain"]["estimate"], forth["wins"]) == (-back["gain"]["estimate"], back["losses"]) == (1, 3)
+    with zipfile.ZipFile(call("grid_zip", grid)["path"]) as packed:
+        assert len(packed.namelist()) == 7
+        assert json.loads(packed.read("manifest.json"))["prompt"] == PROMPT
+    assert {"method": "none", "name": "none"} in call("grid_methods")
+
+
+def test_a_grid_may_be_started_by_whoever_may_start_one_on_the_page(studio, call, sign_in, monkeypatch):
+    studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
+    monkeypatch.setattr(studio, "start_grid", lambda request, who: f"{who} {request.total}")
+    assert call("start_grid", PROMPT, sign_in("ann"), "1-2") == "ann 4"
+    with pytest.raises(gr.Error, match="sign_in"):
+        call("start_grid", PROMPT, "ann")
+
+
+def test_a_grid_that_was_stopped_goes_on_within_a_visitors_bounds(studio, call, grid, sign_in, monkeypatch):
+    gone_on = []
+    monkeypatch.setattr(studio, "resume_grid", lambda *given: gone_on.append(given))
+    assert call("resume_grid", grid, sign_in("ann")) == grid and gone_on == [(grid, "ann")]
+    studio.settings = dataclasses.replace(studio.settings, max_cells="4")
+    with pytest.raises(gr.Error, match="4 at most"):
+        call("resume_grid", grid, sign_in("ann"))
+
+
+def test_blind_votes_are_asked_without_a_word_of_what_is_what_and_counted(studio, call, grid, sign_in):
+    who, voted = sign_in("ann"), []
+    asked = call("next_vote", grid, who)
+    while asked["vote"]:
+        told = json.dumps({name: asked[name] for name in ("vote", "prompt", "left_over")})
+        assert "projected" not in told and not any(id in told for id in studio.store.cells(grid).values())
+        sides = {side: Path(asked[side]["path"]) for side in ("left", "right")}
+        for path in sides.values():
+            with Image.open(path) as image:
+                assert not image.info and "projected" not in str(path)
+        with Image.open(sides["left"]) as image:
+            choice = "right" if image.getpixel((0, 0))[1] else "left"  # never the one without projector
+        voted.append(asked["vote"])
+        again = call("cast_vote", grid, asked["vote"], choice, who)
+        assert call("cast_vote", grid, asked["vote"], choice, who) == again  # sent twice, counted once
+        asked = again
+    assert len(set(voted)) == 3 and asked["left"] is None
+    found = call("votes", grid)
+    assert (found["base"], found["other"], found["voters"], found["names"]) == (
+        0,
+        3,
+        1,
+        ["none", "projected"],
+    )
+    with pytest.raises(gr.Error, match="not asked"):
+        call("cast_vote", grid, voted[0], "left", sign_in("bob"))  # ann's question is not bob's
+    with pytest.raises(gr.Error, match="choose one of left"):
+        call("cast_vote", grid, voted[0], "both", who)
+
+
+# ---- images
+
+
+def test_an_image_goes_out_with_its_text_and_is_read_again(studio, call, grid):
+    sample = studio.store.cells(grid)[1]
+    body = Path(call("image", sample, True)["path"]).read_bytes()
+    found = call("read_image", sent(body, "one.png"))
+    assert (found["prompt"], found["seed"], found["method"], found["source"]) == (
+        PROMPT,
+        1,
+        "projected",
+        "studio",
+    )
+    assert found == read_png(body)
+    assert b"parameters" not in Path(call("image", sample)["path"]).read_bytes()
+
+
+def test_all_that_was_said_of_an_image_is_told(studio, call, grid, sign_in):
+    sample = studio.store.cells(grid)[0]
+    call("set_score", sample, 1, 7, sign_in("ann"))
+    call("flag", sample, "blurred", sign_in("bob"))
+    found = call("sample_history", sample)
+    assert {("ann", "set", 7), ("cyd", "set", 3)} <= {
+        (e["who"], e["what"], e["after"]) for e in found["events"]
+    }
+    assert [(r["kind"], r["who"], r["text"]) for r in found["remarks"]] == [("flag", "bob", "blurred")]
+    assert call("choices")["scored_by"] == ["ann", "cyd"]
+
+
+# ---- quality
+
+
+def test_agreement_and_each_persons_figures_know_of_the_last_score(call, grid, studio, sign_in):
+    who = sign_in("ann")
+    for place, sample in studio.store.cells(grid).items():
+        call("set_score", sample, 1, 9 - place, who)
+    found = call("agreement", 1)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (found["kinds"][0]["words"], found["pairs"][0]["people"], found["newer"]) == (
+        6,
+        ["ann", "cyd"],
+        False,
+    )
+    assert len(found["apart"]) == 1 and found["apart"][0]["word"] == "red"
+    assert call("annotator", "ann")["words"] == 6
+    with pytest.raises(gr.Error, match="has annotated here"):
+        call("annotator", "zoe")
+
+
+def test_gold_is_set_listed_and_taken_back(studio, call, grid):
+    sample = studio.store.cells(grid)[2]
+    assert call("set_gold", sample, 1, 6) == {"sample": sample, "word": 1, "gold": 6}
+    assert [(one["sample"], one["score"]) for one in call("gold")] == [(sample, 6)]
+    assert call("set_gold", sample, 1, None)["gold"] is None and call("gold", sample) == []
+    for word, score in ((1, 10), (0, 5), (9, 5), (1, "<b>")):
+        with pytest.raises(gr.Error):
+            call("set_gold", sample, word, score)
+    assert call("gold") == []
+
+
+def test_a_name_whose_key_is_lost_is_freed(call, grid, studio, sign_in):
+    who = sign_in("ann")
+    call("set_score", studio.store.cells(grid)[0], 1, 5, who)
+    admin = sign_in("bob")
+    assert [one["name"] for one in call("people", who=admin)] == ["bob", "ann"]
+    assert call("release_name", "ann", who=admin) == {"released": "ann"}
+    assert call("audit")[0] | {"created": "", "seq": 0} == {
+        "seq": 0, "who": "bob", "action": "release", "subject": "ann", "detail": {}, "created": "",
+    }  # fmt: skip
+    assert call("sign_in", "ann")["who"] != who
+
+
+# ---- runs
+
+
+@pytest.fixture
+def run(studio):
+    """A projector run that is done, with its checkpoint."""
+    id = studio.store.new_run("projector", {"seed": 3, "used": {"projector": None}})
+    folder = studio.run_folder(id)
+    shutil.copytree(studio.settings.projector, folder / "checkpoint")
+    studio.store.update_run(id, state="done", checkpoint=f"runs/{id}/checkpoint", checkpoint_sha256="0" * 64)
+    return id
+
+
+def test_a_run_tells_its_family_and_is_compared_and_its_card_read(studio, call, run):
+    found = call("run", run)
+    assert (found["state"], found["parents"], found["children"]) == ("done", [], [])
+    assert found["samples"] == ["projected:shipped", f"projected:{run}"] and found["bytes"] > 0
+    other = studio.store.new_run("projector", {"seed": 4})
+    compared = call("compare_runs", run, other)
+    assert compared["runs"] == [run, other] and not compared["comparable"]
+    assert {"name": "seed", "values": [3, 4], "differ": True} in compared["settings"]
+    assert call("model_card", run).startswith("---\n") and call("curves", run) == []
+    with pytest.raises(gr.Error, match="one and the same"):
+        call("compare_runs", run, run)
+    with pytest.raises(gr.Error, match="has no report"):
+        call("report", run)
+
+
+def test_a_run_goes_out_with_its_card_and_is_deleted_only_by_one_who_is_sure(studio, call, run):
+    with zipfile.ZipFile(call("download_run", run)["path"]) as packed:
+        assert "README.md" in packed.namelist() and any(n.endswith(".safetensors") for n in packed.namelist())
+    with pytest.raises(gr.Error, match="sure"):
+        call("delete_run", run)
+    assert studio.run_folder(run).is_dir()
+    assert call("delete_run", run, True)["bytes"] > 0 and not studio.run_folder(run).exists()
+    with pytest.raises(gr.Error, match="was deleted"):
+        call("download_run", run)
+
+
+def test_an_experiments_report_is_a_file(studio, call):
+    id = studio.store.new_run("experiment", {"name": "tau"})
+    studio.store.update_run(id, state="done")
+    for name in ("report.json", "report.html"):
+        (studio.run_folder(id)).mkdir(parents=True, exist_ok=True)
+        (studio.run_folder(id) / name).write_text('{"a": 1}')
+    assert json.loads(Path(call("report", id, "json")["path"]).read_text()) == {"a": 1}
+    assert call("report", id)["orig_name"] == "report.html"
+
+
+def test_what_can_be_trained_and_measured_is_told_with_its_settings(call, studio, monkeypatch):
+    found = call("kinds")
+    assert set(found["trainings"]) == {
+        "cycle",
+        "reward",
+        "warmup",
+        "projector",
+        "calibrator",
+        "lora",
+        "round",
+    }
+    assert found["trainings"]["projector"]["tau"]["bounds"] == [0, 1000]
+    begun = []
+    monkeypatch.setattr(
+        "studio.training.jobs.start", lambda studio, kind, config: begun.append((kind, config)) or "r1"
+    )
+    assert call("start_experiment", "tau", {"size": "full", "name": "shift"}) == {"run": "r1"}
+    assert begun == [("experiment", {"size": "full", "name": "tau"})]
+    for name, config in (("tau", "full"), ("other", None)):
+        with pytest.raises(gr.Error):
+            call("start_experiment", name, config)
+
+
+# ---- files
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda home: None,
+        lambda home: "/etc/passwd",
+        lambda home: {"path": "/etc/passwd"},
+        lambda home: {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
+        lambda home: {"path": str(home / "studio.db"), "meta": {"_type": "gradio.FileData"}},
+        lambda home: {**sent(b"x"), "path": f"{sent(b'x')['path']}/../../../../../../../../etc/passwd"},
+        lambda home: {**sent(b"x"), "path": str(Path(sent(b"x")["path"]).parent)},
+        lambda home: {**sent(b"x"), "path": None},
+        lambda home: {**sent(b"x"), "meta": {}},
+    ],
+    ids="none text unmarked marked database around folder pathless metaless".split(),
+)
+def test_only_a_file_that_was_sent_is_read(studio, call, make):
+    for name in ("import", "restore_file", "read_image"):
+        with pytest.raises(gr.Error, match="There is no file"):
+            call(name, make(studio.settings.home))
+
+
+def test_a_link_among_what_was_sent_leads_nowhere(studio, call):
+    file = sent(b"x", "link")
+    Path(file["path"]).unlink()
+    Path(file["path"]).symlink_to(studio.settings.home / "studio.db")
+    with pytest.raises(gr.Error, match="There is no file"):
+        call("restore_file", file)
+
+
+def test_a_file_that_is_larger_than_may_be_sent_is_refused_before_it_is_read(call):
+    with pytest.raises(ValueError, match="larger than 5 MB"):
+        given(sent(b"x" * (MAX_UPLOAD + 1)))
+    assert given(sent(b"x")).read_bytes() == b"x"
+
+
+# ---- push
+
+
+def test_a_push_keeps_the_token_nowhere_not_even_in_the_session(studio, call, grid, monkeypatch, caplog):
+    import huggingface_hub
+
+    hub = FakeHub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", hub)
+    kept = {1: {"props": {"value": TOKEN}}, 2: {"props": {"value": "ann/words"}}, 3: {}, 4: None}
+    request = gr.Request(session_hash="abc")
+    request.request = SimpleNamespace(
+        app=SimpleNamespace(state_holder={"abc": SimpleNamespace(config_values=kept)})
+    )
+    found = call("push", "ann/words", TOKEN, licence="mit", request=request)
+    assert found["url"].endswith("ann/words") and hub.token == TOKEN
+    assert TOKEN not in json.dumps(kept) and kept[2]["props"]["value"] == "ann/words"
+    assert TOKEN not in json.dumps(call("audit")) and TOKEN not in caplog.text
+    content = b"".join(p.read_bytes() for p in studio.settings.home.rglob("*") if p.is_file())
+    assert TOKEN.encode() not in content
+    for repository, token, says in (("words", TOKEN, "owner/name"), ("ann/words", "", "no token")):
+        with pytest.raises(gr.Error, match=says) as refused:
+            call("push", repository, token)
+        assert TOKEN not in str(refused.value)
+
+
+def test_how_the_webhook_stands_is_told(call):
+    assert call("webhook") == {"address": "", "on": False, "problem": "", "sent": 0, "last": "", "waiting": 0}

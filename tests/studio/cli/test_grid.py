@@ -1,0 +1,63 @@
+"""The command that makes a grid."""
+
+import argparse
+import json
+import threading
+import zipfile
+
+import pytest
+
+from studio.__main__ import PROGRAM, Console, Parser, main
+from studio.cli import grid
+from studio.cli.arguments import parser
+from tests.tiny import STEPS
+
+PROMPT = "a red circle above a blue square"
+
+
+def run(studio, monkeypatch, *words):
+    """The command on a studio whose models are loaded."""
+    monkeypatch.setattr(grid, "studio_of", lambda given: studio)
+    given = parser(Parser, PROGRAM).parse_args(["grid", *words, "--who", "ann"])
+    return given.run(given, Console())
+
+
+def test_a_grid_is_made_packed_and_told(studio, monkeypatch, tmp_path):
+    file = tmp_path / "grid.zip"
+    found = run(studio, monkeypatch, PROMPT, "--seeds", "1-2", "--methods", "none,projected", "--strengths", "0,0.5,1",
+                "--steps", str(STEPS), "--guidance", "4", "--zip", str(file))  # fmt: skip
+    lines = found.text.splitlines()
+    assert (
+        lines[0].endswith("6 of 6 images are there.")
+        and "projected 0.5" in lines[2]
+        and "against none" in lines[2]
+    )
+    assert (found.data["state"], len(found.data["cells"]), len(found.data["change"])) == ("done", 6, 2)
+    assert len(zipfile.ZipFile(file).namelist()) == 7
+    json.dumps(found.data)
+
+
+def test_a_grid_that_was_stopped_is_gone_on_with(studio, monkeypatch):
+    console = argparse.Namespace(stop=threading.Event(), count=lambda stage: lambda done, total: None)
+    console.stop.set()
+    monkeypatch.setattr(grid, "studio_of", lambda given: studio)
+    given = parser(Parser, PROGRAM).parse_args(["grid", PROMPT, "--seeds", "1-4", "--steps", str(STEPS)])
+    monkeypatch.setattr(grid, "LOOK", 0.0)
+    found = given.run(given, console)
+    assert found.data["state"] == "stopped" and found.again.startswith(f"{PROGRAM} grid --resume ")
+    assert run(studio, monkeypatch, "--resume", found.data["id"]).data["done"] == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ([], "Give a prompt"),
+        ([PROMPT, "--resume", "abc"], "Give a prompt"),
+        ([PROMPT, "--seeds", "1-1000"], "more than 256"),
+        ([PROMPT, "--methods", "magic"], "There is no method"),
+        (["--resume", "nowhere"], "There is no grid nowhere"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_exit_2(words, why, capsys):
+    assert main(["grid", *words]) == 2
+    assert why in capsys.readouterr().err

@@ -1,0 +1,255 @@
+"""Export, import, backup, restore and push through the studio: each is in the log, and no token is anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from data.store import StoreError, imports
+from studio.exchange import transfer
+from studio.grids.worker import GridWork
+from studio.studio import Studio
+
+TOKEN = "hf_secretsecretsecret"
+
+
+@pytest.fixture
+def studio(store, sample_row, quick_path):
+    """A studio with nothing but a store and a home, as nothing here touches a model: two images, one corrected word."""
+    rows = []
+    for i in range(2):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (0, 100 * i, 0)).save(file, "PNG")
+        path = quick_path / "images" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(file.getvalue())
+        sha = hashlib.sha256(file.getvalue()).hexdigest()
+        rows.append(sample_row(id=f"s{i}", seed=i, image_path=f"images/{i}.png", image_sha256=sha))
+    store.add_samples(rows)
+    for i in range(2):
+        store.set_score(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
+    return SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path), grid_work=GridWork())
+
+
+def test_an_import_that_was_stopped_in_the_middle_is_finished_by_the_next_start(
+    studio, quick_path, monkeypatch, caplog
+):
+    """What stops it is a trigger: no test can fill a real disk."""
+    monkeypatch.setattr(imports, "PIECE", 1)
+    monkeypatch.setattr(imports, "LEAST", 1)
+    (quick_path / "in.csv").write_text("sample,word_index,score\ns0,1,9\ns1,1,9\n")
+    with studio.store.writing() as db:
+        db.execute(
+            "CREATE TRIGGER full AFTER INSERT ON scores WHEN NEW.sample = 's1' "
+            "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        )
+    with pytest.raises(
+        StoreError, match="1 of 2 rows of in.csv .*rest is taken over when the studio next starts"
+    ):
+        transfer.import_file(studio, "csv", quick_path / "in.csv", "bob")
+    Studio.finish_imports(studio)
+    assert "An import is still unfinished: The disk of studio.db is full" in caplog.text
+    with studio.store.writing() as db:
+        db.execute("DROP TRIGGER full")
+    Studio.finish_imports(studio)
+    assert [studio.store.current(id, "bob")[1]["human"]["score"] for id in ("s0", "s1")] == [9, 9]
+    (line,) = transfer.log(studio, 10)
+    assert (line["action"], line["subject"], line["detail"]) == (
+        "import",
+        "in.csv",
+        {"resumed": True, "rows": 2},
+    )
+
+
+class FakeHub:
+    """In place of huggingface_hub.HfApi: there is no network here and no account. It keeps what the real one would send,
+    and can refuse as the Hub does, by an exception with a response that has a status."""
+
+    def __init__(self, private=True, status=None):
+        self.private, self.status, self.calls, self.files = private, status, [], {}
+
+    def __call__(self, token):
+        self.token = token
+        return self
+
+    def create_repo(self, name, **given):
+        self.calls.append(("create_repo", name, given))
+        if self.status:
+            error = RuntimeError(f"Authorization: Bearer {self.token}")
+            error.response = SimpleNamespace(status_code=self.status)
+            raise error
+
+    def repo_info(self, name, **given):
+        return SimpleNamespace(private=self.private)
+
+    def upload_folder(self, *, folder_path, **given):
+        from pathlib import Path
+
+        self.calls.append(("upload_folder", given))
+        top = Path(folder_path)
+        self.files = {str(p.relative_to(top)): p.read_bytes() for p in top.rglob("*") if p.is_file()}
+
+
+def told(studio):
+    """The log as text: what could give a secret away."""
+    return json.dumps(studio.store.audit())
+
+
+def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(studio, caplog):
+    hub = FakeHub()
+    found = transfer.push(studio, " ann/words ", TOKEN, "ann", licence="mit", api=hub)
+    assert found["url"] == "https://huggingface.co/datasets/ann/words" and found["samples"] == 2
+    (made, name, given), (sent, more) = hub.calls
+    assert (made, name, given["private"], given["repo_type"]) == ("create_repo", "ann/words", True, "dataset")
+    assert (sent, more["repo_type"]) == ("upload_folder", "dataset") and "train/**" in more["delete_patterns"]
+    assert {"README.md", "train/metadata.parquet", "train/images/s0.png"} <= set(hub.files)
+    assert b"license: mit" in hub.files["README.md"]
+    assert [line["action"] for line in studio.store.audit()] == ["push", "export"]
+    assert TOKEN not in told(studio) + caplog.text
+    assert all(TOKEN.encode() not in content for content in hub.files.values())
+
+
+@pytest.mark.parametrize(
+    ("repository", "token", "hub", "says"),
+    [
+        ("words", TOKEN, FakeHub(), "write owner/name"),
+        ("ann/../etc", TOKEN, FakeHub(), "write owner/name"),
+        (7, TOKEN, FakeHub(), "write owner/name"),
+        ("ann/words", "", FakeHub(), "There is no token"),
+        ("ann/words", "hf_\nx", FakeHub(), "characters that no token has"),
+        ("ann/words", TOKEN, FakeHub(private=False), "is public"),
+        ("ann/words", TOKEN, FakeHub(status=401), "does not let this token write"),
+        ("ann/words", TOKEN, FakeHub(status=403), "does not let this token write"),
+        ("ann/words", TOKEN, FakeHub(status=404), "knows no ann/words"),
+        ("ann/words", TOKEN, FakeHub(status=500), "status 500"),
+    ],
+    ids=range(10),
+)
+def test_a_push_that_cannot_be_is_a_sentence_without_the_token(studio, repository, token, hub, says):
+    with pytest.raises(ValueError, match=says) as refused:
+        transfer.push(studio, repository, token, "ann", api=hub)
+    assert TOKEN not in str(refused.value) + told(studio)
+    assert not hub.files and not any(line["action"] == "push" for line in studio.store.audit())
+
+
+def test_a_public_repository_is_written_to_where_that_is_wanted(studio):
+    hub = FakeHub(private=False)
+    transfer.push(studio, "ann/words", TOKEN, "ann", private=False, api=hub)
+    assert hub.calls[0][2]["private"] is False and hub.files
+
+
+@pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
+def test_every_format_goes_out_and_is_noted(studio, quick_path, kind):
+    found = transfer.export_file(studio, kind, quick_path / "out", "ann")
+    (line,) = studio.store.audit()
+    assert (line["who"], line["action"], line["subject"], line["detail"]["format"]) == (
+        "ann",
+        "export",
+        "out",
+        kind,
+    )
+    assert found["samples"] == (0 if kind == "votes" else 2)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in transfer.IN if kind != "dpo"])
+def test_what_went_out_comes_in_again_and_changes_nothing(studio, quick_path, kind):
+    transfer.export_file(studio, kind, quick_path / "out", "ann")
+    dry = transfer.import_file(studio, kind, quick_path / "out", "bob", dry_run=True)
+    assert (dry.changes, dry.more) == ([], 0) and dry.text.startswith("Would be taken over: 0")
+    assert len(studio.store.audit()) == 1  # a look is no deed
+    transfer.import_file(studio, kind, quick_path / "out", "bob", name="theirs")
+    assert studio.store.audit()[0]["subject"] == "theirs"
+
+
+def test_pairs_come_in_as_votes_once(studio, quick_path):
+    transfer.export_file(studio, "dpo", quick_path / "out", "ann")
+    assert transfer.import_file(studio, "dpo", quick_path / "out", "bob").counts["new"] == 1
+    assert transfer.import_file(studio, "dpo", quick_path / "out", "bob").counts["new"] == 0
+
+
+def test_the_zip_is_the_folder(studio, quick_path):
+    transfer.export_zip(studio, quick_path / "out.zip", "ann", "cc0-1.0")
+    with zipfile.ZipFile(quick_path / "out.zip") as archive:
+        assert archive.testzip() is None
+        assert set(archive.namelist()) == {
+            "README.md",
+            "train/metadata.parquet",
+            "train/images/s0.png",
+            "train/images/s1.png",
+        }
+    assert not (quick_path / "out.folder").exists()
+    assert studio.store.audit()[0]["subject"] == "out.zip"
+
+
+@pytest.mark.parametrize("work", [transfer.export_file, transfer.import_file])
+def test_an_unknown_format_is_a_sentence(studio, quick_path, work):
+    with pytest.raises(ValueError, match="The format 'xml' is not known: choose one of jsonl"):
+        work(studio, "xml", quick_path / "x", "ann")
+
+
+@pytest.mark.parametrize("kind", ["xml", None, ["csv"]], ids=repr)
+def test_only_a_format_that_is_known_names_a_file(studio, quick_path, kind):
+    with pytest.raises(ValueError, match="choose one of jsonl"):
+        transfer.export_into(studio, kind, quick_path, "ann")
+    path, found = transfer.export_into(studio, "csv", quick_path, "ann")
+    assert (path.name, found["words"]) == ("labels-csv.csv", 2)
+
+
+def test_backups_of_the_page_are_listed_and_only_these_can_be_named(studio):
+    first, second = transfer.new_backup(studio, "ann"), transfer.new_backup(studio, "ann")
+    assert first != second
+    assert {one["name"] for one in transfer.kept_backups(studio)} == {first.name, second.name}
+    assert transfer.backup_named(studio, first.name) == first
+    for name in ("../studio.db", "", None, "/etc/passwd", ["x"]):
+        with pytest.raises(ValueError, match="no such backup"):
+            transfer.backup_named(studio, name)
+
+
+def test_a_restore_is_noted_in_the_log_that_it_brought_back(studio):
+    path = transfer.new_backup(studio, "ann")
+    studio.store.set_score("s0", 1, 9, "bob")
+    found = transfer.restore(studio, path, "carol")
+    assert studio.store.current("s0")[1]["people"] == {"ann": 3}
+    line = studio.store.audit()[0]
+    assert (line["who"], line["action"], line["subject"]) == ("carol", "restore", path.name)
+    assert line["detail"]["replaced"] == found["replaced"]
+
+
+def damage(studio):
+    """An index of the scores that says something else than their table."""
+    store = studio.store
+    with store._connected(once=True) as db:
+        at = "SELECT rootpage FROM sqlite_master WHERE tbl_name = 'scores' AND type = "
+        page, size = db.execute(f"{at} 'index' LIMIT 1").fetchone()[0], 4096
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    content = bytearray(store.path.read_bytes())
+    content[page * size - 40 : page * size] = bytes(40)
+    store.path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
+def test_every_format_goes_out_of_a_damaged_store_which_is_then_restored(studio, quick_path, kind):
+    backup = transfer.new_backup(studio, "ann")
+    transfer.export_file(studio, kind, quick_path / "before", "ann")
+    damage(studio)
+    with pytest.raises(StoreError, match="is damaged"):
+        studio.store.check()
+    studio.store.close()
+    transfer.export_file(studio, kind, quick_path / "out", "ann")
+    assert (quick_path / "out").read_bytes() == (quick_path / "before").read_bytes()
+    assert transfer.restore(studio, backup, "ann")["samples"] == 2
+    assert studio.store.audit()[0]["action"] == "restore"
+
+
+def test_a_grid_whose_process_is_gone_keeps_nobody_from_a_restore(studio):
+    made = transfer.new_backup(studio, "ann")
+    grid = studio.store.add_grid({"prompt": "a cat"}, "ann")
+    studio.store.update_grid(grid, "running")
+    assert transfer.restore(studio, made, "ann")["samples"] == 2

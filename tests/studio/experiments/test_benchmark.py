@@ -1,0 +1,151 @@
+"""The benchmark's command: the models in use and SDXL's shapes, here in small; what it prints and what it gives."""
+
+import json
+
+import pytest
+import torch
+
+from studio.__main__ import main
+from studio.cli import commands
+from studio.experiments.benchmark import _spread, measure, table
+from studio.pretrain import sdxl_shapes
+from tests.tiny import SIZE
+
+TINY = {
+    "unet": {**sdxl_shapes.SHAPES["unet"], "block_out_channels": (32, 32, 64), "layers_per_block": 1,
+             "transformer_layers_per_block": (1, 1, 1), "attention_head_dim": (1, 1, 2), "cross_attention_dim": 48,
+             "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 32 + 6 * 8},
+    "vae": {**sdxl_shapes.SHAPES["vae"], "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1},
+    "text_encoder": {**sdxl_shapes.SHAPES["text_encoder"], "vocab_size": 1000, "hidden_size": 16,
+                     "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "text_encoder_2": {**sdxl_shapes.SHAPES["text_encoder_2"], "vocab_size": 1000, "hidden_size": 32,
+                       "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+                       "projection_dim": 32},
+}  # fmt: skip
+QUICK = {"repeats": 1, "steps": 2, "sdxl_size": 64, "sdxl_repeats": 1, "sdxl_steps": 6, "sdxl_batch": 2}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """SDXL's architecture in small, and small batches, as the whole of it takes minutes."""
+    from studio.experiments import benchmark
+
+    class Default:
+        default = 4
+
+    batches = {"reward": {"reward_batch": Default}, "projector": {"projector_batch": Default}}
+    monkeypatch.setattr(sdxl_shapes, "SHAPES", TINY)
+    monkeypatch.setattr(benchmark, "FIELDS", batches)
+
+
+def test_the_shapes_are_those_of_the_published_model():
+    found = sdxl_shapes.networks(sdxl_shapes.SHAPES, torch.bfloat16, "meta")
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in found.items()}
+    assert sizes == {
+        "unet": 2_567_463_684,
+        "vae": 83_653_863,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 694_659_840,
+    }
+    assert {p.dtype for network in found.values() for p in network.parameters()} == {torch.bfloat16}
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_the_report_has_both_cases_and_says_what_was_composed(studio, small):
+    lines = []
+    report = measure(studio, QUICK, lines.append)
+    used, large = report["cases"]
+    assert json.loads(json.dumps(report)) == report
+    assert report["threads"] == torch.get_num_threads() and report["torch"] == torch.__version__
+    assert report["device"].startswith("CPU") and report["config"]["repeats"] == 1
+    assert (used["height"], used["width"], used["steps"], used["composed"]) == (SIZE, SIZE, 2, False)
+    assert (used["projector"], used["dtype"]) == ("shipped", "float32")
+    assert (large["height"], large["steps"], large["timed_steps"], large["composed"]) == (64, 6, 1, True)
+    assert (large["projector"], large["dtype"]) == ("new, in its default shape", "bfloat16")
+    assert used["scoring"]["words"] > 0 and "scoring" not in large
+    assert {name: part["batch"] for name, part in used["training"].items()} == {"reward": 4, "projector": 4}
+    assert {name: part["batch"] for name, part in large["training"].items()} == {"reward": 2, "projector": 2}
+    for case in report["cases"]:
+        assert all(part["median"] > 0 for part in case["seconds"].values())
+        assert case["share"]["median"] > 0 and case["pair_in_images"]["median"] > 0
+    assert {line["stage"] for line in lines} >= {"models in use, image", "models in use, scoring",
+                                                 "SDXL's shapes, image", "SDXL's shapes, training"}  # fmt: skip
+    assert not studio.models.lock.locked()
+
+
+def test_the_models_in_use_stay_as_they_are(studio, small):
+    def weights():
+        return {
+            name: value.clone()
+            for kind in ("projector", "reward")
+            for name, value in studio.models.using(kind).model.state_dict().items()
+        }
+
+    before = weights()
+    measure(studio, {**QUICK, "sdxl": False})
+    assert all(torch.equal(value, before[name]) for name, value in weights().items())
+    assert not any(p.requires_grad for p in studio.models.using("projector").model.parameters())
+
+
+def test_without_a_projector_a_new_one_is_measured(without_projector, small):
+    report = measure(without_projector, {**QUICK, "sdxl": False})
+    assert [case["projector"] for case in report["cases"]] == ["new, in its default shape"]
+
+
+def test_training_that_does_not_fit_is_said_and_the_rest_is_kept(studio, small, monkeypatch):
+    from core.evaluation import benchmark
+
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(benchmark, "training_cost", full)
+    report = measure(studio, {**QUICK, "sdxl": False})
+    assert "do not fit" in report["cases"][0]["training"]["problem"]
+    assert "do not fit" in table(report)
+
+
+def test_the_command_prints_a_table_with_the_aims_and_gives_json(
+    studio, small, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
+    given = [f"--set={name}={value}" for name, value in QUICK.items()]
+    assert main(["benchmark", *given, "--json", str(tmp_path / "cost.json")]) == 0
+    out = capsys.readouterr().out
+    assert table(json.loads((tmp_path / "cost.json").read_text())) == out.rstrip("\n")
+    assert "| projector's share of an image |" in out and "at most 0.5 % on a data-centre GPU" in out
+    assert out.count("at most 1.6") == 2
+    assert "1 of 6 steps timed, the image composed from them" in out and "all 2 steps timed" in out
+    rows = [line for line in out.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {4}
+
+
+def test_the_command_stops_when_it_is_asked_to_and_says_so(studio, small, monkeypatch, capsys):
+    from studio.__main__ import Console
+
+    def asked(self, line):
+        self.stop.set()
+
+    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
+    monkeypatch.setattr(Console, "report", asked)
+    assert main(["benchmark", *(f"--set={name}={value}" for name, value in QUICK.items())]) == 130
+    assert "Not finished" in capsys.readouterr().out
+
+
+def test_a_figure_of_one_round_has_no_spread_and_a_large_one_no_exponent():
+    one = {"low": 3.0, "median": 3.0, "high": 3.0, "rounds": 1}
+    assert _spread(one, 100, " %") == "300 %"
+    assert _spread({"low": 0.012345, "median": 1.0, "high": 3770.4, "rounds": 3}) == "1 [0.0123, 3,770]"
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("speed=1", "A benchmark has no setting"),
+        ("repeats=0", "out of range"),
+        ("sdxl_dtype=int8", "choose bfloat16"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(setting, says, capsys, tmp_path):
+    assert main(["benchmark", "--home", str(tmp_path), "--set", setting]) == 2
+    err = capsys.readouterr().err
+    assert says in err and len(err.strip().splitlines()) == 1

@@ -1,0 +1,298 @@
+"""The whole loop on every family of backbones: collect, score, correct, train, promote, compare, square and not.
+
+The backbones are tiny and random, of the real classes, as `save_pretrained` wrote them: what is tested is that nothing
+on the way asks which one it has.
+"""
+
+import dataclasses
+import multiprocessing
+import pickle
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core import checkpoint
+from core.networks.projector import NoiseProjector
+from core.networks.reward import RewardModel
+from data.prompts import load
+from studio.experiments import report_of
+from studio.grids.comparison import Generation
+from studio.images import gpu
+from studio.images.making import Making
+from studio.settings import Settings
+from studio.studio import Studio, check_request, sentence
+from tests import backbones, tiny
+
+SQUARE, WIDE = "auto", "96x64"
+CASES = [
+    ("sdxl", SQUARE), ("sdxl", WIDE), ("turbo", SQUARE), ("turbo", WIDE), ("lcm", WIDE),
+    ("sd15", SQUARE), ("sd15", WIDE), ("sd21", WIDE),
+]  # fmt: skip
+CYCLE = {
+    "prompts": 4, "warmup_steps": 1, "projector_steps": 2, "projector_batch": 2, "heldout_prompts": 1, "heldout_seeds": 1,
+    "foresight_steps": 2, "foresight_rank": 2, "reader_steps": 2, "reward_steps": 2, "reward_batch": 4, "corrections_needed": 8, "seed": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def backbone_folders(tmp_path_factory):
+    """Every backbone, and a projector and reward model for each width of text."""
+    top = tmp_path_factory.mktemp("backbones")
+    for name in backbones.BACKBONES:
+        backbones.save(name, top / name / "diffuser")
+    for name, width in {"sdxl": 64, "sd15": 32, "sd21": 48}.items():
+        torch.manual_seed(1)
+        shape = {"latent_channels": 4, "text_width": width}
+        projector = NoiseProjector(**shape, **tiny.SMALL)
+        torch.nn.init.normal_(projector.out.weight, std=0.2)  # a fresh one changes almost nothing
+        checkpoint.save(projector, top / name / "projector")
+        checkpoint.save(
+            RewardModel(**shape, **tiny.SMALL, head_width=16, head_depth=1), top / name / "reward"
+        )
+    return top
+
+
+@pytest.fixture
+def studio_on(backbone_folders, model_folder, loaded, quick_path):
+    """A function: a studio on a backbone, at a size, with an empty home."""
+
+    def make(name, **changes):
+        networks = backbone_folders / (name if name.startswith("sd1") or name == "sd21" else "sdxl")
+        settings = dataclasses.replace(
+            tiny.settings_at(quick_path / f"home-{name}", model_folder),
+            backbone=str(backbone_folders / name / "diffuser"),
+            projector=networks / "projector",
+            reward=networks / "reward",
+            **changes,
+        )
+        studio = Studio(settings)
+        studio.models._scorer = loaded.models._scorer
+        return studio
+
+    return make
+
+
+def pixels(view):
+    return np.asarray(Image.open(view.image_path))
+
+
+@pytest.mark.parametrize(("name", "size"), CASES)
+def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, size, monkeypatch):
+    studio = studio_on(name, size=size, steps="2")
+    of = studio.prompts.of
+    monkeypatch.setattr(
+        studio.prompts, "of", lambda split, count: of(split, min(count, 8))
+    )  # fewer, for time
+    height, width = (64, 64) if size == SQUARE else (64, 96)
+    ids = studio.collect(load("shapes_train", 3), 2)
+    ids += studio.collect(load("shapes_train", 2), 1, "projected")
+    ids += studio.collect(load("shapes_validation", 2), 1)
+    assert studio.score(ids) == len(ids)
+    rows = studio.store.samples(ids=ids)
+    assert {(row["height"], row["width"], row["steps"]) for row in rows} == {(height, width, 2)}
+    assert {row["guidance"] for row in rows} == {backbones.BACKBONES[name][2]}
+    assert studio.simulate(count=20)["words"] >= 20
+    run = studio.train("cycle", CYCLE)
+    metrics = run["metrics"]
+    assert run["state"] == "done" and metrics["labels"]["vlm"] > 0 and metrics["labels"]["simulated"] > 0
+    assert metrics["heldout"]["sampling"]["steps"] == run["config"]["steps"] == 2
+    assert metrics["heldout"]["sampling"]["guidance"] == backbones.BACKBONES[name][2]
+    studio.promote(run["id"], "Ann", force=True)
+    own = studio.models.sampling()
+    last = list(studio.compare(check_request("a red circle above a blue square", "1, 2", **own)))[-1]
+    assert last.stage == "done" and [pair.seed for pair in last.pairs] == [1, 2]
+    for pair in last.pairs:
+        assert pixels(pair.none).shape == pixels(pair.projected).shape == (height, width, 3)
+        assert not np.array_equal(pixels(pair.none), pixels(pair.projected))
+        assert pair.none.total is not None and pair.projected.total is not None
+    assert studio.store.sample(last.pairs[0].projected.id)["projector_run"] == f"{run['id']}-projector"
+
+
+@pytest.mark.parametrize("name", backbones.FEW)
+def test_a_few_step_model_is_sampled_as_it_was_made_to_be_where_nobody_says_otherwise(studio_on, name):
+    studio, (_, steps, guidance) = studio_on(name), backbones.BACKBONES[name]
+    assert studio.models.sampling() == {"steps": steps, "guidance": guidance}
+    assert studio.models.loaded_diffuser is None
+    assert studio.defaults("cycle")["steps"][0] == steps == studio.defaults("projector")["steps"][0]
+    config = studio.run(studio.new_run("projector"))["config"]
+    assert (config["steps"], config["guidance"]) == (steps, guidance)
+    assert studio.run(studio.new_run("projector", {"steps": 7}))["config"]["steps"] == 7
+    assert studio_on(name, steps="9", guidance="3.5").models.sampling() == {"steps": 9, "guidance": 3.5}
+    row = studio.store.sample(studio.collect(["a red circle"], 1)[0])
+    assert (row["steps"], row["guidance"]) == (steps, guidance)
+
+
+def test_the_embedded_model_keeps_its_20_steps_and_guidance_of_4():
+    from studio.images.models import Models
+
+    assert Models(Settings(), None).sampling() == {"steps": 20, "guidance": 4.0}
+
+
+def test_a_sampler_that_draws_noise_makes_the_same_image_in_every_batch(studio_on):
+    """And projecting at strength 0 is no projection, to the bit, though it stands elsewhere in the batch."""
+    prompts, options = ["a red circle", "a blue square", "a green star"], {"steps": 3}
+    one = studio_on("turbo")
+    made = {row["prompt"]: row for row in one.store.samples(ids=one.collect(prompts, 1, **options, batch=3))}
+    for prompt, row in made.items():
+        image = np.asarray(Image.open(one.settings.home / row["image_path"])).astype(int)
+        found = list(one.compare(check_request(prompt, row["seed"], 3, 0.0, strength=0)))[-1].pairs[0]
+        assert np.abs(image - pixels(found.none)).max() <= 2
+        assert np.array_equal(pixels(found.none), pixels(found.projected))
+
+
+def test_a_size_can_be_chosen_for_a_collection_and_for_a_comparison(studio_on):
+    studio = studio_on("sd15", steps="1")
+    row = studio.store.sample(studio.collect(["a red circle"], 1, width=72, height=96)[0])
+    assert (row["width"], row["height"]) == (72, 96)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        studio.collect(["a red circle"], 1, width=70)
+    view = list(studio.compare(check_request("a red circle", 1, 1, width=80)))[-1].pairs[0].none
+    assert pixels(view).shape == (64, 80, 3)
+
+
+def test_labels_of_another_size_are_not_trained_on(studio_on):
+    square = studio_on("sdxl", steps="1")
+    square.score(square.collect(load("shapes_train", 2), 1))
+    wide = studio_on("sdxl", steps="1", size=WIDE)  # the same home
+    with pytest.raises(ValueError, match="nothing to train on"):
+        wide.train("reward", {"reward_steps": 1, "foresight_steps": 1, "reader_steps": 1})
+
+
+def test_labels_kept_at_another_size_are_not_replayed(studio_on):
+    from studio.training.datasets import replay_of
+    from studio.training.replay import gather
+
+    square = studio_on("sdxl", steps="1")
+    square.score(square.collect(load("shapes_train", 2), 1))
+    labels = square.settings.home / "labels"
+    gather(square).save(labels)
+    assert replay_of(studio_on("sdxl", labels=labels))[0] is not None
+    replay, note = replay_of(studio_on("sdxl", labels=labels, size=WIDE))
+    assert replay is None and "another image size" in note
+
+
+def test_half_precision_goes_through_the_loop(studio_on):
+    studio = studio_on("sdxl", dtype="bfloat16", steps="1", size=WIDE)
+    assert studio.score(studio.collect(load("shapes_train", 2), 1, "projected")) == 2
+    assert studio.models.diffuser().dtype == torch.bfloat16
+    run = studio.train(
+        "reward", {"reward_steps": 1, "reward_batch": 2, "foresight_steps": 1, "reader_steps": 1}
+    )
+    assert run["state"] == "done" and np.isfinite(run["metrics"]["validation"]["after"]["cross_entropy"])
+
+
+def test_a_projector_of_another_backbone_is_a_sentence_and_one_can_be_begun_afresh(
+    studio_on, backbone_folders
+):
+    studio = studio_on("sd21", steps="1")
+    studio.settings = dataclasses.replace(studio.settings, projector=backbone_folders / "sdxl" / "projector")
+    studio.models.settings = studio.settings
+    last = list(studio.compare(check_request("a red circle", 1, 1)))[-1]
+    assert last.stage == "done" and last.pairs[0].projected is None and "start=fresh" in last.message
+
+
+# ---- memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+        ),
+    ],
+)
+def test_a_lack_of_memory_names_the_settings_to_lower(error):
+    for name in ("STUDIO_BATCH", "STUDIO_SIZE", "STUDIO_DTYPE", "STUDIO_OFFLOAD", "STUDIO_SLICING"):
+        assert name in sentence(error)
+    try:
+        raise RuntimeError("a library's own words") from error
+    except RuntimeError as wrapped:
+        assert sentence(wrapped) == sentence(error)
+
+
+def test_a_lack_of_memory_inside_the_pipeline_reaches_the_user_as_that_sentence(studio_on, monkeypatch):
+    """The error is a fake: a real one would take the memory of the machine."""
+    studio = studio_on("sdxl", steps="1")
+
+    def fail(*_given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = studio.models.diffuser().denoiser.register_forward_pre_hook(fail)
+    with pytest.raises(torch.OutOfMemoryError) as found:
+        list(studio.compare(check_request("a red circle", 1, 1)))
+    hook.remove()
+    assert "STUDIO_OFFLOAD" in sentence(found.value)
+    assert list(studio.compare(check_request("a red circle", 1, 1)))[-1].stage == "done"
+
+
+# ---- ZeroGPU
+
+
+def fake_spaces(calls):
+    """What the package `spaces` does on a ZeroGPU Space, which is nowhere else: the function runs in a forked process,
+    and what goes there and comes back is pickled."""
+
+    def lend(duration):
+        def decorate(task):
+            def call(*given):
+                calls.append((task.__name__, duration))
+                fork = multiprocessing.get_context("fork")
+                ours, theirs = fork.Pipe()
+                packed = pickle.dumps(given)
+                child = fork.Process(
+                    target=lambda: theirs.send_bytes(pickle.dumps(task(*pickle.loads(packed))))
+                )
+                child.start()
+                assert ours.poll(60), "the forked process does not answer"
+                found = pickle.loads(ours.recv_bytes())
+                child.join()
+                return found
+
+            return call
+
+        return decorate
+
+    return types.SimpleNamespace(GPU=lend)
+
+
+def test_on_a_zerogpu_space_images_are_made_and_scored_in_a_process_that_has_the_gpu(studio_on, monkeypatch):
+    studio = studio_on("turbo")
+    request = check_request("a red circle", "1, 2", **studio.models.sampling())
+    here = list(studio.compare(request))[-1].pairs
+    calls = []
+    monkeypatch.setattr(gpu, "spaces", fake_spaces(calls))
+    assert not gpu.apart()
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    for owner, name, seconds in ((Making, "_make_apart", 120), (Generation, "_read_apart", 60)):
+        monkeypatch.setattr(owner, name, gpu.on_gpu(seconds)(getattr(owner, name)))
+    other = studio_on("turbo", home=studio.settings.home / "other")
+    other.models._diffuser, other.models._scorer = studio.models._diffuser, studio.models._scorer
+    updates = list(other.compare(request))
+    assert [u.stage for u in updates] == ["encode", "denoise", "decode", "score", "done"]
+    assert calls == [("_make_apart", 120), ("_read_apart", 60)]
+    for mine, theirs in zip(here, updates[-1].pairs, strict=True):
+        assert np.array_equal(pixels(mine.none), pixels(theirs.none))
+        assert np.array_equal(pixels(mine.projected), pixels(theirs.projected))
+        assert mine.none.total == pytest.approx(theirs.none.total, abs=1e-4)
+    monkeypatch.setattr(Making, "_make_here", lambda *_: 1 / 0)
+    with pytest.raises(ValueError, match="Something went wrong"):
+        other.collect(["a blue square"], 1)
+
+
+@pytest.mark.parametrize("name", ["sd15", "turbo"])
+def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reason(studio_on, name):
+    studio = studio_on(name)
+    methods = "pag,autoguidance,lora,best-of-2,pag+lora,best-of-2+autoguidance"
+    config = {"prompts": 2, "seeds": 2, "steps": 2, "lora_prompts": 2, "lora_seeds": 1, "lora_steps": 1}
+    run = studio.train("experiment", {"name": "alignment", "methods": methods, **config})
+    report = report_of(studio, run)
+    assert set(report["data"]["left_out"]) == {"autoguidance", "best-of-2+autoguidance"}
+    assert "Leave it out, or take pag" in report["data"]["left_out"]["autoguidance"]
+    made = [row[0] for row in report["tables"][0]["rows"]]
+    assert made == ["none", "pag", "lora", "best-of-2", "lora + pag"]

@@ -1,0 +1,278 @@
+"""A scorer behind a server in the studio: what it could not answer is noted as missing, what it did not is asked again."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from core.evaluation.methods import best_of, by_scorer
+from core.evaluation.report import compare as compare_methods
+from core.scoring.endpoint import EndpointScorer, Unanswered
+from core.words import NOTHING_ELSE, scored, split
+from data.prompts import load
+from studio.__main__ import main
+from studio.cli import commands
+from studio.images import scoring
+from studio.images.models import Models
+from studio.images.scoring import Scoring
+from studio.pages.wording import change
+from studio.settings import Settings
+from studio.studio import check_request, sentence
+from studio.training import calibration, datasets, heldout, replay
+from tests.judge import Judge, as_reply, completion, data_of, digit_of
+from tests.tiny import STEPS
+
+PROMPTS = ["a red circle", "a blue square", "a green star", "a red heart", "a blue ring"]
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture
+def judge():
+    with Judge() as judge:
+        yield judge
+
+
+@pytest.fixture
+def far(studio, judge, monkeypatch):
+    """The studio with the judge's server as its scorer, which is asked without long pauses."""
+    monkeypatch.setenv("STUDIO_SCORER_KEY", KEY)
+    settings = dataclasses.replace(studio.settings, scorer=judge.url, batch=2, scorer_parallel=3)
+    studio.settings = studio.models.settings = settings
+    studio.models._scorer = None
+    line = studio.models.scorer().line
+    line.back_off, line.retries = 0.001, 1
+    return studio
+
+
+def without(judge, *words):
+    """Replies that are prose for these words, and good for others."""
+    return lambda p: as_reply(completion("Hm.")) if data_of(p)["word"] in words else judge.good(p)
+
+
+def test_scores_come_from_the_server_and_say_so(far, judge):
+    ids = far.collect(PROMPTS[:2], 1, steps=STEPS)
+    assert far.score(ids) == 2
+    said = far.store.current(ids[0])[1]["vlm"]
+    assert said["score"] == digit_of("red")
+    assert said["scorer_version"] == far.models.scorer().version
+    assert "/logprobs/png" in said["scorer_version"]
+    assert {headers["Authorization"] for headers, _ in judge.asked} == {f"Bearer {KEY}"}
+    assert judge.most <= 3
+
+
+def test_a_word_without_a_readable_answer_is_noted_and_not_asked_again(far, judge):
+    ids = far.collect(PROMPTS[:3], 1, steps=STEPS)
+    judge.reply = without(judge, "blue", "green", "star")
+    assert far.score(ids) == 3
+    assert [sorted(far.store.current(id)) for id in ids] == [[1, 2, 3], [2, 3], [3]]
+    assert [[note["word_index"] for note in far.store.missing(id)] for id in ids] == [[], [1], [1, 2]]
+    note = far.store.missing(ids[1])[0]
+    assert note["scorer_version"] == far.models.scorer().version
+    assert "probabilities" in note["reason"]
+    count = len(judge.asked)
+    assert far.score() == 0 and far.score(ids) == 0
+    assert len(judge.asked) == count
+
+
+def test_a_server_that_dies_midway_loses_nothing_and_the_rest_is_asked_later(far, judge):
+    ids = far.collect(PROMPTS, 1, steps=STEPS)
+    judge.reply = lambda p: (
+        None if "green" in data_of(p)["prompt"] or len(judge.asked) > 12 else judge.good(p)
+    )
+    with pytest.raises(Unanswered, match="score again") as raised:
+        far.score()
+    assert sentence(raised.value) == str(raised.value)
+    done = [id for id in ids if far.store.current(id)]
+    assert ids[:2] == done[:2] and ids[2] not in done
+    assert all(len(far.store.current(id)) == 3 and not far.store.missing(id) for id in done)
+    judge.reply = judge.good
+    judge.asked.clear()
+    assert far.score() == len(ids) - len(done)
+    assert len(judge.asked) == 3 * (len(ids) - len(done))
+    assert all(len(far.store.current(id)) == 3 for id in ids)
+
+
+def test_where_a_gpu_is_lent_a_server_is_asked_without_it_and_what_it_answered_is_kept(
+    far, judge, monkeypatch
+):
+    """That a GPU is lent is a fake: the Space's own machinery gives it, and an error comes back as a sentence alone."""
+    ids = far.collect(PROMPTS[:2], 1, steps=STEPS)
+    monkeypatch.setattr(scoring.gpu, "apart", lambda: True)
+    monkeypatch.setattr(Scoring, "_read_apart", lambda *_: 1 / 0)
+    judge.reply = lambda p: as_reply("", 500) if "blue" in data_of(p)["prompt"] else judge.good(p)
+    with pytest.raises(Unanswered):
+        far.score()
+    assert [len(far.store.current(id)) for id in ids] == [3, 0]
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_one_image_without_an_answer_does_not_hold_up_the_next_batches(far, judge, batch):
+    far.settings = far.models.settings = dataclasses.replace(far.settings, batch=batch)
+    ids = far.collect(PROMPTS, 1, steps=STEPS)
+    judge.reply = lambda p: as_reply("", 500) if "star" in data_of(p)["prompt"] else judge.good(p)
+    with pytest.raises(Unanswered, match=r"for 1 images \(status 500\)"):
+        far.score()
+    assert [len(far.store.current(id)) for id in ids] == [3, 3, 0, 3, 3]
+    judge.reply = judge.good
+    assert far.score() == 1
+
+
+def test_a_server_that_is_down_marks_nothing(far, judge):
+    ids = far.collect(PROMPTS[:1], 1, steps=STEPS)
+    judge.close()
+    for ask in (far.score, lambda: far.score(ids)):
+        with pytest.raises(Unanswered, match="does not answer"):
+            ask()
+    assert far.store.current(ids[0]) == {} and far.store.missing(ids[0]) == []
+
+
+def test_scoring_stops_between_questions(far, judge):
+    ids = far.collect(PROMPTS, 1, steps=STEPS)
+    assert far.models.scorer().version
+    judge.asked.clear()
+    assert far.score(stop=lambda: len(judge.asked) > 3) < 5
+    assert far.score() + len([id for id in ids if far.store.current(id)]) >= 5
+    assert all(len(far.store.current(id)) == 3 for id in ids)
+
+
+def test_a_comparison_is_kept_and_shown_when_the_scorer_is_down(far, judge):
+    judge.close()
+    updates = list(far.compare(check_request(PROMPTS[0], "1", steps=STEPS)))
+    assert updates[-1].stage == "done"
+    assert "does not answer" in updates[-1].message
+    view = updates[-1].pairs[0].none
+    assert view.image_path and view.total is None
+
+
+def test_a_missing_word_is_shown_as_unscored_and_can_be_corrected(far, judge):
+    ids = far.collect(PROMPTS[:1], 1, steps=STEPS)
+    assert far.models.scorer().version
+    judge.reply = without(judge, "circle")
+    far.score(ids)
+    view = far.sample(ids[0], "Ann")
+    assert [word.score for word in view.words] == [None, digit_of("red"), None, digit_of(NOTHING_ELSE)]
+    assert view.total == pytest.approx((view.words[1].expected + view.words[3].expected) / 2)
+    assert far.accept(ids[0], "Ann").words[2].score is None
+    assert far.correct(ids[0], 2, 7, "Ann").words[2].score == 7
+    far.submit(ids[0], "Ann")
+    assert far.next_item("Bob").id == ids[0]
+
+
+def test_means_over_different_words_are_not_compared(far, judge):
+    ids = far.collect(PROMPTS[:1], 2, steps=STEPS)
+    assert far.models.scorer().version
+    far.score(ids[:1])
+    judge.reply = without(judge, "circle")
+    far.score(ids[1:])
+    first, second = (far.sample(id) for id in ids)
+    assert change(first, second) is None
+    assert change(first, first) == 0
+
+
+def test_the_judge_of_a_training_guesses_nothing_of_missing_words(far, judge):
+    image = np.zeros((16, 16, 3), np.uint8)
+    by, name = heldout.judge_of(far, ["a horse on a hill"])
+    assert name == "scorer"
+    assert set(by("a horse on a hill", image)["words"]) == {1, 2, 4}
+    judge.reply = without(judge, "hill")
+    assert by("a horse on a hill", image) is None
+
+
+def test_an_image_with_a_missing_word_is_chosen_last(judge):
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    scorer = EndpointScorer(judge.url, retries=0)
+    assert scorer.version
+    judge.reply = without(judge, "blue", "square", "green")
+    values = by_scorer(scorer)(images, PROMPTS[:3])
+    assert np.isfinite(values[0]) and list(values[1:]) == [-np.inf, -np.inf]
+
+
+def test_a_report_leaves_out_what_was_not_scored_and_chooses_it_last():
+    def record(name, scores):
+        return {"method": name, "prompt": PROMPTS[0], "used": [1, 2], "seconds": 1.0, "network_calls": 2, "other_calls": {},
+                "items": [{"strict": k, "words": {"1": k, "2": k}, "extra": 0} for k in (1, 0)], "distances": [0.1],
+                "scores": scores}  # fmt: skip
+
+    half = [[[1, 0.2, 2], [2, 0.2, 2]], [[1, 1.0, 9]]]  # the second image's second word is missing
+    found = compare_methods(PROMPTS[:1], {"none": [record("none", half)]}, [best_of(2)], draws=10)
+    assert found["methods"]["none"]["scorer"]["estimate"] == pytest.approx(0.2)
+    assert found["methods"]["best-of-2"]["strict"]["estimate"] == 1.0
+    assert found["methods"]["best-of-2"]["scorer"]["estimate"] == pytest.approx(
+        0.2
+    )  # of the one that is chosen
+
+
+@pytest.mark.parametrize("logprobs", [True, False])
+def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge, tmp_path, logprobs):
+    judge.logprobs = logprobs
+    ids = far.collect(load("shapes_train", 6, "small"), 2, steps=STEPS)
+    ids += far.collect(load("shapes_validation", 2), 1, steps=STEPS)
+    assert far.models.scorer().version
+    good = judge.reply
+    words = scored(split(far.store.sample(ids[0])["prompt"]))
+    if logprobs:
+        judge.reply = lambda p: (
+            as_reply(completion("Hm.")) if data_of(p)["word"] == words[0].text else good(p)
+        )
+    else:
+        judge.reply = lambda p: (
+            as_reply(completion("{}")) if words[0].text in data_of(p)["words"].values() else good(p)
+        )
+    far.score()
+    assert any(far.store.missing(id) for id in ids)
+    far.simulate(count=50)
+    kept = replay.gather(far)
+    assert kept.features is None
+    run = far.train("calibrator", {"corrections_needed": 20})
+    assert run["state"] == "done" and run["metrics"]["report"]["hidden"] is False
+    far.promote(run["id"], "Ann", force=True)
+    assert calibration.load(far.models.folder_of(far.run(run["id"]))).scorer == far.models.scorer().version
+    new = far.collect(["a purple cross"], 1, steps=STEPS)
+    judge.reply = without(judge, "cross") if logprobs else good
+    assert far.score(new) == 1  # the calibrator in use speaks of what was scored
+    run = far.train("reward", {"reward_steps": 2, "reward_batch": 8, "pictures": False})
+    assert run["state"] == "done"
+    assert datasets.store_samples(far, far.store.labels(), 1.0)[0]
+
+
+# ---- settings and secrets
+
+
+def test_the_address_model_and_limit_come_from_the_environment(judge):
+    env = {"STUDIO_SCORER": f"{judge.url}/v1/", "STUDIO_SCORER_MODEL": "mine", "STUDIO_SCORER_PARALLEL": "3"}
+    found = Settings.from_env(env)
+    assert (found.scorer, found.scorer_model, found.scorer_parallel) == (judge.url, "mine", 3)
+    assert Settings.from_env(found.env()) == found
+    scorer = Models(found, None).scorer()
+    assert isinstance(scorer, EndpointScorer)
+    assert (scorer.address, scorer.model, scorer.line.parallel) == (judge.url, "mine", 3)
+    assert Models(Settings(scorer=judge.url), None).scorer().model == ""
+    assert judge.asked == []  # nobody is asked before a score is needed
+
+
+@pytest.mark.parametrize(
+    "given", ["http://me:hunter2@host", "https://host/v1?key=hunter2", "HTTP://hunter2@host"]
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(given, monkeypatch, capsys):
+    monkeypatch.setenv("STUDIO_SCORER", given)
+    with pytest.raises(ValueError, match="STUDIO_SCORER_KEY") as raised:
+        Settings.from_env()
+    with pytest.raises(SystemExit):
+        raise SystemExit(main(["status"]))
+    said = capsys.readouterr()
+    assert "hunter2" not in str(raised.value) + said.out + said.err
+    assert "http://host:8000" in said.err
+
+
+def test_the_key_is_in_no_setting_status_or_file(far, judge, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(commands, "studio_of", lambda given: far)
+    far.score(far.collect(PROMPTS[:1], 1, steps=STEPS))
+    for command in ("status", "settings"):
+        assert main([command, "--json", str(tmp_path / f"{command}.json")]) == 0
+    said = capsys.readouterr()
+    assert json.loads((tmp_path / "status.json").read_text())["scorer"] == judge.url
+    texts = [said.out, said.err, repr(far.settings), json.dumps(far.settings.env())]
+    assert KEY not in "".join(texts)
+    folders = (tmp_path, far.settings.home)
+    assert all(KEY.encode() not in p.read_bytes() for f in folders for p in f.rglob("*") if p.is_file())

@@ -1,0 +1,76 @@
+"""Shards of ranks that died, and of other machines: taken over at the next start, nothing twice, nothing by halves."""
+
+import shutil
+
+import pytest
+
+from studio.__main__ import main
+from studio.images import shards
+from studio.studio import Studio
+from tests.tiny import SIZE, STEPS
+
+PROMPTS = ["a red circle", "a blue square", "a green star"]
+SIDES = {"height": SIZE, "width": SIZE}
+
+
+@pytest.fixture
+def other(studio):
+    """The studio of another rank of the same home, as `shards.make` and `shards.score` use it."""
+    new = Studio(studio.settings, shards.Shard(shards.folder_of(studio.settings.home) / "rank-1"))
+    new.models._diffuser, new.models._scorer = studio.models._diffuser, studio.models._scorer
+    return new
+
+
+@pytest.fixture
+def made(studio, other):
+    """Finished by a rank that died before it was taken over: two samples of three, projected ones."""
+    studio.models.using("projector")  # rank 0 gives what is shipped its row
+    todo = [(prompt, 3) for prompt in PROMPTS[:2]]
+    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
+    return other._collect(todo, 1, "projected", **how, halt=lambda: False)
+
+
+def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made):
+    assert studio.store.count_samples() == 0
+    assert shards.merge(studio) == set(made.values())
+    assert shards.merge(studio) == set()
+    rows = studio.store.samples()
+    assert {(row["prompt"], row["seed"]) for row in rows} == set(made)
+    assert all(row["projector_run"].startswith("shipped-projector-") for row in rows)
+
+    other.store.rows = rows[:1]
+    assert other._score([rows[0]["id"]]) == 1
+    assert studio.store.count_samples(scored=True) == 0
+    assert studio.score() == 1  # the other one's is taken over
+    assert studio.store.count_samples(scored=True) == 2
+    assert not list(shards.folder_of(studio.settings.home).rglob("*.json"))
+
+
+def test_a_sample_that_is_there_already_is_not_doubled(studio, other):
+    ids = studio.collect(PROMPTS, 1, steps=STEPS, batch=1)
+    row = studio.store.sample(ids[0])
+    how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
+    again = other._collect([(row["prompt"], row["seed"])], 1, "none", **how, halt=lambda: False)
+    assert set(again.values()).isdisjoint(ids)
+    shards.merge(studio)
+    assert studio.store.count_samples() == 3
+
+
+def test_a_sample_whose_image_was_damaged_is_made_again(studio, made):
+    path = studio.settings.home / f"images/{made[PROMPTS[0], 3][:2]}/{made[PROMPTS[0], 3]}.png"
+    path.write_bytes(b"half")
+    assert shards.merge(studio) and studio.store.count_samples() == 1
+
+
+def test_the_home_of_another_machine_is_merged_by_a_command(studio, made, tmp_path, capsys):
+    away, home = tmp_path / "away", tmp_path / "home"
+    Studio(studio.settings)
+    shutil.copytree(studio.settings.home, away)
+    shutil.copytree(studio.settings.home, home, ignore=shutil.ignore_patterns("images", "shards"))
+    for _ in range(2):
+        assert main(["merge", str(away), "--home", str(home)]) == 0
+    assert "2 samples were taken over" in capsys.readouterr().out
+    for id in made.values():
+        assert (home / f"images/{id[:2]}/{id}.png").is_file()
+    assert main(["merge", str(tmp_path), "--home", str(home)]) == 2
+    assert "no folder shards" in capsys.readouterr().err

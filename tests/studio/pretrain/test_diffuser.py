@@ -1,0 +1,110 @@
+"""studio/pretrain/diffuser.py: the embedded autoencoder and diffuser, of their real sizes, in two steps each."""
+
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline
+
+from core import checkpoint
+from core.diffusion import Diffuser
+from core.training.vae import build
+from data.shapes.scenes import heldout_prompts, parse
+from studio.pretrain.diffuser import SIZE, carelessly, latents_of, pretrain_diffuser, pretrain_vae, renders
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with eight renders, which both stages read."""
+    folder = tmp_path_factory.mktemp("work")
+    renders(folder, "small", 8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae_folder(work):
+    torch.manual_seed(0)
+    vae = build(size=SIZE)
+    vae.register_to_config(scaling_factor=0.5)
+    checkpoint.save(vae, work / "some-vae")
+    return work / "some-vae"
+
+
+def stopped_then_finished(pretrain, out, *places, **more):
+    """The second result of a training that was stopped after its first step; nothing is saved before it is done."""
+    seen: list = []
+    options = {"count": 8, "steps": 2, "batch": 1, "on_progress": seen.append, **more}
+    first = pretrain(out, *places, **options, stop=lambda: len(seen) == 1)
+    assert first.stopped and first.step == 1 and not out.exists()
+    second = pretrain(out, *places, **options)
+    assert not second.stopped and [p.step for p in seen] == [1, 2]
+    assert checkpoint.verify(out)["meta"]["renders"] == 8
+    return second
+
+
+def test_the_autoencoder_is_stopped_goes_on_and_loads_with_the_scale_of_its_latents(work, tmp_path):
+    stopped_then_finished(pretrain_vae, tmp_path / "vae", work)
+    vae = AutoencoderKL.from_pretrained(tmp_path / "vae", torch_dtype=torch.float32)
+    assert vae.config.scaling_factor == checkpoint.verify(tmp_path / "vae")["meta"]["scaling"]
+    latents = latents_of(vae, work, "small", 8)
+    assert latents.shape == (8, 4, SIZE // 8, SIZE // 8)
+    assert latents.float().std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_the_diffuser_is_stopped_goes_on_and_makes_an_image_when_loaded(work, vae_folder, tmp_path):
+    short = {"text_steps": 0, "careless_steps": 0}
+    stopped_then_finished(pretrain_diffuser, tmp_path / "diffuser", work, vae_folder, **short)
+    assert all(path.stat().st_size < 10_000_000 for path in (tmp_path / "diffuser").rglob("*.safetensors"))
+    plain = DiffusionPipeline.from_pretrained(tmp_path / "diffuser")  # as people load it, without a dtype
+    assert {plain.unet.dtype, plain.text_encoder.dtype, plain.text_encoder_2.dtype} == {torch.float32}
+    diffuser = Diffuser.load(tmp_path / "diffuser")
+    assert diffuser.pipe.vae.config.scaling_factor == 0.5
+    text = diffuser.encode(["a red circle"])
+    image = diffuser.decode(diffuser.sample(text, torch.zeros(1, *diffuser.latent_shape()), steps=1))
+    assert image.shape == (1, SIZE, SIZE, 3)
+
+
+def test_a_damaged_autoencoder_is_not_trained_on(work, vae_folder, tmp_path):
+    shutil.copytree(vae_folder, tmp_path / "vae")
+    (tmp_path / "vae" / "config.json").write_text("{}")
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        pretrain_diffuser(tmp_path / "out", work, tmp_path / "vae", count=8, steps=1, batch=1)
+
+
+def test_careless_captions_are_wrong_in_a_relation_in_colours_or_in_one_thing():
+    prompts = [scene.prompt for scene in heldout_prompts(400, split="train")]
+    said = carelessly(prompts, "small", 0.5)
+    changed = [(parse(a), parse(b)) for a, b in zip(prompts, said, strict=True) if a != b]
+    assert 80 < len(changed) < 280
+    assert carelessly(prompts, "small", 0.0) == prompts
+    assert carelessly(prompts, "small", 0.5) == said
+    kinds = Counter()
+    for before, after in changed:
+        assert after.split == "train" and before.composition != after.composition
+        assert (before.relation is None) == (after.relation is None)
+        same = [a == b for a, b in zip(before.things, after.things, strict=True)]
+        colours = [sorted(thing.colour for thing in scene.things) for scene in (before, after)]
+        kinds["relation"] += before.relation != after.relation
+        kinds["exchanged"] += same == [False, False] and colours[0] == colours[1]
+        kinds["thing"] += sorted(same) == [False, True]
+        assert before.relation != after.relation or same != [True, True]
+    assert min(kinds["relation"], kinds["exchanged"], kinds["thing"]) > 15
+
+
+def test_the_diffuser_goes_on_with_careless_captions_after_a_kill(work, vae_folder, tmp_path):
+    seen: list = []
+    options = {
+        "count": 8,
+        "steps": 1,
+        "batch": 1,
+        "text_steps": 2,
+        "careless_steps": 2,
+        "on_progress": seen.append,
+    }
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder, ignore=shutil.ignore_patterns("diffuser*"))
+    first = pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options, stop=lambda: len(seen) == 4)
+    assert first.stopped and not (tmp_path / "out").exists()
+    assert not pretrain_diffuser(tmp_path / "out", folder, vae_folder, **options).stopped
+    assert [(p.step, p.total) for p in seen] == [(1, 2), (2, 2), (1, 1), (1, 2), (2, 2)]

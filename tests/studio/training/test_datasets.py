@@ -1,0 +1,121 @@
+"""studio/training/datasets.py: which labels are trained on, and what is said of those that are not."""
+
+import pytest
+
+from data.prompts import load
+from studio.training.datasets import PARTLY, judged_rows, labels_for, sampling_of, told, usable
+from tests.tiny import STEPS
+
+OWN = {"steps": 20, "guidance": 4.0, "sampler": "DDIM"}
+WHERE = {"backbone_revision": "r1", "height": 128, "width": 128}
+
+
+def made(**other):
+    return {**OWN, **WHERE, **other}
+
+
+def test_the_way_that_most_images_were_made_in_is_trained_on():
+    assert sampling_of([made(steps=4)] * 3 + [made()] * 2, OWN) == {**OWN, "steps": 4}
+    assert sampling_of([made(), made(sampler="Euler"), made(sampler="Euler")], OWN)["sampler"] == "Euler"
+
+
+def test_of_two_ways_as_common_the_studios_own_is_taken_in_any_order():
+    both = [made(), made(guidance=7.0)]
+    assert sampling_of(both, OWN) == sampling_of(both[::-1], OWN) == OWN
+    others = [made(steps=4), made(steps=8)]
+    assert sampling_of(others, OWN) == sampling_of(others[::-1], OWN)
+    assert sampling_of([], OWN) == OWN
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"steps": 4}, "made with 4 steps, others with 20 steps"),
+        ({"guidance": 7.5}, "made with guidance 7.5, others with guidance 4"),
+        ({"sampler": "Euler"}, "made with the scheduler Euler, others with the scheduler DDIM"),
+        ({"backbone_revision": "r2"}, "made with another backbone"),
+        ({"backbone_revision": "", "sampler": ""}, "made with another backbone"),
+        ({"width": 256}, "made at 256x128 pixels, not 128x128"),
+        ({"backbone_revision": "r2", "steps": 4}, "made with another backbone"),
+    ],
+)
+def test_an_image_made_in_another_way_is_left_out_and_counted_with_the_reason(other, why):
+    samples = [made(), made(**other), made(**other)]
+    kept, left = usable(samples, {**WHERE, **OWN})
+    assert (kept, left) == ([samples[0]], {why: 2})
+    assert told(left) == f"Labelled images that were left out: 2 {why}."
+
+
+def test_an_image_that_does_not_say_its_scheduler_is_kept():
+    samples = [made(sampler=""), made(sampler=""), made(sampler="DDIM")]
+    assert sampling_of(samples, OWN) == OWN
+    assert usable(samples, {**WHERE, **OWN}) == (samples, {})
+
+
+def test_of_an_image_judged_in_part_only_what_the_scorer_said_is_kept():
+    rows = [{"sample": s, "source": source} for s in "ab" for source in ("vlm", "human", "confirmed")]
+    kept, left = judged_rows(rows, {"a"})
+    assert kept == [*rows[:3], rows[3]] and left == {PARTLY: 1}
+    assert judged_rows(rows, {"a", "b"}) == (rows, {})
+    assert "people's scores of 1 image of which other words were neither scored nor confirmed" in told(left)
+    assert told({}) == ""
+
+
+def labels(studio, **options):
+    given = {
+        "correction_weight": 10.0,
+        "replay": None,
+        "replay_samples": 0,
+        "seed": 0,
+        "with_pictures": False,
+    }
+    return labels_for(studio, studio.store.snapshot(split="train"), **{**given, **options})
+
+
+def test_a_run_says_what_it_left_out(scored):
+    ids = scored.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
+    scored.score(ids)
+    first = scored.next_item("Ann")
+    index = next(w.index for w in first.words if w.scored)
+    scored.correct(first.id, index, 3, "Ann")
+    found = labels(scored)
+    assert "human" not in found.counts and found.left_out == {
+        f"made with {STEPS + 1} steps, others with {STEPS} steps": 3, PARTLY: 1,
+    }  # fmt: skip
+    scored.submit(first.id, "Ann")
+    found = labels(scored)
+    words = sum(w.scored for w in first.words)
+    assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
+    assert PARTLY not in found.left_out
+    assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
+    run = scored.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
+    assert run["metrics"]["left_out"] == found.left_out
+    assert told(found.left_out) in run["metrics"]["note"]
+
+
+def test_a_snapshot_is_read_with_the_judgements_of_its_time(scored):
+    first = scored.next_item("Ann")
+    scored.submit(first.id, "Ann")
+    then = scored.store.snapshot(split="train")
+    scored.undo("Ann")
+    given = {"correction_weight": 1.0, "replay": None, "replay_samples": 0, "seed": 0, "with_pictures": False}
+    assert labels_for(scored, then, **given).counts["confirmed"] == sum(w.scored for w in first.words)
+    assert "confirmed" not in labels(scored).counts
+
+
+def test_images_whose_noise_cannot_be_had_again_are_counted_with_the_reason(scored, tmp_path):
+    """Those of a projector whose folder was taken away, and those of a method that starts elsewhere than at its seed."""
+    store = scored.store
+    like = store.samples(limit=1)[0]
+    run = store.new_run("projector", {})
+    for i, more in enumerate(
+        [{"method": "projected", "projector_run": run, "strength": 1.0}, {"method": "best-noise-of-8"}] * 2
+    ):
+        row = {k: v for k, v in like.items() if k not in ("seq", "created")}
+        store.add_samples([{**row, "id": f"made-{i}", "seed": 1000 + i, **more}])
+        store.set_score(f"made-{i}", 1, 3, "Ann", word=like["prompt"].split()[1])
+        store.submit(f"made-{i}", "Ann")
+    found = labels(scored).left_out
+    assert found["made from the noise of a projector that is gone"] == 2
+    assert found["made by best-noise-of-8"] == 2
+    assert "2 made by best-noise-of-8; 2 made from the noise of a projector that is gone" in told(found)

@@ -1,0 +1,237 @@
+"""A job is a process of its own: it goes on without the one that started it, and a killed one is gone on with."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from core import checkpoint
+from data.store import RunBusy
+from studio.exchange import transfer
+from studio.training import jobs
+from tests.tiny import studio_at
+
+CONFIG = {"prompts": 8, "warmup_steps": 3000}
+
+
+def wait(studio, run, until, seconds=900):
+    """The status once `until(status)`; fails with the log otherwise."""
+    for _ in range(int(seconds / 0.1)):
+        status = jobs.status(studio, run)
+        if until(status):
+            return status
+        time.sleep(0.1)
+    raise AssertionError(f"{status['state']}: {jobs.RunLog(studio.run_folder(run)).tail()}")
+
+
+@pytest.fixture(autouse=True)
+def no_job_is_left_behind(studio):
+    yield
+    for run in studio.store.runs():
+        left = run["state"] in ("queued", "running") and run["pid"] not in (None, os.getpid())
+        if left and jobs.alive(run["pid"]):
+            os.kill(run["pid"], signal.SIGKILL)
+
+
+def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(studio, model_folder):
+    run = jobs.start(studio, "warmup", CONFIG)
+    running = wait(studio, run, lambda s: s["state"] == "running" and s["step"] > 0)
+    assert running["total"] == 3000
+    assert os.getsid(running["run"]["pid"]) == running["run"]["pid"] != os.getsid(0)
+
+    other_page = studio_at(studio.settings.home, model_folder)
+    assert jobs.status(other_page, run)["state"] == "running"
+    with pytest.raises(RunBusy, match=run):
+        jobs.start(other_page, "warmup", CONFIG)
+
+    wait(studio, run, lambda s: s["step"] > 250)
+    os.kill(running["run"]["pid"], signal.SIGKILL)
+    dead = wait(studio, run, lambda s: s["state"] == "interrupted")
+    assert "Go on with it" in dead["message"]
+
+    jobs.resume(studio, run)
+    again = wait(
+        studio,
+        run,
+        lambda s: s["state"] == "running" and s["history"][-1]["time"] > dead["history"][-1]["time"],
+    )
+    assert again["step"] > 200  # not from the beginning
+    jobs.stop(studio, run)
+    stopped = wait(studio, run, lambda s: s["state"] == "stopped")
+    assert stopped["step"] < 3000
+    assert (
+        checkpoint.load_state(studio.run_folder(run) / "warmup-state" / "state.pt")["step"] >= again["step"]
+    )
+
+
+class Process:
+    """A fake: what is tested is who may start one. It lives for as long as this process does."""
+
+    pid = os.getpid()
+
+    def __init__(self, *_, **__):
+        time.sleep(0.05)
+
+    def wait(self):
+        return 0
+
+
+CALLS = {
+    "start": lambda studio, _: jobs.start(studio, "warmup", CONFIG),
+    "start another kind": lambda studio, n: jobs.start(studio, ["reward", "round"][n % 2]),
+    "resume": lambda studio, _: jobs.resume(studio, "old"),
+    "start or resume": lambda studio, n: (
+        jobs.resume(studio, "old") if n % 2 else jobs.start(studio, "warmup")
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("stores", ["one store", "a store each, as of several processes"])
+def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, call, stores):
+    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
+    studio.store.new_run("warmup", {**CONFIG, "used": {}}, id="old")
+    studio.store.update_run("old", state="stopped")
+    pages = [
+        studio if stores == "one store" else studio_at(studio.settings.home, model_folder) for _ in range(4)
+    ]
+    together = threading.Barrier(4)
+
+    def begin(n):
+        together.wait()
+        try:
+            return CALLS[call](pages[n], n)
+        except RunBusy as busy:
+            return busy.run
+
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(begin, range(4)))
+    on = [run["id"] for run in studio.store.runs() if run["state"] == "queued"]
+    assert len(on) == 1 and told == on * 4  # the others are told which
+    studio.store.update_run(on[0], state="stopped")
+
+
+def start_when_all_are_there(home, model_folder, together, told):
+    """In a process of its own, which lives until the test is done with it."""
+    jobs.subprocess.Popen = Process
+    studio = studio_at(home, model_folder)
+    together.wait()
+    try:
+        told.put(("started", jobs.start(studio, "warmup", CONFIG)))
+    except RunBusy as busy:
+        told.put(("busy", busy.run))
+    together.wait()
+
+
+def test_of_processes_that_start_at_once_one_does(studio, model_folder):
+    """The processes are real; the training that each would start is a fake, as it would outlive the test."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.tiny", "studio.training.jobs", "studio.training.runs"])
+    together, told = context.Barrier(4), context.Queue()
+    given = (studio.settings.home, model_folder, together, told)
+    many = [context.Process(target=start_when_all_are_there, args=given, daemon=True) for _ in range(3)]
+    for process in many:
+        process.start()
+    together.wait(timeout=300)
+    said = [told.get(timeout=60) for _ in many]
+    assert sorted(what for what, _ in said) == ["busy", "busy", "started"]
+    assert len({run for _, run in said}) == 1
+    assert [run["state"] for run in studio.store.runs()] == ["queued"]
+    together.wait(timeout=60)
+    for process in many:
+        process.join(timeout=60)
+
+
+def test_a_run_that_was_found_dead_and_is_taken_up_meanwhile_is_left_alone(studio):
+    run = studio.store.new_run("warmup", {})
+    found = studio.run(run)
+    studio.store.claim_run(run, os.getpid())
+    assert jobs._interrupt(studio, found, "Its process ended.") == []
+    assert studio.run(run)["state"] == "running"
+    studio.store.update_run(run, state="stopped")
+
+
+def test_a_run_that_was_deleted_is_not_gone_on_with(studio):
+    run = studio.new_run("reward", {})
+    studio.store.update_run(run, state="failed")
+    studio.delete_run(run, "ann")
+    with pytest.raises(ValueError, match="was deleted"):
+        jobs.resume(studio, run)
+    assert studio.run(run)["state"] == "failed"
+
+
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
+
+
+def left_queued(studio, pid=None, since=LONG_AGO):
+    """A queued run whose starter died: nothing but its row is there."""
+    run = studio.new_run("warmup", CONFIG)
+    with studio.store.writing() as db:
+        db.execute("UPDATE runs SET created = ?, pid = ? WHERE id = ?", (since, pid, run))
+    return run
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {},  # killed before the process was started
+        {"pid": 2**22 - 1},  # the process died before it left a line in its log
+        {"pid": os.getpid()},  # its id is another process's by now
+        {"since": "2999-01-01T00:00:00.000000Z"},  # the clock was put back
+    ],
+)
+def test_a_queued_run_that_nobody_will_start_is_interrupted_and_holds_up_nothing(studio, quick_path, left):
+    copy = studio.store.vacuum_into(quick_path / "copy.db")
+    run = left_queued(studio, **left)
+    assert [(r["id"], r["state"]) for r in studio.runs()] == [(run, "interrupted")]
+    assert "Go on with it" in jobs.status(studio, run)["message"]
+    studio.delete_run(run, "ann")
+    left_queued(studio, **left)
+    transfer.restore(studio, copy, "ann")
+    assert studio.runs() == []
+
+
+def test_what_a_killed_process_left_queued_is_ended_when_the_app_loads(studio):
+    run = left_queued(studio)
+    studio.models.load = lambda on_stage: None  # the models are not what is loaded here
+    studio.load()
+    assert studio.store.run(run)["state"] == "interrupted"
+
+
+def test_a_run_that_is_just_being_started_or_gone_on_with_is_left_alone(studio, monkeypatch):
+    new, begun = studio.new_run("warmup", CONFIG), studio.new_run("warmup", CONFIG)
+    studio.store.update_run(begun, pid=os.getpid())
+    old = left_queued(studio)
+    studio.store.update_run(old, state="interrupted")
+    monkeypatch.setattr(jobs, "_spawn", lambda studio, run: None)  # it is just about to
+    monkeypatch.setattr(jobs, "alive", lambda pid: False)
+    jobs.resume(studio, old)
+    assert jobs.sweep(studio) == []
+    assert [studio.run(run)["state"] for run in (new, begun, old)] == ["queued"] * 3
+
+
+@pytest.mark.parametrize("how", ["process", "folder"])
+def test_a_job_that_cannot_be_started_has_failed_with_the_reason_and_can_be_gone_on_with(
+    studio, monkeypatch, how
+):
+    if how == "process":
+        monkeypatch.setattr(jobs.sys, "executable", str(studio.settings.home / "nowhere"))
+        reason = "No such file"
+    else:
+        studio.settings.runs.write_text("a file in the folder's place")
+        reason = "exists|Not a directory"
+    with pytest.raises(ValueError, match=f"could not be started .*({reason})"):
+        jobs.start(studio, "warmup", CONFIG)
+    (run,) = studio.runs()
+    assert run["state"] == "failed" and "go on with the run" in run["message"]
+    studio.refuse_if_busy()  # it is in nobody's way
+
+
+def test_stop_of_a_run_without_a_process_says_that_there_is_nothing_to_stop(studio):
+    run = left_queued(studio)
+    with pytest.raises(ValueError, match="is interrupted: there is nothing to stop"):
+        jobs.stop(studio, run)
