@@ -1,14 +1,17 @@
-"""Several processes that work as one, on one machine or many: torch.distributed as `accelerate launch` and torchrun
-start it.
+"""Data-parallel work in several processes, on one machine or many, as `accelerate launch` and torchrun start them.
 
-Rank 0 does the work of a command. The others follow: they wait for calls that rank 0 hands out (`call`, and every
-function marked `together`) and make them beside it, each on its share; a training that is not marked is rank 0's alone.
-So only rank 0 reads and writes what is kept, reports and decides; the others need nothing but what they are handed.
-Data-parallel training is the mean of the ranks' gradients, weighted by the size of their shares (`gradients`).
+Rank 0 runs a command. The other ranks follow: they wait for calls that rank 0 hands out (`call`, and every function
+marked `together`) and make them beside it, each on its share of the items. A training that is not marked runs on rank 0
+alone. So only rank 0 reads and writes files, reports and decides; the others need nothing but their arguments.
+The gradient of a step is the mean of the ranks' gradients, weighted by the size of their shares (`gradients`).
 
-A process that is alone is not touched by any of this. A rank that ends, or does not answer for `SECONDS` within a
-step, makes the others raise `Lost`; only while rank 0 works by itself, which may take hours, do they wait for a day.
-Objects travel as pickles: all ranks are one program started by one person, as torch.distributed has it.
+A single process is not touched by any of this. When a rank ends, or does not answer for `SECONDS` within a step, the
+others raise `Lost`; only while rank 0 works by itself, which may take hours, do they wait for a day. Objects travel as
+pickles: all ranks are one program started by one person, as in torch.distributed.
+
+Process state, sums and gathering are accelerate's. Ours are the calls of rank 0, and the split of a batch: a rank takes
+every n-th item of a training batch and whole batches of images, so that every image has the bits that one process
+gives it (`PartialState.split_between_processes` hands out one run of items to each rank).
 """
 
 from __future__ import annotations
@@ -20,15 +23,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+if TYPE_CHECKING:  # accelerate takes half a second to import, and a single process does not need it
+    from accelerate import PartialState
+
 SECONDS = 600.0  # for which a rank waits for the others within a step
 ALONE_SECONDS = 24 * 3600.0  # and for rank 0 while that works by itself
-HOOKS = ("folder", "on_progress", "stop")  # arguments of a call that are rank 0's own
+HOOKS = ("folder", "on_progress", "stop")  # arguments of a call that only rank 0 gets
 
 T = TypeVar("T")
 
@@ -39,100 +45,108 @@ class Lost(RuntimeError):
 
 @dataclass
 class _Group:
-    rank: int
-    size: int
-    local: int
+    state: PartialState
     waiting: Any  # a process group of its own for waiting on rank 0
-    following: bool = True  # whether the others wait for calls
+    following: bool = True  # whether the other ranks wait for calls
 
 
 _group: _Group | None = None
 
 
 def rank() -> int:
-    """0 in the process that does the work, and where it is alone."""
-    return _group.rank if _group else 0
+    """0 in the process that runs the command, and in a single process."""
+    return _group.state.process_index if _group else 0
 
 
 def world() -> int:
-    """How many processes there are."""
-    return _group.size if _group else 1
+    """The number of processes."""
+    return _group.state.num_processes if _group else 1
 
 
 def gpu() -> str:
     """The CUDA device of this process: each of a machine's ranks has one of its own."""
-    return f"cuda:{_group.local % torch.cuda.device_count()}" if _group else "cuda"
+    return f"cuda:{_group.state.local_process_index % torch.cuda.device_count()}" if _group else "cuda"
 
 
 @contextlib.contextmanager
 def group() -> Iterator[None]:
     """Join the processes of the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) and leave at the
-    end. The variables are taken away, so that no process that is started from here takes itself for a rank."""
+    end. The variables are removed, so that no process started from here takes itself for a rank."""
     global _group
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     if size < 2:
         yield
         return
-    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
+    from accelerate import PartialState
+
+    gpus, processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", str(size)))
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # a time-out is an exception, not an abort
+    # PartialState would set another number of threads where this is not set
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     # NCCL takes one rank a GPU; gloo takes tensors of the CPU, and those of a GPU that ranks have to share
-    backend = "cpu:gloo,cuda:nccl" if 0 < here <= gpus else "gloo"
+    own_gpu = 0 < processes <= gpus
     if gpus:
         torch.cuda.set_device(local % gpus)
     with _talking():
-        dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS))
+        # here, because PartialState takes one backend, and tensors of the CPU need gloo beside NCCL
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if own_gpu else "gloo", timeout=timedelta(seconds=SECONDS)
+        )
         waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=ALONE_SECONDS))
-    _group = _Group(dist.get_rank(), size, local, waiting)
+    _group = _Group(PartialState(cpu=not own_gpu), waiting)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         os.environ.pop(name, None)
     try:
         yield
-        dist.destroy_process_group()  # after an error there is nobody to say goodbye to
+        _group.state.destroy_process_group()  # not after an error: the other ranks may have ended
     finally:
         _group = None
+        PartialState._reset_state()
 
 
-# ---- rank 0 hands out, the others follow --------------------------------------------------------------------------
+# ---- calls of rank 0 ----------------------------------------------------------------------------------------------
 
 
 def follow(stop: Callable[[], bool] | None = None) -> None:
-    """Make the calls that rank 0 hands out, with `stop`, until it dismisses."""
-    while (task := _sent()) is not None:
+    """Make the calls that rank 0 hands out, with `stop`, until `dismiss`."""
+    while (task := _broadcast()) is not None:
         function, args, kwargs = task
         function(*args, **kwargs, stop=stop)
         wait()
 
 
 def dismiss() -> None:
-    """Rank 0 needs nobody any more. After an error in a call, the others have ended or will for want of rank 0; and one
-    that died meanwhile is no matter."""
+    """Let the other ranks end. After an error in a call they have ended, or will when rank 0 does; one that died
+    meanwhile is no error."""
     if _group and _group.following:
         with contextlib.suppress(Lost):
-            _sent(None)
+            _broadcast(None)
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[], None]:
-    """Let the others make this call, with `stop=` added, while rank 0 does its part; what is returned waits for them.
+    """Let the other ranks make this call, with `stop=` added, while rank 0 does its share; the function that is returned
+    waits for them.
 
-    The function is one of a module, and what it is given can be pickled. An error before they have been waited for ends
-    the group: nobody follows any more.
+    The function is one of a module, and its arguments can be pickled. An error before they have been waited for ends
+    the group: no rank follows any more.
     """
-    if _group is None or _group.rank:
+    if _group is None or _group.state.process_index:
         return lambda: None
-    _sent((function, args, kwargs))
-    _group.following = False
+    joined = _group
+    _broadcast((function, args, kwargs))
+    joined.following = False
 
     def finish() -> None:
         wait()
-        _group.following = True
+        joined.following = True
 
     return finish
 
 
 def together(function: Callable[..., T]) -> Callable[..., T]:
-    """Make a function of rank 0 (a training, with the keyword arguments of `HOOKS`) one that every rank takes part in.
+    """Decorator: every rank takes part in a function of rank 0 (a training, with the keyword arguments of `HOOKS`).
 
-    The others get its arguments, less the hooks: they write and report nothing."""
+    The other ranks get its arguments without the hooks: they write and report nothing."""
 
     @functools.wraps(function)
     def everywhere(*args: Any, **kwargs: Any) -> T:
@@ -146,26 +160,26 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def _joined() -> _Group | None:
-    """The group where all ranks make one call; None in a process that is alone, and in rank 0 while it works by itself:
-    the others wait for a call then, and a training that is none is rank 0's own."""
-    return None if _group is None or (_group.following and not _group.rank) else _group
+    """The group while all ranks make one call; None in a single process, and in rank 0 while the others wait for a
+    call."""
+    return None if _group is None or (_group.following and not _group.state.process_index) else _group
 
 
 def first(work: Callable[[], T]) -> T:
-    """What rank 0 makes of work(), on every rank; the others do not work."""
+    """The result of `work` on rank 0, on every rank."""
     if _joined() is None:
         return work()
-    if _group.rank:
-        value, problem = _sent()
+    if rank():
+        value, problem = _broadcast()
         if problem:
             raise Lost(problem)
         return value
     try:
         value = work()
     except BaseException as error:
-        _sent((None, f"The first process failed: {error}"))
+        _broadcast((None, f"The first process failed: {error}"))
         raise
-    _sent((value, ""))
+    _broadcast((value, ""))
     return value
 
 
@@ -176,29 +190,28 @@ def wait() -> None:
             dist.barrier(group=_group.waiting)
 
 
-def _sent(value: Any = None) -> Any:
-    """What rank 0 gives, on every rank. Tensors of a GPU arrive on the own one."""
-    buffer = io.BytesIO()
+def _broadcast(value: Any = None) -> Any:
+    """Rank 0's value, on every rank. By torch's own pickles, which can put the tensors of rank 0's GPU on this rank's."""
+    assert _group is not None
+    content: list[bytes] = [b""]
     if not rank():
+        buffer = io.BytesIO()
         torch.save(value, buffer)
-    size = torch.tensor([buffer.getbuffer().nbytes])
+        content = [buffer.getvalue()]
     with _talking():
-        dist.broadcast(size, 0, group=_group.waiting)
-        content = torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8) if not rank() else None
-        content = torch.empty(int(size), dtype=torch.uint8) if content is None else content
-        dist.broadcast(content, 0, group=_group.waiting)
+        dist.broadcast_object_list(content, src=0, group=_group.waiting)
     if not rank():
         return value
 
-    def place(storage: Any, where: str) -> Any:
-        return storage.cuda(torch.cuda.current_device()) if where.startswith("cuda") else storage
+    def place(storage: Any, device: str) -> Any:
+        return storage.cuda(torch.cuda.current_device()) if device.startswith("cuda") else storage
 
-    return torch.load(io.BytesIO(content.numpy().tobytes()), map_location=place, weights_only=False)
+    return torch.load(io.BytesIO(content[0]), map_location=place, weights_only=False)
 
 
 @contextlib.contextmanager
 def _talking() -> Iterator[None]:
-    """Whatever torch.distributed says of a rank that is gone becomes a sentence."""
+    """Turns any error of torch.distributed about a rank that is gone into a sentence."""
     try:
         yield
     except RuntimeError as error:
@@ -212,21 +225,20 @@ def _talking() -> Iterator[None]:
 
 
 def share(count: int) -> slice:
-    """This rank's items of a batch of `count`; where there is none for it the first, which then counts for nothing."""
-    if (group := _joined()) is None:
+    """This rank's items of a batch of `count`; the first item, with weight 0, where there are fewer items than ranks."""
+    if _joined() is None:
         return slice(None)
-    return slice(group.rank, None, group.size) if group.rank < count else slice(0, 1)
+    return slice(rank(), None, world()) if rank() < count else slice(0, 1)
 
 
 def part(count: int) -> float:
-    """What share of a batch of `count` is this rank's."""
-    group = _joined()
-    return 1.0 if group is None else len(range(group.rank, count, group.size)) / count
+    """The fraction of a batch of `count` that is this rank's."""
+    return 1.0 if _joined() is None else len(range(rank(), count, world())) / count
 
 
 def deal(items: Sequence[T], size: int) -> list[T]:
-    """This rank's items, dealt out by whole batches of `size`: so every batch is the one that a process alone makes,
-    and comes out in the same bits."""
+    """This rank's items, dealt out in whole batches of `size`: every batch is one that a single process would make, and
+    comes out in the same bits."""
     starts = range(rank() * size, len(items), world() * size)
     return [item for at in starts for item in items[at : at + size]]
 
@@ -234,37 +246,40 @@ def deal(items: Sequence[T], size: int) -> list[T]:
 # ---- one step of training -----------------------------------------------------------------------------------------
 
 
-def either(flag: bool) -> bool:
-    """Whether it holds on any rank."""
-    if _joined() is None:
-        return flag
-    found = torch.tensor([int(flag)])
+def _reduced(value: Tensor, reduction: str = "sum") -> Tensor:
+    """The sum, or another reduction, of the ranks' tensors."""
+    from accelerate.utils import reduce
+
     with _talking():
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-    return bool(found)
+        return reduce(value, reduction)
+
+
+def either(flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    return flag if _joined() is None else bool(_reduced(torch.tensor(int(flag)), "max"))
 
 
 def mean(value: Tensor, weight: float) -> Tensor:
-    """The ranks' mean of a value of the batch, with the gradient of the own one, which `gradients` weighs.
+    """The ranks' weighted mean of a value of the batch, with the gradient of this rank's, which `gradients` weights.
 
-    So what a loss needs of the whole batch, also where it is no sum over the items, is exact. weight: `part` of it."""
+    So a quantity of the whole batch is exact in a loss, also where it is no sum over the items. weight: `part` of the
+    batch."""
     if _joined() is None:
         return value
-    whole = value.detach() * weight
-    with _talking():
-        dist.all_reduce(whole)
-    return value + (whole - value.detach())
+    own = value.detach()
+    return value + (_reduced(own * weight) - own)
 
 
 def means(values: Mapping[str, float], weight: float) -> dict[str, float]:
-    """The ranks' means of named numbers; one that a rank has not counts as 0 there."""
+    """The ranks' weighted means of named numbers; one that a rank lacks counts as 0 there."""
     if _joined() is None:
         return dict(values)
-    found: list[Any] = [None] * _group.size
+    from accelerate.utils import gather_object
+
     with _talking():
-        dist.all_gather_object(found, (weight, dict(values)))
-    names = dict.fromkeys(name for _, theirs in found for name in theirs)
-    return {name: sum(w * theirs.get(name, 0.0) for w, theirs in found if w) for name in names}
+        rows: list[tuple[float, dict[str, float]]] = gather_object([(weight, dict(values))])
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    return {name: sum(w * row.get(name, 0.0) for w, row in rows if w) for name in names}
 
 
 @torch.no_grad()
@@ -273,11 +288,9 @@ def gradients(parameters: Iterable[nn.Parameter], weight: float) -> None:
     if _joined() is None:
         return
     parameters = list(parameters)
-    pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    there = torch.tensor([float(p.grad is not None) for p in parameters], device=pieces[0].device)
-    whole = torch.cat([*(piece.float().flatten() * weight for piece in pieces), there])
-    with _talking():
-        dist.all_reduce(whole)
-    *sums, there = whole.split([*(p.numel() for p in parameters), len(parameters)])
-    for p, total, had in zip(parameters, sums, there.tolist(), strict=True):
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=own[0].device)
+    flat = _reduced(torch.cat([*(gradient.float().flatten() * weight for gradient in own), present]))
+    *sums, present = flat.split([*(p.numel() for p in parameters), len(parameters)])
+    for p, total, had in zip(parameters, sums, present.tolist(), strict=True):
         p.grad = total.view_as(p).to(p.dtype) if had else None

@@ -65,13 +65,14 @@ def mmd_test(
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 where they are alike, ln 2 where
     they have nothing in common."""
+    from scipy.spatial.distance import jensenshannon  # here, as a page should not wait for it
+
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     if p.shape != q.shape or p.ndim != 1 or min(p.sum(), q.sum()) <= 0 or min(p.min(), q.min()) < 0:
         raise ValueError(
             f"Two histograms of one length that hold something are needed, got {p.shape} and {q.shape}."
         )
-    p, q = p / p.sum(), q / q.sum()
-    return max(0.0, _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2)
+    return float(jensenshannon(p, q) ** 2)
 
 
 def histogram(values: np.ndarray, bins: int = BINS, span: float = SPAN) -> np.ndarray:
@@ -129,11 +130,13 @@ def inception_like(answers: np.ndarray) -> dict[str, float]:
     as common. It mixes two things, so both are given: `certain`, the mean entropy of an answer (0: certain), and `spread`,
     the entropy of the mean answer.
     """
+    from scipy.special import entr
+
     p = np.asarray(answers, np.float64)
     if p.ndim != 2 or len(p) < 1 or np.abs(p.sum(1) - 1).max() > 0.01:
         raise ValueError(f"Answers are distributions (N, K) that sum to 1, got the shape {p.shape}.")
     p = p / p.sum(1, keepdims=True)
-    certain, spread = float(np.mean([_entropy(row) for row in p])), _entropy(p.mean(0))
+    certain, spread = float(entr(p).sum(1).mean()), float(entr(p.mean(0)).sum())
     return {"score": float(np.exp(max(0.0, spread - certain))), "certain": certain, "spread": spread}
 
 
@@ -202,8 +205,3 @@ def _mmd_of(kernel: np.ndarray, orders: np.ndarray, n: int) -> np.ndarray:
     inner, cross = (of_first * first).sum(1), (of_first * (1 - first)).sum(1)
     outer = kernel.sum() - inner - 2 * cross
     return inner / (n * (n - 1)) + outer / (m * (m - 1)) - 2 * cross / (n * m)
-
-
-def _entropy(p: np.ndarray) -> float:
-    there = p[p > 0]
-    return float(-(there * np.log(there)).sum())

@@ -23,6 +23,7 @@ from core.evaluation.metrics import (
     bootstrap,
     codes,
     confusion,
+    finite,
     mae,
     pearson_of,
     spearman,
@@ -194,8 +195,3 @@ def measured(statistic: Callable, x: np.ndarray, y: np.ndarray, clusters: Sequen
 def size_of(sample: dict) -> tuple[int, int]:
     """Height and width of a sample's image, 0 for the diffuser's own."""
     return sample.get("height") or 0, sample.get("width") or 0
-
-
-def finite(value: float) -> float | None:
-    """The value, None where it is not a number."""
-    return float(value) if math.isfinite(value) else None

@@ -169,18 +169,14 @@ def mean_interval(values: np.ndarray, clusters: Sequence, **options) -> Interval
     return bootstrap(mean_of(values), clusters, **options)
 
 
-def wilson(successes: float, count: int, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share of independent trials."""
-    from scipy.special import ndtri
+def wilson(successes: int, count: int) -> Interval:
+    """Wilson's 95 % score interval of a share of independent trials."""
+    from scipy.stats import binomtest
 
-    if count < 0 or not 0 <= successes <= count:
-        raise ValueError(f"{successes} successes of {count} trials is not a share.")
     if count == 0:
         return Interval(math.nan, math.nan, math.nan)
-    z, share = float(ndtri((1 + level) / 2)), successes / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    low, high = binomtest(successes, count).proportion_ci(method="wilson")
+    return Interval(successes / count, float(low), float(high))
 
 
 # ---- choosing among candidates ------------------------------------------------------------------------------------
@@ -256,6 +252,11 @@ def pairwise_distance(items: np.ndarray) -> float:
         return math.nan
     first, second = np.triu_indices(len(flat), 1)
     return float(np.sqrt(np.square(flat[first] - flat[second]).mean(1)).mean())
+
+
+def finite(value: float) -> float | None:
+    """The value, None where it is not a finite number."""
+    return float(value) if math.isfinite(value) else None
 
 
 def codes(groups: Sequence) -> np.ndarray:

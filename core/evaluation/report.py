@@ -20,6 +20,7 @@ from core.evaluation.metrics import (
     Interval,
     best_of,
     choice_matrix,
+    finite,
     frechet,
     mean_interval,
     win_tie_loss,
@@ -248,7 +249,7 @@ def interval(values: Sequence[float], clusters: Sequence, draws: int) -> dict:
 
 def plain(found: Interval) -> dict[str, float | None]:
     """An interval for JSON: None for what is not a number."""
-    return {name: value if math.isfinite(value) else None for name, value in found._asdict().items()}
+    return {name: finite(value) for name, value in found._asdict().items()}
 
 
 def mean(values: Sequence[float]) -> float:

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import log_softmax, softmax
 
 from core import checkpoint
-from core.scoring.scores import DIGITS, TOP, auc, check, check_digit, expected
+from core.evaluation.metrics import auc, bootstrap, finite, pearson
+from core.scoring.scores import DIGITS, TOP, check, check_digit, expected
 
 KINDS = ("colour", "object", "relation", "size", "count", "extra", "other")
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -53,11 +55,6 @@ def _digits() -> np.ndarray:
     return np.stack([k, 1.5 * k * k - 0.5, np.arange(DIGITS) == 0, np.arange(DIGITS) == TOP]).astype(
         np.float64
     )
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    e = np.exp(logits - logits.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
 
 
 @dataclass
@@ -115,45 +112,40 @@ def _solve(
     strength: float,
     start: np.ndarray,
 ) -> np.ndarray:
-    """Newton's method for the weighted mean log-loss + strength / 2 * |W - identity|^2; step halved until it helps."""
-    home, w = _identity(bases.shape[1], z.shape[1]), start.copy()
+    """W (B, F) at the minimum of the weighted mean log-loss + strength / 2 * |W - identity|^2, from `start`."""
+    from scipy.optimize import minimize  # here, as a page should not wait for it
+
+    home, rows = _identity(bases.shape[1], z.shape[1]), np.arange(len(target))
     share = weight / weight.sum()
-    hit = bases[np.arange(len(target)), :, target]
-    ridge = np.full(w.shape, strength)
+    hit = bases[rows, :, target]
+    ridge = np.full(home.shape, strength)
     ridge[:, 0] *= 0.1  # the overall corrections are freer than those of a kind or a direction
 
-    def value(w: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = np.einsum("nbk,nb->nk", bases, z @ w.T)
-        p = _softmax(logits)
-        picked = np.clip(p[np.arange(len(target)), target], 1e-300, 1)
-        return float(-(share * np.log(picked)).sum() + 0.5 * (ridge * (w - home) ** 2).sum()), p
+    def logits(w: np.ndarray) -> np.ndarray:
+        return np.einsum("nbk,nb->nk", bases, z @ w.reshape(home.shape).T)
 
-    loss, p = value(w)
-    for _ in range(30):
+    def loss(w: np.ndarray) -> float:
+        off = w.reshape(home.shape) - home
+        return float(-share @ log_softmax(logits(w), 1)[rows, target] + 0.5 * (ridge * off**2).sum())
+
+    def gradient(w: np.ndarray) -> np.ndarray:
+        mean = np.einsum("nbk,nk->nb", bases, softmax(logits(w), 1))
+        return (((mean - hit) * share[:, None]).T @ z + ridge * (w.reshape(home.shape) - home)).ravel()
+
+    def curvature(w: np.ndarray) -> np.ndarray:
+        p = softmax(logits(w), 1)
         mean = np.einsum("nbk,nk->nb", bases, p)
-        gradient = ((mean - hit) * share[:, None]).T @ z + ridge * (w - home)
         spread = np.einsum("nbk,nck,nk->nbc", bases, bases, p) - mean[:, :, None] * mean[:, None]
-        curve = np.empty((*w.shape, *w.shape))
-        for b, c in combinations_with_replacement(range(len(w)), 2):
+        curve = np.empty((*home.shape, *home.shape))
+        for b, c in combinations_with_replacement(range(len(home)), 2):
             curve[b, :, c] = z.T @ (z * (spread[:, b, c] * share)[:, None])
             curve[c, :, b] = curve[b, :, c]
-        size = w.size
-        step = np.linalg.solve(
-            curve.reshape(size, size) + np.diag(ridge.ravel() + 1e-9), gradient.ravel()
-        ).reshape(w.shape)
-        length = 1.0
-        while length > 1e-4:
-            found, p_found = value(w - length * step)
-            if found <= loss:
-                break
-            length /= 2
-        else:
-            break
-        done = loss - found < 1e-6
-        w, loss, p = w - length * step, found, p_found
-        if done:
-            break
-    return w
+        return curve.reshape(home.size, home.size) + np.diag(ridge.ravel())
+
+    found = minimize(
+        loss, start.ravel(), jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-6}
+    )
+    return found.x.reshape(home.shape)
 
 
 class Calibrator:
@@ -277,7 +269,7 @@ class Calibrator:
 
 def _give(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:
     """p(digit) (N, 10), no digit below LEAST / 10 or so."""
-    p = _softmax(np.einsum("nbk,nb->nk", bases, z @ w.T))
+    p = softmax(np.einsum("nbk,nb->nk", bases, z @ w.T), 1)
     return (p + LEAST / DIGITS) / (1 + LEAST)
 
 
@@ -289,38 +281,38 @@ def judge(
     kinds: Sequence[str],
     prompts: Sequence[str],
     seed: int = 0,
-    draws: int = 1000,
 ) -> dict:
     """Raw VLM (N, 10) against calibrated (N, 10) on the digits people gave (N,): log-loss; mean squared and absolute
     error and Pearson of the expected score; AUC for a digit of 5 and more; the changes with 95 % intervals from a
-    bootstrap over prompts; the same by kind of word. `better`: the log-loss is lower by more than GAIN beyond chance, and the squared
-    error is not higher beyond chance (the absolute one is no proper score: it favours whoever claims to be sure).
+    bootstrap clustered by prompt; the same by kind of word. `better`: the log-loss is lower by more than GAIN beyond
+    chance, and the squared error is not higher beyond chance (the absolute one is no proper score: it favours whoever
+    claims to be sure).
     """
-    names = sorted(set(prompts))
-    owner = np.searchsorted(names, prompts)
     truth = target / TOP
     both = (("raw", raw), ("cal", calibrated))
     losses = {n: -np.log(np.clip(p[np.arange(len(target)), target], 1e-12, 1)) for n, p in both}
     errors = {n: expected(p) - truth for n, p in both}
+    order = np.argsort(prompts, kind="stable")  # in which the bootstrap numbers the prompts
 
     def figures(p: np.ndarray, name: str, keep: np.ndarray) -> dict[str, float | None]:
         given, w = expected(p[keep]), weight[keep]
-        flat = given.std() < 1e-9 or truth[keep].std() < 1e-9
         return {
             "log_loss": float(np.average(losses[name][keep], weights=w)),
             "mse": float(np.average(errors[name][keep] ** 2, weights=w)),
             "mae": float(np.average(np.abs(errors[name][keep]), weights=w)),
-            "pearson": None if flat else float(np.corrcoef(given, truth[keep])[0, 1]),
-            "auc": None if np.isnan(area := auc(given, target[keep] >= 5)) else area,
+            "pearson": finite(pearson(given, truth[keep])),
+            "auc": finite(auc(given, target[keep] >= 5)),
         }
 
-    times = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
-    total = times @ np.bincount(owner, weight, len(names))
-    total = np.maximum(total, 1e-12)
-
     def interval(difference: np.ndarray) -> list[float]:
-        sums = times @ np.bincount(owner, weight * difference, len(names))
-        return [float(q) for q in np.quantile(sums / total, [0.025, 0.975])]
+        w, weighted = weight[order], (weight * difference)[order]
+        found = bootstrap(
+            lambda times: times @ weighted / np.maximum(times @ w, 1e-12),
+            np.asarray(prompts)[order].tolist(),
+            draws=1000,
+            seed=seed,
+        )
+        return [found.low, found.high]
 
     everything = np.ones(len(target), bool)
     report = {

@@ -119,15 +119,3 @@ def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = 
     if p.ndim != 1:
         raise ValueError(f"One word has one distribution (10,), but the shape here is {p.shape}.")
     return WordScore(word_index, p.astype(np.float32), int(p.argmax()), hidden)
-
-
-def auc(values: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve: the chance that a positive (N,) has a higher value (N,) than a negative, ties counting
-    half; NaN where one of the two is missing."""
-    values, positive = np.asarray(values, np.float64), np.asarray(positive, bool)
-    high, low = int(positive.sum()), int((~positive).sum())
-    if not high or not low:
-        return float("nan")
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
-    return float((ranks[positive].sum() - high * (high + 1) / 2) / (high * low))

@@ -17,9 +17,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core import ranks
 from core.checkpoint import load_state, save_state
@@ -68,7 +71,10 @@ def seed_step(seed: int, step: int) -> torch.Generator:
 
 
 def warmup_cosine(steps: int, warmup: int = 50, floor: float = 0.05) -> Callable[[int], float]:
-    """Learning-rate factor: linear over `warmup` steps, then a half cosine down to `floor`."""
+    """Learning-rate factor: linear over `warmup` steps, then a half cosine down to `floor`.
+
+    Not `transformers.get_cosine_with_min_lr_schedule_with_warmup`, which starts at 0: the shipped models and all figures
+    were made with this one, and a run that is resumed has to go on with it."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -79,37 +85,35 @@ def warmup_cosine(steps: int, warmup: int = 50, floor: float = 0.05) -> Callable
     return factor
 
 
-class Ema:
-    """Exponential moving average of a module's parameters; decay grows from 0 as (1 + n) / (10 + n)."""
+class Ema(AveragedModel):
+    """Exponential moving average of a module's parameters, which `module` holds; decay grows as (1 + n) / (10 + n)."""
 
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
-        self.decay = decay
-        self.updates = 0
-        self.shadow = {name: p.detach().clone() for name, p in module.named_parameters()}
+        def average(means: Any, values: Any, n: Tensor | int) -> None:
+            count = int(n)
+            get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(means, values, n)
 
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Move the average towards the module's present parameters."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, p in module.named_parameters():
-            self.shadow[name].lerp_(p.detach(), 1 - decay)
+        super().__init__(module, multi_avg_fn=average)
+        self.n_averaged.fill_(1)  # the weights at the start are the first ones averaged
+        self.module.eval()
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
         """Put the averaged parameters into `module`."""
-        for name, p in module.named_parameters():
-            p.copy_(self.shadow[name])
+        for p, mean in zip(module.parameters(), self.module.parameters(), strict=True):
+            p.copy_(mean)
 
-    def state_dict(self) -> dict:
-        """State for a checkpoint."""
-        return {"updates": self.updates, "shadow": self.shadow}
+    def state(self) -> dict[str, Any]:
+        """State for a checkpoint, in the form that it has had from the first run on."""
+        means = {name: mean.detach() for name, mean in self.module.named_parameters()}
+        return {"updates": int(self.n_averaged) - 1, "shadow": means}
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restore from `state_dict`."""
-        self.updates = state["updates"]
-        for name, value in state["shadow"].items():
-            self.shadow[name].copy_(value)
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore from `state`."""
+        self.n_averaged.fill_(state["updates"] + 1)
+        for name, mean in self.module.named_parameters():
+            mean.copy_(state["shadow"][name])
 
 
 def parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
@@ -153,11 +157,13 @@ def fit(
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         for name, average in ema.items():
-            average.load_state_dict(state["ema"][name])
+            average.load_state(state["ema"][name])
         optimiser.load_state_dict(state["optimiser"])
         extra.update(state["extra"])
         start = state["step"]
-    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimiser.param_groups]
+    for group in optimiser.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    rates = LambdaLR(optimiser, schedule, start - 1) if schedule else None
     trained = parameters(modules.values())
 
     def finite(what: str, value: float, step: int, why: str = "") -> None:
@@ -175,7 +181,7 @@ def fit(
                     "step": step,
                     "modules": {name: module.state_dict() for name, module in modules.items()},
                     "optimiser": optimiser.state_dict(),
-                    "ema": {name: average.state_dict() for name, average in ema.items()},
+                    "ema": {name: average.state() for name, average in ema.items()},
                     "extra": extra,
                 },
                 path,
@@ -188,9 +194,6 @@ def fit(
             save(step)
             result.stopped = True
             return result
-        if schedule:
-            for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-                group["lr"] = rate * schedule(step)
         seed_step(seed, step)
         optimiser.zero_grad(set_to_none=True)
         loss, metrics = loss_fn(step)
@@ -201,8 +204,10 @@ def fit(
         norm = torch.nn.utils.clip_grad_norm_(trained, clip or math.inf)
         finite("The gradient", float(norm), step + 1)
         optimiser.step()
+        if rates:
+            rates.step()
         for name, average in ema.items():
-            average.update(modules[name])
+            average.update_parameters(modules[name])
         done = step + 1
         result.step, result.metrics = done, seen
         if done % save_every == 0 or done == steps:

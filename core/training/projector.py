@@ -277,7 +277,7 @@ def _run(
         projector.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
     average = Ema(projector, config.average)
-    best = Best(projector, average, getattr(config, "patience", 1))
+    best = Best(average, getattr(config, "patience", 1))
 
     def looked(step: int) -> tuple[Tensor, dict[str, float]]:
         seen = {}

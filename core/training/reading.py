@@ -225,7 +225,7 @@ def train_reader(
         model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
     average = Ema(model, config.average)
-    best = Best(model, average, config.patience)
+    best = Best(average, config.patience)
     known: dict[int, Tensor] = {}  # what is foreseen of the validation samples does not change
 
     def again(rows: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ average of the weights, and early stopping on prompts that were not trained on.
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from core import ranks
+from core.evaluation.metrics import pearson, spearman, within
 from core.networks.blocks import evaluating
 from core.networks.reward import RewardModel
 from core.training.data import RewardData, Texts
@@ -80,18 +81,17 @@ class StageResult:
 class Best:
     """The best moving-averaged weights so far, kept in the loop's `extra` so that a resumed run has them too."""
 
-    def __init__(self, model: nn.Module, average: Ema, patience: int) -> None:
-        self.twin, self.average, self.patience = copy.deepcopy(model).eval(), average, patience
+    def __init__(self, average: Ema, patience: int) -> None:
+        self.model, self.patience = average.module, patience
         self.extra: dict = {"score": -float("inf"), "step": -1, "since": 0, "weights": {}, "metrics": {}}
 
     def offer(self, step: int, look: Look) -> dict[str, float]:
         """Let look(model) judge the averaged weights as they are before `step`; keep them if it scores higher.
 
         Returns what it found, named for the progress log."""
-        self.average.copy_to(self.twin)
-        score, metrics = ranks.first(lambda: look(self.twin))
+        score, metrics = ranks.first(lambda: look(self.model))
         if score > self.extra["score"]:
-            weights = {name: value.detach().clone() for name, value in self.average.shadow.items()}
+            weights = {name: value.detach().clone() for name, value in self.model.named_parameters()}
             self.extra |= {"score": score, "step": step, "since": 0, "weights": weights, "metrics": metrics}
         else:
             self.extra["since"] += 1
@@ -192,7 +192,7 @@ def train_reward(
         model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
     average = Ema(model, config.average)
-    best = Best(model, average, config.patience)
+    best = Best(average, config.patience)
 
     if (teach is None) != (fresh is None):
         raise ValueError("A teacher and the texts that it is asked about go together: give both or none.")
@@ -364,25 +364,14 @@ def figures(logits: Tensor, data: RewardData) -> dict[str, float]:
     group = (data.item[:, None] * there.shape[1] + torch.arange(there.shape[1]))[there].numpy()
     _, group, size = np.unique(group, return_inverse=True, return_counts=True)
     several = size[group] > 1
-    centred = [x - (np.bincount(group, x) / size)[group] for x in (guess, truth)]
+    correlations = {
+        "pearson": pearson(guess, truth),
+        "spearman": spearman(guess, truth),
+        "pearson_within": pearson(within(guess, group)[several], within(truth, group)[several]),
+    }
     return {
         "cross_entropy": entropy,
-        "pearson": pearson(guess, truth),
-        "spearman": pearson(ranked(guess), ranked(truth)),
-        "pearson_within": pearson(*(x[several] for x in centred)),
+        **{name: 0.0 if math.isnan(value) else value for name, value in correlations.items()},
         "words": float(there.sum()),
         "compared": float(several.sum()),
     }
-
-
-def pearson(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of two rows of numbers; 0 where one of them does not vary."""
-    if len(a) < 2 or np.ptp(a) < 1e-12 or np.ptp(b) < 1e-12:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, ties sharing their mean rank."""
-    _, place, size = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(size) - (size - 1) / 2)[place]

@@ -32,8 +32,9 @@ from einops import rearrange
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from core.evaluation.metrics import auc
 from core.scoring.dialogue import Dialogue
-from core.scoring.scores import DIGITS, auc, from_truth
+from core.scoring.scores import DIGITS, from_truth
 from core.scoring.vlm import VLMScorer
 from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, SIDES, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from core.scoring.scores import (
-    auc,
     check,
     check_digit,
     entropy,
@@ -63,23 +62,6 @@ def test_what_is_no_score_is_refused_with_a_sentence(wrong):
 def test_a_truth_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match="lies in"):
         from_truth([0.5, wrong])
-
-
-@pytest.mark.parametrize(
-    ("values", "positive", "area"),
-    [
-        ([1, 2, 3, 4], [0, 0, 1, 1], 1.0),
-        ([4, 3, 2, 1], [0, 0, 1, 1], 0.0),
-        ([1, 1, 1, 1], [0, 1, 0, 1], 0.5),
-        ([1, 2, 2, 3], [0, 0, 1, 1], 0.875),
-    ],
-)
-def test_auc_counts_pairs_and_halves_ties(values, positive, area):
-    assert auc(values, positive) == pytest.approx(area)
-
-
-def test_auc_of_one_class_is_not_a_number():
-    assert np.isnan(auc([1, 2], [1, 1]))
 
 
 def test_a_scorer_is_asked_for_the_words_and_then_for_nothing_else():

@@ -18,9 +18,8 @@ from core.training.reward import (
     RewardConfig,
     cross_entropy,
     evaluate_reward,
+    figures,
     mixed_rows,
-    pearson,
-    ranked,
     rows_of,
     selected,
     smooth,
@@ -131,9 +130,9 @@ def test_cross_entropy_counts_labels_by_weight_and_ignores_words_without_one():
     )
 
 
-def test_ranks_share_ties_and_correlation_of_a_constant_is_0():
-    assert ranked(np.array([3.0, 1.0, 3.0, 9.0])).tolist() == [2.5, 1, 2.5, 4]
-    assert pearson(np.ones(4), np.arange(4)) == 0 and pearson(np.arange(4), np.arange(4)) == pytest.approx(1)
+def test_a_model_that_says_the_same_of_all_words_has_a_correlation_of_0():
+    found = figures(torch.zeros(20, 5, 10), labelled(TRAIN, range(2)))
+    assert (found["pearson"], found["spearman"], found["pearson_within"]) == (0, 0, 0)
 
 
 @pytest.fixture(scope="module")
