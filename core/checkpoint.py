@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there, and that are checked before a model is built (DESIGN section 6).
+"""Checkpoints: written atomically, and verified before a model is built.
 
-safetensors keeps no checksum, so `manifest.json` with size and sha256 of every file stands beside the weights. A
-checkpoint is written under a temporary name, forced to disk and renamed. Training state (`save_state`) is one file,
-written the same way, with its sha256 at the end; it is read with `weights_only`, so it cannot run code.
+safetensors keeps no checksum, so a `manifest.json` with size and sha256 of every file is written beside the weights. A
+checkpoint is written under a temporary name, synced to disk and renamed. Training state (`save_state`) is one file,
+written the same way, that ends in its own sha256; it is read with `weights_only`, so it cannot run code.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ MODEL_WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers names them
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, unfinished or damaged; its text says which file and what to do."""
+    """A checkpoint that is missing, unfinished or damaged; the message names the file and says what to do."""
 
 
 def save(
-    model: Any, folder: Path | str, meta: dict | None = None, *, kind: str | None = None, **options: Any
-) -> dict:
+    model: Any,
+    folder: Path | str,
+    meta: dict[str, Any] | None = None,
+    *,
+    kind: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """Write a checkpoint and return its manifest.
 
-    model: anything with `save_pretrained`; a dict of tensors (one safetensors file); or a dict of models (one
-    subfolder each). `options` go to `save_pretrained`, for example max_shard_size="9MB". An older checkpoint at
-    `folder` is replaced only when the new one is whole on disk.
+    model: anything with `save_pretrained`, or a dict of tensors (one safetensors file). `options` go to
+    `save_pretrained`, for example max_shard_size="9MB". An older checkpoint at `folder` is replaced only when the new one
+    is complete on disk.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         fresh.mkdir()
-        if hasattr(model, "save_pretrained"):
-            model.save_pretrained(fresh, **options)
-        elif model and all(isinstance(value, Tensor) for value in model.values()):
+        if isinstance(model, dict):
             save_file(
                 {name: value.detach().cpu().contiguous() for name, value in model.items()}, fresh / WEIGHTS
             )
-        elif model and all(hasattr(value, "save_pretrained") for value in model.values()):
-            for name, part in model.items():
-                part.save_pretrained(fresh / name, **options)
         else:
-            raise ValueError("A checkpoint is made of a model, a dict of tensors or a dict of models.")
+            model.save_pretrained(fresh, **options)
         for path in fresh.rglob("*.json"):
             _forget_origin(path)
         manifest = {
@@ -75,8 +75,8 @@ def save(
     return manifest
 
 
-def verify(folder: Path | str) -> dict:
-    """The manifest of a checkpoint whose every file is as it was written; CheckpointError otherwise."""
+def verify(folder: Path | str) -> dict[str, Any]:
+    """Verify every file of a checkpoint and return its manifest; CheckpointError where one is missing or damaged."""
     folder = Path(folder)
     _recover(folder)
     path = folder / MANIFEST
@@ -98,10 +98,9 @@ def verify(folder: Path | str) -> dict:
             raise CheckpointError(
                 f"{path} names a file outside its folder ({name!r}): do not use this checkpoint."
             )
-        found = _describe(folder / name) if (folder / name).is_file() else None
-        if found is None:
+        if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name} is missing: fetch or train this checkpoint again.")
-        if found != {"sha256": sha256, "bytes": size}:
+        if _describe(folder / name) != {"sha256": sha256, "bytes": size}:
             raise CheckpointError(
                 f"{folder / name} is damaged (it differs from {MANIFEST}): fetch or train this checkpoint again."
             )
@@ -111,34 +110,33 @@ def verify(folder: Path | str) -> dict:
 _OTHER_VERSION = "The checkpoint {folder} was made for another version of its model: train it again, or choose another one."
 
 
-def load(cls: type, folder: Path | str, **options: Any) -> Any:
-    """A verified model, in evaluation mode: `cls.from_pretrained` on a checkpoint whose files are sound."""
+def load(cls: type, folder: Path | str) -> Any:
+    """Load a model from a verified checkpoint by `cls.from_pretrained`, in evaluation mode."""
     manifest = verify(folder)
     if manifest["kind"] != cls.__name__:
         raise CheckpointError(
             f"The checkpoint {folder} holds a {manifest['kind']}, not a {cls.__name__}: choose another one."
         )
     try:
-        model = cls.from_pretrained(str(folder), local_files_only=True, **options)
+        model = cls.from_pretrained(str(folder), local_files_only=True)
         path, fits = Path(folder) / MODEL_WEIGHTS, True
         if path.is_file():
-            with safe_open(path, "pt") as saved:  # its names alone: the weights were read already
+            with safe_open(path, "pt") as saved:  # for the names; the weights were read already
                 fits = set(saved.keys()) == set(model.state_dict())
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(_OTHER_VERSION.format(folder=folder)) from error
-    if not fits:  # from_pretrained would make up what is missing
+    if not fits:  # from_pretrained initialises missing weights at random
         raise CheckpointError(_OTHER_VERSION.format(folder=folder))
-    if isinstance(model, torch.nn.Module):
-        _check_finite(folder, model.state_dict())
-    return model.eval() if hasattr(model, "eval") else model
+    _check_finite(folder, model.state_dict())
+    return model.eval()
 
 
 def load_tensors(folder: Path | str) -> dict[str, Tensor]:
     """The verified tensors of a checkpoint that was saved from a dict of tensors."""
     verify(folder)
-    found = load_file(Path(folder) / WEIGHTS)
-    _check_finite(folder, found)
-    return found
+    tensors = load_file(Path(folder) / WEIGHTS)
+    _check_finite(folder, tensors)
+    return tensors
 
 
 def _check_finite(folder: Path | str, tensors: Mapping[str, Tensor]) -> None:
@@ -150,7 +148,7 @@ def _check_finite(folder: Path | str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def digest(folder: Path | str) -> str:
-    """sha256 of the manifest: it names every file's sha256, so it stands for the whole checkpoint."""
+    """sha256 of the manifest, which lists that of every file: it identifies the whole checkpoint."""
     _recover(Path(folder))
     path = Path(folder) / MANIFEST
     if not path.is_file():
@@ -160,8 +158,8 @@ def digest(folder: Path | str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def save_state(state: dict, path: Path | str) -> None:
-    """Write resumable training state (tensors and plain values) so that a kill leaves the old file or the new."""
+def save_state(state: dict[str, Any], path: Path | str) -> None:
+    """Write resumable training state (tensors and plain values) atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -177,14 +175,14 @@ def save_state(state: dict, path: Path | str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def load_state(path: Path | str) -> dict:
-    """Read what `save_state` wrote, on the CPU; CheckpointError where it is missing or damaged."""
+def load_state(path: Path | str) -> dict[str, Any]:
+    """Read what `save_state` wrote, to the CPU; CheckpointError where it is missing or damaged."""
     if not Path(path).is_file():
         raise CheckpointError(f"There is no training state at {path}: start the run from its beginning.")
     try:
         data = Path(path).read_bytes()
         content, trailer = data[:-32], data[-32:]
-        if hashlib.sha256(content).digest() != trailer:  # torch.load does not check the file's own CRC32
+        if hashlib.sha256(content).digest() != trailer:  # torch.load does not verify the file's CRC32
             raise ValueError("checksum")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -194,7 +192,7 @@ def load_state(path: Path | str) -> dict:
 
 
 def _forget_origin(path: Path) -> None:
-    """Leave out where a model was loaded from: it is a path of one machine, and it goes wherever the model goes."""
+    """Remove the path that a model was loaded from out of its configuration: it is one of this machine."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -212,7 +210,7 @@ def _describe(path: Path) -> dict[str, str | int]:
 
 
 def _sync(path: Path) -> None:
-    """Force a file or a directory entry to disk, where the system can."""
+    """fsync a file or a directory entry, where the system supports it."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
@@ -227,7 +225,7 @@ def _aside(folder: Path) -> Path:
 
 
 def _replace(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in the place of `folder`. A kill between the two renames is made good by `_recover`."""
+    """Replace `folder` by `fresh`. A kill between the two renames is repaired by `_recover`."""
     _recover(folder)
     shutil.rmtree(_aside(folder), ignore_errors=True)
     if folder.exists():

@@ -16,7 +16,7 @@ from core import checkpoint
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.training.diffuser import build_pipeline
-from core.training.scorer import ScorerConfig, make_scorer, save_scorer
+from core.training.scorer_model import ScorerConfig, make_scorer, save_scorer
 from data.shapes.scenes import vocabulary
 from studio.settings import Settings
 

@@ -1,14 +1,14 @@
 """What a method is: a way to spend a budget on one image of a prompt and a base seed, behind one call.
 
-A method has two parts: `start` gives the noise to denoise and `denoise` makes latents of it. One that changes only one of
-them wraps a base and leaves the other to it, so any two combine: "pag + projected" is PAG around the projector's noise.
-Names read from the outside in.
+A method has two steps: `start` returns the noise to denoise, and `denoise` makes latents of it. A method that changes
+only one of them wraps a base and leaves the other to it, so any two combine: "pag + projected" is PAG on the projector's
+noise. Names are read from the outside in.
 
 Dimension key: B batch, C latent channels, H W latent height and width, S image side.
 
-Costs are counted alike for all: `network_calls` is the number of items that went through the diffuser's network (an
-image of 20 steps with classifier-free guidance is 40), counted at the network itself; forwards of the projector, the
-reward model and the scorer are counted apart, an item each.
+Costs are counted alike for all: `network_calls` is the number of items that went through the diffuser's network (40 for
+an image of 20 steps with classifier-free guidance), counted at the network itself; forwards of the projector, the reward
+model and the scorer are counted separately, an item each.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from core.noise import check_seeds, draw
 class MethodResult:
     """One image per prompt and base seed.
 
-    images uint8 (B, S, S, 3); latents and noise (B, C, H, W), noise being what was denoised; seeds: the seeds that
-    were used in the end; seconds and network_calls of the whole batch; other_calls by name, items forwarded;
-    peak_memory in bytes, None where it cannot be told (see core.evaluation.memory).
+    images uint8 (B, S, S, 3); latents and noise (B, C, H, W), noise being what was denoised; seeds: those that the noise
+    was drawn from; seconds and network_calls of the whole batch; other_calls: items forwarded, by name; peak_memory in
+    bytes, None where the system does not report it (see core.evaluation.memory).
     """
 
     images: np.ndarray
@@ -49,7 +49,7 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all methods of a comparison share."""
+    """Sampling settings that all methods of a comparison share."""
 
     steps: int = 20
     guidance: float = 4.0
@@ -63,7 +63,7 @@ DEFAULT = Settings()
 
 @dataclass
 class Start:
-    """Noise (B, C, H, W) to denoise, the seed each item's noise came from, and the forwards that it took, by name."""
+    """Noise (B, C, H, W) to denoise, the seed that each item was drawn from, and the forwards that it took, by name."""
 
     noise: Tensor
     seeds: list[int]
@@ -71,16 +71,16 @@ class Start:
 
 
 class Method:
-    """Plain sampling from the seed's own noise; other methods change where it starts, how it goes on or what is kept."""
+    """Plain sampling from the seed's own noise: the baseline "none", and the base of the other methods."""
 
-    chooses = False  # whether it chooses among finished images, so that no other method can go around it
+    chooses = False  # whether it chooses among finished images, so that no other method can wrap it
 
     def __init__(self, name: str = "none") -> None:
         self.name = name
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the method would give other images: what resuming an experiment relies on."""
+        """Changes when the method would make other images; resuming an experiment relies on it."""
         return self.name
 
     @property
@@ -89,10 +89,10 @@ class Method:
         return False
 
     def check(self, diffuser: Diffuser, settings: Settings = DEFAULT) -> None:
-        """ValueError, with a sentence, where the method cannot be had on this backbone."""
+        """ValueError with a sentence where the method does not work on this backbone."""
 
     def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
-        """What to denoise for each item."""
+        """The noise of each item."""
         return Start(draw(seeds, shape), seeds)
 
     def denoise(
@@ -104,7 +104,7 @@ class Method:
         on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
-        """Latents (B, C, H, W) of what `start` gave, under text (B prompts). Raises Stopped when `stop()` is true."""
+        """Latents (B, C, H, W) from the noise of `start`, under text (B prompts). Raises Stopped when `stop()` is true."""
         return diffuser.sample(
             text, start.noise, settings.steps, settings.guidance, on_step, stop, start.seeds
         )
@@ -126,34 +126,35 @@ class Method:
             )
         if settings.batch < 1:
             raise ValueError(f"batch is {settings.batch}: make 1 or more images at a time.")
-        began, tally, other = time.perf_counter(), [0], {}
+        began, tally = time.perf_counter(), [0]
+        other: dict[str, int] = {}
         unique = list(dict.fromkeys(prompts))
         shape = diffuser.latent_shape(settings.height, settings.width)
         used: list[int] = []
         made: list[tuple[np.ndarray, Tensor, Tensor]] = []
         total = -(-len(seeds) // settings.batch) * settings.steps
+
+        def report(step: int, _total: int, latents: Tensor) -> None:
+            if on_step:
+                on_step(len(made) * settings.steps + step, total, latents)
+
         with peak(diffuser.device) as memory:
             text = diffuser.encode(unique)
             for at in range(0, len(seeds), settings.batch):
                 rows = text.take([unique.index(p) for p in prompts[at : at + settings.batch]])
-                begin = self.start(rows, seeds[at : at + settings.batch], shape)
-                used += begin.seeds
-                add(other, begin.calls)
-                before = len(made) * settings.steps
-                watch = on_step and (
-                    lambda step, _total, latents, before=before: on_step(before + step, total, latents)
-                )
-                with counted(diffuser.denoiser, tally):  # a teacher's calls are among the other ones
-                    latents = self.denoise(diffuser, rows, begin, settings, watch, stop)
-                made.append((diffuser.decode(latents), latents.cpu(), begin.noise.cpu()))
-        images, latents, noise = (list(part) for part in zip(*made, strict=True))
-        seconds = time.perf_counter() - began
+                start = self.start(rows, seeds[at : at + settings.batch], shape)
+                used += start.seeds
+                add(other, start.calls)
+                with counted(diffuser.denoiser, tally):  # a teacher's calls are counted in `start`
+                    latents = self.denoise(diffuser, rows, start, settings, report, stop)
+                made.append((diffuser.decode(latents), latents.cpu(), start.noise.cpu()))
+        images, latents, noise = zip(*made, strict=True)
         return MethodResult(
             np.concatenate(images),
             torch.cat(latents),
             torch.cat(noise),
             used,
-            seconds,
+            time.perf_counter() - began,
             tally[0],
             other,
             memory.bytes,
@@ -172,13 +173,13 @@ class Wrapper(Method):
         super().__init__(joined(name, self.base))
 
     @property
-    def own(self) -> str:
+    def change(self) -> str:
         """The fingerprint of what it changes."""
         raise NotImplementedError
 
     @property
     def fingerprint(self) -> str:
-        return self.own if plain(self.base) else f"{self.own}:{self.base.fingerprint}"
+        return self.change if plain(self.base) else f"{self.change}:{self.base.fingerprint}"
 
     @property
     def moves(self) -> bool:
@@ -190,6 +191,11 @@ class Wrapper(Method):
     def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
         return self.base.start(text, seeds, shape)
 
+    @contextmanager
+    def changed(self, diffuser: Diffuser) -> Iterator[Any]:
+        """The diffuser that the base denoises with."""
+        yield diffuser
+
     def denoise(
         self,
         diffuser: Diffuser,
@@ -199,7 +205,8 @@ class Wrapper(Method):
         on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
-        return self.base.denoise(diffuser, text, start, settings, on_step, stop)
+        with self.changed(diffuser) as changed:
+            return self.base.denoise(changed, text, start, settings, on_step, stop)
 
 
 def plain(method: Method) -> bool:
@@ -216,7 +223,7 @@ def joined(name: str, base: Method) -> str:
 def counted(denoiser: torch.nn.Module, tally: list[int]) -> Iterator[None]:
     """Adds to tally[0] the items that pass the denoising network while the block runs."""
 
-    def hook(_module: Any, args: tuple, kwargs: dict) -> None:
+    def hook(_module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         items = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
         tally[0] += items.shape[0]
 
@@ -228,7 +235,7 @@ def counted(denoiser: torch.nn.Module, tally: list[int]) -> Iterator[None]:
 
 
 def add(sums: dict[str, int], more: dict[str, int]) -> dict[str, int]:
-    """Adds counts by name into `sums` and returns it."""
+    """Add counts by name to `sums`, and return it."""
     for name, count in more.items():
         sums[name] = sums.get(name, 0) + count
     return sums

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from core.diffusion import Diffuser
+from core.evaluation.choosing import Scorer
 from core.evaluation.memory import peak
-from core.evaluation.methods import Scorer
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.noise import draw, second

@@ -1,4 +1,4 @@
-"""What picks one of several: choosers of images (a scorer of words) and of noise (the reward model).
+"""Choosing one of several noises, by the reward model or its teacher, and one of several images, by a scorer of words.
 
 Dimension key: B batch, C latent channels, H W latent height and width, S image side, J words.
 """
@@ -6,7 +6,9 @@ Dimension key: B batch, C latent channels, H W latent height and width, S image 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -20,16 +22,26 @@ from core.words import EXTRA, Word, scored, units
 
 if TYPE_CHECKING:
     from core.foresight import Teacher
-    from core.networks.reward import RewardModel
+    from core.networks.reward import PictureReader, RewardModel
 
-EXTRA_WEIGHT = 2  # of *nothing else* beside a word, where noise is chosen
+EXTRA_WEIGHT = 2  # of *nothing else* relative to a word, where noise is chosen
 
-ImageChooser = Callable[[np.ndarray, Sequence[str]], np.ndarray]  # images (B, S, S, 3), prompts -> (B,)
-NoiseChooser = Callable[[Tensor, Text], np.ndarray]  # noise (B, C, H, W), text -> (B,)
+
+@dataclass(frozen=True)
+class NoiseChooser:
+    """Scores noises (B, C, H, W) under text: (B,), larger is better. fingerprint: changes with its scores. calls: the name
+    under which its forwards are counted."""
+
+    score: Callable[[Tensor, Text], np.ndarray]
+    fingerprint: str
+    calls: str
+
+    def __call__(self, noise: Tensor, text: Text) -> np.ndarray:
+        return self.score(noise, text)
 
 
 class Scorer(Protocol):
-    """What scores the words of images: VLMScorer, or anything with its `score`."""
+    """Scores the words of images: VLMScorer, or anything with its `score`."""
 
     def score(self, images: np.ndarray, prompts: Sequence[str]) -> list[list[WordScore]]:
         """Images uint8 (B, S, S, 3) and their prompts -> the scored words of each."""
@@ -43,66 +55,46 @@ def candidate(seed: int, k: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{k}".encode()).digest()[:4], "big")
 
 
-def whole(words: Sequence[float], pick: str = "all", prompt: str = "") -> float:
-    """One figure for an image from its words' expected scores in [0, 1]. all: mean logarithm, so that one missing word
-    counts against the image (every word holds); mean: plain mean. *Nothing else* is one of them. 0 where there is
-    no word; -inf, so that it is chosen last, where a word of `prompt` that should have a score has none."""
-    values = np.asarray(words, np.float64)
-    if pick not in ("all", "mean"):
-        raise ValueError(f"The way to pick is {pick!r}: use 'all' or 'mean'.")
-    if len(values) < len(scored(units(prompt))):
-        return -np.inf
-    if values.size == 0:
-        return 0.0
-    return float(np.log(np.clip(values, 1e-3, 1)).mean() if pick == "all" else values.mean())
+def whole(words: Sequence[float], prompt: str = "") -> float:
+    """Score of an image from the expected scores in [0, 1] of its words, *nothing else* among them: the mean logarithm, so
+    that one missing word counts against the whole image. 0 where there is no word; -inf, so that it is chosen last, where
+    a word of `prompt` that should have a score has none."""
+    if len(words) < len(scored(units(prompt))):
+        return -math.inf
+    return float(np.log(np.clip(words, 1e-3, 1)).mean()) if len(words) else 0.0
 
 
-def by_scorer(scorer: Scorer, pick: str = "all") -> ImageChooser:
-    """A chooser of images from a scorer of words."""
+def by_reward(reward: RewardModel) -> NoiseChooser:
+    """Chooses noise by a reward model: one forward of a small network a noise."""
 
-    def choose(images: np.ndarray, prompts: Sequence[str]) -> np.ndarray:
-        rows = zip(prompts, scorer.score(images, prompts), strict=True)
-        return np.array([whole([w.expected for w in row], pick, prompt) for prompt, row in rows])
+    def score(noise: Tensor, text: Text) -> np.ndarray:
+        return _scores(reward, _logits(reward, noise, text), text)
 
-    choose.fingerprint = f"{pick}:{getattr(scorer, 'version', '')}"
-    return choose
+    return NoiseChooser(score, f"all:{weights_digest(reward)}", "reward")
 
 
-def by_reward(reward: RewardModel, pick: str = "all") -> NoiseChooser:
-    """A chooser of noise from a reward model: one forward of a small network a noise."""
+def by_teacher(teacher: Teacher) -> NoiseChooser:
+    """Chooses noise by the backbone's own prediction and a reader: one forward of the denoiser a noise."""
 
-    def choose(noise: Tensor, text: Text) -> np.ndarray:
-        expected = reward.expected(_logits(reward, noise, text)).cpu().numpy()
-        return np.array([expectation(row, pick) for row in read_words(expected, text, reward.config.extra)])
-
-    choose.fingerprint = f"{pick}:{weights_digest(reward)}"
-    choose.calls = "reward"
-    return choose
-
-
-def by_teacher(teacher: Teacher, pick: str = "all") -> NoiseChooser:
-    """A chooser of noise by what the backbone itself foresees and a reader: one forward of the denoiser a noise."""
-
-    def choose(noise: Tensor, text: Text) -> np.ndarray:
-        expected = teacher.reader.expected(teacher.logits(noise, text)).cpu().numpy()
-        rows = read_words(expected, text, teacher.reader.config.extra)
-        return np.array([expectation(row, pick) for row in rows])
+    def score(noise: Tensor, text: Text) -> np.ndarray:
+        return _scores(teacher.reader, teacher.logits(noise, text), text)
 
     adapter = teacher.adapter.sha256[:16] if teacher.adapter else "plain"
-    choose.fingerprint = f"{pick}:{adapter}:{weights_digest(teacher.reader)}"
-    choose.calls = "foresight"
-    return choose
+    return NoiseChooser(score, f"all:{adapter}:{weights_digest(teacher.reader)}", "foresight")
 
 
-def expectation(row: Mapping[Word, float], pick: str = "all") -> float:
-    """As `whole`, of expected scores by word, in which *nothing else* counts EXTRA_WEIGHT times."""
-    values = [v for word, v in row.items() for _ in range(EXTRA_WEIGHT if word.kind == EXTRA else 1)]
-    return whole(values, pick)
+def _scores(reader: PictureReader, logits: Tensor, text: Text) -> np.ndarray:
+    """As `whole`, of each item of logits (B, J, 10), *nothing else* counting EXTRA_WEIGHT times: (B,)."""
+    rows = read_words(reader.expected(logits).cpu().numpy(), text, reader.config.extra)
+    weights = {True: EXTRA_WEIGHT, False: 1}
+    return np.array(
+        [whole([v for w, v in row.items() for _ in range(weights[w.kind == EXTRA])]) for row in rows]
+    )
 
 
 def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray, list[dict[int, float]]]:
     """The reward model's p(score) (B, J, 10), and for each item the expected score in [0, 1] of every word that is scored,
-    that the text encoder reads, and that the model was taught. The model is run in evaluation mode."""
+    that the text encoder reads, and that the model was taught."""
     logits = _logits(reward, noise, text)
     words = read_words(reward.expected(logits).cpu().numpy(), text, reward.config.extra)
     return logits.softmax(-1).cpu().numpy(), [{w.index: v for w, v in row.items()} for row in words]

@@ -1,4 +1,4 @@
-"""Methods that should not help: what an experiment's gain is held against.
+"""Controls: methods that should not help, against which an experiment's gain is compared.
 
 Dimension key: B batch, C latent channels, H W latent height and width.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class OtherText(Projected):
-    """The base's noise, projected for another prompt; denoised under its own. What is gained all the same is one pattern
-    that the projector gives every prompt."""
+    """The base's noise, projected for another prompt and denoised under its own. Any gain is then due to a pattern that the
+    projector adds for every prompt."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class OtherText(Projected):
         name: str | None = None,
         base: Method | None = None,
     ) -> None:
-        """prompts: those that images will be made of, two or more; each is projected for the one half of them further on."""
+        """prompts: all prompts of the comparison, two or more; each is projected for the one half the list further on."""
         prompts = list(dict.fromkeys(prompts))
         if len(prompts) < 2:
             raise ValueError(
@@ -42,9 +42,9 @@ class OtherText(Projected):
         self._texts, self._places = diffuser.encode(prompts), {p: at for at, p in enumerate(prompts)}
 
     @property
-    def own(self) -> str:
+    def change(self) -> str:
         pairs = "\n".join(f"{one} -> {other}" for one, other in self.others.items())
-        return f"{super().own}:{hashlib.sha256(pairs.encode()).hexdigest()[:16]}"
+        return f"{super().change}:{hashlib.sha256(pairs.encode()).hexdigest()[:16]}"
 
     def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
         return super().start(

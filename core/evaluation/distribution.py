@@ -1,17 +1,16 @@
-"""Whether two sets are drawn alike: noises, images by their features, and a scorer's answers. NumPy in, plain numbers out.
+"""Two-sample comparisons: of noises, of images by their features, and of a scorer's answers. NumPy in, plain numbers out.
 
 Dimension key: N, M items, F features, K classes, B bins. All entropies are in nats.
 
-The Frechet distance between two sets of equal size is biased upwards by that size; so it is compared with the
-*inner* Frechet distance, between two random halves of one set, which is what sets of that size give where nothing differs.
+The Frechet distance between finite sets is biased upwards, more so for small ones. It is therefore compared with the
+*inner* Frechet distance between two random halves of one set: its value for sets of that size without any difference.
 
-An **invalid** image has latents that are not finite, or is nearly of one colour, or has latents whose spread lies far
-outside of what the unprojected images of the same experiment have (`invalid`).
+An **invalid** image has latents that are not finite, or is nearly of one colour, or has latents whose spread is far
+outside the range of the unprojected images of the same experiment (`invalid`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,27 +18,13 @@ import numpy as np
 
 from core.evaluation.metrics import codes, frechet
 
-PAIRS = 1000  # items of which the median distance is taken
-BINS, SPAN = 120, 6.0  # histogram of noise: so many bins from -SPAN to SPAN, the rest in the outer ones
-FLAT = 2.0  # standard deviation of an image's pixels, in 255ths, below which it counts as of one colour
-FAR = 3.0  # how many times the usual range (5 to 95 %) a spread may lie outside of it
+ITEMS = 1000  # of which the median distance is taken
+BINS, SPAN = 120, 6.0  # histogram of noise: bins from -SPAN to SPAN, values outside in the outer ones
+FLAT = 2.0  # standard deviation of an image's pixels, in 255ths, below which it counts as one colour
+FAR = 3.0  # multiple of the usual range (5 to 95 %) by which a spread may lie outside it
 
 
 # ---- two sets of noises -------------------------------------------------------------------------------------------
-
-
-def median_distance(a: np.ndarray, b: np.ndarray, most: int = PAIRS) -> float:
-    """The median heuristic: the median Euclidean distance between the items of a (N, F) and b (M, F) together, of at
-    most `most` of them, evenly picked."""
-    both = np.concatenate(_sets(a, b))
-    return _median(_squared(both), most)
-
-
-def mmd(a: np.ndarray, b: np.ndarray, width: float | None = None) -> float:
-    """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)): the unbiased
-    estimate (Gretton et al. 2012, eq. 3), about 0, and as often below it, where both are drawn alike. width None: the
-    median heuristic."""
-    return mmd_test(a, b, width, draws=0)[0]
 
 
 def mmd_test(
@@ -48,23 +33,27 @@ def mmd_test(
     width: float | None = None,
     *,
     draws: int = 200,
-    level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """`mmd` of a and b, and what it stays below with chance `level` where both are drawn alike: that from `draws`
-    permutations of their items, nan without any."""
+    """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)), and its 95 %
+    quantile under the hypothesis of one distribution.
+
+    The unbiased estimate (Gretton et al. 2012, eq. 3): about 0, and as often below it, for one distribution. The quantile
+    is from `draws` permutations of the items. width None: the median heuristic, the median Euclidean distance between
+    the items of both sets.
+    """
     a, b = _sets(a, b)
     squared, rng = _squared(np.concatenate([a, b])), np.random.default_rng(seed)
     kernel = np.exp(-squared / (2 * max(width or _median(squared), 1e-12) ** 2))
     np.fill_diagonal(kernel, 0)  # an item is not compared with itself
     orders = np.stack([np.arange(len(kernel)), *(rng.permutation(len(kernel)) for _ in range(draws))])
-    found = _mmd_of(kernel, orders, len(a))
-    return float(found[0]), float(np.quantile(found[1:], level)) if draws else math.nan
+    values = _mmd_of(kernel, orders, len(a))
+    return float(values[0]), float(np.quantile(values[1:], 0.95))
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 where they are alike, ln 2 where
-    they have nothing in common."""
+    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 for equal ones, ln 2 for disjoint
+    ones."""
     from scipy.spatial.distance import jensenshannon  # here, as a page should not wait for it
 
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
@@ -75,15 +64,15 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     return float(jensenshannon(p, q) ** 2)
 
 
-def histogram(values: np.ndarray, bins: int = BINS, span: float = SPAN) -> np.ndarray:
-    """Counts (bins,) of values of any shape between -span and span; what lies outside goes to the outer bins."""
-    return np.histogram(np.clip(values, -span, span), bins, (-span, span))[0]
+def histogram(values: np.ndarray) -> np.ndarray:
+    """Counts (BINS,) of values of any shape between -SPAN and SPAN; values outside go to the outer bins."""
+    return np.histogram(np.clip(values, -SPAN, SPAN), BINS, (-SPAN, SPAN))[0]
 
 
 def gaussian_kl(noises: np.ndarray) -> float:
-    """KL(N(m, s^2) || N(0, 1)) in nats, mean over the F positions of noises (N, F), m and s those of a position over the N
-    items. White noise of N items gives about 1 / N; a pattern that all the items of a prompt share shows here, and in no
-    item by itself."""
+    """KL(N(m, s^2) || N(0, 1)) in nats, averaged over the F positions of noises (N, F), m and s being those of a position
+    over the N items. About 1 / N for white noise; larger for a pattern that all noises of a prompt share, which no single
+    one shows."""
     x = np.asarray(noises, np.float64)
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"Noises must be (N, F) with N of 2 or more, got {x.shape}.")
@@ -95,7 +84,7 @@ def gaussian_kl(noises: np.ndarray) -> float:
 
 
 def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
-    """A random half (N,) of bools, of each group alike; of a group of odd size the one more or less is drawn, too."""
+    """A random half of the items as a mask (N,), stratified by group; which half of an odd group is larger is random too."""
     code = codes(groups)
     half = np.zeros(len(code), bool)
     for group in range(code.max() + 1):
@@ -104,30 +93,28 @@ def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
     return half
 
 
-def half_frechet(
-    a: np.ndarray, b: np.ndarray, groups: Sequence, *, draws: int = 10, seed: int = 0
-) -> list[float]:
-    """Frechet distances between a half of a (N, F) and the other half of b (N, F), items of one place being paired and
-    groups (N,) their prompts. With a = b it is the *inner* Frechet distance. Always the same halves for one seed."""
+def half_frechet(a: np.ndarray, b: np.ndarray, groups: Sequence) -> list[float]:
+    """Frechet distances between a half of a (N, F) and the other half of b (N, F), for ten fixed random halves; items with
+    one index are paired, and groups (N,) are their prompts. With a = b it is the *inner* Frechet distance."""
     a, b = _sets(a, b)
     if len(a) != len(b) or len(a) != len(groups):
         raise ValueError(
             f"Paired sets of one size are needed, got {len(a)}, {len(b)} and {len(groups)} groups."
         )
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(draws):
+    rng, distances = np.random.default_rng(0), []
+    for _ in range(10):
         half = halves(groups, rng)
         if min(half.sum(), (~half).sum()) > 1:
-            found.append(frechet(a[half], b[~half]))
-    return found
+            distances.append(frechet(a[half], b[~half]))
+    return distances
 
 
 def inception_like(answers: np.ndarray) -> dict[str, float]:
-    """exp of the mean KL between each answer's distribution (N, K) and the mean of all: the inception score with the
-    scorer's ten digits as the classes, not ImageNet's, and an answer (one word of one image) as the item.
+    """exp of the mean KL between each answer's distribution (N, K) and their mean: the inception score with the scorer's
+    ten digits as the classes, not ImageNet's, and an answer (one word of one image) as the item.
 
-    score: 1 where all answers are alike or the scorer is always undecided, K where each is certain and all classes are
-    as common. It mixes two things, so both are given: `certain`, the mean entropy of an answer (0: certain), and `spread`,
+    score: 1 where all answers are equal or the scorer is always undecided, K where each is certain and all classes are
+    equally common. Its two components are given too: `certain`, the mean entropy of an answer (0: certain), and `spread`,
     the entropy of the mean answer.
     """
     from scipy.special import entr
@@ -140,28 +127,28 @@ def inception_like(answers: np.ndarray) -> dict[str, float]:
     return {"score": float(np.exp(max(0.0, spread - certain))), "certain": certain, "spread": spread}
 
 
-# ---- images that are none -----------------------------------------------------------------------------------------
+# ---- invalid images -----------------------------------------------------------------------------------------------
 
 
 def looks(images: np.ndarray, latents: np.ndarray) -> list[list[float]]:
-    """What `invalid` judges images uint8 (N, S, S, 3) and their latents (N, ...) by: for each [1 where the latents are
-    finite else 0, their standard deviation (0 where not finite), that of the pixels in 255ths]."""
-    found = []
+    """The measurements behind `invalid`, for images uint8 (N, S, S, 3) and their latents (N, ...): for each [1 where the
+    latents are finite else 0, their standard deviation (0 where not finite), that of the pixels in 255ths]."""
+    rows = []
     for image, latent in zip(images, np.asarray(latents, np.float64), strict=True):
         finite = bool(np.isfinite(latent).all())
-        found.append(
+        rows.append(
             [int(finite), round(float(latent.std()), 5) if finite else 0.0, round(float(image.std()), 3)]
         )
-    return found
+    return rows
 
 
-def invalid(found: Sequence[Sequence[float]], usual: Sequence[Sequence[float]]) -> np.ndarray:
-    """Which images (N,) are invalid (see the module), from their `looks` and those of the unprojected images.
+def invalid(images: Sequence[Sequence[float]], usual: Sequence[Sequence[float]]) -> np.ndarray:
+    """Mask (N,) of invalid images (see the module), from their `looks` and those of the unprojected images.
 
     Not finite; pixels that deviate by less than FLAT; or latents whose standard deviation lies more than FAR times the
     range of 5 to 95 % of the usual ones below or above that range.
     """
-    rows, base = np.asarray(found, np.float64).reshape(-1, 3), np.asarray(usual, np.float64).reshape(-1, 3)
+    rows, base = np.asarray(images, np.float64).reshape(-1, 3), np.asarray(usual, np.float64).reshape(-1, 3)
     base = base[base[:, 0] == 1]
     low, high = np.quantile(base[:, 1], [0.05, 0.95]) if len(base) else (-np.inf, np.inf)
     slack = FAR * (high - low) if len(base) else 0.0
@@ -169,7 +156,7 @@ def invalid(found: Sequence[Sequence[float]], usual: Sequence[Sequence[float]]) 
     return (rows[:, 0] < 1) | (rows[:, 2] < FLAT) | (spread < low - slack) | (spread > high + slack)
 
 
-# ---- what they share ----------------------------------------------------------------------------------------------
+# ---- helpers ------------------------------------------------------------------------------------------------------
 
 
 def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -190,9 +177,10 @@ def _squared(items: np.ndarray) -> np.ndarray:
     return np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)
 
 
-def _median(squared: np.ndarray, most: int = PAIRS) -> float:
-    picked = np.linspace(0, len(squared) - 1, min(most, len(squared))).astype(int)
-    some = squared[np.ix_(picked, picked)]
+def _median(squared: np.ndarray) -> float:
+    """Median distance, of at most ITEMS evenly spaced items."""
+    rows = np.linspace(0, len(squared) - 1, min(ITEMS, len(squared))).astype(int)
+    some = squared[np.ix_(rows, rows)]
     return float(np.sqrt(np.median(some[np.triu_indices(len(some), 1)])))
 
 

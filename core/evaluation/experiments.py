@@ -1,9 +1,9 @@
-"""Experiments that a claim can rest on: methods compared on the same prompts and seeds, by a judge that nothing was
-trained on (DESIGN section 2, last paragraphs).
+"""Experiments: methods compared on the same prompts and seeds, by a judge that nothing was trained on. A projector learns
+the mistakes of its reward model, so a claim that it is better rests on such a judge and on held-out prompts.
 
-Images are made once. Best-of-N by the scorer is taken from the images of its base method, exactly over all subsets of
-N of a prompt's seeds, and is charged what N images and N scorings cost. What is finished is kept in a journal, so an
-experiment that was stopped or killed goes on where it was.
+Images are made once. Best-of-N by the scorer is taken from the images of its base method, exactly over all subsets of N
+of a prompt's seeds, and is charged what N images and N scorings cost. Finished records are kept in a journal, from which
+an experiment that was stopped or killed resumes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from core.noise import drift as noise_drift
 from core.training.loop import Progress, Stopped
 
 Judge = Callable[[str, np.ndarray], dict | None]
-"""judge(prompt, image) -> {"strict": bool, "words": {word index: truth in [0, 1]}, "extra": int}, or None where it cannot
-judge the prompt."""
+"""judge(prompt, image) -> {"strict": bool, "words": {word index: truth in [0, 1]}, "extra": int}, or None for a prompt
+that it cannot judge."""
 
 THUMBNAIL = 64  # side, in pixels, at which images are compared for diversity
-DRIFT_ITEMS = 256
+DRIFT_ITEMS = 256  # pairs of prompt and seed over which drift is measured
 
 
 def alignment(
@@ -46,16 +46,15 @@ def alignment(
     *,
     scorer: Scorer | None = None,
     settings: Settings = DEFAULT,
-    pick: str = "all",
     folder: Path | str | None = None,
     draws: int = 2000,
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> dict:
-    """Compare `methods` with `none` on every prompt and seed: a report that goes to JSON as it is (see report.compare).
+    """Compare `methods` with `none` on every prompt and seed: a report ready for JSON (see report.compare).
 
-    seeds: the same for every prompt, or a list for each (`seeds_for`). pick: how the scorer's words become the figure
-    that best-of-N chooses by (methods.whole). folder: where the journal is kept. Raises Stopped when `stop()` is true.
+    seeds: the same for every prompt, or a list for each (`seeds_for`). folder: of the journal. Raises Stopped when
+    `stop()` is true.
     """
     prompts = list(dict.fromkeys(prompts))
     table = check_table(prompts, seeds)
@@ -68,7 +67,7 @@ def alignment(
         | {"scorer": getattr(scorer, "version", "unnamed") if scorer else None},
         {method.name: method.fingerprint for method in made},
     )
-    todo = [
+    pending = [
         (
             method,
             [row for row in range(len(prompts)) if not journal.has(method.name, prompts[row], table[row])],
@@ -76,9 +75,9 @@ def alignment(
         for method in made
     ]
     total = sum(len(rows) for rows in table) * len(made)
-    first = done = total - sum(len(table[row]) for _, rows in todo for row in rows)
+    first = done = total - sum(len(table[row]) for _, rows in pending for row in rows)
     began = time.monotonic()
-    for method, rows in todo:
+    for method, rows in pending:
         while rows:
             if stop and stop():
                 raise Stopped
@@ -98,10 +97,10 @@ def alignment(
         ]
         for method in made
     }
-    report = compare(prompts, found, pooled, pick=pick, draws=draws)
-    report["settings"] = journal.settings | {"seeds": table, "pick": pick}
+    report = compare(prompts, found, pooled, draws=draws)
+    report["settings"] = journal.settings | {"seeds": table, "pick": "all"}
     for method in made:
-        if method.moves and not method.chooses:  # what chooses among images has no noise of its own
+        if method.moves:
             report["methods"][method.name]["drift"] = drift(diffuser, method, prompts, table, settings)
     return report
 
@@ -112,34 +111,31 @@ def drift(
     prompts: Sequence[str],
     seeds: Sequence[Sequence[int]],
     settings: Settings = DEFAULT,
-    limit: int = DRIFT_ITEMS,
 ) -> dict[str, float]:
-    """How far a method's noise is from white noise and from the seeds' own, over up to `limit` prompt-seed pairs."""
+    """Drift of a method's noise from white noise and from the seeds' own (core.noise.drift)."""
     shape = diffuser.latent_shape(settings.height, settings.width)
     pairs = [
         (row, seed)
         for column in range(max(map(len, seeds)))
-        for row, own in enumerate(seeds)
-        for seed in own[column : column + 1]
-    ]
+        for row, column_seeds in enumerate(seeds)
+        for seed in column_seeds[column : column + 1]
+    ][:DRIFT_ITEMS]
     moved = []
-    for at in range(0, len(pairs[:limit]), settings.batch):
-        part = pairs[:limit][at : at + settings.batch]
-        text = diffuser.encode([prompts[row] for row, _ in part])
-        moved.append(method.start(text, [seed for _, seed in part], shape).noise.cpu())
-    return noise_drift(torch.cat(moved), draw([seed for _, seed in pairs[:limit]], shape)) | {
-        "items": len(pairs[:limit])
-    }
+    for at in range(0, len(pairs), settings.batch):
+        batch = pairs[at : at + settings.batch]
+        text = diffuser.encode([prompts[row] for row, _ in batch])
+        moved.append(method.start(text, [seed for _, seed in batch], shape).noise.cpu())
+    return noise_drift(torch.cat(moved), draw([seed for _, seed in pairs], shape)) | {"items": len(pairs)}
 
 
 def seeds_for(prompts: Sequence[str], each: int, first: int = 0) -> list[list[int]]:
-    """`each` seeds of its own for every prompt, counted up from `first`: seeds shared by all prompts would tie the
-    prompts together, and an interval clustered by prompt would not know."""
+    """`each` seeds for every prompt, different ones, counted up from `first`: seeds shared by all prompts would correlate
+    the prompts, which an interval clustered by prompt does not account for."""
     return [check_seeds(range(first + row * each, first + (row + 1) * each)) for row in range(len(prompts))]
 
 
 def check_table(prompts: Sequence[str], seeds: Sequence[int] | Sequence[Sequence[int]]) -> list[list[int]]:
-    """Seeds as a list for each prompt; ValueError where there are none or one occurs twice for a prompt."""
+    """The seeds of each prompt; ValueError where there are none or one occurs twice for a prompt."""
     if not prompts:
         raise ValueError("There is no prompt to evaluate: give at least one.")
     nested = len(seeds) > 0 and not isinstance(seeds[0], (int, str, np.integer))
@@ -155,19 +151,20 @@ def check_table(prompts: Sequence[str], seeds: Sequence[int] | Sequence[Sequence
 
 
 def plan(methods: Sequence[Method], scorer: Scorer | None, fewest: int) -> tuple[list[Method], list[BestOf]]:
-    """Which methods make images, `none` first, and which are taken from the images of another."""
-    made, pooled = {"none": none()}, []
+    """The methods that make images, `none` first, and those taken from the images of another."""
+    made: dict[str, Method] = {"none": none()}
+    pooled: list[BestOf] = []
 
     def include(method: Method) -> None:
         if made.setdefault(method.name, method).fingerprint != method.fingerprint:
             raise ValueError(f"Two methods are called {method.name!r}: give one of them another name.")
 
     for method in methods:
-        if not (isinstance(method, BestOf) and method.chooser is None):
+        if not isinstance(method, BestOf):
             include(method)
             continue
         if scorer is None:
-            raise ValueError(f"{method.name} needs a scorer to choose by: give one, or a chooser of its own.")
+            raise ValueError(f"{method.name} needs a scorer to choose by: give one.")
         if method.n > fewest:
             raise ValueError(f"{method.name} needs {method.n} seeds a prompt, but there are {fewest}.")
         include(method.base)
@@ -178,7 +175,7 @@ def plan(methods: Sequence[Method], scorer: Scorer | None, fewest: int) -> tuple
 def records(
     name: str, prompts: Sequence[str], result: MethodResult, judge: Judge, scorer: Scorer | None
 ) -> list[dict]:
-    """What the journal keeps of a batch, one record a prompt; the batch's costs are shared out by images."""
+    """The journal's records of a batch, one a prompt; the batch's costs are divided by images."""
     began = time.perf_counter()
     scored = scorer.score(result.images, prompts) if scorer else None
     scoring = time.perf_counter() - began
@@ -216,7 +213,7 @@ def records(
 
 
 def verdict(raw: dict) -> dict:
-    """A judge's verdict as plain JSON values, checked."""
+    """A judge's verdict, checked, as JSON values."""
     words = {str(index): float(truth) for index, truth in raw["words"].items()}
     if not all(0 <= truth <= 1 for truth in words.values()):
         raise ValueError(f"The judge's truths {words} must lie in [0, 1].")
@@ -224,7 +221,7 @@ def verdict(raw: dict) -> dict:
 
 
 def distances(images: np.ndarray) -> list[float]:
-    """Root-mean-square differences, in [0, 1], between the pairs of images (N, S, S, 3), each made small first."""
+    """Root-mean-square differences in [0, 1] between all pairs of images (N, S, S, 3), downscaled first."""
     step = max(1, images.shape[1] // THUMBNAIL)
     rows, columns = (size // step * step for size in images.shape[1:3])
     cut = images[:, :rows, :columns].reshape(len(images), rows // step, step, columns // step, step, 3)

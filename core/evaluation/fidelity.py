@@ -1,24 +1,20 @@
-"""How well scores that are given without a look at the truth agree with it: the reward model's with the VLM's and
-people's, and the VLM's with the judge's (DESIGN section 2, stage 1).
+"""Agreement of scores: of the reward model with the VLM, people and the judge, and of the VLM with people and the judge.
 
-A reward model can look good by knowing only which prompts are hard. What a projector can use is what is left within
-one prompt's word, across its seeds: that correlation is reported apart.
+A reward model can look good by knowing only which prompts are hard. A projector can only use what the noise decides: the
+correlation within one prompt's word, across its seeds, which is reported separately.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from core.diffusion import Diffuser
 from core.evaluation.choosing import predict, read_words
 from core.evaluation.metrics import (
     DRAWS,
-    Interval,
     auc_of,
     bootstrap,
     codes,
@@ -38,7 +34,8 @@ if TYPE_CHECKING:
     from core.foresight import Teacher
     from core.networks.reward import RewardModel
 
-SHOWN = 0.5  # an expected score or truth from here on counts as shown
+SHOWN = 0.5  # the least expected score or truth of a word that counts as shown
+BATCH = 64
 
 
 def fidelity(
@@ -46,19 +43,16 @@ def fidelity(
     diffuser: Diffuser,
     samples: Sequence[dict],
     *,
-    noise: Callable[[Sequence[dict]], Tensor] | None = None,
-    batch: int = 64,
     draws: int = DRAWS,
     stop: Callable[[], bool] | None = None,
     teacher: Teacher | None = None,
-) -> dict:
-    """Agreement of the reward model with the labels of samples it did not train on, as a report for JSON.
+) -> dict[str, Any]:
+    """Agreement of the reward model with the labels of samples that it was not trained on: a report ready for JSON.
 
-    A sample: {"prompt", "seed", "vlm": {word index: distribution (10,)}, "human": {word index: digit} and "truth": {word
-    index: the judge's truth in [0, 1]} (may be left out), "height", "width" (may be left out)}. noise(samples) gives the noise (B, C, H, W) their images were made from; by default
-    the seeds' own. Words that the text encoder cannot read are left out. The report has `vlm`, `human` (where there are
-    any) and, for comparison, `vlm_human`: the VLM against the people on the same words; where the truth is known, `truth`,
-    `vlm_truth` and, of the teacher that is given, `teacher_truth`.
+    A sample: {"prompt", "seed", "vlm": {word index: distribution (10,)}}, optionally with "human": {word index: digit},
+    "truth": {word index: the judge's truth in [0, 1]}, "height" and "width". Words outside the text encoder's window are
+    left out. The report has `vlm`; `human` and, for comparison, `vlm_human` (the VLM against people on the same words)
+    where people scored; `truth`, `vlm_truth` and, with a teacher, `teacher_truth` where the truth is known.
     """
     if not samples:
         raise ValueError("There is no sample to measure fidelity on: collect and score some first.")
@@ -67,9 +61,9 @@ def fidelity(
     while order:
         if stop and stop():
             raise Stopped
-        part = [samples[i] for i in order[:batch] if size_of(samples[i]) == size_of(samples[order[0]])]
-        order = order[len(part) :]
-        rows += predicted(reward, diffuser, part, noise, teacher)
+        batch = [samples[i] for i in order[:BATCH] if size_of(samples[i]) == size_of(samples[order[0]])]
+        order = order[len(batch) :]
+        rows += predicted(reward, diffuser, batch, teacher)
     report: dict[str, Any] = {
         "samples": len(samples),
         "prompts": len({sample["prompt"] for sample in samples}),
@@ -90,18 +84,17 @@ def predicted(
     reward: RewardModel,
     diffuser: Diffuser,
     samples: Sequence[dict],
-    noise: Callable[[Sequence[dict]], Tensor] | None,
-    teacher: Teacher | None = None,
+    teacher: Teacher | None,
 ) -> list[dict]:
-    """One row a word of a batch of samples: what the reward model, the teacher, the VLM, people and the judge say."""
+    """One row a word of a batch of samples: the scores of reward model, teacher, VLM, people and judge."""
     unique = list(dict.fromkeys(sample["prompt"] for sample in samples))
     text = diffuser.encode(unique).take([unique.index(sample["prompt"]) for sample in samples])
     shape = diffuser.latent_shape(*size_of(samples[0]))
-    start = noise(samples) if noise else draw([sample["seed"] for sample in samples], shape)
-    p, words = predict(reward, start, text)
+    noise = draw([sample["seed"] for sample in samples], shape)
+    p, words = predict(reward, noise, text)
     taught: list[dict] = [{} for _ in words]
     if teacher is not None:
-        logits = teacher.logits(start, text)
+        logits = teacher.logits(noise, text)
         known = read_words(teacher.reader.expected(logits).cpu().numpy(), text, teacher.reader.config.extra)
         taught = [{word.index: value for word, value in row.items()} for row in known]
     rows = []
@@ -133,8 +126,8 @@ def predicted(
 
 
 def agreement(rows: Sequence[dict], of: str, against: str, draws: int = DRAWS) -> dict:
-    """Agreement of rows[of] with rows[against], of all words and by kind, *nothing else* being a kind (extra) that is not
-    among the words; with intervals clustered by prompt."""
+    """Agreement of rows[of] with rows[against], over words and by kind, with intervals clustered by prompt; *nothing else*
+    is a kind (extra) and not one of the words."""
     kinds = sorted({row["kind"] for row in rows})
     words = [row for row in rows if row["kind"] != EXTRA]
     return block(words, of, against, draws) | {
@@ -187,9 +180,8 @@ def scorer_agreement(rows: Sequence[dict], draws: int = DRAWS) -> dict:
 
 def measured(statistic: Callable, x: np.ndarray, y: np.ndarray, clusters: Sequence, draws: int) -> dict:
     """{estimate, low, high} of a statistic of two rows of numbers, None for what is not a number."""
-    empty = Interval(math.nan, math.nan, math.nan)
-    found = bootstrap(statistic(x, y), clusters, draws=draws) if len(x) else empty
-    return {name: finite(value) for name, value in found._asdict().items()}
+    span = bootstrap(statistic(x, y), clusters, draws=draws)
+    return {name: finite(value) for name, value in span._asdict().items()}
 
 
 def size_of(sample: dict) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""What an experiment has finished, a JSON line at a time, so that a killed one goes on where it was.
+"""Journal of an experiment: finished records as JSON lines, from which a killed experiment resumes.
 
-The first line holds the settings; a line with a fingerprint opens each method. An experiment with other settings, or a
-method that has become another, does not go on in the same folder: its figures would mix two experiments.
+The first line holds the settings; each method begins with a line of its fingerprint. An experiment with other settings,
+or a method with another fingerprint, is refused in the same folder: its figures would mix two experiments.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from core.jsonfile import lines_of
 
@@ -19,16 +20,16 @@ FILE = "items.jsonl"
 class Journal:
     """Records by (method, prompt, seeds), in a folder or only in memory."""
 
-    def __init__(self, folder: Path | None, settings: dict, fingerprints: dict[str, str]) -> None:
+    def __init__(self, folder: Path | None, settings: dict[str, Any], fingerprints: dict[str, str]) -> None:
         self.path = folder / FILE if folder else None
         self.settings = settings
-        self._records: dict[tuple, dict] = {}
+        self._records: dict[tuple, dict[str, Any]] = {}
         known: dict[str, str] = {}
-        found = None
+        kept = None
         for line in self._lines():
             try:
                 if "settings" in line:
-                    found = dict(line["settings"])
+                    kept = dict(line["settings"])
                 elif "fingerprint" in line:
                     known[line["method"]] = line["fingerprint"]
                 else:
@@ -38,18 +39,18 @@ class Journal:
                     f"{self.path} is damaged: a line names no settings, method, prompt or seeds. Remove the file and start the "
                     "experiment again."
                 ) from None
-        if found is None:
+        if kept is None:
             self._write({"settings": settings})
-        elif found != json.loads(json.dumps(settings)):
-            changed = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
+        elif kept != json.loads(json.dumps(settings)):
+            changed = sorted(name for name in {*kept, *settings} if kept.get(name) != settings.get(name))
             raise ValueError(
-                f"The folder {self.path.parent} holds an experiment with other settings ({', '.join(changed)}): "
+                f"The folder {folder} holds an experiment with other settings ({', '.join(changed)}): "
                 "give another folder, or remove that one."
             )
         for name, fingerprint in fingerprints.items():
             if known.get(name, fingerprint) != fingerprint:
                 raise ValueError(
-                    f"The folder {self.path.parent} holds images of another {name!r} (its weights or settings differ): "
+                    f"The folder {folder} holds images of another {name!r} (its weights or settings differ): "
                     "give another folder or another name."
                 )
             if name not in known:
@@ -59,17 +60,17 @@ class Journal:
         """Whether the method's images of a prompt and its seeds are finished."""
         return key(method, prompt, seeds) in self._records
 
-    def get(self, method: str, prompt: str, seeds: Sequence[int]) -> dict:
+    def get(self, method: str, prompt: str, seeds: Sequence[int]) -> dict[str, Any]:
         """The record of a method's images of a prompt and its seeds."""
         return self._records[key(method, prompt, seeds)]
 
-    def add(self, record: dict) -> None:
-        """Keep a record; it is on disk when this returns."""
+    def add(self, record: dict[str, Any]) -> None:
+        """Add a record; it is on disk when this returns."""
         record = json.loads(json.dumps(record))
         self._records[key(record["method"], record["prompt"], record["seeds"])] = record
         self._write(record)
 
-    def _write(self, line: dict) -> None:
+    def _write(self, line: dict[str, Any]) -> None:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,8 +79,8 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
-    def _lines(self) -> list[dict]:
-        """What is on disk; a last line that a kill cut short is taken off."""
+    def _lines(self) -> list[dict[str, Any]]:
+        """The lines on disk; a last line that a kill cut off is removed."""
         if self.path is None or not self.path.exists():
             return []
         raw = self.path.read_bytes()
@@ -94,5 +95,5 @@ class Journal:
 
 
 def key(method: str, prompt: str, seeds: Sequence[int]) -> tuple:
-    """What a record is found by."""
+    """The key of a record."""
     return method, prompt, tuple(seeds)

@@ -1,4 +1,4 @@
-"""How much memory a piece of work took at most."""
+"""Peak memory of a block of code."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ PROCESS = Path("/proc/self")
 
 @dataclass
 class Peak:
-    """bytes: the most that was in use while the block ran; None where it cannot be told."""
+    """bytes: the peak while the block ran; None where the system does not report it."""
 
     bytes: int | None = None
 
 
 @contextmanager
 def peak(device: torch.device | str = "cpu", process: Path = PROCESS) -> Iterator[Peak]:
-    """Fills in the `Peak` that it gives when the block ends.
+    """Yields a `Peak` that is filled in when the block ends.
 
-    On CUDA it is what torch had allocated on the device, weights included. Elsewhere it is the whole process's resident
-    memory, which Linux keeps a high-water mark of and starts anew on request; other systems keep none. One block inside
-    another starts the mark anew for both.
+    On CUDA it is the memory that torch had allocated on the device, weights included. Elsewhere it is the resident memory
+    of the whole process, of which Linux keeps a high-water mark that can be reset; other systems keep none. A block inside
+    another resets the mark for both.
     """
-    device, found = torch.device(device), Peak()
+    device, peak = torch.device(device), Peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         try:
-            yield found
+            yield peak
         finally:
-            found.bytes = torch.cuda.max_memory_allocated(device)
+            peak.bytes = torch.cuda.max_memory_allocated(device)
         return
-    started = _start_mark(process)
+    started = _reset_mark(process)
     try:
-        yield found
+        yield peak
     finally:
-        found.bytes = _mark(process) if started else None
+        peak.bytes = _mark(process) if started else None
 
 
-def _start_mark(process: Path) -> bool:
+def _reset_mark(process: Path) -> bool:
     try:
         (process / "clear_refs").write_text("5")  # proc(5): sets VmHWM to what is resident now
     except OSError:
@@ -52,5 +52,5 @@ def _start_mark(process: Path) -> bool:
 
 
 def _mark(process: Path) -> int | None:
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    line = re.search(r"^VmHWM:\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
+    return int(line[1]) * 1024 if line else None

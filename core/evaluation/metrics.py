@@ -1,9 +1,8 @@
-"""Figures of fidelity and alignment, with intervals (DESIGN section 2, last paragraphs). NumPy arrays in, plain numbers out.
+"""Statistics of fidelity and alignment, with intervals. NumPy arrays in, plain numbers out.
 
-Intervals come from a bootstrap clustered by prompt: images of one prompt stand or fall together, so prompts are drawn
-again, each with all its seeds. Drawing the seeds of a drawn prompt again as well would count the spread between seeds
-twice (the intervals of paired binary outcomes come out about 1.4 times too wide), so that is done only where there is a
-single prompt, or where it is asked for.
+Intervals are from a bootstrap clustered by prompt: images of one prompt are correlated, so prompts are resampled, each
+with all its seeds. Resampling the seeds of a drawn prompt as well would count the variance between seeds twice (intervals
+of paired binary outcomes become about 1.4 times too wide), so that is done only for a single prompt.
 """
 
 from __future__ import annotations
@@ -57,31 +56,25 @@ def mae(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def auc(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The chance that a true item scores above a false one, a tie counting half (Mann-Whitney): scores, truth (N,)."""
+    """Area under the ROC curve: the probability that a true item scores above a false one, a tie counting half
+    (Mann-Whitney); scores, truth (N,). nan for a single class."""
     scores, truth = _pair(scores, truth)
     return float(auc_of(scores, truth)(np.ones((1, len(scores))))[0]) if len(scores) else math.nan
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int = 10) -> np.ndarray:
-    """Counts (classes, classes): row the true digit, column the predicted one."""
+def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Confusion matrix (10, 10) of digits (N,): rows are the true digits, columns the predicted ones."""
     truth, predicted = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
-    for digits in (truth, predicted):
-        if digits.size and (digits.min() < 0 or digits.max() >= classes):
-            raise ValueError(
-                f"Digits go from 0 to {classes - 1}, but there are {digits.min()} to {digits.max()}."
-            )
-    if truth.shape != predicted.shape:
-        raise ValueError(f"{truth.shape} true digits but {predicted.shape} predicted ones.")
-    return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(truth * 10 + predicted, minlength=100).reshape(10, 10)
 
 
 def within(values: np.ndarray, groups: Sequence) -> np.ndarray:
-    """What is left of values (N,) once each group's mean is taken off."""
+    """values (N,) with the mean of their group subtracted."""
     values, code = np.asarray(values, np.float64), codes(groups)
     return values - (np.bincount(code, values) / np.bincount(code))[code] if len(values) else values
 
 
-# ---- statistics that the bootstrap weighs: (draws, N) weights -> (draws,) -----------------------------------------
+# ---- weighted statistics for the bootstrap: (draws, N) weights -> (draws,) -----------------------------------------
 
 
 def mean_of(values: np.ndarray) -> Statistic:
@@ -132,41 +125,36 @@ def bootstrap(
     clusters: Sequence,
     *,
     draws: int = DRAWS,
-    level: float = 0.95,
     seed: int = 0,
-    nested: bool | None = None,
 ) -> Interval:
-    """Percentile interval of a weighted statistic, items (N,) drawn again by their clusters (prompts).
-
-    nested: also draw the items of each drawn cluster again; by default only where there is one cluster.
-    """
-    if not 0 < level < 1 or draws < 1:
-        raise ValueError(f"The level lies between 0 and 1 and draws is at least 1, got {level} and {draws}.")
+    """Clustered percentile bootstrap: the 95 % interval of a weighted statistic of N items, resampled by their clusters
+    (prompts), or one by one where there is a single cluster."""
     code = codes(clusters)
     if len(code) == 0:
         return Interval(math.nan, math.nan, math.nan)
     sizes = np.bincount(code)
-    nested = len(sizes) == 1 if nested is None else nested
     rng = np.random.default_rng(seed)
-    found, step = [], max(1, _CHUNK // len(code))
+    parts, step = [], max(1, _CHUNK // len(code))
     for at in range(0, draws, step):
         count = min(step, draws - at)
         weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
-        found.append(
-            statistic(_redraw(rng, weights, code, sizes) if nested else weights[:, code].astype(float))
-        )
-    values = np.concatenate(found)
+        if len(sizes) == 1:
+            weights = rng.multinomial(weights[:, 0] * len(code), np.full(len(code), 1 / len(code)))
+        else:
+            weights = weights[:, code]
+        parts.append(statistic(weights.astype(float)))
+    values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     estimate = float(statistic(np.ones((1, len(code))))[0])
     if len(values) == 0:
         return Interval(estimate, math.nan, math.nan)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [0.025, 0.975])
     return Interval(estimate, float(low), float(high))
 
 
-def mean_interval(values: np.ndarray, clusters: Sequence, **options) -> Interval:
-    """Mean of values (N,) with its clustered bootstrap interval; give paired differences for a paired one."""
-    return bootstrap(mean_of(values), clusters, **options)
+def mean_interval(values: np.ndarray, clusters: Sequence, *, draws: int = DRAWS, seed: int = 0) -> Interval:
+    """Mean of values (N,) with its clustered bootstrap interval; paired differences give a paired interval."""
+    return bootstrap(mean_of(values), clusters, draws=draws, seed=seed)
 
 
 def wilson(successes: int, count: int) -> Interval:
@@ -183,11 +171,11 @@ def wilson(successes: int, count: int) -> Interval:
 
 
 def choice_matrix(scores: np.ndarray, n: int) -> np.ndarray:
-    """Best of n, exactly: scores (M,) -> (M, M), row s the chance that each item is chosen from n of the M items drawn
-    without return, s among them. The highest score is chosen, the earliest of equal ones.
+    """Exact best-of-n: scores (M,) -> (M, M), row s the probability that each item is chosen from n of the M items drawn
+    without replacement, s among them. The highest score is chosen, the earliest of equal ones.
 
     Rows times an outcome are the expected outcomes of best-of-n paired with item s; their mean is the mean over all
-    subsets of n, so unbiased for best-of-n on fresh seeds.
+    subsets of n, an unbiased estimate for best-of-n on fresh seeds.
     """
     scores = np.asarray(scores, np.float64)
     m = len(scores)
@@ -245,15 +233,6 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return float(max(0.0, distance))
 
 
-def pairwise_distance(items: np.ndarray) -> float:
-    """Mean root-mean-square difference between the pairs of items (N, ...); nan for fewer than two."""
-    flat = np.asarray(items, np.float64).reshape(len(items), -1)
-    if len(flat) < 2:
-        return math.nan
-    first, second = np.triu_indices(len(flat), 1)
-    return float(np.sqrt(np.square(flat[first] - flat[second]).mean(1)).mean())
-
-
 def finite(value: float) -> float | None:
     """The value, None where it is not a finite number."""
     return float(value) if math.isfinite(value) else None
@@ -263,15 +242,6 @@ def codes(groups: Sequence) -> np.ndarray:
     """Groups of any hashable kind as 0, 1, 2 ... (N,), in the order of their first appearance."""
     known: dict = {}
     return np.array([known.setdefault(group, len(known)) for group in groups], np.int64)
-
-
-def _redraw(rng: np.random.Generator, weights: np.ndarray, code: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Item weights (draws, N): each copy of a drawn cluster (draws, P) draws its own items again."""
-    out = np.zeros((len(weights), len(code)))
-    for cluster, size in enumerate(sizes):
-        members = np.flatnonzero(code == cluster)
-        out[:, members] = rng.multinomial(weights[:, cluster] * size, np.full(size, 1 / size))
-    return out
 
 
 def _pair(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

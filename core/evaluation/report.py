@@ -17,7 +17,6 @@ from core.evaluation.fidelity import scorer_agreement
 from core.evaluation.methods import BestOf
 from core.evaluation.metrics import (
     DRAWS,
-    Interval,
     best_of,
     choice_matrix,
     finite,
@@ -35,17 +34,16 @@ def compare(
     found: dict[str, list[dict]],
     pooled: Sequence[BestOf],
     *,
-    pick: str = "all",
     draws: int = DRAWS,
-) -> dict:
-    """The report of methods that made images (`found`: records in the order of the prompts; "none" is among them) and
-    of those that are taken from them (`pooled`).
+) -> dict[str, Any]:
+    """The report of methods that made images (`found`: records in the order of the prompts, "none" among the methods) and
+    of best-of-N taken from their images (`pooled`).
 
-    methods[name]: strict, clean (every word holds and nothing else is there), words, extra, scorer (of words alone) and
-    kinds, each {estimate, low, high} over images; difference: the same paired with none; win_tie_loss of the strict verdict;
-    seconds and calls an image, and the peak memory; diversity within a prompt; frechet against none, left out where there are no features
-    or fewer than two images, which have no spread to compare.
-    ceiling: best-of-N where the judge itself chooses.
+    methods[name]  strict, clean (every word holds and nothing else is shown), words, extra, scorer (of words alone) and
+                   kinds, each {estimate, low, high} over images; difference: the same, paired with none; win_tie_loss of
+                   the strict verdict; seconds and calls an image; peak memory; diversity within a prompt; frechet against
+                   none, absent without features or with fewer than two images
+    ceiling        best-of-N where the judge itself chooses
     """
     kinds = {prompt: {str(word.index): word.kind for word in units(prompt)} for prompt in prompts}
     values = {
@@ -70,7 +68,7 @@ def compare(
             entry["frechet"] = frechet(*both)
         report["methods"][name] = entry
     for method in pooled:
-        report["methods"][method.name] = best_from(method, found, table, pick, draws)
+        report["methods"][method.name] = best_from(method, found, table, draws)
         by_judge = [
             best_of(row[None], row[None], method.n)[0] for row in control["strict"] if np.isfinite(row).all()
         ]
@@ -95,9 +93,9 @@ def figures(record: dict, kinds: dict[str, str]) -> list[dict[str, float]]:
             for kind in {kinds[index] for index in item["words"]}:
                 row[f"kind:{kind}"] = mean([t for index, t in item["words"].items() if kinds[index] == kind])
         if "scores" in record:
-            said = [expected for index, expected, _ in record["scores"][at] if kinds[str(index)] != EXTRA]
-            complete = len(said) == sum(kind not in ("function", EXTRA) for kind in kinds.values())
-            row["scorer"] = mean(said) if complete else math.nan
+            scores = [expected for index, expected, _ in record["scores"][at] if kinds[str(index)] != EXTRA]
+            complete = len(scores) == sum(kind not in ("function", EXTRA) for kind in kinds.values())
+            row["scorer"] = mean(scores) if complete else math.nan
         out.append(row)
     return out
 
@@ -114,24 +112,23 @@ def columns(rows: list[list[dict[str, float]]]) -> Values:
 
 
 def summary(values: Values, control: Values, draws: int, baseline: bool = False) -> dict:
-    """Means of every figure, and its paired differences with the control's, with intervals clustered by prompt."""
+    """Mean of every figure and of its paired differences from the control, with intervals clustered by prompt."""
     out: dict[str, Any] = {"kinds": {}}
     if not baseline:
         out["difference"] = {"kinds": {}}
     for name, rows in values.items():
         kind = name.removeprefix("kind:")
-        into, short = (out["kinds"], kind) if name.startswith("kind:") else (out, name)
-        into[short] = over_prompts(rows, draws)
+        (out if kind == name else out["kinds"])[kind] = over_prompts(rows, draws)
         if not baseline and name in control:
             pairs = [a - b for a, b in zip(rows, control[name], strict=True)]
-            into = out["difference"]["kinds"] if name.startswith("kind:") else out["difference"]
-            into[short] = over_prompts(pairs, draws)
+            difference = out["difference"]
+            (difference if kind == name else difference["kinds"])[kind] = over_prompts(pairs, draws)
     return out
 
 
 def costs(rows: list[dict]) -> dict:
-    """Seconds and calls an image, the seconds that scoring it took (not part of the method's own), and the most memory
-    in bytes that a batch took: None where it was not measured."""
+    """Seconds and calls an image, the seconds of scoring it (not part of the method's), and the peak memory of a batch in
+    bytes, None where it was not measured."""
     images = sum(len(record["items"]) for record in rows)
     names = dict.fromkeys(name for record in rows for name in record["other_calls"])
     return {
@@ -146,12 +143,12 @@ def costs(rows: list[dict]) -> dict:
 
 
 def best_from(
-    method: BestOf, found: dict[str, list[dict]], table: dict[str, Values], pick: str, draws: int
-) -> dict:
+    method: BestOf, found: dict[str, list[dict]], table: dict[str, Values], draws: int
+) -> dict[str, Any]:
     """Best-of-N by the scorer, from the images of its base, exactly over all subsets of N of a prompt's seeds."""
     rows, base, n = found[method.base.name], table[method.base.name], method.n
     picks = [
-        np.array([whole([e for _, e, _ in words], pick, record["prompt"]) for words in record["scores"]])
+        np.array([whole([e for _, e, _ in words], record["prompt"]) for words in record["scores"]])
         for record in rows
     ]
     chances = [choice_matrix(scores, n) for scores in picks]
@@ -177,7 +174,7 @@ def best_from(
 
 
 def chosen_distance(chance: np.ndarray, pairs: Sequence[float]) -> float:
-    """Mean distance between two chosen images of a prompt that are not the same one; nan where always one is chosen."""
+    """Mean distance between two different chosen images of a prompt; nan where the same one is always chosen."""
     weight = chance.mean(0)
     first, second = np.triu_indices(len(weight), 1)
     both = weight[first] * weight[second]
@@ -185,7 +182,7 @@ def chosen_distance(chance: np.ndarray, pairs: Sequence[float]) -> float:
 
 
 def expected_wins(chances: list[np.ndarray], strict: list[np.ndarray]) -> dict[str, float]:
-    """How often the chosen image is expected to beat, equal and lose to the base seed's own."""
+    """Expected wins, ties and losses of the chosen image against the base seed's own."""
     win = tie = loss = 0.0
     for chance, row in zip(chances, strict, strict=True):
         if np.isfinite(row).all():
@@ -196,14 +193,14 @@ def expected_wins(chances: list[np.ndarray], strict: list[np.ndarray]) -> dict[s
 
 
 def paired_wins(treated: list[np.ndarray], control: list[np.ndarray]) -> dict[str, int]:
-    """Win, tie and loss over the images that both have a verdict for."""
+    """Wins, ties and losses over the images for which both have a verdict."""
     a, b = np.concatenate(treated), np.concatenate(control)
-    there = np.isfinite(a) & np.isfinite(b)
-    return win_tie_loss(a[there], b[there])
+    judged = np.isfinite(a) & np.isfinite(b)
+    return win_tie_loss(a[judged], b[judged])
 
 
 def scored_words(rows: list[dict], kinds: dict[str, dict[str, str]]) -> list[dict]:
-    """Every word that has a score and a truth: prompt, kind, expected score, digit, truth."""
+    """All words with a score and a truth: prompt, kind, expected score, digit, truth."""
     return [
         {
             "prompt": r["prompt"],
@@ -237,19 +234,12 @@ def over_prompts(rows: Sequence[np.ndarray], draws: int) -> dict:
 
 
 def interval(values: Sequence[float], clusters: Sequence, draws: int) -> dict:
-    """{estimate, low, high} of the mean, leaving out what is not there."""
+    """{estimate, low, high} of the mean of the values that are finite; None for what is not a number."""
     values = np.asarray(values, float)
-    there = np.isfinite(values)
-    return plain(
-        mean_interval(
-            values[there], [c for c, keep in zip(clusters, there, strict=True) if keep], draws=draws
-        )
-    )
-
-
-def plain(found: Interval) -> dict[str, float | None]:
-    """An interval for JSON: None for what is not a number."""
-    return {name: finite(value) for name, value in found._asdict().items()}
+    present = np.isfinite(values)
+    named = [cluster for cluster, keep in zip(clusters, present, strict=True) if keep]
+    span = mean_interval(values[present], named, draws=draws)
+    return {name: finite(value) for name, value in span._asdict().items()}
 
 
 def mean(values: Sequence[float]) -> float:
@@ -258,18 +248,16 @@ def mean(values: Sequence[float]) -> float:
 
 
 def markdown(report: dict) -> str:
-    """The report's main figures as a table for a page of text."""
+    """The report's main figures as a Markdown table."""
 
-    def percent(found: dict, signed: bool = False) -> str:
-        if found["estimate"] is None:
+    def percent(span: dict, signed: bool = False) -> str:
+        if span["estimate"] is None:
             return "-"
         form = "{:+.1f}" if signed else "{:.1f}"
-        span = (
-            ""
-            if found["low"] is None
-            else f" [{form.format(100 * found['low'])}, {form.format(100 * found['high'])}]"
+        estimate, *ends = (
+            form.format(100 * span[k]) for k in ("estimate", "low", "high") if span[k] is not None
         )
-        return form.format(100 * found["estimate"]) + span
+        return f"{estimate} [{', '.join(ends)}]" if ends else estimate
 
     def megabytes(count: int | None) -> str:
         return "-" if count is None else f"{count / 1e6:.0f}"

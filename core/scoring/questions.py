@@ -18,9 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from core.scoring.dialogue import DENIED, ELSE
+from core.scoring.dialogue import DENIED, ELSE, mark
 from core.scoring.scores import DIGITS
-from core.scoring.vlm import mark
 from core.words import Word
 
 PROMPT_VERSION = "quoted-3"

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from core.scoring.dialogue import PROMPT_VERSION, Dialogue, mark  # noqa: F401 - mark is offered here too
+from core.scoring.dialogue import PROMPT_VERSION, Dialogue
 from core.scoring.picture import look, make_processor
 from core.scoring.scores import MASS, WordScore, make, unsure, words_to_score
 

@@ -3,21 +3,22 @@
 Latent diffusion with v-prediction (Salimans & Ho 2022) and classifier-free guidance (a tenth of the prompts become the
 zero embedding, as SDXL pipelines do for an empty one). Departures from SDXL:
 
-- The two text encoders are small and start at random. They first learn to foretell the picture from the text alone,
-  and go on doing so beside the UNet. Learned through the UNet only, they carry "above" and "below" at a cosine of .99,
-  and the UNet leaves it to the noise where things stand.
-- Every time step weighs the same. In the first half of the training times are drawn with density 2t, since places are
-  decided at high noise, where min-SNR weights of v go to 0; in the second half they are uniform, for the shapes.
-- The vocabulary is a list of whole words, so a word that is not in it becomes the unknown token.
+- The two text encoders are small and start at random. They first learn to predict the picture's layout from the text
+  alone, and continue to beside the UNet. Trained through the UNet only, they encode "above" and "below" at a cosine of
+  .99, and the UNet leaves it to the noise where things stand.
+- All time steps have the same weight. In the first half of the training times are drawn with density 2t, since places
+  are decided at high noise, where min-SNR weights of v go to 0; in the second half they are uniform, for the shapes.
+- The vocabulary is a list of whole words; a word that is not in it becomes the unknown token.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 from core.training import vae as vae_training
-from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
+from core.training.loop import Ema, FitResult, Hooks, fit, parameters, seed_step, warmup_cosine
 
 DROP = 0.1
 QUERIES = 4  # of the layout's attention over the text
@@ -43,7 +44,7 @@ PUNCTUATION = (",", ".", "!", "?", ":", ";", "'", '"', "-", "(", ")")
 def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of whole `words` (lower case) and some punctuation, framed and padded as CLIP's: 77-token window.
 
-    Anything else becomes the unknown token, so a word that the model never saw is known to be one.
+    Anything else becomes the unknown token, so that words which the model never saw are recognised.
     """
     start, end, unknown = "<|startoftext|>", "<|endoftext|>", "<unk>"
     listed = dict.fromkeys((start, end, unknown, *PUNCTUATION, *sorted(words)))
@@ -72,7 +73,6 @@ def build_pipeline(
     channels: tuple[int, ...] = (64, 96, 128),
     text_width: int = 64,
     text_layers: int = 3,
-    layers_per_block: int = 1,
     latent_size: int = 16,
 ) -> StableDiffusionXLPipeline:
     """A random pipeline of SDXL architecture that knows `words`; latents latent_size x latent_size x 4."""
@@ -97,7 +97,7 @@ def build_pipeline(
         in_channels=4,
         out_channels=4,
         block_out_channels=channels,
-        layers_per_block=layers_per_block,
+        layers_per_block=1,
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * last,
         up_block_types=("CrossAttnUpBlock2D",) * last + ("UpBlock2D",),
         transformer_layers_per_block=1,
@@ -133,15 +133,15 @@ def build_pipeline(
 
 
 class Layout(nn.Module):
-    """Text -> the latents that its pictures have on average, at half the resolution."""
+    """Text -> the average latents of its pictures, at half the resolution."""
 
-    def __init__(self, width: int, pooled: int, shape: tuple[int, int, int], hidden: int = 256) -> None:
+    def __init__(self, width: int, pooled: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.shape = shape
         self.queries = nn.Parameter(torch.randn(QUERIES, width) / width**0.5)
         self.keys = nn.Linear(width, width)
         self.out = nn.Sequential(
-            nn.Linear(QUERIES * width + pooled, hidden), nn.GELU(), nn.Linear(hidden, math.prod(shape))
+            nn.Linear(QUERIES * width + pooled, 256), nn.GELU(), nn.Linear(256, math.prod(shape))
         )
 
     def forward(self, text: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
@@ -163,17 +163,11 @@ def train_diffuser(
     batch: int = 32,
     rate: float = 8e-4,
     bf16: bool = True,
-    seed: int = 0,
-    folder: Path | str | None = None,
     save_every: int = 100,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    **hooks: Unpack[Hooks],
 ) -> FitResult:
     """Train text encoders (text_steps), then UNet and text encoders, in place on scaled latents (N, C, H, W) and their
-    N prompts.
-
-    At the end the pipeline holds the moving averages of the weights.
-    """
+    N prompts; the pipeline ends with the moving averages of the weights."""
     if len(latents) != len(prompts):
         raise ValueError(f"{len(latents)} latents for {len(prompts)} prompts: one prompt to each.")
     device = pipe.unet.device
@@ -185,49 +179,45 @@ def train_diffuser(
     encoders = {"text": pipe.text_encoder, "text_2": pipe.text_encoder_2}
     width = sum(encoder.config.hidden_size for encoder in encoders.values())
     channels, height, across = latents.shape[1:]
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     layout = Layout(
         width, pipe.text_encoder_2.config.projection_dim, (channels, height // 2, across // 2)
     ).to(device)
-    told = {**encoders, "layout": layout}
-    for module in (pipe.unet, *told.values()):
+    text_modules = {**encoders, "layout": layout}
+    for module in (pipe.unet, *text_modules.values()):
         module.requires_grad_(True).train()
 
-    def foretelling(rows: Tensor, hidden: Tensor, pooled: Tensor) -> Tensor:
-        """Squared error of the layout of rows, from hidden (B, L, D) of any L and pooled (B, P)."""
+    def layout_error(rows: Tensor, hidden: Tensor, pooled: Tensor) -> Tensor:
+        """Squared error of the layout predicted for rows from hidden (B, L, D) of any L and pooled (B, P)."""
         coarse = F.avg_pool2d(latents[rows].float(), 2).to(device)
         mask = real[rows, : hidden.shape[1]].to(device)
         return F.mse_loss(layout(hidden.float(), pooled.float(), mask), coarse)
 
     def text_loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        rows = torch.randint(len(latents), (text_batch,), generator=seed_step(seed + 1, step))
-        loss = foretelling(rows, *encode_tokens(pipe, tokens[rows, :longest].to(device)))
+        rows = torch.randint(len(latents), (text_batch,), generator=seed_step(1, step))
+        loss = layout_error(rows, *encode_tokens(pipe, tokens[rows, :longest].to(device)))
         return loss, {"layout": loss.item()}
 
     if text_steps:
+        folder = hooks.get("folder")
         first = fit(
-            told,
-            torch.optim.AdamW([p for module in told.values() for p in module.parameters()], lr=text_rate),
+            text_modules,
+            torch.optim.AdamW(parameters(text_modules.values()), lr=text_rate),
             text_loss,
             steps=text_steps,
-            folder=Path(folder) / "text" if folder else None,
             save_every=save_every,
-            on_progress=on_progress,
-            stop=stop,
             schedule=warmup_cosine(text_steps),
-            seed=seed + 1,
+            seed=1,
+            folder=Path(folder) / "text" if folder else None,
+            on_progress=hooks.get("on_progress"),
+            stop=hooks.get("stop"),
         )
         if first.stopped:
             return first
-    modules = {"unet": pipe.unet, **told}
+    modules = {"unet": pipe.unet, **text_modules}
     pipe.unet.to(memory_format=torch.channels_last)
     averages = {name: Ema(module, 0.999) for name, module in modules.items() if module is not layout}
-    optimiser = torch.optim.AdamW(
-        [p for module in modules.values() for p in module.parameters()],
-        lr=rate,
-        betas=(0.9, 0.99),
-        weight_decay=0.01,
-    )
+    optimiser = torch.optim.AdamW(parameters(modules.values()), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
     alphas = pipe.scheduler.alphas_cumprod.to(device)
     side = float(latents.shape[-1] * pipe.vae_scale_factor)
     sizes = torch.tensor([side, side, 0.0, 0.0, side, side], device=device)
@@ -235,7 +225,7 @@ def train_diffuser(
     attention = partial(sdpa_kernel, SDPBackend.MATH) if device.type == "cpu" else nullcontext
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        draws = seed_step(seed, step)
+        draws = seed_step(0, step)
         rows = torch.randint(len(latents), (batch,), generator=draws)
         clean = latents[rows].float().to(device)
         noise = torch.randn(clean.shape, generator=draws).to(device)
@@ -255,21 +245,18 @@ def train_diffuser(
                 added_cond_kwargs={"text_embeds": pooled * keep, "time_ids": sizes.expand(batch, 6)},
             ).sample
         error = F.mse_loss(predicted.float(), target)
-        layout_error = foretelling(rows, hidden, pooled)
-        return error + layout_error, {"mse": error.item(), "layout": layout_error.item()}
+        layout_loss = layout_error(rows, hidden, pooled)
+        return error + layout_loss, {"mse": error.item(), "layout": layout_loss.item()}
 
     result = fit(
         modules,
         optimiser,
         loss_fn,
         steps=steps,
-        folder=folder,
         save_every=save_every,
-        on_progress=on_progress,
-        stop=stop,
         ema=averages,
         schedule=warmup_cosine(steps, warmup=100),
-        seed=seed,
+        **hooks,
     )
     for name, module in modules.items():
         if not result.stopped and name in averages:

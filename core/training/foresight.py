@@ -1,16 +1,16 @@
-"""Stage 1a: the backbone's first prediction of the clean latents is tuned on stored pictures.
+"""Stage 1a: fine-tuning of the backbone's first prediction of the clean latents on stored pictures.
 
     L_foresight = mean (foresee(noise, text) - picture)^2
 
-over samples whose noise and finished latents are known. What is trained are LoRA layers (Hu et al. 2022) on every
-linear and convolutional layer of the denoiser's blocks; the backbone stays as it is. No label is needed.
+over samples whose noise and finished latents are known. LoRA layers (Hu et al. 2022) on every linear and convolutional
+layer of the denoiser's blocks are trained; the backbone stays as it is. No label is needed. The paper has no such stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from core import checkpoint
 from core.diffusion import Diffuser
 from core.foresight import Foresight
 from core.training.data import RewardData
-from core.training.loop import FitResult, Progress, fit, seed_step, warmup_cosine
+from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
 from core.training.lora import (
     KIND,
     Conditions,
@@ -35,7 +35,7 @@ from core.training.reward import rows_of
 
 @dataclass(frozen=True)
 class ForesightConfig:
-    """Settings of tuning the first prediction."""
+    """Settings of fine-tuning the first prediction."""
 
     steps: int = 150
     batch: int = 32
@@ -53,14 +53,12 @@ def train_foresight(
     config: ForesightConfig | None = None,
     *,
     validation: RewardData | None = None,
-    folder: Path | str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    **hooks: Unpack[Hooks],
 ) -> tuple[FitResult, dict[str, float]]:
-    """Tune on the samples of `data` whose picture is at hand; write the adapter to `out`.
+    """Fine-tune on the samples of `data` that have a picture; write the adapter to `out`.
 
-    Gives how the loop ended and {before, after}: the share of the variance of the pictures of `validation` (of `data`
-    without) that is foreseen. A run that was stopped has none and writes no adapter.
+    Returns how the loop ended and {before, after}: the share of the variance of the pictures of `validation` (of `data`
+    without it) that is foreseen. A run that was stopped returns no shares and writes no adapter.
     """
     config = config or ForesightConfig()
     data, held = with_pictures(data), with_pictures(validation if validation is not None else data, 256)
@@ -75,8 +73,8 @@ def train_foresight(
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
-        found = foresight(data.noises(rows), texts[id(data)], data.item[rows])
-        loss = F.mse_loss(found, data.pictures(rows)[0].to(found.device))
+        picture = foresight(data.noises(rows), texts[id(data)], data.item[rows])
+        loss = F.mse_loss(picture, data.pictures(rows)[0].to(picture.device))
         return loss, {"foresee": loss.item()}
 
     lora = LoraConfig(rank=config.rank, checkpointing=config.checkpointing, seed=config.seed)
@@ -87,12 +85,10 @@ def train_foresight(
             torch.optim.AdamW(layers.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=0.0),
             loss_fn,
             steps=config.steps,
-            folder=folder,
             save_every=config.save_every,
-            on_progress=on_progress,
-            stop=stop,
             schedule=warmup_cosine(config.steps, warmup=min(20, config.steps // 5 + 1), floor=0.02),
             seed=config.seed,
+            **hooks,
         )
         if result.stopped:
             return result, {}
@@ -103,17 +99,17 @@ def train_foresight(
 
 
 def with_pictures(data: RewardData, most: int | None = None) -> RewardData:
-    """The samples whose picture is at hand, the first `most` of them."""
+    """The samples that have a picture, at most the first `most`."""
     return data.subset((data.picture_row >= 0).nonzero().flatten()[:most])
 
 
 @torch.no_grad()
-def foreseen(foresight: Foresight, data: RewardData, text: Conditions, batch: int = 32) -> float:
-    """What share of the variance of the pictures' latents is foreseen."""
-    missed = varied = 0.0
-    usual = data.picture_mean()
+def foreseen(foresight: Foresight, data: RewardData, text: Conditions, batch: int) -> float:
+    """Share of the variance of the pictures' latents that is foreseen."""
+    error = variance = 0.0
+    mean = data.picture_mean()
     for rows in torch.arange(len(data)).split(batch):
         picture = data.pictures(rows)[0]
-        missed += (foresight(data.noises(rows), text, data.item[rows]).cpu() - picture).square().sum().item()
-        varied += (picture - usual).square().sum().item()
-    return 1 - missed / max(varied, 1e-12)
+        error += (foresight(data.noises(rows), text, data.item[rows]).cpu() - picture).square().sum().item()
+        variance += (picture - mean).square().sum().item()
+    return 1 - error / max(variance, 1e-12)

@@ -1,12 +1,12 @@
-"""The training loop that every stage shares (Adam-like optimisers, any loss): progress, stop, resume.
+"""The training loop of every stage (any optimiser, any loss): progress, stop, resume.
 
-A stage hands over its modules, an optimiser and a loss that is a function of the step alone: all randomness
-of step n comes from (seed, n). So nothing but weights, optimiser and step has to be saved for a run that was
-killed to end in the same bits as one that was not (on one machine, same thread count).
+A stage hands over its modules, an optimiser and a loss that is a function of the step alone: all randomness of step n
+comes from (seed, n). So weights, optimiser and step are all that a checkpoint needs for a run that was killed to end in
+the same bits as one that was not (on one machine, with the same number of threads).
 
-With several ranks (core.ranks) every one draws the batch of a step and computes its share of it; gradients, loss and
-metrics are the ranks' means weighted by the shares, so a run of two ranks is that of one but for rounding, the masks
-of dropout, which each rank draws for itself, and what a stage says of itself. Rank 0 alone saves and reports, and all
+With several ranks (core.ranks) each draws the batch of a step and computes its share of it; gradients, loss and metrics
+are the ranks' means weighted by the shares. So a run of two ranks equals that of one but for rounding, the masks of
+dropout, which each rank draws for itself, and what a stage names itself. Rank 0 alone saves and reports, and all ranks
 stop at the same step.
 """
 
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,12 @@ from core import ranks
 from core.checkpoint import load_state, save_state
 
 STATE_FILE = "state.pt"
+CLIP = 1.0  # norm to which the gradients of a step are clipped
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a person watching wants to know after a step. `seconds` and `left` are of this process."""
+    """The state of a training after a step. `seconds` and `left` are of this process."""
 
     step: int
     total: int
@@ -43,7 +44,7 @@ class Progress:
 
 @dataclass
 class FitResult:
-    """`step` of `total` done, whether it was stopped before the end, and the metrics of the last step."""
+    """`step` of `total` done, whether the run was stopped before the end, and the metrics of the last step."""
 
     step: int
     total: int
@@ -51,8 +52,21 @@ class FitResult:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+class Hooks(TypedDict, total=False):
+    """What a training may be given by whoever runs it.
+
+    folder       where its state is saved, and from where it is resumed
+    on_progress  called after every step
+    stop         asked before every step; True ends the run, which can be resumed
+    """
+
+    folder: Path | str | None
+    on_progress: Callable[[Progress], None] | None
+    stop: Callable[[], bool] | None
+
+
 class Stopped(Exception):
-    """Raised where work was asked to stop and what it made so far is safe."""
+    """Raised where work was asked to stop, and what it made so far is safe."""
 
 
 class TrainingFailed(RuntimeError):
@@ -60,10 +74,10 @@ class TrainingFailed(RuntimeError):
 
 
 def seed_step(seed: int, step: int) -> torch.Generator:
-    """Seed torch's global generator for step `step` and return a generator of its own stream for data.
+    """Seed torch's global generator for a step, and return a generator of a stream of its own for the data.
 
-    Shapes: none. Both streams depend on (seed, step) only, so data order and dropout are resumable. Ranks share the
-    stream for data, not the global one.
+    Both streams depend on (seed, step) only, so that data order and dropout can be resumed. Ranks share the stream for
+    data, not the global one.
     """
     mixed = (seed * 1_000_003 + step * 7_919 + 12_345) % (2**63)
     torch.manual_seed((mixed + ranks.rank() * 15_485_863) % (2**63))
@@ -74,7 +88,7 @@ def warmup_cosine(steps: int, warmup: int = 50, floor: float = 0.05) -> Callable
     """Learning-rate factor: linear over `warmup` steps, then a half cosine down to `floor`.
 
     Not `transformers.get_cosine_with_min_lr_schedule_with_warmup`, which starts at 0: the shipped models and all figures
-    were made with this one, and a run that is resumed has to go on with it."""
+    were made with this one, and a run that is resumed has to continue on it."""
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -86,7 +100,7 @@ def warmup_cosine(steps: int, warmup: int = 50, floor: float = 0.05) -> Callable
 
 
 class Ema(AveragedModel):
-    """Exponential moving average of a module's parameters, which `module` holds; decay grows as (1 + n) / (10 + n)."""
+    """Exponential moving average of a module's parameters, held in `module`; decay grows as (1 + n) / (10 + n)."""
 
     def __init__(self, module: nn.Module, decay: float = 0.999) -> None:
         def average(means: Any, values: Any, n: Tensor | int) -> None:
@@ -94,7 +108,7 @@ class Ema(AveragedModel):
             get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(means, values, n)
 
         super().__init__(module, multi_avg_fn=average)
-        self.n_averaged.fill_(1)  # the weights at the start are the first ones averaged
+        self.n_averaged.fill_(1)  # the initial weights are the first that are averaged
         self.module.eval()
 
     @torch.no_grad()
@@ -104,7 +118,7 @@ class Ema(AveragedModel):
             p.copy_(mean)
 
     def state(self) -> dict[str, Any]:
-        """State for a checkpoint, in the form that it has had from the first run on."""
+        """State for a checkpoint, in the format of all earlier runs."""
         means = {name: mean.detach() for name, mean in self.module.named_parameters()}
         return {"updates": int(self.n_averaged) - 1, "shadow": means}
 
@@ -131,29 +145,28 @@ def fit(
     save_every: int = 200,
     on_progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
-    resume: bool = True,
     ema: dict[str, Ema] | None = None,
     schedule: Callable[[int], float] | None = None,
-    clip: float = 1.0,
     seed: int = 0,
-    extra: dict | None = None,
+    extra: dict[str, Any] | None = None,
     batch: int | None = None,
 ) -> FitResult:
-    """Run `loss_fn(step)` for `steps` steps; save to `folder` every `save_every` and at the end or a stop.
+    """Run `loss_fn(step)` for `steps` steps; save to `folder` every `save_every` steps and at the end or a stop, and
+    resume from there.
 
-    `extra` is a dict of plain values or tensors that the caller changes inside `loss_fn` (a best score, for
-    one); it is saved and restored with the rest. Raises TrainingFailed on a loss, a gradient or a weight that is not finite,
+    `extra` is a dict of plain values or tensors that the caller changes inside `loss_fn` (a best score, for example); it
+    is saved and restored with the rest. Raises TrainingFailed on a loss, a gradient or a weight that is not finite,
     before that changes a weight or is saved.
 
-    batch: the items of a step, of which `loss_fn` takes `ranks.share(batch)` and gives their mean; None where it does
-    not share, so that every rank does the same.
+    batch: the items of a step, of which `loss_fn` takes `ranks.share(batch)` and returns their mean; None where every
+    rank computes the same.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     ema, extra = ema or {}, extra if extra is not None else {}
     path = Path(folder) / STATE_FILE if folder else None
     start, weight = 0, ranks.part(batch) if batch else 1 / ranks.world()
-    if state := ranks.first(lambda: load_state(path) if path and resume and path.exists() else None):
+    if state := ranks.first(lambda: load_state(path) if path and path.exists() else None):
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         for name, average in ema.items():
@@ -166,7 +179,7 @@ def fit(
     rates = LambdaLR(optimiser, schedule, start - 1) if schedule else None
     trained = parameters(modules.values())
 
-    def finite(what: str, value: float, step: int, why: str = "") -> None:
+    def check_finite(what: str, value: float, step: int, why: str = "") -> None:
         if not math.isfinite(value):
             raise TrainingFailed(
                 f"{what} became {value} at step {step} of {steps}{why}. Lower the learning rate; the last saved state is "
@@ -174,7 +187,7 @@ def fit(
             )
 
     def save(step: int) -> None:
-        finite("A weight", float(sum(p.detach().float().sum() for p in trained)), step)
+        check_finite("A weight", float(sum(p.detach().float().sum() for p in trained)), step)
         if path:
             save_state(
                 {
@@ -197,23 +210,22 @@ def fit(
         seed_step(seed, step)
         optimiser.zero_grad(set_to_none=True)
         loss, metrics = loss_fn(step)
-        seen = ranks.means({"loss": loss.item(), **metrics}, weight)
-        finite("The loss", seen["loss"], step + 1, f": {metrics}")
+        result.metrics = ranks.means({"loss": loss.item(), **metrics}, weight)
+        check_finite("The loss", result.metrics["loss"], step + 1, f": {metrics}")
         loss.backward()
         ranks.gradients(trained, weight)
-        norm = torch.nn.utils.clip_grad_norm_(trained, clip or math.inf)
-        finite("The gradient", float(norm), step + 1)
+        norm = torch.nn.utils.clip_grad_norm_(trained, CLIP)
+        check_finite("The gradient", float(norm), step + 1)
         optimiser.step()
         if rates:
             rates.step()
         for name, average in ema.items():
             average.update_parameters(modules[name])
-        done = step + 1
-        result.step, result.metrics = done, seen
-        if done % save_every == 0 or done == steps:
-            save(done)
+        result.step = step + 1
+        if result.step % save_every == 0 or result.step == steps:
+            save(result.step)
         if on_progress:
             seconds = time.monotonic() - began
-            left = seconds / (done - start) * (steps - done)
-            on_progress(Progress(done, steps, result.metrics, seconds, left))
+            left = seconds / (result.step - start) * (steps - result.step)
+            on_progress(Progress(result.step, steps, result.metrics, seconds, left))
     return result

@@ -1,11 +1,11 @@
-"""Fine-tuning of the denoiser by LoRA (Hu et al. 2022) on images that were scored: the baseline that changes the network
-where the projector changes the noise.
+"""Fine-tuning of the denoiser by LoRA (Hu et al. 2022) on scored images: the baseline that changes the network where the
+projector changes the noise.
 
-Reward-weighted regression (Peters & Schaal 2007; Lee et al. 2023 for text to image): an image counts exp((s - 1) / T) in
-the diffusion loss, s in [0, 1] being the mean score of its words and T a temperature. An image is drawn as often as it
-counts, which is the same loss in expectation and spends no step on images that hardly count. The loss is the plain mean
-squared error of what the network predicts (noise, or v), with a tenth of the prompts left out for classifier-free
-guidance. Layers are `peft`'s on the attention projections; files are diffusers', so other programs load them.
+Reward-weighted regression (Peters & Schaal 2007; Lee et al. 2023 for text to image): an image has weight exp((s - 1) / T)
+in the diffusion loss, s in [0, 1] being the mean score of its words and T a temperature. Images are sampled by their
+weights, which is the same loss in expectation and spends no step on images of little weight. The loss is the mean squared
+error of the network's prediction (noise, or v), with a tenth of the prompts dropped for classifier-free guidance. Layers
+are `peft`'s on the attention projections; files are in diffusers' format, so other programs load them.
 
 Dimension key: N images, B batch, C H W latents, L tokens, D text width.
 """
@@ -13,11 +13,11 @@ Dimension key: N images, B batch, C H W latents, L tokens, D text width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import peft
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from core import checkpoint
 from core.diffusion import Diffuser, Text
-from core.training.loop import FitResult, Progress, fit, seed_step, warmup_cosine
+from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
 
 KIND = "lora"
 WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
@@ -45,7 +45,7 @@ MEASURED = 256  # images at most on which the loss is measured before and after
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """How an adapter is trained."""
+    """Settings of training an adapter."""
 
     rank: int = 8
     steps: int = 300
@@ -86,8 +86,8 @@ class Adapter:
         """ValueError where the layers cannot be put on the diffuser's denoiser."""
         self.check_fits(diffuser)
         check_there(diffuser)
-        there = getattr(diffuser.denoiser, "peft_config", {})
-        if foreign := [name for name in there if not name.startswith(LOADED)]:
+        adapters = getattr(diffuser.denoiser, "peft_config", {})
+        if foreign := [name for name in adapters if not name.startswith(LOADED)]:
             raise ValueError(
                 f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
                 "save_pretrained) before a LoRA is put on it."
@@ -95,15 +95,15 @@ class Adapter:
 
     @contextmanager
     def on(self, diffuser: Diffuser) -> Iterator[None]:
-        """The diffuser's denoiser is the fine-tuned one while the block runs, and afterwards bit for bit what it was.
+        """Fine-tunes the diffuser's denoiser while the block runs; afterwards it is bit for bit what it was.
 
-        The layers stay on the denoiser, switched off, so that the next batch need not read them again.
+        The layers stay on the denoiser, disabled, so that the next batch need not load them again.
         """
         self._check(diffuser)
         denoiser, name = diffuser.denoiser, LOADED + self.sha256[:16]
-        there = list(getattr(denoiser, "peft_config", {}))
-        if name not in there:
-            if there:
+        adapters = getattr(denoiser, "peft_config", {})
+        if name not in adapters:
+            if adapters:
                 denoiser.unload_lora()
             self._load(denoiser, diffuser, name)
             denoiser.requires_grad_(False)
@@ -115,11 +115,11 @@ class Adapter:
             denoiser.disable_lora()
 
     def fused(self, diffuser: Diffuser) -> Any:
-        """A copy of the diffuser's denoiser that has the layers in its weights: half the time of a call with them beside
-        the weights, for the memory of a second denoiser."""
+        """A copy of the diffuser's denoiser with the layers merged into its weights: half the time of a call with separate
+        layers, for the memory of a second denoiser."""
         self._check(diffuser)
         tuned = copy.deepcopy(diffuser.denoiser)
-        for name in HOOKS:  # who counts the calls of the one does not count those of the other
+        for name in HOOKS:  # whatever counts the calls of the original does not count those of the copy
             getattr(tuned, name).clear()
         if getattr(tuned, "peft_config", {}):
             tuned.unload_lora()
@@ -147,14 +147,12 @@ def train_lora(
     out: Path | str,
     *,
     meta: dict | None = None,
-    folder: Path | str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    **hooks: Unpack[Hooks],
 ) -> tuple[FitResult, dict[str, float]]:
     """Fine-tune on scaled latents (N, C, H, W), their N prompts and scores in [0, 1]; write the adapter to `out`.
 
-    Gives how the loop ended and {before, after}, the loss over images as they count, on the same noises; a run that was
-    stopped has none and writes no adapter. `folder` keeps the state of the loop. The diffuser is left as it was.
+    Returns how the loop ended and {before, after}, the weighted loss over the images on the same noises; a run that was
+    stopped returns no losses and writes no adapter. The diffuser is left as it was.
     """
     if not len(latents) == len(prompts) == len(scores):
         raise ValueError(
@@ -178,24 +176,24 @@ def train_lora(
         noisy = schedule.add_noise(clean, noise, times)
         kind = schedule.config.prediction_type
         target = noise if kind == "epsilon" else schedule.get_velocity(clean, noise, times)
-        given = text.of(rows[at], keep, clean.shape[-2:])
+        conditions = text.of(rows[at], keep, clean.shape[-2:])
         weight = next(denoiser.parameters())
         with torch.autocast(diffuser.device.type, torch.bfloat16, enabled=weight.dtype != torch.float32):
-            predicted = denoiser(noisy, times, **given, return_dict=False)[0]
+            predicted = denoiser(noisy, times, **conditions, return_dict=False)[0]
         return F.mse_loss(predicted.float(), target, reduction="none").mean((1, 2, 3))
 
     @torch.no_grad()
     def measured() -> float:
         draws = torch.Generator().manual_seed(config.seed)
         some = torch.randperm(len(latents), generator=draws)[:MEASURED]
-        found = torch.cat([error(part, draws, 0.0).cpu() for part in some.split(config.batch)])
-        return float((found * weights[some]).sum() / weights[some].sum())
+        errors = torch.cat([error(at, draws, 0.0).cpu() for at in some.split(config.batch)])
+        return float((errors * weights[some]).sum() / weights[some].sum())
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         draws = seed_step(config.seed, step)
         at = torch.multinomial(weights, config.batch, replacement=True, generator=draws)
-        found = error(at, draws, DROP).mean()
-        return found, {"mse": found.item()}
+        loss = error(at, draws, DROP).mean()
+        return loss, {"mse": loss.item()}
 
     denoiser = diffuser.denoiser
     with training_layers(diffuser, config) as layers:
@@ -206,11 +204,9 @@ def train_lora(
             optimiser,
             loss_fn,
             steps=config.steps,
-            folder=folder,
-            on_progress=on_progress,
-            stop=stop,
             schedule=warmup_cosine(config.steps, warmup=min(50, config.steps // 10 + 1)),
             seed=config.seed,
+            **hooks,
         )
         if result.stopped:
             return result, {}
@@ -220,7 +216,7 @@ def train_lora(
 
 
 def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
-    """How much each image counts (N,): exp((s - 1) / T), made to average 1."""
+    """Weights of the images (N,): exp((s - 1) / T), normalised to a mean of 1."""
     if not temperature > 0:
         raise ValueError(f"The temperature {temperature} must be above 0: 0.2 is a start.")
     values = torch.tensor(list(scores), dtype=torch.float64)
@@ -231,8 +227,8 @@ def image_weights(scores: Sequence[float], temperature: float) -> Tensor:
 
 
 def check_there(diffuser: Diffuser) -> None:
-    """ValueError where the denoiser's weights are fetched a layer at a time (sequential offload): layers that are put
-    beside them are not, and would hold nothing."""
+    """ValueError where the denoiser's weights are loaded a layer at a time (sequential offload): LoRA layers beside them
+    are not, and would stay empty."""
     if any(parameter.is_meta for parameter in diffuser.denoiser.parameters()):
         raise ValueError(
             f"A LoRA needs all of {diffuser.name}'s denoiser at once, and it is brought to the device a layer at a time: "
@@ -241,7 +237,7 @@ def check_there(diffuser: Diffuser) -> None:
 
 
 def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
-    """The noise schedule that the backbone was trained with; ValueError where it is not a diffusion of betas."""
+    """The noise schedule that the backbone was trained with; ValueError where it is not defined by betas."""
     config = diffuser.pipe.scheduler.config
     if "beta_start" not in config or config.get("prediction_type", "epsilon") not in (
         "epsilon",
@@ -264,11 +260,11 @@ def block_layers(denoiser: nn.Module) -> list[str]:
 def training_layers(
     diffuser: Diffuser, config: LoraConfig, targets: Sequence[str] = TARGETS
 ) -> Iterator[nn.ParameterList]:
-    """Fresh LoRA layers on the denoiser's layers of these names, in float32, as a module that holds them alone; taken off
-    at the end."""
+    """Fresh float32 LoRA layers on the denoiser's layers of these names, as a module that holds only them; removed at the
+    end."""
     denoiser = diffuser.denoiser
     if getattr(denoiser, "peft_config", None):
-        denoiser.unload_lora()  # those of a LoRA in use are loaded again when it is asked for
+        denoiser.unload_lora()  # a LoRA in use is loaded again when it is needed
     torch.manual_seed(config.seed)
     denoiser.add_adapter(
         peft.LoraConfig(
@@ -294,7 +290,7 @@ def training_layers(
 
 
 class Layers:
-    """The layers in training, as `checkpoint.save` writes a model: diffusers' LoRA file."""
+    """The layers in training, saved by `checkpoint.save` as diffusers' LoRA file."""
 
     def __init__(self, diffuser: Diffuser) -> None:
         self.diffuser = diffuser
@@ -307,7 +303,7 @@ class Layers:
 
 
 class Conditions:
-    """What the denoiser is given beside the noisy latents, kept on the CPU: one encoding a prompt."""
+    """The denoiser's inputs beside the noisy latents, kept on the CPU: one encoding a prompt."""
 
     def __init__(self, diffuser: Diffuser, row: dict[str, int], parts: list[Text]) -> None:
         self.diffuser, self.row, self.first = diffuser, row, parts[0]
@@ -316,29 +312,29 @@ class Conditions:
 
     @classmethod
     def encode(cls, diffuser: Diffuser, prompts: Sequence[str], batch: int = 64) -> Conditions:
-        """The frozen text encoders' states of the prompts, repeats read once."""
+        """The frozen text encoders' states of the prompts, each encoded once."""
         unique = list(dict.fromkeys(prompts))
         parts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
         return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, parts)
 
     def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
-        """Arguments of the denoiser for the prompts at rows (B,), the empty prompt where keep (B,) is False; size of the
-        latents (H, W)."""
+        """Arguments of the denoiser for the prompts at rows (B,), with the empty prompt where keep (B,) is False, and latents
+        of a size (H, W)."""
         pipe, place = self.diffuser.pipe, self.diffuser.device
 
         def chosen(full: Tensor, empty: Tensor | None) -> Tensor:
-            found = full[rows].to(place)
+            states = full[rows].to(place)
             if empty is None:
-                return found
-            return torch.where(keep.to(place).view(-1, *[1] * (found.ndim - 1)), found, empty[:1].to(place))
+                return states
+            return torch.where(keep.to(place).view(-1, *[1] * (states.ndim - 1)), states, empty[:1].to(place))
 
-        given: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
+        arguments: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
         if self.diffuser.denoiser.config.get("addition_embed_type") == "text_time":
             pooled = chosen(self.pooled, self.first.negative_pooled)
             pixels = tuple(int(side) * self.diffuser.scale for side in size)
             ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
-            given["added_cond_kwargs"] = {
+            arguments["added_cond_kwargs"] = {
                 "text_embeds": pooled,
                 "time_ids": ids.to(place).expand(len(rows), -1),
             }
-        return given
+        return arguments

@@ -1,21 +1,20 @@
-"""Stages 2 and 3: the projector learns to be harmless, then to be useful.
+"""Stages 2 and 3: the projector P_theta learns to be harmless (warm-up), then to be useful (quasi-DPO).
 
     L_warmup = mean (projected - noise)^2 + kl KL(N(mean, std^2) || N(0, I))
     L_qdpo   = - sum_j w_j log sigmoid(beta gain_j),   gain_j = r_j(projected) - r_j(noise)
     L_final  = L_qdpo + tau constraint + shared pattern + router losses
     w_j      = (1 - r_j(noise))^focus + floor, averaged over an item's scored words; 1 an item on average
 
-The reward model is frozen. A judge that the projector's gradient never sees (`core.foresight`) looks at it now and
-then; the weights kept are those of the moment when it saw the largest gain, since past that the projector learns the
-reward model's mistakes. The constraint and the pattern (off by default) that a prompt's noises share are in
-`core.training.constraint`.
+The reward model is frozen. A judge that the projector's gradient never sees (`core.foresight`) evaluates it now and
+then, and the weights with the largest gain are kept: past that point the projector learns the reward model's mistakes.
+The constraint and the pattern that the noises of a prompt share (off by default) are in `core.training.constraint`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -28,17 +27,16 @@ from core.networks.reward import RewardModel
 from core.noise import check_seeds, draw, drift, second
 from core.training.constraint import constraint_terms, kl_normal, shared_pattern
 from core.training.data import Texts
-from core.training.loop import Ema, Progress, fit, seed_step, warmup_cosine
-from core.training.reward import Best, Look, StageResult, finish
+from core.training.loop import Hooks, seed_step
+from core.training.stage import StageResult, run_stage
 
 Shape = tuple[int, int, int]
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """noise (B, C, H, W) and rows (B,) of the validation texts -> expected scores (B, J) in [0, 1]."""
 
-
-REPEATS = 4  # noises of a prompt in a batch, where what they share is weighed
-
+REPEATS = 4  # noises of a prompt in a batch, where the pattern that they share is penalised
+FIRST_SEED = 3_000_000_000  # of the pairs that evaluate a projector
 WORDLESS = "No word of the prompts carries meaning: give prompts that name things."
 
 
@@ -70,8 +68,8 @@ class ProjectorConfig:
     beta: float = 10.0  # sharpness of the preference: gains are fractions of the whole score
     tau: float = 1.0  # weight of the constraint; NOTES.md has what less of it does
     focus: float = 2.0  # power of (1 - r_j(noise)) in w_j
-    floor: float = 0.02  # weight that a word keeps which the noise already serves
-    extra: float = 2.0  # weight of *nothing else* beside that of a word
+    floor: float = 0.02  # weight left to a word that the noise already shows
+    extra: float = 2.0  # weight of *nothing else* relative to a word
     kl: float = 0.01  # inside the constraint: KL of each latent's N(mean, std^2)
     moments: float = 10.0  # inside the constraint: KL of each item's overall mean and variance
     correlation: float = 0.1  # inside the constraint: spatial correlation
@@ -80,30 +78,31 @@ class ProjectorConfig:
     load_balance: float = 0.01
     router_z: float = 0.001
     average: float = 0.99
-    evaluate_every: int = 50  # steps between looks at the validation prompts
-    patience: int = 6  # looks without a better one before training ends
-    looks: int = 128  # pairs of prompt and seed in a look
+    evaluate_every: int = 50  # steps between evaluations on the validation prompts
+    patience: int = 6  # evaluations without a better one before training ends
+    looks: int = 128  # pairs of prompt and seed in an evaluation
     bf16: bool = False
     save_every: int = 100
     seed: int = 0
 
 
 def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, part: float = 1.0) -> Tensor:
-    """w_j (B, J) from r_j(noise) and the importance of words, scored (B, J): larger where the noise scores low; they sum to 1 an item on average,
-    not each, as noise that serves its words is to be left alone: pushed too, it learns to draw things twice. part: of the
-    batch that these B are."""
+    """w_j (B, J) from r_j(noise) and the importance of words, scored (B, J): larger where the noise scores low.
+
+    They sum to 1 an item on average, not in each: noise that shows its words is to be left alone, since a projector that
+    is pushed further learns to draw things twice. part: the fraction of the batch that these B are."""
     raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
     raw = raw / scored.sum(-1, keepdim=True).clamp_min(1)
     return raw / ranks.mean(raw.sum(-1).mean(), part).clamp_min(1e-8)
 
 
 def expected_scores(reward: RewardModel, noise: Tensor, *text: Tensor) -> Tensor:
-    """r_j (B, J) of a reward model, for noise (B, C, H, W) and text: hidden, mask, words."""
+    """r_j (B, J) of a reward model for noise (B, C, H, W) and text: hidden, mask, words."""
     return RewardModel.expected(reward(noise, *text).logits)
 
 
 def importance(texts: Texts, rows: Tensor, extra: float) -> Tensor:
-    """(B, J): 1 for a scored word, `extra` for *nothing else*, 0 for what has no score."""
+    """Weights (B, J): 1 for a scored word, `extra` for *nothing else*, 0 for words without a score."""
     scored = texts.scored[rows].float()
     return torch.where(texts.extra[rows], extra * scored, scored)
 
@@ -114,15 +113,11 @@ def train_warmup(
     texts: Texts,
     shape: Shape,
     config: WarmupConfig | None = None,
-    *,
-    folder: Path | str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    resume: bool = True,
+    **hooks: Unpack[Hooks],
 ) -> StageResult:
     """Stage 2, in place: after it the projected noise is standard normal and close to its input.
 
-    Several ranks differ from one in the load-balance loss, whose load is that of each share."""
+    With several ranks the load-balance loss is the mean of that of each share."""
     config = config or WarmupConfig()
     device = next(projector.parameters()).device
 
@@ -134,9 +129,9 @@ def train_warmup(
             out = projector(noise, hidden, mask)
         reconstruction, kl = (out.sample(xi) - noise).square().mean(), kl_normal(out)
         metrics = {"reconstruction": reconstruction.item(), "kl": kl.item(), "std": out.std.mean().item()}
-        return reconstruction + config.kl * kl + _routing(out, config), metrics
+        return reconstruction + config.kl * kl + _router_losses(out, config), metrics
 
-    return _run(projector, config, loss_fn, None, folder, on_progress, stop, resume)
+    return run_stage("projector", projector, config, loss_fn, None, hooks)
 
 
 @ranks.together
@@ -150,19 +145,15 @@ def train_projector(
     validation: Texts | None = None,
     judge: Judge | None = None,
     seeds: Sequence[int] | None = None,
-    folder: Path | str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    resume: bool = True,
+    **hooks: Unpack[Hooks],
 ) -> StageResult:
     """Stage 3, in place, from a warmed-up projector.
 
     texts: the training prompts (one is enough, for a single-prompt projector). seeds: train on these seeds only;
-    None draws fresh noise at every step. validation: prompts on which the gain is looked at; the weights of the
-    best look are kept. judge: what looks, of these prompts; None lets the reward model look itself.
+    None draws fresh noise at every step. validation: prompts on which the gain is measured; the weights with the largest
+    gain are kept. judge: measures it on these prompts; None leaves that to the reward model itself.
 
-    Several ranks differ from one in the load-balance loss, whose load is that of each share, and report the gain as the
-    mean of their shares'.
+    With several ranks the load-balance loss and the reported gain are the means of those of each share.
     """
     config = config or ProjectorConfig()
     texts, repeats = usable(texts), REPEATS if config.shared else 1
@@ -171,16 +162,18 @@ def train_projector(
             f"The batch is {config.batch}: where what a prompt's noises share is weighed, each prompt comes {REPEATS} times "
             f"in each of {ranks.world()} processes, so make it a multiple of {REPEATS * ranks.world()}."
         )
-    extra = config.extra if reward.config.extra else 0.0  # one of an earlier kind was not taught it
+    extra = (
+        config.extra if reward.config.extra else 0.0
+    )  # an earlier reward model was not taught *nothing else*
     device = next(projector.parameters()).device
     allowed = None if seeds is None else check_seeds(seeds)
-    frozen = [(p, p.requires_grad) for p in reward.parameters()]
+    trainable = [(p, p.requires_grad) for p in reward.parameters()]
     reward.eval().requires_grad_(False)
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         noise, xi, rows = _batch(texts, shape, allowed, config.batch, config.seed, step, device, repeats)
         hidden, mask, words, scored = texts.take(rows, device)
-        part, wanted = ranks.part(config.batch), importance(texts, rows, extra).to(device)
+        part, weight = ranks.part(config.batch), importance(texts, rows, extra).to(device)
         projector.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = projector(noise, hidden, mask)
@@ -189,12 +182,12 @@ def train_projector(
             with torch.no_grad():
                 before = expected_scores(reward, noise, hidden, mask, words)
         gain = after - before
-        weights = word_weights(before, wanted, config.focus, config.floor, part)
+        weights = word_weights(before, weight, config.focus, config.floor, part)
         dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
         terms = constraint_terms(projected, noise, out, part)
         constraint = sum(getattr(config, name) * value for name, value in terms.items())
         named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
-        loss = dpo + config.tau * constraint + _routing(out, config)
+        loss = dpo + config.tau * constraint + _router_losses(out, config)
         if config.shared:
             named["shared"] = shared_pattern(projected, noise, repeats)
             loss = loss + config.shared * named["shared"]
@@ -202,18 +195,18 @@ def train_projector(
         metrics["gain"] = gain[scored].mean().item()
         return loss, metrics
 
-    def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
-        found = evaluate_projector(
-            twin, reward, validation, shape, count=config.looks, judge=judge, extra=extra
+    def look(averaged: nn.Module) -> tuple[float, dict[str, float]]:
+        metrics = evaluate_projector(
+            averaged, reward, validation, shape, count=config.looks, judge=judge, extra=extra
         )
-        return found["judge_gain" if judge is not None else "gain"], found
+        return metrics["judge_gain" if judge is not None else "gain"], metrics
 
     try:
-        looks = look if validation is not None else None
-        return _run(projector, config, loss_fn, looks, folder, on_progress, stop, resume)
+        evaluation = look if validation is not None else None
+        return run_stage("projector", projector, config, loss_fn, evaluation, hooks)
     finally:
-        for parameter, wanted in frozen:
-            parameter.requires_grad_(wanted)
+        for parameter, flag in trainable:
+            parameter.requires_grad_(flag)
 
 
 @torch.no_grad()
@@ -224,85 +217,37 @@ def evaluate_projector(
     shape: Shape,
     *,
     count: int = 128,
-    first_seed: int = 3_000_000_000,
     judge: Judge | None = None,
-    batch: int = 32,
     extra: float = 2.0,
 ) -> dict[str, float]:
-    """Gains, weighted by `importance`, and drift, for `count` pairs of a prompt (in turn) and a seed (from first_seed on).
+    """Gains, weighted by `importance`, and drift over `count` pairs of a prompt (in turn) and a seed (from FIRST_SEED on).
 
-    gain: as the reward model sees it. judge_gain: as the judge does. The rest: core.noise.drift.
+    gain: by the reward model. judge_gain: by the judge. The rest: core.noise.drift.
     """
     places, extra = texts.scored.any(1).nonzero().flatten(), extra if reward.config.extra else 0.0
     if not len(places):
         raise ValueError(WORDLESS)
     device = next(projector.parameters()).device
-    gains, judged, noises, changed = [], [], [], []
+    gains: dict[str, list[Tensor]] = {"gain": [], "judge_gain": []}
+    noises, moved = [], []
     with evaluating(projector):
-        for at in torch.arange(count).split(batch):
-            seeds, rows = (first_seed + at).tolist(), places[at % len(places)]
+        for at in torch.arange(count).split(32):
+            seeds, rows = (FIRST_SEED + at).tolist(), places[at % len(places)]
             noise, xi = draw(seeds, shape).to(device), second(seeds, shape).to(device)
             hidden, mask, words, _ = texts.take(rows, device)
-            wanted = importance(texts, rows, extra)
+            weight = importance(texts, rows, extra)
             projected = projector(noise, hidden, mask).sample(xi)
             noises.append(noise)
-            changed.append(projected)
-
-            def weighed(after: Tensor, before: Tensor, wanted: Tensor = wanted) -> Tensor:
-                return ((after - before).cpu() * wanted).sum(1) / wanted.sum(1)
-
+            moved.append(projected)
             text = (hidden, mask, words)
-            gains.append(
-                weighed(expected_scores(reward, projected, *text), expected_scores(reward, noise, *text))
-            )
+            gain = expected_scores(reward, projected, *text) - expected_scores(reward, noise, *text)
+            changes = {"gain": gain}
             if judge is not None:
-                judged.append(weighed(judge(projected, rows), judge(noise, rows)))
-    seen = {"gain": gains, "judge_gain": judged}
-    found = {name: torch.cat(values).mean().item() for name, values in seen.items() if values}
-    return found | drift(torch.cat(changed), torch.cat(noises))
-
-
-def _run(
-    projector: NoiseProjector,
-    config: WarmupConfig | ProjectorConfig,
-    loss_fn: Callable[[int], tuple[Tensor, dict[str, float]]],
-    look: Look | None,
-    folder: Path | str | None,
-    on_progress: Callable[[Progress], None] | None,
-    stop: Callable[[], bool] | None,
-    resume: bool,
-) -> StageResult:
-    """AdamW, moving average, looks, and the loop: what both stages have in common."""
-    optimiser = torch.optim.AdamW(
-        projector.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    average = Ema(projector, config.average)
-    best = Best(average, getattr(config, "patience", 1))
-
-    def looked(step: int) -> tuple[Tensor, dict[str, float]]:
-        seen = {}
-        if look is not None and step % config.evaluate_every == 0:
-            seen = best.offer(step, look)
-        loss, metrics = loss_fn(step)
-        return loss, metrics | seen
-
-    result = fit(
-        {"projector": projector},
-        optimiser,
-        looked,
-        steps=config.steps,
-        folder=folder,
-        save_every=config.save_every,
-        on_progress=on_progress,
-        stop=lambda: best.exhausted() or bool(stop and stop()),
-        resume=resume,
-        ema={"projector": average},
-        schedule=warmup_cosine(config.steps),
-        seed=config.seed,
-        extra=best.extra,
-        batch=config.batch,
-    )
-    return finish(projector, average, best, result, look)
+                changes["judge_gain"] = judge(projected, rows) - judge(noise, rows)
+            for name, change in changes.items():
+                gains[name].append((change.cpu() * weight).sum(1) / weight.sum(1))
+    means = {name: torch.cat(values).mean().item() for name, values in gains.items() if values}
+    return means | drift(torch.cat(moved), torch.cat(noises))
 
 
 def _batch(
@@ -315,8 +260,8 @@ def _batch(
     device: torch.device,
     repeats: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """noise, xi (B, C, H, W) and the rows (B,) of texts of this rank's share of a step, all a function of (seed, step);
-    each row comes `repeats` times in turn."""
+    """noise, xi (B, C, H, W) and the rows (B,) of texts in this rank's share of a step, a function of (seed, step); each row
+    comes `repeats` times in a row."""
     draws = seed_step(seed, step)
     rows = torch.randint(len(texts.prompts), (batch // repeats,), generator=draws).repeat_interleave(repeats)
     if seeds is None:
@@ -336,5 +281,5 @@ def usable(texts: Texts) -> Texts:
     return texts.only(kept)
 
 
-def _routing(out: ProjectorOutput, config: WarmupConfig | ProjectorConfig) -> Tensor:
+def _router_losses(out: ProjectorOutput, config: WarmupConfig | ProjectorConfig) -> Tensor:
     return config.load_balance * out.losses["load_balance"] + config.router_z * out.losses["router_z"]

@@ -1,21 +1,21 @@
-"""Stage 1b: a reader learns how well each word shows in a picture, from its latents.
+"""Stage 1b: a reader learns how well each word shows in a picture, from the picture's latents.
 
     L_read = sum_sj v_sj CE(target_sj, reader(picture_s, text_s)_j) / sum_sj v_sj
 
-on finished pictures with labels, where no noise is in the way, then also on what is foreseen of them (`train_reader`).
-A new reader learns it first from pictures whose words and places are known, such as renders (`train_reading`):
+on finished pictures with labels, where no noise is in the way, then also on the foreseen ones (`train_reader`). A new
+reader first learns it from pictures whose words and places are known, such as renders (`train_reading`):
 
-    L_sight = CE(what stands at a place, what the map shows there)
+    L_sight = CE(class of a thing, the map at its place)
 
-First the map alone, until it shows what is where, then both. Without the first, reading stays at the base rate for a
-long time: NOTES.md.
+The map is trained alone at first, until it shows what is where, then both. Without that, reading stays at the base rate
+for a long time (NOTES.md). The paper has no reader.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -25,25 +25,15 @@ from core import ranks
 from core.networks.blocks import evaluating
 from core.networks.reward import PictureReader
 from core.training.data import RewardData
-from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
-from core.training.reward import (
-    Best,
-    StageResult,
-    cross_entropy,
-    figures,
-    finish,
-    grainy,
-    mixed_rows,
-    rows_of,
-    selected,
-    smooth,
-)
+from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, warmup_cosine
+from core.training.reward import cross_entropy, figures, grainy, mixed_rows, rows_of, selected, smooth
+from core.training.stage import StageResult, run_stage
 
 Pictures = Callable[[Tensor], Tensor]
 """rows (B,) -> latents (B, C, H, W) to read."""
 
 Foresee = Callable[[RewardData, Tensor], Tensor]
-"""Samples and rows (B,) of them -> the latents (B, C, H, W) that are foreseen of their noises."""
+"""Samples and rows (B,) of them -> the latents (B, C, H, W) foreseen from their noises."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +54,8 @@ class ReadingConfig:
 
 @dataclass
 class Places:
-    """What stands where in the pictures of a RewardData: at (M, T, 2) x and y in [0, 1], of at most T things;
-    kinds (M, T, A) a class for each of A attributes, -1 where there is no thing."""
+    """Contents of the pictures of a RewardData: at (M, T, 2), x and y in [0, 1] of at most T things; kinds (M, T, A), a
+    class for each of A attributes, -1 where there is no thing."""
 
     at: Tensor
     kinds: Tensor
@@ -77,11 +67,7 @@ def train_reading(
     data: RewardData,
     places: Places,
     config: ReadingConfig | None = None,
-    *,
-    folder: Path | str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    resume: bool = True,
+    **hooks: Unpack[Hooks],
 ) -> FitResult:
     """Train `model` in place on pictures and their labels; it ends with the averaged weights."""
     config = config or ReadingConfig()
@@ -109,13 +95,13 @@ def train_reading(
         rows = rows[mine]
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            seen = model.sight(picture)
-            sight = _sight(names, seen, places, data.picture_row[rows], sizes, things * part)
+            maps = model.sight(picture)
+            sight = _sight(names, maps, places, data.picture_row[rows], sizes, things * part)
         losses = {"sight": sight}
         if step >= config.sight_steps:
             hidden, mask, words, _ = data.texts.take(data.item[rows], device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                logits = model.read(seen, hidden, mask, words)
+                logits = model.read(maps, hidden, mask, words)
             target = data.target[rows].to(device)
             losses["read"] = cross_entropy(logits, target, weight[mine], weight.sum() * part)
         return sum(losses.values()), {name: value.item() for name, value in losses.items()}
@@ -125,15 +111,12 @@ def train_reading(
         optimiser,
         loss_fn,
         steps=config.steps,
-        folder=folder,
         save_every=config.save_every,
-        on_progress=on_progress,
-        stop=stop,
-        resume=resume,
         ema={"reading": average},
         schedule=warmup_cosine(config.steps),
         seed=config.seed,
         batch=config.batch,
+        **hooks,
     )
     model.eval()
     if not result.stopped:
@@ -142,31 +125,28 @@ def train_reading(
 
 
 def _sight(
-    names: nn.Linear, seen: Tensor, places: Places, pictures: Tensor, sizes: list[int], things: float
+    names: nn.Linear, maps: Tensor, places: Places, pictures: Tensor, sizes: list[int], things: float
 ) -> Tensor:
-    """Cross-entropy of every attribute of the things at their places, of the maps seen (B, W, h, w); things: how
-    many there are in a share of the batch like this one, on average."""
-    height, width = seen.shape[-2:]
+    """Cross-entropy of every attribute of the things, read from maps (B, W, h, w) at their places. things: their average
+    number in a share of the batch of this size."""
+    height, width = maps.shape[-2:]
     at, kinds = places.at[pictures], places.kinds[pictures]
     cells = (at * torch.tensor([width, height])).long().clamp_min(0)
     x, y = cells[..., 0].clamp_max(width - 1), cells[..., 1].clamp_max(height - 1)
     item, thing = (kinds[..., 0] >= 0).nonzero(as_tuple=True)
-    told = names(seen[item, :, y[item, thing], x[item, thing]]).float().split(sizes, dim=-1)
-    wanted = kinds[item, thing].to(seen.device)
     if not len(item):
-        return seen.sum() * 0
-    return (
-        len(item)
-        / max(things, 1e-8)
-        * sum(F.cross_entropy(logits, wanted[:, a]) for a, logits in enumerate(told))
-    )
+        return maps.sum() * 0
+    logits = names(maps[item, :, y[item, thing], x[item, thing]]).float().split(sizes, dim=-1)
+    target = kinds[item, thing].to(maps.device)
+    total = sum(F.cross_entropy(of, target[:, a]) for a, of in enumerate(logits))
+    return len(item) / max(things, 1e-8) * total
 
 
 @torch.no_grad()
 def evaluate_reading(
     model: PictureReader, data: RewardData, batch: int = 64, pictures: Pictures | None = None
 ) -> Tensor:
-    """Logits (S, J, 10), read off the pictures, or off those that `pictures` gives for rows."""
+    """Logits (S, J, 10) read off the pictures, or off those that `pictures` returns for rows."""
     device, parts = next(model.parameters()).device, []
     with evaluating(model):
         for rows in torch.arange(len(data)).split(batch):
@@ -181,7 +161,7 @@ class ReaderConfig:
     """Settings of learning to read from labels."""
 
     steps: int = 400  # at most; early stopping may end before
-    foreseen: float = 0.25  # share of a batch that is read off what is foreseen
+    foreseen: float = 0.25  # share of a batch that is read off the foreseen pictures
     judged: float = 0.25  # share of a batch that people judged, where there are any
     batch: int = 64  # pictures a step
     rate: float = 5e-4  # peak learning rate of AdamW
@@ -190,9 +170,7 @@ class ReaderConfig:
     grain: float = 0.3  # noise of up to this much is added to a finished picture
     average: float = 0.99  # decay of the moving average that is evaluated and kept
     evaluate_every: int = 50
-    select: str = (
-        "pearson_within"  # on the pictures foreseen where there are any: what the projector will be judged by
-    )
+    select: str = "pearson_within"  # on foreseen pictures where there are any: they will judge the projector
     patience: int = 6
     bf16: bool = False
     save_every: int = 100
@@ -207,44 +185,36 @@ def train_reader(
     config: ReaderConfig | None = None,
     *,
     foresee: Foresee | None = None,
-    folder: Path | str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    resume: bool = True,
+    **hooks: Unpack[Hooks],
 ) -> StageResult:
-    """Train `model` in place on labelled samples whose picture is at hand; it ends with the averaged weights that did
-    best on `validation`, the weights at the start among them.
+    """Train `model` in place on labelled samples with pictures; it ends with the averaged weights that did best on
+    `validation`, the initial ones among them.
 
-    foresee(data, rows): the pictures (B, C, H, W) foreseen of the noises of rows (B,); without it finished ones alone.
+    foresee(data, rows): the pictures (B, C, H, W) foreseen from the noises of rows (B,); without it only finished
+    pictures are read.
     """
     config = config or ReaderConfig()
     if not len(data) or (data.picture_row < 0).any():
         raise ValueError("Some samples have no picture to read: leave them out, or make their images again.")
     device = next(model.parameters()).device
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-    average = Ema(model, config.average)
-    best = Best(average, config.patience)
-    known: dict[int, Tensor] = {}  # what is foreseen of the validation samples does not change
+    cache: dict[int, Tensor] = {}  # the foreseen pictures of the validation samples do not change
 
-    def again(rows: Tensor) -> Tensor:
+    def foreseen(rows: Tensor) -> Tensor:
         first = int(rows[0])
-        if first not in known:
-            known[first] = foresee(validation, rows).cpu()
-        return known[first]
+        if first not in cache:
+            cache[first] = foresee(validation, rows).cpu()
+        return cache[first]
 
-    def look(twin: nn.Module) -> tuple[float, dict[str, float]]:
-        found = figures(evaluate_reading(twin, validation, config.batch), validation)
+    def look(averaged: nn.Module) -> tuple[float, dict[str, float]]:
+        finished = figures(evaluate_reading(averaged, validation, config.batch), validation)
         if foresee is None:
-            return selected(found, config.select), found
-        ahead = figures(evaluate_reading(twin, validation, config.batch, again), validation)
-        return selected(ahead, config.select), {**ahead, **{f"finished_{k}": v for k, v in found.items()}}
+            return selected(finished, config.select), finished
+        ahead = figures(evaluate_reading(averaged, validation, config.batch, foreseen), validation)
+        return selected(ahead, config.select), {
+            **ahead, **{f"finished_{name}": value for name, value in finished.items()},
+        }  # fmt: skip
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        looked = {}
-        if validation is not None and step % config.evaluate_every == 0:
-            looked = best.offer(step, look)
         draws = seed_step(config.seed, step)
         rows = mixed_rows(step, config.batch, data, config.judged, config.seed)
         picture = grainy(data.pictures(rows)[0], config.grain, draws)
@@ -260,22 +230,7 @@ def train_reader(
             logits = model(picture.to(device), hidden, mask, words)
         target = smooth(data.target[rows].to(device), config.smoothing)
         loss = cross_entropy(logits, target, weights[mine], weights.sum() * part)
-        return loss, {"read": loss.item()} | looked
+        return loss, {"read": loss.item()}
 
-    result = fit(
-        {"reader": model},
-        optimiser,
-        loss_fn,
-        steps=config.steps,
-        folder=folder,
-        save_every=config.save_every,
-        on_progress=on_progress,
-        stop=lambda: best.exhausted() or bool(stop and stop()),
-        resume=resume,
-        ema={"reader": average},
-        schedule=warmup_cosine(config.steps, warmup=20),
-        seed=config.seed,
-        extra=best.extra,
-        batch=config.batch,
-    )
-    return finish(model, average, best, result, look if validation is not None else None)
+    evaluation = look if validation is not None else None
+    return run_stage("reader", model, config, loss_fn, evaluation, hooks, warmup=20)

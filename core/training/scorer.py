@@ -22,8 +22,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -36,8 +35,8 @@ from core.evaluation.metrics import auc
 from core.scoring.dialogue import Dialogue
 from core.scoring.scores import DIGITS, from_truth
 from core.scoring.vlm import VLMScorer
-from core.training.loop import Ema, FitResult, Progress, fit, warmup_cosine
-from core.training.scorer_model import NOTHING, SIDES, ScorerConfig, make_scorer, save_scorer  # noqa: F401 - offered here too
+from core.training.loop import Ema, FitResult, Hooks, fit, warmup_cosine
+from core.training.scorer_model import NOTHING, SIDES
 from core.words import scored, units
 
 # of the losses in their sum; the answers are what the scorer is for
@@ -371,12 +370,8 @@ def train_scorer(
     again: int = 0,
     rate: float = 1.5e-3,
     chunk: int = 8,
-    folder: Path | str | None = None,
-    save_every: int = 100,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    resume: bool = True,
     seed: int = 0,
+    **hooks: Unpack[Hooks],
 ) -> FitResult:
     """Train `scorer` in place on `examples(step)`: the vision tower alone for `sight_steps`, then descriptions for
     `caption_steps`, then questions as well. The last `again` steps have a learning rate that rises once more, to 0.7 of
@@ -423,14 +418,11 @@ def train_scorer(
         optimiser,
         loss_fn,
         steps=steps,
-        folder=folder,
-        save_every=save_every,
-        on_progress=on_progress,
-        stop=stop,
-        resume=resume,
+        save_every=100,
         ema={"model": ema},
         schedule=lambda step: first(step) if step < steps - again else 0.7 * second(step - steps + again),
         seed=seed,
+        **hooks,
     )
     if not result.stopped:
         ema.copy_to(model)
@@ -438,14 +430,12 @@ def train_scorer(
     return result
 
 
-def evaluate_scorer(
-    scorer: VLMScorer, examples: Sequence[Example], batch: int = 32
-) -> dict[str, dict[str, float]]:
+def evaluate_scorer(scorer: VLMScorer, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
     """For each kind of word, and for all: how many words, AUC of the expected score against truth >= 0.5, and the mean
     absolute error of the expected score, over examples with one question each. A scorer that has not yet learned to answer
     with a digit is judged by what it says of the digits all the same."""
     images, prompts = [e.image for e in examples], [e.questions[0].prompt for e in examples]
-    read = scorer.score(images, prompts, batch=batch, least=0)
+    read = scorer.score(images, prompts, batch=32, least=0)
     pairs: dict[str, list[tuple[float, float]]] = {"all": []}
     for example, found in zip(examples, read, strict=True):
         question = example.questions[0]

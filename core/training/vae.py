@@ -1,14 +1,14 @@
 """Training of a small AutoencoderKL, the first stage of a latent diffusion model (Rombach et al. 2022, section 3.1).
 
-Loss: L1 and squared error on pixels (the square is what brings colours in early) + L1 on the differences of neighbouring pixels (edges stay sharp without an adversarial or a
-perceptual network) + a small KL to N(0, I) that keeps the latents smooth. The scaling factor that brings the
-latents to unit variance is measured after training, as there.
+Loss: L1 and squared error on pixels (the square teaches colours early) + L1 on the differences of neighbouring pixels
+(edges stay sharp without an adversarial or a perceptual network) + a small KL to N(0, I) that keeps the latents smooth.
+The scaling factor to unit variance is measured after training, as there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from core.training.loop import Ema, FitResult, Progress, fit, seed_step, warmup_cosine
+from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, warmup_cosine
 
+KL, SQUARED, EDGES = 2e-4, 3.0, 1.0  # weights in the loss
 Examples = Callable[[np.ndarray], np.ndarray]
 """Takes indices (B,) and returns images uint8 (B, S, S, 3)."""
 
@@ -59,21 +60,14 @@ def train_vae(
     steps: int = 1500,
     batch: int = 16,
     rate: float = 2e-3,
-    kl_weight: float = 2e-4,
-    l2_weight: float = 3.0,
-    edge_weight: float = 1.0,
     crop: int = 64,
     bf16: bool = True,
-    seed: int = 0,
-    folder: Path | str | None = None,
-    save_every: int = 100,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    **hooks: Unpack[Hooks],
 ) -> FitResult:
-    """Train `vae` on `count` examples in place; its weights become the moving average at the end.
+    """Train `vae` on `count` examples in place; it ends with the moving average of its weights.
 
-    rate: peak learning rate of AdamW. crop: the first 95 % of the steps see random crops of this many pixels (cheaper
-    by the ratio of areas), the last 5 % whole images. bf16: autocast, about twice as fast on recent CPUs and on GPUs.
+    rate: peak learning rate of AdamW. crop: side of the random crops that the first 95 % of the steps see (cheaper by
+    the ratio of areas); the last 5 % see whole images. bf16: autocast, about twice as fast on recent CPUs and on GPUs.
     """
     device = next(vae.parameters()).device
     vae.to(memory_format=torch.channels_last).train()
@@ -81,7 +75,7 @@ def train_vae(
     average = Ema(vae, 0.995)
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        draws = seed_step(seed, step)
+        draws = seed_step(0, step)
         indices = torch.randint(count, (batch,), generator=draws).numpy()
         images = examples(indices)
         if step < 0.95 * steps and crop < images.shape[1]:
@@ -95,7 +89,7 @@ def train_vae(
         l2 = F.mse_loss(decoded.float(), pixels)
         edges = edge_loss(decoded.float(), pixels)
         kl = 0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float()).mean()
-        return l1 + l2_weight * l2 + edge_weight * edges + kl_weight * kl, {
+        return l1 + SQUARED * l2 + EDGES * edges + KL * kl, {
             "l1": l1.item(), "l2": l2.item(), "edges": edges.item(), "kl": kl.item(),
         }  # fmt: skip
 
@@ -104,13 +98,10 @@ def train_vae(
         optimiser,
         loss_fn,
         steps=steps,
-        folder=folder,
-        save_every=save_every,
-        on_progress=on_progress,
-        stop=stop,
+        save_every=100,
         ema={"vae": average},
         schedule=warmup_cosine(steps),
-        seed=seed,
+        **hooks,
     )
     if not result.stopped:
         average.copy_to(vae)
@@ -119,13 +110,11 @@ def train_vae(
 
 
 @torch.no_grad()
-def encode_all(
-    vae: AutoencoderKL, examples: Examples, count: int, batch: int = 64, bf16: bool = False
-) -> Tensor:
+def encode_all(vae: AutoencoderKL, examples: Examples, count: int, bf16: bool = False) -> Tensor:
     """The latents (means, unscaled) of all examples: (count, C, H, W), float16 on the CPU."""
     device, parts = next(vae.parameters()).device, []
-    for start in range(0, count, batch):
-        pixels = to_pixels(examples(np.arange(start, min(count, start + batch))), device)
+    for start in range(0, count, 64):
+        pixels = to_pixels(examples(np.arange(start, min(count, start + 64))), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             parts.append(
                 vae.encode(pixels.to(memory_format=torch.channels_last)).latent_dist.mean.half().cpu()

@@ -80,7 +80,7 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
         except ValueError as error:
             left_out[name] = str(error)
             continue
-        if isinstance(method, BestOf) and method.chooser is None and method.n > job.config["seeds"]:
+        if isinstance(method, BestOf) and method.n > job.config["seeds"]:
             left_out[name] = f"It needs {method.n} seeds of each prompt, and there are {job.config['seeds']}."
             continue
         made.append(method)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from core import checkpoint
-from core.evaluation.methods import whole
 from core.training.data import Sample
 from core.training.loop import Stopped
 from core.training.lora import Adapter, LoraConfig, train_lora
@@ -43,7 +42,7 @@ def image_score(sample: Sample) -> float:
         float(np.dot(said, np.arange(10))) if isinstance(said, Sequence) else float(said)
         for said, _ in sample.labels.values()
     ]
-    return min(1.0, max(0.0, whole([value / 9 for value in expected], "mean")))
+    return min(1.0, max(0.0, float(np.mean([value / 9 for value in expected])))) if expected else 0.0
 
 
 def _train(job: Job) -> dict[str, Any]:

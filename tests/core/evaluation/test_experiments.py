@@ -167,13 +167,6 @@ def test_seeds_may_differ_from_prompt_to_prompt(run):
     assert found["settings"]["seeds"] == [[100, 101], [102, 103]] and found["images"] == 4
 
 
-def test_a_best_of_n_with_a_chooser_of_its_own_makes_its_images_and_has_no_noise_that_drifts(run, world):
-    first = best_of(2, lambda images, prompts: -np.arange(len(images)))
-    entry = run(methods=[first], prompts=world["prompts"][:1])["methods"]["best-of-2"]
-    assert entry["difference"]["words"]["estimate"] == 0 and entry["network_calls"] == 4
-    assert entry["other_calls"] == {"scorer": 2} and "drift" not in entry
-
-
 @pytest.mark.parametrize(
     "changes, says",
     [

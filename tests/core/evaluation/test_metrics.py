@@ -51,8 +51,6 @@ def test_mae_and_confusion_count_what_they_say():
     table = m.confusion([9, 9, 0], [9, 8, 0])
     assert table.shape == (10, 10) and table.sum() == 3
     assert (table[9, 9], table[9, 8], table[0, 0]) == (1, 1, 1)
-    with pytest.raises(ValueError, match="10"):
-        m.confusion([10], [1])
 
 
 def test_within_a_group_only_the_differences_from_its_mean_are_left():
@@ -106,12 +104,9 @@ def test_a_weight_of_two_is_the_item_twice(of, plain):
     assert of(x, y)(weights)[0] == pytest.approx(plain(x[twice], y[twice]))
 
 
-def test_wilson_is_the_textbook_interval():
-    found = m.wilson(8, 10)
-    assert found.low == pytest.approx(0.4902, abs=1e-4)
-    assert found.high == pytest.approx(0.9433, abs=1e-4)
-    with pytest.raises(ValueError, match="11"):
-        m.wilson(11, 10)
+def test_wilson_is_the_textbook_interval_and_that_of_nothing_is_not_a_number():
+    assert m.wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
+    assert all(map(math.isnan, m.wilson(0, 0)))
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
@@ -148,9 +143,3 @@ def test_the_frechet_distance_is_that_of_two_normal_fits():
     assert m.frechet(a, a + 2) == pytest.approx(20)
     with pytest.raises(ValueError, match="Features"):
         m.frechet(a[:1], b)
-
-
-def test_diversity_is_the_mean_distance_of_pairs():
-    items = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
-    assert m.pairwise_distance(items) == pytest.approx(2 / 3 * np.sqrt(12.5))
-    assert math.isnan(m.pairwise_distance(items[:1]))

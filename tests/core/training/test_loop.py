@@ -77,10 +77,9 @@ class Steep(torch.autograd.Function):
         return gradient * context.slope, None
 
 
-@pytest.mark.parametrize("clip", [0.0, 1.0])
 @pytest.mark.parametrize("slope", [float("nan"), float("inf")])
 @pytest.mark.parametrize("bad", [3, 8])  # between two states, and the last step
-def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(tmp_path, bad, slope, clip):
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(tmp_path, bad, slope):
     model = torch.nn.Linear(1, 1)
 
     def loss_fn(step):
@@ -94,7 +93,6 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_changes_a_weight(
             steps=9,
             folder=tmp_path,
             save_every=2,
-            clip=clip,
         )
     state = load_state(tmp_path / "state.pt")
     assert state["step"] == bad - bad % 2

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from core.evaluation.methods import best_of, by_scorer
+from core.evaluation.methods import best_of
 from core.evaluation.report import compare as compare_methods
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.words import NOTHING_ELSE, scored, split
@@ -177,15 +177,6 @@ def test_the_judge_of_a_training_guesses_nothing_of_missing_words(far, judge):
     assert set(by("a horse on a hill", image)["words"]) == {1, 2, 4}
     judge.reply = without(judge, "hill")
     assert by("a horse on a hill", image) is None
-
-
-def test_an_image_with_a_missing_word_is_chosen_last(judge):
-    images = np.zeros((3, 8, 8, 3), np.uint8)
-    scorer = EndpointScorer(judge.url, retries=0)
-    assert scorer.version
-    judge.reply = without(judge, "blue", "square", "green")
-    values = by_scorer(scorer)(images, PROMPTS[:3])
-    assert np.isfinite(values[0]) and list(values[1:]) == [-np.inf, -np.inf]
 
 
 def test_a_report_leaves_out_what_was_not_scored_and_chooses_it_last():
