@@ -1,9 +1,9 @@
-"""The frozen diffuser G: a diffusers pipeline used in its parts (DESIGN section 2).
+"""The frozen diffuser G: a diffusers pipeline in its parts.
 
 Encode the prompts, sample from given latents, decode. The only randomness of an image is its seed: samplers are
 deterministic (eta = 0), and one that draws noise at every step (LCM, Euler ancestral) draws each item's from the third
 stream of the item's seed. So the same noise, seed, text and settings give the same image, whatever else is in the
-batch. What a kind of backbone needs is described in `core.families`; nothing here knows which one it has.
+batch. Differences between backbones are described in `core.families` and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,16 @@ from core.words import EXTRA, Located, Word, check_prompt, locate, units, weight
 
 OnStep = Callable[[int, int, Tensor], None]
 
-
-DECODE = 2**20  # pixels that the autoencoder makes at once
+DECODE = 2**20  # pixels decoded at once
 __all__ = ["Diffuser", "ModelError", "OnStep", "Text", "to_uint8"]
 
 
 @dataclass
 class Text:
-    """c of a batch of prompts.
+    """Encoded prompts: c of a batch.
 
-    hidden (B, L, D), mask (B, L) bool: True at real tokens; words (B, J, L): averaging weights of every word of the
-    prompt over its sub-tokens, zero rows as padding; pooled (B, P) and the negatives where the pipeline has them.
+    hidden (B, L, D), mask (B, L) bool: True at real tokens; words (B, J, L): averaging weights of every word over its
+    sub-tokens, zero rows as padding; pooled (B, P) and the negatives where the pipeline has them.
     """
 
     prompts: list[str]
@@ -49,31 +48,29 @@ class Text:
     pooled: Tensor | None = None
     negative: Tensor | None = None
     negative_pooled: Tensor | None = None
-    _tensors: tuple[str, ...] = field(
-        default=("hidden", "mask", "words", "pooled", "negative", "negative_pooled"), repr=False
-    )
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def take(self, indices: Sequence[int]) -> Text:
-        """The same text for the prompts at `indices`, repeats allowed."""
+        """The text of the prompts at `indices`, repeats allowed."""
         rows = list(indices)
-        picked = {
-            name: None if getattr(self, name) is None else getattr(self, name)[rows] for name in self._tensors
-        }
-        return Text(
-            [self.prompts[i] for i in rows],
-            word_lists=[self.word_lists[i] for i in rows],
-            located=[self.located[i] for i in rows],
-            **picked,
-        )
+
+        def picked(value: Any) -> Any:
+            if isinstance(value, list):
+                return [value[i] for i in rows]
+            return None if value is None else value[rows]
+
+        return Text(**{field.name: picked(getattr(self, field.name)) for field in fields(self)})
 
 
 class Diffuser:
-    """A frozen text-to-image pipeline in its parts. `size` (height, width) in pixels is the one to work at where nobody
-    names another; without it that is the one the model was trained for. A `borrowed` pipeline is not changed, and may be
-    one that needs more than a prompt (ControlNet, img2img, inpaint): it is for its text and noise alone."""
+    """A frozen text-to-image pipeline in its parts.
+
+    size: the default (height, width) in pixels; None is the one the model was trained for. borrowed: the pipeline is not
+    modified, and may be one that needs more than a prompt (ControlNet, img2img, inpaint); only its text encoders and its
+    noise are used.
+    """
 
     def __init__(
         self,
@@ -95,7 +92,7 @@ class Diffuser:
                     part.requires_grad_(False).eval()
         self._linear: Tensor | None = None
         self.size = size or (self.default_size, self.default_size)
-        self.latent_shape()  # says so where the size cannot be
+        self.latent_shape()  # raises where the size is not possible
 
     @classmethod
     def load(
@@ -111,27 +108,27 @@ class Diffuser:
         size: tuple[int, int] | None = None,
     ) -> Diffuser:
         """Load a pipeline from a folder or by its hub id (`core.loading`). Raises ModelError with a sentence."""
-        pipe, found = load_pipeline(source, device, dtype, revision, variant, offload, slicing)
-        return cls(pipe, Path(source).name if Path(source).is_dir() else str(source), found, size)
+        pipe, commit = load_pipeline(source, device, dtype, revision, variant, offload, slicing)
+        return cls(pipe, Path(source).name if Path(source).is_dir() else str(source), commit, size)
 
     @property
     def denoiser(self) -> torch.nn.Module:
-        """The network that denoises."""
+        """The denoising network."""
         return getattr(self.pipe, self.family.denoiser)
 
     @property
     def device(self) -> torch.device:
-        """Where the pipeline works; its weights may wait elsewhere."""
+        """The device of the computation; with offload, weights may be elsewhere."""
         return torch.device(self.pipe._execution_device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the latents that the denoiser takes."""
+        """The dtype of the denoiser's latents."""
         return self.denoiser.dtype
 
     @property
     def text_encoders(self) -> list[torch.nn.Module]:
-        """The text encoders that the pipeline has."""
+        """The pipeline's text encoders."""
         return [
             part for name, part in self.pipe.components.items() if name.startswith("text_encoder") and part
         ]
@@ -155,18 +152,18 @@ class Diffuser:
 
     @property
     def default_size(self) -> int:
-        """The side, in pixels, that the model was trained for."""
+        """The side, in pixels, of the images that the model was trained on."""
         side = self.denoiser.config[self.family.side]
         return int(side if isinstance(side, int) else side[0]) * self.scale
 
     @property
     def default_steps(self) -> int:
-        """Sampling steps that the model is made for."""
+        """Default number of sampling steps of the model."""
         return sampling(self.pipe.scheduler.config, self.denoiser.config).steps
 
     @property
     def default_guidance(self) -> float:
-        """The guidance that goes with them; 0 is none."""
+        """Default guidance of the model; 0 is none."""
         return sampling(self.pipe.scheduler.config, self.denoiser.config).guidance
 
     @property
@@ -176,17 +173,13 @@ class Diffuser:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the same seed and settings would give another image."""
+        """Changes when the same seed and settings would make another image."""
         height, width = self.size
         return f"{self.revision} {width}x{height} {self.dtype}"
 
-    def default_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) at the working size."""
-        return self.latent_shape()
-
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) for an image size in pixels, the working size where there is none; ValueError unless both are
-        positive multiples of 8 (of more where the model takes no less)."""
+        """(C, H, W) for an image size in pixels, the default size where it is None; ValueError unless both sides are positive
+        multiples of 8 (of more where the model needs it)."""
         height, width = height or self.size[0], width or self.size[1]
         step = math.lcm(8, self.scale * self.family.patch)
         if height < step or width < step or height % step or width % step:
@@ -198,15 +191,16 @@ class Diffuser:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Text:
-        """Hidden states, mask and word weights of `prompts`; each a checked, non-empty string."""
+        """Hidden states, mask and word weights of `prompts`; ValueError for a prompt that cannot be used."""
         prompts = [check_prompt(prompt) for prompt in prompts]
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
-        asked = {"num_images_per_prompt": 1, "do_classifier_free_guidance": True}
-        asked |= dict.fromkeys(self.family.blank)
-        encoded = self.pipe.encode_prompt(prompt=prompts, device=self.device, **asked)
-        found = dict(zip(self.family.encoded, encoded, strict=False))
-        length = found["hidden"].shape[1]
+        arguments = {"num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+        encoded = self.pipe.encode_prompt(
+            prompt=prompts, device=self.device, **arguments, **dict.fromkeys(self.family.blank)
+        )
+        states = dict(zip(self.family.encoded, encoded, strict=False))
+        length = states["hidden"].shape[1]
         mask = self._mask(prompts, length)
         tokenizer = self.tokenizers[0]
         word_lists = [units(prompt) for prompt in prompts]
@@ -215,7 +209,7 @@ class Diffuser:
         table = torch.zeros(len(prompts), most, length)
         for row, words, places, real in zip(table, word_lists, located, mask.float(), strict=True):
             row[: len(places)] = weights(places, length)
-            if words and words[-1].kind == EXTRA:  # it is asked of the whole prompt
+            if words and words[-1].kind == EXTRA:  # it is about the whole prompt
                 row[len(words) - 1] = real / real.sum()
         return Text(
             prompts,
@@ -223,7 +217,7 @@ class Diffuser:
             words=table.to(self.device),
             word_lists=word_lists,
             located=located,
-            **found,
+            **states,
         )
 
     def _mask(self, prompts: list[str], length: int) -> Tensor:
@@ -231,13 +225,13 @@ class Diffuser:
         parts, left = [], length
         for at, name in enumerate(self.family.tokenizers, 1):
             tokenizer = getattr(self.pipe, name)
-            own = left if at == len(self.family.tokenizers) else min(left, tokenizer.model_max_length)
-            left -= own
-            if tokenizer is None:  # a text encoder that was left out fills its stretch with zeros
-                parts.append(torch.zeros(len(prompts), own, dtype=torch.bool))
+            stretch = left if at == len(self.family.tokenizers) else min(left, tokenizer.model_max_length)
+            left -= stretch
+            if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
+                parts.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
                 continue
             tokens = tokenizer(
-                prompts, padding="max_length", max_length=own, truncation=True, return_tensors="pt"
+                prompts, padding="max_length", max_length=stretch, truncation=True, return_tensors="pt"
             )
             parts.append(tokens["attention_mask"].bool())
         return torch.cat(parts, 1)
@@ -255,10 +249,10 @@ class Diffuser:
     ) -> Tensor:
         """Denoise `noise` (B, C, H, W) under `text` (B prompts): latents (B, C, H, W).
 
-        steps, guidance: the model's own where they are not given. seeds: of the B items, for samplers that draw noise
-        at every step; without them each item gets the same. on_step(step, total, latents) after every step, step from
-        1; a sampler that asks the network more often than once a step reports a step more than once. Raises Stopped
-        when `stop()` is true.
+        steps, guidance: the model's defaults where they are None. seeds: of the B items, for samplers that draw noise at
+        every step; without them every item draws the same. on_step(step, total, latents) is called after every step, from
+        step 1; a sampler that calls the network more than once a step reports a step more than once. Raises Stopped when
+        `stop()` is true.
         """
         steps = self.default_steps if steps is None else steps
         guidance = self.default_guidance if guidance is None else guidance
@@ -276,7 +270,7 @@ class Diffuser:
             raise Stopped
         accepted = inspect.signature(self.pipe.__call__).parameters
         named = {argument: getattr(text, part) for part, argument in self.family.arguments}
-        named["pag_scale"] = 0.0  # of a PAG pipeline: PAG is a method's own (core.guidance)
+        named["pag_scale"] = 0.0  # a PAG pipeline's default would add PAG to every method (core.guidance)
         try:
             return self.pipe(
                 **{k: v for k, v in named.items() if v is not None and k in accepted},
@@ -289,12 +283,12 @@ class Diffuser:
                 output_type="latent",
                 callback_on_step_end=after,
             ).images
-        finally:  # where it was stopped, the pipeline has not sent its parts back from the device
+        finally:  # a pipeline that was interrupted has not moved its parts back from the device
             self.pipe.maybe_free_model_hooks()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch: int = 16) -> np.ndarray:
-        """Latents (B, C, H, W) to images uint8 (B, S, S, 3), at most `batch` and about a million pixels at a time."""
+        """Decode latents (B, C, H, W) to images uint8 (B, S, S, 3), at most `batch` and about a million pixels at a time."""
         vae, parts = self._vae(), []
         mean, std = self._scaling(vae)
         pixels = latents.shape[2] * latents.shape[3] * self.scale**2
@@ -305,21 +299,21 @@ class Diffuser:
 
     @torch.no_grad()
     def to_latents(self, images: np.ndarray) -> Tensor:
-        """Images uint8 (B, S, S, 3) to latents (B, C, H, W): the mean that the autoencoder gives, scaled."""
+        """Encode images uint8 (B, S, S, 3) to latents (B, C, H, W): the autoencoder's mean, scaled."""
         vae = self._vae()
         mean, std = self._scaling(vae)
         pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(self.device, vae.dtype) / 127.5 - 1
         return (vae.encode(pixels).latent_dist.mean - mean) / std * vae.config.scaling_factor
 
     def _vae(self) -> Any:
-        """The autoencoder, from now on in float32 where it must be."""
+        """The autoencoder, converted to float32 where it needs that."""
         vae = self.pipe.vae
         if upcast(vae) and vae.dtype != torch.float32:
             vae.float()
         return vae
 
     def _scaling(self, vae: Any) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (1, C, 1, 1) by which latents are normalised beside their scaling factor."""
+        """Mean and standard deviation (1, C, 1, 1) of latents before they are multiplied by the scaling factor."""
         config, shape = vae.config, (1, -1, 1, 1)
         place = {"device": self.device, "dtype": vae.dtype}
         mean = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
@@ -328,10 +322,8 @@ class Diffuser:
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> np.ndarray:
-        """A rough picture of latents (B, C, H, W) at latent resolution, uint8 (B, H, W, 3), for live progress.
-
-        A linear map from latent channels to colours, fitted once to what the decoder makes of smooth latents.
-        """
+        """A rough picture of latents (B, C, H, W) at latent resolution, uint8 (B, H, W, 3), for live progress: a linear map
+        from latent channels to colours, fitted once to decoded smooth latents."""
         if self._linear is None:
             draws = torch.randn(32, self.channels, 2, 2, generator=torch.Generator().manual_seed(0))
             smooth = torch.nn.functional.interpolate(draws, size=8, mode="bilinear").to(latents.device)
@@ -346,17 +338,17 @@ class Diffuser:
 
 
 def check_batch(text: Text, noise: Tensor, steps: int, seeds: Sequence[int] | None) -> list[int]:
-    """The seeds of a batch to denoise, zeros where none are given; ValueError where its parts do not go together."""
+    """The seeds of a batch to denoise, zeros where they are None; ValueError where its sizes disagree."""
     if len(text) != noise.shape[0]:
         raise ValueError(f"{len(text)} prompts for {noise.shape[0]} noises: give one prompt to each noise.")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}.")
-    found = [0] * len(text) if seeds is None else check_seeds(seeds)
-    if len(found) != len(text):
-        raise ValueError(f"{len(text)} prompts for {len(found)} seeds: give one seed to each.")
-    return found
+    checked = [0] * len(text) if seeds is None else check_seeds(seeds)
+    if len(checked) != len(text):
+        raise ValueError(f"{len(text)} prompts for {len(checked)} seeds: give one seed to each.")
+    return checked
 
 
 def to_uint8(pixels: Tensor) -> np.ndarray:
-    """Pixels (B, 3, S, S) in [-1, 1] to images uint8 (B, S, S, 3)."""
+    """Convert pixels (B, 3, S, S) in [-1, 1] to images uint8 (B, S, S, 3)."""
     return pixels.clamp(-1, 1).add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).contiguous().numpy()

@@ -1,21 +1,20 @@
-"""What a family of backbones needs, one description each: nothing else in `core` asks which backbone it has.
+"""Descriptions of backbone families; nothing else in `core` depends on which backbone it has.
 
-A description says which component denoises, where its configuration keeps the size it was trained for and the width of
-its text, what `encode_prompt` returns and takes, which tokenizer each stretch of the text comes from, and which arguments
-of the pipeline's call the text feeds. The rest is asked of the loaded model: the channels, the scale and the scaling of
-latents are the autoencoder's, the scheduler and its prediction type are the folder's own, and sizes as a
-condition (SDXL) are made by the pipeline from height and width.
+A description names the denoising component, the configuration keys of its training size and text width, what
+`encode_prompt` returns and takes, the tokenizer of each stretch of the text, and the arguments of the pipeline's call that
+take the text. The rest is read from the loaded model: channels, scale and scaling of latents from the autoencoder,
+scheduler and prediction type from its folder; size conditions (SDXL) are made by the pipeline from height and width.
 
 Described here: Stable Diffusion 1.x and 2.x, latent consistency models of them, SDXL and its few-step relatives (Turbo,
-Lightning, LCM, TCD), which differ from SDXL in their scheduler and in how they are sampled (`sampling`).
+Lightning, LCM, TCD), which differ from SDXL in their scheduler and default sampling (`sampling`).
 
-What is missing for others:
-- Stable Diffusion 3 / 3.5: its description alone, which is in tests/core/test_families.py and runs there on a tiny one;
-  nobody has tried it on the published weights. Its text is long (333 positions of width 4096), and words are found in
-  the first 77 of them, which come from the CLIP encoders.
-- FLUX: a description and two functions. Its call takes and gives packed latents (B, H W / 4, 4 C), so a description
-  needs `pack` and `unpack`; its in_channels counts packed ones (64 for 16); it has no negative text (guidance is always
-  an embedding), and `encode_prompt` also returns position ids, which the call makes by itself.
+What others need:
+- Stable Diffusion 3 / 3.5: only its description, which is in tests/core/test_families.py and runs there on a tiny
+  pipeline; it was not tried on the published weights. Its text is long (333 positions of width 4096), and words are
+  located in the first 77 of them, which come from the CLIP encoders.
+- FLUX: a description and two functions. Its call takes and returns packed latents (B, H W / 4, 4 C), so a description
+  needs `pack` and `unpack`; its in_channels counts packed channels (64 for 16); it has no negative text (guidance is
+  always an embedding), and `encode_prompt` also returns position ids, which the call makes by itself.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from typing import Any
 
 
 class ModelError(ValueError):
-    """A model that cannot be used; its text says why and what to do."""
+    """A model that cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a backbone is sampled where nobody says otherwise; guidance 0 is none at all."""
+    """Default sampling of a backbone; guidance 0 is none."""
 
     steps: int
     guidance: float
@@ -40,8 +39,10 @@ class Sampling:
 
 ORDINARY = Sampling(20, 4.0)
 FEW = Sampling(4, 0.0)
-EMBEDDED = Sampling(4, 8.0)  # guidance is an input of the network: one pass, and 8 is what LCM's authors take
-# schedulers of distilled models, and the spacing of steps by which one of them is known from its ordinary use
+EMBEDDED = Sampling(
+    4, 8.0
+)  # guidance is an input of the network: one pass, and 8 is the default of LCM's authors
+# schedulers of distilled models, with the spacing of steps that tells a distilled model from an ordinary one
 FEW_STEP: dict[str, str | None] = {
     "LCMScheduler": None,
     "TCDScheduler": None,
@@ -52,18 +53,18 @@ FEW_STEP: dict[str, str | None] = {
 
 @dataclass(frozen=True)
 class Family:
-    """See the module. Names of fields are those of the components' configurations.
+    """Description of a family (see the module). Names are those of the components' configurations.
 
     pipelines     the diffusers classes (or bases) that it is loaded as
-    encoded       what `encode_prompt` returns, in order, by the fields of core.diffusion.Text
-    arguments     (field of Text, argument of the pipeline's call) of the text
-    tokenizers    of each stretch of the hidden states' length, in order; words are found in the first
-    blank         arguments of `encode_prompt` that must be given and stay None
-    patch         latent positions a side that the denoiser takes as one
-    left_out      components that are not loaded: images are decoded and judged by us
-    predictions   prediction types of schedulers that go with it
-    modular       diffusers' modular blocks of it, by which guidance goes (core.guidance); none: its classic PAG pipeline
-    middle        the stack of transformer blocks in the denoiser's middle, which that guidance weakens
+    encoded       the values that `encode_prompt` returns, in order, as fields of core.diffusion.Text
+    arguments     pairs of a field of Text and an argument of the pipeline's call
+    tokenizers    of each stretch of the hidden states' length, in order; words are located in the first
+    blank         required arguments of `encode_prompt` that stay None
+    patch         latent positions a side in one position of the denoiser
+    left_out      components that are not loaded
+    predictions   valid prediction types of its schedulers
+    modular       its class of diffusers' modular blocks, for guiders (core.guidance); "": its classic PAG pipeline is used
+    middle        the stack of transformer blocks in the denoiser's middle, which guiders perturb
     """
 
     name: str
@@ -101,7 +102,7 @@ SDXL = Family(
     modular="StableDiffusionXLAutoBlocks",
 )
 FAMILIES = (SD, SDXL)
-# as diffusers names what a pipeline does beside text to image, with the same text encoders and the same noise
+# diffusers' names for pipelines of a family that do more than text to image, with the same text encoders and noise
 WORK = re.compile(r"(?:ControlNet|Union|XS|PAG|Adapter|Img2Img|Inpaint(?:ing)?)+(?=Pipeline$)")
 
 
@@ -120,26 +121,26 @@ def family_of(names: Iterable[str]) -> Family:
 
 
 def relative_of(names: Iterable[str]) -> Family:
-    """As `family_of`, for pipelines of the family that need more than a prompt, too: ControlNet, img2img, inpaint."""
+    """As `family_of`, also for pipelines of a family that need more than a prompt: ControlNet, img2img, inpaint."""
     names = list(names)
     return family_of([*names, *(WORK.sub("", name) for name in names)])
 
 
 def sampling(scheduler: Mapping[str, Any], denoiser: Mapping[str, Any]) -> Sampling:
-    """How a model is sampled by default, from the configurations of its scheduler and its denoiser."""
+    """Default sampling of a model, from the configurations of its scheduler and its denoiser."""
     if denoiser.get("time_cond_proj_dim"):
         return EMBEDDED
     name, spacing = str(scheduler.get("_class_name", "")), scheduler.get("timestep_spacing")
     distilled = name in FEW_STEP and FEW_STEP[name] in (None, spacing)
-    # models trained to a terminal signal-to-noise ratio of zero take trailing steps, too, and many of them
+    # models trained to a terminal signal-to-noise ratio of zero use trailing steps too, but many of them
     return FEW if distilled and not scheduler.get("rescale_betas_zero_snr") else ORDINARY
 
 
 def check_prediction(family: Family, scheduler: Mapping[str, Any]) -> None:
-    """ModelError where the scheduler takes the denoiser's output for something that the family does not predict."""
-    found = scheduler.get("prediction_type", family.predictions[0])
-    if found not in family.predictions:
+    """ModelError where the scheduler's prediction type is not one of the family's."""
+    prediction = scheduler.get("prediction_type", family.predictions[0])
+    if prediction not in family.predictions:
         raise ModelError(
-            f"The scheduler's prediction type is {str(found)[:40]!r}, and {family.name} has "
+            f"The scheduler's prediction type is {str(prediction)[:40]!r}, and {family.name} has "
             f"{', '.join(family.predictions)}: correct scheduler/scheduler_config.json, or give another model."
         )

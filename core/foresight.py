@@ -1,10 +1,10 @@
-"""Foresight: the clean latents that the backbone itself predicts at its first step, and what is read off them.
+"""Foresight: the clean latents that the backbone predicts at its first step, and the word scores read off them.
 
-One call of the denoiser at the first time step, without guidance, is a prediction of the finished latents. An adapter
-(LoRA) that was tuned on stored pairs of noise and finished latents (`core.training.foresight`) makes it a better one. A
-reader says how well each word shows in it. Together they are the teacher of the reward model and the judge of the
-projector, neither of which follows its gradient: a projector that does finds noise which the denoiser, not the sampler,
-turns into more things (core/training/NOTES.md).
+One call of the denoiser at the first time step, without guidance, predicts the finished latents. A LoRA adapter that was
+fine-tuned on stored pairs of noise and finished latents (`core.training.foresight`) improves the prediction. A reader
+scores each word in it. Together they are the teacher of the reward model and the judge of the projector, which never
+follows their gradient: a projector that does finds noise from which the denoiser, but not the sampler, makes more things
+(core/training/NOTES.md). The paper has no teacher.
 
 Dimension key: B batch, C H W latents, J words.
 """
@@ -30,23 +30,23 @@ from core.training.lora import WEIGHTS, Adapter, Conditions
 
 READER, TUNED = "reader", "foresight"  # folders of a teacher's parts
 FOLDER = "teacher"  # of a teacher, in the folder of the reward model that it taught
-COPIED = 2**28  # bytes of a denoiser of which a second one, with the adapter in its weights, may be kept
-LEAST = 0.01  # of the clean latents must be left in the first noisy ones where the network predicts the noise
+COPIED = 2**28  # bytes of the largest denoiser of which a copy with the adapter in its weights is kept
+LEAST = 0.01  # signal that the first noisy latents need where the network predicts the noise
 
 
 @dataclass(frozen=True)
 class FirstStep:
-    """The first time step of a schedule: x = signal * clean + spread * noise, and what the network predicts of it."""
+    """The first time step of a schedule, x = signal * clean + spread * noise, and the network's prediction type."""
 
     time: Tensor
     signal: float
     spread: float
     predicts: str  # epsilon, v_prediction, sample or flow
-    gain: float  # of the noise before it is given to the network
+    gain: float  # scale of the noise at the network's input
 
     @classmethod
     def of(cls, diffuser: Diffuser, steps: int | None = None) -> FirstStep:
-        """That of a backbone at so many steps (its own number without); ValueError where nothing can be foreseen."""
+        """That of a backbone at a number of steps (its default where None); ValueError where it allows no prediction."""
         scheduler = type(diffuser.pipe.scheduler).from_config(diffuser.pipe.scheduler.config)
         scheduler.set_timesteps(diffuser.default_steps if steps is None else steps)
         time, config = scheduler.timesteps[0], scheduler.config
@@ -58,31 +58,31 @@ class FirstStep:
         )
         if hasattr(scheduler, "alphas_cumprod"):
             left = float(scheduler.alphas_cumprod[min(int(time), len(scheduler.alphas_cumprod) - 1)])
-            found = cls(time, left**0.5, (1 - left) ** 0.5, config.get("prediction_type", "epsilon"), gain)
+            first = cls(time, left**0.5, (1 - left) ** 0.5, config.get("prediction_type", "epsilon"), gain)
         else:  # flow matching: x = (1 - sigma) * clean + sigma * noise, and the network predicts noise - clean
             sigma = float(scheduler.sigmas[0])
-            found = cls(time, 1 - sigma, sigma, "flow", gain)
-        if found.predicts == "epsilon" and found.signal < LEAST:
+            first = cls(time, 1 - sigma, sigma, "flow", gain)
+        if first.predicts == "epsilon" and first.signal < LEAST:
             raise ValueError(
-                f"{diffuser.name} predicts the noise, and of the picture {found.signal:.4f} is left at its first step: "
+                f"{diffuser.name} predicts the noise, and of the picture {first.signal:.4f} is left at its first step: "
                 "nothing can be foreseen from it. Train the reward model without foresight (foresight_steps=0)."
             )
-        return found
+        return first
 
-    def clean(self, given: Tensor, predicted: Tensor) -> Tensor:
-        """The clean latents (B, C, H, W) from what the network was given and what it predicted."""
+    def clean(self, x: Tensor, predicted: Tensor) -> Tensor:
+        """The clean latents (B, C, H, W) from the network's input x and its prediction."""
         if self.predicts == "epsilon":
-            return (given - self.spread * predicted) / self.signal
+            return (x - self.spread * predicted) / self.signal
         if self.predicts == "v_prediction":
-            return self.signal * given - self.spread * predicted
+            return self.signal * x - self.spread * predicted
         if self.predicts == "flow":
-            return given - self.spread * predicted
+            return x - self.spread * predicted
         return predicted
 
 
 class Foresight:
-    """noise (B, C, H, W) -> the finished latents that the backbone foresees, with the diffuser's current denoiser, or with
-    `denoiser` where one is set."""
+    """noise (B, C, H, W) -> the finished latents that the backbone predicts, by `denoiser` where it is set, else by the
+    diffuser's own."""
 
     def __init__(self, diffuser: Diffuser) -> None:
         self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
@@ -93,22 +93,22 @@ class Foresight:
         denoiser = self.diffuser.denoiser if self.denoiser is None else self.denoiser
         device = self.diffuser.device
         keep = torch.ones(len(rows), dtype=torch.bool)
-        given: dict[str, Any] = text.of(rows, keep, noise.shape[-2:])
+        conditions: dict[str, Any] = text.of(rows, keep, noise.shape[-2:])
         dtype = self.diffuser.dtype
         if width := denoiser.config.get("time_cond_proj_dim"):  # guidance is an input of such a network
             scale = torch.full((len(rows),), self.diffuser.default_guidance - 1)
-            given["timestep_cond"] = self.diffuser.pipe.get_guidance_scale_embedding(scale, width).to(
+            conditions["timestep_cond"] = self.diffuser.pipe.get_guidance_scale_embedding(scale, width).to(
                 device, dtype
             )
         x = noise.to(device, torch.float32) * self.first.gain
         low = torch.bfloat16 if device.type == "cpu" else dtype
         with torch.autocast(device.type, low, enabled=low != torch.float32):
-            predicted = denoiser(x.to(dtype), self.first.time.to(device), **given, return_dict=False)[0]
+            predicted = denoiser(x.to(dtype), self.first.time.to(device), **conditions, return_dict=False)[0]
         return self.first.clean(x, predicted.float())
 
 
 class Teacher:
-    """Foresight with its adapter, and a reader. A noise chooser too: `teacher(noise, text)` gives expected scores."""
+    """Foresight with its adapter, and a reader."""
 
     def __init__(self, diffuser: Diffuser, reader: PictureReader, adapter: Adapter | None = None) -> None:
         self.diffuser, self.reader, self.adapter = diffuser, reader.eval(), adapter
@@ -116,7 +116,7 @@ class Teacher:
 
     @torch.no_grad()
     def foresee(self, noise: Tensor, text: Conditions, rows: Tensor) -> Tensor:
-        """The finished latents (B, C, H, W) foreseen, for the prompts at rows (B,) of text."""
+        """The predicted finished latents (B, C, H, W), for the prompts at rows (B,) of text."""
         if self.adapter and self.foresight.denoiser is None and self._small():
             self.foresight.denoiser = self.adapter.fused(self.diffuser)
         if self.adapter is None or self.foresight.denoiser is not None:
@@ -125,40 +125,39 @@ class Teacher:
             return self.foresight(noise, text, rows)
 
     def _small(self) -> bool:
-        """Whether a copy of the denoiser may be kept: it is small, and nothing moves it about."""
-        parts = [*self.diffuser.denoiser.modules()]
-        moved = any(hasattr(part, hook) for part in parts for hook in ("_hf_hook", "_diffusers_hook"))
-        weights = [*self.diffuser.denoiser.parameters()]
-        there = not any(weight.is_meta for weight in weights)
-        return there and not moved and sum(weight.nbytes for weight in weights) <= COPIED
+        """Whether a copy of the denoiser may be kept: it is small, and no offload moves its weights."""
+        hooks, denoiser = ("_hf_hook", "_diffusers_hook"), self.diffuser.denoiser
+        if any(hasattr(module, hook) for module in denoiser.modules() for hook in hooks):
+            return False
+        weights = [*denoiser.parameters()]
+        return not any(w.is_meta for w in weights) and sum(w.nbytes for w in weights) <= COPIED
 
     @torch.no_grad()
     def read(self, picture: Tensor, hidden: Tensor, mask: Tensor, words: Tensor) -> Tensor:
         """Logits (B, J, 10) of the words of a picture (B, C, H, W)."""
-        place = next(self.reader.parameters()).device
-        return self.reader(*(part.to(place) for part in (picture, hidden, mask, words)))
+        device = next(self.reader.parameters()).device
+        return self.reader(*(tensor.to(device) for tensor in (picture, hidden, mask, words)))
 
     def of(self, texts: Texts) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The teacher of some texts: noise (B, C, H, W) and rows (B,) -> the picture foreseen and the logits of its
+        """This teacher for given texts: noise (B, C, H, W) and rows (B,) -> the foreseen picture and the logits of its
         words."""
-        given = Conditions.encode(self.diffuser, texts.prompts)
+        conditions = Conditions.encode(self.diffuser, texts.prompts)
 
         def teach(noise: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-            picture = self.foresee(noise, given, rows)
+            picture = self.foresee(noise, conditions, rows)
             hidden, mask, words, _ = texts.take(rows)
             return picture, self.read(picture, hidden, mask, words)
 
         return teach
 
     def judge(self, texts: Texts) -> Callable[[Tensor, Tensor], Tensor]:
-        """The judge of some texts: noise (B, C, H, W) and rows (B,) -> expected scores (B, J)."""
+        """This judge for given texts: noise (B, C, H, W) and rows (B,) -> expected scores (B, J)."""
         teach = self.of(texts)
         return lambda noise, rows: PictureReader.expected(teach(noise, rows)[1])
 
     def logits(self, noise: Tensor, text: Text) -> Tensor:
-        """Logits (B, J, 10) of the words that noise (B, C, H, W) will show under text (B prompts)."""
-        given = Conditions(self.diffuser, {}, [text])
-        picture = self.foresee(noise, given, torch.arange(len(text)))
+        """Logits (B, J, 10) of the words of text (B prompts) in the picture foreseen from noise (B, C, H, W)."""
+        picture = self.foresee(noise, Conditions(self.diffuser, {}, [text]), torch.arange(len(text)))
         return self.read(picture, text.hidden, text.mask, text.words)
 
     def save_pretrained(self, folder: Path | str) -> None:
@@ -170,13 +169,13 @@ class Teacher:
             save_file({name: part.to(dtype) for name, part in layers.items()}, Path(folder) / TUNED / WEIGHTS)
 
     def half(self) -> Teacher:
-        """This teacher, to be saved in float16."""
+        """A copy to be saved in float16."""
         return Teacher(self.diffuser, copy.deepcopy(self.reader).half(), self.adapter)
 
     @classmethod
     def of_reward(cls, folder: Path | str, diffuser: Diffuser) -> Teacher:
-        """The teacher that lies beside a reward model; ValueError where it has none (it is of an earlier kind), or where
-        that was tuned on another backbone."""
+        """The teacher saved with a reward model; ValueError where there is none (an earlier kind of reward model), or where
+        it was fine-tuned on another backbone."""
         folder = Path(folder)
         manifest = checkpoint.verify(folder)
         at = folder / FOLDER
@@ -196,13 +195,13 @@ class Teacher:
 
 
 class RewardParts:
-    """A reward model and its teacher, as `core.checkpoint.save` writes them: one folder."""
+    """A reward model and its teacher, saved by `core.checkpoint.save` into one folder."""
 
     def __init__(self, reward: Any, teacher: Teacher | None) -> None:
         self.reward, self.teacher = reward, teacher
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Write the reward model into the folder, and the teacher into one below it."""
+        """Write the reward model into the folder, and the teacher into a subfolder."""
         self.reward.save_pretrained(folder)
         if self.teacher:
             self.teacher.save_pretrained(Path(folder) / FOLDER)

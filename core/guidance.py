@@ -1,15 +1,14 @@
-"""Other guidance than classifier-free guidance, by diffusers' own guiders and pipelines (DESIGN section 6).
+"""Guidance other than classifier-free guidance, by diffusers' guiders and pipelines.
 
 - pag: perturbed attention guidance (Ahn et al. 2024) on top of classifier-free guidance: a third pass in which the
-  self-attention of the middle block is replaced by the identity. Its window is the whole of the denoising, as in
-  diffusers' classic pipelines (the guider's own default is steps 1 to 20 %), and its layers are all of the middle
-  block's, as theirs are.
-- autoguidance: the unconditional pass of classifier-free guidance leaves out the transformer blocks of the middle block.
-  Departure from Karras et al. 2024, who guide by a smaller, less trained model: diffusers has layer drop only, and it is
+  self-attention of the middle block is replaced by the identity. It is applied in all steps and all layers of the middle
+  block, as in diffusers' classic pipelines (the guider's default is the steps from 1 to 20 %).
+- autoguidance: the unconditional pass of classifier-free guidance skips the transformer blocks of the middle block.
+  Departure from Karras et al. 2024, who guide by a smaller, less trained model: diffusers has only layer drop, and it is
   labelled so wherever it is named.
 
-For a backbone with a modular pipeline the guiders are used, else the classic PAG pipeline. Both run on the diffuser's own
-components: no weights are copied, and processors and hooks are as before when `sample` returns or raises.
+The guiders are used for a backbone with a modular pipeline, else the classic PAG pipeline. Both run on the diffuser's own
+components: no weights are copied, and processors and hooks are restored when `sample` returns or raises.
 """
 
 from __future__ import annotations
@@ -32,18 +31,20 @@ from core.diffusion import Diffuser, OnStep, Text, check_batch
 from core.noise import third
 from core.training.loop import Stopped
 
-AfterCall = Callable[[int, int, Tensor], None]  # call of the network, from 1; of how many; latents
+AfterCall = Callable[
+    [int, int, Tensor], None
+]  # number of the network's call, from 1; total of calls; latents
 CLASSIC_LAYERS = "mid"  # the middle block, as the classic pipelines name it
 SCALES: dict[str, float | None] = {"pag": 3.0, "autoguidance": None, "cfg": None}
-"""The scale that a kind takes by default; None: the guidance of the sampling. cfg is plain classifier-free guidance by the
-same code, for comparison."""
+"""Default scale of a kind; None: the guidance of the sampling. cfg is plain classifier-free guidance by the same code, for
+comparison."""
 
 
 class Guided:
-    """A diffuser that samples under another guidance; all else is the diffuser's own."""
+    """A diffuser that samples under another guidance; all other attributes are those of the diffuser."""
 
     def __init__(self, diffuser: Diffuser, kind: str, scale: float | None = None) -> None:
-        self._diffuser, self.kind, self.own_scale = diffuser, kind, check_guidance(kind, scale)
+        self._diffuser, self.kind, self.guider_scale = diffuser, kind, check_guidance(kind, scale)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._diffuser, name)
@@ -59,14 +60,14 @@ class Guided:
         stop: Callable[[], bool] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> Tensor:
-        """As `Diffuser.sample`. ValueError where diffusers has no such guidance for the backbone."""
+        """As `Diffuser.sample`; ValueError where diffusers has no such guidance for the backbone."""
         diffuser = self._diffuser
         steps = diffuser.default_steps if steps is None else steps
         guidance = float(diffuser.default_guidance if guidance is None else guidance)
         seeds = check_batch(text, noise, steps, seeds)
 
         def after(step: int, calls: int, latents: Tensor) -> None:
-            if on_step:  # some samplers ask the network more often than once a step
+            if on_step:  # some samplers call the network more than once a step
                 on_step(-(-step * steps // max(calls, 1)), steps, latents)
             if stop and stop():
                 raise Stopped
@@ -89,27 +90,27 @@ class Guided:
             diffuser.pipe.maybe_free_model_hooks()
 
     def check(self, guidance: float) -> bool:
-        """Whether diffusers' guider is used (else the classic pipeline); ValueError where there is no such guidance for the
-        backbone."""
+        """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither provides this guidance for
+        the backbone."""
         diffuser = self._diffuser
-        # guidance is an input of such a network: there is no pass without the prompt
+        # where guidance is an input of the network, there is no unconditional pass
         embedded = bool(diffuser.denoiser.config.get("time_cond_proj_dim"))
-        # where there is no such pass, the guider leaves the perturbation out, too
+        # without an unconditional pass the guider leaves the perturbation out, too
         classic = not diffuser.family.modular or (self.kind == "pag" and (guidance <= 1 or embedded))
-        if self.kind == "autoguidance" and (classic or embedded or (self.own_scale or guidance) <= 1):
+        if self.kind == "autoguidance" and (classic or embedded or (self.guider_scale or guidance) <= 1):
             raise ValueError(
                 f"autoguidance weakens the pass without the prompt, and {diffuser.name} at guidance {guidance:g} has none "
                 "that diffusers can weaken: it needs a modular pipeline (SDXL) and a guidance above 1. Leave it out, or take "
                 "pag."
             )
         if not classic:
-            guider(self.kind, self.own_scale, guidance, diffuser.denoiser, diffuser.family.middle)
+            guider(self.kind, self.guider_scale, guidance, diffuser.denoiser, diffuser.family.middle)
         return not classic
 
     def _modular(self, inputs: dict[str, Any], guidance: float, after: AfterCall) -> Tensor:
         blocks = getattr(modular_pipelines, self.family.modular)()
         for name in [name for name in blocks.sub_blocks if name != "denoise"]:
-            blocks.sub_blocks.pop(name)  # the text is encoded already, and the latents are what is wanted
+            blocks.sub_blocks.pop(name)  # the text is encoded already, and latents are returned
         loop = blocks.sub_blocks["denoise"].sub_blocks["denoise"].sub_blocks["denoise"]
         loop.sub_blocks["after_step"] = AfterStep(after)
         loop.set_progress_bar_config(disable=True)
@@ -118,7 +119,7 @@ class Guided:
             pipe.update_components(
                 vae=self.pipe.vae,
                 scheduler=self.pipe.scheduler,
-                guider=guider(self.kind, self.own_scale, guidance, self.denoiser, self.family.middle),
+                guider=guider(self.kind, self.guider_scale, guidance, self.denoiser, self.family.middle),
                 **{self.family.denoiser: self.denoiser},
             )
             return pipe(**inputs, output="latents")
@@ -142,7 +143,7 @@ class Guided:
             return pipe(
                 **inputs,
                 guidance_scale=guidance,
-                pag_scale=self.own_scale,
+                pag_scale=self.guider_scale,
                 output_type="latent",
                 callback_on_step_end=on_step_end,
             ).images
@@ -151,21 +152,21 @@ class Guided:
 
 
 class AfterStep(ModularPipelineBlocks):
-    """The last part of a denoising step: tells of it. Modular pipelines have no callback."""
+    """The last block of a denoising step: calls a callback, which modular pipelines lack."""
 
-    def __init__(self, tell: AfterCall) -> None:
+    def __init__(self, callback: AfterCall) -> None:
         super().__init__()
-        self.tell = tell
+        self.callback = callback
 
     def __call__(self, components: Any, block_state: Any, i: int, t: Any) -> tuple[Any, Any]:
-        # the guider's window ends at this number, and samplers of second order go on beyond the steps that were asked for
+        # the guider's window ends at this number, and second-order samplers have more time steps than steps
         block_state.num_inference_steps = len(block_state.timesteps)
-        self.tell(i + 1, len(block_state.timesteps), block_state.latents)
+        self.callback(i + 1, len(block_state.timesteps), block_state.latents)
         return components, block_state
 
 
 def check_guidance(kind: str, scale: float | None) -> float | None:
-    """The scale of a kind, its default where none is given; ValueError for an unknown kind or a scale that is not > 0."""
+    """The scale of a kind, its default for None; ValueError for an unknown kind or a scale that is not above 0."""
     if kind not in SCALES:
         raise ValueError(f"There is no guidance {kind!r}: choose pag or autoguidance.")
     scale = SCALES[kind] if scale is None else float(scale)
@@ -197,7 +198,7 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module,
     return PerturbedAttentionGuidance(
         guidance_scale=guidance,
         perturbed_guidance_scale=scale,
-        perturbed_guidance_start=-1.0,  # the guider's window begins after this share of the steps: 0 leaves out the first
+        perturbed_guidance_start=-1.0,  # the window begins after this share of the steps: 0 would skip the first
         perturbed_guidance_stop=1.0,
         perturbed_guidance_config=layers,
     )
@@ -205,8 +206,8 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: nn.Module,
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """diffusers logs whatever is raised in a block, also a stop, and that guiders are experimental; and the first use of
-    its pipelines loads classes that tell of torchvision. What goes wrong is raised all the same."""
+    """Silences diffusers and transformers: they log whatever is raised in a block, also a stop, that guiders are
+    experimental, and that torchvision is missing. Errors are raised all the same."""
     loggers = diffusers_logging, transformers_logging
     levels = [logger.get_verbosity() for logger in loggers]
     for logger in loggers:
@@ -220,10 +221,10 @@ def unlogged() -> Iterator[None]:
 
 @contextmanager
 def unsliced(denoiser: nn.Module, middle: str) -> Iterator[None]:
-    """The middle block attends by torch's own function, whatever is set: it is the one that the guider's PAG perturbs."""
+    """Sets the middle block's attention processors to torch's own, the only ones that the guider's PAG perturbs."""
     before = dict(denoiser.attn_processors)
     denoiser.set_attn_processor(
-        {name: AttnProcessor2_0() if name.startswith(middle) else one for name, one in before.items()}
+        {name: AttnProcessor2_0() if name.startswith(middle) else kept for name, kept in before.items()}
     )
     try:
         yield
@@ -233,7 +234,7 @@ def unsliced(denoiser: nn.Module, middle: str) -> Iterator[None]:
 
 @contextmanager
 def unhooked(denoiser: nn.Module) -> Iterator[None]:
-    """Takes off the hooks that a guider left on a network when it was interrupted in a pass."""
+    """Removes the hooks that a guider leaves on a network when it is interrupted in a pass."""
     before = hooks(denoiser)
     try:
         yield

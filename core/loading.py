@@ -1,7 +1,7 @@
-"""Diffusers pipelines from a folder or the hub, placed as a setting says; whatever fails is a sentence (ModelError).
+"""Loads diffusers pipelines from a folder or the hub and places them on a device; failures are sentences (ModelError).
 
-diffusers itself is imported when a model is loaded: that takes longer than the rest of a start, and a page can be shown
-without it.
+diffusers itself is imported when a model is loaded: that takes longer than the rest of a start, and the page does not
+need it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def load_pipeline(
     offload: str = "none",
     slicing: bool = False,
 ) -> tuple[Any, str]:
-    """The pipeline, and what identifies its weights: a folder's digest, or the commit of a model of the hub.
+    """The pipeline and the revision of its weights: a folder's digest, or the commit of a model of the hub.
 
     offload: "model" keeps one component at a time on the device, "sequential" one layer at a time. slicing: attention
-    and autoencoder work on slices and tiles, slower and in less memory.
+    and autoencoder work on slices and tiles: slower, in less memory.
     """
     if dtype not in DTYPES.values():
         raise ModelError(f"The model cannot work in {dtype}: take one of {', '.join(DTYPES)}.")
@@ -59,25 +59,23 @@ def load_pipeline(
         pipe = DiffusionPipeline.from_pretrained(
             str(source),
             dtype={"default": dtype, "vae": torch.float32},
-            revision=commit or revision,  # a branch may move while its files are fetched
+            revision=commit or revision,  # a branch may move during the download
             variant=variant,
             **unused,
         )
         check_prediction(family, pipe.scheduler.config)
         if not upcast(pipe.vae):
-            torch.nn.Module.to(
-                pipe.vae, dtype=dtype
-            )  # diffusers' own `to` warns of modules that there are not
+            torch.nn.Module.to(pipe.vae, dtype=dtype)  # diffusers' own `to` warns needlessly
         place(pipe, device, offload, slicing)
     except ModelError:
         raise
     except Exception as error:
         if out_of_memory(error):
             raise
-        wanted = f" in the variant {variant[:40]!r}" if variant else ""
+        named = f" in the variant {variant[:40]!r}" if variant else ""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelError(
-            f"The diffusion model at '{source}' cannot be loaded{wanted} ({reason}). Give a folder that "
+            f"The diffusion model at '{source}' cannot be loaded{named} ({reason}). Give a folder that "
             "`save_pretrained` wrote, or the id of a model on the hub"
             + (", or leave STUDIO_VARIANT empty." if variant else ".")
         ) from error
@@ -85,9 +83,9 @@ def load_pipeline(
 
 
 def place(pipe: Any, device: str | torch.device, offload: str, slicing: bool) -> None:
-    """Put the pipeline where it works."""
+    """Move the pipeline to its device."""
     if slicing:
-        pipe.enable_attention_slicing("max")  # one head at a time; "auto" fails where there is but one
+        pipe.enable_attention_slicing("max")  # one head at a time; "auto" fails with a single head
         pipe.vae.enable_slicing()
         pipe.vae.enable_tiling()
     if offload == "model":
@@ -99,13 +97,13 @@ def place(pipe: Any, device: str | torch.device, offload: str, slicing: bool) ->
 
 
 def upcast(vae: Any) -> bool:
-    """Whether the autoencoder works in float32 only, as its own configuration says: SDXL's overflows in float16."""
+    """Whether the autoencoder's configuration asks for float32: SDXL's overflows in float16."""
     return bool(getattr(vae.config, "force_upcast", False))
 
 
 def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
-    """How the model is sampled by default, read from its configurations alone; the ordinary way where they cannot be
-    read (loading it says why)."""
+    """Default sampling of a model, from its configuration files alone; ORDINARY where they cannot be read (loading the
+    model reports why)."""
     try:
         index = _configuration(source, revision, "model_index.json")
         denoiser = family_of([str(index.get("_class_name"))]).denoiser
@@ -117,7 +115,7 @@ def own_sampling(source: str | Path, revision: str | None = None) -> Sampling:
 
 
 def _configuration(source: str | Path, revision: str | None, name: str) -> dict[str, Any]:
-    """A file of configuration of a model, in a folder or on the hub; OSError or ValueError where it cannot be had."""
+    """A configuration file of a model, in a folder or on the hub; OSError or ValueError where it is not available."""
     path = Path(source) / name
     if not Path(source).is_dir():
         from huggingface_hub import hf_hub_download
@@ -127,26 +125,26 @@ def _configuration(source: str | Path, revision: str | None, name: str) -> dict[
             path = Path(hf_hub_download(str(source), name, revision=revision))
         except HfHubHTTPError as error:
             raise OSError(str(error)) from error
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
         raise ValueError(f"{name} of '{source}' is no configuration.")
-    return found
+    return content
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an exception, or what caused it, is a lack of memory of the GPU or the machine."""
+    """Whether an exception, or its cause, is a lack of memory of the GPU or the machine."""
     while error is not None:
         text = str(error).lower()
-        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if known or "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text:
+        phrases = ("out of memory", "not enough memory", "can't allocate memory")
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(p in text for p in phrases):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
 def revision_of(source: str | Path) -> str:
-    """A short digest of what makes a folder's model: its index, configurations and the sizes and heads of its weights; or
-    the one that its manifest names, where the same weights were written again in another form."""
+    """A short digest of a folder's model: of its index, configurations, and the sizes, heads and tails of its weights; or
+    the revision that its manifest names, where the same weights were written again in another form."""
     folder = Path(source)
     if not folder.is_dir():
         return ""

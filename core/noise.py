@@ -1,11 +1,11 @@
-"""Seeded initial noise and how far a projected noise has drifted from it (DESIGN section 2: eps, xi, lambda).
+"""Seeded noise (eps, and xi of the projection) and the drift of a projected noise from it.
 
-Dimension key: B batch, C latent channels, H W latent height and width. A seed's first stream is bit for bit what
-a diffusers pipeline draws from `torch.Generator("cpu").manual_seed(seed)`; its second stream is what the same
-generator gives next, and the rest is its third. Everything is drawn on the CPU, so a seed means the same noise on every device.
+Dimension key: B batch, C latent channels, H W latent height and width. A seed's first stream is bit for bit what a
+diffusers pipeline draws from `torch.Generator("cpu").manual_seed(seed)`; its second stream is what the same generator
+draws next, and the rest is its third. Everything is drawn on the CPU, so a seed gives the same noise on every device.
 
-torch's generator on the CPU reads only the low 32 bits of a seed, so that 2^32 + 7 would be 7 again. From 2^32 on the
-same generator (the Mersenne Twister) is seeded here by both halves, in the way that its authors give for longer keys.
+torch's CPU generator reads only the low 32 bits of a seed: 2^32 + 7 would equal 7. From 2^32 on the same generator (the
+Mersenne Twister) is therefore seeded by both halves, as its authors do for longer keys (`init_by_array`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 
 SEED_LIMIT = 2**63
-_KEY = slice(3, 627)  # the twister's 624 words in the state of torch's generator, by eight bytes
-_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
+_KEY = slice(3, 627)  # the twister's 624 words in the state of torch's generator, eight bytes each
+LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (down, right) of the neighbours whose correlation is measured
 _WHITE_Z = 2.7344  # |z| that the largest of four independent normal deviates exceeds with probability 2.5 %
 
 
 def check_seed(seed: Any, limit: int = SEED_LIMIT) -> int:
-    """The seed as an int below `limit`, from an integer of Python, NumPy or torch or from its decimal digits; ValueError
-    with a sentence otherwise."""
-    # NumPy's and torch's bool and float are then Python's
-    value = seed.tolist() if hasattr(seed, "tolist") else seed
+    """The seed as an int below `limit`, from an integer of Python, NumPy or torch or from decimal digits; ValueError with a
+    sentence otherwise."""
+    value = seed.tolist() if hasattr(seed, "tolist") else seed  # a scalar of NumPy or torch as Python's
     if isinstance(value, str):
         digits = value.strip()
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 20):
@@ -38,13 +37,13 @@ def check_seed(seed: Any, limit: int = SEED_LIMIT) -> int:
         raise ValueError(f"The seed {str(seed)[:40]} is not a whole number: use one from 0 to {limit - 1}.")
     number = value.__index__()
     if not 0 <= number < limit:
-        named = number if abs(number) < 10**40 else "of more than 40 digits"
-        raise ValueError(f"The seed {named} is out of range: use one from 0 to {limit - 1}.")
+        shown = number if abs(number) < 10**40 else "of more than 40 digits"
+        raise ValueError(f"The seed {shown} is out of range: use one from 0 to {limit - 1}.")
     return number
 
 
 def check_seeds(seeds: Any) -> list[int]:
-    """Every seed checked, of one or of many (a sequence, an array, a tensor); ValueError where there is none."""
+    """`check_seed` of one seed or many (a sequence, an array, a tensor); ValueError where there is none."""
     values = seeds.tolist() if hasattr(seeds, "tolist") else seeds
     one = isinstance(values, (str, bytes)) or not isinstance(values, Iterable)
     checked = [check_seed(seed) for seed in ([values] if one else values)]
@@ -76,8 +75,8 @@ def second(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
 
 
 def third(seeds: Sequence[int], shape: tuple[int, int, int]) -> list[torch.Generator]:
-    """A generator on the CPU for each seed that goes on after its first two streams of latents (C, H, W): the noise that
-    a sampler draws at its steps, independent of both."""
+    """A CPU generator for each seed, positioned after its first two streams of latents (C, H, W): for the noise that a
+    sampler draws at its steps, independent of both."""
     generators = _generators(seeds)
     for generator in generators:
         for _ in range(2):
@@ -88,8 +87,8 @@ def third(seeds: Sequence[int], shape: tuple[int, int, int]) -> list[torch.Gener
 def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
     """From noise (strength 0, bit for bit) to projected (strength 1), both (B, C, H, W).
 
-    Between the two, a spherical interpolation of each item: a straight line would pass through latents of less
-    than unit variance, which the diffuser was never trained on.
+    Spherical interpolation of each item: a straight line would pass through latents of less than unit variance, which
+    the diffuser was never trained on.
     """
     strength = check_strength(strength)
     if noise.shape != projected.shape:
@@ -105,7 +104,7 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
     a, b = a / norm_a.clamp_min(1e-12), b / norm_b.clamp_min(1e-12)
     angle = torch.acos((a * b).sum(1, keepdim=True).clamp(-1, 1))
     sine = torch.sin(angle)
-    flat = sine < 1e-6  # the two agree (or are opposite): the straight line is the arc
+    flat = sine < 1e-6  # the two are parallel (or opposite): the straight line is the arc
     left = torch.where(flat, 1 - strength, torch.sin((1 - strength) * angle) / sine.clamp_min(1e-12))
     right = torch.where(flat, strength, torch.sin(strength * angle) / sine.clamp_min(1e-12))
     mixed = (left * a + right * b) * torch.lerp(norm_a, norm_b, strength)
@@ -113,13 +112,13 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
 
 
 def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
-    """How far projected noise is from white noise and from its input, both (B, C, H, W).
+    """Drift of projected noise from white noise and from its input, both (B, C, H, W).
 
     mean, std            of all values; 0 and 1 for standard normal noise
-    spatial_correlation  the largest |correlation| with one of the four neighbours, of the whole batch
-    white_bound          what white noise of that many values exceeds once in 40 times
+    spatial_correlation  the largest |correlation| with one of the four neighbours, over the whole batch
+    white_bound          its 97.5 % quantile for white noise of that many values
     kl                   mean over items of KL(N(m, s^2) || N(0, 1)) in nats a value, m and s the item's moments
-    cosine, distance     mean cosine with the input, and the root mean square difference from it
+    cosine, distance     mean cosine with the input, and root-mean-square difference from it
     """
     if projected.shape != noise.shape or noise.dim() != 4:
         raise ValueError(
@@ -128,7 +127,7 @@ def drift(projected: Tensor, noise: Tensor) -> dict[str, float]:
     x, y = projected.detach().cpu().double(), noise.detach().cpu().double()
     mean, std = x.mean().item(), x.std(correction=0).item()
     white = (x - mean) / max(std, 1e-12)
-    pairs = [(_shift(white, dy, dx), _shift(white, -dy, -dx)) for dy, dx in _LAGS]
+    pairs = [(_shift(white, dy, dx), _shift(white, -dy, -dx)) for dy, dx in LAGS]
     pairs = [(a, b) for a, b in pairs if a.numel()]
     correlation = max((abs((a * b).mean().item()) for a, b in pairs), default=0.0)
     fewest = min((a.numel() for a, _ in pairs), default=0)
@@ -149,7 +148,7 @@ def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
 
 
 def _generator(seed: int) -> torch.Generator:
-    """A generator on the CPU that no two seeds share; see the module."""
+    """A CPU generator whose stream no two seeds share; see the module."""
     generator = torch.Generator("cpu").manual_seed(seed)
     if seed >= 2**32:
         state = generator.get_state()
@@ -160,6 +159,6 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _shift(x: Tensor, dy: int, dx: int) -> Tensor:
-    """The part of x (..., H, W) that still has a neighbour dy below and dx to the right."""
+    """The values of x (..., H, W) that have a neighbour dy below and dx to the right."""
     h, w = x.shape[-2:]
     return x[..., max(0, -dy) : max(0, h - max(0, dy)), max(0, -dx) : max(0, w - max(0, dx))]

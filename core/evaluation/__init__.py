@@ -1,5 +1,4 @@
-"""Evaluation of the method: figures with intervals, methods with their costs, experiments.
+"""Evaluation of the method: statistics with intervals, methods with their costs, experiments.
 
-Nothing is offered here: the figures need no network, and whoever asks for these alone should not wait for the libraries
-of the others.
+Nothing is imported here: the statistics need no network, and importing them is not to load the libraries of the others.
 """

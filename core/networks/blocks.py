@@ -1,11 +1,11 @@
-"""Parts of the trunk and the heads: attention, mixture of experts, residual convolutions, positions; and evaluation mode for a while.
+"""Building blocks of the networks: attention, mixture of experts, residual convolutions, positions; and `evaluating`.
 
 Dimension key: B batch, N query positions, M keys, W width, h w rows and columns of a feature map, E experts.
-The mixture of experts follows ST-MoE (arXiv 2202.08906, equations 1-5: softmax router, top-k, load-balance loss,
-router z-loss) without its capacity limit. Departure: every expert is evaluated on every position and the gates of
-those that were not picked are zero. With a handful of experts of this size, gathering and scattering positions
-costs a CPU more than the products it saves, no position is ever dropped, and a position's output cannot depend on
-what else is in the batch.
+
+The mixture of experts follows ST-MoE (arXiv 2202.08906, equations 1-5: softmax router, top-k, load-balance loss, router
+z-loss) without its capacity limit. Departure: every expert is evaluated on every position, with gates of zero for those
+that were not picked. With a few experts of this size, gathering and scattering positions costs a CPU more than the
+products it saves, no position is ever dropped, and a position's output cannot depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 
 def positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
-    """Fixed 2-D sine-cosine embedding (height * width, dim) on coordinates in [-1, 1], so for any size of map."""
+    """Fixed 2-D sine-cosine embedding (height * width, dim) of coordinates in [-1, 1], for maps of any size."""
     if dim % 4:
         raise ValueError(f"The embedding's width must be a multiple of 4, got {dim}.")
     rates = torch.pi * 2.0 ** (torch.arange(dim // 4, device=like.device) * 5.0 / max(1, dim // 4 - 1) - 1)
@@ -36,18 +36,18 @@ def positions(height: int, width: int, dim: int, like: Tensor) -> Tensor:
 
 
 def ordinals(count: int, dim: int, like: Tensor) -> Tensor:
-    """Fixed sine-cosine embedding (count, dim) of the numbers 0, 1, ...: a word's does not depend on how many follow."""
+    """Fixed sine-cosine embedding (count, dim) of the numbers 0, 1, ...: that of a word does not depend on how many follow."""
     rates = 100.0 ** (-torch.arange(dim // 2, device=like.device) / (dim // 2))
     angles = torch.arange(count, device=like.device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like.dtype)
 
 
 class TextIn(nn.Module):
-    """Hidden states of a text encoder (B, L, D) -> (B, L, W), from each state and from what it changes of the one before.
+    """Hidden states of a text encoder (B, L, D) -> (B, L, W), from each state and its difference from the one before.
 
-    A causal encoder carries the words before along, and a word for which its diffuser has no use hardly shows: in the
-    embedded one the states of "above" and "below" have a cosine of .99 with each other and with the noun before them.
-    The change alone, normed by itself, tells them apart.
+    The states of a causal encoder contain the words before, and a word that its diffuser does not use changes them
+    little: in the embedded one the states of "above" and "below" have a cosine of .99 with each other and with the noun
+    before them. The difference alone, normalised by itself, tells them apart.
     """
 
     def __init__(self, text_width: int, width: int) -> None:
@@ -62,15 +62,15 @@ class TextIn(nn.Module):
 
 
 def relative(count: int, reach: int, device: torch.device) -> Tensor:
-    """(count, count): how far column i stands after row j, from -reach to reach, as an index from 0 to 2 reach."""
+    """Relative positions (count, count): column minus row, clipped to [-reach, reach], as an index from 0 to 2 reach."""
     index = torch.arange(count, device=device)
     return (index[None, :] - index[:, None]).clamp(-reach, reach) + reach
 
 
 class Attention(nn.Module):
-    """Pre-norm multi-head attention with a residual: queries (B, N, W) over context (B, M, W), or over themselves.
+    """Pre-norm multi-head attention with a residual: queries (B, N, W) over context (B, M, W), or self-attention.
 
-    mask (B, M) or (B, N, M), True where a key may be read; every query needs one key.
+    mask (B, M) or (B, N, M), True where a key may be attended to; every query needs one key.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -96,53 +96,53 @@ class Attention(nn.Module):
         )
         if mask is not None:
             mask = rearrange(mask, "b m -> b 1 1 m" if mask.dim() == 2 else "b n m -> b 1 n m")
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return x + self.dropout(self.out(rearrange(read, "b k n d -> b n (k d)")))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return x + self.dropout(self.out(rearrange(out, "b k n d -> b n (k d)")))
 
 
 class Pointing(nn.Module):
-    """Pre-norm attention that points: queries (B, N, W) look for the cells of a map (B, M, W) that show them.
+    """Pre-norm pointing attention with a residual: queries (B, N, W) over the cells of a map (B, M, W).
 
-    Queries and keys are compared by their cosine, times a learned sharpness, so that a query can single out one cell
-    from the first step on. Beside the values, a query learns how well it was met (the log of the mean of the
-    exponentiated comparisons) and where: the mean coordinates of what it points at. With a residual; where, averaged
-    over the heads, is returned too.
+    Queries and keys are compared by their cosine times a learned sharpness, so that a query can select a single cell from
+    the first step on. Beside the values, the output has the log-mean-exp of the similarities (how well the query was
+    matched) and the mean coordinates of the cells it points at, which are returned too, averaged over the heads.
     """
 
-    def __init__(self, width: int, heads: int, sharpness: float = 6.0) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"The width {width} is not a multiple of the {heads} heads.")
         self.heads = heads
         self.query_norm, self.cell_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.sharpness = nn.Parameter(torch.full((heads, 1, 1), sharpness))
+        self.sharpness = nn.Parameter(torch.full((heads, 1, 1), 6.0))
         self.out = nn.Linear(width + 3 * heads, width)
 
     def forward(self, x: Tensor, cells: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """x (B, N, W), cells (B, M, W), places (M, 2) coordinates of the cells -> (B, N, W) and (B, N, 2)."""
         inner, cells = self.query_norm(x), self.cell_norm(cells)
-        parts = (self.query(inner), self.key(cells), self.value(cells))
-        q, k, v = (rearrange(part, "b n (k d) -> b k n d", k=self.heads) for part in parts)
-        alike = einsum(F.normalize(q, dim=-1), F.normalize(k, dim=-1), "b k n d, b k m d -> b k n m")
-        alike = (alike * self.sharpness).float()
-        share = alike.softmax(-1).to(v.dtype)
-        met = (alike.logsumexp(-1, keepdim=True) - math.log(alike.shape[-1])).to(v.dtype)
+        projections = (self.query(inner), self.key(cells), self.value(cells))
+        q, k, v = (rearrange(projection, "b n (k d) -> b k n d", k=self.heads) for projection in projections)
+        similarity = einsum(F.normalize(q, dim=-1), F.normalize(k, dim=-1), "b k n d, b k m d -> b k n m")
+        similarity = (similarity * self.sharpness).float()
+        share = similarity.softmax(-1).to(v.dtype)
+        match = (similarity.logsumexp(-1, keepdim=True) - math.log(similarity.shape[-1])).to(v.dtype)
         where = share @ places.to(v.dtype)
-        seen = torch.cat([share @ v, where, met], dim=-1)
-        return x + self.out(rearrange(seen, "b k n d -> b n (k d)")), where.mean(1)
+        out = torch.cat([share @ v, where, match], dim=-1)
+        return x + self.out(rearrange(out, "b k n d -> b n (k d)")), where.mean(1)
 
 
 class Comparing(nn.Module):
-    """What a word says of how two other words' things lie to each other, with a residual.
+    """Comparison of the places of two other words' things by a relation word, with a residual.
 
-    Each word picks one word in each of two roles, at first whatever stands before it and whatever stands after it;
-    the way from the place of the second to that of the first is multiplied with directions that are a linear function
-    of the word. A product, for neither the word nor the way says anything of whether "above" holds: from sums, as
-    attention has them, that is not learned (NOTES.md).
+    Each word attends to one word in each of two roles, initially those before it and those after it; the vector from the
+    place of the second to that of the first is multiplied with directions that are a linear function of the word. A
+    product is needed, since neither the word nor the vector alone decides whether "above" holds: from sums, as attention
+    has them, that is not learned (NOTES.md).
     """
 
-    def __init__(self, width: int, directions: int = 8, reach: int = 8) -> None:
+    def __init__(self, width: int, reach: int = 8) -> None:
+        directions = 8
         super().__init__()
         self.reach = reach
         self.norm = nn.LayerNorm(width)
@@ -153,13 +153,13 @@ class Comparing(nn.Module):
         self.out = nn.Linear(directions, width)
 
     def forward(self, x: Tensor, where: Tensor, peers: Tensor) -> Tensor:
-        """x (B, J, W), where (B, J, 2) the places of what the words point at, peers (B, J, J) -> (B, J, W)."""
+        """x (B, J, W), where (B, J, 2) the places that the words point at, peers (B, J, J) -> (B, J, W)."""
         inner = self.norm(x)
         q, k = (rearrange(f(inner), "b j (two d) -> two b j d", two=2) for f in (self.query, self.key))
         steps = relative(x.shape[1], self.reach, x.device)
-        alike = einsum(q, k, "two b j d, two b i d -> two b j i") * k.shape[-1] ** -0.5
-        alike = alike + rearrange(self.order[:, steps], "two j i -> two 1 j i")
-        share = alike.float().masked_fill(~peers, float("-inf")).softmax(-1).to(where.dtype)
+        logits = einsum(q, k, "two b j d, two b i d -> two b j i") * k.shape[-1] ** -0.5
+        logits = logits + rearrange(self.order[:, steps], "two j i -> two 1 j i")
+        share = logits.float().masked_fill(~peers, float("-inf")).softmax(-1).to(where.dtype)
         first, second = share @ where
         directions = rearrange(self.directions(inner), "b j (k two) -> b j k two", two=2)
         return x + self.out(einsum(directions, first - second, "b j k two, b j two -> b j k"))
@@ -184,7 +184,7 @@ class FeedForward(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """Pre-norm mixture of two-layer experts with a residual: a router picks top_k experts for every position."""
+    """Pre-norm mixture of two-layer experts with a residual: a router selects top_k experts for every position."""
 
     def __init__(self, width: int, hidden: int, experts: int, top_k: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -201,20 +201,19 @@ class MixtureOfExperts(nn.Module):
         nn.init.normal_(self.down, std=hidden**-0.5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """x (B, N, W) -> (B, N, W) and the losses load_balance (1 when the load is even) and router_z."""
+        """x (B, N, W) -> (B, N, W) and the losses load_balance (1 for an even load) and router_z."""
         inner = self.norm(x)
         logits = self.router(inner).float()
-        chances = logits.softmax(-1)
-        picked = chances.topk(self.top_k, dim=-1).indices
-        chosen = F.one_hot(picked, self.experts).sum(-2).to(chances.dtype)
-        gates = chances * chosen
+        p = logits.softmax(-1)
+        chosen = F.one_hot(p.topk(self.top_k, dim=-1).indices, self.experts).sum(-2).to(p.dtype)
+        gates = p * chosen
         gates = (gates / gates.sum(-1, keepdim=True)).to(x.dtype)
         hidden = rearrange(self.dropout(F.gelu(self.up(inner))), "b n (e h) -> b n e h", e=self.experts)
         gated = rearrange(hidden * gates[..., None], "b n e h -> b n (e h)")
         out = gated @ rearrange(self.down, "e h w -> (e h) w") + einsum(
             gates, self.bias, "b n e, e w -> b n w"
         )
-        load, share = chosen.mean((0, 1)) / self.top_k, chances.mean((0, 1))
+        load, share = chosen.mean((0, 1)) / self.top_k, p.mean((0, 1))
         losses = {
             "load_balance": self.experts * (load.detach() * share).sum(),
             "router_z": logits.logsumexp(-1).square().mean(),
@@ -225,8 +224,8 @@ class MixtureOfExperts(nn.Module):
 class ResBlock(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice, with a residual: (B, from, h, w) -> (B, to, h', w').
 
-    stride 2 halves the map (rounding up); what the sentence says scales and shifts the second norm (FiLM), unless
-    context, the sentence's width, is 0.
+    stride 2 halves the map (rounding up). The sentence scales and shifts the second norm (FiLM), unless context, its width,
+    is 0.
     """
 
     def __init__(
@@ -255,14 +254,14 @@ class ResBlock(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    """Groups of a norm, of two channels or more: a map of one cell, normed channel by channel, is all zeros (torch
-    refuses it where the batch is one item)."""
+    """Groups of a norm, of two channels or more: a map of one cell would be normalised to zeros channel by channel (torch
+    refuses that for a batch of one item)."""
     return next((groups for groups in (16, 8, 4, 2) if channels % groups == 0 and channels > groups), 1)
 
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and after it each module's own mode again."""
+    """Evaluation mode while the block runs; afterwards each module's own mode."""
     training = [module for model in models for module in model.modules() if module.training]
     for module in training:
         module.training = False

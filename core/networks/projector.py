@@ -1,13 +1,13 @@
-"""The noise projector P_theta (DESIGN section 2): noise and text -> mean and std of better noise for that prompt.
+"""The noise projector P_theta (arXiv 2510.14526): noise and text -> mean and std of better noise for the prompt.
 
     shift, raw   = head(trunk(noise, text))                  the head's last layer starts at zero
     std          = max_std * sigmoid(raw)                    starts at first_std
     mean         = sqrt(1 - std^2) * rematch(noise + shift)
     projected    = mean + std * xi,   xi ~ N(0, I) from the same seed's second stream
 
-Departure from a plain VAE encoder: the mean is a residual on the noise, and `rematch` gives every channel of every
-item back the mean and standard deviation that its noise had. So an untrained projector changes almost nothing, and
-a trained one moves noise about rather than making it louder.
+Departure from a plain VAE encoder: the mean is a residual on the noise, and `rematch` restores the mean and standard
+deviation that every channel of every item had in the noise. So an untrained projector changes almost nothing, and a
+trained one rearranges noise rather than amplifying it.
 """
 
 from __future__ import annotations
@@ -57,15 +57,11 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         depth: int = 2,  # trunk blocks: self-attention, cross-attention, mixture of experts
         experts: int = 4,
         top_k: int = 2,  # experts picked for a position
-        channels: Sequence[int] = (
-            64,
-            128,
-            192,
-        ),  # of the encoder's levels; each after the first halves the map
+        channels: Sequence[int] = (64, 128, 192),  # of the encoder; each after the first halves the map
         dropout: float = 0.0,
         first_std: float = 0.05,  # std before training
-        max_std: float = 0.3,  # std never reaches this
-        max_shift: float = 2.0,  # no latent is shifted further than this, in standard deviations
+        max_std: float = 0.3,  # upper bound of std
+        max_shift: float = 2.0,  # upper bound of a latent's shift, in standard deviations
     ) -> None:
         super().__init__()
         if not 0 < first_std < max_std < 1:
@@ -105,7 +101,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         return ProjectorOutput(mean, 2 * std.log(), std, trunk.losses)
 
     def project(self, noise: Tensor, text: Tensor, mask: Tensor, xi: Tensor, strength: float = 1.0) -> Tensor:
-        """Projected noise (B, C, H, W); strength 0 is the noise itself, bit for bit, without running the network."""
+        """Projected noise (B, C, H, W); strength 0 returns the noise itself, bit for bit, without running the network."""
         if check_strength(strength) == 0.0:
             return noise
         if xi.shape != noise.shape:
@@ -128,16 +124,16 @@ class NoiseProjector(ModelMixin, ConfigMixin):
             latents = projector.latents(pipe, "a red circle", 7)
             image = pipe("a red circle", latents=latents).images[0]
 
-        seeds: an integer of Python, NumPy or torch from 0 to 2^63 - 1, or a sequence, array or tensor of such. One prompt
-        goes with many seeds and one seed with many prompts; otherwise there are as many of each. The pipeline is as it
-        was when this returns or raises. height, width: of the image in pixels; the model's own where they are not given.
+        seeds: an integer of Python, NumPy or torch from 0 to 2^63 - 1, or a sequence, array or tensor of such. Either one
+        prompt with many seeds, one seed with many prompts, or as many of each. height, width: of the image in pixels; the
+        model's default where they are None. The pipeline is left unchanged, also where an error is raised.
 
         ControlNet and inpaint pipelines take the latents in the same way, with the height and width of their image. An
-        img2img pipeline takes as `latents=` what is noised already: `pipe.scheduler.add_noise(image_latents, latents, t)`.
-        A sampler that draws noise at every step (ancestral, LCM, SDE) draws it from the pipeline's `generator=`: pass
+        img2img pipeline's `latents=` are noised already: `pipe.scheduler.add_noise(image_latents, latents, t)`. A sampler
+        that draws noise at every step (ancestral, LCM, SDE) draws it from the pipeline's `generator=`: pass
         `core.noise.third(seeds, latents.shape[1:])`. A generator of the seed itself would draw the initial noise again.
         """
-        from core.diffusion import Diffuser  # here, so that the networks can be used without a pipeline
+        from core.diffusion import Diffuser  # here: the networks can be used without a pipeline
 
         prompts = [check_prompt(p) for p in ([prompts] if isinstance(prompts, str) else prompts)]
         if not prompts:
@@ -153,19 +149,14 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         shape = diffuser.latent_shape(height, width)
         noise = draw(seeds, shape)
         if check_strength(strength) > 0:
-            place = next(self.parameters()).device
+            device = next(self.parameters()).device
             with evaluating(self, *diffuser.text_encoders):
                 try:
                     text = diffuser.encode(prompts)
-                finally:  # parts that wait on the CPU until they are needed go back there
+                finally:  # offloaded parts go back to the CPU
                     diffuser.pipe.maybe_free_model_hooks()
-                noise = self.project(
-                    noise.to(place),
-                    text.hidden.to(place),
-                    text.mask.to(place),
-                    second(seeds, shape).to(place),
-                    strength,
-                )
+                inputs = (noise, text.hidden, text.mask, second(seeds, shape))
+                noise = self.project(*(tensor.to(device) for tensor in inputs), strength)
         return noise.to(diffuser.device, diffuser.dtype)
 
 
@@ -174,6 +165,6 @@ def rematch(x: Tensor, noise: Tensor) -> Tensor:
     space = (-2, -1)
     centred = x - x.mean(space, keepdim=True)
     aim = noise - noise.mean(space, keepdim=True)
-    spread = aim.square().mean(space, keepdim=True).sqrt()
-    own = centred.square().mean(space, keepdim=True).clamp_min(1e-12).sqrt()
-    return centred * (spread / own) + noise.mean(space, keepdim=True)
+    target = aim.square().mean(space, keepdim=True).sqrt()
+    std = centred.square().mean(space, keepdim=True).clamp_min(1e-12).sqrt()
+    return centred * (target / std) + noise.mean(space, keepdim=True)

@@ -1,9 +1,9 @@
-"""How the reward model reads scores off a picture that it has not seen: the picture's latents, which its trunk
-foresees from the noise, or, while it learns to read, those of a real picture.
+"""Reading of word scores off a picture's latents: those that the trunk foresees from the noise or, in training, those of
+a real picture.
 
-Departure from the paper, whose word queries read the trunk's maps. Which noise serves which prompt shows in a score or
-two a picture, but in every cell of the picture itself; foreseeing the picture is learned from the latter, and reading
-is learned where no noise is in the way. NOTES.md has what it brought.
+Departure from the paper (arXiv 2510.14526), whose word queries attend to the trunk's maps. The effect of a noise is a few
+scores a picture, but shows in every cell of the picture itself: foresight learns from the cells, and reading is learned
+where no noise is in the way. NOTES.md has what it brought.
 
 Dimension key: B batch, J words, C H W latents, h w rows and columns of patches, W width.
 """
@@ -22,7 +22,7 @@ from core.networks.trunk import unpatch
 
 
 class Foresight(nn.Module):
-    """The trunk's maps, finest first -> the latents (B, C, H, W) that the picture will have, on average."""
+    """The trunk's maps, finest first -> the expected latents (B, C, H, W) of the picture."""
 
     def __init__(self, channels: Sequence[int], latent_channels: int, patch: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Foresight(nn.Module):
 
 
 class Sight(nn.Module):
-    """Latents of a picture -> what every patch of them shows, (B, W, h, w)."""
+    """Latents of a picture -> features of every patch, (B, W, h, w)."""
 
     def __init__(self, latent_channels: int, channels: int, width: int, patch: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Sight(nn.Module):
         self.coarse = nn.ModuleList([ResBlock(width, width), ResBlock(width, width)])
 
     def forward(self, picture: Tensor) -> Tensor:
-        """picture (B, C, H, W), zeros added below and right where a patch is not full."""
+        """picture (B, C, H, W), zero-padded below and right to full patches."""
         height, width = picture.shape[-2:]
         x = F.pad(picture, (0, -width % self.patch, 0, -height % self.patch))
         x = self.down(self.fine(self.first(x)))
@@ -61,10 +61,8 @@ class Sight(nn.Module):
 
 
 class Reader(nn.Module):
-    """Words (B, J, W) point at what the patches (B, W, h, w) show, and hear from each other what was found where.
-
-    Words that say how things lie to each other compare the places that others point at.
-    """
+    """Words (B, J, W) point at the patches (B, W, h, w) that show them and attend to each other; relation words compare
+    the places that others point at."""
 
     def __init__(self, width: int, heads: int, depth: int, dropout: float) -> None:
         super().__init__()
@@ -81,7 +79,7 @@ class Reader(nn.Module):
         )
 
     def forward(self, words: Tensor, shown: Tensor, peers: Tensor) -> Tensor:
-        """words (B, J, W), shown (B, W, h, w), peers (B, J, J) True where a word hears another -> (B, J, W)."""
+        """words (B, J, W), shown (B, W, h, w), peers (B, J, J) True where a word attends to another -> (B, J, W)."""
         places = _coordinates(*shown.shape[-2:], shown)
         cells = rearrange(shown, "b f h w -> b (h w) f")
         for among, pointing, comparing, perceptron in self.layers:
@@ -91,7 +89,7 @@ class Reader(nn.Module):
 
 
 def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
-    """(height width, 2): x to the right and y down, the centres of the cells of a map that reaches from -1 to 1."""
+    """Centres (height width, 2) of the cells of a map over [-1, 1]: x to the right and y down."""
     y, x = (
         (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) / n * 2 - 1 for n in (height, width)
     )

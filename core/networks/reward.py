@@ -1,9 +1,9 @@
-"""The reward model R_phi: how well each word of a prompt will show, from the noise alone.
+"""The reward model R_phi (arXiv 2510.14526): scores of each word of a prompt, from the noise alone.
 
-The trunk's maps say what picture the noise will become (`Foresight`, latents of it); word queries, made of u_j and the
-sentence, read that picture (`core.networks.reader`); a perceptron and a 10-way classifier give logits over the scores
-0..9. No image is made. The part that reads is a model of its own, `PictureReader`: it is taught on finished pictures,
-and reads what the backbone itself foresees (`core.foresight`).
+`Foresight` predicts the picture's latents from the trunk's maps; word queries, made of u_j and the sentence, read that
+picture (`core.networks.reader`); a perceptron and a 10-way classifier return logits over the scores 0..9. No image is
+made. The reading part is a model of its own, `PictureReader`: it is trained on finished pictures, and also reads the
+backbone's own prediction (`core.foresight`).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SCORES = 10
 
 @dataclass
 class RewardOutput:
-    """logits (B, J, 10) over the scores 0..9 of every word; picture (B, C, H, W): the latents foreseen; losses by
-    name: load_balance, router_z."""
+    """logits (B, J, 10) over the scores 0..9 of every word; picture (B, C, H, W): the foreseen latents; losses by name:
+    load_balance, router_z."""
 
     logits: Tensor
     picture: Tensor
@@ -45,8 +45,8 @@ class PictureReader(ModelMixin, ConfigMixin):
         text_width: int = 128,  # D of the backbone's text encoder(s), concatenated
         patch: int = 2,  # latents a side of a cell that is read
         heads: int = 4,
-        sight_width: int = 64,  # channels with which a picture's latents are looked at
-        head_width: int = 96,  # of the words while they read
+        sight_width: int = 64,  # channels of the map of a picture's latents
+        head_width: int = 96,  # of the word queries
         head_depth: int = 3,
         dropout: float = 0.1,
         extra: bool = False,  # whether it was taught *nothing else*
@@ -64,12 +64,12 @@ class PictureReader(ModelMixin, ConfigMixin):
     def forward(self, picture: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
         """picture (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10).
 
-        A word whose weights are zero (padding, or past the window) gets logits too; they mean nothing.
+        The logits of a word whose weights are zero (padding, or past the window) are meaningless.
         """
         return self.read(self.sight(picture.to(self.dtype)), text, mask, words)
 
     def read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
-        """As `forward`, of a picture of which `sight` has made the map (B, W, h, w)."""
+        """As `forward`, from the map (B, W, h, w) that `sight` made of a picture."""
         return self._read(shown, *self._trimmed(text, mask, words))
 
     @staticmethod
@@ -79,7 +79,7 @@ class PictureReader(ModelMixin, ConfigMixin):
         return (logits.softmax(-1) * scores).sum(-1) / (SCORES - 1)
 
     def _trimmed(self, text: Tensor, mask: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """text, mask and words without the tokens that no item uses."""
+        """text, mask and words cut after the last token that any item uses."""
         if words.dim() != 3 or words.shape[0] != text.shape[0] or words.shape[2] != text.shape[1]:
             raise ValueError(
                 f"Word weights {tuple(words.shape)} must be (B, J, L) for text {tuple(text.shape)}."
@@ -88,7 +88,7 @@ class PictureReader(ModelMixin, ConfigMixin):
         return text, mask, words[..., : text.shape[1]].to(self.dtype)
 
     def _read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
-        """Logits of the words from what the patches show, (B, W, h, w)."""
+        """Logits of the words from the map (B, W, h, w), with inputs that are trimmed."""
         tokens, keep = self.word_in(text), rearrange(mask, "b l -> b l 1").to(text.dtype)
         sentence = (tokens * keep).sum(1) / keep.sum(1).clamp_min(1)
         query = einsum(words, tokens, "b j l, b l f -> b j f")
@@ -98,10 +98,10 @@ class PictureReader(ModelMixin, ConfigMixin):
 
     @staticmethod
     def _peers(words: Tensor) -> Tensor:
-        """(B, J, J): a word reads the words that have tokens, and always itself."""
+        """(B, J, J): a word attends to the words that have tokens, and always to itself."""
         present = words.abs().sum(-1) > 0
-        own = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
-        return rearrange(present, "b j -> b 1 j") | own
+        itself = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
+        return rearrange(present, "b j -> b 1 j") | itself
 
 
 class RewardModel(PictureReader):
@@ -119,13 +119,13 @@ class RewardModel(PictureReader):
         experts: int = 4,
         top_k: int = 2,  # experts picked for a position
         channels: Sequence[int] = (64, 128, 192),  # of the encoder; each after the first halves the map
-        sight_width: int = 64,  # channels with which a picture's latents are looked at
-        head_width: int = 96,  # of the words while they read
+        sight_width: int = 64,  # channels of the map of a picture's latents
+        head_width: int = 96,  # of the word queries
         head_depth: int = 3,
         dropout: float = 0.1,
         extra: bool = False,  # whether it was taught *nothing else*
     ) -> None:
-        # by their names: what is given by place counts as left at its default
+        # by keyword: register_to_config takes positional arguments for defaults
         super().__init__(
             latent_channels=latent_channels, text_width=text_width, patch=patch, heads=heads, sight_width=sight_width,
             head_width=head_width, head_depth=head_depth, dropout=dropout, extra=extra,
@@ -135,7 +135,7 @@ class RewardModel(PictureReader):
         )
         self.foresight = Foresight(channels, latent_channels, patch)
         self.from_map = nn.Conv2d(channels[0], head_width, 1)
-        nn.init.zeros_(self.from_map.weight)  # at first, the picture alone is read
+        nn.init.zeros_(self.from_map.weight)  # initially only the picture is read
         nn.init.zeros_(self.from_map.bias)
 
     def forward(self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> RewardOutput:
@@ -148,18 +148,16 @@ class RewardModel(PictureReader):
         return RewardOutput(self._read(shown, text, mask, words), picture.float(), trunk.losses)
 
     def reading(self) -> PictureReader:
-        """A copy of the part that reads."""
+        """A copy of the reading part."""
         names = inspect.signature(PictureReader.__init__).parameters
         reader = PictureReader(**{name: self.config[name] for name in names if name in self.config})
-        kept = reader.state_dict()
-        reader.load_state_dict({name: value for name, value in self.state_dict().items() if name in kept})
+        reader.load_state_dict({name: self.state_dict()[name] for name in reader.state_dict()})
         return reader.to(self.device).train(self.training)
 
     def take(self, reader: PictureReader) -> None:
-        """Read as `reader` does from now on; ValueError where it is of another shape."""
-        own = self.state_dict()
-        given = reader.state_dict()
-        if any(own[name].shape != value.shape for name, value in given.items()):
+        """Copy the weights of a reader; ValueError where it has another shape."""
+        weights, reading = self.state_dict(), reader.state_dict()
+        if any(weights[name].shape != value.shape for name, value in reading.items()):
             raise ValueError("The reader is of another shape than this reward model: begin both anew.")
-        self.load_state_dict({**own, **given})
+        self.load_state_dict({**weights, **reading})
         self.register_to_config(extra=reader.config.extra)

@@ -1,8 +1,8 @@
-"""The trunk that reward model and projector share as an architecture, not as weights (DESIGN section 2).
+"""The trunk: the architecture (not the weights) that reward model and projector share.
 
-Cross-attention of noise positions over the text -> mixture of experts -> UNet encoder. A position is a patch of
-`patch` x `patch` latents. Departures: the positions also attend over each other before each mixture, since where a
-thing can stand depends on what the noise has elsewhere; and the encoder's blocks are modulated by the sentence.
+Cross-attention of noise positions over the text -> mixture of experts -> UNet encoder, as in the paper (arXiv 2510.14526).
+A position is a patch of `patch` x `patch` latents. Departures: positions also attend to each other before each mixture,
+since where a thing can be depends on the noise elsewhere; and the encoder's blocks are modulated by the sentence.
 
 Dimension key: B batch, C latent channels, H W latent height and width, h w rows and columns of patches, N = h w,
 L tokens, D text width, W width.
@@ -24,8 +24,8 @@ from core.networks.blocks import Attention, MixtureOfExperts, ResBlock, TextIn, 
 
 @dataclass
 class TrunkOutput:
-    """maps: feature maps [(B, F_i, h_i, w_i)], finest first, the first of one cell a patch.
-    text: the projected hidden states (B, L, W). sentence: their masked mean (B, W). losses: router losses by name."""
+    """maps: feature maps [(B, F_i, h_i, w_i)], finest first, the first with one cell a patch. text: the projected hidden
+    states (B, L, W). sentence: their masked mean (B, W). losses: router losses by name."""
 
     maps: list[Tensor]
     text: Tensor
@@ -48,7 +48,7 @@ class TrunkBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """noise (B, C, H, W) and text (B, L, D) -> feature maps in which every cell has read the prompt."""
+    """noise (B, C, H, W) and text (B, L, D) -> feature maps in which every cell has attended to the prompt."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Trunk(nn.Module):
         x = x + positions(h, w, x.shape[-1], x)
         losses: list[dict[str, Tensor]] = []
         for block in self.blocks:
-            x, found = block(x, text, mask)
-            losses.append(found)
+            x, router = block(x, text, mask)
+            losses.append(router)
         x = rearrange(x, "b (h w) f -> b f h w", h=h)
         maps = []
         for block in self.encoder:
             x = block(x, sentence)
             maps.append(x)
-        means = {name: sum(found[name] for found in losses) / len(losses) for name in losses[0]}
+        means = {name: sum(router[name] for router in losses) / len(losses) for name in losses[0]}
         return TrunkOutput(maps, text, sentence, means)
 
 
@@ -112,14 +112,12 @@ def trim(text: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     used = mask.bool().any(0).nonzero()
     length = int(used[-1]) + 1 if len(used) else 1
     mask = mask[:, :length].bool()
-    mask = torch.cat(
-        [torch.ones_like(mask[:, :1]), mask[:, 1:]], dim=1
-    )  # a position needs one token to attend to
-    return text[:, :length], mask
+    first = torch.ones_like(mask[:, :1])  # a position needs one token to attend to
+    return text[:, :length], torch.cat([first, mask[:, 1:]], dim=1)
 
 
 def check_inputs(noise: Tensor, text: Tensor, mask: Tensor, channels: int, width: int) -> None:
-    """ValueError with the sizes where noise (B, C, H, W), text (B, L, D) and mask (B, L) do not fit the model."""
+    """ValueError with the sizes where noise (B, C, H, W), text (B, L, D) or mask (B, L) does not fit the model."""
     if noise.dim() != 4 or noise.shape[1] != channels:
         raise ValueError(
             f"This model reads noise of {channels} channels as (B, {channels}, H, W), got {tuple(noise.shape)}: "

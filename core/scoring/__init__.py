@@ -1,1 +1,1 @@
-"""How well the words of a prompt show in an image: digits, the VLM that gives them, and what people teach it."""
+"""Scoring of a prompt's words in an image: digits, the VLM that reads them, and the calibrator taught by people."""

@@ -1,5 +1,4 @@
-"""The constraint of L_final (DESIGN section 2): what holds projected noise near N(0, I) and near its input, and what
-keeps the noises of a prompt apart."""
+"""The constraint of L_final: it keeps projected noise near N(0, I) and near its input, and the noises of a prompt apart."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ from torch import Tensor
 
 from core import ranks
 from core.networks.projector import ProjectorOutput
-
-_LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))
+from core.noise import LAGS
 
 
 def kl_normal(out: ProjectorOutput) -> Tensor:
@@ -22,19 +20,19 @@ def kl_normal(out: ProjectorOutput) -> Tensor:
 def constraint_terms(
     projected: Tensor, noise: Tensor, out: ProjectorOutput, part: float = 1.0
 ) -> dict[str, Tensor]:
-    """What holds projected noise (B, C, H, W) near N(0, I) and near its input. part: of the batch that these B are.
+    """Terms of the constraint on projected noise (B, C, H, W). part: the fraction of the batch that these B are.
 
-    kl           KL(N(mean, std^2) || N(0, 1)) of each latent: what the warm-up minimised, so std does not shrink to 0
+    kl           KL(N(mean, std^2) || N(0, 1)) of each latent, as in the warm-up, so that std does not shrink to 0
     moments      KL(N(m, s^2) || N(0, 1)) of each item's mean m and variance s^2
-    correlation  squared change of the correlation with four neighbours, in units of what it varies by in white
-                 noise of that size, of each channel; and the same of the batch's mean correlation
+    correlation  squared change of the correlation with four neighbours, in units of its standard deviation in white
+                 noise of that size, for each channel; and the same for the batch's mean correlation
     distance     1 - cosine with the input
     """
     m, v = projected.mean((1, 2, 3)), projected.var((1, 2, 3), correction=0).clamp_min(1e-8)
     height, width = noise.shape[-2:]
     changes = [
         (_products(projected, dy, dx) - _products(noise, dy, dx)) * (height * width) ** 0.5
-        for dy, dx in _LAGS
+        for dy, dx in LAGS
         if height > dy and width > abs(dx)
     ]
     change = torch.stack(changes) if changes else projected.new_zeros(1, 1, 1)
@@ -49,9 +47,8 @@ def constraint_terms(
 
 
 def shared_pattern(projected: Tensor, noise: Tensor, repeats: int) -> Tensor:
-    """What the noises of a prompt are moved by in common: the squared mean of projected - noise over `repeats` noises,
-    (B, C, H, W) each, in which the noises of a prompt follow one another. Moves that have nothing in common count
-    1 / repeats of their square."""
+    """The shift that the noises of a prompt share: the squared mean of projected - noise over `repeats` noises, (B, C, H, W)
+    each, in which the noises of a prompt are consecutive. Independent shifts count 1 / repeats of their square."""
     moves = rearrange(projected - noise, "(b k) c h w -> b k c h w", k=repeats)
     return moves.mean(1).square().mean()
 
@@ -59,6 +56,6 @@ def shared_pattern(projected: Tensor, noise: Tensor, repeats: int) -> Tensor:
 def _products(x: Tensor, dy: int, dx: int) -> Tensor:
     """(B, C): mean product of every latent with its neighbour dy below and dx to the right."""
     height, width = x.shape[-2:]
-    here = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
-    there = x[..., dy:, max(0, dx) : width - max(0, -dx)]
-    return rearrange(here * there, "b c h w -> b c (h w)").mean(-1)
+    cells = x[..., : height - dy, max(0, -dx) : width - max(0, dx)]
+    neighbours = x[..., dy:, max(0, dx) : width - max(0, -dx)]
+    return rearrange(cells * neighbours, "b c h w -> b c (h w)").mean(-1)
