@@ -1,33 +1,34 @@
 """The words of a prompt and their sub-tokens: word j, and u_j as the mean over its sub-tokens.
 
-What a word is depends on numbered rules. A stored image keeps the number of those by which its words were
-counted, so that its scores stay on their words when the rules change; `moved` says where they stand by other rules.
+Words are counted by numbered rules. A stored image keeps the number of its rules, so that its scores stay on their words
+when the rules change; `moved` maps words from one set of rules to another.
 
-Rules 2, those of today:
+Rules 2, the current ones:
 
 =================  ====================================================================================================
 word               a letter or digit and the letters, digits and marks that follow; never marks alone
-inside a word      a single apostrophe, a hyphen (also U+2010 and U+2011; U+00AD is one that is not seen), a joiner (U+200C,
+inside a word      a single apostrophe, a hyphen (also U+2010 and U+2011, and the soft hyphen U+00AD), a joiner (U+200C,
                    U+200D, U+2060), or the dot of Catalan's "l·l"
-number             digits with a single . , : or / between them, or a space that does not break before three of them: "12,500",
-                   "1.5", ".5"
-relation           one word ("above", "on") or a phrase of several, one unit: "next to", "to the left of"; encoders and
-                   scorers read it by its head ("next", "left"), which is the word of rules 1
-negation           "no", "not", "never", "without", "free of", "...n't" and their like with the words that they deny, one unit: "no
-                   red numbers", "not on"; 9 where the image lacks them. After a quotation mark they are text in the image
-nouns and verbs    "can" and "show" are scored where they stand as nouns ("a can of beans"), "picture" and "image" but where
-                   they only open the prompt ("a picture of")
-scripts            Chinese, Japanese, Thai, Lao, Khmer and Burmese are written without spaces: what stands between two
-                   marks of punctuation is one word
-WebUI syntax       no words: weights "(red:1.3)" are read as "red"; "<lora:name:0.8>", "embedding:name", "BREAK" and
-                   "AND" are left out
-function words     "a", "of" and their like are counted, so that indices follow the prompt, and not scored
+number             digits with a single . , : or / between them, or a no-break space before three of them: "12,500", "1.5",
+                   ".5"
+relation           one word ("above", "on") or a phrase as one unit ("next to", "to the left of"); encoders and scorers read
+                   it by its head ("next", "left"), which is the word of rules 1
+negation           "no", "not", "never", "without", "free of", "...n't" and the like with the words that they deny, as one
+                   unit: "no red numbers", "not on"; 9 where the image lacks them. After a quotation mark they are text in
+                   the image
+nouns and verbs    "can" and "show" are scored as nouns ("a can of beans"), "picture" and "image" except where they only
+                   open the prompt ("a picture of")
+scripts            Chinese, Japanese, Thai, Lao, Khmer and Burmese are written without spaces: the text between two marks of
+                   punctuation is one word
+WebUI syntax       not words: weights "(red:1.3)" are read as "red"; "<lora:name:0.8>", "embedding:name", "BREAK" and "AND"
+                   are left out
+function words     "a", "of" and the like are counted, so that indices follow the prompt, but not scored
 =================  ====================================================================================================
 
-Rules 1: a word is a run of letters, digits and marks with single apostrophes or hyphens inside, and nothing more.
+Rules 1: a word is a run of letters, digits and marks with single apostrophes or hyphens inside.
 
-After the words stands one more unit, *nothing else* (kind "extra"): its score is 9 where the image shows nothing that
-the prompt does not ask for, no repeats and no artefacts, and 0 where the image is spoiled by them.
+After the words there is one more unit, *nothing else* (kind "extra"): its score is 9 where the image shows nothing that
+the prompt does not ask for, no repeats and no artefacts, and 0 where they spoil the image.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ import torch
 from torch import Tensor
 
 MAX_PROMPT = 2000
-CURRENT = 2  # the rules by which new images are counted
-EXTRA = "extra"  # the kind of the unit after the words
-NOTHING_ELSE = "nothing else"  # and its text
+CURRENT = 2  # the rules for new images
+EXTRA = "extra"  # kind of the unit after the words
+NOTHING_ELSE = "nothing else"  # its text
 NEGATION = "negation"
-KINDS = ("object", "colour", "count", "size", "relation", NEGATION, "other", EXTRA)  # of what is scored
+KINDS = ("object", "colour", "count", "size", "relation", NEGATION, "other", EXTRA)  # of scored units
 
 
 def _set(text: str) -> frozenset[str]:
@@ -112,7 +113,7 @@ _QUOTES = "\"'“”„‘‚«»「『"
 _DETERMINERS = _set("a an the any some my your his her its their our")
 _PICTURES = _set("picture pictures image images scene depiction")
 _AFTER_PICTURE = _set("of showing shows depicting depicts containing contains with that which where")
-_NOUNS = _set("can will may might must show shows does being")  # which are verbs as well
+_NOUNS = _set("can will may might must show shows does being")  # that are verbs as well
 _BE = _set("is are was were be been am")
 _VERBS = _NOUNS | _set("shown showing depicting depicts depicted containing contains")
 _AFTER_NOUN = _set("of and or with for from is are") | {""}
@@ -128,8 +129,8 @@ _SYNTAX = re.compile(
 
 @dataclass(frozen=True)
 class Word:
-    """One word: its place among the prompt's words, its text, its character span, its kind, and whether it is scored.
-    kind is one of KINDS, or function; *nothing else* has an empty span at the end of the prompt."""
+    """One word: its index among the prompt's words, its text, its character span, its kind, and whether it is scored. kind
+    is one of KINDS, or "function"; *nothing else* has an empty span at the end of the prompt."""
 
     index: int
     text: str
@@ -140,8 +141,8 @@ class Word:
 
     @property
     def head(self) -> tuple[int, int]:
-        """The span by which the word is read: of a phrase of relation the word that says which one ("left" of "to the left
-        of"), else all of it. So models that learned by rules 1 read it as they learned it."""
+        """The span that encoders and scorers read: the main word of a relation phrase ("left" of "to the left of"), else all
+        of it. So models trained by rules 1 read a relation as they were trained."""
         if self.kind == "relation":
             tokens = [token for token in re.finditer(r"\S+", self.text) if token[0].casefold() not in _LITTLE]
             known = [token for token in tokens if token[0].casefold() in _LEXICON["relation"]]
@@ -152,11 +153,11 @@ class Word:
 
 @dataclass(frozen=True)
 class Located:
-    """Where a word stands in one tokenizer's window.
+    """A word in one tokenizer's window.
 
-    tokens: positions of its sub-tokens in the encoded prompt, counted with the opening special token.
-    seen:   every sub-token is inside the window, so the text encoder reads the whole word.
-    known:  no sub-token is the tokenizer's unknown token.
+    tokens: positions of its sub-tokens in the encoded prompt, counted from the opening special token.
+    seen:   whether all sub-tokens are inside the window, so that the text encoder reads the whole word.
+    known:  whether no sub-token is the tokenizer's unknown token.
     """
 
     tokens: tuple[int, ...]
@@ -184,12 +185,12 @@ def check_prompt(prompt: object) -> str:
 
 
 def composed(prompt: str) -> str:
-    """The prompt in Unicode's composed form, as new images have it, whether its accents were typed as letters or as marks."""
+    """The prompt in Unicode's composed form (NFC), as stored for new images."""
     return unicodedata.normalize("NFC", prompt)
 
 
 def split(prompt: str, rules: int = CURRENT) -> list[Word]:
-    """All words of a prompt in order, function words too. ValueError for rules that this version does not know."""
+    """All words of a prompt in order, function words included; ValueError for unknown rules."""
     if rules not in _INNER:
         raise ValueError(
             f"Words counted by rules {rules} are not known to this version, which knows {sorted(_INNER)}: update it."
@@ -213,8 +214,7 @@ def split(prompt: str, rules: int = CURRENT) -> list[Word]:
 
 
 def units(prompt: str, rules: int = CURRENT) -> list[Word]:
-    """What is scored of an image: all words of the prompt, then *nothing else*. A prompt without a scored word has no
-    such unit either."""
+    """The units of an image: all words of the prompt, then *nothing else*, unless the prompt has no scored word."""
     words = split(prompt, rules)
     if not any(word.scored for word in words):
         return words
@@ -222,17 +222,17 @@ def units(prompt: str, rules: int = CURRENT) -> list[Word]:
 
 
 def units_of(sample: Mapping[str, Any]) -> list[Word]:
-    """The units of a stored image (its prompt, n_words and word_rules): one stored before there was *nothing else* has the
-    words alone."""
+    """The units of a stored image (its prompt, n_words and word_rules); those from before *nothing else* existed have only
+    the words."""
     return units(sample["prompt"], sample["word_rules"])[: sample["n_words"]]
 
 
 @lru_cache(maxsize=65536)
-def moved(prompt: str, rules: int, to: int = CURRENT) -> dict[int, int]:
-    """Index by one set of rules -> index by another, of the scored units that are one unit by both: "left" is "to the left
-    of", but what "no red numbers" is made of has no unit of its own any more."""
-    old, new = scored(units(prompt, rules)), scored(units(prompt, to))
-    if rules == to:
+def moved(prompt: str, rules: int) -> dict[int, int]:
+    """Map from indices by some rules to those by the current ones, of the scored units that correspond one to one: "left" to
+    "to the left of", but none of the words of "no red numbers"."""
+    old, new = scored(units(prompt, rules)), scored(units(prompt))
+    if rules == CURRENT:
         return {word.index: word.index for word in old}
     pairs = [
         (a.index, b.index)
@@ -245,7 +245,7 @@ def moved(prompt: str, rules: int, to: int = CURRENT) -> dict[int, int]:
 
 
 def advice(prompt: str) -> list[str]:
-    """Sentences about what a person may not expect of a prompt's words."""
+    """Sentences about surprising effects of a prompt's words."""
     sentences = []
     if syntax := _SYNTAX.findall(prompt):
         sentences.append(
@@ -266,29 +266,29 @@ def scored(words: Sequence[Word]) -> list[Word]:
 
 
 def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
-    """The sub-tokens of every word, in the prompt as this tokenizer's text encoder gets it (cut to its window). *Nothing
-    else* has none of its own: it is about the whole prompt, of which something is always read."""
+    """The sub-tokens of every word in the prompt as this tokenizer's text encoder gets it (cut to its window). *Nothing else*
+    has none: it is about the whole prompt."""
     window = window_of(tokenizer)
     if getattr(tokenizer, "is_fast", False):
         cut, _ = _spans(tokenizer, prompt, window)
         whole, unknown = _spans(tokenizer, prompt, None)
-        found = []
+        rows = []
         for word in words:
-            tokens = tuple(i for i, span in enumerate(cut) if _meet(span, word))
-            every = [i for i, span in enumerate(whole) if _meet(span, word)]
-            found.append((tokens, len(every), any(unknown[i] for i in every)))
+            tokens = tuple(i for i, span in enumerate(cut) if _overlap(span, word))
+            every = [i for i, span in enumerate(whole) if _overlap(span, word)]
+            rows.append((tokens, len(every), any(unknown[i] for i in every)))
     else:
-        found = _by_prefix(tokenizer, prompt, words, window)
+        rows = _by_prefix(tokenizer, prompt, words, window)
     return [
         Located((), seen=True, known=True)
         if word.kind == EXTRA
-        else Located(t, seen=bool(t) and len(t) == n, known=n > 0 and not lost)
-        for word, (t, n, lost) in zip(words, found, strict=True)
+        else Located(t, seen=bool(t) and len(t) == n, known=n > 0 and not any_unknown)
+        for word, (t, n, any_unknown) in zip(words, rows, strict=True)
     ]
 
 
 def weights(located: Sequence[Located], length: int) -> Tensor:
-    """Averaging weights (J, L): row j has 1/n at each of word j's n sub-tokens; a word that is out has zeros, and so has
+    """Averaging weights (J, L): row j has 1/n at each of word j's n sub-tokens; zeros for a word outside the window and for
     *nothing else*."""
     out = torch.zeros(len(located), length)
     for j, place in enumerate(located):
@@ -299,13 +299,13 @@ def weights(located: Sequence[Located], length: int) -> Tensor:
 
 
 def window_of(tokenizer: Any) -> int | None:
-    """How many tokens the text encoder reads; None where the tokenizer names no limit."""
+    """Number of tokens that the text encoder reads; None where the tokenizer has no limit."""
     limit = getattr(tokenizer, "model_max_length", None)
     return int(limit) if limit is not None and limit < 100_000 else None
 
 
 def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
-    """Spans of the runs of letters and digits from which words are made."""
+    """Spans of the runs of letters and digits that form words."""
     start: int | None = None
     for i in range(len(text) + 1):
         inside = i < len(text) and unicodedata.category(text[i])[0] in "LNM"
@@ -325,7 +325,7 @@ def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
 
 
 def _leads(text: str, at: int) -> bool:
-    """Whether a number begins with the point that stands there: ".5"."""
+    """Whether the point at a position begins a number: ".5"."""
     return (
         text[at : at + 1] == "."
         and text[at + 1 : at + 2].isdecimal()
@@ -334,7 +334,7 @@ def _leads(text: str, at: int) -> bool:
 
 
 def _joins(text: str, at: int, rules: int) -> bool:
-    """Whether what is no letter stands inside a word, or a number."""
+    """Whether the character at a position, which is no letter, is inside a word or a number."""
     before, char, after = text[at - 1 : at + 2]
     if char in _INNER[rules]:
         return unicodedata.category(after)[0] in "LNM"
@@ -349,7 +349,7 @@ def _joins(text: str, at: int, rules: int) -> bool:
 
 @lru_cache(maxsize=4096)
 def _unspaced(char: str) -> bool:
-    """Whether a letter is of a script that is written without spaces between words."""
+    """Whether a letter is of a script without spaces between words."""
     if char <= "\u0e00":
         return False
     return (
@@ -358,13 +358,13 @@ def _unspaced(char: str) -> bool:
 
 
 def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
-    """For every token, whether the next one follows with nothing but space between."""
+    """For every token, whether only space separates it from the next one."""
     return [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]
 
 
 def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: bool) -> tuple[int, str]:
-    """How many tokens the unit has that begins at token `first`, and its kind (rules 2). written: it stands after a quotation
-    mark, so nothing is denied."""
+    """Number of tokens and kind of the unit that begins at token `first` (rules 2). written: it follows a quotation mark, so
+    it denies nothing."""
     if size := _phrase(folded, follows, first):
         return size, "relation"
     if size := 0 if written else _denial(folded, follows, first):
@@ -388,7 +388,7 @@ def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: b
 
 
 def _phrase(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
-    """How many tokens the longest phrase of relation has that begins at a token; 0 for none."""
+    """Number of tokens of the longest relation phrase that begins at a token; 0 for none."""
     size = 1
     while size < _LONGEST and follows[first + size - 1]:
         size += 1
@@ -396,23 +396,22 @@ def _phrase(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
 
 
 def _denial(folded: Sequence[str], follows: Sequence[bool], first: int) -> int:
-    """How many tokens deny what comes after them, from a token on: 0, 1 or 2."""
+    """Number of tokens of the negator that begins at a token: 0, 1 or 2."""
     if folded[first] in _NEGATORS or folded[first].endswith("n't"):
         return 1
     return 2 if follows[first] and tuple(folded[first : first + 2]) in _NEGATING else 0
 
 
 def _kind(word: str, before: str, after: str, opens: bool) -> str:
-    """The kind of a single word between two others ("" where there is none, or a phrase). opens: nothing but function words
-    stands before."""
+    """The kind of a single word between two others ("" for none, or for a phrase). opens: only function words precede it."""
     if all(unicodedata.category(char)[0] == "N" or char in ".,:/'-\u00a0\u202f" for char in word):
         return "count"
     if word in _PICTURES and after in _AFTER_PICTURE and opens:
         return "function"
     if word in _VERBS:
         counted = before in _DETERMINERS or (word == "does" and before in _LEXICON["count"])
-        ends = word != "does" and (after in _AFTER_NOUN or after in _RELATIONS)
-        noun = word in _NOUNS and (counted or ends) and not (word == "being" and before in _BE)
+        closes = word != "does" and (after in _AFTER_NOUN or after in _RELATIONS)
+        noun = word in _NOUNS and (counted or closes) and not (word == "being" and before in _BE)
         return "other" if noun else "function"
     for name in (word, word.rpartition("-")[2]):
         if name in _RELATIONS:
@@ -431,13 +430,14 @@ def _first_kind(word: str) -> str:
     return "count" if word.isdecimal() else next(kinds, "other")
 
 
-def _meet(span: tuple[int, int], word: Word) -> bool:
+def _overlap(span: tuple[int, int], word: Word) -> bool:
+    """Whether a token's span overlaps the head of a word."""
     start, end = word.head
     return span[0] < span[1] and span[0] < end and span[1] > start
 
 
 def _spans(tokenizer: Any, prompt: str, window: int | None) -> tuple[list[tuple[int, int]], list[bool]]:
-    """Character span of every token ((0, 0) for special ones), and which tokens are unknown."""
+    """Character span of every token ((0, 0) for special ones), and whether it is the unknown token."""
     cut = {"truncation": True, "max_length": window} if window else {"verbose": False}
     coded = tokenizer(prompt, return_offsets_mapping=True, **cut)
     unknown = [token == tokenizer.unk_token_id for token in coded["input_ids"]]
@@ -447,8 +447,8 @@ def _spans(tokenizer: Any, prompt: str, window: int | None) -> tuple[list[tuple[
 def _by_prefix(
     tokenizer: Any, prompt: str, words: Sequence[Word], window: int | None
 ) -> list[tuple[tuple[int, ...], int, bool]]:
-    """For tokenizers without offsets: the tokens a word adds are those by which the prompt up to its end is
-    longer than the prompt up to its start. Works because these tokenizers never join two words in one token."""
+    """`locate` for tokenizers without offsets: the tokens of a word are those by which the prompt up to its end is longer than
+    the prompt up to its start. Works because these tokenizers never join two words in one token."""
 
     def bare(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"]) if text.strip() else []
@@ -456,10 +456,10 @@ def _by_prefix(
     ids, framed = bare(prompt), list(tokenizer(prompt)["input_ids"])
     opening = next((i for i in range(len(framed) - len(ids) + 1) if framed[i : i + len(ids)] == ids), 0)
     room = len(ids) if window is None else window - (len(framed) - len(ids))
-    found = []
+    rows = []
     for word in words:
         start, end = word.head
         first, last = len(bare(prompt[:start].rstrip())), len(bare(prompt[:end]))
         tokens = tuple(opening + i for i in range(first, min(last, room)))
-        found.append((tokens, last - first, tokenizer.unk_token_id in ids[first:last]))
-    return found
+        rows.append((tokens, last - first, tokenizer.unk_token_id in ids[first:last]))
+    return rows

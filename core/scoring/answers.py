@@ -1,10 +1,10 @@
-"""What an endpoint's answer says of words (DESIGN section 2: s_j), read strictly: a digit that is surely one, or nothing.
+"""Strict parsing of an endpoint's answers into word scores s_j: a digit that is certain, or nothing.
 
-Two read-outs. *logprobs*: one token was asked for, and the probabilities of the ten digits at its place are read, as
-`core.scoring.vlm` reads them. *schema*: a JSON object with one digit a word was asked for. Where the model thinks aloud
-first, its answer is what follows the closing tag. Nothing is looked for in prose, and no text is trimmed, mended or
-rounded: an answer that is not exactly what was asked for is `Unreadable`. An object that breaks the schema at one word
-breaks it as a whole, since no server that kept to the schema wrote it.
+Two read-outs. *logprobs*: one token was requested, and the probabilities of the ten digits at its position are read, as in
+`core.scoring.vlm`. *schema*: a JSON object with one digit a word was requested. Where the model thinks aloud first, its
+answer is what follows the closing tag. Prose is not searched, and no text is trimmed, repaired or rounded: an answer that
+is not exactly what was requested is `Unreadable`. An object that breaks the schema at one word is rejected as a whole,
+since a server that kept to the schema did not write it.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import numpy as np
 
 from core.scoring.scores import DIGITS, unsure
 
-SLACK = 1e-2  # rounding of the server: how far a sum of probabilities may be above 1
+SLACK = 1e-2  # by which a sum of probabilities may exceed 1, for rounding
 LONGEST_REASON = 140  # characters of the server's own words that are shown
 THOUGHT_END = re.compile(r"</(?:think|thinking|thought)>\s*|\[/THINK\]\s*|◁/think▷\s*")
 NAMES = {str(digit): digit for digit in range(DIGITS)}
 
 
 class Unreadable(ValueError):
-    """An answer that says nothing of the words, and why. The server's own words are in it only where it refuses the
-    question (`reason_of`)."""
+    """An answer without readable scores; the message says why, in the server's own words only where it refuses the question
+    (`reason_of`)."""
 
 
 class CutShort(Unreadable):
-    """An answer that its bound on tokens ended before there was anything to read."""
+    """An answer that its token limit cut off before it could be read."""
 
 
 def digit_distribution(body: bytes) -> np.ndarray:
-    """p(digit) (10,) at the position of a one-token answer, renormalised over the digits."""
+    """p(digit) (10,) at the position of a one-token answer, normalised over the digits."""
     choice = choice_of(body)
     text, thought = answer(choice)
     logprobs = choice.get("logprobs")
@@ -50,44 +50,44 @@ def digit_distribution(body: bytes) -> np.ndarray:
     listed = tokens[0].get("top_logprobs")
     if not isinstance(listed, list):
         raise Unreadable("the answer lists no probabilities")
-    found, total, seen = np.zeros(DIGITS), 0.0, set()
+    p, total, digits = np.zeros(DIGITS), 0.0, set()
     for entry in listed:
         probability = _probability(entry)
         total += probability
         if entry["token"] in NAMES:
-            if entry["token"] in seen:
+            if entry["token"] in digits:
                 raise Unreadable("the answer lists a digit twice")
-            seen.add(entry["token"])
-            found[NAMES[entry["token"]]] = probability
+            digits.add(entry["token"])
+            p[NAMES[entry["token"]]] = probability
     if total > 1 + SLACK:
         raise Unreadable("the probabilities of the answer sum to more than 1")
-    if why := unsure(found.sum()):
+    if why := unsure(p.sum()):
         raise Unreadable(why)
-    if text not in seen:
+    if text not in digits:
         raise Unreadable("the digit of the answer is not among those with a probability")
-    return found / found.sum()
+    return p / p.sum()
 
 
 def digits_of(body: bytes, words: Sequence[int]) -> dict[int, int]:
     """{word index: digit} from an answer that is a JSON object with exactly these words as its keys."""
     choice = choice_of(body)
     try:
-        said = _json(answer(choice)[0], parse_int=_digit, parse_float=_digit)
+        scores = _json(answer(choice)[0], parse_int=_digit, parse_float=_digit)
     except Unreadable:
         if choice.get("finish_reason") == "length":
             raise CutShort("the answer is cut off before its end") from None
         raise
-    if not isinstance(said, dict):
+    if not isinstance(scores, dict):
         raise Unreadable("the answer is no JSON object")
-    if set(said) != {str(word) for word in words}:
+    if set(scores) != {str(word) for word in words}:
         raise Unreadable("the answer leaves out a word or has one that was not asked for")
-    if any(type(value) is not int for value in said.values()):
+    if any(type(value) is not int for value in scores.values()):
         raise Unreadable("the answer has something else than a digit for a word")
-    return {word: said[str(word)] for word in words}
+    return {word: scores[str(word)] for word in words}
 
 
 def choice_of(body: bytes) -> dict[str, Any]:
-    """The one choice of a chat completion."""
+    """The single choice of a chat completion."""
     try:
         whole = _json(body.decode("utf-8"))
     except UnicodeDecodeError:
@@ -99,7 +99,7 @@ def choice_of(body: bytes) -> dict[str, Any]:
 
 
 def answer(choice: dict[str, Any]) -> tuple[str, bool]:
-    """The text of a choice, of parts the text parts together, after the thought where there is one; and whether there is."""
+    """The text of a choice after a thought, text parts joined; and whether there was a thought."""
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else None
     thought = False
@@ -114,20 +114,20 @@ def answer(choice: dict[str, Any]) -> tuple[str, bool]:
 
 
 def reason_of(body: bytes, key: str = "") -> str:
-    """Why a server refuses a question, in its own words without the key: one line, cut; "" where it says nothing."""
+    """A server's reason for refusing a question, in its own words without the key: one line, truncated; "" without one."""
     try:
-        said = json.loads(body)
+        error = json.loads(body)
     except (ValueError, RecursionError):
-        said = body.decode("utf-8", "replace")
+        error = body.decode("utf-8", "replace")
     place = ""
-    while isinstance(said, (dict, list)):
-        if isinstance(said, list):  # one error, or pydantic's list of all
-            said = said[0] if said else ""
+    while isinstance(error, (dict, list)):
+        if isinstance(error, list):  # one error, or pydantic's list of all
+            error = error[0] if error else ""
             continue
-        if isinstance(said.get("loc"), list):
-            place = ".".join(str(k) for k in said["loc"] if isinstance(k, (str, int))) + ": "
-        said = next((said[name] for name in ("message", "error", "detail", "msg") if said.get(name)), "")
-    line = " ".join("".join(c if c.isprintable() else " " for c in f"{place}{said or ''}").split())
+        if isinstance(error.get("loc"), list):
+            place = ".".join(str(k) for k in error["loc"] if isinstance(k, (str, int))) + ": "
+        error = next((error[name] for name in ("message", "error", "detail", "msg") if error.get(name)), "")
+    line = " ".join("".join(c if c.isprintable() else " " for c in f"{place}{error or ''}").split())
     line = line.replace(key, "...") if key else line
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
 
@@ -147,23 +147,23 @@ def _probability(entry: Any) -> float:
 
 
 def _json(text: str, **hooks: Any) -> Any:
-    """JSON as the standard has it: no NaN, and no key twice in an object."""
+    """Standard JSON: no NaN, and no duplicate key in an object."""
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_none_such, **hooks)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_not_json, **hooks)
     except Unreadable:
         raise
     except (ValueError, RecursionError):
         raise Unreadable("the answer is not JSON") from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
         raise Unreadable("the answer has a key twice")
-    return found
+    return content
 
 
-def _none_such(text: str) -> Any:
+def _not_json(text: str) -> Any:
     raise Unreadable(f"the answer holds {text}, which is not JSON")
 
 

@@ -1,10 +1,10 @@
-"""The calibrator: what people say where the VLM says what it says (the scorer is taught by a few hundred corrections).
+"""The calibrator: predicts people's scores from the VLM's, taught by a few hundred corrections.
 
-A multinomial logistic model on what the scorer itself computed for a word: logits(k) = sum_b basis_b(k) (W_b . z).
-The bases over the digits k are the VLM's own log-probabilities, a slope, a bow, and the two ends; z holds 1, the kind
-of word, and the leading principal parts of the standardised hidden state. W starts at "the VLM's logits once", so that
-no correction is no change, and ridge pulls it back there: strength chosen by cross-validation in which all words of a
-prompt stand on one side. The loss is convex, and a Newton step costs a millisecond.
+A multinomial logistic model on what the scorer computed for a word: logits(k) = sum_b basis_b(k) (W_b . z). The bases over
+the digits k are the VLM's own log-probabilities, a slope, a bow, and the two ends; z has 1, the kind of word, and the
+leading principal components of the standardised hidden state. W starts at the VLM's own logits, so that without
+corrections nothing changes, and ridge regression shrinks it towards them, with a strength chosen by cross-validation
+grouped by prompt. The loss is convex.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +25,17 @@ from core.scoring.scores import DIGITS, TOP, check, check_digit, expected
 
 KINDS = ("colour", "object", "relation", "size", "count", "extra", "other")
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-PARTS = 32  # principal parts of the hidden state that are kept
-LEAST = 1e-4  # the least probability that is read from the VLM, and given to any digit
+PARTS = 32  # principal components of the hidden state that are kept
+LEAST = 1e-4  # least probability read from the VLM, and of a calibrated digit
 FEWEST = 20  # corrected words below which nothing is learned
 FOLDS = 5
-GAIN = 0.01  # of log-loss: what is surely less is not worth a change of labels
+GAIN = 0.01  # least gain of log-loss that is worth a change of labels
 
 
 @dataclass(frozen=True)
 class Row:
-    """One corrected word: the VLM's p(digit) (10,), its hidden state (D,) or None, the kind of word, the person's digit,
-    the prompt (words of one prompt are never split between fitting and judging), and how much the label weighs."""
+    """One corrected word: the VLM's p(digit) (10,), its hidden state (D,) or None, the kind of word, the person's digit, the
+    prompt (words of one prompt are never split between fitting and evaluation), and the label's weight."""
 
     distribution: np.ndarray
     hidden: np.ndarray | None
@@ -59,7 +60,7 @@ def _digits() -> np.ndarray:
 
 @dataclass
 class _Encoder:
-    """What turns a word into z: mean, scale and principal parts of the hidden state (none where it has none)."""
+    """Maps a word to z: mean, scale and principal components of the hidden state (empty where there is none)."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -72,7 +73,7 @@ class _Encoder:
         mean, scale = hidden.mean(0), hidden.std(0) + 1e-3
         _, values, turn = np.linalg.svd((hidden - mean) / scale, full_matrices=False)
         keep = min(PARTS, int((values > 1e-6 * max(values[0], 1e-12)).sum()))
-        # scaled so that the first part has unit variance and weaker ones keep their smaller share
+        # scaled so that the first component has unit variance and weaker ones keep their smaller share
         return cls(mean, scale, turn[:keep].T * (np.sqrt(len(hidden)) / max(values[0], 1e-12)))
 
     def __call__(self, hidden: np.ndarray | None, kinds: Sequence[str]) -> np.ndarray:
@@ -149,14 +150,16 @@ def _solve(
 
 
 class Calibrator:
-    """Re-scores words: `apply` gives p(digit) for what the VLM computed. `report` says what it is worth."""
+    """Re-scores words: `apply` maps what the VLM computed to p(digit). `report` has its cross-validated accuracy."""
 
-    def __init__(self, encoder: _Encoder, weights: np.ndarray, report: dict, scorer: str = "") -> None:
+    def __init__(
+        self, encoder: _Encoder, weights: np.ndarray, report: dict[str, Any], scorer: str = ""
+    ) -> None:
         self.encoder, self.weights, self.report, self.scorer = encoder, weights, report, scorer
 
     @classmethod
     def fit(cls, rows: Sequence[Row], scorer: str = "", seed: int = 0) -> Calibrator:
-        """Fit on corrected words and cross-validate by prompt. `scorer` is the version whose words these are."""
+        """Fit on corrected words and cross-validate by prompt. scorer: the version that scored these words."""
         rows = list(rows)
         prompts = sorted({row.prompt for row in rows})
         if len(rows) < FEWEST or len(prompts) < FOLDS:
@@ -170,7 +173,7 @@ class Calibrator:
             raise ValueError(f"The weight of a correction is a positive number, but one is {weight.min()}.")
         p = np.stack([np.asarray(row.distribution) for row in rows])
         widths = {None if row.hidden is None else len(row.hidden) for row in rows}
-        # words of scorers with and without a hidden state: only what all of them have
+        # hidden states are used where all words have one of the same width
         hidden = (
             np.stack([row.hidden for row in rows]).astype(np.float64)
             if len(widths) == 1 and None not in widths
@@ -179,39 +182,37 @@ class Calibrator:
         kinds = [row.kind for row in rows]
         bases = _bases(_logs(p))
         rng = np.random.default_rng(seed)
-        place = {
-            prompt: int(k) % FOLDS for prompt, k in zip(prompts, rng.permutation(len(prompts)), strict=True)
-        }
-        fold = np.array([place[row.prompt] for row in rows])
+        fold_of = dict(zip(prompts, rng.permutation(len(prompts)) % FOLDS, strict=True))
+        fold = np.array([fold_of[row.prompt] for row in rows])
 
-        def along(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-            """p(digit) on `test` for every strength, from `train`: (strengths, N_test, 10)."""
+        def path(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+            """p(digit) on `test` for every strength, fitted on `train`: (strengths, N_test, 10)."""
             encoder = _Encoder.of(hidden[train] if hidden is not None else None)
             z = encoder(hidden[train] if hidden is not None else None, [kinds[i] for i in train])
             z_test = encoder(hidden[test] if hidden is not None else None, [kinds[i] for i in test])
-            w, found = _identity(bases.shape[1], z.shape[1]), []
+            w, predictions = _identity(bases.shape[1], z.shape[1]), []
             for strength in reversed(STRENGTHS):
                 w = _solve(bases[train], z, target[train], weight[train], strength, w)
-                found.append(_give(bases[test], z_test, w))
-            return np.stack(found[::-1])
+                predictions.append(_give(bases[test], z_test, w))
+            return np.stack(predictions[::-1])
 
-        def loss_on(given: np.ndarray, members: np.ndarray) -> np.ndarray:
+        def loss_on(p: np.ndarray, members: np.ndarray) -> np.ndarray:
             """Weighted log-loss of every strength, summed over `members`."""
-            return -(weight[members] * np.log(given[:, np.arange(len(members)), target[members]])).sum(1)
+            return -(weight[members] * np.log(p[:, np.arange(len(members)), target[members]])).sum(1)
 
         every = np.arange(len(rows))
         outer, inner, total = [], np.zeros((FOLDS, len(STRENGTHS))), np.zeros(len(STRENGTHS))
         for f in range(FOLDS):
-            outer.append(along(every[fold != f], every[fold == f]))
+            outer.append(path(every[fold != f], every[fold == f]))
             total += loss_on(outer[f], every[fold == f])
         for f, g in combinations(
             range(FOLDS), 2
-        ):  # a fit without f and g judges strengths on f for g, and on g for f
+        ):  # a fit without both selects g's strength on f, and f's on g
             both = every[(fold == f) | (fold == g)]
-            given = along(every[(fold != f) & (fold != g)], both)
-            inner[f] += loss_on(given[:, fold[both] == g], both[fold[both] == g])
-            inner[g] += loss_on(given[:, fold[both] == f], both[fold[both] == f])
-        # each word's p(digit) from a fit that never saw its prompt, nor in the choice of its strength
+            p_both = path(every[(fold != f) & (fold != g)], both)
+            inner[f] += loss_on(p_both[:, fold[both] == g], both[fold[both] == g])
+            inner[g] += loss_on(p_both[:, fold[both] == f], both[fold[both] == f])
+        # nested cross-validation: neither the fit nor the strength behind a word's p(digit) saw its prompt
         held = np.zeros(p.shape)
         for f in range(FOLDS):
             held[fold == f] = outer[f][inner[f].argmin()]
@@ -229,7 +230,7 @@ class Calibrator:
         return cls(encoder, w, report, scorer)
 
     def apply(self, distributions: np.ndarray, hidden: np.ndarray | None, kinds: Sequence[str]) -> np.ndarray:
-        """What people would say: p(digit) (N, 10), from the VLM's (N, 10), its hidden states (N, D) and N kinds."""
+        """Predict people's scores: p(digit) (N, 10), from the VLM's (N, 10), its hidden states (N, D) and N kinds."""
         p = np.asarray(distributions, np.float64).reshape(-1, DIGITS)
         if len(p) != len(kinds):
             raise ValueError(
@@ -240,7 +241,7 @@ class Calibrator:
         hidden = None if hidden is None else np.asarray(hidden, np.float64)
         return _give(_bases(_logs(p)), self.encoder(hidden, kinds), self.weights).astype(np.float32)
 
-    def save(self, folder: Path | str) -> dict:
+    def save(self, folder: Path | str) -> dict[str, Any]:
         """Save as a checkpoint; returns its manifest."""
         tensors = {
             "weights": self.weights, "mean": self.encoder.mean, "scale": self.encoder.scale, "parts": self.encoder.parts,
@@ -252,7 +253,7 @@ class Calibrator:
 
     @classmethod
     def load(cls, folder: Path | str) -> Calibrator:
-        """Load a checkpoint after its files were checked (CheckpointError otherwise)."""
+        """Load a verified checkpoint (CheckpointError where it is damaged)."""
         manifest = checkpoint.verify(folder)
         if manifest["kind"] != "Calibrator":
             raise checkpoint.CheckpointError(
@@ -261,14 +262,14 @@ class Calibrator:
         kept = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
         encoder, weights = _Encoder(kept["mean"], kept["scale"], kept["parts"]), kept["weights"]
         width = len(KINDS) + kept["parts"].shape[-1]
-        # one that was fitted before there was *nothing else* says of it what it says of "other"
+        # a calibrator from before *nothing else* existed treats it as "other"
         if weights.shape[1] == width - 1:
             weights = np.insert(weights, 1 + KINDS.index("extra"), 0.0, axis=1)
         return cls(encoder, weights, manifest["meta"]["report"], manifest["meta"]["scorer"])
 
 
 def _give(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """p(digit) (N, 10), no digit below LEAST / 10 or so."""
+    """p(digit) (N, 10), each at least about LEAST / 10."""
     p = softmax(np.einsum("nbk,nb->nk", bases, z @ w.T), 1)
     return (p + LEAST / DIGITS) / (1 + LEAST)
 
@@ -281,12 +282,11 @@ def judge(
     kinds: Sequence[str],
     prompts: Sequence[str],
     seed: int = 0,
-) -> dict:
-    """Raw VLM (N, 10) against calibrated (N, 10) on the digits people gave (N,): log-loss; mean squared and absolute
-    error and Pearson of the expected score; AUC for a digit of 5 and more; the changes with 95 % intervals from a
-    bootstrap clustered by prompt; the same by kind of word. `better`: the log-loss is lower by more than GAIN beyond
-    chance, and the squared error is not higher beyond chance (the absolute one is no proper score: it favours whoever
-    claims to be sure).
+) -> dict[str, Any]:
+    """Raw VLM (N, 10) against calibrated (N, 10) on people's digits (N,): log-loss; mean squared and absolute error and
+    Pearson of the expected score; AUC for a digit of 5 and more; the changes with 95 % intervals from a bootstrap
+    clustered by prompt; the same by kind of word. `better`: the log-loss is significantly lower by more than GAIN, and
+    the squared error is not significantly higher (the absolute one is no proper scoring rule: it favours confidence).
     """
     truth = target / TOP
     both = (("raw", raw), ("cal", calibrated))
@@ -315,7 +315,7 @@ def judge(
         return [found.low, found.high]
 
     everything = np.ones(len(target), bool)
-    report = {
+    report: dict[str, Any] = {
         "raw": figures(raw, "raw", everything),
         "calibrated": figures(calibrated, "cal", everything),
         "log_loss_change": interval(losses["cal"] - losses["raw"]),

@@ -1,8 +1,8 @@
-"""The line to an OpenAI-compatible server: one request with its retries, bounded in time and in size.
+"""HTTP connection to an OpenAI-compatible server: requests with retries, bounded in time and size.
 
-Only the address itself is talked to: no redirects are followed, and neither proxies nor logins are taken from the
-environment. The key goes into one header and into no message. Answers are asked for as they are; one that comes as gzip
-or deflate all the same (some gateways know nothing else) is unpacked, within the bound on its size.
+Only the address itself is contacted: redirects are not followed, and neither proxies nor logins are taken from the
+environment. The key is sent in one header and appears in no message. Answers are requested uncompressed; gzip or deflate,
+which some gateways send regardless, is unpacked within the bound on the size.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import httpx
 
 from core.scoring.answers import Unreadable
 
-BUSY = (408, 425, 429)  # worth asking again, as all from 500 on
+BUSY = (408, 425, 429)  # retried, like all from 500 on
 CONNECT_SECONDS = 10.0
 
 
 class Silent(Exception):
-    """No answer after all retries, and why."""
+    """No answer after all retries; the message says why."""
 
 
 class Connection:
     """Requests to `address` (as `check_address` gives it). Use as `async with connection.open() as client`.
 
-    A request may take `timeout` seconds in all; `retries` more follow after pauses that double from `back_off` seconds
-    up to `longest_pause`, or as long as the server wants within that. Of an answer `longest` bytes are read at most.
+    A request may take `timeout` seconds. Up to `retries` more follow, after pauses that double from `back_off` seconds up to
+    `longest_pause`, or are as long as the server asks within that. At most `longest` bytes of an answer are read.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Connection:
     async def send(
         self, client: httpx.AsyncClient, method: str, path: str, payload: dict[str, Any] | None = None
     ) -> tuple[int, bytes]:
-        """Status and body of the first answer that is not a busy or broken server's; Silent after all retries."""
-        why, wanted = "", 0.0
+        """Status and body of the first answer that needs no retry; Silent after all retries."""
+        why, requested = "", 0.0
         for attempt in range(self.retries + 1):
             if attempt:
-                await asyncio.sleep(self.pause(attempt, wanted))
-            wanted = 0.0
+                await asyncio.sleep(self.pause(attempt, requested))
+            requested = 0.0
             try:
                 async with (
                     asyncio.timeout(self.timeout),
@@ -84,7 +84,7 @@ class Connection:
                 ):
                     if response.status_code < 500 and response.status_code not in BUSY:
                         return response.status_code, await self._body(response)
-                    why, wanted = f"status {response.status_code}", retry_after(response.headers)
+                    why, requested = f"status {response.status_code}", retry_after(response.headers)
             except (TimeoutError, httpx.TimeoutException):
                 why = f"nothing within {self.timeout:g} seconds"
             except httpx.TransportError as error:
@@ -92,7 +92,7 @@ class Connection:
         raise Silent(why)
 
     async def _body(self, response: httpx.Response) -> bytes:
-        """The body, unpacked; Unreadable once it is longer than `longest`, without reading or unpacking the rest."""
+        """The unpacked body; Unreadable once it exceeds `longest` bytes, without reading or unpacking the rest."""
         body = bytearray()
         async for part in response.aiter_raw():
             body += part
@@ -100,16 +100,17 @@ class Connection:
                 raise _too_long(self.longest)
         return unpacked(bytes(body), response.headers.get("content-encoding", ""), self.longest)
 
-    def pause(self, attempt: int, wanted: float = 0.0) -> float:
-        """Seconds before retry `attempt` (1, 2, ...): doubling, with jitter, not less than the server wants, capped."""
-        own = self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1)
-        return min(self.longest_pause, max(own, wanted))
+    def pause(self, attempt: int, requested: float = 0.0) -> float:
+        """Seconds before retry `attempt` (1, 2, ...): exponential back-off with jitter, at least what the server requests,
+        capped."""
+        back_off = self.back_off * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+        return min(self.longest_pause, max(back_off, requested))
 
 
 def unpacked(body: bytes, encoding: str, longest: int) -> bytes:
-    """A body of this Content-Encoding, decompressed; Unreadable where that is more than `longest` bytes or does not work.
+    """Decompress a body of a Content-Encoding; Unreadable where that is damaged or exceeds `longest` bytes.
 
-    gzip is known by its first bytes, as gateways set the header wrongly; deflate comes with zlib's header or without."""
+    gzip is recognised by its first bytes, as gateways set the header wrongly; deflate with or without zlib's header."""
     encoding = encoding.strip().lower()
     if body[:2] == b"\x1f\x8b":
         window = 31
@@ -119,19 +120,19 @@ def unpacked(body: bytes, encoding: str, longest: int) -> bytes:
         window = 15 if body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0 else -15
     else:
         raise Unreadable(f"the answer is packed as {encoding[:20]!r}, not as gzip or deflate")
-    found = b""
+    content = b""
     try:
-        while body:  # a stream of gzip may have several members
+        while body:  # a gzip stream may have several members
             unpacker = zlib.decompressobj(window)
-            found += unpacker.decompress(body, longest + 1 - len(found))
-            if len(found) > longest:
+            content += unpacker.decompress(body, longest + 1 - len(content))
+            if len(content) > longest:
                 raise _too_long(longest)
             if not unpacker.eof:
                 raise zlib.error
             body = unpacker.unused_data
     except zlib.error:
         raise Unreadable("the answer is packed and damaged") from None
-    return found
+    return content
 
 
 def _too_long(longest: int) -> Unreadable:
@@ -139,7 +140,7 @@ def _too_long(longest: int) -> Unreadable:
 
 
 def retry_after(headers: httpx.Headers) -> float:
-    """Seconds that the server wants to be left alone: a number or a date, 0 where it says nothing readable."""
+    """Seconds of a Retry-After header, a number or a date; 0 where it is absent or unreadable."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)
@@ -151,8 +152,8 @@ def retry_after(headers: httpx.Headers) -> float:
 
 
 def check_address(text: str) -> str:
-    """A server's address without a slash or /v1 at its end; ValueError, which does not repeat it, for one that is none
-    or that may hold a secret."""
+    """A server's address without a trailing slash or /v1; ValueError, which does not repeat it, for one that is invalid or
+    may contain a secret."""
     try:
         url = httpx.URL(text.strip())
         good = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 1 << 16

@@ -1,12 +1,13 @@
-"""The text of a question to a vision-language model, in any chat template (DESIGN section 2: s_j).
+"""Token ids of a question to a vision-language model, for any chat template.
 
-The model sees the image and the prompt with one word marked *so*, and answers with a digit; *nothing else* is marked
-after the prompt. The instruction and the image come first, the marked prompt follows, then the opening of the answer: *prefix*, *question*. A chat template says
-what stands around them. Prompts are data: their text is tokenised apart from the template, with special tokens off.
+The model sees the image and the prompt with one word marked *so*, and answers with a digit s_j; *nothing else* is marked
+after the prompt. The *prefix* (instruction and image) comes first, then the *question* (the marked prompt and the opening
+of the answer). A chat template determines the text around them. Prompts are data: they are tokenised separately from the
+template, with special tokens disabled.
 
-The instruction is a system message. A template that does not show one, or wants its messages in another form, gets
-the next form of `FORMS`. How an answer begins is asked of the template too: some write a space or a line break
-between the opening and the answer, and that is where the digit's own token is looked for.
+The instruction is a system message. A template that does not show one, or needs its messages in another form, is given
+the next form of `FORMS`. The beginning of an answer is taken from the template too: some write a space or a line break
+between the opening and the answer, and the digit's token is read after it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ INSTRUCTION = (
     "Answer with a digit: 0 not at all, 9 fully."
 )
 MARK = "*"
-SLOT = "PROMPT"  # stands for the prompt while the chat template is rendered
-ANSWER = "7"  # stands for the answer
+SLOT = "PROMPT"  # placeholder of the prompt while the chat template is rendered
+ANSWER = "7"  # placeholder of the answer
 
 
 def _part(text: str) -> dict[str, str]:
@@ -51,8 +52,8 @@ FORMS: tuple[list[dict[str, Any]], ...] = (
 
 
 def mark(prompt: str, word: Word, span: tuple[int, int] | None = None) -> str:
-    """The prompt with `word` marked, or what stands at `span` of it; the mark's own sign is taken out of the prompt, so that
-    one word is marked. The unit *nothing else* is written after the prompt."""
+    """The prompt with `word` marked, or the text at `span`; the mark's own character is removed from the prompt, so that
+    exactly one word is marked. The unit *nothing else* is appended to the prompt."""
     bare = prompt.replace(MARK, " ")
     if word.kind == EXTRA:
         return f"{bare.rstrip(' .,;:!')}, and {MARK}{NOTHING_ELSE}{MARK}"
@@ -61,11 +62,11 @@ def mark(prompt: str, word: Word, span: tuple[int, int] | None = None) -> str:
 
 
 class Dialogue:
-    """The one text of a question, as token ids: prefix (instruction and image, the same for all words of an image)
-    and question (marked prompt, up to the position at which the digit is read).
+    """A question as token ids: prefix (instruction and image, the same for all words of an image) and question (marked
+    prompt, up to the position at which the digit is read).
 
-    `image_token_id` is the one token that the template writes for an image; `controls` are ids of further tokens that
-    a prompt must not write. ValueError where template or tokenizer do not serve.
+    image_token_id: the token that the template writes for an image. controls: ids of further tokens that a prompt must not
+    write. ValueError where the template or the tokenizer cannot be used.
     """
 
     def __init__(
@@ -81,14 +82,14 @@ class Dialogue:
         added = tokenizer.added_tokens_decoder
         self.special = {id for id, token in added.items() if token.special} | {image_token_id, *controls}
         self.special.discard(getattr(tokenizer, "unk_token_id", None))
-        # tokens that the tokenizer's own switch leaves on: the text that spells one is cut within it
-        unswitched = {
+        # tokens that split_special_tokens does not disable: text that spells one is split within it
+        enabled = {
             token.content
             for id, token in added.items()
             if not token.special and (id in self.special or re.fullmatch(r"<.+>|\[.+\]", token.content))
         }
         self._spelled = re.compile(
-            "|".join(map(re.escape, sorted(unswitched, key=len, reverse=True))) or r"(?!)"
+            "|".join(map(re.escape, sorted(enabled, key=len, reverse=True))) or r"(?!)"
         )
         whole = [id for id, t in added.items() if t.special and not (t.lstrip or t.rstrip or t.single_word)]
         self._anchor = added[whole[0]].content if whole else ""
@@ -105,13 +106,13 @@ class Dialogue:
         raise ValueError(problems[0])
 
     def _fit(self, form: list[dict[str, Any]]) -> None:
-        """Set head (ids up to the prompt), tail (ids after it) and digits; ValueError where this form does not do."""
+        """Set head (ids up to the prompt), tail (ids after it) and digits; ValueError where this form does not work."""
         text = self._render(form)
         self.opening, _, tail = text.rpartition(SLOT)
         bos = getattr(self.tokenizer, "bos_token", None)
         if bos and not self.opening.startswith(bos):
-            own = self.tokenizer("a")["input_ids"]
-            self.opening = (bos if own[:1] == [self.tokenizer.bos_token_id] else "") + self.opening
+            ids = self.tokenizer("a")["input_ids"]
+            self.opening = (bos if ids[:1] == [self.tokenizer.bos_token_id] else "") + self.opening
         self.head = self._ids(self.opening)
         if self.head.count(self.image_token_id) != 1:
             raise ValueError(
@@ -140,14 +141,14 @@ class Dialogue:
 
     def _answer(self, text: str, tail: str, form: list[dict[str, Any]]) -> tuple[list[int], list[int]]:
         """Ids of the answer's opening, and of the ten digits at the position after it."""
-        between = ""  # what the template writes between the opening and an answer
+        between = ""  # the template's text between the opening and an answer
         for content in (ANSWER, [_part(ANSWER)]):
             try:
-                told = self._render([*form, {"role": "assistant", "content": content}], answered=True)
+                answered = self._render([*form, {"role": "assistant", "content": content}], answered=True)
             except (TemplateError, TypeError, LookupError):
                 continue
-            if told.startswith(text) and ANSWER in told[len(text) :]:
-                between = told[len(text) :].partition(ANSWER)[0]
+            if answered.startswith(text) and ANSWER in answered[len(text) :]:
+                between = answered[len(text) :].partition(ANSWER)[0]
                 break
         for lead in dict.fromkeys((between, "")):
             coded = [self._after(f"{tail}{lead}{digit}") for digit in range(DIGITS)]
@@ -166,26 +167,26 @@ class Dialogue:
         return list(self.tokenizer(text, add_special_tokens=False, **options)["input_ids"])
 
     def _after(self, text: str, anchor: str | None = None, **options: Any) -> list[int]:
-        """Ids of a text that goes on after others: without the space that some tokenizers put before a first word."""
+        """Ids of a text in mid-sentence: without the space that some tokenizers put before a first word."""
         anchor = self._anchor if anchor is None else anchor
         start, ids = self._ids(anchor, **options), self._ids(anchor + text, **options)
         return ids[len(start) :] if ids[: len(start)] == start else self._ids(text, **options)
 
     def plain(self, text: str) -> list[int]:
-        """Ids of text that is data: never a special token, whatever it spells."""
-        cuts = [found.start() + 1 for found in self._spelled.finditer(text)]
+        """Ids of text as data: never a special token, whatever it spells."""
+        cuts = [match.start() + 1 for match in self._spelled.finditer(text)]
         ids = self._ids(text[: cuts[0]] if cuts else text, split_special_tokens=True)
         for at, end in pairwise([*cuts, len(text)]):
             ids += self._after(text[at:end], "\n", split_special_tokens=True)
         return [id for id in ids if id not in self.special]
 
     def prefix(self, image_tokens: int) -> list[int]:
-        """Ids up to and including what follows the image, with `image_tokens` places for it."""
+        """Ids up to the prompt, with `image_tokens` places for the image."""
         at = self.head.index(self.image_token_id)
         return self.head[:at] + [self.image_token_id] * image_tokens + self.head[at + 1 :]
 
     def ask(self, text: str) -> list[int]:
-        """Ids of a user's text and of the opening of the answer."""
+        """Ids of a user's text and the opening of the answer."""
         return self.plain(text) + self.tail
 
     def question(self, prompt: str, word: Word) -> list[int]:

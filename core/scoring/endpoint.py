@@ -1,18 +1,18 @@
-"""A vision-language model behind an OpenAI-compatible server (vLLM, SGLang) as the judge of words (DESIGN section 2: s_j).
+"""Scorer of words s_j by a vision-language model behind an OpenAI-compatible server (vLLM, SGLang).
 
-The interface of `core.scoring.vlm.VLMScorer`, without hidden states. What the server can do is found out once, by a
-question about a grey picture: `logprobs`, one word a request, reads the probabilities of the ten digits at the answer's
-one token; `schema`, all words of an image in a request held to a JSON schema, reads one digit a word, and is taken
-where there are no logprobs that can be read. Nothing that a prompt or the server writes changes how answers are read
-(`core.scoring.answers`). An argument that the server refuses by its name is left out from then on, as long as the
-scorer lives; `max_tokens` becomes `max_completion_tokens`. The model is asked not to think aloud; one that does all the
-same gets room for its thoughts in the `schema` read-out.
+The interface of `core.scoring.vlm.VLMScorer`, without hidden states. The server's abilities are probed once, by a question
+about a grey picture: `logprobs`, one word a request, reads the probabilities of the ten digits at the answer's one token;
+`schema`, all words of an image in a request constrained to a JSON schema, reads one digit a word, and is used where
+logprobs cannot be read. Nothing that a prompt or the server writes changes how answers are parsed
+(`core.scoring.answers`). An argument that the server refuses by name is omitted from then on, for the lifetime of the
+scorer; `max_tokens` becomes `max_completion_tokens`. The model is asked not to think aloud; one that does regardless gets
+extra tokens in the `schema` read-out.
 
-What goes wrong is one of two things. An answer that came and cannot be read, or a question that the server refuses
-(400, 413, 422), makes its words *missing*: the same question would get the same answer. No answer at all (no
-connection, a time-out, 408, 425, 429 or 5xx, still so after the retries) leaves the whole image unasked, and `score`
-ends in `Unanswered`, which holds what was answered. The server counts as down, and no more is asked, after three such
-images in a row, in one call or several, and where it wants another key or has no such model.
+There are two kinds of failure. An answer that cannot be read, or a question that the server refuses (400, 413, 422), makes
+its words *missing*: the same question would get the same answer. No answer (no connection, a time-out, 408, 425, 429 or
+5xx after the retries) leaves the whole image unscored, and `score` ends in `Unanswered`, which holds the scores so far. The
+server counts as down, and is not asked any more, after three such images in a row, in one call or several, and where it
+needs another key or lacks the model.
 """
 
 from __future__ import annotations
@@ -45,17 +45,16 @@ from core.scoring.scores import WordScore, from_digit, make, words_to_score
 from core.scoring.vlm import as_pil
 from core.words import Word, scored, units
 
-TRIAL = "a red circle"  # what the server is asked first, of a grey picture
-REFUSED = (400, 413, 422)  # the question's fault
-UNKNOWN = (400, 422)  # an argument's fault, perhaps
-ATTEMPTS = 8  # to ask a question again without an argument
-GIVE_UP = 3  # images in a row that stay without an answer
-POLL = 0.05  # seconds between looks at `stop` while answers are waited for
+TRIAL = "a red circle"  # prompt of the probing question, about a grey picture
+REFUSED = (400, 413, 422)  # status of a refused question
+UNKNOWN = (400, 422)  # status of a question that is possibly refused for an argument
+ATTEMPTS = 8  # of a question with an argument omitted
+GIVE_UP = 3  # images in a row without an answer
+POLL = 0.05  # seconds between checks of `stop` while waiting for answers
 
 
 class Unanswered(ValueError):
-    """Images that got no answer. found: as `score` returns it, with what was answered; down: whether asking on is of no
-    use for now."""
+    """Images without an answer. found: the scores so far, as `score` returns them; down: whether the server counts as down."""
 
     def __init__(self, text: str, found: list[list[WordScore]], down: bool) -> None:
         super().__init__(text)
@@ -63,13 +62,12 @@ class Unanswered(ValueError):
 
 
 class _Closed(Exception):
-    """The server answers, but to nobody who asks like this; a sentence that says what to do."""
+    """The server refuses all such questions; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class _Server:
-    """What was found out: the model's name there, what stands behind the name, how answers are read, and how many
-    tokens of thoughts they need room for."""
+    """The probed server: the model's name and revision there, the read-out, and extra tokens for thoughts."""
 
     name: str
     revision: str
@@ -79,14 +77,14 @@ class _Server:
 
 @dataclass
 class _Call:
-    """One call of `score`. said: by image, what the answers say of its words, a distribution (10,) or the reason why it
-    is missing; lost: the images without an answer, and why; down: the sentence that says so."""
+    """One call of `score`. answers: by image, for each word a distribution (10,) or the reason why it is missing; lost: the
+    images without an answer, and why; down: the message where the server counts as down."""
 
     pictures: Sequence[Image.Image]
     prompts: Sequence[str]
     words: list[list[Word]]
     stop: Callable[[], bool]
-    said: list[dict[int, np.ndarray | str]]
+    answers: list[dict[int, np.ndarray | str]]
     lost: dict[int, str] = field(default_factory=dict)
     down: str = ""
 
@@ -98,8 +96,8 @@ class _Call:
 class EndpointScorer:
     """Scores the words of prompts on images by the server at `address`.
 
-    model: its name on the server, else the first that the server lists. key: sent as a bearer token, shown nowhere.
-    read_out: one of READ_OUTS, else the first that the server's answers can be read by. limits: those of `Connection`.
+    model: its name on the server; "" is the first that the server lists. key: sent as a bearer token, shown nowhere.
+    read_out: one of READ_OUTS; None is the first by which the server's answers can be read. limits: of `Connection`.
     """
 
     def __init__(
@@ -123,12 +121,12 @@ class EndpointScorer:
 
     @property
     def revision(self) -> str:
-        """What the server lists behind the name (vLLM's `root`, else the id); "" where it lists nothing."""
+        """What the server lists for the name (vLLM's `root`, else the id); "" where it lists nothing."""
         return self._known().revision
 
     @property
     def version(self) -> str:
-        """What a stored score depends on: prompt version, model and its revision, read-out, image format."""
+        """Identifies what a stored score depends on: prompt version, model and its revision, read-out, image format."""
         known = self._known()
         return f"{PROMPT_VERSION}/{known.name[-80:]}@{known.revision[-60:]}/{known.read_out}/png"
 
@@ -140,11 +138,11 @@ class EndpointScorer:
         stop: Callable[[], bool] | None = None,
         rules: Sequence[int] | None = None,
     ) -> list[list[WordScore]]:
-        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image. `rules`:
-        those by which each prompt's words are counted, the current ones where it is None.
+        """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image. rules: by which
+        each prompt's words are counted; None: the current ones.
 
         `missing` then holds {word index: reason} for each image. An image has a score or a reason for each of its words,
-        or none at all and was not reached: `stop` is asked before every question and while answers are waited for.
+        or none at all where it was not reached: `stop` is checked before every question and while waiting for answers.
         Raises Unanswered where images got no answer. `batch` images are held as PNG at a time.
         """
         words = words_to_score(len(images), prompts, batch, rules)
@@ -153,21 +151,21 @@ class EndpointScorer:
         )
         self.missing = [{} for _ in words]
         if any(words) and not call.over:
-            _apart(self._all(self._known(), call, batch))
+            _in_thread(self._all(self._known(), call, batch))
         return self._result(call)
 
     def _result(self, call: _Call) -> list[list[WordScore]]:
-        """Scores, and reasons in `missing`, of the images with an answer for all their words; Unanswered for the others."""
-        found: list[list[WordScore]] = [[] for _ in call.words]
-        for i, said in enumerate(call.said):
-            if i not in call.lost and len(said) == len(call.words[i]):
-                order = sorted(said.items())
+        """The scores (and reasons, in `missing`) of images with answers for all their words; Unanswered for the others."""
+        scores: list[list[WordScore]] = [[] for _ in call.words]
+        for i, answers in enumerate(call.answers):
+            if i not in call.lost and len(answers) == len(call.words[i]):
+                order = sorted(answers.items())
                 self.missing[i] = {index: p for index, p in order if isinstance(p, str)}
-                found[i] = [make(index, p) for index, p in order if not isinstance(p, str)]
+                scores[i] = [make(index, p) for index, p in order if not isinstance(p, str)]
         if call.down or call.lost:
             text = call.down or self._no_answer(next(iter(call.lost.values())), len(call.lost))
-            raise Unanswered(text, found, bool(call.down))
-        return found
+            raise Unanswered(text, scores, bool(call.down))
+        return scores
 
     async def _all(self, known: _Server, call: _Call, batch: int) -> None:
         """Ask for all words, `batch` images at a time."""
@@ -175,16 +173,16 @@ class EndpointScorer:
             for at in range(0, len(call.prompts), batch):
                 if call.over:
                     return
-                here = range(at, min(at + batch, len(call.prompts)))
-                await self._batch(client, known, call, here)
+                images = range(at, min(at + batch, len(call.prompts)))
+                await self._batch(client, known, call, images)
 
     async def _batch(
-        self, client: httpx.AsyncClient, known: _Server, call: _Call, here: Iterable[int]
+        self, client: httpx.AsyncClient, known: _Server, call: _Call, images: Iterable[int]
     ) -> None:
-        """Ask for the words of the images `here`, as many questions at a time as may be in flight."""
+        """Ask for the words of images, with as many questions in flight as allowed."""
         size = 1 if known.read_out == "logprobs" else 1000
         questions = iter(
-            [(i, call.words[i][j : j + size]) for i in here for j in range(0, len(call.words[i]), size)]
+            [(i, call.words[i][j : j + size]) for i in images for j in range(0, len(call.words[i]), size)]
         )
         urls: dict[int, asyncio.Task[str]] = {}
 
@@ -213,11 +211,11 @@ class EndpointScorer:
     async def _note(
         self, client: httpx.AsyncClient, known: _Server, call: _Call, i: int, url: str, words: Sequence[Word]
     ) -> None:
-        """Ask one question of image i, and write down what came of it."""
+        """Ask one question about image i, and record the outcome."""
         try:
-            call.said[i] |= await self._answer(client, known, url, call.prompts[i], words)
+            call.answers[i] |= await self._answer(client, known, url, call.prompts[i], words)
         except Unreadable as reason:
-            call.said[i] |= {word.index: str(reason) for word in words}
+            call.answers[i] |= {word.index: str(reason) for word in words}
         except _Closed as reason:
             call.down = str(reason)
             return
@@ -233,8 +231,8 @@ class EndpointScorer:
         self, client: httpx.AsyncClient, known: _Server, url: str, prompt: str, words: Sequence[Word]
     ) -> dict[int, np.ndarray]:
         """{word index: p(digit) (10,)} of one question; Unreadable, Silent or _Closed."""
-        asked = question(known.name, known.read_out, url, prompt, words, known.room)
-        status, body = await self._send(client, asked)
+        request = question(known.name, known.read_out, url, prompt, words, known.room)
+        status, body = await self._send(client, request)
         if status in REFUSED:
             reason = reason_of(body, self.line.key)
             raise Unreadable(f"the server refuses the question (status {status}{reason and ': '}{reason})")
@@ -251,24 +249,25 @@ class EndpointScorer:
             )
         if known.read_out == "logprobs":
             return {words[0].index: digit_distribution(body)}
-        said = digits_of(body, [word.index for word in words])
-        return {index: from_digit(digit) for index, digit in said.items()}
+        digits = digits_of(body, [word.index for word in words])
+        return {index: from_digit(digit) for index, digit in digits.items()}
 
-    async def _send(self, client: httpx.AsyncClient, asked: dict[str, Any]) -> tuple[int, bytes]:
-        """Status and body of the answer to a question. A refused one is asked again without the arguments that the refusal
-        names, each alone, then all together; the first question also without those that OpenAI does not know. What an
-        answer then came without is left out of all further questions."""
+    async def _send(self, client: httpx.AsyncClient, request: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body of the answer to a request. A refused one is sent again without the arguments that the refusal
+        names, each alone, then all together; the first request also without those that OpenAI lacks. The arguments that
+        were omitted for the answer are omitted from all further requests."""
 
         async def ask(left_out: frozenset[str]) -> tuple[int, bytes]:
-            return await self.line.send(client, "POST", "chat/completions", without(asked, left_out))
+            return await self.line.send(client, "POST", "chat/completions", without(request, left_out))
 
-        left_out, tried = self._left_out, set()
+        left_out = self._left_out
+        tried: set[frozenset[str]] = set()
         answer = await ask(left_out)
         for _ in range(ATTEMPTS):
             status, body = answer
             if status not in UNKNOWN:
                 break
-            sent = without(asked, left_out)
+            sent = without(request, left_out)
             names = arguments_in(body.decode("utf-8", "replace"), sent)
             extensions = EXTENSIONS & sent.keys() if self._server is None else ()
             ways = [frozenset(way) for way in (*([name] for name in names), names, {*names, *extensions})]
@@ -277,7 +276,7 @@ class EndpointScorer:
                 break
             tried.add(way)
             again = await ask(left_out | way)
-            if again != answer:  # the same refusal again: that was not the reason
+            if again != answer:  # the same refusal means that this was not the reason
                 left_out, answer = left_out | way, again
         if answer[0] == 200:
             self._left_out |= left_out
@@ -291,15 +290,15 @@ class EndpointScorer:
         with self._lock:
             if self._server is None:
                 try:
-                    self._server = _apart(self._meet())
+                    self._server = _in_thread(self._probe())
                 except Silent as reason:
                     raise Unanswered(self._no_answer(str(reason)), [], True) from None
                 except _Closed as reason:
                     raise Unanswered(str(reason), [], True) from None
             return self._server
 
-    async def _meet(self) -> _Server:
-        """Find out the model's name and revision, and the first read-out by which an answer can be read."""
+    async def _probe(self) -> _Server:
+        """The model's name and revision, and the first read-out by which an answer can be read."""
         async with self.line.open() as client:
             listed = await self._listed(client)
             name = self.model or next(iter(listed), "")
@@ -307,7 +306,8 @@ class EndpointScorer:
                 raise _Closed(
                     f"The scorer at {self.address} lists no models: set STUDIO_SCORER_MODEL to the model's name there."
                 )
-            url, words, heard = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL)), {}
+            url, words = data_url(Image.new("RGB", (64, 64), "grey")), scored(units(TRIAL))
+            failures: dict[str, Unreadable] = {}
             ways = [(read_out, 0) for read_out in self.read_outs]
             for read_out, room in ways:
                 known = _Server(name, listed.get(name, ""), read_out, room)
@@ -315,19 +315,19 @@ class EndpointScorer:
                 try:
                     await self._answer(client, known, url, TRIAL, asked)
                 except Unreadable as reason:
-                    heard[read_out] = reason
+                    failures[read_out] = reason
                     if isinstance(reason, CutShort) and not room:
                         ways.append((read_out, THOUGHT))
                 else:
                     return known
-        reasons = "; ".join(f"{read_out}: {reason}" for read_out, reason in heard.items())
+        reasons = "; ".join(f"{read_out}: {reason}" for read_out, reason in failures.items())
         raise _Closed(
             f"The scorer at {self.address} gives no digits that can be read ({reasons}): serve an "
             "instruction-tuned image-text model, with logprobs or structured outputs."
         )
 
     async def _listed(self, client: httpx.AsyncClient) -> dict[str, str]:
-        """{id: what stands behind it} of the server's models in its order; empty where it does not say."""
+        """{id: revision} of the server's models in its order; empty where it lists none."""
         try:
             status, body = await self.line.send(client, "GET", "models")
             self._check_key(status)
@@ -346,11 +346,11 @@ class EndpointScorer:
 
 
 def _plain(text: object) -> bool:
-    """Whether a server's name for something can be kept and shown."""
+    """Whether a server's name for something can be stored and shown."""
     return isinstance(text, str) and text.isprintable() and 0 < len(text.strip()) <= 200
 
 
-def _apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns, run in a thread of its own: a caller may have an event loop already (a notebook)."""
+def _in_thread(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine, run in another thread: the caller may have an event loop already (a notebook)."""
     with ThreadPoolExecutor(1, "endpoint") as pool:
         return pool.submit(asyncio.run, work).result()

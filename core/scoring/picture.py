@@ -1,9 +1,9 @@
-"""An image as an image-text model of `transformers` takes it: the family's own processor, without its video part.
+"""Image inputs of an image-text model of `transformers`, by the family's own processor without its video part.
 
-The processor knows how its family cuts an image into tiles and how many tokens stand for it. AutoProcessor also asks
-for a video processor, and that needs torchvision; here the same class is made from the PIL image processor, the
-tokenizer and the settings that were saved with them, with nothing in the video processor's place. SmolVLM's class asks
-for num2words as well, to write the length of a video, so SmolVLM gets Idefics3's, which writes images the same way.
+The processor determines how its family cuts an image into tiles and how many tokens represent it. AutoProcessor also
+needs a video processor, which needs torchvision; here the same class is built from the PIL image processor, the tokenizer
+and the saved settings, without a video processor. SmolVLM's class also needs num2words, for the length of a video, so
+SmolVLM gets Idefics3's, which writes images in the same way.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ SAME_FOR_IMAGES = {"SmolVLMProcessor": "Idefics3Processor"}
 def make_processor(
     config: Any, tokenizer: Any, image_processor: Any, settings: Mapping[str, Any] | None = None
 ) -> Any:
-    """The processor of a model with this configuration. `settings` are those of processor_config.json.
-
-    ValueError where `transformers` has none, or one that cannot be made of these parts.
-    """
+    """The processor of a model with this configuration, with the settings of processor_config.json; ValueError where
+    `transformers` has none."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
 
     settings = dict(settings or {})
@@ -38,7 +36,7 @@ def make_processor(
 
     class Still(kind):
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-            """What is left out needs no class."""
+            """Accept an omitted part."""
             return (
                 None if argument is None else super().check_argument_for_proper_class(argument_name, argument)
             )
@@ -48,7 +46,7 @@ def make_processor(
 
 
 def look(processor: Any, image: Image.Image, opening: str, takes: frozenset[str]) -> dict[str, Tensor]:
-    """What the model's forward takes for an RGB image and the text before the prompt: input_ids (1, S) with the
-    image's places, attention_mask, pixel_values and what else the family names in `takes`."""
-    found = processor(images=[image], text=[opening], return_tensors="pt", add_special_tokens=False)
-    return {name: value for name, value in found.items() if name in takes}
+    """Inputs of the model's forward for an RGB image and the text before the prompt: input_ids (1, S) with the image's
+    tokens, attention_mask, pixel_values and others of `takes`."""
+    inputs = processor(images=[image], text=[opening], return_tensors="pt", add_special_tokens=False)
+    return {name: value for name, value in inputs.items() if name in takes}

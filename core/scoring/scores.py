@@ -1,6 +1,6 @@
-"""Word scores 0..9 as distributions over the ten digits (DESIGN section 2: s_j and r_j = sum_k k p_k / 9).
+"""Word scores s_j as distributions over the ten digits, and the expected score r_j = sum_k k p_k / 9.
 
-Shapes: (..., 10) is a distribution over the digits 0..9 on the last axis, NumPy or anything NumPy can read.
+Shapes: (..., 10) is a distribution over the digits 0..9 on the last axis, as NumPy or anything NumPy can convert.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from core.words import CURRENT, Word, check_prompt, scored, units
 
 DIGITS = 10
 TOP = DIGITS - 1
-MASS = 0.5  # of the next token's probability that the ten digits must have together: below it, the answer is no digit
-FLOOR = 1e-6  # no digit is ever held to be impossible: logarithms stay finite
+MASS = 0.5  # share of the next token's probability that the ten digits must have: below it, the answer is no digit
+FLOOR = 1e-6  # least probability in logarithms
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class WordScore:
 
     @property
     def entropy(self) -> float:
-        """How undecided the scorer is, in [0, 1]: 0 one digit, 1 all alike."""
+        """Entropy of the distribution in [0, 1]: 0 for one digit, 1 for the uniform one."""
         return float(entropy(self.distribution))
 
 
 def check(distributions: np.ndarray) -> np.ndarray:
-    """The distributions as float64 (..., 10); ValueError with the offending numbers if they are none."""
+    """The distributions as float64 (..., 10); ValueError with the offending numbers if they are invalid."""
     p = np.asarray(distributions, np.float64)
     if p.ndim == 0 or p.shape[-1] != DIGITS:
         raise ValueError(f"A score distribution has {DIGITS} numbers, but the shape here is {p.shape}.")
@@ -79,8 +79,8 @@ def entropy(distributions: np.ndarray) -> np.ndarray:
 
 
 def from_truth(truth: np.ndarray) -> np.ndarray:
-    """A graded truth in [0, 1] as a soft target over its two neighbouring digits, the expected score being the truth
-    itself: (...) -> (..., 10) float32. A truth of 0 or 1 is one digit."""
+    """Soft targets over the two digits next to a graded truth in [0, 1], whose expected score is the truth: (...) ->
+    (..., 10) float32. A truth of 0 or 1 is one digit."""
     t = np.asarray(truth, np.float64)
     if t.size and not (np.isfinite(t).all() and t.min() >= 0 and t.max() <= 1):
         raise ValueError(f"A truth lies in [0, 1], but here is {t[~((t >= 0) & (t <= 1))].flat[0]}.")
@@ -93,15 +93,15 @@ def from_digit(score: int) -> np.ndarray:
 
 
 def unsure(mass: float, least: float = MASS) -> str:
-    """Why an answer is no digit, where the ten digits together have this share of the probability; "" where it is one."""
+    """Why an answer in which the ten digits have a share `mass` of the probability is no digit; "" where it is one."""
     return f"digits have {mass:.0%} of the probability, less than {least:.0%}" if mass < least else ""
 
 
 def words_to_score(
     images: int, prompts: Sequence[str], batch: int, rules: Sequence[int] | None = None
 ) -> list[list[Word]]:
-    """The words that a scorer is asked for, of each prompt, with *nothing else*; ValueError where what it was given does
-    not go together. `rules`: those by which each prompt's words are counted (`core.words`); None: the current ones."""
+    """The words of each prompt to score, *nothing else* among them; ValueError where the arguments disagree. rules: by which
+    each prompt's words are counted (`core.words`); None: the current ones."""
     if images != len(prompts):
         raise ValueError(f"There are {images} images but {len(prompts)} prompts: give one prompt an image.")
     if batch < 1:
@@ -114,7 +114,7 @@ def words_to_score(
 
 
 def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = None) -> WordScore:
-    """A WordScore from a distribution (10,): checked, and with its likeliest digit."""
+    """A WordScore from a distribution (10,), checked, with its likeliest digit."""
     p = check(distribution)
     if p.ndim != 1:
         raise ValueError(f"One word has one distribution (10,), but the shape here is {p.shape}.")

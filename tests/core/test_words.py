@@ -238,7 +238,7 @@ def test_a_score_moves_to_the_unit_that_its_word_is_by_other_rules():
         "red": "red", "circle": "circle", "left": "to the left of", "blue": "blue", "star": "star",
         "nothing else": "nothing else",
     }  # fmt: skip
-    assert moved(prompt, 1, 1) == {word.index: word.index for word in scored(units(prompt, 1))}
+    assert moved(prompt, 2) == {word.index: word.index for word in scored(units(prompt))}
 
 
 def test_a_score_of_a_part_of_a_unit_moves_nowhere():

@@ -39,7 +39,7 @@ def slowly(scorer, image, prompt, word):
 
 def spread(scorer, image, prompt, word):
     """The digits' probabilities among those of all tokens, by `generate`."""
-    inputs = scorer._look(as_pil(image))
+    inputs = scorer._inputs(as_pil(image))
     ids = torch.tensor([scorer.dialogue.question(prompt, word)])
     more = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     for name in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids"):
