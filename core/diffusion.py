@@ -87,9 +87,9 @@ class Diffuser:
         self.revision = revision
         if not borrowed:
             pipe.set_progress_bar_config(disable=True)
-            for part in pipe.components.values():
-                if isinstance(part, torch.nn.Module):
-                    part.requires_grad_(False).eval()
+            for component in pipe.components.values():
+                if isinstance(component, torch.nn.Module):
+                    component.requires_grad_(False).eval()
         self._linear: Tensor | None = None
         self.size = size or (self.default_size, self.default_size)
         self.latent_shape()  # raises where the size is not possible
@@ -129,9 +129,7 @@ class Diffuser:
     @property
     def text_encoders(self) -> list[torch.nn.Module]:
         """The pipeline's text encoders."""
-        return [
-            part for name, part in self.pipe.components.items() if name.startswith("text_encoder") and part
-        ]
+        return [c for name, c in self.pipe.components.items() if name.startswith("text_encoder") and c]
 
     @property
     def tokenizers(self) -> list[Any]:
@@ -269,7 +267,7 @@ class Diffuser:
         if stop and stop():
             raise Stopped
         accepted = inspect.signature(self.pipe.__call__).parameters
-        named = {argument: getattr(text, part) for part, argument in self.family.arguments}
+        named = {argument: getattr(text, field) for field, argument in self.family.arguments}
         named["pag_scale"] = 0.0  # a PAG pipeline's default would add PAG to every method (core.guidance)
         try:
             return self.pipe(
@@ -292,8 +290,8 @@ class Diffuser:
         vae, parts = self._vae(), []
         mean, std = self._scaling(vae)
         pixels = latents.shape[2] * latents.shape[3] * self.scale**2
-        for part in latents.split(max(1, min(batch, DECODE // pixels))):
-            raw = part.to(self.device, vae.dtype) / vae.config.scaling_factor * std + mean
+        for chunk in latents.split(max(1, min(batch, DECODE // pixels))):
+            raw = chunk.to(self.device, vae.dtype) / vae.config.scaling_factor * std + mean
             parts.append(vae.decode(raw).sample.float().cpu())
         return to_uint8(torch.cat(parts))
 
@@ -315,10 +313,10 @@ class Diffuser:
     def _scaling(self, vae: Any) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (1, C, 1, 1) of latents before they are multiplied by the scaling factor."""
         config, shape = vae.config, (1, -1, 1, 1)
-        place = {"device": self.device, "dtype": vae.dtype}
+        options = {"device": self.device, "dtype": vae.dtype}
         mean = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
         std = getattr(config, "latents_std", None) or [1.0]
-        return torch.tensor(mean, **place).view(shape), torch.tensor(std, **place).view(shape)
+        return torch.tensor(mean, **options).view(shape), torch.tensor(std, **options).view(shape)
 
     @torch.no_grad()
     def preview(self, latents: Tensor) -> np.ndarray:

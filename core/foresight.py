@@ -166,7 +166,9 @@ class Teacher:
         if self.adapter:
             (Path(folder) / TUNED).mkdir(parents=True, exist_ok=True)
             layers, dtype = load_file(self.adapter.folder / WEIGHTS), self.reader.dtype
-            save_file({name: part.to(dtype) for name, part in layers.items()}, Path(folder) / TUNED / WEIGHTS)
+            save_file(
+                {name: layer.to(dtype) for name, layer in layers.items()}, Path(folder) / TUNED / WEIGHTS
+            )
 
     def half(self) -> Teacher:
         """A copy to be saved in float16."""

@@ -74,7 +74,7 @@ class Guided:
 
         if stop and stop():
             raise Stopped
-        inputs = {argument: getattr(text, part) for part, argument in diffuser.family.arguments}
+        inputs = {argument: getattr(text, field) for field, argument in diffuser.family.arguments}
         inputs = {name: value for name, value in inputs.items() if value is not None} | {
             "latents": noise.to(diffuser.device, diffuser.dtype),
             "height": noise.shape[2] * diffuser.scale,

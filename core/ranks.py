@@ -231,7 +231,7 @@ def share(count: int) -> slice:
     return slice(rank(), None, world()) if rank() < count else slice(0, 1)
 
 
-def part(count: int) -> float:
+def fraction(count: int) -> float:
     """The fraction of a batch of `count` that is this rank's."""
     return 1.0 if _joined() is None else len(range(rank(), count, world())) / count
 
@@ -262,7 +262,7 @@ def either(flag: bool) -> bool:
 def mean(value: Tensor, weight: float) -> Tensor:
     """The ranks' weighted mean of a value of the batch, with the gradient of this rank's, which `gradients` weights.
 
-    So a quantity of the whole batch is exact in a loss, also where it is no sum over the items. weight: `part` of the
+    So a quantity of the whole batch is exact in a loss, also where it is no sum over the items. weight: `fraction` of the
     batch."""
     if _joined() is None:
         return value

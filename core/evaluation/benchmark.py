@@ -1,12 +1,11 @@
-"""What projection, scoring and training cost: times as medians over rounds, and ratios of what one round measured.
+"""Cost of projection, scoring and training: times as medians over rounds, and ratios within rounds.
 
-In a round every piece of work is timed once, one after the other, so what slows the machine for a while slows them all;
-a ratio is the median of the rounds' own ratios. Nothing here knows which models it measures: time depends on their
-shapes, not on their weights.
+In a round every piece of work is timed once, in turn, so that a temporary slowdown of the machine affects them all; a
+ratio is the median of the rounds' ratios. Times depend on the shapes of the models, not on their weights.
 
     image = text + steps * denoising step (with guidance) + decoding
     pair  = text + projector + steps * denoising step of both in one batch + decoding of both
-    share = projector / image                        projector: the second noise, the network, the way there and back
+    share = projector / image                        projector: the second noise, the network, transfers to it and back
 """
 
 from __future__ import annotations
@@ -37,15 +36,16 @@ Stop = Callable[[], bool]
 Count = Callable[[int, int], None]
 Shape = tuple[int, int, int]
 
-SHORT = 0.05  # seconds: work that takes less is repeated within a round until it takes this long
-LONG = 60.0  # seconds: where warming up takes longer, it is the first round, as what a first call adds is lost in it
-WARM_STEPS = 2  # steps of a training that are not timed
+SHORT = 0.05  # seconds: shorter work is repeated within a round to take this long
+LONG = (
+    60.0  # seconds: a longer warm-up is the first round, as the overhead of a first call is negligible in it
+)
+WARM_STEPS = 2  # steps of a training before timing starts
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median of the rounds, and the quartiles below and above it: a busy machine makes the smallest and largest say
-    little."""
+    """Median and quartiles of the rounds; minimum and maximum mean little on a busy machine."""
 
     median: float
     low: float
@@ -54,15 +54,15 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of one value a round."""
+        """From one value a round."""
         low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
         return cls(median, low, high, len(values))
 
 
 @dataclass
 class Rounds:
-    """seconds: by the work's name, one value a round. peak: bytes that were in use at most while it ran, None where the
-    system does not tell."""
+    """seconds: by name of the work, one value a round. peak: its peak memory in bytes, None where the system does not report
+    it."""
 
     seconds: dict[str, list[float]]
     peak: dict[str, int | None]
@@ -70,7 +70,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The image that is measured; timed_steps of its steps are timed and stand for all."""
+    """The image that is measured; timed_steps of its steps are timed and extrapolated to all."""
 
     steps: int = 30
     guidance: float = 5.0
@@ -95,7 +95,7 @@ class ImageCost:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for all that the device was asked to do."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -103,7 +103,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def clock(work: Callable[[], object], device: torch.device, times: int = 1) -> float:
-    """Seconds that a call takes, the mean of `times` in a row, until the device has done it."""
+    """Seconds of a call until the device has finished it, the mean of `times` calls."""
     synchronise(device)
     began = time.perf_counter()
     for _ in range(times):
@@ -119,14 +119,14 @@ def rounds(
     stop: Stop | None = None,
     on_progress: Count | None = None,
 ) -> Rounds:
-    """Time every work once in each of `repeats` rounds, after a round that warms up and takes the peak memory.
+    """Time every work once in each of `repeats` rounds, after a warm-up round that measures the peak memory.
 
     on_progress(done, total) counts works. Raises Stopped when `stop()` is true.
     """
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: time 1 or more rounds.")
     device, done, total = torch.device(device), 0, len(works) * (repeats + 1)
-    found = Rounds({name: [] for name in works}, {})
+    result = Rounds({name: [] for name in works}, {})
     times = dict.fromkeys(works, 1)
 
     def timed(name: str) -> float:
@@ -143,38 +143,38 @@ def rounds(
     for name in works:
         with peak(device) as memory:
             warming[name] = timed(name)
-        found.peak[name] = memory.bytes
+        result.peak[name] = memory.bytes
         if warming[name] < 1:  # a first call may be many times slower
             warming[name] = clock(works[name], device)
             times[name] = max(1, math.ceil(SHORT / max(warming[name], 1e-6)))
     if sum(warming.values()) > LONG:
         repeats, total = repeats - 1, total - len(works)
-        found.seconds = {name: [seconds] for name, seconds in warming.items()}
+        result.seconds = {name: [seconds] for name, seconds in warming.items()}
     for _ in range(repeats):
         for name in works:
-            found.seconds[name].append(timed(name))
-    return found
+            result.seconds[name].append(timed(name))
+    return result
 
 
 def composed(seconds: Mapping[str, Sequence[float]], steps: int, timed_steps: int) -> dict[str, list[float]]:
-    """Seconds of whole images, a value a round, from those of the parts: text, projector, denoising and pair denoising
+    """Seconds of whole images, a value a round, from those of their parts: text, projector, denoising and pair denoising
     (both of timed_steps), decoding, pair decoding."""
     scale = steps / timed_steps
-    part = {name: np.asarray(values) for name, values in seconds.items()}
-    denoising, both = part["denoising"] * scale, part["pair denoising"] * scale
+    timed = {name: np.asarray(values) for name, values in seconds.items()}
+    denoising, both = timed["denoising"] * scale, timed["pair denoising"] * scale
     whole = {
-        "text": part["text"],
-        "projector": part["projector"],
+        "text": timed["text"],
+        "projector": timed["projector"],
         "denoising": denoising,
-        "decoding": part["decoding"],
-        "image": part["text"] + denoising + part["decoding"],
-        "pair": part["text"] + part["projector"] + both + part["pair decoding"],
+        "decoding": timed["decoding"],
+        "image": timed["text"] + denoising + timed["decoding"],
+        "pair": timed["text"] + timed["projector"] + both + timed["pair decoding"],
     }
     return {name: values.tolist() for name, values in whole.items()}
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """Round by round."""
+    """Ratios of the rounds."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
 
 
@@ -187,19 +187,19 @@ def image_cost(
     stop: Stop | None = None,
     on_progress: Count | None = None,
 ) -> ImageCost:
-    """Time the parts of an image of `prompt`, alone and as a pair of none and projected in one batch."""
+    """Time the parts of an image of `prompt`, alone and in a batch with its projected image."""
     if not 1 <= sampling.timed_steps <= sampling.steps:
         raise ValueError(f"{sampling.timed_steps} of {sampling.steps} steps cannot be timed: take 1 or more.")
     shape = diffuser.latent_shape(sampling.height, sampling.width)
-    place = next(projector.parameters()).device
+    device = next(projector.parameters()).device
     projector.eval()
     text, noise = diffuser.encode([prompt]), draw([0], shape)
     both, noises, latents = text.take([0, 0]), draw([0, 1], shape), draw([0, 1], shape).to(diffuser.device)
 
     @torch.no_grad()
     def project() -> Tensor:
-        xi = second([0], shape).to(place)
-        return projector.project(noise.to(place), text.hidden.to(place), text.mask.to(place), xi).cpu()
+        xi = second([0], shape).to(device)
+        return projector.project(noise.to(device), text.hidden.to(device), text.mask.to(device), xi).cpu()
 
     def denoise(rows: Any, start: Tensor) -> Callable[[], Tensor]:
         return lambda: diffuser.sample(rows, start, sampling.timed_steps, sampling.guidance, stop=stop)
@@ -212,8 +212,8 @@ def image_cost(
         "pair denoising": denoise(both, noises),
         "pair decoding": lambda: diffuser.decode(latents),
     }
-    found = rounds(works, repeats, diffuser.device, stop, on_progress)
-    whole = composed(found.seconds, sampling.steps, sampling.timed_steps)
+    result = rounds(works, repeats, diffuser.device, stop, on_progress)
+    whole = composed(result.seconds, sampling.steps, sampling.timed_steps)
     singles = [2 * image + extra for image, extra in zip(whole["image"], whole["projector"], strict=True)]
     return ImageCost(
         sampling,
@@ -222,7 +222,7 @@ def image_cost(
         ratio(whole["projector"], whole["image"]),
         ratio(whole["pair"], whole["image"]),
         ratio(whole["pair"], singles),
-        found.peak,
+        result.peak,
     )
 
 
@@ -237,14 +237,14 @@ def scoring_cost(
 ) -> dict[str, Any]:
     """Time the scoring of images (B, H, W, 3) uint8 in one batch: {images, words, per_image, per_word: Spread in
     seconds, peak: bytes}."""
-    answers: list[int] = []
+    words = 0
 
     def score() -> None:
-        rows = scorer.score(images, prompts, batch=len(prompts), stop=stop)
-        answers[:] = [sum(len(row) for row in rows)]
+        nonlocal words
+        words = sum(map(len, scorer.score(images, prompts, batch=len(prompts), stop=stop)))
 
-    found = rounds({"scoring": score}, repeats, device, stop, on_progress)
-    seconds, words = found.seconds["scoring"], answers[0]
+    result = rounds({"scoring": score}, repeats, device, stop, on_progress)
+    seconds = result.seconds["scoring"]
     if not words:
         raise ValueError("No word of these prompts was scored: give prompts that name things.")
     return {
@@ -252,7 +252,7 @@ def scoring_cost(
         "words": words,
         "per_image": Spread.of([value / len(prompts) for value in seconds]),
         "per_word": Spread.of([value / words for value in seconds]),
-        "peak": found.peak["scoring"],
+        "peak": result.peak["scoring"],
     }
 
 
@@ -266,11 +266,11 @@ def training_cost(
     stop: Stop | None = None,
     on_progress: Count | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Time training steps of both models, which are changed, by the loops that train them, at batches (reward,
-    projector), on random scores and pictures: {reward, projector: {batch, steps_per_second: Spread, peak: bytes}}."""
+    """Time steps of the training loops of both models, whose weights change, at batches (reward, projector), on random scores
+    and pictures: {reward, projector: {batch, steps_per_second: Spread, peak: bytes}}."""
     device, total = next(reward.parameters()).device, 2 * (WARM_STEPS + steps)
     draws = torch.Generator().manual_seed(0)
-    scored = [[j for j, there in enumerate(row.tolist()) if there] for row in texts.scored]
+    scored = [row.nonzero().flatten().tolist() for row in texts.scored]
     samples = [
         Sample(
             texts.prompts[i % len(texts.prompts)],
@@ -291,11 +291,11 @@ def training_cost(
             on_progress=watch, stop=stop,
         ),
     }  # fmt: skip
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for (name, train), batch in zip(trainings.items(), batches, strict=True):
         ends: list[float] = []
 
-        def watch(progress: Progress, ends: list[float] = ends, done: int = len(found) * count) -> None:
+        def watch(progress: Progress, ends: list[float] = ends, done: int = len(result) * count) -> None:
             synchronise(device)
             ends.append(time.perf_counter())
             if on_progress:
@@ -305,5 +305,5 @@ def training_cost(
             if train(watch).fit.stopped:
                 raise Stopped
         rates = [1 / (b - a) for a, b in pairwise(ends[WARM_STEPS - 1 :])]
-        found[name] = {"batch": batch, "steps_per_second": Spread.of(rates), "peak": memory.bytes}
-    return found
+        result[name] = {"batch": batch, "steps_per_second": Spread.of(rates), "peak": memory.bytes}
+    return result

@@ -102,14 +102,14 @@ def predict(reward: RewardModel, noise: Tensor, text: Text) -> tuple[np.ndarray,
 
 @torch.no_grad()
 def _logits(reward: RewardModel, noise: Tensor, text: Text) -> Tensor:
-    place = next(reward.parameters()).device
+    device = next(reward.parameters()).device
     with evaluating(reward):
-        return reward(*(part.to(place) for part in (noise, text.hidden, text.mask, text.words))).logits
+        return reward(*(tensor.to(device) for tensor in (noise, text.hidden, text.mask, text.words))).logits
 
 
 def read_words(expected: np.ndarray, text: Text, extra: bool) -> list[dict[Word, float]]:
-    """Expected scores (B, J) by the words that are scored and that the text encoder reads; *nothing else* among them
-    where `extra`."""
+    """Expected scores (B, J) by word, for scored words inside the text encoder's window; *nothing else* among them where
+    `extra`."""
     return [
         {
             word: float(row[word.index])

@@ -91,13 +91,13 @@ def alignment(
             if on_progress:
                 spent = time.monotonic() - began
                 on_progress(Progress(done, total, {}, spent, spent / (done - first) * (total - done)))
-    found = {
+    finished = {
         method.name: [
             journal.get(method.name, prompt, row) for prompt, row in zip(prompts, table, strict=True)
         ]
         for method in made
     }
-    report = compare(prompts, found, pooled, draws=draws)
+    report = compare(prompts, finished, pooled, draws=draws)
     report["settings"] = journal.settings | {"seeds": table, "pick": "all"}
     for method in made:
         if method.moves:

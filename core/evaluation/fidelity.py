@@ -173,8 +173,8 @@ def scorer_agreement(rows: Sequence[dict], draws: int = DRAWS) -> dict:
         for at, row in enumerate(rows)
     ]
     report = agreement(named, "scorer", "truth", draws)
-    for part in (report, *report["kinds"].values()):
-        del part["within_prompt"]
+    for figures in (report, *report["kinds"].values()):
+        del figures["within_prompt"]
     return report
 
 

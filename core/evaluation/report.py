@@ -31,12 +31,12 @@ Values = dict[str, list[np.ndarray]]  # by figure: for each prompt an array (S,)
 
 def compare(
     prompts: Sequence[str],
-    found: dict[str, list[dict]],
+    records: dict[str, list[dict]],
     pooled: Sequence[BestOf],
     *,
     draws: int = DRAWS,
 ) -> dict[str, Any]:
-    """The report of methods that made images (`found`: records in the order of the prompts, "none" among the methods) and
+    """The report of methods that made images (`records`: records in the order of the prompts, "none" among the methods) and
     of best-of-N taken from their images (`pooled`).
 
     methods[name]  strict, clean (every word holds and nothing else is shown), words, extra, scorer (of words alone) and
@@ -47,34 +47,34 @@ def compare(
     """
     kinds = {prompt: {str(word.index): word.kind for word in units(prompt)} for prompt in prompts}
     values = {
-        name: [figures(record, kinds[record["prompt"]]) for record in rows] for name, rows in found.items()
+        name: [figures(record, kinds[record["prompt"]]) for record in rows] for name, rows in records.items()
     }
     table = {name: columns(rows) for name, rows in values.items()}
     control = table["none"]
     report: dict[str, Any] = {
         "prompts": len(prompts),
-        "images": sum(len(record["items"]) for record in found["none"]),
+        "images": sum(len(record["items"]) for record in records["none"]),
         "judged": int(sum(np.isfinite(row).sum() for row in control["strict"])),
         "methods": {},
         "ceiling": {},
     }
-    for name, rows in found.items():
+    for name, rows in records.items():
         entry = summary(table[name], control, draws, name == "none") | costs(rows)
         if name != "none":
             entry["win_tie_loss"] = paired_wins(table[name]["strict"], control["strict"])
         entry["diversity"] = interval([mean(record["distances"]) for record in rows], range(len(rows)), draws)
-        both = features(rows), features(found["none"])
-        if name != "none" and all(part is not None and len(part) > 1 for part in both):
+        both = features(rows), features(records["none"])
+        if name != "none" and all(rows is not None and len(rows) > 1 for rows in both):
             entry["frechet"] = frechet(*both)
         report["methods"][name] = entry
     for method in pooled:
-        report["methods"][method.name] = best_from(method, found, table, draws)
+        report["methods"][method.name] = best_from(method, records, table, draws)
         by_judge = [
             best_of(row[None], row[None], method.n)[0] for row in control["strict"] if np.isfinite(row).all()
         ]
         report["ceiling"][f"best-of-{method.n}"] = over_prompts(by_judge, draws)
-    if any("scores" in record for record in found["none"]):
-        report["scorer"] = scorer_agreement(scored_words(found["none"], kinds), draws=draws)
+    if any("scores" in record for record in records["none"]):
+        report["scorer"] = scorer_agreement(scored_words(records["none"], kinds), draws=draws)
     return report
 
 
@@ -143,10 +143,10 @@ def costs(rows: list[dict]) -> dict:
 
 
 def best_from(
-    method: BestOf, found: dict[str, list[dict]], table: dict[str, Values], draws: int
+    method: BestOf, records: dict[str, list[dict]], table: dict[str, Values], draws: int
 ) -> dict[str, Any]:
     """Best-of-N by the scorer, from the images of its base, exactly over all subsets of N of a prompt's seeds."""
-    rows, base, n = found[method.base.name], table[method.base.name], method.n
+    rows, base, n = records[method.base.name], table[method.base.name], method.n
     picks = [
         np.array([whole([e for _, e, _ in words], record["prompt"]) for words in record["scores"]])
         for record in rows

@@ -143,10 +143,10 @@ def _solve(
             curve[c, :, b] = curve[b, :, c]
         return curve.reshape(home.size, home.size) + np.diag(ridge.ravel())
 
-    found = minimize(
+    solution = minimize(
         loss, start.ravel(), jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-6}
     )
-    return found.x.reshape(home.shape)
+    return solution.x.reshape(home.shape)
 
 
 class Calibrator:
@@ -306,13 +306,13 @@ def judge(
 
     def interval(difference: np.ndarray) -> list[float]:
         w, weighted = weight[order], (weight * difference)[order]
-        found = bootstrap(
+        span = bootstrap(
             lambda times: times @ weighted / np.maximum(times @ w, 1e-12),
             np.asarray(prompts)[order].tolist(),
             draws=1000,
             seed=seed,
         )
-        return [found.low, found.high]
+        return [span.low, span.high]
 
     everything = np.ones(len(target), bool)
     report: dict[str, Any] = {

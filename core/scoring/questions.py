@@ -82,18 +82,18 @@ def question(
     return {"model": name, "messages": messages, "temperature": 0, **quiet, **how}
 
 
-def without(asked: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
+def without(request: dict[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
     """A request without the arguments that a server refuses. `max_tokens` is replaced by its newer name, until that is
     refused too."""
     if "max_tokens" in left_out:
-        asked = {**asked, "max_completion_tokens": asked["max_tokens"]}
-    return {name: value for name, value in asked.items() if name not in left_out}
+        request = {**request, "max_completion_tokens": request["max_tokens"]}
+    return {name: value for name, value in request.items() if name not in left_out}
 
 
-def arguments_in(text: str, asked: dict[str, Any]) -> list[str]:
+def arguments_in(text: str, request: dict[str, Any]) -> list[str]:
     """The optional arguments of a request that a server's text names, in order: as `max_tokens`, `max tokens` or
     `maxTokens`."""
-    spellings = {name: OPTIONAL[name].replace("_", "[_ -]?") for name in asked.keys() & OPTIONAL.keys()}
+    spellings = {name: OPTIONAL[name].replace("_", "[_ -]?") for name in request.keys() & OPTIONAL.keys()}
     places = {
         name: place.start()
         for name, spelling in spellings.items()

@@ -18,9 +18,9 @@ def kl_normal(out: ProjectorOutput) -> Tensor:
 
 
 def constraint_terms(
-    projected: Tensor, noise: Tensor, out: ProjectorOutput, part: float = 1.0
+    projected: Tensor, noise: Tensor, out: ProjectorOutput, fraction: float = 1.0
 ) -> dict[str, Tensor]:
-    """Terms of the constraint on projected noise (B, C, H, W). part: the fraction of the batch that these B are.
+    """Terms of the constraint on projected noise (B, C, H, W). fraction: the fraction of the batch that these B are.
 
     kl           KL(N(mean, std^2) || N(0, 1)) of each latent, as in the warm-up, so that std does not shrink to 0
     moments      KL(N(m, s^2) || N(0, 1)) of each item's mean m and variance s^2
@@ -36,12 +36,12 @@ def constraint_terms(
         if height > dy and width > abs(dx)
     ]
     change = torch.stack(changes) if changes else projected.new_zeros(1, 1, 1)
-    own, shared = change.square().mean(), ranks.mean(change.mean(1), part).square().mean()
-    shared = shared * (change.shape[1] / part if part else 0.0)
+    each, shared = change.square().mean(), ranks.mean(change.mean(1), fraction).square().mean()
+    shared = shared * (change.shape[1] / fraction if fraction else 0.0)
     return {
         "kl": kl_normal(out),
         "moments": 0.5 * (v + m**2 - 1 - v.log()).mean(),
-        "correlation": 0.5 * (own + shared),
+        "correlation": 0.5 * (each + shared),
         "distance": 1 - F.cosine_similarity(projected.flatten(1), noise.flatten(1)).mean(),
     }
 

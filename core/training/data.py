@@ -1,7 +1,7 @@
-"""What stages 1 to 3 train on, in memory: the texts of unique prompts, and samples whose words carry scores.
+"""Training data of stages 1 to 3, in memory: the texts of unique prompts, and samples with word scores.
 
-Dimension key: P prompts, S samples, B batch, C H W latents, L tokens, D text width, J words. A sample is a prompt
-and a seed; its noise is drawn again from the seed when it is needed, unless it was stored (projected noise).
+Dimension key: P prompts, S samples, B batch, C H W latents, L tokens, D text width, J words. A sample is a prompt and a
+seed; its noise is drawn from the seed when it is needed, unless it was stored (projected noise).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCORES = 10
 
 @dataclass
 class Texts:
-    """hidden (P, L, D), mask (P, L), words (P, J, L) of unique prompts; scored (P, J) True at words with a score, extra
+    """Encoded unique prompts: hidden (P, L, D), mask (P, L), words (P, J, L); scored (P, J) True at words with a score, extra
     (P, J) True at *nothing else*."""
 
     prompts: list[str]
@@ -34,16 +34,16 @@ class Texts:
 
     @classmethod
     def encode(cls, encode: Callable[[list[str]], Any], prompts: Sequence[str], batch: int = 64) -> Texts:
-        """Encode prompts, repeats dropped, with `Diffuser.encode`. A word is scored if it carries meaning and the
-        text encoder saw it."""
+        """Encode prompts, without repeats, with `Diffuser.encode`. A word is scored if it carries meaning and is inside the
+        text encoder's window."""
         unique = list(dict.fromkeys(prompts))
         if not unique:
             raise ValueError("There is no prompt to train on: collect samples first.")
-        parts = [encode(unique[i : i + batch]) for i in range(0, len(unique), batch)]
-        length = max(int(part.mask.any(0).nonzero().max()) + 1 for part in parts)
-        most = max(part.words.shape[1] for part in parts)
+        batches = [encode(unique[i : i + batch]) for i in range(0, len(unique), batch)]
+        length = max(int(text.mask.any(0).nonzero().max()) + 1 for text in batches)
+        most = max(text.words.shape[1] for text in batches)
         words = torch.cat(
-            [F.pad(p.words[..., :length], (0, 0, 0, most - p.words.shape[1])).cpu() for p in parts]
+            [F.pad(t.words[..., :length], (0, 0, 0, most - t.words.shape[1])).cpu() for t in batches]
         )
         meaning, extra = (torch.zeros(len(unique), most, dtype=torch.bool) for _ in range(2))
         for row, prompt in enumerate(unique):
@@ -51,8 +51,8 @@ class Texts:
                 meaning[row, word.index], extra[row, word.index] = word.scored, word.kind == EXTRA
         return cls(
             unique,
-            torch.cat([part.hidden[:, :length].cpu() for part in parts]),
-            torch.cat([part.mask[:, :length].cpu() for part in parts]),
+            torch.cat([text.hidden[:, :length].cpu() for text in batches]),
+            torch.cat([text.mask[:, :length].cpu() for text in batches]),
             words,
             meaning & (words.sum(-1) > 0),
             extra,
@@ -60,10 +60,13 @@ class Texts:
 
     def take(self, rows: Tensor, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """hidden (B, L, D), mask (B, L), words (B, J, L), scored (B, J) of the prompts at rows (B,), on device."""
-        return tuple(part[rows].to(device) for part in (self.hidden, self.mask, self.words, self.scored))
+        hidden, mask, words, scored = (
+            t[rows].to(device) for t in (self.hidden, self.mask, self.words, self.scored)
+        )
+        return hidden, mask, words, scored
 
     def only(self, prompts: Sequence[str]) -> Texts:
-        """The same texts for some of the prompts."""
+        """The texts of some of the prompts."""
         places = {prompt: i for i, prompt in enumerate(self.prompts)}
         rows = torch.tensor([places[p] for p in prompts], dtype=torch.long)
         return Texts(list(prompts), *self.take(rows), self.extra[rows])
@@ -71,9 +74,9 @@ class Texts:
 
 @dataclass
 class Sample:
-    """One image's labels: word index -> (score 0..9 or its distribution over them, weight). noise (C, H, W) only
-    where it was not drawn from the seed. picture (C, H, W): the image's latents, where the image is at hand. judged:
-    people said what they meant of the whole image."""
+    """One image's labels: word index -> (score 0..9 or a distribution over them, weight). noise (C, H, W): only where it was
+    not drawn from the seed. picture (C, H, W): the image's latents, where it is available. judged: whether people scored
+    the whole image."""
 
     prompt: str
     seed: int
@@ -85,10 +88,10 @@ class Sample:
 
 @dataclass
 class RewardData:
-    """item (S,) rows of `texts`; seeds (S,); target (S, J, 10) distributions; weight (S, J), 0 where there is no
-    label; noise (N, C, H, W) stored noises and noise_row (S,) their rows, -1 where the seed draws it; picture
-    (M, C, H, W) latents of images and picture_row (S,) their rows, -1 where the image is not at hand; judged (S,) True
-    where people judged the whole image."""
+    """Samples as tensors: item (S,) rows of `texts`; seeds (S,); target (S, J, 10) distributions; weight (S, J), 0 without a
+    label; noise (N, C, H, W) stored noises and noise_row (S,) their rows, -1 where it is drawn from the seed; picture
+    (M, C, H, W) latents of images and picture_row (S,) their rows, -1 where there is none; judged (S,) True where people
+    scored the whole image."""
 
     texts: Texts
     shape: tuple[int, int, int]
@@ -104,14 +107,15 @@ class RewardData:
 
     @classmethod
     def build(cls, samples: Sequence[Sample], texts: Texts, shape: tuple[int, int, int]) -> RewardData:
-        """Labels of words that are not in the prompt, or cannot be scored, are refused with a sentence."""
+        """Build the tensors of samples; ValueError with a sentence for a label of a word that the prompt does not have, or
+        that is no score."""
         if not samples:
             raise ValueError("There is no labelled sample to train on: collect and score some first.")
         places, words = {prompt: i for i, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
         sizes = {prompt: len(units(prompt)) for prompt in {sample.prompt for sample in samples}}
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
-        stored, rows = [], torch.full((len(samples),), -1, dtype=torch.long)
-        pictures, seen = [], rows.clone()
+        noises, noise_row = [], torch.full((len(samples),), -1, dtype=torch.long)
+        pictures, picture_row = [], noise_row.clone()
         for s, sample in enumerate(samples):
             if sample.prompt not in places:
                 raise ValueError(
@@ -129,10 +133,10 @@ class RewardData:
                 target[s, j] = distribution(label)
                 weight[s, j] = amount
             if sample.noise is not None:
-                rows[s] = len(stored)
-                stored.append(sample.noise)
+                noise_row[s] = len(noises)
+                noises.append(sample.noise)
             if sample.picture is not None:
-                seen[s] = len(pictures)
+                picture_row[s] = len(pictures)
                 pictures.append(sample.picture)
         item = torch.tensor([places[sample.prompt] for sample in samples], dtype=torch.long)
         seeds = torch.tensor([check_seed(sample.seed) for sample in samples], dtype=torch.long)
@@ -141,9 +145,9 @@ class RewardData:
             raise ValueError(
                 "No label is about a word that carries meaning: score or correct some words first."
             )
-        noise, picture = (torch.stack(kept) if kept else None for kept in (stored, pictures))
+        noise, picture = (torch.stack(stored) if stored else None for stored in (noises, pictures))
         judged = torch.tensor([sample.judged for sample in samples], dtype=torch.bool)
-        return cls(texts, shape, item, seeds, target, weight, noise, rows, picture, seen, judged)
+        return cls(texts, shape, item, seeds, target, weight, noise, noise_row, picture, picture_row, judged)
 
     def __len__(self) -> int:
         return len(self.item)
@@ -151,36 +155,35 @@ class RewardData:
     def noises(self, rows: Tensor) -> Tensor:
         """The initial noise (B, C, H, W) of the samples at rows (B,), float32 on the CPU."""
         out = torch.empty(len(rows), *self.shape)
-        kept = self.noise_row[rows]
-        drawn = kept < 0
+        stored = self.noise_row[rows]
+        drawn = stored < 0
         if drawn.any():
             out[drawn] = draw(self.seeds[rows[drawn]].tolist(), self.shape)
-        if not drawn.all():
-            out[~drawn] = self.noise[kept[~drawn]].float()
+        if self.noise is not None:
+            out[~drawn] = self.noise[stored[~drawn]].float()
         return out
 
     def pictures(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents of the images (K, C, H, W), float32 on the CPU, of those of rows (B,) where they are at hand, and
-        which these are, (B,)."""
-        kept = self.picture_row[rows]
+        """Latents (K, C, H, W), float32 on the CPU, of those samples at rows (B,) that have a picture, and the mask of these
+        (B,)."""
+        stored = self.picture_row[rows]
         if self.picture is None:
-            return torch.empty(0, *self.shape), torch.zeros_like(kept, dtype=torch.bool)
-        return self.picture[kept[kept >= 0]].float(), kept >= 0
+            return torch.empty(0, *self.shape), torch.zeros_like(stored, dtype=torch.bool)
+        return self.picture[stored[stored >= 0]].float(), stored >= 0
 
     def picture_mean(self) -> Tensor:
-        """Mean latents (1, C, 1, 1) of the first thousand images; 0 where there are none."""
+        """Mean latents (1, C, 1, 1) of the first thousand pictures; 0 without pictures."""
         if self.picture is None:
             return torch.zeros(1, self.shape[0], 1, 1)
         return self.picture[:1000].float().mean((0, 2, 3), keepdim=True)
 
     def subset(self, rows: Tensor) -> RewardData:
-        """The samples at rows, over the same texts, stored noises and pictures."""
+        """The samples at rows, sharing texts, stored noises and pictures."""
         names = ("item", "seeds", "target", "weight", "noise_row", "picture_row", "judged")
-        picked = {name: getattr(self, name)[rows] for name in names}
-        return replace(self, **picked)
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def split(self, share: float, seed: int = 0) -> tuple[RewardData, RewardData]:
-        """(training, validation) with `share` of the prompts, at least one, in the second: no prompt in both."""
+        """(training, validation) split by prompt, with a `share` of the prompts, at least one, in the second."""
         present = self.item.unique()
         if len(present) < 2 or not 0 < share < 1:
             raise ValueError(

@@ -165,7 +165,7 @@ def fit(
         raise ValueError(f"steps must be at least 1, got {steps}")
     ema, extra = ema or {}, extra if extra is not None else {}
     path = Path(folder) / STATE_FILE if folder else None
-    start, weight = 0, ranks.part(batch) if batch else 1 / ranks.world()
+    start, weight = 0, ranks.fraction(batch) if batch else 1 / ranks.world()
     if state := ranks.first(lambda: load_state(path) if path and path.exists() else None):
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])

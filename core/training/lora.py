@@ -172,7 +172,7 @@ def train_lora(
         noise = torch.randn(clean.shape, generator=draws)
         times = torch.randint(schedule.config.num_train_timesteps, (len(at),), generator=draws)
         keep = torch.rand(len(at), generator=draws) >= drop
-        clean, noise, times = (part.to(diffuser.device) for part in (clean, noise, times))
+        clean, noise, times = (tensor.to(diffuser.device) for tensor in (clean, noise, times))
         noisy = schedule.add_noise(clean, noise, times)
         kind = schedule.config.prediction_type
         target = noise if kind == "epsilon" else schedule.get_velocity(clean, noise, times)
@@ -252,7 +252,7 @@ def training_schedule(diffuser: Diffuser) -> DDPMScheduler:
 
 def block_layers(denoiser: nn.Module) -> list[str]:
     """The names of all linear and convolutional layers inside the denoiser's blocks, without those of adapters."""
-    names = [name for name, part in denoiser.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+    names = [name for name, layer in denoiser.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     return [name.removesuffix(".base_layer") for name in names if "block" in name and ".lora_" not in name]
 
 
@@ -305,28 +305,30 @@ class Layers:
 class Conditions:
     """The denoiser's inputs beside the noisy latents, kept on the CPU: one encoding a prompt."""
 
-    def __init__(self, diffuser: Diffuser, row: dict[str, int], parts: list[Text]) -> None:
-        self.diffuser, self.row, self.first = diffuser, row, parts[0]
-        self.hidden = torch.cat([part.hidden.cpu() for part in parts])
-        self.pooled = None if self.first.pooled is None else torch.cat([part.pooled.cpu() for part in parts])
+    def __init__(self, diffuser: Diffuser, row: dict[str, int], texts: list[Text]) -> None:
+        self.diffuser, self.row, self.first = diffuser, row, texts[0]
+        self.hidden = torch.cat([text.hidden.cpu() for text in texts])
+        self.pooled = None if self.first.pooled is None else torch.cat([text.pooled.cpu() for text in texts])
 
     @classmethod
     def encode(cls, diffuser: Diffuser, prompts: Sequence[str], batch: int = 64) -> Conditions:
         """The frozen text encoders' states of the prompts, each encoded once."""
         unique = list(dict.fromkeys(prompts))
-        parts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
-        return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, parts)
+        texts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
+        return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, texts)
 
     def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
         """Arguments of the denoiser for the prompts at rows (B,), with the empty prompt where keep (B,) is False, and latents
         of a size (H, W)."""
-        pipe, place = self.diffuser.pipe, self.diffuser.device
+        pipe, device = self.diffuser.pipe, self.diffuser.device
 
         def chosen(full: Tensor, empty: Tensor | None) -> Tensor:
-            states = full[rows].to(place)
+            states = full[rows].to(device)
             if empty is None:
                 return states
-            return torch.where(keep.to(place).view(-1, *[1] * (states.ndim - 1)), states, empty[:1].to(place))
+            return torch.where(
+                keep.to(device).view(-1, *[1] * (states.ndim - 1)), states, empty[:1].to(device)
+            )
 
         arguments: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
         if self.diffuser.denoiser.config.get("addition_embed_type") == "text_time":
@@ -335,6 +337,6 @@ class Conditions:
             ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
             arguments["added_cond_kwargs"] = {
                 "text_embeds": pooled,
-                "time_ids": ids.to(place).expand(len(rows), -1),
+                "time_ids": ids.to(device).expand(len(rows), -1),
             }
         return arguments

@@ -86,14 +86,14 @@ class ProjectorConfig:
     seed: int = 0
 
 
-def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, part: float = 1.0) -> Tensor:
+def word_weights(before: Tensor, scored: Tensor, focus: float, floor: float, fraction: float = 1.0) -> Tensor:
     """w_j (B, J) from r_j(noise) and the importance of words, scored (B, J): larger where the noise scores low.
 
     They sum to 1 an item on average, not in each: noise that shows its words is to be left alone, since a projector that
-    is pushed further learns to draw things twice. part: the fraction of the batch that these B are."""
+    is pushed further learns to draw things twice. fraction: the fraction of the batch that these B are."""
     raw = ((1 - before.detach()).clamp(0, 1) ** focus + floor) * scored
     raw = raw / scored.sum(-1, keepdim=True).clamp_min(1)
-    return raw / ranks.mean(raw.sum(-1).mean(), part).clamp_min(1e-8)
+    return raw / ranks.mean(raw.sum(-1).mean(), fraction).clamp_min(1e-8)
 
 
 def expected_scores(reward: RewardModel, noise: Tensor, *text: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def train_projector(
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
         noise, xi, rows = _batch(texts, shape, allowed, config.batch, config.seed, step, device, repeats)
         hidden, mask, words, scored = texts.take(rows, device)
-        part, weight = ranks.part(config.batch), importance(texts, rows, extra).to(device)
+        fraction, weight = ranks.fraction(config.batch), importance(texts, rows, extra).to(device)
         projector.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             out = projector(noise, hidden, mask)
@@ -182,9 +182,9 @@ def train_projector(
             with torch.no_grad():
                 before = expected_scores(reward, noise, hidden, mask, words)
         gain = after - before
-        weights = word_weights(before, weight, config.focus, config.floor, part)
+        weights = word_weights(before, weight, config.focus, config.floor, fraction)
         dpo = -(weights * F.logsigmoid(config.beta * gain)).sum(-1).mean()
-        terms = constraint_terms(projected, noise, out, part)
+        terms = constraint_terms(projected, noise, out, fraction)
         constraint = sum(getattr(config, name) * value for name, value in terms.items())
         named = {"qdpo": dpo, "constraint": constraint, "std": out.std.mean(), **terms}
         loss = dpo + config.tau * constraint + _router_losses(out, config)

@@ -88,7 +88,7 @@ def train_reading(
         draws = seed_step(config.seed, step)
         rows = rows_of(step, config.batch, len(data), config.seed)
         picture, _ = data.pictures(rows)
-        mine, part = ranks.share(config.batch), ranks.part(config.batch)
+        mine, fraction = ranks.share(config.batch), ranks.fraction(config.batch)
         picture = grainy(picture, config.grain, draws)[mine].to(device)
         weight = data.weight[rows].to(device)
         things = int((places.kinds[data.picture_row[rows], :, 0] >= 0).sum())
@@ -96,14 +96,14 @@ def train_reading(
         model.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             maps = model.sight(picture)
-            sight = _sight(names, maps, places, data.picture_row[rows], sizes, things * part)
+            sight = _sight(names, maps, places, data.picture_row[rows], sizes, things * fraction)
         losses = {"sight": sight}
         if step >= config.sight_steps:
             hidden, mask, words, _ = data.texts.take(data.item[rows], device)
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 logits = model.read(maps, hidden, mask, words)
             target = data.target[rows].to(device)
-            losses["read"] = cross_entropy(logits, target, weight[mine], weight.sum() * part)
+            losses["read"] = cross_entropy(logits, target, weight[mine], weight.sum() * fraction)
         return sum(losses.values()), {name: value.item() for name, value in losses.items()}
 
     result = fit(
@@ -219,7 +219,7 @@ def train_reader(
         rows = mixed_rows(step, config.batch, data, config.judged, config.seed)
         picture = grainy(data.pictures(rows)[0], config.grain, draws)
         early = torch.rand(len(rows), generator=draws) < (config.foreseen if foresee else 0)
-        mine, part = ranks.share(len(rows)), ranks.part(len(rows))
+        mine, fraction = ranks.share(len(rows)), ranks.fraction(len(rows))
         weights = data.weight[rows].to(device)
         rows, picture, early = rows[mine], picture[mine], early[mine]
         if early.any():
@@ -229,7 +229,7 @@ def train_reader(
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             logits = model(picture.to(device), hidden, mask, words)
         target = smooth(data.target[rows].to(device), config.smoothing)
-        loss = cross_entropy(logits, target, weights[mine], weights.sum() * part)
+        loss = cross_entropy(logits, target, weights[mine], weights.sum() * fraction)
         return loss, {"read": loss.item()}
 
     evaluation = look if validation is not None else None

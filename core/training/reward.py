@@ -185,7 +185,7 @@ def train_reward(
 
     def label_losses(rows: Tensor, draws: torch.Generator) -> dict[str, Tensor]:
         """Losses against the labels and the pictures of the samples at rows."""
-        mine, part = ranks.share(len(rows)), ranks.part(len(rows))
+        mine, fraction = ranks.share(len(rows)), ranks.fraction(len(rows))
         noise = data.noises(rows[mine])
         if config.jitter:
             shaken = torch.randn(len(rows), *data.shape, generator=draws)[mine]
@@ -198,7 +198,7 @@ def train_reward(
             out = model(noise.to(device), hidden, mask, words)
         target = smooth(target, config.smoothing)
         losses = {
-            "cross_entropy": cross_entropy(out.logits, target, weight, weights.sum() * part),
+            "cross_entropy": cross_entropy(out.logits, target, weight, weights.sum() * fraction),
             **out.losses,
         }
         picture, present = data.pictures(rows)
@@ -211,7 +211,7 @@ def train_reward(
             losses["foresee"] = shown.double().mean().item() * (out.picture[shown] - picture).square().mean()
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 logits = model.read(model.sight(grain), hidden[shown], mask[shown], words[shown])
-            read = cross_entropy(logits, target[shown], weight[shown], weights[present].sum() * part)
+            read = cross_entropy(logits, target[shown], weight[shown], weights[present].sum() * fraction)
             losses["read"] = present.double().mean().item() * read
         return losses
 

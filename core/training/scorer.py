@@ -1,20 +1,21 @@
-"""Training of a small vision-language model that answers with a digit how well a word shows (DESIGN section 3).
+"""Training of a small vision-language model that answers with a digit how well a word shows.
 
-It takes examples and knows no world: pictures, prompts with a truth in [0, 1] for each scored word, and dense
-descriptions ("captions") of the same picture. The model is made and saved in `scorer_model`.
+The training is independent of the world: examples are pictures, prompts with a truth in [0, 1] for each scored word, and
+dense descriptions ("captions") of the picture. The model is made and saved in `scorer_model`.
 
-All questions about a picture share one sequence: the prefix (instruction, image), then blocks that each see the
-prefix and themselves, at the positions they have when asked alone. So a block computes what the read-out computes,
+All questions about a picture are packed into one sequence: the prefix (instruction, image), then blocks that each attend
+to the prefix and themselves, at the positions they have when asked alone. So a block computes what the read-out computes,
 and the picture is encoded once.
 
-Scoring alone does not leave the base rate, and captions alone leave shapes there (15,000 pictures: colours .97, shapes
-.24 of 4). So the vision tower comes first: each image token is to lie near the words for what it shows, in the
-model's own embedding of words, and near those for where it lies. Then captions, then questions, simple ones first, the
-earlier losses staying.
+Trained on scores alone, the model stays at the base rate; trained on captions alone, shapes do (15,000 pictures: colours
+.97, shapes .24 of 4). So the vision tower comes first: each image token is trained to be near the words for what it shows
+and where it is, in the model's own embedding of words. Then captions, then questions, simple ones first, keeping the
+earlier losses.
 
-The order of two things along an axis is not learned from answers alone (NOTES.md). So half-way through the layers, what
-stands at a thing's name in a question is to lie near the words for the thing's place (`place`), and at three quarters
-the place of an answer about a relation near the words for the way from the second thing to the first (`heading`).
+The order of two things along an axis is not learned from answers alone (NOTES.md). So half-way through the layers the
+state at a thing's name in a question is trained to be near the words for the thing's place (`place`), and at three
+quarters the state at an answer about a relation near the words for the direction from the second thing to the first
+(`heading`).
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ from core.training.loop import Ema, FitResult, Hooks, fit, warmup_cosine
 from core.training.scorer_model import NOTHING, SIDES
 from core.words import scored, units
 
-# of the losses in their sum; the answers are what the scorer is for
+# of the losses; answers are the scorer's purpose
 WEIGHTS = {"score": 2.0, "caption": 0.5, "sight": 0.5, "place": 1.0, "heading": 1.0}
-SIDED = 0.4  # the part of an image token's target that says where it lies
-STEEP = 12.0  # how fast, along an axis, the word for one side takes the place of the other's
-REACH = 0.32  # an image token shows a thing that comes within this part of its side of the token's middle
+SIDED = 0.4  # share of an image token's target for its place
+STEEP = 12.0  # slope, along an axis, of the change from the word for one side to the other's
+REACH = 0.32  # an image token shows a thing that comes within this share of its side from the token's middle
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt and the truth in [0, 1] of each of its scored words, then of *nothing else*, for the picture it is asked
-    about; None for a word that is not asked for. `places` says of each thing that the prompt names, in order, where it
-    is, (x, y) as fractions of the side, or None; empty where no thing's place is known."""
+    """A prompt and the truth in [0, 1] of each of its scored words, then of *nothing else*, in the picture; None for a word
+    that is not asked about. places: (x, y), as fractions of the side, of each thing that the prompt names, in order, or
+    None; empty where no place is known."""
 
     prompt: str
     truths: tuple[float | None, ...]
@@ -59,9 +60,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, uint8 (S, S, 3), what to ask about it, (ask, answer) texts that describe it, and what stands where in
-    it: (words with their shares, x, y, radius), lengths as fractions of the side. `mapped` says that this is all that
-    stands there."""
+    """A picture, uint8 (S, S, 3), questions about it, (request, answer) texts that describe it, and its things: (words with
+    their shares, x, y, radius), lengths as fractions of the side. mapped: whether `places` is complete."""
 
     image: np.ndarray
     questions: tuple[Question, ...]
@@ -72,11 +72,11 @@ class Example:
 
 @dataclass
 class Batch:
-    """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values);
-    asked (N, 2) rows and places of the answers, targets (N, 10); told (M, 2) places and next (M,) ids of captions;
-    sights (B, tokens, V) what each image token should be near to, zero where it is not known; named (K, 2) rows and
-    places of things' names, where (K, 2) the things' x and y; headed (R, 2) rows and places of answers about a relation,
-    headings (R, 2) the way from the second thing to the first."""
+    """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values). Positions
+    are pairs of a row and a place in it: asked (N, 2) those of answers, targets (N, 10); told (M, 2) those of captions and
+    next (M,) the ids that follow; sights (B, tokens, V) the target of each image token, zero where it is not known; named
+    (K, 2) those of things' names, where (K, 2) the things' x and y; headed (R, 2) those of answers about a relation,
+    headings (R, 2) the vector from the second thing to the first."""
 
     ids: Tensor
     positions: Tensor
@@ -94,8 +94,8 @@ class Batch:
 
 
 def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Pictures (B, S, S, 3) uint8 made a little worse, each in its own way, as decoded latents are: soft edges, colour
-    that drifts over patches, pixel noise, contrast, JPEG blocks. About a third is left as it is."""
+    """Augment pictures (B, S, S, 3) uint8 with the artefacts of decoded latents: soft edges, colour drift over patches, pixel
+    noise, contrast, JPEG blocks. About a third is left unchanged."""
     out = np.empty_like(images)
     for i, image in enumerate(images):
         if generator.random() < 0.3:
@@ -134,8 +134,7 @@ def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def patches(images: np.ndarray, image_processor: Any) -> Tensor:
-    """Square pictures (B, S, S, 3) uint8 -> (B * patches, patch values), all at once; the same numbers as the image
-    processor gives one by one."""
+    """Square pictures (B, S, S, 3) uint8 -> (B * patches, patch values) at once, equal to the image processor's one by one."""
     p, merge = image_processor.patch_size, image_processor.merge_size
     mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
     size = pixels_of(image_processor)
@@ -149,13 +148,13 @@ def patches(images: np.ndarray, image_processor: Any) -> Tensor:
 
 
 def pixels_of(image_processor: Any) -> int:
-    """The side to which square pictures are brought."""
+    """The side to which square pictures are resized."""
     return round(image_processor.size["longest_edge"] ** 0.5)
 
 
 def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True) -> Batch:
-    """Pack each example into one sequence: prefix, then its captions, then (if `questions`) a block a scored word and one
-    for *nothing else*."""
+    """Pack each example into one sequence: prefix, captions, and (if `questions`) a block for each scored word and for
+    *nothing else*."""
     talk, processor = scorer.dialogue, scorer.image_processor
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     prefix = talk.prefix(side * side)
@@ -168,10 +167,10 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
     for b, example in enumerate(examples):
         blocks, at = [], len(prefix)
         for ask, answer in example.captions:
-            opening, said = talk.ask(ask), [*talk.plain(answer), end]
-            told += [(b, at + len(opening) - 1 + k) for k in range(len(said))]
-            following += said
-            blocks.append(opening + said[:-1])
+            opening, answered = talk.ask(ask), [*talk.plain(answer), end]
+            told += [(b, at + len(opening) - 1 + k) for k in range(len(answered))]
+            following += answered
+            blocks.append(opening + answered[:-1])
             at += len(blocks[-1])
         for question in example.questions if questions else ():
             words = scored(units(question.prompt))
@@ -190,11 +189,10 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                     continue
                 blocks.append(talk.question(question.prompt, word))
                 if question.places:
-                    for where_is, place in zip(
-                        name_places(scorer, blocks[-1], names), question.places, strict=True
-                    ):
+                    positions_of_names = name_places(scorer, blocks[-1], names)
+                    for position, place in zip(positions_of_names, question.places, strict=True):
                         if place is not None:
-                            named.append((b, at + where_is))
+                            named.append((b, at + position))
                             places.append(place)
                 at += len(blocks[-1])
                 if word.kind == "relation" and len(question.places) == 2 and None not in question.places:
@@ -235,23 +233,23 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
 
 
 def name_places(scorer: VLMScorer, question: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Where the things' names stand among the ids of a question, in their order."""
-    found, ids = [], iter(enumerate(question))
+    """Positions of the things' names among the ids of a question, in order."""
+    positions, ids = [], iter(enumerate(question))
     for name in names:
-        sought = scorer.tokenizer(name, add_special_tokens=False)["input_ids"]
-        place = next((k for k, id in ids if [id] == sought), None)
-        if place is None or sought == [scorer.tokenizer.unk_token_id]:
+        tokens = scorer.tokenizer(name, add_special_tokens=False)["input_ids"]
+        position = next((k for k, id in ids if [id] == tokens), None)
+        if position is None or tokens == [scorer.tokenizer.unk_token_id]:
             raise ValueError(
                 f"The scorer does not know the name {name!r}: make it with a vocabulary that has it."
             )
-        found.append(place)
-    return found
+        positions.append(position)
+    return positions
 
 
 def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
-    """What each image token shows, as a distribution over words (B, tokens, V): half of each for "red" and "star",
-    all for "nothing"; and a part (SIDED) for "left" or "right" and "above" or "below", in the measure of the token's
-    place. Zero throughout for examples that do not say what stands where (`mapped`)."""
+    """Targets of the image tokens as distributions over words (B, tokens, V): half each for "red" and "star", or all for
+    "nothing"; with a share (SIDED) for "left" or "right" and "above" or "below", in proportion to the token's place. Zero
+    for examples without a complete list of things (`mapped`)."""
     processor, tokenizer = scorer.image_processor, scorer.tokenizer
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     out = torch.zeros(len(examples), side * side, scorer.model.get_output_embeddings().weight.shape[0])
@@ -277,8 +275,8 @@ def sights(examples: Sequence[Example], scorer: VLMScorer) -> Tensor:
 
 
 def rope_positions(talk: Dialogue, prefix: list[int], side: int) -> Tensor:
-    """The model's own positions (3, P) for a prefix with one picture of side x side tokens: text counts up, the
-    picture spreads its tokens over height and width and then takes `side` positions."""
+    """The model's rotary positions (3, P) of a prefix with one picture of side x side tokens: text counts up, the picture's
+    tokens are spread over height and width, and the picture takes `side` positions."""
     at, tokens = prefix.index(talk.image_token_id), side * side
     before = torch.arange(at).expand(3, -1)
     cell = torch.arange(tokens)
@@ -295,15 +293,16 @@ def encoded(scorer: VLMScorer, pixels: Tensor, count: int) -> Any:
     )
 
 
-def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits over all tokens at the answers (N, V), along the captions (M, V), and, from layers on the way, at the names
+def answers(scorer: VLMScorer, batch: Batch, vision: Any = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits over all tokens at the answers (N, V), along the captions (M, V), and, from intermediate layers, at the names
     of things (K, V) and at the answers about a relation (R, V).
 
-    What stands before the picture is the same for all rows and sees no picture: it is computed once for the batch.
+    The text before the picture is the same for all rows and does not attend to a picture: it is computed once for the
+    batch.
     """
     from transformers.cache_utils import DynamicCache
 
-    seen = seen or encoded(scorer, batch.pixels, batch.ids.shape[0])
+    vision = vision or encoded(scorer, batch.pixels, batch.ids.shape[0])
     model, rows = scorer.model.base_model, batch.ids.shape[0]
     before = batch.ids[0].tolist().index(scorer.dialogue.image_token_id)
     cache = DynamicCache()
@@ -316,48 +315,58 @@ def answers(scorer: VLMScorer, batch: Batch, seen: Any = None) -> tuple[Tensor, 
     )
     for layer in cache.layers:
         layer.keys, layer.values = (x.expand(rows, -1, -1, -1) for x in (layer.keys, layer.values))
-    found = model(
+    out = model(
         input_ids=batch.ids[:, before:],
         attention_mask=batch.mask[:, :, before:],
         position_ids=batch.positions[:, :, before:],
-        mm_encoder_outputs={"image": seen},
+        mm_encoder_outputs={"image": vision},
         past_key_values=cache,
         use_cache=True,
         output_hidden_states=True,
     )
-    head, hidden = scorer.model.get_output_embeddings(), found.last_hidden_state
+    head, hidden = scorer.model.get_output_embeddings(), out.last_hidden_state
     layers, norm = len(model.language_model.layers), model.language_model.norm
-    middle, late = (found.hidden_states[at] for at in (layers // 2, 3 * layers // 4))
+    middle, late = (out.hidden_states[at] for at in (layers // 2, 3 * layers // 4))
 
-    def picked(of: Tensor, at: Tensor) -> Tensor:
-        return of[at[:, 0], at[:, 1] - before]
+    def logits(states: Tensor, at: Tensor, normed: bool = False) -> Tensor:
+        picked = states[at[:, 0], at[:, 1] - before]
+        return head(picked if normed else norm(picked)).float()
 
-    said = [picked(hidden, batch.asked), picked(hidden, batch.told)]  # the last layer's are normed
-    said += [norm(picked(middle, batch.named)), norm(picked(late, batch.headed))]
-    return tuple(head(part).float() for part in said)
+    return (
+        logits(hidden, batch.asked, normed=True),
+        logits(hidden, batch.told, normed=True),
+        logits(middle, batch.named),
+        logits(late, batch.headed),
+    )
 
 
 def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tuple[Tensor, int]]:
-    """sight: image tokens lie near the words they show, in the model's own embedding of words; caption: next token;
-    score: cross-entropy with the soft digits; place, heading: what is found on the way to an
-    answer, where it is known. Sums, each with the number of its terms. Without `read`, sight alone."""
-    seen = encoded(scorer, batch.pixels, batch.ids.shape[0])
-    near = scorer.model.get_output_embeddings()(torch.stack(list(seen.pooler_output))).float().log_softmax(-1)
-    found = {"sight": (-(batch.sights * near).sum(), int(batch.sights.sum().round()))}
+    """Losses as sums, each with the number of its terms.
+
+    sight    image tokens against the words they show, in the model's own embedding of words
+    caption  next token
+    score    cross-entropy with the soft digits
+    place, heading   intermediate states against the words for places and directions, where these are known
+
+    Without `read`, sight alone."""
+    vision = encoded(scorer, batch.pixels, batch.ids.shape[0])
+    tokens = torch.stack(list(vision.pooler_output))
+    near = scorer.model.get_output_embeddings()(tokens).float().log_softmax(-1)
+    sums = {"sight": (-(batch.sights * near).sum(), int(batch.sights.sum().round()))}
     if read:
-        score_logits, caption_logits, name_logits, heading_logits = answers(scorer, batch, seen)
+        score_logits, caption_logits, name_logits, heading_logits = answers(scorer, batch, vision)
         log_p = score_logits.log_softmax(-1)[:, scorer.dialogue.digits]
-        found["caption"] = (F.cross_entropy(caption_logits, batch.next, reduction="sum"), len(batch.next))
-        found["score"] = (-(batch.targets * log_p).sum(), len(batch.targets))
+        sums["caption"] = (F.cross_entropy(caption_logits, batch.next, reduction="sum"), len(batch.next))
+        sums["score"] = (-(batch.targets * log_p).sum(), len(batch.targets))
         sides = torch.tensor([scorer.tokenizer.convert_tokens_to_ids(list(side)) for side in SIDES])
-        far, way = torch.sigmoid(STEEP * (batch.where - 0.5)), batch.headings
+        far = torch.sigmoid(STEEP * (batch.where - 0.5))
         place = torch.stack([1 - far, far], -1) / 2  # (K, axis, side)
-        heading = torch.stack([-way, way], -1).clamp(min=0)  # (R, axis, side)
+        heading = torch.stack([-batch.headings, batch.headings], -1).clamp(min=0)  # (R, axis, side)
         heading = heading / heading.sum((1, 2), keepdim=True).clamp(min=1e-6)
         for name, logits, share in (("place", name_logits, place), ("heading", heading_logits, heading)):
             if len(share):
-                found[name] = (-(share * logits.log_softmax(-1)[:, sides]).sum(), len(share))
-    return found
+                sums[name] = (-(share * logits.log_softmax(-1)[:, sides]).sum(), len(share))
+    return sums
 
 
 def train_scorer(
@@ -374,10 +383,8 @@ def train_scorer(
     **hooks: Unpack[Hooks],
 ) -> FitResult:
     """Train `scorer` in place on `examples(step)`: the vision tower alone for `sight_steps`, then descriptions for
-    `caption_steps`, then questions as well. The last `again` steps have a learning rate that rises once more, to 0.7 of
-    the first.
-
-    Examples of like length are packed `chunk` at a time. The scorer ends with the average of its weights.
+    `caption_steps`, then questions as well. In the last `again` steps the learning rate rises once more, to 0.7 of its
+    first peak. Examples of similar length are packed `chunk` at a time. The scorer ends with the average of its weights.
     """
     model = scorer.model.train()
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -391,20 +398,21 @@ def train_scorer(
     first, second = warmup_cosine(steps - again, 100, 0.03), warmup_cosine(max(1, again), 30, 0.03)
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
-        found = list(examples(step))
+        drawn = list(examples(step))
         generator = np.random.default_rng([seed, step, 11])
-        rough = roughen(np.stack([e.image for e in found]), generator)
-        found = [replace(e, image=image) for e, image in zip(found, rough, strict=True)]
+        rough = roughen(np.stack([e.image for e in drawn]), generator)
+        drawn = [replace(e, image=image) for e, image in zip(drawn, rough, strict=True)]
         reading, asking = step >= sight_steps, step >= sight_steps + caption_steps
-        found.sort(
-            key=lambda e: (
-                len(e.captions) + (sum(t is not None for q in e.questions for t in q.truths) if asking else 0)
-            )
-        )
+
+        def blocks(e: Example) -> int:
+            questions = sum(truth is not None for q in e.questions for truth in q.truths) if asking else 0
+            return len(e.captions) + questions
+
+        drawn.sort(key=blocks)
+        size = chunk if reading else len(drawn)
         sums: dict[str, list[tuple[Tensor, int]]] = {}
-        for at in range(0, len(found), chunk if reading else len(found)):
-            part = found[at : at + chunk] if reading else found
-            for name, pair in losses(scorer, pack(part, scorer, asking), reading).items():
+        for at in range(0, len(drawn), size):
+            for name, pair in losses(scorer, pack(drawn[at : at + size], scorer, asking), reading).items():
                 sums.setdefault(name, []).append(pair)
         means = {
             name: sum(p[0] for p in pairs) / max(1, sum(p[1] for p in pairs)) for name, pairs in sums.items()
@@ -431,23 +439,23 @@ def train_scorer(
 
 
 def evaluate_scorer(scorer: VLMScorer, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    """For each kind of word, and for all: how many words, AUC of the expected score against truth >= 0.5, and the mean
-    absolute error of the expected score, over examples with one question each. A scorer that has not yet learned to answer
-    with a digit is judged by what it says of the digits all the same."""
+    """For each kind of word, and for all: number of words, AUC of the expected score against truth >= 0.5, and mean absolute
+    error of the expected score, over examples with one question each. A scorer that does not yet answer with a digit is
+    evaluated by its probabilities of the digits all the same."""
     images, prompts = [e.image for e in examples], [e.questions[0].prompt for e in examples]
     read = scorer.score(images, prompts, batch=32, least=0)
     pairs: dict[str, list[tuple[float, float]]] = {"all": []}
-    for example, found in zip(examples, read, strict=True):
+    for example, scores in zip(examples, read, strict=True):
         question = example.questions[0]
-        for word, truth, score in zip(scored(units(question.prompt)), question.truths, found, strict=True):
+        for word, truth, score in zip(scored(units(question.prompt)), question.truths, scores, strict=True):
             if truth is None:
                 continue
             pairs.setdefault(word.kind, []).append((truth, score.expected))
             pairs["all"].append((truth, score.expected))
     figures = {}
     for kind, rows in sorted(pairs.items()):
-        truth, given = np.array(rows).reshape(-1, 2).T
+        truth, expected = np.array(rows).reshape(-1, 2).T
         figures[kind] = {
-            "words": len(rows), "auc": auc(given, truth >= 0.5), "mae": float(np.abs(given - truth).mean()),
+            "words": len(rows), "auc": auc(expected, truth >= 0.5), "mae": float(np.abs(expected - truth).mean()),
         }  # fmt: skip
     return figures

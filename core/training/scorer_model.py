@@ -1,9 +1,9 @@
-"""A small Qwen2.5-VL from a configuration, with a word-level tokenizer, in the files that `core.scoring.vlm` reads.
+"""A small Qwen2.5-VL from a configuration, with a word-level tokenizer, in the files that `core.scoring.vlm` loads.
 
-Departs from the real one in sizes only: patches of one frame, attention over the whole picture in every vision layer,
-tied embeddings, a vocabulary of whole words (what it lacks is <|unk|>), a chat template without a default system
-message, and a rotary base of 10,000 in place of a million. At neither do the few columns of a small picture differ to the
-rotary embedding: where an image token lies is learned (`core.training.scorer`).
+It differs from the real one in sizes: patches of one frame, attention over the whole picture in every vision layer, tied
+embeddings, a vocabulary of whole words (others are <|unk|>), a chat template without a default system message, and a
+rotary base of 10,000 in place of a million. With neither base does the rotary embedding tell the few columns of a small
+picture apart: the place of an image token is learned (`core.training.scorer`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SPECIAL = (
     "<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
 )  # fmt: skip
-NOTHING = "nothing"  # the word for an empty place
-SIDES = (("left", "right"), ("above", "below"))  # the words for the ends of the two axes
+NOTHING = "nothing"  # word for an empty place
+SIDES = (("left", "right"), ("above", "below"))  # words for the ends of the two axes
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
@@ -40,7 +40,7 @@ CHAT_TEMPLATE = (
 class ScorerConfig:
     """Sizes of the small model."""
 
-    image: int = 96  # pixels a side: pictures of other sizes are brought to this area
+    image: int = 96  # pixels a side: pictures of other sizes are resized to this area
     patch: int = 8  # pixels a side of a patch; 2 x 2 patches make one image token
     vision_width: int = 128
     vision_depth: int = 3
@@ -157,26 +157,26 @@ def make_scorer(vocabulary: Sequence[str], config: ScorerConfig | None = None, s
 
 
 class _Whole:
-    """Model, tokenizer and image processor as one thing to save, weights in float16."""
+    """Model, tokenizer and image processor, saved together with weights in float16."""
 
     def __init__(self, scorer: VLMScorer) -> None:
         self.scorer = scorer
 
     def save_pretrained(self, folder: Path | str, **options: Any) -> None:
-        """Write what `VLMScorer.load` reads."""
+        """Write the files that `VLMScorer.load` reads."""
         model = self.scorer.model
         half = type(model)(model.config)
         half.load_state_dict(model.state_dict())
         half.half().save_pretrained(folder, **options)
         self.scorer.tokenizer.save_pretrained(folder)
         self.scorer.image_processor.save_pretrained(folder)
-        # the class name from which every version of transformers finds its backends
+        # the class name by which all versions of transformers find their backend
         path = Path(folder) / "preprocessor_config.json"
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        kept["image_processor_type"] = "Qwen2VLImageProcessor"
-        path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["image_processor_type"] = "Qwen2VLImageProcessor"
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def save_scorer(scorer: VLMScorer, folder: Path | str, meta: dict | None = None) -> dict:
+def save_scorer(scorer: VLMScorer, folder: Path | str, meta: dict[str, Any] | None = None) -> dict[str, Any]:
     """Save a scorer as a checkpoint (manifest with sha256; float16 safetensors) and return its manifest."""
     return checkpoint.save(_Whole(scorer), folder, meta, kind="VLMScorer", max_shard_size="9MB")

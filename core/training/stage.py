@@ -82,8 +82,8 @@ def run_stage(
         metrics = {}
         if look is not None and step % config.evaluate_every == 0:
             metrics = best.offer(step, look)
-        loss, own = loss_fn(step)
-        return loss, own | metrics
+        loss, terms = loss_fn(step)
+        return loss, terms | metrics
 
     result = fit(
         {name: model},

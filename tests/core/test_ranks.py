@@ -20,9 +20,9 @@ def test_the_shares_of_a_batch_are_the_batch(monkeypatch):
             as_rank(monkeypatch, rank, size)
             mine = list(range(count))[ranks.share(count)]
             assert mine  # a loss of nothing is not a number: who has nothing takes one that does not count
-            assert ranks.part(count) == (len(mine) / count if rank < count else 0.0)
+            assert ranks.fraction(count) == (len(mine) / count if rank < count else 0.0)
             taken += mine if rank < count else []
-            weight += ranks.part(count)
+            weight += ranks.fraction(count)
         assert sorted(taken) == list(range(count))
         assert abs(weight - 1) < 1e-12
 
@@ -41,7 +41,7 @@ def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
 def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
     """While they wait for a call nobody would answer: the group has no process behind it."""
     monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))
-    assert (ranks.part(5), ranks.share(5), ranks.means({"loss": 1.0}, 0.5)) == (
+    assert (ranks.fraction(5), ranks.share(5), ranks.means({"loss": 1.0}, 0.5)) == (
         1.0,
         slice(None),
         {"loss": 1.0},
@@ -52,7 +52,7 @@ def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
 def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with ranks.group():
-        assert (ranks.rank(), ranks.world(), ranks.part(5), ranks.deal([1, 2], 1)) == (0, 1, 1.0, [1, 2])
+        assert (ranks.rank(), ranks.world(), ranks.fraction(5), ranks.deal([1, 2], 1)) == (0, 1, 1.0, [1, 2])
         value, layer = torch.ones(2), nn.Linear(1, 1)
         assert ranks.mean(value, 0.5) is value
         assert value[ranks.share(2)] is not None and len(value[ranks.share(2)]) == 2
@@ -73,7 +73,7 @@ def test_what_rank_0_trains_by_itself_asks_nothing_of_the_others(monkeypatch):
     optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
 
     def loss(_step):
-        return layer(torch.ones(1, 1)).sum(), {"part": ranks.part(4)}
+        return layer(torch.ones(1, 1)).sum(), {"part": ranks.fraction(4)}
 
     found = fit({"layer": layer}, optimiser, loss, steps=2)
     assert found.step == 2 and found.metrics["part"] == 1.0
