@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.diffusion import Diffuser, OnStep, Text
+from core.diffusion import Diffuser, Text
 from core.evaluation.memory import peak
 from core.noise import check_seeds, draw
 
@@ -101,12 +101,11 @@ class Method:
         text: Text,
         start: Start,
         settings: Settings = DEFAULT,
-        on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
         """Latents (B, C, H, W) from the noise of `start`, under text (B prompts). Raises Stopped when `stop()` is true."""
         return diffuser.sample(
-            text, start.noise, settings.steps, settings.guidance, on_step, stop, start.seeds
+            text, start.noise, settings.steps, settings.guidance, stop=stop, seeds=start.seeds
         )
 
     def run(
@@ -115,7 +114,6 @@ class Method:
         prompts: Sequence[str],
         seeds: Sequence[int],
         settings: Settings = DEFAULT,
-        on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> MethodResult:
         """One image for each of B prompts and B base seeds. Raises Stopped when `stop()` is true."""
@@ -132,12 +130,6 @@ class Method:
         shape = diffuser.latent_shape(settings.height, settings.width)
         used: list[int] = []
         made: list[tuple[np.ndarray, Tensor, Tensor]] = []
-        total = -(-len(seeds) // settings.batch) * settings.steps
-
-        def report(step: int, _total: int, latents: Tensor) -> None:
-            if on_step:
-                on_step(len(made) * settings.steps + step, total, latents)
-
         with peak(diffuser.device) as memory:
             text = diffuser.encode(unique)
             for at in range(0, len(seeds), settings.batch):
@@ -146,7 +138,7 @@ class Method:
                 used += start.seeds
                 add(other, start.calls)
                 with counted(diffuser.denoiser, tally):  # a teacher's calls are counted in `start`
-                    latents = self.denoise(diffuser, rows, start, settings, report, stop)
+                    latents = self.denoise(diffuser, rows, start, settings, stop)
                 made.append((diffuser.decode(latents), latents.cpu(), start.noise.cpu()))
         images, latents, noise = zip(*made, strict=True)
         return MethodResult(
@@ -202,11 +194,10 @@ class Wrapper(Method):
         text: Text,
         start: Start,
         settings: Settings = DEFAULT,
-        on_step: OnStep | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
         with self.changed(diffuser) as changed:
-            return self.base.denoise(changed, text, start, settings, on_step, stop)
+            return self.base.denoise(changed, text, start, settings, stop)
 
 
 def plain(method: Method) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from core.evaluation.metrics import codes, frechet
 
 ITEMS = 1000  # of which the median distance is taken
+DRAWS = 200  # permutations of a test
 BINS, SPAN = 120, 6.0  # histogram of noise: bins from -SPAN to SPAN, values outside in the outer ones
 FLAT = 2.0  # standard deviation of an image's pixels, in 255ths, below which it counts as one colour
 FAR = 3.0  # multiple of the usual range (5 to 95 %) by which a spread may lie outside it
@@ -27,26 +28,18 @@ FAR = 3.0  # multiple of the usual range (5 to 95 %) by which a spread may lie o
 # ---- two sets of noises -------------------------------------------------------------------------------------------
 
 
-def mmd_test(
-    a: np.ndarray,
-    b: np.ndarray,
-    width: float | None = None,
-    *,
-    draws: int = 200,
-    seed: int = 0,
-) -> tuple[float, float]:
+def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)), and its 95 %
     quantile under the hypothesis of one distribution.
 
     The unbiased estimate (Gretton et al. 2012, eq. 3): about 0, and as often below it, for one distribution. The quantile
-    is from `draws` permutations of the items. width None: the median heuristic, the median Euclidean distance between
-    the items of both sets.
+    is from DRAWS permutations of the items. width: the median Euclidean distance between the items of both sets.
     """
     a, b = _sets(a, b)
     squared, rng = _squared(np.concatenate([a, b])), np.random.default_rng(seed)
-    kernel = np.exp(-squared / (2 * max(width or _median(squared), 1e-12) ** 2))
+    kernel = np.exp(-squared / (2 * max(_median(squared), 1e-12) ** 2))
     np.fill_diagonal(kernel, 0)  # an item is not compared with itself
-    orders = np.stack([np.arange(len(kernel)), *(rng.permutation(len(kernel)) for _ in range(draws))])
+    orders = np.stack([np.arange(len(kernel)), *(rng.permutation(len(kernel)) for _ in range(DRAWS))])
     values = _mmd_of(kernel, orders, len(a))
     return float(values[0]), float(np.quantile(values[1:], 0.95))
 

@@ -21,7 +21,7 @@ class Peak:
 
 
 @contextmanager
-def peak(device: torch.device | str = "cpu", process: Path = PROCESS) -> Iterator[Peak]:
+def peak(device: torch.device | str = "cpu") -> Iterator[Peak]:
     """Yields a `Peak` that is filled in when the block ends.
 
     On CUDA it is the memory that torch had allocated on the device, weights included. Elsewhere it is the resident memory
@@ -36,21 +36,21 @@ def peak(device: torch.device | str = "cpu", process: Path = PROCESS) -> Iterato
         finally:
             peak.bytes = torch.cuda.max_memory_allocated(device)
         return
-    started = _reset_mark(process)
+    started = _reset_mark()
     try:
         yield peak
     finally:
-        peak.bytes = _mark(process) if started else None
+        peak.bytes = _mark() if started else None
 
 
-def _reset_mark(process: Path) -> bool:
+def _reset_mark() -> bool:
     try:
-        (process / "clear_refs").write_text("5")  # proc(5): sets VmHWM to what is resident now
+        (PROCESS / "clear_refs").write_text("5")  # proc(5): sets VmHWM to what is resident now
     except OSError:
         return False
     return True
 
 
-def _mark(process: Path) -> int | None:
-    line = re.search(r"^VmHWM:\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
+def _mark() -> int | None:
+    line = re.search(r"^VmHWM:\s+(\d+) kB$", (PROCESS / "status").read_text(), re.MULTILINE)
     return int(line[1]) * 1024 if line else None

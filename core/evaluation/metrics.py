@@ -26,11 +26,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
-
 
 # ---- agreement of two scores -------------------------------------------------------------------------------------
 

@@ -255,7 +255,7 @@ def denoised(
             noise[i] = one
     first, begin = part[0][1], Start(torch.stack(noise), seeds)
     sampling = Settings(first.steps, first.guidance, height, width)
-    latents = ways.of(first).denoise(diffuser, text, begin, sampling, None, halt)
+    latents = ways.of(first).denoise(diffuser, text, begin, sampling, halt)
     return begin.noise, diffuser.decode(latents)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from core import checkpoint
 from core.diffusion import Diffuser
-from core.networks.reward import RewardModel
 from core.evaluation.metrics import auc
+from core.networks.reward import RewardModel
 from core.training.data import RewardData, Sample, Texts
 from core.training.loop import FitResult, Progress
 from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading

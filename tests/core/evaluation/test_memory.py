@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.evaluation import memory
 from core.evaluation.memory import peak
 
 
@@ -21,8 +22,9 @@ def test_the_mark_is_of_the_block_and_not_of_what_went_before():
     assert large.bytes - small.bytes > 100_000_000
 
 
-def test_where_the_system_keeps_no_mark_nothing_is_told(tmp_path):
-    with peak("cpu", tmp_path / "nowhere") as found:
+def test_where_the_system_keeps_no_mark_nothing_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "PROCESS", tmp_path / "nowhere")
+    with peak() as found:
         pass
     assert found.bytes is None
 

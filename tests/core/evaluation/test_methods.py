@@ -90,12 +90,7 @@ def test_bad_input_is_refused_with_a_sentence(diffuser, call, says):
         call(diffuser)
 
 
-def test_a_method_can_be_watched_and_stopped(diffuser):
-    steps = []
-    m.none().run(
-        diffuser, PROMPTS, SEEDS, SHORT, on_step=lambda step, total, latents: steps.append((step, total))
-    )
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_a_method_can_be_stopped(diffuser):
     with pytest.raises(Stopped):
         m.none().run(diffuser, PROMPTS, SEEDS, SHORT, stop=lambda: True)
 

@@ -63,7 +63,6 @@ def test_the_interval_is_the_same_each_time_and_holds_the_estimate():
     assert first == again
     assert first.low < first.estimate < first.high
     assert first.estimate == pytest.approx(values.mean())
-    assert m.mean_interval(values + 5, prompts, draws=300).clear
 
 
 @pytest.mark.parametrize("between", [0.0, 1.0])
