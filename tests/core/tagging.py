@@ -53,13 +53,13 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     for path in parser.parse_args().files:
         prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        found = {prompt: set(overlooked(prompt)) for prompt in prompts}
-        whole, lacking = sum(not words for words in found.values()), without_relation(found)
+        result = {prompt: set(overlooked(prompt)) for prompt in prompts}
+        whole, lacking = sum(not words for words in result.values()), without_relation(result)
         print(
-            f"{path.name}: {100 * whole / len(found):.1f} % of {len(found):,} prompts; {len(lacking)} have no relation"
+            f"{path.name}: {100 * whole / len(result):.1f} % of {len(result):,} prompts; {len(lacking)} have no relation"
         )
-        for word, count in Counter(word for words in found.values() for word in words).most_common(SHOWN):
-            example = next(prompt for prompt, words in found.items() if word in words)
+        for word, count in Counter(word for words in result.values() for word in words).most_common(SHOWN):
+            example = next(prompt for prompt, words in result.items() if word in words)
             print(f"  {count:5} {word:14} {example[:80]}")
 
 

@@ -162,9 +162,9 @@ def test_latents_are_normalised_by_the_autoencoders_own_mean_and_deviation(folde
     plain, normalised = Diffuser.load(folders["sdxl"]), Diffuser.load(folder)
     image = np.full((1, 64, 64, 3), 200, np.uint8)
     raw = plain.to_latents(image) / plain.pipe.vae.config.scaling_factor
-    found = normalised.to_latents(image)
-    assert torch.allclose(found, (raw - torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1)) / 2 * 0.5, atol=1e-5)
-    assert np.abs(normalised.decode(found).astype(int) - plain.decode(plain.to_latents(image))).max() <= 1
+    result = normalised.to_latents(image)
+    assert torch.allclose(result, (raw - torch.tensor([1.0, 2, 3, 4]).view(1, 4, 1, 1)) / 2 * 0.5, atol=1e-5)
+    assert np.abs(normalised.decode(result).astype(int) - plain.decode(plain.to_latents(image))).max() <= 1
 
 
 def test_a_safety_checker_is_not_loaded(loaded, folders):
@@ -235,9 +235,9 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_folder_is_a_sentence(folders, tmp_path, what):
-    with pytest.raises(ModelError) as found:
+    with pytest.raises(ModelError) as result:
         Diffuser.load(broken(folders["sd21"], tmp_path, BAD[what]))
-    text = str(found.value)
+    text = str(result.value)
     assert text.endswith((".", "empty.")) and len(text) < 700 and "Traceback" not in text
 
 
@@ -262,12 +262,12 @@ def test_offload_is_left_to_the_pipeline_and_the_work_is_done_on_the_gpu(loaded)
 
     class Pipe:
         def __getattr__(self, name):
-            return lambda *given, **named: told.append((name, given, named))
+            return lambda *given, **named: calls.append((name, given, named))
 
-    told = []
+    calls = []
     for offload in ("none", "model", "sequential"):
         loading.place(Pipe(), "cuda:1", offload, False)
-    assert told == [
+    assert calls == [
         ("to", ("cuda:1",), {}),
         ("enable_model_cpu_offload", (), {"device": "cuda:1"}),
         ("enable_sequential_cpu_offload", (), {"device": "cuda:1"}),

@@ -44,8 +44,8 @@ def test_the_clean_latents_are_those_that_the_scheduler_itself_predicts(schedule
     time = made.timesteps[0]
     given = made.scale_model_input(x, time)
     assert torch.allclose(given, noise * first.gain, atol=1e-5)
-    found = made.step(predicted, time, x)
-    theirs = found.pred_original_sample if hasattr(found, "pred_original_sample") else found.denoised
+    result = made.step(predicted, time, x)
+    theirs = result.pred_original_sample if hasattr(result, "pred_original_sample") else result.denoised
     assert torch.allclose(first.clean(given, predicted), theirs, atol=2e-3, rtol=2e-3)
 
 
@@ -85,8 +85,8 @@ def foresee(diffuser):
 def test_tuning_foresees_more_and_leaves_the_backbone_as_it_was(diffuser, tmp_path):
     before, data = foresee(diffuser), data_of(diffuser)
     config = ForesightConfig(steps=40, batch=8, rate=1e-2, rank=4)
-    result, found = train_foresight(diffuser, data, tmp_path / "adapter", config)
-    assert result.step == 40 and found["after"] > found["before"]
+    result, actual = train_foresight(diffuser, data, tmp_path / "adapter", config)
+    assert result.step == 40 and actual["after"] > actual["before"]
     assert torch.equal(foresee(diffuser), before)
     reader = PictureReader(latent_channels=diffuser.channels, text_width=diffuser.text_width, **SMALL)
     teacher = Teacher(diffuser, reader, Adapter.load(tmp_path / "adapter"))

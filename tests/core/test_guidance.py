@@ -40,10 +40,10 @@ def test_classifier_free_guidance_by_the_modular_pipeline_is_what_the_diffuser_s
         diffuser.pipe.scheduler = scheduler(**backbones.BETAS)
     text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape(32, 48))
     for guidance in (1.0, 4.0):
-        found, expected = (
+        result, expected = (
             one.sample(text, noise, 3, guidance, seeds=[5, 6]) for one in (Guided(diffuser, "cfg"), diffuser)
         )
-        assert torch.allclose(found, expected, atol=1e-3)
+        assert torch.allclose(result, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -57,9 +57,9 @@ def test_pag_is_what_the_classic_pipeline_makes(case, guidance):
         num_inference_steps=3, guidance_scale=guidance, pag_scale=2.0, output_type="latent",
         **(pooled if name == "sdxl" else {}),
     ).images  # fmt: skip
-    found = Guided(diffuser, "pag", 2.0).sample(text, noise, 3, guidance)
-    assert torch.allclose(found, expected, atol=1e-4)
-    assert not torch.allclose(found, diffuser.sample(text, noise, 3, guidance), atol=1e-2)
+    result = Guided(diffuser, "pag", 2.0).sample(text, noise, 3, guidance)
+    assert torch.allclose(result, expected, atol=1e-4)
+    assert not torch.allclose(result, diffuser.sample(text, noise, 3, guidance), atol=1e-2)
 
 
 def test_pag_works_where_attention_goes_in_slices():
@@ -70,8 +70,8 @@ def test_pag_works_where_attention_goes_in_slices():
     sliced.pipe.enable_attention_slicing("max")
     text, noise = whole.encode(PROMPTS), draw([1, 2], whole.latent_shape())
     processors = dict(sliced.pipe.unet.attn_processors)
-    found, expected = (Guided(one, "pag").sample(text, noise, 2, 4.0) for one in (sliced, whole))
-    assert torch.allclose(found, expected, atol=1e-4)
+    result, expected = (Guided(one, "pag").sample(text, noise, 2, 4.0) for one in (sliced, whole))
+    assert torch.allclose(result, expected, atol=1e-4)
     assert sliced.pipe.unet.attn_processors == processors
 
 
@@ -79,8 +79,8 @@ def test_a_backbone_that_was_saved_as_a_pag_pipeline_is_sampled_without_pag(case
     """Its own default would put PAG into every method, `none` first."""
     name, diffuser, text, noise = case
     saved = Diffuser(CLASSIC[name](**diffuser.pipe.components))
-    found, expected = (one.sample(text, noise, 2, 4.0) for one in (saved, diffuser))
-    assert torch.allclose(found, expected, atol=1e-5)
+    result, expected = (one.sample(text, noise, 2, 4.0) for one in (saved, diffuser))
+    assert torch.allclose(result, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind, passes", [("pag", 3), ("autoguidance", 2)])
@@ -88,11 +88,11 @@ def test_passes_are_counted_and_steps_are_told(diffusers, kind, passes):
     diffuser, steps, tally = diffusers["sdxl"], [], [0]
     text, noise = diffuser.encode(PROMPTS), draw([1, 2], diffuser.latent_shape())
     with counted(diffuser.denoiser, tally):
-        found = Guided(diffuser, kind).sample(
+        result = Guided(diffuser, kind).sample(
             text, noise, 3, 4.0, on_step=lambda step, total, latents: steps.append((step, total, latents))
         )
     assert tally[0] == 2 * 3 * passes
-    assert [step[:2] for step in steps] == [(1, 3), (2, 3), (3, 3)] and torch.equal(steps[-1][2], found)
+    assert [step[:2] for step in steps] == [(1, 3), (2, 3), (3, 3)] and torch.equal(steps[-1][2], result)
 
 
 @pytest.mark.parametrize("name, kind", [("sdxl", "pag"), ("sdxl", "autoguidance"), ("sd", "pag")])

@@ -139,10 +139,10 @@ def test_blend_refuses_shapes_that_differ():
 
 def test_white_noise_shows_no_drift():
     eps = draw(range(32), SHAPE)
-    found = drift(eps, eps)
-    assert found["cosine"] == pytest.approx(1) and found["distance"] == 0
-    assert abs(found["mean"]) < 0.02 and abs(found["std"] - 1) < 0.02 and found["kl"] < 0.005
-    assert found["spatial_correlation"] < found["white_bound"] < 0.03
+    result = drift(eps, eps)
+    assert result["cosine"] == pytest.approx(1) and result["distance"] == 0
+    assert abs(result["mean"]) < 0.02 and abs(result["std"] - 1) < 0.02 and result["kl"] < 0.005
+    assert result["spatial_correlation"] < result["white_bound"] < 0.03
 
 
 @pytest.mark.parametrize(

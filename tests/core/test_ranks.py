@@ -30,12 +30,12 @@ def test_the_shares_of_a_batch_are_the_batch(monkeypatch):
 def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
     items = list(range(11))
     alone = [items[at : at + 2] for at in range(0, 11, 2)]
-    found = []
+    result = []
     for rank in range(3):
         as_rank(monkeypatch, rank, 3)
         mine = ranks.deal(items, 2)
-        found += [mine[at : at + 2] for at in range(0, len(mine), 2)]
-    assert sorted(found) == alone
+        result += [mine[at : at + 2] for at in range(0, len(mine), 2)]
+    assert sorted(result) == alone
 
 
 def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
@@ -75,6 +75,6 @@ def test_what_rank_0_trains_by_itself_asks_nothing_of_the_others(monkeypatch):
     def loss(_step):
         return layer(torch.ones(1, 1)).sum(), {"part": ranks.fraction(4)}
 
-    found = fit({"layer": layer}, optimiser, loss, steps=2)
-    assert found.step == 2 and found.metrics["part"] == 1.0
+    result = fit({"layer": layer}, optimiser, loss, steps=2)
+    assert result.step == 2 and result.metrics["part"] == 1.0
     assert list(range(4))[ranks.share(4)] == [0, 1, 2, 3] and ranks.first(lambda: 3) == 3

@@ -260,8 +260,8 @@ def test_a_score_of_a_part_of_a_unit_moves_nowhere():
     ],
 )
 def test_syntax_of_other_tools_is_named_as_such(prompt, named):
-    (said,) = advice(prompt)
-    assert repr(named) in said and "take it out" in said
+    (sentence,) = advice(prompt)
+    assert repr(named) in sentence and "take it out" in sentence
 
 
 @pytest.mark.parametrize(

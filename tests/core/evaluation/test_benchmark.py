@@ -71,11 +71,11 @@ def test_every_round_times_every_work_and_short_work_many_times_over(monkeypatch
 
     monkeypatch.setattr(benchmark, "clock", clock)
     works = {"quick": lambda: "quick", "slow": lambda: "slow"}
-    found = rounds(works, 3, on_progress=lambda done, total: seen.append((done, total)))
-    assert found.seconds == {"quick": [0.01] * 3, "slow": [2.0] * 3}
+    result = rounds(works, 3, on_progress=lambda done, total: seen.append((done, total)))
+    assert result.seconds == {"quick": [0.01] * 3, "slow": [2.0] * 3}
     assert asked == [("quick", 1), ("quick", 1), ("slow", 1)] + 3 * [("quick", 5), ("slow", 1)]
     assert seen == [(n, 8) for n in range(1, 9)]
-    assert set(found.peak) == {"quick", "slow"}
+    assert set(result.peak) == {"quick", "slow"}
 
 
 def test_the_clock_gives_the_mean_of_its_calls():
@@ -87,8 +87,8 @@ def test_the_clock_gives_the_mean_of_its_calls():
 def test_warming_up_that_takes_long_is_the_first_round(monkeypatch):
     monkeypatch.setattr(benchmark, "LONG", 0.0)
     seen = []
-    found = rounds({"work": lambda: time.sleep(0.001)}, 2, on_progress=lambda *done: seen.append(done))
-    assert len(found.seconds["work"]) == 2 and seen[-1] == (2, 2)
+    result = rounds({"work": lambda: time.sleep(0.001)}, 2, on_progress=lambda *done: seen.append(done))
+    assert len(result.seconds["work"]) == 2 and seen[-1] == (2, 2)
 
 
 def test_no_rounds_are_refused():
@@ -99,13 +99,15 @@ def test_no_rounds_are_refused():
 @pytest.mark.parametrize(("height", "width", "steps", "timed"), [(None, None, 2, 2), (32, 64, 6, 1)])
 def test_the_cost_of_an_image_has_all_its_parts(diffuser, height, width, steps, timed):
     projector = projector_for(diffuser)
-    found = image_cost(diffuser, projector, PROMPTS[0], Sampling(steps, 4.0, height, width, timed), repeats=2)
-    assert found.shape == diffuser.latent_shape(height, width)
-    assert set(found.seconds) == {"text", "projector", "denoising", "decoding", "image", "pair"}
-    assert all(0 < spread.low <= spread.median <= spread.high for spread in found.seconds.values())
-    assert found.seconds["image"].low > found.seconds["denoising"].low
-    assert 0 < found.share.median and 0 < found.pair_in_singles.median < found.pair_in_images.median
-    assert all(b is None or b > 0 for b in found.peak.values())
+    result = image_cost(
+        diffuser, projector, PROMPTS[0], Sampling(steps, 4.0, height, width, timed), repeats=2
+    )
+    assert result.shape == diffuser.latent_shape(height, width)
+    assert set(result.seconds) == {"text", "projector", "denoising", "decoding", "image", "pair"}
+    assert all(0 < spread.low <= spread.median <= spread.high for spread in result.seconds.values())
+    assert result.seconds["image"].low > result.seconds["denoising"].low
+    assert 0 < result.share.median and 0 < result.pair_in_singles.median < result.pair_in_images.median
+    assert all(b is None or b > 0 for b in result.peak.values())
 
 
 def test_more_steps_than_there_are_cannot_be_timed(diffuser):
@@ -123,10 +125,10 @@ def test_the_cost_of_scoring_is_given_per_image_and_per_word():
             p, hidden = np.full(10, 0.1, np.float32), np.zeros(2, np.float16)
             return [[make(word.index, p, hidden) for word in scored(units(prompt))] for prompt in prompts]
 
-    found = scoring_cost(Fake(), np.zeros((2, 8, 8, 3), np.uint8), PROMPTS, repeats=2)
+    result = scoring_cost(Fake(), np.zeros((2, 8, 8, 3), np.uint8), PROMPTS, repeats=2)
     words = sum(len(scored(units(prompt))) for prompt in PROMPTS)
-    assert (found["images"], found["words"]) == (2, words)
-    assert found["per_word"].median == pytest.approx(found["per_image"].median * 2 / words)
+    assert (result["images"], result["words"]) == (2, words)
+    assert result["per_word"].median == pytest.approx(result["per_image"].median * 2 / words)
     with pytest.raises(ValueError, match="name things"):
         scoring_cost(Fake(), np.zeros((1, 8, 8, 3), np.uint8), ["the"], repeats=1)
 
@@ -136,11 +138,11 @@ def test_training_is_timed_by_the_loops_that_train(diffuser):
                          head_width=16, head_depth=1)  # fmt: skip
     before, seen = {name: p.clone() for name, p in reward.named_parameters()}, []
     texts, shape = Texts.encode(diffuser.encode, PROMPTS), diffuser.latent_shape()
-    found = training_cost(reward, projector_for(diffuser), texts, shape, (4, 2), steps=2,
+    result = training_cost(reward, projector_for(diffuser), texts, shape, (4, 2), steps=2,
                           on_progress=lambda *done: seen.append(done))  # fmt: skip
-    assert [(name, part["batch"]) for name, part in found.items()] == [("reward", 4), ("projector", 2)]
-    assert all(part["steps_per_second"].low > 0 for part in found.values())
-    assert all(part["steps_per_second"].rounds == 2 for part in found.values())
+    assert [(name, part["batch"]) for name, part in result.items()] == [("reward", 4), ("projector", 2)]
+    assert all(part["steps_per_second"].low > 0 for part in result.values())
+    assert all(part["steps_per_second"].rounds == 2 for part in result.values())
     assert any((p != before[name]).any() for name, p in reward.named_parameters()), "real steps were taken"
     assert seen == [(n, 8) for n in range(1, 9)]
 

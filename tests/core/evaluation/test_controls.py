@@ -21,10 +21,10 @@ def test_noise_is_projected_for_another_prompt_and_denoised_under_its_own(diffus
     others = diffuser.encode([method.others[p] for p in PROMPTS])
     assert torch.allclose(moved, Projected(networks[0]).start(others, seeds, shape).noise, atol=1e-5)
     assert not torch.allclose(moved, Projected(networks[0]).start(text, seeds, shape).noise, atol=1e-3)
-    found = method.run(diffuser, PROMPTS, seeds, SHORT)
-    assert torch.allclose(found.noise, moved, atol=1e-5)
-    wanted = diffuser.sample(text, found.noise, SHORT.steps, SHORT.guidance, seeds=seeds)
-    assert torch.allclose(found.latents, wanted.cpu(), atol=1e-3)
+    result = method.run(diffuser, PROMPTS, seeds, SHORT)
+    assert torch.allclose(result.noise, moved, atol=1e-5)
+    wanted = diffuser.sample(text, result.noise, SHORT.steps, SHORT.guidance, seeds=seeds)
+    assert torch.allclose(result.latents, wanted.cpu(), atol=1e-3)
 
 
 def test_which_other_prompts_there_are_is_part_of_its_fingerprint(diffuser, networks):

@@ -105,9 +105,9 @@ def test_the_peak_memory_is_the_most_that_a_batch_took_and_old_journals_tell_non
     assert all("peak_memory" in record for record in records)
     records[0]["peak_memory"], records[1]["peak_memory"] = 3_000_000, 41_000_000
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = run(**few)
-    assert [entry["peak_memory"] for entry in found["methods"].values()] == [41_000_000] * 2
-    assert "| peak MB |" in markdown(found) and "| 41 |" in markdown(found)
+    result = run(**few)
+    assert [entry["peak_memory"] for entry in result["methods"].values()] == [41_000_000] * 2
+    assert "| peak MB |" in markdown(result) and "| 41 |" in markdown(result)
     for record in records:
         del record["peak_memory"]
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -119,8 +119,8 @@ def test_a_method_may_stand_by_itself_and_under_a_best_of(run, networks):
     def moved():
         return projected(networks[0])
 
-    found = run(methods=[best_of(2, base=moved()), moved()], prompts=["a star"])
-    assert list(found["methods"]) == ["none", "projected", "best-of-2 + projected"]
+    result = run(methods=[best_of(2, base=moved()), moved()], prompts=["a star"])
+    assert list(result["methods"]) == ["none", "projected", "best-of-2 + projected"]
 
 
 def test_the_table_has_a_line_for_every_method(report):
@@ -163,8 +163,8 @@ def test_another_experiment_does_not_go_on_in_its_folder(run, networks, tmp_path
 def test_seeds_may_differ_from_prompt_to_prompt(run):
     prompts = ["a star", "a red circle"]
     assert seeds_for(prompts, 2, 100) == [[100, 101], [102, 103]]
-    found = run(methods=[best_of(2)], prompts=prompts, seeds=seeds_for(prompts, 2, 100))
-    assert found["settings"]["seeds"] == [[100, 101], [102, 103]] and found["images"] == 4
+    result = run(methods=[best_of(2)], prompts=prompts, seeds=seeds_for(prompts, 2, 100))
+    assert result["settings"]["seeds"] == [[100, 101], [102, 103]] and result["images"] == 4
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_bad_input_is_refused_with_a_sentence(run, changes, says):
 
 
 def test_a_single_image_is_reported_without_a_frechet_distance(run, networks):
-    found = run(methods=[none(), projected(networks[0])], prompts=["a red circle"], seeds=[11])
-    entry = json.loads(json.dumps(found, allow_nan=False))["methods"]["projected"]
-    assert "frechet" not in entry and found["images"] == 1
+    result = run(methods=[none(), projected(networks[0])], prompts=["a red circle"], seeds=[11])
+    entry = json.loads(json.dumps(result, allow_nan=False))["methods"]["projected"]
+    assert "frechet" not in entry and result["images"] == 1
     assert entry["difference"]["words"]["estimate"] is not None and entry["diversity"]["estimate"] is None
 
 

@@ -26,10 +26,10 @@ def samples(diffuser, networks):
 
 
 def test_a_vlm_that_says_what_the_reward_model_expects_is_in_full_agreement(diffuser, networks, samples):
-    found = fidelity(networks[1], diffuser, samples[::-1], batch=3, draws=100)
-    json.dumps(found, allow_nan=False)
-    assert found["samples"] == 8 and found["prompts"] == 2 and "human" not in found
-    block = found["vlm"]
+    result = fidelity(networks[1], diffuser, samples[::-1], batch=3, draws=100)
+    json.dumps(result, allow_nan=False)
+    assert result["samples"] == 8 and result["prompts"] == 2 and "human" not in result
+    block = result["vlm"]
     assert block["words"] == 4 * (2 + 5) and block["mae"] < 1e-3
     assert block["pearson"]["estimate"] == pytest.approx(1, abs=1e-3)
     assert block["within_prompt"]["estimate"] == pytest.approx(1, abs=1e-2)
@@ -44,9 +44,9 @@ def test_a_vlm_that_says_what_the_reward_model_expects_is_in_full_agreement(diff
 
 def test_people_are_compared_with_both_on_the_words_they_scored(diffuser, networks, samples):
     corrected = [samples[0] | {"human": {"1": 9, 2: 0}}, *samples[1:]]
-    found = fidelity(networks[1], diffuser, corrected, draws=50)
-    assert found["human"]["words"] == found["vlm_human"]["words"] == 2
-    assert found["vlm"]["words"] == 28
+    result = fidelity(networks[1], diffuser, corrected, draws=50)
+    assert result["human"]["words"] == result["vlm_human"]["words"] == 2
+    assert result["vlm"]["words"] == 28
 
 
 def test_nothing_else_is_a_kind_of_its_own_and_not_among_the_words():
@@ -55,10 +55,10 @@ def test_nothing_else_is_a_kind_of_its_own_and_not_among_the_words():
         for p in range(9)
         for kind, right in (("colour", 0.0), ("extra", 1.0))
     ]  # fmt: skip
-    found = agreement(rows, "reward", "vlm", 50)
-    assert (found["words"], found["mae"]) == (9, 0)
-    assert found["kinds"]["extra"]["words"] == 9 and found["kinds"]["extra"]["mae"] > 0.4
-    assert sum(map(sum, found["confusion"])) == 9
+    result = agreement(rows, "reward", "vlm", 50)
+    assert (result["words"], result["mae"]) == (9, 0)
+    assert result["kinds"]["extra"]["words"] == 9 and result["kinds"]["extra"]["mae"] > 0.4
+    assert sum(map(sum, result["confusion"])) == 9
 
 
 def test_knowing_only_which_prompt_is_hard_is_no_agreement_within_prompts():
@@ -69,8 +69,8 @@ def test_knowing_only_which_prompt_is_hard_is_no_agreement_within_prompts():
         for p in range(40)
         for _ in range(8)
     ]
-    found = agreement(rows, "reward", "vlm", 100)
-    assert found["pearson"]["estimate"] > 0.8 and found["within_prompt"]["estimate"] is None
+    result = agreement(rows, "reward", "vlm", 100)
+    assert result["pearson"]["estimate"] > 0.8 and result["within_prompt"]["estimate"] is None
 
 
 def test_no_sample_is_refused(diffuser, networks):
@@ -91,9 +91,9 @@ def test_a_scorer_is_measured_by_kind_of_word():
         for kind in ("colour", "relation")
         for truth in (0.0, 1.0)
     ]
-    found = scorer_agreement(rows, draws=100)
+    result = scorer_agreement(rows, draws=100)
     assert (
-        found["kinds"]["colour"]["auc"]["estimate"] == 1
-        and found["kinds"]["relation"]["auc"]["estimate"] == 0.5
+        result["kinds"]["colour"]["auc"]["estimate"] == 1
+        and result["kinds"]["relation"]["auc"]["estimate"] == 0.5
     )
-    assert np.trace(found["confusion"]) == 24 and found["shown"] == 0.5
+    assert np.trace(result["confusion"]) == 24 and result["shown"] == 0.5

@@ -24,13 +24,13 @@ def test_the_mark_is_of_the_block_and_not_of_what_went_before():
 
 def test_where_the_system_keeps_no_mark_nothing_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "PROCESS", tmp_path / "nowhere")
-    with peak() as found:
+    with peak() as result:
         pass
-    assert found.bytes is None
+    assert result.bytes is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu_it_is_what_was_allocated_there():
-    with peak("cuda") as found:
+    with peak("cuda") as result:
         torch.empty(50_000_000, dtype=torch.uint8, device="cuda")
-    assert found.bytes >= 50_000_000
+    assert result.bytes >= 50_000_000

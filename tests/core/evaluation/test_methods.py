@@ -25,20 +25,20 @@ def test_none_starts_from_the_noise_of_its_seeds_and_its_calls_are_counted_at_th
 
 
 def test_without_guidance_an_image_costs_half(diffuser):
-    found = m.none().run(diffuser, PROMPTS[:1], [1], m.Settings(steps=2, guidance=1.0))
-    assert found.network_calls == 2
+    result = m.none().run(diffuser, PROMPTS[:1], [1], m.Settings(steps=2, guidance=1.0))
+    assert result.network_calls == 2
 
 
 def test_strength_zero_is_none_bit_for_bit(plain, diffuser, networks):
-    found = m.projected(networks[0], 0.0).run(diffuser, PROMPTS, SEEDS, SHORT)
-    assert torch.equal(found.latents, plain.latents) and (found.images == plain.images).all()
-    assert found.other_calls == {}
+    result = m.projected(networks[0], 0.0).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert torch.equal(result.latents, plain.latents) and (result.images == plain.images).all()
+    assert result.other_calls == {}
 
 
 def test_the_projector_changes_the_noise_and_is_counted_apart(plain, diffuser, networks):
-    found = m.projected(networks[0]).run(diffuser, PROMPTS, SEEDS, SHORT)
-    assert not torch.equal(found.noise, plain.noise)
-    assert found.other_calls == {"projector": 4} and found.network_calls == plain.network_calls
+    result = m.projected(networks[0]).run(diffuser, PROMPTS, SEEDS, SHORT)
+    assert not torch.equal(result.noise, plain.noise)
+    assert result.other_calls == {"projector": 4} and result.network_calls == plain.network_calls
 
 
 def test_an_image_does_not_depend_on_its_batch_mates(plain, diffuser, networks):
@@ -56,12 +56,12 @@ def test_the_first_candidate_is_the_base_seed_and_the_others_are_derived_for_goo
 
 def test_best_noise_makes_one_image_of_the_noise_that_the_reward_model_likes(diffuser, networks):
     choose = m.by_reward(networks[1])
-    found = m.best_noise_of(3, choose).run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT)
+    result = m.best_noise_of(3, choose).run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT)
     text = diffuser.encode(PROMPTS[:2])
     tried = [draw([m.candidate(seed, k) for seed in SEEDS[:2]], diffuser.latent_shape()) for k in range(3)]
     best = np.stack([choose(noise, text) for noise in tried]).argmax(0)
-    assert found.seeds == [m.candidate(SEEDS[i], int(best[i])) for i in range(2)]
-    assert found.network_calls == 2 * 2 * 2 and found.other_calls == {"reward": 6}
+    assert result.seeds == [m.candidate(SEEDS[i], int(best[i])) for i in range(2)]
+    assert result.network_calls == 2 * 2 * 2 and result.other_calls == {"reward": 6}
 
 
 def test_the_reward_model_speaks_of_scored_words_and_nothing_else(diffuser, networks):
@@ -110,24 +110,24 @@ def adapter(diffuser, tmp_path_factory):
 
 def test_guidance_and_projection_combine_and_each_is_charged(diffuser, networks, plain):
     both = m.guided("pag", base=m.projected(networks[0]))
-    found = both.run(diffuser, PROMPTS, SEEDS, SHORT)
+    result = both.run(diffuser, PROMPTS, SEEDS, SHORT)
     assert both.name == "pag + projected" and both.moves
-    assert found.network_calls == 4 * 2 * 3 and found.other_calls == {"projector": 4}
+    assert result.network_calls == 4 * 2 * 3 and result.other_calls == {"projector": 4}
     alone = m.projected(networks[0]).run(diffuser, PROMPTS, SEEDS, SHORT)
-    assert torch.equal(found.noise, alone.noise) and not torch.equal(found.latents, alone.latents)
+    assert torch.equal(result.noise, alone.noise) and not torch.equal(result.latents, alone.latents)
     again = m.none().run(diffuser, PROMPTS, SEEDS, SHORT)
     assert torch.equal(again.latents, plain.latents)
 
 
 def test_fine_tuning_and_guidance_are_the_same_in_either_order(diffuser, adapter, plain):
-    found = [
+    result = [
         method.run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT).latents
         for method in (m.tuned(adapter, base=m.guided("pag")), m.guided("pag", base=m.tuned(adapter)))
     ]
-    assert torch.equal(*found)
+    assert torch.equal(*result)
     for other in (m.none(), m.tuned(adapter), m.guided("pag")):
         assert not torch.allclose(
-            found[0], other.run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT).latents, atol=1e-5
+            result[0], other.run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT).latents, atol=1e-5
         )
     assert torch.equal(m.none().run(diffuser, PROMPTS, SEEDS, SHORT).latents, plain.latents)
 
@@ -137,9 +137,9 @@ def test_noise_is_chosen_among_projected_noises_or_projected_after_it_was_chosen
     text, shape = diffuser.encode(PROMPTS[:2]), diffuser.latent_shape()
     tried = [project.start(text, [m.candidate(seed, k) for seed in SEEDS[:2]], shape).noise for k in range(3)]
     best = np.stack([choose(noise, text) for noise in tried]).argmax(0)
-    found = m.best_noise_of(3, choose, project).start(text, SEEDS[:2], shape)
-    assert torch.equal(found.noise, torch.stack([tried[k][i] for i, k in enumerate(best)]))
-    assert found.calls == {"reward": 6, "projector": 6}
+    result = m.best_noise_of(3, choose, project).start(text, SEEDS[:2], shape)
+    assert torch.equal(result.noise, torch.stack([tried[k][i] for i, k in enumerate(best)]))
+    assert result.calls == {"reward": 6, "projector": 6}
     after = m.projected(networks[0], base=m.best_noise_of(3, choose)).start(text, SEEDS[:2], shape)
     assert after.calls == {"reward": 6, "projector": 2}
     assert torch.equal(after.noise, project.start(text, after.seeds, shape).noise)

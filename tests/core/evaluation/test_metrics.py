@@ -70,8 +70,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(between):
     rng, hits, prompts = np.random.default_rng(3), 0, np.repeat(np.arange(25), 4)
     for trial in range(200):
         values = rng.normal(size=(25, 4)) + between * rng.normal(size=(25, 1))
-        found = m.mean_interval(values.ravel(), prompts, draws=200, seed=trial)
-        hits += found.low <= 0 <= found.high
+        result = m.mean_interval(values.ravel(), prompts, draws=200, seed=trial)
+        hits += result.low <= 0 <= result.high
     assert 0.88 <= hits / 200 <= 0.99
 
 
@@ -83,8 +83,8 @@ def test_prompts_that_stand_or_fall_together_make_the_interval_wider():
 
 
 def test_a_single_prompt_draws_its_seeds_again():
-    found = m.mean_interval(RNG.normal(size=50), ["a"] * 50, draws=400)
-    assert found.low < found.estimate < found.high
+    result = m.mean_interval(RNG.normal(size=50), ["a"] * 50, draws=400)
+    assert result.low < result.estimate < result.high
 
 
 def test_an_interval_of_nothing_is_not_a_number():

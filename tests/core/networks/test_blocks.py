@@ -123,8 +123,8 @@ def test_pointing_works_on_a_map_of_one_cell_and_its_gradient_is_finite():
     out, where = layer(x, cells, place)
     assert torch.allclose(where, place.expand(2, 3, 2))
     (out.square().sum() + where.sum()).backward()
-    found = [x.grad, cells.grad, *(p.grad for p in layer.parameters())]
-    assert all(grad is not None and grad.isfinite().all() for grad in found)
+    result = [x.grad, cells.grad, *(p.grad for p in layer.parameters())]
+    assert all(grad is not None and grad.isfinite().all() for grad in result)
 
 
 def comparing():
@@ -141,8 +141,8 @@ def test_a_word_compares_what_stands_before_it_with_what_stands_after_it():
     x = torch.randn(1, 3, 16)
     where = torch.tensor([[[0.1, -0.8], [0.5, 0.5], [-0.6, 0.9]]])
     swapped = where[:, [2, 1, 0]]
-    said, other = ((layer(x, w, ALL) - x - layer.out.bias)[0, 1] for w in (where, swapped))
-    assert said.norm() > 1e-2 and torch.allclose(said, -other, atol=1e-6)  # the way is turned round
+    out, other = ((layer(x, w, ALL) - x - layer.out.bias)[0, 1] for w in (where, swapped))
+    assert out.norm() > 1e-2 and torch.allclose(out, -other, atol=1e-6)  # the way is turned round
     same = where[:, [0, 1, 0]]
     assert torch.allclose(layer(x, same, ALL)[0, 1], x[0, 1] + layer.out.bias, atol=1e-6)
     assert (fresh(x, where, ALL) - fresh(x, swapped, ALL))[0, 1].norm() > 1e-2

@@ -350,14 +350,14 @@ def test_what_needs_more_than_a_prompt_is_no_backbone(sdxl):
 
 def drawn(monkeypatch):
     """What the ancestral scheduler draws, by the real function."""
-    found, real = [], ancestral.randn_tensor
+    result, real = [], ancestral.randn_tensor
 
     def record(*given, **named):
-        found.append(real(*given, **named))
-        return found[-1]
+        result.append(real(*given, **named))
+        return result[-1]
 
     monkeypatch.setattr(ancestral, "randn_tensor", record)
-    return found
+    return result
 
 
 def test_a_generator_of_the_same_seed_draws_the_initial_noise_again(projector, monkeypatch):

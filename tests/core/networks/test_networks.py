@@ -123,8 +123,8 @@ def test_a_projector_keeps_the_moments_of_its_input_and_bounds_its_std(projector
     torch.nn.init.normal_(projector.out.weight, std=0.5)
     out = projector(noise, text, mask)
     assert out.std.min() > 0 and out.std.max() < projector.config.max_std
-    found = drift(out.sample(second(range(24), (4, 16, 16))), noise)
-    assert abs(found["mean"]) < 0.02 and abs(found["std"] - 1) < 0.02 and found["cosine"] < 0.95
+    result = drift(out.sample(second(range(24), (4, 16, 16))), noise)
+    assert abs(result["mean"]) < 0.02 and abs(result["std"] - 1) < 0.02 and result["cosine"] < 0.95
 
 
 def test_rematch_gives_channels_the_mean_and_spread_of_the_noise():

@@ -215,20 +215,20 @@ def good(read_out, count, rng):
     if read_out == "logprobs":
         spread = np.array([rng.random() ** 3 + 1e-9 for _ in range(10)])
         return json.dumps(one_digit(spread / spread.sum(), rng.uniform(0.3, 0.999)))
-    said = {str(index): rng.randrange(10) for index in range(count)}
-    return json.dumps(completion(json.dumps(said, indent=rng.choice([None, 1]))))
+    scores = {str(index): rng.randrange(10) for index in range(count)}
+    return json.dumps(completion(json.dumps(scores, indent=rng.choice([None, 1]))))
 
 
 def generated(read_out, number, count=4, seed=0):
     """Bodies of answers of `count` words: good ones, each after none to four random mistakes."""
     rng = random.Random(f"{read_out} {seed}")
-    found = []
+    result = []
     for _ in range(number):
         body = good(read_out, count, rng).encode()
         for _ in range(rng.choice([0, 1, 1, 1, 1, 2, 2, 3, 4])):
             body = mistaken(body, rng)
-        found.append(body)
-    return found
+        result.append(body)
+    return result
 
 
 def mistaken(body, rng):
@@ -346,10 +346,10 @@ def schema_says(text, count):
     blank = r"[ \t\r\n]*"
     pair = rf'"(\d+)"{blank}:{blank}([0-9])'
     whole = re.fullmatch(rf"{blank}\{{{blank}{pair}({blank},{blank}{pair})*{blank}\}}{blank}", text, re.ASCII)
-    found = re.findall(pair, text, re.ASCII)
-    if not whole or sorted(key for key, _ in found) != [str(index) for index in range(count)]:
+    result = re.findall(pair, text, re.ASCII)
+    if not whole or sorted(key for key, _ in result) != [str(index) for index in range(count)]:
         raise Broken
-    return {int(key): np.eye(10)[int(digit)] for key, digit in found}
+    return {int(key): np.eye(10)[int(digit)] for key, digit in result}
 
 
 def token_says(text, token):
@@ -373,7 +373,7 @@ def token_says(text, token):
         raise Broken
     if sum(p for _, p in pairs) > 1.01 or mass < 0.5:
         raise Broken
-    found = np.zeros(10)
+    result = np.zeros(10)
     for name, p in digits:
-        found[int(name)] = p / mass
-    return found
+        result[int(name)] = p / mass
+    return result

@@ -20,9 +20,9 @@ def words(prompts, seed=0, misled=True, a_prompt=4, hidden=True):
     for p in range(prompts):
         for j in range(a_prompt):
             truth, cause = rng.random() < 0.6, rng.normal(size=8)
-            said = truth ^ (rng.random() < 0.1) ^ (misled and cause[0] > 1)
+            claimed = truth ^ (rng.random() < 0.1) ^ (misled and cause[0] > 1)
             logits = rng.normal(size=10) * 0.3
-            logits[9 if said else 0] += 4
+            logits[9 if claimed else 0] += 4
             distribution = np.exp(logits) / np.exp(logits).sum()
             state = (cause @ AXIS).astype(np.float16) if hidden else None
             rows.append(Row(distribution, state, KINDS[j % 3], 9 if truth else 0, f"prompt {p}"))

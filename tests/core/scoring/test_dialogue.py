@@ -25,22 +25,22 @@ def qwen(opening):
 
 
 def test_the_instruction_comes_before_the_image_and_the_prompt_after_it():
-    said = asked(talk(qwen("<|im_start|>assistant\n")))
-    assert said.index(INSTRUCTION) < said.index("<image>") < said.index("a cup")
-    assert said.endswith("<|im_start|>assistant\n")
+    text = asked(talk(qwen("<|im_start|>assistant\n")))
+    assert text.index(INSTRUCTION) < text.index("<image>") < text.index("a cup")
+    assert text.endswith("<|im_start|>assistant\n")
 
 
 def test_an_instruction_that_a_template_does_not_show_as_a_string_is_given_as_a_part():
-    said = asked(talk(SMOL))
-    assert said.startswith(f"<|im_start|>System: {INSTRUCTION}")
-    assert said.count(INSTRUCTION) == 1
+    text = asked(talk(SMOL))
+    assert text.startswith(f"<|im_start|>System: {INSTRUCTION}")
+    assert text.count(INSTRUCTION) == 1
 
 
 def test_a_template_without_a_system_message_gets_the_instruction_from_the_user():
     dialogue = talk(GEMMA, "<start_of_image>", ["<start_of_image>"], bos_token="<bos>")
-    said = asked(dialogue)
-    assert said.count(INSTRUCTION) == said.count("<bos>") == 1
-    assert said.index("<start_of_image>") < said.index(INSTRUCTION) < said.index("a cup")
+    text = asked(dialogue)
+    assert text.count(INSTRUCTION) == text.count("<bos>") == 1
+    assert text.index("<start_of_image>") < text.index(INSTRUCTION) < text.index("a cup")
 
 
 @pytest.mark.parametrize("adds", [True, False])
@@ -98,7 +98,7 @@ def test_a_prompt_that_spells_a_token_which_is_not_marked_as_special_is_cut():
 
 
 def test_the_instruction_says_what_nothing_else_means_and_stands_once_before_the_image():
-    said = asked(talk(qwen("<|im_start|>assistant\n")))
+    text = asked(talk(qwen("<|im_start|>assistant\n")))
     assert "*nothing else*" in INSTRUCTION
-    assert said.count("*nothing else*") == 1
-    assert said.index("*nothing else*") < said.index("<image>")
+    assert text.count("*nothing else*") == 1
+    assert text.index("*nothing else*") < text.index("<image>")

@@ -76,8 +76,8 @@ MEANT = [[(w.index, digit_of(w.text)) for w in words_of(prompt)] for prompt in P
 
 def test_the_digits_probabilities_are_read_one_word_a_request(judge, images):
     scorer = met(judge)
-    found = scorer.score(images, PROMPTS)
-    for scores, prompt in zip(found, PROMPTS, strict=True):
+    result = scorer.score(images, PROMPTS)
+    for scores, prompt in zip(result, PROMPTS, strict=True):
         assert [s.word_index for s in scores] == [w.index for w in words_of(prompt)]
         for score, word in zip(scores, words_of(prompt), strict=True):
             assert np.abs(score.distribution - spread_of(word.text)).max() < 1e-6
@@ -93,10 +93,10 @@ def test_the_digits_probabilities_are_read_one_word_a_request(judge, images):
 def test_without_logprobs_one_request_an_image_is_held_to_a_schema(images):
     with Judge(logprobs=False) as judge:
         scorer = met(judge)
-        found = scorer.score(images, PROMPTS)
+        result = scorer.score(images, PROMPTS)
         assert "/schema/" in scorer.version
         assert len(judge.asked) == 3  # none for the prompt without a word to score
-        for scores, prompt in zip(found, PROMPTS, strict=True):
+        for scores, prompt in zip(result, PROMPTS, strict=True):
             assert [(s.word_index, s.score) for s in scores] == [
                 (w.index, digit_of(w.text)) for w in words_of(prompt)
             ]
@@ -187,11 +187,11 @@ def test_arguments_that_a_server_refuses_by_name_are_left_out_and_remembered(jud
         3 if read_out == "logprobs" else 5
     )  # once, and once for each of its arguments
     judge.asked.clear()
-    found = scorer.score(images, PROMPTS)
-    assert [[s.score for s in row] for row in found] == [
+    result = scorer.score(images, PROMPTS)
+    assert [[s.score for s in row] for row in result] == [
         [digit_of(w.text) for w in words_of(prompt)] for prompt in PROMPTS
     ]
-    assert len(judge.asked) == sum(len(row) if read_out == "logprobs" else bool(row) for row in found)
+    assert len(judge.asked) == sum(len(row) if read_out == "logprobs" else bool(row) for row in result)
     for _, payload in judge.asked:
         assert not payload.keys() & set(names)
         assert payload["max_completion_tokens"] == (
@@ -371,10 +371,10 @@ def test_of_a_thousand_generated_answers_only_what_a_strict_reader_reads_is_read
     words = "" if read_out == "logprobs" else " red circle"
     bodies = bad_answers.generated(read_out, 1000)
     judge.reply = lambda payload: as_reply(bodies[int(re.search(r"w(\d+)", data_of(payload)["prompt"])[1])])
-    found = scorer.score([images[0][:4, :4]] * 1000, [f"w{n}{words}" for n in range(1000)], batch=1000)
+    result = scorer.score([images[0][:4, :4]] * 1000, [f"w{n}{words}" for n in range(1000)], batch=1000)
     assert len(judge.asked) == (2000 if read_out == "logprobs" else 1000)
     guesses = read = 0
-    for body, scores, missing in zip(bodies, found, scorer.missing, strict=True):
+    for body, scores, missing in zip(bodies, result, scorer.missing, strict=True):
         right = bad_answers.strictly(read_out, body)
         if right and read_out == "logprobs":  # the word and *nothing else* got the same answer
             right = {0: right[0], 1: right[0]}
@@ -415,8 +415,8 @@ def test_a_prompt_that_gives_orders_stays_quoted_data(judge, images, hostile):
 def test_a_bad_answer_of_one_word_leaves_the_other_words_scores(judge, images):
     scorer = met(judge)
     judge.reply = lambda p: as_reply(completion("hm")) if data_of(p)["word"] == "blue" else judge.good(p)
-    found = scorer.score(images[:1], PROMPTS[:1])[0]
-    assert [s.word_index for s in found] == [1, 2, 3, 6, 7]
+    result = scorer.score(images[:1], PROMPTS[:1])[0]
+    assert [s.word_index for s in result] == [1, 2, 3, 6, 7]
     assert scorer.missing == [{5: "the answer has no probabilities of exactly one token"}]
 
 
@@ -818,8 +818,8 @@ def test_no_more_requests_are_in_flight_than_allowed(judge, images):
 
 def test_stop_is_heeded_between_questions_and_while_waiting(judge, images):
     scorer = met(judge, parallel=1)
-    found = scorer.score(images, PROMPTS, stop=lambda: len(judge.asked) >= 7)
-    assert [len(scores) for scores in found] == [6, 0, 0, 0]  # an image with half its words is not reached
+    result = scorer.score(images, PROMPTS, stop=lambda: len(judge.asked) >= 7)
+    assert [len(scores) for scores in result] == [6, 0, 0, 0]  # an image with half its words is not reached
     assert len(judge.asked) == 7 and scorer.missing == [{}] * 4
     assert scorer.score(images, PROMPTS, stop=lambda: True) == [[]] * 4
     halt, judge.reply = threading.Event(), slowly(judge.good, 9.0)

@@ -167,9 +167,9 @@ def test_half_of_the_probability_is_the_least_that_is_a_digit(images, share, rea
         head.bias = torch.nn.Parameter(torch.full((head.out_features,), -100.0))
         head.bias[digits] = float(np.log(share / 10))
         head.bias[odd] = float(np.log(1 - share))
-    found = scorer.score(images[:1], ["a red circle"])[0]
-    assert [score.word_index for score in found] == ([1, 2, 3] if read else [])
-    assert all(np.abs(score.distribution - 0.1).max() < 1e-6 for score in found)
+    result = scorer.score(images[:1], ["a red circle"])[0]
+    assert [score.word_index for score in result] == ([1, 2, 3] if read else [])
+    assert all(np.abs(score.distribution - 0.1).max() < 1e-6 for score in result)
     why = f"digits have {share:.0%} of the probability, less than 50%"
     assert scorer.missing == [{} if read else dict.fromkeys((1, 2, 3), why)]
 
@@ -178,14 +178,14 @@ def test_only_the_words_that_the_model_does_not_answer_with_a_digit_are_missing(
     scorer = make_scorer(VOCABULARY, TINY)
     whole = scorer.score(images, PROMPTS, least=0)
     assert scorer.missing == [{}] * 4
-    said = chain(*(outputs(scorer, image, prompt) for image, prompt in zip(images, PROMPTS, strict=True)))
-    shares = [float(out.logits[0, -1].softmax(-1)[scorer.dialogue.digits].sum()) for out in said]
+    every_output = chain(*(outputs(scorer, image, prompt) for image, prompt in zip(images, PROMPTS, strict=True)))
+    shares = [float(out.logits[0, -1].softmax(-1)[scorer.dialogue.digits].sum()) for out in every_output]
     least = float(np.median(shares))
     given, missing = scorer.score(images, PROMPTS, least=least, batch=3), scorer.missing
-    for every, found, gone in zip(whole, given, missing, strict=True):
-        assert sorted([s.word_index for s in found] + list(gone)) == [s.word_index for s in every]
+    for every, result, gone in zip(whole, given, missing, strict=True):
+        assert sorted([s.word_index for s in result] + list(gone)) == [s.word_index for s in every]
         same = {s.word_index: s.distribution for s in every}
-        assert all(np.abs(s.distribution - same[s.word_index]).max() < 1e-5 for s in found)
+        assert all(np.abs(s.distribution - same[s.word_index]).max() < 1e-5 for s in result)
     assert abs(sum(map(len, missing)) - len(shares) // 2) <= 1
     scorer.score(images, PROMPTS, stop=lambda: True)
     assert scorer.missing == [{}] * 4

@@ -56,10 +56,10 @@ def test_a_family_reads_what_generate_says_one_word_at_a_time(scorers, images, f
     scorer = scorers[family]
     given = scorer.score(images, PROMPTS, batch=3, least=0)
     seen = []
-    for found, image, prompt in zip(given, images, PROMPTS, strict=True):
+    for result, image, prompt in zip(given, images, PROMPTS, strict=True):
         asked = scored(units(prompt))
-        assert [score.word_index for score in found] == [word.index for word in asked]
-        for score, word in zip(found, asked, strict=True):
+        assert [score.word_index for score in result] == [word.index for word in asked]
+        for score, word in zip(result, asked, strict=True):
             assert np.abs(score.distribution - slowly(scorer, image, prompt, word)).max() < 1e-4
             seen.append(score.distribution)
     assert np.ptp(seen, axis=0).max() > 0.01, "the words and images of this model all read alike"
@@ -78,17 +78,17 @@ def test_a_word_is_missing_where_the_family_would_rather_say_something_else_than
         np.median([mass for row in masses for mass in row.values()])
     )  # of random models all are low
     given = scorer.score(images, PROMPTS, least=least)
-    for found, missing, row in zip(given, scorer.missing, masses, strict=True):
+    for result, missing, row in zip(given, scorer.missing, masses, strict=True):
         refused = {index for index, mass in row.items() if mass < least - 1e-5}
         assert refused <= missing.keys() <= {index for index, mass in row.items() if mass < least + 1e-5}
-        assert [score.word_index for score in found] == [index for index in row if index not in missing]
+        assert [score.word_index for score in result] == [index for index in row if index not in missing]
     assert any(given) and any(scorer.missing)
     assert scorer.score(images, PROMPTS) == [[]] * len(images)
     for missing, row in zip(scorer.missing, masses, strict=True):
         assert missing.keys() == row.keys()
         for index, reason in missing.items():
-            said = re.fullmatch(r"digits have (\d+)% of the probability, less than 50%", reason)
-            assert abs(int(said[1]) - 100 * row[index]) < 0.51
+            match = re.fullmatch(r"digits have (\d+)% of the probability, less than 50%", reason)
+            assert abs(int(match[1]) - 100 * row[index]) < 0.51
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,17 +9,17 @@ from core.training.data import RewardData, Sample, Texts, distribution
 
 
 def test_texts_keep_each_prompt_once_cut_padding_and_score_words_with_meaning():
-    found = Texts.encode(Encoded, ["a red and star", "a star", "a red and star"], batch=1)
-    assert found.prompts == ["a red and star", "a star"]
-    assert found.hidden.shape == (2, 6, 8)
-    assert found.scored.tolist() == [[False, True, False, True, False], [False, True, False, False, False]]
-    assert found.only(["a star"]).scored.tolist() == [[False, True, False, False, False]]
+    result = Texts.encode(Encoded, ["a red and star", "a star", "a red and star"], batch=1)
+    assert result.prompts == ["a red and star", "a star"]
+    assert result.hidden.shape == (2, 6, 8)
+    assert result.scored.tolist() == [[False, True, False, True, False], [False, True, False, False, False]]
+    assert result.only(["a star"]).scored.tolist() == [[False, True, False, False, False]]
 
 
 def test_nothing_else_is_one_more_word_to_train_on():
-    found = Texts.encode(Whole, ["a red and star", "a red"])
-    assert found.scored.tolist() == [[False, True, False, True, True], [False, True, True, False, False]]
-    data = RewardData.build([Sample("a red", 1, {1: (9, 1.0), 2: (3, 0.5)})], found, SHAPE)
+    result = Texts.encode(Whole, ["a red and star", "a red"])
+    assert result.scored.tolist() == [[False, True, False, True, True], [False, True, True, False, False]]
+    data = RewardData.build([Sample("a red", 1, {1: (9, 1.0), 2: (3, 0.5)})], result, SHAPE)
     assert data.weight.tolist() == [[0, 1, 0.5, 0, 0]] and data.target[0, 2, 3] == 1
 
 

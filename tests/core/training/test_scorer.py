@@ -32,14 +32,14 @@ def examples(step, count=8):
     rng = np.random.default_rng([5, step])
     made = []
     for _ in range(count):
-        there, said = str(rng.choice(["red", "blue"])), "red"
-        truths = (float(there == said), 1.0, float(there == said))
+        shown, named = str(rng.choice(["red", "blue"])), "red"
+        truths = (float(shown == named), 1.0, float(shown == named))
         made.append(
             Example(
-                picture(there, int(rng.integers(1000))),
-                (Question(f"a {said} square", truths),),
-                (("where", f"{there} square"),),
-                (({there: 0.5, "square": 0.5}, 0.5, 0.5, 0.4),),
+                picture(shown, int(rng.integers(1000))),
+                (Question(f"a {named} square", truths),),
+                (("where", f"{shown} square"),),
+                (({shown: 0.5, "square": 0.5}, 0.5, 0.5, 0.4),),
                 True,
             )
         )
@@ -77,8 +77,8 @@ def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
 
 def test_captions_are_read_at_the_positions_that_follow_the_asked_text(fresh):
     batch = pack([Example(picture("red"), (), (("where", "red square"),))], fresh)
-    said = fresh.tokenizer.convert_ids_to_tokens(batch.next.tolist())
-    assert said == ["red", "square", "<|im_end|>"]
+    caption = fresh.tokenizer.convert_ids_to_tokens(batch.next.tolist())
+    assert caption == ["red", "square", "<|im_end|>"]
     before = batch.ids[batch.told[:, 0], batch.told[:, 1]].tolist()
     assert fresh.tokenizer.convert_ids_to_tokens(before) == ["assistant", "red", "square"]
 

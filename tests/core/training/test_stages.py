@@ -47,8 +47,8 @@ def weights(model):
 
 def test_the_reward_model_learns_what_the_noise_does_for_words_of_unseen_prompts(reward):
     model, result = reward
-    found = evaluate_reward(model, labelled(HELD, range(6000, 6040)))
-    assert found["pearson_within"] > 0.7 and found["pearson"] > 0.7 and found["words"] == 160
+    actual = evaluate_reward(model, labelled(HELD, range(6000, 6040)))
+    assert actual["pearson_within"] > 0.7 and actual["pearson"] > 0.7 and actual["words"] == 160
     assert result.metrics["cross_entropy"] < 2.0 and 0 < result.best_step <= 120
 
 
@@ -100,9 +100,9 @@ def test_images_that_people_judged_are_a_fixed_share_of_every_batch():
 
 
 def test_where_no_word_has_two_noises_the_cross_entropy_chooses():
-    found = {"cross_entropy": 1.5, "pearson_within": 0.0, "compared": 0.0, "pearson": 0.4}
-    assert selected(found, "pearson_within") == -1.5
-    assert selected(found | {"compared": 8.0}, "pearson_within") == 0.0
+    result = {"cross_entropy": 1.5, "pearson_within": 0.0, "compared": 0.0, "pearson": 0.4}
+    assert selected(result, "pearson_within") == -1.5
+    assert selected(result | {"compared": 8.0}, "pearson_within") == 0.0
 
 
 def test_every_sample_comes_once_in_a_pass_and_passes_differ():
@@ -131,8 +131,8 @@ def test_cross_entropy_counts_labels_by_weight_and_ignores_words_without_one():
 
 
 def test_a_model_that_says_the_same_of_all_words_has_a_correlation_of_0():
-    found = figures(torch.zeros(20, 5, 10), labelled(TRAIN, range(2)))
-    assert (found["pearson"], found["spearman"], found["pearson_within"]) == (0, 0, 0)
+    result = figures(torch.zeros(20, 5, 10), labelled(TRAIN, range(2)))
+    assert (result["pearson"], result["spearman"], result["pearson_within"]) == (0, 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +151,9 @@ def projected_by(model, pairs, seeds):
 
 def test_a_warmed_up_projector_is_harmless(warm):
     seeds = range(200)
-    found = drift(projected_by(warm[0], HELD, seeds), draw(seeds, SHAPE))
-    assert abs(found["mean"]) < 0.02 and abs(found["std"] - 1) < 0.02 and found["cosine"] > 0.95
-    assert found["spatial_correlation"] < found["white_bound"]
+    result = drift(projected_by(warm[0], HELD, seeds), draw(seeds, SHAPE))
+    assert abs(result["mean"]) < 0.02 and abs(result["std"] - 1) < 0.02 and result["cosine"] > 0.95
+    assert result["spatial_correlation"] < result["white_bound"]
 
 
 def test_a_trained_projector_serves_words_of_unseen_prompts_on_unseen_seeds_and_stays_noise(reward, warm):
@@ -170,8 +170,8 @@ def test_a_trained_projector_serves_words_of_unseen_prompts_on_unseen_seeds_and_
     after, before = projected_by(model, HELD[:1], seeds), draw(seeds, SHAPE)
     gains = [(truth(after, word) - truth(before, word)).mean().item() for word in HELD[0]]
     assert sum(gains) / 2 > 0.08
-    found = drift(after, before)
-    assert abs(found["mean"]) < 0.02 and abs(found["std"] - 1) < 0.03 and found["cosine"] > 0.7
+    actual = drift(after, before)
+    assert abs(actual["mean"]) < 0.02 and abs(actual["std"] - 1) < 0.03 and actual["cosine"] > 0.7
     assert all(p.requires_grad for p in judge.parameters())
 
 
@@ -238,16 +238,16 @@ def test_a_stopped_run_says_so_and_goes_on_to_the_same_bits(stage, tmp_path):
 
 
 def test_words_that_the_noise_serves_badly_weigh_more_and_unscored_ones_nothing():
-    found = stages.word_weights(
+    result = stages.word_weights(
         torch.tensor([[0.0, 0.9, 0.5]]), torch.tensor([[True, True, False]]), focus=1.0, floor=0.1
     )
-    assert found[0, 2] == 0 and found.sum() == pytest.approx(1) and found[0, 0] == pytest.approx(1.1 / 1.3)
+    assert result[0, 2] == 0 and result.sum() == pytest.approx(1) and result[0, 0] == pytest.approx(1.1 / 1.3)
 
 
 def test_an_item_whose_words_the_noise_serves_weighs_less_than_one_whose_it_does_not():
     scored = torch.ones(2, 2, dtype=torch.bool)
-    found = stages.word_weights(torch.tensor([[0.1, 0.1], [0.9, 0.9]]), scored, focus=2.0, floor=0.0)
-    assert found.sum().item() == pytest.approx(2) and found[0].sum() == pytest.approx(81 * found[1].sum())
+    result = stages.word_weights(torch.tensor([[0.1, 0.1], [0.9, 0.9]]), scored, focus=2.0, floor=0.0)
+    assert result.sum().item() == pytest.approx(2) and result[0].sum() == pytest.approx(81 * result[1].sum())
 
 
 def test_nothing_else_weighs_more_than_a_word():
