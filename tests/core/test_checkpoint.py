@@ -94,7 +94,7 @@ def test_damage_is_named_with_the_file_and_what_to_do(folder, harm, text):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_sound_checkpoint_of_numbers_that_are_not_finite_is_refused(tmp_path, value):
+def test_a_checkpoint_with_numbers_that_are_not_finite_is_refused(tmp_path, value):
     model = Small()
     with torch.no_grad():
         next(model.parameters()).view(-1)[0] = value
@@ -172,7 +172,7 @@ def test_training_state_cannot_run_code(tmp_path):
         load_state(tmp_path / "state.pt")
 
 
-def test_where_a_model_was_loaded_from_does_not_go_along(tmp_path):
+def test_the_origin_of_a_model_is_not_saved(tmp_path):
     class Loaded:  # stands for a model of diffusers, which writes this field into its config
         def save_pretrained(self, folder):
             (folder / "config.json").write_text('{"_name_or_path": "/somewhere/of/mine", "width": 3}')

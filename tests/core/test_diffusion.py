@@ -55,7 +55,7 @@ def test_nothing_else_is_asked_of_all_tokens_of_its_prompt(diffuser):
     assert not text.words[2, 2:].any()  # no scored word, nothing that could be too much
 
 
-def test_nothing_else_is_read_even_where_the_prompt_is_longer_than_the_window(diffuser):
+def test_nothing_else_is_seen_also_where_the_prompt_exceeds_the_window(diffuser):
     text = diffuser.encode(["a red circle and " * 30 + "a blue square"])
     *words, last = text.located[0]
     assert not all(place.seen for place in words)
@@ -82,7 +82,7 @@ def test_images_and_previews_are_pictures_of_the_right_size(diffuser):
     assert preview.shape == (2, 8, 6, 3) and preview.dtype == np.uint8
 
 
-def test_images_become_scaled_latents_and_the_decoder_takes_them_back(diffuser):
+def test_images_are_encoded_to_scaled_latents_that_can_be_decoded(diffuser):
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 48, 3), dtype=np.uint8)
     latents = diffuser.to_latents(images)
     assert latents.shape == (2, 4, 8, 6) and diffuser.decode(latents).shape == images.shape

@@ -95,7 +95,7 @@ def test_steps_and_guidance_are_known_with_and_without_loading_the_model(loaded,
     assert loading.own_sampling(folders[name]) == Sampling(steps, guidance)
 
 
-def test_a_model_of_zero_terminal_signal_is_no_few_step_model_and_an_unreadable_one_is_ordinary(tmp_path):
+def test_zero_terminal_snr_models_and_unreadable_ones_have_ordinary_sampling(tmp_path):
     trailing = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
     assert sampling(trailing, {}).steps == 4
     assert sampling({**trailing, "rescale_betas_zero_snr": True}, {}) == ORDINARY
@@ -113,7 +113,7 @@ def test_words_are_found_in_the_pieces_that_the_tokenizer_makes_of_them(loaded):
     assert text.hidden.shape == (1, 77, loaded["sd15"].text_width)
 
 
-def test_the_working_size_can_be_chosen_and_need_not_be_square(folders):
+def test_the_default_size_can_be_set_and_need_not_be_square(folders):
     wide = Diffuser.load(folders["sdxl"], size=(64, 96))
     assert wide.latent_shape() == (4, 8, 12) and wide.default_size == 64
     assert wide.latent_shape(64, 64) == (4, 8, 8)
@@ -145,7 +145,7 @@ def test_half_precision_makes_images_and_the_autoencoder_that_overflows_in_it_st
     assert diffuser.to_latents(image).dtype == torch.float32
 
 
-def test_an_autoencoder_that_does_not_ask_for_float32_works_in_what_is_asked_for(folders, tmp_path):
+def test_an_autoencoder_that_does_not_need_float32_uses_the_requested_dtype(folders, tmp_path):
     folder = shutil.copytree(folders["sdxl"], tmp_path / "fixed")
     config = folder / "vae" / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "force_upcast": False}))
@@ -234,7 +234,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_folder_is_a_sentence(folders, tmp_path, what):
+def test_a_bad_folder_raises_a_model_error_with_a_sentence(folders, tmp_path, what):
     with pytest.raises(ModelError) as result:
         Diffuser.load(broken(folders["sd21"], tmp_path, BAD[what]))
     text = str(result.value)
@@ -252,7 +252,7 @@ def test_a_bad_folder_is_a_sentence(folders, tmp_path, what):
         ({"revision": "v1"}, "a folder, which has no revision"),
     ],
 )
-def test_a_wrong_choice_is_a_sentence(folders, options, says):
+def test_a_wrong_option_is_refused_with_a_sentence(folders, options, says):
     with pytest.raises(ModelError, match=says):
         Diffuser.load(folders["sd21"], **options)
 
@@ -274,7 +274,7 @@ def test_offload_is_left_to_the_pipeline_and_the_work_is_done_on_the_gpu(loaded)
     ]
 
 
-def test_a_lack_of_memory_while_loading_is_not_taken_for_a_bad_folder(folders, monkeypatch):
+def test_out_of_memory_while_loading_is_raised_as_it_is(folders, monkeypatch):
     def fail(*_given, **_named):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

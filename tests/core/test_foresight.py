@@ -56,7 +56,7 @@ def test_flow_matching_goes_from_the_noise_along_what_is_predicted():
     assert torch.allclose(first.clean(noise, velocity), noise - velocity, atol=1e-5)
 
 
-def test_where_nothing_of_the_picture_is_left_and_the_noise_is_predicted_nothing_can_be_foreseen():
+def test_epsilon_prediction_at_zero_signal_is_refused():
     made = DDIMScheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="epsilon")
     with pytest.raises(ValueError, match="foresight_steps=0"):
         FirstStep.of(standing(made))
@@ -82,7 +82,7 @@ def foresee(diffuser):
         return Foresight(diffuser)(draw([5, 6], diffuser.latent_shape()), given, torch.arange(2))
 
 
-def test_tuning_foresees_more_and_leaves_the_backbone_as_it_was(diffuser, tmp_path):
+def test_fine_tuning_improves_foresight_and_leaves_the_backbone_unchanged(diffuser, tmp_path):
     before, data = foresee(diffuser), data_of(diffuser)
     config = ForesightConfig(steps=40, batch=8, rate=1e-2, rank=4)
     result, actual = train_foresight(diffuser, data, tmp_path / "adapter", config)
@@ -117,9 +117,7 @@ def teacher_of(diffuser, folder, steps=1):
     return Teacher(diffuser, reader, Adapter.load(folder))
 
 
-def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_large_one_is_not(
-    diffuser, tmp_path, monkeypatch
-):
+def test_only_a_small_denoiser_is_copied_with_the_adapter_merged(diffuser, tmp_path, monkeypatch):
     given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
     small = teacher_of(diffuser, tmp_path / "a", steps=2)
     large = Teacher(diffuser, small.reader, small.adapter)
@@ -136,7 +134,7 @@ def test_a_small_denoiser_is_kept_a_second_time_with_the_adapter_in_it_and_a_lar
     assert len(now) == len(before) and all(map(torch.equal, now, before))
 
 
-def test_a_denoiser_that_is_moved_about_is_not_copied(diffuser, tmp_path, monkeypatch):
+def test_an_offloaded_denoiser_is_not_copied(diffuser, tmp_path, monkeypatch):
     teacher = teacher_of(diffuser, tmp_path / "a")
     given, noise = Conditions.encode(diffuser, PROMPTS), draw([5, 6], diffuser.latent_shape())
     monkeypatch.setattr(diffuser.denoiser, "_hf_hook", object(), raising=False)  # as accelerate leaves it
@@ -144,7 +142,7 @@ def test_a_denoiser_that_is_moved_about_is_not_copied(diffuser, tmp_path, monkey
     assert teacher.foresight.denoiser is None
 
 
-def test_the_calls_of_a_teacher_are_counted_beside_those_of_the_sampling_in_each_run(diffuser, tmp_path):
+def test_the_calls_of_a_teacher_are_counted_separately_from_those_of_sampling(diffuser, tmp_path):
     method = best_noise_of(2, by_teacher(teacher_of(diffuser, tmp_path / "a")))
     for _ in range(2):
         made = method.run(diffuser, PROMPTS, [1, 2], Settings(steps=2, guidance=4.0))
@@ -157,7 +155,7 @@ def test_samples_without_pictures_cannot_be_foreseen(diffuser, tmp_path):
         train_foresight(diffuser, data_of(diffuser, pictures=False), tmp_path / "adapter")
 
 
-def test_a_reward_model_of_the_earlier_kind_says_so(diffuser, tmp_path):
+def test_a_reward_model_without_a_teacher_is_refused_with_advice(diffuser, tmp_path):
     reward = RewardModel(
         latent_channels=4, text_width=8, width=16, heads=2, depth=1, channels=(16,), head_width=16
     )

@@ -21,7 +21,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_what_is_no_object_is_a_sentence_or_the_default(tmp_path, content):
+def test_damaged_content_raises_an_error_or_gives_the_default(tmp_path, content):
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.json is damaged: it should hold an object in JSON\."):
@@ -39,7 +39,7 @@ def test_what_is_no_object_is_a_sentence_or_the_default(tmp_path, content):
         (b"{}", list, False),
     ],
 )
-def test_each_kind_is_told_from_the_others(content, kind, fits):
+def test_each_kind_of_content_is_distinguished(content, kind, fits):
     if fits:
         assert parsed(content, kind, "it") is not None
     else:
@@ -47,7 +47,7 @@ def test_each_kind_is_told_from_the_others(content, kind, fits):
             parsed(content, kind, "it")
 
 
-def test_a_file_that_is_not_there_is_the_default(tmp_path):
+def test_a_missing_file_gives_the_default(tmp_path):
     assert read_or(0.0, tmp_path / "none") == 0.0
     with pytest.raises(OSError):
         read(tmp_path / "none")
@@ -66,7 +66,7 @@ def test_lines_end_only_where_the_file_has_an_end_of_line(tmp_path):
     "line", ["123", "[]", "null", "{}", '{"settings": 7}', '{"method": "none", "fingerprint": "x", "items": [', '{"method": "a"}',
              '{"method": "a", "prompt": "b", "seeds": 7}', '{"method": [], "prompt": "b", "seeds": [1]}']
 )  # fmt: skip
-def test_a_damaged_journal_is_a_sentence_that_names_the_file(tmp_path, line):
+def test_a_damaged_journal_raises_an_error_that_names_the_file(tmp_path, line):
     (tmp_path / FILE).write_text(f'{{"settings": {{}}}}\n{line}\n')
     with pytest.raises(ValueError, match=rf"{FILE}.* is damaged.* start the experiment again"):
         Journal(tmp_path, {}, {})

@@ -38,7 +38,7 @@ def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
     assert sorted(result) == alone
 
 
-def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
+def test_work_of_rank_0_alone_is_not_shared(monkeypatch):
     """While they wait for a call nobody would answer: the group has no process behind it."""
     monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))
     assert (ranks.fraction(5), ranks.share(5), ranks.means({"loss": 1.0}, 0.5)) == (
@@ -49,7 +49,7 @@ def test_what_the_others_do_not_take_part_in_is_not_shared(monkeypatch):
     assert ranks.first(lambda: 3) == 3 and ranks.either(True)
 
 
-def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch):
+def test_a_single_process_computes_as_if_there_were_no_ranks(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     with ranks.group():
         assert (ranks.rank(), ranks.world(), ranks.fraction(5), ranks.deal([1, 2], 1)) == (0, 1, 1.0, [1, 2])
@@ -66,7 +66,7 @@ def test_a_process_that_is_alone_computes_as_if_there_were_no_ranks(monkeypatch)
         ranks.dismiss()
 
 
-def test_what_rank_0_trains_by_itself_asks_nothing_of_the_others(monkeypatch):
+def test_a_training_of_rank_0_alone_does_not_communicate(monkeypatch):
     """They wait for a call: a LoRA's training is none (nor is any that is not `together`), and would wait for them."""
     monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))  # no process group: asking would fail
     layer = nn.Linear(1, 1, bias=False)

@@ -28,9 +28,9 @@ def test_every_noun_adjective_number_and_relation_of_a_prompt_is_scored(prompt):
     assert list(overlooked(prompt)) == []
 
 
-def test_a_word_that_is_not_scored_is_told():
+def test_words_that_are_not_scored_are_listed():
     assert list(overlooked("a picture of a dog")) == ["picture"]  # it opens the prompt
 
 
-def test_a_prompt_without_a_relation_is_told():
+def test_prompts_without_a_relation_are_listed():
     assert without_relation(PROMPTS[:3] + ("a red dog",)) == ["a red dog"]

@@ -180,7 +180,7 @@ def test_words_are_found_by_the_table_of_rules(prompt, expected):
 
 
 @pytest.mark.parametrize("prompt, expected", [case for case in CASES if " or " not in case[0]])
-def test_a_kind_is_given_to_phrases_and_denials(prompt, expected):
+def test_phrases_and_negations_have_their_kinds(prompt, expected):
     kinds = {word.text: word.kind for word in split(prompt)}
     for text in expected:
         if text == "no":  # it is written on something
@@ -205,7 +205,7 @@ def test_a_kind_is_given_to_phrases_and_denials(prompt, expected):
         ("a man with no hat", "no hat", "no hat"),
     ],
 )
-def test_a_phrase_of_relation_is_read_by_its_head_and_other_units_whole(prompt, phrase, head):
+def test_a_relation_phrase_is_read_by_its_head_and_other_units_whole(prompt, phrase, head):
     (word,) = [word for word in split(prompt) if word.text == phrase]
     assert prompt[slice(*word.head)] == head
 
@@ -217,7 +217,7 @@ def test_the_sub_tokens_of_a_phrase_of_relation_are_those_of_its_head_as_by_rule
     assert locate(clip, prompt, [now]) == locate(clip, prompt, [before])
 
 
-def test_the_words_of_an_image_stay_as_they_were_counted():
+def test_stored_words_keep_their_rules():
     prompt = "a red ball next to 1.5 cups, no hats"
     first = [word.text for word in split(prompt, 1)]
     assert first == ["a", "red", "ball", "next", "to", "1", "5", "cups", "no", "hats"]
@@ -231,7 +231,7 @@ def test_the_words_of_an_image_stay_as_they_were_counted():
         split(prompt, 3)
 
 
-def test_a_score_moves_to_the_unit_that_its_word_is_by_other_rules():
+def test_scores_move_to_the_corresponding_units_of_other_rules():
     prompt = "a red circle is to the left of a blue star"
     texts = [word.text for word in units(prompt)]
     assert {units(prompt, 1)[a].text: texts[b] for a, b in moved(prompt, 1).items()} == {
@@ -241,7 +241,7 @@ def test_a_score_moves_to_the_unit_that_its_word_is_by_other_rules():
     assert moved(prompt, 2) == {word.index: word.index for word in scored(units(prompt))}
 
 
-def test_a_score_of_a_part_of_a_unit_moves_nowhere():
+def test_a_score_of_a_word_inside_a_larger_unit_is_not_moved():
     prompt = "a watch with no red numbers"
     old = units(prompt, 1)
     assert [old[index].text for index in moved(prompt, 1)] == ["watch", "nothing else"]
@@ -268,7 +268,7 @@ def test_syntax_of_other_tools_is_named_as_such(prompt, named):
     "prompt",
     ["一只红色的猫", "赤い猫と犬", "แมวสีแดง", "ແມວສີແດງ", "ឆ្មាក្រហម", "ကြောင်နီ", "a red 猫", "ﾈｺ"],
 )
-def test_a_script_without_spaces_is_told(prompt):
+def test_a_script_without_spaces_is_mentioned(prompt):
     (script,) = advice(prompt)
     assert "without spaces" in script
 
@@ -298,7 +298,7 @@ def test_a_prompt_that_cannot_be_used_is_refused_with_a_sentence(prompt):
         check_prompt(prompt)
 
 
-def test_a_good_prompt_is_returned_as_it_is():
+def test_a_valid_prompt_is_returned_unchanged():
     assert check_prompt("  a red circle ${x} <img onerror=1> ") == "  a red circle ${x} <img onerror=1> "
 
 
@@ -321,7 +321,7 @@ def test_the_end_token_is_not_taken_for_an_unknown_word(clip):
     assert locate(clip_like_stock, "red star", split("red star"))[1] == Located((2,), True, True)
 
 
-def test_words_past_the_window_are_not_seen_and_a_cut_word_is_not_seen_whole(clip):
+def test_words_outside_the_window_and_words_cut_by_it_are_not_seen(clip):
     prompt = "a red circle above the blue star a red zebu blue"  # 10 places between the two special tokens
     places = locate(clip, prompt, split(prompt))
     assert places[8] == Located((9,), True, True)
@@ -337,12 +337,12 @@ def test_a_tokenizer_without_offsets_is_read_by_prefix():
     ]  # fmt: skip
 
 
-def test_weights_average_over_the_sub_tokens_and_are_zero_for_a_word_that_is_out():
+def test_weights_average_over_the_sub_tokens_and_are_zero_outside_the_window():
     rows = weights([Located((1,), True, True), Located((2, 3), True, False), Located((), False, True)], 5)
     assert torch.equal(rows, torch.tensor([[0, 1, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 0]]))
 
 
-def test_after_the_words_stands_nothing_else():
+def test_the_last_unit_is_nothing_else():
     prompt = "a red circle"
     *words, last = units(prompt)
     assert words == split(prompt)
@@ -350,7 +350,7 @@ def test_after_the_words_stands_nothing_else():
     assert prompt[last.start : last.end] == "" and last.start == len(prompt)
 
 
-def test_an_image_that_was_stored_before_there_was_nothing_else_has_the_words_alone():
+def test_an_image_from_before_nothing_else_existed_has_only_the_words():
     prompt = "a red circle"
     assert units_of({"prompt": prompt, "n_words": 3, "word_rules": 1}) == split(prompt)
     assert units_of({"prompt": prompt, "n_words": 4, "word_rules": 2}) == units(prompt)

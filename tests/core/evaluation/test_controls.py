@@ -32,6 +32,6 @@ def test_which_other_prompts_there_are_is_part_of_its_fingerprint(diffuser, netw
     assert len({one.fingerprint, other.fingerprint, Projected(networks[0]).fingerprint}) == 3
 
 
-def test_a_prompt_alone_has_no_other(diffuser, networks):
+def test_a_single_prompt_is_refused(diffuser, networks):
     with pytest.raises(ValueError, match="two or more"):
         OtherText(networks[0], diffuser, PROMPTS[:1])

@@ -42,7 +42,7 @@ def test_the_mmd_is_about_zero_for_one_distribution_and_not_for_two():
     assert sum(value > level for value, level in tests) <= 12  # 5 of 100 are expected
 
 
-def test_one_and_the_same_set_is_below_what_chance_gives():
+def test_the_mmd_of_a_set_with_itself_is_below_its_quantile():
     value, level = d.mmd_test(A, A)
     assert value < 0 < level
 
@@ -111,7 +111,7 @@ def test_an_image_is_invalid_if_not_finite_of_one_colour_or_of_a_spread_far_from
         (lambda: d.half_frechet(A, B[:10], [0] * 200), "Paired"),
     ],
 )
-def test_what_cannot_be_compared_is_a_sentence(call, says):
+def test_sets_that_cannot_be_compared_are_refused_with_a_sentence(call, says):
     with pytest.raises(ValueError, match=says):
         call()
 

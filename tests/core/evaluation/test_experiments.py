@@ -96,7 +96,7 @@ def test_the_scorer_is_measured_against_the_judge(report):
     assert set(report["scorer"]["kinds"]) == {"colour", "object", "relation"}
 
 
-def test_the_peak_memory_is_the_most_that_a_batch_took_and_old_journals_tell_none(run, tmp_path):
+def test_the_peak_memory_is_the_maximum_over_batches_and_none_for_old_journals(run, tmp_path):
     few = {"prompts": ["a star", "a red circle"], "methods": [best_of(2)], "folder": tmp_path}
     run(**few)
     journal = tmp_path / "items.jsonl"
@@ -115,7 +115,7 @@ def test_the_peak_memory_is_the_most_that_a_batch_took_and_old_journals_tell_non
     assert old["methods"]["none"]["peak_memory"] is None and "| - |" in markdown(old)
 
 
-def test_a_method_may_stand_by_itself_and_under_a_best_of(run, networks):
+def test_a_method_may_be_compared_by_itself_and_as_the_base_of_best_of_n(run, networks):
     def moved():
         return projected(networks[0])
 
@@ -127,7 +127,7 @@ def test_the_table_has_a_line_for_every_method(report):
     assert markdown(report).count("\n") == 6 and "| best-of-2 |" in markdown(report)
 
 
-def test_an_experiment_that_was_stopped_goes_on_where_it_was(run, report, world, tmp_path):
+def test_a_stopped_experiment_resumes(run, report, world, tmp_path):
     first, second, left = world["scorer"](), world["scorer"](), [3]
 
     def soon():
@@ -148,7 +148,7 @@ def test_an_experiment_that_was_stopped_goes_on_where_it_was(run, report, world,
         assert again["methods"][name]["diversity"] == entry["diversity"]
 
 
-def test_another_experiment_does_not_go_on_in_its_folder(run, networks, tmp_path):
+def test_another_experiment_is_refused_in_the_same_folder(run, networks, tmp_path):
     few = {"methods": [projected(networks[0])], "prompts": ["a star"], "folder": tmp_path}
     run(**few)
     with pytest.raises(ValueError, match=r"other settings \(steps\)"):

@@ -25,7 +25,7 @@ def samples(diffuser, networks):
     return out
 
 
-def test_a_vlm_that_says_what_the_reward_model_expects_is_in_full_agreement(diffuser, networks, samples):
+def test_a_vlm_with_the_reward_models_scores_agrees_fully(diffuser, networks, samples):
     result = fidelity(networks[1], diffuser, samples[::-1], batch=3, draws=100)
     json.dumps(result, allow_nan=False)
     assert result["samples"] == 8 and result["prompts"] == 2 and "human" not in result

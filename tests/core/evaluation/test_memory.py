@@ -9,7 +9,7 @@ from core.evaluation.memory import peak
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a mark of a process's memory")
-def test_the_mark_is_of_the_block_and_not_of_what_went_before():
+def test_the_peak_is_that_of_the_block():
     held = np.ones(60_000_000, np.uint8)
     del held
     with peak() as small:
@@ -22,7 +22,7 @@ def test_the_mark_is_of_the_block_and_not_of_what_went_before():
     assert large.bytes - small.bytes > 100_000_000
 
 
-def test_where_the_system_keeps_no_mark_nothing_is_told(tmp_path, monkeypatch):
+def test_without_a_high_water_mark_the_peak_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "PROCESS", tmp_path / "nowhere")
     with peak() as result:
         pass

@@ -48,13 +48,13 @@ def test_an_image_does_not_depend_on_its_batch_mates(plain, diffuser, networks):
     assert torch.allclose(whole.latents[1:2], alone.latents, atol=1e-4)
 
 
-def test_the_first_candidate_is_the_base_seed_and_the_others_are_derived_for_good():
+def test_the_first_candidate_is_the_base_seed_and_the_others_have_fixed_values():
     assert [m.candidate(7, k) for k in range(3)] == [7, 3617640167, 2374935413]
     assert all(0 <= m.candidate(SEED_LIMIT - 1, k) < SEED_LIMIT for k in range(50))
     assert len({m.candidate(s, k) for s in range(20) for k in range(8)}) == 160
 
 
-def test_best_noise_makes_one_image_of_the_noise_that_the_reward_model_likes(diffuser, networks):
+def test_best_noise_of_n_makes_one_image_of_the_noise_that_the_reward_model_prefers(diffuser, networks):
     choose = m.by_reward(networks[1])
     result = m.best_noise_of(3, choose).run(diffuser, PROMPTS[:2], SEEDS[:2], SHORT)
     text = diffuser.encode(PROMPTS[:2])
@@ -64,7 +64,7 @@ def test_best_noise_makes_one_image_of_the_noise_that_the_reward_model_likes(dif
     assert result.network_calls == 2 * 2 * 2 and result.other_calls == {"reward": 6}
 
 
-def test_the_reward_model_speaks_of_scored_words_and_nothing_else(diffuser, networks):
+def test_the_reward_model_predicts_scored_words_and_nothing_else(diffuser, networks):
     p, words = m.predict(networks[1], draw([1, 2], diffuser.latent_shape()), diffuser.encode(PROMPTS[:2]))
     assert p.shape == (2, 8, 10) and [sorted(row) for row in words] == [[1, 2, 3], [1, 2, 3, 5, 6, 7]]
     assert all(0 <= value <= 1 for row in words for value in row.values())

@@ -27,7 +27,7 @@ def test_auc_is_the_share_of_pairs_in_the_right_order_a_tie_counting_half(decima
 
 
 @pytest.mark.parametrize("figure", [m.pearson, m.spearman, m.mae, m.auc])
-def test_a_figure_of_nothing_is_not_a_number(figure):
+def test_a_statistic_of_no_values_is_nan(figure):
     assert math.isnan(figure([], []))
 
 
@@ -36,7 +36,7 @@ def test_what_does_not_vary_has_no_correlation(figure):
     assert math.isnan(figure(np.full(5, 0.1), np.arange(5)))
 
 
-def test_auc_of_one_class_is_not_a_number():
+def test_auc_of_one_class_is_nan():
     assert math.isnan(m.auc([0.1, 0.2], [1, 1]))
 
 
@@ -87,7 +87,7 @@ def test_a_single_prompt_draws_its_seeds_again():
     assert result.low < result.estimate < result.high
 
 
-def test_an_interval_of_nothing_is_not_a_number():
+def test_an_interval_of_no_values_is_nan():
     assert all(map(math.isnan, m.mean_interval([], [])))
 
 
@@ -103,7 +103,7 @@ def test_a_weight_of_two_is_the_item_twice(of, plain):
     assert of(x, y)(weights)[0] == pytest.approx(plain(x[twice], y[twice]))
 
 
-def test_wilson_is_the_textbook_interval_and_that_of_nothing_is_not_a_number():
+def test_wilson_is_the_textbook_interval_and_nan_without_trials():
     assert m.wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)
     assert all(map(math.isnan, m.wilson(0, 0)))
 

@@ -86,35 +86,11 @@ def test_one_prompt_goes_with_many_seeds_and_one_seed_with_many_prompts(sdxl, pr
 
 
 @pytest.mark.parametrize(
-    "seeds",
-    [
-        np.int64(7), np.uint8(7), np.array(7), np.array([7]), torch.tensor(7), torch.tensor([7]),
-        torch.tensor([7], dtype=torch.int32), [np.int32(7)], (torch.tensor(7),), range(7, 8),
-    ],
-)  # fmt: skip
-def test_a_seed_is_an_integer_of_numpy_or_torch_as_well(sdxl, projector, seeds):
-    assert torch.equal(projector.latents(sdxl, PROMPT, seeds), projector.latents(sdxl, PROMPT, 7))
-
-
-def test_many_seeds_may_be_an_array_or_a_tensor(sdxl, projector):
-    expected = projector.latents(sdxl, PROMPT, [1, 2, 3])
-    for seeds in (np.arange(1, 4), torch.arange(1, 4), range(1, 4), np.arange(1, 4, dtype=np.uint64)):
-        assert torch.equal(projector.latents(sdxl, PROMPT, seeds), expected)
-
-
-@pytest.mark.parametrize(
     "arguments, message",
     [
         ({"prompts": ""}, "prompt is empty"),
         ({"seeds": -1}, "The seed -1 is out of range"),
-        ({"seeds": 1.5}, "The seed 1.5 is not a whole number"),
-        ({"seeds": np.float64(7)}, "The seed 7.0 is not a whole number"),
         ({"seeds": torch.tensor([1.0, 2.0])}, "The seed 1.0 is not a whole number"),
-        ({"seeds": True}, "The seed True is not a whole number"),
-        ({"seeds": np.array([True, False])}, "The seed True is not a whole number"),
-        ({"seeds": torch.tensor(True)}, "The seed True is not a whole number"),
-        ({"seeds": np.array([[1, 2]])}, "is not a whole number"),
-        ({"seeds": np.uint64(2**63)}, "out of range"),
         ({"seeds": np.array([], int)}, "There is no seed"),
         ({"strength": 2}, "strength"),
         ({"height": 65}, "multiple of 8"),
@@ -141,7 +117,7 @@ def test_no_float64_reaches_a_device_that_may_not_have_it(sdxl, projector, stren
     assert torch.equal(latents.cpu(), expected)
 
 
-def test_weights_that_are_kept_in_8_bits_give_latents_in_what_is_computed_in():
+def test_weights_stored_in_8_bits_give_latents_in_the_dtype_of_the_computation():
     pipe = backbones.sdxl("sdxl")
     pipe.unet.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     assert next(pipe.unet.parameters()).dtype == torch.float8_e4m3fn
@@ -221,7 +197,7 @@ def fail(*_given, **_named):
         ({"prompts": [PROMPT, ""]}, None),
     ],
 )
-def test_where_it_raises_the_pipeline_is_as_it_was(training, arguments, broken):
+def test_the_pipeline_is_unchanged_after_an_error(training, arguments, broken):
     pipe, projector = training
     if broken:
         part = projector.out if broken == "projector" else pipe.text_encoder
@@ -232,7 +208,7 @@ def test_where_it_raises_the_pipeline_is_as_it_was(training, arguments, broken):
     assert state(pipe, projector) == before
 
 
-def test_parts_that_wait_on_the_cpu_go_back_there(sdxl, projector, monkeypatch):
+def test_offloaded_parts_return_to_the_cpu(sdxl, projector, monkeypatch):
     """What the pipeline does for that is recorded, for there is no GPU here."""
     freed = []
     monkeypatch.setattr(sdxl, "maybe_free_model_hooks", lambda: freed.append(1), raising=False)
@@ -393,7 +369,7 @@ DRAWING = {
 
 
 @pytest.mark.parametrize("name", DRAWING)
-def test_a_sampler_that_draws_noise_makes_the_same_image_with_a_generator_that_goes_on(name):
+def test_a_sampler_that_draws_noise_is_reproducible_with_a_generator_of_the_third_stream(name):
     pipe = backbones.sdxl("turbo")
     pipe.scheduler = DRAWING[name](**backbones.BETAS)
     pipe.set_progress_bar_config(disable=True)

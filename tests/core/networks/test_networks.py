@@ -48,7 +48,7 @@ def test_any_latent_size_works(reward, projector, size):
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (4, 4)])
 @pytest.mark.parametrize("training", [False, True])
-def test_one_noise_alone_whose_map_is_one_cell_is_read(reward, projector, size, training):
+def test_a_batch_of_one_noise_with_a_map_of_one_cell_works(reward, projector, size, training):
     noise, text, mask, words = inputs(batch=1, size=size)
     answers = []
     for given in (noise, -noise):
@@ -72,7 +72,7 @@ def test_other_channels_and_patches_work():
         assert NoiseProjector(**sizes)(noise, text, mask).mean.shape == noise.shape
 
 
-def test_each_item_answers_to_its_own_prompt(reward, projector):
+def test_each_item_depends_on_its_own_prompt(reward, projector):
     noise, text, mask, words = inputs()
     other = [1, 2, 0]
     same = projector.project(noise, text, mask, noise)
@@ -185,7 +185,7 @@ def test_word_weights_and_stds_that_do_not_fit_are_refused(reward, projector):
         NoiseProjector(**SMALL, first_std=0.5, max_std=0.4)
 
 
-def test_a_reward_model_that_is_made_anew_from_its_configuration_has_its_shape():
+def test_a_reward_model_from_its_configuration_has_the_same_shapes():
     small = {"width": 16, "heads": 2, "depth": 1, "channels": (16,), "head_width": 16}
     model = RewardModel(latent_channels=2, text_width=8, **small)
     again = RewardModel.from_config(model.config).state_dict()

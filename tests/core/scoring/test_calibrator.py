@@ -71,7 +71,7 @@ def test_the_reported_gain_is_what_fresh_prompts_show():
     assert report["calibrated"]["log_loss"] == pytest.approx(loss, abs=0.12)
 
 
-def test_people_who_agree_with_a_sure_vlm_leave_it_no_better():
+def test_agreement_with_a_confident_vlm_is_no_improvement():
     rng = np.random.default_rng(3)
     rows = []
     for i in range(120):
@@ -99,7 +99,7 @@ def test_labels_of_pure_chance_are_not_called_an_improvement_in_ranking():
     assert Calibrator.fit(rows).report["better"] is False
 
 
-def test_words_of_a_prompt_are_never_split_between_fitting_and_judging():
+def test_words_of_a_prompt_are_never_split_between_fitting_and_evaluation():
     rng = np.random.default_rng(6)
     rows = []
     for p in range(40):  # each prompt has its own hidden state and its own answer, unrelated to anything else
@@ -121,7 +121,7 @@ def test_a_scorer_without_hidden_states_is_calibrated_from_its_digits(tmp_path):
     assert np.array_equal(given, again)
 
 
-def test_one_that_was_fitted_before_there_was_nothing_else_says_of_words_what_it_said(tmp_path):
+def test_a_calibrator_from_before_nothing_else_existed_gives_the_same_predictions(tmp_path):
     rows = words(10)
     now = Calibrator.fit(rows)
     before = Calibrator(now.encoder, np.delete(now.weights, 6, axis=1), now.report)
@@ -153,7 +153,7 @@ def test_the_same_corrections_give_the_same_calibrator():
     assert np.array_equal(Calibrator.fit(rows).weights, Calibrator.fit(rows).weights)
 
 
-def test_a_heavier_label_counts_for_more():
+def test_labels_are_weighted():
     rows = words(40, misled=False)
     heavy = [
         Row(r.distribution, r.hidden, r.kind, 0, r.prompt, 1000.0 if i % 2 else 1.0)

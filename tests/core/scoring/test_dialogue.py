@@ -44,7 +44,7 @@ def test_a_template_without_a_system_message_gets_the_instruction_from_the_user(
 
 
 @pytest.mark.parametrize("adds", [True, False])
-def test_the_first_token_that_a_tokenizer_adds_is_there_once(adds):
+def test_the_bos_token_occurs_once(adds):
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = tokens(BASE, qwen("<|im_start|>assistant\n"), bos_token="<s>")

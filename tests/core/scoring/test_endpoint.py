@@ -21,7 +21,6 @@ from PIL import Image
 
 from core.scoring.answers import Unreadable
 from core.scoring.connection import Connection, check_address, retry_after, unpacked
-from core.scoring.dialogue import DENIED
 from core.scoring.endpoint import EndpointScorer, Unanswered
 from core.scoring.questions import INSTRUCTIONS
 from core.words import scored, units
@@ -178,7 +177,7 @@ def choosy(judge, *names, refuse=openai):
 
 @pytest.mark.parametrize("refuse", [openai, value, pydantic, vllm, google, camel])
 @pytest.mark.parametrize("read_out", ["logprobs", "schema"])
-def test_arguments_that_a_server_refuses_by_name_are_left_out_and_remembered(judge, images, refuse, read_out):
+def test_arguments_that_a_server_refuses_by_name_are_omitted_from_then_on(judge, images, refuse, read_out):
     names = ("structured_outputs", "max_tokens", "temperature", "response_format")
     judge.reply = choosy(judge, *names, refuse=refuse)
     scorer = EndpointScorer(judge.url, read_out=read_out, **QUICK)
@@ -211,7 +210,7 @@ def test_only_what_is_refused_is_left_out(judge, name):
     assert kept <= judge.asked[-1][1].keys() and name not in judge.asked[-1][1]
 
 
-def test_a_refusal_that_also_names_what_the_server_knows_costs_no_other_argument(judge):
+def test_only_the_refused_one_of_several_named_arguments_is_omitted(judge):
     text = "Allowed: temperature, max_tokens, response_format. Not allowed: structured_outputs."
     judge.reply = choosy(judge, "structured_outputs", refuse=lambda name: as_reply(text, 400))
     assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
@@ -219,20 +218,20 @@ def test_a_refusal_that_also_names_what_the_server_knows_costs_no_other_argument
     assert sent["temperature"] == 0 and sent["max_tokens"] and "structured_outputs" not in sent
 
 
-def test_a_refusal_that_names_several_arguments_at_once_is_met_by_leaving_out_all(judge):
+def test_several_arguments_that_are_refused_at_once_are_all_omitted(judge):
     text = "max_tokens and temperature are not supported"
     judge.reply = choosy(judge, "max_tokens", "temperature", refuse=lambda name: as_reply(text, 422))
     assert "/logprobs/" in EndpointScorer(judge.url, **QUICK).version
     assert "max_completion_tokens" in judge.asked[-1][1] and "temperature" not in judge.asked[-1][1]
 
 
-def test_a_refusal_without_a_name_is_met_by_leaving_out_what_openai_does_not_know(judge):
+def test_after_a_refusal_without_a_name_the_extensions_of_openais_api_are_omitted(judge):
     judge.reply = choosy(judge, "structured_outputs", refuse=lambda name: as_reply("Bad Request", 400))
     assert "/schema/" in EndpointScorer(judge.url, read_out="schema", **QUICK).version
     assert "response_format" in judge.asked[-1][1]
 
 
-def test_an_argument_that_is_refused_later_on_is_left_out_too(judge, images):
+def test_an_argument_that_is_refused_later_is_omitted_too(judge, images):
     scorer = met(judge, parallel=1)
     judge.reply = choosy(judge, "temperature")
     assert [len(scores) for scores in scorer.score(images, PROMPTS)] == [6, 3, 0, 4]
@@ -290,15 +289,11 @@ def test_the_reason_of_a_server_that_refuses_all_is_shown_in_its_own_words(judge
 @pytest.mark.parametrize(
     "body", ["", "{}", "[]", "null ", '{"error": null}', {"loc": 4, "detail": {}}, "[" * 100_000]
 )
-def test_a_refusal_that_says_nothing_is_a_refusal(judge, images, body):
+def test_a_refusal_without_a_reason_is_a_refusal(judge, images, body):
     scorer = met(judge)
     judge.reply = lambda payload: as_reply(body, 400)
     assert scorer.score(images[:1], ["red"]) == [[]]
     assert scorer.missing[0][0].startswith("the server refuses the question (status 400")
-
-
-def test_the_read_out_can_be_chosen(judge):
-    assert "/schema/" in met(judge, read_out="schema").version
 
 
 def test_the_version_names_prompt_model_revision_read_out_and_image_format(judge):
@@ -316,7 +311,7 @@ def test_the_version_names_prompt_model_revision_read_out_and_image_format(judge
     [b"", b"\xff", "[]", "{}", {"data": None}, {"data": [4]}, {"data": [{"id": 4}]}, {"data": [{"id": "a\nb"}]},
      {"data": [{"id": ""}]}, {"data": [{"id": "x" * 300}]}, "[" * 100_000, "x" * 1_000_000],
 )  # fmt: skip
-def test_a_list_of_models_that_cannot_be_read_is_none(judge, body):
+def test_an_unreadable_list_of_models_counts_as_empty(judge, body):
     judge.models = lambda: as_reply(body)
     with pytest.raises(Unanswered, match="STUDIO_SCORER_MODEL"):
         met(judge)
@@ -332,7 +327,7 @@ def test_the_picture_arrives_as_it_is(judge, images):
         assert np.array_equal(np.asarray(sent), np.asarray(picture))
 
 
-def test_a_notebook_with_a_running_loop_can_score(judge, images):
+def test_scoring_works_inside_a_running_event_loop(judge, images):
     async def cell():
         return EndpointScorer(judge.url, **QUICK).score(images[:1], PROMPTS[:1])
 
@@ -340,15 +335,11 @@ def test_a_notebook_with_a_running_loop_can_score(judge, images):
         assert len(pool.submit(asyncio.run, cell()).result()[0]) == 6
 
 
-def test_both_read_outs_say_what_a_denial_means():
-    assert all(DENIED in text for text in INSTRUCTIONS.values())
-
-
 # ---- what is not readable is missing
 
 
 @pytest.mark.parametrize(("read_out", "prompt"), [("logprobs", "red"), ("schema", "a red circle")])
-def test_no_named_bad_answer_is_guessed_at(judge, images, read_out, prompt):
+def test_bad_answers_are_never_guessed_at(judge, images, read_out, prompt):
     cases = bad_answers.named(read_out)
     assert len(cases) >= 60
     scorer = met(judge, read_out=read_out, longest=1 << 17)
@@ -364,9 +355,7 @@ def test_no_named_bad_answer_is_guessed_at(judge, images, read_out, prompt):
 
 
 @pytest.mark.parametrize(("read_out", "least"), [("logprobs", 100), ("schema", 100)])
-def test_of_a_thousand_generated_answers_only_what_a_strict_reader_reads_is_read(
-    judge, images, read_out, least
-):
+def test_a_thousand_generated_answers_are_read_as_by_a_strict_parser(judge, images, read_out, least):
     scorer = met(judge, read_out=read_out, parallel=4, timeout=60.0)
     words = "" if read_out == "logprobs" else " red circle"
     bodies = bad_answers.generated(read_out, 1000)
@@ -420,7 +409,7 @@ def test_a_bad_answer_of_one_word_leaves_the_other_words_scores(judge, images):
     assert scorer.missing == [{5: "the answer has no probabilities of exactly one token"}]
 
 
-def test_an_answer_without_end_is_not_read_to_its_end(judge, images):
+def test_an_endless_answer_is_cut_off(judge, images):
     sent = []
 
     def endless():
@@ -467,7 +456,7 @@ def read(scorer, images):
 
 
 @pytest.mark.parametrize("refuse", [None, openai, pydantic, lambda name: as_reply("Bad Request", 400)])
-def test_thinking_is_turned_off_where_the_server_takes_it(judge, images, refuse):
+def test_thinking_is_disabled_where_the_server_allows_it(judge, images, refuse):
     def reply(payload):
         given = payload.get("chat_template_kwargs")
         if given and refuse:
@@ -497,7 +486,7 @@ def test_what_follows_a_thought_is_the_answer(judge, images, read_out, start, en
         assert np.abs(spread - spread_of("red")).max() < 1e-6
 
 
-def test_a_model_that_cannot_stop_thinking_gets_room_for_it(judge, images):
+def test_a_model_that_cannot_stop_thinking_gets_extra_tokens(judge, images):
     judge.reply = aloud(judge)
     scorer = met(judge)
     assert "/schema/" in scorer.version
@@ -505,7 +494,7 @@ def test_a_model_that_cannot_stop_thinking_gets_room_for_it(judge, images):
     assert all(payload["max_tokens"] > 2048 for _, payload in judge.asked)
 
 
-def test_a_server_that_keeps_its_thoughts_to_itself_gets_room_for_them(judge, images):
+def test_hidden_thoughts_get_extra_tokens(judge, images):
     """As OpenAI's reasoning models: other names for arguments, no temperature, and thoughts that count as tokens."""
 
     def reply(payload):
@@ -525,7 +514,7 @@ def test_a_server_that_keeps_its_thoughts_to_itself_gets_room_for_them(judge, im
     assert len(judge.asked) == 3
 
 
-def test_a_bound_on_tokens_that_is_refused_by_either_name_is_left_out(judge):
+def test_a_token_limit_that_is_refused_under_both_names_is_omitted(judge):
     """As OpenAI's reasoning models where the thoughts did not fit."""
     text = "Could not finish the message because max_tokens was reached. Please try again with higher max_tokens."
     judge.reply = choosy(judge, "max_completion_tokens", refuse=lambda name: as_reply(text, 400))
@@ -563,7 +552,7 @@ def test_a_refusal_may_call_an_argument_by_another_name(judge, text, name):
     assert all_of_them - judge.asked[-1][1].keys() == {name}
 
 
-def test_a_server_whose_answers_never_end_is_asked_once_more_with_room_and_refused(judge):
+def test_a_server_whose_answers_are_always_cut_off_is_refused_after_one_more_try_with_extra_tokens(judge):
     def reply(payload):
         given = completion("Hm. " * 50)
         given["choices"][0]["finish_reason"] = "length"
@@ -626,7 +615,7 @@ PACKED = {
 
 
 @pytest.mark.parametrize("how", PACKED)
-def test_a_gateway_that_packs_every_answer_is_read(judge, images, how):
+def test_compressed_answers_of_a_gateway_are_read(judge, images, how):
     pack, header = PACKED[how]
 
     def packed(reply):
@@ -657,14 +646,16 @@ def test_a_gateway_that_packs_every_answer_is_read(judge, images, how):
         (b"\x0b\x01\x80{}\x03", "br", "the answer is packed as 'br', not as gzip or deflate"),
     ],
 )
-def test_a_packed_answer_that_is_too_long_or_broken_is_missing(judge, images, body, header, says):
+def test_a_compressed_answer_that_is_too_long_or_damaged_makes_its_words_missing(
+    judge, images, body, header, says
+):
     scorer = met(judge)
     judge.reply = lambda payload: as_reply(body, **{"Content-Encoding": header})
     assert scorer.score(images[:1], ["red"]) == [[]]
     assert scorer.missing == [{0: says, 1: says}]
 
 
-def test_of_a_bomb_no_more_is_unpacked_than_an_answer_may_have():
+def test_unpacking_a_compression_bomb_is_bounded():
     bomb = gzipped(bytes(20 << 20))
     tracemalloc.start()
     try:
@@ -678,7 +669,7 @@ def test_of_a_bomb_no_more_is_unpacked_than_an_answer_may_have():
 # ---- no answer is not an answer
 
 
-def test_a_busy_server_is_asked_again(judge, images):
+def test_a_busy_server_is_retried(judge, images):
     scorer = met(judge, retries=4)
     for status in (408, 425, 429, 500, 502, 503, 504, 529):
         replies = iter([as_reply("busy", status), as_reply("busy", status), None])
@@ -688,7 +679,7 @@ def test_a_busy_server_is_asked_again(judge, images):
         assert len(judge.asked) == 5
 
 
-def test_pauses_double_with_jitter_up_to_a_cap_and_heed_the_server():
+def test_pauses_back_off_exponentially_with_jitter_a_cap_and_the_servers_request():
     line = Connection("http://127.0.0.1:1", back_off=1.0, longest_pause=10.0)
     for attempt, most in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (20, 10)]:
         pauses = [line.pause(attempt) for _ in range(200)]
@@ -703,11 +694,11 @@ def test_pauses_double_with_jitter_up_to_a_cap_and_heed_the_server():
     [("7", 7, 7), (" 7 ", 7, 7), ("", 0, 0), ("soon", 0, 0), ("-7", 0, 0), ("nan", 0, 0), ("1e9", 0, 0), ("9" * 99, 0, 0),
      ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0), ("Fri, 31 Dec 9999 23:59:59 GMT", 1e9, 1e12), ("Fri, 99 Dec 9999", 0, 0)],
 )  # fmt: skip
-def test_what_a_server_wants_is_read_as_seconds_or_as_a_date(said, low, high):
+def test_retry_after_is_read_as_seconds_or_as_a_date(said, low, high):
     assert low <= retry_after(Headers({"Retry-After": said})) <= high
 
 
-def test_a_server_that_wants_an_hour_does_not_get_it(judge, images):
+def test_a_long_retry_after_is_capped(judge, images):
     scorer = met(judge, longest_pause=0.05)
     replies = iter([as_reply("", 429, **{"Retry-After": "3600"})])
     judge.reply = lambda payload: next(replies, None) or judge.good(payload)
@@ -747,7 +738,7 @@ def test_no_answer_raises_and_marks_nothing_as_missing(judge, images, reply, say
     [(401, "STUDIO_SCORER_KEY"), (403, "STUDIO_SCORER_KEY"), (404, "STUDIO_SCORER_MODEL"), (405, "status 405"),
      (302, "status 302"), (204, "status 204")],
 )  # fmt: skip
-def test_a_server_that_answers_nobody_is_down_at_once(judge, images, status, says):
+def test_a_server_that_refuses_all_questions_counts_as_down_at_once(judge, images, status, says):
     scorer = met(judge, parallel=1)
     judge.reply = lambda payload: as_reply(b"", status, Location=judge.url)
     with pytest.raises(Unanswered, match=says) as raised:
@@ -757,7 +748,7 @@ def test_a_server_that_answers_nobody_is_down_at_once(judge, images, status, say
         EndpointScorer(judge.url, **QUICK).score(images, PROMPTS)
 
 
-def test_a_server_that_is_not_there_is_said_to_be_not_there(images):
+def test_an_unreachable_server_is_reported(images):
     with Judge() as judge:
         scorer = met(judge)
     for asked in (scorer, EndpointScorer(judge.url, **QUICK)):
@@ -788,7 +779,7 @@ def test_three_images_in_a_row_without_an_answer_are_enough(judge, images):
 
 
 @pytest.mark.parametrize("parallel", [1, 3, 8])
-def test_one_image_that_the_server_chokes_on_does_not_hold_up_the_others(judge, images, parallel):
+def test_an_image_that_the_server_fails_on_does_not_block_the_others(judge, images, parallel):
     scorer = met(judge, retries=0, parallel=parallel)
     judge.reply = lambda p: as_reply("", 500) if "green" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500") as raised:
@@ -816,7 +807,7 @@ def test_no_more_requests_are_in_flight_than_allowed(judge, images):
         assert judge.most == parallel
 
 
-def test_stop_is_heeded_between_questions_and_while_waiting(judge, images):
+def test_stop_is_checked_between_questions_and_while_waiting(judge, images):
     scorer = met(judge, parallel=1)
     result = scorer.score(images, PROMPTS, stop=lambda: len(judge.asked) >= 7)
     assert [len(scores) for scores in result] == [6, 0, 0, 0]  # an image with half its words is not reached
@@ -878,7 +869,7 @@ def test_neither_proxies_nor_logins_come_from_the_environment(judge, images, mon
     [("http://h:8000", "http://h:8000"), ("HTTPS://H/v1/", "https://h"), (" http://h/a/v1", "http://h/a"),
      ("http://[::1]:8000/", "http://[::1]:8000")],
 )  # fmt: skip
-def test_an_address_is_taken_with_and_without_its_end(given, address):
+def test_an_address_is_accepted_with_and_without_v1(given, address):
     assert check_address(given) == address
 
 
@@ -917,7 +908,7 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(change, message):
         ({"prompts": ["", *PROMPTS[1:]]}, "prompt is empty"),
     ],
 )
-def test_bad_questions_are_refused_before_anybody_is_asked(images, change, message):
+def test_bad_arguments_are_refused_before_the_server_is_asked(images, change, message):
     with pytest.raises(ValueError, match=message):
         EndpointScorer("http://127.0.0.1:1").score(**{"images": images, "prompts": PROMPTS, **change})
 

@@ -10,7 +10,6 @@ from core.scoring.scores import (
     expected,
     from_digit,
     from_truth,
-    likeliest,
     make,
     words_to_score,
 )
@@ -24,7 +23,7 @@ def test_one_digit_has_its_own_expected_score_and_no_entropy(digit, value):
     assert score.entropy == pytest.approx(0, abs=1e-4)
 
 
-def test_a_flat_distribution_is_wholly_undecided():
+def test_a_uniform_distribution_has_an_entropy_of_1():
     flat = np.full(10, 0.1)
     assert expected(flat) == pytest.approx(0.5)
     assert entropy(flat) == pytest.approx(1)
@@ -38,22 +37,17 @@ def test_the_target_of_a_truth_has_that_truth_as_its_expected_score(truth):
     assert (target > 0).sum() <= 2
 
 
-def test_targets_keep_the_shape_of_what_they_are_made_from():
-    assert from_truth(np.zeros((3, 4))).shape == (3, 4, 10)
-    assert likeliest(from_truth(np.ones((3, 4)))).tolist() == [[9] * 4] * 3
-
-
 @pytest.mark.parametrize(
     "wrong",
     [np.full(9, 1 / 9), np.full(10, 0.2), np.r_[np.full(9, 0.1), np.nan], np.r_[1.1, -0.1, np.zeros(8)]],
 )
-def test_what_is_no_distribution_is_refused_with_a_sentence(wrong):
+def test_an_invalid_distribution_is_refused_with_a_sentence(wrong):
     with pytest.raises(ValueError, match="A score distribution"):
         check(wrong)
 
 
 @pytest.mark.parametrize("wrong", [-1, 10, 3.5, True, "4", None, float("nan")])
-def test_what_is_no_score_is_refused_with_a_sentence(wrong):
+def test_an_invalid_score_is_refused_with_a_sentence(wrong):
     with pytest.raises(ValueError, match="from 0 to 9"):
         check_digit(wrong)
 

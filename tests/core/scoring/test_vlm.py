@@ -178,7 +178,9 @@ def test_only_the_words_that_the_model_does_not_answer_with_a_digit_are_missing(
     scorer = make_scorer(VOCABULARY, TINY)
     whole = scorer.score(images, PROMPTS, least=0)
     assert scorer.missing == [{}] * 4
-    every_output = chain(*(outputs(scorer, image, prompt) for image, prompt in zip(images, PROMPTS, strict=True)))
+    every_output = chain(
+        *(outputs(scorer, image, prompt) for image, prompt in zip(images, PROMPTS, strict=True))
+    )
     shares = [float(out.logits[0, -1].softmax(-1)[scorer.dialogue.digits].sum()) for out in every_output]
     least = float(np.median(shares))
     given, missing = scorer.score(images, PROMPTS, least=least, batch=3), scorer.missing
@@ -263,7 +265,7 @@ def test_stop_leaves_the_rest_unscored(tiny_scorer, images):
     assert not given[1]
 
 
-def test_a_folder_that_is_no_model_is_refused_with_what_to_do(tmp_path):
+def test_a_folder_without_a_model_is_refused_with_advice(tmp_path):
     with pytest.raises(ValueError, match="cannot be loaded.*give a folder"):
         VLMScorer.load(tmp_path)
 

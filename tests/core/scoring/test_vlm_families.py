@@ -66,9 +66,7 @@ def test_a_family_reads_what_generate_says_one_word_at_a_time(scorers, images, f
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_word_is_missing_where_the_family_would_rather_say_something_else_than_a_digit(
-    scorers, images, family
-):
+def test_a_word_is_missing_where_a_family_prefers_another_answer_than_a_digit(scorers, images, family):
     scorer = scorers[family]
     masses = [
         {word.index: spread(scorer, image, prompt, word).sum() for word in scored(units(prompt))}
@@ -172,7 +170,7 @@ def test_the_version_says_model_revision_prompt_and_image_backend(scorers):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float16])
-def test_a_scorer_computes_in_the_type_that_is_asked_for(tmp_path, scorers, images, dtype):
+def test_a_scorer_computes_in_the_requested_dtype(tmp_path, scorers, images, dtype):
     low = VLMScorer.load(save_family("smolvlm", tmp_path / "smolvlm"), "cpu", dtype)
     assert low.model.dtype == (torch.bfloat16 if dtype == "bfloat16" else dtype)
     pairs = zip(
@@ -199,7 +197,7 @@ def test_what_a_family_does_to_its_logits_is_done(tmp_path, images):
     assert capped.max() < free.max()
 
 
-def test_a_model_that_looks_aside_at_the_image_is_refused(tmp_path):
+def test_a_model_with_cross_attention_to_the_image_is_refused(tmp_path):
     with pytest.raises(ValueError, match="in one sequence: choose"):
         VLMScorer.load(save_family("mllama", tmp_path / "mllama"), "cpu")
 

@@ -67,12 +67,12 @@ def test_samples_that_cannot_be_used_are_refused_with_a_sentence(samples, messag
 
 
 @pytest.mark.parametrize("label", [-1, 10, [1.0] * 9, [float("nan")] * 10, [-1.0] + [1.0] * 9, [0.0] * 10])
-def test_what_is_no_distribution_over_scores_is_refused(label):
+def test_an_invalid_distribution_over_scores_is_refused(label):
     with pytest.raises(ValueError, match="0"):
         distribution(label)
 
 
-def test_too_few_prompts_to_hold_out_are_named():
+def test_too_few_prompts_to_hold_out_are_refused():
     with pytest.raises(ValueError, match="1 prompts"):
         labelled(PAIRS[:1], [1, 2]).split(0.5)
     with pytest.raises(ValueError, match="no prompt"):

@@ -47,7 +47,7 @@ def test_training_lowers_the_loss_and_leaves_the_diffuser_as_it_was(diffuser, tm
     assert torch.equal(image(diffuser), before)
 
 
-def test_an_adapter_works_while_it_is_on_and_not_a_bit_longer(diffuser, tmp_path):
+def test_an_adapter_changes_the_denoiser_only_while_it_is_enabled(diffuser, tmp_path):
     config = LoraConfig(rank=4, steps=10, batch=4, rate=1e-2)
     adapters = []
     for seed in (0, 1):
@@ -82,7 +82,7 @@ def test_the_file_is_diffusers_own_and_holds_the_adapter_alone(diffuser, tmp_pat
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_stopped_run_goes_on_and_ends_in_the_same_bits(diffuser, tmp_path):
+def test_a_stopped_run_resumes_and_ends_in_the_same_bits(diffuser, tmp_path):
     train_lora(diffuser, *world(), SHORT, tmp_path / "whole", folder=tmp_path / "a")
     steps = []
     result, loss = train_lora(
@@ -94,7 +94,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bits(diffuser, tmp_path):
     assert (tmp_path / "parts" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
-def test_fewer_kept_activations_give_the_same_adapter(diffuser, tmp_path):
+def test_gradient_checkpointing_gives_the_same_adapter(diffuser, tmp_path):
     loss = [
         train_lora(
             diffuser, *world(), LoraConfig(rank=2, steps=2, batch=2, checkpointing=kept), tmp_path / str(kept)
@@ -105,7 +105,7 @@ def test_fewer_kept_activations_give_the_same_adapter(diffuser, tmp_path):
     assert not diffuser.pipe.unet.is_gradient_checkpointing
 
 
-def test_an_image_counts_by_its_score():
+def test_images_are_weighted_by_their_scores():
     weights = image_weights([1.0, 0.8, 0.0], 0.2)
     assert weights.mean() == pytest.approx(1)
     assert weights[1] / weights[0] == pytest.approx(2.718281828**-1)
@@ -122,7 +122,7 @@ def test_another_backbones_adapter_and_a_damaged_one_are_refused(diffuser, tmp_p
         Adapter.load(tmp_path / "lora")
 
 
-def test_a_backbone_whose_layers_wait_elsewhere_is_refused(tmp_path):
+def test_a_sequentially_offloaded_backbone_is_refused(tmp_path):
     """Sequential offload leaves empty weights: layers beside them would be empty, too, and make noise of the images.
     The CPU stands for the GPU that the weights are brought to."""
     torch.manual_seed(0)

@@ -102,7 +102,7 @@ def test_stage_1_learns_to_foresee_the_pictures_of_its_samples():
     assert {"foresee", "read"} <= set(result.metrics)
 
 
-def test_samples_without_a_picture_are_learned_from_too():
+def test_samples_without_a_picture_are_trained_on_too():
     data, _ = pictures(20)
     data.picture_row[::2] = -1
     some, known = data.pictures(torch.tensor([0, 1, 2, 3]))
@@ -115,7 +115,7 @@ def test_samples_without_a_picture_are_learned_from_too():
     )
 
 
-def test_a_rank_without_a_share_of_the_batch_is_no_division_by_nothing():
+def test_a_rank_without_items_has_a_finite_loss():
     """More ranks than items: it looks at one item that counts for nothing, and of no thing."""
     seen, places = torch.randn(1, 3, 2, 2), Places(torch.full((1, 1, 2), 0.5), torch.zeros(1, 1, 1).long())
     loss = reading._sight(torch.nn.Linear(3, 2), seen, places, torch.tensor([0]), [2], 0.0)

@@ -75,7 +75,7 @@ def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
     assert np.abs(together - np.stack(alone)).max() < 1e-4
 
 
-def test_captions_are_read_at_the_positions_that_follow_the_asked_text(fresh):
+def test_captions_are_predicted_at_the_positions_after_the_request(fresh):
     batch = pack([Example(picture("red"), (), (("where", "red square"),))], fresh)
     caption = fresh.tokenizer.convert_ids_to_tokens(batch.next.tolist())
     assert caption == ["red", "square", "<|im_end|>"]
@@ -83,7 +83,7 @@ def test_captions_are_read_at_the_positions_that_follow_the_asked_text(fresh):
     assert fresh.tokenizer.convert_ids_to_tokens(before) == ["assistant", "red", "square"]
 
 
-def test_image_tokens_are_told_the_words_of_what_stands_there(fresh):
+def test_the_targets_of_image_tokens_are_the_words_of_the_things_there(fresh):
     known = Example(
         picture("red"), (), (), (({"red": 0.5, "circle": 0.3, "square": 0.2}, 0.25, 0.25, 0.2),), True
     )
@@ -100,7 +100,7 @@ def test_image_tokens_are_told_the_words_of_what_stands_there(fresh):
     assert targets[1].sum() == 0
 
 
-def test_a_things_name_is_told_where_the_thing_is_where_that_is_known(fresh):
+def test_a_things_name_is_trained_on_its_place_where_that_is_known(fresh):
     asked = Question(
         "a red circle above a blue circle", (None, None, 1.0, None, 1.0, None), ((0.2, 0.3), None)
     )
@@ -112,7 +112,7 @@ def test_a_things_name_is_told_where_the_thing_is_where_that_is_known(fresh):
     assert batch.named[0].tolist() == [0, first]  # the first circle of the prompt, not the second
 
 
-def test_an_answer_about_a_relation_is_told_the_way_from_the_second_thing_to_the_first(fresh):
+def test_an_answer_about_a_relation_is_trained_on_the_direction_from_the_second_thing_to_the_first(fresh):
     prompt, places = "a red circle above a blue circle", ((0.2, 0.3), (0.6, 0.9))
     asked = Question(prompt, (None, None, 1.0, None, None, 0.0), places)
     batch = pack([Example(picture("red"), (asked,))], fresh)
@@ -142,7 +142,7 @@ def test_every_vocabulary_has_the_words_for_places():
     assert {"left", "right", "above", "below", "nothing"} <= set(known)
 
 
-def test_own_positions_are_those_that_the_model_itself_would_take(fresh):
+def test_rope_positions_equal_the_models_own(fresh):
     prefix = fresh.dialogue.prefix(4)
     ids = torch.tensor([prefix])
     own, _ = fresh.model.base_model.get_rope_index(
@@ -166,7 +166,7 @@ def test_an_empty_picture_that_is_known_to_be_empty_shows_nothing_everywhere(fre
     assert targets[:, nothing].tolist() == pytest.approx([1 - training.SIDED] * 4)
 
 
-def test_an_image_token_shows_its_place_in_the_measure_of_the_place(fresh):
+def test_the_target_of_an_image_token_is_proportional_to_its_place(fresh):
     (targets,) = training.sights([Example(picture("red"), (), mapped=True)], fresh)
     left, right, above, below = (
         targets[:, fresh.tokenizer.convert_tokens_to_ids(word)]
@@ -178,7 +178,7 @@ def test_an_image_token_shows_its_place_in_the_measure_of_the_place(fresh):
     assert targets.sum(-1).tolist() == pytest.approx([1] * 4)
 
 
-def test_it_learns_to_score_what_it_sees_from_renders_alone():
+def test_it_learns_to_score_from_renders_alone():
     scorer = make_scorer(VOCABULARY, TINY)
     seen = []
     train_scorer(

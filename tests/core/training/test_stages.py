@@ -130,7 +130,7 @@ def test_cross_entropy_counts_labels_by_weight_and_ignores_words_without_one():
     )
 
 
-def test_a_model_that_says_the_same_of_all_words_has_a_correlation_of_0():
+def test_a_constant_model_has_a_correlation_of_0():
     result = figures(torch.zeros(20, 5, 10), labelled(TRAIN, range(2)))
     assert (result["pearson"], result["spearman"], result["pearson_within"]) == (0, 0, 0)
 
@@ -156,7 +156,9 @@ def test_a_warmed_up_projector_is_harmless(warm):
     assert result["spatial_correlation"] < result["white_bound"]
 
 
-def test_a_trained_projector_serves_words_of_unseen_prompts_on_unseen_seeds_and_stays_noise(reward, warm):
+def test_a_trained_projector_improves_unseen_prompts_on_unseen_seeds_and_its_output_is_still_noise(
+    reward, warm
+):
     model, judge = copy.deepcopy(warm[0]), reward[0]
     config = ProjectorConfig(steps=60, batch=32, rate=4e-3, evaluate_every=20, looks=64)
     held = texts(HELD)
@@ -229,7 +231,7 @@ def test_a_killed_run_that_is_resumed_ends_in_the_same_bits(stage, killed_after,
 
 
 @pytest.mark.parametrize("stage", ["reward", "projector"])
-def test_a_stopped_run_says_so_and_goes_on_to_the_same_bits(stage, tmp_path):
+def test_a_stopped_run_is_marked_and_resumes_to_the_same_bits(stage, tmp_path):
     whole, _ = run(stage, tmp_path / "whole")
     _, result = run(stage, tmp_path / "stopped", stop_at=4)
     assert result.fit.stopped and result.fit.step == 4 and result.metrics == {}
@@ -237,14 +239,14 @@ def test_a_stopped_run_says_so_and_goes_on_to_the_same_bits(stage, tmp_path):
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_words_that_the_noise_serves_badly_weigh_more_and_unscored_ones_nothing():
+def test_words_that_the_noise_shows_badly_weigh_more_and_unscored_ones_nothing():
     result = stages.word_weights(
         torch.tensor([[0.0, 0.9, 0.5]]), torch.tensor([[True, True, False]]), focus=1.0, floor=0.1
     )
     assert result[0, 2] == 0 and result.sum() == pytest.approx(1) and result[0, 0] == pytest.approx(1.1 / 1.3)
 
 
-def test_an_item_whose_words_the_noise_serves_weighs_less_than_one_whose_it_does_not():
+def test_an_item_whose_words_the_noise_shows_weighs_less():
     scored = torch.ones(2, 2, dtype=torch.bool)
     result = stages.word_weights(torch.tensor([[0.1, 0.1], [0.9, 0.9]]), scored, focus=2.0, floor=0.0)
     assert result.sum().item() == pytest.approx(2) and result[0].sum() == pytest.approx(81 * result[1].sum())
