@@ -22,7 +22,7 @@ from torch import Tensor
 from core.families import Family, ModelError, family_of, relative_of, sampling
 from core.loading import load_pipeline, upcast
 from core.noise import check_seeds, third
-from core.training.loop import Stopped
+from core.progress import Stopped
 from core.words import EXTRA, Located, Word, check_prompt, locate, units, weights
 
 OnStep = Callable[[int, int, Tensor], None]

@@ -16,17 +16,19 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core import checkpoint
+from core.adapter import WEIGHTS, Adapter, Conditions
 from core.diffusion import Diffuser, Text
 from core.networks.reward import PictureReader
-from core.training.data import Texts
-from core.training.lora import WEIGHTS, Adapter, Conditions
+
+if TYPE_CHECKING:
+    from core.training.data import Texts
 
 READER, TUNED = "reader", "foresight"  # folders of a teacher's parts
 FOLDER = "teacher"  # of a teacher, in the folder of the reward model that it taught

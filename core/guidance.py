@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from core.diffusion import Diffuser, OnStep, Text, check_batch
 from core.noise import third
-from core.training.loop import Stopped
+from core.progress import Stopped
 
 AfterCall = Callable[
     [int, int, Tensor], None

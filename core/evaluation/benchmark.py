@@ -27,8 +27,8 @@ from core.evaluation.memory import peak
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from core.noise import draw, second
+from core.progress import Progress, Stopped
 from core.training.data import RewardData, Sample, Texts
-from core.training.loop import Progress, Stopped
 from core.training.projector import ProjectorConfig, train_projector
 from core.training.reward import RewardConfig, train_reward
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation.metrics import codes, frechet
+from core.metrics import codes, frechet
 
 ITEMS = 1000  # of which the median distance is taken
 DRAWS = 200  # permutations of a test

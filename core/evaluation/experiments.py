@@ -27,7 +27,7 @@ from core.evaluation.methods import BestOf, none
 from core.evaluation.report import compare
 from core.noise import check_seeds, draw
 from core.noise import drift as noise_drift
-from core.training.loop import Progress, Stopped
+from core.progress import Progress, Stopped
 
 Judge = Callable[[str, np.ndarray], dict | None]
 """judge(prompt, image) -> {"strict": bool, "words": {word index: truth in [0, 1]}, "extra": int}, or None for a prompt

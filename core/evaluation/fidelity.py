@@ -13,7 +13,7 @@ import numpy as np
 
 from core.diffusion import Diffuser
 from core.evaluation.choosing import predict, read_words
-from core.evaluation.metrics import (
+from core.metrics import (
     DRAWS,
     auc_of,
     bootstrap,
@@ -26,8 +26,8 @@ from core.evaluation.metrics import (
     within,
 )
 from core.noise import draw
+from core.progress import Stopped
 from core.scoring.scores import TOP, check_digit, expected, likeliest
-from core.training.loop import Stopped
 from core.words import EXTRA
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ from core.evaluation.choosing import (
 from core.noise import check_strength, second
 
 if TYPE_CHECKING:  # diffusers takes seconds to import, and is not needed to name methods
+    from core.adapter import Adapter
     from core.networks.projector import NoiseProjector
-    from core.training.lora import Adapter
 
 __all__ = [
     "DEFAULT", "BestOf", "BestOfNoise", "Guidance", "Method", "NoiseChooser", "Projected", "Settings", "Start", "Tuned",

@@ -15,7 +15,7 @@ import numpy as np
 from core.evaluation.choosing import whole
 from core.evaluation.fidelity import scorer_agreement
 from core.evaluation.methods import BestOf
-from core.evaluation.metrics import (
+from core.metrics import (
     DRAWS,
     best_of,
     choice_matrix,

@@ -20,7 +20,7 @@ import torch
 from scipy.special import log_softmax, softmax
 
 from core import checkpoint
-from core.evaluation.metrics import auc, bootstrap, finite, pearson
+from core.metrics import auc, bootstrap, finite, pearson
 from core.scoring.scores import DIGITS, TOP, check, check_digit, expected
 
 KINDS = ("colour", "object", "relation", "size", "count", "extra", "other")

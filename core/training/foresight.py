@@ -17,19 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core import checkpoint
+from core.adapter import KIND, Conditions, check_there
 from core.diffusion import Diffuser
 from core.foresight import Foresight
 from core.training.data import RewardData
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
-from core.training.lora import (
-    KIND,
-    Conditions,
-    Layers,
-    LoraConfig,
-    block_layers,
-    check_there,
-    training_layers,
-)
+from core.training.lora import Layers, LoraConfig, block_layers, training_layers
 from core.training.reward import rows_of
 
 

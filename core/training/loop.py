@@ -26,20 +26,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core import ranks
 from core.checkpoint import load_state, save_state
+from core.progress import Progress, Stopped
+
+__all__ = [
+    "Ema", "FitResult", "Hooks", "Progress", "Stopped", "TrainingFailed", "fit", "parameters", "seed_step",
+    "warmup_cosine",
+]  # fmt: skip
 
 STATE_FILE = "state.pt"
 CLIP = 1.0  # norm to which the gradients of a step are clipped
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The state of a training after a step. `seconds` and `left` are of this process."""
-
-    step: int
-    total: int
-    metrics: dict[str, float]
-    seconds: float
-    left: float
 
 
 @dataclass
@@ -63,10 +58,6 @@ class Hooks(TypedDict, total=False):
     folder: Path | str | None
     on_progress: Callable[[Progress], None] | None
     stop: Callable[[], bool] | None
-
-
-class Stopped(Exception):
-    """Raised where work was asked to stop, and what it made so far is safe."""
 
 
 class TrainingFailed(RuntimeError):

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from core import ranks
-from core.evaluation.metrics import pearson, spearman, within
+from core.metrics import pearson, spearman, within
 from core.networks.blocks import evaluating
 from core.networks.reward import RewardModel
 from core.training.data import RewardData, Texts

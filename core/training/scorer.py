@@ -32,7 +32,7 @@ from einops import rearrange
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from core.evaluation.metrics import auc
+from core.metrics import auc
 from core.scoring.dialogue import Dialogue
 from core.scoring.scores import DIGITS, from_truth
 from core.scoring.vlm import VLMScorer

@@ -17,9 +17,9 @@ from core.evaluation.distribution import invalid
 from core.evaluation.experiments import alignment
 from core.evaluation.journal import FILE
 from core.evaluation.methods import Method
-from core.evaluation.metrics import wilson
 from core.evaluation.report import features
 from core.jsonfile import read_lines
+from core.metrics import wilson
 from core.training.loop import Progress
 from studio.experiments.evaluation import unseen
 from studio.images.prompts import seeds_for

@@ -23,7 +23,7 @@ import numpy as np
 from core.evaluation.controls import OtherText
 from core.evaluation.fidelity import block
 from core.evaluation.methods import Projected, none, predict
-from core.evaluation.metrics import mean_interval
+from core.metrics import mean_interval
 from core.noise import draw
 from core.training.loop import Stopped
 from studio.access.identity import SIMULATED

@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from core.evaluation.fidelity import agreement, measured
 from core.evaluation.methods import predict, weights_digest
-from core.evaluation.metrics import mean_interval, pearson_of
+from core.metrics import mean_interval, pearson_of
 from core.noise import draw
 from core.scoring.scores import TOP, expected, likeliest
 from studio.experiments.common import (

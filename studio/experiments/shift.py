@@ -29,7 +29,7 @@ from core.evaluation.distribution import (
     mmd_test,
 )
 from core.evaluation.methods import Projected, none, whole
-from core.evaluation.metrics import mean_interval
+from core.metrics import mean_interval
 from core.noise import draw, drift
 from studio.experiments.common import (
     Judged,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation.metrics import Interval, mean_interval, wilson
+from core.metrics import Interval, mean_interval, wilson
 from studio.images.views import shared, totals, value_of
 from studio.numbers import whole
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core import checkpoint
 from core.diffusion import Diffuser
-from core.evaluation.metrics import auc
+from core.metrics import auc
 from core.networks.reward import RewardModel
 from core.training.data import RewardData, Sample, Texts
 from core.training.loop import FitResult, Progress

@@ -16,8 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from core import checkpoint
-from core.evaluation.metrics import mean_interval
 from core.foresight import RewardParts, Teacher
+from core.metrics import mean_interval
 from core.networks.reward import PictureReader, RewardModel
 from core.training.data import RewardData
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures

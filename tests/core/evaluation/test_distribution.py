@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from core.evaluation import distribution as d
-from core.evaluation.metrics import frechet
+from core.metrics import frechet
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(size=(200, 16)), RNG.normal(size=(200, 16))

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from scipy.linalg import sqrtm
 
-from core.evaluation import metrics as m
+from core import metrics as m
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=60), RNG.normal(size=60)

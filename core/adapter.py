@@ -1,0 +1,161 @@
+"""LoRA adapters of a denoiser: loading them, and the denoiser's text conditions.
+
+Dimension key: B batch, C H W latents, L tokens, D text width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core import checkpoint
+from core.diffusion import Diffuser, Text
+
+KIND = "lora"
+WEIGHTS = "pytorch_lora_weights.safetensors"  # as diffusers names them
+LOADED = "lora_"  # prefix of the names of adapters on a denoiser
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A verified adapter on disk: its folder, the digest of its manifest, and the revision of the backbone it changes."""
+
+    folder: Path
+    sha256: str
+    backbone_revision: str
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Adapter:
+        """The adapter of a checkpoint's folder; CheckpointError where it is damaged or holds something else."""
+        manifest = checkpoint.verify(folder)
+        if manifest["kind"] != KIND:
+            raise checkpoint.CheckpointError(
+                f"The checkpoint {folder} holds a {manifest['kind']}, not a LoRA: choose another one."
+            )
+        return cls(Path(folder), checkpoint.digest(folder), manifest["meta"].get("backbone_revision", ""))
+
+    def check_fits(self, diffuser: Diffuser) -> None:
+        """ValueError where it was trained on another backbone."""
+        if self.backbone_revision != diffuser.revision:
+            raise ValueError(
+                f"The LoRA in {self.folder} was trained on another backbone than {diffuser.name}: train one on this "
+                "backbone, or choose its backbone."
+            )
+
+    def _check(self, diffuser: Diffuser) -> None:
+        """ValueError where the layers cannot be put on the diffuser's denoiser."""
+        self.check_fits(diffuser)
+        check_there(diffuser)
+        adapters = getattr(diffuser.denoiser, "peft_config", {})
+        if foreign := [name for name in adapters if not name.startswith(LOADED)]:
+            raise ValueError(
+                f"The backbone has an adapter of its own ({foreign[0]}): fuse it into the weights (fuse_lora, "
+                "save_pretrained) before a LoRA is put on it."
+            )
+
+    @contextmanager
+    def on(self, diffuser: Diffuser) -> Iterator[None]:
+        """Fine-tunes the diffuser's denoiser while the block runs; afterwards it is bit for bit what it was.
+
+        The layers stay on the denoiser, disabled, so that the next batch need not load them again.
+        """
+        self._check(diffuser)
+        denoiser, name = diffuser.denoiser, LOADED + self.sha256[:16]
+        adapters = getattr(denoiser, "peft_config", {})
+        if name not in adapters:
+            if adapters:
+                denoiser.unload_lora()
+            self._load(denoiser, diffuser, name)
+            denoiser.requires_grad_(False)
+        denoiser.set_adapters([name])
+        denoiser.enable_lora()
+        try:
+            yield
+        finally:
+            denoiser.disable_lora()
+
+    def fused(self, diffuser: Diffuser) -> Any:
+        """A copy of the diffuser's denoiser with the layers merged into its weights: half the time of a call with separate
+        layers, for the memory of a second denoiser."""
+        self._check(diffuser)
+        tuned = copy.deepcopy(diffuser.denoiser)
+        for name in HOOKS:  # whatever counts the calls of the original does not count those of the copy
+            getattr(tuned, name).clear()
+        if getattr(tuned, "peft_config", {}):
+            tuned.unload_lora()
+        self._load(tuned, diffuser, LOADED)
+        tuned.fuse_lora()
+        tuned.unload_lora()
+        return tuned.requires_grad_(False).eval()
+
+    def _load(self, denoiser: Any, diffuser: Diffuser, name: str) -> None:
+        denoiser.load_lora_adapter(
+            str(self.folder),
+            prefix=diffuser.family.denoiser,
+            weight_name=WEIGHTS,
+            adapter_name=name,
+            local_files_only=True,
+        )
+
+
+def check_there(diffuser: Diffuser) -> None:
+    """ValueError where the denoiser's weights are loaded a layer at a time (sequential offload): LoRA layers beside them
+    are not, and would stay empty."""
+    if any(parameter.is_meta for parameter in diffuser.denoiser.parameters()):
+        raise ValueError(
+            f"A LoRA needs all of {diffuser.name}'s denoiser at once, and it is brought to the device a layer at a time: "
+            "set STUDIO_OFFLOAD to model or none, or leave the LoRA out."
+        )
+
+
+class Conditions:
+    """The denoiser's inputs beside the noisy latents, kept on the CPU: one encoding a prompt."""
+
+    def __init__(self, diffuser: Diffuser, row: dict[str, int], texts: list[Text]) -> None:
+        self.diffuser, self.row, self.first = diffuser, row, texts[0]
+        self.hidden = torch.cat([text.hidden.cpu() for text in texts])
+        self.pooled = None if self.first.pooled is None else torch.cat([text.pooled.cpu() for text in texts])
+
+    @classmethod
+    def encode(cls, diffuser: Diffuser, prompts: Sequence[str], batch: int = 64) -> Conditions:
+        """The frozen text encoders' states of the prompts, each encoded once."""
+        unique = list(dict.fromkeys(prompts))
+        texts = [diffuser.encode(unique[at : at + batch]) for at in range(0, len(unique), batch)]
+        return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, texts)
+
+    def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
+        """Arguments of the denoiser for the prompts at rows (B,), with the empty prompt where keep (B,) is False, and latents
+        of a size (H, W)."""
+        pipe, device = self.diffuser.pipe, self.diffuser.device
+
+        def chosen(full: Tensor, empty: Tensor | None) -> Tensor:
+            states = full[rows].to(device)
+            if empty is None:
+                return states
+            return torch.where(
+                keep.to(device).view(-1, *[1] * (states.ndim - 1)), states, empty[:1].to(device)
+            )
+
+        arguments: dict[str, Any] = {"encoder_hidden_states": chosen(self.hidden, self.first.negative)}
+        if self.diffuser.denoiser.config.get("addition_embed_type") == "text_time":
+            pooled = chosen(self.pooled, self.first.negative_pooled)
+            pixels = tuple(int(side) * self.diffuser.scale for side in size)
+            ids = pipe._get_add_time_ids(pixels, (0, 0), pixels, pooled.dtype, pooled.shape[-1])
+            arguments["added_cond_kwargs"] = {
+                "text_embeds": pooled,
+                "time_ids": ids.to(device).expand(len(rows), -1),
+            }
+        return arguments
