@@ -72,25 +72,25 @@ class Example:
 
 @dataclass
 class Batch:
-    """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values). Positions
-    are pairs of a row and a place in it: asked (N, 2) those of answers, targets (N, 10); told (M, 2) those of captions and
-    next (M,) the ids that follow; sights (B, tokens, V) the target of each image token, zero where it is not known; named
-    (K, 2) those of things' names, where (K, 2) the things' x and y; headed (R, 2) those of answers about a relation,
-    headings (R, 2) the vector from the second thing to the first."""
+    """Packed examples. ids (B, L); positions (3, B, L); mask (B, 1, L, L) bool; pixels (B * patches, patch values);
+    targets (N, 10) of the answers; caption_ids (M,) that follow in captions; sights (B, tokens, V) the targets of the
+    image tokens, zero where they are not known; name_places (K, 2) x and y of the things that are named; directions
+    (R, 2) from the second thing to the first. *_at: pairs of a row and a position in it, where the answers (N, 2), the
+    captions (M, 2), the things' names (K, 2) and the answers about a relation (R, 2) are."""
 
     ids: Tensor
     positions: Tensor
     mask: Tensor
     pixels: Tensor
-    asked: Tensor
+    answer_at: Tensor
     targets: Tensor
-    told: Tensor
-    next: Tensor
+    caption_at: Tensor
+    caption_ids: Tensor
     sights: Tensor
-    named: Tensor
-    where: Tensor
-    headed: Tensor
-    headings: Tensor
+    name_at: Tensor
+    name_places: Tensor
+    relation_at: Tensor
+    directions: Tensor
 
 
 def roughen(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -158,18 +158,18 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
     talk, processor = scorer.dialogue, scorer.image_processor
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     prefix = talk.prefix(side * side)
-    where = rope_positions(talk, prefix, side)
-    start = int(where.max()) + 1
+    rope = rope_positions(talk, prefix, side)
+    start = int(rope.max()) + 1
     end = scorer.tokenizer.eos_token_id
     rows: list[list[list[int]]] = []
-    asked, targets, told, following, named, places = [], [], [], [], [], []
-    headed, headings = [], []
+    answer_at, targets, caption_at, caption_ids = [], [], [], []
+    name_at, places, relation_at, directions = [], [], [], []
     for b, example in enumerate(examples):
         blocks, at = [], len(prefix)
         for ask, answer in example.captions:
             opening, answered = talk.ask(ask), [*talk.plain(answer), end]
-            told += [(b, at + len(opening) - 1 + k) for k in range(len(answered))]
-            following += answered
+            caption_at += [(b, at + len(opening) - 1 + k) for k in range(len(answered))]
+            caption_ids += answered
             blocks.append(opening + answered[:-1])
             at += len(blocks[-1])
         for question in example.questions if questions else ():
@@ -189,23 +189,23 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                     continue
                 blocks.append(talk.question(question.prompt, word))
                 if question.places:
-                    positions_of_names = name_places(scorer, blocks[-1], names)
+                    positions_of_names = name_positions(scorer, blocks[-1], names)
                     for position, place in zip(positions_of_names, question.places, strict=True):
                         if place is not None:
-                            named.append((b, at + position))
+                            name_at.append((b, at + position))
                             places.append(place)
                 at += len(blocks[-1])
                 if word.kind == "relation" and len(question.places) == 2 and None not in question.places:
-                    headed.append((b, at - 1))
-                    headings.append(np.subtract(*question.places).tolist())
-                asked.append((b, at - 1))
+                    relation_at.append((b, at - 1))
+                    directions.append(np.subtract(*question.places).tolist())
+                answer_at.append((b, at - 1))
                 targets.append(truth)
         rows.append(blocks)
     total, head = len(prefix) + max(sum(map(len, blocks)) for blocks in rows), len(prefix)
     ids = torch.zeros(len(rows), total, dtype=torch.long)
     block = torch.full((len(rows), total), -1)  # -1 padding, 0 the prefix, then one number a block
     positions = torch.zeros(3, len(rows), total, dtype=torch.long)
-    ids[:, :head], block[:, :head], positions[:, :, :head] = torch.tensor(prefix), 0, where[:, None]
+    ids[:, :head], block[:, :head], positions[:, :, :head] = torch.tensor(prefix), 0, rope[:, None]
     for b, blocks in enumerate(rows):
         at = head
         for number, tokens in enumerate(blocks, 1):
@@ -220,19 +220,19 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
         positions,
         mask[:, None],
         patches(np.stack([example.image for example in examples]), processor),
-        torch.tensor(asked, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(answer_at, dtype=torch.long).reshape(-1, 2),
         torch.from_numpy(from_truth(np.array(targets))).reshape(-1, DIGITS),
-        torch.tensor(told, dtype=torch.long).reshape(-1, 2),
-        torch.tensor(following, dtype=torch.long),
+        torch.tensor(caption_at, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(caption_ids, dtype=torch.long),
         sights(examples, scorer),
-        torch.tensor(named, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(name_at, dtype=torch.long).reshape(-1, 2),
         torch.tensor(places, dtype=torch.float32).reshape(-1, 2),
-        torch.tensor(headed, dtype=torch.long).reshape(-1, 2),
-        torch.tensor(headings, dtype=torch.float32).reshape(-1, 2),
+        torch.tensor(relation_at, dtype=torch.long).reshape(-1, 2),
+        torch.tensor(directions, dtype=torch.float32).reshape(-1, 2),
     )
 
 
-def name_places(scorer: VLMScorer, question: Sequence[int], names: Sequence[str]) -> list[int]:
+def name_positions(scorer: VLMScorer, question: Sequence[int], names: Sequence[str]) -> list[int]:
     """Positions of the things' names among the ids of a question, in order."""
     positions, ids = [], iter(enumerate(question))
     for name in names:
@@ -333,10 +333,10 @@ def answers(scorer: VLMScorer, batch: Batch, vision: Any = None) -> tuple[Tensor
         return head(picked if normed else norm(picked)).float()
 
     return (
-        logits(hidden, batch.asked, normed=True),
-        logits(hidden, batch.told, normed=True),
-        logits(middle, batch.named),
-        logits(late, batch.headed),
+        logits(hidden, batch.answer_at, normed=True),
+        logits(hidden, batch.caption_at, normed=True),
+        logits(middle, batch.name_at),
+        logits(late, batch.relation_at),
     )
 
 
@@ -356,12 +356,15 @@ def losses(scorer: VLMScorer, batch: Batch, read: bool = True) -> dict[str, tupl
     if read:
         score_logits, caption_logits, name_logits, heading_logits = answers(scorer, batch, vision)
         log_p = score_logits.log_softmax(-1)[:, scorer.dialogue.digits]
-        sums["caption"] = (F.cross_entropy(caption_logits, batch.next, reduction="sum"), len(batch.next))
+        sums["caption"] = (
+            F.cross_entropy(caption_logits, batch.caption_ids, reduction="sum"),
+            len(batch.caption_ids),
+        )
         sums["score"] = (-(batch.targets * log_p).sum(), len(batch.targets))
         sides = torch.tensor([scorer.tokenizer.convert_tokens_to_ids(list(side)) for side in SIDES])
-        far = torch.sigmoid(STEEP * (batch.where - 0.5))
+        far = torch.sigmoid(STEEP * (batch.name_places - 0.5))
         place = torch.stack([1 - far, far], -1) / 2  # (K, axis, side)
-        heading = torch.stack([-batch.headings, batch.headings], -1).clamp(min=0)  # (R, axis, side)
+        heading = torch.stack([-batch.directions, batch.directions], -1).clamp(min=0)  # (R, axis, side)
         heading = heading / heading.sum((1, 2), keepdim=True).clamp(min=1e-6)
         for name, logits, share in (("place", name_logits, place), ("heading", heading_logits, heading)):
             if len(share):

@@ -77,9 +77,9 @@ def test_a_packed_sequence_gives_what_the_read_out_gives(fresh):
 
 def test_captions_are_predicted_at_the_positions_after_the_request(fresh):
     batch = pack([Example(picture("red"), (), (("where", "red square"),))], fresh)
-    caption = fresh.tokenizer.convert_ids_to_tokens(batch.next.tolist())
+    caption = fresh.tokenizer.convert_ids_to_tokens(batch.caption_ids.tolist())
     assert caption == ["red", "square", "<|im_end|>"]
-    before = batch.ids[batch.told[:, 0], batch.told[:, 1]].tolist()
+    before = batch.ids[batch.caption_at[:, 0], batch.caption_at[:, 1]].tolist()
     assert fresh.tokenizer.convert_ids_to_tokens(before) == ["assistant", "red", "square"]
 
 
@@ -105,23 +105,23 @@ def test_a_things_name_is_trained_on_its_place_where_that_is_known(fresh):
         "a red circle above a blue circle", (None, None, 1.0, None, 1.0, None), ((0.2, 0.3), None)
     )
     batch = pack([Example(picture("red"), (Question("a square", (1.0, 1.0)), asked))], fresh)
-    names = batch.ids[batch.named[:, 0], batch.named[:, 1]].tolist()
+    names = batch.ids[batch.name_at[:, 0], batch.name_at[:, 1]].tolist()
     assert fresh.tokenizer.convert_ids_to_tokens(names) == ["circle", "circle"]
-    assert batch.where.tolist() == pytest.approx(np.array([[0.2, 0.3]] * 2))
+    assert batch.name_places.tolist() == pytest.approx(np.array([[0.2, 0.3]] * 2))
     first = batch.ids[0].tolist().index(fresh.tokenizer.convert_tokens_to_ids("circle"))
-    assert batch.named[0].tolist() == [0, first]  # the first circle of the prompt, not the second
+    assert batch.name_at[0].tolist() == [0, first]  # the first circle of the prompt, not the second
 
 
 def test_an_answer_about_a_relation_is_trained_on_the_direction_from_the_second_thing_to_the_first(fresh):
     prompt, places = "a red circle above a blue circle", ((0.2, 0.3), (0.6, 0.9))
     asked = Question(prompt, (None, None, 1.0, None, None, 0.0), places)
     batch = pack([Example(picture("red"), (asked,))], fresh)
-    (relation, _), ids = batch.asked.tolist(), batch.ids[0].tolist()
-    assert batch.headed.tolist() == [relation]
-    assert batch.headings.tolist() == [pytest.approx([-0.4, -0.6])]
+    (relation, _), ids = batch.answer_at.tolist(), batch.ids[0].tolist()
+    assert batch.relation_at.tolist() == [relation]
+    assert batch.directions.tolist() == [pytest.approx([-0.4, -0.6])]
     circle = fresh.tokenizer.convert_tokens_to_ids("circle")
-    assert [row[1] for row in batch.named.tolist()] == [k for k, id in enumerate(ids) if id == circle]
-    assert batch.where.tolist() == [pytest.approx(place) for place in places * 2]
+    assert [row[1] for row in batch.name_at.tolist()] == [k for k, id in enumerate(ids) if id == circle]
+    assert batch.name_places.tolist() == [pytest.approx(place) for place in places * 2]
     values = training.losses(fresh, batch)
     assert {"place", "heading"} <= set(values) and all(torch.isfinite(value) for value, _ in values.values())
     plain = pack([Example(picture("red"), (dataclasses.replace(asked, places=()),))], fresh)
@@ -250,7 +250,7 @@ def test_roughened_pictures_are_the_same_for_the_same_seed_and_still_recognisabl
 def test_a_word_without_a_truth_is_not_asked_for(fresh):
     question = Question("a red square", (None, 1.0, None))
     batch = pack([Example(picture("red"), (question,))], fresh)
-    assert len(batch.asked) == 1
+    assert len(batch.answer_at) == 1
     whole = pack([Example(picture("red"), (Question("a red square", (0.0, 1.0, 0.0)),))], fresh)
     with torch.no_grad():
         alone, among = training.answers(fresh, batch)[0][0], training.answers(fresh, whole)[0][1]
