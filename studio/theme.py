@@ -13,7 +13,10 @@ import gradio as gr
 SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 HERE = Path(__file__).parent
-SHEETS = [HERE / "theme.css", *sorted((HERE / "components").glob("*.css"))]
+SHEETS = [
+    HERE / "theme.css",
+    *(s for d in ("components", "pages") for s in sorted((HERE / d).rglob("*.css"))),
+]
 STYLE = "".join(sheet.read_text(encoding="utf-8") for sheet in SHEETS)
 
 SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")

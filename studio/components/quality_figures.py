@@ -8,9 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from studio.annotation.kinds import named
-from studio.components import plots
 from studio.components.figures import SOFT
-from studio.components.series import styles
+from studio.components.report import plots
+from studio.components.report.series import styles
 
 MOST = 12  # people in the matrix
 

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from studio.components import drawing, plots, report, series
+from studio.components import report
+from studio.components.report import drawing, plots, series
 from studio.settings import ROOT
 from tests.studio.components import report_example as example
 

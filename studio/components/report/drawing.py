@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from studio.components.figures import SOFT
-from studio.components.series import Points, interval, number, said
+from studio.components.report.series import Points, interval, number, said
 
 APART = 1.4  # places on a log axis that are at least this many times each other can be labelled each
 

@@ -20,5 +20,5 @@ def line(opinion: Any) -> dict[str, str]:
 class DetectorLine(Scripted):
     """Value: what `line` makes."""
 
-    SCRIPT, ROOT = source("detector.js"), "detector-line"
+    SCRIPT, ROOT = source("detector/detector.js"), "detector-line"
     SCHEMA = {"text": {"type": "string"}, "title": {"type": "string"}}  # noqa: RUF012

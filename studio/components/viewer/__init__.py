@@ -13,7 +13,7 @@ from typing import Any
 from studio.components.scripted import Scripted, source
 from studio.grids.axes import projects
 
-SCRIPT = source("elements.js", "buttons.js", "viewer.js", "viewer_modes.js")
+SCRIPT = source("elements.js", "buttons.js", "viewer/viewer.js", "viewer/modes.js")
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:

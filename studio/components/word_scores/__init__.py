@@ -25,12 +25,10 @@ def _text(*names: str) -> str:
 
 START = '\nwatch("value", () => receive());\nreceive();\n'
 # not as a prop: Gradio (6.31) forgets those of a component that an event skips before it is shown
-SCRIPT = "const editable = false;\n" + _text("elements.js", "word_scores.js") + START
+SCRIPT = "const editable = false;\n" + _text("../elements.js", "chips.js") + START
 EDITING = (
     "const editable = true;\n"
-    + _text(
-        "elements.js", "word_scores.js", "word_scores_line.js", "word_scores_steps.js", "word_scores_keys.js"
-    )
+    + _text("../elements.js", "chips.js", "line.js", "steps.js", "word_scores.js")
     + START
 )
 KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "unflag", "note")

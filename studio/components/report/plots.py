@@ -13,9 +13,18 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from studio.components.drawing import Axis, categories, error_bars, faint, hover, legend, name_of, reference
 from studio.components.figures import SOFT, dressed
-from studio.components.series import STYLES, Points, Style, decimals, items, number, points, said
+from studio.components.report.drawing import (
+    Axis,
+    categories,
+    error_bars,
+    faint,
+    hover,
+    legend,
+    name_of,
+    reference,
+)
+from studio.components.report.series import STYLES, Points, Style, decimals, items, number, points, said
 
 NOTHING = "There are no values to draw."
 LONG = 8  # characters of a category from which the categories stand one below the other

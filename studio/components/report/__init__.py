@@ -23,8 +23,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from studio.components import plots, series
-from studio.components.series import decimals, interval, items, number, said
+from studio.components.report import plots, series
+from studio.components.report.series import decimals, interval, items, number, said
 
 Cell = str | dict[str, str]
 
@@ -289,7 +289,7 @@ def _png(given: Any) -> str:
 
 def _colours() -> str:
     """The studio's own colours, the dark ones where the reader's system is dark and does not print."""
-    sheet = (HERE.parent / "theme.css").read_text(encoding="utf-8")
+    sheet = (HERE.parents[1] / "theme.css").read_text(encoding="utf-8")
     light, dark = (re.search(rf"{name} \{{(.*?)\}}", sheet, re.DOTALL) for name in (":root", r"\.dark"))
     if light is None or dark is None:
         raise ValueError("studio/theme.css must name its colours in :root { } and .dark { }.")

@@ -21,7 +21,9 @@ from studio.images.detecting import Opinion, compared
 from studio.images.methods import chooses
 from studio.images.views import total_of
 
-SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")
+SCRIPT = source(
+    "elements.js", "buttons.js", "grid/grid.js", "grid/table.js", "grid/plots.js", "grid/start.js"
+)
 MOST = 4096  # cells that a page may say it has
 AT_ONCE = 24  # pictures in one answer
 HOLDS = 5  # the score from which a word counts as shown

@@ -11,7 +11,7 @@ from typing import Any
 
 from studio.components.scripted import Scripted, source, text
 
-SCRIPT = source("elements.js", "buttons.js", "vote.js")
+SCRIPT = source("elements.js", "buttons.js", "vote/vote.js")
 CHOICES = ("left", "right", "tie", "none")
 
 
