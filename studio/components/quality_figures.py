@@ -10,13 +10,12 @@ import plotly.graph_objects as go
 from studio.annotation.kinds import named
 from studio.components.figures import SOFT
 from studio.components.report import plots
-from studio.components.report.series import styles
 
 MOST = 12  # people in the matrix
 
 
 def _drawn(spec: dict[str, Any]) -> go.Figure:
-    return plots.figure(spec, styles({"figures": [spec]})[0])
+    return plots.figure(spec, plots.styles({"figures": [spec]})[0])
 
 
 def alpha_by_kind(kinds: Sequence[Mapping[str, Any]], usable: float, good: float) -> go.Figure | None:

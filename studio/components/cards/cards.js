@@ -1,44 +1,31 @@
-// The body of js_on_load: element, trigger, props and watch are given. Texts go in by textContent only.
+// Texts go in by textContent only. caption is a constant that Cards sets.
 const root = element.querySelector(".cards-root");
 let drawn = "";
 
-function text(tag, name, content) {
-  const node = document.createElement(tag);
-  node.className = name;
-  node.textContent = String(content ?? "");
-  return node;
-}
-
 function card({ key, image, title, about, mark, badges }) {
-  const item = document.createElement("li");
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "card";
-  button.dataset.key = key;
-  const frame = document.createElement("span");
-  frame.className = "card-frame";
+  const item = make("li"), open = make("button", "card"), frame = make("span", "card-frame");
+  open.type = "button";
+  open.dataset.key = key;
   if (typeof image === "string" && image.startsWith("data:image/webp;base64,")) {
-    const picture = document.createElement("img");
+    const picture = make("img");
     picture.src = image;
     picture.alt = "";
     picture.loading = "lazy";
     frame.append(picture);
-  } else {
-    frame.append(text("span", "card-gone", "The file is gone"));
-  }
-  button.append(frame);
-  if (mark) button.append(text("span", "card-mark", mark));
-  button.append(text("span", "card-title", title), text("span", "card-about", about));
+  } else frame.append(make("span", "card-gone", "The file is gone"));
+  open.append(frame);
+  if (mark) open.append(make("span", "card-mark", mark));
+  open.append(make("span", "card-title", title), make("span", "card-about", about));
   if (badges && badges.length) {
-    const line = text("span", "card-badges", "");
+    const line = make("span", "card-badges");
     for (const badge of badges) {
       const tone = ["good", "bad", "now"].includes(badge.tone) ? badge.tone : "";
-      line.append(text("span", `badge ${tone}`, badge.text));
+      line.append(make("span", `badge ${tone}`, badge.text));
     }
-    button.append(line);
+    open.append(line);
   }
-  button.addEventListener("click", () => trigger("pick", { key }));
-  item.append(button);
+  open.addEventListener("click", () => trigger("pick", { key }));
+  item.append(open);
   return item;
 }
 
@@ -49,11 +36,10 @@ function draw() {
   drawn = stamp;
   root.replaceChildren();
   if (!value.cards || !value.cards.length) {
-    root.append(text("p", "cards-empty", value.empty));
+    root.append(make("p", "cards-empty", value.empty));
     return;
   }
-  const list = document.createElement("ul");
-  list.className = "cards";
+  const list = make("ul", "cards");
   if (caption) list.setAttribute("aria-label", caption);
   list.append(...value.cards.map(card));
   root.append(list);

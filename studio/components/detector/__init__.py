@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from studio.components.scripted import Scripted, source
+from studio.components import source
+from studio.components.scripted import Scripted
+from studio.images.detecting import Opinion
 
 TITLE = (
     "The detector looks at the colours, shapes and places in the image and has nothing learned. Its opinion is shown where "
@@ -12,7 +12,7 @@ TITLE = (
 )
 
 
-def line(opinion: Any) -> dict[str, str]:
+def line(opinion: Opinion | None) -> dict[str, str]:
     """The component's value for an `Opinion`, or for None."""
     return {"text": opinion.text, "title": TITLE} if opinion is not None else {"text": "", "title": ""}
 
@@ -20,5 +20,6 @@ def line(opinion: Any) -> dict[str, str]:
 class DetectorLine(Scripted):
     """Value: what `line` makes."""
 
-    SCRIPT, ROOT = source("detector/detector.js"), "detector-line"
+    SCRIPT = source("detector/detector.js")
+    TEMPLATE = '<div class="detector-line"></div>'
     SCHEMA = {"text": {"type": "string"}, "title": {"type": "string"}}  # noqa: RUF012

@@ -1,4 +1,4 @@
-// The body of js_on_load: element, trigger, props and watch are given. Text goes in by textContent only.
+// Text goes in by textContent only.
 const root = element.querySelector(".detector-line");
 
 function receive() {

@@ -2,8 +2,6 @@
 
 The page keeps the cells that it has and asks for the others (event ``more``): an answer holds new or changed cells
 only, ``AT_ONCE`` pictures at most, so that an answer which is lost is asked for again and nothing is sent twice.
-Three scripts make one: ``grid.js`` keeps the state and talks to the server, ``grid_table.js`` draws the cells,
-``grid_plots.js`` the figures.
 """
 
 from __future__ import annotations
@@ -15,15 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from studio.components.scripted import Scripted, number, source, text
+from studio.components import source
+from studio.components.scripted import Scripted, number, text
 from studio.grids.axes import projects
 from studio.images.detecting import Opinion, compared
 from studio.images.methods import chooses
 from studio.images.views import total_of
 
-SCRIPT = source(
-    "elements.js", "buttons.js", "grid/grid.js", "grid/table.js", "grid/plots.js", "grid/start.js"
-)
 MOST = 4096  # cells that a page may say it has
 AT_ONCE = 24  # pictures in one answer
 HOLDS = 5  # the score from which a word counts as shown
@@ -181,7 +177,8 @@ class SeedGrid(Scripted):
     """Value: what ``grid_value`` or ``no_grid`` makes. Events, each with data: ``more`` (see ``read_ask``), ``open``
     {left, right}: two samples to look at, ``halt``, ``go_on``, ``vote``, ``pack`` and ``reuse`` {grid}."""
 
-    SCRIPT, ROOT = SCRIPT, "seed-grid"
+    SCRIPT = source("elements.js", "buttons.js", "grid/grid.js")
+    TEMPLATE = '<div class="seed-grid"></div>'
     SCHEMA = {  # noqa: RUF012
         "grid": {"type": "string"},
         "prompt": {"type": "string"},

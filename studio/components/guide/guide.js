@@ -1,4 +1,4 @@
-// The body of js_on_load: element, trigger, props and watch are given. Words go in by textContent only.
+// Words go in by textContent only.
 const root = element.querySelector(".guide-root");
 const KEY = "noise-projection-studio.guide";
 let drawn = "";
@@ -12,12 +12,6 @@ function leave() {
   root.replaceChildren();
   root.hidden = true;
   trigger("dismiss", {});
-}
-function make(tag, classes, text) {
-  const node = document.createElement(tag);
-  if (classes) node.className = classes;
-  if (text) node.textContent = text;
-  return node;
 }
 
 function draw() {

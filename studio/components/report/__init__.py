@@ -17,19 +17,18 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from studio.components.report import plots, series
-from studio.components.report.series import decimals, interval, items, number, said
+from studio.components import source
+from studio.components.report import plots
+from studio.components.report.plots import decimals, interval, items, number, said
 
 Cell = str | dict[str, str]
 
-HERE = Path(__file__).parent
-STYLE = (HERE / "report.css").read_text(encoding="utf-8")
+STYLE = source("report/report.css")
 NO_VALUE: Cell = {"text": "–", "tone": "number"}
 JUDGES = {
     "detector": "the detector, which nothing was trained on",
@@ -48,7 +47,7 @@ def figures(report: Mapping[str, Any]) -> list[tuple[str, go.Figure, str]]:
     """(title, plot, how to read it) of each figure."""
     return [
         (_text(spec, "title"), plots.figure(spec, style), _text(spec, "note"))
-        for spec, style in zip(items(report, "figures"), series.styles(report), strict=True)
+        for spec, style in zip(items(report, "figures"), plots.styles(report), strict=True)
     ]
 
 
@@ -244,7 +243,7 @@ def _values(spec: Mapping[str, Any]) -> str:
     if spec.get("kind") not in ("dots", "line", "bars"):
         return ""
     rows: list[list[Cell]] = []
-    for one in map(series.points, items(spec, "series")):
+    for one in map(plots.points, items(spec, "series")):
         for x, y, low, high in zip(one.x, one.y, one.low, one.high, strict=True):
             rows.append([one.name, said(x), {"text": interval(y, low, high), "tone": "number"}])
     if not 0 < len(rows) <= LISTED:
@@ -289,7 +288,7 @@ def _png(given: Any) -> str:
 
 def _colours() -> str:
     """The studio's own colours, the dark ones where the reader's system is dark and does not print."""
-    sheet = (HERE.parents[1] / "theme.css").read_text(encoding="utf-8")
+    sheet = source("../theme.css")
     light, dark = (re.search(rf"{name} \{{(.*?)\}}", sheet, re.DOTALL) for name in (":root", r"\.dark"))
     if light is None or dark is None:
         raise ValueError("studio/theme.css must name its colours in :root { } and .dark { }.")

@@ -2,34 +2,269 @@
 
 Each takes a FIGURE of the report (``studio.components.report``) and gives a plotly figure that reads on a light and on a
 dark ground. A series keeps its colour, form and dash through a whole report, so nothing rests on colour alone. What a
-report says is data: names are escaped, for plotly reads a few tags, and a plot without a value says so.
+report says is data of which no form is trusted: what is missing or no finite number is left out, names are escaped, for
+plotly reads a few tags, and a plot without a value says so.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from studio.components.figures import SOFT, dressed
-from studio.components.report.drawing import (
-    Axis,
-    categories,
-    error_bars,
-    faint,
-    hover,
-    legend,
-    name_of,
-    reference,
-)
-from studio.components.report.series import STYLES, Points, Style, decimals, items, number, points, said
 
 NOTHING = "There are no values to draw."
 LONG = 8  # characters of a category from which the categories stand one below the other
 GAP = "\u2003"  # between a dot and its value; plotly leaves out common spaces
 NUMBERED = 16  # columns of a heatmap up to which each cell has its number written in it
+APART = 1.4  # places on a log axis that are at least this many times each other can be labelled each
+PLAIN = (
+    "none",
+    "no projection",
+    "no projector",
+    "without projector",
+    "without",
+    "n(0, i)",
+)  # what others are held against
+
+
+@dataclass(frozen=True)
+class Style:
+    tone: str
+    form: str
+    dash: str
+    pattern: str
+
+
+STYLES = [
+    Style("#4a86c8", "diamond", "solid", ""),
+    Style("#c9772f", "square", "dash", "/"),
+    Style("#2f9a82", "circle", "dot", "."),
+    Style("#9b6bc8", "triangle-up", "dashdot", "x"),
+    Style("#b08a1e", "triangle-down", "longdash", "-"),
+    Style("#c85f86", "star", "longdashdot", "\\"),
+    Style("#9a7558", "hexagon", "5px,2px", "|"),
+]
+HELD_AGAINST = Style(SOFT, "circle-open", "dash", "")
+
+
+@dataclass(frozen=True)
+class Points:
+    """A series without what cannot be drawn; low and high are None where there is no interval."""
+
+    name: str
+    x: list[Any]
+    y: list[float]
+    low: list[float | None]
+    high: list[float | None]
+    text: list[str]
+
+
+def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
+    """A style for every name of each figure's series. A name that comes again keeps its own; a new one takes the first
+    that no other of its figure has, with an open marker where all are taken, and what the others are held against is
+    grey."""
+    kept: dict[str, Style] = {}
+    found = []
+    for spec in items(report, "figures"):
+        names = list(dict.fromkeys(str(one.get("name") or "") for one in items(spec, "series")))
+        free = [style for style in STYLES if style not in [kept.get(name) for name in names]]
+        again = (replace(style, form=f"{style.form}-open") for style in itertools.cycle(STYLES))
+        for name in names:
+            if name not in kept:
+                plain = name.strip().lower() in PLAIN
+                kept[name] = HELD_AGAINST if plain else free.pop(0) if free else next(again)
+        found.append({name: kept[name] for name in names})
+    return found
+
+
+def items(holder: Any, name: str) -> list[Mapping[str, Any]]:
+    """The dicts of a list in a report; none where it has another form."""
+    found = holder.get(name) if isinstance(holder, Mapping) else None
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        known = float(value)
+    except OverflowError:
+        return None
+    return known if math.isfinite(known) else None
+
+
+def said(value: Any) -> str:
+    """A number as people read it: three digits that count, no zeros behind the point."""
+    known = number(value)
+    if known is None:
+        return str(value)
+    if known == int(known) and abs(known) < 1e15:
+        return str(int(known))
+    if abs(known) < 1e-3 or abs(known) >= 1e6:
+        return f"{known:.3g}"
+    return f"{known:.{decimals(known)}f}".rstrip("0").rstrip(".")
+
+
+def decimals(*values: float) -> int:
+    """Digits after the point with which the largest of them shows three that count; 1 to 6."""
+    largest = max(map(abs, values), default=0.0)
+    return min(6, max(1, 2 - math.floor(math.log10(largest)))) if largest else 1
+
+
+def interval(estimate: float, low: float | None, high: float | None, digits: int | None = None) -> str:
+    """59.2 [55.1, 63.0]"""
+    if low is None or high is None:
+        return said(estimate) if digits is None else f"{estimate:.{digits}f}"
+    places = decimals(estimate, low, high) if digits is None else digits
+    return f"{estimate:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+
+
+def points(one: Mapping[str, Any]) -> Points:
+    """The points of a series that can be drawn."""
+
+    def column(name: str) -> list[Any]:
+        found = one.get(name)
+        return list(found) if isinstance(found, list | tuple) else []
+
+    x, y, text = column("x"), column("y"), column("text")
+    low, high = column("low"), column("high")
+    kept = [i for i in range(min(len(x), len(y))) if number(y[i]) is not None and _is_place(x[i])]
+
+    def bound(given: list[Any], i: int) -> float | None:
+        return number(given[i]) if i < len(given) else None
+
+    whole = [i for i in kept if bound(low, i) is not None and bound(high, i) is not None]
+    return Points(
+        str(one.get("name") or ""),
+        [x[i] for i in kept],
+        [float(y[i]) for i in kept],
+        [bound(low, i) if i in whole else None for i in kept],
+        [bound(high, i) if i in whole else None for i in kept],
+        [str(text[i]) if i < len(text) and text[i] is not None else "" for i in kept],
+    )
+
+
+def _is_place(x: Any) -> bool:
+    return isinstance(x, str) or number(x) is not None
+
+
+# -- the parts of a plot
+
+
+def categories(series: Sequence[Points]) -> list[Any]:
+    """The places along a category axis: numbers in their order, names as they come."""
+    found = list(dict.fromkeys(x for one in series for x in one.x))
+    return sorted(found) if not any(isinstance(x, str) for x in found) else found
+
+
+def name_of(text: Any, width: int = 22) -> str:
+    """A name for plotly, in lines of so many characters; what would be a tag is text."""
+    return "<br>".join(escape(line, quote=False) for line in wrap(str(text), width)) or " "
+
+
+def hover(one: Points, xs: Sequence[Any]) -> dict[str, Any]:
+    """What a point says under the mouse. Through hovertext, for a template would read names as places to fill."""
+    lines = []
+    for x, y, low, high, text in zip(xs, one.y, one.low, one.high, one.text, strict=True):
+        parts = [one.name, f"{said(x)}: {interval(y, low, high)}", text]
+        lines.append("<br>".join(name_of(part, 48) for part in parts if part))
+    return {"hovertext": lines, "hovertemplate": "%{hovertext}<extra></extra>"}
+
+
+def error_bars(one: Points, tone: str, width: int = 5) -> dict[str, Any] | None:
+    """Error bars; of no length where a point has no interval."""
+    if all(low is None for low in one.low):
+        return None
+    above = [0.0 if high is None else max(0.0, high - y) for y, high in zip(one.y, one.high, strict=True)]
+    below = [0.0 if low is None else max(0.0, y - low) for y, low in zip(one.y, one.low, strict=True)]
+    return {"array": above, "arrayminus": below, "color": tone, "thickness": 1.8, "width": width}
+
+
+class Axis:
+    """The x axis of lines and points: numbers, or names at places of their own."""
+
+    def __init__(self, spec: Mapping[str, Any], series: Sequence[Points]) -> None:
+        found = categories(series)
+        self.spec = spec
+        self.names = found if any(isinstance(x, str) for x in found) else []
+        self.log = spec.get("log_x") is True and not self.names and found[0] > 0
+        # at the measured places where they are few and far apart: a scale of 1, 2, 5 says nothing about tau
+        apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(found))
+        self.ticks = found if apart and len(found) <= 8 else round_ones(found) if self.log else []
+        self._alone: dict[float, int] = {}
+        self._beside = (
+            0.0 if self.names else math.log(found[-1] / found[0]) if self.log else found[-1] - found[0]
+        )
+
+    def places(self, one: Points) -> list[Any]:
+        return [self.names.index(x) for x in one.x] if self.names else one.x
+
+    def beside(self, x: float) -> float:
+        """A place for a point that stands alone: beside those that were put at x before, lest one cover the other."""
+        k = self._alone[x] = self._alone.get(x, -1) + 1
+        step = 0.012 * self._beside * ((k + 1) // 2) * (-1) ** k
+        return x * math.exp(step) if self.log else x + step
+
+    def dress(self, figure: go.Figure) -> None:
+        figure.update_xaxes(
+            title_text=name_of(self.spec.get("x") or "", 40), type="log" if self.log else "linear"
+        )
+        figure.update_yaxes(title_text=name_of(self.spec.get("y") or "", 40), exponentformat="power")
+        shown = list(range(len(self.names))) if self.names else self.ticks
+        if shown:
+            names = [name_of(said(x), 10) for x in (self.names or self.ticks)]
+            figure.update_xaxes(tickvals=shown, ticktext=names)
+
+
+def round_ones(values: Sequence[float]) -> list[float]:
+    """The 1, 2, 4 and 7 of each decade between the first and the last of values, some of which there must be."""
+    low, high = math.floor(math.log10(values[0])), math.ceil(math.log10(values[-1]))
+    ticks = [round(k * 10.0**e, 12) for e in range(low, high + 1) for k in (1, 2, 4, 7)]
+    return [tick for tick in ticks if values[0] * 0.95 <= tick <= values[-1] * 1.05]
+
+
+def reference(
+    figure: go.Figure, spec: Mapping[str, Any], flat: bool, x: Any = 0, bottom: float = 0.0
+) -> None:
+    """The line that values are held against, with its name: beside it where categories stand below each other (there
+    is room for it at the bottom), else in the legend, where it covers no value. x: a place on the axis."""
+    value = number(spec.get("reference"))
+    if value is None:
+        return
+    label = name_of(spec.get("reference_name") or said(value), 40)
+    dash = {"color": SOFT, "dash": "dot", "width": 1.8}
+    place = {"x": [value], "y": [x]} if flat else {"x": [x], "y": [value]}
+    hidden = {"mode": "markers", "marker": {"opacity": 0}, "hoverinfo": "skip", "showlegend": False}
+    figure.add_scatter(**place, **hidden)  # a line alone does not widen the axis
+    if flat:
+        figure.add_vline(x=value, line=dash, layer="below")
+        figure.add_annotation(
+            x=value, y=bottom, text=label, showarrow=False, yanchor="bottom", xanchor="left", xshift=5
+        )
+        return
+    figure.add_hline(y=value, line=dash, layer="below")
+    figure.add_scatter(x=[None], y=[None], mode="lines", name=label, line=dash)
+
+
+def legend(figure: go.Figure) -> bool:
+    return sum(trace.showlegend is not False for trace in figure.data) > 1
+
+
+def faint(tone: str, alpha: float) -> str:
+    return f"rgba({int(tone[1:3], 16)},{int(tone[3:5], 16)},{int(tone[5:7], 16)},{alpha})"
+
+
+# -- the plots
 
 
 def figure(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure:

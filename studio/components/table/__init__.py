@@ -1,15 +1,21 @@
-"""A plain table whose cells are text and nothing else: prompts and names in it are never markup (DESIGN section 6)."""
+"""A plain table whose cells are text and nothing else: prompts and names in it are never markup.
+
+Not ``gr.Dataframe``: it has no row that the keyboard picks, no badge in a cell, and turns some texts into markup.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import gradio as gr
+from studio.components import source
+from studio.components.scripted import Scripted, text
 
-SCRIPT = (Path(__file__).parent / "table.js").read_text(encoding="utf-8")
+CELL = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "object"}]}
+ROW = {
+    "type": "object",
+    "properties": {"key": {"type": "string"}, "cells": {"type": "array", "items": CELL}},
+}
 
 
 def rows(
@@ -32,53 +38,23 @@ def rows(
     }
 
 
-class Table(gr.HTML):
+class Table(Scripted):
     """Value: what ``rows`` makes. Event ``pick``: a row was chosen; its data is {key}."""
 
+    SCRIPT = source("elements.js", "table/table.js")
+    TEMPLATE = '<div class="table-root scroll"></div>'
+    SCHEMA = {  # noqa: RUF012
+        "head": {"type": "array", "items": CELL},
+        "rows": {"type": "array", "items": ROW},
+        "empty": {"type": "string"},
+        "chosen": {"type": "string"},
+        "caption": {"type": "string"},
+    }
+
     def __init__(self, value: dict[str, Any] | None = None, *, caption: str = "", **options: Any) -> None:
-        super().__init__(
-            value=value,
-            html_template='<div class="table-root scroll"></div>',
-            css_template="",
-            js_on_load=f"const caption = {json.dumps(caption)};\n{SCRIPT}",  # as a prop it could be forgotten
-            apply_default_css=False,
-            elem_classes="bare",
-            **options,
-        )
-
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
-        return payload if isinstance(payload, dict) else None
-
-    def postprocess(self, value: Any) -> dict[str, Any] | None:
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"A table takes a dict made by rows(), not a {type(value).__name__}.")
-        return None if value is None else dict(value)
-
-    def example_payload(self) -> Any:
-        return rows([], [])
-
-    def example_value(self) -> Any:
-        return rows([], [])
-
-    def api_info(self) -> dict[str, Any]:
-        cell = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "object"}]}
-        row = {
-            "type": "object",
-            "properties": {"key": {"type": "string"}, "cells": {"type": "array", "items": cell}},
-        }
-        return {
-            "type": "object",
-            "properties": {
-                "head": {"type": "array", "items": {"type": "string"}},
-                "rows": {"type": "array", "items": row},
-                "empty": {"type": "string"},
-                "chosen": {"type": "string"},
-                "caption": {"type": "string"},
-            },
-        }
+        super().__init__(value, constants={"caption": caption}, **options)
 
 
 def picked(data: Any) -> str:
     """The key that a ``pick`` carries, as it came over HTTP; '' where there is none."""
-    key = data.get("key") if isinstance(data, Mapping) else None
-    return key if isinstance(key, str) and len(key) <= 64 else ""
+    return text(data, "key")

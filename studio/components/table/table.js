@@ -1,22 +1,13 @@
-// The body of js_on_load: element, trigger, props and watch are given. Cells go in by textContent only.
+// Cells go in by textContent only. caption is a constant that Table sets.
 const root = element.querySelector(".table-root");
 let drawn = "";
 const named = () => props.value?.caption || caption;
 
 function cell(tag, content) {
-  const node = document.createElement(tag);
   const { text, tone } = content !== null && typeof content === "object" ? content : { text: content, tone: "" };
-  if (tone === "number") {
-    node.className = "number";
-    node.textContent = String(text ?? "");
-  } else if (tone) {
-    const badge = document.createElement("span");
-    badge.className = `badge ${["good", "bad", "now"].includes(tone) ? tone : ""}`;
-    badge.textContent = String(text ?? "");
-    node.append(badge);
-  } else {
-    node.textContent = String(text ?? "");
-  }
+  if (!tone || tone === "number") return make(tag, tone, text);
+  const node = make(tag);
+  node.append(make("span", `badge ${["good", "bad", "now"].includes(tone) ? tone : ""}`, text));
   return node;
 }
 
@@ -29,14 +20,10 @@ function draw() {
   const top = root.scrollTop;
   root.replaceChildren();
   if (!value.rows || !value.rows.length) {
-    const empty = document.createElement("p");
-    empty.className = "quiet";
-    empty.textContent = value.empty || "";
-    root.append(empty);
+    root.append(make("p", "quiet", value.empty));
     return;
   }
-  const table = document.createElement("table");
-  table.className = "plain";
+  const table = make("table", "plain");
   if (named()) table.createCaption().textContent = named();
   const head = table.createTHead().insertRow();
   for (const title of value.head) {
@@ -54,9 +41,8 @@ function draw() {
     if (key === value.chosen) line.setAttribute("aria-current", "true");
     // a button in the first cell is what the keyboard and a screen reader find; the mouse has the whole row
     const says = Array.from(line.cells, (one) => one.textContent).filter(Boolean).join(", ");
-    const open = document.createElement("button");
+    const open = make("button", "row-button");
     open.type = "button";
-    open.className = "row-button";
     open.setAttribute("aria-label", says);
     const shown = line.cells[0];
     open.append(...shown.childNodes);

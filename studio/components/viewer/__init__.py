@@ -10,10 +10,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from studio.components.scripted import Scripted, source
+from studio.components import source
+from studio.components.scripted import Scripted
 from studio.grids.axes import projects
-
-SCRIPT = source("elements.js", "buttons.js", "viewer/viewer.js", "viewer/modes.js")
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:
@@ -70,7 +69,8 @@ def pair_value(
 class PairViewer(Scripted):
     """Value: what ``pair_value`` makes, or None. Events with data {sample}: ``annotate``, ``reuse`` its settings, ``reseed``: its seed alone."""
 
-    SCRIPT, ROOT = SCRIPT, "pair-viewer"
+    SCRIPT = source("elements.js", "buttons.js", "viewer/viewer.js")
+    TEMPLATE = '<div class="pair-viewer"></div>'
     SCHEMA = {  # noqa: RUF012
         "prompt": {"type": "string"},
         "left": {"type": "object"},

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from studio.components.scripted import Scripted, source, text
+from studio.components import source
+from studio.components.scripted import Scripted, text
 
-SCRIPT = source("elements.js", "buttons.js", "vote/vote.js")
 CHOICES = ("left", "right", "tie", "none")
 
 
@@ -69,7 +69,8 @@ class BlindVote(Scripted):
     """Value: what ``ballot`` or ``outcome`` makes, or None. Events: ``cast`` {round, token, choice};
     ``finish`` and ``again`` {token: the round}: the result, and another pair after it."""
 
-    SCRIPT, ROOT = SCRIPT, "blind-vote"
+    SCRIPT = source("elements.js", "buttons.js", "vote/vote.js")
+    TEMPLATE = '<div class="blind-vote"></div>'
     SCHEMA = {  # noqa: RUF012
         "prompt": {"type": "string"},
         "token": {"type": "string"},

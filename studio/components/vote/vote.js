@@ -1,4 +1,4 @@
-// The body of js_on_load: element, trigger, props and watch are given. A dialog with two pictures and four answers; the
+// A dialog with two pictures and four answers; the
 // prompt goes in by textContent only. The page does not know which method made which picture.
 const root = element.querySelector(".blind-vote");
 const ANSWERS = [

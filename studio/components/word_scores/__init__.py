@@ -1,9 +1,7 @@
 """The words of a prompt as chips with their scores 0..9: read-only under an image, or corrected key by key.
 
-DESIGN section 6: a ``gr.HTML`` template executes what it interpolates, so the templates here are constant and
-``word_scores.js`` writes every word with ``textContent``. A correction leaves the browser as a packet of
-numbered operations; each is done once and in order (``annotate_keys.work``), so a packet that comes late or twice changes
-nothing. ``api_info`` is the full schema, as Gradio asks of a component whose value is not text.
+A correction leaves the browser as a packet of numbered operations; each is done once and in order
+(``studio.pages.annotate.keys.work``), so a packet that comes late or twice changes nothing.
 """
 
 from __future__ import annotations
@@ -11,26 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import gradio as gr
-
-HERE = Path(__file__).parent
-
-
-def _text(*names: str) -> str:
-    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
-
+from studio.components import source
+from studio.components.scripted import Scripted
+from studio.images.views import WordView
 
 START = '\nwatch("value", () => receive());\nreceive();\n'
-# not as a prop: Gradio (6.31) forgets those of a component that an event skips before it is shown
-SCRIPT = "const editable = false;\n" + _text("../elements.js", "chips.js") + START
-EDITING = (
-    "const editable = true;\n"
-    + _text("../elements.js", "chips.js", "line.js", "steps.js", "word_scores.js")
-    + START
-)
 KINDS = ("set", "clear", "undo", "accept", "clean", "submit", "skip", "flag", "unflag", "note")
 LONGEST = {"flag": 200, "note": 2000}
 MAX_OPERATIONS = 200
@@ -41,10 +26,10 @@ FIELDS = tuple("index text kind scored seen known vlm expected calibrated human 
 
 
 def chips(
-    words: Sequence[Any],
+    words: Sequence[WordView],
     *,
     sample: str = "",
-    before: Sequence[Any] = (),
+    before: Sequence[WordView] = (),
     hidden: Collection[int] = (),
     others: Mapping[int, Sequence[Mapping[str, Any]]] | None = None,
     **more: Any,
@@ -67,79 +52,45 @@ def chips(
     return {"sample": sample, "compared": bool(before), "words": shown, **more}
 
 
-class WordScores(gr.HTML):
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A type list would do in JSON schema, but Gradio's reader of schemas knows ``anyOf`` only."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+TEXT, FLAG = {"type": "string"}, {"type": "boolean"}
+DIGIT, NUMBER = _or_null({"type": "integer", "minimum": 0, "maximum": 9}), _or_null({"type": "number"})
+WORD = {
+    "type": "object",
+    "properties": {
+        "index": {"type": "integer", "minimum": 0},
+        **dict.fromkeys(("text", "kind", "change_by"), TEXT),
+        **dict.fromkeys(("scored", "seen", "known", "hidden"), FLAG),
+        **dict.fromkeys(("vlm", "calibrated", "human", "score"), DIGIT),
+        "change": _or_null({"type": "integer", "minimum": -9, "maximum": 9}),
+        **dict.fromkeys(("expected", "uncertain"), NUMBER),
+        "by": _or_null(TEXT),
+        "others": {"type": "array", "items": {"type": "object"}},
+    },
+    "required": ["index", "text", "scored"],
+}
+
+
+class WordScores(Scripted):
     """Chips. Value: what ``chips`` makes, or None. With ``editable`` it has four events. ``edit``: a packet, see
     ``read_packet``, and ``digit``: one of digits alone on the shown sample; answer by a value with ``ack``: {client,
     revision, error, retry, moved, at}, and without words where ``same`` says that the page knows them. ``look``: may the
     shown sample have changed? ``rested``: an item or a pause has come, in which to count."""
 
+    SCRIPT = source("elements.js", "buttons.js", "word_scores/word_scores.js")
+    TEMPLATE = '<div class="word-scores"></div>'
+    SCHEMA = {"sample": TEXT, "compared": FLAG, "words": {"type": "array", "items": WORD}}  # noqa: RUF012
+
     def __init__(
         self, value: dict[str, Any] | None = None, *, editable: bool = False, **options: Any
     ) -> None:
-        super().__init__(
-            value=value,
-            html_template='<div class="word-scores"></div>',
-            css_template="",
-            js_on_load=EDITING if editable else SCRIPT,
-            apply_default_css=False,
-            elem_classes="bare",
-            editable=editable,
-            **options,
-        )
-
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
-        return payload if isinstance(payload, dict) else None
-
-    def postprocess(self, value: Any) -> dict[str, Any] | None:
-        if value is not None and not isinstance(value, Mapping):
-            raise ValueError(f"Word chips take a dict made by chips(), not a {type(value).__name__}.")
-        return None if value is None else dict(value)
-
-    def example_payload(self) -> Any:
-        return {"sample": "", "words": []}
-
-    def example_value(self) -> Any:
-        return {"sample": "", "words": []}
-
-    def api_info(self) -> dict[str, Any]:
-        digit = _or_null({"type": "integer", "minimum": 0, "maximum": 9})
-        word = {
-            "type": "object",
-            "properties": {
-                "index": {"type": "integer", "minimum": 0},
-                "text": {"type": "string"},
-                "kind": {"type": "string"},
-                "scored": {"type": "boolean"},
-                "seen": {"type": "boolean"},
-                "known": {"type": "boolean"},
-                "vlm": digit,
-                "calibrated": digit,
-                "human": digit,
-                "score": digit,
-                "change": _or_null({"type": "integer", "minimum": -9, "maximum": 9}),
-                "change_by": {"type": "string"},
-                "expected": _or_null({"type": "number"}),
-                "uncertain": _or_null({"type": "number"}),
-                "by": _or_null({"type": "string"}),
-                "hidden": {"type": "boolean"},
-                "others": {"type": "array", "items": {"type": "object"}},
-            },
-            "required": ["index", "text", "scored"],
-        }
-        return {
-            "type": "object",
-            "properties": {
-                "sample": {"type": "string"},
-                "compared": {"type": "boolean"},
-                "words": {"type": "array", "items": word},
-            },
-            "required": ["words"],
-        }
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A type list would do in JSON schema, but Gradio's reader of schemas knows ``anyOf`` only."""
-    return {"anyOf": [schema, {"type": "null"}]}
+        # read-only chips do without the larger part of the script
+        script = self.SCRIPT if editable else self.SCRIPT.partition("// ---- corrections ----")[0]
+        super().__init__(value, constants={"editable": editable}, script=script + START, **options)
 
 
 @dataclass(frozen=True)
