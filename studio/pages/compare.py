@@ -15,8 +15,9 @@ from studio.components import detector, notices
 from studio.components.detector import DetectorLine
 from studio.components.word_scores import WordScores, chips
 from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS
-from studio.pages import first, reloaded, seeds_form, shared, wording
+from studio.pages import first, reloaded, shared, wording
 from studio.pages.memory import Memory
+from studio.pages.seeds import form as seeds_form
 from studio.pages.shared import Loading, told
 from studio.studio import CompareUpdate, Pair, Studio, check_request
 

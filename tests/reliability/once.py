@@ -31,7 +31,7 @@ from typing import Any
 
 from data.store.receipts import page_digest
 from studio.components.word_scores import read_packet
-from studio.pages import annotate_keys
+from studio.pages.annotate import keys as annotate_keys
 from studio.settings import Settings
 from studio.studio import Studio
 from tests.browser.conftest import free_port
@@ -171,7 +171,7 @@ def run(folder: Path, kills: int, people: int = 3, seed: int = 0) -> tuple[list[
     context = multiprocessing.get_context(
         "forkserver"
     )  # it has imported what a server needs, so that a start is quick
-    context.set_forkserver_preload(["studio.pages.annotate_keys", "tests.browser.conftest"])
+    context.set_forkserver_preload(["studio.pages.annotate.keys", "tests.browser.conftest"])
 
     def start() -> Any:
         server = context.Process(target=serve, args=(folder / "home", port), daemon=True)

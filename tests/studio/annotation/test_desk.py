@@ -11,7 +11,7 @@ from data.store import Store, StoreError
 from data.store.receipts import page_digest
 from studio.annotation import desk
 from studio.components.word_scores import read_packet
-from studio.pages import annotate_keys
+from studio.pages.annotate import keys as annotate_keys
 
 CLIENT = "0123456789abcdef"
 

@@ -19,7 +19,7 @@ from studio.images import examples, truth
 from studio.images.scoring import missing_notes, score_events
 from studio.images.views import Pair, SampleView, WordView, totals
 from studio.pages import wording
-from studio.pages.library_words import Wish, chosen
+from studio.pages.library.words import Wish, chosen
 from studio.training import calibration
 from studio.training.heldout import judge_of
 from tests.tiny import STEPS

@@ -8,7 +8,7 @@ from data.store import Store
 from studio.__main__ import main
 from studio.annotation import quality
 from studio.cli import commands
-from studio.pages import quality_parts
+from studio.pages.quality import parts as quality_parts
 
 PROMPT = "a red circle above a blue square"  # red 1, circle 2, above 3, blue 5, square 6
 

@@ -11,8 +11,10 @@ from data.exchange.jsonl import ImportRefused, export_labels, import_labels
 from studio.annotation import first_round
 from studio.api.runs import Runs
 from studio.cli.commands import described
-from studio.pages import diagnose, library_runs, run_page, runs, train
+from studio.pages import diagnose, runs, train
+from studio.pages.library import runs as library_runs
 from studio.pages.rights import Rights
+from studio.pages.train import run as run_page
 from studio.studio import Studio
 from studio.training import jobs
 from tests import tiny

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.prompts import load
-from studio.pages import run_result
+from studio.pages.train import result as run_result
 from studio.training.heldout import SHOWN_SEEDS, _shown, change
 from studio.training.results import PICTURES, learned_said, seeds_said
 from tests.tiny import STEPS

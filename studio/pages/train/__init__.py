@@ -14,11 +14,14 @@ import gradio as gr
 
 from studio.components import figures, notices
 from studio.components.table import Table, rows
-from studio.pages import run_page, run_result, run_samples, shared
 from studio.pages import runs as listing
+from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.rights import Rights
 from studio.pages.shared import told
+from studio.pages.train import result as run_result
+from studio.pages.train import run as run_page
+from studio.pages.train import samples as run_samples
 from studio.studio import Studio
 from studio.training import jobs
 from studio.training.configs import FIELDS, Field

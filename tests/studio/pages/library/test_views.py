@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from studio.pages import library_views
+from studio.pages.library import views as library_views
 
 
 @pytest.mark.parametrize("field", ["kind", "text", "who", "created"])

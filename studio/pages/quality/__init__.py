@@ -10,12 +10,14 @@ from typing import Any
 import gradio as gr
 
 from studio.annotation.quality import GOOD, USABLE, without_gold
-from studio.components import notices, quality_figures
+from studio.components import notices
 from studio.components.table import Table, picked
-from studio.pages import quality_gold, shared
-from studio.pages import quality_parts as parts
 from studio.pages import runs as listing
+from studio.pages import shared
 from studio.pages.memory import Memory
+from studio.pages.quality import figures as quality_figures
+from studio.pages.quality import gold as quality_gold
+from studio.pages.quality import parts as parts
 from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import Studio

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import gradio as gr
 import pytest
 
-from studio.pages import run_page, runs, train
+from studio.pages import runs, train
 from studio.pages.rights import Rights
+from studio.pages.train import run as run_page
 
 
 @pytest.fixture

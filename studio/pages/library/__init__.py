@@ -14,8 +14,12 @@ import gradio as gr
 from data.store.library import SORTS
 from studio.components.cards import Cards
 from studio.components.table import Table, picked
-from studio.pages import library_exchange, library_keep, library_runs, library_words, shared
-from studio.pages import library_views as views
+from studio.pages import shared
+from studio.pages.library import backup as library_keep
+from studio.pages.library import exchange as library_exchange
+from studio.pages.library import runs as library_runs
+from studio.pages.library import views as views
+from studio.pages.library import words as library_words
 from studio.pages.memory import Memory
 from studio.pages.rights import Rights
 from studio.pages.shared import told

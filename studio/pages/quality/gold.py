@@ -17,7 +17,7 @@ from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.pages import shared
 from studio.pages.memory import Memory
-from studio.pages.quality_parts import count, heads
+from studio.pages.quality.parts import count, heads
 from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import SampleView, Studio

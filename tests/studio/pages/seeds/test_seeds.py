@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from studio.grids.grid import GridView, Variant, check_grid
-from studio.pages import links, seeds_form
-from studio.pages.seeds_pictures import Thumbnails, small
-from studio.pages.seeds_vote import Sittings
+from studio.pages import links
+from studio.pages.seeds import form as seeds_form
+from studio.pages.seeds.pictures import Thumbnails, small
+from studio.pages.seeds.vote import Sittings
 
 METHODS = [
     ("none", "none"),

@@ -19,8 +19,10 @@ from studio.annotation import desk
 from studio.components import guidelines, notices
 from studio.components.table import Table, picked
 from studio.components.word_scores import WordScores, chips, read_opened, read_packet
-from studio.pages import annotate_keys, annotate_queue, people, shared
-from studio.pages.annotate_queue import Counts, Wish, wanted
+from studio.pages import people, shared
+from studio.pages.annotate import keys as annotate_keys
+from studio.pages.annotate import queue as annotate_queue
+from studio.pages.annotate.queue import Counts, Wish, wanted
 from studio.pages.memory import Memory
 from studio.pages.shared import told
 from studio.studio import SampleView, Studio

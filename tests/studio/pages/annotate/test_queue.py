@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from studio.annotation.labelling import orders
-from studio.pages import annotate_queue
-from studio.pages.annotate_queue import WISHES, Counts, Wish, choices, made_of, progress, wanted
+from studio.pages.annotate import queue as annotate_queue
+from studio.pages.annotate.queue import WISHES, Counts, Wish, choices, made_of, progress, wanted
 
 
 def test_a_wish_comes_back_as_it_was_made():

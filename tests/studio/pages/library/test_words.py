@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from studio.pages import library_words
-from studio.pages.library_words import Wish
+from studio.pages.library import words as library_words
+from studio.pages.library.words import Wish
 
 
 def word(index, text, label, vlm, source="human"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from studio.pages import library_runs
+from studio.pages.library import runs as library_runs
 
 
 def run(id, kind="cycle", state="done", message="", of=None, change=0.0, **config):

@@ -10,7 +10,7 @@ from typing import Any
 
 from studio.components import vote
 from studio.grids.grid import GridView
-from studio.pages.seeds_pictures import without_text
+from studio.pages.seeds.pictures import without_text
 from studio.studio import Studio
 
 KEPT = 1000  # sittings that are remembered; one that is forgotten begins anew

@@ -19,10 +19,11 @@ from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
 from studio.grids.grid import GridView, check_grid, grid_change
 from studio.images import png_text
-from studio.pages import runs, seeds_form, shared
+from studio.pages import runs, shared
 from studio.pages.memory import Memory
-from studio.pages.seeds_pictures import Thumbnails
-from studio.pages.seeds_vote import Sittings
+from studio.pages.seeds import form as seeds_form
+from studio.pages.seeds.pictures import Thumbnails
+from studio.pages.seeds.vote import Sittings
 from studio.pages.shared import Loading, told
 from studio.studio import SampleView, Studio, sentence
 

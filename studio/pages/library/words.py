@@ -16,7 +16,7 @@ from core.words import KINDS
 from studio.annotation.kinds import named
 from studio.components.table import rows
 from studio.numbers import whole
-from studio.pages.library_views import SOURCES, figure, number
+from studio.pages.library.views import SOURCES, figure, number
 from studio.training.calibration import kinds_of
 
 LOOKED = 200  # images that a page of labels looks through

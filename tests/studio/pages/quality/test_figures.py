@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from studio.components import quality_figures
+from studio.pages.quality import figures as quality_figures
 
 
 def kind(name, alpha):
