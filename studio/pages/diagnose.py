@@ -20,7 +20,7 @@ from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
 from studio.training import jobs

@@ -35,6 +35,10 @@ QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 ASKED: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": None}
 
 
+# What a handler gives: {component: value}. A component that is not in it stays as it is.
+Update = dict[Any, Any]
+
+
 def told(work: Callable[..., Any]) -> Callable[..., Any]:
     """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""
 

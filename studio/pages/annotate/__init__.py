@@ -20,11 +20,10 @@ from studio.components import guidelines, notices
 from studio.components.table import Table, picked
 from studio.components.word_scores import WordScores, chips, read_opened, read_packet
 from studio.pages import people, shared
-from studio.pages.annotate import keys as annotate_keys
-from studio.pages.annotate import queue as annotate_queue
-from studio.pages.annotate.queue import Counts, Wish, wanted
+from studio.pages.annotate import keys, queue
+from studio.pages.annotate.queue import ANY, WISHES, Counts, Wish, wanted
 from studio.pages.memory import Memory
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, QUICK, Update, told
 from studio.studio import SampleView, Studio
 
 HISTORY = 30
@@ -82,16 +81,15 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             shared.html(guidelines.page(), elem_id="guidelines")
     with gr.Row(equal_height=True):
         name = people.field()
-        view, order, blind = annotate_queue.head(name)
+        view, order, blind = queue.head(name)
     renamed = people.build(studio, memory, name)
     why = shared.html(elem_id="why-next")
-    queue = annotate_queue.build(studio, view, order, blind, memory)
+    wishes = queue.build(studio, view, order, blind, memory)
     with gr.Accordion("My corrections", open=False):
         history = Table(caption="My last corrections, the newest first", elem_id="history")
 
     whole = [nothing, empty, unfilter, reorder, compare, item, picture, about, words, why, place]
     record = [progress, history]
-    same = [gr.skip()] * len(whole)
 
     def none_left(writer: str, wish: Wish) -> str:
         """Why there is nothing to show."""
@@ -112,49 +110,44 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def face(found: desk.Item, writer: str, wish: Wish, opened: int | None, **more: Any) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
         others = {
-            word: [{**said, "who": annotate_keys.called(said["who"])} for said in people]
+            word: [{**said, "who": keys.called(said["who"])} for said in people]
             for word, people in found.others.items()
         }
-        flags = [{**flag, "who": annotate_keys.called(flag["who"])} for flag in found.flags]
+        flags = [{**flag, "who": keys.called(flag["who"])} for flag in found.flags]
         value = chips(
             found.view.words, sample=found.view.id, hidden=found.hidden, others=others, flag=found.flag,
             note=found.note, flags=flags, who=writer, blind=wish.blind,
         )  # fmt: skip
         return {**value, "mark": found.mark, "opened": opened, **more}
 
-    def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> list[Any]:
-        """Values of ``whole``."""
+    def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> Update:
+        """The image with its words, or why there is none."""
         # so that the chips rest, and what stands beside them is counted, also where nothing else differs
         more["drawn"] = now()
         if view is None:
             says = none_left(writer, wish)
-            does = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
-            gone = [
-                gr.update(visible=True),
-                notices.empty(says),
-                *(gr.update(visible=button is does) for button in (unfilter, reorder, compare)),
-                gr.update(visible=False),
-            ]
-            return [
-                *gone,
-                gr.update(value=None, visible=False),
-                "",
-                chips([], who=writer, **more),
-                _why(studio, wish),
-                "",
-            ]
-        image = shared.picture(view.image_path)
-        found = desk.item(studio, view.id, writer, wish.blind)
-        return [
-            gr.update(visible=False),
-            *([gr.skip()] * 4),
-            gr.update(visible=True),
-            gr.update(value=image, visible=True),
-            _about(found.view, image is None, studio.settings.confirm == "yes"),
-            face(found, writer, wish, found.last, **more),
-            _why(studio, wish),
-            view.id,
-        ]
+            button = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
+            return {
+                nothing: gr.update(visible=True),
+                empty: notices.empty(says),
+                **{one: gr.update(visible=one is button) for one in (unfilter, reorder, compare)},
+                item: gr.update(visible=False),
+                picture: gr.update(value=None, visible=False),
+                about: "",
+                words: chips([], who=writer, **more),
+                why: _why(studio, wish),
+                place: "",
+            }
+        image, shown = shared.picture(view.image_path), desk.item(studio, view.id, writer, wish.blind)
+        return {
+            nothing: gr.update(visible=False),
+            item: gr.update(visible=True),
+            picture: gr.update(value=image, visible=True),
+            about: _about(shown.view, image is None, studio.settings.confirm == "yes"),
+            words: face(shown, writer, wish, shown.last, **more),
+            why: _why(studio, wish),
+            place: view.id,
+        }
 
     def following(writer: str, holds: bool, wish: Wish, exclude: str | None = None) -> SampleView | None:
         """The next image, which is kept for who holds what they are given."""
@@ -174,16 +167,16 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     @told
     def fill(
         shown: Any, kept_who: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
-    ) -> list[Any]:
+    ) -> Update:
         """When the tab is opened: where they were, else the next image; nothing where one is open already."""
         if isinstance(shown, dict) and shown.get("sample"):
-            return same
+            return gr.skip()
         writer, wish = shared.person(kept_who, profile), wanted(kept_view)
         view = current(kept_place, writer, shared.holds(studio, kept_who, profile), wish)
         return drawn(view, writer, wish, **barred(profile))
 
     @told
-    def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another name is another person: their corrections, their progress, the same image."""
         before, kept = people.read_names(names)
         writer, wish = shared.person(kept, profile), wanted(kept_view)
@@ -193,63 +186,62 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return drawn(view, writer, wish, **barred(profile))
 
     @told
-    def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
+    def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Another order or filter: the next image by it."""
-        writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
+        writer, made = shared.person(kept_who, profile), queue.made_of(*values)
         holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
-        return [made, *drawn(following(writer, holds, wish), writer, wish, **barred(profile))]
+        return {view: made, **drawn(following(writer, holds, wish), writer, wish, **barred(profile))}
 
     @told
-    def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> list[Any]:
+    def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Blind mode on or off, on the image that is shown."""
-        writer, made = shared.person(kept_who, profile), annotate_queue.made_of(*values)
+        writer, made = shared.person(kept_who, profile), queue.made_of(*values)
         holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
-        return [made, *drawn(current(kept_place, writer, holds, wish), writer, wish, **barred(profile))]
+        return {
+            view: made,
+            **drawn(current(kept_place, writer, holds, wish), writer, wish, **barred(profile)),
+        }
 
     @told
     def open_sample(
         sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
-    ) -> list[Any]:
+    ) -> Update:
         writer = shared.person(kept_who, profile)
         return drawn(studio.sample(sample, writer), writer, wanted(kept_view), **barred(profile))
 
     @told
-    def reopen(
-        kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
-    ) -> list[Any]:
+    def reopen(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """A line of the history: back to its image."""
         return open_sample(picked(event._data), kept_who, kept_view, profile)
 
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
-    ) -> tuple[annotate_keys.Done, str, Wish]:
+    ) -> tuple[keys.Done, str, Wish]:
         """A packet of keys, each of them done once and in order; by whom, and what they wish."""
         packet, wish = read_packet(event._data), wanted(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
         except (NotYet, StoreError) as problem:
-            return annotate_keys.stuck(packet, problem), shared.person(kept_who, profile), wish
+            return keys.stuck(packet, problem), shared.person(kept_who, profile), wish
         except ValueError as problem:
-            return annotate_keys.refused(packet, problem), shared.person(kept_who, profile), wish
-        done = annotate_keys.work(studio, packet, writer, wish.blind)
+            return keys.refused(packet, problem), shared.person(kept_who, profile), wish
+        done = keys.work(studio, packet, writer, wish.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)
         return done, writer, wish
 
-    def answered(done: annotate_keys.Done, writer: str, wish: Wish) -> dict[str, Any]:
+    def answered(done: keys.Done, writer: str, wish: Wish) -> dict[str, Any]:
         """The chips' value where the image stays: up to which key all is stored, and the words where there is news."""
         packet, ack = done.packet, done.ack()
         if done.retry:
             return {**chips([], sample=packet.shown), "keep": True, "ack": ack}
-        if not wish.blind and (mark := annotate_keys.news(studio, done, writer)):
+        if not wish.blind and (mark := keys.news(studio, done, writer)):
             return {"sample": packet.shown, "who": writer, "same": True, "mark": mark, "ack": ack}
         found = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
         return face(found, writer, wish, packet.opened, ack=ack)
 
     @told
-    def edit(
-        kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
-    ) -> list[Any]:
+    def edit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """Keys of any kind: the same image, or the one that is due."""
         done, writer, wish = worked(kept_who, kept_view, event, profile)
         shown = done.packet.shown
@@ -260,7 +252,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 return drawn(studio.sample(done.place, writer), writer, wish, ack=done.ack())
             if not shown:
                 return drawn(None, writer, wish, ack=done.ack())
-        return [answered(done, writer, wish) if part is words else gr.skip() for part in whole]
+        return {words: answered(done, writer, wish)}
 
     @told
     def digit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
@@ -285,11 +277,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return face(found, writer, wish, opened, looked=asked.get("revision"), **bars)
 
     @told
-    def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        """Values of ``record``: the counts and the history."""
+    def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> Update:
+        """The counts and the history."""
         writer, wish = shared.person(kept_who, profile), wanted(kept_view)
-        bar = annotate_queue.progress(counts.of(writer, wish), writer, bool(wish.filters))
-        return [bar, annotate_keys.listed(studio.history(writer, HISTORY))]
+        bar = queue.progress(counts.of(writer, wish), writer, bool(wish.filters))
+        return {progress: bar, history: keys.listed(studio.history(writer, HISTORY))}
 
     def this_prompt(kept_place: Any) -> Any:
         try:
@@ -297,31 +289,25 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         except ValueError:
             return gr.skip()
 
-    quick = shared.QUICK
-    shown = [words, who, place, view]
-    tab.select(fill, shown, whole, js=memory.known(shown, queue=view), **quick)
-    renamed.names.change(rename, [renamed.names, place, view], whole, **quick)
-    chosen = [who, place, *queue.controls]
-    gr.on([c.input for c in (order, *queue.filters)], choose, chosen, [view, *whole], **shared.ASKED)
-    blind.input(cover, chosen, [view, *whole], **shared.ASKED)
-    if "prompt" in annotate_queue.WISHES:
-        prompt = queue.filters[annotate_queue.WISHES.index("prompt")]
-        queue.only.click(this_prompt, place, prompt, **shared.ASKED).then(
-            choose, chosen, [view, *whole], **quick
-        )
-    for every in (queue.everything, unfilter):
-        every.click(
-            lambda: [annotate_queue.ANY] * len(queue.filters), None, queue.filters, **shared.ASKED
-        ).then(choose, chosen, [view, *whole], **quick)
-    reorder.click(lambda: "uncertainty", None, order, **shared.ASKED).then(
-        choose, chosen, [view, *whole], **quick
-    )
-    asks = {"js": memory.known([who, view], queue=view), **quick}
+    shown, chosen = [words, who, place, view], [who, place, *wishes.controls]
+    tab.select(fill, shown, whole, js=memory.known(shown, queue=view), **QUICK)
+    renamed.names.change(rename, [renamed.names, place, view], whole, **QUICK)
+    gr.on([c.input for c in (order, *wishes.filters)], choose, chosen, [view, *whole], **ASKED)
+    blind.input(cover, chosen, [view, *whole], **ASKED)
+    presets = [reorder.click(lambda: "uncertainty", None, order, **ASKED)]
+    for all_images in (wishes.everything, unfilter):
+        presets.append(all_images.click(lambda: [ANY] * len(wishes.filters), None, wishes.filters, **ASKED))
+    if "prompt" in WISHES:
+        prompt = wishes.filters[WISHES.index("prompt")]
+        presets.append(wishes.only.click(this_prompt, place, prompt, **ASKED))
+    for preset in presets:
+        preset.then(choose, chosen, [view, *whole], **QUICK)
+    asks = {"js": memory.known([who, view], queue=view), **QUICK}
     words.edit(edit, [who, view], whole, trigger_mode="multiple", **asks)
     words.digit(digit, [who, view], words, trigger_mode="multiple", **asks)
     words.look(look, [who, view], words, **asks)
     words.rested(rested, [who, view], record, **asks)
-    history.pick(reopen, [who, view], whole, **shared.ASKED)
+    history.pick(reopen, [who, view], whole, **ASKED)
     return AnnotateTab(open_sample, [who, view], whole, compare, renamed)
 
 

@@ -1,6 +1,6 @@
 """Which images an annotator is given: the order, the filters and blind mode, all kept in the browser; and how far it is.
 
-One hidden component holds the whole wish, as ``tabs.memory`` holds who is writing; the controls fill it.
+One hidden component holds the whole wish, as ``pages.memory`` holds who is writing; the controls fill it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data.store.queue import FILTERS
 from studio.annotation.labelling import orders
 from studio.components import notices
 from studio.pages import shared
-from studio.pages.memory import KEEP, KEY
+from studio.pages.memory import KEEP, KEY, Memory
 from studio.studio import Studio
 from studio.times import moment
 
@@ -108,7 +108,7 @@ def head(name: gr.Textbox) -> tuple[gr.JSON, gr.Dropdown, gr.Checkbox]:
     order = gr.Dropdown(
         [(ORDERS.get(order, order), order) for order in sorted(orders(), key=_place)],
         value="uncertainty",
-        label="Next comes",
+        label="Queue order",
         elem_id="order",
         min_width=230,
     )
@@ -125,7 +125,7 @@ def _place(order: str) -> int:
     return list(ORDERS).index(order) if order in ORDERS else len(ORDERS)
 
 
-def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox, memory: Any) -> Queue:
+def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox, memory: Memory) -> Queue:
     """The panel of filters, and what keeps the wish in the browser."""
     with gr.Accordion("Which images", open=False, elem_id="which-images") as panel:
         with gr.Row():
@@ -148,13 +148,12 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
         """The choices of each filter, from what there is by now."""
         return [gr.update(choices=choices(studio, name)) for name in WISHES]
 
-    quick = shared.QUICK
     recall = RECALL.replace("KEY", KEY).replace("NAMES", str(list(WISHES)))
     memory.recalled.then(None, None, [view, order, blind, *filters], js=recall).then(
         None, None, None, js=RETURN.replace("KEY", KEY)
     )
     view.change(None, view, None, js=KEEP.replace("KEY", KEY).replace("NAME", "queue"))
-    panel.expand(offered, None, filters, **quick)
+    panel.expand(offered, None, filters, **shared.QUICK)
     return Queue(view, order, blind, filters, only, everything, panel)
 
 

@@ -21,7 +21,7 @@ from studio.pages.library import runs as library_runs
 from studio.pages.library import views as views
 from studio.pages.library import words as library_words
 from studio.pages.memory import Memory
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
 

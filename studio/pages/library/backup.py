@@ -12,7 +12,7 @@ from studio.components.table import Table, picked, rows
 from studio.exchange import transfer, webhook
 from studio.pages import shared
 from studio.pages.library.exchange import QUICK, WORK, problem
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
 from studio.times import moment

@@ -11,7 +11,7 @@ from studio.components import notices
 from studio.components.table import Table, rows
 from studio.exchange import transfer
 from studio.pages import shared
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.shared import told
 from studio.studio import Studio, sentence
 

@@ -15,10 +15,10 @@ from studio.components.table import Table, picked
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
+from studio.pages.people import Rights
 from studio.pages.quality import figures as quality_figures
 from studio.pages.quality import gold as quality_gold
 from studio.pages.quality import parts as parts
-from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
 

@@ -17,8 +17,8 @@ from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.pages import shared
 from studio.pages.memory import Memory
+from studio.pages.people import Rights
 from studio.pages.quality.parts import count, heads
-from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import SampleView, Studio
 from studio.times import moment

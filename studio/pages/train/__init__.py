@@ -17,7 +17,7 @@ from studio.components.table import Table, rows
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.shared import told
 from studio.pages.train import result as run_result
 from studio.pages.train import run as run_page

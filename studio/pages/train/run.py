@@ -14,7 +14,7 @@ from studio.components import figures, notices
 from studio.components.table import Table, rows
 from studio.pages import runs as listing
 from studio.pages import shared
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
 from studio.training.modelcard import IN_NATS

@@ -13,7 +13,7 @@ from studio.api.runs import Runs
 from studio.cli.commands import described
 from studio.pages import diagnose, runs, train
 from studio.pages.library import runs as library_runs
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.train import run as run_page
 from studio.studio import Studio
 from studio.training import jobs

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from studio.grids.grid import GridView, Variant, check_grid
-from studio.pages import links
+from studio.interface import linked
 from studio.pages.seeds import form as seeds_form
 from studio.pages.seeds.pictures import Thumbnails, small
 from studio.pages.seeds.vote import Sittings
@@ -118,7 +118,7 @@ def test_a_link_that_can_be_no_id_gets_a_sentence():
     def asked(**given):
         return SimpleNamespace(query_params=given)
 
-    assert links.linked(asked(), "grid") == ""
-    assert links.linked(asked(grid=" abc "), "grid") == "abc"
+    assert linked(asked(), "grid") == ""
+    assert linked(asked(grid=" abc "), "grid") == "abc"
     with pytest.raises(ValueError, match="copy the whole link"):
-        links.linked(asked(grid="x" * 65), "grid")
+        linked(asked(grid="x" * 65), "grid")

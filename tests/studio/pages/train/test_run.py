@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from studio.pages import runs, train
-from studio.pages.rights import Rights
+from studio.pages.people import Rights
 from studio.pages.train import run as run_page
 
 
