@@ -16,15 +16,16 @@ from typing import Any
 import gradio as gr
 
 from studio.components import notices
-from studio.components.table import picked
-from studio.pages.shared import admin, manages, told
+from studio.components.table import Table, picked
+from studio.pages.memory import Memory
+from studio.pages.shared import ASKED, QUICK, Update, admin, manages, told
 from studio.studio import Studio
 from studio.times import moment
 from studio.training import jobs
 from studio.training.configs import Field
 from studio.training.modelcard import IN_NATS
 
-See = Callable[..., list[Any]]
+See = Callable[[Any, Any, bool], Update]
 ON = ("queued", "running")
 TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
 SECONDS = 1.5  # between two looks at the store
@@ -34,10 +35,30 @@ SEEN = 200  # runs that are looked through for those of one tab
 
 @dataclass(frozen=True)
 class Opener:
-    """How another tab opens a run in this one: ``open(its id, whether this visitor may manage runs)`` are the values of ``outputs``."""
+    """How another tab opens a run in this one: ``open(its id, whether this visitor may manage runs)`` gives an update of
+    ``outputs``."""
 
     outputs: list[Any]
-    open: Callable[[str, bool], list[Any]]
+    open: Callable[[str, bool], Update]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tab shows of the store: its runs, the newest first; all runs of either sort that are on; the one that is
+    shown, '' for none; and how that one stands, of ``jobs.status``."""
+
+    runs: list[dict[str, Any]]
+    on: list[dict[str, Any]]
+    shown: str
+    state: dict[str, Any] | None
+
+
+def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
+    """The run that is asked for, else one that is on, else the newest."""
+    runs, on = listed(studio, experiments, asked)
+    ids = [run["id"] for run in runs]
+    shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
+    return Seen(runs, on, shown, jobs.status(studio, shown) if shown else None)
 
 
 def started(run: dict[str, Any]) -> bool:
@@ -121,32 +142,54 @@ def buttons(state: str, may: bool) -> list[Any]:
     return [gr.update(visible=may and state in ON), gr.update(visible=may and ended)]
 
 
-def stop(studio: Studio, run: Any) -> None:
-    jobs.stop(studio, run)
-    gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
-
-
-def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
-    """What choosing a run in the table, Stop and Go on do; see(run, "", may) is the page with that run, for one who may
-    start and stop, or may not. Choosing takes who asks; Stop and Go on take the run as well."""
+def wire(
+    studio: Studio,
+    page: gr.Blocks,
+    memory: Memory,
+    see: See,
+    outputs: list[Any],
+    *,
+    table: Table,
+    stop: gr.Button,
+    resume: gr.Button,
+    chosen: gr.State,
+    drawn: gr.Textbox,
+) -> Opener:
+    """Opening the page, looking again, choosing a run, Stop and Go on. see(run, what is drawn, may) is the page with that
+    run, for one who may start and stop, or may not."""
+    who = memory.who
 
     @told
-    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def restore(kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        return see("", "", manages(studio, kept, profile))
+
+    @told
+    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        return see(run, known, manages(studio, kept, profile))
+
+    @told
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return see(picked(event._data), "", manages(studio, kept, profile))
 
     @told
-    def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
-        stop(studio, run)
+        jobs.stop(studio, run)
+        gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
         return see(run, "", True)
 
     @told
-    def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
         jobs.resume(studio, run)
         return see(run, "", True)
 
-    return pick, halt, go_on
+    table.pick(pick, who, outputs, **ASKED)
+    stop.click(halt, [chosen, who], outputs, **ASKED)
+    resume.click(go_on, [chosen, who], outputs, **ASKED)
+    gr.Timer(SECONDS).tick(tick, [chosen, drawn, who], outputs, **QUICK)
+    page.load(restore, who, outputs, js=memory.known([who]), **QUICK)
+    return Opener(outputs, lambda run, may: see(run, "", may))
 
 
 def when(run: dict[str, Any]) -> str:

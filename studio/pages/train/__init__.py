@@ -18,8 +18,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.shared import told
-from studio.pages.train import result as run_result
+from studio.pages.shared import ASKED, Update, told
 from studio.pages.train import run as run_page
 from studio.pages.train import samples as run_samples
 from studio.studio import Studio
@@ -58,7 +57,6 @@ def build(
 ) -> tuple[gr.Button, listing.Opener]:
     """The tab; returns the button that leads to the corrections, and how a run is opened."""
     who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
-    timer = gr.Timer(listing.SECONDS)
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
@@ -125,58 +123,64 @@ def build(
                     back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
                 rights.admins()
 
-    live = [title, progress, stop, resume, plot, result, gain, verdict, decision, seeds]
     all_parts = [
-        drawn, chosen, labels, nothing, card, *live, *samples.outputs, *more.outputs, list_of_runs, table, start, again, elsewhere, back,
+        drawn, chosen, labels, nothing, card, title, progress, stop, resume, plot, result, gain, verdict, decision, seeds,
+        *samples.outputs, *more.outputs, list_of_runs, table, start, again, elsewhere, back,
     ]  # fmt: skip
 
-    def see(asked: Any, known: Any, may: bool) -> list[Any]:
+    def live(state: dict[str, Any], may: bool) -> Update:
+        """A run's card: how it stands, and its result."""
+        run, done = state["run"], state["state"] == "done"
+        heldout = (run["metrics"] or {}).get("heldout")
+        plots = {
+            plot: figures.curves(state["history"]),
+            result: figures.heldout(heldout) if heldout else None,
+            gain: figures.change(heldout) if heldout else None,
+        }
+        promotable = done and run["kind"] not in ("warmup", "round") and not run["promoted"]
+        return {
+            title: _title(run),
+            progress: listing.how_far(state),
+            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            **{part: gr.update(value=figure, visible=figure is not None) for part, figure in plots.items()},
+            verdict: _verdict(studio, run) if done else "",
+            decision: gr.update(visible=promotable),
+            seeds: run_page.result_html(studio, run) if done else "",
+        }
+
+    def see(asked: Any, known: Any, may: bool) -> Update:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
         administrator, or where everyone is."""
-        runs, on = listing.listed(studio, False, asked)
-        ids = [run["id"] for run in runs]
-        shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-        state = jobs.status(studio, shown) if shown else None
-        found = studio.status()
-        counts = (found["scored"], found["corrections"])
-        promoted = [run["id"] for run in runs if run["promoted"]]
-        still = listing.digest(
-            [shown, promoted, may, [(r["id"], r["state"], r["message"]) for r in [*runs, *on]]]
-        )
-        stamp = f"{still} {listing.digest([counts, listing.stamp(state)])}"
+        seen, counts = listing.seen(studio, False, asked), studio.status()
+        promoted = [run["id"] for run in seen.runs if run["promoted"]]
+        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
+        still = listing.digest([seen.shown, promoted, may, states])
+        told_of = _labels(counts["scored"], counts["corrections"])
+        stamp = f"{still} {listing.digest([told_of, listing.stamp(seen.state)])}"
         if stamp == known:
-            return [gr.skip()] * len(all_parts)
-        same = isinstance(known, str) and known.startswith(still)
-        return [
-            stamp,
-            shown,
-            _labels(*counts),
-            gr.update(visible=not shown),
-            gr.update(visible=bool(shown)),
-            *(_live(studio, state, may) if state else [gr.skip()] * len(live)),
-            *(
-                [*samples.values(shown), *more.values(shown)]
-                if shown and not same
-                else [gr.skip()] * (len(samples.outputs) + len(more.outputs))
-            ),
-            gr.update(visible=bool(runs)),
-            _table(runs, shown),
-            gr.update(interactive=may and not on),
-            gr.update(interactive=may and not on),
-            listing.elsewhere(on, experiments=False),
-            gr.update(interactive=may and bool(promoted)),
-        ]
+            return gr.skip()
+        free = gr.update(interactive=may and not seen.on)
+        update = {
+            drawn: stamp,
+            chosen: seen.shown,
+            labels: told_of,
+            nothing: gr.update(visible=not seen.shown),
+            card: gr.update(visible=bool(seen.shown)),
+            list_of_runs: gr.update(visible=bool(seen.runs)),
+            table: _table(seen.runs, seen.shown),
+            start: free,
+            again: free,
+            elsewhere: listing.elsewhere(seen.on, experiments=False),
+            back: gr.update(interactive=may and bool(promoted)),
+        }
+        if seen.state:
+            update |= live(seen.state, may)
+        if seen.shown and not (isinstance(known, str) and known.startswith(still)):
+            update |= {**samples.values(seen.shown), **more.values(seen.shown)}
+        return update
 
     @told
-    def restore(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        return see("", "", shared.manages(studio, kept, profile))
-
-    @told
-    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        return see(run, known, shared.manages(studio, kept, profile))
-
-    @told
-    def begin(profile: gr.OAuthProfile | None, kept: Any, kind: Any, source: Any, *given: Any) -> list[Any]:
+    def begin(profile: gr.OAuthProfile | None, kept: Any, kind: Any, source: Any, *given: Any) -> Update:
         shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
@@ -184,20 +188,18 @@ def build(
         return see(run, "", True)
 
     @told
-    def next_round(profile: gr.OAuthProfile | None, kept: Any) -> list[Any]:
+    def next_round(profile: gr.OAuthProfile | None, kept: Any) -> Update:
         shared.admin(studio, kept, profile)
         return see(jobs.start(studio, "round"), "", True)
 
-    pick, halt, go_on = listing.handlers(studio, see)
-
     @told
-    def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
         return see(run, "", True)
 
     @told
-    def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Takes back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
         last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
@@ -208,35 +210,42 @@ def build(
         return see(run, "", True)
 
     @told
-    def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if certain is not True:
             raise ValueError("Check the box first: what is deleted is gone.")
         freed = studio.delete_run(run, shared.admin(studio, kept, profile))
         gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
         return see("", "", True)
 
-    def explain(kind: Any) -> list[Any]:
+    def explain(kind: Any) -> Update:
         wanted = FIELDS.get(kind, {})
-        return [
-            KINDS[kind][1],
-            gr.update(visible="sources" in wanted),
-            *(gr.update(visible=name in wanted) for name in settings),
-            *(gr.update(visible=group in _groups(wanted)) for group in heads),
-        ]
+        groups = _groups(wanted)
+        return {
+            meaning: KINDS[kind][1],
+            source: gr.update(visible="sources" in wanted),
+            **{part: gr.update(visible=name in wanted) for name, part in settings.items()},
+            **{part: gr.update(visible=group in groups) for group, part in heads.items()},
+        }
 
-    quick = shared.QUICK
-    kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **shared.ASKED)
-    start.click(begin, [who, kind, source, *settings.values()], all_parts, **shared.ASKED)
-    again.click(next_round, who, all_parts, **shared.ASKED)
-    table.pick(pick, who, all_parts, **shared.ASKED)
-    stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
-    resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
-    promote.click(put_into_use, [chosen, force, who], all_parts, **shared.ASKED)
-    back.click(roll_back, [chosen, who], all_parts, **shared.ASKED)
-    more.delete.click(remove, [chosen, more.sure, who], all_parts, **shared.ASKED)
-    timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
-    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
-    return annotate, listing.Opener(all_parts, lambda run, may: see(run, "", may))
+    kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **ASKED)
+    start.click(begin, [who, kind, source, *settings.values()], all_parts, **ASKED)
+    again.click(next_round, who, all_parts, **ASKED)
+    promote.click(put_into_use, [chosen, force, who], all_parts, **ASKED)
+    back.click(roll_back, [chosen, who], all_parts, **ASKED)
+    more.delete.click(remove, [chosen, more.sure, who], all_parts, **ASKED)
+    opener = listing.wire(
+        studio,
+        page,
+        memory,
+        see,
+        all_parts,
+        table=table,
+        stop=stop,
+        resume=resume,
+        chosen=chosen,
+        drawn=drawn,
+    )
+    return annotate, opener
 
 
 def _settings(kind: str) -> dict[str, Field]:
@@ -254,26 +263,6 @@ def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _labels(scored: int, corrected: int) -> str:
     return f'<p class="quiet">{scored} scored images and {corrected} corrected words in the store.</p>'
-
-
-def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
-    """Values of title, progress, stop, resume, plot, result, gain, verdict, decision, seeds."""
-    run, name = state["run"], state["state"]
-    heldout = (run["metrics"] or {}).get("heldout")
-    curves = figures.curves(state["history"])
-    held = figures.heldout(heldout) if heldout else None
-    gain = figures.change(heldout) if heldout else None
-    return [
-        _title(run),
-        listing.how_far(state),
-        *listing.buttons(name, may),
-        gr.update(value=curves, visible=curves is not None),
-        gr.update(value=held, visible=held is not None),
-        gr.update(value=gain, visible=gain is not None),
-        _verdict(studio, run) if name == "done" else "",
-        gr.update(visible=name == "done" and run["kind"] not in ("warmup", "round") and not run["promoted"]),
-        run_result.html(studio, run) if name == "done" else "",
-    ]
 
 
 def _title(run: dict[str, Any]) -> str:

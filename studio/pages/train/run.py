@@ -1,4 +1,5 @@
-"""The parts of a run's card in Train beside its result: settings and labels, family, another run, model card, delete."""
+"""The card of a run in Train: what came of it, and the tabs beside that: settings and labels, family, another run, model
+card, delete."""
 
 from __future__ import annotations
 
@@ -12,12 +13,15 @@ import gradio as gr
 
 from studio.components import figures, notices
 from studio.components.table import Table, rows
+from studio.components.thumbnails import thumbnail
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.people import Rights
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, Update, told
 from studio.studio import Studio
+from studio.training.datasets import told as left_out_said
 from studio.training.modelcard import IN_NATS
+from studio.training.results import PICTURES, learned_said, seeds_said
 from studio.training.runpages import changed
 
 LOG = logging.getLogger(__name__)
@@ -63,53 +67,50 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     outputs = [settings, labels, parents, children, events, other, verdict, plot, differences, pack, text, what,
                sure, delete]  # fmt: skip
 
-    def values(run_id: str) -> list[Any]:
+    def values(run_id: str) -> Update:
         page = studio.run_page(run_id)
-        run, compared = page["run"], _others(studio, run_id)
-        done = run["state"] == "done" and bool(run["checkpoint_sha256"])
-        return [
-            _settings(page["settings"]),
-            _labels(run),
-            _runs(page["parents"], "It began from what the project ships."),
-            _runs(page["children"], "Nothing was trained from it."),
-            _events(page["promotions"]),
-            gr.update(choices=compared, value=None, visible=bool(compared)),
-            "" if compared else notices.empty("There is no other run to compare it with yet."),
-            gr.update(visible=False),
-            rows([], []),
-            gr.update(visible=done),
-            _card(studio, run_id),
-            _what(page),
-            False,
-            gr.update(interactive=False),
-        ]
+        run, others = page["run"], _others(studio, run_id)
+        return {
+            settings: _settings(page["settings"]),
+            labels: _labels(run),
+            parents: _runs(page["parents"], "It began from what the project ships."),
+            children: _runs(page["children"], "Nothing was trained from it."),
+            events: _events(page["promotions"]),
+            other: gr.update(choices=others, value=None, visible=bool(others)),
+            verdict: "" if others else notices.empty("There is no other run to compare it with yet."),
+            plot: gr.update(visible=False),
+            differences: rows([], []),
+            pack: gr.update(visible=run["state"] == "done" and bool(run["checkpoint_sha256"])),
+            text: _card(studio, run_id),
+            what: _what(page),
+            sure: False,
+            delete: gr.update(interactive=False),
+        }
 
     @told
-    def compare(run: Any, with_run: Any) -> list[Any]:
+    def compare(run: Any, with_run: Any) -> Update:
         if not isinstance(with_run, str) or not with_run:
-            return ["", gr.update(visible=False), rows([], [])]
+            return {verdict: "", plot: gr.update(visible=False), differences: rows([], [])}
         found = studio.compare_runs(run, with_run)
-        drawn = (
-            figures.two_runs([r["id"] for r in found["runs"]], found["heldout"])
-            if found["comparable"]
-            else None
-        )
-        return [
-            notices.notice(_verdict(found)),
-            gr.update(value=drawn, visible=drawn is not None),
-            _differences(found),
-        ]
+        drawn = None
+        if found["comparable"]:
+            drawn = figures.two_runs([r["id"] for r in found["runs"]], found["heldout"])
+        return {
+            verdict: notices.notice(_verdict(found)),
+            plot: gr.update(value=drawn, visible=drawn is not None),
+            differences: _differences(found),
+        }
 
     @told
     def make_pack(run: Any) -> Any:
         with shared.room() as folder:
             return shared.download(studio.pack_run(run, folder))
 
-    other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
-    pack.click(make_pack, chosen, packed, **shared.ASKED).success(
+    other.input(compare, [chosen, other], [verdict, plot, differences], **ASKED)
+    pack.click(make_pack, chosen, packed, **ASKED).success(
         None, None, None, js="() => document.querySelector('#packed-run')?.click()"
     )
-    sure.input(lambda certain: gr.update(interactive=certain is True), sure, delete, **shared.ASKED)
+    sure.input(lambda certain: gr.update(interactive=certain is True), sure, delete, **ASKED)
     return RunPage(outputs, values, sure, delete)
 
 
@@ -216,3 +217,46 @@ def _differences(found: dict[str, Any]) -> dict[str, Any]:
         differ = {"text": "differs", "tone": "now"} if pair[0] != pair[1] else ""
         body.append(("", [f"labels by {source}", *pair, differ]))
     return rows(["setting", *(run["id"] for run in found["runs"]), ""], body)
+
+
+def result_html(studio: Studio, run: dict[str, Any]) -> str:
+    """The seeds that changed, with their images, and what the run learned from; '' of a run that has nothing of it."""
+    metrics = run["metrics"] or {}
+    heldout = metrics.get("heldout") or {}
+    parts = []
+    if said := seeds_said(heldout):
+        first, *rest = said
+        parts.append(f"<h4>{escape(first)}</h4><p>{escape(' '.join(rest))}</p>")
+        parts.append(_pictures(studio, run, heldout["seeds"].get("shown") or []))
+    learned = learned_said(metrics)
+    if left_out := left_out_said(metrics.get("left_out") or {}):
+        learned.append(left_out)
+    if learned:
+        parts.append("<h4>What it learned from</h4>")
+        parts.append(f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in learned)}</ul>")
+    return "".join(parts)
+
+
+def _pictures(studio: Studio, run: dict[str, Any], shown: list[dict[str, Any]]) -> str:
+    """Images of seeds that changed, before and after; '' where their files are gone."""
+    folder, body = studio.run_folder(run["id"]) / PICTURES, []
+    for one in shown:
+        cells = []
+        for part in ("before", "after"):
+            source = thumbnail(str(folder / one[part]))
+            if not source:
+                break
+            alt = f"{one['prompt']}, seed {one['seed']}, {part}"
+            cells.append(f'<td><img src="{source}" alt="{escape(alt, quote=True)}"></td>')
+        if len(cells) == 2:
+            now, tone = ("whole now", "up") if one["whole"] else ("broken now", "down")
+            name = f"{escape(one['prompt'])}<br><small>seed {one['seed']}</small><br>"
+            body.append(
+                f"<tr><th scope='row'>{name}<span class='gain {tone}'>{now}</span></th>{''.join(cells)}</tr>"
+            )
+    if not body:
+        return ""
+    return (
+        '<div class="scroll"><table class="plain samples changed"><thead><tr><td></td><th scope="col">before</th>'
+        f'<th scope="col">after</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    )

@@ -15,8 +15,8 @@ from studio.components.thumbnails import thumbnail
 from studio.grids.grid import GridView, check_grid
 from studio.pages import runs as listing
 from studio.pages import shared
-from studio.pages.shared import told
-from studio.studio import Studio
+from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.studio import SampleView, Studio
 from studio.training.runpages import projector_of
 
 PROMPTS, SEEDS, LOOKED = 8, "1-4", 100
@@ -48,26 +48,28 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         grid, drawn, clock = gr.State(""), listing.drawn(), gr.Timer(listing.SECONDS, active=False)
     outputs = [grid, drawn, shown, clock, make]
 
-    def show(grid_id: str, known: str) -> list[Any]:
+    def show(grid_id: str, known: str) -> Update:
         if not grid_id:
-            return ["", "", notices.empty(NONE), gr.Timer(active=False), gr.skip()]
+            return {grid: "", drawn: "", shown: notices.empty(NONE), clock: gr.Timer(active=False)}
         view = studio.grid(grid_id)
-        on = view.state in ("queued", "running")
-        stamp = f"{grid_id} {view.state} {view.done} {sum(c.sample is not None and c.sample.total is not None for c in view.cells)}"
-        return [
-            grid_id,
-            stamp,
-            gr.skip() if stamp == known else _table(view),
-            gr.Timer(active=on),
-            gr.update(interactive=not on),
-        ]
+        on = view.state in listing.ON
+        scored = sum(c.sample is not None and c.sample.total is not None for c in view.cells)
+        stamp = f"{grid_id} {view.state} {view.done} {scored}"
+        table = {} if stamp == known else {shown: _table(view)}
+        return {
+            grid: grid_id,
+            drawn: stamp,
+            **table,
+            clock: gr.Timer(active=on),
+            make: gr.update(interactive=not on),
+        }
 
-    def values(run_id: str) -> list[Any]:
-        found = _latest(studio, run_id)
-        return [*show(found, "")[:4], gr.update(interactive=bool(studio.sample_methods(run_id)))]
+    def values(run_id: str) -> Update:
+        projects = gr.update(interactive=bool(studio.sample_methods(run_id)))
+        return {**show(_latest(studio, run_id), ""), make: projects}
 
     @told
-    def begin(run_id: Any, text: Any, numbers: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def begin(run_id: Any, text: Any, numbers: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         methods = studio.sample_methods(run_id)
         if not methods:
             raise ValueError("Only a projector has samples of its own: choose the loop or the projector.")
@@ -75,9 +77,8 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         limits(studio, profile).check_grid(request, studio.store)
         return show(studio.start_grid(request, shared.proven(studio, kept, profile)), "")
 
-    quick = shared.QUICK
-    make.click(begin, [chosen, prompt, seeds, who], outputs, **shared.ASKED)
-    clock.tick(told(show), [grid, drawn], outputs, **quick)
+    make.click(begin, [chosen, prompt, seeds, who], outputs, **ASKED)
+    clock.tick(told(show), [grid, drawn], outputs, **QUICK)
     return Samples(outputs, values)
 
 
@@ -106,7 +107,7 @@ def _table(view: GridView) -> str:
         cells = "".join(f"<td>{_cell(cell.sample, first if i else None)}</td>" for i, cell in enumerate(row))
         body.append(f"<tr><th scope='row'>seed {seed}</th>{cells}</tr>")
     bar = ""
-    if view.state in ("queued", "running"):
+    if view.state in listing.ON:
         words = f"{view.done} of {view.total} images"
         left = notices.left(view.left)
         bar = notices.bar(view.done / max(1, view.total), f"{words}, {left}" if left else words)
@@ -118,7 +119,7 @@ def _table(view: GridView) -> str:
     )
 
 
-def _cell(sample: Any, base: float | None) -> str:
+def _cell(sample: SampleView | None, base: float | None) -> str:
     if sample is None:
         return '<span class="sample-waiting" aria-label="not made yet"></span>'
     source = thumbnail(sample.image_path)

@@ -30,7 +30,9 @@ def test_the_page_of_a_calibrator_can_be_opened_and_its_card_has_figures_without
     studio, run = calibrated
     heldout = run["metrics"]["heldout"]
     assert heldout["after"]["words"]["low"] is None
-    card = next(value for value in values(run["id"]) if isinstance(value, str) and "## Measured" in value)
+    card = next(
+        value for value in values(run["id"]).values() if isinstance(value, str) and "## Measured" in value
+    )
     assert (
         f"| log-likelihood of a label, nats a word | {heldout['before']['words']['estimate']:.3f} | " in card
     )
@@ -45,7 +47,7 @@ def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, 
         raise TypeError("unsupported format string")
 
     monkeypatch.setattr(studio, "model_card", fails)
-    filled = values(run["id"])
+    filled = values(run["id"]).values()
     assert any("card could not be written" in value for value in filled if isinstance(value, str))
 
 
