@@ -16,10 +16,8 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.quality import figures as quality_figures
-from studio.pages.quality import gold as quality_gold
-from studio.pages.quality import parts as parts
-from studio.pages.shared import told
+from studio.pages.quality import gold, parts
+from studio.pages.shared import ASKED, QUICK, Update, told
 from studio.studio import Studio
 
 SECONDS = 1.5  # between two looks while figures are on their way
@@ -83,71 +81,70 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
                 interactive=False, buttons=[], visible=False, elem_id="quality-gallery",
             )  # fmt: skip
         with gr.Tab("Gold", id="gold"):
-            golden = quality_gold.build(studio, memory, rights, lambda: kept.look().value)
+            golden = gold.build(studio, memory, rights, lambda: kept.look().value)
 
     page = [person, histogram, against, lacking, contested, gallery, shown]
-    figures = [verdict, alphas, kinds, matrix, pairs, people, chosen, *page, *golden.lists]
-    every = [drawn, since, timer, about, nothing, some, *figures]
+    every = [drawn, since, timer, about, nothing, some, verdict, alphas, kinds, matrix, pairs, people, chosen, *page,
+             *golden.lists]  # fmt: skip
 
-    def seen_by(found: Any, kept_who: Any, profile: Any) -> tuple[Any, bool]:
+    def seen_by(figures: Any, kept_who: Any, profile: Any) -> tuple[Any, bool]:
         """The figures as this visitor may see them, and whether that is with gold."""
         golden_too = shared.manages(studio, kept_who, profile)
-        if found is None or golden_too:
-            return found, golden_too
-        return without_gold(found, shared.known(studio, kept_who, profile)), False
+        if figures is None or golden_too:
+            return figures, golden_too
+        return without_gold(figures, shared.known(studio, kept_who, profile)), False
 
-    def see(known: Any, asked: Any, since: Any, kept_who: Any, profile: Any, wait: float = 0.0) -> list[Any]:
+    def see(known: Any, asked: Any, asked_at: Any, kept_who: Any, profile: Any, wait: float = 0.0) -> Update:
         """The whole page; only what goes on where the figures are those that ``known`` says are drawn already."""
         look = kept.look(wait)
-        found, golden_too = seen_by(look.value, kept_who, profile)
+        figures, golden_too = seen_by(look.value, kept_who, profile)
         you = shared.person(kept_who, profile)
-        waits = look.busy or (look.at or 0.0) < since and look.stale
-        going = [since, gr.Timer(active=waits), parts.state(look, waits)]
+        waits = look.busy or (look.at or 0.0) < asked_at and look.stale
+        going = {since: asked_at, timer: gr.Timer(active=waits), about: parts.state(look, waits)}
         stamp = listing.digest([look.at, asked, golden_too or you])
-        if found is None or stamp == known:
-            return [known, *going, *[gr.skip()] * (len(every) - 4)]
-        anyone = bool(found["people"])
-        there = [gr.update(visible=not anyone), gr.update(visible=anyone)]
-        return [stamp, *going, *there, *_figures(found, asked, you, golden_too)]
+        if figures is None or stamp == known:
+            return going
+        names = [one["who"] for one in figures["people"]]
+        name = next((name for name in (asked, you, *names[:1]) if name in names), "")
+        return {
+            **going,
+            drawn: stamp,
+            nothing: gr.update(visible=not names),
+            some: gr.update(visible=bool(names)),
+            verdict: parts.verdict(figures),
+            alphas: plotted(parts.alpha_by_kind(figures["kinds"], USABLE, GOOD)),
+            kinds: parts.kinds(figures),
+            matrix: plotted(parts.matrix(figures["pairs"], names)),
+            pairs: parts.pairs(figures),
+            **one_person(figures, name),
+            **golden.listed(figures, golden_too),
+        }
 
-    def _figures(found: Any, asked: Any, you: str, golden_too: bool) -> list[Any]:
-        """Values of ``figures``."""
-        names = [one["who"] for one in found["people"]]
-        who = next((name for name in (asked, you, *names[:1]) if name in names), "")
-        alpha = quality_figures.alpha_by_kind(found["kinds"], USABLE, GOOD)
-        two = quality_figures.matrix(found["pairs"], names)
-        return [
-            parts.verdict(found),
-            gr.update(value=alpha, visible=alpha is not None),
-            parts.kinds(found),
-            gr.update(value=two, visible=two is not None),
-            parts.pairs(found),
-            parts.people(found, who),
-            who,
-            *_person(found, who),
-            *golden.apart(found, golden_too),
-        ]
+    def plotted(figure: Any) -> Any:
+        return gr.update(value=figure, visible=figure is not None)
 
-    def _person(found: Any, who: str) -> list[Any]:
-        """Values of ``page``."""
-        one = next((one for one in found["people"] if one["who"] == who), None)
+    def one_person(figures: Any, name: str) -> Update:
+        """This person's page, and the list with them marked; an empty page for nobody."""
+        listed = {people: parts.people(figures, name), chosen: name}
+        one = next((one for one in figures["people"] if one["who"] == name), None)
         if one is None:
-            return ["", gr.update(visible=False), None, "", "", gr.update(visible=False), []]
-        everyone = [sum(column) for column in zip(*(p["scores"] for p in found["people"]), strict=True)]
-        plot = quality_figures.scores(one["scores"], everyone, who)
-        pictures, samples = _pictures(one["contested"])
+            blank = {person: "", against: None, lacking: "", contested: "", shown: []}
+            return {**listed, **blank, histogram: plotted(None), gallery: gr.update(visible=False)}
+        everyone = [sum(column) for column in zip(*(p["scores"] for p in figures["people"]), strict=True)]
+        pictures, samples = captioned(one["contested"])
         hint = "Choose a picture to open it in Annotate." if samples else NOT_APART
-        return [
-            parts.person(one),
-            gr.update(value=plot, visible=plot is not None),
-            parts.against(one),
-            parts.lacking(one),
-            f'<h3 class="quality-caption">Recent disagreements</h3><p class="quiet">{hint}</p>',
-            gr.update(value=pictures, visible=bool(samples)),
-            samples,
-        ]
+        return {
+            **listed,
+            person: parts.person(one),
+            histogram: plotted(parts.scores(one["scores"], everyone, name)),
+            against: parts.against(one),
+            lacking: parts.lacking(one),
+            contested: f'<h3 class="quality-caption">Recent disagreements</h3><p class="quiet">{hint}</p>',
+            gallery: gr.update(value=pictures, visible=bool(samples)),
+            shown: samples,
+        }
 
-    def _pictures(words: Any) -> tuple[list[Any], list[str]]:
+    def captioned(words: Any) -> tuple[list[Any], list[str]]:
         """Pictures with what was said as their captions, and their samples; those whose file is gone are left out."""
         pictures, samples = [], []
         for word in words:
@@ -159,22 +156,21 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         return pictures, samples
 
     @told
-    def fill(known: Any, asked: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def fill(known: Any, asked: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> Update:
         return see(known, asked, time.time(), kept_who, profile, AT_ONCE)
 
     @told
-    def tick(known: Any, asked: Any, since: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def tick(known: Any, asked: Any, since: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> Update:
         return see(known, asked, since, kept_who, profile)
 
     @told
-    def pick(kept_who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def pick(kept_who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """A person's page."""
-        (found, _), place = seen_by(kept.look().value, kept_who, profile), picked(event._data)
-        listed = found["people"] if found else []
+        (figures, _), place = seen_by(kept.look().value, kept_who, profile), picked(event._data)
+        listed = figures["people"] if figures else []
         if not place.isdecimal() or int(place) >= len(listed):
             raise ValueError("That person is no longer listed: choose another one.")
-        who = listed[int(place)]["who"]
-        return [parts.people(found, who), who, *_person(found, who)]
+        return one_person(figures, listed[int(place)]["who"])
 
     @told
     def open_picture(samples: Any, event: gr.SelectData) -> str:
@@ -182,16 +178,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             raise ValueError("That picture is no longer listed: choose another one.")
         return samples[event.index]
 
-    quick = shared.QUICK
-    told_of = shared.ASKED
     asks = [drawn, chosen, memory.who]
-    tab.select(fill, asks, every, js=memory.known(asks), **quick)
+    tab.select(fill, asks, every, js=memory.known(asks), **QUICK)
     for ask in (again.click, *golden.changed):
-        ask(fill, asks, every, **quick)
-    timer.tick(tick, [drawn, chosen, since, memory.who], every, **quick)
-    people.pick(pick, memory.who, [people, chosen, *page], **told_of)
+        ask(fill, asks, every, **QUICK)
+    timer.tick(tick, [drawn, chosen, since, memory.who], every, **QUICK)
+    people.pick(pick, memory.who, [people, chosen, *page], **ASKED)
     asked = [
-        gallery.select(open_picture, shown, wanted, **told_of),
-        golden.opens.click(lambda sample: sample, golden.sample, wanted, **shared.ASKED),
+        gallery.select(open_picture, shown, wanted, **ASKED),
+        golden.opens.click(lambda sample: sample, golden.sample, wanted, **ASKED),
     ]
     return QualityTab(wanted, asked, annotate)

@@ -5,21 +5,21 @@ audit log."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from studio.annotation import gold
+from studio.annotation.gold import set_gold
 from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
 from studio.pages.quality.parts import count, heads
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, Update, told
 from studio.studio import SampleView, Studio
 from studio.times import moment
 
@@ -36,17 +36,17 @@ TO_PANEL = "() => document.getElementById('gold-panel')?.scrollIntoView({block: 
 
 @dataclass
 class GoldPart:
-    """``apart``: values for ``lists`` from the figures; ``sample``: what is open; ``opens``: opens it in Annotate;
+    """``listed``: an update of ``lists`` from the figures; ``sample``: what is open; ``opens``: opens it in Annotate;
     ``changed``: gold was set or taken back."""
 
     lists: list[Any]
-    apart: Any
+    listed: Callable[..., Update]
     sample: gr.Textbox
     opens: gr.Button
     changed: list[Any]
 
 
-def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart:
+def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any]) -> GoldPart:
     """look(): the figures that are known, or None."""
     sample = gr.Textbox(visible=False)
     about = shared.html(elem_id="gold-about")
@@ -76,88 +76,91 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
     panel_parts = [sample, hint, panel, picture, said, words, settle, score, back]
     lists = [about, apart, table]
 
-    def listed(found: Mapping[str, Any] | None, golden: bool, chosen: str = "") -> list[Any]:
-        """Values of ``lists``; golden: for one who may see gold; chosen: the key of the row that is open."""
+    def listed(figures: Mapping[str, Any] | None, golden: bool, chosen: str = "") -> Update:
+        """Disagreements and gold; golden: for one who may see gold; chosen: the key of the row that is open."""
         standing = studio.store.gold(limit=LISTED)
-        settled = {(one["sample"], one["word_index"]) for one in standing}
-        wide = [
-            one for one in (found or {}).get("apart", []) if (one["sample"], one["word_index"]) not in settled
-        ]
-        return [
-            _about(studio),
-            _apart(wide[:SHOWN], chosen),
-            _standing(standing if golden else [], golden, chosen),
-        ]
+        settled = {_key(one) for one in standing}
+        wide = [one for one in (figures or {}).get("apart", []) if _key(one) not in settled]
+        return {
+            about: _about(studio),
+            apart: _apart(wide[:SHOWN], chosen),
+            table: _standing(standing if golden else [], golden, chosen),
+        }
 
-    def shown(id: str, index: int | None, golden: bool) -> list[Any]:
-        """Values of ``panel_parts`` with this sample, and this word of it chosen; golden: for one who may see gold."""
+    def shown(id: str, index: int | None, golden: bool) -> Update:
+        """The panel with this sample, and this word of it chosen; golden: for one who may see gold."""
         view = studio.sample(id)
         choices = [(_word(word), str(word.index)) for word in view.words if word.scored]
         if not choices:
             raise ValueError("No word of this image carries a score: choose another image.")
         keys = [key for _, key in choices]
         chosen = str(index) if str(index) in keys else keys[0]
-        return [
-            id,
-            gr.update(visible=False),
-            gr.update(visible=True),
-            shared.picture(view.image_path),
-            _said(studio, view, int(chosen), golden),
-            gr.update(choices=choices, value=chosen),
-            gr.update(visible=golden),
-            *_standing_score(studio, id, int(chosen), golden),
-        ]
+        return {
+            sample: id,
+            hint: gr.update(visible=False),
+            panel: gr.update(visible=True),
+            picture: shared.picture(view.image_path),
+            said: _said(studio, view, int(chosen), golden),
+            words: gr.update(choices=choices, value=chosen),
+            settle: gr.update(visible=golden),
+            **standing_score(id, int(chosen), golden),
+        }
+
+    def standing_score(id: str, index: int, golden: bool) -> Update:
+        """The score to choose, and Take back."""
+        stands = _gold_of(studio, id, index, golden)
+        return {
+            score: gr.update(value=None if stands is None else str(stands["score"]), visible=golden),
+            back: gr.update(visible=stands is not None),
+        }
 
     @told
-    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
-        key, golden = picked(event._data), shared.manages(studio, kept, profile)
-        every = [*((look() or {}).get("apart", [])), *(studio.store.gold(limit=LISTED) if golden else [])]
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
+        key, golden, figures = picked(event._data), shared.manages(studio, kept, profile), look()
+        every = [*(figures or {}).get("apart", []), *(studio.store.gold(limit=LISTED) if golden else [])]
         for one in every:
             if _key(one) == key:
-                return [*shown(one["sample"], one["word_index"], golden), *listed(look(), golden, key)]
+                return {**shown(one["sample"], one["word_index"], golden), **listed(figures, golden, key)}
         raise ValueError("That word is no longer listed: choose another one.")
 
     @told
-    def take(open_one: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def take(open_one: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if not isinstance(open_one, str) or not open_one:
             raise ValueError("No image is open in Annotate: open one there first.")
         return shown(open_one, None, shared.manages(studio, kept, profile))
 
     @told
-    def turn(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def turn(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another word of the same image. Not its score: one may have been chosen meanwhile."""
         index, golden = _index(word), shared.manages(studio, kept, profile)
-        return [
-            _said(studio, studio.sample(id), index, golden),
-            _standing_score(studio, id, index, golden)[1],
-        ]
+        return {
+            said: _said(studio, studio.sample(id), index, golden),
+            back: standing_score(id, index, golden)[back],
+        }
 
-    def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
-        gold.set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
+    def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> Update:
+        set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
         key = _key({"sample": id, "word_index": _index(word)})
-        return [*shown(id, _index(word), True), *listed(look(), True, key)]
+        return {**shown(id, _index(word), True), **listed(look(), True, key)}
 
     @told
-    def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if digit not in DIGITS:
             raise ValueError("Choose the right score first, from 0 (not at all) to 9 (fully shown).")
         return put(id, word, int(digit), kept, profile)
 
     @told
-    def take_back(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def take_back(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return put(id, word, None, kept, profile)
 
-    told_of = shared.ASKED
     for listing in (apart, table):
-        listing.pick(pick, memory.who, [*panel_parts, *lists], **told_of).success(
-            None, None, None, js=TO_PANEL
-        )
-    here.click(take, [memory.sample, memory.who], panel_parts, **told_of)
+        listing.pick(pick, memory.who, [*panel_parts, *lists], **ASKED).success(None, None, None, js=TO_PANEL)
+    here.click(take, [memory.sample, memory.who], panel_parts, **ASKED)
     words.input(None, None, score, js="() => null")
-    words.input(turn, [sample, words, memory.who], [said, back], **shared.ASKED)
+    words.input(turn, [sample, words, memory.who], [said, back], **ASKED)
     changed = [
-        settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **told_of),
-        back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **told_of),
+        settle.click(set_it, [sample, words, score, memory.who], [*panel_parts, *lists], **ASKED),
+        back.click(take_back, [sample, words, memory.who], [*panel_parts, *lists], **ASKED),
     ]
     return GoldPart(lists, listed, sample, opens, [one.success for one in changed])
 
@@ -183,15 +186,6 @@ def _word(word: Any) -> str:
 def _gold_of(studio: Studio, id: str, index: int, golden: bool) -> dict[str, Any] | None:
     """The gold of a word, for one who may see it."""
     return next((one for one in studio.store.gold(id) if golden and one["word_index"] == index), None)
-
-
-def _standing_score(studio: Studio, id: str, index: int, golden: bool) -> list[Any]:
-    """Updates of score and of Take back."""
-    found = _gold_of(studio, id, index, golden)
-    return [
-        gr.update(value=None if found is None else str(found["score"]), visible=golden),
-        gr.update(visible=found is not None),
-    ]
 
 
 def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
