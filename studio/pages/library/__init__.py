@@ -1,8 +1,4 @@
-"""Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what.
-
-The labels are in ``library_words``, the runs in ``library_runs``, the panels that carry things in ``library_carry`` and
-``library_keep``, what a sample looks like in ``library_views``.
-"""
+"""Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what."""
 
 from __future__ import annotations
 
@@ -15,14 +11,12 @@ from data.store.library import SORTS
 from studio.components.cards import Cards
 from studio.components.table import Table, picked
 from studio.pages import shared
-from studio.pages.library import backup as library_keep
-from studio.pages.library import exchange as library_exchange
-from studio.pages.library import runs as library_runs
-from studio.pages.library import views as views
-from studio.pages.library import words as library_words
+from studio.pages.library import backup, exchange, views
+from studio.pages.library import runs as runs_tab
+from studio.pages.library import words as words_tab
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, QUICK, Update, told
 from studio.studio import Studio
 
 PAGE = 24
@@ -48,10 +42,8 @@ SHOW_RUN = """(run) => {
 }"""
 
 
-FIRST: dict[str, Any] = {
-    "keys": [None],
-    "next": None,
-}  # what each page up to this one begins after, and the next one
+# what each page up to this one begins after, and the next one
+FIRST: dict[str, Any] = {"keys": [None], "next": None}
 
 
 @dataclass
@@ -125,11 +117,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                         "mean_from": menu("Mean score from", "mean-from", [ALL, *map(str, range(1, 10))]),
                         "mean_to": menu("Mean score to", "mean-to", [ALL, *map(str, range(9))]),
                     }
-                narrow, words_asked = library_words.build()
+                narrow, words_asked = words_tab.build()
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
                 table = Table(
-                    caption=library_words.CAPTION,
+                    caption=words_tab.CAPTION,
                     visible=False,
                     elem_id="library-labels",
                 )
@@ -160,22 +152,22 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                 history = Table(
                     caption="All that was said of it, the newest first", elem_id="library-history"
                 )
-        with gr.Tab("Runs", id="library-runs") as runs_tab:
-            runs = library_runs.build(studio, runs_tab)
-        library_exchange.build(studio, who, rights)
-        library_keep.build(studio, who, rights)
+        with gr.Tab("Runs", id="library-runs") as panel:
+            runs = runs_tab.build(studio, panel)
+        exchange.build(studio, who, rights)
+        backup.build(studio, who, rights)
 
     asked = [who, text, sort, look, *filters.values(), *words_asked]
     page = [amount, narrow, pictures, table, compare, paging, back, on, place]
     detail = [listed, one, chosen, picture, about, remarks, words, history]
 
-    def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> list[Any]:
-        """Values of ``page``: the page that begins after the last of the keys."""
+    def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> Update:
+        """The page of results that begins after the last of the keys."""
         golden = shared.manages(studio, kept, profile)
         wanted, order, how, *rest = given
-        chosen_filters, as_images = rest[: len(filters)], how != "labels"
-        wish = library_words.Wish.of(*rest[len(filters) :])
-        named = {name: value or None for name, value in zip(filters, chosen_filters, strict=True)}
+        as_images = how != "labels"
+        wish = words_tab.Wish.of(*rest[len(filters) :])
+        named = {name: value or None for name, value in zip(filters, rest, strict=False)}
         for name in POINTS:
             if named[name] is not None:
                 named[name] = _points(filters[name].label, named[name])
@@ -183,63 +175,63 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             wanted or "",
             sort=order,
             after=keys[-1],
-            limit=PAGE if as_images else library_words.LOOKED,
+            limit=PAGE if as_images else words_tab.LOOKED,
             gold=golden,
             **named,
         )
-        samples = found["samples"]
-        said = [] if as_images else library_words.chosen(samples, wish)
-        nothing = not found["samples"]
-        fresh = nothing and not studio.store.samples(limit=1)
+        samples, number = found["samples"], len(keys) - 1
+        fresh = not samples and not studio.store.samples(limit=1)
         none = views.EMPTY if fresh else views.NONE
-        return [
-            views.count(found, len(keys) - 1, order)
-            if as_images
-            else library_words.count(said, len(samples), found, len(keys) - 1),
-            gr.update(visible=not as_images),
-            gr.update(
-                value=views.gallery(studio, found["samples"], none) if as_images else None, visible=as_images
-            ),
-            gr.update(
-                value=None
-                if as_images
-                else library_words.lines(said, library_words.NONE if samples else none, golden),
-                visible=not as_images,
-            ),
-            gr.update(visible=fresh),
-            gr.update(visible=len(keys) > 1 or found["next"] is not None),
-            gr.update(interactive=len(keys) > 1),
-            gr.update(interactive=found["next"] is not None),
-            {"keys": keys, "next": found["next"]},
-        ]
+        if as_images:
+            shown = {
+                amount: views.count(found, number, order),
+                pictures: gr.update(value=views.gallery(studio, samples, none), visible=True),
+                table: gr.update(value=None, visible=False),
+            }
+        else:
+            words = words_tab.chosen(samples, wish)
+            lines = words_tab.lines(words, words_tab.NONE if samples else none, golden)
+            shown = {
+                amount: words_tab.count(words, len(samples), found, number),
+                pictures: gr.update(value=None, visible=False),
+                table: gr.update(value=lines, visible=True),
+            }
+        return {
+            **shown,
+            narrow: gr.update(visible=not as_images),
+            compare: gr.update(visible=fresh),
+            paging: gr.update(visible=len(keys) > 1 or found["next"] is not None),
+            back: gr.update(interactive=len(keys) > 1),
+            on: gr.update(interactive=found["next"] is not None),
+            place: {"keys": keys, "next": found["next"]},
+        }
 
     @told
-    def first(profile: gr.OAuthProfile | None, kept: Any, *given: Any) -> list[Any]:
+    def first(profile: gr.OAuthProfile | None, kept: Any, *given: Any) -> Update:
         return search([None], given, kept, profile)
 
     @told
-    def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> list[Any]:
+    def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
         return search([*at["keys"], at["next"]] if at["next"] else at["keys"], given, kept, profile)
 
     @told
-    def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> list[Any]:
+    def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
         return search(at["keys"][:-1] or [None], given, kept, profile)
 
     @told
-    def opened() -> list[Any]:
+    def opened() -> Update:
         """What the filters can be set to now, when the tab is opened."""
-        found = studio.store.library_choices()
-        found["who"] = ["*", *found["who"]]
+        choices = studio.store.library_choices()
+        choices["who"] = ["*", *choices["who"]]
         named = {"*": "Anyone"}
-        return [
-            gr.update(choices=[ALL, *((named.get(v, v), v) for v in found[name])])
-            if name in found
-            else gr.skip()
-            for name in filters
-        ]
+        return {
+            filters[name]: gr.update(choices=[ALL, *((named.get(v, v), v) for v in values)])
+            for name, values in choices.items()
+            if name in filters
+        }
 
     @told
-    def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         id, golden = picked(event._data), shared.manages(studio, kept, profile)
         found = studio.store.search(id, limit=1, gold=golden)["samples"]
         if not found or found[0]["id"] != id:
@@ -247,33 +239,32 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         sample = found[0]
         path = studio.settings.home / sample["image_path"] if sample["image_path"] else None
         image = shared.picture(str(path)) if path else None
-        return [
-            gr.update(visible=False),
-            gr.update(visible=True),
-            id,
-            gr.update(value=image, visible=image is not None),
-            views.about(studio, sample, image is None),
-            views.remarks(studio.store.remarks(sample=id)),
-            views.words(studio.store.current(id), sample["words"]),
-            views.history(studio.store.sample_events(id, gold=golden)),
-        ]
+        return {
+            listed: gr.update(visible=False),
+            one: gr.update(visible=True),
+            chosen: id,
+            picture: gr.update(value=image, visible=image is not None),
+            about: views.about(studio, sample, image is None),
+            remarks: views.remarks(studio.store.remarks(sample=id)),
+            words: views.words(studio.store.current(id), sample["words"]),
+            history: views.history(studio.store.sample_events(id, gold=golden)),
+        }
 
-    def closed() -> list[Any]:
-        return [gr.update(visible=True), gr.update(visible=False)]
+    def closed() -> Update:
+        return {listed: gr.update(visible=True), one: gr.update(visible=False)}
 
-    quick = shared.QUICK
-    tab.select(first, asked, page, js=memory.known(asked), **quick)
-    text.submit(first, asked, page, **quick)
-    tab.select(opened, None, list(filters.values()), **quick)
-    text.change(first, asked, page, trigger_mode="multiple", **quick)
-    words_asked[0].change(first, asked, page, trigger_mode="multiple", **quick)
+    tab.select(first, asked, page, js=memory.known(asked), **QUICK)
+    tab.select(opened, None, list(filters.values()), **QUICK)
+    text.submit(first, asked, page, **QUICK)
+    for part in (text, words_asked[0]):
+        part.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (sort, look, *filters.values(), *words_asked[1:]):
-        part.input(first, asked, page, **shared.ASKED)
-    on.click(forward, [place, *asked], page, **shared.ASKED)
-    back.click(backward, [place, *asked], page, **shared.ASKED)
+        part.input(first, asked, page, **ASKED)
+    on.click(forward, [place, *asked], page, **ASKED)
+    back.click(backward, [place, *asked], page, **ASKED)
     for part in (pictures, table):
-        part.pick(open_one, who, detail, **shared.ASKED)
-    close.click(closed, None, [listed, one], **shared.ASKED)
+        part.pick(open_one, who, detail, **ASKED)
+    close.click(closed, None, [listed, one], **ASKED)
     return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
 
 

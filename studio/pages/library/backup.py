@@ -11,9 +11,9 @@ from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.exchange import transfer, webhook
 from studio.pages import shared
-from studio.pages.library.exchange import QUICK, WORK, problem
+from studio.pages.library.exchange import WORK, problem
 from studio.pages.people import Rights
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, QUICK, Update, told
 from studio.studio import Studio
 from studio.times import moment
 
@@ -81,23 +81,16 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
         )
 
     @told
-    def shown() -> Any:
-        return listed()
+    def new(kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        made = transfer.new_backup(studio, shared.admin(studio, kept, profile)).name
+        written = notices.notice(f"Written: {made}.")
+        return {said: written, table: listed(made), chosen: made, of_one: gr.update(visible=True)}
 
     @told
-    def new(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        made = transfer.new_backup(studio, shared.admin(studio, kept, profile))
-        return [
-            notices.notice(f"Written: {made.name}."),
-            listed(made.name),
-            made.name,
-            gr.update(visible=True),
-        ]
-
-    @told
-    def choose(event: gr.EventData) -> list[Any]:
+    def choose(event: gr.EventData) -> Update:
         name = transfer.backup_named(studio, picked(event._data)).name
-        return [listed(name), name, gr.update(visible=True), gr.update(visible=False)]
+        shown = {of_one: gr.update(visible=True), file: gr.update(visible=False)}
+        return {table: listed(name), chosen: name, **shown}
 
     @told
     def download(name: Any, kept: Any, profile: gr.OAuthProfile | None) -> Any:
@@ -106,25 +99,25 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
         return gr.update(value=path, visible=True)
 
     @told
-    def restore(name: Any, path: Any, sure: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def restore(name: Any, path: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         writer = shared.admin(studio, kept, profile)
-        same = [gr.skip(), gr.skip(), gr.skip(), gr.skip()]
         try:
-            if sure is not True:
+            if certain is not True:
                 raise ValueError("Tick the box first: a restore replaces what is in the database now.")
             if not path and not name:
                 raise ValueError("There is nothing to restore: choose a back-up, or give a file of yours.")
             source = path if isinstance(path, str) and path else transfer.backup_named(studio, name)
-            found = transfer.restore(studio, source, writer)
+            restored = transfer.restored(transfer.restore(studio, source, writer))
         except ValueError as error:
-            return [problem(error), *same]
-        return [notices.notice(transfer.restored(found)), listed(), "", False, gr.update(interactive=False)]
+            return {said: problem(error)}
+        unsure = {sure: False, back: gr.update(interactive=False)}
+        return {said: notices.notice(restored), table: listed(), chosen: "", **unsure}
 
-    tab.select(shown, None, table, **QUICK)
+    tab.select(told(lambda: listed()), None, table, **QUICK)
     make.click(new, who, [said, table, chosen, of_one], **WORK)
-    table.pick(choose, None, [table, chosen, of_one, file], **shared.ASKED)
+    table.pick(choose, None, [table, chosen, of_one, file], **ASKED)
     fetch.click(download, [chosen, who], file, **WORK)
-    sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **shared.ASKED)
+    sure.input(lambda ticked: gr.update(interactive=ticked is True), sure, back, **ASKED)
     back.click(restore, [chosen, given, sure, who], [said, table, chosen, sure, back], **WORK)
 
 
@@ -137,51 +130,39 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
         older = gr.Button("Older", interactive=False, elem_id="audit-older")
     clock = gr.Timer(5.0)
 
-    def seen(number: Any, kept: Any, profile: Any) -> list[Any]:
+    def seen(number: Any, kept: Any, profile: Any) -> Update:
         number = max(0, number) if isinstance(number, int) else 0
         golden = shared.manages(studio, kept, profile)
         found = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
-        body = [
-            (
-                "",
-                [
-                    moment(x["created"]),
-                    x["who"] or "the studio",
-                    x["action"],
-                    x["subject"],
-                    _detail(x["detail"]),
-                ],
-            )
-            for x in found[:LINES]
-        ]
-        return [
-            rows(
-                ["when", "who", "what", "of what", "more"],
-                body,
-                empty="Nothing was done to the store as a whole yet.",
-            ),
-            number,
-            gr.update(interactive=number > 0),
-            gr.update(interactive=len(found) > LINES),
-            _webhook(webhook.status(studio)),
-        ]
+        body = []
+        for entry in found[:LINES]:
+            by, detail = entry["who"] or "the studio", _detail(entry["detail"])
+            body.append(("", [moment(entry["created"]), by, entry["action"], entry["subject"], detail]))
+        none = "Nothing was done to the store as a whole yet."
+        return {
+            table: rows(["when", "who", "what", "of what", "more"], body, empty=none),
+            page: number,
+            newer: gr.update(interactive=number > 0),
+            older: gr.update(interactive=len(found) > LINES),
+            hook: _webhook(webhook.status(studio)),
+        }
 
     @told
-    def latest(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def latest(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return seen(0, kept, profile)
 
     @told
-    def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return seen(number - 1, kept, profile)
 
     @told
-    def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return seen(number + 1, kept, profile)
 
     parts = [table, page, newer, older, hook]
     tab.select(latest, who, parts, **QUICK)
-    newer.click(back, [page, who], parts, **shared.ASKED)
-    older.click(on, [page, who], parts, **shared.ASKED)
+    newer.click(back, [page, who], parts, **ASKED)
+    older.click(on, [page, who], parts, **ASKED)
     clock.tick(told(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
 
 

@@ -12,7 +12,7 @@ from studio.components.table import Table, rows
 from studio.exchange import transfer
 from studio.pages import shared
 from studio.pages.people import Rights
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, QUICK, Update, told
 from studio.studio import Studio, sentence
 
 SHOWN = 20
@@ -21,7 +21,6 @@ WORK: dict[str, Any] = {
     "concurrency_limit": 1,
     "api_visibility": "private",
 }
-QUICK = shared.QUICK
 NO_CHANGE = "No word would change."
 
 
@@ -93,52 +92,53 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             rights.admins(token, push)
             pushed = shared.html(elem_id="push-said")
 
-    def explain(kind: Any) -> list[Any]:
+    def explain(kind: Any) -> Update:
         if kind not in transfer.OUT:
-            return [gr.skip()] * 3
-        return [
-            _quiet(transfer.OUT[kind][2]),
-            gr.update(visible=kind == "jsonl"),
-            gr.update(visible=kind == "dataset"),
-        ]
+            return gr.skip()
+        return {
+            meaning: _quiet(transfer.OUT[kind][2]),
+            features: gr.update(visible=kind == "jsonl"),
+            licence: gr.update(visible=kind == "dataset"),
+        }
 
     @told
-    def write(kind: Any, full: Any, licence: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def write(kind: Any, full: Any, terms: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         writer = shared.admin(studio, kept, profile)
         try:
             with shared.room() as folder:
-                made, found = transfer.export_into(
-                    studio, kind, folder, writer, features=full is True, licence=licence or ""
+                made, counted = transfer.export_into(
+                    studio, kind, folder, writer, features=full is True, licence=terms or ""
                 )
                 path = shared.download(made)
         except ValueError as error:
-            return [problem(error), gr.update(visible=False)]
+            return {said: problem(error), file: gr.update(visible=False)}
         counts = ", ".join(
-            f"{value} {name.replace('_', ' ')}" for name, value in found.items() if isinstance(value, int)
+            f"{value} {name.replace('_', ' ')}" for name, value in counted.items() if isinstance(value, int)
         )
-        return [notices.notice(f"Written: {counts}."), gr.update(value=path, visible=True)]
+        return {said: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
 
     @told
     def send(
         name: Any,
         secret: Any,
-        private: Any,
-        licence: Any,
+        hidden: Any,
+        terms: Any,
         kept: Any,
         profile: gr.OAuthProfile | None,
         request: gr.Request,
-    ) -> list[Any]:
+    ) -> Update:
         shared.forget(request, secret)
         writer = shared.admin(studio, kept, profile)
         try:
-            found = transfer.push(
-                studio, name, secret, writer, private=private is not False, licence=licence or ""
+            sent = transfer.push(
+                studio, name, secret, writer, private=hidden is not False, licence=terms or ""
             )
         except ValueError as error:
-            return [problem(error), ""]
-        return [notices.notice("{samples} images with {words} words are at {url}.".format(**found)), ""]
+            return {pushed: problem(error), token: ""}
+        done = notices.notice("{samples} images with {words} words are at {url}.".format(**sent))
+        return {pushed: done, token: ""}
 
-    form.input(explain, form, [meaning, features, licence], **shared.ASKED)
+    form.input(explain, form, [meaning, features, licence], **ASKED)
     make.click(write, [form, features, licence, who], [said, file], **WORK)
     push.click(send, [repository, token, private, push_licence, who], [pushed, token], **WORK)
 
@@ -170,88 +170,64 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             )
             table = Table(caption="", elem_id="import-changes")
 
-    @told
-    def explain(kind: Any) -> list[Any]:
-        return [
-            _quiet(transfer.IN[kind][1]) if kind in transfer.IN else "",
-            None,
-            gr.update(interactive=False),
-        ]
-
-    def work(kind: Any, path: Any, writer: str, dry_run: bool) -> transfer.Imported:
-        if not isinstance(path, str) or not path:
-            raise ValueError("There is no file: choose one first.")
-        return transfer.import_file(studio, kind, path, writer, dry_run=dry_run)
+    idle = gr.update(interactive=False, variant="secondary")
 
     @told
-    def dry(kind: Any, path: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def explain(kind: Any) -> Update:
+        says = _quiet(transfer.IN[kind][1]) if kind in transfer.IN else ""
+        return {meaning: says, seen: None, take: gr.update(interactive=False)}
+
+    def done(kind: Any, path: Any, kept: Any, profile: Any, dry_run: bool, looked: bool = True) -> Update:
+        """Of an import that is tried or made: what it says and changes, and whether it can be made now."""
         writer = shared.admin(studio, kept, profile)
         try:
-            found = work(kind, path, writer, True)
+            if not looked:
+                raise ValueError("Look at what would change first.")
+            if not isinstance(path, str) or not path:
+                raise ValueError("There is no file: choose one first.")
+            found = transfer.import_file(studio, kind, path, writer, dry_run=dry_run)
         except ValueError as error:
-            return [problem(error), rows([], []), None, gr.update(interactive=False, variant="secondary")]
-        return [
-            notices.notice(found.text),
-            _changes(found),
-            [kind, path],
-            gr.update(interactive=True, variant="primary"),
-        ]
+            return {said: problem(error), table: rows([], []), seen: None, take: idle}
+        ready = {seen: [kind, path], take: gr.update(interactive=True, variant="primary")}
+        return {
+            said: notices.notice(found.text),
+            table: _changes(found),
+            **(ready if dry_run else {seen: None, take: idle}),
+        }
 
     @told
-    def real(kind: Any, path: Any, looked: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        writer = shared.admin(studio, kept, profile)
-        closed = gr.update(interactive=False, variant="secondary")
-        if looked != [kind, path]:
-            return [problem(ValueError("Look at what would change first.")), rows([], []), None, closed]
-        try:
-            found = work(kind, path, writer, False)
-        except ValueError as error:
-            return [problem(error), rows([], []), None, closed]
-        return [notices.notice(found.text), _changes(found), None, closed]
+    def dry(kind: Any, path: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        return done(kind, path, kept, profile, dry_run=True)
 
-    def changed() -> list[Any]:
-        return [None, gr.update(interactive=False, variant="secondary")]
+    @told
+    def real(kind: Any, path: Any, looked: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        return done(kind, path, kept, profile, dry_run=False, looked=looked == [kind, path])
 
-    form.input(explain, form, [meaning, seen, take], **shared.ASKED)
-    file.change(changed, None, [seen, take], **QUICK)
+    form.input(explain, form, [meaning, seen, take], **ASKED)
+    file.change(lambda: {seen: None, take: idle}, None, [seen, take], **QUICK)
     look.click(dry, [form, file, who], [said, table, seen, take], **WORK)
     take.click(real, [form, file, seen, who], [said, table, seen, take], **WORK)
 
 
 def _changes(found: transfer.Imported) -> dict[str, Any]:
     """The first changes, word by word or pair by pair."""
+    pairs = bool(found.changes) and "chosen_sample" in found.changes[0]
     body: list[tuple[str, list[Any]]] = []
     for change in found.changes[:SHOWN]:
         line = {"text": change["line"], "tone": "number"}
-        if "chosen_sample" in change:
-            before = change["before"] or "–"
-            body.append(
-                (
-                    "",
-                    [
-                        line,
-                        change["prompt"],
-                        f"{before} → chosen",
-                        change["chosen_sample"],
-                        change["rejected_sample"],
-                    ],
-                )
-            )
+        if pairs:
+            vote = f"{change['before'] or '–'} → chosen"
+            cells = [line, change["prompt"], vote, change["chosen_sample"], change["rejected_sample"]]
         else:
             before = "–" if change["before"] is None else f"{change['before']:g}"
-            arrow = f"{before} → {change['after']:g}"
-            body.append(
-                ("", [line, change["word"] or f"word {change['word_index']}", arrow, change["sample"]])
-            )
-    pairs = bool(found.changes) and "chosen_sample" in found.changes[0]
-    line_head = {"text": "line", "tone": "number"}
-    head = (
-        [line_head, "prompt", "vote", "better", "worse"] if pairs else [line_head, "word", "label", "image"]
-    )
+            word = change["word"] or f"word {change['word_index']}"
+            cells = [line, word, f"{before} → {change['after']:g}", change["sample"]]
+        body.append(("", cells))
+    columns = ["prompt", "vote", "better", "worse"] if pairs else ["word", "label", "image"]
     left = len(found.changes) - len(body) + found.more
     if left:
-        body.append(("", ["", f"and {left} more", *[""] * (len(head) - 2)]))
-    return rows(head, body, empty=NO_CHANGE)
+        body.append(("", ["", f"and {left} more", *[""] * (len(columns) - 1)]))
+    return rows([{"text": "line", "tone": "number"}, *columns], body, empty=NO_CHANGE)
 
 
 def _quiet(text: str) -> str:

@@ -13,7 +13,7 @@ from studio.components.table import Table, picked, rows
 from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
 from studio.pages import shared
-from studio.pages.shared import told
+from studio.pages.shared import ASKED, QUICK, Update, told
 from studio.pages.train import TITLES
 from studio.studio import Studio
 from studio.training.modelcard import IN_NATS
@@ -58,45 +58,45 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
     place = gr.State(0)
     asked, page = [text, kind, state, order], [amount, table, paging, back, on, place]
 
-    def listed(number: int, given: tuple[Any, ...]) -> list[Any]:
-        """Values of ``page``; the last page where there are fewer by now."""
+    def listed(number: int, given: tuple[Any, ...]) -> Update:
+        """A page of runs; the last one where there are fewer by now."""
         all_runs = studio.runs(limit=MOST)
         every = [run for run in all_runs if listing.started(run)]
         found = chosen(every, *given)
         pages = max(1, -(-len(found) // SHOWN))
         number = min(number, pages - 1)
         shown = found[number * SHOWN : (number + 1) * SHOWN]
-        return [
-            count(len(found), len(every), number, len(all_runs) == MOST),
-            lines(shown, NONE if every else FRESH),
-            gr.update(visible=pages > 1),
-            gr.update(interactive=number > 0),
-            gr.update(interactive=number < pages - 1),
-            number,
-        ]
+        return {
+            amount: count(len(found), len(every), number, len(all_runs) == MOST),
+            table: lines(shown, NONE if every else FRESH),
+            paging: gr.update(visible=pages > 1),
+            back: gr.update(interactive=number > 0),
+            on: gr.update(interactive=number < pages - 1),
+            place: number,
+        }
 
     @told
-    def first(*given: Any) -> list[Any]:
+    def first(*given: Any) -> Update:
         return listed(0, given)
 
     @told
-    def forward(number: int, *given: Any) -> list[Any]:
+    def forward(number: int, *given: Any) -> Update:
         return listed(number + 1, given)
 
     @told
-    def backward(number: int, *given: Any) -> list[Any]:
+    def backward(number: int, *given: Any) -> Update:
         return listed(max(0, number - 1), given)
 
     def pick_run(event: gr.EventData) -> tuple[str, str]:
         found = studio.run(picked(event._data))
         return found["id"], found["kind"]
 
-    tab.select(first, asked, page, **shared.QUICK)
-    text.change(first, asked, page, trigger_mode="multiple", **shared.QUICK)
+    tab.select(first, asked, page, **QUICK)
+    text.change(first, asked, page, trigger_mode="multiple", **QUICK)
     for part in (kind, state, order):
-        part.input(first, asked, page, **shared.ASKED)
-    on.click(forward, [place, *asked], page, **shared.ASKED)
-    back.click(backward, [place, *asked], page, **shared.ASKED)
+        part.input(first, asked, page, **ASKED)
+    on.click(forward, [place, *asked], page, **ASKED)
+    back.click(backward, [place, *asked], page, **ASKED)
     return RunsPart(table, pick_run)
 
 
