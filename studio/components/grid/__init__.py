@@ -16,9 +16,10 @@ from typing import Any
 from studio.components import source
 from studio.components.scripted import Scripted, number, text
 from studio.grids.axes import projects
+from studio.grids.grid import GridView
 from studio.images.detecting import Opinion, compared
 from studio.images.methods import chooses
-from studio.images.views import total_of
+from studio.images.views import SampleView, total_of
 
 MOST = 4096  # cells that a page may say it has
 AT_ONCE = 24  # pictures in one answer
@@ -48,22 +49,22 @@ def read_ask(data: Any) -> Ask:
     return Ask(text(data, "grid"), kept, number(data, "base", MOST), number(data, "other", MOST, 1), fresh)
 
 
-def strongest(view: Any) -> int:
+def strongest(view: GridView) -> int:
     """The variant that is compared with the first one at first: the strongest projected one, the last of equal ones."""
     ways = view.variants
     ranked = max(range(len(ways)), key=lambda i: (projects(ways[i].method), ways[i].strength, i))
     return ranked or 1
 
 
-def stamp_of(sample: Any, detector: str = "") -> str:
+def stamp_of(sample: SampleView, detector: str = "") -> str:
     """Changes when anything that a cell shows of its sample does. detector: what that says of it."""
     said = repr((sample.total, [w.score for w in sample.words], bool(sample.image_path), detector))
     return f"{sample.id}.{zlib.crc32(said.encode()):08x}"
 
 
 def grid_value(
-    view: Any,
-    picture: Callable[[Any], str | None],
+    view: GridView,
+    picture: Callable[[SampleView], str],
     ask: Ask | None = None,
     change: Mapping[str, Any] | None = None,
     opinions: Mapping[str, Opinion] | None = None,
@@ -75,7 +76,7 @@ def grid_value(
 ) -> dict[str, Any]:
     """The component's value: how a ``GridView`` stands and the cells that the page does not have yet.
 
-    picture: a data URL for a SampleView. change: of ``grid_change``. opinions: the detector's, by sample; looking: more of
+    picture: a data URL of a sample's image, '' where it is gone. change: of ``grid_change``. opinions: the detector's, by sample; looking: more of
     them are on their way. opened: the page goes to this grid, whatever it
     shows now. tends: it may be stopped and gone on with from this page. votes: why this visitor may not vote on it.
     """
@@ -138,7 +139,7 @@ def grid_value(
     }
 
 
-def detected(view: Any, base: int, other: int, opinions: Mapping[str, Opinion]) -> dict[str, int] | None:
+def detected(view: GridView, base: int, other: int, opinions: Mapping[str, Opinion]) -> dict[str, int] | None:
     """On how many seeds more, as many and fewer words hold in one column than in another, by the detector, over those of
     which it knows both images; None where it knows none."""
     columns = len(view.variants)

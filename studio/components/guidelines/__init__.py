@@ -6,7 +6,6 @@ give such a score; no picture is kept as a file.
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from data.shapes.render import OUTLINES, PALETTE, Background, Placement, render_things
+from studio.components.thumbnails import data_url
 
 PAPER = Background((226.0, 226.0, 223.0))
 SIZE = 96  # pixels a side, shown at about two thirds of that
@@ -148,7 +148,7 @@ def picture(placements: Sequence[Placement]) -> str:
     image = Image.fromarray(render_things(placements, PAPER, SIZE)).quantize(24)
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return data_url(stream.getvalue())
 
 
 def page() -> str:

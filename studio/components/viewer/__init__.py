@@ -5,28 +5,26 @@ The pictures are the stored PNGs, their parameters still in them, as data URLs: 
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from studio.components import source
 from studio.components.scripted import Scripted
+from studio.components.thumbnails import data_url
 from studio.grids.axes import projects
-
-
-def data_url(content: bytes, kind: str = "image/png") -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+from studio.images.detecting import Opinion
+from studio.images.views import SampleView
 
 
 def side(
     name: str,
-    sample: Any,
+    sample: SampleView,
     content: bytes | None,
-    before: Any = None,
+    before: SampleView | None = None,
     *,
     seed: int | None = None,
-    opinion: Any = None,
+    opinion: Opinion | None = None,
 ) -> dict[str, Any]:
     """One of the two: a ``SampleView``, what it is called here and its PNG, None where the file is gone. before: the
     other one, against which its words are told. seed: the one it stands for, where its noise was chosen among several;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,6 +16,7 @@ from studio.components import notices, viewer
 from studio.components.grid import SeedGrid, grid_value, no_grid, read_ask, strongest
 from studio.components.scripted import text
 from studio.components.table import Table, picked, rows
+from studio.components.thumbnails import thumbnail
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
 from studio.grids.grid import GridView, check_grid, grid_change
@@ -22,9 +24,8 @@ from studio.images import png_text
 from studio.pages import runs, shared
 from studio.pages.memory import Memory
 from studio.pages.seeds import form as seeds_form
-from studio.pages.seeds.pictures import Thumbnails
-from studio.pages.seeds.vote import Sittings
-from studio.pages.shared import Loading, told
+from studio.pages.seeds.vote import LIGHT, Sittings
+from studio.pages.shared import ASKED, QUICK, Loading, Update, told
 from studio.studio import SampleView, Studio, sentence
 
 EMPTY = (
@@ -44,7 +45,7 @@ class SeedsTab:
 
 
 def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> SeedsTab:
-    thumbnails, sittings = Thumbnails(), Sittings(studio)
+    sittings = Sittings(studio)
     changes: OrderedDict[tuple, dict[str, Any]] = OrderedDict()
     who = memory.who
 
@@ -60,7 +61,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     packed = gr.DownloadButton("Zip", visible="hidden", elem_id="seeds-zip")
 
     page = [grid, nothing, drawer, earlier]
-    blank = [gr.skip()] * len(form.fields)
+
+    def small(sample: SampleView) -> str:
+        return thumbnail(sample.image_path, sample.id, lossless=LIGHT)
 
     def change(view: GridView, base: int, other: int) -> dict[str, Any] | None:
         """Of two columns, computed anew only when a cell has changed."""
@@ -80,7 +83,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def value_of(view: GridView, ask: Any, compared: Any, **more: Any) -> dict[str, Any]:
         """The grid's value, with what the detector has said by now: it looks in its own time, and no cell waits for it."""
         opinions, looking = studio.detector.known([cell.sample for cell in view.cells if cell.sample])
-        return grid_value(view, thumbnails, ask, compared, opinions, looking=looking, **more)
+        return grid_value(view, small, ask, compared, opinions, looking=looking, **more)
 
     def listed() -> dict[str, Any]:
         body = []
@@ -97,29 +100,39 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         tends = not may_tend(studio.settings, view.made_by, person, profile, token=token)
         return {"tends": tends, "votes": may_write(studio.settings, profile)}
 
-    def opened(id: str, kept: Any, profile: Any) -> list[Any]:
-        """Values of ``page``: this grid, and the form out of its way."""
+    def opened(id: str, kept: Any, profile: Any) -> Update:
+        """This grid, and the form out of its way."""
         view = studio.grid(id, shared.person(kept, profile))
         compared = change(view, 0, strongest(view))
         value = value_of(view, None, compared, opened=True, **rights(view, kept, profile))
-        return [value, gr.update(visible=False), gr.update(open=False), listed()]
+        return {
+            grid: value,
+            nothing: gr.update(visible=False),
+            drawer: gr.update(open=False),
+            earlier: listed(),
+        }
 
-    def closed(problem: str = "") -> list[Any]:
-        return [no_grid(problem), gr.update(visible=True), gr.update(open=True), listed()]
+    def closed(problem: str = "") -> Update:
+        shown = {nothing: gr.update(visible=True), drawer: gr.update(open=True)}
+        return {grid: no_grid(problem), earlier: listed(), **shown}
 
     def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
         """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
         view = studio.grid(id, shared.person(kept, profile))
         return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
-    def asked_of(id: str) -> list[Any]:
-        """Values of the form's fields that ask for a grid again."""
+    def filled(values: Sequence[Any]) -> Update:
+        """The form with these values."""
+        return dict(zip(form.fields, values, strict=True))
+
+    def asked_of(id: str) -> Update:
+        """The form as it asks for a grid again."""
         config = studio.store.grid(id)["config"]
         sides = config.get("width"), config.get("height")
-        return seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides)
+        return filled(seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides))
 
     @told
-    def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """What the page does not have yet; where it knows no grid, one that is being made, else this person's last.
         The form says what the grid that a page opens with asks for."""
         ask, writer = read_ask(event._data), shared.person(kept, profile)
@@ -128,18 +141,17 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
             theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
-            return (
-                [*asked_of(theirs[0]), *opened(theirs[0], kept, profile)] if theirs else [*blank, *closed()]
-            )
+            return {**asked_of(theirs[0]), **opened(theirs[0], kept, profile)} if theirs else closed()
         try:
             view = studio.grid(ask.grid, writer)
         except ValueError as error:
-            return [*blank, *closed(sentence(error))]
+            return closed(sentence(error))
         compared = change(view, ask.base, ask.other)
         value = value_of(view, ask, compared, **rights(view, kept, profile))
         if not ask.fresh:
-            return [*blank, value, gr.skip(), gr.skip(), gr.skip() if view.state in runs.ON else listed()]
-        return [*asked_of(view.id), value, gr.update(visible=False), gr.update(open=False), listed()]
+            return {grid: value} if view.state in runs.ON else {grid: value, earlier: listed()}
+        shown = {nothing: gr.update(visible=False), drawer: gr.update(open=False)}
+        return {**asked_of(view.id), grid: value, earlier: listed(), **shown}
 
     def begun(asked: list[Any], kept: Any, profile: Any) -> str:
         if loading.problem:
@@ -148,19 +160,18 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return studio.start_grid(request, shared.proven(studio, kept, profile))
 
     @told
-    def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> list[Any]:
+    def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> Update:
         fields = list(asked)
         if locked is False:
             fields[1] = seeds_form.drawn_anew(fields[1])
-        return [fields[1], *opened(begun(fields, kept, profile), kept, profile)]
+        return {form.seeds: fields[1], **opened(begun(fields, kept, profile), kept, profile)}
 
     @told
-    def first(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    def first(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """The example: small, so that it is there in seconds."""
         methods = seeds_form.starting(studio.grid_methods())
-        asked = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods]
-        fields = [*asked, "1", "", "", None, None]
-        return [*fields, *opened(begun(fields, kept, profile), kept, profile)]
+        fields = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods, "1", "", "", None, None]
+        return {**filled(fields), **opened(begun(fields, kept, profile), kept, profile)}
 
     @told
     def halt(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
@@ -178,7 +189,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return again(id, kept, profile)
 
     @told
-    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return opened(picked(event._data), kept, profile)
 
     def png(sample: SampleView) -> bytes | None:
@@ -220,30 +231,31 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     # -- the form, filled again
 
     @told
-    def from_grid(event: gr.EventData) -> list[Any]:
-        return [*asked_of(text(event._data, "grid")), gr.update(open=True)]
+    def from_grid(event: gr.EventData) -> Update:
+        return {**asked_of(text(event._data, "grid")), drawer: gr.update(open=True)}
 
-    def from_png(content: bytes | str) -> tuple[list[Any], str]:
-        """The form's values and its drawer, and what of the picture was left out."""
+    def from_png(content: bytes | str) -> tuple[Update, str]:
+        """The form as a picture says, and what of the picture was left out."""
         found = png_text.read_png(content)
         fields = seeds_form.of_picture(found, studio.grid_methods())
         seeds_form.checked(fields)
-        return [*fields, gr.update(open=True)], found["note"]
+        return {**filled(fields), drawer: gr.update(open=True)}, found["note"]
 
     @told
-    def from_sample(event: gr.EventData) -> list[Any]:
+    def from_sample(event: gr.EventData) -> Update:
         return from_png(studio.png(text(event._data, "sample")))[0]
 
     @told
-    def seed_of(event: gr.EventData) -> list[Any]:
-        return [str(studio.sample(text(event._data, "sample")).seed), gr.update(open=True)]
+    def seed_of(event: gr.EventData) -> Update:
+        seed = str(studio.sample(text(event._data, "sample")).seed)
+        return {form.seeds: seed, drawer: gr.update(open=True)}
 
     @told
-    def from_file(file: Any) -> list[Any]:
-        found, left_out = from_png(str(file))
+    def from_file(file: Any) -> Update:
+        update, left_out = from_png(str(file))
         said = escape(f"The form has the settings of this picture. {left_out}".strip())
         gr.Info(said, duration=15 if left_out else 5)
-        return [*found, None]
+        return {**update, form.drop: None}
 
     # -- the blind vote
 
@@ -270,28 +282,26 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def vote_on(event: gr.EventData) -> dict[str, Any]:
         return sittings.again(text(event._data, "token"))
 
-    quick = shared.QUICK
-    says = shared.ASKED
-    grid.more(more, who, [*form.fields, *page], js=memory.known([who]), trigger_mode="multiple", **quick)
-    form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **says)
-    example.click(first, who, [*form.fields, *page], **says)
-    grid.halt(halt, who, grid, **says)
-    grid.go_on(go_on, who, grid, **says)
-    earlier.pick(pick, who, page, **says)
-    grid.open(look, who, pair, **says)
-    grid.pack(pack, who, packed, **says).success(None, None, None, js=DOWNLOAD)
-    grid.reuse(from_grid, None, [*form.fields, drawer], **says)
-    pair.reuse(from_sample, None, [*form.fields, drawer], **says)
-    pair.reseed(seed_of, None, [form.seeds, drawer], **says)
-    form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **says)
-    form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **says)
-    grid.vote(begin, who, vote, **says)
-    vote.cast(cast, who, vote, trigger_mode="multiple", **quick)
-    vote.finish(finish, None, vote, **says)
-    vote.again(vote_on, None, vote, **says)
-    tab.select(lambda: gr.update(choices=studio.grid_methods()), None, form.methods, **quick)
+    grid.more(more, who, [*form.fields, *page], js=memory.known([who]), trigger_mode="multiple", **QUICK)
+    form.start.click(start, [who, form.keep, *form.fields], [form.seeds, *page], **ASKED)
+    example.click(first, who, [*form.fields, *page], **ASKED)
+    grid.halt(halt, who, grid, **ASKED)
+    grid.go_on(go_on, who, grid, **ASKED)
+    earlier.pick(pick, who, page, **ASKED)
+    grid.open(look, who, pair, **ASKED)
+    grid.pack(pack, who, packed, **ASKED).success(None, None, None, js=DOWNLOAD)
+    grid.reuse(from_grid, None, [*form.fields, drawer], **ASKED)
+    pair.reuse(from_sample, None, [*form.fields, drawer], **ASKED)
+    pair.reseed(seed_of, None, [form.seeds, drawer], **ASKED)
+    form.drop.upload(from_file, form.drop, [*form.fields, drawer, form.drop], **ASKED)
+    form.randomise.click(seeds_form.drawn_anew, form.seeds, form.seeds, **ASKED)
+    grid.vote(begin, who, vote, **ASKED)
+    vote.cast(cast, who, vote, trigger_mode="multiple", **QUICK)
+    vote.finish(finish, None, vote, **ASKED)
+    vote.again(vote_on, None, vote, **ASKED)
+    tab.select(lambda: gr.update(choices=studio.grid_methods()), None, form.methods, **QUICK)
     gr.on(
         [tab.select, *(field.change for field in form.fields)],
-        seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **quick,
+        seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **QUICK,
     )  # fmt: skip
     return SeedsTab(pair)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from studio.components import vote
+from studio.components.thumbnails import UNREADABLE, small
 from studio.grids.grid import GridView
-from studio.pages.seeds.pictures import without_text
 from studio.studio import Studio
 
+LIGHT = 16_384  # bytes up to which a picture is sent without loss
 KEPT = 1000  # sittings that are remembered; one that is forgotten begins anew
 
 
@@ -94,7 +95,7 @@ class Sittings:
             return self._outcome(key, sitting, over=True)
         token = secrets.token_hex(8)
         sitting.asked = {token: (found.left.id, found.right.id)}
-        pictures = [without_text(side.image_path) for side in (found.left, found.right)]
+        pictures = [_whole(side.image_path) for side in (found.left, found.right)]
         return vote.ballot(
             key, sitting.prompt, token, *pictures, sitting.done, sitting.done + found.left_over
         )
@@ -102,3 +103,11 @@ class Sittings:
     def _outcome(self, key: str, sitting: Sitting, over: bool) -> dict[str, Any]:
         votes = self.studio.votes(sitting.grid, sitting.base, sitting.other)
         return vote.outcome(key, sitting.prompt, votes, *sitting.names, sitting.done, over)
+
+
+def _whole(path: str | None) -> str | None:
+    """An image in its full size that says nothing of how it was made; None where its file is gone."""
+    try:
+        return small(path, 4096, LIGHT) if path else None
+    except UNREADABLE:
+        return None

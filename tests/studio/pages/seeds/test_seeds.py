@@ -1,18 +1,15 @@
-"""What the page Seeds fills its form with, its small pictures, and that a vote which comes twice counts once."""
+"""What the page Seeds fills its form with, and that a vote which comes twice counts once."""
 
 from __future__ import annotations
 
 import random
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from studio.grids.grid import GridView, Variant, check_grid
 from studio.interface import linked
 from studio.pages.seeds import form as seeds_form
-from studio.pages.seeds.pictures import Thumbnails, small
 from studio.pages.seeds.vote import Sittings
 
 METHODS = [
@@ -63,18 +60,6 @@ def test_the_plan_counts_the_images_or_says_what_is_wrong_as_text():
     assert "4 seeds × 3 columns = 12 images" in said
     wrong = seeds_form.planned("a red star", "<b>x</b>", ["none"])
     assert "<b>" not in wrong and "seeds" in wrong
-
-
-def test_a_small_picture_is_scaled_kept_and_none_where_the_file_is_gone(tmp_path):
-    path = tmp_path / "one.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (600, 400, 3), np.uint8)).save(path)
-    thumbnails, sample = Thumbnails(), SimpleNamespace(id="one", image_path=str(path))
-    first = thumbnails(sample)
-    assert first.startswith("data:image/webp;base64,") and len(first) < 120_000
-    path.unlink()
-    assert thumbnails(sample) == first
-    assert small(path) is None
-    assert thumbnails(SimpleNamespace(id="two", image_path=None)) is None
 
 
 class Votes:
