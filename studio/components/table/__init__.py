@@ -12,10 +12,7 @@ from studio.components import source
 from studio.components.scripted import Scripted, text
 
 CELL = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "object"}]}
-ROW = {
-    "type": "object",
-    "properties": {"key": {"type": "string"}, "cells": {"type": "array", "items": CELL}},
-}
+ROW = {"type": "object", "properties": {"key": {"type": "string"}, "cells": {"type": "array", "items": CELL}}}
 
 
 def rows(

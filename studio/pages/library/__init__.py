@@ -120,11 +120,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                 narrow, words_asked = words_tab.build()
                 amount = shared.html(elem_id="library-count")
                 pictures = Cards(label="Images", elem_id="library-images")
-                table = Table(
-                    caption=words_tab.CAPTION,
-                    visible=False,
-                    elem_id="library-labels",
-                )
+                table = Table(caption=words_tab.CAPTION, visible=False, elem_id="library-labels")
                 compare = gr.Button(
                     "Compare a prompt", visible=False, elem_classes="action", elem_id="library-compare"
                 )

@@ -136,10 +136,7 @@ def words(current: Mapping[int, Mapping[str, Any]], found: Sequence[Mapping[str,
     body = []
     for index, said in every.items():
         mine = label.get(index, {})
-        cells: list[Any] = [
-            said["word"] or f"word {index}",
-            number(figure(mine.get("label"))),
-        ]
+        cells: list[Any] = [said["word"] or f"word {index}", number(figure(mine.get("label")))]
         for name in machines:
             cells.append(number(figure(_mean(said[name]))))
         cells += [number(figure(said["people"].get(who))) for who in people]

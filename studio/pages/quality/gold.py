@@ -243,13 +243,7 @@ def _standing(standing: Sequence[Mapping[str, Any]], golden: bool, chosen: str =
     body = [
         (
             _key(one),
-            [
-                one["word"] or "–",
-                count(one["score"]),
-                one["prompt"],
-                one["who"],
-                moment(one["created"]),
-            ],
+            [one["word"] or "–", count(one["score"]), one["prompt"], one["who"], moment(one["created"])],
         )
         for one in standing
     ]

@@ -172,10 +172,7 @@ def against(one: Mapping[str, Any]) -> dict[str, Any]:
     head = heads("kind of word", "#words", "#VLM", "#gold", "#others")
     body = []
     for kind in [ALL, *sorted(one["kinds"], key=lambda kind: -one["kinds"][kind])]:
-        cells: list[Any] = [
-            named(kind),
-            count(one["words"] if kind == ALL else one["kinds"][kind]),
-        ]
+        cells: list[Any] = [named(kind), count(one["words"] if kind == ALL else one["kinds"][kind])]
         for other in ("vlm", "gold", "others"):
             same, apart = one[other][kind]["exact"], one[other][kind]["mean_absolute"]
             cells.append(
