@@ -220,5 +220,5 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
-    body = [(run["id"], [listing.when(run), _name(run), listing.badge(run)]) for run in runs]
-    return rows(["started", "which", "state"], body, chosen=shown)
+    body = [[listing.when(run), _name(run), listing.badge(run)] for run in runs]
+    return rows(["started", "which", "state"], body, keys=[run["id"] for run in runs], chosen=shown)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from studio.components import notices
+from studio.components import notices, table
 from studio.components.table import Table, picked
 from studio.pages.memory import Memory
 from studio.pages.shared import ASKED, QUICK, Update, admin, manages, told
@@ -205,9 +205,14 @@ def change(run: dict[str, Any]) -> str:
     return f"{value:+.3f} nats" if heldout["of"] in IN_NATS else f"{100 * value:+.1f} points"
 
 
-def badge(run: dict[str, Any]) -> dict[str, str]:
+def badge(run: Mapping[str, Any]) -> dict[str, str]:
     """Its state as a cell of a table."""
-    return {"text": run["state"], "tone": TONES.get(run["state"], "plain")}
+    return table.badge(run["state"], TONES.get(run["state"], "plain"))
+
+
+def use(run: Mapping[str, Any]) -> Any:
+    """Whether it is in use, as a cell of a table."""
+    return table.badge("in use", "good") if run["promoted"] else ""
 
 
 def drawn() -> gr.Textbox:

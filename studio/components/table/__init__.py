@@ -5,7 +5,7 @@ Not ``gr.Dataframe``: it has no row that the keyboard picks, no badge in a cell,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from studio.components import source
@@ -15,20 +15,39 @@ CELL = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "object"}]}
 ROW = {"type": "object", "properties": {"key": {"type": "string"}, "cells": {"type": "array", "items": CELL}}}
 
 
+def number(text: Any) -> dict[str, Any]:
+    """A cell or a title that stands at the right."""
+    return {"text": text, "tone": "number"}
+
+
+def badge(text: str, tone: str) -> dict[str, Any]:
+    """A cell with a frame: good, bad, now, or plain."""
+    return {"text": text, "tone": tone}
+
+
+def heads(*titles: str) -> list[Any]:
+    """A table's head; a title that begins with # stands above numbers."""
+    return [number(title[1:]) if title.startswith("#") else title for title in titles]
+
+
 def rows(
     head: Sequence[Any],
-    body: Sequence[tuple[str, Sequence[Any]]],
+    body: Iterable[Sequence[Any]],
     *,
+    keys: Sequence[str] = (),
     empty: str = "",
     chosen: str = "",
     caption: str = "",
 ) -> dict[str, Any]:
-    """The component's value. body: (key, cells) a row; a cell is text or {text, tone}, tone being good, bad, now or
-    number; so is a title of the head. With a key the row can be picked; ``chosen`` is the key of the row that is marked. caption:
+    """The component's value. body: a row's cells each; a cell is text, a ``number`` or a ``badge``, and so is a title of
+    the head. keys: one for each row, where rows can be picked; ``chosen`` is the key of the row that is marked. caption:
     in place of the table's own."""
+    lines = [list(cells) for cells in body]
     return {
         "head": list(head),
-        "rows": [{"key": key, "cells": list(cells)} for key, cells in body],
+        "rows": [
+            {"key": key, "cells": cells} for key, cells in zip(keys or [""] * len(lines), lines, strict=True)
+        ],
         "empty": empty,
         "chosen": chosen,
         **({"caption": caption} if caption else {}),

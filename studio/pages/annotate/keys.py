@@ -10,7 +10,7 @@ from data.store import StoreError
 from data.store.receipts import SENTENCE, page_digest
 from studio.access.limits import NotYet
 from studio.annotation import desk
-from studio.components.table import rows
+from studio.components.table import number, rows
 from studio.components.word_scores import Operation, Packet
 from studio.studio import Studio, sentence
 from studio.times import moment
@@ -159,10 +159,10 @@ def listed(events: list[dict[str, Any]]) -> dict[str, Any]:
     said = {"set": "set", "clear": "taken back", "undo": "undone"}
     body = []
     for event in events:
-        then = "–" if event["before"] is None else event["before"]
-        now = "–" if event["score"] is None else event["score"]
-        change = {"text": f"{then} → {now}", "tone": "number"}
-        when = moment(event["created"])
-        body.append((event["sample"], [event["word"], change, said[event["action"]], event["prompt"], when]))
-    head = ["word", "score", "what", "prompt", "when"]
-    return rows(head, body, empty="You have not scored a word yet. Press a digit on a word to begin.")
+        then, now = ("–" if event[name] is None else event[name] for name in ("before", "score"))
+        change, when = number(f"{then} → {now}"), moment(event["created"])
+        body.append([event["word"], change, said[event["action"]], event["prompt"], when])
+    head, keys = ["word", "score", "what", "prompt", "when"], [event["sample"] for event in events]
+    return rows(
+        head, body, keys=keys, empty="You have not scored a word yet. Press a digit on a word to begin."
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from studio.components import notices
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, heads, number, picked, rows
 from studio.exchange import transfer, webhook
 from studio.pages import shared
 from studio.pages.library.exchange import WORK, problem
@@ -62,23 +62,11 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
             rights.admins(fetch, sure)
 
     def listed(mine: str = "") -> dict[str, Any]:
-        body = [
-            (
-                one["name"],
-                [
-                    one["name"],
-                    {"text": f"{one['bytes'] / 1e6:.1f} MB", "tone": "number"},
-                    moment(one["created"]),
-                ],
-            )
-            for one in transfer.kept_backups(studio)
-        ]
-        return rows(
-            ["name", {"text": "size", "tone": "number"}, "when"],
-            body,
-            empty="There is no back-up yet.",
-            chosen=mine,
-        )
+        kept = transfer.kept_backups(studio)
+        names = [one["name"] for one in kept]
+        body = [[one["name"], number(f"{one['bytes'] / 1e6:.1f} MB"), moment(one["created"])] for one in kept]
+        none = "There is no back-up yet."
+        return rows(heads("name", "#size", "when"), body, keys=names, empty=none, chosen=mine)
 
     @told
     def new(kept: Any, profile: gr.OAuthProfile | None) -> Update:
@@ -137,7 +125,7 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
         body = []
         for entry in found[:LINES]:
             by, detail = entry["who"] or "the studio", _detail(entry["detail"])
-            body.append(("", [moment(entry["created"]), by, entry["action"], entry["subject"], detail]))
+            body.append([moment(entry["created"]), by, entry["action"], entry["subject"], detail])
         none = "Nothing was done to the store as a whole yet."
         return {
             table: rows(["when", "who", "what", "of what", "more"], body, empty=none),

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from studio.components import notices
-from studio.components.table import Table, rows
+from studio.components.table import Table, number, rows
 from studio.exchange import transfer
 from studio.pages import shared
 from studio.pages.people import Rights
@@ -212,9 +212,9 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
 def _changes(found: transfer.Imported) -> dict[str, Any]:
     """The first changes, word by word or pair by pair."""
     pairs = bool(found.changes) and "chosen_sample" in found.changes[0]
-    body: list[tuple[str, list[Any]]] = []
+    body: list[list[Any]] = []
     for change in found.changes[:SHOWN]:
-        line = {"text": change["line"], "tone": "number"}
+        line = number(change["line"])
         if pairs:
             vote = f"{change['before'] or '–'} → chosen"
             cells = [line, change["prompt"], vote, change["chosen_sample"], change["rejected_sample"]]
@@ -222,12 +222,12 @@ def _changes(found: transfer.Imported) -> dict[str, Any]:
             before = "–" if change["before"] is None else f"{change['before']:g}"
             word = change["word"] or f"word {change['word_index']}"
             cells = [line, word, f"{before} → {change['after']:g}", change["sample"]]
-        body.append(("", cells))
+        body.append(cells)
     columns = ["prompt", "vote", "better", "worse"] if pairs else ["word", "label", "image"]
     left = len(found.changes) - len(body) + found.more
     if left:
-        body.append(("", ["", f"and {left} more", *[""] * (len(columns) - 1)]))
-    return rows([{"text": "line", "tone": "number"}, *columns], body, empty=NO_CHANGE)
+        body.append(["", f"and {left} more", *[""] * (len(columns) - 1)])
+    return rows([number("line"), *columns], body, empty=NO_CHANGE)
 
 
 def _quiet(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from data.store.migrations import RUN_KINDS, RUN_STATES
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, heads, number, picked, rows
 from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
 from studio.pages import shared
@@ -22,7 +22,7 @@ MOST = 5000  # runs that are looked through, the newest
 SHOWN = 200  # rows of a page
 LONGEST = 200  # characters of a search
 ORDERS = {"newest": "Newest", "oldest": "Oldest", "change": "Best held-out change"}
-HEAD = ("what", "state", {"text": "held-out change", "tone": "number"}, "", "run", "started")
+HEAD = heads("what", "state", "#held-out change", "", "run", "started")
 FRESH = "Nothing was trained or measured yet: begin in Train or Diagnose."
 NONE = "No run matches. Take a filter away, or search for less."
 
@@ -157,8 +157,8 @@ def lines(runs: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
     said = any(run["message"] for run in runs)
     body = []
     for run in runs:
-        use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
-        change = {"text": listing.change(run) or "–", "tone": "number"}
-        cells = [what(run), listing.badge(run), change, use, run["id"], listing.when(run)]
-        body.append((run["id"], [*cells, run["message"]] if said else cells))
-    return rows([*HEAD, "message"] if said else HEAD, body, empty=empty)
+        change = number(listing.change(run) or "–")
+        cells = [what(run), listing.badge(run), change, listing.use(run), run["id"], listing.when(run)]
+        body.append([*cells, run["message"]] if said else cells)
+    head, keys = [*HEAD, "message"] if said else HEAD, [run["id"] for run in runs]
+    return rows(head, body, keys=keys, empty=empty)

@@ -8,7 +8,7 @@ from typing import Any
 
 from studio.components import notices
 from studio.components.cards import cards
-from studio.components.table import rows
+from studio.components.table import badge, number, rows
 from studio.components.thumbnails import thumbnail
 from studio.studio import Studio
 from studio.times import moment
@@ -47,11 +47,6 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".removesuffix(".0")
 
 
-def number(text: Any) -> dict[str, Any]:
-    """A cell whose text stands at the right, or the head of such a column."""
-    return {"text": text, "tone": "number"}
-
-
 def method(sample: Mapping[str, Any]) -> str:
     if sample["method"] != "projected":
         return "no projector" if sample["method"] == "none" else str(sample["method"])
@@ -68,12 +63,12 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
         )
         badges = []
         if sample["flags"]:
-            badges.append({"text": "flagged", "tone": "bad"})
+            badges.append(badge("flagged", "bad"))
         if sample["people"]:
             people = "1 person" if sample["people"] == 1 else f"{sample['people']} people"
-            badges.append({"text": people, "tone": "now"})
+            badges.append(badge(people, "now"))
         if sample["points"]:
-            badges.append({"text": f"differ by {figure(sample['points'])}", "tone": ""})
+            badges.append(badge(f"differ by {figure(sample['points'])}", ""))
         shown.append(
             {
                 "key": sample["id"],
@@ -140,7 +135,7 @@ def words(current: Mapping[int, Mapping[str, Any]], found: Sequence[Mapping[str,
         for name in machines:
             cells.append(number(figure(_mean(said[name]))))
         cells += [number(figure(said["people"].get(who))) for who in people]
-        body.append(("", cells))
+        body.append(cells)
     head = ["word", *(number(name) for name in ("label", *(SOURCES[m] for m in machines), *people))]
     return rows(head, body, empty="Nobody has scored this image yet.")
 
@@ -170,18 +165,7 @@ def history(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if event["word_index"] is not None:
             change = f"{figure(event['before'])} → {figure(event['after'])}"
         what = SAID.get(event["what"], event["what"])
-        body.append(
-            (
-                "",
-                [
-                    moment(event["created"]),
-                    "VLM" if event["source"] == "vlm" else event["who"],
-                    what,
-                    event["word"],
-                    change,
-                ],
-            )
-        )
-    return rows(
-        ["when", "who", "what", "word", "score or text"], body, empty="Nothing was said of this image yet."
-    )
+        who = "VLM" if event["source"] == "vlm" else event["who"]
+        body.append([moment(event["created"]), who, what, event["word"], change])
+    head, none = ["when", "who", "what", "word", "score or text"], "Nothing was said of this image yet."
+    return rows(head, body, empty=none)

@@ -14,9 +14,9 @@ import gradio as gr
 
 from core.words import KINDS
 from studio.annotation.kinds import named
-from studio.components.table import rows
+from studio.components.table import heads, number, rows
 from studio.numbers import whole
-from studio.pages.library.views import SOURCES, figure, number
+from studio.pages.library.views import SOURCES, figure
 from studio.training.calibration import kinds_of
 
 LOOKED = 200  # images that a page of labels looks through
@@ -106,7 +106,7 @@ def chosen(samples: Sequence[Mapping[str, Any]], wish: Wish) -> Found:
 def lines(found: Found, empty: str, golden: bool = True) -> dict[str, Any]:
     """A row a word; a row opens its sample, whose prompt and seed stand beside the first of its words in a row. golden:
     the labels are those that training takes, as of one who may see gold."""
-    body, before = [], None
+    body, keys, before = [], [], None
     for sample, word in found[:SHOWN]:
         people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
         again = sample["id"] == before
@@ -120,9 +120,10 @@ def lines(found: Found, empty: str, golden: bool = True) -> dict[str, Any]:
             "" if again else sample["prompt"],
             number("" if again else sample["seed"]),
         ]
-        body.append((sample["id"], cells))
-    head = ["word", number("label"), "by", number("VLM"), "each person", "prompt", number("seed")]
-    return rows(head, body, empty=empty, caption="" if golden else WITHOUT_GOLD)
+        body.append(cells)
+        keys.append(sample["id"])
+    head = heads("word", "#label", "by", "#VLM", "each person", "prompt", "#seed")
+    return rows(head, body, keys=keys, empty=empty, caption="" if golden else WITHOUT_GOLD)
 
 
 def count(found: Found, samples: int, every: Mapping[str, Any], page: int) -> str:

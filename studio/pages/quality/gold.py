@@ -14,11 +14,10 @@ import gradio as gr
 
 from studio.annotation.gold import set_gold
 from studio.components import notices
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, heads, number, picked, rows
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.quality.parts import count, heads
 from studio.pages.shared import ASKED, Update, told
 from studio.studio import SampleView, Studio
 from studio.times import moment
@@ -222,29 +221,19 @@ def _about(studio: Studio) -> str:
 
 
 def _apart(wide: Sequence[Mapping[str, Any]], chosen: str = "") -> dict[str, Any]:
-    head = heads("word", "prompt", "#people say", "#VLM")
-    body = [
-        (
-            _key(one),
-            [
-                one["word"] or "–",
-                one["prompt"],
-                {"text": ", ".join(str(score) for _, score in one["said"][:8]), "tone": "number"},
-                {"text": "–" if one["vlm"] is None else one["vlm"], "tone": "number"},
-            ],
-        )
-        for one in wide
-    ]
-    return rows(head, body, empty=NONE, chosen=chosen)
+    head, body = heads("word", "prompt", "#people say", "#VLM"), []
+    for one in wide:
+        people = ", ".join(str(score) for _, score in one["said"][:8])
+        vlm = "–" if one["vlm"] is None else one["vlm"]
+        body.append([one["word"] or "–", one["prompt"], number(people), number(vlm)])
+    return rows(head, body, keys=[*map(_key, wide)], empty=NONE, chosen=chosen)
 
 
 def _standing(standing: Sequence[Mapping[str, Any]], golden: bool, chosen: str = "") -> dict[str, Any]:
     head = heads("word", "#gold", "prompt", "set by", "when")
     body = [
-        (
-            _key(one),
-            [one["word"] or "–", count(one["score"]), one["prompt"], one["who"], moment(one["created"])],
-        )
+        [one["word"] or "–", number(one["score"]), one["prompt"], one["who"], moment(one["created"])]
         for one in standing
     ]
-    return rows(head, body, empty=NO_GOLD if golden else NOT_YOURS, chosen=chosen)
+    none = NO_GOLD if golden else NOT_YOURS
+    return rows(head, body, keys=[*map(_key, standing)], empty=none, chosen=chosen)

@@ -17,7 +17,7 @@ from studio.background import Look
 from studio.components import notices
 from studio.components.figures import SOFT
 from studio.components.report import plots
-from studio.components.table import rows
+from studio.components.table import badge, heads, number, rows
 
 MOST = 12  # people in the matrix
 TONES = {"good": "good", "usable": "now", "poor": "bad", "too few": "plain", "open": "plain"}
@@ -30,26 +30,21 @@ READ = (
 RULE = f"{RULE_SAID} Every training keeps which scores and which gold it saw."
 
 
-def heads(*titles: str) -> list[Any]:
-    """A table's head; a title that begins with # stands above numbers."""
-    return [{"text": t[1:], "tone": "number"} if t.startswith("#") else t for t in titles]
-
-
-def number(value: float | None, places: int = 2) -> dict[str, str]:
-    return {"text": "–" if value is None else f"{value:.{places}f}", "tone": "number"}
+def figure(value: float | None, places: int = 2) -> dict[str, str]:
+    return number("–" if value is None else f"{value:.{places}f}")
 
 
 def share(value: float | None) -> dict[str, str]:
-    return {"text": "–" if value is None else f"{100 * value:.0f} %", "tone": "number"}
+    return number("–" if value is None else f"{100 * value:.0f} %")
 
 
 def count(value: int) -> dict[str, str]:
-    return {"text": f"{value:,}", "tone": "number"}
+    return number(f"{value:,}")
 
 
-def badge(alpha: float | None, words: int) -> dict[str, str]:
+def verdict_badge(alpha: float | None, words: int) -> dict[str, str]:
     word, _ = reading(alpha, words)
-    return {"text": "–" if word == "open" else word, "tone": TONES[word]}
+    return badge("–" if word == "open" else word, TONES[word])
 
 
 def state(look: Look, waits: bool) -> str:
@@ -85,63 +80,37 @@ def verdict(found: Mapping[str, Any]) -> str:
 def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
     said = found["kinds"][0]["why"]  # above the table already: not once more on every line
     head = heads("kind of word", "reading", "#ordinal", "#interval", "#words", "#people")
-    body = [
-        (
-            "",
-            [
-                named(one["kind"]),
-                one["why"] if one["why"] != said else badge(one["ordinal"], one["words"]),
-                number(one["ordinal"]),
-                number(one["interval"]),
-                count(one["words"]),
-                count(one["people"]),
-            ],
-        )
-        for one in found["kinds"]
-        if one["kind"] != ALL or len(found["kinds"]) > 1
-    ]
+    body = []
+    for one in found["kinds"]:
+        if one["kind"] != ALL or len(found["kinds"]) > 1:
+            read = one["why"] if one["why"] != said else verdict_badge(one["ordinal"], one["words"])
+            alphas = [figure(one["ordinal"]), figure(one["interval"])]
+            body.append([named(one["kind"]), read, *alphas, count(one["words"]), count(one["people"])])
     return rows(head, body, empty="No person has scored a word yet.")
 
 
 def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
     head = heads("two people", "reading", "#alpha", "#words", "#same", "#apart by")
-    body = [
-        (
-            "",
-            [
-                " and ".join(pair["people"]),
-                pair["why"] or badge(pair["ordinal"], pair["words"]),
-                number(pair["ordinal"]),
-                count(pair["words"]),
-                share(pair["exact"]),
-                number(pair["mean_absolute"]),
-            ],
+    body = []
+    for pair in found["pairs"][:most]:
+        read = pair["why"] or verdict_badge(pair["ordinal"], pair["words"])
+        alike = [share(pair["exact"]), figure(pair["mean_absolute"])]
+        body.append(
+            [" and ".join(pair["people"]), read, figure(pair["ordinal"]), count(pair["words"]), *alike]
         )
-        for pair in found["pairs"][:most]
-    ]
     return rows(head, body, empty="No two people have scored the same word yet.")
 
 
 def people(found: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     """A row a person; its key is the place in the list, as a name may be longer than a key."""
     head = heads("annotator", "#words", "#images", "#words an hour", "#as the VLM", "#as gold", "#as others")
-    body = [
-        (
-            str(place),
-            [
-                one["who"],
-                count(one["words"]),
-                count(one["samples"]),
-                {"text": per_hour(one), "tone": "number"},
-                share(one["vlm"][ALL]["exact"]),
-                share(one["gold"][ALL]["exact"]),
-                share(one["others"][ALL]["exact"]),
-            ],
-        )
-        for place, one in enumerate(found["people"])
-    ]
-    marked = next((str(i) for i, one in enumerate(found["people"]) if one["who"] == chosen), "")
-    return rows(head, body, empty="Nobody has annotated yet.", chosen=marked)
+    body = []
+    for one in found["people"]:
+        same = [share(one[other][ALL]["exact"]) for other in ("vlm", "gold", "others")]
+        body.append([one["who"], count(one["words"]), count(one["samples"]), number(per_hour(one)), *same])
+    keys = [str(place) for place in range(len(body))]
+    marked = next((key for key, one in zip(keys, found["people"], strict=True) if one["who"] == chosen), "")
+    return rows(head, body, keys=keys, empty="Nobody has annotated yet.", chosen=marked)
 
 
 def per_hour(one: Mapping[str, Any]) -> str:
@@ -175,14 +144,9 @@ def against(one: Mapping[str, Any]) -> dict[str, Any]:
         cells: list[Any] = [named(kind), count(one["words"] if kind == ALL else one["kinds"][kind])]
         for other in ("vlm", "gold", "others"):
             same, apart = one[other][kind]["exact"], one[other][kind]["mean_absolute"]
-            cells.append(
-                number(None)
-                if same is None
-                else share(same)
-                if apart is None
-                else {"text": f"{100 * same:.0f} %, {apart:.1f}", "tone": "number"}
-            )
-        body.append(("", cells))
+            both = same is not None and apart is not None
+            cells.append(number(f"{100 * same:.0f} %, {apart:.1f}") if both else share(same))
+        body.append(cells)
     return rows(head, body if one["words"] else [], empty="None of this person's scores stands.")
 
 

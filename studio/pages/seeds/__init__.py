@@ -15,7 +15,7 @@ from studio.components import grid as cells
 from studio.components import notices, viewer
 from studio.components.grid import SeedGrid, grid_value, no_grid, read_ask, strongest
 from studio.components.scripted import text
-from studio.components.table import Table, picked, rows
+from studio.components.table import Table, number, picked, rows
 from studio.components.thumbnails import thumbnail
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
@@ -86,13 +86,13 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return grid_value(view, small, ask, compared, opinions, looking=looking, **more)
 
     def listed() -> dict[str, Any]:
-        body = []
-        for found in studio.grids(LISTED):
-            made = {"text": f"{found['done']} of {found['total']}", "tone": "number"}
-            state = {"text": found["state"], "tone": runs.TONES.get(found["state"], "plain")}
-            body.append((found["id"], [found["prompt"], made, state, runs.when(found)]))
-        head = ["prompt", "images", "state", "when"]
-        return rows(head, body, empty="No grid was made yet: each one you make is kept here.")
+        grids = studio.grids(LISTED)
+        body = [
+            [one["prompt"], number(f"{one['done']} of {one['total']}"), runs.badge(one), runs.when(one)]
+            for one in grids
+        ]
+        head, keys = ["prompt", "images", "state", "when"], [one["id"] for one in grids]
+        return rows(head, body, keys=keys, empty="No grid was made yet: each one you make is kept here.")
 
     def rights(view: GridView, kept: Any, profile: Any) -> dict[str, Any]:
         """Whether Stop and Go on are shown, and why the blind vote is off; whoever presses one must prove who they are."""

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from studio.components import figures, notices
-from studio.components.table import Table, rows
+from studio.components.table import Table, heads, number, rows
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
@@ -301,20 +301,11 @@ def _change(heldout: dict[str, Any]) -> str:
 
 
 def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
-    body = []
+    head, body = heads("started", "what", "state", "#held-out change", ""), []
     for run in runs:
-        change = listing.change(run)
-        use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
-        kind = TITLES.get(run["kind"], run["kind"])
-        body.append(
-            (
-                run["id"],
-                [listing.when(run), kind, listing.badge(run), {"text": change, "tone": "number"}, use],
-            )
-        )
-    return rows(
-        ["started", "what", "state", {"text": "held-out change", "tone": "number"}, ""], body, chosen=shown
-    )
+        kind, change = TITLES.get(run["kind"], run["kind"]), number(listing.change(run))
+        body.append([listing.when(run), kind, listing.badge(run), change, listing.use(run)])
+    return rows(head, body, keys=[run["id"] for run in runs], chosen=shown)
 
 
 def _in_use(studio: Studio, event: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.components import figures, notices
-from studio.components.table import Table, rows
+from studio.components.table import Table, badge, rows
 from studio.components.thumbnails import thumbnail
 from studio.pages import runs as listing
 from studio.pages import shared
@@ -141,8 +141,8 @@ def _settings(settings: list[dict[str, Any]]) -> dict[str, Any]:
     body = []
     for s in changed(settings):
         own = s["default"] is not None and s["value"] != s["default"]
-        default = {"text": f"default {_value(s['default'])}", "tone": "now"} if own else ""
-        body.append(("", [s["name"].replace("_", " "), _value(s["value"]), s["meaning"], default]))
+        default = badge(f"default {_value(s['default'])}", "now") if own else ""
+        body.append([s["name"].replace("_", " "), _value(s["value"]), s["meaning"], default])
     return rows(["setting", "value", "meaning", ""], body, empty="It has no settings of its own.")
 
 
@@ -165,15 +165,14 @@ def _labels(run: dict[str, Any]) -> str:
 def _runs(found: list[dict[str, Any]], empty: str) -> dict[str, Any]:
     body = []
     for run in found:
-        state = {"text": "deleted", "tone": "bad"} if run["archived"] else listing.badge(run)
-        use = {"text": "in use", "tone": "good"} if run["promoted"] else ""
-        body.append(("", [run["id"], run["kind"], state, listing.when(run), use]))
+        state = badge("deleted", "bad") if run["archived"] else listing.badge(run)
+        body.append([run["id"], run["kind"], state, listing.when(run), listing.use(run)])
     return rows(["run", "what", "state", "started", ""], body, empty=empty)
 
 
 def _events(events: list[dict[str, Any]]) -> dict[str, Any]:
     said = {"promote": "put into use", "rollback": "in use again, as what came after it was rolled back"}
-    body = [("", [listing.when(e), said[e["action"]], e["who"]]) for e in events]
+    body = [[listing.when(e), said[e["action"]], e["who"]] for e in events]
     return rows(["when", "what", "who"], body, empty="It was never in use.")
 
 
@@ -207,15 +206,14 @@ def _verdict(found: dict[str, Any]) -> str:
 
 
 def _differences(found: dict[str, Any]) -> dict[str, Any]:
-    body = [
-        ("", [s["name"].replace("_", " "), *map(_value, s["values"]), {"text": "differs", "tone": "now"} if s["differ"] else ""])
-        for s in sorted(found["settings"], key=lambda s: not s["differ"])
-    ]  # fmt: skip
+    differs, body = badge("differs", "now"), []
+    for s in sorted(found["settings"], key=lambda s: not s["differ"]):
+        values = map(_value, s["values"])
+        body.append([s["name"].replace("_", " "), *values, differs if s["differ"] else ""])
     sources = dict.fromkeys(source for counts in found["labels"] for source in sorted(counts))
     for source in sources:
         pair = [str(counts.get(source, 0)) for counts in found["labels"]]
-        differ = {"text": "differs", "tone": "now"} if pair[0] != pair[1] else ""
-        body.append(("", [f"labels by {source}", *pair, differ]))
+        body.append([f"labels by {source}", *pair, differs if pair[0] != pair[1] else ""])
     return rows(["setting", *(run["id"] for run in found["runs"]), ""], body)
 
 
