@@ -55,6 +55,11 @@ def _box(text: str, tone: str, role: str) -> str:
     return f'<div class="studio-notice{tone}" role="{role}"><span>{escape(text)}</span></div>'
 
 
+def quiet(text: str) -> str:
+    """A line in grey."""
+    return f'<p class="quiet">{escape(text)}</p>'
+
+
 def bar(done: float, words: str) -> str:
     """A bar of progress, done in 0..1, and what it says in words; '' where there are none."""
     if not words:

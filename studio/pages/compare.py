@@ -500,7 +500,7 @@ def detected(pairs: Sequence[Pair], opinions: Mapping[str, Opinion]) -> list[str
 def total(sample: SampleView | None, before: SampleView | None = None) -> str:
     """The mean score under an image, and how it changed; or why there is none."""
     if sample is None:
-        return f'<p class="quiet">{ALONE}</p>'
+        return notices.quiet(ALONE)
     gone = "" if sample.image_path else notices.notice(GONE, problem=True)
     if sample.total is None:
         return f'{gone}<p class="total">Not scored yet</p>'

@@ -162,7 +162,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
 
 def _question(name: Any) -> str:
     asked = EXPERIMENTS[name].question if name in EXPERIMENTS else ""
-    return f'<p class="quiet">{escape(asked)}</p>'
+    return notices.quiet(asked)
 
 
 def _sizes(name: str) -> Any:

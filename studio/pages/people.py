@@ -4,7 +4,6 @@ everybody but administrators."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -101,8 +100,8 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         if not accounts:
             return ""
         if profile is None:
-            return '<p class="quiet">You are anonymous. Sign in, and your corrections go by your account.</p>'
-        return f'<p class="quiet">Your corrections go by your account, {escape(shared.person(kept, profile))}.</p>'
+            return notices.quiet("You are anonymous. Sign in, and your corrections go by your account.")
+        return notices.quiet(f"Your corrections go by your account, {shared.person(kept, profile)}.")
 
     def changed(asked: str, kept: Any, profile: Any) -> Update:
         names = {} if asked == kept else {renamed.names: {"before": kept, "after": asked}}
@@ -167,7 +166,7 @@ class Rights:
         for part in parts:
             part.interactive = False
         self._parts += parts
-        words = f'<p class="quiet">{escape(says or limits.for_admins(self.studio.settings))}</p>'
+        words = notices.quiet(says or limits.for_admins(self.studio.settings))
         self._lines.append(shared.html(words, elem_id=f"for-admins-{len(self._lines)}"))
 
     def wire(self, memory: Memory, renamed: Renamed) -> None:

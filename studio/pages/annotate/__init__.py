@@ -312,7 +312,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
 
 def _why(studio: Studio, wish: Wish) -> str:
-    return f'<p class="quiet">{escape(studio.why_next(wish.order))}</p>'
+    return notices.quiet(studio.why_next(wish.order))
 
 
 def _about(view: SampleView, gone: bool, confirms: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -38,7 +37,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
     chosen = gr.State("")
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
-            shared.html(f'<p class="quiet">{escape(WHAT)}</p>')
+            shared.html(notices.quiet(WHAT))
             make = gr.Button("Back up now", variant="primary", elem_id="backup-make")
             rights.admins(make)
             said = shared.html(elem_id="backup-said")
@@ -49,8 +48,10 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
         with gr.Column(scale=5, min_width=300):
             gr.Markdown("### Restore")
             shared.html(
-                '<p class="quiet">The back-up chosen in the table, or a file of yours. It is checked first; what it replaces '
-                "is kept beside the database. Not while a run or a grid is on.</p>"
+                notices.quiet(
+                    "The back-up chosen in the table, or a file of yours. It is checked first; what it replaces is kept "
+                    "beside the database. Not while a run or a grid is on."
+                )
             )
             given = gr.File(
                 label="A back-up of yours", file_count="single", elem_id="restore-file", height=120
@@ -165,7 +166,7 @@ def _detail(detail: dict[str, Any]) -> str:
 def _webhook(found: dict[str, Any]) -> str:
     """How the webhook stands."""
     if not found["address"]:
-        return f'<p class="quiet">{escape(NO_WEBHOOK)}</p>'
+        return notices.quiet(NO_WEBHOOK)
     if found["problem"]:
         return notices.notice(
             f"{found['problem']} {found['waiting']} scores wait; nothing is lost.", problem=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -55,7 +54,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 label="Format",
                 elem_id="export-format",
             )
-            meaning = shared.html(_quiet(transfer.OUT["jsonl"][2]), elem_id="export-meaning")
+            meaning = shared.html(notices.quiet(transfer.OUT["jsonl"][2]), elem_id="export-meaning")
             features = gr.Checkbox(
                 label="With the VLM's hidden states",
                 info="Most of the bytes; the calibrator learns from them.",
@@ -71,7 +70,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         with gr.Column(min_width=300):
             gr.Markdown("### To the Hugging Face Hub")
             shared.html(
-                _quiet(
+                notices.quiet(
                     "The dataset folder, with images and a dataset card, to a dataset repository of yours. Files that are "
                     "there from an earlier push are replaced."
                 )
@@ -96,7 +95,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         if kind not in transfer.OUT:
             return gr.skip()
         return {
-            meaning: _quiet(transfer.OUT[kind][2]),
+            meaning: notices.quiet(transfer.OUT[kind][2]),
             features: gr.update(visible=kind == "jsonl"),
             licence: gr.update(visible=kind == "dataset"),
         }
@@ -153,10 +152,10 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 label="Format",
                 elem_id="import-format",
             )
-            meaning = shared.html(_quiet(transfer.IN["jsonl"][1]), elem_id="import-meaning")
+            meaning = shared.html(notices.quiet(transfer.IN["jsonl"][1]), elem_id="import-meaning")
             file = gr.File(label="File", file_count="single", elem_id="import-file", height=150)
             shared.html(
-                _quiet(
+                notices.quiet(
                     "All of a file is taken over, or nothing; twice changes nothing. A file that is too large for the page "
                     "goes in by python -m studio import."
                 )
@@ -174,7 +173,7 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
 
     @told
     def explain(kind: Any) -> Update:
-        says = _quiet(transfer.IN[kind][1]) if kind in transfer.IN else ""
+        says = notices.quiet(transfer.IN[kind][1]) if kind in transfer.IN else ""
         return {meaning: says, seen: None, take: gr.update(interactive=False)}
 
     def done(kind: Any, path: Any, kept: Any, profile: Any, dry_run: bool, looked: bool = True) -> Update:
@@ -228,7 +227,3 @@ def _changes(found: transfer.Imported) -> dict[str, Any]:
     if left:
         body.append(["", f"and {left} more", *[""] * (len(columns) - 1)])
     return rows([number("line"), *columns], body, empty=NO_CHANGE)
-
-
-def _quiet(text: str) -> str:
-    return f'<p class="quiet">{escape(text)}</p>'

@@ -110,7 +110,7 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
     if sample["projector_run"]:
         lines.append(f"by the projector run {sample['projector_run']}")
     problem = notices.notice("The file of this image is gone.", problem=True) if gone else ""
-    body = "".join(f'<p class="quiet">{escape(line)}</p>' for line in lines)
+    body = "".join(notices.quiet(line) for line in lines)
     return f'{problem}<p class="ask">{escape(sample["prompt"])}</p>{body}'
 
 

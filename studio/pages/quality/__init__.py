@@ -63,7 +63,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
                         matrix = gr.Plot(show_label=False, elem_id="quality-matrix")
                     with gr.Column(scale=6, min_width=300):
                         pairs = Table(caption="Each two people who share words", elem_id="quality-pairs")
-                shared.html(f'<p class="quiet">{escape(parts.READ)}</p>')
+                shared.html(notices.quiet(parts.READ))
             rule = f'<h3 class="quality-caption">Which label training uses</h3><p>{escape(parts.RULE)}</p>'
             shared.html(rule, elem_id="label-rule")
         with gr.Tab("People", id="people"):

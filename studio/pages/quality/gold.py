@@ -217,7 +217,7 @@ def _about(studio: Studio) -> str:
         if every
         else "STUDIO_GOLD_EVERY is 0: they are not put into people's queues."
     )
-    return f'<p class="quiet">{have} {how} A gold score is the label of its word in every training from now on.</p>'
+    return notices.quiet(f"{have} {how} A gold score is the label of its word in every training from now on.")
 
 
 def _apart(wide: Sequence[Mapping[str, Any]], chosen: str = "") -> dict[str, Any]:

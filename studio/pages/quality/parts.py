@@ -159,7 +159,7 @@ def lacking(one: Mapping[str, Any]) -> str:
     )
     how = "Share of equal scores, and by how many points they are apart on average; others are the median of the rest."
     note = "Where people saw the VLM's digit first, agreement with it is an upper bound."
-    return f'<p class="quiet">{escape(" ".join([how, *why, note]))}</p>'
+    return notices.quiet(" ".join([how, *why, note]))
 
 
 # -- plots, as those of reports

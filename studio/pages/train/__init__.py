@@ -262,7 +262,7 @@ def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _labels(scored: int, corrected: int) -> str:
-    return f'<p class="quiet">{scored} scored images and {corrected} corrected words in the store.</p>'
+    return notices.quiet(f"{scored} scored images and {corrected} corrected words in the store.")
 
 
 def _title(run: dict[str, Any]) -> str:

@@ -158,7 +158,7 @@ def _labels(run: dict[str, Any]) -> str:
     )
     metrics = run["metrics"] or {}
     notes = [metrics.get("note"), (metrics.get("calibrator") or {}).get("note")]
-    said = "".join(f'<p class="quiet">{escape(note)}</p>' for note in dict.fromkeys(notes) if note)
+    said = "".join(notices.quiet(note) for note in dict.fromkeys(notes) if note)
     return f'<p class="quiet">{escape(words)}</p>{said}'
 
 
@@ -186,7 +186,7 @@ def _what(page: dict[str, Any]) -> str:
         f"{size(page['bytes'] or 0)} of files: the model, its training states and its curves. What the run was, which "
         "labels it saw and its held-out result stay in the store, as samples and other runs name it."
     )
-    return f'<p class="quiet">{escape(words)}</p>'
+    return notices.quiet(words)
 
 
 def _verdict(found: dict[str, Any]) -> str:
