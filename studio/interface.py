@@ -39,7 +39,7 @@ from studio.pages import (
     shared,
     train,
 )
-from studio.pages.shared import ASKED, QUICK, Loading, Update, heading, html, told
+from studio.pages.shared import ASKED, QUICK, Loading, Update, heading, html, shows_errors
 from studio.settings import Settings
 from studio.studio import Studio, sentence
 from studio.theme import HEAD, STYLE, theme
@@ -117,27 +117,27 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         def opener(projected: bool) -> Callable[..., Update]:
             """What 'Annotate this' of Compare does."""
 
-            @told
+            @shows_errors
             def opened(pairs: Any, seed: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None) -> Update:
                 return annotated(compare.sample_of(pairs, seed, projected), who, wish, profile)
 
             return opened
 
-        @told
+        @shows_errors
         def open_wanted(sample: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None) -> Update:
             return annotated(sample, who, wish, profile)
 
-        @told
+        @shows_errors
         def open_viewed(who: Any, wish: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
             return annotated(text(event._data, "sample"), who, wish, profile)
 
-        @told
+        @shows_errors
         def open_run(who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
             (run, kind), may = keeping.pick_run(event), shared.manages(studio, who, profile)
-            tab, part = ("diagnose", diagnosing) if kind == "experiment" else ("train", training)
-            return {tabs: go(tab), keeping.run: run, **part.open(run, may)}
+            tab, opener = ("diagnose", diagnosing) if kind == "experiment" else ("train", training)
+            return {tabs: go(tab), keeping.run: run, **opener.open(run, may)}
 
-        @told
+        @shows_errors
         def follow(request: gr.Request) -> Update:
             """Where the address leads, once the browser has said who it is."""
             sample = linked(request, "sample")

@@ -62,11 +62,11 @@ def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
 
 def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float]:
     """Exponential mean, corrected for its start, so that the first value is itself."""
-    found, mean, weight = [], 0.0, 0.0
+    means, mean, weight = [], 0.0, 0.0
     for value in values:
         mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-        found.append(mean / weight)
-    return found
+        means.append(mean / weight)
+    return means
 
 
 def heldout(result: Mapping[str, Any]) -> go.Figure | None:
@@ -79,13 +79,15 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
     if not shown:
         return None
     figure = go.Figure()
-    parts = [part for part in ("none", "before", "after") if part in result]
-    for place, part in enumerate(parts):
-        shift = (len(parts) - 1) / 2 - place
-        found = [
-            (i + 0.3 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
+    methods = [method for method in ("none", "before", "after") if method in result]
+    for place, method in enumerate(methods):
+        shift = (len(methods) - 1) / 2 - place
+        dots = [
+            (i + 0.3 * shift, result[method][n])
+            for i, n in enumerate(shown)
+            if _usable(result[method].get(n))
         ]
-        figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]))
+        figure.add_trace(_dots(dots, scale, unit, TITLES[method], TONES[method], FORMS[method]))
     return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], ROW)
 
 
@@ -93,12 +95,12 @@ def change(result: Mapping[str, Any]) -> go.Figure | None:
     """The same ``heldout``: after less before, paired, with the line of no difference."""
     shares = result.get("of") not in IN_NATS
     scale, unit = (100, "points") if shares else (1, "nats a word")
-    names, found = SHARES if shares else LABELS, result.get("difference", {})
-    shown = [name for name in names if _usable(found.get(name))]
+    names, differences = SHARES if shares else LABELS, result.get("difference", {})
+    shown = [name for name in names if _usable(differences.get(name))]
     if not shown:
         return None
     figure = go.Figure()
-    dots = [(i, found[name]) for i, name in enumerate(shown)]
+    dots = [(i, differences[name]) for i, name in enumerate(shown)]
     figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
     figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
     base = TITLES.get(str(result.get("base", "before")), "before")
@@ -120,7 +122,7 @@ def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.F
     """What two runs, judged on the same prompts and seeds, came to: a row a figure, a form a run."""
     shares = results[0].get("of") not in IN_NATS
     scale, unit, titles = (100, "%", SHARES) if shares else (1, "nats a word", LABELS)
-    shown = [n for n in titles if all(_usable(found.get("after", {}).get(n)) for found in results)]
+    shown = [n for n in titles if all(_usable(result.get("after", {}).get(n)) for result in results)]
     if not shown:
         return None
     figure = go.Figure()
@@ -128,8 +130,8 @@ def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.F
         names, results, (TONES["after"], TONES["before"]), ("diamond", "square"), (1, -1), strict=True
     )
     for name, result, tone, form, side in looks:
-        found = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
-        figure.add_trace(_dots(found, scale, unit, name, tone, form))
+        dots = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
+        figure.add_trace(_dots(dots, scale, unit, name, tone, form))
     return _in_rows(figure, f"held-out result, {unit}", [titles[name] for name in shown], 100)
 
 
@@ -150,7 +152,7 @@ def _usable(figure: Any) -> bool:
 
 
 def _dots(
-    found: Sequence[tuple[float, Mapping[str, float]]],
+    dots: Sequence[tuple[float, Mapping[str, float]]],
     scale: float,
     unit: str,
     name: str,
@@ -159,11 +161,11 @@ def _dots(
     legend: bool = True,
     sign: bool = False,
 ) -> go.Scatter:
-    middle = [scale * figure["estimate"] for _, figure in found]
+    middle = [scale * figure["estimate"] for _, figure in dots]
     spec = "+.1f" if sign and scale == 100 else "+.3f" if sign else ".1f" if scale == 100 else ".3f"
     return go.Scatter(
         x=middle,
-        y=[place for place, _ in found],
+        y=[place for place, _ in dots],
         mode="markers+text",
         text=[format(value, spec) for value in middle],
         textposition="top center",
@@ -172,8 +174,8 @@ def _dots(
         showlegend=legend,
         marker={"color": tone, "size": 11, "symbol": form, "line": {"width": 2, "color": tone}},
         error_x={
-            "array": [scale * (f["high"] - f["estimate"]) if bounded(f) else 0 for _, f in found],
-            "arrayminus": [scale * (f["estimate"] - f["low"]) if bounded(f) else 0 for _, f in found],
+            "array": [scale * (f["high"] - f["estimate"]) if bounded(f) else 0 for _, f in dots],
+            "arrayminus": [scale * (f["estimate"] - f["low"]) if bounded(f) else 0 for _, f in dots],
             "color": tone,
             "thickness": 2,
             "width": 6,

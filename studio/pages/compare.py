@@ -21,7 +21,7 @@ from studio.images.views import shared as in_both
 from studio.pages import first, shared
 from studio.pages.memory import KEY, Memory
 from studio.pages.seeds.form import drawn_anew
-from studio.pages.shared import ASKED, QUICK, Loading, Update, told
+from studio.pages.shared import ASKED, QUICK, Loading, Update, shows_errors
 from studio.studio import CompareUpdate, Pair, SampleView, Studio, check_request
 
 PREVIEW_SECONDS = 0.2
@@ -102,9 +102,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
             with gr.Accordion("Sampling", open=False):
-                own = studio.models.sampling()
-                steps = gr.Slider(*STEPS, own["steps"], step=1, label="Steps", elem_id="steps")
-                guidance = gr.Slider(*GUIDANCE, own["guidance"], step=0.1, label="Guidance")
+                defaults = studio.models.sampling()
+                steps = gr.Slider(*STEPS, defaults["steps"], step=1, label="Steps", elem_id="steps")
+                guidance = gr.Slider(*GUIDANCE, defaults["guidance"], step=0.1, label="Guidance")
             ready = gr.Dataset(
                 components=[prompt],
                 samples=[[one.text] for one in offered],
@@ -161,15 +161,15 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     blank = {slider: None, none_words: chips([]), projected_words: chips([]), none_total: "", projected_total: "",
              **unseen}  # fmt: skip
 
-    def show(found: Pair | None) -> Update:
+    def show(stored: Pair | None) -> Update:
         """A stored pair, or none."""
-        if found is None:
+        if stored is None:
             return {none: None, projected: None, **blank}
-        with_it, without = found.projected, found.none
+        with_it, without = stored.projected, stored.none
         left, right = shared.served(without.image_path), shared.served(with_it and with_it.image_path)
         return {
             none: left,
-            projected: gr.update(value=right, label=named(found)),
+            projected: gr.update(value=right, label=named(stored)),
             slider: None if left is None or right is None else (left, right),
             none_words: chips(without.words, sample=without.id),
             projected_words: chips(with_it.words, sample=with_it.id, before=without.words)
@@ -185,10 +185,10 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def looked(kept: Any, seed: Any) -> Update:
         """What the detector says of the pair that is shown."""
         try:
-            found = pair_of(kept, seed)
+            shown = pair_of(kept, seed)
         except ValueError:
-            found = None
-        views = (found.none, found.projected) if found else (None, None)
+            shown = None
+        views = (shown.none, shown.projected) if shown else (None, None)
         lines = [detector.line(view and studio.detector.of(view)) for view in views]
         return dict(zip(unseen, lines, strict=True))
 
@@ -213,7 +213,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             return {**values, result: visible, **waiting, **images, **blank}
         return values  # the last pair stays till then
 
-    @told
+    @shows_errors
     def compare(
         prompt: Any,
         seeds: Any,
@@ -259,8 +259,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     def before(kept: Any, stopped: CompareUpdate) -> Update:
         """After a stop that kept nothing: what was shown before, or that there is nothing."""
-        values, found = drawn(stopped), kept_pairs(kept)
-        if not found:
+        values, pairs = drawn(stopped), kept_pairs(kept)
+        if not pairs:
             return {**values, result: hidden}
         said = notices.notice(f"{stopped.message} Below is the comparison before it.")
         return {
@@ -268,8 +268,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             note: said,
             nothing: hidden,
             result: visible,
-            seed: _seed_choice(found),
-            **show(found[0]),
+            seed: _seed_choice(pairs),
+            **show(pairs[0]),
         }
 
     def idle() -> Update:
@@ -278,8 +278,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
 
     def failed(kept: Any) -> Update:
         """A run that failed shows no progress, and the comparison before it again, where there is one."""
-        found = kept_pairs(kept)
-        again = {seed: _seed_choice(found), **show(found[0])} if found else {}
+        pairs = kept_pairs(kept)
+        again = {seed: _seed_choice(pairs), **show(pairs[0])} if pairs else {}
         return {**idle(), progress: "", **again}
 
     def halt(request: gr.Request) -> Any:
@@ -307,32 +307,32 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         except ValueError:
             return []
 
-    @told
+    @shows_errors
     def choose(kept: Any, seed: Any) -> Update:
         return show(pair_of(kept, seed))
 
-    def opened(found: list[Pair]) -> Update:
+    def opened(pairs: list[Pair]) -> Update:
         """Stored pairs, and what was asked for them. Of examples, the one that changes most is shown first."""
         says, at = "", 0
-        if example := first.said_of(studio, found):
-            at = max(range(len(found)), key=lambda i: abs(gain(found[i]) or 0.0))
-            says = f"{example} Shown is the seed that changes most." if len(found) > 1 else example
-        asked = {prompt: found[0].none.prompt, seeds: ", ".join(str(p.seed) for p in found)}
-        shown = {nothing: hidden, result: visible, seed: _seed_choice(found, at), kept: _ids(found)}
-        return {**asked, note: notices.notice(says), **shown, **show(found[at])}
+        if example := first.said_of(studio, pairs):
+            at = max(range(len(pairs)), key=lambda i: abs(gain(pairs[i]) or 0.0))
+            says = f"{example} Shown is the seed that changes most." if len(pairs) > 1 else example
+        asked = {prompt: pairs[0].none.prompt, seeds: ", ".join(str(p.seed) for p in pairs)}
+        shown = {nothing: hidden, result: visible, seed: _seed_choice(pairs, at), kept: _ids(pairs)}
+        return {**asked, note: notices.notice(says), **shown, **show(pairs[at])}
 
-    @told
+    @shows_errors
     def example_at(index: Any) -> Update:
         """An example: its pairs where they are stored, else its prompt."""
         chosen = offered[index if isinstance(index, int) and 0 <= index < len(offered) else 0]
-        found = first.pairs_of(studio, chosen)
-        return opened(found) if found else {prompt: chosen.prompt}
+        pairs = first.pairs_of(studio, chosen)
+        return opened(pairs) if pairs else {prompt: chosen.prompt}
 
     def restore(kept: Any, asked: Any) -> Update:
         """The last comparison of this browser, from the store, and what was asked for it; else the first example. Where a
         reload has ended a comparison, what was asked is in its fields again."""
-        found = kept_pairs(kept) or first.pairs_of(studio, offered[0])
-        values = opened(found) if found else {}
+        pairs = kept_pairs(kept) or first.pairs_of(studio, offered[0])
+        values = opened(pairs) if pairs else {}
         if again := interrupted(asked):
             values |= {prompt: again[0], seeds: again[1], note: notices.notice(INTERRUPTED)}
         return values or gr.skip()
@@ -397,13 +397,13 @@ def _ids(pairs: list[Pair]) -> Kept:
 
 def _readable(kept: Any) -> Kept:
     """What the browser kept, as far as it has the right form."""
-    found: Kept = []
+    entries: Kept = []
     for entry in kept if isinstance(kept, list) else []:
         if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(id, str) for id in entry[:2])):
             continue
         if entry[0].isdecimal() and (entry[2] is None or isinstance(entry[2], str)):
-            found.append(entry)
-    return found[:MAX_SEEDS]
+            entries.append(entry)
+    return entries[:MAX_SEEDS]
 
 
 def interrupted(asked: Any) -> list[str]:

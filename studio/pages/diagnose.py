@@ -21,7 +21,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, Update, told
+from studio.pages.shared import ASKED, Update, shows_errors
 from studio.studio import Studio
 from studio.training import jobs
 
@@ -47,14 +47,14 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                 elem_id="experiment",
             )
             question = shared.html(_question(first), elem_id="experiment-question")
-            forms, settings, own = {}, {}, studio.models.sampling()
+            forms, settings, defaults = {}, {}, studio.models.sampling()
             with gr.Accordion("Settings", open=False, elem_id="experiment-settings"):
                 for name, one in EXPERIMENTS.items():
                     with gr.Column(visible=name == first) as forms[name]:
                         settings[name] = {
                             field: listing.setting(
                                 field,
-                                replace(spec, default=own.get(field, spec.default)),
+                                replace(spec, default=defaults.get(field, spec.default)),
                                 f"experiment-{name}-{field}",
                             )
                             for field, spec in one.fields.items()
@@ -80,7 +80,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                     ]
 
             @gr.render(inputs=opened, triggers=[opened.change], show_progress="hidden")
-            @told
+            @shows_errors
             def draw(run: Any) -> None:
                 if run:
                     _report(studio, run)
@@ -126,7 +126,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
             elsewhere: listing.elsewhere(seen.on, experiments=True),
         }
 
-    @told
+    @shows_errors
     def begin(profile: gr.OAuthProfile | None, kept: Any, name: Any, *given: Any) -> Update:
         shared.admin(studio, kept, profile)
         if name not in EXPERIMENTS:
@@ -180,32 +180,32 @@ def _sizes(name: str) -> Any:
 
 def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
     """Copies that may be served: the folder itself is blocked. None where there is no such file."""
-    found: list[str | None] = []
+    paths: list[str | None] = []
     for name in FILES:
         path = studio.run_folder(run["id"]) / name
         kept = f"{_named(run)}-{run['id']}.{name.rpartition('.')[2]}"
         try:
-            found.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))
+            paths.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))
         except OSError:
-            found.append(None)
-    return found
+            paths.append(None)
+    return paths
 
 
 def _report(studio: Studio, run_id: Any) -> None:
     """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
     try:
         path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
-        found = read(path)
+        content = read(path)
     except (OSError, ValueError):
         shared.html(notices.notice(GONE, problem=True))
         return
     with gr.Column(elem_classes="report", elem_id="report"):
-        shared.html(report.head(found, 3))
-        for place, (title, plot, _) in enumerate(report.figures(found)):
+        shared.html(report.head(content, 3))
+        for place, (title, plot, _) in enumerate(report.figures(content)):
             shared.html(f'<section class="report-part"><h4>{escape(title)}</h4></section>')
             gr.Plot(plot, label=title, show_label=False, elem_id=f"report-plot-{place}")
-            shared.html(report.under(found, place))
-        shared.html(report.tail(found, 3))
+            shared.html(report.under(content, place))
+        shared.html(report.tail(content, 3))
 
 
 def _named(run: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from studio.components import guide as strip
 from studio.images import examples
 from studio.images.views import Pair
 from studio.pages import shared
-from studio.pages.shared import told
+from studio.pages.shared import shows_errors
 from studio.studio import Studio
 
 SECONDS = 4.0  # between two looks at the store while the steps are open
@@ -44,13 +44,13 @@ class Example:
 
 def offered(studio: Studio) -> list[Example]:
     """The examples of the store, else the prompts alone."""
-    found = examples.pairs(studio)
-    if not found:
+    stored = examples.pairs(studio)
+    if not stored:
         return [Example(prompt, prompt) for prompt in examples.PROMPTS[:4]]
     broken, checked = examples.broken(studio.settings), examples.checked(studio.settings)
     fixed = FIXED.format(seeds=" and ".join(map(str, examples.SEEDS)), checked=_checked(checked))
     several = []
-    for prompt, pairs in found:
+    for prompt, pairs in stored:
         seeds = tuple(p.seed for p in pairs if (prompt, p.seed) != (broken.get("prompt"), broken.get("seed")))
         if seeds:
             several.append(Example(prompt, prompt, seeds, fixed))
@@ -62,21 +62,21 @@ def offered(studio: Studio) -> list[Example]:
     return several
 
 
-def _checked(found: dict[str, int]) -> str:
+def _checked(counts: dict[str, int]) -> str:
     """What the detector found of the examples, in a sentence."""
-    if not found:
+    if not counts:
         return ""
-    rises = found["false_rises"]
+    rises = counts["false_rises"]
     false = "no ▲ is false" if not rises else f"{rises} ▲ {'is' if rises == 1 else 'are'} false"
     return CHECKED.format(
-        right=found["right"], digits=found["digits"], false=false, passed=found["passed_over"]
+        right=counts["right"], digits=counts["digits"], false=false, passed=counts["passed_over"]
     )
 
 
 def pairs_of(studio: Studio, example: Example) -> list[Pair]:
     """The stored pairs of an example."""
-    found = dict(examples.pairs(studio)).get(example.prompt, [])
-    return [pair for pair in found if pair.seed in example.seeds]
+    stored = dict(examples.pairs(studio)).get(example.prompt, [])
+    return [pair for pair in stored if pair.seed in example.seeds]
 
 
 def said_of(studio: Studio, pairs: list[Pair]) -> str:
@@ -104,10 +104,10 @@ def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Calla
     """Keep the strip as the store has it, until there is nothing left to tell."""
 
     def look() -> tuple[Any, Any]:
-        found = first_round.steps(studio)
-        return strip.value(found), gr.Timer(active=not first_round.over(found))
+        steps = first_round.steps(studio)
+        return strip.value(steps), gr.Timer(active=not first_round.over(steps))
 
-    @told
+    @shows_errors
     def opened(event: gr.EventData) -> Any:
         tab = strip.opened(event._data)
         return go(tab) if tab else gr.skip()

@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from studio.pages import shared
-from studio.pages.shared import told
+from studio.pages.shared import shows_errors
 from studio.studio import Studio
 
 KEY = "noise-projection-studio"
@@ -74,7 +74,7 @@ def build(studio: Studio, page: gr.Blocks) -> Memory:
     for name, part in {"who": who, "sample": sample, "pairs": pairs}.items():
         part.change(None, part, None, js=KEEP.replace("NAME", name))
 
-    @told
+    @shows_errors
     def recall(kept: Any, at: Any, compared: Any) -> list[Any]:
         return [studio.issue(kept), at, compared]
 

@@ -12,7 +12,7 @@ from studio.access import identity, limits
 from studio.components import notices
 from studio.pages import shared
 from studio.pages.memory import NAME, Memory
-from studio.pages.shared import QUICK, Update, told
+from studio.pages.shared import QUICK, Update, shows_errors
 from studio.studio import Studio, sentence
 
 HOW = (
@@ -49,8 +49,8 @@ class Renamed:
 
 def read_names(value: Any) -> tuple[str | None, str | None]:
     """(before, after) of ``Renamed.names``; None for what no page of ours would send."""
-    found = value if isinstance(value, dict) else {}
-    before, after = (found.get(name) for name in ("before", "after"))
+    names = value if isinstance(value, dict) else {}
+    before, after = (names.get(name) for name in ("before", "after"))
     return before if isinstance(before, str) else None, after if isinstance(after, str) else None
 
 
@@ -110,11 +110,11 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
     def refused(kept: Any, problem: ValueError) -> Update:
         return {memory.who: kept, note: notices.notice(sentence(problem), problem=True)}
 
-    @told
+    @shows_errors
     def look(kept: Any, profile: gr.OAuthProfile | None) -> str:
         return standing(kept, profile)
 
-    @told
+    @shows_errors
     def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another name is another person. One that is somebody else's is refused here, where what to do is at hand."""
         try:
@@ -123,7 +123,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
             return {**refused(kept, error), elsewhere: gr.update(open=True)}
         return changed(asked, kept, profile)
 
-    @told
+    @shows_errors
     def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         try:
             asked = studio.adopted(given)
@@ -174,7 +174,7 @@ class Rights:
         if not self._lines:
             return
 
-        @told
+        @shows_errors
         def look(kept: Any, profile: gr.OAuthProfile | None) -> Update:
             may = shared.manages(self.studio, kept, profile)
             lines = {line: gr.update(visible=not may) for line in self._lines}

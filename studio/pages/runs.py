@@ -18,7 +18,7 @@ import gradio as gr
 from studio.components import notices, table
 from studio.components.table import Table, picked
 from studio.pages.memory import Memory
-from studio.pages.shared import ASKED, QUICK, Update, admin, manages, told
+from studio.pages.shared import ASKED, QUICK, Update, admin, manages, shows_errors
 from studio.studio import Studio
 from studio.times import moment
 from studio.training import jobs
@@ -159,26 +159,26 @@ def wire(
     run, for one who may start and stop, or may not."""
     who = memory.who
 
-    @told
+    @shows_errors
     def restore(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return see("", "", manages(studio, kept, profile))
 
-    @told
+    @shows_errors
     def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return see(run, known, manages(studio, kept, profile))
 
-    @told
+    @shows_errors
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return see(picked(event._data), "", manages(studio, kept, profile))
 
-    @told
+    @shows_errors
     def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
         jobs.stop(studio, run)
         gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
         return see(run, "", True)
 
-    @told
+    @shows_errors
     def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
         jobs.resume(studio, run)

@@ -39,7 +39,7 @@ ASKED: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": None}
 Update = dict[Any, Any]
 
 
-def told(work: Callable[..., Any]) -> Callable[..., Any]:
+def shows_errors(work: Callable[..., Any]) -> Callable[..., Any]:
     """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""
 
     def error(exception: Exception) -> gr.Error:
@@ -106,8 +106,8 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
         return identity.account(profile)
     if _account_needed(kept):
         raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
-    found = identity.read_kept(kept)
-    why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
+    person = identity.read_kept(kept)
+    why_not = limits.may_go_by(studio.settings, person.name if person else "", with_token())
     if why_not:
         raise limits.NotYet(why_not)
     return studio.write_as(kept)
@@ -127,8 +127,8 @@ def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:
 
 
 def _account_needed(kept: Any) -> bool:
-    found = identity.read_kept(kept)
-    return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
+    person = identity.read_kept(kept)
+    return identity.oauth_enabled() and person is not None and not identity.is_anonymous(person.name)
 
 
 def with_token() -> bool:

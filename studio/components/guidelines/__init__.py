@@ -33,23 +33,28 @@ RULES = (
 )
 
 
-def _blend(one: Sequence[float], other: Sequence[float], part: float) -> tuple[int, int, int]:
-    r, g, b = (round(a + (b - a) * part) for a, b in zip(one, other, strict=True))
+def _blend(one: Sequence[float], other: Sequence[float], share: float) -> tuple[int, int, int]:
+    r, g, b = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return r, g, b
 
 
-def _star(part: float) -> Placement:
+def _star(share: float) -> Placement:
     """A star whose outline is blended, by ``part``, with the circle around it."""
     outline = OUTLINES["star"]
     radii = np.linalg.norm(outline, axis=1, keepdims=True)
     return Placement(
-        PALETTE["purple"], "star", 0.5, 0.5, 0.36, outline=outline * (1 - part) + 0.8 * part * outline / radii
+        PALETTE["purple"],
+        "star",
+        0.5,
+        0.5,
+        0.36,
+        outline=outline * (1 - share) + 0.8 * share * outline / radii,
     )
 
 
-def _patch(part: float) -> Placement:
+def _patch(share: float) -> Placement:
     """A circle between red and orange."""
-    return Placement(_blend(PALETTE["red"], PALETTE["orange"], part), "circle", 0.5, 0.5, 0.34)
+    return Placement(_blend(PALETTE["red"], PALETTE["orange"], share), "circle", 0.5, 0.5, 0.34)
 
 
 def _above(degrees: float) -> tuple[Placement, Placement]:
@@ -69,11 +74,11 @@ def _circles(*places: tuple[float, float, float]) -> tuple[Placement, ...]:
     return tuple(Placement(PALETTE["red"], "circle", x, y, radius) for x, y, radius in places)
 
 
-def _melted(part: float) -> Placement:
+def _melted(depth: float) -> Placement:
     """A circle with dents, so deep."""
     outline = OUTLINES["circle"]
     angle = np.arctan2(outline[:, 1], outline[:, 0])[:, None]
-    dents = 1 + part * (np.sin(3 * angle + 1) + 0.7 * np.sin(5 * angle + 2))
+    dents = 1 + depth * (np.sin(3 * angle + 1) + 0.7 * np.sin(5 * angle + 2))
     return Placement(PALETTE["red"], "circle", 0.5, 0.5, 0.3, outline=outline * dents)
 
 

@@ -121,8 +121,8 @@ def html(report: Mapping[str, Any]) -> str:
 
 
 def _text(holder: Mapping[str, Any], name: str) -> str:
-    found = holder.get(name)
-    return "" if found is None else str(found)
+    value = holder.get(name)
+    return "" if value is None else str(value)
 
 
 def _facts(report: Mapping[str, Any]) -> str:
@@ -163,8 +163,8 @@ def _date(iso: str) -> str:
 
 def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], str]:
     def listed(name: str) -> list[Any]:
-        found = spec.get(name)
-        return list(found) if isinstance(found, list | tuple) else []
+        value = spec.get(name)
+        return list(value) if isinstance(value, list | tuple) else []
 
     names, percent = [str(name) for name in listed("columns")], set(map(str, listed("percent")))
     given = [list(row) if isinstance(row, list | tuple) else [row] for row in listed("rows")]
@@ -194,8 +194,8 @@ def _digits(column: list[Any]) -> int | None:
     would come out as 0 by them."""
     known = [number(v.get("estimate") if isinstance(v, Mapping) else v) for v in column]
     values = [v for v in known if v]
-    found = decimals(*values)
-    return found if all(round(v, found) for v in values) else None
+    digits = decimals(*values)
+    return digits if all(round(v, digits) for v in values) else None
 
 
 def _cell(value: Any, share: bool, digits: int | None) -> Cell:

@@ -73,7 +73,7 @@ def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
     that no other of its figure has, with an open marker where all are taken, and what the others are held against is
     grey."""
     kept: dict[str, Style] = {}
-    found = []
+    looks = []
     for spec in items(report, "figures"):
         names = list(dict.fromkeys(str(one.get("name") or "") for one in items(spec, "series")))
         free = [style for style in STYLES if style not in [kept.get(name) for name in names]]
@@ -82,14 +82,14 @@ def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
             if name not in kept:
                 plain = name.strip().lower() in PLAIN
                 kept[name] = HELD_AGAINST if plain else free.pop(0) if free else next(again)
-        found.append({name: kept[name] for name in names})
-    return found
+        looks.append({name: kept[name] for name in names})
+    return looks
 
 
 def items(holder: Any, name: str) -> list[Mapping[str, Any]]:
     """The dicts of a list in a report; none where it has another form."""
-    found = holder.get(name) if isinstance(holder, Mapping) else None
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
+    value = holder.get(name) if isinstance(holder, Mapping) else None
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def number(value: Any) -> float | None:
@@ -133,8 +133,8 @@ def points(one: Mapping[str, Any]) -> Points:
     """The points of a series that can be drawn."""
 
     def column(name: str) -> list[Any]:
-        found = one.get(name)
-        return list(found) if isinstance(found, list | tuple) else []
+        value = one.get(name)
+        return list(value) if isinstance(value, list | tuple) else []
 
     x, y, text = column("x"), column("y"), column("text")
     low, high = column("low"), column("high")
@@ -163,8 +163,8 @@ def _is_place(x: Any) -> bool:
 
 def categories(series: Sequence[Points]) -> list[Any]:
     """The places along a category axis: numbers in their order, names as they come."""
-    found = list(dict.fromkeys(x for one in series for x in one.x))
-    return sorted(found) if not any(isinstance(x, str) for x in found) else found
+    places = list(dict.fromkeys(x for one in series for x in one.x))
+    return sorted(places) if not any(isinstance(x, str) for x in places) else places
 
 
 def name_of(text: Any, width: int = 22) -> str:
@@ -194,16 +194,16 @@ class Axis:
     """The x axis of lines and points: numbers, or names at places of their own."""
 
     def __init__(self, spec: Mapping[str, Any], series: Sequence[Points]) -> None:
-        found = categories(series)
+        places = categories(series)
         self.spec = spec
-        self.names = found if any(isinstance(x, str) for x in found) else []
-        self.log = spec.get("log_x") is True and not self.names and found[0] > 0
+        self.names = places if any(isinstance(x, str) for x in places) else []
+        self.log = spec.get("log_x") is True and not self.names and places[0] > 0
         # at the measured places where they are few and far apart: a scale of 1, 2, 5 says nothing about tau
-        apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(found))
-        self.ticks = found if apart and len(found) <= 8 else round_ones(found) if self.log else []
+        apart = self.log and all(after / before >= APART for before, after in itertools.pairwise(places))
+        self.ticks = places if apart and len(places) <= 8 else round_ones(places) if self.log else []
         self._alone: dict[float, int] = {}
         self._beside = (
-            0.0 if self.names else math.log(found[-1] / found[0]) if self.log else found[-1] - found[0]
+            0.0 if self.names else math.log(places[-1] / places[0]) if self.log else places[-1] - places[0]
         )
 
     def places(self, one: Points) -> list[Any]:
@@ -289,7 +289,7 @@ def figure(spec: Mapping[str, Any], style: Mapping[str, Style]) -> go.Figure:
 
 
 def _drawable(spec: Mapping[str, Any]) -> list[Points]:
-    return [found for one in items(spec, "series") if (found := points(one)).x]
+    return [drawable for one in items(spec, "series") if (drawable := points(one)).x]
 
 
 def _categorical(spec: Mapping[str, Any], style: Mapping[str, Style], bars: bool) -> go.Figure | None:

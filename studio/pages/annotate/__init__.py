@@ -23,7 +23,7 @@ from studio.pages import people, shared
 from studio.pages.annotate import keys, queue
 from studio.pages.annotate.queue import ANY, WISHES, Counts, Wish, wanted
 from studio.pages.memory import Memory
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import SampleView, Studio
 
 HISTORY = 30
@@ -93,8 +93,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def none_left(writer: str, wish: Wish) -> str:
         """Why there is nothing to show."""
-        found = studio.store.queue(writer, **{"split": "train", **wish.filters})
-        if not (found["mine"] or found["all"] or found["left"]):
+        counted = studio.store.queue(writer, **{"split": "train", **wish.filters})
+        if not (counted["mine"] or counted["all"] or counted["left"]):
             return NONE_FIT if wish.filters else EMPTY
         if studio.next_item(writer, wish.order, lease=None, **wish.filters):
             return TAKEN
@@ -107,18 +107,18 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         why = limits.may_write(studio.settings, profile)
         return {"locked": why, "login": why == limits.SIGN_IN}
 
-    def face(found: desk.Item, writer: str, wish: Wish, opened: int | None, **more: Any) -> dict[str, Any]:
+    def face(item: desk.Item, writer: str, wish: Wish, opened: int | None, **more: Any) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
         others = {
             word: [{**said, "who": keys.called(said["who"])} for said in people]
-            for word, people in found.others.items()
+            for word, people in item.others.items()
         }
-        flags = [{**flag, "who": keys.called(flag["who"])} for flag in found.flags]
+        flags = [{**flag, "who": keys.called(flag["who"])} for flag in item.flags]
         value = chips(
-            found.view.words, sample=found.view.id, hidden=found.hidden, others=others, flag=found.flag,
-            note=found.note, flags=flags, who=writer, blind=wish.blind,
+            item.view.words, sample=item.view.id, hidden=item.hidden, others=others, flag=item.flag,
+            note=item.note, flags=flags, who=writer, blind=wish.blind,
         )  # fmt: skip
-        return {**value, "mark": found.mark, "opened": opened, **more}
+        return {**value, "mark": item.mark, "opened": opened, **more}
 
     def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> Update:
         """The image with its words, or why there is none."""
@@ -164,7 +164,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 pass
         return following(writer, holds, wish)
 
-    @told
+    @shows_errors
     def fill(
         shown: Any, kept_who: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
     ) -> Update:
@@ -175,7 +175,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         view = current(kept_place, writer, shared.holds(studio, kept_who, profile), wish)
         return drawn(view, writer, wish, **barred(profile))
 
-    @told
+    @shows_errors
     def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another name is another person: their corrections, their progress, the same image."""
         before, kept = people.read_names(names)
@@ -185,14 +185,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         view = current(kept_place, writer, shared.holds(studio, kept, profile), wish)
         return drawn(view, writer, wish, **barred(profile))
 
-    @told
+    @shows_errors
     def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Another order or filter: the next image by it."""
         writer, made = shared.person(kept_who, profile), queue.made_of(*values)
         holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
         return {view: made, **drawn(following(writer, holds, wish), writer, wish, **barred(profile))}
 
-    @told
+    @shows_errors
     def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Blind mode on or off, on the image that is shown."""
         writer, made = shared.person(kept_who, profile), queue.made_of(*values)
@@ -202,14 +202,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             **drawn(current(kept_place, writer, holds, wish), writer, wish, **barred(profile)),
         }
 
-    @told
+    @shows_errors
     def open_sample(
         sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
     ) -> Update:
         writer = shared.person(kept_who, profile)
         return drawn(studio.sample(sample, writer), writer, wanted(kept_view), **barred(profile))
 
-    @told
+    @shows_errors
     def reopen(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """A line of the history: back to its image."""
         return open_sample(picked(event._data), kept_who, kept_view, profile)
@@ -237,10 +237,10 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             return {**chips([], sample=packet.shown), "keep": True, "ack": ack}
         if not wish.blind and (mark := keys.news(studio, done, writer)):
             return {"sample": packet.shown, "who": writer, "same": True, "mark": mark, "ack": ack}
-        found = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
-        return face(found, writer, wish, packet.opened, ack=ack)
+        shown = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
+        return face(shown, writer, wish, packet.opened, ack=ack)
 
-    @told
+    @shows_errors
     def edit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """Keys of any kind: the same image, or the one that is due."""
         done, writer, wish = worked(kept_who, kept_view, event, profile)
@@ -254,13 +254,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 return drawn(None, writer, wish, ack=done.ack())
         return {words: answered(done, writer, wish)}
 
-    @told
+    @shows_errors
     def digit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
         """Digits on the image that is shown. An event of their own, as Gradio (6.31) builds each output of an event anew,
         those that it skips too."""
         return answered(*worked(kept_who, kept_view, event, profile))
 
-    @told
+    @shows_errors
     def look(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
         """Whether somebody else, or this person elsewhere, has changed what is shown, or whether they signed in or out:
         then it is drawn anew."""
@@ -273,10 +273,10 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         sample, bars = str(asked.get("sample")), barred(profile)
         if desk.mark(studio, sample, writer) == asked.get("mark") and bars["locked"] == asked.get("locked"):
             return gr.skip()
-        found = desk.item(studio, sample, writer, wish.blind, opened)
-        return face(found, writer, wish, opened, looked=asked.get("revision"), **bars)
+        item = desk.item(studio, sample, writer, wish.blind, opened)
+        return face(item, writer, wish, opened, looked=asked.get("revision"), **bars)
 
-    @told
+    @shows_errors
     def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> Update:
         """The counts and the history."""
         writer, wish = shared.person(kept_who, profile), wanted(kept_view)

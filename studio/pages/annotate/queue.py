@@ -161,13 +161,13 @@ def choices(studio: Studio, name: str) -> list[tuple[str, str]]:
     """(label, value) of a filter, all first."""
     if name == "kind":
         return [("all", ANY), *((kind, kind) for kind in KINDS if kind != EXTRA)]
-    found = studio.store.choices(name) if name in CHOICES else []
+    values = studio.store.choices(name) if name in CHOICES else []
     if name == "method":
-        return [("all", ANY), *((METHODS.get(value, value), value) for value in found)]
+        return [("all", ANY), *((METHODS.get(value, value), value) for value in values)]
     if name == "projector_run":
         made = {run["id"]: run for run in studio.store.runs(limit=1000)}
-        return [("all", ANY), *((_run(made.get(value), value), value) for value in found)]
-    return [("all", ANY), *((value, value) for value in found)]
+        return [("all", ANY), *((_run(made.get(value), value), value) for value in values)]
+    return [("all", ANY), *((value, value) for value in values)]
 
 
 def _run(run: Mapping[str, Any] | None, id: str) -> str:
@@ -186,16 +186,16 @@ class Counts:
         """{mine, all, left, per_hour}."""
         key = (who, tuple(sorted(wish.filters.items())))
         with self._lock:
-            when, found = self._kept.get(key, (0.0, {}))
-        if found and time.monotonic() - when < FRESH:
-            return found
+            when, counted = self._kept.get(key, (0.0, {}))
+        if counted and time.monotonic() - when < FRESH:
+            return counted
         overlap = self.studio.settings.overlap or None
-        found = self.studio.store.queue(who, overlap, **{"split": "train", **wish.filters})
+        counted = self.studio.store.queue(who, overlap, **{"split": "train", **wish.filters})
         with self._lock:
             if len(self._kept) > 500:
                 self._kept.clear()
-            self._kept[key] = (time.monotonic(), found)
-        return found
+            self._kept[key] = (time.monotonic(), counted)
+        return counted
 
     def forget(self, who: str) -> None:
         """Count this person's anew the next time: they took something back."""
@@ -204,13 +204,13 @@ class Counts:
                 del self._kept[key]
 
 
-def progress(found: Mapping[str, Any], who: str, filtered: bool) -> str:
+def progress(counted: Mapping[str, Any], who: str, filtered: bool) -> str:
     """The bar and its words; '' where there is nothing to do at all."""
-    mine, left = found["mine"], found["left"]
-    if not mine and not left and not found["all"]:
+    mine, left = counted["mine"], counted["left"]
+    if not mine and not left and not counted["all"]:
         return ""
     you = "you" if who.startswith("anonymous-") else who
-    pace = f" · {found['per_hour']:.0f} images an hour" if found["per_hour"] else ""
+    pace = f" · {counted['per_hour']:.0f} images an hour" if counted["per_hour"] else ""
     which = " of the images that you chose" if filtered else ""
-    words = f"{mine:,} done by {you} · {found['all']:,} by all · {left:,} left for {you}{which}{pace}"
+    words = f"{mine:,} done by {you} · {counted['all']:,} by all · {left:,} left for {you}{which}{pace}"
     return notices.bar(mine / (mine + left) if mine + left else 1.0, words)

@@ -16,7 +16,7 @@ from studio.pages.library import runs as runs_tab
 from studio.pages.library import words as words_tab
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import Studio
 
 PAGE = 24
@@ -167,7 +167,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         for name in POINTS:
             if named[name] is not None:
                 named[name] = _points(filters[name].label, named[name])
-        found = studio.store.search(
+        results = studio.store.search(
             wanted or "",
             sort=order,
             after=keys[-1],
@@ -175,12 +175,12 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             gold=golden,
             **named,
         )
-        samples, number = found["samples"], len(keys) - 1
+        samples, number = results["samples"], len(keys) - 1
         fresh = not samples and not studio.store.samples(limit=1)
         none = views.EMPTY if fresh else views.NONE
         if as_images:
             shown = {
-                amount: views.count(found, number, order),
+                amount: views.count(results, number, order),
                 pictures: gr.update(value=views.gallery(studio, samples, none), visible=True),
                 table: gr.update(value=None, visible=False),
             }
@@ -188,7 +188,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             words = words_tab.chosen(samples, wish)
             lines = words_tab.lines(words, words_tab.NONE if samples else none, golden)
             shown = {
-                amount: words_tab.count(words, len(samples), found, number),
+                amount: words_tab.count(words, len(samples), results, number),
                 pictures: gr.update(value=None, visible=False),
                 table: gr.update(value=lines, visible=True),
             }
@@ -196,25 +196,25 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             **shown,
             narrow: gr.update(visible=not as_images),
             compare: gr.update(visible=fresh),
-            paging: gr.update(visible=len(keys) > 1 or found["next"] is not None),
+            paging: gr.update(visible=len(keys) > 1 or results["next"] is not None),
             back: gr.update(interactive=len(keys) > 1),
-            on: gr.update(interactive=found["next"] is not None),
-            place: {"keys": keys, "next": found["next"]},
+            on: gr.update(interactive=results["next"] is not None),
+            place: {"keys": keys, "next": results["next"]},
         }
 
-    @told
+    @shows_errors
     def first(profile: gr.OAuthProfile | None, kept: Any, *given: Any) -> Update:
         return search([None], given, kept, profile)
 
-    @told
+    @shows_errors
     def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
         return search([*at["keys"], at["next"]] if at["next"] else at["keys"], given, kept, profile)
 
-    @told
+    @shows_errors
     def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
         return search(at["keys"][:-1] or [None], given, kept, profile)
 
-    @told
+    @shows_errors
     def opened() -> Update:
         """What the filters can be set to now, when the tab is opened."""
         choices = studio.store.library_choices()
@@ -226,13 +226,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             if name in filters
         }
 
-    @told
+    @shows_errors
     def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         id, golden = picked(event._data), shared.manages(studio, kept, profile)
-        found = studio.store.search(id, limit=1, gold=golden)["samples"]
-        if not found or found[0]["id"] != id:
+        results = studio.store.search(id, limit=1, gold=golden)["samples"]
+        if not results or results[0]["id"] != id:
             raise ValueError("This image is not in the store any more: search again.")
-        sample = found[0]
+        sample = results[0]
         path = studio.settings.home / sample["image_path"] if sample["image_path"] else None
         image = shared.picture(str(path)) if path else None
         return {

@@ -12,7 +12,7 @@ from studio.exchange import transfer, webhook
 from studio.pages import shared
 from studio.pages.library.exchange import WORK, problem
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import Studio
 from studio.times import moment
 
@@ -69,25 +69,25 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
         none = "There is no back-up yet."
         return rows(heads("name", "#size", "when"), body, keys=names, empty=none, chosen=mine)
 
-    @told
+    @shows_errors
     def new(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         made = transfer.new_backup(studio, shared.admin(studio, kept, profile)).name
         written = notices.notice(f"Written: {made}.")
         return {said: written, table: listed(made), chosen: made, of_one: gr.update(visible=True)}
 
-    @told
+    @shows_errors
     def choose(event: gr.EventData) -> Update:
         name = transfer.backup_named(studio, picked(event._data)).name
         shown = {of_one: gr.update(visible=True), file: gr.update(visible=False)}
         return {table: listed(name), chosen: name, **shown}
 
-    @told
+    @shows_errors
     def download(name: Any, kept: Any, profile: gr.OAuthProfile | None) -> Any:
         shared.admin(studio, kept, profile)
         path = shared.download(transfer.backup_named(studio, name))
         return gr.update(value=path, visible=True)
 
-    @told
+    @shows_errors
     def restore(name: Any, path: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         writer = shared.admin(studio, kept, profile)
         try:
@@ -102,7 +102,7 @@ def _backup(studio: Studio, who: gr.Textbox, tab: gr.Tab, rights: Rights) -> Non
         unsure = {sure: False, back: gr.update(interactive=False)}
         return {said: notices.notice(restored), table: listed(), chosen: "", **unsure}
 
-    tab.select(told(lambda: listed()), None, table, **QUICK)
+    tab.select(shows_errors(lambda: listed()), None, table, **QUICK)
     make.click(new, who, [said, table, chosen, of_one], **WORK)
     table.pick(choose, None, [table, chosen, of_one, file], **ASKED)
     fetch.click(download, [chosen, who], file, **WORK)
@@ -122,9 +122,9 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
     def seen(number: Any, kept: Any, profile: Any) -> Update:
         number = max(0, number) if isinstance(number, int) else 0
         golden = shared.manages(studio, kept, profile)
-        found = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
+        entries = transfer.log(studio, LINES + 1, number * LINES, gold=golden)
         body = []
-        for entry in found[:LINES]:
+        for entry in entries[:LINES]:
             by, detail = entry["who"] or "the studio", _detail(entry["detail"])
             body.append([moment(entry["created"]), by, entry["action"], entry["subject"], detail])
         none = "Nothing was done to the store as a whole yet."
@@ -132,19 +132,19 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
             table: rows(["when", "who", "what", "of what", "more"], body, empty=none),
             page: number,
             newer: gr.update(interactive=number > 0),
-            older: gr.update(interactive=len(found) > LINES),
+            older: gr.update(interactive=len(entries) > LINES),
             hook: _webhook(webhook.status(studio)),
         }
 
-    @told
+    @shows_errors
     def latest(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return seen(0, kept, profile)
 
-    @told
+    @shows_errors
     def back(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return seen(number - 1, kept, profile)
 
-    @told
+    @shows_errors
     def on(number: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return seen(number + 1, kept, profile)
 
@@ -152,7 +152,7 @@ def _log(studio: Studio, who: gr.Textbox, tab: gr.Tab) -> None:
     tab.select(latest, who, parts, **QUICK)
     newer.click(back, [page, who], parts, **ASKED)
     older.click(on, [page, who], parts, **ASKED)
-    clock.tick(told(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
+    clock.tick(shows_errors(lambda: _webhook(webhook.status(studio))), None, hook, **QUICK)
 
 
 def _detail(detail: dict[str, Any]) -> str:
@@ -163,17 +163,17 @@ def _detail(detail: dict[str, Any]) -> str:
     )[:300]
 
 
-def _webhook(found: dict[str, Any]) -> str:
+def _webhook(status: dict[str, Any]) -> str:
     """How the webhook stands."""
-    if not found["address"]:
+    if not status["address"]:
         return notices.quiet(NO_WEBHOOK)
-    if found["problem"]:
+    if status["problem"]:
         return notices.notice(
-            f"{found['problem']} {found['waiting']} scores wait; nothing is lost.", problem=True
+            f"{status['problem']} {status['waiting']} scores wait; nothing is lost.", problem=True
         )
-    state = "on" if found["on"] else "not started in this process"
-    last = f", the last at {found['last']} UTC" if found["last"] else ""
+    state = "on" if status["on"] else "not started in this process"
+    last = f", the last at {status['last']} UTC" if status["last"] else ""
     return notices.notice(
-        f"The webhook to {found['address']} is {state}: {found['sent']} scores sent since the start{last}; "
-        f"{found['waiting']} wait."
+        f"The webhook to {status['address']} is {state}: {status['sent']} scores sent since the start{last}; "
+        f"{status['waiting']} wait."
     )

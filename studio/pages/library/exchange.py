@@ -11,7 +11,7 @@ from studio.components.table import Table, number, rows
 from studio.exchange import transfer
 from studio.pages import shared
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import Studio, sentence
 
 SHOWN = 20
@@ -100,7 +100,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
             licence: gr.update(visible=kind == "dataset"),
         }
 
-    @told
+    @shows_errors
     def write(kind: Any, full: Any, terms: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         writer = shared.admin(studio, kept, profile)
         try:
@@ -116,7 +116,7 @@ def _export(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         )
         return {said: notices.notice(f"Written: {counts}."), file: gr.update(value=path, visible=True)}
 
-    @told
+    @shows_errors
     def send(
         name: Any,
         secret: Any,
@@ -171,7 +171,7 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
 
     idle = gr.update(interactive=False, variant="secondary")
 
-    @told
+    @shows_errors
     def explain(kind: Any) -> Update:
         says = notices.quiet(transfer.IN[kind][1]) if kind in transfer.IN else ""
         return {meaning: says, seen: None, take: gr.update(interactive=False)}
@@ -184,21 +184,21 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
                 raise ValueError("Look at what would change first.")
             if not isinstance(path, str) or not path:
                 raise ValueError("There is no file: choose one first.")
-            found = transfer.import_file(studio, kind, path, writer, dry_run=dry_run)
+            imported = transfer.import_file(studio, kind, path, writer, dry_run=dry_run)
         except ValueError as error:
             return {said: problem(error), table: rows([], []), seen: None, take: idle}
         ready = {seen: [kind, path], take: gr.update(interactive=True, variant="primary")}
         return {
-            said: notices.notice(found.text),
-            table: _changes(found),
+            said: notices.notice(imported.text),
+            table: _changes(imported),
             **(ready if dry_run else {seen: None, take: idle}),
         }
 
-    @told
+    @shows_errors
     def dry(kind: Any, path: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return done(kind, path, kept, profile, dry_run=True)
 
-    @told
+    @shows_errors
     def real(kind: Any, path: Any, looked: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return done(kind, path, kept, profile, dry_run=False, looked=looked == [kind, path])
 
@@ -208,11 +208,11 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
     take.click(real, [form, file, seen, who], [said, table, seen, take], **WORK)
 
 
-def _changes(found: transfer.Imported) -> dict[str, Any]:
+def _changes(imported: transfer.Imported) -> dict[str, Any]:
     """The first changes, word by word or pair by pair."""
-    pairs = bool(found.changes) and "chosen_sample" in found.changes[0]
+    pairs = bool(imported.changes) and "chosen_sample" in imported.changes[0]
     body: list[list[Any]] = []
-    for change in found.changes[:SHOWN]:
+    for change in imported.changes[:SHOWN]:
         line = number(change["line"])
         if pairs:
             vote = f"{change['before'] or '–'} → chosen"
@@ -223,7 +223,7 @@ def _changes(found: transfer.Imported) -> dict[str, Any]:
             cells = [line, word, f"{before} → {change['after']:g}", change["sample"]]
         body.append(cells)
     columns = ["prompt", "vote", "better", "worse"] if pairs else ["word", "label", "image"]
-    left = len(found.changes) - len(body) + found.more
+    left = len(imported.changes) - len(body) + imported.more
     if left:
         body.append(["", f"and {left} more", *[""] * (len(columns) - 1)])
     return rows([number("line"), *columns], body, empty=NO_CHANGE)

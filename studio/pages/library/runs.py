@@ -13,7 +13,7 @@ from studio.components.table import Table, heads, number, picked, rows
 from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
 from studio.pages import shared
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.pages.train import TITLES
 from studio.studio import Studio
 from studio.training.modelcard import IN_NATS
@@ -62,12 +62,12 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
         """A page of runs; the last one where there are fewer by now."""
         all_runs = studio.runs(limit=MOST)
         every = [run for run in all_runs if listing.started(run)]
-        found = chosen(every, *given)
-        pages = max(1, -(-len(found) // SHOWN))
+        matching = chosen(every, *given)
+        pages = max(1, -(-len(matching) // SHOWN))
         number = min(number, pages - 1)
-        shown = found[number * SHOWN : (number + 1) * SHOWN]
+        shown = matching[number * SHOWN : (number + 1) * SHOWN]
         return {
-            amount: count(len(found), len(every), number, len(all_runs) == MOST),
+            amount: count(len(matching), len(every), number, len(all_runs) == MOST),
             table: lines(shown, NONE if every else FRESH),
             paging: gr.update(visible=pages > 1),
             back: gr.update(interactive=number > 0),
@@ -75,21 +75,21 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
             place: number,
         }
 
-    @told
+    @shows_errors
     def first(*given: Any) -> Update:
         return listed(0, given)
 
-    @told
+    @shows_errors
     def forward(number: int, *given: Any) -> Update:
         return listed(number + 1, given)
 
-    @told
+    @shows_errors
     def backward(number: int, *given: Any) -> Update:
         return listed(max(0, number - 1), given)
 
     def pick_run(event: gr.EventData) -> tuple[str, str]:
-        found = studio.run(picked(event._data))
-        return found["id"], found["kind"]
+        run = studio.run(picked(event._data))
+        return run["id"], run["kind"]
 
     tab.select(first, asked, page, **QUICK)
     text.change(first, asked, page, trigger_mode="multiple", **QUICK)
@@ -121,7 +121,7 @@ def chosen(
     if kind and kind not in RUN_KINDS or state and state not in RUN_STATES or order not in ORDERS:
         raise ValueError("Choose a kind, a state and an order of those that are listed.")
     words = (text or "").casefold().split()
-    found = [
+    matching = [
         run
         for run in runs
         if (not kind or run["kind"] == kind)
@@ -129,8 +129,8 @@ def chosen(
         and all(word in _searched(run) for word in words)
     ]
     if order == "change":
-        return sorted((run for run in found if listing.change(run)), key=_by_change)
-    return found[::-1] if order == "oldest" else found
+        return sorted((run for run in matching if listing.change(run)), key=_by_change)
+    return matching[::-1] if order == "oldest" else matching
 
 
 def _searched(run: Mapping[str, Any]) -> str:
@@ -143,13 +143,13 @@ def _by_change(run: Mapping[str, Any]) -> tuple[bool, float]:
     return heldout["of"] in IN_NATS, -heldout["difference"]["words"]["estimate"]
 
 
-def count(found: int, every: int, page: int, older: bool) -> str:
+def count(matching: int, every: int, page: int, older: bool) -> str:
     """How many are found, of how many, and which of them these are; older: whether others were not looked through."""
     if not every:
         return ""
-    of = f" of the newest {every:,}" if older else f" of {every:,}" if found != every else ""
-    at = f", page {page + 1}" if found > SHOWN else ""
-    return f'<p class="library-count" role="status">{found:,} {"run" if found == 1 else "runs"}{of}{at}.</p>'
+    of = f" of the newest {every:,}" if older else f" of {every:,}" if matching != every else ""
+    at = f", page {page + 1}" if matching > SHOWN else ""
+    return f'<p class="library-count" role="status">{matching:,} {"run" if matching == 1 else "runs"}{of}{at}.</p>'
 
 
 def lines(runs: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:

@@ -82,14 +82,14 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
     return cards(shown, empty=empty)
 
 
-def count(found: Mapping[str, Any], page: int, sort: str) -> str:
+def count(results: Mapping[str, Any], page: int, sort: str) -> str:
     """How many there are, and which of them these are."""
-    if not found["samples"]:
+    if not results["samples"]:
         return ""
-    number = f"{found['count']:,}"
+    number = f"{results['count']:,}"
     text = (
         f"More than {number} images"
-        if found["more"]
+        if results["more"]
         else ("1 image" if number == "1" else f"{number} images")
     )
     note = f" {NO_FIGURE[sort]}" if sort in NO_FIGURE else ""
@@ -114,9 +114,9 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
     return f'{problem}<p class="ask">{escape(sample["prompt"])}</p>{body}'
 
 
-def words(current: Mapping[int, Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def words(current: Mapping[int, Mapping[str, Any]], labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All that stands for each word: the label that training takes, each machine's, each person's score."""
-    label = {word["index"]: word for word in found}
+    label = {word["index"]: word for word in labels}
     bare = {"people": {}, **dict.fromkeys(SOURCES)}
     every = {
         index: current.get(index) or {**bare, "word": label[index]["word"]}
@@ -148,12 +148,12 @@ def _mean(event: Mapping[str, Any] | None) -> float | None:
     return sum(k * p for k, p in enumerate(event["distribution"])) / sum(event["distribution"])
 
 
-def remarks(found: Sequence[Mapping[str, Any]]) -> str:
+def remarks(standing: Sequence[Mapping[str, Any]]) -> str:
     """Flags and notes that stand, as HTML."""
     parts = [
         f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{escape(r["kind"])}</span> '
         f"{escape(r['text'])} <em>— {escape(r['who'])}, {escape(moment(r['created']))}</em></p>"
-        for r in found
+        for r in standing
     ]
     return "".join(parts)
 

@@ -82,7 +82,7 @@ def _apart(word: Mapping[str, Any]) -> float:
 def chosen(samples: Sequence[Mapping[str, Any]], wish: Wish) -> Found:
     """The words of these samples that are asked for, in the order asked for."""
     every = (wish.low, wish.high) == (0, 9)
-    found: Found = []
+    matching: Found = []
     for sample in samples:
         kinds = kinds_of(sample["prompt"], sample["word_rules"]) if wish.kind else ()
         for word in sample["words"]:
@@ -94,20 +94,20 @@ def chosen(samples: Sequence[Mapping[str, Any]], wish: Wish) -> Found:
                 and (every or label is not None and wish.low <= label <= wish.high)
                 and (not wish.differs or _apart(word) >= 0.5)
             ):
-                found.append((sample, word))
+                matching.append((sample, word))
     if wish.order == "images":
-        return found
+        return matching
     if wish.order == "apart":
-        return sorted(found, key=lambda one: -_apart(one[1]))
-    labelled = [one for one in found if one[1]["label"] is not None]
+        return sorted(matching, key=lambda one: -_apart(one[1]))
+    labelled = [one for one in matching if one[1]["label"] is not None]
     return sorted(labelled, key=lambda one: one[1]["label"], reverse=wish.order == "high")
 
 
-def lines(found: Found, empty: str, golden: bool = True) -> dict[str, Any]:
+def lines(words: Found, empty: str, golden: bool = True) -> dict[str, Any]:
     """A row a word; a row opens its sample, whose prompt and seed stand beside the first of its words in a row. golden:
     the labels are those that training takes, as of one who may see gold."""
     body, keys, before = [], [], None
-    for sample, word in found[:SHOWN]:
+    for sample, word in words[:SHOWN]:
         people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
         again = sample["id"] == before
         before = sample["id"]
@@ -126,14 +126,14 @@ def lines(found: Found, empty: str, golden: bool = True) -> dict[str, Any]:
     return rows(head, body, keys=keys, empty=empty, caption="" if golden else WITHOUT_GOLD)
 
 
-def count(found: Found, samples: int, every: Mapping[str, Any], page: int) -> str:
+def count(words: Found, samples: int, every: Mapping[str, Any], page: int) -> str:
     """How many words, and in which images they were looked for."""
     if not samples:
         return ""
-    first = f", the first {SHOWN} shown" if len(found) > SHOWN else ""
+    first = f", the first {SHOWN} shown" if len(words) > SHOWN else ""
     images = f"{'more than ' if every['more'] else ''}{every['count']:,} found"
     return (
-        f'<p class="library-count" role="status">{len(found):,} {"word" if len(found) == 1 else "words"}{first}, in '
+        f'<p class="library-count" role="status">{len(words):,} {"word" if len(words) == 1 else "words"}{first}, in '
         f"{samples:,} {'image' if samples == 1 else 'images'} of {images}, page {page + 1}. "
         f"A page looks through {LOOKED} images.</p>"
     )

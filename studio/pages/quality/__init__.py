@@ -17,7 +17,7 @@ from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
 from studio.pages.quality import gold, parts
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import Studio
 
 SECONDS = 1.5  # between two looks while figures are on their way
@@ -155,15 +155,15 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
                 samples.append(word["sample"])
         return pictures, samples
 
-    @told
+    @shows_errors
     def fill(known: Any, asked: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> Update:
         return see(known, asked, time.time(), kept_who, profile, AT_ONCE)
 
-    @told
+    @shows_errors
     def tick(known: Any, asked: Any, since: Any, kept_who: Any, profile: gr.OAuthProfile | None) -> Update:
         return see(known, asked, since, kept_who, profile)
 
-    @told
+    @shows_errors
     def pick(kept_who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """A person's page."""
         (figures, _), place = seen_by(kept.look().value, kept_who, profile), picked(event._data)
@@ -172,7 +172,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
             raise ValueError("That person is no longer listed: choose another one.")
         return one_person(figures, listed[int(place)]["who"])
 
-    @told
+    @shows_errors
     def open_picture(samples: Any, event: gr.SelectData) -> str:
         if not isinstance(event.index, int) or not 0 <= event.index < len(samples):
             raise ValueError("That picture is no longer listed: choose another one.")

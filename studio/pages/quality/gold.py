@@ -18,7 +18,7 @@ from studio.components.table import Table, heads, number, picked, rows
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, Update, told
+from studio.pages.shared import ASKED, Update, shows_errors
 from studio.studio import SampleView, Studio
 from studio.times import moment
 
@@ -113,7 +113,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
             back: gr.update(visible=stands is not None),
         }
 
-    @told
+    @shows_errors
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         key, golden, figures = picked(event._data), shared.manages(studio, kept, profile), look()
         every = [*(figures or {}).get("apart", []), *(studio.store.gold(limit=LISTED) if golden else [])]
@@ -122,13 +122,13 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
                 return {**shown(one["sample"], one["word_index"], golden), **listed(figures, golden, key)}
         raise ValueError("That word is no longer listed: choose another one.")
 
-    @told
+    @shows_errors
     def take(open_one: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if not isinstance(open_one, str) or not open_one:
             raise ValueError("No image is open in Annotate: open one there first.")
         return shown(open_one, None, shared.manages(studio, kept, profile))
 
-    @told
+    @shows_errors
     def turn(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another word of the same image. Not its score: one may have been chosen meanwhile."""
         index, golden = _index(word), shared.manages(studio, kept, profile)
@@ -142,13 +142,13 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
         key = _key({"sample": id, "word_index": _index(word)})
         return {**shown(id, _index(word), True), **listed(look(), True, key)}
 
-    @told
+    @shows_errors
     def set_it(id: Any, word: Any, digit: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if digit not in DIGITS:
             raise ValueError("Choose the right score first, from 0 (not at all) to 9 (fully shown).")
         return put(id, word, int(digit), kept, profile)
 
-    @told
+    @shows_errors
     def take_back(id: Any, word: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         return put(id, word, None, kept, profile)
 
@@ -196,10 +196,10 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
     parts = [f"<li>{escape(who)} <b>{score}</b></li>" for who, score in said]
     if word.vlm is not None:
         parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')
-    found = _gold_of(studio, view.id, index, golden)
-    if found is not None:
+    stands = _gold_of(studio, view.id, index, golden)
+    if stands is not None:
         parts.append(
-            f'<li><span class="badge good">gold {found["score"]}</span> set by {escape(found["who"])}</li>'
+            f'<li><span class="badge good">gold {stands["score"]}</span> set by {escape(stands["who"])}</li>'
         )
     nobody = "" if parts else '<li class="quiet">Nobody has scored this word yet.</li>'
     return (
@@ -209,8 +209,8 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
 
 
 def _about(studio: Studio) -> str:
-    found, every = studio.store.count_gold(), studio.settings.gold_every
-    have = f"{found['words']:,} words of {found['samples']:,} images carry gold scores."
+    counts, every = studio.store.count_gold(), studio.settings.gold_every
+    have = f"{counts['words']:,} words of {counts['samples']:,} images carry gold scores."
     how = (
         f"About one in {every} images that a person is given is one of these, and looks like any other; nobody is given "
         "gold of their own."

@@ -53,20 +53,20 @@ def state(look: Look, waits: bool) -> str:
         return notices.notice(f"The figures could not be worked out. {look.problem}", problem=True)
     if look.value is None:
         return notices.notice("The figures are being worked out. The page can be used meanwhile.")
-    found = look.value
-    of = f"{found['scores']:,} scores by {len(found['people'])} {'person' if len(found['people']) == 1 else 'people'}"
-    of = f"the latest {of}" if found["cut"] else of
+    figures = look.value
+    of = f"{figures['scores']:,} scores by {len(figures['people'])} {'person' if len(figures['people']) == 1 else 'people'}"
+    of = f"the latest {of}" if figures["cut"] else of
     when = time.strftime("%H:%M:%S UTC", time.gmtime(look.at))
     newer = " Newer ones are being counted." if waits else " There are newer ones." if look.stale else ""
     return f'<p class="quiet" role="status">Of {of}, as of {when}.{newer}</p>'
 
 
-def verdict(found: Mapping[str, Any]) -> str:
+def verdict(figures: Mapping[str, Any]) -> str:
     """Alpha of all words and what it means, in words."""
-    whole = found["kinds"][0]
+    whole = figures["kinds"][0]
     word, meaning = reading(whole["ordinal"], whole["words"])
     if word == "open":
-        more = " Let a second person score some of the same images." if len(found["people"]) < 2 else ""
+        more = " Let a second person score some of the same images." if len(figures["people"]) < 2 else ""
         return notices.notice(f"{whole['why']}{more}")
     drawn = f" (a random {whole['drawn']:,} of them)" if whole["drawn"] < whole["words"] else ""
     return (
@@ -77,22 +77,22 @@ def verdict(found: Mapping[str, Any]) -> str:
     )
 
 
-def kinds(found: Mapping[str, Any]) -> dict[str, Any]:
-    said = found["kinds"][0]["why"]  # above the table already: not once more on every line
+def kinds(figures: Mapping[str, Any]) -> dict[str, Any]:
+    said = figures["kinds"][0]["why"]  # above the table already: not once more on every line
     head = heads("kind of word", "reading", "#ordinal", "#interval", "#words", "#people")
     body = []
-    for one in found["kinds"]:
-        if one["kind"] != ALL or len(found["kinds"]) > 1:
+    for one in figures["kinds"]:
+        if one["kind"] != ALL or len(figures["kinds"]) > 1:
             read = one["why"] if one["why"] != said else verdict_badge(one["ordinal"], one["words"])
             alphas = [figure(one["ordinal"]), figure(one["interval"])]
             body.append([named(one["kind"]), read, *alphas, count(one["words"]), count(one["people"])])
     return rows(head, body, empty="No person has scored a word yet.")
 
 
-def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
+def pairs(figures: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
     head = heads("two people", "reading", "#alpha", "#words", "#same", "#apart by")
     body = []
-    for pair in found["pairs"][:most]:
+    for pair in figures["pairs"][:most]:
         read = pair["why"] or verdict_badge(pair["ordinal"], pair["words"])
         alike = [share(pair["exact"]), figure(pair["mean_absolute"])]
         body.append(
@@ -101,15 +101,15 @@ def pairs(found: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
     return rows(head, body, empty="No two people have scored the same word yet.")
 
 
-def people(found: Mapping[str, Any], chosen: str) -> dict[str, Any]:
+def people(figures: Mapping[str, Any], chosen: str) -> dict[str, Any]:
     """A row a person; its key is the place in the list, as a name may be longer than a key."""
     head = heads("annotator", "#words", "#images", "#words an hour", "#as the VLM", "#as gold", "#as others")
     body = []
-    for one in found["people"]:
+    for one in figures["people"]:
         same = [share(one[other][ALL]["exact"]) for other in ("vlm", "gold", "others")]
         body.append([one["who"], count(one["words"]), count(one["samples"]), number(per_hour(one)), *same])
     keys = [str(place) for place in range(len(body))]
-    marked = next((key for key, one in zip(keys, found["people"], strict=True) if one["who"] == chosen), "")
+    marked = next((key for key, one in zip(keys, figures["people"], strict=True) if one["who"] == chosen), "")
     return rows(head, body, keys=keys, empty="Nobody has annotated yet.", chosen=marked)
 
 

@@ -25,7 +25,7 @@ from studio.pages import runs, shared
 from studio.pages.memory import Memory
 from studio.pages.seeds import form as seeds_form
 from studio.pages.seeds.vote import LIGHT, Sittings
-from studio.pages.shared import ASKED, QUICK, Loading, Update, told
+from studio.pages.shared import ASKED, QUICK, Loading, Update, shows_errors
 from studio.studio import SampleView, Studio, sentence
 
 EMPTY = (
@@ -72,10 +72,10 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         stamps = tuple(cells.stamp_of(cell.sample) for cell in view.cells if cell.sample)
         key = (view.id, base, other, hash(stamps))
         if key not in changes:
-            found = grid_change(view, base, other)
-            points = [{**point, "seed": str(point["seed"])} for point in found["points"]]
-            marked = {name: [str(seed) for seed in found[name]] for name in ("broken", "mended")}
-            changes[key] = {**found, **marked, "points": points}
+            compared = grid_change(view, base, other)
+            points = [{**point, "seed": str(point["seed"])} for point in compared["points"]]
+            marked = {name: [str(seed) for seed in compared[name]] for name in ("broken", "mended")}
+            changes[key] = {**compared, **marked, "points": points}
             while len(changes) > CHANGES:
                 changes.pop(next(iter(changes)), None)
         return changes[key]
@@ -131,7 +131,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         sides = config.get("width"), config.get("height")
         return filled(seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides))
 
-    @told
+    @shows_errors
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """What the page does not have yet; where it knows no grid, one that is being made, else this person's last.
         The form says what the grid that a page opens with asks for."""
@@ -159,28 +159,28 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         request = limits(studio, profile).check_grid(check_grid(*asked), studio.store)
         return studio.start_grid(request, shared.proven(studio, kept, profile))
 
-    @told
+    @shows_errors
     def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> Update:
         fields = list(asked)
         if locked is False:
             fields[1] = seeds_form.drawn_anew(fields[1])
         return {form.seeds: fields[1], **opened(begun(fields, kept, profile), kept, profile)}
 
-    @told
+    @shows_errors
     def first(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """The example: small, so that it is there in seconds."""
         methods = seeds_form.starting(studio.grid_methods())
         fields = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods, "1", "", "", None, None]
         return {**filled(fields), **opened(begun(fields, kept, profile), kept, profile)}
 
-    @told
+    @shows_errors
     def halt(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
         studio.stop_grid(id, shared.tender(studio, id, kept, profile))
         gr.Info("The grid stops after the step it is in; what is made is kept.", duration=5)
         return again(id, kept, profile)
 
-    @told
+    @shows_errors
     def go_on(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
         writer = shared.tender(studio, id, kept, profile)
@@ -188,7 +188,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         studio.resume_grid(id, writer)
         return again(id, kept, profile)
 
-    @told
+    @shows_errors
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return opened(picked(event._data), kept, profile)
 
@@ -198,7 +198,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         except ValueError:
             return None
 
-    @told
+    @shows_errors
     def look(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """Two cells in full, or one."""
         data, writer = event._data, shared.person(kept, profile)
@@ -222,7 +222,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         right = side(samples[1], samples[0]) if len(ids) > 1 else None
         return pair_value(view.prompt, left, right, steps=True)
 
-    @told
+    @shows_errors
     def pack(kept: Any, event: gr.EventData) -> str:
         id = studio.grid(text(event._data, "grid")).id
         with shared.room() as folder:
@@ -230,27 +230,27 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     # -- the form, filled again
 
-    @told
+    @shows_errors
     def from_grid(event: gr.EventData) -> Update:
         return {**asked_of(text(event._data, "grid")), drawer: gr.update(open=True)}
 
     def from_png(content: bytes | str) -> tuple[Update, str]:
         """The form as a picture says, and what of the picture was left out."""
-        found = png_text.read_png(content)
-        fields = seeds_form.of_picture(found, studio.grid_methods())
+        settings = png_text.read_png(content)
+        fields = seeds_form.of_picture(settings, studio.grid_methods())
         seeds_form.checked(fields)
-        return {**filled(fields), drawer: gr.update(open=True)}, found["note"]
+        return {**filled(fields), drawer: gr.update(open=True)}, settings["note"]
 
-    @told
+    @shows_errors
     def from_sample(event: gr.EventData) -> Update:
         return from_png(studio.png(text(event._data, "sample")))[0]
 
-    @told
+    @shows_errors
     def seed_of(event: gr.EventData) -> Update:
         seed = str(studio.sample(text(event._data, "sample")).seed)
         return {form.seeds: seed, drawer: gr.update(open=True)}
 
-    @told
+    @shows_errors
     def from_file(file: Any) -> Update:
         update, left_out = from_png(str(file))
         said = escape(f"The form has the settings of this picture. {left_out}".strip())
@@ -259,7 +259,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     # -- the blind vote
 
-    @told
+    @shows_errors
     def begin(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         ask, writer = read_ask(event._data), shared.writer(studio, kept, profile)
         return sittings.begin(studio.grid(ask.grid), ask.base, ask.other, writer)
@@ -274,11 +274,11 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         except Exception as error:  # noqa: BLE001 - told beside the pair
             return sorry(sentence(error))
 
-    @told
+    @shows_errors
     def finish(event: gr.EventData) -> dict[str, Any]:
         return sittings.finish(text(event._data, "token"))
 
-    @told
+    @shows_errors
     def vote_on(event: gr.EventData) -> dict[str, Any]:
         return sittings.again(text(event._data, "token"))
 

@@ -47,7 +47,7 @@ class Form:
 def build(studio: Studio) -> Form:
     methods = studio.grid_methods()
     axis = {"min_width": 130, "max_length": 200, "scale": 2}
-    own = {"placeholder": "the model's own", **axis}
+    optional = {"placeholder": "the model's own", **axis}
     with gr.Row(equal_height=False):
         prompt = gr.Textbox(
             PROMPT, label="Prompt", info="What every image should show", max_lines=4, max_length=2000, scale=6,
@@ -78,12 +78,12 @@ def build(studio: Studio) -> Form:
         strengths = gr.Textbox(
             "1", label="Strengths", info="0,0.5,1 or 0-1 (+0.25)", elem_id="seeds-strengths", **axis
         )
-        guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **own)
-        steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **own)
+        guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **optional)
+        steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **optional)
     with gr.Accordion("Size, and settings from a picture", open=False, elem_id="seeds-more"), gr.Row():
         # text, as an empty number becomes 0
-        width = gr.Textbox("", label="Width", info="In pixels", elem_id="seeds-width", **own)
-        height = gr.Textbox("", label="Height", info="In pixels", elem_id="seeds-height", **own)
+        width = gr.Textbox("", label="Width", info="In pixels", elem_id="seeds-width", **optional)
+        height = gr.Textbox("", label="Height", info="In pixels", elem_id="seeds-height", **optional)
         drop = gr.File(
             label="Drop a PNG to take over its settings",
             file_types=[".png"],
@@ -143,19 +143,19 @@ def of_grid(
     ]
 
 
-def of_picture(found: dict[str, Any], methods: Sequence[tuple[str, str]]) -> list[Any]:
+def of_picture(settings: dict[str, Any], methods: Sequence[tuple[str, str]]) -> list[Any]:
     """Values of the form's fields that ask for one image again, beside the same without a projector."""
     method, run, strength = (
-        str(found.get("method") or "none"),
-        str(found.get("run") or ""),
-        found.get("strength"),
+        str(settings.get("method") or "none"),
+        str(settings.get("run") or ""),
+        settings.get("strength"),
     )
     made = Variant("", method, run)
     chosen = ["none"] if method == "none" else ["none", _method(made, methods)]
     power = "1" if method == "none" or strength is None else f"{float(strength):g}"
-    seed = found.get("seed")
-    return [found.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
-            *(_text(found.get(name)) for name in ("guidance", "steps", "width", "height"))]  # fmt: skip
+    seed = settings.get("seed")
+    return [settings.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
+            *(_text(settings.get(name)) for name in ("guidance", "steps", "width", "height"))]  # fmt: skip
 
 
 def checked(values: Sequence[Any]) -> GridRequest:
@@ -181,7 +181,7 @@ def ranges(seeds: Sequence[int]) -> str:
             parts[-1][1:] = [seed]
         else:
             parts.append([seed])
-    return ", ".join("-".join(str(seed) for seed in part) for part in parts)
+    return ", ".join("-".join(str(seed) for seed in run) for run in parts)
 
 
 def _numbers(values: Iterable[Any]) -> str:

@@ -90,15 +90,13 @@ class Sittings:
             return self._open[round]
 
     def _next(self, key: str, sitting: Sitting) -> dict[str, Any]:
-        found = self.studio.next_vote(sitting.grid, sitting.who, sitting.base, sitting.other)
-        if found is None:
+        pair = self.studio.next_vote(sitting.grid, sitting.who, sitting.base, sitting.other)
+        if pair is None:
             return self._outcome(key, sitting, over=True)
         token = secrets.token_hex(8)
-        sitting.asked = {token: (found.left.id, found.right.id)}
-        pictures = [_whole(side.image_path) for side in (found.left, found.right)]
-        return vote.ballot(
-            key, sitting.prompt, token, *pictures, sitting.done, sitting.done + found.left_over
-        )
+        sitting.asked = {token: (pair.left.id, pair.right.id)}
+        pictures = [_whole(side.image_path) for side in (pair.left, pair.right)]
+        return vote.ballot(key, sitting.prompt, token, *pictures, sitting.done, sitting.done + pair.left_over)
 
     def _outcome(self, key: str, sitting: Sitting, over: bool) -> dict[str, Any]:
         votes = self.studio.votes(sitting.grid, sitting.base, sitting.other)

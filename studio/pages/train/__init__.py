@@ -18,7 +18,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, Update, told
+from studio.pages.shared import ASKED, Update, shows_errors
 from studio.pages.train import run as run_page
 from studio.pages.train import samples as run_samples
 from studio.studio import Studio
@@ -179,7 +179,7 @@ def build(
             update |= {**samples.values(seen.shown), **more.values(seen.shown)}
         return update
 
-    @told
+    @shows_errors
     def begin(profile: gr.OAuthProfile | None, kept: Any, kind: Any, source: Any, *given: Any) -> Update:
         shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
@@ -187,18 +187,18 @@ def build(
         run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "", True)
 
-    @told
+    @shows_errors
     def next_round(profile: gr.OAuthProfile | None, kept: Any) -> Update:
         shared.admin(studio, kept, profile)
         return see(jobs.start(studio, "round"), "", True)
 
-    @told
+    @shows_errors
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
         return see(run, "", True)
 
-    @told
+    @shows_errors
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Takes back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
@@ -209,7 +209,7 @@ def build(
         gr.Info("What was in use before is in use again.", duration=6)
         return see(run, "", True)
 
-    @told
+    @shows_errors
     def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if certain is not True:
             raise ValueError("Check the box first: what is deleted is gone.")
@@ -254,11 +254,11 @@ def _settings(kind: str) -> dict[str, Field]:
 
 def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
     """The settings under the heads of the form, every one once, what belongs nowhere else last."""
-    found: dict[str, list[str]] = {group: [] for group in GROUPS}
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in wanted:
         if name != "sources":
-            found[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
-    return {group: names for group, names in found.items() if names}
+            groups[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
+    return {group: names for group, names in groups.items() if names}
 
 
 def _labels(scored: int, corrected: int) -> str:

@@ -17,7 +17,7 @@ from studio.components.thumbnails import thumbnail
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.people import Rights
-from studio.pages.shared import ASKED, Update, told
+from studio.pages.shared import ASKED, Update, shows_errors
 from studio.studio import Studio
 from studio.training.datasets import told as left_out_said
 from studio.training.modelcard import IN_NATS
@@ -87,21 +87,21 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
             delete: gr.update(interactive=False),
         }
 
-    @told
+    @shows_errors
     def compare(run: Any, with_run: Any) -> Update:
         if not isinstance(with_run, str) or not with_run:
             return {verdict: "", plot: gr.update(visible=False), differences: rows([], [])}
-        found = studio.compare_runs(run, with_run)
+        compared = studio.compare_runs(run, with_run)
         drawn = None
-        if found["comparable"]:
-            drawn = figures.two_runs([r["id"] for r in found["runs"]], found["heldout"])
+        if compared["comparable"]:
+            drawn = figures.two_runs([r["id"] for r in compared["runs"]], compared["heldout"])
         return {
-            verdict: notices.notice(_verdict(found)),
+            verdict: notices.notice(_verdict(compared)),
             plot: gr.update(value=drawn, visible=drawn is not None),
-            differences: _differences(found),
+            differences: _differences(compared),
         }
 
-    @told
+    @shows_errors
     def make_pack(run: Any) -> Any:
         with shared.room() as folder:
             return shared.download(studio.pack_run(run, folder))
@@ -120,8 +120,8 @@ def size(count: int) -> str:
 
 
 def _others(studio: Studio, run_id: str) -> list[tuple[str, str]]:
-    found, _ = listing.listed(studio, experiments=False)
-    return [(f"{r['kind']} {r['id']}, {listing.when(r)}", r["id"]) for r in found if r["id"] != run_id]
+    runs, _ = listing.listed(studio, experiments=False)
+    return [(f"{r['kind']} {r['id']}, {listing.when(r)}", r["id"]) for r in runs if r["id"] != run_id]
 
 
 def _card(studio: Studio, run_id: str) -> str:
@@ -140,21 +140,21 @@ def _value(value: Any) -> str:
 def _settings(settings: list[dict[str, Any]]) -> dict[str, Any]:
     body = []
     for s in changed(settings):
-        own = s["default"] is not None and s["value"] != s["default"]
-        default = badge(f"default {_value(s['default'])}", "now") if own else ""
+        chosen = s["default"] is not None and s["value"] != s["default"]
+        default = badge(f"default {_value(s['default'])}", "now") if chosen else ""
         body.append([s["name"].replace("_", " "), _value(s["value"]), s["meaning"], default])
     return rows(["setting", "value", "meaning", ""], body, empty="It has no settings of its own.")
 
 
 def _labels(run: dict[str, Any]) -> str:
-    found = run["labels"]
-    if not found:
+    snapshot = run["labels"]
+    if not snapshot:
         return ""
-    by = ", ".join(f"{count} by {source}" for source, count in sorted(found.get("sources", {}).items()))
-    rule = f" Of several people: {found['rule']}." if found.get("rule") else ""
+    by = ", ".join(f"{count} by {source}" for source, count in sorted(snapshot.get("sources", {}).items()))
+    rule = f" Of several people: {snapshot['rule']}." if snapshot.get("rule") else ""
     words = (
-        f"It saw {found.get('count', 'some')} word labels ({by or 'none'}), all events up to number {found.get('last', '?')}."
-        f"{rule} The snapshot's sha256 begins with {found.get('sha256', '?')[:12]}."
+        f"It saw {snapshot.get('count', 'some')} word labels ({by or 'none'}), all events up to number {snapshot.get('last', '?')}."
+        f"{rule} The snapshot's sha256 begins with {snapshot.get('sha256', '?')[:12]}."
     )
     metrics = run["metrics"] or {}
     notes = [metrics.get("note"), (metrics.get("calibrator") or {}).get("note")]
@@ -162,9 +162,9 @@ def _labels(run: dict[str, Any]) -> str:
     return f'<p class="quiet">{escape(words)}</p>{said}'
 
 
-def _runs(found: list[dict[str, Any]], empty: str) -> dict[str, Any]:
+def _runs(runs: list[dict[str, Any]], empty: str) -> dict[str, Any]:
     body = []
-    for run in found:
+    for run in runs:
         state = badge("deleted", "bad") if run["archived"] else listing.badge(run)
         body.append([run["id"], run["kind"], state, listing.when(run), listing.use(run)])
     return rows(["run", "what", "state", "started", ""], body, empty=empty)
@@ -189,32 +189,32 @@ def _what(page: dict[str, Any]) -> str:
     return notices.quiet(words)
 
 
-def _verdict(found: dict[str, Any]) -> str:
-    if not found["comparable"]:
-        return found["why"]
-    one, other = found["heldout"]
+def _verdict(compared: dict[str, Any]) -> str:
+    if not compared["comparable"]:
+        return compared["why"]
+    one, other = compared["heldout"]
     if one["of"] in IN_NATS:
         scale, unit = 1, "nats a word"
     else:
         scale, unit = 100, "points of words that hold"
     change = scale * (one["after"]["words"]["estimate"] - other["after"]["words"]["estimate"])
-    a, b = (run["id"] for run in found["runs"])
+    a, b = (run["id"] for run in compared["runs"])
     return (
         f"On the same held-out {one['of']}, judged by the {one['judge']}, {a} is {abs(change):.{1 if scale == 100 else 3}f} "
         f"{unit} {'above' if change >= 0 else 'below'} {b}; the intervals below say how sure that is."
     )
 
 
-def _differences(found: dict[str, Any]) -> dict[str, Any]:
+def _differences(compared: dict[str, Any]) -> dict[str, Any]:
     differs, body = badge("differs", "now"), []
-    for s in sorted(found["settings"], key=lambda s: not s["differ"]):
+    for s in sorted(compared["settings"], key=lambda s: not s["differ"]):
         values = map(_value, s["values"])
         body.append([s["name"].replace("_", " "), *values, differs if s["differ"] else ""])
-    sources = dict.fromkeys(source for counts in found["labels"] for source in sorted(counts))
+    sources = dict.fromkeys(source for counts in compared["labels"] for source in sorted(counts))
     for source in sources:
-        pair = [str(counts.get(source, 0)) for counts in found["labels"]]
+        pair = [str(counts.get(source, 0)) for counts in compared["labels"]]
         body.append([f"labels by {source}", *pair, differs if pair[0] != pair[1] else ""])
-    return rows(["setting", *(run["id"] for run in found["runs"]), ""], body)
+    return rows(["setting", *(run["id"] for run in compared["runs"]), ""], body)
 
 
 def result_html(studio: Studio, run: dict[str, Any]) -> str:
@@ -240,11 +240,11 @@ def _pictures(studio: Studio, run: dict[str, Any], shown: list[dict[str, Any]]) 
     folder, body = studio.run_folder(run["id"]) / PICTURES, []
     for one in shown:
         cells = []
-        for part in ("before", "after"):
-            source = thumbnail(str(folder / one[part]))
+        for moment in ("before", "after"):
+            source = thumbnail(str(folder / one[moment]))
             if not source:
                 break
-            alt = f"{one['prompt']}, seed {one['seed']}, {part}"
+            alt = f"{one['prompt']}, seed {one['seed']}, {moment}"
             cells.append(f'<td><img src="{source}" alt="{escape(alt, quote=True)}"></td>')
         if len(cells) == 2:
             now, tone = ("whole now", "up") if one["whole"] else ("broken now", "down")

@@ -15,7 +15,7 @@ from studio.components.thumbnails import thumbnail
 from studio.grids.grid import GridView, check_grid
 from studio.pages import runs as listing
 from studio.pages import shared
-from studio.pages.shared import ASKED, QUICK, Update, told
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import SampleView, Studio
 from studio.training.runpages import projector_of
 
@@ -68,7 +68,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         projects = gr.update(interactive=bool(studio.sample_methods(run_id)))
         return {**show(_latest(studio, run_id), ""), make: projects}
 
-    @told
+    @shows_errors
     def begin(run_id: Any, text: Any, numbers: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         methods = studio.sample_methods(run_id)
         if not methods:
@@ -78,16 +78,16 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         return show(studio.start_grid(request, shared.proven(studio, kept, profile)), "")
 
     make.click(begin, [chosen, prompt, seeds, who], outputs, **ASKED)
-    clock.tick(told(show), [grid, drawn], outputs, **QUICK)
+    clock.tick(shows_errors(show), [grid, drawn], outputs, **QUICK)
     return Samples(outputs, values)
 
 
 def _latest(studio: Studio, run_id: str) -> str:
     """The newest grid that has this run's projector in it, or ''."""
     mine = projector_of(studio.run(run_id))
-    for found in studio.store.grids(limit=LOOKED):
-        if any(variant["run"] == mine for variant in found["config"]["variants"]):
-            return found["id"]
+    for grid in studio.store.grids(limit=LOOKED):
+        if any(variant["run"] == mine for variant in grid["config"]["variants"]):
+            return grid["id"]
     return ""
 
 
