@@ -110,26 +110,30 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         def go(tab: str) -> gr.Tabs:
             return gr.Tabs(selected=tab)
 
-        def annotated(sample: str, who: Any, wish: Any, profile: Any) -> Update:
+        def annotated(sample: str, who: Any, selection: Any, profile: Any) -> Update:
             """Annotate with this image in it."""
-            return {tabs: go("annotate"), **annotating.open(sample, who, wish, profile)}
+            return {tabs: go("annotate"), **annotating.open(sample, who, selection, profile)}
 
         def opener(projected: bool) -> Callable[..., Update]:
             """What 'Annotate this' of Compare does."""
 
             @shows_errors
-            def opened(pairs: Any, seed: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None) -> Update:
-                return annotated(compare.sample_of(pairs, seed, projected), who, wish, profile)
+            def opened(
+                pairs: Any, seed: Any, who: Any, selection: Any, profile: gr.OAuthProfile | None
+            ) -> Update:
+                return annotated(compare.sample_of(pairs, seed, projected), who, selection, profile)
 
             return opened
 
         @shows_errors
-        def open_wanted(sample: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None) -> Update:
-            return annotated(sample, who, wish, profile)
+        def open_wanted(sample: Any, who: Any, selection: Any, profile: gr.OAuthProfile | None) -> Update:
+            return annotated(sample, who, selection, profile)
 
         @shows_errors
-        def open_viewed(who: Any, wish: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
-            return annotated(text(event._data, "sample"), who, wish, profile)
+        def open_viewed(
+            who: Any, selection: Any, event: gr.EventData, profile: gr.OAuthProfile | None
+        ) -> Update:
+            return annotated(text(event._data, "sample"), who, selection, profile)
 
         @shows_errors
         def open_run(who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:

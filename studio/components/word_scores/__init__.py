@@ -1,7 +1,7 @@
 """The words of a prompt as chips with their scores 0..9: read-only under an image, or corrected key by key.
 
 A correction leaves the browser as a packet of numbered operations; each is done once and in order
-(``studio.pages.annotate.keys.work``), so a packet that comes late or twice changes nothing.
+(``studio.pages.annotate.keys.apply``), so a packet that comes late or twice changes nothing.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from studio.components.table import Table, picked
 from studio.components.word_scores import WordScores, chips, read_opened, read_packet
 from studio.pages import people, shared
 from studio.pages.annotate import keys, queue
-from studio.pages.annotate.queue import ANY, WISHES, Counts, Wish, wanted
+from studio.pages.annotate.queue import ANY, WISHES, Counts, Selection, read_selection
 from studio.pages.memory import Memory
 from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import SampleView, Studio
@@ -84,48 +84,50 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         view, order, blind = queue.head(name)
     renamed = people.build(studio, memory, name)
     why = shared.html(elem_id="why-next")
-    wishes = queue.build(studio, view, order, blind, memory)
+    controls = queue.build(studio, view, order, blind, memory)
     with gr.Accordion("My corrections", open=False):
         history = Table(caption="My last corrections, the newest first", elem_id="history")
 
     whole = [nothing, empty, unfilter, reorder, compare, item, picture, about, words, why, place]
     record = [progress, history]
 
-    def none_left(writer: str, wish: Wish) -> str:
+    def none_left(writer: str, selection: Selection) -> str:
         """Why there is nothing to show."""
-        counted = studio.store.queue(writer, **{"split": "train", **wish.filters})
+        counted = studio.store.queue(writer, **{"split": "train", **selection.filters})
         if not (counted["mine"] or counted["all"] or counted["left"]):
-            return NONE_FIT if wish.filters else EMPTY
-        if studio.next_item(writer, wish.order, lease=None, **wish.filters):
+            return NONE_FIT if selection.filters else EMPTY
+        if studio.next_item(writer, selection.order, lease=None, **selection.filters):
             return TAKEN
-        if wish.order == "disagreement":
+        if selection.order == "disagreement":
             return AGREED
-        return DONE_HERE if wish.filters else DONE
+        return DONE_HERE if selection.filters else DONE
 
     def barred(profile: Any) -> dict[str, Any]:
         """What the chips say and do where this visitor may not write; edits answer without it, as of a page that may."""
         why = limits.may_write(studio.settings, profile)
         return {"locked": why, "login": why == limits.SIGN_IN}
 
-    def face(item: desk.Item, writer: str, wish: Wish, opened: int | None, **more: Any) -> dict[str, Any]:
+    def face(
+        item: desk.Item, writer: str, selection: Selection, opened: int | None, **more: Any
+    ) -> dict[str, Any]:
         """The chips' value: all that the page may know of this item."""
         others = {
-            word: [{**said, "who": keys.called(said["who"])} for said in people]
+            word: [{**said, "who": keys.display_name(said["who"])} for said in people]
             for word, people in item.others.items()
         }
-        flags = [{**flag, "who": keys.called(flag["who"])} for flag in item.flags]
+        flags = [{**flag, "who": keys.display_name(flag["who"])} for flag in item.flags]
         value = chips(
             item.view.words, sample=item.view.id, hidden=item.hidden, others=others, flag=item.flag,
-            note=item.note, flags=flags, who=writer, blind=wish.blind,
+            note=item.note, flags=flags, who=writer, blind=selection.blind,
         )  # fmt: skip
         return {**value, "mark": item.mark, "opened": opened, **more}
 
-    def drawn(view: SampleView | None, writer: str, wish: Wish, **more: Any) -> Update:
+    def drawn(view: SampleView | None, writer: str, selection: Selection, **more: Any) -> Update:
         """The image with its words, or why there is none."""
         # so that the chips rest, and what stands beside them is counted, also where nothing else differs
         more["drawn"] = now()
         if view is None:
-            says = none_left(writer, wish)
+            says = none_left(writer, selection)
             button = {NONE_FIT: unfilter, DONE_HERE: unfilter, AGREED: reorder}.get(says, compare)
             return {
                 nothing: gr.update(visible=True),
@@ -135,26 +137,28 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                 picture: gr.update(value=None, visible=False),
                 about: "",
                 words: chips([], who=writer, **more),
-                why: _why(studio, wish),
+                why: _why(studio, selection),
                 place: "",
             }
-        image, shown = shared.picture(view.image_path), desk.item(studio, view.id, writer, wish.blind)
+        image, shown = shared.picture(view.image_path), desk.item(studio, view.id, writer, selection.blind)
         return {
             nothing: gr.update(visible=False),
             item: gr.update(visible=True),
             picture: gr.update(value=image, visible=True),
             about: _about(shown.view, image is None, studio.settings.confirm == "yes"),
-            words: face(shown, writer, wish, shown.last, **more),
-            why: _why(studio, wish),
+            words: face(shown, writer, selection, shown.last, **more),
+            why: _why(studio, selection),
             place: view.id,
         }
 
-    def following(writer: str, holds: bool, wish: Wish, exclude: str | None = None) -> SampleView | None:
+    def following(
+        writer: str, holds: bool, selection: Selection, exclude: str | None = None
+    ) -> SampleView | None:
         """The next image, which is kept for who holds what they are given."""
         more = {} if holds else {"lease": None}
-        return studio.next_item(writer, wish.order, exclude=exclude or None, **more, **wish.filters)
+        return studio.next_item(writer, selection.order, exclude=exclude or None, **more, **selection.filters)
 
-    def current(kept: Any, writer: str, holds: bool, wish: Wish) -> SampleView | None:
+    def current(kept: Any, writer: str, holds: bool, selection: Selection) -> SampleView | None:
         """The image that this browser was at, unless another person has been given it since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
@@ -162,7 +166,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                     return studio.sample(kept, writer)
             except ValueError:
                 pass
-        return following(writer, holds, wish)
+        return following(writer, holds, selection)
 
     @shows_errors
     def fill(
@@ -171,35 +175,38 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """When the tab is opened: where they were, else the next image; nothing where one is open already."""
         if isinstance(shown, dict) and shown.get("sample"):
             return gr.skip()
-        writer, wish = shared.person(kept_who, profile), wanted(kept_view)
-        view = current(kept_place, writer, shared.holds(studio, kept_who, profile), wish)
-        return drawn(view, writer, wish, **barred(profile))
+        writer, selection = shared.person(kept_who, profile), read_selection(kept_view)
+        view = current(kept_place, writer, shared.holds(studio, kept_who, profile), selection)
+        return drawn(view, writer, selection, **barred(profile))
 
     @shows_errors
     def rename(names: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another name is another person: their corrections, their progress, the same image."""
         before, kept = people.read_names(names)
-        writer, wish = shared.person(kept, profile), wanted(kept_view)
+        writer, selection = shared.person(kept, profile), read_selection(kept_view)
         if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
             studio.store.release(kept_place, shared.person(before, profile))
-        view = current(kept_place, writer, shared.holds(studio, kept, profile), wish)
-        return drawn(view, writer, wish, **barred(profile))
+        view = current(kept_place, writer, shared.holds(studio, kept, profile), selection)
+        return drawn(view, writer, selection, **barred(profile))
 
     @shows_errors
     def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Another order or filter: the next image by it."""
-        writer, made = shared.person(kept_who, profile), queue.made_of(*values)
-        holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
-        return {view: made, **drawn(following(writer, holds, wish), writer, wish, **barred(profile))}
+        writer, made = shared.person(kept_who, profile), queue.selection_of(*values)
+        holds, selection = shared.holds(studio, kept_who, profile), read_selection(made)
+        return {
+            view: made,
+            **drawn(following(writer, holds, selection), writer, selection, **barred(profile)),
+        }
 
     @shows_errors
     def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Blind mode on or off, on the image that is shown."""
-        writer, made = shared.person(kept_who, profile), queue.made_of(*values)
-        holds, wish = shared.holds(studio, kept_who, profile), wanted(made)
+        writer, made = shared.person(kept_who, profile), queue.selection_of(*values)
+        holds, selection = shared.holds(studio, kept_who, profile), read_selection(made)
         return {
             view: made,
-            **drawn(current(kept_place, writer, holds, wish), writer, wish, **barred(profile)),
+            **drawn(current(kept_place, writer, holds, selection), writer, selection, **barred(profile)),
         }
 
     @shows_errors
@@ -207,7 +214,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
     ) -> Update:
         writer = shared.person(kept_who, profile)
-        return drawn(studio.sample(sample, writer), writer, wanted(kept_view), **barred(profile))
+        return drawn(studio.sample(sample, writer), writer, read_selection(kept_view), **barred(profile))
 
     @shows_errors
     def reopen(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
@@ -216,43 +223,45 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
-    ) -> tuple[keys.Done, str, Wish]:
-        """A packet of keys, each of them done once and in order; by whom, and what they wish."""
-        packet, wish = read_packet(event._data), wanted(kept_view)
+    ) -> tuple[keys.Result, str, Selection]:
+        """A packet of keys, each of them done once and in order; by whom, and which images they want."""
+        packet, selection = read_packet(event._data), read_selection(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
         except (NotYet, StoreError) as problem:
-            return keys.stuck(packet, problem), shared.person(kept_who, profile), wish
+            return keys.retry(packet, problem), shared.person(kept_who, profile), selection
         except ValueError as problem:
-            return keys.refused(packet, problem), shared.person(kept_who, profile), wish
-        done = keys.work(studio, packet, writer, wish.blind)
+            return keys.refused(packet, problem), shared.person(kept_who, profile), selection
+        done = keys.apply(studio, packet, writer, selection.blind)
         if any(operation.kind == "undo" for operation in packet.operations):
             counts.forget(writer)
-        return done, writer, wish
+        return done, writer, selection
 
-    def answered(done: keys.Done, writer: str, wish: Wish) -> dict[str, Any]:
+    def answered(done: keys.Result, writer: str, selection: Selection) -> dict[str, Any]:
         """The chips' value where the image stays: up to which key all is stored, and the words where there is news."""
         packet, ack = done.packet, done.ack()
         if done.retry:
             return {**chips([], sample=packet.shown), "keep": True, "ack": ack}
-        if not wish.blind and (mark := keys.news(studio, done, writer)):
+        if not selection.blind and (mark := keys.unchanged(studio, done, writer)):
             return {"sample": packet.shown, "who": writer, "same": True, "mark": mark, "ack": ack}
-        shown = desk.item(studio, packet.shown, writer, wish.blind, packet.opened)
-        return face(shown, writer, wish, packet.opened, ack=ack)
+        shown = desk.item(studio, packet.shown, writer, selection.blind, packet.opened)
+        return face(shown, writer, selection, packet.opened, ack=ack)
 
     @shows_errors
     def edit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         """Keys of any kind: the same image, or the one that is due."""
-        done, writer, wish = worked(kept_who, kept_view, event, profile)
+        done, writer, selection = worked(kept_who, kept_view, event, profile)
         shown = done.packet.shown
         if not done.retry:
             if done.left:
-                return drawn(following(writer, True, wish, done.packet.sample), writer, wish, ack=done.ack())
+                return drawn(
+                    following(writer, True, selection, done.packet.sample), writer, selection, ack=done.ack()
+                )
             if done.place != shown:
-                return drawn(studio.sample(done.place, writer), writer, wish, ack=done.ack())
+                return drawn(studio.sample(done.place, writer), writer, selection, ack=done.ack())
             if not shown:
-                return drawn(None, writer, wish, ack=done.ack())
-        return {words: answered(done, writer, wish)}
+                return drawn(None, writer, selection, ack=done.ack())
+        return {words: answered(done, writer, selection)}
 
     @shows_errors
     def digit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
@@ -265,23 +274,23 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """Whether somebody else, or this person elsewhere, has changed what is shown, or whether they signed in or out:
         then it is drawn anew."""
         asked = event._data if isinstance(event._data, Mapping) else {}
-        opened, writer, wish = (
+        opened, writer, selection = (
             read_opened(asked.get("opened")),
             shared.person(kept_who, profile),
-            wanted(kept_view),
+            read_selection(kept_view),
         )
         sample, bars = str(asked.get("sample")), barred(profile)
         if desk.mark(studio, sample, writer) == asked.get("mark") and bars["locked"] == asked.get("locked"):
             return gr.skip()
-        item = desk.item(studio, sample, writer, wish.blind, opened)
-        return face(item, writer, wish, opened, looked=asked.get("revision"), **bars)
+        item = desk.item(studio, sample, writer, selection.blind, opened)
+        return face(item, writer, selection, opened, looked=asked.get("revision"), **bars)
 
     @shows_errors
     def rested(kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None) -> Update:
         """The counts and the history."""
-        writer, wish = shared.person(kept_who, profile), wanted(kept_view)
-        bar = queue.progress(counts.of(writer, wish), writer, bool(wish.filters))
-        return {progress: bar, history: keys.listed(studio.history(writer, HISTORY))}
+        writer, selection = shared.person(kept_who, profile), read_selection(kept_view)
+        bar = queue.progress(counts.of(writer, selection), writer, bool(selection.filters))
+        return {progress: bar, history: keys.history_table(studio.history(writer, HISTORY))}
 
     def this_prompt(kept_place: Any) -> Any:
         try:
@@ -289,17 +298,19 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         except ValueError:
             return gr.skip()
 
-    shown, chosen = [words, who, place, view], [who, place, *wishes.controls]
+    shown, chosen = [words, who, place, view], [who, place, *controls.inputs]
     tab.select(fill, shown, whole, js=memory.known(shown, queue=view), **QUICK)
     renamed.names.change(rename, [renamed.names, place, view], whole, **QUICK)
-    gr.on([c.input for c in (order, *wishes.filters)], choose, chosen, [view, *whole], **ASKED)
+    gr.on([c.input for c in (order, *controls.filters)], choose, chosen, [view, *whole], **ASKED)
     blind.input(cover, chosen, [view, *whole], **ASKED)
     presets = [reorder.click(lambda: "uncertainty", None, order, **ASKED)]
-    for all_images in (wishes.everything, unfilter):
-        presets.append(all_images.click(lambda: [ANY] * len(wishes.filters), None, wishes.filters, **ASKED))
+    for all_images in (controls.everything, unfilter):
+        presets.append(
+            all_images.click(lambda: [ANY] * len(controls.filters), None, controls.filters, **ASKED)
+        )
     if "prompt" in WISHES:
-        prompt = wishes.filters[WISHES.index("prompt")]
-        presets.append(wishes.only.click(this_prompt, place, prompt, **ASKED))
+        prompt = controls.filters[WISHES.index("prompt")]
+        presets.append(controls.only.click(this_prompt, place, prompt, **ASKED))
     for preset in presets:
         preset.then(choose, chosen, [view, *whole], **QUICK)
     asks = {"js": memory.known([who, view], queue=view), **QUICK}
@@ -311,8 +322,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     return AnnotateTab(open_sample, [who, view], whole, compare, renamed)
 
 
-def _why(studio: Studio, wish: Wish) -> str:
-    return notices.quiet(studio.why_next(wish.order))
+def _why(studio: Studio, selection: Selection) -> str:
+    return notices.quiet(studio.why_next(selection.order))
 
 
 def _about(view: SampleView, gone: bool, confirms: bool) -> str:

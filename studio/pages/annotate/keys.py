@@ -20,7 +20,7 @@ NOTHING = "There is nothing left to undo."
 
 
 @dataclass
-class Done:
+class Result:
     """A packet that was worked on. place: the sample to show; left: that it was submitted or skipped, so the next one
     is due; retry: that what was not done is to be sent again; says: a sentence that is no error; scores: the numbers of
     the scores that stand for its digits; more: whether it held anything but digits."""
@@ -67,25 +67,25 @@ class Done:
             self.place, self.left, self.word = answer["place"], answer["left"], answer["word"]
 
 
-def refused(packet: Packet, problem: ValueError) -> Done:
+def refused(packet: Packet, problem: ValueError) -> Result:
     """Nothing was done, and sending it again will not help: this visitor may not write."""
     last = max(o.revision for o in packet.operations)
-    return Done(packet, packet.shown, last, error=sentence(problem))
+    return Result(packet, packet.shown, last, error=sentence(problem))
 
 
-def stuck(packet: Packet, problem: NotYet | StoreError) -> Done:
+def retry(packet: Packet, problem: NotYet | StoreError) -> Result:
     """Nothing was done: the store itself fails, or this visitor must sign in or show the token first. All of it stays with
     the page, which sends it again."""
-    return Done(packet, packet.shown, error=sentence(problem), retry=True)
+    return Result(packet, packet.shown, error=sentence(problem), retry=True)
 
 
-def work(studio: Studio, packet: Packet, who: str, blind: bool) -> Done:
+def apply(studio: Studio, packet: Packet, who: str, blind: bool) -> Result:
     """Do what was not done yet. A key that cannot be kept is named, and those after it go on; where the store itself
     fails (a full disk), that key and all after it stay with the page, which sends them again.
 
     A key and its receipt are one transaction, so that a key whose answer was lost, with its page or with the server, is
     never done again."""
-    done, store, page = Done(packet, packet.shown), studio.store, page_digest(packet.client, who)
+    done, store, page = Result(packet, packet.shown), studio.store, page_digest(packet.client, who)
     for operation in sorted(packet.operations, key=lambda o: o.revision):
         try:
             with store.writing():
@@ -102,7 +102,7 @@ def work(studio: Studio, packet: Packet, who: str, blind: bool) -> Done:
     return done
 
 
-def _attempt(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
+def _attempt(studio: Studio, operation: Operation, done: Result, who: str, blind: bool) -> None:
     """Do a key, or leave the store as it was and say why it cannot be kept."""
     try:
         with studio.store.writing():
@@ -111,7 +111,7 @@ def _attempt(studio: Studio, operation: Operation, done: Done, who: str, blind: 
         done.error = sentence(problem)
 
 
-def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
+def _do(studio: Studio, operation: Operation, done: Result, who: str, blind: bool) -> None:
     kind, sample = operation.kind, done.packet.sample
     done.more |= kind != "set"  # of a score that is taken back only the store knows what stands instead
     if kind == "undo":
@@ -140,7 +140,7 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
             done.left = sample == done.packet.shown
 
 
-def news(studio: Studio, done: Done, who: str) -> str | None:
+def unchanged(studio: Studio, done: Result, who: str) -> str | None:
     """The mark of the image on the screen after this packet (``desk.mark``) where the page knows already all that is
     new, which are its own keys; else None."""
     packet = done.packet
@@ -149,12 +149,12 @@ def news(studio: Studio, done: Done, who: str) -> str | None:
     return desk.marked(studio, packet.shown, who, packet.mark, done.scores)
 
 
-def called(who: str) -> str:
+def display_name(who: str) -> str:
     """Another person, as this one is told of them."""
     return "somebody" if who.startswith("anonymous-") else who
 
 
-def listed(events: list[dict[str, Any]]) -> dict[str, Any]:
+def history_table(events: list[dict[str, Any]]) -> dict[str, Any]:
     """A person's history as a table."""
     said = {"set": "set", "clear": "taken back", "undo": "undone"}
     body = []

@@ -1,6 +1,6 @@
 """Which images an annotator is given: the order, the filters and blind mode, all kept in the browser; and how far it is.
 
-One hidden component holds the whole wish, as ``pages.memory`` holds who is writing; the controls fill it.
+One hidden component holds the whole selection, as ``pages.memory`` holds who is writing; the controls fill it.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ FRESH = 4.0  # seconds that a count is shown again instead of counting anew
 RECALL = """() => {
   let kept = null;
   try { kept = JSON.parse(localStorage.getItem("KEY.queue")); } catch { /* as if nothing were kept */ }
-  const wish = kept && typeof kept === "object" ? kept : {};
-  return [wish, wish.order || "uncertainty", Boolean(wish.blind), ...NAMES.map((name) => wish[name] || "")];
+  const selection = kept && typeof kept === "object" ? kept : {};
+  return [selection, selection.order || "uncertainty", Boolean(selection.blind), ...NAMES.map((name) => selection[name] || "")];
 }"""
 # after a lost connection Gradio loads the page anew: back to the tab where keys of this page still wait
 RETURN = """() => {
@@ -63,7 +63,7 @@ RETURN = """() => {
 
 
 @dataclass(frozen=True)
-class Wish:
+class Selection:
     """What a person wants to be given."""
 
     order: str = "uncertainty"
@@ -71,17 +71,17 @@ class Wish:
     filters: dict[str, str] = field(default_factory=dict)
 
 
-def wanted(kept: Any) -> Wish:
-    """A wish from what the browser kept; what cannot be one is left out, as it came over HTTP."""
+def read_selection(kept: Any) -> Selection:
+    """A selection from what the browser kept; what cannot be one is left out, as it came over HTTP."""
     kept = kept if isinstance(kept, Mapping) else {}
     order = kept.get("order")
     filters = {name: kept[name] for name in WISHES if isinstance(kept.get(name), str) and kept[name].strip()}
-    return Wish(order if order in orders() else "uncertainty", kept.get("blind") is True, filters)
+    return Selection(order if order in orders() else "uncertainty", kept.get("blind") is True, filters)
 
 
 @dataclass
-class Queue:
-    """The controls. ``view`` is the wish; ``controls`` are those that make it, in the order of ``made_of``."""
+class Controls:
+    """The controls. ``view`` is the selection; ``inputs`` are those that make it, in the order of ``selection_of``."""
 
     view: gr.JSON
     order: gr.Dropdown
@@ -92,12 +92,12 @@ class Queue:
     panel: gr.Accordion
 
     @property
-    def controls(self) -> list[Any]:
+    def inputs(self) -> list[Any]:
         return [self.order, self.blind, *self.filters]
 
 
-def made_of(*values: Any) -> dict[str, Any]:
-    """The wish that the controls show."""
+def selection_of(*values: Any) -> dict[str, Any]:
+    """The selection that the controls show."""
     order, blind, *filters = values
     return {"order": order, "blind": blind is True, **dict(zip(WISHES, filters, strict=True))}
 
@@ -125,8 +125,8 @@ def _place(order: str) -> int:
     return list(ORDERS).index(order) if order in ORDERS else len(ORDERS)
 
 
-def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox, memory: Memory) -> Queue:
-    """The panel of filters, and what keeps the wish in the browser."""
+def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox, memory: Memory) -> Controls:
+    """The panel of filters, and what keeps the selection in the browser."""
     with gr.Accordion("Which images", open=False, elem_id="which-images") as panel:
         with gr.Row():
             filters = [
@@ -154,7 +154,7 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
     )
     view.change(None, view, None, js=KEEP.replace("KEY", KEY).replace("NAME", "queue"))
     panel.expand(offered, None, filters, **shared.QUICK)
-    return Queue(view, order, blind, filters, only, everything, panel)
+    return Controls(view, order, blind, filters, only, everything, panel)
 
 
 def choices(studio: Studio, name: str) -> list[tuple[str, str]]:
@@ -182,15 +182,15 @@ class Counts:
         self._kept: dict[Any, tuple[float, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
-    def of(self, who: str, wish: Wish) -> dict[str, Any]:
+    def of(self, who: str, selection: Selection) -> dict[str, Any]:
         """{mine, all, left, per_hour}."""
-        key = (who, tuple(sorted(wish.filters.items())))
+        key = (who, tuple(sorted(selection.filters.items())))
         with self._lock:
             when, counted = self._kept.get(key, (0.0, {}))
         if counted and time.monotonic() - when < FRESH:
             return counted
         overlap = self.studio.settings.overlap or None
-        counted = self.studio.store.queue(who, overlap, **{"split": "train", **wish.filters})
+        counted = self.studio.store.queue(who, overlap, **{"split": "train", **selection.filters})
         with self._lock:
             if len(self._kept) > 500:
                 self._kept.clear()

@@ -162,7 +162,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         golden = shared.manages(studio, kept, profile)
         wanted, order, how, *rest = given
         as_images = how != "labels"
-        wish = words_tab.Wish.of(*rest[len(filters) :])
+        word_filter = words_tab.WordFilter.read(*rest[len(filters) :])
         named = {name: value or None for name, value in zip(filters, rest, strict=False)}
         for name in POINTS:
             if named[name] is not None:
@@ -185,7 +185,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
                 table: gr.update(value=None, visible=False),
             }
         else:
-            words = words_tab.chosen(samples, wish)
+            words = words_tab.chosen(samples, word_filter)
             lines = words_tab.lines(words, words_tab.NONE if samples else none, golden)
             shown = {
                 amount: words_tab.count(words, len(samples), results, number),

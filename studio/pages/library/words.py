@@ -31,11 +31,11 @@ ORDERS = {
 NONE = "No word of these images matches. Take a filter away, or look at the next page."
 CAPTION = "Words of the images found, with the label that training takes"
 WITHOUT_GOLD = "Words of the images found, each with its label as it would be without gold, which only administrators see"
-Found = list[tuple[Mapping[str, Any], Mapping[str, Any]]]  # (sample, one of its words)
+Words = list[tuple[Mapping[str, Any], Mapping[str, Any]]]  # (sample, one of its words)
 
 
 @dataclass(frozen=True)
-class Wish:
+class WordFilter:
     """Which words: part of one ('' for any), its kind, the label's bounds (0 and 9: also those without a label),
     whether only where label and VLM differ, and the order."""
 
@@ -47,7 +47,7 @@ class Wish:
     order: str = "images"
 
     @classmethod
-    def of(cls, word: Any, kind: Any, low: Any, high: Any, differs: Any, order: Any) -> Wish:
+    def read(cls, word: Any, kind: Any, low: Any, high: Any, differs: Any, order: Any) -> WordFilter:
         """What came over HTTP; ValueError with a sentence for what cannot be asked."""
         if not isinstance(word or "", str) or len(word or "") > LONGEST:
             raise ValueError(f"Search for a word of at most {LONGEST} characters.")
@@ -60,7 +60,7 @@ class Wish:
 
 
 def build() -> tuple[gr.Row, list[Any]]:
-    """The row of what can be asked, hidden; and its parts in the order of ``Wish.of``."""
+    """The row of what can be asked, hidden; and its parts in the order of ``WordFilter.read``."""
     scores = [str(score) for score in range(10)]
     with gr.Row(visible=False, elem_id="library-words-asked") as row:
         parts = [
@@ -79,31 +79,31 @@ def _apart(word: Mapping[str, Any]) -> float:
     return 0.0 if word["label"] is None or word["vlm"] is None else abs(word["label"] - word["vlm"])
 
 
-def chosen(samples: Sequence[Mapping[str, Any]], wish: Wish) -> Found:
+def chosen(samples: Sequence[Mapping[str, Any]], word_filter: WordFilter) -> Words:
     """The words of these samples that are asked for, in the order asked for."""
-    every = (wish.low, wish.high) == (0, 9)
-    matching: Found = []
+    every = (word_filter.low, word_filter.high) == (0, 9)
+    matching: Words = []
     for sample in samples:
-        kinds = kinds_of(sample["prompt"], sample["word_rules"]) if wish.kind else ()
+        kinds = kinds_of(sample["prompt"], sample["word_rules"]) if word_filter.kind else ()
         for word in sample["words"]:
             label = word["label"]
             kind = kinds[word["index"]] if word["index"] < len(kinds) else None
             if (
-                wish.word in word["word"].casefold()
-                and (not wish.kind or kind == wish.kind)
-                and (every or label is not None and wish.low <= label <= wish.high)
-                and (not wish.differs or _apart(word) >= 0.5)
+                word_filter.word in word["word"].casefold()
+                and (not word_filter.kind or kind == word_filter.kind)
+                and (every or label is not None and word_filter.low <= label <= word_filter.high)
+                and (not word_filter.differs or _apart(word) >= 0.5)
             ):
                 matching.append((sample, word))
-    if wish.order == "images":
+    if word_filter.order == "images":
         return matching
-    if wish.order == "apart":
+    if word_filter.order == "apart":
         return sorted(matching, key=lambda one: -_apart(one[1]))
     labelled = [one for one in matching if one[1]["label"] is not None]
-    return sorted(labelled, key=lambda one: one[1]["label"], reverse=wish.order == "high")
+    return sorted(labelled, key=lambda one: one[1]["label"], reverse=word_filter.order == "high")
 
 
-def lines(words: Found, empty: str, golden: bool = True) -> dict[str, Any]:
+def lines(words: Words, empty: str, golden: bool = True) -> dict[str, Any]:
     """A row a word; a row opens its sample, whose prompt and seed stand beside the first of its words in a row. golden:
     the labels are those that training takes, as of one who may see gold."""
     body, keys, before = [], [], None
@@ -126,7 +126,7 @@ def lines(words: Found, empty: str, golden: bool = True) -> dict[str, Any]:
     return rows(head, body, keys=keys, empty=empty, caption="" if golden else WITHOUT_GOLD)
 
 
-def count(words: Found, samples: int, every: Mapping[str, Any], page: int) -> str:
+def count(words: Words, samples: int, every: Mapping[str, Any], page: int) -> str:
     """How many words, and in which images they were looked for."""
     if not samples:
         return ""

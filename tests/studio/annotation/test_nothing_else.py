@@ -19,7 +19,7 @@ from studio.images import examples, truth
 from studio.images.scoring import missing_notes, score_events
 from studio.images.views import Pair, SampleView, WordView, totals
 from studio.pages import compare
-from studio.pages.library.words import Wish, chosen
+from studio.pages.library.words import WordFilter, chosen
 from studio.training import calibration
 from studio.training.heldout import judge_of
 from tests.tiny import STEPS
@@ -127,7 +127,7 @@ def test_the_library_finds_it_by_its_kind(studio, both):
         {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.current(id).items()]}
         for id in both
     ]  # fmt: skip
-    found = chosen(rows, Wish.of("", EXTRA, 0, 9, False, "images"))
+    found = chosen(rows, WordFilter.read("", EXTRA, 0, 9, False, "images"))
     assert [word["word"] for _, word in found] == [NOTHING_ELSE]
 
 

@@ -1,29 +1,37 @@
-"""The wish of an annotator as the browser keeps it, what filters offer, and counts that are not counted on every key."""
+"""The selection of an annotator as the browser keeps it, what filters offer, and counts that are not counted on every key."""
 
 from __future__ import annotations
 
 import pytest
 
 from studio.annotation.labelling import orders
-from studio.pages.annotate import queue as annotate_queue
-from studio.pages.annotate.queue import WISHES, Counts, Wish, choices, made_of, progress, wanted
+from studio.pages.annotate import queue
+from studio.pages.annotate.queue import (
+    WISHES,
+    Counts,
+    Selection,
+    choices,
+    progress,
+    read_selection,
+    selection_of,
+)
 
 
 def test_a_wish_comes_back_as_it_was_made():
-    made = made_of("newest", True, *("shapes" if name == "prompt_set" else "" for name in WISHES))
-    assert wanted(made) == Wish("newest", True, {"prompt_set": "shapes"})
+    made = selection_of("newest", True, *("shapes" if name == "prompt_set" else "" for name in WISHES))
+    assert read_selection(made) == Selection("newest", True, {"prompt_set": "shapes"})
 
 
 @pytest.mark.parametrize(
     "kept", [None, [], "x", {"order": "alphabet"}, {"blind": "yes"}, {"prompt": 7}, {"split": "heldout"}]
 )
 def test_what_no_page_of_ours_would_keep_counts_as_nothing(kept):
-    assert wanted(kept) == Wish()
+    assert read_selection(kept) == Selection()
 
 
 def test_every_order_has_a_name_and_a_reason(scored):
     for order in orders():
-        assert order in annotate_queue.ORDERS
+        assert order in queue.ORDERS
         assert scored.why_next(order).startswith("Next comes")
 
 
@@ -54,12 +62,12 @@ def test_the_overlap_of_the_settings_bounds_how_many_are_given_an_image(scored, 
 
 def test_counts_are_taken_again_only_after_a_while(scored, monkeypatch):
     counts, item = Counts(scored), scored.next_item("Ann")
-    assert counts.of("Ann", Wish())["left"] == 12
+    assert counts.of("Ann", Selection())["left"] == 12
     scored.submit(item.id, "Ann")
-    assert counts.of("Ann", Wish())["mine"] == 0
-    assert counts.of("Bea", Wish())["all"] == 1
-    monkeypatch.setattr(annotate_queue, "FRESH", 0.0)
-    assert counts.of("Ann", Wish())["mine"] == 1
+    assert counts.of("Ann", Selection())["mine"] == 0
+    assert counts.of("Bea", Selection())["all"] == 1
+    monkeypatch.setattr(queue, "FRESH", 0.0)
+    assert counts.of("Ann", Selection())["mine"] == 1
 
 
 def test_progress_says_mine_all_left_and_the_rate():
