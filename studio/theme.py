@@ -1,7 +1,7 @@
-"""How the studio looks: one accent colour, the system's own fonts (nothing is fetched from a network), room to read.
+"""The studio's theme: one accent colour, system fonts (nothing is fetched from a network), room to read.
 
-The colours of chips and notices are CSS variables in ``theme.css``; this hands the same ones to Gradio's parts.
-``page.js`` is what the frame does by itself: light, dark or as the system has it, kept in the browser.
+The colours of chips and notices are CSS variables in ``theme.css``; this passes the same ones to Gradio's components.
+``page.js`` is what the frame does by itself: light, dark or system colours, kept in the browser.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The figures: learning curves while a run goes on, and held-out results as dots with their intervals.
+"""Figures of training runs: learning curves while a run is active, held-out results as dots with their intervals.
 
-Colours are middle tones on a clear ground, so that one figure reads in the light and in the dark theme; what a colour
-says is said in words or by a form as well.
+Colours are middle tones on a transparent ground, so that one figure reads in the light and in the dark theme; what a
+colour says is said in words or by a shape as well.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ LABELS = {"words": "log-likelihood"}
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """A panel a stage, in the order they came: the loss of each report, faint, and its running mean. history: what
-    ``jobs.status`` gives, each with stage, step and metrics. None where no loss was reported yet."""
+    """Learning curves: a panel per stage, in the order the stages came, with the loss of each report, faint, and its
+    running mean. history: what ``jobs.status`` gives, each entry with stage, step and metrics. None where no loss
+    was reported yet."""
     stages: dict[str, tuple[list[int], list[float]]] = {}
     for report in history:
         loss = report.get("metrics", {}).get("loss")
@@ -61,7 +62,7 @@ def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
 
 
 def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float]:
-    """Exponential mean, corrected for its start, so that the first value is itself."""
+    """Exponential moving average with bias correction, so that the first value is itself."""
     means, mean, weight = [], 0.0, 0.0
     for value in values:
         mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
@@ -70,8 +71,8 @@ def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float
 
 
 def heldout(result: Mapping[str, Any]) -> go.Figure | None:
-    """The ``heldout`` of a run's metrics: each method's figures. A figure is {estimate, low, high}, its bounds None where
-    no interval is known; shares are shown in percent."""
+    """The ``heldout`` of a run's metrics, by method. A figure is {estimate, low, high}, its bounds None where no
+    interval is known; shares are shown in percent."""
     shares = result.get("of") not in IN_NATS
     scale, unit = (100, "%") if shares else (1, "nats a word")
     names = SHARES if shares else LABELS
@@ -92,7 +93,7 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
 
 
 def change(result: Mapping[str, Any]) -> go.Figure | None:
-    """The same ``heldout``: after less before, paired, with the line of no difference."""
+    """The same ``heldout``: the paired difference after less before, with the line of no difference."""
     shares = result.get("of") not in IN_NATS
     scale, unit = (100, "points") if shares else (1, "nats a word")
     names, differences = SHARES if shares else LABELS, result.get("difference", {})
@@ -108,7 +109,7 @@ def change(result: Mapping[str, Any]) -> go.Figure | None:
 
 
 def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:
-    """A row for each label, so many pixels high. The title stands at the left, as there may be little room for it."""
+    """A row per label, ``height`` pixels high. The title stands at the left, as there may be little room for it."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=list(labels), range=[-0.6, len(labels) - 0.4]
     )
@@ -119,7 +120,7 @@ def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) 
 
 
 def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """What two runs, judged on the same prompts and seeds, came to: a row a figure, a form a run."""
+    """The held-out results of two runs on the same prompts and seeds: a row per figure, a shape per run."""
     shares = results[0].get("of") not in IN_NATS
     scale, unit, titles = (100, "%", SHARES) if shares else (1, "nats a word", LABELS)
     shown = [n for n in titles if all(_usable(result.get("after", {}).get(n)) for result in results)]
@@ -185,7 +186,7 @@ def _dots(
 
 
 def dressed(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
-    """The dress that all figures share."""
+    """The layout that all figures share."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 16, "t": 42, "b": 40},

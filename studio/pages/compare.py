@@ -65,7 +65,7 @@ Kept = list[list[str | None]]
 
 @dataclass
 class CompareTab:
-    """The parts that other tabs listen to: the buttons that open an image for annotation, and whose it is."""
+    """What other tabs listen to: the buttons that open an image for annotation, and the seed that is shown."""
 
     annotate_none: gr.Button
     annotate_projected: gr.Button
@@ -183,7 +183,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         }
 
     def looked(kept: Any, seed: Any) -> Update:
-        """What the detector says of the pair that is shown."""
+        """The detector's opinions of the pair that is shown."""
         try:
             shown = pair_of(kept, seed)
         except ValueError:
@@ -193,8 +193,8 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         return dict(zip(unseen, lines, strict=True))
 
     def drawn(update: CompareUpdate, second: str = PROJECTED) -> Update:
-        """One report; second: what the second image is called meanwhile. The images go with each: a browser that is
-        behind takes only the last of several reports, and one that skips them would leave the preview where it is."""
+        """One report; second: the label of the second image meanwhile. The images go with each report: a browser that
+        is behind takes only the last of several, and one that skipped them would leave the preview in place."""
         over = update.stage in ("done", "stopped")
         values: Update = {
             note: notices.notice(update.message),
@@ -258,7 +258,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         return {view.id: opinion for view in views if (opinion := studio.detector.of(view))}
 
     def before(kept: Any, stopped: CompareUpdate) -> Update:
-        """After a stop that kept nothing: what was shown before, or that there is nothing."""
+        """After a stop that kept nothing: the comparison before it, or that there is none."""
         values, pairs = drawn(stopped), kept_pairs(kept)
         if not pairs:
             return {**values, result: hidden}
@@ -273,11 +273,11 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         }
 
     def idle() -> Update:
-        """The buttons, whatever happened."""
+        """Compare can be pressed, Stop cannot."""
         return {run: on, stop: off}
 
     def failed(kept: Any) -> Update:
-        """A run that failed shows no progress, and the comparison before it again, where there is one."""
+        """After an error: no progress, and the comparison before it where there is one."""
         pairs = kept_pairs(kept)
         again = {seed: _seed_choice(pairs), **show(pairs[0])} if pairs else {}
         return {**idle(), progress: "", **again}
@@ -383,7 +383,7 @@ def _image(label: str, name: str) -> gr.Image:
 
 
 def _seed_choice(pairs: list[Pair], at: int = 0) -> Any:
-    """The seeds to choose from, each with its gain; which of them is shown."""
+    """The seeds to choose from, each with its gain; ``at`` is the one that is shown."""
     choices = []
     for pair in pairs:
         by = gain(pair)
@@ -407,7 +407,7 @@ def _readable(kept: Any) -> Kept:
 
 
 def interrupted(asked: Any) -> list[str]:
-    """Prompt and seeds of the comparison that was ended, as the browser kept them; nothing where it kept none."""
+    """Prompt and seeds of the comparison that a reload ended, as the browser kept them; nothing where it kept none."""
     good = isinstance(asked, list) and len(asked) == 2 and all(isinstance(text, str) for text in asked)
     return [text[:LONGEST_PROMPT] for text in asked] if good else []
 
@@ -416,7 +416,7 @@ def interrupted(asked: Any) -> list[str]:
 
 
 def how_far(update: CompareUpdate) -> tuple[float, str]:
-    """How much is done, 0..1, and the words for it."""
+    """Progress in 0..1, and its text."""
     done = update.step / max(1, update.total)
     return {
         "encode": (0.0, "Reading the prompt"),
@@ -429,13 +429,12 @@ def how_far(update: CompareUpdate) -> tuple[float, str]:
 
 
 def gain(pair: Pair) -> float | None:
-    """How much the mean score of the second image is more, or None where that cannot be said."""
+    """The gain in mean score of the second image, or None where it is unknown."""
     return None if pair.projected is None else change(pair.none, pair.projected)
 
 
 def change(before: SampleView, after: SampleView) -> float | None:
-    """How much more the mean score of the second is, over what both have; None where a word has a score on one of them
-    alone."""
+    """The change in mean score, over the words that both have; None where a word has a score on one of them alone."""
     was, now = totals(before, after)
     if (
         was is None
@@ -456,20 +455,20 @@ def arrow(by: float | None) -> str:
 
 
 def signed(by: float) -> str:
-    """With the minus that the chips have."""
+    """A number with its sign, a minus as on the chips."""
     return f"{by:+.1f}".replace("-", "−")
 
 
 def named(pair: Pair) -> str:
-    """What the second image of a pair is called."""
+    """The label of the second image of a pair."""
     if pair.projected is None or not pair.chosen:
         return PROJECTED
     return f"{CHOSEN}, of seed {pair.projected.seed}"
 
 
 def summary(pairs: Sequence[Pair], opinions: Mapping[str, Opinion] | None = None) -> str:
-    """What the projector or the choice of noise does over all seeds, by whose opinion, in a sentence or two. opinions: the
-    detector's, by sample."""
+    """The change over all seeds by the VLM, and by the detector where it knows the prompt, in a sentence or two.
+    opinions: the detector's, by sample."""
     gains = [by for by in map(gain, pairs) if by is not None]
     if not gains:
         return ""
@@ -485,7 +484,7 @@ def summary(pairs: Sequence[Pair], opinions: Mapping[str, Opinion] | None = None
 
 
 def detected(pairs: Sequence[Pair], opinions: Mapping[str, Opinion]) -> list[str]:
-    """What the detector says of the same seeds; nothing where it knows none."""
+    """The detector's comparison over the same seeds; nothing where it knows none."""
     both = [
         (opinions[pair.none.id], opinions[pair.projected.id])
         for pair in pairs
@@ -498,7 +497,7 @@ def detected(pairs: Sequence[Pair], opinions: Mapping[str, Opinion]) -> list[str
 
 
 def total(sample: SampleView | None, before: SampleView | None = None) -> str:
-    """The mean score under an image, and how it changed; or why there is none."""
+    """The mean score under an image, and its change; or why there is none."""
     if sample is None:
         return notices.quiet(ALONE)
     gone = "" if sample.image_path else notices.notice(GONE, problem=True)

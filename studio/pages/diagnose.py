@@ -166,7 +166,7 @@ def _question(name: Any) -> str:
 
 
 def _sizes(name: str) -> Any:
-    """What choosing a size does: the sizes of that experiment are filled in, and can then be changed."""
+    """What choosing a size does: it fills in the sizes of that experiment, which can then be changed."""
 
     def fill(size: Any) -> list[Any]:
         filled = []
@@ -179,7 +179,7 @@ def _sizes(name: str) -> Any:
 
 
 def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
-    """Copies that may be served: the folder itself is blocked. None where there is no such file."""
+    """Copies of a report's files that may be served, as the folder itself is blocked; None for a missing one."""
     paths: list[str | None] = []
     for name in FILES:
         path = studio.run_folder(run["id"]) / name
@@ -209,7 +209,7 @@ def _report(studio: Studio, run_id: Any) -> None:
 
 
 def _named(run: dict[str, Any]) -> str:
-    """The experiment's own name, as far as there is one of that name."""
+    """The experiment's name, for a file name."""
     name = run["config"].get("name")
     return name if name in EXPERIMENTS else "experiment"
 

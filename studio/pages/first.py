@@ -1,4 +1,4 @@
-"""What a first visit finds: the example pairs that the store began with, and the strip of the first steps."""
+"""A first visit: the example pairs that the store began with, and the strip of first steps."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ PICKED = (
 
 @dataclass(frozen=True)
 class Example:
-    """What is offered under Examples: its text; the prompt and the stored pairs, none of them for a prompt alone; and
-    what is said of how they were chosen."""
+    """An entry under Examples: its text; the prompt and the seeds of the stored pairs, none for a prompt alone; and
+    how they were chosen."""
 
     text: str
     prompt: str
@@ -63,7 +63,7 @@ def offered(studio: Studio) -> list[Example]:
 
 
 def _checked(counts: dict[str, int]) -> str:
-    """What the detector found of the examples, in a sentence."""
+    """The detector's counts over the examples, in a sentence."""
     if not counts:
         return ""
     rises = counts["false_rises"]
@@ -80,7 +80,7 @@ def pairs_of(studio: Studio, example: Example) -> list[Pair]:
 
 
 def said_of(studio: Studio, pairs: list[Pair]) -> str:
-    """What is said of pairs that are an example's, else ''."""
+    """How these pairs were chosen, where they are an example's; else ''."""
     shown = [pair.none.id for pair in pairs]
     for example in offered(studio):
         if example.seeds and shown == [pair.none.id for pair in pairs_of(studio, example)]:
@@ -101,7 +101,7 @@ def place() -> Strip:
 
 
 def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Callable[[str], Any]) -> None:
-    """Keep the strip as the store has it, until there is nothing left to tell."""
+    """Keep the strip in step with the store until all steps are done."""
 
     def look() -> tuple[Any, Any]:
         steps = first_round.steps(studio)

@@ -1,5 +1,5 @@
-"""Who is here: the name that this browser goes by, signing in, the same name on another browser; and what is off for
-everybody but administrators."""
+"""Who is here: the name of this browser, signing in, the same name on another browser; and what is off for everybody
+but administrators."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ NAMED = f"""(who) => {{
 
 @dataclass(frozen=True)
 class Renamed:
-    """What changes when a person goes by another name: {before, after}, each a value of ``memory.who``. One value, as
-    two would arrive one after the other. Who shows what is one person's follows ``names.change``, which a page that is
-    only opened does not have."""
+    """Another name: {before, after}, each a value of ``memory.who``. One value, as two would arrive one after the
+    other. What shows a person's own things follows ``names.change``, which a page that is only opened does not
+    have."""
 
     names: gr.JSON
 
@@ -69,7 +69,7 @@ def field() -> gr.Textbox:
 
 
 def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
-    """Signing in, what may be done here, and the key, on the page; keeps ``memory.who``. name: see ``field``."""
+    """Signing in, what may be done here, and the key; keeps ``memory.who``. name: see ``field``."""
     accounts = identity.oauth_enabled()
     renamed = Renamed(gr.JSON(visible=False))
     with gr.Column(elem_classes="who-am-i"):

@@ -1,4 +1,4 @@
-"""What the tabs that start jobs share: the form of a setting, how a run stands, and what else is on.
+"""What the tabs that start jobs share: the form of a setting, the state of a run, and what else is active.
 
 Nothing is kept here: it is read from the store and from the folders of runs, so that a page that is reloaded, or
 another one, shows the same.
@@ -44,8 +44,8 @@ class Opener:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tab shows of the store: its runs, the newest first; all runs of either sort that are on; the one that is
-    shown, '' for none; and how that one stands, of ``jobs.status``."""
+    """What a tab shows of the store: its runs, the newest first; all active runs of either sort; the run that is
+    shown, '' for none; and the ``jobs.status`` of that one."""
 
     runs: list[dict[str, Any]]
     on: list[dict[str, Any]]
@@ -54,7 +54,7 @@ class Seen:
 
 
 def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
-    """The run that is asked for, else one that is on, else the newest."""
+    """The run that is asked for, else an active one, else the newest."""
     runs, on = listed(studio, experiments, asked)
     ids = [run["id"] for run in runs]
     shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
@@ -69,7 +69,7 @@ def started(run: dict[str, Any]) -> bool:
 def listed(
     studio: Studio, experiments: bool, asked: Any = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(the newest experiments or trainings, all runs of either sort that are on); one at a time is on. Where the run
+    """(the newest experiments or trainings, all active runs of either sort); one at a time is active. Where the run
     ``asked`` for, by its id, is an older one of that sort, it is the last."""
     runs = [run for run in studio.runs(limit=SEEN) if started(run)]
     mine = [run for run in runs if (run["kind"] == "experiment") == experiments]
@@ -90,7 +90,7 @@ def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]
 
 
 def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
-    """A notice of what is on in the other tab, or ''."""
+    """A notice of what is active in the other tab, or ''."""
     other = [run for run in on if (run["kind"] == "experiment") != experiments]
     if not other:
         return ""
@@ -101,7 +101,7 @@ def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
 
 
 def setting(name: str, field: Field, elem_id: str) -> Any:
-    """The part of a form for one setting."""
+    """The form field of a setting."""
     shared: dict[str, Any] = {
         "value": field.default,
         "label": name.replace("_", " ").capitalize(),
@@ -127,7 +127,7 @@ def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-s
 
 
 def how_far(state: dict[str, Any]) -> str:
-    """A bar while it is on, else why it ended before it was done. state: of ``jobs.status``."""
+    """A progress bar while it is active, else why it ended before it was done. state: of ``jobs.status``."""
     if state["state"] in ON:
         words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
         words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
@@ -155,8 +155,8 @@ def wire(
     chosen: gr.State,
     drawn: gr.Textbox,
 ) -> Opener:
-    """Opening the page, looking again, choosing a run, Stop and Go on. see(run, what is drawn, may) is the page with that
-    run, for one who may start and stop, or may not."""
+    """The events that both tabs have: opening the page, polling, choosing a run, Stop and Resume. see(run, what is
+    drawn, may) is the page with that run, for one who may start and stop, or may not."""
     who = memory.who
 
     @shows_errors
@@ -197,7 +197,7 @@ def when(run: dict[str, Any]) -> str:
 
 
 def change(run: dict[str, Any]) -> str:
-    """Its held-out change of words, as a cell of a table says it; '' where nothing was held out."""
+    """Its held-out change of words, for a cell of a table; '' where nothing was held out."""
     heldout = (run["metrics"] or {}).get("heldout")
     value = (heldout["difference"].get("words") or {}).get("estimate") if heldout else None
     if value is None:
@@ -216,16 +216,17 @@ def use(run: Mapping[str, Any]) -> Any:
 
 
 def drawn() -> gr.Textbox:
-    """What a page has drawn, as ``digest`` has it. The browser keeps it, as only it knows: answers can come in another order
-    than they were given, and a ``gr.State``, which the server keeps, would then tell of one that is no longer shown."""
+    """The digest of what a page has drawn. The browser keeps it, as only it knows: answers can come in another order
+    than they were given, and a ``gr.State``, which the server keeps, would then speak of one that is no longer
+    shown."""
     return gr.Textbox(visible=False)
 
 
 def digest(what: Any) -> str:
-    """What tells that something else is to be drawn. what: anything that is JSON."""
+    """A hash of anything that is JSON: another one means that something is to be drawn anew."""
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def stamp(state: dict[str, Any] | None) -> list[Any]:
-    """What of a run's progress a page shows: as long as it is the same, nothing need be drawn anew."""
+    """What a page shows of a run's progress; while it is the same, nothing need be drawn anew."""
     return [] if state is None else [state["stage"], state["step"], len(state["history"])]

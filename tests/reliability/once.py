@@ -31,7 +31,7 @@ from typing import Any
 
 from data.store.receipts import page_digest
 from studio.components.word_scores import read_packet
-from studio.pages.annotate import keys
+from studio.pages.annotate import keys as annotate_keys
 from studio.settings import Settings
 from studio.studio import Studio
 from tests.browser.conftest import free_port
@@ -62,7 +62,7 @@ class Desk(BaseHTTPRequestHandler):
         packet = read_packet(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         last = studio.store.receipt(page_digest(packet.client, who))
         again = sum(o.revision <= last["revision"] for o in packet.operations) if last else 0
-        body = json.dumps({**keys.apply(studio, packet, who, blind=False).ack(), "again": again})
+        body = json.dumps({**annotate_keys.apply(studio, packet, who, blind=False).ack(), "again": again})
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -107,7 +107,7 @@ class Page:
             if kind in ("note", "flag"):
                 key["text"] = f"{self.who}, key {revision}"
             yield key
-            if kind in keys.LEAVING:
+            if kind in annotate_keys.LEAVING:
                 sample = dice.choice(self.samples)
 
     def work(self, stop: threading.Event) -> None:
@@ -227,7 +227,7 @@ def once(folder: Path, pages: list[Page]) -> list[str]:
             wrong.append(f"{page.who} typed {len(page.typed)} keys, {page.acknowledged} are acknowledged")
         for key in page.typed:
             packet = {"client": "another page", "sample": key["sample"], "operations": [key]}
-            keys.apply(whole, read_packet(packet), page.who, blind=False)
+            annotate_keys.apply(whole, read_packet(packet), page.who, blind=False)
         found, wanted = written(killed, page.who), written(whole, page.who)
         wrong += [f"{page.who}: {t}: {found[t]}, not {wanted[t]}" for t in found if found[t] != wanted[t]]
         # and by what was typed alone: each submit and each remark is one row

@@ -1,4 +1,8 @@
-"""A page of small pictures that can be opened."""
+"""A page of small pictures that can be opened.
+
+Not ``gr.Gallery``: a card has a title, a score and badges, is a button for the keyboard, and its picture is no file
+that is served.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One short line under an image: what the detector says of it, beside the VLM's scores."""
+"""The detector's opinion as one line under an image, beside the VLM's scores."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ HOLDS = 5  # the score from which a word counts as shown
 
 @dataclass(frozen=True)
 class Ask:
-    """What a page wants to know: which grid, the stamps of the cells that it has, which two variants to compare, and
+    """A page's request for cells: which grid, the stamps of the cells that it has, which two variants to compare, and
     whether it has just been opened."""
 
     grid: str
@@ -39,7 +39,7 @@ class Ask:
 
 
 def read_ask(data: Any) -> Ask:
-    """An ask as it came over HTTP; what a page with our script would not send counts as not said."""
+    """A request as it came over HTTP; what a page with our script would not send counts as missing."""
     have = data.get("have") if isinstance(data, Mapping) else None
     kept: dict[int, str] = {}
     for place, stamp in list(have.items())[:MOST] if isinstance(have, Mapping) else []:
@@ -50,14 +50,15 @@ def read_ask(data: Any) -> Ask:
 
 
 def strongest(view: GridView) -> int:
-    """The variant that is compared with the first one at first: the strongest projected one, the last of equal ones."""
+    """The variant that is compared with the first by default: the strongest projected one, the last of equal ones."""
     ways = view.variants
     ranked = max(range(len(ways)), key=lambda i: (projects(ways[i].method), ways[i].strength, i))
     return ranked or 1
 
 
 def stamp_of(sample: SampleView, detector: str = "") -> str:
-    """Changes when anything that a cell shows of its sample does. detector: what that says of it."""
+    """A version of a cell: it changes when anything that the cell shows of its sample does. detector: what that says
+    of it."""
     said = repr((sample.total, [w.score for w in sample.words], bool(sample.image_path), detector))
     return f"{sample.id}.{zlib.crc32(said.encode()):08x}"
 
@@ -74,11 +75,11 @@ def grid_value(
     tends: bool = True,
     votes: str = "",
 ) -> dict[str, Any]:
-    """The component's value: how a ``GridView`` stands and the cells that the page does not have yet.
+    """The component's value: the state of a ``GridView`` and the cells that the page does not have yet.
 
-    picture: a data URL of a sample's image, '' where it is gone. change: of ``grid_change``. opinions: the detector's, by sample; looking: more of
-    them are on their way. opened: the page goes to this grid, whatever it
-    shows now. tends: it may be stopped and gone on with from this page. votes: why this visitor may not vote on it.
+    picture: a data URL of a sample's image, '' where it is gone. change: of ``grid_change``. opinions: the
+    detector's, by sample; looking: more of them are on their way. opened: the page goes to this grid, whatever it
+    shows now. tends: it may be stopped and resumed from this page. votes: why this visitor may not vote on it.
     """
     opinions = opinions or {}
     have = ask.have if ask and ask.grid == view.id else {}
@@ -140,7 +141,7 @@ def grid_value(
 
 
 def detected(view: GridView, base: int, other: int, opinions: Mapping[str, Opinion]) -> dict[str, int] | None:
-    """On how many seeds more, as many and fewer words hold in one column than in another, by the detector, over those of
+    """The detector's comparison of two columns: on how many seeds more, as many and fewer words hold, over those of
     which it knows both images; None where it knows none."""
     columns = len(view.variants)
     if not (0 <= base < columns and 0 <= other < columns) or base == other:
@@ -155,17 +156,17 @@ def detected(view: GridView, base: int, other: int, opinions: Mapping[str, Opini
 
 
 def no_grid(problem: str = "") -> dict[str, Any]:
-    """The value while no grid is open. problem: a sentence that says why the one asked for is not."""
+    """The value while no grid is open. problem: why the one that was asked for is not."""
     return {"at": time.time_ns() // 1000, "grid": "", "opened": True, "problem": problem}
 
 
 def finite(value: Any) -> float | None:
-    """A number that JSON has; None for none, nan and infinity."""
+    """A number that JSON can hold; None for None, nan and infinity."""
     return round(float(value), 4) if value is not None and math.isfinite(value) else None
 
 
 def plain(value: Any) -> Any:
-    """The same with numbers that JSON has."""
+    """The same value with numbers that JSON can hold."""
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

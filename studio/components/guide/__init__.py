@@ -1,4 +1,4 @@
-"""The strip of the first minute: three steps, where one stands, and a way to be rid of it for good.
+"""The strip of first steps: three steps, the current one marked, and a button that hides it for good.
 
 That it was dismissed is kept in the browser.
 """

@@ -39,7 +39,7 @@ def _blend(one: Sequence[float], other: Sequence[float], share: float) -> tuple[
 
 
 def _star(share: float) -> Placement:
-    """A star whose outline is blended, by ``part``, with the circle around it."""
+    """A star whose outline is blended, by ``share``, with the circle around it."""
     outline = OUTLINES["star"]
     radii = np.linalg.norm(outline, axis=1, keepdims=True)
     return Placement(
@@ -58,7 +58,7 @@ def _patch(share: float) -> Placement:
 
 
 def _above(degrees: float) -> tuple[Placement, Placement]:
-    """A blue circle at so many degrees from straight above an orange square."""
+    """A blue circle at this angle, in degrees, from straight above an orange square."""
     x, y = 0.24 * math.sin(math.radians(degrees)), 0.24 * math.cos(math.radians(degrees))
     return (
         Placement(PALETTE["blue"], "circle", 0.5 + x, 0.5 - y, 0.17),
@@ -75,7 +75,7 @@ def _circles(*places: tuple[float, float, float]) -> tuple[Placement, ...]:
 
 
 def _melted(depth: float) -> Placement:
-    """A circle with dents, so deep."""
+    """A circle with dents of this depth."""
     outline = OUTLINES["circle"]
     angle = np.arctan2(outline[:, 1], outline[:, 0])[:, None]
     dents = 1 + depth * (np.sin(3 * angle + 1) + 0.7 * np.sin(5 * angle + 2))
@@ -149,7 +149,7 @@ EXAMPLES: tuple[tuple[str, str, str, tuple[tuple[int, tuple[Placement, ...], str
 
 
 def picture(placements: Sequence[Placement]) -> str:
-    """What is drawn, as the address of a picture that holds itself."""
+    """The placements drawn, as a data: URL."""
     image = Image.fromarray(render_things(placements, PAPER, SIZE)).quantize(24)
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)

@@ -70,7 +70,7 @@ def head(report: Mapping[str, Any], level: int = 1) -> str:
 
 
 def under(report: Mapping[str, Any], place: int) -> str:
-    """What stands under a plot: how to read it, and its values for whoever does not see it."""
+    """What stands under a plot: how to read it, and its values for those who do not see it."""
     spec = items(report, "figures")[place]
     note = f'<p class="report-note">{escape(_text(spec, "note"))}</p>' if _text(spec, "note") else ""
     return note + _values(spec)
@@ -92,7 +92,8 @@ def tail(report: Mapping[str, Any], level: int = 1) -> str:
 
 
 def html(report: Mapping[str, Any]) -> str:
-    """The whole report as one file: it needs no network, follows the reader's light or dark, and can be printed."""
+    """The whole report as one file: it needs no network, follows the reader's light or dark theme, and can be
+    printed."""
     title = _text(report, "title") or "A report"
     drawn, shown = figures(report), []
     for place, (name, _, _) in enumerate(drawn):
@@ -126,7 +127,7 @@ def _text(holder: Mapping[str, Any], name: str) -> str:
 
 
 def _facts(report: Mapping[str, Any]) -> str:
-    """A line with what was measured, by whom, how long it took, and when."""
+    """What was measured, by whom, how long it took, and when."""
     backbone, revision = _text(report, "backbone"), _text(report, "backbone_revision")
     judge = _text(report, "judge")
     facts = {
@@ -143,7 +144,7 @@ def _facts(report: Mapping[str, Any]) -> str:
 
 
 def took(seconds: float | None) -> str:
-    """A duration as people say it."""
+    """A duration in words."""
     if seconds is None or seconds < 0:
         return ""
     if seconds < 90:
@@ -191,7 +192,7 @@ def _table(spec: Mapping[str, Any]) -> tuple[str, list[Cell], list[list[Cell]], 
 
 def _digits(column: list[Any]) -> int | None:
     """Digits after the point that a whole column shares, so that it can be read down; None where one of its values
-    would come out as 0 by them."""
+    would be rounded to 0 by them."""
     known = [number(v.get("estimate") if isinstance(v, Mapping) else v) for v in column]
     values = [v for v in known if v]
     digits = decimals(*values)

@@ -58,7 +58,7 @@ HELD_AGAINST = Style(SOFT, "circle-open", "dash", "")
 
 @dataclass(frozen=True)
 class Points:
-    """A series without what cannot be drawn; low and high are None where there is no interval."""
+    """A series as far as it can be drawn; low and high are None where there is no interval."""
 
     name: str
     x: list[Any]
@@ -69,9 +69,8 @@ class Points:
 
 
 def styles(report: Mapping[str, Any]) -> list[dict[str, Style]]:
-    """A style for every name of each figure's series. A name that comes again keeps its own; a new one takes the first
-    that no other of its figure has, with an open marker where all are taken, and what the others are held against is
-    grey."""
+    """A style for each name of each figure's series. A name that comes again keeps its own; a new one takes the first
+    that no other series of its figure has, with an open marker where all are taken; baselines are grey."""
     kept: dict[str, Style] = {}
     looks = []
     for spec in items(report, "figures"):
@@ -104,7 +103,7 @@ def number(value: Any) -> float | None:
 
 
 def said(value: Any) -> str:
-    """A number as people read it: three digits that count, no zeros behind the point."""
+    """A number with three significant digits and no trailing zeros."""
     known = number(value)
     if known is None:
         return str(value)
@@ -116,13 +115,13 @@ def said(value: Any) -> str:
 
 
 def decimals(*values: float) -> int:
-    """Digits after the point with which the largest of them shows three that count; 1 to 6."""
+    """Digits after the point with which the largest value shows three significant ones; 1 to 6."""
     largest = max(map(abs, values), default=0.0)
     return min(6, max(1, 2 - math.floor(math.log10(largest)))) if largest else 1
 
 
 def interval(estimate: float, low: float | None, high: float | None, digits: int | None = None) -> str:
-    """59.2 [55.1, 63.0]"""
+    """An estimate with its interval, such as 59.2 [55.1, 63.0]."""
     if low is None or high is None:
         return said(estimate) if digits is None else f"{estimate:.{digits}f}"
     places = decimals(estimate, low, high) if digits is None else digits
@@ -168,12 +167,12 @@ def categories(series: Sequence[Points]) -> list[Any]:
 
 
 def name_of(text: Any, width: int = 22) -> str:
-    """A name for plotly, in lines of so many characters; what would be a tag is text."""
+    """A name for plotly, in lines of at most ``width`` characters; what would be a tag is text."""
     return "<br>".join(escape(line, quote=False) for line in wrap(str(text), width)) or " "
 
 
 def hover(one: Points, xs: Sequence[Any]) -> dict[str, Any]:
-    """What a point says under the mouse. Through hovertext, for a template would read names as places to fill."""
+    """What a point says under the mouse. Through hovertext, as a template would read names as placeholders."""
     lines = []
     for x, y, low, high, text in zip(xs, one.y, one.low, one.high, one.text, strict=True):
         parts = [one.name, f"{said(x)}: {interval(y, low, high)}", text]

@@ -1,6 +1,6 @@
 """A plain table whose cells are text and nothing else: prompts and names in it are never markup.
 
-Not ``gr.Dataframe``: it has no row that the keyboard picks, no badge in a cell, and turns some texts into markup.
+Not ``gr.Dataframe``: its rows are no buttons for the keyboard and screen readers, and its cells carry no badges.
 """
 
 from __future__ import annotations

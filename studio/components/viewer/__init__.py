@@ -1,6 +1,6 @@
 """Two pictures over the page, to be looked at closely: side by side, a slider, hold to flip, their difference; zoom.
 
-The pictures are the stored PNGs, their parameters still in them, as data URLs: what is looked at is what is downloaded.
+The pictures are the stored PNGs, their parameters still in them, as data URLs: what is shown is what is downloaded.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def side(
     seed: int | None = None,
     opinion: Opinion | None = None,
 ) -> dict[str, Any]:
-    """One of the two: a ``SampleView``, what it is called here and its PNG, None where the file is gone. before: the
-    other one, against which its words are told. seed: the one it stands for, where its noise was chosen among several;
+    """One side: a sample, its name here and its PNG, None where the file is gone. before: the other side, from which
+    the change of each word is counted. seed: the one it stands for, where its noise was chosen among several;
     opinion: the detector's."""
     then = {} if before is None else {w.index: w.score for w in before.words}
     words = []

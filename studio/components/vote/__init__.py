@@ -1,6 +1,7 @@
-"""The blind vote: two pictures of one seed, sides shuffled by the server, one key each; told what was what at the end.
+"""The blind vote: two pictures of one seed, sides shuffled by the server, one key per answer; the methods are
+revealed at the end.
 
-What is sent of a pair is a token and two pictures without their text: nothing in the page says which method made which.
+A pair is sent as a token and two pictures without their text: nothing in the page says which method made which.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ CHOICES = ("left", "right", "tie", "none")
 def ballot(
     round: str, prompt: str, token: str, left: str | None, right: str | None, done: int, total: int
 ) -> dict[str, Any]:
-    """The component's value for a pair. round: of the votes of one sitting; token: of the pair; left, right: data URLs;
-    done of total votes are cast."""
+    """The component's value for a pair. round: of the votes of one sitting; token: of the pair; left, right: data
+    URLs; done of total votes are cast."""
     sides = {"left": left, "right": right}
     return {
         "at": now(),
@@ -35,8 +36,8 @@ def ballot(
 def outcome(
     round: str, prompt: str, votes: Mapping[str, Any], base: str, other: str, done: int, over: bool
 ) -> dict[str, Any]:
-    """The value once the vote is over: what was what, how often which was chosen, and the share with its interval.
-    votes: {base, other, tie, none, share {estimate, low, high} of ``other``}; over: no pair is left."""
+    """The value once the vote is over: the names of the two, how often each was chosen, and the share with its
+    interval. votes: {base, other, tie, none, share {estimate, low, high} of ``other``}; over: no pair is left."""
     return {
         "at": now(),
         "round": round,
@@ -49,7 +50,7 @@ def outcome(
 
 
 def sorry(problem: str) -> dict[str, Any]:
-    """The value where a vote could not be kept: the pair stays, with a sentence."""
+    """The value where a vote could not be stored: the pair stays, with a sentence."""
     return {"at": now(), "problem": problem}
 
 

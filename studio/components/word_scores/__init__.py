@@ -34,10 +34,10 @@ def chips(
     others: Mapping[int, Sequence[Mapping[str, Any]]] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The component's value for some ``WordView``s. ``before`` are the same words of the image to compare
-    with: each scored word then carries ``change``, its score here less its score there, and ``change_by``, whose scores
-    those are. ``hidden``: places of words
-    whose scores were kept back; ``others``: what other people said of a word meanwhile, [{who, score}]."""
+    """The component's value for some words. ``before``: the same words of the image to compare with; each scored word
+    then carries ``change``, its score here less its score there, and ``change_by``, whose scores those are.
+    ``hidden``: indices of words whose scores are withheld; ``others``: what other people have said of a word
+    meanwhile, [{who, score}]."""
     earlier = {w.index: w for w in before}
     shown = []
     for word in words:
@@ -106,8 +106,9 @@ class Operation:
 
 @dataclass(frozen=True)
 class Packet:
-    """Keys of one page on one sample. shown: the sample on the screen by now; opened: the number of its last score
-    when it came there; mark: how far the page knows what was said of it (``desk.mark``), '' where it must be told all of it."""
+    """Operations of one page on one sample. shown: the sample on the screen by now; opened: the number of its last
+    score when it came there; mark: the state of the sample that the page knows (``desk.mark``), '' where it needs
+    all of it."""
 
     client: str
     sample: str
@@ -118,7 +119,7 @@ class Packet:
 
 
 def read_packet(data: Any) -> Packet:
-    """A packet as it came over HTTP; ValueError for anything a browser with our script would not send."""
+    """A packet as it came over HTTP; ValueError for anything that our script would not send."""
     if not isinstance(data, Mapping):
         raise ValueError("That was no correction: reload the page and try again.")
     client, sample, given = data.get("client"), data.get("sample"), data.get("operations")

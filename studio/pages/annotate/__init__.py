@@ -1,6 +1,6 @@
-"""Annotate: an image, its words with the scorer's digits, and a person who knows better; each key is kept at once.
+"""Annotate: an image, its words with the scorer's digits, and a person who corrects them; each key is stored at once.
 
-What a key costs is the key alone: the queue is counted, and the history read, when an item comes or a pause does.
+A key costs nothing else: the queue is counted, and the history read, when an image comes or the person pauses.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ DONE = "All images are done. Compare more prompts, or train on what you have cor
 
 @dataclass
 class AnnotateTab:
-    """What another tab needs to open an image here: ``open(sample, who, view)`` gives values for ``outputs``; and when
-    this person goes by another name."""
+    """What other tabs need to open an image here: ``open(sample, who, view, profile)`` gives an update of
+    ``outputs``; and the event of a person who goes by another name."""
 
     open: Any
     inputs: list[Any]
@@ -103,14 +103,15 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return DONE_HERE if selection.filters else DONE
 
     def barred(profile: Any) -> dict[str, Any]:
-        """What the chips say and do where this visitor may not write; edits answer without it, as of a page that may."""
+        """The chips' message where this visitor may not write; answers to edits leave it out, as they come from a
+        page that may."""
         why = limits.may_write(studio.settings, profile)
         return {"locked": why, "login": why == limits.SIGN_IN}
 
     def face(
         item: desk.Item, writer: str, selection: Selection, opened: int | None, **more: Any
     ) -> dict[str, Any]:
-        """The chips' value: all that the page may know of this item."""
+        """The chips' value: all that the page may know of this image."""
         others = {
             word: [{**said, "who": keys.display_name(said["who"])} for said in people]
             for word, people in item.others.items()
@@ -154,12 +155,12 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def following(
         writer: str, holds: bool, selection: Selection, exclude: str | None = None
     ) -> SampleView | None:
-        """The next image, which is kept for who holds what they are given."""
+        """The next image, leased to those who may hold one."""
         more = {} if holds else {"lease": None}
         return studio.next_item(writer, selection.order, exclude=exclude or None, **more, **selection.filters)
 
     def current(kept: Any, writer: str, holds: bool, selection: Selection) -> SampleView | None:
-        """The image that this browser was at, unless another person has been given it since; else the next one."""
+        """The image that this browser was at, unless it has been given to another person since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
                 if not holds or studio.store.hold(kept, writer):
@@ -172,7 +173,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def fill(
         shown: Any, kept_who: Any, kept_place: Any, kept_view: Any, profile: gr.OAuthProfile | None
     ) -> Update:
-        """When the tab is opened: where they were, else the next image; nothing where one is open already."""
+        """When the tab is opened: the image this browser was at, else the next one; nothing where one is open
+        already."""
         if isinstance(shown, dict) and shown.get("sample"):
             return gr.skip()
         writer, selection = shared.person(kept_who, profile), read_selection(kept_view)
@@ -201,7 +203,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     @shows_errors
     def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
-        """Blind mode on or off, on the image that is shown."""
+        """Turn blind mode on or off for the image that is shown."""
         writer, made = shared.person(kept_who, profile), queue.selection_of(*values)
         holds, selection = shared.holds(studio, kept_who, profile), read_selection(made)
         return {
@@ -218,13 +220,13 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     @shows_errors
     def reopen(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
-        """A line of the history: back to its image."""
+        """Open the image of a line of the history."""
         return open_sample(picked(event._data), kept_who, kept_view, profile)
 
     def worked(
         kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None
     ) -> tuple[keys.Result, str, Selection]:
-        """A packet of keys, each of them done once and in order; by whom, and which images they want."""
+        """Apply a packet of keys, each of them once and in order; by whom, and which images they want."""
         packet, selection = read_packet(event._data), read_selection(kept_view)
         try:
             writer = shared.writer(studio, kept_who, profile)
@@ -238,7 +240,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         return done, writer, selection
 
     def answered(done: keys.Result, writer: str, selection: Selection) -> dict[str, Any]:
-        """The chips' value where the image stays: up to which key all is stored, and the words where there is news."""
+        """The chips' value where the image stays: up to which key all is stored, and the words where they changed."""
         packet, ack = done.packet, done.ack()
         if done.retry:
             return {**chips([], sample=packet.shown), "keep": True, "ack": ack}
@@ -249,7 +251,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     @shows_errors
     def edit(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
-        """Keys of any kind: the same image, or the one that is due."""
+        """Keys of any kind; the answer is the same image or the next one."""
         done, writer, selection = worked(kept_who, kept_view, event, profile)
         shown = done.packet.shown
         if not done.retry:
@@ -271,8 +273,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     @shows_errors
     def look(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Any:
-        """Whether somebody else, or this person elsewhere, has changed what is shown, or whether they signed in or out:
-        then it is drawn anew."""
+        """Redraw the image where somebody else, or this person elsewhere, has changed it, or where they signed in or
+        out."""
         asked = event._data if isinstance(event._data, Mapping) else {}
         opened, writer, selection = (
             read_opened(asked.get("opened")),

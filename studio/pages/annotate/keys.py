@@ -1,4 +1,4 @@
-"""What the keys of an annotator's page do to the store, one after the other, and what the page is told of it."""
+"""Apply the keys of an annotator's page to the store, in order, and report to the page."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NOTHING = "There is nothing left to undo."
 
 @dataclass
 class Result:
-    """A packet that was worked on. place: the sample to show; left: that it was submitted or skipped, so the next one
-    is due; retry: that what was not done is to be sent again; says: a sentence that is no error; scores: the numbers of
+    """A packet that was applied. place: the sample to show; left: it was submitted or skipped, so the next one is
+    due; retry: what was not done is to be sent again; says: a sentence that is no error; scores: the numbers of
     the scores that stand for its digits; more: whether it held anything but digits."""
 
     packet: Packet
@@ -50,7 +50,7 @@ class Result:
         }
 
     def answer(self) -> dict[str, Any]:
-        """What is kept of this, to be told again where the same keys come again."""
+        """What is stored of this, to be repeated where the same keys come again."""
         return {
             "shown": self.packet.shown,
             "place": self.place,
@@ -61,7 +61,7 @@ class Result:
         }
 
     def repeat(self, answer: dict[str, Any]) -> None:
-        """The page sends again what was done: it is told the same, and moves where the same image is still shown."""
+        """The page sends again what was done: it gets the same answer, and moves where the same image is still shown."""
         self.error, self.says, self.more = answer["error"], answer["says"], True
         if answer["shown"] == self.packet.shown:
             self.place, self.left, self.word = answer["place"], answer["left"], answer["word"]
@@ -74,17 +74,18 @@ def refused(packet: Packet, problem: ValueError) -> Result:
 
 
 def retry(packet: Packet, problem: NotYet | StoreError) -> Result:
-    """Nothing was done: the store itself fails, or this visitor must sign in or show the token first. All of it stays with
-    the page, which sends it again."""
+    """Nothing was done: the store itself fails, or this visitor must sign in or show the token first. The page keeps
+    all of it and sends it again."""
     return Result(packet, packet.shown, error=sentence(problem), retry=True)
 
 
 def apply(studio: Studio, packet: Packet, who: str, blind: bool) -> Result:
-    """Do what was not done yet. A key that cannot be kept is named, and those after it go on; where the store itself
-    fails (a full disk), that key and all after it stay with the page, which sends them again.
+    """Do what was not done yet. A key that cannot be stored is reported, and those after it go on; where the store
+    itself fails (a full disk), that key and all after it stay with the page, which sends them again.
 
-    A key and its receipt are one transaction, so that a key whose answer was lost, with its page or with the server, is
-    never done again."""
+    A key and its receipt are one transaction, so that a key whose answer was lost, with its page or with the server,
+    is never done twice.
+    """
     done, store, page = Result(packet, packet.shown), studio.store, page_digest(packet.client, who)
     for operation in sorted(packet.operations, key=lambda o: o.revision):
         try:
@@ -103,7 +104,7 @@ def apply(studio: Studio, packet: Packet, who: str, blind: bool) -> Result:
 
 
 def _attempt(studio: Studio, operation: Operation, done: Result, who: str, blind: bool) -> None:
-    """Do a key, or leave the store as it was and say why it cannot be kept."""
+    """Do a key, or leave the store as it was and say why it cannot be stored."""
     try:
         with studio.store.writing():
             _do(studio, operation, done, who, blind)
@@ -141,8 +142,8 @@ def _do(studio: Studio, operation: Operation, done: Result, who: str, blind: boo
 
 
 def unchanged(studio: Studio, done: Result, who: str) -> str | None:
-    """The mark of the image on the screen after this packet (``desk.mark``) where the page knows already all that is
-    new, which are its own keys; else None."""
+    """The mark of the image on the screen after this packet (``desk.mark``) where nothing but the page's own keys has
+    changed it; else None."""
     packet = done.packet
     if not packet.mark or packet.sample != packet.shown or done.more or done.error or done.says:
         return None
@@ -150,12 +151,12 @@ def unchanged(studio: Studio, done: Result, who: str) -> str | None:
 
 
 def display_name(who: str) -> str:
-    """Another person, as this one is told of them."""
+    """The name of another person, as annotators see it."""
     return "somebody" if who.startswith("anonymous-") else who
 
 
 def history_table(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """A person's history as a table."""
+    """A person's last corrections as a table."""
     said = {"set": "set", "clear": "taken back", "undo": "undone"}
     body = []
     for event in events:

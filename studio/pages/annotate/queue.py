@@ -1,4 +1,4 @@
-"""Which images an annotator is given: the order, the filters and blind mode, all kept in the browser; and how far it is.
+"""Queue order, filters and blind mode, all kept in the browser; and the progress of a person.
 
 One hidden component holds the whole selection, as ``pages.memory`` holds who is writing; the controls fill it.
 """
@@ -64,7 +64,7 @@ RETURN = """() => {
 
 @dataclass(frozen=True)
 class Selection:
-    """What a person wants to be given."""
+    """Which images a person wants, in which order."""
 
     order: str = "uncertainty"
     blind: bool = False
@@ -103,7 +103,7 @@ def selection_of(*values: Any) -> dict[str, Any]:
 
 
 def head(name: gr.Textbox) -> tuple[gr.JSON, gr.Dropdown, gr.Checkbox]:
-    """The row of what is changed most, beside the name; called where it stands on the page."""
+    """The controls that are changed most, beside the name; called where they stand on the page."""
     name.render()
     order = gr.Dropdown(
         [(ORDERS.get(order, order), order) for order in sorted(orders(), key=_place)],
@@ -126,7 +126,7 @@ def _place(order: str) -> int:
 
 
 def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox, memory: Memory) -> Controls:
-    """The panel of filters, and what keeps the selection in the browser."""
+    """The panel of filters, and the events that keep the selection in the browser."""
     with gr.Accordion("Which images", open=False, elem_id="which-images") as panel:
         with gr.Row():
             filters = [
@@ -145,7 +145,7 @@ def build(studio: Studio, view: gr.JSON, order: gr.Dropdown, blind: gr.Checkbox,
             everything = gr.Button("All images", min_width=160)
 
     def offered() -> list[Any]:
-        """The choices of each filter, from what there is by now."""
+        """The choices of each filter, from what is in the store by now."""
         return [gr.update(choices=choices(studio, name)) for name in WISHES]
 
     recall = RECALL.replace("KEY", KEY).replace("NAMES", str(list(WISHES)))
@@ -175,7 +175,7 @@ def _run(run: Mapping[str, Any] | None, id: str) -> str:
 
 
 class Counts:
-    """How far each person's queue is, counted anew every few seconds at most: with a million scores it takes 0.4 s."""
+    """The progress of each person, counted anew every few seconds at most: with a million scores it takes 0.4 s."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -198,14 +198,14 @@ class Counts:
         return counted
 
     def forget(self, who: str) -> None:
-        """Count this person's anew the next time: they took something back."""
+        """Count this person's progress anew the next time: they took something back."""
         with self._lock:
             for key in [key for key in self._kept if key[0] == who]:
                 del self._kept[key]
 
 
 def progress(counted: Mapping[str, Any], who: str, filtered: bool) -> str:
-    """The bar and its words; '' where there is nothing to do at all."""
+    """The progress bar with its text; '' where there is nothing to do at all."""
     mine, left = counted["mine"], counted["left"]
     if not mine and not left and not counted["all"]:
         return ""

@@ -48,9 +48,9 @@ FIRST: dict[str, Any] = {"keys": [None], "next": None}
 
 @dataclass
 class LibraryTab:
-    """What the page joins with other tabs: 'Annotate this' (the sample's id is in ``chosen``), 'Compare a prompt', and
-    the table of runs, whose ``pick_run(event)`` is (id, kind); ``SHOW_RUN`` shows the one whose id is in ``run`` in its
-    tab's own table."""
+    """What the page joins with other tabs: 'Annotate this' (the sample's id is in ``chosen``), 'Compare a prompt',
+    and the table of runs, whose ``pick_run(event)`` is (id, kind); ``SHOW_RUN`` scrolls to the run in ``run`` in
+    its own tab's table."""
 
     chosen: gr.Textbox
     annotate: gr.Button
@@ -158,7 +158,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     detail = [listed, one, chosen, picture, about, remarks, words, history]
 
     def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> Update:
-        """The page of results that begins after the last of the keys."""
+        """The page of results after the last of the keys."""
         golden = shared.manages(studio, kept, profile)
         wanted, order, how, *rest = given
         as_images = how != "labels"
@@ -216,7 +216,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
 
     @shows_errors
     def opened() -> Update:
-        """What the filters can be set to now, when the tab is opened."""
+        """The choices of the filters, read when the tab is opened."""
         choices = studio.store.library_choices()
         choices["who"] = ["*", *choices["who"]]
         named = {"*": "Anyone"}

@@ -1,4 +1,4 @@
-"""Library: back-ups of the database while it is in use, their return, the webhook, and the log of who did what."""
+"""Library: backups of the database while it is in use, restoring one, the webhook, and the audit log."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _detail(detail: dict[str, Any]) -> str:
 
 
 def _webhook(status: dict[str, Any]) -> str:
-    """How the webhook stands."""
+    """The webhook's state in a sentence."""
     if not status["address"]:
         return notices.quiet(NO_WEBHOOK)
     if status["problem"]:

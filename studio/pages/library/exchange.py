@@ -1,4 +1,4 @@
-"""Library: what goes out and what comes in. Export as a file, push to the Hub, import with a look at what would change."""
+"""Library: export as a file, push to the Hub, import with a dry run first."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def _import(studio: Studio, who: gr.Textbox, rights: Rights) -> None:
         return {meaning: says, seen: None, take: gr.update(interactive=False)}
 
     def done(kind: Any, path: Any, kept: Any, profile: Any, dry_run: bool, looked: bool = True) -> Update:
-        """Of an import that is tried or made: what it says and changes, and whether it can be made now."""
+        """An import that is tried or made: its text and changes, and whether it can be made now."""
         writer = shared.admin(studio, kept, profile)
         try:
             if not looked:

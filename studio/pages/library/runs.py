@@ -105,7 +105,7 @@ def _kind(kind: str) -> str:
 
 
 def what(run: Mapping[str, Any]) -> str:
-    """What a run is, as Train and Diagnose call it: an experiment by its title."""
+    """The title of a run, as Train and Diagnose show it."""
     one = EXPERIMENTS.get(run["config"].get("name")) if run["kind"] == "experiment" else None
     return one.title if one else _kind(run["kind"])
 
@@ -113,9 +113,9 @@ def what(run: Mapping[str, Any]) -> str:
 def chosen(
     runs: Sequence[Mapping[str, Any]], text: Any = "", kind: Any = "", state: Any = "", order: Any = "newest"
 ) -> list[Mapping[str, Any]]:
-    """Of runs, the newest first, those that have every word of the text, and are of the kind and in the state where
-    these are given; ValueError for a kind, a state or an order that there is not. By held-out change: points before
-    nats, as the two cannot be compared, and runs without a result left out."""
+    """The runs that contain every word of the text and are of the kind and in the state where these are given, the
+    newest first; ValueError for an unknown kind, state or order. By held-out change: points before nats, as the
+    two cannot be compared, without runs that have no result."""
     if not isinstance(text or "", str) or len(text or "") > LONGEST:
         raise ValueError(f"Search for a text of at most {LONGEST} characters.")
     if kind and kind not in RUN_KINDS or state and state not in RUN_STATES or order not in ORDERS:
@@ -144,7 +144,7 @@ def _by_change(run: Mapping[str, Any]) -> tuple[bool, float]:
 
 
 def count(matching: int, every: int, page: int, older: bool) -> str:
-    """How many are found, of how many, and which of them these are; older: whether others were not looked through."""
+    """How many match, of how many, and which page this is; older: whether there are runs that were not searched."""
     if not every:
         return ""
     of = f" of the newest {every:,}" if older else f" of {every:,}" if matching != every else ""
@@ -153,7 +153,7 @@ def count(matching: int, every: int, page: int, older: bool) -> str:
 
 
 def lines(runs: Sequence[Mapping[str, Any]], empty: str) -> dict[str, Any]:
-    """A row a run; the column of messages is there only where one of them has any."""
+    """A row per run; the column of messages is there only where one of them has any."""
     said = any(run["message"] for run in runs)
     body = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""What the Library shows of samples: cards, labels, one sample's words and history. Values for components, no handlers."""
+"""The Library's view of samples: cards, one sample's words and history. Values for components, no handlers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_FIGURE = {
 
 
 def figure(value: float | None) -> str:
-    """A score as people read it: 7, 6.4, or – for none."""
+    """A score with at most one decimal, or – for none."""
     return "–" if value is None else f"{value:.1f}".removesuffix(".0")
 
 
@@ -83,7 +83,7 @@ def gallery(studio: Studio, samples: Sequence[Mapping[str, Any]], empty: str) ->
 
 
 def count(results: Mapping[str, Any], page: int, sort: str) -> str:
-    """How many there are, and which of them these are."""
+    """How many images match, and which page this is."""
     if not results["samples"]:
         return ""
     number = f"{results['count']:,}"
@@ -115,7 +115,7 @@ def about(studio: Studio, sample: Mapping[str, Any], gone: bool) -> str:
 
 
 def words(current: Mapping[int, Mapping[str, Any]], labels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All that stands for each word: the label that training takes, each machine's, each person's score."""
+    """The scores of each word: the label that training takes, each machine's, each person's."""
     label = {word["index"]: word for word in labels}
     bare = {"people": {}, **dict.fromkeys(SOURCES)}
     every = {
@@ -149,7 +149,7 @@ def _mean(event: Mapping[str, Any] | None) -> float | None:
 
 
 def remarks(standing: Sequence[Mapping[str, Any]]) -> str:
-    """Flags and notes that stand, as HTML."""
+    """Flags and notes, as HTML."""
     parts = [
         f'<p class="quiet"><span class="badge{" bad" if r["kind"] == "flag" else ""}">{escape(r["kind"])}</span> '
         f"{escape(r['text'])} <em>— {escape(r['who'])}, {escape(moment(r['created']))}</em></p>"

@@ -1,7 +1,7 @@
-"""Labels in the Library: the words of the images that were found, by word, kind, score and where people differ from the VLM.
+"""Labels in the Library: the words of the images that match, by word, kind, score and difference from the VLM.
 
-A store has no index of words: a page looks through so many of the images found, and says so; the next page through as
-many more.
+A store has no index of words: a page searches a fixed number of the matching images, and says so; the next page the
+next ones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class WordFilter:
 
     @classmethod
     def read(cls, word: Any, kind: Any, low: Any, high: Any, differs: Any, order: Any) -> WordFilter:
-        """What came over HTTP; ValueError with a sentence for what cannot be asked."""
+        """A filter as it came over HTTP; ValueError with a sentence for one that is impossible."""
         if not isinstance(word or "", str) or len(word or "") > LONGEST:
             raise ValueError(f"Search for a word of at most {LONGEST} characters.")
         if (kind or "") not in ("", *KINDS) or order not in ORDERS:
@@ -60,7 +60,7 @@ class WordFilter:
 
 
 def build() -> tuple[gr.Row, list[Any]]:
-    """The row of what can be asked, hidden; and its parts in the order of ``WordFilter.read``."""
+    """The hidden row of controls; and its parts in the order of ``WordFilter.read``."""
     scores = [str(score) for score in range(10)]
     with gr.Row(visible=False, elem_id="library-words-asked") as row:
         parts = [
@@ -80,7 +80,7 @@ def _apart(word: Mapping[str, Any]) -> float:
 
 
 def chosen(samples: Sequence[Mapping[str, Any]], word_filter: WordFilter) -> Words:
-    """The words of these samples that are asked for, in the order asked for."""
+    """The words of these samples that match, in the order asked for."""
     every = (word_filter.low, word_filter.high) == (0, 9)
     matching: Words = []
     for sample in samples:
@@ -104,8 +104,8 @@ def chosen(samples: Sequence[Mapping[str, Any]], word_filter: WordFilter) -> Wor
 
 
 def lines(words: Words, empty: str, golden: bool = True) -> dict[str, Any]:
-    """A row a word; a row opens its sample, whose prompt and seed stand beside the first of its words in a row. golden:
-    the labels are those that training takes, as of one who may see gold."""
+    """A row per word; a row opens its sample, whose prompt and seed stand beside the first of its words. golden: the
+    labels are those that training takes, as for one who may see gold."""
     body, keys, before = [], [], None
     for sample, word in words[:SHOWN]:
         people = ", ".join(f"{who} {score}" for who, score in word["people"].items()) or "–"
@@ -127,7 +127,7 @@ def lines(words: Words, empty: str, golden: bool = True) -> dict[str, Any]:
 
 
 def count(words: Words, samples: int, every: Mapping[str, Any], page: int) -> str:
-    """How many words, and in which images they were looked for."""
+    """How many words match, and in which images they were searched."""
     if not samples:
         return ""
     first = f", the first {SHOWN} shown" if len(words) > SHOWN else ""

@@ -1,4 +1,4 @@
-"""Quality: how far annotators agree, a page for each of them, and gold. The figures are worked out behind the page."""
+"""Quality: how far annotators agree, a page for each of them, and gold. The figures are computed in the background."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         return without_gold(figures, shared.known(studio, kept_who, profile)), False
 
     def see(known: Any, asked: Any, asked_at: Any, kept_who: Any, profile: Any, wait: float = 0.0) -> Update:
-        """The whole page; only what goes on where the figures are those that ``known`` says are drawn already."""
+        """The whole page; only the progress where the figures are those that ``known`` says are drawn already."""
         look = kept.look(wait)
         figures, golden_too = seen_by(look.value, kept_who, profile)
         you = shared.person(kept_who, profile)
@@ -145,7 +145,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         }
 
     def captioned(words: Any) -> tuple[list[Any], list[str]]:
-        """Pictures with what was said as their captions, and their samples; those whose file is gone are left out."""
+        """Pictures captioned with the scores, and their samples; those whose file is gone are left out."""
         pictures, samples = [], []
         for word in words:
             image = shared.picture(studio.sample(word["sample"]).image_path)

@@ -1,6 +1,6 @@
-"""Gold on the page Quality: the words on which people are furthest apart, the panel in which one is settled, and the gold
-that stands. Where there are administrators only they set gold and see it, or it would be no check; what is set is in the
-audit log."""
+"""Gold on the page Quality: the words on which people are furthest apart, the panel in which one is settled, and the
+gold that is set. Where there are administrators only they set gold and see it, or it would be no check; what is
+set is in the audit log."""
 
 from __future__ import annotations
 
@@ -171,12 +171,12 @@ def _index(word: Any) -> int:
 
 
 def _key(one: Mapping[str, Any]) -> str:
-    """Of a row: an id may be as long as a key can be."""
+    """The key of a row: an id may be as long as a key can be."""
     return hashlib.sha256(f"{one['sample']} {one['word_index']}".encode()).hexdigest()[:32]
 
 
 def _word(word: Any) -> str:
-    """A word to choose, with the score that stands for it and whose that is."""
+    """A word to choose, with its score and whose that is."""
     if word.score is None:
         return word.text
     return f"{word.text} ({'VLM' if word.human is None else 'people'} {word.score})"
@@ -188,7 +188,7 @@ def _gold_of(studio: Studio, id: str, index: int, golden: bool) -> dict[str, Any
 
 
 def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
-    """The prompt, and what everybody says of one of its words."""
+    """The prompt, and everybody's score of one of its words."""
     word = next((word for word in view.words if word.index == index), None)
     if word is None:
         raise ValueError("That image has no such word: choose another one.")

@@ -48,7 +48,7 @@ def verdict_badge(alpha: float | None, words: int) -> dict[str, str]:
 
 
 def state(look: Look, waits: bool) -> str:
-    """Of what and of when the figures are, and what goes on behind the page."""
+    """What the figures are of and when they were counted, and whether newer ones are on their way."""
     if look.problem:
         return notices.notice(f"The figures could not be worked out. {look.problem}", problem=True)
     if look.value is None:
@@ -62,7 +62,7 @@ def state(look: Look, waits: bool) -> str:
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """Alpha of all words and what it means, in words."""
+    """Alpha over all words and what it means."""
     whole = figures["kinds"][0]
     word, meaning = reading(whole["ordinal"], whole["words"])
     if word == "open":
@@ -102,7 +102,7 @@ def pairs(figures: Mapping[str, Any], most: int = 50) -> dict[str, Any]:
 
 
 def people(figures: Mapping[str, Any], chosen: str) -> dict[str, Any]:
-    """A row a person; its key is the place in the list, as a name may be longer than a key."""
+    """A row per person; its key is the place in the list, as a name may be longer than a key."""
     head = heads("annotator", "#words", "#images", "#words an hour", "#as the VLM", "#as gold", "#as others")
     body = []
     for one in figures["people"]:
@@ -114,7 +114,7 @@ def people(figures: Mapping[str, Any], chosen: str) -> dict[str, Any]:
 
 
 def per_hour(one: Mapping[str, Any]) -> str:
-    """Scores set in an hour of work; none where there was hardly any, as of scores that were imported."""
+    """Scores set in an hour of work; none where there was hardly any, as with scores that were imported."""
     return f"{one['per_hour']:,.0f}" if one["per_hour"] is not None and one["hours"] > 1 / 60 else "–"
 
 
@@ -170,7 +170,7 @@ def _drawn(spec: dict[str, Any]) -> go.Figure:
 
 
 def alpha_by_kind(kinds: Sequence[Mapping[str, Any]], usable: float, good: float) -> go.Figure | None:
-    """A dot a kind of word, and the two bounds that alpha is read by. None where no alpha is known."""
+    """A dot per kind of word, and the two bounds that alpha is read by. None where no alpha is known."""
     known = [kind for kind in kinds if kind["ordinal"] is not None]
     if not known:
         return None
@@ -202,7 +202,7 @@ def alpha_by_kind(kinds: Sequence[Mapping[str, Any]], usable: float, good: float
 
 
 def matrix(pairs: Sequence[Mapping[str, Any]], people: Sequence[str]) -> go.Figure | None:
-    """Alpha of each two people, of those with most words; None where no two share enough."""
+    """Alpha of each pair of people, of those with most words; None where no two share enough."""
     known = {frozenset(pair["people"]): pair["ordinal"] for pair in pairs if pair["ordinal"] is not None}
     names = [who for who in people if any(who in pair for pair in known)][:MOST]
     if len(names) < 2:
@@ -218,12 +218,12 @@ def matrix(pairs: Sequence[Mapping[str, Any]], people: Sequence[str]) -> go.Figu
 
 
 def _rounded(alpha: float | None) -> float | None:
-    """As the table beside it says it."""
+    """As in the table beside it."""
     return None if alpha is None else round(alpha, 2)
 
 
 def scores(given: Sequence[int], everyone: Sequence[int], who: str) -> go.Figure | None:
-    """How often a person gives each score beside everyone, in percent of their own; None where they gave none."""
+    """The distribution of a person's scores beside everyone's, in percent; None where they gave none."""
     if not sum(given):
         return None
     series = [

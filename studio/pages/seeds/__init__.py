@@ -1,4 +1,4 @@
-"""Seeds: a grid of seeds x ways to make them, looked at closely, voted on blind, kept and shared."""
+"""Seeds: a grid of seeds by variants, to be looked at closely, voted on blind, kept and shared."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return thumbnail(sample.image_path, sample.id, lossless=LIGHT)
 
     def change(view: GridView, base: int, other: int) -> dict[str, Any] | None:
-        """Of two columns, computed anew only when a cell has changed."""
+        """The comparison of two columns, computed anew only when a cell has changed."""
         if not (0 <= base < len(view.variants) and 0 <= other < len(view.variants)) or base == other:
             return None
         stamps = tuple(cells.stamp_of(cell.sample) for cell in view.cells if cell.sample)
@@ -81,7 +81,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return changes[key]
 
     def value_of(view: GridView, ask: Any, compared: Any, **more: Any) -> dict[str, Any]:
-        """The grid's value, with what the detector has said by now: it looks in its own time, and no cell waits for it."""
+        """The grid's value with the detector's opinions so far: it looks in its own time, and no cell waits for it."""
         opinions, looking = studio.detector.known([cell.sample for cell in view.cells if cell.sample])
         return grid_value(view, small, ask, compared, opinions, looking=looking, **more)
 
@@ -95,13 +95,13 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return rows(head, body, keys=keys, empty="No grid was made yet: each one you make is kept here.")
 
     def rights(view: GridView, kept: Any, profile: Any) -> dict[str, Any]:
-        """Whether Stop and Go on are shown, and why the blind vote is off; whoever presses one must prove who they are."""
+        """Whether Stop and Go on are shown, and why the blind vote is off; who presses one must prove who they are."""
         person, token = shared.person(kept, profile), shared.with_token()
         tends = not may_tend(studio.settings, view.made_by, person, profile, token=token)
         return {"tends": tends, "votes": may_write(studio.settings, profile)}
 
     def opened(id: str, kept: Any, profile: Any) -> Update:
-        """This grid, and the form out of its way."""
+        """This grid, with the form folded away."""
         view = studio.grid(id, shared.person(kept, profile))
         compared = change(view, 0, strongest(view))
         value = value_of(view, None, compared, opened=True, **rights(view, kept, profile))
@@ -117,7 +117,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return {grid: no_grid(problem), earlier: listed(), **shown}
 
     def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
-        """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
+        """The grid after something was done to it; the page asks for the cells that it lacks."""
         view = studio.grid(id, shared.person(kept, profile))
         return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
@@ -133,8 +133,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @shows_errors
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
-        """What the page does not have yet; where it knows no grid, one that is being made, else this person's last.
-        The form says what the grid that a page opens with asks for."""
+        """The cells that the page does not have yet; where it knows no grid, one that is being made, else this
+        person's last. A page that has just been opened gets the grid's settings in the form, too."""
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
             latest = studio.grids(LISTED)
@@ -265,7 +265,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return sittings.begin(studio.grid(ask.grid), ask.base, ask.other, writer)
 
     def cast(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
-        """A vote that cannot be kept leaves the pair where it is, and says why."""
+        """Store a vote. One that cannot be stored leaves the pair in place, and says why."""
         try:
             round, token, choice = read_vote(event._data)
             if sittings.who(round) != shared.writer(studio, kept, profile):

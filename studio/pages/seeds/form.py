@@ -100,7 +100,7 @@ def build(studio: Studio) -> Form:
 
 
 def starting(methods: Sequence[tuple[str, str]]) -> list[str]:
-    """What is chosen at first: none, and projected where there is a projector."""
+    """The default methods: none, and projected where there is a projector."""
     values = [value for _, value in methods]
     return [value for value in ("none", "projected") if value in values]
 
@@ -118,7 +118,7 @@ def planned(*asked: Any) -> str:
 
 
 def drawn_anew(seeds: Any, number: random.Random | None = None) -> str:
-    """As many seeds as the box has now, in a row from a random one on."""
+    """As many seeds as the box has now, consecutive from a random one."""
     try:
         many = len(check_grid("red", seeds, ["none"]).seeds)
     except ValueError:
@@ -159,7 +159,7 @@ def of_picture(settings: dict[str, Any], methods: Sequence[tuple[str, str]]) -> 
 
 
 def checked(values: Sequence[Any]) -> GridRequest:
-    """The form's values as a request, so that what a picture says is held to the same bounds as what is written."""
+    """The form's values as a request, so that what a picture says is held to the same bounds as what is typed."""
     return check_grid(*values)
 
 
@@ -174,7 +174,7 @@ def _method(variant: Variant, methods: Sequence[tuple[str, str]]) -> str:
 
 
 def ranges(seeds: Sequence[int]) -> str:
-    """Seeds as people write them: "1-4, 9"."""
+    """Seeds as ranges: "1-4, 9"."""
     parts: list[list[int]] = []
     for seed in seeds:
         if parts and seed == parts[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""The sittings of blind votes: which pair a page was shown, so that the page need not know what was what."""
+"""Sittings of blind votes: which pair a page was shown, so that the page need not know which method made which."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Sittings:
             return self._next(round, sitting)
 
     def finish(self, round: str) -> dict[str, Any]:
-        """What was what."""
+        """The result."""
         return self._outcome(round, self._sitting(round), over=False)
 
     def again(self, round: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Sittings:
 
 
 def _whole(path: str | None) -> str | None:
-    """An image in its full size that says nothing of how it was made; None where its file is gone."""
+    """An image in its full size without its text; None where its file is gone."""
     try:
         return small(path, 4096, LIGHT) if path else None
     except UNREADABLE:

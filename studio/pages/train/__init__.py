@@ -1,7 +1,7 @@
 """Train: from labels to a new reward model and projector, and whether it helped; promoted by a button only.
 
-The work is a job of its own (``studio.training.jobs``). What is shown is read from the store again and again, so a page that
-is reloaded, or another one, shows the same.
+The work is a job of its own (``studio.training.jobs``). What is shown is read from the store again and again, so a
+page that is reloaded, or another one, shows the same.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def build(
 
     @shows_errors
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        """Takes back the newest promotion, a whole loop with all its parts."""
+        """Roll back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
         last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
         if last is None:
@@ -253,7 +253,7 @@ def _settings(kind: str) -> dict[str, Field]:
 
 
 def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The settings under the heads of the form, every one once, what belongs nowhere else last."""
+    """The settings under the headings of the form, each once, what belongs nowhere else last."""
     groups: dict[str, list[str]] = {group: [] for group in GROUPS}
     for name in wanted:
         if name != "sources":
@@ -271,7 +271,7 @@ def _title(run: dict[str, Any]) -> str:
 
 
 def _verdict(studio: Studio, run: dict[str, Any]) -> str:
-    """What the held-out result says, in a sentence, and whether promoting would be refused."""
+    """The held-out result in a sentence, and whether promoting would be refused."""
     heldout = (run["metrics"] or {}).get("heldout")
     if run["kind"] == "round":
         return notices.notice((run["metrics"] or {}).get("note", ""))
@@ -288,7 +288,7 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
 
 
 def _change(heldout: dict[str, Any]) -> str:
-    """How much after is above before, and whether that is clear of chance."""
+    """The change from before to after, and whether it is clear of chance."""
     change, shares = heldout["difference"]["words"], heldout["of"] not in IN_NATS
     scale, unit, digits = (100, "points", 1) if shares else (1, "nats a word", 3)
     much = f"{scale * change['estimate']:+.{digits}f} {unit}"

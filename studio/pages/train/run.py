@@ -1,5 +1,5 @@
-"""The card of a run in Train: what came of it, and the tabs beside that: settings and labels, family, another run, model
-card, delete."""
+"""A run's card in Train: its result, and the tabs beside that: settings and labels, family, another run, model card,
+delete."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
 
 
 def size(count: int) -> str:
-    """Bytes as people say them."""
+    """A number of bytes in words."""
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.0f} kB"
 
 

@@ -1,5 +1,5 @@
-"""Samples of a run, before and after on the same seeds: a grid (``studio.grids.grid``) of no projector, the projector that the
-run began from, and the run's own. It is an ordinary grid, so the page Seeds shows it as well."""
+"""Samples of a run, before and after on the same seeds: a grid of no projector, the projector that the run began
+from, and the run's own. It is an ordinary grid (``studio.grids.grid``), so the page Seeds shows it as well."""
 
 from __future__ import annotations
 
