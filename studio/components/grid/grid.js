@@ -35,9 +35,9 @@ const at = (row, column) => cells.get(row * held.variants.length + column);
 const variants = () => (held ? held.variants : []);
 
 function have() {
-  const found = {};
-  for (const [place, cell] of cells) found[place] = cell.stamp;
-  return found;
+  const stamps = {};
+  for (const [place, cell] of cells) stamps[place] = cell.stamp;
+  return stamps;
 }
 
 const facts = (more) => ({ grid: held ? held.grid : "", have: have(), base, other, ...more });
@@ -238,18 +238,18 @@ function gainOf(row, column = other) {
   return column === base || before === null || after === null ? null : after - before;
 }
 
-// How one cell is told from the base of its row: words that fell through the mark, and words that rose over it.
+// How one cell differs from the base of its row: words that fell below the mark, and words that rose above it.
 function crossed(row, column) {
   const before = at(row, base), after = at(row, column);
-  const found = { broken: [], mended: [] };
-  if (!before || !after || column === base) return found;
+  const words = { broken: [], mended: [] };
+  if (!before || !after || column === base) return words;
   for (const { index, text } of held.words) {
     const [then, now] = [before.scores[index], after.scores[index]];
     if (!known(then) || !known(now)) continue;
-    if (then >= held.holds && now < held.holds) found.broken.push(text);
-    if (then < held.holds && now >= held.holds) found.mended.push(text);
+    if (then >= held.holds && now < held.holds) words.broken.push(text);
+    if (then < held.holds && now >= held.holds) words.mended.push(text);
   }
-  return found;
+  return words;
 }
 
 // The rows in the order and choice of the bar; what is not known yet comes last.
@@ -267,13 +267,13 @@ function order() {
   return picked.sort((a, b) => known(value(b)) - known(value(a)) || turn * (value(a) - value(b)) || a - b);
 }
 
-// The mean of a column over the seeds that it and the base both have, so that it is told from the base as the line
-// above tells it; over its own where they have none together.
+// The mean of a column over the seeds that it and the base both have, so that it agrees with the line above; over all
+// of its seeds where they share none.
 function mean(column) {
   const average = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const own = held.seeds.map((_, row) => row).filter((row) => known(total(row, column)));
-  const both = own.filter((row) => known(total(row, base)));
-  const rows = both.length ? both : own;
+  const scored = held.seeds.map((_, row) => row).filter((row) => known(total(row, column)));
+  const both = scored.filter((row) => known(total(row, base)));
+  const rows = both.length ? both : scored;
   if (!rows.length) return null;
   const gains = column === base ? [] : both.map((row) => gainOf(row, column));
   return { value: average(rows.map((row) => total(row, column))), gain: gains.length ? average(gains) : null, seeds: rows.length };
@@ -289,12 +289,12 @@ function heading() {
     const node = make("div", "sg-column");
     node.setAttribute("role", "columnheader");
     node.append(make("b", "", variant.name));
-    const found = mean(column);
-    if (found) {
-      const about = make("span", "sg-mean", `mean ${found.value.toFixed(1)}`);
+    const average = mean(column);
+    if (average) {
+      const about = make("span", "sg-mean", `mean ${average.value.toFixed(1)}`);
       about.title = WHOSE;
-      if (known(found.gain)) about.append(" ", make("i", `ws-${way(found.gain)}`, arrow(found.gain)));
-      if (found.seeds < held.seeds.length) about.append(` over ${found.seeds} of ${held.seeds.length} seeds`);
+      if (known(average.gain)) about.append(" ", make("i", `ws-${way(average.gain)}`, arrow(average.gain)));
+      if (average.seeds < held.seeds.length) about.append(` over ${average.seeds} of ${held.seeds.length} seeds`);
       node.append(about);
     }
     line.append(node);
@@ -318,7 +318,7 @@ function words(cell, before) {
   return box;
 }
 
-function told(row, column, cell) {
+function described(row, column, cell) {
   const who = `Seed ${held.seeds[row]}, ${variants()[column].name}`;
   if (!cell) return `${who}: not made yet`;
   const gain = gainOf(row, column), { broken, mended } = crossed(row, column);
@@ -349,7 +349,7 @@ function cellNode(row, column) {
   const cell = at(row, column);
   const node = make("div", `sg-cell${cell ? "" : " sg-wait"}`);
   node.setAttribute("role", "gridcell");
-  node.setAttribute("aria-label", told(row, column, cell));
+  node.setAttribute("aria-label", described(row, column, cell));
   node.tabIndex = row === current[0] && column === current[1] ? 0 : -1;
   Object.assign(node.dataset, { row, column, seed: held.seeds[row] });
   if (!cell) {
@@ -466,9 +466,9 @@ function signed(value) {
 }
 
 // Up or down only where the interval leaves 0 out; else these seeds do not tell.
-const clear = (found) => (known(found.low) && found.low > 0 ? "up" : known(found.high) && found.high < 0 ? "down" : "same");
+const clear = (figure) => (known(figure.low) && figure.low > 0 ? "up" : known(figure.high) && figure.high < 0 ? "down" : "same");
 const percent = (value) => Math.round(100 * value);
-const span = (found) => (known(found?.low) && known(found?.high) ? ` (${signed(found.low)} to ${signed(found.high)})` : "");
+const span = (figure) => (known(figure?.low) && known(figure?.high) ? ` (${signed(figure.low)} to ${signed(figure.high)})` : "");
 
 // Better, same, worse, and the mean gain with its interval.
 function summary() {
@@ -507,11 +507,11 @@ function whose() {
 }
 
 // The detector's opinion of the same two columns, where the prompt is of its world.
-function detected(found) {
+function detected(compared) {
   const line = make("p", "sg-verdict sg-by-detector", "By the detector: ");
-  const parts = [["up", "▲", "better", found.better], ["same", "=", "same", found.same], ["down", "▼", "worse", found.worse]];
+  const parts = [["up", "▲", "better", compared.better], ["same", "=", "same", compared.same], ["down", "▼", "worse", compared.worse]];
   parts.forEach(([tone, sign, name, count], i) => line.append(i ? ", " : "", make("span", `ws-${tone}`, `${sign} ${count} ${name}`)));
-  if (found.seeds < held.seeds.length) line.append(`, over ${found.seeds} of ${held.seeds.length} seeds`);
+  if (compared.seeds < held.seeds.length) line.append(`, over ${compared.seeds} of ${held.seeds.length} seeds`);
   line.title = "More, as many or fewer words hold; “nothing else” is one of them. The detector looks at colours, shapes and places, and has nothing learned.";
   return line;
 }
@@ -625,16 +625,16 @@ function pointKeys(event) {
 
 // The mean change of each word over all seeds, with its interval.
 function changes() {
-  const found = held.change?.words ?? [], box = make("div", "sg-plot");
-  if (!found.length) {
+  const words = held.change?.words ?? [], box = make("div", "sg-plot");
+  if (!words.length) {
     box.append(make("p", "quiet sg-nothing", "No word has a score on both images of a seed yet."));
     return box;
   }
-  const far = Math.max(1, ...found.flatMap((entry) => [entry.low, entry.high, entry.change].filter(known).map(Math.abs)));
+  const far = Math.max(1, ...words.flatMap((entry) => [entry.low, entry.high, entry.change].filter(known).map(Math.abs)));
   const place = (value) => `${50 + (45 * value) / far}%`;
   const list = make("ul", "sg-changes");
   list.setAttribute("aria-label", "Mean change of each word");
-  for (const entry of found) {
+  for (const entry of words) {
     const tone = clear(entry), line = make("li");
     const track = make("span", "sg-track");
     track.setAttribute("aria-hidden", "true");

@@ -64,14 +64,14 @@ function foot() {
 }
 
 function result() {
-  const { result: found, done } = shown, [base, other] = found.names;
+  const { result: counts, done } = shown, [base, other] = counts.names;
   const box = make("div", "bv-result");
-  const decided = found.base + found.other, share = found.share;
+  const decided = counts.base + counts.other, share = counts.share;
   const clear = typeof share?.low === "number" && (share.low > 0.5 || share.high < 0.5);
-  const ahead = `${found.other > found.base ? other : base} was preferred more often${clear ? "" : ", but that is not clear yet"}`;
-  box.append(make("h3", "", !decided ? "No image was preferred yet" : found.base === found.other ? "A draw" : ahead));
-  const list = make("ul", "bv-counts"), most = Math.max(1, found.base, found.other, found.tie, found.none);
-  for (const [name, count] of [[other, found.other], [base, found.base], ["both the same", found.tie], ["neither", found.none]]) {
+  const ahead = `${counts.other > counts.base ? other : base} was preferred more often${clear ? "" : ", but that is not clear yet"}`;
+  box.append(make("h3", "", !decided ? "No image was preferred yet" : counts.base === counts.other ? "A draw" : ahead));
+  const list = make("ul", "bv-counts"), most = Math.max(1, counts.base, counts.other, counts.tie, counts.none);
+  for (const [name, count] of [[other, counts.other], [base, counts.base], ["both the same", counts.tie], ["neither", counts.none]]) {
     const line = make("li"), track = make("span", "bv-track"), piece = make("i");
     piece.style.width = `${(100 * count) / most}%`;
     track.append(piece);
@@ -123,14 +123,14 @@ function send() {
 
 dialog.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !shown || shown.result) return;
-  const found = ANSWERS.find(([, , , , keys]) => keys.includes(event.key));
-  if (!found) return;
-  cast(found[0]);
+  const answer = ANSWERS.find(([, , , , keys]) => keys.includes(event.key));
+  if (!answer) return;
+  cast(answer[0]);
   event.preventDefault();
 });
 
 dialog.addEventListener("close", () => {
-  // methods are told only when it is over; a vote that is left half-way says nothing
+  // the methods are revealed only when it is over; a vote that is left half-way says nothing
   sent = null; shown = null;
   dialog.replaceChildren();
   if (opener?.isConnected) opener.focus({ preventScroll: true });

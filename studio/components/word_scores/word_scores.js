@@ -8,14 +8,14 @@ let words = [];
 let current = 0;    // index into the chips that carry a score
 
 // The digit is the most likely score, the mean is of the expected ones: where the two part, the chip says so.
-const parts_from = (word) => !word.hidden && !known(word.human) && known(word.score) && known(word.expected) && Math.abs(word.expected - word.score) >= 0.5;
+const differs = (word) => !word.hidden && !known(word.human) && known(word.score) && known(word.expected) && Math.abs(word.expected - word.score) >= 0.5;
 
 function described(word) {
   const parts = [];
   if (word.hidden) parts.push("the VLM's score is hidden until you give yours");
   else if (!known(word.score)) parts.push("no score yet");
   else parts.push(`${word.score} of 9`);
-  if (parts_from(word)) parts.push(`expected ${word.expected.toFixed(1)}`);
+  if (differs(word)) parts.push(`expected ${word.expected.toFixed(1)}`);
   if (known(word.human)) {
     parts.push(word.by ? `corrected by ${word.by}` : "corrected");
     if (known(word.vlm)) parts.push(`the VLM says ${word.vlm}`);
@@ -61,7 +61,7 @@ function chip(word, position) {
   }
   if (word.seen === false || word.known === false) node.classList.add("ws-doubt");
   if (known(word.human)) node.classList.add("ws-corrected");
-  if (parts_from(word)) node.classList.add("ws-spread");
+  if (differs(word)) node.classList.add("ws-spread");
   const says = described(word);
   node.title = `${word.text}: ${says}`;
   if (editable) {
@@ -160,13 +160,13 @@ function adopt() {
   let names = [];
   try { names = Object.keys(localStorage); } catch { return; }
   for (const name of names.filter((n) => n.startsWith(`${HOME}pending.`)).map((n) => n.slice(HOME.length))) {
-    const found = kept(name);
-    const age = Date.now() - (found?.at ?? 0);
-    const operations = Array.isArray(found?.operations) ? young(found.operations) : [];
-    if (!operations.length || typeof found.client !== "string" || age > WEEKS) keep(name, null);
-    else if (found.who !== who) others += operations.length;
-    else if (found.client === client) pending = operations;
-    else if (found.client === before || age > STALE) orphans.push({ client: found.client, who, operations });
+    const stored = kept(name);
+    const age = Date.now() - (stored?.at ?? 0);
+    const operations = Array.isArray(stored?.operations) ? young(stored.operations) : [];
+    if (!operations.length || typeof stored.client !== "string" || age > WEEKS) keep(name, null);
+    else if (stored.who !== who) others += operations.length;
+    else if (stored.client === client) pending = operations;
+    else if (stored.client === before || age > STALE) orphans.push({ client: stored.client, who, operations });
   }
   if (others) note = `${others} ${others === 1 ? "key" : "keys"} typed under another name wait in this browser: go by that name again to store them.`;
 }
@@ -176,10 +176,10 @@ function young(operations) {
 }
 
 function giveUp() {
-  const before = under_way();
+  const before = unsent();
   pending = young(pending);
   for (const orphan of orphans) orphan.operations = young(orphan.operations);
-  const gone = before - under_way();
+  const gone = before - unsent();
   if (gone) [note, bad] = [`${gone} ${gone === 1 ? "key" : "keys"} could not be stored for two weeks, and will not be: look at what is shown.`, true];
   if (gone) save();
 }
@@ -246,7 +246,7 @@ function batch() {
     if (place(o) !== first) break;
     operations.push({ ...o });
   }
-  // what this page has to be told anew: all of it where a digit uncovers more, or others have been at the words
+  // what this page needs anew: all of it where a digit uncovers more, or others have changed the words
   const all = item.blind || !item.mark || (item.words || []).some((word) => word.others?.length);
   return { client: from.client, sample: first, shown: sample, opened: item.opened ?? null, mark: live && !all ? item.mark : "", operations };
 }
@@ -288,9 +288,9 @@ function acknowledge(ack) {
     keep(nameOf(orphan.client, who), more ? { ...orphan, at: Date.now() - STALE } : null);
   }
   sentAt = 0;
-  const own = bad ? note : ""; // what this page has said since that key stays until the next one
-  note = ack.error || ack.says || own;
-  bad = Boolean(ack.error || (!ack.says && own));
+  const earlier = bad ? note : ""; // what this page has said since that key stays until the next one
+  note = ack.error || ack.says || earlier;
+  bad = Boolean(ack.error || (!ack.says && earlier));
   stuck = ack.retry ? ack.error : "";
   if (stuck) note = "";
   else wait = AGAIN;
@@ -301,14 +301,14 @@ function retry() {
   wait = Math.min(SLOWEST, wait * 1.5);
 }
 
-function under_way() {
+function unsent() {
   return pending.length + orphans.reduce((count, o) => count + (o.who === who ? o.operations.length : 0), 0);
 }
 
 function status() {
   const node = root.querySelector(".ws-state");
   if (!node) return;
-  const count = under_way();
+  const count = unsent();
   const late = count && sentAt && (Date.now() - sentAt > 1400 || wait > AGAIN);
   const keys = `${count} ${count === 1 ? "key" : "keys"}`;
   const waits = stuck ? `Not saved yet: ${stuck} Trying again…`
@@ -343,7 +343,7 @@ receive = () => {
   const stamp = JSON.stringify(value);
   if (stamp === seen) return;
   // a look at what others do is late where another image, or a newer key, has come meanwhile
-  if ("looked" in value && (value.sample !== sample || value.looked !== revision || under_way())) return;
+  if ("looked" in value && (value.sample !== sample || value.looked !== revision || unsent())) return;
   seen = stamp;
   const ack = value.ack && (value.ack.client === client || orphans.some((o) => o.client === value.ack.client)) ? value.ack : null;
   // the answer to a key of the name before this one says nothing of this one
@@ -352,10 +352,10 @@ receive = () => {
     return keep(nameOf(client, former.who), former.operations.length ? { client, who: former.who, at: Date.now(), operations: former.operations } : null);
   }
   if (!value.keep && (value.who || "") !== who) goBy(value.who || "");
-  const known_already = value.same && ack && value.sample === sample;
-  if (known_already && ack.client === client) fold(ack);
+  const same = value.same && ack && value.sample === sample;
+  if (same && ack.client === client) fold(ack);
   if (ack) acknowledge(ack);
-  if (known_already) {
+  if (same) {
     item.mark = value.mark;
     awaited();
     send();
@@ -384,18 +384,18 @@ receive = () => {
 // A pause in which the server may count.
 function rest(after) {
   clearTimeout(timer);
-  timer = setTimeout(() => { if (!under_way()) trigger("rested", { sample }); }, after);
+  timer = setTimeout(() => { if (!unsent()) trigger("rested", { sample }); }, after);
 }
 
 // A light look: has somebody else, or this person in another tab, changed what is shown?
 function look() {
-  if (!sample || under_way() || editor.busy() || document.visibilityState !== "visible" || !root.offsetParent) return;
+  if (!sample || unsent() || editor.busy() || document.visibilityState !== "visible" || !root.offsetParent) return;
   trigger("look", { sample, opened: item.opened ?? null, mark: item.mark ?? "", revision, locked: editor.locked });
 }
 setInterval(look, 8000);
 addEventListener("focus", look);
 document.addEventListener("visibilitychange", look);
-addEventListener("online", () => { if (under_way()) { wait = AGAIN; send(true); } });
+addEventListener("online", () => { if (unsent()) { wait = AGAIN; send(true); } });
 
 // ---- undo. The server goes back over scores, submits and skips, also after a reload; over flags and notes this page
 // goes back itself, as long as it is open.
@@ -676,23 +676,23 @@ function flag(text) {
 function unflag() { if (refused()) return; remarked("flag", ""); leaveForm(); }
 
 function flagForm() {
-  const own = make("input", "ws-text");
-  own.maxLength = 200;
-  own.placeholder = "Another reason";
-  own.setAttribute("aria-label", "Another reason");
-  if (!REASONS.includes(said("flag"))) own.value = said("flag");
+  const reason = make("input", "ws-text");
+  reason.maxLength = 200;
+  reason.placeholder = "Another reason";
+  reason.setAttribute("aria-label", "Another reason");
+  if (!REASONS.includes(said("flag"))) reason.value = said("flag");
   const reasons = make("div", "ws-more");
   REASONS.forEach((text, i) => reasons.append(keyed(text, "ws-button", text, () => flag(text), String(i + 1))));
   const row = make("div", "ws-line");
-  row.append(own, keyed("Flag", "ws-button ws-primary", "Flag with this reason", () => flag(own.value)));
+  row.append(reason, keyed("Flag", "ws-button ws-primary", "Flag with this reason", () => flag(reason.value)));
   if (said("flag")) row.append(keyed("Take back", "ws-button", "Take the flag back", unflag));
   row.append(keyed("Cancel", "ws-button", "Leave without a flag (Escape)", leaveForm));
   part.form.replaceChildren(make("p", "ws-title", "What is wrong with this image or its prompt?"), reasons, row);
-  own.addEventListener("keydown", (event) => {
+  reason.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
     event.stopPropagation();  // the form closes: further up the key would mean to submit
-    flag(own.value);
+    flag(reason.value);
   });
   reasons.firstChild.focus();
 }
