@@ -5,7 +5,7 @@ A key costs nothing else: the queue is counted, and the history read, when an im
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -191,25 +191,22 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         view = current(kept_place, writer, shared.holds(studio, kept, profile), selection)
         return drawn(view, writer, selection, **barred(profile))
 
+    def reselect(stay: bool, kept_who: Any, kept_place: Any, profile: Any, values: Sequence[Any]) -> Update:
+        """The image by another selection: the one that is shown, where it may stay, else the next."""
+        writer, made = shared.person(kept_who, profile), queue.selection_of(*values)
+        holds, selection = shared.holds(studio, kept_who, profile), read_selection(made)
+        image = current(kept_place if stay else None, writer, holds, selection)
+        return {view: made, **drawn(image, writer, selection, **barred(profile))}
+
     @shows_errors
     def choose(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Another order or filter: the next image by it."""
-        writer, made = shared.person(kept_who, profile), queue.selection_of(*values)
-        holds, selection = shared.holds(studio, kept_who, profile), read_selection(made)
-        return {
-            view: made,
-            **drawn(following(writer, holds, selection), writer, selection, **barred(profile)),
-        }
+        return reselect(False, kept_who, kept_place, profile, values)
 
     @shows_errors
     def cover(kept_who: Any, kept_place: Any, profile: gr.OAuthProfile | None, *values: Any) -> Update:
         """Turn blind mode on or off for the image that is shown."""
-        writer, made = shared.person(kept_who, profile), queue.selection_of(*values)
-        holds, selection = shared.holds(studio, kept_who, profile), read_selection(made)
-        return {
-            view: made,
-            **drawn(current(kept_place, writer, holds, selection), writer, selection, **barred(profile)),
-        }
+        return reselect(True, kept_who, kept_place, profile, values)
 
     @shows_errors
     def open_sample(
@@ -276,12 +273,8 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """Redraw the image where somebody else, or this person elsewhere, has changed it, or where they signed in or
         out."""
         asked = event._data if isinstance(event._data, Mapping) else {}
-        opened, writer, selection = (
-            read_opened(asked.get("opened")),
-            shared.person(kept_who, profile),
-            read_selection(kept_view),
-        )
-        sample, bars = str(asked.get("sample")), barred(profile)
+        opened, writer = read_opened(asked.get("opened")), shared.person(kept_who, profile)
+        selection, sample, bars = read_selection(kept_view), str(asked.get("sample")), barred(profile)
         if desk.mark(studio, sample, writer) == asked.get("mark") and bars["locked"] == asked.get("locked"):
             return gr.skip()
         item = desk.item(studio, sample, writer, selection.blind, opened)
