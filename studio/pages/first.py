@@ -12,8 +12,7 @@ from studio.annotation import first_round
 from studio.components import guide as strip
 from studio.images import examples
 from studio.images.views import Pair
-from studio.pages import shared
-from studio.pages.shared import shows_errors
+from studio.pages.shared import QUICK, Update, shows_errors
 from studio.studio import Studio
 
 SECONDS = 4.0  # between two looks at the store while the steps are open
@@ -103,17 +102,16 @@ def place() -> Strip:
 def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Callable[[str], Any]) -> None:
     """Keep the strip in step with the store until all steps are done."""
 
-    def look() -> tuple[Any, Any]:
+    def look() -> Update:
         steps = first_round.steps(studio)
-        return strip.value(steps), gr.Timer(active=not first_round.over(steps))
+        return {parts.part: strip.value(steps), parts.clock: gr.Timer(active=not first_round.over(steps))}
 
     @shows_errors
     def opened(event: gr.EventData) -> Any:
         tab = strip.opened(event._data)
         return go(tab) if tab else gr.skip()
 
-    quick = shared.QUICK
-    page.load(look, None, [parts.part, parts.clock], **quick)
-    parts.clock.tick(look, None, [parts.part, parts.clock], **quick)
-    parts.part.open(opened, None, tabs, **quick)
-    parts.part.dismiss(lambda: gr.Timer(active=False), None, parts.clock, **quick)
+    for event in (page.load, parts.clock.tick):
+        event(look, None, [parts.part, parts.clock], **QUICK)
+    parts.part.open(opened, None, tabs, **QUICK)
+    parts.part.dismiss(lambda: gr.Timer(active=False), None, parts.clock, **QUICK)

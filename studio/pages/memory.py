@@ -14,8 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.pages import shared
-from studio.pages.shared import shows_errors
+from studio.pages.shared import QUICK, shows_errors
 from studio.studio import Studio
 
 KEY = "noise-projection-studio"
@@ -81,5 +80,4 @@ def build(studio: Studio, page: gr.Blocks) -> Memory:
         return [studio.issue(kept), at, compared]
 
     every = [who, sample, pairs]
-    quick = shared.QUICK
-    return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **quick))
+    return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **QUICK))

@@ -42,36 +42,33 @@ Update = dict[Any, Any]
 
 def shows_errors(work: Callable[..., Any]) -> Callable[..., Any]:
     """A handler whose exceptions become a sentence in a toast; never a traceback."""
-
-    def error(exception: Exception) -> gr.Error:
-        # a toast is HTML: what a sentence quotes would be taken for markup, and cut off
-        return gr.Error(
-            escape(sentence(exception)), title="That did not work", duration=12, print_exception=False
-        )
-
     if inspect.isgeneratorfunction(work):
 
         @functools.wraps(work)
         def steps(*given: Any, **named: Any) -> Any:
-            try:
+            with _toasts():
                 yield from work(*given, **named)
-            except gr.Error:
-                raise
-            except Exception as exception:  # noqa: BLE001
-                raise error(exception) from None
 
         return steps
 
     @functools.wraps(work)
     def once(*given: Any, **named: Any) -> Any:
-        try:
+        with _toasts():
             return work(*given, **named)
-        except gr.Error:
-            raise
-        except Exception as exception:  # noqa: BLE001
-            raise error(exception) from None
 
     return once
+
+
+@contextlib.contextmanager
+def _toasts() -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as exception:  # noqa: BLE001
+        # a toast is HTML: what a sentence quotes would be taken for markup, and cut off
+        says = escape(sentence(exception))
+        raise gr.Error(says, title="That did not work", duration=12, print_exception=False) from None
 
 
 def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
