@@ -1,4 +1,5 @@
-"""The page: its tabs in order, and how one opens another."""
+"""The page: its tabs in order, how one opens another, and where links lead: ``?grid=ID`` opens Seeds, ``?sample=ID``
+Annotate."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -15,11 +17,12 @@ from gradio.utils import get_upload_folder
 
 from data.store import StoreError
 from studio import api
-from studio.access import places, uploads, waiting
+from studio.access import limits, places, uploads, waiting
 from studio.access.guard import Access, Guard
 from studio.access.identity import on_space
 from studio.access.limits import MAX_UPLOAD
 from studio.components import notices
+from studio.components.scripted import text
 from studio.exchange import webhook
 from studio.exchange.backup import Backup, restore
 from studio.images import examples, gpu
@@ -29,16 +32,14 @@ from studio.pages import (
     diagnose,
     first,
     library,
-    links,
     memory,
+    people,
     quality,
-    rights,
     seeds,
     shared,
-    standing,
     train,
 )
-from studio.pages.shared import Loading, heading, html, told
+from studio.pages.shared import ASKED, QUICK, Loading, Update, heading, html, shows_errors
 from studio.settings import Settings
 from studio.studio import Studio, sentence
 from studio.theme import HEAD, STYLE, theme
@@ -49,6 +50,16 @@ BACK = '<p class="page-link"><a href="#api">All endpoints with their types</a> Â
 QUEUE_SECONDS = (
     0.01  # Gradio (6.31) looks a thousand times a second for work: 8 % of a core while nobody is there
 )
+LOOK_SECONDS = 60.0  # between two looks at what is said above all tabs
+LONGEST_ID = 64  # characters of an id in a link
+# a sample that was opened by its link is remembered as any other; a reload goes on from there
+FOLLOWED = """() => {
+  const here = new URL(location.href);
+  if (here.searchParams.has("sample")) {
+    here.searchParams.delete("sample");
+    history.replaceState(null, "", here);
+  }
+}"""
 HEAD_START = 1.0  # seconds that those have who wait for the page, before the models take the processor
 
 
@@ -66,8 +77,8 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
         html(notices.head(TITLE, WHAT))
         state = html(_state(loading), elem_id="studio-state", live=True)
         watch, kept, steps = gr.Timer(1.0), memory.build(studio, page), first.place()
-        standing.build(studio, page, backup)
-        limited = rights.Rights(studio)
+        banner(studio, page, backup)
+        limited = people.Rights(studio)
         with gr.Tabs(selected="compare", elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Compare", id="compare"):
                 heading("Compare")
@@ -83,7 +94,7 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 judging = quality.build(studio, quality_tab, kept, limited)
             with gr.Tab("Library", id="library") as library_tab:
                 heading("Library")
-                kept_all = library.build(studio, library_tab, kept, limited)
+                keeping = library.build(studio, library_tab, kept, limited)
             with gr.Tab("Train", id="train"):
                 heading("Train")
                 to_annotate, training = train.build(studio, page, kept, limited)
@@ -92,60 +103,105 @@ def build(studio: Studio, loading: Loading, backup: Backup | None = None) -> gr.
                 diagnosing = diagnose.build(studio, page, kept, limited)
         limited.wire(kept, annotating.renamed)
 
-        def look() -> tuple[Any, Any]:
+        def look() -> Update:
             """While the models load: what is being loaded; afterwards the clock stands still."""
-            return _state(loading), gr.Timer(active=not loading.over)
+            return {state: _state(loading), watch: gr.Timer(active=not loading.over)}
 
-        def go(tab: str) -> Any:
+        def go(tab: str) -> gr.Tabs:
             return gr.Tabs(selected=tab)
 
-        def opener(projected: bool) -> Any:
-            """What 'Annotate this' does: the other tab, with this image in it."""
+        def annotated(sample: str, who: Any, selection: Any, profile: Any) -> Update:
+            """Annotate with this image in it."""
+            return {tabs: go("annotate"), **annotating.open(sample, who, selection, profile)}
 
-            @told
+        def opener(projected: bool) -> Callable[..., Update]:
+            """What 'Annotate this' of Compare does."""
+
+            @shows_errors
             def opened(
-                pairs: Any, seed: Any, who: Any, wish: Any, profile: gr.OAuthProfile | None
-            ) -> list[Any]:
-                sample = compare.sample_of(pairs, seed, projected)
-                return [go("annotate"), *annotating.open(sample, who, wish, profile)]
+                pairs: Any, seed: Any, who: Any, selection: Any, profile: gr.OAuthProfile | None
+            ) -> Update:
+                return annotated(compare.sample_of(pairs, seed, projected), who, selection, profile)
 
             return opened
 
-        @told
-        def open_wanted(sample: Any, who: Any, order: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-            return [go("annotate"), *annotating.open(sample, who, order, profile)]
+        @shows_errors
+        def open_wanted(sample: Any, who: Any, selection: Any, profile: gr.OAuthProfile | None) -> Update:
+            return annotated(sample, who, selection, profile)
 
-        @told
-        def open_run(who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
-            (run, kind), may = kept_all.pick_run(event), shared.manages(studio, who, profile)
-            if kind == "experiment":
-                return [go("diagnose"), run, *[gr.skip()] * len(training.outputs), *diagnosing.open(run, may)]
-            return [go("train"), run, *training.open(run, may), *[gr.skip()] * len(diagnosing.outputs)]
+        @shows_errors
+        def open_viewed(
+            who: Any, selection: Any, event: gr.EventData, profile: gr.OAuthProfile | None
+        ) -> Update:
+            return annotated(text(event._data, "sample"), who, selection, profile)
+
+        @shows_errors
+        def open_run(who: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
+            (run, kind), may = keeping.pick_run(event), shared.manages(studio, who, profile)
+            tab, opener = ("diagnose", diagnosing) if kind == "experiment" else ("train", training)
+            return {tabs: go(tab), keeping.run: run, **opener.open(run, may)}
+
+        @shows_errors
+        def follow(request: gr.Request) -> Update:
+            """Where the address leads, once the browser has said who it is."""
+            sample = linked(request, "sample")
+            if linked(request, "grid") and not sample:
+                return {tabs: go("seeds")}
+            return {wanted: sample} if sample else gr.skip()
 
         first.wire(studio, page, steps, tabs, go)
-        quick = shared.QUICK
-        inputs, outputs = [kept.pairs, comparing.seed, *annotating.inputs], [tabs, *annotating.outputs]
-        comparing.annotate_none.click(opener(False), inputs, outputs, **shared.ASKED)
-        comparing.annotate_projected.click(opener(True), inputs, outputs, **shared.ASKED)
+        inputs, outputs = annotating.inputs, [tabs, *annotating.outputs]
+        for button, projected in ((comparing.annotate_none, False), (comparing.annotate_projected, True)):
+            button.click(opener(projected), [kept.pairs, comparing.seed, *inputs], outputs, **ASKED)
         for asked in judging.asked:
-            asked.success(open_wanted, [judging.wanted, *annotating.inputs], outputs, **shared.ASKED)
-        judging.annotate.click(lambda: go("annotate"), None, tabs, **shared.ASKED)
-        links.build(kept, tabs, annotating, seeing)
-        annotating.compare.click(lambda: go("compare"), None, tabs, **shared.ASKED)
-        to_annotate.click(lambda: go("annotate"), None, tabs, **shared.ASKED)
-        found = [kept_all.chosen, *annotating.inputs]
-        kept_all.annotate.click(open_wanted, found, outputs, **shared.ASKED)
-        kept_all.compare.click(lambda: go("compare"), None, tabs, **shared.ASKED)
-        run_parts = [tabs, kept_all.run, *training.outputs, *diagnosing.outputs]
-        picked_run = kept_all.runs.pick(open_run, kept.who, run_parts, **shared.ASKED)
-        picked_run.then(None, kept_all.run, None, js=library.SHOW_RUN)
-        page.load(look, None, [state, watch], **quick)
-        watch.tick(look, None, [state, watch], **quick)
+            asked.success(open_wanted, [judging.wanted, *inputs], outputs, **ASKED)
+        wanted = gr.Textbox(visible=False)  # the sample of a link
+        kept.recalled.then(follow, None, [tabs, wanted], **ASKED)
+        wanted.change(open_wanted, [wanted, *inputs], outputs, **ASKED).then(None, None, None, js=FOLLOWED)
+        seeing.viewer.annotate(open_viewed, inputs, outputs, **ASKED)
+        keeping.annotate.click(open_wanted, [keeping.chosen, *inputs], outputs, **ASKED)
+        for button, tab in (
+            (judging.annotate, "annotate"),
+            (to_annotate, "annotate"),
+            (annotating.compare, "compare"),
+            (keeping.compare, "compare"),
+        ):
+            button.click(lambda tab=tab: go(tab), None, tabs, **ASKED)
+        run_parts = [tabs, keeping.run, *training.outputs, *diagnosing.outputs]
+        picked_run = keeping.runs.pick(open_run, kept.who, run_parts, **ASKED)
+        picked_run.then(None, keeping.run, None, js=library.SHOW_RUN)
+        for event in (page.load, watch.tick):
+            event(look, None, [state, watch], **QUICK)
     # closed: else a request by another address (/run, /api) would skip the queue, and hold a thread that keys need
     page.queue(max_size=studio.settings.queue, default_concurrency_limit=8, api_open=False)
     page._queue.sleep_when_free = QUEUE_SECONDS
     waiting.bound(page._queue, studio.settings.queue)
     return page
+
+
+def linked(request: gr.Request | None, name: str) -> str:
+    """What the address gives under a name; ValueError with a sentence for what can be no id."""
+    value = request.query_params.get(name) if request is not None else None
+    if value is None:
+        return ""
+    if not value.strip() or len(value) > LONGEST_ID:
+        raise ValueError(f"The link's {name} is no id: copy the whole link again.")
+    return value.strip()
+
+
+def banner(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
+    """What stands above all tabs: a damaged store, a back-up that failed, a place that does not last, rights that
+    everybody has."""
+    everyone = notices.notice(limits.open_to_all(studio.settings))
+
+    def warnings() -> str:
+        if problem := studio.store.damage or (backup.problem if backup else ""):
+            return everyone + notices.notice(problem, problem=True)
+        return everyone + notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))
+
+    notice = html(warnings(), elem_id="studio-keeping")
+    for event in (page.load, gr.Timer(LOOK_SECONDS).tick):
+        event(warnings, None, notice, **QUICK)
 
 
 def launch(settings: Settings | None = None) -> None:

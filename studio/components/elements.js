@@ -1,7 +1,9 @@
-// What the scripts of several components begin with: an element whose text is text and nothing else.
+// What every component's script begins with. An element's text is text and nothing else.
+const known = (value) => value !== null && value !== undefined;
+
 function make(tag, classes, text) {
   const node = document.createElement(tag);
   if (classes) node.className = classes;
-  if (text !== undefined && text !== null) node.textContent = String(text);
+  if (known(text)) node.textContent = String(text);
   return node;
 }

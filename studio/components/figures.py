@@ -1,7 +1,7 @@
-"""The figures: learning curves while a run goes on, and held-out results as dots with their intervals.
+"""Figures of training runs: learning curves while a run is active, held-out results as dots with their intervals.
 
-Colours are middle tones on a clear ground, so that one figure reads in the light and in the dark theme; what a colour
-says is said in words or by a form as well.
+Colours are middle tones on a transparent ground, so that one figure reads in the light and in the dark theme; what a
+colour says is said in words or by a shape as well.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ LABELS = {"words": "log-likelihood"}
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """A panel a stage, in the order they came: the loss of each report, faint, and its running mean. history: what
-    ``jobs.status`` gives, each with stage, step and metrics. None where no loss was reported yet."""
+    """Learning curves: a panel per stage, in the order the stages came, with the loss of each report, faint, and its
+    running mean. history: what ``jobs.status`` gives, each entry with stage, step and metrics. None where no loss
+    was reported yet."""
     stages: dict[str, tuple[list[int], list[float]]] = {}
     for report in history:
         loss = report.get("metrics", {}).get("loss")
@@ -61,17 +62,17 @@ def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
 
 
 def running_mean(values: Sequence[float], keep: float = SMOOTHING) -> list[float]:
-    """Exponential mean, corrected for its start, so that the first value is itself."""
-    found, mean, weight = [], 0.0, 0.0
+    """Exponential moving average with bias correction, so that the first value is itself."""
+    means, mean, weight = [], 0.0, 0.0
     for value in values:
         mean, weight = keep * mean + (1 - keep) * value, keep * weight + (1 - keep)
-        found.append(mean / weight)
-    return found
+        means.append(mean / weight)
+    return means
 
 
 def heldout(result: Mapping[str, Any]) -> go.Figure | None:
-    """The ``heldout`` of a run's metrics: each method's figures. A figure is {estimate, low, high}, its bounds None where
-    no interval is known; shares are shown in percent."""
+    """The ``heldout`` of a run's metrics, by method. A figure is {estimate, low, high}, its bounds None where no
+    interval is known; shares are shown in percent."""
     shares = result.get("of") not in IN_NATS
     scale, unit = (100, "%") if shares else (1, "nats a word")
     names = SHARES if shares else LABELS
@@ -79,26 +80,28 @@ def heldout(result: Mapping[str, Any]) -> go.Figure | None:
     if not shown:
         return None
     figure = go.Figure()
-    parts = [part for part in ("none", "before", "after") if part in result]
-    for place, part in enumerate(parts):
-        shift = (len(parts) - 1) / 2 - place
-        found = [
-            (i + 0.3 * shift, result[part][n]) for i, n in enumerate(shown) if _usable(result[part].get(n))
+    methods = [method for method in ("none", "before", "after") if method in result]
+    for place, method in enumerate(methods):
+        shift = (len(methods) - 1) / 2 - place
+        dots = [
+            (i + 0.3 * shift, result[method][n])
+            for i, n in enumerate(shown)
+            if _usable(result[method].get(n))
         ]
-        figure.add_trace(_dots(found, scale, unit, TITLES[part], TONES[part], FORMS[part]))
+        figure.add_trace(_dots(dots, scale, unit, TITLES[method], TONES[method], FORMS[method]))
     return _in_rows(figure, f"held-out result, {unit}", [names[name] for name in shown], ROW)
 
 
 def change(result: Mapping[str, Any]) -> go.Figure | None:
-    """The same ``heldout``: after less before, paired, with the line of no difference."""
+    """The same ``heldout``: the paired difference after less before, with the line of no difference."""
     shares = result.get("of") not in IN_NATS
     scale, unit = (100, "points") if shares else (1, "nats a word")
-    names, found = SHARES if shares else LABELS, result.get("difference", {})
-    shown = [name for name in names if _usable(found.get(name))]
+    names, differences = SHARES if shares else LABELS, result.get("difference", {})
+    shown = [name for name in names if _usable(differences.get(name))]
     if not shown:
         return None
     figure = go.Figure()
-    dots = [(i, found[name]) for i, name in enumerate(shown)]
+    dots = [(i, differences[name]) for i, name in enumerate(shown)]
     figure.add_trace(_dots(dots, scale, unit, "difference", ACCENT, "diamond", legend=False, sign=True))
     figure.add_vline(x=0, line={"color": SOFT, "dash": "dot", "width": 1.5})
     base = TITLES.get(str(result.get("base", "before")), "before")
@@ -106,7 +109,7 @@ def change(result: Mapping[str, Any]) -> go.Figure | None:
 
 
 def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) -> go.Figure:
-    """A row for each label, so many pixels high. The title stands at the left, as there may be little room for it."""
+    """A row per label, ``height`` pixels high. The title stands at the left, as there may be little room for it."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=list(labels), range=[-0.6, len(labels) - 0.4]
     )
@@ -117,10 +120,10 @@ def _in_rows(figure: go.Figure, title: str, labels: Sequence[str], height: int) 
 
 
 def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.Figure | None:
-    """What two runs, judged on the same prompts and seeds, came to: a row a figure, a form a run."""
+    """The held-out results of two runs on the same prompts and seeds: a row per figure, a shape per run."""
     shares = results[0].get("of") not in IN_NATS
     scale, unit, titles = (100, "%", SHARES) if shares else (1, "nats a word", LABELS)
-    shown = [n for n in titles if all(_usable(found.get("after", {}).get(n)) for found in results)]
+    shown = [n for n in titles if all(_usable(result.get("after", {}).get(n)) for result in results)]
     if not shown:
         return None
     figure = go.Figure()
@@ -128,8 +131,8 @@ def two_runs(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> go.F
         names, results, (TONES["after"], TONES["before"]), ("diamond", "square"), (1, -1), strict=True
     )
     for name, result, tone, form, side in looks:
-        found = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
-        figure.add_trace(_dots(found, scale, unit, name, tone, form))
+        dots = [(i + 0.2 * side, result["after"][n]) for i, n in enumerate(shown)]
+        figure.add_trace(_dots(dots, scale, unit, name, tone, form))
     return _in_rows(figure, f"held-out result, {unit}", [titles[name] for name in shown], 100)
 
 
@@ -150,7 +153,7 @@ def _usable(figure: Any) -> bool:
 
 
 def _dots(
-    found: Sequence[tuple[float, Mapping[str, float]]],
+    dots: Sequence[tuple[float, Mapping[str, float]]],
     scale: float,
     unit: str,
     name: str,
@@ -159,11 +162,11 @@ def _dots(
     legend: bool = True,
     sign: bool = False,
 ) -> go.Scatter:
-    middle = [scale * figure["estimate"] for _, figure in found]
+    middle = [scale * figure["estimate"] for _, figure in dots]
     spec = "+.1f" if sign and scale == 100 else "+.3f" if sign else ".1f" if scale == 100 else ".3f"
     return go.Scatter(
         x=middle,
-        y=[place for place, _ in found],
+        y=[place for place, _ in dots],
         mode="markers+text",
         text=[format(value, spec) for value in middle],
         textposition="top center",
@@ -172,8 +175,8 @@ def _dots(
         showlegend=legend,
         marker={"color": tone, "size": 11, "symbol": form, "line": {"width": 2, "color": tone}},
         error_x={
-            "array": [scale * (f["high"] - f["estimate"]) if bounded(f) else 0 for _, f in found],
-            "arrayminus": [scale * (f["estimate"] - f["low"]) if bounded(f) else 0 for _, f in found],
+            "array": [scale * (f["high"] - f["estimate"]) if bounded(f) else 0 for _, f in dots],
+            "arrayminus": [scale * (f["estimate"] - f["low"]) if bounded(f) else 0 for _, f in dots],
             "color": tone,
             "thickness": 2,
             "width": 6,
@@ -183,7 +186,7 @@ def _dots(
 
 
 def dressed(figure: go.Figure, height: int, legend: bool = False) -> go.Figure:
-    """The dress that all figures share."""
+    """The layout that all figures share."""
     figure.update_layout(
         height=height,
         margin={"l": 10, "r": 16, "t": 42, "b": 40},

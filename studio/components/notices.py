@@ -1,4 +1,4 @@
-"""Small pieces of the page that are plain HTML: its head, notices, bars of progress, empty states. Every text is escaped."""
+"""Small parts of the page that are plain HTML: its head, notices, progress bars, empty states. Every text is escaped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EMPTY = (
 
 
 def head(title: str, what: str, tabs: bool = True) -> str:
-    """The head of a page: the way past it to its tabs, the name, and light, dark or as the system has it."""
+    """The head of a page: a link past it to the tabs, the name, and the choice of light, dark or system colours."""
     looks = "".join(
         f'<label title="{name.capitalize()}"><input type="radio" name="studio-looks" value="{name}" '
         f'aria-label="{name.capitalize()}"{" checked" if name == "system" else ""}><svg {_LINES}>{icon}</svg></label>'
@@ -45,7 +45,7 @@ def notice(text: str, problem: bool = False) -> str:
 
 
 def waiting(text: str) -> str:
-    """A sentence in a box, of something that is on its way."""
+    """A sentence in a box with a turning circle, for something that is loading."""
     return _box(text, " waiting", "status")
 
 
@@ -55,8 +55,13 @@ def _box(text: str, tone: str, role: str) -> str:
     return f'<div class="studio-notice{tone}" role="{role}"><span>{escape(text)}</span></div>'
 
 
+def quiet(text: str) -> str:
+    """A line in grey."""
+    return f'<p class="quiet">{escape(text)}</p>'
+
+
 def bar(done: float, words: str) -> str:
-    """A bar of progress, done in 0..1, and what it says in words; '' where there are none."""
+    """A progress bar, done in 0..1, with its text; '' where there is none."""
     if not words:
         return ""
     percent = round(100 * min(1.0, max(0.0, done)))
@@ -68,12 +73,12 @@ def bar(done: float, words: str) -> str:
 
 
 def empty(text: str) -> str:
-    """What stands where there is nothing yet: a sentence that says what to do."""
+    """An empty state: a sentence that says what to do."""
     return f'<div class="empty">{_EMPTY}<p>{escape(text)}</p></div>'
 
 
 def left(seconds: float | None) -> str:
-    """Time left as people say it."""
+    """Remaining time in words."""
     if seconds is None or seconds <= 0:
         return ""
     if seconds < 90:

@@ -1,38 +1,40 @@
-"""What the components of the page Seeds share: a constant template, a script that draws the value, events with data.
-
-DESIGN section 6: a ``gr.HTML`` template executes what it interpolates, so the template is one empty element and the
-script writes every text with ``textContent``.
-"""
+"""The base of the components that a script of ours draws, and how the data of their events is read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import gradio as gr
 
-HERE = Path(__file__).parent
-
-
-def source(*names: str) -> str:
-    """Scripts or styles that lie beside this file, one after the other."""
-    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
-
 
 class Scripted(gr.HTML):
-    """A value that is a dict, drawn by ``SCRIPT`` into an element of class ``ROOT``."""
+    """A dict, drawn by ``SCRIPT`` into the one element of ``TEMPLATE``.
+
+    A ``gr.HTML`` template executes what it interpolates. So the template is constant, and the script, which is the body
+    of ``js_on_load`` (``element``, ``trigger``, ``props`` and ``watch`` are given), writes every text with
+    ``textContent``. constants: what the script has as constants by these names; as props they could be lost, since Gradio
+    (6.31) forgets those of a component that an event skips before it is shown."""
 
     SCRIPT: ClassVar[str] = ""
-    ROOT: ClassVar[str] = ""
+    TEMPLATE: ClassVar[str] = ""
     SCHEMA: ClassVar[dict[str, Any]] = {}  # of the value's properties
 
-    def __init__(self, value: dict[str, Any] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        value: dict[str, Any] | None = None,
+        *,
+        constants: Mapping[str, Any] | None = None,
+        script: str | None = None,
+        **options: Any,
+    ) -> None:
+        lines = [f"const {name} = {json.dumps(given)};" for name, given in (constants or {}).items()]
         super().__init__(
             value=value,
-            html_template=f'<div class="{self.ROOT}"></div>',
+            html_template=self.TEMPLATE,
             css_template="",
-            js_on_load=self.SCRIPT,
+            js_on_load="\n".join([*lines, script or self.SCRIPT]),
             apply_default_css=False,
             elem_classes="bare",
             **options,
@@ -58,12 +60,12 @@ class Scripted(gr.HTML):
 
 def text(data: Any, name: str, most: int = 64) -> str:
     """A text of an event's data, as it came over HTTP; '' where there is none or it is too long."""
-    found = data.get(name) if isinstance(data, Mapping) else None
-    return found if isinstance(found, str) and len(found) <= most else ""
+    value = data.get(name) if isinstance(data, Mapping) else None
+    return value if isinstance(value, str) and len(value) <= most else ""
 
 
 def number(data: Any, name: str, most: int, missing: int = 0) -> int:
     """A whole number from 0 to ``most`` of an event's data; ``missing`` where there is none."""
-    found = data.get(name) if isinstance(data, Mapping) else None
-    good = isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= most
-    return found if good else missing
+    value = data.get(name) if isinstance(data, Mapping) else None
+    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+    return value if valid else missing

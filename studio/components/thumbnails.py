@@ -1,4 +1,4 @@
-"""Small pictures as data: URLs, since the page may not read the studio's folder (``blocked_paths``)."""
+"""Pictures as data: URLs, since the page may not read the studio's folder (``blocked_paths``)."""
 
 from __future__ import annotations
 
@@ -6,29 +6,47 @@ import base64
 import io
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 SIDE = 256  # pixels; a smaller image stays as it is
+UNREADABLE = (OSError, ValueError, Image.DecompressionBombError)
 
 
-def thumbnail(path: str | None, stamp: str = "", side: int = SIDE) -> str:
-    """The image of a file, at most so large, as a data: URL; '' where it is gone or is no image. stamp: what changes with
-    its content, where that is known; else the file is asked when it changed."""
+def data_url(content: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def small(path: str | Path, side: int = SIDE, lossless: int = 0) -> str:
+    """The image of a file without its text, at most so large: without loss where that takes at most so many bytes, else
+    as webp. One of ``UNREADABLE`` where there is no such image."""
+    with Image.open(path) as image:
+        image.draft("RGB", (side, side))
+        scaled = image.convert("RGB")
+    scaled.thumbnail((side, side), Image.Resampling.LANCZOS)
+    if lossless and len(content := _encoded(scaled, "PNG", optimize=True)) <= lossless:
+        return data_url(content)
+    return data_url(_encoded(scaled, "WEBP", quality=88), "image/webp")
+
+
+def thumbnail(path: str | None, stamp: str = "", side: int = SIDE, lossless: int = 0) -> str:
+    """``small``, made once; '' where the file is gone or is no image. stamp: what changes with its content, where that is
+    known; else the file is asked when it changed."""
     if path is None:
         return ""
     try:
-        return _drawn(path, side, stamp or str(Path(path).stat().st_mtime_ns))
-    except (OSError, ValueError, Image.DecompressionBombError):
+        return _kept(path, side, lossless, stamp or str(Path(path).stat().st_mtime_ns))
+    except UNREADABLE:
         return ""
 
 
-@lru_cache(maxsize=1024)
-def _drawn(path: str, side: int, stamp: str) -> str:
-    with Image.open(path) as image:
-        image.draft("RGB", (side, side))
-        small = image.convert("RGB")
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=88)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+@lru_cache(maxsize=3072)
+def _kept(path: str, side: int, lossless: int, stamp: str) -> str:
+    return small(path, side, lossless)
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -14,11 +15,14 @@ from studio.access.limits import limits
 from studio.components import detector, notices
 from studio.components.detector import DetectorLine
 from studio.components.word_scores import WordScores, chips
-from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS
-from studio.pages import first, reloaded, seeds_form, shared, wording
-from studio.pages.memory import Memory
-from studio.pages.shared import Loading, told
-from studio.studio import CompareUpdate, Pair, Studio, check_request
+from studio.images.detecting import Opinion, compared
+from studio.images.views import GUIDANCE, MAX_SEEDS, STEPS, totals
+from studio.images.views import shared as in_both
+from studio.pages import first, shared
+from studio.pages.memory import KEY, Memory
+from studio.pages.seeds.form import drawn_anew
+from studio.pages.shared import ASKED, QUICK, Loading, Update, shows_errors
+from studio.studio import CompareUpdate, Pair, SampleView, Studio, check_request
 
 PREVIEW_SECONDS = 0.2
 NOISES = [("projected", "projected"), ("best of 8", "best-noise-of-8")]
@@ -27,6 +31,33 @@ NOISE_INFO = (
     "noises is taken before anything is drawn."
 )
 EMPTY = "Nothing is compared yet. Write what the image should show and press Compare, or click an example."
+PROJECTED, CHOSEN = "With projector", "Best of several noises"  # what the second image is called
+ALONE = (
+    "No model is in use that would give it other noise, so there is nothing to hold against it. Train one (a projector, or "
+    "for the best of 8 a reward model) and promote it: it appears here."
+)
+GONE = "The file of this image is gone. Compare the same prompt and seed again to make it anew."
+# a chip's digit is the most likely score, which may be another
+MEAN = (
+    "The mean over the words and “nothing else” of your score where there is one, else of the expected score of the VLM's "
+    "ten probabilities."
+)
+
+# A reload ends a comparison, as its events are the page's: what was asked stays with the tab of the browser.
+LONGEST_PROMPT = 2000  # characters
+INTERRUPTED = (
+    "The page was reloaded while this comparison was made, which ended it: press Compare to make it again."
+)
+REMEMBER = """(prompt, seeds) => {
+  try { sessionStorage.setItem("KEY", JSON.stringify([prompt, seeds])); } catch { /* a browser that keeps nothing */ }
+}""".replace("KEY", f"{KEY}.compare")
+FORGET = """() => {
+  try { sessionStorage.removeItem("KEY"); } catch { /* nothing was kept */ }
+}""".replace("KEY", f"{KEY}.compare")
+RECALL = """(kept, asked) => {
+  try { asked = JSON.parse(sessionStorage.getItem("KEY")); sessionStorage.removeItem("KEY"); } catch { asked = null; }
+  return [kept, asked];
+}""".replace("KEY", f"{KEY}.compare")
 
 # what the browser keeps of a comparison: [seed, id without the projector, id with it or None] a pair
 Kept = list[list[str | None]]
@@ -34,7 +65,7 @@ Kept = list[list[str | None]]
 
 @dataclass
 class CompareTab:
-    """The parts that other tabs listen to: the buttons that open an image for annotation, and whose it is."""
+    """What other tabs listen to: the buttons that open an image for annotation, and the seed that is shown."""
 
     annotate_none: gr.Button
     annotate_projected: gr.Button
@@ -53,7 +84,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 value=offered[0].prompt,
                 lines=2,
                 max_lines=4,
-                max_length=reloaded.LONGEST,
+                max_length=LONGEST_PROMPT,
                 elem_id="prompt",
             )
             with gr.Row():
@@ -71,9 +102,9 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                 0, 1, 1, step=0.05, label="Strength", info="0 is the very image without the projector."
             )
             with gr.Accordion("Sampling", open=False):
-                own = studio.models.sampling()
-                steps = gr.Slider(*STEPS, own["steps"], step=1, label="Steps", elem_id="steps")
-                guidance = gr.Slider(*GUIDANCE, own["guidance"], step=0.1, label="Guidance")
+                defaults = studio.models.sampling()
+                steps = gr.Slider(*STEPS, defaults["steps"], step=1, label="Steps", elem_id="steps")
+                guidance = gr.Slider(*GUIDANCE, defaults["guidance"], step=0.1, label="Guidance")
             ready = gr.Dataset(
                 components=[prompt],
                 samples=[[one.text] for one in offered],
@@ -98,7 +129,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                             none_words = WordScores(elem_id="words-none")
                             annotate_none = gr.Button("Annotate this", size="sm", elem_id="annotate-none")
                         with gr.Column(min_width=240):
-                            projected = _image(wording.PROJECTED, "image-projected")
+                            projected = _image(PROJECTED, "image-projected")
                             projected_seen = DetectorLine(elem_id="detector-projected")
                             projected_total = shared.html()
                             projected_words = WordScores(elem_id="words-projected")
@@ -118,77 +149,71 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                             "Left of the line: the first image. Right: the second.", elem_classes="quiet"
                         )
 
-    seen = [none_seen, projected_seen]
-    unseen = [detector.line(None)] * 2  # until the detector has looked, which no image waits for
-    pair = [
-        none,
-        projected,
-        slider,
-        none_words,
-        projected_words,
-        none_total,
-        projected_total,
-        annotate_none,
-        annotate_projected,
-        *seen,
-    ]
+    unseen = {
+        none_seen: detector.line(None),
+        projected_seen: detector.line(None),
+    }  # until the detector has looked
+    pair = [none, projected, slider, none_words, projected_words, none_total, projected_total, annotate_none,
+            annotate_projected, *unseen]  # fmt: skip
     frame = [note, progress, nothing, result, seed, run, stop, kept]
+    hidden, visible = gr.update(visible=False), gr.update(visible=True)
+    on, off = gr.update(interactive=True), gr.update(interactive=False)
+    blank = {slider: None, none_words: chips([]), projected_words: chips([]), none_total: "", projected_total: "",
+             **unseen}  # fmt: skip
 
-    def show(found: Pair | None) -> list[Any]:
-        """Values of ``pair``."""
-        if found is None:
-            return [None, None, None, chips([]), chips([]), "", "", gr.skip(), gr.skip(), *unseen]
-        with_it, without = found.projected, found.none
+    def show(stored: Pair | None) -> Update:
+        """A stored pair, or none."""
+        if stored is None:
+            return {none: None, projected: None, **blank}
+        with_it, without = stored.projected, stored.none
         left, right = shared.served(without.image_path), shared.served(with_it and with_it.image_path)
-        return [
-            left,
-            gr.update(value=right, label=wording.named(found)),
-            None if left is None or right is None else (left, right),
-            chips(without.words, sample=without.id),
-            chips(with_it.words, sample=with_it.id, before=without.words) if with_it else chips([]),
-            wording.total(without),
-            wording.total(with_it, without),
-            gr.update(interactive=True),
-            gr.update(visible=with_it is not None, interactive=True),
-            *unseen,
-        ]
+        return {
+            none: left,
+            projected: gr.update(value=right, label=named(stored)),
+            slider: None if left is None or right is None else (left, right),
+            none_words: chips(without.words, sample=without.id),
+            projected_words: chips(with_it.words, sample=with_it.id, before=without.words)
+            if with_it
+            else chips([]),
+            none_total: total(without),
+            projected_total: total(with_it, without),
+            annotate_none: on,
+            annotate_projected: gr.update(visible=with_it is not None, interactive=True),
+            **unseen,
+        }
 
-    def looked(kept: Any, seed: Any) -> list[Any]:
-        """What the detector says of the pair that is shown."""
+    def looked(kept: Any, seed: Any) -> Update:
+        """The detector's opinions of the pair that is shown."""
         try:
-            found = pair_of(kept, seed)
+            shown = pair_of(kept, seed)
         except ValueError:
-            found = None
-        views = (found.none, found.projected) if found else (None, None)
-        return [detector.line(view and studio.detector.of(view)) for view in views]
+            shown = None
+        views = (shown.none, shown.projected) if shown else (None, None)
+        lines = [detector.line(view and studio.detector.of(view)) for view in views]
+        return dict(zip(unseen, lines, strict=True))
 
-    def drawn(update: CompareUpdate, second: str = wording.PROJECTED) -> list[Any]:
-        """Values of ``frame`` and ``pair`` for one report; second: what the second image is called meanwhile. The images go with each: a browser that is behind takes only
-        the last of several reports, and one that skips them would leave the preview where it is."""
+    def drawn(update: CompareUpdate, second: str = PROJECTED) -> Update:
+        """One report; second: the label of the second image meanwhile. The images go with each report: a browser that
+        is behind takes only the last of several, and one that skipped them would leave the preview in place."""
         over = update.stage in ("done", "stopped")
-        values: list[Any] = [
-            notices.notice(update.message),
-            notices.bar(*wording.how_far(update)),
-            gr.update(visible=update.stage == "stopped" and not update.pairs),
-            gr.update(visible=True)
-            if update.pairs or update.previews
-            else gr.skip(),  # the last pair stays till then
-            _seed_choice(update.pairs) if update.pairs else gr.skip(),
-            gr.update(interactive=over),
-            gr.update(interactive=not over),
-            _ids(update.pairs) if update.pairs else gr.skip(),
-        ]
+        values: Update = {
+            note: notices.notice(update.message),
+            progress: notices.bar(*how_far(update)),
+            nothing: gr.update(visible=update.stage == "stopped" and not update.pairs),
+            run: gr.update(interactive=over),
+            stop: gr.update(interactive=not over),
+        }
         if update.pairs:
-            return values + show(update.pairs[0])
+            seeds = {seed: _seed_choice(update.pairs), kept: _ids(update.pairs)}
+            return {**values, result: visible, **seeds, **show(update.pairs[0])}
         if update.previews:
             left, right = (shared.enlarged(image) for image in update.previews[0])
-            values[frame.index(seed)] = gr.update(visible=False)  # those of the comparison before
-            not_yet = [gr.update(interactive=False)] * 2
-            second_image = gr.update(value=right, label=second)
-            return [*values, left, second_image, None, chips([]), chips([]), "", "", *not_yet, *unseen]
-        return values + [gr.skip()] * len(pair)
+            images = {none: left, projected: gr.update(value=right, label=second)}
+            waiting = {seed: hidden, annotate_none: off, annotate_projected: off}
+            return {**values, result: visible, **waiting, **images, **blank}
+        return values  # the last pair stays till then
 
-    @told
+    @shows_errors
     def compare(
         prompt: Any,
         seeds: Any,
@@ -199,7 +224,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         kept: Any,
         request: gr.Request,
         profile: gr.OAuthProfile | None,
-    ) -> Iterator[list[Any]]:
+    ) -> Iterator[Update]:
         asked = check_request(prompt, seeds, steps, guidance, strength, noise=noise)
         limits(studio, profile).check_request(asked, studio.store)
         halt = stops[str(request.session_hash)] = threading.Event()
@@ -216,15 +241,14 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
                     if time.monotonic() - last < PREVIEW_SECONDS:
                         continue
                     last = time.monotonic()
-                yield drawn(update, wording.PROJECTED if asked.noise == "projected" else wording.CHOSEN)
+                yield drawn(update, PROJECTED if asked.noise == "projected" else CHOSEN)
             if final is not None and final.stage == "stopped" and not final.pairs:
                 yield before(kept, final)
             if final is not None and final.stage == "done" and len(final.pairs) > 1:
                 values = drawn(final)
                 for opinions in ({}, opinions_of(final.pairs)):
-                    told = (wording.summary(final.pairs, opinions), final.message)
-                    values[0] = notices.notice(" ".join(part for part in told if part))
-                    yield values
+                    sentences = (summary(final.pairs, opinions), final.message)
+                    yield {**values, note: notices.notice(" ".join(filter(None, sentences)))}
         finally:
             stops.pop(str(request.session_hash), None)
 
@@ -233,37 +257,36 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         views = [view for pair in pairs for view in (pair.none, pair.projected) if view]
         return {view.id: opinion for view in views if (opinion := studio.detector.of(view))}
 
-    def before(kept: Any, stopped: CompareUpdate) -> list[Any]:
-        """Values of ``frame`` and ``pair`` after a stop that kept nothing: what was shown before, or that there is nothing."""
-        values, found = drawn(stopped), kept_pairs(kept)
-        if not found:
-            return [*values[:3], gr.update(visible=False), *values[4:]]
-        told = notices.notice(f"{stopped.message} Below is the comparison before it.")
-        return [
-            told,
-            values[1],
-            gr.update(visible=False),
-            gr.update(visible=True),
-            _seed_choice(found),
-            *values[5:8],
-            *show(found[0]),
-        ]
+    def before(kept: Any, stopped: CompareUpdate) -> Update:
+        """After a stop that kept nothing: the comparison before it, or that there is none."""
+        values, pairs = drawn(stopped), kept_pairs(kept)
+        if not pairs:
+            return {**values, result: hidden}
+        said = notices.notice(f"{stopped.message} Below is the comparison before it.")
+        return {
+            **values,
+            note: said,
+            nothing: hidden,
+            result: visible,
+            seed: _seed_choice(pairs),
+            **show(pairs[0]),
+        }
 
-    def idle() -> tuple[Any, Any]:
-        """The buttons, whatever happened; a run that failed shows no progress."""
-        return gr.update(interactive=True), gr.update(interactive=False)
+    def idle() -> Update:
+        """Compare can be pressed, Stop cannot."""
+        return {run: on, stop: off}
 
-    def failed(kept: Any) -> list[Any]:
-        """The comparison before it is shown again, where there is one."""
-        found = kept_pairs(kept)
-        again = [_seed_choice(found), *show(found[0])] if found else [gr.skip()] * (1 + len(pair))
-        return [*idle(), "", *again]
+    def failed(kept: Any) -> Update:
+        """After an error: no progress, and the comparison before it where there is one."""
+        pairs = kept_pairs(kept)
+        again = {seed: _seed_choice(pairs), **show(pairs[0])} if pairs else {}
+        return {**idle(), progress: "", **again}
 
     def halt(request: gr.Request) -> Any:
         event = stops.get(str(request.session_hash))
         if event is not None:
             event.set()
-        return gr.update(interactive=False)
+        return off
 
     def gone(request: gr.Request) -> None:
         event = stops.pop(str(request.session_hash), None)
@@ -284,57 +307,56 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
         except ValueError:
             return []
 
-    @told
-    def choose(kept: Any, seed: Any) -> list[Any]:
+    @shows_errors
+    def choose(kept: Any, seed: Any) -> Update:
         return show(pair_of(kept, seed))
 
-    def opened(found: list[Pair]) -> list[Any]:
-        """Values of ``place``: stored pairs, and what was asked for them. Of examples, the one that changes most is
-        shown first."""
-        asked, says, at = [found[0].none.prompt, ", ".join(str(p.seed) for p in found)], "", 0
-        if example := first.said_of(studio, found):
-            at = max(range(len(found)), key=lambda i: abs(wording.gain(found[i]) or 0.0))
-            says = f"{example} Shown is the seed that changes most." if len(found) > 1 else example
-        shown = [gr.update(visible=False), gr.update(visible=True), _seed_choice(found, at)]
-        return [*asked, notices.notice(says), *shown, _ids(found), *show(found[at])]
+    def opened(pairs: list[Pair]) -> Update:
+        """Stored pairs, and what was asked for them. Of examples, the one that changes most is shown first."""
+        says, at = "", 0
+        if example := first.said_of(studio, pairs):
+            at = max(range(len(pairs)), key=lambda i: abs(gain(pairs[i]) or 0.0))
+            says = f"{example} Shown is the seed that changes most." if len(pairs) > 1 else example
+        asked = {prompt: pairs[0].none.prompt, seeds: ", ".join(str(p.seed) for p in pairs)}
+        shown = {nothing: hidden, result: visible, seed: _seed_choice(pairs, at), kept: _ids(pairs)}
+        return {**asked, note: notices.notice(says), **shown, **show(pairs[at])}
 
-    @told
-    def example_at(index: Any) -> list[Any]:
+    @shows_errors
+    def example_at(index: Any) -> Update:
         """An example: its pairs where they are stored, else its prompt."""
         chosen = offered[index if isinstance(index, int) and 0 <= index < len(offered) else 0]
-        found = first.pairs_of(studio, chosen)
-        return opened(found) if found else [chosen.prompt, *[gr.skip()] * (len(place) - 1)]
+        pairs = first.pairs_of(studio, chosen)
+        return opened(pairs) if pairs else {prompt: chosen.prompt}
 
-    def restore(kept: Any, asked: Any) -> list[Any]:
+    def restore(kept: Any, asked: Any) -> Update:
         """The last comparison of this browser, from the store, and what was asked for it; else the first example. Where a
         reload has ended a comparison, what was asked is in its fields again."""
-        found = kept_pairs(kept) or first.pairs_of(studio, offered[0])
-        values = opened(found) if found else [gr.skip()] * len(place)
-        if again := reloaded.read(asked):
-            values[:3] = [*again, notices.notice(reloaded.ENDED)]
-        return values
+        pairs = kept_pairs(kept) or first.pairs_of(studio, offered[0])
+        values = opened(pairs) if pairs else {}
+        if again := interrupted(asked):
+            values |= {prompt: again[0], seeds: again[1], note: notices.notice(INTERRUPTED)}
+        return values or gr.skip()
 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance, noise]
     busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
-    quick = shared.QUICK
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, [*settings, kept], [*frame, *pair], api_visibility="private", **busy)
-        ask(None, [prompt, seeds], None, js=reloaded.ASKED)
-        made.then(None, None, None, js=reloaded.ANSWERED)
-        made.success(idle, None, [run, stop], **shared.ASKED).then(looked, [kept, seed], seen, **quick)
-        back = made.failure(failed, kept, [run, stop, progress, seed, *pair], **quick)
-        back.then(looked, [kept, seed], seen, **quick)
-    stop.click(halt, None, stop, **shared.ASKED)
-    randomise.click(seeds_form.drawn_anew, seeds, seeds, **shared.ASKED)
+        ask(None, [prompt, seeds], None, js=REMEMBER)
+        made.then(None, None, None, js=FORGET)
+        made.success(idle, None, [run, stop], **ASKED).then(looked, [kept, seed], [*unseen], **QUICK)
+        back = made.failure(failed, kept, [run, stop, progress, seed, *pair], **QUICK)
+        back.then(looked, [kept, seed], [*unseen], **QUICK)
+    stop.click(halt, None, stop, **ASKED)
+    randomise.click(drawn_anew, seeds, seeds, **ASKED)
     for shown in (
-        seed.input(choose, [kept, seed], pair, **shared.ASKED),
-        ready.click(example_at, ready, place, **shared.ASKED),
-        memory.recalled.then(restore, [kept, asked], place, js=reloaded.RECALL, **quick),
+        seed.input(choose, [kept, seed], pair, **ASKED),
+        ready.click(example_at, ready, place, **ASKED),
+        memory.recalled.then(restore, [kept, asked], place, js=RECALL, **QUICK),
     ):
-        shown.then(looked, [kept, seed], seen, **quick)
-    noise.change(lambda way: gr.update(visible=way == "projected"), noise, strength, **quick)
+        shown.then(looked, [kept, seed], [*unseen], **QUICK)
+    noise.change(lambda way: gr.update(visible=way == "projected"), noise, strength, **QUICK)
     page.unload(gone)
     return CompareTab(annotate_none, annotate_projected, seed)
 
@@ -361,11 +383,11 @@ def _image(label: str, name: str) -> gr.Image:
 
 
 def _seed_choice(pairs: list[Pair], at: int = 0) -> Any:
-    """The seeds to choose from, each with its gain; which of them is shown."""
+    """The seeds to choose from, each with its gain; ``at`` is the one that is shown."""
     choices = []
     for pair in pairs:
-        by = wording.gain(pair)
-        choices.append((f"{pair.seed}  {wording.arrow(by)}".strip(), str(pair.seed)))
+        by = gain(pair)
+        choices.append((f"{pair.seed}  {arrow(by)}".strip(), str(pair.seed)))
     return gr.update(choices=choices, value=choices[at][1], visible=len(choices) > 1)
 
 
@@ -375,10 +397,113 @@ def _ids(pairs: list[Pair]) -> Kept:
 
 def _readable(kept: Any) -> Kept:
     """What the browser kept, as far as it has the right form."""
-    found: Kept = []
+    entries: Kept = []
     for entry in kept if isinstance(kept, list) else []:
         if not (isinstance(entry, list) and len(entry) == 3 and all(isinstance(id, str) for id in entry[:2])):
             continue
         if entry[0].isdecimal() and (entry[2] is None or isinstance(entry[2], str)):
-            found.append(entry)
-    return found[:MAX_SEEDS]
+            entries.append(entry)
+    return entries[:MAX_SEEDS]
+
+
+def interrupted(asked: Any) -> list[str]:
+    """Prompt and seeds of the comparison that a reload ended, as the browser kept them; nothing where it kept none."""
+    good = isinstance(asked, list) and len(asked) == 2 and all(isinstance(text, str) for text in asked)
+    return [text[:LONGEST_PROMPT] for text in asked] if good else []
+
+
+# -- what is said of a pair
+
+
+def how_far(update: CompareUpdate) -> tuple[float, str]:
+    """Progress in 0..1, and its text."""
+    done = update.step / max(1, update.total)
+    return {
+        "encode": (0.0, "Reading the prompt"),
+        "denoise": (0.9 * done, f"Step {update.step} of {update.total}"),
+        "decode": (0.93, "The images are there and stored"),
+        "score": (0.96, "Scoring the words"),
+        "done": (1.0, ""),
+        "stopped": (0.0, ""),
+    }[update.stage]
+
+
+def gain(pair: Pair) -> float | None:
+    """The gain in mean score of the second image, or None where it is unknown."""
+    return None if pair.projected is None else change(pair.none, pair.projected)
+
+
+def change(before: SampleView, after: SampleView) -> float | None:
+    """The change in mean score, over the words that both have; None where a word has a score on one of them alone."""
+    was, now = totals(before, after)
+    if (
+        was is None
+        or now is None
+        or any((a.score is None) != (b.score is None) for a, b in in_both(before, after))
+    ):
+        return None
+    return now - was
+
+
+def arrow(by: float | None) -> str:
+    """A change of a mean score, its direction in a sign as well."""
+    if by is None:
+        return ""
+    if abs(by) < 0.05:
+        return "= 0"
+    return f"{'▲' if by > 0 else '▼'} {signed(by)}"
+
+
+def signed(by: float) -> str:
+    """A number with its sign, a minus as on the chips."""
+    return f"{by:+.1f}".replace("-", "−")
+
+
+def named(pair: Pair) -> str:
+    """The label of the second image of a pair."""
+    if pair.projected is None or not pair.chosen:
+        return PROJECTED
+    return f"{CHOSEN}, of seed {pair.projected.seed}"
+
+
+def summary(pairs: Sequence[Pair], opinions: Mapping[str, Opinion] | None = None) -> str:
+    """The change over all seeds by the VLM, and by the detector where it knows the prompt, in a sentence or two.
+    opinions: the detector's, by sample."""
+    gains = [by for by in map(gain, pairs) if by is not None]
+    if not gains:
+        return ""
+    better = sum(by > 0.05 for by in gains)
+    worse = sum(by < -0.05 for by in gains)
+    mean = round(sum(gains) / len(gains), 1) + 0.0  # never -0.0
+    does = f"changes the mean score by {signed(mean)}" if mean else "does not change the mean score"
+    who = "the chosen noise" if any(pair.chosen for pair in pairs) else "the projector"
+    return " ".join([
+        f"By the VLM, over {len(gains)} seeds {who} {does}: better on {better}, worse on {worse}. The VLM can be wrong.",
+        *detected(pairs, opinions or {}),
+    ])  # fmt: skip
+
+
+def detected(pairs: Sequence[Pair], opinions: Mapping[str, Opinion]) -> list[str]:
+    """The detector's comparison over the same seeds; nothing where it knows none."""
+    both = [
+        (opinions[pair.none.id], opinions[pair.projected.id])
+        for pair in pairs
+        if pair.projected and pair.none.id in opinions and pair.projected.id in opinions
+    ]
+    if not both:
+        return []
+    counts = compared(both)
+    return ["By the detector: better on {better}, the same on {same}, worse on {worse}.".format(**counts)]
+
+
+def total(sample: SampleView | None, before: SampleView | None = None) -> str:
+    """The mean score under an image, and its change; or why there is none."""
+    if sample is None:
+        return notices.quiet(ALONE)
+    gone = "" if sample.image_path else notices.notice(GONE, problem=True)
+    if sample.total is None:
+        return f'{gone}<p class="total">Not scored yet</p>'
+    said = ""
+    if before is not None and (by := change(before, sample)) is not None:
+        said = f", {arrow(by)}"
+    return f'{gone}<p class="total" title="{escape(MEAN)}">Mean score <strong>{sample.total:.1f}</strong> of 9{escape(said)}</p>'

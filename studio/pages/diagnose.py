@@ -20,8 +20,8 @@ from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.memory import Memory
-from studio.pages.rights import Rights
-from studio.pages.shared import told
+from studio.pages.people import Rights
+from studio.pages.shared import ASKED, Update, shows_errors
 from studio.studio import Studio
 from studio.training import jobs
 
@@ -36,7 +36,6 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
     opened = gr.Textbox(
         visible=False
     )  # the run whose report is open; a State's change is lost outside the queue
-    timer = gr.Timer(listing.SECONDS)
     first = next(iter(EXPERIMENTS))
 
     with gr.Row(equal_height=False):
@@ -48,14 +47,14 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                 elem_id="experiment",
             )
             question = shared.html(_question(first), elem_id="experiment-question")
-            forms, settings, own = {}, {}, studio.models.sampling()
+            forms, settings, defaults = {}, {}, studio.models.sampling()
             with gr.Accordion("Settings", open=False, elem_id="experiment-settings"):
                 for name, one in EXPERIMENTS.items():
                     with gr.Column(visible=name == first) as forms[name]:
                         settings[name] = {
                             field: listing.setting(
                                 field,
-                                replace(spec, default=own.get(field, spec.default)),
+                                replace(spec, default=defaults.get(field, spec.default)),
                                 f"experiment-{name}-{field}",
                             )
                             for field, spec in one.fields.items()
@@ -81,48 +80,54 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
                     ]
 
             @gr.render(inputs=opened, triggers=[opened.change], show_progress="hidden")
-            @told
+            @shows_errors
             def draw(run: Any) -> None:
                 if run:
                     _report(studio, run)
 
-    live = [title, progress, stop, resume, files, *downloads, opened]
     every = [field for form in settings.values() for field in form.values()]
-    all_parts = [drawn, chosen, nothing, card, *live, list_of_runs, table, start, elsewhere]
+    all_parts = [drawn, chosen, nothing, card, title, progress, stop, resume, files, *downloads, opened, list_of_runs,
+                 table, start, elsewhere]  # fmt: skip
 
-    def see(asked: Any, known: Any, may: bool) -> list[Any]:
+    def live(state: dict[str, Any], may: bool) -> Update:
+        """A run's card: how it stands, and its report."""
+        run, done = state["run"], state["state"] == "done"
+        paths = _files(studio, run) if done else [None] * len(FILES)
+        return {
+            # a report has its own title
+            title: "" if any(paths) else listing.title(_name(run), run, state_id="experiment-state"),
+            progress: listing.how_far(state),
+            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            files: gr.update(visible=any(paths)),
+            **{
+                part: gr.update(value=path, visible=path is not None)
+                for part, path in zip(downloads, paths, strict=True)
+            },
+            opened: run["id"] if done else "",
+        }
+
+    def see(asked: Any, known: Any, may: bool) -> Update:
         """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
         administrator, or where everyone is."""
-        runs, on = listing.listed(studio, True, asked)
-        ids = [run["id"] for run in runs]
-        shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-        state = jobs.status(studio, shown) if shown else None
-        states = [(run["id"], run["state"], run["message"]) for run in [*runs, *on]]
-        stamp = listing.digest([shown, states, may, listing.stamp(state)])
+        seen = listing.seen(studio, True, asked)
+        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
+        stamp = listing.digest([seen.shown, states, may, listing.stamp(seen.state)])
         if stamp == known:
-            return [gr.skip()] * len(all_parts)
-        return [
-            stamp,
-            shown,
-            gr.update(visible=not shown),
-            gr.update(visible=bool(shown)),
-            *(_live(studio, state, may) if state else [gr.skip()] * len(live)),
-            gr.update(visible=bool(runs)),
-            _table(runs, shown),
-            gr.update(interactive=may and not on),
-            listing.elsewhere(on, experiments=True),
-        ]
+            return gr.skip()
+        return {
+            drawn: stamp,
+            chosen: seen.shown,
+            nothing: gr.update(visible=not seen.shown),
+            card: gr.update(visible=bool(seen.shown)),
+            **(live(seen.state, may) if seen.state else {}),
+            list_of_runs: gr.update(visible=bool(seen.runs)),
+            table: _table(seen.runs, seen.shown),
+            start: gr.update(interactive=may and not seen.on),
+            elsewhere: listing.elsewhere(seen.on, experiments=True),
+        }
 
-    @told
-    def restore(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        return see("", "", shared.manages(studio, kept, profile))
-
-    @told
-    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        return see(run, known, shared.manages(studio, kept, profile))
-
-    @told
-    def begin(profile: gr.OAuthProfile | None, kept: Any, name: Any, *given: Any) -> list[Any]:
+    @shows_errors
+    def begin(profile: gr.OAuthProfile | None, kept: Any, name: Any, *given: Any) -> Update:
         shared.admin(studio, kept, profile)
         if name not in EXPERIMENTS:
             raise ValueError("That experiment is not known: choose one that is listed.")
@@ -130,32 +135,38 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         config = {field: values[part] for field, part in settings[name].items()}
         return see(jobs.start(studio, "experiment", {"name": name, **config}), "", True)
 
-    pick, halt, go_on = listing.handlers(studio, see)
+    def explain(name: Any) -> Update:
+        return {
+            question: _question(name),
+            **{form: gr.update(visible=name == one) for one, form in forms.items()},
+        }
 
-    def explain(name: Any) -> list[Any]:
-        return [_question(name), *(gr.update(visible=name == one) for one in forms)]
-
-    quick = shared.QUICK
-    which.input(explain, which, [question, *forms.values()], **shared.ASKED)
+    which.input(explain, which, [question, *forms.values()], **ASKED)
     for name, form in settings.items():
         if "size" in form:
-            form["size"].input(_sizes(name), form["size"], list(form.values()), **shared.ASKED)
-    start.click(begin, [who, which, *every], all_parts, **shared.ASKED)
-    table.pick(pick, who, all_parts, **shared.ASKED)
-    stop.click(halt, [chosen, who], all_parts, **shared.ASKED)
-    resume.click(go_on, [chosen, who], all_parts, **shared.ASKED)
-    timer.tick(tick, [chosen, drawn, who], all_parts, **quick)
-    page.load(restore, who, all_parts, js=memory.known([who]), **quick)
-    return listing.Opener(all_parts, lambda run, may: see(run, "", may))
+            form["size"].input(_sizes(name), form["size"], list(form.values()), **ASKED)
+    start.click(begin, [who, which, *every], all_parts, **ASKED)
+    return listing.wire(
+        studio,
+        page,
+        memory,
+        see,
+        all_parts,
+        table=table,
+        stop=stop,
+        resume=resume,
+        chosen=chosen,
+        drawn=drawn,
+    )
 
 
 def _question(name: Any) -> str:
     asked = EXPERIMENTS[name].question if name in EXPERIMENTS else ""
-    return f'<p class="quiet">{escape(asked)}</p>'
+    return notices.quiet(asked)
 
 
 def _sizes(name: str) -> Any:
-    """What choosing a size does: the sizes of that experiment are filled in, and can then be changed."""
+    """What choosing a size does: it fills in the sizes of that experiment, which can then be changed."""
 
     def fill(size: Any) -> list[Any]:
         filled = []
@@ -167,54 +178,38 @@ def _sizes(name: str) -> Any:
     return fill
 
 
-def _live(studio: Studio, state: dict[str, Any], may: bool) -> list[Any]:
-    """Values of title, progress, stop, resume, files, downloads and of what is opened."""
-    run, done = state["run"], state["state"] == "done"
-    found = _files(studio, run) if done else [None] * len(FILES)
-    return [
-        ""
-        if any(found)
-        else listing.title(_name(run), run, state_id="experiment-state"),  # a report has its own
-        listing.how_far(state),
-        *listing.buttons(state["state"], may),
-        gr.update(visible=any(found)),
-        *(gr.update(value=path, visible=path is not None) for path in found),
-        run["id"] if done else "",
-    ]
-
-
 def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
-    """Copies that may be served: the folder itself is blocked. None where there is no such file."""
-    found: list[str | None] = []
+    """Copies of a report's files that may be served, as the folder itself is blocked; None for a missing one."""
+    paths: list[str | None] = []
     for name in FILES:
         path = studio.run_folder(run["id"]) / name
         kept = f"{_named(run)}-{run['id']}.{name.rpartition('.')[2]}"
         try:
-            found.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))
+            paths.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))
         except OSError:
-            found.append(None)
-    return found
+            paths.append(None)
+    return paths
 
 
 def _report(studio: Studio, run_id: Any) -> None:
     """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
     try:
         path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
-        found = read(path)
+        content = read(path)
     except (OSError, ValueError):
         shared.html(notices.notice(GONE, problem=True))
         return
     with gr.Column(elem_classes="report", elem_id="report"):
-        shared.html(report.head(found, 3))
-        for place, (title, plot, _) in enumerate(report.figures(found)):
+        shared.html(report.head(content, 3))
+        for place, (title, plot, _) in enumerate(report.figures(content)):
             shared.html(f'<section class="report-part"><h4>{escape(title)}</h4></section>')
             gr.Plot(plot, label=title, show_label=False, elem_id=f"report-plot-{place}")
-            shared.html(report.under(found, place))
-        shared.html(report.tail(found, 3))
+            shared.html(report.under(content, place))
+        shared.html(report.tail(content, 3))
 
 
 def _named(run: dict[str, Any]) -> str:
-    """The experiment's own name, as far as there is one of that name."""
+    """The experiment's name, for a file name."""
     name = run["config"].get("name")
     return name if name in EXPERIMENTS else "experiment"
 
@@ -225,5 +220,5 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
-    body = [(run["id"], [listing.when(run), _name(run), listing.badge(run)]) for run in runs]
-    return rows(["started", "which", "state"], body, chosen=shown)
+    body = [[listing.when(run), _name(run), listing.badge(run)] for run in runs]
+    return rows(["started", "which", "state"], body, keys=[run["id"] for run in runs], chosen=shown)

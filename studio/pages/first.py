@@ -1,4 +1,4 @@
-"""What a first visit finds: the example pairs that the store began with, and the strip of the first steps."""
+"""A first visit: the example pairs that the store began with, and the strip of first steps."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from studio.annotation import first_round
 from studio.components import guide as strip
 from studio.images import examples
 from studio.images.views import Pair
-from studio.pages import shared
-from studio.pages.shared import told
+from studio.pages.shared import QUICK, Update, shows_errors
 from studio.studio import Studio
 
 SECONDS = 4.0  # between two looks at the store while the steps are open
@@ -33,8 +32,8 @@ PICKED = (
 
 @dataclass(frozen=True)
 class Example:
-    """What is offered under Examples: its text; the prompt and the stored pairs, none of them for a prompt alone; and
-    what is said of how they were chosen."""
+    """An entry under Examples: its text; the prompt and the seeds of the stored pairs, none for a prompt alone; and
+    how they were chosen."""
 
     text: str
     prompt: str
@@ -44,13 +43,13 @@ class Example:
 
 def offered(studio: Studio) -> list[Example]:
     """The examples of the store, else the prompts alone."""
-    found = examples.pairs(studio)
-    if not found:
+    stored = examples.pairs(studio)
+    if not stored:
         return [Example(prompt, prompt) for prompt in examples.PROMPTS[:4]]
     broken, checked = examples.broken(studio.settings), examples.checked(studio.settings)
     fixed = FIXED.format(seeds=" and ".join(map(str, examples.SEEDS)), checked=_checked(checked))
     several = []
-    for prompt, pairs in found:
+    for prompt, pairs in stored:
         seeds = tuple(p.seed for p in pairs if (prompt, p.seed) != (broken.get("prompt"), broken.get("seed")))
         if seeds:
             several.append(Example(prompt, prompt, seeds, fixed))
@@ -62,25 +61,25 @@ def offered(studio: Studio) -> list[Example]:
     return several
 
 
-def _checked(found: dict[str, int]) -> str:
-    """What the detector found of the examples, in a sentence."""
-    if not found:
+def _checked(counts: dict[str, int]) -> str:
+    """The detector's counts over the examples, in a sentence."""
+    if not counts:
         return ""
-    rises = found["false_rises"]
+    rises = counts["false_rises"]
     false = "no ▲ is false" if not rises else f"{rises} ▲ {'is' if rises == 1 else 'are'} false"
     return CHECKED.format(
-        right=found["right"], digits=found["digits"], false=false, passed=found["passed_over"]
+        right=counts["right"], digits=counts["digits"], false=false, passed=counts["passed_over"]
     )
 
 
 def pairs_of(studio: Studio, example: Example) -> list[Pair]:
     """The stored pairs of an example."""
-    found = dict(examples.pairs(studio)).get(example.prompt, [])
-    return [pair for pair in found if pair.seed in example.seeds]
+    stored = dict(examples.pairs(studio)).get(example.prompt, [])
+    return [pair for pair in stored if pair.seed in example.seeds]
 
 
 def said_of(studio: Studio, pairs: list[Pair]) -> str:
-    """What is said of pairs that are an example's, else ''."""
+    """How these pairs were chosen, where they are an example's; else ''."""
     shown = [pair.none.id for pair in pairs]
     for example in offered(studio):
         if example.seeds and shown == [pair.none.id for pair in pairs_of(studio, example)]:
@@ -101,19 +100,18 @@ def place() -> Strip:
 
 
 def wire(studio: Studio, page: gr.Blocks, parts: Strip, tabs: gr.Tabs, go: Callable[[str], Any]) -> None:
-    """Keep the strip as the store has it, until there is nothing left to tell."""
+    """Keep the strip in step with the store until all steps are done."""
 
-    def look() -> tuple[Any, Any]:
-        found = first_round.steps(studio)
-        return strip.value(found), gr.Timer(active=not first_round.over(found))
+    def look() -> Update:
+        steps = first_round.steps(studio)
+        return {parts.part: strip.value(steps), parts.clock: gr.Timer(active=not first_round.over(steps))}
 
-    @told
+    @shows_errors
     def opened(event: gr.EventData) -> Any:
         tab = strip.opened(event._data)
         return go(tab) if tab else gr.skip()
 
-    quick = shared.QUICK
-    page.load(look, None, [parts.part, parts.clock], **quick)
-    parts.clock.tick(look, None, [parts.part, parts.clock], **quick)
-    parts.part.open(opened, None, tabs, **quick)
-    parts.part.dismiss(lambda: gr.Timer(active=False), None, parts.clock, **quick)
+    for event in (page.load, parts.clock.tick):
+        event(look, None, [parts.part, parts.clock], **QUICK)
+    parts.part.open(opened, None, tabs, **QUICK)
+    parts.part.dismiss(lambda: gr.Timer(active=False), None, parts.clock, **QUICK)

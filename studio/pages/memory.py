@@ -14,8 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.pages import shared
-from studio.pages.shared import told
+from studio.pages.shared import QUICK, shows_errors
 from studio.studio import Studio
 
 KEY = "noise-projection-studio"
@@ -61,23 +60,24 @@ class Memory:
     recalled: gr.events.Dependency
 
     def known(self, inputs: Sequence[Any], **kept: Any) -> str:
-        """The ``js`` of an event that may come before this browser is known; its inputs, ``who`` among them, and what of
-        them is kept in the browser beside ``who`` and ``sample``, by the names it is kept under."""
+        """The ``js`` of an event that may come before this browser is known: its inputs, ``who`` among them, are
+        filled from what the browser keeps. kept: inputs that it keeps beside ``who`` and ``sample``, by the names
+        it keeps them under."""
         parts = {"who": self.who, "sample": self.sample, **kept}
         places = {name: i for i, part in enumerate(inputs) for name in parts if parts[name] is part}
         return KNOWN.replace("PLACES", json.dumps(places))
 
 
 def build(studio: Studio, page: gr.Blocks) -> Memory:
-    """A browser that comes for the first time gets its key and its anonymous id here, from the server."""
+    """The components; a browser that comes for the first time gets its key and its anonymous id here, from the
+    server."""
     who, sample, pairs = gr.Textbox(visible=False), gr.Textbox(visible=False), gr.JSON(visible=False)
     for name, part in {"who": who, "sample": sample, "pairs": pairs}.items():
         part.change(None, part, None, js=KEEP.replace("NAME", name))
 
-    @told
+    @shows_errors
     def recall(kept: Any, at: Any, compared: Any) -> list[Any]:
         return [studio.issue(kept), at, compared]
 
     every = [who, sample, pairs]
-    quick = shared.QUICK
-    return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **quick))
+    return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **QUICK))

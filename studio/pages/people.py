@@ -1,9 +1,9 @@
-"""Who I am, as a part of a page: the name that this browser goes by, signing in, and the same name on another browser."""
+"""Who is here: the name of this browser, signing in, the same name on another browser; and what is off for everybody
+but administrators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,7 +12,7 @@ from studio.access import identity, limits
 from studio.components import notices
 from studio.pages import shared
 from studio.pages.memory import NAME, Memory
-from studio.pages.shared import told
+from studio.pages.shared import QUICK, Update, shows_errors
 from studio.studio import Studio, sentence
 
 HOW = (
@@ -40,17 +40,17 @@ NAMED = f"""(who) => {{
 
 @dataclass(frozen=True)
 class Renamed:
-    """What changes when a person goes by another name: {before, after}, each a value of ``memory.who``. One value, as
-    two would arrive one after the other. Who shows what is one person's follows ``names.change``, which a page that is
-    only opened does not have."""
+    """Another name: {before, after}, each a value of ``memory.who``. One value, as two would arrive one after the
+    other. What shows a person's own things follows ``names.change``, which a page that is only opened does not
+    have."""
 
     names: gr.JSON
 
 
 def read_names(value: Any) -> tuple[str | None, str | None]:
     """(before, after) of ``Renamed.names``; None for what no page of ours would send."""
-    found = value if isinstance(value, dict) else {}
-    before, after = (found.get(name) for name in ("before", "after"))
+    names = value if isinstance(value, dict) else {}
+    before, after = (names.get(name) for name in ("before", "after"))
     return before if isinstance(before, str) else None, after if isinstance(after, str) else None
 
 
@@ -69,7 +69,7 @@ def field() -> gr.Textbox:
 
 
 def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
-    """Signing in, what may be done here, and the key, on the page; keeps ``memory.who``. name: see ``field``."""
+    """Signing in, what may be done here, and the key; keeps ``memory.who``. name: see ``field``."""
     accounts = identity.oauth_enabled()
     renamed = Renamed(gr.JSON(visible=False))
     with gr.Column(elem_classes="who-am-i"):
@@ -100,47 +100,85 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
         if not accounts:
             return ""
         if profile is None:
-            return '<p class="quiet">You are anonymous. Sign in, and your corrections go by your account.</p>'
-        return f'<p class="quiet">Your corrections go by your account, {escape(shared.person(kept, profile))}.</p>'
+            return notices.quiet("You are anonymous. Sign in, and your corrections go by your account.")
+        return notices.quiet(f"Your corrections go by your account, {shared.person(kept, profile)}.")
 
-    def changed(asked: str, kept: Any) -> list[Any]:
-        """Values of ``memory.who`` and of ``renamed``."""
-        return [asked, gr.skip() if asked == kept else {"before": kept, "after": asked}]
+    def changed(asked: str, kept: Any, profile: Any) -> Update:
+        names = {} if asked == kept else {renamed.names: {"before": kept, "after": asked}}
+        return {memory.who: asked, note: standing(kept, profile), **names}
 
-    @told
+    def refused(kept: Any, problem: ValueError) -> Update:
+        return {memory.who: kept, note: notices.notice(sentence(problem), problem=True)}
+
+    @shows_errors
     def look(kept: Any, profile: gr.OAuthProfile | None) -> str:
         return standing(kept, profile)
 
-    @told
-    def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    @shows_errors
+    def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another name is another person. One that is somebody else's is refused here, where what to do is at hand."""
         try:
             asked = studio.renamed(given, kept)
         except ValueError as error:
-            problem = notices.notice(sentence(error), problem=True)
-            return [kept, gr.skip(), problem, gr.update(open=True)]
-        return [*changed(asked, kept), standing(kept, profile), gr.skip()]
+            return {**refused(kept, error), elsewhere: gr.update(open=True)}
+        return changed(asked, kept, profile)
 
-    @told
-    def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    @shows_errors
+    def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         try:
             asked = studio.adopted(given)
         except ValueError as error:
-            return [kept, gr.skip(), notices.notice(sentence(error), problem=True), gr.skip()]
-        return [*changed(asked, kept), standing(kept, profile), ""]
+            return refused(kept, error)
+        return {**changed(asked, kept, profile), brought: ""}
 
-    persons = [memory.who, renamed.names]
-    quick = shared.QUICK
     for moment in (memory.recalled.then, memory.who.change):
         moment(None, memory.who, name, js=NAME)
         moment(None, memory.who, mine, js="(who) => who ?? ''")
-    memory.recalled.then(look, memory.who, note, **quick)
+    memory.recalled.then(look, memory.who, note, **QUICK)
     name.submit(None, None, None, js=LEAVE)
     for ask, work, given, last in (
         (name.blur, rename, name, elsewhere),
         (use.click, adopt, brought, brought),
         (brought.submit, adopt, brought, brought),
     ):
-        asked = ask(work, [given, memory.who], [*persons, note, last], js=NAMING, **quick)
+        asked = ask(work, [given, memory.who], [memory.who, renamed.names, note, last], js=NAMING, **QUICK)
         asked.then(None, memory.who, name, js=NAMED)
     return renamed
+
+
+class Rights:
+    """What only administrators may do is off for everybody else, with a line beside it that says why. Gathered while the
+    page is built; ``wire`` sets it for who has come, and again when they go by another name.
+
+    It spares the click only: the server refuses what is asked all the same (``shared.admin``). Where there is nothing
+    that only administrators may do, there are no lines, and nothing more is asked when the page opens."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._lines: list[gr.HTML] = []
+        self._parts: list[Any] = []
+
+    def admins(self, *parts: Any, says: str = "") -> None:
+        """Place a line that says who may use these parts; all begin as they are for a stranger. A part that is off for
+        other reasons too is not given: its tab asks ``shared.manages`` where it sets it. says: another sentence."""
+        if not limits.ruled(self.studio.settings):
+            return
+        for part in parts:
+            part.interactive = False
+        self._parts += parts
+        words = notices.quiet(says or limits.for_admins(self.studio.settings))
+        self._lines.append(shared.html(words, elem_id=f"for-admins-{len(self._lines)}"))
+
+    def wire(self, memory: Memory, renamed: Renamed) -> None:
+        """One event for the whole page."""
+        if not self._lines:
+            return
+
+        @shows_errors
+        def look(kept: Any, profile: gr.OAuthProfile | None) -> Update:
+            may = shared.manages(self.studio, kept, profile)
+            lines = {line: gr.update(visible=not may) for line in self._lines}
+            return {**lines, **{part: gr.update(interactive=may) for part in self._parts}}
+
+        for moment in (memory.recalled.then, renamed.names.change):
+            moment(look, memory.who, [*self._lines, *self._parts], **QUICK)

@@ -1,4 +1,4 @@
-"""What the tabs that start jobs share: the form of a setting, how a run stands, and what else is on.
+"""What the tabs that start jobs share: the form of a setting, the state of a run, and what else is active.
 
 Nothing is kept here: it is read from the store and from the folders of runs, so that a page that is reloaded, or
 another one, shows the same.
@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from studio.components import notices
-from studio.components.table import picked
-from studio.pages.shared import admin, manages, told
+from studio.components import notices, table
+from studio.components.table import Table, picked
+from studio.pages.memory import Memory
+from studio.pages.shared import ASKED, QUICK, Update, admin, manages, shows_errors
 from studio.studio import Studio
 from studio.times import moment
 from studio.training import jobs
 from studio.training.configs import Field
 from studio.training.modelcard import IN_NATS
 
-See = Callable[..., list[Any]]
+See = Callable[[Any, Any, bool], Update]
 ON = ("queued", "running")
 TONES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "now", "queued": "now"}
 SECONDS = 1.5  # between two looks at the store
@@ -34,10 +35,30 @@ SEEN = 200  # runs that are looked through for those of one tab
 
 @dataclass(frozen=True)
 class Opener:
-    """How another tab opens a run in this one: ``open(its id, whether this visitor may manage runs)`` are the values of ``outputs``."""
+    """How another tab opens a run in this one: ``open(its id, whether this visitor may manage runs)`` gives an update of
+    ``outputs``."""
 
     outputs: list[Any]
-    open: Callable[[str, bool], list[Any]]
+    open: Callable[[str, bool], Update]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tab shows of the store: its runs, the newest first; all active runs of either sort; the run that is
+    shown, '' for none; and the ``jobs.status`` of that one."""
+
+    runs: list[dict[str, Any]]
+    on: list[dict[str, Any]]
+    shown: str
+    state: dict[str, Any] | None
+
+
+def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
+    """The run that is asked for, else an active one, else the newest."""
+    runs, on = listed(studio, experiments, asked)
+    ids = [run["id"] for run in runs]
+    shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
+    return Seen(runs, on, shown, jobs.status(studio, shown) if shown else None)
 
 
 def started(run: dict[str, Any]) -> bool:
@@ -48,7 +69,7 @@ def started(run: dict[str, Any]) -> bool:
 def listed(
     studio: Studio, experiments: bool, asked: Any = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(the newest experiments or trainings, all runs of either sort that are on); one at a time is on. Where the run
+    """(the newest experiments or trainings, all active runs of either sort); one at a time is active. Where the run
     ``asked`` for, by its id, is an older one of that sort, it is the last."""
     runs = [run for run in studio.runs(limit=SEEN) if started(run)]
     mine = [run for run in runs if (run["kind"] == "experiment") == experiments]
@@ -69,7 +90,7 @@ def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]
 
 
 def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
-    """A notice of what is on in the other tab, or ''."""
+    """A notice of what is active in the other tab, or ''."""
     other = [run for run in on if (run["kind"] == "experiment") != experiments]
     if not other:
         return ""
@@ -80,7 +101,7 @@ def elsewhere(on: list[dict[str, Any]], experiments: bool) -> str:
 
 
 def setting(name: str, field: Field, elem_id: str) -> Any:
-    """The part of a form for one setting."""
+    """The form field of a setting."""
     shared: dict[str, Any] = {
         "value": field.default,
         "label": name.replace("_", " ").capitalize(),
@@ -106,7 +127,7 @@ def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-s
 
 
 def how_far(state: dict[str, Any]) -> str:
-    """A bar while it is on, else why it ended before it was done. state: of ``jobs.status``."""
+    """A progress bar while it is active, else why it ended before it was done. state: of ``jobs.status``."""
     if state["state"] in ON:
         words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
         words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
@@ -121,32 +142,54 @@ def buttons(state: str, may: bool) -> list[Any]:
     return [gr.update(visible=may and state in ON), gr.update(visible=may and ended)]
 
 
-def stop(studio: Studio, run: Any) -> None:
-    jobs.stop(studio, run)
-    gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
+def wire(
+    studio: Studio,
+    page: gr.Blocks,
+    memory: Memory,
+    see: See,
+    outputs: list[Any],
+    *,
+    table: Table,
+    stop: gr.Button,
+    resume: gr.Button,
+    chosen: gr.State,
+    drawn: gr.Textbox,
+) -> Opener:
+    """The events that both tabs have: opening the page, polling, choosing a run, Stop and Resume. see(run, what is
+    drawn, may) is the page with that run, for one who may start and stop, or may not."""
+    who = memory.who
 
+    @shows_errors
+    def restore(kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        return see("", "", manages(studio, kept, profile))
 
-def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
-    """What choosing a run in the table, Stop and Go on do; see(run, "", may) is the page with that run, for one who may
-    start and stop, or may not. Choosing takes who asks; Stop and Go on take the run as well."""
+    @shows_errors
+    def tick(run: Any, known: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        return see(run, known, manages(studio, kept, profile))
 
-    @told
-    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
+    @shows_errors
+    def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         return see(picked(event._data), "", manages(studio, kept, profile))
 
-    @told
-    def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    @shows_errors
+    def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
-        stop(studio, run)
+        jobs.stop(studio, run)
+        gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
         return see(run, "", True)
 
-    @told
-    def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
+    @shows_errors
+    def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
         jobs.resume(studio, run)
         return see(run, "", True)
 
-    return pick, halt, go_on
+    table.pick(pick, who, outputs, **ASKED)
+    stop.click(halt, [chosen, who], outputs, **ASKED)
+    resume.click(go_on, [chosen, who], outputs, **ASKED)
+    gr.Timer(SECONDS).tick(tick, [chosen, drawn, who], outputs, **QUICK)
+    page.load(restore, who, outputs, js=memory.known([who]), **QUICK)
+    return Opener(outputs, lambda run, may: see(run, "", may))
 
 
 def when(run: dict[str, Any]) -> str:
@@ -154,7 +197,7 @@ def when(run: dict[str, Any]) -> str:
 
 
 def change(run: dict[str, Any]) -> str:
-    """Its held-out change of words, as a cell of a table says it; '' where nothing was held out."""
+    """Its held-out change of words, for a cell of a table; '' where nothing was held out."""
     heldout = (run["metrics"] or {}).get("heldout")
     value = (heldout["difference"].get("words") or {}).get("estimate") if heldout else None
     if value is None:
@@ -162,22 +205,28 @@ def change(run: dict[str, Any]) -> str:
     return f"{value:+.3f} nats" if heldout["of"] in IN_NATS else f"{100 * value:+.1f} points"
 
 
-def badge(run: dict[str, Any]) -> dict[str, str]:
+def badge(run: Mapping[str, Any]) -> dict[str, str]:
     """Its state as a cell of a table."""
-    return {"text": run["state"], "tone": TONES.get(run["state"], "plain")}
+    return table.badge(run["state"], TONES.get(run["state"], "plain"))
+
+
+def use(run: Mapping[str, Any]) -> Any:
+    """Whether it is in use, as a cell of a table."""
+    return table.badge("in use", "good") if run["promoted"] else ""
 
 
 def drawn() -> gr.Textbox:
-    """What a page has drawn, as ``digest`` has it. The browser keeps it, as only it knows: answers can come in another order
-    than they were given, and a ``gr.State``, which the server keeps, would then tell of one that is no longer shown."""
+    """The digest of what a page has drawn. The browser keeps it, as only it knows: answers can come in another order
+    than they were given, and a ``gr.State``, which the server keeps, would then speak of one that is no longer
+    shown."""
     return gr.Textbox(visible=False)
 
 
 def digest(what: Any) -> str:
-    """What tells that something else is to be drawn. what: anything that is JSON."""
+    """A hash of anything that is JSON: another one means that something is to be drawn anew."""
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def stamp(state: dict[str, Any] | None) -> list[Any]:
-    """What of a run's progress a page shows: as long as it is the same, nothing need be drawn anew."""
+    """What a page shows of a run's progress; while it is the same, nothing need be drawn anew."""
     return [] if state is None else [state["stage"], state["step"], len(state["history"])]

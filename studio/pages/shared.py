@@ -1,4 +1,5 @@
-"""What the tabs share: what is told of an error, who is writing, pictures, and what one tab opens in another."""
+"""What the tabs share: errors as toasts, who is writing and what they may do, pictures and files, the models'
+loading."""
 
 from __future__ import annotations
 
@@ -35,38 +36,39 @@ QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibil
 ASKED: dict[str, Any] = {**QUICK, "queue": True, "concurrency_limit": None}
 
 
-def told(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The handler with every exception turned into a sentence in a corner of the page; never a traceback."""
+# What a handler gives: {component: value}. A component that is not in it stays as it is.
+Update = dict[Any, Any]
 
-    def error(exception: Exception) -> gr.Error:
-        # a toast is HTML: what a sentence quotes would be taken for markup, and cut off
-        return gr.Error(
-            escape(sentence(exception)), title="That did not work", duration=12, print_exception=False
-        )
 
+def shows_errors(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose exceptions become a sentence in a toast; never a traceback."""
     if inspect.isgeneratorfunction(work):
 
         @functools.wraps(work)
         def steps(*given: Any, **named: Any) -> Any:
-            try:
+            with _toasts():
                 yield from work(*given, **named)
-            except gr.Error:
-                raise
-            except Exception as exception:  # noqa: BLE001
-                raise error(exception) from None
 
         return steps
 
     @functools.wraps(work)
     def once(*given: Any, **named: Any) -> Any:
-        try:
+        with _toasts():
             return work(*given, **named)
-        except gr.Error:
-            raise
-        except Exception as exception:  # noqa: BLE001
-            raise error(exception) from None
 
     return once
+
+
+@contextlib.contextmanager
+def _toasts() -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as exception:  # noqa: BLE001
+        # a toast is HTML: what a sentence quotes would be taken for markup, and cut off
+        says = escape(sentence(exception))
+        raise gr.Error(says, title="That did not work", duration=12, print_exception=False) from None
 
 
 def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
@@ -76,7 +78,7 @@ def html(value: str = "", live: bool = False, **more: Any) -> gr.HTML:
 
 
 def heading(text: str) -> gr.HTML:
-    """The heading of a tab's page, for screen readers: those who see have the tab itself."""
+    """The heading of a tab's page, for screen readers: others see the tab itself."""
     return gr.HTML(f"<h2>{escape(text)}</h2>", apply_default_css=False, elem_classes=["bare", "tab-heading"])
 
 
@@ -102,40 +104,40 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
         return identity.account(profile)
     if _account_needed(kept):
         raise ValueError("Here a name is an account's: sign in, or reload the page to stay anonymous.")
-    found = identity.read_kept(kept)
-    why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
+    person = identity.read_kept(kept)
+    why_not = limits.may_go_by(studio.settings, person.name if person else "", with_token())
     if why_not:
         raise limits.NotYet(why_not)
     return studio.write_as(kept)
 
 
 def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
-    """The name that ``proven`` would give, or None; takes no name for this browser, as it may only be looking."""
+    """The name that ``proven`` would give, or None; claims no name for this browser, as it may only be looking."""
     if identity.oauth_enabled() and profile is not None:
         return identity.account(profile)
     return None if _account_needed(kept) else studio.known_as(kept)
 
 
 def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:
-    """Whether the queue keeps an item for this visitor: not for one who can only look, nor under a name that is not
-    theirs to write under. Takes no name, as ``known``."""
+    """Whether the queue leases images to this visitor: not to one who can only look, nor under a name that is not
+    theirs to write under. Claims no name, as ``known``."""
     return not limits.may_write(studio.settings, profile) and known(studio, kept, profile) is not None
 
 
 def _account_needed(kept: Any) -> bool:
-    found = identity.read_kept(kept)
-    return identity.oauth_enabled() and found is not None and not identity.is_anonymous(found.name)
+    person = identity.read_kept(kept)
+    return identity.oauth_enabled() and person is not None and not identity.is_anonymous(person.name)
 
 
 def with_token() -> bool:
-    """Whether who asks has shown the studio's token, which `studio.access.guard.Guard` found out of this request."""
+    """Whether this request has shown the studio's token, as `studio.access.guard.Guard` noted."""
     request = LocalContext.request.get(None)
     scope = getattr(getattr(request, "request", None) or request, "scope", {})
     return scope.get(SHOWN, False)
 
 
 def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
-    """The name of one who may do what is an administrator's (``limits.RIGHTS``); ValueError with a sentence for others."""
+    """The name of an administrator (``limits.RIGHTS``); ValueError with a sentence for others."""
     name = ""
     if not identity.on_space():
         name = proven(studio, kept, profile)
@@ -146,8 +148,8 @@ def admin(studio: Studio, kept: Any, profile: Any = None) -> str:
 
 
 def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
-    """Whether this visitor may see what is an administrator's. The name of one is this browser's from then on, as by
-    writing; nobody else's is."""
+    """Whether this visitor is an administrator. The name of one is this browser's from then on, as by writing; nobody
+    else's is."""
     if not limits.ruled(studio.settings):
         return True
     name = "" if identity.on_space() else known(studio, kept, profile) or ""
@@ -160,7 +162,7 @@ def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
 
 
 def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
-    """The name of one who may stop this grid and go on with it; ValueError with a sentence for others."""
+    """The name of one who may stop and resume this grid; ValueError with a sentence for others."""
     made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
     why_not = limits.may_tend(studio.settings, made_by, name, profile, token=with_token())
     if why_not:
@@ -169,8 +171,8 @@ def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
 
 
 def forget(request: gr.Request | None, secret: Any) -> None:
-    """Take a secret out of what Gradio (6.31) keeps of a session: what each event was given, which a deep link writes to
-    the disk."""
+    """Take a secret out of what Gradio (6.31) keeps of a session: the inputs of each event, which a deep link writes
+    to disk."""
     app = getattr(getattr(request, "request", None), "app", None)
     session = request.session_hash if request is not None else None
     if app is None or not session or session not in app.state_holder:
@@ -194,8 +196,8 @@ def picture(path: str | None) -> np.ndarray | None:
 
 @contextlib.contextmanager
 def room() -> Iterator[Path]:
-    """A folder for a file until there is a copy of it for visitors (``download``). It lies in the folder that is swept, so
-    that what a killed process leaves is deleted too."""
+    """A temporary folder for a file until there is a copy of it for visitors (``download``). It lies in the folder
+    that is swept, so that what a killed process leaves is deleted too."""
     folder = get_upload_folder()
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="made-", ignore_cleanup_errors=True) as made:
@@ -209,8 +211,8 @@ def download(path: str | Path) -> str:
 
 
 def served(path: str | None) -> str | None:
-    """A copy of a stored image that the page may read, always the same one; None where the image is gone. What is sent
-    again is then not written again, and what is taken away is the file itself, with its text."""
+    """A copy of a stored image that the page may read, always the same one; None where the image is gone. It is the
+    file itself, with its text, and is not written twice."""
     if path is None:
         return None
     try:
@@ -220,14 +222,14 @@ def served(path: str | None) -> str | None:
 
 
 def enlarged(small: np.ndarray | None, size: int = 256) -> np.ndarray | None:
-    """A preview (h, w, 3) uint8 blown up, for it is a handful of pixels."""
+    """A preview (h, w, 3) uint8, of a few pixels, scaled up."""
     if small is None:
         return None
     return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
 
 
 class Loading:
-    """The models on their way, in a thread of their own, so that the page answers at once."""
+    """The models, loaded in a thread of their own, so that the page answers at once."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -235,7 +237,7 @@ class Loading:
         self.problem = ""
 
     def start(self, after: float = 0.0) -> Loading:
-        """Begin in so many seconds."""
+        """Begin after so many seconds."""
         thread = threading.Timer(after, self.run)
         thread.name, thread.daemon = "loading", True
         thread.start()

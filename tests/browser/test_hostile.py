@@ -28,7 +28,8 @@ def demo():
         WordScores(chips(words, sample="one", before=words), elem_id="shown")
         WordScores(chips(words, sample="two"), editable=True, elem_id="edited")
         Table(
-            rows(HOSTILE, [(text, [text, {"text": text, "tone": text}]) for text in HOSTILE]), elem_id="table"
+            rows(HOSTILE, [[text, {"text": text, "tone": text}] for text in HOSTILE], keys=HOSTILE),
+            elem_id="table",
         )
     _, url, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield url

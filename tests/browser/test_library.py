@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from data.store import Store
-from studio.pages import library_runs
+from studio.pages.library import runs as library_runs
 from tests.browser.conftest import unfold
 
 TEXT = "input, textarea"

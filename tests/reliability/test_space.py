@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from data.store import Store
-from studio.pages.quality_gold import NOT_YOURS
+from studio.pages.quality.gold import NOT_YOURS
 from tests.browser.conftest import STARTING, App, free_port, stop_app
 from tests.security.conftest import Client
 

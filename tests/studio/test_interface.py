@@ -13,8 +13,7 @@ from gradio import networking, utils
 from gradio.blocks import Blocks
 
 from data.store import Store
-from studio.interface import build, launch
-from studio.pages import standing
+from studio.interface import banner, build, launch
 from studio.pages.shared import Loading
 from studio.studio import Studio
 from tests import tiny
@@ -48,7 +47,7 @@ def test_a_page_that_everybody_administers_says_so(monkeypatch, tmp_path):
         monkeypatch.setenv("GRADIO_SERVER_NAME", server)
         settings = dataclasses.replace(tiny.settings_at(tmp_path / server, tmp_path / "models"), token="none")
         with gr.Blocks() as page:
-            standing.build(Studio(settings), page, None)
+            banner(Studio(settings), page, None)
         (notice,) = [part.value for part in page.blocks.values() if part.elem_id == "studio-keeping"]
         assert ("Whoever reaches this studio may train" in notice) is says
 

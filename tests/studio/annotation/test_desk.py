@@ -11,7 +11,7 @@ from data.store import Store, StoreError
 from data.store.receipts import page_digest
 from studio.annotation import desk
 from studio.components.word_scores import read_packet
-from studio.pages import annotate_keys
+from studio.pages.annotate import keys as annotate_keys
 
 CLIENT = "0123456789abcdef"
 
@@ -31,7 +31,7 @@ def send(studio, sample, *operations, first=None, blind=False, who="Ann", **more
     first = first or (last["revision"] if last else 0) + 1
     numbered = [{"revision": i, **o} for i, o in enumerate(operations, first)]
     packet = read_packet({"client": CLIENT, "sample": sample, "operations": numbered, **more})
-    return annotate_keys.work(studio, packet, who, blind)
+    return annotate_keys.apply(studio, packet, who, blind)
 
 
 def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess(scored, shown):
@@ -239,9 +239,9 @@ def test_of_its_own_keys_alone_the_page_is_told_no_more_than_that_they_are_store
     first, second, *_ = places(shown)
     mark = desk.item(scored, shown.id, "Ann").mark
     keys = [{"kind": "set", "word": first, "score": 3}, {"kind": "set", "word": second, "score": 5}]
-    after = annotate_keys.news(scored, send(scored, shown.id, *keys, mark=mark), "Ann")
+    after = annotate_keys.unchanged(scored, send(scored, shown.id, *keys, mark=mark), "Ann")
     assert after == desk.mark(scored, shown.id, "Ann") != mark
-    again = annotate_keys.news(scored, send(scored, shown.id, keys[1], mark=after), "Ann")
+    again = annotate_keys.unchanged(scored, send(scored, shown.id, keys[1], mark=after), "Ann")
     assert again == after  # what stands is said again: nothing is new
 
 
@@ -253,7 +253,7 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
         mark = desk.item(scored, shown.id, "Ann").mark
         for act in more.pop("meanwhile", ()):
             act()
-        return annotate_keys.news(
+        return annotate_keys.unchanged(
             scored, send(scored, shown.id, *operations, mark=mark, who=who, **more), who
         )
 
@@ -274,7 +274,7 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
     monkeypatch.setattr(type(scored.models), "loaded_diffuser", None)
     found = desk.item(scored, shown.id, "Ann").mark
     monkeypatch.undo()
-    assert annotate_keys.news(scored, send(scored, shown.id, key, mark=found), "Ann") is None
+    assert annotate_keys.unchanged(scored, send(scored, shown.id, key, mark=found), "Ann") is None
 
 
 @pytest.mark.parametrize("mark", ["1.2.1", "1.2.3.4", "-1.2.1.4", 7, "1.2.1.4 ", "9" * 30 + ".1.1.4"])
@@ -403,5 +403,5 @@ def test_who_may_not_write_is_told_so_and_nothing_is_done(scored, shown):
 
 
 def test_another_person_is_named_and_a_nameless_one_is_somebody():
-    assert annotate_keys.called("Bea") == "Bea"
-    assert annotate_keys.called("anonymous-0123456789ab") == "somebody"
+    assert annotate_keys.display_name("Bea") == "Bea"
+    assert annotate_keys.display_name("anonymous-0123456789ab") == "somebody"

@@ -18,8 +18,8 @@ from studio.grids.statistics import grid_change
 from studio.images import examples, truth
 from studio.images.scoring import missing_notes, score_events
 from studio.images.views import Pair, SampleView, WordView, totals
-from studio.pages import wording
-from studio.pages.library_words import Wish, chosen
+from studio.pages import compare
+from studio.pages.library.words import WordFilter, chosen
 from studio.training import calibration
 from studio.training.heldout import judge_of
 from tests.tiny import STEPS
@@ -127,7 +127,7 @@ def test_the_library_finds_it_by_its_kind(studio, both):
         {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.current(id).items()]}
         for id in both
     ]  # fmt: skip
-    found = chosen(rows, Wish.of("", EXTRA, 0, 9, False, "images"))
+    found = chosen(rows, WordFilter.read("", EXTRA, 0, 9, False, "images"))
     assert [word["word"] for _, word in found] == [NOTHING_ELSE]
 
 
@@ -208,14 +208,14 @@ def test_the_scorers_figure_of_an_image_is_of_its_words():
 
 
 def test_its_change_by_the_projector_is_told_like_a_words():
-    assert wording.gain(Pair(1, view([6, 6, 0]), view([6, 6, 9]))) == pytest.approx(3)
+    assert compare.gain(Pair(1, view([6, 6, 0]), view([6, 6, 9]))) == pytest.approx(3)
 
 
 def test_an_image_without_it_is_compared_with_one_that_has_it_by_the_words_alone():
     before, after = view([6, 6]), view([7, 7, 0])
     assert totals(before, after) == (6, 7)
-    assert wording.change(before, after) == pytest.approx(1)
-    assert wording.change(after, before) == pytest.approx(-1)
+    assert compare.change(before, after) == pytest.approx(1)
+    assert compare.change(after, before) == pytest.approx(-1)
 
 
 def test_a_grid_of_both_shows_it_where_it_is_and_means_of_the_words_alone():

@@ -8,7 +8,7 @@ from data.store import Store
 from studio.__main__ import main
 from studio.annotation import quality
 from studio.cli import commands
-from studio.pages import quality_parts
+from studio.pages.quality import parts
 
 PROMPT = "a red circle above a blue square"  # red 1, circle 2, above 3, blue 5, square 6
 
@@ -73,10 +73,8 @@ def test_who_may_not_see_gold_is_told_how_they_did_on_all_of_it_together_and_not
     assert {(one["words"], one["exact"], one["mean_absolute"]) for one in hidden} == {(0, None, None)}
     for one in seen.values():
         assert not [word for word in one["contested"] if word["by"] == "gold"]
-    assert quality_parts.against(seen["Ann"])["rows"] and quality_parts.people(
-        {"people": [seen["Ann"]]}, "Ann"
-    )
-    assert "administrators" in quality_parts.lacking(seen["Bob"])
+    assert parts.against(seen["Ann"])["rows"] and parts.people({"people": [seen["Ann"]]}, "Ann")
+    assert "administrators" in parts.lacking(seen["Bob"])
     nobody = {one["who"]: one for one in quality.without_gold(found, None)["people"]}
     assert nobody["Ann"]["gold"]["all"]["exact"] is None
 

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from studio.components import drawing, plots, report, series
+from studio.components import report
+from studio.components.report import plots
 from studio.settings import ROOT
 from tests.studio.components import report_example as example
 
@@ -93,10 +94,10 @@ def test_long_names_stand_below_each_other_and_are_whole():
 
 
 def test_a_series_keeps_its_look_and_no_two_of_a_figure_share_one():
-    looks = series.styles(example.report())
+    looks = plots.styles(example.report())
     assert looks[0]["words"] == looks[3]["words"]
     assert looks[1]["projected"] == looks[-1]["projected"]
-    assert looks[-1]["N(0, I)"].tone == series.SOFT
+    assert looks[-1]["N(0, I)"].tone == plots.SOFT
     for figure in looks:
         assert len({style.form for style in figure.values()}) == len(figure)
         assert len({style.dash for style in figure.values()}) == len(figure)
@@ -219,7 +220,7 @@ def test_settings_of_unlike_sizes_keep_their_own_digits():
     [((63.0,), 1), ((0.5, -4.2), 2), ((0.081,), 4), ((0.0023,), 5), ((0.0,), 1), ((), 1)],
 )
 def test_three_digits_count(values, digits):
-    assert series.decimals(*values) == digits
+    assert plots.decimals(*values) == digits
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_durations_read_as_people_say_them(seconds, says):
 
 def test_a_number_beyond_what_a_computer_holds_is_left_out():
     huge = 10**400
-    assert series.number(huge) is None
+    assert plots.number(huge) is None
     told = {"tables": [{"columns": ["a"], "rows": [[huge], [1]]}], "seconds": huge}
     assert "1" in Read(report.html({"title": "t", **told})).text
 
@@ -328,4 +329,4 @@ def test_points_of_one_cost_stand_beside_each_other_and_every_series_looks_its_o
     assert all(abs(math.log(trace.x[0] / 40)) < 0.2 for trace in shown)
     assert len({(trace.marker.symbol, trace.marker.color) for trace in shown}) == len(names)
     assert list(plot.layout.xaxis.tickvals) == [40, 80, 320]  # few and far apart: the measured places
-    assert drawing.round_ones([40, 320]) == [40, 70, 100, 200]
+    assert plots.round_ones([40, 320]) == [40, 70, 100, 200]

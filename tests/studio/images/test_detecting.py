@@ -15,7 +15,7 @@ from studio.images import detecting
 from studio.images.detecting import Detector, Opinion, compared, opinion_of
 from studio.images.truth import Truth
 from studio.images.views import Pair, SampleView, WordView
-from studio.pages import wording
+from studio.pages import compare
 
 PROMPT = "a red circle above a blue square"
 WORDS = (1, 2, 3, 5, 6)
@@ -139,11 +139,11 @@ def test_the_viewer_says_it_and_whose_noise_was_chosen():
 
 def test_the_summary_of_a_comparison_says_whose_opinion_it_is():
     pair = Pair(1, sample("a", score=3), sample("b", score=7, method="projected"))
-    said = wording.summary([pair, pair], {"a": HELD, "b": BROKEN})
+    said = compare.summary([pair, pair], {"a": HELD, "b": BROKEN})
     assert said.startswith(
         "By the VLM, over 2 seeds the projector changes the mean score by +4.0: better on 2"
     )
     assert said.endswith("By the detector: better on 0, the same on 0, worse on 2.")
-    assert "detector" not in wording.summary([pair])
+    assert "detector" not in compare.summary([pair])
     chosen = SimpleNamespace(seed=1, none=pair.none, projected=sample("b"), chosen=True)
-    assert "the chosen noise" in wording.summary([chosen]) and "of seed 1" in wording.named(chosen)
+    assert "the chosen noise" in compare.summary([chosen]) and "of seed 1" in compare.named(chosen)

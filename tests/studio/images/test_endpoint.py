@@ -16,7 +16,7 @@ from studio.cli import commands
 from studio.images import scoring
 from studio.images.models import Models
 from studio.images.scoring import Scoring
-from studio.pages.wording import change
+from studio.pages.compare import change
 from studio.settings import Settings
 from studio.studio import check_request, sentence
 from studio.training import calibration, datasets, heldout, replay

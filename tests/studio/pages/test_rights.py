@@ -9,8 +9,7 @@ import gradio as gr
 import pytest
 
 from studio.pages import memory
-from studio.pages.people import Renamed
-from studio.pages.rights import Rights
+from studio.pages.people import Renamed, Rights
 
 
 @pytest.fixture
@@ -35,10 +34,10 @@ def test_a_stranger_finds_it_off_with_the_reason_and_an_administrator_finds_it_o
     ann, root = (f"{secrets.token_hex(16)}:{name}" for name in ("Ann", "Root"))
     for look in (opened, renamed):
         for stranger in (ann, None, "Root", 7, root):
-            shown, pressed = look(stranger, None)
+            shown, pressed = look(stranger, None).values()
             assert shown["visible"] is True and pressed["interactive"] is False
     with token_shown():
-        shown, pressed = opened(root, None)
+        shown, pressed = opened(root, None).values()
     assert shown["visible"] is False and pressed["interactive"] is True
     assert [one["name"] for one in studio.store.people()] == ["Root"]  # looking takes nobody else's name
 

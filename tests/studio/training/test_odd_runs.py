@@ -11,10 +11,10 @@ from data.exchange.jsonl import ImportRefused, export_labels, import_labels
 from studio.annotation import first_round
 from studio.api.runs import Runs
 from studio.cli.commands import described
-from studio.pages import diagnose, library_runs, run_page, runs, train
-from studio.pages.rights import Rights
+from studio.pages import diagnose, memory, runs, train
+from studio.pages.library import runs as library_runs
+from studio.pages.people import Rights
 from studio.studio import Studio
-from studio.training import jobs
 from tests import tiny
 
 FIGURE = {"estimate": 0.1, "low": 0.0, "high": 0.2}
@@ -75,12 +75,12 @@ ODD = [
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A studio without models, and what fills the page of a run."""
+    """A studio without models, and what opens a run in Train."""
     folder = tmp_path_factory.mktemp("odd")
     studio = Studio(tiny.settings_at(folder / "home", folder / "models"))
-    with gr.Blocks():
-        values = run_page.build(studio, gr.State(""), Rights(studio)).values
-    return studio, values
+    with gr.Blocks() as page:
+        _, opener = train.build(studio, page, memory.build(studio, page), Rights(studio))
+    return studio, opener
 
 
 def put(studio, kind, fields):
@@ -97,7 +97,7 @@ def put(studio, kind, fields):
 @pytest.mark.parametrize("kind", ["cycle", "experiment", "round"])
 @pytest.mark.parametrize(("column", "value", "says"), ODD)
 def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, value, says):
-    studio, values = pages
+    studio, opener = pages
     good, odd = put(studio, "cycle", GOOD), put(studio, kind, {**GOOD, column: value})
     try:
         every = studio.runs()
@@ -107,8 +107,7 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
         diagnose._table(every, odd)
         for order in library_runs.ORDERS:
             library_runs.lines(library_runs.chosen(every, "a", order=order), "")
-        train._live(studio, jobs.status(studio, odd), True)
-        values(odd)
+        opener.open(odd, True)
         first_round.steps(studio)
         assert all(described(run) for run in every)
         asked = Runs(studio)

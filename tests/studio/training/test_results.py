@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.prompts import load
-from studio.pages import run_result
+from studio.pages.train.run import result_html
 from studio.training.heldout import SHOWN_SEEDS, _shown, change
 from studio.training.results import PICTURES, learned_said, seeds_said
 from tests.tiny import STEPS
@@ -93,8 +93,8 @@ def test_seeds_that_changed_are_shown_before_and_after_but_none_that_comes_out_o
     there = SimpleNamespace(run_folder=lambda id: quick_path / id)
     found = {**heldout(), "seeds": {"broken": 1, "whole": 1, "mended": 1, "spoiled": 0, "shown": [kept]}}
     run = {"id": "run", "metrics": {"heldout": found, "left_out": {"made with 9 steps, others with 20": 3}}}
-    html = run_result.html(there, run)
+    html = result_html(there, run)
     assert html.count("<img") == 2 and "whole now" in html and "3 made with 9 steps" in html
     shutil.rmtree(job.folder)
-    assert "<img" not in run_result.html(there, run)
-    assert run_result.html(there, {"id": "run", "metrics": None}) == ""
+    assert "<img" not in result_html(there, run)
+    assert result_html(there, {"id": "run", "metrics": None}) == ""

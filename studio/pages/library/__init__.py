@@ -1,0 +1,272 @@
+"""Library: everything that is kept. Look through samples, labels and runs; take them out and in; back up; who did what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from data.store.library import SORTS
+from studio.components.cards import Cards
+from studio.components.table import Table, picked
+from studio.pages import shared
+from studio.pages.library import backup, exchange, views
+from studio.pages.library import runs as runs_tab
+from studio.pages.library import words as words_tab
+from studio.pages.memory import Memory
+from studio.pages.people import Rights
+from studio.pages.shared import ASKED, QUICK, Update, shows_errors
+from studio.studio import Studio
+
+PAGE = 24
+ALL = ("All", "")
+ORDERS = {
+    "newest": "Newest",
+    "oldest": "Oldest",
+    "uncertain": "Scorer least sure",
+    "disagreement": "People disagree most",
+    "lowest": "Lowest mean score",
+    "highest": "Highest mean score",
+    "prompt": "Prompt",
+    "seed": "Seed",
+}
+POINTS = ("disagreement", "mean_from", "mean_to")  # filters that are numbers
+# the run that was opened, in the table of its tab
+SHOW_RUN = """(run) => {
+  const look = (left) => {
+    const line = document.querySelector(`:is(#runs, #experiments) [data-key="${CSS.escape(run)}"]`);
+    if (line) line.scrollIntoView({ block: "center" }); else if (left) setTimeout(look, 150, left - 1);
+  };
+  if (run) look(20);
+}"""
+
+
+# what each page up to this one begins after, and the next one
+FIRST: dict[str, Any] = {"keys": [None], "next": None}
+
+
+@dataclass
+class LibraryTab:
+    """What the page joins with other tabs: 'Annotate this' (the sample's id is in ``chosen``), 'Compare a prompt',
+    and the table of runs, whose ``pick_run(event)`` is (id, kind); ``SHOW_RUN`` scrolls to the run in ``run`` in
+    its own tab's table."""
+
+    chosen: gr.Textbox
+    annotate: gr.Button
+    compare: gr.Button
+    run: gr.Textbox
+    runs: Table
+    pick_run: Any
+
+
+def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> LibraryTab:
+    who = memory.who
+    chosen, run = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    place = gr.State(FIRST)
+
+    with gr.Tabs(elem_id="library"):
+        with gr.Tab("Browse", id="browse"):
+            with gr.Column() as listed:
+                with gr.Row(equal_height=False):
+                    text = gr.Textbox(
+                        label="Search prompts",
+                        placeholder="words of a prompt, or the id of an image",
+                        max_length=500,
+                        elem_id="library-search",
+                        scale=5,
+                        min_width=200,
+                    )
+                    sort = gr.Dropdown(
+                        [(ORDERS[name], name) for name in SORTS],
+                        value="newest",
+                        label="Order",
+                        elem_id="library-sort",
+                        scale=2,
+                        min_width=150,
+                    )
+                    look = gr.Radio(
+                        [("Images", "images"), ("Labels", "labels")],
+                        value="images",
+                        label="Show",
+                        elem_id="library-look",
+                        scale=2,
+                        min_width=230,
+                    )
+                with gr.Accordion("Filters", open=False, elem_id="library-filters"), gr.Row():
+
+                    def menu(label: str, name: str, choices: list[Any]) -> gr.Dropdown:
+                        return gr.Dropdown(
+                            choices, value="", label=label, elem_id=f"library-{name}", min_width=118
+                        )
+
+                    filters = {
+                        "prompt_set": menu("Prompt set", "set", [ALL]),
+                        "split": menu("Split", "split", [ALL]),
+                        "method": menu("Method", "method", [ALL]),
+                        "projector_run": menu("Projector run", "run", [ALL]),
+                        "who": menu("Scored by", "who", [ALL, ("Anyone", "*")]),
+                        "remark": menu(
+                            "Remarks", "remark", [ALL, ("Flagged", "flag"), ("With a note", "note")]
+                        ),
+                        "disagreement": menu(
+                            "People differ by",
+                            "disagreement",
+                            [ALL, *((f"{n} points or more", str(n)) for n in (1, 2, 3, 5))],
+                        ),
+                        "mean_from": menu("Mean score from", "mean-from", [ALL, *map(str, range(1, 10))]),
+                        "mean_to": menu("Mean score to", "mean-to", [ALL, *map(str, range(9))]),
+                    }
+                narrow, words_asked = words_tab.build()
+                amount = shared.html(elem_id="library-count")
+                pictures = Cards(label="Images", elem_id="library-images")
+                table = Table(caption=words_tab.CAPTION, visible=False, elem_id="library-labels")
+                compare = gr.Button(
+                    "Compare a prompt", visible=False, elem_classes="action", elem_id="library-compare"
+                )
+                with gr.Row(visible=False) as paging:
+                    back = gr.Button("Previous page", elem_id="library-previous")
+                    on = gr.Button("Next page", elem_id="library-next")
+            with gr.Column(visible=False, elem_id="library-one") as one:
+                with gr.Row():
+                    close = gr.Button("Back", elem_id="library-close")
+                    annotate = gr.Button("Annotate this", variant="primary", elem_id="library-annotate")
+                with gr.Row(equal_height=False):
+                    with gr.Column(scale=5, min_width=280):
+                        picture = gr.Image(
+                            show_label=False,
+                            format="png",
+                            interactive=False,
+                            buttons=["fullscreen"],
+                            elem_id="library-picture",
+                            elem_classes="picture",
+                        )
+                    with gr.Column(scale=7, min_width=300):
+                        about = shared.html(elem_id="library-about")
+                        remarks = shared.html(elem_id="library-remarks")
+                        words = Table(caption="Scores of each word, 0 to 9", elem_id="library-words")
+                history = Table(
+                    caption="All that was said of it, the newest first", elem_id="library-history"
+                )
+        with gr.Tab("Runs", id="library-runs") as panel:
+            runs = runs_tab.build(studio, panel)
+        exchange.build(studio, who, rights)
+        backup.build(studio, who, rights)
+
+    asked = [who, text, sort, look, *filters.values(), *words_asked]
+    page = [amount, narrow, pictures, table, compare, paging, back, on, place]
+    detail = [listed, one, chosen, picture, about, remarks, words, history]
+
+    def search(keys: list[Any], given: tuple[Any, ...], kept: Any, profile: Any) -> Update:
+        """The page of results after the last of the keys."""
+        golden = shared.manages(studio, kept, profile)
+        wanted, order, how, *rest = given
+        as_images = how != "labels"
+        word_filter = words_tab.WordFilter.read(*rest[len(filters) :])
+        named = {name: value or None for name, value in zip(filters, rest, strict=False)}
+        for name in POINTS:
+            if named[name] is not None:
+                named[name] = _points(filters[name].label, named[name])
+        results = studio.store.search(
+            wanted or "",
+            sort=order,
+            after=keys[-1],
+            limit=PAGE if as_images else words_tab.LOOKED,
+            gold=golden,
+            **named,
+        )
+        samples, number = results["samples"], len(keys) - 1
+        fresh = not samples and not studio.store.samples(limit=1)
+        none = views.EMPTY if fresh else views.NONE
+        if as_images:
+            shown = {
+                amount: views.count(results, number, order),
+                pictures: gr.update(value=views.gallery(studio, samples, none), visible=True),
+                table: gr.update(value=None, visible=False),
+            }
+        else:
+            words = words_tab.chosen(samples, word_filter)
+            lines = words_tab.lines(words, words_tab.NONE if samples else none, golden)
+            shown = {
+                amount: words_tab.count(words, len(samples), results, number),
+                pictures: gr.update(value=None, visible=False),
+                table: gr.update(value=lines, visible=True),
+            }
+        return {
+            **shown,
+            narrow: gr.update(visible=not as_images),
+            compare: gr.update(visible=fresh),
+            paging: gr.update(visible=len(keys) > 1 or results["next"] is not None),
+            back: gr.update(interactive=len(keys) > 1),
+            on: gr.update(interactive=results["next"] is not None),
+            place: {"keys": keys, "next": results["next"]},
+        }
+
+    @shows_errors
+    def first(profile: gr.OAuthProfile | None, kept: Any, *given: Any) -> Update:
+        return search([None], given, kept, profile)
+
+    @shows_errors
+    def forward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
+        return search([*at["keys"], at["next"]] if at["next"] else at["keys"], given, kept, profile)
+
+    @shows_errors
+    def backward(profile: gr.OAuthProfile | None, at: dict[str, Any], kept: Any, *given: Any) -> Update:
+        return search(at["keys"][:-1] or [None], given, kept, profile)
+
+    @shows_errors
+    def opened() -> Update:
+        """The choices of the filters, read when the tab is opened."""
+        choices = studio.store.library_choices()
+        choices["who"] = ["*", *choices["who"]]
+        named = {"*": "Anyone"}
+        return {
+            filters[name]: gr.update(choices=[ALL, *((named.get(v, v), v) for v in values)])
+            for name, values in choices.items()
+            if name in filters
+        }
+
+    @shows_errors
+    def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
+        id, golden = picked(event._data), shared.manages(studio, kept, profile)
+        results = studio.store.search(id, limit=1, gold=golden)["samples"]
+        if not results or results[0]["id"] != id:
+            raise ValueError("This image is not in the store any more: search again.")
+        sample = results[0]
+        path = studio.settings.home / sample["image_path"] if sample["image_path"] else None
+        image = shared.picture(str(path)) if path else None
+        return {
+            listed: gr.update(visible=False),
+            one: gr.update(visible=True),
+            chosen: id,
+            picture: gr.update(value=image, visible=image is not None),
+            about: views.about(studio, sample, image is None),
+            remarks: views.remarks(studio.store.remarks(sample=id)),
+            words: views.words(studio.store.current(id), sample["words"]),
+            history: views.history(studio.store.sample_events(id, gold=golden)),
+        }
+
+    def closed() -> Update:
+        return {listed: gr.update(visible=True), one: gr.update(visible=False)}
+
+    tab.select(first, asked, page, js=memory.known(asked), **QUICK)
+    tab.select(opened, None, list(filters.values()), **QUICK)
+    text.submit(first, asked, page, **QUICK)
+    for part in (text, words_asked[0]):
+        part.change(first, asked, page, trigger_mode="multiple", **QUICK)
+    for part in (sort, look, *filters.values(), *words_asked[1:]):
+        part.input(first, asked, page, **ASKED)
+    on.click(forward, [place, *asked], page, **ASKED)
+    back.click(backward, [place, *asked], page, **ASKED)
+    for part in (pictures, table):
+        part.pick(open_one, who, detail, **ASKED)
+    close.click(closed, None, [listed, one], **ASKED)
+    return LibraryTab(chosen, annotate, compare, run, runs.table, runs.pick_run)
+
+
+def _points(label: str, value: Any) -> float:
+    """A number of points, as it came over HTTP."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"“{label}” must be a number of points from 0 to 9.") from None

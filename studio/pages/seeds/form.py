@@ -1,0 +1,196 @@
+"""The form of the page Seeds: what to draw, and how to fill it again from a grid, a sample or a dropped PNG."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from studio.grids.grid import MAX_CELLS, GridRequest, GridView, Variant, check_grid
+from studio.pages import shared
+from studio.studio import Studio
+
+PROMPT = "a green star to the left of an orange triangle"
+FIRST = {"prompt": "a red circle above a blue square", "seeds": "1-4", "methods": ["none", "projected"]}
+MANY = 8  # seeds where none can be read
+LARGEST = 2**31
+
+
+@dataclass
+class Form:
+    """The parts of the form; ``fields`` in the order of ``check_grid``."""
+
+    prompt: gr.Textbox
+    seeds: gr.Textbox
+    methods: gr.Dropdown
+    strengths: gr.Textbox
+    guidances: gr.Textbox
+    steps: gr.Textbox
+    width: gr.Textbox
+    height: gr.Textbox
+    keep: gr.Checkbox
+    randomise: gr.Button
+    drop: gr.File
+    start: gr.Button
+    plan: gr.HTML
+
+    @property
+    def fields(self) -> list[Any]:
+        return [self.prompt, self.seeds, self.methods, self.strengths, self.guidances, self.steps, self.width,
+                self.height]  # fmt: skip
+
+
+def build(studio: Studio) -> Form:
+    methods = studio.grid_methods()
+    axis = {"min_width": 130, "max_length": 200, "scale": 2}
+    optional = {"placeholder": "the model's own", **axis}
+    with gr.Row(equal_height=False):
+        prompt = gr.Textbox(
+            PROMPT, label="Prompt", info="What every image should show", max_lines=4, max_length=2000, scale=6,
+            min_width=300, elem_id="seeds-prompt",
+        )  # fmt: skip
+        seeds = gr.Textbox(
+            "1-8", label="Seeds", info="The rows: 1-16, or 7, 9, 30-33", max_length=2000, scale=3, min_width=180,
+            elem_id="seeds-seeds",
+        )  # fmt: skip
+        with gr.Column(scale=2, min_width=180):
+            keep = gr.Checkbox(
+                True, label="Lock the seeds", info="Else each start draws new ones.", elem_id="seeds-lock"
+            )
+            randomise = gr.Button("Randomise", size="sm", elem_id="seeds-random")
+    with gr.Row(equal_height=False):
+        chosen = gr.Dropdown(
+            methods,
+            value=starting(methods),
+            multiselect=True,
+            allow_custom_value=True,
+            label="Ways to make each image",
+            info="The columns. pag and autoguidance steer away from a weakened copy of the model: attention blurred, or "
+            "layers left out. Others can be written: pag-4.",
+            scale=5,
+            min_width=300,
+            elem_id="seeds-methods",
+        )
+        strengths = gr.Textbox(
+            "1", label="Strengths", info="0,0.5,1 or 0-1 (+0.25)", elem_id="seeds-strengths", **axis
+        )
+        guidances = gr.Textbox("", label="Guidance", info="5 or 3,5,7", elem_id="seeds-guidances", **optional)
+        steps = gr.Textbox("", label="Steps", info="20 or 10-30 (+10)", elem_id="seeds-steps", **optional)
+    with gr.Accordion("Size, and settings from a picture", open=False, elem_id="seeds-more"), gr.Row():
+        # text, as an empty number becomes 0
+        width = gr.Textbox("", label="Width", info="In pixels", elem_id="seeds-width", **optional)
+        height = gr.Textbox("", label="Height", info="In pixels", elem_id="seeds-height", **optional)
+        drop = gr.File(
+            label="Drop a PNG to take over its settings",
+            file_types=[".png"],
+            height=130,
+            scale=2,
+            min_width=280,
+            elem_id="seeds-drop",
+        )
+    with gr.Row(equal_height=True):
+        start = gr.Button("Make the grid", variant="primary", scale=0, min_width=180, elem_id="seeds-start")
+        plan = shared.html(elem_id="seeds-plan", scale=1)
+    return Form(prompt, seeds, chosen, strengths, guidances, steps, width, height, keep, randomise, drop,
+                start, plan)  # fmt: skip
+
+
+def starting(methods: Sequence[tuple[str, str]]) -> list[str]:
+    """The default methods: none, and projected where there is a projector."""
+    values = [value for _, value in methods]
+    return [value for value in ("none", "projected") if value in values]
+
+
+def planned(*asked: Any) -> str:
+    """What the form as it stands would make, or why it cannot."""
+    try:
+        request = check_grid(*asked)
+    except ValueError as error:
+        return f'<p class="quiet seeds-unfit" role="status">{escape(str(error))}</p>'
+    rows, columns = len(request.seeds), len(request.variants)
+    words = f"{_count(rows, 'seed')} × {_count(columns, 'column')} = {_count(request.total, 'image')}"
+    most = "" if request.total <= MAX_CELLS / 2 else f" (at most {MAX_CELLS})"
+    return f'<p class="quiet" role="status">{words}{most}; those that exist already are not made again.</p>'
+
+
+def drawn_anew(seeds: Any, number: random.Random | None = None) -> str:
+    """As many seeds as the box has now, consecutive from a random one."""
+    try:
+        many = len(check_grid("red", seeds, ["none"]).seeds)
+    except ValueError:
+        many = MANY
+    first = (number or random.SystemRandom()).randrange(1, LARGEST)
+    return str(first) if many == 1 else f"{first}-{first + many - 1}"
+
+
+def of_grid(
+    view: GridView, methods: Sequence[tuple[str, str]], width: Any = None, height: Any = None
+) -> list[Any]:
+    """Values of the form's fields that ask for a grid again."""
+    return [
+        view.prompt,
+        ranges(view.seeds),
+        list(dict.fromkeys(_method(variant, methods) for variant in view.variants)),
+        _numbers(v.strength for v in view.variants if "projected" in v.method.split("+")) or "1",
+        _numbers(variant.guidance for variant in view.variants),
+        _numbers(variant.steps for variant in view.variants),
+        _text(width),
+        _text(height),
+    ]
+
+
+def of_picture(settings: dict[str, Any], methods: Sequence[tuple[str, str]]) -> list[Any]:
+    """Values of the form's fields that ask for one image again, beside the same without a projector."""
+    method, run, strength = (
+        str(settings.get("method") or "none"),
+        str(settings.get("run") or ""),
+        settings.get("strength"),
+    )
+    made = Variant("", method, run)
+    chosen = ["none"] if method == "none" else ["none", _method(made, methods)]
+    power = "1" if method == "none" or strength is None else f"{float(strength):g}"
+    seed = settings.get("seed")
+    return [settings.get("prompt", ""), f"1-{MANY}" if seed is None else str(seed), chosen, power,
+            *(_text(settings.get(name)) for name in ("guidance", "steps", "width", "height"))]  # fmt: skip
+
+
+def checked(values: Sequence[Any]) -> GridRequest:
+    """The form's values as a request, so that what a picture says is held to the same bounds as what is typed."""
+    return check_grid(*values)
+
+
+def _method(variant: Variant, methods: Sequence[tuple[str, str]]) -> str:
+    """A variant's method as the list has it: the one in use by its plain name."""
+    exact = f"{variant.method}:{variant.run}" if variant.run else variant.method
+    values = {value: label for label, value in methods}
+    if exact in values or not variant.run:
+        return exact
+    used = values.get(variant.method, "")
+    return variant.method if variant.run in used else exact
+
+
+def ranges(seeds: Sequence[int]) -> str:
+    """Seeds as ranges: "1-4, 9"."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1][1:] = [seed]
+        else:
+            parts.append([seed])
+    return ", ".join("-".join(str(seed) for seed in run) for run in parts)
+
+
+def _numbers(values: Iterable[Any]) -> str:
+    return ",".join(dict.fromkeys(_text(value) for value in values if value is not None))
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{float(value):g}"
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many} {what}{'' if many == 1 else 's'}"

@@ -1,0 +1,316 @@
+"""Train: from labels to a new reward model and projector, and whether it helped; promoted by a button only.
+
+The work is a job of its own (``studio.training.jobs``). What is shown is read from the store again and again, so a
+page that is reloaded, or another one, shows the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from studio.components import figures, notices
+from studio.components.table import Table, heads, number, rows
+from studio.pages import runs as listing
+from studio.pages import shared
+from studio.pages.memory import Memory
+from studio.pages.people import Rights
+from studio.pages.shared import ASKED, Update, shows_errors
+from studio.pages.train import run as run_page
+from studio.pages.train import samples as run_samples
+from studio.studio import Studio
+from studio.training import jobs
+from studio.training.configs import FIELDS, Field
+from studio.training.modelcard import IN_NATS
+from studio.training.results import by_whom
+
+KINDS = {
+    "cycle": ("The whole loop", "corrections → calibrator → reward model → projector → held-out result"),
+    "reward": ("Reward model", "learns from the labels how well each word will show, from the noise alone"),
+    "projector": ("Projector", "learns to move the noise where the reward model in use expects more"),
+    "calibrator": ("Calibrator", "learns from the corrections where the VLM is wrong"),
+}
+ROUND = "Next round: make images with the new projector"
+TITLES = {**{name: title for name, (title, _) in KINDS.items()}, "round": "Next round"}
+SOURCES = [
+    ("Corrections, else the VLM's scores", "all"),
+    ("Corrections only", "corrections"),
+    ("The VLM's scores only", "vlm"),
+]
+# the heads of the settings, and how the names of those begin that stand there
+LAST = "Where it begins"
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Labels": ("corrections_needed", "correction_weight", "replay", "calibrated"),
+    "Reward model": ("foresight_", "reader_", "reward_", "judged_share", "pictures"),
+    "Projector": ("projector_", "tau", "shared", "prompts", "warmup_"),
+    "Held-out result": ("heldout_", "steps", "guidance"),
+    LAST: (),
+}
+EMPTY = "Nothing is trained yet. Correct some words, then start the whole loop: it takes some minutes."
+
+
+def build(
+    studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights
+) -> tuple[gr.Button, listing.Opener]:
+    """The tab; returns the button that leads to the corrections, and how a run is opened."""
+    who, chosen, drawn = memory.who, gr.State(""), listing.drawn()
+
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            kind = gr.Radio(
+                [(title, name) for name, (title, _) in KINDS.items()],
+                value="cycle",
+                label="What to train",
+                elem_id="kind",
+            )
+            meaning = gr.Markdown(KINDS["cycle"][1], elem_classes="quiet")
+            source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
+            labels = shared.html(elem_id="labels")
+            with gr.Accordion("More settings", open=False, elem_id="more-settings"):
+                defaults = studio.defaults("cycle")
+                settings, heads = {}, {}
+                with gr.Column(elem_id="settings"):
+                    for group, names in _groups(_settings("cycle")).items():
+                        heads[group] = gr.Markdown(f"**{group}**", elem_classes="quiet")
+                        for name in names:
+                            field = replace(FIELDS["cycle"][name], default=defaults[name][0])
+                            settings[name] = listing.setting(name, field, f"setting-{name}")
+            start = gr.Button("Start training", variant="primary", elem_id="start")
+            rights.admins()  # start and roll back are off while something is on, too: see() has them
+            elsewhere = shared.html(elem_id="train-elsewhere")
+            again = gr.Button(ROUND, elem_id="next-round")
+            shared.html(
+                '<p class="quiet">With the projector in use, on training prompts: what it has learned wrong shows only in '
+                "images that it makes. Correct them, then train again.</p>"
+            )
+        with gr.Column(scale=8, min_width=320):
+            with gr.Column(visible=True) as nothing:
+                shared.html(notices.empty(EMPTY))
+                annotate = gr.Button("Correct some words", elem_classes="action", elem_id="to-annotate")
+            with gr.Column(visible=False, elem_id="run-card") as card:
+                title = shared.html(elem_id="run-title")
+                progress = shared.html(elem_id="run-progress")
+                with gr.Row():
+                    stop = gr.Button("Stop", variant="stop", visible=False, elem_id="stop-run")
+                    resume = gr.Button("Resume", variant="primary", visible=False, elem_id="resume")
+                with gr.Tabs(elem_id="run-tabs"):
+                    with gr.Tab("Result", id="run-result"):
+                        plot = gr.Plot(show_label=False, visible=False, elem_id="curves")
+                        with gr.Row():
+                            result = gr.Plot(
+                                show_label=False, visible=False, elem_id="heldout", min_width=300
+                            )
+                            gain = gr.Plot(
+                                show_label=False, visible=False, elem_id="heldout-change", min_width=340
+                            )
+                        verdict = shared.html(elem_id="verdict")
+                        with gr.Row(visible=False) as decision:
+                            promote = gr.Button("Promote", variant="primary", elem_id="promote")
+                            force = gr.Checkbox(
+                                label="even if it is worse", value=False, elem_id="force", min_width=120
+                            )
+                            rights.admins(promote, force)
+                        seeds = shared.html(elem_id="run-seeds")
+                    samples = run_samples.build(studio, chosen, who)
+                    more = run_page.build(studio, chosen, rights)
+            with gr.Column(visible=False) as list_of_runs:
+                gr.Markdown("### Runs")
+                table = Table(caption="", elem_id="runs")
+                with gr.Row():
+                    back = gr.Button("Roll back the last promotion", size="sm", elem_id="rollback")
+                rights.admins()
+
+    all_parts = [
+        drawn, chosen, labels, nothing, card, title, progress, stop, resume, plot, result, gain, verdict, decision, seeds,
+        *samples.outputs, *more.outputs, list_of_runs, table, start, again, elsewhere, back,
+    ]  # fmt: skip
+
+    def live(state: dict[str, Any], may: bool) -> Update:
+        """A run's card: how it stands, and its result."""
+        run, done = state["run"], state["state"] == "done"
+        heldout = (run["metrics"] or {}).get("heldout")
+        plots = {
+            plot: figures.curves(state["history"]),
+            result: figures.heldout(heldout) if heldout else None,
+            gain: figures.change(heldout) if heldout else None,
+        }
+        promotable = done and run["kind"] not in ("warmup", "round") and not run["promoted"]
+        return {
+            title: _title(run),
+            progress: listing.how_far(state),
+            **dict(zip((stop, resume), listing.buttons(state["state"], may), strict=True)),
+            **{part: gr.update(value=figure, visible=figure is not None) for part, figure in plots.items()},
+            verdict: _verdict(studio, run) if done else "",
+            decision: gr.update(visible=promotable),
+            seeds: run_page.result_html(studio, run) if done else "",
+        }
+
+    def see(asked: Any, known: Any, may: bool) -> Update:
+        """The page as the store has it; nothing where it is what ``known`` says is drawn already. may: of an
+        administrator, or where everyone is."""
+        seen, counts = listing.seen(studio, False, asked), studio.status()
+        promoted = [run["id"] for run in seen.runs if run["promoted"]]
+        states = [(run["id"], run["state"], run["message"]) for run in [*seen.runs, *seen.on]]
+        still = listing.digest([seen.shown, promoted, may, states])
+        told_of = _labels(counts["scored"], counts["corrections"])
+        stamp = f"{still} {listing.digest([told_of, listing.stamp(seen.state)])}"
+        if stamp == known:
+            return gr.skip()
+        free = gr.update(interactive=may and not seen.on)
+        update = {
+            drawn: stamp,
+            chosen: seen.shown,
+            labels: told_of,
+            nothing: gr.update(visible=not seen.shown),
+            card: gr.update(visible=bool(seen.shown)),
+            list_of_runs: gr.update(visible=bool(seen.runs)),
+            table: _table(seen.runs, seen.shown),
+            start: free,
+            again: free,
+            elsewhere: listing.elsewhere(seen.on, experiments=False),
+            back: gr.update(interactive=may and bool(promoted)),
+        }
+        if seen.state:
+            update |= live(seen.state, may)
+        if seen.shown and not (isinstance(known, str) and known.startswith(still)):
+            update |= {**samples.values(seen.shown), **more.values(seen.shown)}
+        return update
+
+    @shows_errors
+    def begin(profile: gr.OAuthProfile | None, kept: Any, kind: Any, source: Any, *given: Any) -> Update:
+        shared.admin(studio, kept, profile)
+        asked = {"sources": source, **dict(zip(settings, given, strict=True))}
+        fields = FIELDS.get(kind, {})
+        run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
+        return see(run, "", True)
+
+    @shows_errors
+    def next_round(profile: gr.OAuthProfile | None, kept: Any) -> Update:
+        shared.admin(studio, kept, profile)
+        return see(jobs.start(studio, "round"), "", True)
+
+    @shows_errors
+    def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
+        gr.Info("It is in use now: Compare shows what it does.", duration=6)
+        return see(run, "", True)
+
+    @shows_errors
+    def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        """Roll back the newest promotion, a whole loop with all its parts."""
+        name = shared.admin(studio, kept, profile)
+        last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
+        if last is None:
+            raise ValueError("Nothing was promoted; what the project ships is in use.")
+        studio.rollback(last["kind"], name)
+        gr.Info("What was in use before is in use again.", duration=6)
+        return see(run, "", True)
+
+    @shows_errors
+    def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
+        if certain is not True:
+            raise ValueError("Check the box first: what is deleted is gone.")
+        freed = studio.delete_run(run, shared.admin(studio, kept, profile))
+        gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
+        return see("", "", True)
+
+    def explain(kind: Any) -> Update:
+        wanted = FIELDS.get(kind, {})
+        groups = _groups(wanted)
+        return {
+            meaning: KINDS[kind][1],
+            source: gr.update(visible="sources" in wanted),
+            **{part: gr.update(visible=name in wanted) for name, part in settings.items()},
+            **{part: gr.update(visible=group in groups) for group, part in heads.items()},
+        }
+
+    kind.input(explain, kind, [meaning, source, *settings.values(), *heads.values()], **ASKED)
+    start.click(begin, [who, kind, source, *settings.values()], all_parts, **ASKED)
+    again.click(next_round, who, all_parts, **ASKED)
+    promote.click(put_into_use, [chosen, force, who], all_parts, **ASKED)
+    back.click(roll_back, [chosen, who], all_parts, **ASKED)
+    more.delete.click(remove, [chosen, more.sure, who], all_parts, **ASKED)
+    opener = listing.wire(
+        studio,
+        page,
+        memory,
+        see,
+        all_parts,
+        table=table,
+        stop=stop,
+        resume=resume,
+        chosen=chosen,
+        drawn=drawn,
+    )
+    return annotate, opener
+
+
+def _settings(kind: str) -> dict[str, Field]:
+    return {name: field for name, field in FIELDS[kind].items() if name != "sources"}
+
+
+def _groups(wanted: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The settings under the headings of the form, each once, what belongs nowhere else last."""
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in wanted:
+        if name != "sources":
+            groups[next((g for g, names in GROUPS.items() if name.startswith(names)), LAST)].append(name)
+    return {group: names for group, names in groups.items() if names}
+
+
+def _labels(scored: int, corrected: int) -> str:
+    return notices.quiet(f"{scored} scored images and {corrected} corrected words in the store.")
+
+
+def _title(run: dict[str, Any]) -> str:
+    use = '<span class="badge good">in use</span>' if run["promoted"] else ""
+    return listing.title(TITLES.get(run["kind"], run["kind"].capitalize()), run, use)
+
+
+def _verdict(studio: Studio, run: dict[str, Any]) -> str:
+    """The held-out result in a sentence, and whether promoting would be refused."""
+    heldout = (run["metrics"] or {}).get("heldout")
+    if run["kind"] == "round":
+        return notices.notice((run["metrics"] or {}).get("note", ""))
+    said = []
+    if heldout:
+        said.append(f"On what was not trained on, judged by {by_whom(heldout)}: {_change(heldout)}")
+        if not heldout["independent"]:
+            said.append("The labels come from the same judge, so this is no independent result.")
+    if run["promoted"]:
+        said.append("It is in use.")
+        return notices.notice(" ".join(said))
+    why = studio.why_not(run)
+    return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
+
+
+def _change(heldout: dict[str, Any]) -> str:
+    """The change from before to after, and whether it is clear of chance."""
+    change, shares = heldout["difference"]["words"], heldout["of"] not in IN_NATS
+    scale, unit, digits = (100, "points", 1) if shares else (1, "nats a word", 3)
+    much = f"{scale * change['estimate']:+.{digits}f} {unit}"
+    if not figures.bounded(change):
+        return f"{much}; how sure that is was not worked out."
+    clear = change["low"] > 0 or change["high"] < 0
+    return f"{much} [{scale * change['low']:+.{digits}f}, {scale * change['high']:+.{digits}f}], " + (
+        "clear of no difference." if clear else "which is no clear difference."
+    )
+
+
+def _table(runs: list[dict[str, Any]], shown: str) -> dict[str, Any]:
+    head, body = heads("started", "what", "state", "#held-out change", ""), []
+    for run in runs:
+        kind, change = TITLES.get(run["kind"], run["kind"]), number(listing.change(run))
+        body.append([listing.when(run), kind, listing.badge(run), change, listing.use(run)])
+    return rows(head, body, keys=[run["id"] for run in runs], chosen=shown)
+
+
+def _in_use(studio: Studio, event: dict[str, Any]) -> bool:
+    """Whether a promotion event is a promotion that still stands."""
+    if event["action"] != "promote":
+        return False
+    used = studio.store.promoted(event["kind"])
+    return used is not None and used["id"] == event["run"]
