@@ -26,8 +26,10 @@ VALUES = {
 }
 
 
-@pytest.fixture
-def full(store, sample_row, peaked):
+@pytest.fixture(scope="module")
+def full(module_store, sample_row, peaked):
+    """Only read by the tests."""
+    store = module_store
     store.new_run("projector", {}, id="r")
     dice = random.Random(4)
     for i in range(40):
