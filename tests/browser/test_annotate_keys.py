@@ -28,8 +28,8 @@ CLOCK = """addEventListener('keydown', event => {
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory, models):
-    with annotating(tmp_path_factory.mktemp("keys"), models, 60) as running:
+def app(tmp_path_factory, model_folder):
+    with annotating(tmp_path_factory.mktemp("keys"), model_folder, 60) as running:
         yield running
 
 

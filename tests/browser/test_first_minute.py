@@ -10,17 +10,17 @@ import pytest
 from core import checkpoint
 from studio.images import examples
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 
 PROMPTS = ("a red circle above a blue square", "a green star")
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory, models):
+def fresh(tmp_path_factory, model_folder):
     """The app on an empty home with examples made by its own models, of which the diffuser then lost its weights: it
     stands for models that are still on their way, and shows that the examples need none."""
     folder = tmp_path_factory.mktemp("first")
-    shutil.copytree(models, folder / "models")
+    shutil.copytree(model_folder, folder / "models")
     (folder / "models/diffuser" / checkpoint.MANIFEST).write_text(json.dumps({"made for": "a test"}))
     settings = tiny.settings_at(folder / "none", folder / "models")
     examples.make(
@@ -34,11 +34,8 @@ def fresh(tmp_path_factory, models):
         force=True,
     )
     shutil.rmtree(folder / "models/diffuser/unet")
-    home = folder / "home"
-    env = tiny.settings_at(home, folder / "models").env() | {"STUDIO_EXAMPLES": str(folder / "examples")}
-    running = start_app(home, env)
-    yield running
-    stop_app(running)
+    with serving(folder / "home", folder / "models", STUDIO_EXAMPLES=str(folder / "examples")) as running:
+        yield running
 
 
 def test_examples_are_shown_and_said_to_be_so_before_any_model_is_there(browse, fresh):

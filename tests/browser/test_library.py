@@ -204,17 +204,3 @@ def test_a_backup_is_made_listed_and_brought_back(page, compare, call_me, app):
     assert app.rows("SELECT count(*) FROM samples") == [(before,)]
     ((detail,),) = app.rows("SELECT detail FROM audit WHERE action = 'restore'")
     assert (app.home / json.loads(detail)["replaced"]).exists()
-
-
-def test_on_a_phone_nothing_is_wider_than_the_page(browse, app):
-    page = browse(app.url)
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.locator("#run").wait_for()
-    tab = page.get_by_role("tab", name="Library", exact=True)
-    if not tab.is_visible():
-        page.locator(".overflow-menu > button").first.click()
-        page.locator(".overflow-dropdown button", has_text="Library").click()
-    else:
-        tab.click()
-    page.locator("#library-images").locator(".card, .cards-empty").first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -21,11 +21,6 @@ COLLECT = ("collect", "--count", "6", "--seeds", "2", "--steps", str(STEPS))
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return tiny.models(tmp_path_factory.mktemp("models"))
-
-
 def settings_at(home, model_folder):
     return dataclasses.replace(tiny.settings_at(home, model_folder), batch=2)
 

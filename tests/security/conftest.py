@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 
 
 class Client:
@@ -63,16 +63,10 @@ class Client:
 
 
 @pytest.fixture(scope="package")
-def app(tmp_path_factory):
+def app(tmp_path_factory, model_folder):
     """A client of an app that has compared one pair."""
-    folder = tmp_path_factory.mktemp("security")
-    running = start_app(
-        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
-    )
-    try:
+    with serving(tmp_path_factory.mktemp("security") / "home", model_folder) as running:
         client = Client(running)
         event, _ = client.call("compare", ["a red circle", "7", 1, tiny.STEPS, 4, "projected"])
         assert event == "complete"
         yield client
-    finally:
-        stop_app(running)
