@@ -1,7 +1,5 @@
 """What every test gets: a run-time folder of its own, no network, few threads; a store to write to."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import sqlite3

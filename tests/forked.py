@@ -1,7 +1,5 @@
 """Work in a process of its own, a copy of this one: a new one would first import for a second."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -3,8 +3,6 @@
 Fakes, because what these tests are about is the page: no diffuser need make the images, and every VLM digit is known.
 """
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Every page is watched: no dialog, no script error and no request to another machine may happen in any test.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,8 +1,10 @@
 """A stranger compares a pair in a real browser."""
 
-from __future__ import annotations
-
 import re
+import time
+
+from tests.browser.annotating import CHIPS, kept, settled, shown
+from tests.browser.conftest import WAITING
 
 
 def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, compare):
@@ -142,3 +144,37 @@ def test_words_that_the_model_does_not_know_or_read_are_named(page, compare):
     assert "wombat" in page.locator("#compare-note").inner_text()
     compare(page, "a red circle " + "and a blue square " * 20, "8")
     assert page.locator("#words-none .ws-mark", has_text="not read").count() > 0
+
+
+def test_keys_under_way_are_kept_when_another_image_is_opened(page, app, compare, call_me):
+    compare(page, "a red circle above a blue square", "41")
+    page.locator("#annotate-projected").click()
+    page.locator(CHIPS).first.wait_for()
+    call_me(page, "under way")
+    sample, held, released = shown(page), [], []
+
+    def keys(route) -> None:
+        waits = '"operations"' in (route.request.post_data or "") and not released
+        held.append(route) if waits else route.continue_()
+
+    page.route("**/run/predict", keys)
+    page.locator(CHIPS).first.focus()
+    page.keyboard.type("370")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#annotate-none").click()
+    other = page.locator("#words-none .word-scores").get_attribute("data-sample")
+    page.locator(f"#annotate-words [data-sample='{other}']").wait_for()
+    released.append(True)
+    for route in held:
+        route.continue_()
+    deadline = time.monotonic() + WAITING / 1000
+    while len(kept(app, "under way")) < 3:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)  # not sleep: what the page asks of the test goes on meanwhile
+    page.locator(CHIPS).first.focus()
+    page.keyboard.press("8")
+    settled(page)
+    assert shown(page) == other
+    assert set(kept(app, "under way")) == {
+        (sample, "red", 3), (sample, "circle", 7), (sample, "above", 0), (other, "red", 8)
+    }  # fmt: skip

@@ -1,7 +1,5 @@
 """A first visit: pairs to look at and words to correct at once, before any model is loaded, and a way through them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """The tab Library in a real browser: what was made is found, opened, taken out, brought in, backed up and brought back."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """A studio without an image, in a browser that was never there: what is offered, and what a restart leaves."""
 
-from __future__ import annotations
-
 import contextlib
 from urllib.parse import urlsplit
 

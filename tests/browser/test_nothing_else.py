@@ -1,7 +1,5 @@
 """The chip of *nothing else*, after the words: another look, the same keys; images of before lack it."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import Store

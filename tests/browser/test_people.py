@@ -1,7 +1,5 @@
 """A name in two browsers: it is the first one's, and the other's where it was brought the key."""
 
-from __future__ import annotations
-
 from tests.browser.conftest import ready
 
 KEPT = "JSON.parse(localStorage.getItem('noise-projection-studio.who'))"

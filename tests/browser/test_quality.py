@@ -1,7 +1,5 @@
 """The page Quality in a real browser: empty, with one and with two annotators, gold set and taken back, pictures opened."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A public demo as a stranger finds it: what they may not do is off and says why, and signing in turns it on."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.browser.conftest import WAITING, ready, serving

@@ -1,7 +1,5 @@
 """Seeds in a real browser: a grid comes into being, is looked at, sorted, filtered, voted on, shared and taken home."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

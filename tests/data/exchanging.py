@@ -1,7 +1,5 @@
 """What tests of imports share: the importers with a fake of a prompt's words, and a store of which nobody said anything."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path

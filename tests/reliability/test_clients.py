@@ -3,8 +3,6 @@
 How quick it is depends on the machine, and is measured by ``measure_store`` and ``clients``.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import Store

@@ -1,7 +1,5 @@
 """A disk that fills up, a kill in the middle of a migration, and what thirty stores leave open: nothing is lost or leaked."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """One visitor asks for more images than the models can make: others still get theirs, and their keys are stored."""
 
-from __future__ import annotations
-
 import json
 import time
 import uuid

@@ -1,7 +1,5 @@
 """Two processes that work as one: what they make is what one makes, and a process that dies takes nothing with it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """The store under load and under the axe: many threads, several processes, SIGKILL in mid-write."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal

@@ -1,7 +1,5 @@
 """What is secret reaches no file: tokens, keys and signing secrets are looked for in all that a studio has written."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """Whatever a file is, an import takes no more memory than it says: it is refused before it is unpacked."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """The Parquet table and the dataset folder come in again as one person's scores."""
 
-from __future__ import annotations
-
 import zipfile
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Labels as other tools want them: what each format says, what it loses, and what an import takes and refuses."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

@@ -1,7 +1,5 @@
 """Labels as JSONL: nothing is lost on the way, and nothing is taken over from a file that is wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random

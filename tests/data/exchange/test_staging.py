@@ -1,7 +1,5 @@
 """An import is read and checked beside the store: others write meanwhile, and the lock is held only to write."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading

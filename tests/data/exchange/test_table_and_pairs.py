@@ -1,7 +1,5 @@
 """Tables of scores and preference pairs coming in: which way is better, what spreadsheets do, and what is refused."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

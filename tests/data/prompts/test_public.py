@@ -1,7 +1,5 @@
 """The public prompt sets: their formats on small files made here, and the real ones where they are at hand."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 from pathlib import Path

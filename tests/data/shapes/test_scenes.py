@@ -1,7 +1,5 @@
 """The grammar, its spans, and a split in which a held-out composition is never trained on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Agreement against published figures and against cases whose answer is plain, and the rows that it is counted on."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

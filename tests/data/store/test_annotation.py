@@ -1,7 +1,5 @@
 """The queue: who is shown what next, and how far each person is."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

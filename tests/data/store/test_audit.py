@@ -1,7 +1,5 @@
 """The audit log keeps what was done, in order, and never changes."""
 
-from __future__ import annotations
-
 import pytest
 
 

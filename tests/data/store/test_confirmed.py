@@ -1,7 +1,5 @@
 """What a submit confirms: a source of its own, below what people typed, taken back with the submit, and nobody's score."""
 
-from __future__ import annotations
-
 import csv
 import sqlite3
 

@@ -1,7 +1,5 @@
 """Opening, migrating, damage, backups: the file is never harmed, and every refusal is a sentence."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading

@@ -1,7 +1,5 @@
 """What an annotator's page asks: what people said last, the steps to go back over, and what filters can be chosen."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store.agreement import pace

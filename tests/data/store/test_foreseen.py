@@ -1,7 +1,5 @@
 """The caches of the queue: how far the reward model is from the VLM, and the kinds of word; the order and the filter."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import Store, queue

@@ -1,7 +1,5 @@
 """Grids keep their question, and their cells name samples of the store."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import StoreError

@@ -1,7 +1,5 @@
 """An import goes into the store in pieces, others write between them, and all of it comes in however it is interrupted."""
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 

@@ -1,7 +1,5 @@
 """The library finds what it is asked for, page by page, in every order, and says all that was said of one sample."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,8 +1,6 @@
 """*Nothing else*, the unit after a prompt's words, in the store and in every format: it travels as one more word, or is left
 out by formats that have no place for it; a sample that was stored before it lacks it."""
 
-from __future__ import annotations
-
 import json
 from hashlib import sha256
 

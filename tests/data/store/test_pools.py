@@ -1,7 +1,5 @@
 """Pools count the samples that the queue's filters tell apart, and every filter finds what it would find without them."""
 
-from __future__ import annotations
-
 import itertools
 import random
 

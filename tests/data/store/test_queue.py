@@ -1,7 +1,5 @@
 """The queue among several people: leases, overlap, orders, filters, remarks and figures; and what it costs."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """Backup and restore while the store is in use: what was replaced is kept, and what is no backup changes nothing."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 import threading

@@ -1,7 +1,5 @@
 """Score events: corrections, undo, history, and what is refused."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A search of the library begins with its narrowest part, and finds what a look at every sample would find."""
 
-from __future__ import annotations
-
 import itertools
 import random
 

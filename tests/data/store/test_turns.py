@@ -1,7 +1,5 @@
 """Turns among processes: each comes to it, and one that holds it for ever, or no lock at all, stops nobody."""
 
-from __future__ import annotations
-
 import os
 import time
 

@@ -1,7 +1,5 @@
 """Blind votes are kept as they were given, and a person's last one on a pair stands, however it lay."""
 
-from __future__ import annotations
-
 import pytest
 
 

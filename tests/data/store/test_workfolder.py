@@ -1,7 +1,5 @@
 """What a process that was killed leaves behind is taken away at the next start, and nothing else."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path
