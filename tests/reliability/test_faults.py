@@ -101,7 +101,7 @@ def test_a_kill_in_the_middle_of_a_migration_leaves_the_old_schema_whole_and_the
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a system that does not list what is open")
-@pytest.mark.parametrize(("what", "cycles"), [("store", 30), ("page", 10)])
+@pytest.mark.parametrize(("what", "cycles"), [("store", 30), ("page", 4)])
 def test_what_is_made_and_closed_again_leaves_no_file_and_no_thread(quick_path, what, cycles):
     done = subprocess.run(
         [sys.executable, "-m", "tests.reliability.leaks", quick_path, what, str(cycles)],

@@ -18,23 +18,6 @@ def fill(store, sample_row, peaks, peaked, **changes):
     return ids
 
 
-def test_words_that_the_person_has_corrected_no_longer_count(store, sample_row, peaked):
-    a, b = fill(store, sample_row, [(0.2, 0.95), (0.8, 0.8)], peaked)
-    assert store.next_to_annotate("ann")["id"] == a
-    store.set_score(a, 0, 3, "ann")
-    assert store.next_to_annotate("ann")["id"] == b
-    assert store.next_to_annotate("bob")["id"] == a
-    store.undo(None, "ann")
-    assert store.next_to_annotate("ann")["id"] == a
-
-
-def test_a_sample_all_of_whose_words_are_corrected_is_not_shown_again(store, sample_row, peaked):
-    (a,) = fill(store, sample_row, [(0.2, 0.2)], peaked)
-    for word in (0, 1):
-        store.set_score(a, word, 3, "ann")
-    assert store.next_to_annotate("ann") is None
-
-
 def test_a_new_vlm_score_changes_the_order(store, sample_row, peaked):
     a, b = fill(store, sample_row, [(0.2,), (0.5,)], peaked)
     store.add_scores([{"sample": a, "word_index": 0, "source": "vlm", "distribution": peaked(3, 0.99)}])

@@ -25,18 +25,6 @@ def test_what_each_person_said_last_of_each_word(store, two):
         store.said("nothing")
 
 
-def test_the_last_step_is_the_last_score_that_is_not_undone(store, two):
-    assert store.last_step("ann") is None
-    store.set_score(two[0], 0, 3, "ann")
-    store.set_score(two[1], 0, 3, "ann")
-    store.set_score(two[0], 1, 3, "bob")
-    assert store.last_step("ann")["sample"] == two[1]
-    store.undo(None, "ann")
-    assert store.last_step("ann")["sample"] == two[0]
-    store.undo(None, "ann")
-    assert store.last_step("ann") is None
-
-
 def test_submits_and_skips_are_taken_back_one_after_the_other_the_last_one_first(store, two):
     store.submit(two[0], "ann")
     store.skip(two[0], "ann")
