@@ -87,15 +87,6 @@ def test_images_are_ordered_and_bounded_by_their_mean_score(page, compare, app):
     settled(lambda shown: max(shown) <= 5.0)
 
 
-def test_runs_are_searched_where_they_are_listed(page):
-    page.get_by_role("tab", name="Library", exact=True).click()
-    sub(page, "Runs")
-    table = page.locator("#library-run-table")
-    table.locator("tr.pickable, p").first.wait_for()
-    page.locator("#library-run-search").locator(TEXT).fill("zebra")
-    table.get_by_text(re.compile("No run matches|Nothing was trained")).wait_for()
-
-
 @pytest.mark.parametrize(("kind", "tab"), [("reward", "runs"), ("experiment", "experiments")])
 def test_the_oldest_run_is_on_the_last_page_and_opens_in_its_tab(page, app, kind, tab):
     store, ids = Store(app.home / "studio.db"), [f"{kind}-{i:03d}" for i in range(library_runs.SHOWN + 1)]
