@@ -15,10 +15,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory):
+    """Folders, each a new one; pytest would look through all folders of the session for a free name."""
+    top = tmp_path_factory.mktemp("homes")
+    return (top / str(n) for n in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def studio_home(tmp_path_factory, monkeypatch):
+def studio_home(homes, monkeypatch):
     """A fresh STUDIO_HOME: no test reads or writes the user's."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("STUDIO_HOME", str(home))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
