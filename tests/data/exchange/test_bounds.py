@@ -133,7 +133,7 @@ FILES = {
     ),
     "a page that is packed well": (
         "parquet",
-        lambda: parquet(table(pa.array(["x" * MB] * 200), 200), use_dictionary=False, data_page_size=1 << 30),
+        lambda: parquet(table(pa.array(["x" * MB] * 120), 120), use_dictionary=False, data_page_size=1 << 30),
         "its pages unpack to more than 32 MB at a time (the column sample)",
     ),
     "texts that begin alike": (

@@ -39,11 +39,10 @@ def test_an_append_only_table_refuses_update_delete_and_replace(store, sample_ro
     with raw(store) as db:
         columns = [c[1] for c in db.execute(f"PRAGMA table_info({table})") if c[1] != "seq"]
         names = ", ".join(columns)
-        for sql in (
-            f"UPDATE {table} SET created = 'x'",
-            f"DELETE FROM {table}",
-            f"INSERT OR REPLACE INTO {table} ({names}) SELECT {names} FROM {table}",
-        ):
+        changes = [f"UPDATE {table} SET created = 'x'", f"DELETE FROM {table}"]
+        if "id" in columns:
+            changes.append(f"INSERT OR REPLACE INTO {table} ({names}) SELECT {names} FROM {table}")
+        for sql in changes:
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
                 db.execute(sql)
 
