@@ -4,8 +4,6 @@
 of single letters, so that every word is read in several pieces; 1.5 also names a safety checker that is not there.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

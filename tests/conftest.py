@@ -1,11 +1,11 @@
 """What every test gets: a run-time folder of its own, no network, few threads; a store to write to."""
 
-from __future__ import annotations
-
 import itertools
 import os
+import sqlite3
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,21 +15,59 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory):
+    """Folders, each a new one; pytest would look through all folders of the session for a free name."""
+    top = tmp_path_factory.mktemp("homes")
+    return (top / str(n) for n in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def studio_home(tmp_path_factory, monkeypatch):
+def studio_home(homes, monkeypatch):
     """A fresh STUDIO_HOME: no test reads or writes the user's."""
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("STUDIO_HOME", str(home))
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     return home
 
 
+@pytest.fixture(scope="session", autouse=True)
+def migrated():
+    """A new database gets a copy of what the migrations make of an empty one: that takes 1 ms, and they take 43."""
+    from sqlite_utils import Database
+
+    from data.store.annotation_schema import migrations
+
+    template, lock, apply = (
+        sqlite3.connect(":memory:", check_same_thread=False),
+        threading.Lock(),
+        migrations.apply,
+    )
+    apply(Database(template))
+
+    def copy(db, stop_before=None):
+        if stop_before or db.table_names():
+            apply(db, stop_before=stop_before)
+        else:
+            with lock:
+                template.backup(db.conn)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "apply", copy)
+        yield
+
+
+def folder_in_memory() -> tempfile.TemporaryDirectory:
+    """In memory where there is one: every write to a store is synced, and a busy disk takes 20 ms."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+
+
 @pytest.fixture
 def quick_path():
-    """A folder in memory where there is one: every write to a store is synced, and a busy disk takes 20 ms."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
+    """A folder in memory."""
+    with folder_in_memory() as folder:
         yield Path(folder)
 
 
@@ -40,7 +78,38 @@ def store(quick_path):
     return Store(quick_path / "studio.db")
 
 
+@pytest.fixture(scope="module")
+def module_store():
+    """A store that lasts for the module: filled once, it is read by many tests, or copied by ``copy_of``."""
+    from data.store import Store
+
+    with folder_in_memory() as folder:
+        yield Store(Path(folder) / "studio.db")
+
+
 @pytest.fixture
+def copy_of(quick_path):
+    """A function that copies a store to where ``store`` would be."""
+    import shutil
+
+    from data.store import Store
+
+    def copy(made):
+        made.close()  # its log is in the file then
+        return Store(shutil.copy(made.path, quick_path / made.path.name))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """Tiny random models, made once."""
+    from tests import tiny
+
+    return tiny.models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
 def sample_row():
     """A function that makes the row of a sample; what it is given replaces the defaults."""
 
@@ -62,23 +131,42 @@ def sample_row():
     return make
 
 
-@pytest.fixture
-def before_word_rules():
-    """A function that checks a sample's row and leaves out what a store had no column for until rules had numbers."""
-    from data.store.samples import checked_sample
-
-    def make(row):
-        return {name: value for name, value in checked_sample(row).items() if name != "word_rules"}
-
-    return make
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def peaked():
     """A function that makes a VLM's distribution: ``p`` on one score, the rest spread over the others."""
 
     def make(score, p=0.91):
         return [p if k == score else (1 - p) / 9 for k in range(10)]
+
+    return make
+
+
+@pytest.fixture
+def older_store(quick_path):
+    """A function that makes a database of an earlier schema, filled by plain SQL: ``migration`` is the first one that it
+    lacks, and today's code expects today's tables; (its path)."""
+    from sqlite_utils import Database
+
+    from data.store.annotation_schema import migrations
+    from data.store.database import insert, now
+    from data.store.samples import checked_sample
+
+    def make(migration, samples=(), **rows):
+        path = quick_path / "old.db"
+        db = Database(path)
+        migrations.apply(db, stop_before=migration)
+        insert(db, "store", {"id": "s", "created": now()})
+        columns = {column.name for column in db["samples"].columns}
+        first = {"runs": rows.pop("runs", ()), "samples": [checked_sample(row) for row in samples]}
+        for table, records in (first | rows).items():
+            for record in records:
+                kept = {
+                    name: value for name, value in record.items() if table != "samples" or name in columns
+                }
+                insert(db, table, kept)
+        db.conn.commit()
+        db.close()
+        return path
 
     return make
 

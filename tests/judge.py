@@ -4,8 +4,6 @@ It is a fake because no served model can be had in a test: its digit for a word 
 `with Judge() as judge` serves on 127.0.0.1 at `judge.url` until the block ends.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import threading

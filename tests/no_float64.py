@@ -4,8 +4,6 @@ A stand-in: what is moved by `.to(device)` becomes an `OnDevice` tensor, which c
 error where it would hold float64, until `.cpu()` takes it off. Kernels that MPS lacks are not seen by it.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -3,8 +3,6 @@
 `models(folder)` makes them; `studio_at(home, models)` is a Studio on them with a home of its own.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Two processes that work as one, as a launcher would start them: `start(work, *arguments)`; their work is below."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

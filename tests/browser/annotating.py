@@ -3,8 +3,6 @@
 Fakes, because what these tests are about is the page: no diffuser need make the images, and every VLM digit is known.
 """
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from data.shapes.render import render
 from data.shapes.scenes import parse
 from data.store import Store
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 
 CHIPS = "#annotate-words [role=spinbutton]"
 PROMPT = "a red circle above a blue square"
@@ -54,14 +52,10 @@ def fill(home: Path, count: int, whole: bool = False) -> None:
 
 
 @contextmanager
-def annotating(folder: Path, models: Path, count: int, whole: bool = False, **env: str):
-    home = folder / "home"
-    fill(home, count, whole)
-    app = start_app(home, {**tiny.settings_at(home, models).env(), **env})
-    try:
+def annotating(folder: Path, models: Path, count: int, whole: bool = False):
+    fill(folder / "home", count, whole)
+    with serving(folder / "home", models) as app:
         yield app
-    finally:
-        stop_app(app)
 
 
 def enter(browse, app, name: str, blind: bool = False, narrow: bool = False, **context):

@@ -3,8 +3,6 @@
 Every page is watched: no dialog, no script error and no request to another machine may happen in any test.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -14,7 +12,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -86,17 +85,20 @@ def stop_app(app: App) -> None:
     app.process.wait(timeout=30)
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Path:
-    return tiny.models(tmp_path_factory.mktemp("models"))
+@contextmanager
+def serving(home: Path, models: Path, **env: str) -> Iterator[App]:
+    """`python app.py` on these models and this home, until the block ends."""
+    running = start_app(home, {**tiny.settings_at(home, models).env(), **env})
+    try:
+        yield running
+    finally:
+        stop_app(running)
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory, models):
-    home = tmp_path_factory.mktemp("browser") / "home"
-    running = start_app(home, tiny.settings_at(home, models).env())
-    yield running
-    stop_app(running)
+def app(tmp_path_factory, model_folder):
+    with serving(tmp_path_factory.mktemp("browser") / "home", model_folder) as running:
+        yield running
 
 
 def chromium_path() -> str | None:

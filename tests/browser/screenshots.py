@@ -8,8 +8,6 @@ phone (TAB-LOOK.png, and running-train-LOOK.png). With --readme the README's pic
 the README's frontier.png).
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -4,8 +4,6 @@ The tabs are read from the page, so a new one is looked at as soon as it is ther
 by itself: the order of headings, the way past the head of the page, the looks by keyboard, the keys of the tabs.
 """
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Annotating at the speed of the keyboard, in a real browser: nothing is lost, nothing is seen too early."""
 
-from __future__ import annotations
-
 import json
 from statistics import quantiles
 
@@ -28,8 +26,8 @@ CLOCK = """addEventListener('keydown', event => {
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory, models):
-    with annotating(tmp_path_factory.mktemp("keys"), models, 60) as running:
+def app(tmp_path_factory, model_folder):
+    with annotating(tmp_path_factory.mktemp("keys"), model_folder, 60) as running:
         yield running
 
 
@@ -71,6 +69,35 @@ def test_fifty_words_over_ten_images_are_corrected_by_keyboard_alone(browse, app
     with capsys.disabled():
         print(f"\nkey to stored and acknowledged: median {quantiles(waits, n=20)[9]:.0f} ms, "
               f"p95 {quantiles(waits, n=20)[18]:.0f} ms, longest {max(waits):.0f} ms")  # fmt: skip
+
+
+def test_keys_typed_as_fast_as_a_machine_can_are_all_kept_in_order_and_are_in_the_history(browse, app):
+    page = enter(browse, app, "fast")
+    for numbers in ("12345", "98765", "55555", "24680"):
+        page.locator(CHIPS).first.focus()
+        page.keyboard.type(numbers)
+    settled(page)
+    assert [score for *_, score in kept(app, "fast")] == [2, 4, 6, 8, 0]
+    page.get_by_role("button", name="My corrections").click()
+    page.locator("#history tbody tr").nth(4).wait_for()
+
+
+def test_delete_the_arrows_and_the_question_mark_do_what_the_keys_say(browse, app):
+    page = enter(browse, app, "arrows")
+    chips = page.locator(CHIPS)
+    page.keyboard.type("58")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Delete")
+    settled(page)
+    assert [said[1:] for said in kept(app, "arrows")] == [("red", 5)]
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowUp")
+    settled(page)
+    assert [said[1:] for said in kept(app, "arrows")] == [("red", 6)]
+    assert chips.first.get_attribute("aria-valuenow") == "6"
+    assert not page.locator(".ws-help").is_visible()
+    page.keyboard.press("?")
+    assert page.locator(".ws-help").is_visible()
 
 
 def test_who_gives_a_name_stays_at_the_image_and_types_on(browse, app):

@@ -1,10 +1,10 @@
 """A stranger compares a pair in a real browser."""
 
-from __future__ import annotations
-
 import re
+import time
 
-import pytest
+from tests.browser.annotating import CHIPS, kept, settled, shown
+from tests.browser.conftest import WAITING
 
 
 def test_a_pair_is_stored_scored_and_shown_with_its_change_per_word(page, app, compare):
@@ -123,24 +123,19 @@ def test_what_a_reload_ended_is_in_the_fields_again_and_said(page, compare):
     assert page.locator("#prompt textarea").input_value() == "a green star"
 
 
-@pytest.mark.parametrize(
-    ("prompt", "seeds", "said"),
-    [
+def test_bad_input_is_answered_by_a_sentence(page, app):
+    for prompt, seeds, said in (
         ("", "7", "prompt is empty"),
-        ("a red circle", "seven", "seed"),
-        ("a red circle", "-1", "seed"),
+        ("a red circle", "seven", "'seven' is not a whole number"),
         ("a red circle", "1-99", "at most|give 1 to 8"),
         ("of the", "7", "no word that could be scored"),
-    ],
-)
-def test_bad_input_is_answered_by_a_sentence(page, app, prompt, seeds, said):
-    page.locator("#prompt textarea").fill(prompt)
-    page.locator("#seeds").locator("input, textarea").fill(seeds)
-    page.locator("#run").click()
-    toast = page.locator(".toast-body", has_text=re.compile(said))
-    toast.wait_for()
-    assert "Traceback" not in page.content()
-    page.locator("#run:not([disabled])").wait_for()
+    ):
+        page.locator("#prompt textarea").fill(prompt)
+        page.locator("#seeds").locator("input, textarea").fill(seeds)
+        page.locator("#run").click()
+        page.locator(".toast-body", has_text=re.compile(said)).wait_for()
+        assert "Traceback" not in page.content()
+        page.locator("#run:not([disabled])").wait_for()
 
 
 def test_words_that_the_model_does_not_know_or_read_are_named(page, compare):
@@ -151,10 +146,35 @@ def test_words_that_the_model_does_not_know_or_read_are_named(page, compare):
     assert page.locator("#words-none .ws-mark", has_text="not read").count() > 0
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_fits_a_phone(browse, app, compare, theme):
-    page = browse(f"{app.url}?__theme={theme}")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.locator("#run").wait_for()
-    compare(page, "a green triangle to the right of an orange square", "4")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+def test_keys_under_way_are_kept_when_another_image_is_opened(page, app, compare, call_me):
+    compare(page, "a red circle above a blue square", "41")
+    page.locator("#annotate-projected").click()
+    page.locator(CHIPS).first.wait_for()
+    call_me(page, "under way")
+    sample, held, released = shown(page), [], []
+
+    def keys(route) -> None:
+        waits = '"operations"' in (route.request.post_data or "") and not released
+        held.append(route) if waits else route.continue_()
+
+    page.route("**/run/predict", keys)
+    page.locator(CHIPS).first.focus()
+    page.keyboard.type("370")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#annotate-none").click()
+    other = page.locator("#words-none .word-scores").get_attribute("data-sample")
+    page.locator(f"#annotate-words [data-sample='{other}']").wait_for()
+    released.append(True)
+    for route in held:
+        route.continue_()
+    deadline = time.monotonic() + WAITING / 1000
+    while len(kept(app, "under way")) < 3:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)  # not sleep: what the page asks of the test goes on meanwhile
+    page.locator(CHIPS).first.focus()
+    page.keyboard.press("8")
+    settled(page)
+    assert shown(page) == other
+    assert set(kept(app, "under way")) == {
+        (sample, "red", 3), (sample, "circle", 7), (sample, "above", 0), (other, "red", 8)
+    }  # fmt: skip

@@ -1,7 +1,5 @@
 """The tab Diagnose in a browser: a kept report is opened and taken away, and an experiment outlives the page."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

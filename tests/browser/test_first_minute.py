@@ -1,7 +1,5 @@
 """A first visit: pairs to look at and words to correct at once, before any model is loaded, and a way through them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 
@@ -10,17 +8,17 @@ import pytest
 from core import checkpoint
 from studio.images import examples
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 
 PROMPTS = ("a red circle above a blue square", "a green star")
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory, models):
+def fresh(tmp_path_factory, model_folder):
     """The app on an empty home with examples made by its own models, of which the diffuser then lost its weights: it
     stands for models that are still on their way, and shows that the examples need none."""
     folder = tmp_path_factory.mktemp("first")
-    shutil.copytree(models, folder / "models")
+    shutil.copytree(model_folder, folder / "models")
     (folder / "models/diffuser" / checkpoint.MANIFEST).write_text(json.dumps({"made for": "a test"}))
     settings = tiny.settings_at(folder / "none", folder / "models")
     examples.make(
@@ -34,11 +32,8 @@ def fresh(tmp_path_factory, models):
         force=True,
     )
     shutil.rmtree(folder / "models/diffuser/unet")
-    home = folder / "home"
-    env = tiny.settings_at(home, folder / "models").env() | {"STUDIO_EXAMPLES": str(folder / "examples")}
-    running = start_app(home, env)
-    yield running
-    stop_app(running)
+    with serving(folder / "home", folder / "models", STUDIO_EXAMPLES=str(folder / "examples")) as running:
+        yield running
 
 
 def test_examples_are_shown_and_said_to_be_so_before_any_model_is_there(browse, fresh):
@@ -73,29 +68,6 @@ def test_dismissed_steps_never_come_again(browse, fresh):
     page.keyboard.press("Enter")
     page.locator(".guide").wait_for(state="detached")
     page.reload()
-    page.locator("#words-projected .ws-change").first.wait_for()
-    page.wait_for_timeout(500)
-    assert page.locator(".guide").count() == 0
-
-
-def test_what_is_done_already_is_not_asked_for(browse, fresh):
-    """A store in which all three steps are done, as its rows say."""
-    from data.store import Store
-
-    store = Store(fresh.home / "studio.db")
-    id = store.samples(limit=1)[0]
-    for index in range(1, 3):
-        for score in range(10):
-            store.set_score(id["id"], index, score, "Ann", word="word")
-    run = store.new_run("cycle", {})
-    store.update_run(run, state="done")
-    new = {
-        **{name: id[name] for name in ("prompt", "n_words", "backbone", "width", "height", "steps")},
-        "guidance": 4,
-    }
-    for word, sample in enumerate(store.add_samples({**new, "seed": 100 + at} for at in range(9))):
-        store.set_score(sample, 1, word, "Ann", word="word")
-    page = browse(fresh.url)
     page.locator("#words-projected .ws-change").first.wait_for()
     page.wait_for_timeout(500)
     assert page.locator(".guide").count() == 0

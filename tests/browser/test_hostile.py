@@ -1,7 +1,5 @@
 """Words and names that would be markup, templates or scripts are text and nothing else."""
 
-from __future__ import annotations
-
 import gradio as gr
 import pytest
 

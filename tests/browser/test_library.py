@@ -1,7 +1,5 @@
 """The tab Library in a real browser: what was made is found, opened, taken out, brought in, backed up and brought back."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile
@@ -87,15 +85,6 @@ def test_images_are_ordered_and_bounded_by_their_mean_score(page, compare, app):
     unfold(page.locator("#library-filters button").first, page.locator("#library-mean-to input"))
     choose("library-mean-to", "5")
     settled(lambda shown: max(shown) <= 5.0)
-
-
-def test_runs_are_searched_where_they_are_listed(page):
-    page.get_by_role("tab", name="Library", exact=True).click()
-    sub(page, "Runs")
-    table = page.locator("#library-run-table")
-    table.locator("tr.pickable, p").first.wait_for()
-    page.locator("#library-run-search").locator(TEXT).fill("zebra")
-    table.get_by_text(re.compile("No run matches|Nothing was trained")).wait_for()
 
 
 @pytest.mark.parametrize(("kind", "tab"), [("reward", "runs"), ("experiment", "experiments")])
@@ -204,17 +193,3 @@ def test_a_backup_is_made_listed_and_brought_back(page, compare, call_me, app):
     assert app.rows("SELECT count(*) FROM samples") == [(before,)]
     ((detail,),) = app.rows("SELECT detail FROM audit WHERE action = 'restore'")
     assert (app.home / json.loads(detail)["replaced"]).exists()
-
-
-def test_on_a_phone_nothing_is_wider_than_the_page(browse, app):
-    page = browse(app.url)
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.locator("#run").wait_for()
-    tab = page.get_by_role("tab", name="Library", exact=True)
-    if not tab.is_visible():
-        page.locator(".overflow-menu > button").first.click()
-        page.locator(".overflow-dropdown button", has_text="Library").click()
-    else:
-        tab.click()
-    page.locator("#library-images").locator(".card, .cards-empty").first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

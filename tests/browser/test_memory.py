@@ -1,7 +1,5 @@
 """A studio without an image, in a browser that was never there: what is offered, and what a restart leaves."""
 
-from __future__ import annotations
-
 import contextlib
 from urllib.parse import urlsplit
 
@@ -13,8 +11,10 @@ from tests.browser.conftest import ready, start_app, stop_app
 CHIPS = "#annotate-words [role=spinbutton]"
 
 
-def test_new_images_are_offered_and_the_place_outlives_the_server(browse, models, compare, call_me, tmp_path):
-    env = tiny.settings_at(tmp_path / "home", models).env()
+def test_new_images_are_offered_and_the_place_outlives_the_server(
+    browse, model_folder, compare, call_me, tmp_path
+):
+    env = tiny.settings_at(tmp_path / "home", model_folder).env()
     app = start_app(tmp_path / "home", env)
     try:
         page = browse(app.url)

@@ -1,7 +1,5 @@
 """The chip of *nothing else*, after the words: another look, the same keys; images of before lack it."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import Store
@@ -11,9 +9,9 @@ LAST = f"{CHIPS}.ws-extra"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory, models):
+def app(tmp_path_factory, model_folder):
     """Two images with *nothing else*, and one, the newest, that was stored before there was any."""
-    with annotating(tmp_path_factory.mktemp("else"), models, 2, whole=True) as running:
+    with annotating(tmp_path_factory.mktemp("else"), model_folder, 2, whole=True) as running:
         store = Store(running.home / "studio.db")
         row = {k: v for k, v in store.samples(limit=1)[0].items() if k != "seq"}
         store.add_samples([{**row, "id": "before", "seed": 77, "n_words": 7}])

@@ -1,32 +1,27 @@
 """The page Quality in a real browser: empty, with one and with two annotators, gold set and taken back, pictures opened."""
 
-from __future__ import annotations
-
 import json
-import shutil
 
 import pytest
 
 from data.store import Store
 from tests import tiny
-from tests.browser.conftest import ready, start_app, stop_app
+from tests.browser.conftest import ready, serving
 
 PROMPT = "a red circle above a blue square"  # red 1, circle 2, above 3, blue 5, square 6
 GOLD = "SELECT word, score, who FROM gold ORDER BY seq"
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory, models, chromium):
+def judged(tmp_path_factory, model_folder):
     """An app of its own: what others annotate must not change the figures. Its store has six samples without scores."""
     from data.prompts import load
 
     home = tmp_path_factory.mktemp("quality") / "home"
-    studio = tiny.studio_at(home, models)
+    studio = tiny.studio_at(home, model_folder)
     studio.score(studio.collect(load("shapes_train", 3, "small"), 2, steps=tiny.STEPS))
-    running = start_app(home, tiny.settings_at(home, models).env())
-    yield running
-    stop_app(running)
-    shutil.rmtree(home, ignore_errors=True)
+    with serving(home, model_folder) as running:
+        yield running
 
 
 @pytest.fixture
@@ -145,12 +140,14 @@ def test_the_image_that_is_open_in_annotate_can_be_given_gold(look, judged):
     page.locator(f"#annotate-words [data-sample='{sample}']").wait_for()
 
 
-@pytest.mark.parametrize("name", ["Agreement", "People", "Gold"])
-def test_on_a_phone_nothing_is_wider_than_the_page(look, name):
+def test_on_a_phone_nothing_is_wider_than_the_page(look):
     page = look("Ann")
     page.set_viewport_size({"width": 390, "height": 844})
-    tab(page, name)
-    page.wait_for_timeout(500)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    for target in page.locator("#gold-score label:visible, #set-gold:visible, #quality-again:visible").all():
-        assert target.bounding_box()["height"] >= 44
+    for name in ("Agreement", "People", "Gold"):
+        tab(page, name)
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        for target in page.locator(
+            "#gold-score label:visible, #set-gold:visible, #quality-again:visible"
+        ).all():
+            assert target.bounding_box()["height"] >= 44

@@ -1,26 +1,21 @@
 """A public demo as a stranger finds it: what they may not do is off and says why, and signing in turns it on."""
 
-from __future__ import annotations
-
 import pytest
 
-from tests import tiny
-from tests.browser.conftest import WAITING, ready, start_app, stop_app
+from tests.browser.conftest import WAITING, ready, serving
 from tests.reliability.test_space import OAUTH, PAIR, SPACE, Visitor
 
 CHIP = "#annotate-words [role=spinbutton]"
 
 
 @pytest.fixture
-def space(tmp_path, models):
+def space(tmp_path, model_folder):
     """A Space on which only accounts may correct, which has compared one pair."""
-    env = {**SPACE, **OAUTH, **tiny.settings_at(tmp_path / "home", models).env(), "STUDIO_ANNOTATE": "login"}
-    running = start_app(tmp_path / "home", env)
-    visitor = Visitor(running)
-    event, found = visitor.call("compare", PAIR)
-    assert event == "complete", found
-    yield visitor
-    stop_app(running)
+    with serving(tmp_path / "home", model_folder, **SPACE, **OAUTH, STUDIO_ANNOTATE="login") as running:
+        visitor = Visitor(running)
+        event, found = visitor.call("compare", PAIR)
+        assert event == "complete", found
+        yield visitor
 
 
 def open_tab(page, name):

@@ -1,7 +1,5 @@
 """Seeds in a real browser: a grid comes into being, is looked at, sorted, filtered, voted on, shared and taken home."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -267,9 +265,8 @@ def test_a_hostile_prompt_is_text_on_the_page_and_in_the_list(seeds):
     assert seeds.evaluate("window.hacked") is None
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_fits_a_phone(browse, app, theme):
-    page = browse(f"{app.url}?__theme={theme}")
+def test_the_page_fits_a_phone(browse, app):
+    page = browse(app.url)
     page.set_viewport_size({"width": 390, "height": 844})
     ready(page)
     show(page)

@@ -1,7 +1,5 @@
 """Training outlives the page: started, reloaded, stopped, killed, resumed, promoted and rolled back in a browser."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

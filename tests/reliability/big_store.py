@@ -9,8 +9,6 @@ It is written in one transaction by plain SQL, for ``add_scores`` takes an hour 
 store append-only wait meanwhile and are put back as they were, and the caches are filled by the store's own SQL.
 """
 
-from __future__ import annotations
-
 import argparse
 import random
 import time

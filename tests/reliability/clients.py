@@ -6,8 +6,6 @@ and goes on. Counted: what failed, what was acknowledged, what of that is in the
 It goes on for a bounded time, on the loopback interface only, and leaves its labels in the store.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import threading

@@ -6,8 +6,6 @@ run, then for good: by the command beside the app, or with ``--page`` by the pag
 how long the clients' keys took before, during each, and what failed or was lost.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

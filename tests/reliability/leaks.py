@@ -4,8 +4,6 @@ Prints the file descriptors and threads of this process after the first cycle an
 own, as others' threads would end meanwhile.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -4,8 +4,6 @@ Prints p50, p95 and p99 of what a page does at a key, at an opening and at each 
 may take, and the seconds until the app answers on this store. It writes a few hundred labels, under names of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import random

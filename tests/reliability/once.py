@@ -10,8 +10,6 @@ Gradio, which stands between the page and the desk, and the script in the browse
 power cut is not played: what a killed process has written is in the system's hands, and stays.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import http.client

@@ -3,26 +3,20 @@
 How quick it is depends on the machine, and is measured by ``measure_store`` and ``clients``.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import Store
 from data.store.queue import ORDERS
-from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 from tests.reliability import big_store, clients
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clients")
-    big_store.make(folder / "home", samples=300, words=5)
-    running = start_app(
-        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
-    )
-    yield running
-    stop_app(running)
+def app(tmp_path_factory, model_folder):
+    home = tmp_path_factory.mktemp("clients") / "home"
+    big_store.make(home, samples=300, words=5)
+    with serving(home, model_folder) as running:
+        yield running
 
 
 @pytest.mark.parametrize("kind", [clients.Page, clients.Annotator], ids=["page", "endpoints"])

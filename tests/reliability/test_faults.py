@@ -1,7 +1,5 @@
 """A disk that fills up, a kill in the middle of a migration, and what thirty stores leave open: nothing is lost or leaked."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess
@@ -12,26 +10,10 @@ import pytest
 
 from data.store import Store, StoreError
 from data.store.annotation_schema import migrations
-from tests.data.store.test_database import old_store
+from tests.data.store.test_database import FIRST_RUN
+from tests.forked import die, killed
 
 ROOT = Path(__file__).resolve().parents[2]
-MIGRATE = """
-import os, signal, sys
-from data.store import Store
-from data.store.annotation_schema import migrations
-steps = int(sys.argv[2])
-apply = migrations.apply
-def killed(db, **named):
-    left = [steps]
-    def trace(sql):
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-    db.conn.set_trace_callback(trace)
-    return apply(db, **named)
-migrations.apply = killed
-Store(sys.argv[1])
-"""
 
 
 def test_a_database_that_may_not_grow_refuses_whole_writes_and_keeps_all_that_was_there(store, sample_row):
@@ -87,17 +69,30 @@ def test_on_a_full_disk_all_that_was_acknowledged_stays_and_writing_goes_on_once
     again.close()
 
 
+def migrated_and_killed(path, statements):
+    """A start whose migration is killed at one of its statements."""
+    apply, left = migrations.apply, [statements]
+
+    def count(sql):
+        left[0] -= 1
+        if not left[0]:
+            die()
+
+    def traced(db, **bounds):
+        db.conn.set_trace_callback(count)
+        return apply(db, **bounds)
+
+    migrations.apply = traced
+    Store(path)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("statements", [1, 5, 20, 60])
 def test_a_kill_in_the_middle_of_a_migration_leaves_the_old_schema_whole_and_the_next_start_migrates(
-    quick_path, statements
+    older_store, statements
 ):
-    path = quick_path / "old.db"
-    old_store(path)
-    done = subprocess.run(
-        [sys.executable, "-c", MIGRATE, path, str(statements)], cwd=ROOT, capture_output=True, check=False
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    path = older_store("m002_missing", runs=[FIRST_RUN])
+    killed(migrated_and_killed, path, statements)
     store = Store(path)
     store.check()
     with store.reading() as db:
@@ -106,7 +101,7 @@ def test_a_kill_in_the_middle_of_a_migration_leaves_the_old_schema_whole_and_the
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a system that does not list what is open")
-@pytest.mark.parametrize(("what", "cycles"), [("store", 30), ("page", 10)])
+@pytest.mark.parametrize(("what", "cycles"), [("store", 30), ("page", 4)])
 def test_what_is_made_and_closed_again_leaves_no_file_and_no_thread(quick_path, what, cycles):
     done = subprocess.run(
         [sys.executable, "-m", "tests.reliability.leaks", quick_path, what, str(cycles)],

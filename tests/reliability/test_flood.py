@@ -1,7 +1,5 @@
 """One visitor asks for more images than the models can make: others still get theirs, and their keys are stored."""
 
-from __future__ import annotations
-
 import json
 import time
 import uuid
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 
 FLOOD = 33
 ASKED = ["a red circle", "7", 1, tiny.STEPS, 4, "projected"]
@@ -19,13 +17,9 @@ SLOW = ["a red circle", "7", 1, 60, 4, "projected"]  # than it is asked for
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flood")
-    running = start_app(
-        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
-    )
-    yield running
-    stop_app(running)
+def app(tmp_path_factory, model_folder):
+    with serving(tmp_path_factory.mktemp("flood") / "home", model_folder) as running:
+        yield running
 
 
 def compare(app, session, forwarded=None, asked=ASKED):

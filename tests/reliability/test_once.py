@@ -1,8 +1,6 @@
 """The server is killed while keys go out and come again (``tests.reliability.once`` says what of it is real, and does it a
 hundred times)."""
 
-from __future__ import annotations
-
 from tests.reliability import once
 
 

@@ -1,7 +1,5 @@
 """Two processes that work as one: what they make is what one makes, and a process that dies takes nothing with it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -19,11 +17,6 @@ from tests.tiny import STEPS
 
 COLLECT = ("collect", "--count", "6", "--seeds", "2", "--steps", str(STEPS))
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return tiny.models(tmp_path_factory.mktemp("models"))
 
 
 def settings_at(home, model_folder):

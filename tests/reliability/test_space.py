@@ -4,8 +4,6 @@ What is not simulated: Hugging Face's own sign-in page. Who has signed in is wha
 one with the client secret that it gave to the Space, as Gradio does once Hugging Face has said who it is.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

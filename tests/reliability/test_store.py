@@ -1,43 +1,33 @@
 """The store under load and under the axe: many threads, several processes, SIGKILL in mid-write."""
 
-from __future__ import annotations
-
+import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from data.store import RunBusy, Store
+from tests.forked import forked
 
-ROOT = Path(__file__).resolve().parents[2]
 WRITES = 12
 
-WRITER = """
-import sys
-from data.store import Store
-path, sample, who = sys.argv[1:4]
-store = Store(path)
-n = 0
-while len(sys.argv) < 5 or n < int(sys.argv[4]):
-    event = store.set_score(sample, n % 7, n // 7 % 10, who)
-    print(event["id"], flush=True)  # what was said here must be there for ever
-    n += 1
-"""
+
+def written(path, sample, who, said, count=None):
+    """Write scores, and say of each that it is there: it must be there for ever."""
+    store = Store(path)
+    for n in itertools.count() if count is None else range(count):
+        event = store.set_score(sample, n % 7, n // 7 % 10, who)
+        os.write(said, f"{event['id']}\n".encode())
 
 
-def writer(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def writer(*given):
+    """(a process that writes, what it says as a file)."""
+    reads, writes = os.pipe()
+    process = forked(written, *given[:3], writes, *given[3:])
+    os.close(writes)
+    return process, os.fdopen(reads)
 
 
 def event_ids(store):
@@ -87,18 +77,16 @@ def test_read_then_write_by_many_hands_keeps_every_chain_whole(store, sample_row
 
 def test_two_processes_that_make_and_write_one_store_lose_nothing(quick_path, sample_row):
     path = quick_path / "studio.db"
-    opened = [subprocess.Popen([sys.executable, "-c", f"from data.store import Store; Store({str(path)!r})"],
-                               cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
-    for process in opened:
-        assert process.communicate(timeout=120)[1] == ""
+    for process in [forked(Store, path) for _ in range(2)]:
+        process.join()
+        assert process.exitcode == 0
     store = Store(path)
     (sample,) = store.add_samples([sample_row()])
     writers = [writer(path, sample, f"process {i}", WRITES) for i in range(2)]
-    said = set()
-    for process in writers:
-        out, err = process.communicate(timeout=240)
-        assert (process.returncode, err) == (0, "")
-        said |= set(out.split())
+    said = {id for _, out in writers for id in out.read().split()}
+    for process, _ in writers:
+        process.join()
+        assert process.exitcode == 0
     assert len(said) == 2 * WRITES
     assert event_ids(store) == said
     store.check()
@@ -110,12 +98,12 @@ def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, samp
     (sample,) = store.add_samples([sample_row()])
     said = set()
     for round_ in range(3):
-        process = writer(store.path, sample, f"round {round_}")
-        said |= {process.stdout.readline().strip() for _ in range(1 + 2 * round_)}
+        process, out = writer(store.path, sample, f"round {round_}")
+        said |= {out.readline().strip() for _ in range(1 + 2 * round_)}
         time.sleep(0.01 * round_)
-        os.kill(process.pid, signal.SIGKILL)
-        out, _ = process.communicate(timeout=60)
-        said |= {line for line in out.split("\n") if len(line) == 32}
+        process.kill()
+        process.join()
+        said |= {line for line in out.read().split("\n") if len(line) == 32}
         again = Store(store.path)
         again.check()
         assert said <= event_ids(again)

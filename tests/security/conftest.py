@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 
 
 class Client:
@@ -16,9 +16,8 @@ class Client:
     def __init__(self, running):
         self.running, self.home, self.rows = running, running.home, running.rows
         self.http = httpx.Client(base_url=running.url, timeout=300, trust_env=False)
-        self.session = (
-            uuid.uuid4().hex
-        )  # one for all, as a new one costs Gradio a look at every part of the page
+        # one for all, as a new one costs Gradio a look at every part of the page, and one for what is queued
+        self.session, self.queued = uuid.uuid4().hex, uuid.uuid4().hex
 
     def call(self, name, data):
         """A public endpoint with any values: (last event, its data)."""
@@ -45,16 +44,18 @@ class Client:
         answer = self.post("/gradio_api/run/predict", body)
         if "join the queue" not in answer.text:
             return answer
-        session = body["session_hash"] = uuid.uuid4().hex
+        session = body["session_hash"] = self.queued
         answer = self.post("/gradio_api/queue/join", body)
         if answer.status_code != 200:
             return answer
         with self.http.stream("GET", f"/gradio_api/queue/data?session_hash={session}") as lines:
             for line in lines.iter_lines():
                 told = json.loads(line.partition("data: ")[2] or "{}")
-                if told.get("msg") in ("process_completed", "unexpected_error", "close_stream"):
+                if told.get("msg") in ("process_completed", "unexpected_error"):
                     done = told.get("success", False)
-                    return httpx.Response(200 if done else 500, json=told.get("output") or told)
+                    answer = httpx.Response(200 if done else 500, json=told.get("output") or told)
+                if told.get("msg") in ("close_stream", "unexpected_error"):  # and the session is free again
+                    return answer
         raise AssertionError("the stream ended without a result")
 
     def post(self, path, body):
@@ -63,16 +64,10 @@ class Client:
 
 
 @pytest.fixture(scope="package")
-def app(tmp_path_factory):
+def app(tmp_path_factory, model_folder):
     """A client of an app that has compared one pair."""
-    folder = tmp_path_factory.mktemp("security")
-    running = start_app(
-        folder / "home", tiny.settings_at(folder / "home", tiny.models(folder / "models")).env()
-    )
-    try:
+    with serving(tmp_path_factory.mktemp("security") / "home", model_folder) as running:
         client = Client(running)
         event, _ = client.call("compare", ["a red circle", "7", 1, tiny.STEPS, 4, "projected"])
         assert event == "complete"
         yield client
-    finally:
-        stop_app(running)

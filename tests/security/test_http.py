@@ -54,58 +54,45 @@ def kept(app):
 
 
 @pytest.mark.parametrize(
-    "data, says",
+    ("place", "value", "says"),
     [
-        (with_value(0, ""), "The prompt is empty"),
-        (with_value(0, " \t "), "prompt"),
-        (with_value(0, None), "prompt"),
-        (with_value(0, "a red circle " * 400), "5200 characters"),
-        (with_value(0, "a red\u0000 circle"), "control character"),
-        (with_value(0, "\x1b[31m red"), "control character"),
-        (with_value(0, "..."), "no word"),
-        (with_value(1, "-1"), "not a whole number"),
-        (with_value(1, "1.5"), "not a whole number"),
-        (with_value(1, "NaN"), "not a whole number"),
-        (with_value(1, ""), "seed"),
-        (with_value(1, "4294967296"), "out of range"),
-        (with_value(1, "1,2,3,4,5,6,7,8,9"), "8"),
-        (with_value(1, "0-4000000000"), "8"),
-        (with_value(2, math.nan), "strength"),
-        (with_value(2, -0.1), "-0.1"),
-        (with_value(2, 1.5), "1.5"),
-        (with_value(3, 0), "0"),
-        (with_value(3, 101), "101"),
-        (with_value(3, 2.5), "2.5"),
-        (with_value(3, math.nan), "steps"),
-        (with_value(4, math.inf), "guidance|inf"),
-        (with_value(4, 21), "21"),
+        (0, "", "The prompt is empty"),
+        (0, None, "prompt"),
+        (0, "a red circle " * 400, "5200 characters"),
+        (0, "\x1b[31m red", "control character"),
+        (0, "...", "no word"),
+        (1, "-1", "not a whole number"),
+        (1, "4294967296", "out of range"),
+        (1, "0-4000000000", "8"),
+        (2, math.nan, "strength"),
+        (3, 101, "101"),
+        (4, math.inf, "guidance|inf"),
     ],
     ids=repr,
 )
-def test_a_bad_request_is_refused_with_a_sentence(app, data, says):
+def test_a_bad_request_is_refused_with_a_sentence(app, place, value, says):
     before = kept(app)
-    event, found = app.call("compare", data)
+    event, found = app.call("compare", with_value(place, value))
     assert event == "error", found
     silent(str(found), app)
     assert re.search(says, found["error"]), found["error"]
     assert kept(app) == before
 
 
-@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:24])
 @pytest.mark.parametrize("place", [1, 2, 3, 5], ids=["seeds", "strength", "steps", "noise"])
-def test_a_value_of_a_foreign_kind_is_refused_and_nothing_is_told(app, place, value):
-    if place == 3 and value is None:
-        pytest.skip("no steps are the model's own")
+def test_a_value_of_a_foreign_kind_is_refused_and_nothing_is_told(app, place):
     before = kept(app)
-    event, found = app.call("compare", with_value(place, value))
-    assert event in ("error", "refused"), found
-    silent(str(found), app)
+    for value in HOSTILE:
+        if (place, value) != (3, None):  # no steps are the model's own
+            event, found = app.call("compare", with_value(place, value))
+            assert event in ("error", "refused"), (value, found)
+            silent(str(found), app)
     assert kept(app) == before
 
 
-@pytest.mark.parametrize("data", [[], [1], GOOD * 3, {}, None, "x"], ids=lambda data: repr(data)[:24])
-def test_the_wrong_number_of_values_tells_nothing(app, data):
-    silent(str(app.call("compare", data)[1]), app)
+def test_the_wrong_number_of_values_tells_nothing(app):
+    for data in ([], [1], GOOD * 3, {}, None, "x"):
+        silent(str(app.call("compare", data)[1]), app)
 
 
 def test_no_event_of_the_page_is_upset_by_foreign_values(app):
@@ -165,27 +152,22 @@ def test_the_correction_of_a_page_is_kept(app):
     assert answer.status_code == 200 and kept(app)[1] == before[1] + 1
 
 
-@pytest.mark.parametrize("form", ["{}", "/{}", "{}?download=1", "//{}", "%2e%2e/{}", "file:{}", "\\{}"])
-@pytest.mark.parametrize(
-    "route", ["/gradio_api/file=", "/file=", "/gradio_api/file/", "/gradio_api/stream/", "/static/"]
-)
-def test_no_file_of_the_studio_or_the_project_is_served(app, route, form):
+@pytest.mark.parametrize("route", ["/gradio_api/file=", "/file=", "/gradio_api/stream/", "/static/"])
+def test_no_file_of_the_studio_the_project_or_the_machine_is_served(app, route):
     images = list((app.home / "images").rglob("*.png"))
     assert images
-    for path in (app.home / "studio.db", app.home / "studio.db-wal", images[0], ROOT / "requirements.txt"):
-        for name in (str(path), quote(str(path), safe=""), f"{ROOT}/../{path}", path.name):
-            answer = app.http.get(route + form.format(name))
-            assert answer.status_code >= 400, f"{route}{form}: {name}"
-            assert not answer.content.startswith((b"SQLite", b"\x89PNG"))
+    for path in (
+        app.home / "studio.db",
+        app.home / "studio.db-wal",
+        images[0],
+        ROOT / "requirements.txt",
+        "/etc/passwd",
+    ):
+        for name in (str(path), quote(str(path), safe=""), f"{ROOT}/../{path}", f"../../../../../..{path}"):
+            answer = app.http.get(route + name)
+            assert answer.status_code >= 400, f"{route}{name}"
+            assert not answer.content.startswith((b"SQLite", b"\x89PNG", b"root:"))
             assert b"torch>=" not in answer.content
-
-
-@pytest.mark.parametrize(
-    "path", ["/etc/passwd", "/proc/self/environ", "app.py", "studio/studio.py", ".git/config"]
-)
-def test_no_other_file_of_the_machine_is_served(app, path):
-    for name in (path, quote(path, safe=""), f"../../../../../../..{path}"):
-        assert app.http.get(f"/gradio_api/file={name}").status_code >= 400
 
 
 def test_a_file_that_is_too_large_is_refused_and_what_was_uploaded_is_no_way_in(app):

@@ -9,8 +9,7 @@ import pytest
 
 from data.store import Store
 from studio.api import endpoints
-from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 from tests.reliability.test_space import OAUTH, SPACE, Visitor
 from tests.security.test_endpoints import ADMINS, ANYBODYS, WRITERS
 
@@ -62,18 +61,15 @@ def token(running):
 def network(tmp_path_factory):
     """A studio that is bound to every address of the machine; without models, as nothing here computes."""
     folder = tmp_path_factory.mktemp("network")
-    env = tiny.settings_at(folder, folder / "models").env() | {"GRADIO_SERVER_NAME": "0.0.0.0"}
-    running = start_app(folder / "home", env)
-    yield running
-    stop_app(running)
+    with serving(folder / "home", folder / "models", GRADIO_SERVER_NAME="0.0.0.0") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory):
     folder = tmp_path_factory.mktemp("space")
-    running = start_app(folder / "home", tiny.settings_at(folder, folder / "models").env() | SPACE | OAUTH)
-    yield running
-    stop_app(running)
+    with serving(folder / "home", folder / "models", **SPACE, **OAUTH) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

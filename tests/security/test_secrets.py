@@ -1,7 +1,5 @@
 """What is secret reaches no file: tokens, keys and signing secrets are looked for in all that a studio has written."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -11,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from tests import tiny
-from tests.browser.conftest import start_app, stop_app
+from tests.browser.conftest import serving
 from tests.security.test_rights import Person
 
 SECRETS = {
@@ -51,17 +49,14 @@ def telltale():
     server.shutdown()
 
 
-def test_no_file_that_the_studio_writes_has_a_secret_in_it(tmp_path, telltale):
-    home = tmp_path / "home"
-    env = tiny.settings_at(home, tiny.models(tmp_path / "models")).env() | SECRETS
-    env |= {
+def test_no_file_that_the_studio_writes_has_a_secret_in_it(tmp_path, model_folder, telltale):
+    env = SECRETS | {
         "GRADIO_SERVER_NAME": "0.0.0.0",
         "STUDIO_SCORER": telltale,
         "STUDIO_BACKUP": str(tmp_path / "copies"),
         "STUDIO_WEBHOOK": "https://127.0.0.1:9/",
     }
-    running = start_app(home, env)
-    try:
+    with serving(tmp_path / "home", model_folder, **env) as running:
         admin = Person(running, "ann", {"Authorization": f"Bearer {SECRETS['STUDIO_TOKEN']}"})
         admin.ask("compare", prompt="a red circle", seeds="7", steps=tiny.STEPS, guidance=4)
         ((sample,),) = admin.rows("SELECT id FROM samples WHERE method = 'none' LIMIT 1")
@@ -79,8 +74,6 @@ def test_no_file_that_the_studio_writes_has_a_secret_in_it(tmp_path, telltale):
         pages = [admin.http.get(path).text for path in ("/", "/config")] + [
             json.dumps(admin.ask(name)) for name in ("status", "webhook", "audit", "runs")
         ]
-    finally:
-        stop_app(running)
     assert state == "done", started
     assert any(SECRETS["STUDIO_SCORER_KEY"] in line for line in Telltale.asked)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

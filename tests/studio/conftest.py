@@ -19,11 +19,6 @@ def foresight_of_few():
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory):
-    return tiny.models(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="session")
 def loaded(model_folder, tmp_path_factory):
     """A studio whose models are loaded; tests share its models, not its store."""
     studio = tiny.studio_at(tmp_path_factory.mktemp("loaded"), model_folder)

@@ -1,7 +1,5 @@
 """What the tests of grids share: a grid that is made and has ended."""
 
-from __future__ import annotations
-
 from studio.grids.grid import check_grid
 from tests.tiny import STEPS
 

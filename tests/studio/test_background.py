@@ -1,7 +1,5 @@
 """A figure behind the page: worked out once for each state of things, and never in the way."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -6,7 +6,6 @@ import pytest
 
 from studio.cli import commands
 from studio.settings import ROOT, Settings
-from studio.settings_table import SETTINGS, settings_table
 
 
 def test_without_an_environment_the_defaults_are_those_of_the_table():
@@ -86,12 +85,6 @@ def test_prompts_are_found_from_wherever_a_job_is_started(tmp_path, monkeypatch,
     again = Settings.from_env(found.env())
     assert again.prompts == found.prompts == given.replace(there, str(tmp_path / there))
     assert Settings.from_env({}).prompts == "shapes"
-
-
-def test_the_table_has_a_row_for_every_setting():
-    rows = settings_table().splitlines()
-    assert len(rows) == 2 + len(SETTINGS)
-    assert all(f"`{variable}`" in rows[i + 2] for i, (variable, _, _) in enumerate(SETTINGS.values()))
 
 
 def test_the_names_of_the_studio_are_those_that_browsers_send():

@@ -1,7 +1,5 @@
 """A time is said the same on every page and by every command."""
 
-from __future__ import annotations
-
 import argparse
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Agreement with gold and with the others, the words on which people are apart, and alpha of words drawn at random."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store.agreement import apart, beside, contested, pairs, reliability, with_gold, with_others

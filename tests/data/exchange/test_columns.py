@@ -1,26 +1,22 @@
 """The Parquet table and the dataset folder come in again as one person's scores."""
 
-from __future__ import annotations
-
 import zipfile
-from functools import partial
 
 import numpy as np
 import pandas
 import pytest
 
 from core.words import units_of
-from data.exchange import formats
 from data.exchange.formats import export_folder, export_parquet
 from data.exchange.jsonl import ImportRefused
 from data.store import Store
+from tests.data.exchanging import importers
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
-import_folder, import_parquet, import_csv = (
-    partial(take, units=units_of)
-    for take in (formats.import_folder, formats.import_parquet, formats.import_csv)
-)
+
+
+_, import_csv, _, import_parquet, import_folder = importers(units_of)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The Parquet file and the folder for `datasets`: what a stranger's tools read from them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

@@ -1,40 +1,37 @@
 """Labels as other tools want them: what each format says, what it loses, and what an import takes and refuses."""
 
-from __future__ import annotations
-
 import csv
 import io
+import itertools
 import json
 import random
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
-from data.exchange import formats, jsonl
 from data.exchange.formats import RAPIDATA, RICHHF, export_csv, export_dpo, export_words
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.exchange.table import COLUMNS, cell, plain
 from data.store import Store
+from tests.data.exchanging import fake_units, importers, unsaid
 
 WORDS = ["=HYPERLINK(0)", "<script>alert(1)</script>", '\u202e"\u2028,;\r\n', "'@x", "\x1b[2J青"]
 PROMPT = '@SUM(1+1)|cmd "a",\n\tb\r\u2028 <img src=x onerror=alert(1)> 青 \x1b[31m'
 
 
-def units(sample):
-    """A fake: words with what no word of a prompt can hold, so that the formats are seen to carry any text."""
-    return [SimpleNamespace(text=word, scored=True) for word in WORDS[: sample["n_words"]]]
-
-
-import_words, import_labels = (
-    partial(take, units=units) for take in (formats.import_words, jsonl.import_labels)
-)
+units = fake_units(WORDS)  # with what no word of a prompt can hold
+import_labels, import_csv, import_words, *_ = importers(units)
 BOTH = pytest.mark.parametrize("kind", [RICHHF, RAPIDATA], ids=lambda kind: kind.name)
 
 
 @pytest.fixture
-def full(store, sample_row, peaked):
+def full(hostile, copy_of):
+    return copy_of(hostile)
+
+
+@pytest.fixture(scope="module")
+def hostile(module_store, sample_row, peaked):
     """Four samples of a hostile prompt, VLM's distributions of hostile words, and people with hostile names."""
+    store = module_store
     rows = [sample_row(prompt=PROMPT, seed=i, n_words=5, image_path=f"images/{i}.png") for i in range(4)]
     ids = store.add_samples(rows)
     for i, id in enumerate(ids):
@@ -50,10 +47,7 @@ def full(store, sample_row, peaked):
 
 @pytest.fixture
 def bare(full, quick_path):
-    """Another store with the same samples and nothing said about them."""
-    other = Store(quick_path / "bare.db")
-    other.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in full.samples(newest=False)])
-    return other
+    return unsaid(full, quick_path)
 
 
 def lines(path):
@@ -65,13 +59,6 @@ def write(path, records):
 
 
 # -- CSV
-
-
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "'"])
-def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe_and_one_off_undoes_it(start):
-    assert cell(start + "x") == "'" + start + "x"
-    assert cell("x" + start) == "x" + start
-    assert cell(-1) == -1 and cell(None) is None
 
 
 HOSTILE = [
@@ -93,10 +80,9 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_spreadsheet_finds_a_formula_in_an_exported_table_however_it_separates_cells(
-    store, sample_row, quick_path, text, separator
+    store, sample_row, quick_path, text
 ):
     store.add_samples([sample_row(id="s", prompt=text, prompt_set=text, n_words=5, sampler=text)])
     store.set_score("s", 0, 7, "ann", word=text)
@@ -104,15 +90,13 @@ def test_no_spreadsheet_finds_a_formula_in_an_exported_table_however_it_separate
     export_csv(store, path)
     content = path.read_text(encoding="utf-8")
     unseen = "".join(map(chr, range(0x2000, 0x2070))) + '\ufeff\u00ad\u3000"'
-    for lines in (
-        io.StringIO(content, newline=""),
-        content.splitlines(),
-    ):  # with quotes minded, and a line a row
-        for found in csv.reader(lines, delimiter=separator):
-            for value in found:
+    for separator in ",;\t":
+        # with quotes minded, and a line a row
+        for lines in (io.StringIO(content, newline=""), content.splitlines()):
+            for value in itertools.chain.from_iterable(csv.reader(lines, delimiter=separator)):
                 assert not value.lstrip().lstrip(unseen).lstrip().startswith(tuple("=+-@＝＋－＠")), value
-    one = [SimpleNamespace(text=text, scored=True)]
-    taken = formats.import_csv(store, path, "bob", units=lambda sample: one)
+    _, take, *_ = importers(fake_units([text]))
+    taken = take(store, path, "bob")
     assert (taken["same"], taken["changes"]) == (1, [])
 
 
@@ -131,7 +115,7 @@ def test_a_table_of_an_earlier_version_is_read_whose_cells_were_marked_at_their_
     table = csv.writer(file := io.StringIO())
     table.writerows([["sample", "prompt", "word_index", "score"], ["s", "'" + prompt, 0, 9]])
     (quick_path / "a.csv").write_text(file.getvalue(), encoding="utf-8", newline="")
-    assert formats.import_csv(store, quick_path / "a.csv", "bob", units=units)["new"] == 1
+    assert import_csv(store, quick_path / "a.csv", "bob")["new"] == 1
 
 
 def test_csv_has_a_row_a_word_and_its_text_is_as_it_was_without_the_apostrophes(full, quick_path):
@@ -247,15 +231,6 @@ def test_rapidata_there_and_back_keeps_whole_scores_and_rounds_the_others(full, 
             assert abs(after["score"] - mean) <= 0.5
     export_words(bare, quick_path / "b.jsonl", RAPIDATA)
     assert import_words(bare, quick_path / "b.jsonl", RAPIDATA, "bob")["same"] == 20
-
-
-@BOTH
-def test_an_export_imported_where_it_came_from_changes_nothing(full, quick_path, kind):
-    export_words(full, quick_path / "a.jsonl", kind)
-    before = full.snapshot()
-    found = import_words(full, quick_path / "a.jsonl", kind, "carol")
-    assert (found["samples"], found["words"], found["same"], found["changes"]) == (4, 20, 20, [])
-    assert full.snapshot() == before
 
 
 @BOTH

@@ -1,32 +1,28 @@
 """Labels as JSONL: nothing is lost on the way, and nothing is taken over from a file that is wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
-from data.exchange import jsonl
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.store import Store
 from data.store.database import insert, now, rows
+from tests.data.exchanging import fake_units, importers
 
-
-def units(sample):
-    """A fake: what is exchanged here are words that no prompt is asked about."""
-    return [SimpleNamespace(text="ü", scored=True)] * sample["n_words"]
-
-
-import_labels = partial(jsonl.import_labels, units=units)
+import_labels, *_ = importers(fake_units(text="ü"))
 
 
 @pytest.fixture
-def full(store, sample_row, peaked):
-    """A store with something of everything that is exchanged."""
+def full(everything, copy_of):
+    return copy_of(everything)
+
+
+@pytest.fixture(scope="module")
+def everything(module_store, sample_row, peaked):
+    """A store with something of everything that is exchanged, to be copied."""
+    store = module_store
     warm = store.new_run("warmup", {"steps": 1})
     run = store.new_run("projector", {"tau": 0.3}, parent=warm, labels=store.snapshot())
     store.update_run(run, state="done", checkpoint="/somewhere/here", checkpoint_sha256="c" * 64)

@@ -1,8 +1,6 @@
 """A label from elsewhere is of a word of its prompt, whatever the format: no label comes to another word, or to one that is
 not scored."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,40 +1,20 @@
 """An import is read and checked beside the store: others write meanwhile, and the lock is held only to write."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import threading
 from contextlib import closing
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
-from data.exchange import formats, intake, jsonl, staging
+from data.exchange import intake, staging
 from data.exchange.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.store import Store, StoreError
 from data.store.scores import refresh_figures
+from tests.data.exchanging import fake_units, importers
 
-
-def units(sample):
-    """Each word is the same one: what a prompt's words are is nothing to these tests."""
-    return [
-        SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(sample["n_words"])
-    ]
-
-
-import_labels, import_csv, import_words, import_parquet, import_folder = (
-    partial(take, units=units)
-    for take in (
-        jsonl.import_labels,
-        formats.import_csv,
-        formats.import_words,
-        formats.import_parquet,
-        formats.import_folder,
-    )
-)
+import_labels, import_csv, import_words, import_parquet, import_folder = importers(fake_units())
 
 
 @pytest.fixture
@@ -287,7 +267,8 @@ def test_a_store_that_was_replaced_meanwhile_gets_nothing(full, quick_path, monk
     full.set_score("s0", 3, 1, "eve")
     export_labels(full, quick_path / "in.jsonl")
     between(monkeypatch, [lambda: Store(full.path).restore(kept)])
-    monkeypatch.setattr("data.store.restore.BUSY_SECONDS", 2)
+    for module in ("restore", "database"):  # the restore's patience, and SQLite's
+        monkeypatch.setattr(f"data.store.{module}.BUSY_SECONDS", 0.5)
     full.close()
     with pytest.raises(
         StoreError, match="stayed in use"

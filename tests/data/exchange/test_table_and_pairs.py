@@ -1,30 +1,20 @@
 """Tables of scores and preference pairs coming in: which way is better, what spreadsheets do, and what is refused."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
-from data.exchange import formats
 from data.exchange.formats import export_csv, export_dpo, export_votes, import_dpo
 from data.exchange.jsonl import ImportRefused
-from data.store import Store
+from tests.data.exchanging import fake_units, importers, unsaid
 
 PROMPT = '=SUM(1),"a"\nb; ü'
 WORDS = ["=1+1", "'x", "blue"]
 
 
-def units(sample):
-    """A fake: words that a spreadsheet would run, which no word of a prompt is, so that any text is seen to survive."""
-    return [SimpleNamespace(text=word, scored=True) for word in WORDS[: sample["n_words"]]]
-
-
-import_csv = partial(formats.import_csv, units=units)
+_, import_csv, *_ = importers(fake_units(WORDS))  # words that a spreadsheet would run
 
 
 @pytest.fixture
@@ -44,9 +34,7 @@ def full(store, sample_row):
 
 @pytest.fixture
 def bare(full, quick_path):
-    other = Store(quick_path / "bare.db")
-    other.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in full.samples(newest=False)])
-    return other
+    return unsaid(full, quick_path)
 
 
 def edited(path, change):

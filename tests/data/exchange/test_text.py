@@ -1,7 +1,5 @@
 """A byte order mark is taken from every text format, and UTF-16 is refused in a sentence."""
 
-from __future__ import annotations
-
 import pytest
 
 from core.words import units_of

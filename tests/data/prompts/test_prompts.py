@@ -1,7 +1,5 @@
 """Prompt sets: our own from the grammar, a user's from a file."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.prompts import SETS, load, read

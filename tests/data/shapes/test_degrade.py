@@ -1,7 +1,5 @@
 """Wrong renders: their truth is known by construction, word by word, in its binding."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

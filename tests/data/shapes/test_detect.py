@@ -1,7 +1,5 @@
 """The detector against what is known by construction, clean and soft and noisy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter

@@ -1,7 +1,5 @@
 """Renders hold true, are the same every time, and keep objects apart from each other and from the background."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

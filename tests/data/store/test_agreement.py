@@ -1,7 +1,5 @@
 """Agreement against published figures and against cases whose answer is plain, and the rows that it is counted on."""
 
-from __future__ import annotations
-
 import random
 
 import pytest
@@ -10,6 +8,9 @@ from data.store.agreement import PAUSE, difference, pace, pairs, reliability, wi
 
 # Krippendorff (2011), "Computing Krippendorff's Alpha-Reliability", section E: four observers, twelve units
 PUBLISHED = ["123321412...", "1233224125.3", ".3332342251.", "12332441251."]
+
+
+ENCYCLOPEDIA = [".....34121133.3", "1.213343.......", "..21344.21133.4"]
 
 
 def judged(rows, vlm=None):
@@ -22,33 +23,28 @@ def judged(rows, vlm=None):
     ]
 
 
-def test_alpha_is_that_of_krippendorffs_own_example():
-    found = reliability(judged(PUBLISHED))
-    assert found["ordinal"] == pytest.approx(0.815, abs=5e-4)
-    assert found["interval"] == pytest.approx(0.849, abs=5e-4)
-    assert (found["words"], found["people"], found["why"]) == (11, 4, "")
+DICE = random.Random(0)
 
 
-def test_alpha_is_that_of_the_encyclopedias_example():
-    found = reliability(judged([".....34121133.3", "1.213343.......", "..21344.21133.4"]))
-    assert found["interval"] == pytest.approx(0.811, abs=5e-4)
-
-
-def test_two_who_always_say_the_same_have_alpha_one():
-    found = reliability(judged(["0918273645", "0918273645"]))
-    assert (found["ordinal"], found["interval"]) == (pytest.approx(1), pytest.approx(1))
+@pytest.mark.parametrize(
+    ("lines", "ordinal", "interval"),
+    [
+        (PUBLISHED, pytest.approx(0.815, abs=5e-4), pytest.approx(0.849, abs=5e-4)),
+        (ENCYCLOPEDIA, pytest.approx(0.807, abs=5e-3), pytest.approx(0.811, abs=5e-4)),
+        (["0918273645"] * 2, pytest.approx(1), pytest.approx(1)),
+        (["".join(DICE.choices("0123456789", k=5000)) for _ in range(2)], *[pytest.approx(0, abs=0.04)] * 2),
+    ],
+    ids=["Krippendorff", "the encyclopedia", "the same", "guesses"],
+)
+def test_alpha_is_that_of_published_examples_and_of_plain_cases(lines, ordinal, interval):
+    found = reliability(judged(lines))
+    assert (found["ordinal"], found["interval"]) == (ordinal, interval)
+    assert (found["people"], found["why"]) == (len(lines), "")
 
 
 def test_two_who_say_the_opposite_have_alpha_below_zero():
     found = reliability(judged(["0918", "9081"]))
     assert found["ordinal"] < -0.5 and found["interval"] < -0.5
-
-
-def test_two_who_guess_have_alpha_about_zero():
-    dice = random.Random(0)
-    found = reliability(judged(["".join(dice.choices("0123456789", k=5000)) for _ in range(2)]))
-    assert found["words"] == 5000
-    assert abs(found["ordinal"]) < 0.04 and abs(found["interval"]) < 0.04
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,18 @@
 """What a submit confirms: a source of its own, below what people typed, taken back with the submit, and nobody's score."""
 
-from __future__ import annotations
-
 import csv
 import sqlite3
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
-from sqlite_utils import Database
 
-from data.exchange import formats, jsonl
 from data.exchange.card import card
 from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
 from data.store import Store
-from data.store.annotation_schema import migrations
 from data.store.library import labels_of
+from tests.data.exchanging import fake_units, importers
 
-
-def units(sample):
-    """A fake: the words of these tests are told by their places alone."""
-    return [SimpleNamespace(text=f"w{i}", scored=True) for i in range(sample["n_words"])]
-
-
-import_labels, import_csv = (partial(take, units=units) for take in (jsonl.import_labels, formats.import_csv))
+import_labels, import_csv, *_ = importers(fake_units(text="w{}"))
 
 
 def shown(*scores):
@@ -203,46 +191,21 @@ def test_the_other_formats_say_that_a_label_was_confirmed_and_take_nothing_back_
     )
 
 
-def older(path, sample_row, before="m009_confirmed"):
-    """A store of before anybody could confirm, with a sample, scores and a submit."""
-    with sqlite3.connect(path) as raw:
-        db = Database(raw)
-        migrations.apply(db, stop_before=before)
-        db.execute("INSERT INTO store VALUES ('one', '2026-01-01')")
-    return path
-
-
-def test_a_store_of_before_opens_with_all_that_it_holds(quick_path, sample_row):
-    path = older(quick_path / "old.db", sample_row)
-    with sqlite3.connect(path) as db:
-        row = {**sample_row(id="s0"), "split": "train", "prompt_set": "", "backbone_revision": "", "sampler": "",
-               "method": "none", "strength": 0.0, "created": "2026"}  # fmt: skip
-        names = ", ".join(row)
-        db.execute(f"INSERT INTO samples ({names}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
-        for i, (source, who, score) in enumerate([("vlm", "", 3), ("human", "ann", 8), ("human", "bob", 4)]):
-            db.execute(
-                """INSERT INTO scores (id, sample, word_index, word, source, who, kind, score, scorer, scorer_version,
-                    weight, created) VALUES (?, 's0', 0, 'w0', ?, ?, 'set', ?, '', '', 1, '2026')""",
-                (f"e{i}", source, who, score),
-            )
-        with pytest.raises(sqlite3.IntegrityError):
-            db.execute(
-                """INSERT INTO scores (id, sample, word_index, word, source, who, kind, score, scorer, scorer_version,
-                    weight, created) VALUES ('x', 's0', 0, '', 'confirmed', 'ann', 'set', 1, '', '', 1, '2026')"""
-            )
+def test_a_store_of_before_opens_with_all_that_it_holds(quick_path, sample_row, older_store):
+    said = {"sample": "s0", "word_index": 0, "word": "w0", "kind": "set", "scorer": "", "scorer_version": "", "weight": 1,
+            "created": "2026"}  # fmt: skip
+    events = [("vlm", "", 3), ("human", "ann", 8), ("human", "bob", 4)]
+    rows = [{**said, "id": f"e{i}", "source": a, "who": b, "score": c} for i, (a, b, c) in enumerate(events)]
+    path = older_store("m009_confirmed", [sample_row(id="s0")], scores=rows)
+    with sqlite3.connect(path) as db, pytest.raises(sqlite3.IntegrityError):
+        db.execute("UPDATE scores SET source = 'confirmed'")
     store = Store(path)
     store.check()
     assert labels(store, "s0") == [(0, "human", 4)]
     vlm(store, "s0", 3, 6)
     store.submit("s0", "cyd", shown(None, 6))
     assert labels(store, "s0") == [(0, "human", 4), (1, "confirmed", 6)]
-    with store.reading() as db:
+    schema = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')"
+    with store.reading() as db, Store(quick_path / "new.db").reading() as new:
         assert db.execute("SELECT mean FROM means").fetchone() == (5.0,)
-        tables = dict(
-            db.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')")
-        )
-    new = Store(quick_path / "new.db")
-    with new.reading() as db:
-        assert tables == dict(
-            db.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')")
-        )
+        assert dict(db.execute(schema)) == dict(new.execute(schema))

@@ -1,7 +1,5 @@
 """A store whose file was damaged: seen by the check at the start, only read from then on, restored from a backup."""
 
-from __future__ import annotations
-
 import random
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,5 @@
 """What an annotator's page asks: what people said last, the steps to go back over, and what filters can be chosen."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store.agreement import pace
@@ -25,18 +23,6 @@ def test_what_each_person_said_last_of_each_word(store, two):
     assert store.said(two[1]) == []
     with pytest.raises(ValueError, match="no sample"):
         store.said("nothing")
-
-
-def test_the_last_step_is_the_last_score_that_is_not_undone(store, two):
-    assert store.last_step("ann") is None
-    store.set_score(two[0], 0, 3, "ann")
-    store.set_score(two[1], 0, 3, "ann")
-    store.set_score(two[0], 1, 3, "bob")
-    assert store.last_step("ann")["sample"] == two[1]
-    store.undo(None, "ann")
-    assert store.last_step("ann")["sample"] == two[0]
-    store.undo(None, "ann")
-    assert store.last_step("ann") is None
 
 
 def test_submits_and_skips_are_taken_back_one_after_the_other_the_last_one_first(store, two):

@@ -1,12 +1,8 @@
 """The caches of the queue: how far the reward model is from the VLM, and the kinds of word; the order and the filter."""
 
-from __future__ import annotations
-
 import pytest
-from sqlite_utils import Database
 
-from data.store import Store, annotation_schema, queue
-from data.store.database import insert, now
+from data.store import Store, queue
 
 
 @pytest.fixture
@@ -73,20 +69,16 @@ def test_projected_noise_comes_first_and_of_it_what_promises_most(store, scored,
     assert seen == [e, d, a, b, c]
 
 
-def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(
-    quick_path, sample_row, before_word_rules
-):
-    db = Database(quick_path / "old.db")
-    annotation_schema.migrations.apply(db, stop_before="m010_rounds")
-    insert(db, "store", {"id": "s", "created": now()})
-    for id, method in (("a", "none"), ("b", "projected")):
-        row = sample_row(id=id, backbone_revision="b1", method=method)
-        insert(db, "samples", before_word_rules(row))
-        insert(db, "uncertainty", {"sample": id, "entropy": 0.5})
-        insert(db, "foreseen", {"sample": id, "points": 3.0, "model": "r1 "})
-    db.conn.commit()
-    db.close()
-    store = Store(quick_path / "old.db")
+def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(older_store, sample_row):
+    methods = {"a": "none", "b": "projected"}
+    store = Store(
+        older_store(
+            "m010_rounds",
+            [sample_row(id=id, backbone_revision="b1", method=method) for id, method in methods.items()],
+            uncertainty=[{"sample": id, "entropy": 0.5} for id in methods],
+            foreseen=[{"sample": id, "points": 3.0, "model": "r1 "} for id in methods],
+        )
+    )
     assert store.unforeseen("r1", "b1") == ["b", "a"]
     assert store.next_to_annotate("ann", "projected") is None
     with store.reading() as kept:

@@ -1,7 +1,5 @@
 """Gold: set and taken back, noted in the audit log, before all else in training, and slipped into people's queues."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

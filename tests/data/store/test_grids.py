@@ -1,7 +1,5 @@
 """Grids keep their question, and their cells name samples of the store."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import StoreError
@@ -86,19 +84,13 @@ def test_grids_are_listed_newest_first_with_how_many_images_they_have(store, pai
         lambda s: s.update_grid("nowhere", "done"),
         lambda s: s.grids(state="asleep"),
         lambda s: s.grids(limit=-1),
+        lambda s: [s.add_grid(CONFIG, "ann", id="one") for _ in range(2)],
+        lambda s: s.update_grid(s.add_grid(CONFIG, "ann"), "asleep"),
     ],
 )
 def test_what_is_no_grid_is_refused(store, call):
     with pytest.raises(ValueError):
         call(store)
-
-
-def test_an_id_is_given_once_and_an_unknown_state_refused(store):
-    store.add_grid(CONFIG, "ann", id="one")
-    with pytest.raises(ValueError, match="already"):
-        store.add_grid(CONFIG, "ann", id="one")
-    with pytest.raises(ValueError, match="state"):
-        store.update_grid("one", "asleep")
 
 
 def test_a_cell_outside_is_refused(store, pair):

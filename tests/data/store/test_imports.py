@@ -1,38 +1,23 @@
 """An import goes into the store in pieces, others write between them, and all of it comes in however it is interrupted."""
 
-from __future__ import annotations
-
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from contextlib import closing
-from functools import partial
-from types import SimpleNamespace
 
 import pytest
 
-from data.exchange import formats, jsonl
+from data.exchange import staging
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.store import Store, StoreError, imports
 from data.store.scores import refresh_figures
+from tests import forked
+from tests.data.exchanging import fake_units, importers
+from tests.forked import die
 
+import_labels, import_csv, *_ = importers(fake_units())
 SAMPLES, WORDS = 4, 4
 CSV = "sample,word_index,score\n" + "".join(
     f"s{i},{w},{(3 * i + w) % 10}\n" for i in range(SAMPLES) for w in range(WORDS)
 )
-
-
-def units(sample):
-    return [
-        SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(sample["n_words"])
-    ]
-
-
-import_labels = partial(jsonl.import_labels, units=units)
-import_csv = partial(formats.import_csv, units=units)
 
 
 @pytest.fixture
@@ -167,39 +152,30 @@ def test_what_a_person_says_between_the_pieces_counts_as_said_before(full, small
     check_figures(full)
 
 
-DIES = """
-    import os, signal, sys
-    from types import SimpleNamespace
-    from data import formats, imports, staging
-    from data.store import Store
-
-    imports.PIECE = imports.LEAST = 4
-    seen, real, out = [], imports._write_piece, staging.Staging._copy_out
-    die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+def dies(store, when):
+    """An import that is killed at this point."""
+    seen, write, out = [], imports._write_piece, staging.Staging._copy_out
+    imports.PIECE = imports.LEAST = WORDS
 
     def piece(db, after, upto, exact):
-        real(db, after, upto, exact)
+        write(db, after, upto, exact)
         seen.append(upto)
-        if sys.argv[3] == f"in piece {len(seen)}":
+        if when == f"in piece {len(seen)}":
             die()
 
     def copy_out(self, *given):
         out(self, *given)
-        if sys.argv[3] == "before it begins":
+        if when == "before it begins":
             die()
 
     imports._write_piece, staging.Staging._copy_out = piece, copy_out
-    imports.time.sleep = lambda seconds: sys.argv[3] == f"after piece {len(seen)}" and die()
-    units = lambda sample: [SimpleNamespace(text="x", start=2 * i, end=2 * i + 1, scored=True) for i in range(sample["n_words"])]
-    formats.import_csv(Store(sys.argv[1]), sys.argv[2], "cyd", units=units)
-"""
+    imports.time.sleep = lambda seconds: when == f"after piece {len(seen)}" and die()
+    import_csv(store, table(store), "cyd")
 
 
 def killed(store, when):
     """An import in a process of its own, which is killed at this point."""
-    command = [sys.executable, "-c", textwrap.dedent(DIES), str(store.path), str(table(store)), when]
-    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    forked.killed(dies, store, when)
     store.close()
 
 

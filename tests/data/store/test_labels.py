@@ -1,7 +1,5 @@
 """Labels: which score counts, and snapshots that give the same labels for ever."""
 
-from __future__ import annotations
-
 import json
 import random
 

@@ -1,7 +1,5 @@
 """The mean score that is kept of each sample is that of its labels, whatever was said, taken back or brought in."""
 
-from __future__ import annotations
-
 import random
 
 import pytest

@@ -1,17 +1,13 @@
 """*Nothing else*, the unit after a prompt's words, in the store and in every format: it travels as one more word, or is left
 out by formats that have no place for it; a sample that was stored before it lacks it."""
 
-from __future__ import annotations
-
 import json
-from functools import partial
 from hashlib import sha256
 
 import pytest
 from PIL import Image
 
 from core import words
-from data.exchange import formats, jsonl
 from data.exchange.formats import (
     RAPIDATA,
     RICHHF,
@@ -24,19 +20,16 @@ from data.exchange.formats import (
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.store import Store
 from data.store.scores import NOTHING_ELSE
+from tests.data.exchanging import importers, unsaid
 
 PROMPT = "a red circle"
-import_labels, import_csv, import_folder, import_parquet, import_words = (
-    partial(take, units=words.units_of)
-    for take in (
-        jsonl.import_labels,
-        formats.import_csv,
-        formats.import_folder,
-        formats.import_parquet,
-        formats.import_words,
-    )
-)
+import_labels, import_csv, import_words, import_parquet, import_folder = importers(words.units_of)
 NEW, OLD = "new", "old"
+
+
+@pytest.fixture
+def bare(full, quick_path):
+    return unsaid(full, quick_path)
 
 
 @pytest.fixture
@@ -55,14 +48,6 @@ def full(store, sample_row, quick_path):
         store.set_score(id, 2, 8, "ann", word="circle")
     store.set_score(NEW, 3, 2, "ann", word=NOTHING_ELSE)
     return store
-
-
-@pytest.fixture
-def bare(full, quick_path):
-    """A store with the same samples, of which nobody has said anything."""
-    other = Store(quick_path / "bare.db")
-    other.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in full.samples(newest=False)])
-    return other
 
 
 def labels(store):
@@ -87,16 +72,6 @@ def test_it_is_the_last_of_a_sample_and_no_other(full):
     with pytest.raises(ValueError, match="stands after the words"):
         full.set_gold(NEW, 2, 9, "ann", word=NOTHING_ELSE)
     assert full.set_gold(NEW, 3, 3, "ann", word=NOTHING_ELSE)["score"] == 3
-
-
-def test_jsonl_takes_it_there_and_back_byte_for_byte(full, quick_path):
-    export_labels(full, quick_path / "a.jsonl")
-    other = Store(quick_path / "other.db")
-    import_labels(other, quick_path / "a.jsonl")
-    export_labels(other, quick_path / "b.jsonl")
-    assert (quick_path / "a.jsonl").read_bytes() == (quick_path / "b.jsonl").read_bytes()
-    assert (NEW, 3, NOTHING_ELSE, 2) in labels(other)
-    assert [s["n_words"] for s in other.samples(newest=False)] == [4, 3]
 
 
 @pytest.mark.parametrize("place", [1, 4])

@@ -1,15 +1,12 @@
 """Pools count the samples that the queue's filters tell apart, and every filter finds what it would find without them."""
 
-from __future__ import annotations
-
 import itertools
 import random
 
 import pytest
-from sqlite_utils import Database
 
-from data.store import Store, annotation_schema, queue
-from data.store.database import insert, now
+from data.store import Store, queue
+from data.store.database import now
 from data.store.queue import ORDERS
 
 KINDS = {"a red star": ["colour", "object"], "two stars": ["count", "object"], "a star": ["object"]}
@@ -42,8 +39,10 @@ def drawn(sample_row, count=40):
     ]
 
 
-@pytest.fixture
-def full(store, sample_row, peaked):
+@pytest.fixture(scope="module")
+def full(module_store, sample_row, peaked):
+    """Read by all tests of this module; what one adds, is another's too."""
+    store = module_store
     store.new_run("projector", {}, id="r")
     rows = drawn(sample_row)
     store.add_samples(rows)
@@ -69,7 +68,8 @@ def counted(store):
     return sorted(kept), sorted(there)
 
 
-def test_the_pools_count_every_sample(full, sample_row):
+def test_the_pools_count_every_sample(full, sample_row, copy_of):
+    full = copy_of(full)
     kept, there = counted(full)
     assert kept == there and len(kept) > 10
     full.add_samples([sample_row(method="new"), sample_row(method="new", seed=2)])
@@ -80,16 +80,9 @@ def test_the_pools_count_every_sample(full, sample_row):
     assert kept == there
 
 
-def test_a_store_from_before_the_pools_is_counted(quick_path, sample_row, before_word_rules):
-    db = Database(quick_path / "old.db")
-    annotation_schema.migrations.apply(db, stop_before="m007_pools")
-    insert(db, "store", {"id": "s", "created": now()})
-    insert(db, "runs", {"id": "r", "kind": "projector", "config": "{}", "state": "done", "created": now()})
-    for record in drawn(sample_row):
-        insert(db, "samples", before_word_rules(record))
-    db.conn.commit()
-    db.close()
-    kept, there = counted(Store(quick_path / "old.db"))
+def test_a_store_from_before_the_pools_is_counted(older_store, sample_row):
+    run = {"id": "r", "kind": "projector", "config": "{}", "state": "done", "created": now()}
+    kept, there = counted(Store(older_store("m007_pools", drawn(sample_row), runs=[run])))
     assert kept == there and sum(pool[-1] for pool in kept) == 40
 
 

@@ -1,7 +1,5 @@
 """Receipts of what a page sent: kept per page and person, swept when old, and at home only."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

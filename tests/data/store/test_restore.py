@@ -1,10 +1,10 @@
 """Backup and restore while the store is in use: what was replaced is kept, and what is no backup changes nothing."""
 
-from __future__ import annotations
-
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
@@ -12,16 +12,24 @@ from sqlite_utils import Database
 from data.store import Store, StoreError
 from data.store.annotation_schema import migrations
 from data.store.samples import COLUMNS
+from tests.conftest import folder_in_memory
+
+
+@pytest.fixture(scope="module")
+def corrected(module_store, sample_row):
+    """A store with one correction, its backup, and another correction since: to be copied."""
+    (sample,) = module_store.add_samples([sample_row()])
+    module_store.set_score(sample, 1, 3, "ann")
+    path = module_store.vacuum_into(module_store.path.with_name("backup.db"))
+    module_store.set_score(sample, 1, 8, "ann")
+    return module_store, sample, path
 
 
 @pytest.fixture
-def backed(store, sample_row, quick_path):
-    """A store with one correction, its backup, and another correction since."""
-    (sample,) = store.add_samples([sample_row()])
-    store.set_score(sample, 1, 3, "ann")
-    path = store.vacuum_into(quick_path / "kept" / "backup.db")
-    store.set_score(sample, 1, 8, "ann")
-    return store, sample, path
+def backed(corrected, copy_of, quick_path):
+    made, sample, path = corrected
+    (quick_path / "kept").mkdir()
+    return copy_of(made), sample, Path(shutil.copy(path, quick_path / "kept"))
 
 
 def score(store, sample):
@@ -91,25 +99,30 @@ def test_a_backup_can_be_made_while_others_write(store, sample_row, quick_path):
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])
-def test_while_a_run_is_on_nothing_is_restored(backed, state):
+@pytest.mark.parametrize("kind", ["projector run", "grid"])
+def test_while_a_run_or_a_grid_is_on_nothing_is_restored(backed, kind, state):
     store, sample, path = backed
-    run = store.new_run("projector", {})
-    store.update_run(run, state=state)
-    with pytest.raises(ValueError, match=f"projector run \\({run}\\) is on"):
+    if kind == "grid":
+        id, end = store.add_grid({"prompt": "a cat"}, "ann"), store.update_grid
+    else:
+        id, end = store.new_run("projector", {}), lambda run, state: store.update_run(run, state=state)
+    end(id, state)
+    with pytest.raises(ValueError, match=f"(?i){kind} \\({id}\\) is on"):
         store.restore(path)
     assert score(store, sample) == 8
-    store.update_run(run, state="stopped")
+    end(id, "stopped")
     store.restore(path)
     assert store.runs() == []
 
 
-def test_a_run_that_was_on_when_the_backup_was_made_is_interrupted_afterwards(store, quick_path):
-    run = store.new_run("projector", {})
+def test_what_was_on_when_the_backup_was_made_is_interrupted_afterwards(store, quick_path):
+    run, grid = store.new_run("projector", {}), store.add_grid({"prompt": "a cat"}, "ann")
     store.claim_run(run, 1)
     path = store.vacuum_into(quick_path / "backup.db")
     store.update_run(run, state="done")
+    store.update_grid(grid, "done")
     store.restore(path)
-    assert store.run(run)["state"] == "interrupted"
+    assert store.run(run)["state"] == store.grid(grid)["state"] == "interrupted"
     assert Store(path).run(run)["state"] == "running"  # the backup itself is only read
 
 
@@ -188,27 +201,6 @@ def test_an_error_in_the_middle_leaves_the_old_content(backed, monkeypatch):
     store.set_score(sample, 1, 9, "ann")
 
 
-@pytest.mark.parametrize("state", ["queued", "running"])
-def test_nothing_is_restored_while_a_grid_is_being_made(backed, state):
-    store, sample, path = backed
-    grid = store.add_grid({"prompt": "a cat"}, "ann")
-    store.update_grid(grid, state)
-    with pytest.raises(ValueError, match=f"A grid \\({grid}\\) is on"):
-        store.restore(path)
-    assert score(store, sample) == 8
-    store.update_grid(grid, "stopped")
-    store.restore(path)
-
-
-def test_a_grid_that_was_on_when_the_backup_was_made_comes_back_as_interrupted(backed):
-    store, _, path = backed
-    grid = store.add_grid({"prompt": "a cat"}, "ann")
-    kept = store.vacuum_into(path.with_name("later.db"))
-    store.update_grid(grid, "done")
-    store.restore(kept)
-    assert store.grid(grid)["state"] == "interrupted"
-
-
 def test_a_follower_that_was_under_way_does_not_pass_by_what_comes_after_a_restore(backed):
     store, sample, path = backed
     for digit in range(5):
@@ -228,22 +220,33 @@ def test_figures_that_were_counted_before_a_restore_are_known_to_be_old(backed):
     assert store.judged() != before
 
 
-def changed(path, *statements, values=()):
+def changed(path, statement):
     """Rows of a file changed under its own schema, as whoever makes a file can: without triggers and CHECKs for a while."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA ignore_check_constraints = ON")
         triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in triggers:
             db.execute(f"DROP TRIGGER {name}")
-        for statement in statements:
-            db.execute(statement, values)
+        db.execute(statement)
         for _, sql in triggers:
             db.execute(sql)
 
 
+@pytest.fixture(scope="module")
+def everything(sample_row):
+    """A store with something of everything that people say, to be copied."""
+    with folder_in_memory() as folder:
+        yield filled(Store(Path(folder) / "studio.db"), sample_row)
+
+
 @pytest.fixture
-def told(store, sample_row, quick_path):
-    """The backup of a store with something of everything that people say."""
+def told(everything, copy_of, quick_path):
+    """(store, its backup)."""
+    store = copy_of(everything)
+    return store, store.vacuum_into(quick_path / "kept" / "told.db")
+
+
+def filled(store, sample_row):
     samples = store.add_samples([sample_row(id="a"), sample_row(id="b", seed=2)])
     spread = [0.1] * 10
     store.add_scores(
@@ -270,7 +273,7 @@ def told(store, sample_row, quick_path):
     store.give_receipt("0" * 64, 3, answer)
     store.keep_kinds({"a cat": ["object"]})
     store.keep_foreseen({"a": (1.5, 0.5, "1")}, "reward")
-    return store.vacuum_into(quick_path / "kept" / "told.db")
+    return store
 
 
 ROWS = {
@@ -328,22 +331,24 @@ ROWS = {
 }  # fmt: skip
 
 
-def test_the_backup_of_everything_comes_back(told, store):
+def test_the_backup_of_everything_comes_back(told):
+    store, path = told
     store.undo("a", "ann")
-    assert store.restore(told)["scores"] == 4
-    assert store.check_backup(told)["remarks"] == 1
+    assert store.restore(path)["scores"] == 4
+    assert store.check_backup(path)["remarks"] == 1
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_row_that_no_import_would_take_is_in_no_backup_that_can_be_restored(told, store, name):
+def test_a_row_that_no_import_would_take_is_in_no_backup_that_can_be_restored(told, name):
+    store, path = told
     statement, says = ROWS[name]
-    changed(told, statement)
+    changed(path, statement)
     before = store.snapshot()
     for look in (store.check_backup, store.restore):
         with pytest.raises(
             ValueError, match=f"told.db cannot be restored, and nothing was changed: .*({says})"
         ):
-            look(told)
+            look(path)
     assert store.snapshot() == before and not list(store.path.parent.glob(".restore*"))
 
 
@@ -426,8 +431,7 @@ def test_texts_of_another_encoding_are_refused(backed, quick_path):
     assert score(store, sample) == 8
 
 
-@pytest.mark.parametrize("size", [512, 1024, 8192, 65536])
-@pytest.mark.parametrize("mode", ["wal", "delete"])
+@pytest.mark.parametrize(("size", "mode"), [(512, "wal"), (1024, "delete"), (8192, "delete"), (65536, "wal")])
 def test_a_backup_of_another_page_size_comes_back(backed, size, mode):
     store, sample, path = backed
     with closing(sqlite3.connect(path)) as db:

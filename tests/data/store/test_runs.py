@@ -1,7 +1,5 @@
 """Runs: their states, the one that is on, and promotion as events."""
 
-from __future__ import annotations
-
 import pytest
 
 from data.store import RunBusy

@@ -1,7 +1,5 @@
 """Samples: what is accepted, what is refused and how they are found."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Score events: corrections, undo, history, and what is refused."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np
@@ -44,11 +42,6 @@ def test_a_new_correction_supersedes_the_same_persons_older_one_and_nobody_elses
     assert store.current(sample, "eve")[1]["human"] is None
 
 
-def test_the_same_key_sent_twice_is_one_event(store, sample):
-    assert store.set_score(sample, 1, 2, "ann")["id"] == store.set_score(sample, 1, 2, "ann")["id"]
-    assert len(store.history("ann")) == 1
-
-
 @pytest.mark.parametrize(
     ("between", "events"),
     [
@@ -70,15 +63,6 @@ def test_to_give_a_word_the_score_that_it_has_from_one_already_is_no_event_and_n
     assert sum(e["word_index"] == 1 for e in store.history("ann")) == events
     store.set_score(sample, 1, 5, "cyd")  # the same score by another person is theirs
     assert len(store.history("cyd")) == 1
-
-
-def test_delete_takes_a_correction_back_and_keeps_the_event(store, sample):
-    store.set_score(sample, 1, 2, "ann")
-    event = store.clear_score(sample, 1, "ann")
-    assert (event["kind"], event["score"]) == ("clear", None)
-    assert state(store, sample) == {}
-    assert [e["action"] for e in store.history("ann")] == ["clear", "set"]
-    assert store.clear_score(sample, 1, "ann") is None
 
 
 def test_undo_goes_back_over_set_set_and_clear_and_is_itself_kept(store, sample):

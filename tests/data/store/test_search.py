@@ -1,7 +1,5 @@
 """A search of the library begins with its narrowest part, and finds what a look at every sample would find."""
 
-from __future__ import annotations
-
 import itertools
 import random
 
@@ -26,8 +24,10 @@ VALUES = {
 }
 
 
-@pytest.fixture
-def full(store, sample_row, peaked):
+@pytest.fixture(scope="module")
+def full(module_store, sample_row, peaked):
+    """Only read by the tests."""
+    store = module_store
     store.new_run("projector", {}, id="r")
     dice = random.Random(4)
     for i in range(40):

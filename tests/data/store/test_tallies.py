@@ -1,7 +1,5 @@
 """How far the annotators are: counts that go on from what they knew, on any store."""
 
-from __future__ import annotations
-
 import random
 
 from data.store import Store

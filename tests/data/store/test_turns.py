@@ -1,7 +1,5 @@
 """Turns among processes: each comes to it, and one that holds it for ever, or no lock at all, stops nobody."""
 
-from __future__ import annotations
-
 import os
 import time
 
@@ -9,17 +7,7 @@ import pytest
 
 from data.store import Store, turns
 from data.store.turns import turn
-
-
-def forked(work):
-    """Do this in a process of its own; its id."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return child
+from tests.forked import forked
 
 
 def test_one_process_at_a_time_has_the_turn(tmp_path):
@@ -36,7 +24,7 @@ def test_one_process_at_a_time_has_the_turn(tmp_path):
     os.write(may_go_on, b"x")
     with turn(tmp_path / "turn", 60):
         assert time.monotonic() - began > 0.2
-    os.waitpid(child, 0)
+    child.join()
 
 
 def test_who_holds_the_turn_for_ever_stops_nobody_for_longer_than_the_bound(tmp_path):
@@ -53,8 +41,8 @@ def test_who_holds_the_turn_for_ever_stops_nobody_for_longer_than_the_bound(tmp_
     for _ in range(2):
         with turn(tmp_path / "turn", 0.1):
             done.append(True)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
+    child.kill()
+    child.join()
     began = time.monotonic()
     with turn(tmp_path / "turn", 60):
         assert done == [True, True] and time.monotonic() - began < 10
@@ -84,7 +72,7 @@ def test_many_processes_that_write_at_once_lose_nothing(store, sample_row):
         for n in range(20):
             store.set_score(sample, n % 7, n % 10, who)
 
-    for child in [forked(lambda who=f"person {n}": write(who)) for n in range(6)]:
-        os.waitpid(child, 0)
+    for child in [forked(write, f"person {n}") for n in range(6)]:
+        child.join()
     assert [len(store.history(f"person {n}", limit=100)) for n in range(6)] == [20] * 6
     store.check()

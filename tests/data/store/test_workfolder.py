@@ -1,29 +1,14 @@
 """What a process that was killed leaves behind is taken away at the next start, and nothing else."""
 
-from __future__ import annotations
-
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from data.store import Store
+from data.store import Store, restore
 from data.store.workfolder import OLD, sweep, work_folder
-
-WORK = """
-import sys, time
-from data import backup
-from data.store import Store
-store = Store(sys.argv[1])
-def wait(*a):  # in place of the check: the copy is there, and the process stays in the middle of the restore
-    print("here", flush=True)
-    time.sleep(600)
-backup.check_rows = wait
-store.restore(sys.argv[2])
-"""
+from tests.forked import forked
 
 
 @pytest.fixture
@@ -31,13 +16,21 @@ def restoring(store, quick_path, sample_row):
     """A process that is in the middle of a restore."""
     store.add_samples([sample_row()])
     path = store.vacuum_into(quick_path / "kept.db")
-    root = Path(__file__).parents[3]
-    command = [sys.executable, "-c", WORK, str(store.path), str(path)]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "here\n"
+    here, is_here = os.pipe()
+
+    def wait(*_):  # in place of the check: the copy is there
+        os.write(is_here, b"x")
+        time.sleep(600)
+
+    def work():
+        restore.check_rows = wait
+        store.restore(path)
+
+    process = forked(work)
+    os.read(here, 1)
     yield process
     process.kill()
-    process.wait()
+    process.join()
 
 
 def left(folder):
@@ -50,7 +43,7 @@ def test_a_restore_that_was_killed_is_swept_and_one_that_is_on_is_not(restoring,
     sweep(quick_path)
     assert left(quick_path) == there
     restoring.kill()
-    restoring.wait()
+    restoring.join()
     assert left(quick_path) == there
     sweep(quick_path)
     assert left(quick_path) == [] and store.count_samples() == 1
@@ -65,7 +58,7 @@ def test_a_start_sweeps(restoring, quick_path, store):
     for path in quick_path.glob(".work-*"):
         path.rename(home / path.name)
     restoring.kill()
-    restoring.wait()
+    restoring.join()
     Studio(Settings(home=home))
     assert left(home) == []
 

@@ -1,7 +1,5 @@
 """An annotator's desk: what is hidden in blind mode, what others said meanwhile, and steps back over images."""
 
-from __future__ import annotations
-
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 

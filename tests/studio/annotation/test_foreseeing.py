@@ -1,7 +1,5 @@
 """The reward model against the scorer: the figure, what is left out, and what the queue does meanwhile."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Gold in people's queues: how often, to whom, and that nothing gives it away; and kinds of word as a filter."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 

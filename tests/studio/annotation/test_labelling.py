@@ -87,12 +87,6 @@ def test_a_correction_leases_what_was_opened_by_hand(scored):
     assert scored.next_item("Bea").id != first.id
 
 
-@pytest.mark.parametrize("order", ["uncertainty", "random", "newest"])
-def test_it_is_said_how_the_next_item_is_chosen(scored, order):
-    assert scored.why_next(order).endswith(".")
-    assert scored.next_item("Ann", order)
-
-
 def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
     def given(order, **more):
         return [

@@ -1,8 +1,6 @@
 """*Nothing else*, the unit after the words, from the maker of an image to the page; images that were stored before it lack
 it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

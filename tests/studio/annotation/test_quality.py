@@ -126,12 +126,6 @@ def test_the_command_prints_one_annotators_page(judged, ask):
     assert any(line[:3] == ["Ann", "+", "Bob"] for line in lines)
 
 
-def test_a_name_that_is_not_there_is_one_sentence_and_exit_code_2(judged, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "studio_of", lambda given: type("Stored", (), {"store": judged}))
-    assert main(["agreement", "--who", "Dan"]) == 2
-    assert capsys.readouterr().err.startswith("Nobody named 'Dan'")
-
-
 def test_without_any_annotation_the_command_says_so(store, ask):
     out, found = ask(store)
     assert "No person has scored these words yet." in out

@@ -1,7 +1,5 @@
 """Export, import, backup, restore and push through the studio: each is in the log, and no token is anywhere."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The webhook against a real server on this machine: at least once, in order, signed, bounded, and in nobody's way."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

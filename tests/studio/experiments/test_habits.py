@@ -4,7 +4,7 @@ import pytest
 
 from studio.annotation.labelling import HABITS
 from studio.experiments.evaluation import _habits
-from studio.experiments.habits import ALONE, habits, table
+from studio.experiments.habits import ALONE, habits
 
 SETTINGS = {"images": 75, "right": 0.85, "graded": False, "repeats": 1, "seed": 0}
 
@@ -34,11 +34,6 @@ def test_the_words_of_each_habit_are_in_the_store_the_export_and_the_training(ro
     words = row["typed"] + row["confirmed"]
     assert words == rows["every"]["typed"] == row["exported"] == row["trained"] == row["calibrator"]
     assert (row["confirmed"] == 0) == (habit == "every")
-
-
-def test_the_table_has_a_line_for_each(rows):
-    said = table({"rows": list(rows.values())})
-    assert all(f"| {habit} |" in said for habit in (*HABITS, ALONE))
 
 
 def test_it_says_how_far_it_is_and_stops_when_it_is_asked_to():

@@ -1,10 +1,8 @@
 """Grids that are stopped, fail or are killed keep what was made, and go on."""
 
 import errno
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,10 +10,11 @@ import torch
 
 from core.scoring.endpoint import Unanswered
 from studio.grids import cells, worker
+from studio.grids.grid import check_grid
 from studio.images import pictures
-from studio.settings import ROOT
 from studio.studio import check_request
 from tests import tiny
+from tests.forked import forked
 from tests.studio.gridded import LONG, PROMPT, ended, grid_of, samples_of
 from tests.tiny import STEPS
 
@@ -160,34 +159,27 @@ def test_a_full_disk_cannot_hide_how_a_grid_ended(studio, monkeypatch):
     assert studio.grid(view.id).state == studio.store.grid(view.id)["state"] == "failed"
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-from tests import tiny
-from studio.grids.grid import check_grid
-studio = tiny.studio_at(Path(sys.argv[1]), Path(sys.argv[2]))
-id = studio.start_grid(check_grid(sys.argv[3], "1-60", steps=2), "ann")
-print(id, flush=True)
-time.sleep(600)
-"""
+def long_grid(home, model_folder, models, told):
+    """Begin a grid in a process of its own, which then waits to be killed."""
+    studio = tiny.studio_at(home, model_folder)
+    studio.models.share(models)
+    told.send(studio.start_grid(check_grid(PROMPT, "1-60", steps=2), "ann"))
+    time.sleep(600)
 
 
-def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, model_folder):
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(studio.settings.home), str(model_folder), PROMPT],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, model_folder):
+    told, tells = multiprocessing.Pipe(duplex=False)
+    process = forked(long_grid, studio.settings.home, model_folder, loaded.models, tells)
     try:
-        id = process.stdout.readline().strip()
-        until = time.monotonic() + LONG
+        id, until = told.recv(), time.monotonic() + LONG
         while studio.store.cells_made(id) < 12 and time.monotonic() < until:
             time.sleep(0.02)
         assert studio.grid(id).state == "running"  # it is alive, and held by another process
         with pytest.raises(ValueError, match="wait for it"):
             studio.resume_grid(id, "ann")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     view = studio.grid(id)
     assert view.state == "interrupted" and "nothing that was made is lost" in view.message
     assert 12 <= view.done < view.total

@@ -10,7 +10,7 @@ from core.evaluation.methods import Settings
 from core.noise import draw
 from core.training.lora import WEIGHTS
 from studio.grids.axes import check_grid
-from studio.images.methods import build, parse
+from studio.images.methods import build
 from tests.tiny import STEPS
 
 LORA = {"lora_steps": 3, "lora_batch": 4, "rank": 2, "heldout_prompts": 3, "heldout_seeds": 1, "steps": STEPS}
@@ -64,12 +64,6 @@ def test_a_method_that_is_named_twice_is_made_once(studio):
 def test_a_bad_name_is_refused_with_what_there_is(studio, name, says):
     with pytest.raises(ValueError, match=says):
         build(studio, [name])
-
-
-def test_parts_stand_in_an_order_in_which_they_go_around_each_other():
-    assert [part for part, _ in parse("projected+lora+best-of-2+pag")] == [
-        "best-of", "lora", "pag", "projected",
-    ]  # fmt: skip
 
 
 def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studio):

@@ -1,7 +1,5 @@
 """Images whose words were counted by earlier rules: their scores stay on their words, and reach the unit of today."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

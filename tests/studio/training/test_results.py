@@ -1,7 +1,5 @@
 """What a run says of itself: the seeds that changed, and what it learned from."""
 
-from __future__ import annotations
-
 import shutil
 from types import SimpleNamespace
 

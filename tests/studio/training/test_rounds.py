@@ -1,7 +1,5 @@
 """The next round: images with the projector in use, scored, in the queue."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """The page of a run: where it comes from, how it differs from another, its model card, and its end."""
 
-from __future__ import annotations
-
 import shutil
 import zipfile
 
