@@ -157,7 +157,7 @@ SETTINGS: dict[str, tuple[str, str, str]] = {
 
 
 def settings_table() -> str:
-    """`SETTINGS` as a table in Markdown, as the README shows it."""
+    """`SETTINGS` as a table in Markdown, as studio/README.md shows it."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     rows += [
         f"| `{variable}` | {f'`{default}`' if default else 'none'} | {meaning} |"

@@ -1,4 +1,4 @@
-"""The README is tested like code: its front matter, its commands, its tables and what it points to."""
+"""The four READMEs are tested like code: front matter, commands, tables of figures and links."""
 
 import ast
 import importlib
@@ -34,16 +34,25 @@ from studio.training.configs import EVALUATIONS, FIELDS, check_benchmark, check_
 ROOT = Path(__file__).resolve().parents[2]
 COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 SHELLS = {"", "bash", "sh", "shell", "console"}
+READMES = ("README.md", "studio/README.md", "data/README.md", "core/README.md")
+DECIMAL = r"(?<![\w.-])[-+]?\d*\.\d"
 
 
 @pytest.fixture(scope="module")
-def readme():
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def texts():
+    """{file: text}."""
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in READMES}
 
 
 @pytest.fixture(scope="module")
-def front(readme):
-    matter = re.match(r"---\n(.*?)\n---\n", readme, re.DOTALL)
+def readme(texts):
+    """All four, one after the other."""
+    return "\n".join(texts.values())
+
+
+@pytest.fixture(scope="module")
+def front(texts):
+    matter = re.match(r"---\n(.*?)\n---\n", texts["README.md"], re.DOTALL)
     assert matter, "README.md opens with the front matter of a Space, between two lines of ---"
     return yaml.safe_load(matter[1])
 
@@ -60,7 +69,7 @@ def blocks(readme):
 
 
 def commands(readme):
-    """Every shell command of the README, in blocks and in single backticks, split into words."""
+    """Every shell command of the READMEs, in blocks and in single backticks, split into words."""
     lines = []
     for language, content in blocks(readme):
         if language in SHELLS:
@@ -146,8 +155,8 @@ def test_torch_is_in_the_range_of_a_space_and_torchvision_nowhere():
         assert not any("torchvision" in line for line in lines)
 
 
-def test_the_two_commands_that_begin_are_there(readme):
-    found = [bare(words) for words in commands(readme)]
+def test_the_two_commands_that_begin_are_there(texts):
+    found = [bare(words) for words in commands(texts["README.md"])]
     assert ["pip", "install", "-r", "requirements.txt"] in found and ["python", "app.py"] in found
     assert ["bash", "tests/run"] in found
 
@@ -176,32 +185,26 @@ def test_the_command_line_answers_without_loading_a_model():
     assert found.stdout.splitlines()[-1] == "False"
 
 
-def test_the_table_of_settings_is_the_one_in_the_code(readme):
-    assert settings_table() in readme
+def test_the_table_of_settings_is_the_one_in_the_code(texts):
+    assert settings_table() in texts["studio/README.md"]
 
 
-def test_every_figure_names_the_command_that_gives_it(readme):
-    rows, at = [], None
-    for line in readme.splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if not line.startswith("|"):
-            at = None
-        elif at is None:
-            at = next(
-                (i for i, cell in enumerate(cells) if cell.lower() in ("command", "commands", "how")), -1
-            )
-        elif at >= 0 and not set(line) <= set("|-: "):
-            rows.append((cells[0], cells[at]))
-    assert len(rows) >= 7, "a table with a column 'command' holds the measured figures"
-    for figure, command in rows:
-        assert re.search(r"`(python|bash) [^`]+`", command), f"{figure} names no command"
+def test_below_every_table_of_figures_stands_the_command_that_prints_it(texts):
+    tables = {
+        (name, content.splitlines()[0]): after
+        for name, text in texts.items()
+        for content, after in re.findall(r"((?:^\|.*\n)+)\n(.*)", text, re.MULTILINE)
+        if re.search(DECIMAL, content) and not content.startswith("| setting |")
+    }
+    assert len(tables) >= 10, "the tables of measured figures"
+    assert [table for table, after in tables.items() if not re.search(r"`python [^`]+`", after)] == []
 
 
-def test_every_endpoint_is_listed_and_those_of_administrators_are_marked(readme):
+def test_every_endpoint_is_listed_and_those_of_administrators_are_marked(texts):
     from studio.api import endpoints
     from tests.security.test_endpoints import ADMINS
 
-    (section,) = re.findall(r"^## From scripts and agents\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    section = texts["studio/README.md"].partition("\n## From scripts and agents\n")[2].partition("\n## ")[0]
     table = "\n".join(line for line in section.splitlines() if line.startswith("|"))
     listed = re.findall(r"`(\w+)`(\*?)", table)
     known = {work.__name__.rstrip("_") for work, _ in endpoints(None, None)}
@@ -214,14 +217,27 @@ def test_all_kinds_of_training_and_evaluation_are_documented(readme):
         assert re.search(rf"\b{name}\b", readme), name
 
 
-def test_what_the_readme_points_to_is_there(readme):
-    targets = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)[^)]*\)", readme) + re.findall(
-        r'(?:src|href)="([^"]+)"', readme
+def anchors(text):
+    """The names by which a link leads to the headings of a Markdown file, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
     )
-    local = [target.partition("#")[0] for target in targets if not re.match(r"https?://|#|mailto:", target)]
-    assert [target for target in local if not (ROOT / target).exists()] == []
-    pictures = [ROOT / target for target in local if target.endswith((".png", ".webp", ".jpg"))]
-    assert pictures and all(picture.stat().st_size < 10_000_000 for picture in pictures)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_what_a_readme_points_to_is_there(texts, name):
+    for target in re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", texts[name]):
+        path, _, anchor = target.partition("#")
+        file = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        assert re.match(r"https?://", target) or file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), target
+
+
+def test_the_pictures_are_shown_and_no_other_is_kept(readme):
+    shown = set(re.findall(r"\.readme/([\w.-]+)", readme))
+    assert shown == {path.name for path in (ROOT / ".readme").iterdir()}
+    assert all(path.stat().st_size < 10_000_000 for path in (ROOT / ".readme").iterdir())
 
 
 def test_the_python_of_the_readme_compiles_and_imports(readme):
@@ -237,7 +253,7 @@ def test_the_python_of_the_readme_compiles_and_imports(readme):
 
 
 def test_the_two_lines_make_an_image_with_the_shipped_pipeline_as_it_is_loaded(readme, monkeypatch, tmp_path):
-    """The README's own lines, run as they stand; those of a sampler that draws noise with such a one."""
+    """The READMEs' own lines, run as they stand; those of a sampler that draws noise with such a one."""
     monkeypatch.chdir(ROOT)
     code = [content for language, content in blocks(readme) if language == "python"]
     for name, word in (("two", "projector.latents"), ("drawing", "third")):

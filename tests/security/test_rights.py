@@ -1,4 +1,4 @@
-"""Who may do what, and where: the README's table, walked over HTTP on a machine of one's own, on a network and on a Space."""
+"""Who may do what, and where: the table of studio/README.md, walked over HTTP on a machine of one's own, on a network and on a Space."""
 
 import inspect
 import re
@@ -118,9 +118,9 @@ def tending(person, maker):
 ACTS = {
     "look, search, compare, make grids, download": lambda person: asking(person, sorted(ANYBODYS)),
     "correct, vote, flag, write notes": lambda person: asking(person, sorted(WRITERS)),
-    "stop a grid of one's own, go on with it": lambda person: tending(person, person.name),
-    "stop a grid of another's, go on with it": lambda person: tending(person, "another"),
-    "what has a * above, the like on the page": managing,
+    "stop or resume one's own grid": lambda person: tending(person, person.name),
+    "stop or resume another person's grid": lambda person: tending(person, "another"),
+    "endpoints marked *, and the same on the page": managing,
     "see gold": lambda person: [("gold", "'gold'" in str(person.ask("sample_history", sample="s0")))],
 }
 
@@ -136,8 +136,8 @@ def test_the_table_of_rights_holds(places, act, place):
 
 
 def table():
-    """The README's: {act: {place: who may}}."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Who may do what\n")[2]
+    """That of the README: {act: {place: who may}}."""
+    section = (ROOT / "studio/README.md").read_text(encoding="utf-8").partition("## Who may do what\n")[2]
     lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
     head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {act: dict(zip(head[1:], may, strict=True)) for act, *may in rows}

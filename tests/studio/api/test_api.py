@@ -238,7 +238,7 @@ def test_mcp_is_a_setting_and_nothing_breaks_without_its_package(monkeypatch):
 
 
 def test_the_readmes_example_runs_as_it_stands_there(app):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "studio/README.md").read_text(encoding="utf-8")
     (code,) = [
         part for part in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in part
     ]
