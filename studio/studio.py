@@ -88,7 +88,7 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         self.grid_work = GridWork()
         self.foreseer, self.kinds, self.detector = Foreseer(self), Kinds(self.store), Detector()
         self.figures = Background(
-            lambda: agreement(self.store, LATEST), lambda: self.store.judged(), sentence
+            lambda: agreement(self.store, LATEST), lambda: self.store.judgements.judged(), sentence
         )  # of Quality, worked out once for all who ask
 
     @property
@@ -112,7 +112,7 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         """Take over what is left of imports that ended in the middle; the log says what stands in the way. For a thread of
         its own, as it takes a minute for a million rows."""
         try:
-            self.store.finish_imports()
+            self.store.imports.finish()
         except StoreError as error:
             log.warning("An import is still unfinished: %s", error)
 
@@ -122,7 +122,7 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         with contextlib.suppress(OSError, AttributeError):  # a system where threads have no priorities
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         with contextlib.suppress(StoreError):
-            self.store.check()
+            self.store.restoring.check()
 
     def watch_for_damage(self, pause: float = 60.0) -> None:
         """Look for damage, and again every minute while there is some: another process may have restored the store. Goes on
@@ -130,20 +130,20 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         while True:
             self.look_for_damage()
             time.sleep(pause)
-            while not self.store.damage:
+            while not self.store.database.damage:
                 time.sleep(pause)
 
     def status(self) -> dict[str, Any]:
         """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,
         reward_problem, device, samples, scored, corrections, training: run id | None}. Loads nothing."""
-        running = self.store.runs(state="running", limit=1)
+        running = self.store.runs.find(state="running", limit=1)
         found: dict[str, Any] = {
             "ready": self.ready,
             "backbone": shortened(self.settings.backbone),
             "scorer": shortened(self.settings.scorer),
             "device": str(self.models.device),
-            "samples": self.store.count_samples(),
-            "scored": self.store.count_samples(scored=True),
+            "samples": self.store.samples.count(),
+            "scored": self.store.samples.count(scored=True),
             "corrections": self.corrections(),
             "training": running[0]["id"] if running else None,
         }
@@ -152,11 +152,11 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
                 using = self.models.using(kind)
                 found |= {kind: using.name, f"{kind}_problem": using.problem}
             else:
-                run = self.store.promoted(kind)
+                run = self.store.runs.promoted(kind)
                 found |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
         return found
 
     def corrections(self) -> int:
         """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
         which nothing learns from, are not counted."""
-        return self.store.count_corrected()
+        return self.store.tallies.count_corrected()

@@ -56,8 +56,8 @@ class Limits:
         still to make."""
         if self.samples is None:
             return
-        waiting = store.cells_waiting()
-        if store.count_samples() + waiting >= self.samples:
+        waiting = store.grids.cells_waiting()
+        if store.samples.count() + waiting >= self.samples:
             coming = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
             raise ValueError(
                 f"This studio keeps {self.samples} images, and it is full{coming}: look at those that are there, or run a "

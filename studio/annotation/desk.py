@@ -52,7 +52,11 @@ class Back:
 def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
     """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
     at = mark(studio, sample, who)  # before the rest: what comes in between is then news
-    view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
+    view, said, remarks = (
+        studio.sample(sample, who),
+        studio.store.desk.said(sample),
+        studio.store.remarks.find(sample),
+    )
     mine = {s["word_index"]: s["seq"] for s in said if s["who"] == who}
     own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
     flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
@@ -73,7 +77,7 @@ def mark(studio: Any, sample: str, who: str) -> str:
     """As long as this stays, so does all that this person is shown of a sample, but for blind mode:
     "score.remark.model.person", the first two the numbers of the last ones, the third whether the model is there that
     knows which words it reads."""
-    score, remark = studio.store.mark(sample)
+    score, remark = studio.store.desk.mark(sample)
     return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
 
 
@@ -84,7 +88,7 @@ def marked(studio: Any, sample: str, who: str, before: str, own: Collection[int]
     (score, *others), (last, *same) = before.split("."), after.split(".")
     if others != same or int(last) < int(score):  # less: a backup was restored
         return None
-    return after if studio.store.scored_since(sample, int(score)) <= set(own) else None
+    return after if studio.store.desk.scored_since(sample, int(score)) <= set(own) else None
 
 
 def _blank(word: Any) -> Any:
@@ -124,11 +128,11 @@ def back(studio: Any, who: str, sample: str | None = None) -> Back | None:
     The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
     """
     who = check_name(who)
-    with studio.store.writing():
-        step, left = studio.store.last_step(who, sample), studio.store.last_left(who, sample)
+    with studio.store.database.writing():
+        step, left = studio.store.desk.last_step(who, sample), studio.store.desk.last_left(who, sample)
         if left and (step is None or left["after"] >= step["seq"]):
-            studio.store.come_back(left["id"], who)
-            studio.store.hold(left["sample"], who)
+            studio.store.queue.come_back(left["id"], who)
+            studio.store.leases.hold(left["sample"], who)
             return Back(left["sample"], SAYS[left["kind"]])
-        event = studio.store.undo(step["sample"], who) if step else None
+        event = studio.store.scores.undo(step["sample"], who) if step else None
     return Back(event["sample"], word=event["word_index"]) if event else None

@@ -37,7 +37,7 @@ def over(found: list[Step]) -> bool:
 
 
 def _compare(studio: Any) -> Step:
-    newest = studio.store.samples(limit=1)
+    newest = studio.store.samples.find(limit=1)
     own = bool(newest) and newest[0]["prompt_set"] != examples.SET
     says = "Write a prompt; see each seed with and without the projector."
     if newest and not own:
@@ -46,7 +46,7 @@ def _compare(studio: Any) -> Step:
 
 
 def _correct(studio: Any) -> Step:
-    count = studio.store.first_corrections(WORDS)
+    count = studio.store.scores.first_corrections(WORDS)
     done = count >= WORDS
     says = (
         f"{count} of {WORDS} words. Set the digits that are wrong."
@@ -57,7 +57,7 @@ def _correct(studio: Any) -> Step:
 
 
 def _retrain(studio: Any) -> Step:
-    runs = [run for run in studio.store.runs(limit=LOOKED) if _trained(run)]
+    runs = [run for run in studio.store.runs.find(limit=LOOKED) if _trained(run)]
     states = {run["state"] for run in runs}
     if "done" in states:
         return Step("train", "Retrain", "A training is done: look at what it changed.", True)

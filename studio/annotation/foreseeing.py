@@ -60,7 +60,7 @@ class Foreseeing:
         using = self.models.using("reward")
         if using.model is None:
             raise ValueError(using.problem)
-        lacking = self.store.unforeseen(using.run, self.models.diffuser().revision)
+        lacking = self.store.foreseen.missing(using.run, self.models.diffuser().revision)
         ids, halt = lacking[:most], asked(stop)
         compared = looked = 0
         if on_progress:
@@ -72,7 +72,7 @@ class Foreseeing:
             apart = gpu.apart()
             with contextlib.nullcontext() if apart else self.models.lock:
                 found = self._foresee_apart(part) if apart else self._foreseen(part)
-            self.store.keep_foreseen(found, using.run)
+            self.store.foreseen.keep(found, using.run)
             compared, looked = compared + len(found), looked + len(part)
             if on_progress:
                 on_progress(looked, len(ids))
@@ -85,7 +85,10 @@ class Foreseeing:
 
     def _foreseen(self, ids: Sequence[str]) -> dict[str, tuple[float, float, str]]:
         """Points, promise and the scorer's version, by sample."""
-        said, rows = self.store.seen_by_vlm(ids), self.store.samples(ids=list(ids), limit=len(ids))
+        said, rows = (
+            self.store.foreseen.seen_by_vlm(ids),
+            self.store.samples.find(ids=list(ids), limit=len(ids)),
+        )
         noises, model = self._noises(rows), self.models.using("reward").model
         sizes: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
         for row in rows:
@@ -147,14 +150,14 @@ class Foreseer:
         """Start where there may be something to do. Returns at once; the first time, when some figures are there or
         after `FIRST` seconds."""
         with self._lock:
-            promoted = (self.studio.store.promoted("reward") or {}).get("id")
+            promoted = (self.studio.store.runs.promoted("reward") or {}).get("id")
             fresh = self._looked and self._looked[0] == promoted and time.monotonic() - self._looked[1] < REST
             if not self.busy and not fresh:
                 self._looked = (promoted, time.monotonic())
                 self._first.clear()
                 self._thread = threading.Thread(target=self._work, name="foreseeing", daemon=True)
                 self._thread.start()
-        if not self.studio.store.any_foreseen():
+        if not self.studio.store.foreseen.any():
             self._first.wait(FIRST)
 
     @property

@@ -17,7 +17,7 @@ def set_gold(studio: Any, sample: str, word_index: int, score: int | None, who: 
     """
     word = studio._scored_word(sample, word_index)
     digit = None if score is None else check_digit(score)
-    return studio.store.set_gold(sample, word.index, digit, check_name(who), word=word.text)
+    return studio.store.gold.set(sample, word.index, digit, check_name(who), word=word.text)
 
 
 def is_due(who: str, done: int, every: int) -> bool:
@@ -36,6 +36,6 @@ def next_gold(
     """The row of an image with gold, where one is due to this person and there is one that they have not done; they are
     not told. STUDIO_GOLD_EVERY says how often."""
     every = studio.settings.gold_every
-    if not is_due(who, studio.store.done(who), every):
+    if not is_due(who, studio.store.gold.done(who), every):
         return None
-    return studio.store.gold_to_annotate(who, exclude, lease=lease, **filters)
+    return studio.store.gold.next(who, exclude, lease=lease, **filters)

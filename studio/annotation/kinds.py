@@ -41,9 +41,9 @@ class Kinds:
 
     def _some(self) -> bool:
         """Keep some; whether these were all."""
-        prompts, newest = self.store.prompts_without_kinds(self._after, AT_ONCE)
+        prompts, newest = self.store.foreseen.prompts_without_kinds(self._after, AT_ONCE)
         if prompts:
-            self.store.keep_kinds(
+            self.store.foreseen.keep_kinds(
                 {prompt: {word.kind for word in split(prompt) if word.scored} for prompt in prompts}
             )
         if len(prompts) < AT_ONCE:

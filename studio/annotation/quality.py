@@ -53,7 +53,7 @@ def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
     pairs: [as data.store.agreement.pairs]; people: [as `annotator`], those with most words first; apart: [as
     data.store.agreement.apart]; gold: {words, samples}; scores: judgements counted; cut: whether there are older ones}
     """
-    judgements, steps = beside(store.judgements(latest)), store.steps(latest)
+    judgements, steps = beside(store.judgements.scores(latest)), store.judgements.steps(latest)
     words, pair_words = (None, None) if latest is None else (WORDS, PAIR_WORDS)
     done, said = _by(steps, "who"), _by(judgements, "who")
     kinds = [{"kind": kind, **reliability(part, words)} for kind, part in _by_kind(judgements).items()]
@@ -67,7 +67,7 @@ def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
         "pairs": two,
         "people": sorted(people, key=lambda person: (-person["words"], person["who"])),
         "apart": apart(judgements),
-        "gold": store.count_gold(),
+        "gold": store.gold.count(),
         "scores": len(judgements),
         "cut": latest is not None
         and sum(step["action"] in ("set", "clear", "undo") for step in steps) >= latest,
@@ -108,9 +108,9 @@ def annotator(store: Any, who: str) -> dict[str, Any]:
     each other person, contested: as data.store.agreement.contested, contested_by_others: the same without gold, and of
     data.store.agreement.pace: first, last, hours, per_hour, sets, clears, undos, submitted, skipped}
     """
-    judgements = beside(store.judgements())
+    judgements = beside(store.judgements.scores())
     said = [j for j in judgements if j["who"] == who]
-    done = [step for step in store.steps() if step["who"] == who]
+    done = [step for step in store.judgements.steps() if step["who"] == who]
     if not done:
         raise ValueError(f"Nobody named {shown(who)} has annotated here: choose one of those listed.")
     return _figures(who, said, done, pairs(judgements))

@@ -129,9 +129,9 @@ class Images:
         """
         store = self._studio.store
         golden = shared.manages(self._studio, who, profile)
-        events = store.sample_events(sample, whole("limit", limit, 1, 1000), gold=golden)
+        events = store.library.events(sample, whole("limit", limit, 1, 1000), gold=golden)
         told = "kind who text created".split()
-        remarks = [{name: one[name] for name in told} for one in store.remarks(sample=sample)]
+        remarks = [{name: one[name] for name in told} for one in store.remarks.find(sample=sample)]
         return {"events": events, "remarks": remarks}
 
     def search(
@@ -190,7 +190,7 @@ class Images:
             "mean_to": mean_to,
         }
         filters = {name: value for name, value in asked.items() if value is not None}
-        found = self._studio.store.search(
+        found = self._studio.store.library.search(
             text,
             sort=sort,
             after=after,
@@ -207,7 +207,7 @@ class Images:
         Returns:
             prompt_set, split, method, run, scored_by: the values of each
         """
-        found = self._studio.store.library_choices()
+        found = self._studio.store.library.choices()
         return {
             {"projector_run": "run", "who": "scored_by"}.get(name, name): values
             for name, values in found.items()

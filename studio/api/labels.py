@@ -182,9 +182,9 @@ class Labelling:
         """
         name, store = writer(self._studio, who, profile), self._studio.store
         if isinstance(reason, str) and not reason.strip():
-            store.unflag(sample, name)
+            store.remarks.unflag(sample, name)
             return {"sample": sample, "flag": ""}
-        return {"sample": sample, "flag": store.flag(sample, name, reason)["text"]}
+        return {"sample": sample, "flag": store.remarks.flag(sample, name, reason)["text"]}
 
     def note(
         self, sample: str, text: str, who: str, profile: gr.OAuthProfile | None = None
@@ -199,7 +199,7 @@ class Labelling:
         Returns:
             sample: the id; note: the note that stands now, or ''
         """
-        said = self._studio.store.note(sample, writer(self._studio, who, profile), text)
+        said = self._studio.store.remarks.note(sample, writer(self._studio, who, profile), text)
         return {"sample": sample, "note": said["text"] if said else ""}
 
     def progress(
@@ -224,7 +224,7 @@ class Labelling:
         name = shared.person(who, profile)
         given = {"prompt_set": prompt_set, "method": method}
         filters = {key: value for key, value in given.items() if value is not None}
-        queue = self._studio.store.queue(name, overlap, **{"split": "train", **filters})
+        queue = self._studio.store.tallies.queue(name, overlap, **{"split": "train", **filters})
         queue.pop("mine")  # as submitted
         return {**self._studio.progress(name, **filters), **queue}
 

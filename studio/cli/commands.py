@@ -255,11 +255,11 @@ def people(given: argparse.Namespace, console: Any) -> Result:
     """The names that belong to somebody, or --release one for the next who writes under it."""
     store = studio_of(given).store
     if given.release is not None:
-        store.release_name(given.release, person(given))
+        store.people.release(given.release, person(given))
         return Result(
             {"released": given.release}, "The name is free: it goes to the next one who writes under it."
         )
-    found = store.people()
+    found = store.people.find()
     lines = [f"{moment(one['created'])}  {one['name']}" for one in found]
     return Result(found, "\n".join(lines) or "No name belongs to anybody yet.")
 

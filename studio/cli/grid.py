@@ -29,7 +29,7 @@ def grid(given: argparse.Namespace, console: Any) -> Result:
         id = studio.start_grid(request, who)
     total, count = studio.grid_size(id), console.count("images")
     while not studio.grid_work.wait(id, LOOK):
-        count(studio.store.cells_made(id), total)
+        count(studio.store.grids.cells_made(id), total)
         if console.stop.is_set():
             with contextlib.suppress(ValueError):  # it may have ended meanwhile
                 studio.stop_grid(id, who)

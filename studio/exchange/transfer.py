@@ -102,7 +102,7 @@ def export_file(
             if write is None:
                 raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
             found = write(store, path)
-    studio.store.note_audit(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
+    studio.store.audit.note(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
     return found
 
 
@@ -178,7 +178,7 @@ def import_file(
         found[name] for name in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
     )
     if not dry_run:
-        store.note_audit(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
+        store.audit.note(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
     return Imported(_said(kind, found, dry_run), found, changes, total - listed)
 
 
@@ -214,8 +214,8 @@ def backup(studio: Any, path: str | Path, who: str) -> Path:
     target = Path(path).expanduser().absolute()
     if target.is_dir():
         raise ValueError(f"{target.name} is a folder; give the name of a file to write.")
-    studio.store.vacuum_into(target)
-    studio.store.note_audit(who, "backup", target.name[:200], {"bytes": target.stat().st_size})
+    studio.store.database.vacuum_into(target)
+    studio.store.audit.note(who, "backup", target.name[:200], {"bytes": target.stat().st_size})
     return target
 
 
@@ -252,8 +252,8 @@ def restore(studio: Any, path: str | Path, who: str) -> dict[str, Any]:
     """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
     jobs.sweep(studio)
     worker.sweep(studio)
-    found = studio.store.restore(path)
-    studio.store.note_audit(who, "restore", Path(path).name[:200], found)
+    found = studio.store.restoring.restore(path)
+    studio.store.audit.note(who, "restore", Path(path).name[:200], found)
     return found
 
 
@@ -268,7 +268,7 @@ def restored(found: Mapping[str, Any]) -> str:
 def log(studio: Any, limit: int, offset: int = 0, *, gold: bool = True) -> list[dict[str, Any]]:
     """The lines of the audit log, the newest first. ``gold=False``: for one who may not see gold, no line says of what or
     how much."""
-    found = studio.store.audit(limit, offset)
+    found = studio.store.audit.entries(limit, offset)
     return [
         line if gold or line["action"] != "gold" else {**line, "subject": "", "detail": {}} for line in found
     ]
@@ -323,7 +323,7 @@ def push(
             raise
         except Exception as error:  # noqa: BLE001 - whatever it holds, the token must not be shown
             raise ValueError(_refusal(name, error)) from None
-    studio.store.note_audit(who, "push", name, {"private": private, **found})
+    studio.store.audit.note(who, "push", name, {"private": private, **found})
     return {"url": f"https://huggingface.co/datasets/{name}", **found}
 
 

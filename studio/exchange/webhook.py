@@ -110,18 +110,18 @@ class Follower:
     def step(self) -> bool:
         """Send the next batch, where there is one; whether there may be more. Failed where it was not taken."""
         # that they were sent could not be noted, and they would be sent again and again
-        self.store.refuse_damaged()
-        cursor = self.store.cursor(NAME)
+        self.store.database.refuse_damaged()
+        cursor = self.store.cursors.get(NAME)
         if cursor is None:
-            self.store.move_cursor(NAME)
+            self.store.cursors.move(NAME)
             return False
-        events, upto = self.store.corrections_after(cursor, BATCH)
+        events, upto = self.store.cursors.corrections_after(cursor, BATCH)
         if events:
             self._post(events)
             self.sent += len(events)
             self.last = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
         if upto > cursor:
-            self.store.move_cursor(NAME, upto)
+            self.store.cursors.move(NAME, upto)
         return upto > cursor
 
     def _post(self, events: list[dict[str, Any]]) -> None:
@@ -183,7 +183,7 @@ def follower_of(studio: Any) -> Follower | None:
 
 def start(studio: Any) -> Follower | None:
     """Follow this studio's store in the background, once."""
-    place = studio.store.path
+    place = studio.store.database.path
     if place not in _followers:
         follower = follower_of(studio)
         if follower is None:
@@ -197,9 +197,9 @@ def status(studio: Any) -> dict[str, Any]:
     if not studio.settings.webhook:
         return {"address": "", "on": False, "problem": "", "sent": 0, "last": "", "waiting": 0}
     url = httpx.URL(studio.settings.webhook)
-    follower = _followers.get(studio.store.path)
-    cursor = studio.store.cursor(NAME)
-    waiting = len(studio.store.corrections_after(cursor, 1000)[0]) if cursor is not None else 0
+    follower = _followers.get(studio.store.database.path)
+    cursor = studio.store.cursors.get(NAME)
+    waiting = len(studio.store.cursors.corrections_after(cursor, 1000)[0]) if cursor is not None else 0
     return {
         "address": f"{url.scheme}://{url.netloc.decode()}",
         "on": follower is not None,

@@ -143,8 +143,8 @@ def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
     if not prompts:
         raise ValueError("The simulated annotator reads only the shapes world: set STUDIO_PROMPTS=shapes.")
     ids = scored_images(job, studio, prompts, config["pool_seeds"], "pool")
-    latents.latents_of(studio, [row for row in studio.store.samples(split="train", limit=len(ids))])
-    return {"samples": len(ids), "words": sum(1 for _ in studio.store.vlm_scores("train"))}
+    latents.latents_of(studio, [row for row in studio.store.samples.find(split="train", limit=len(ids))])
+    return {"samples": len(ids), "words": sum(1 for _ in studio.store.labels.vlm_scores("train"))}
 
 
 def train(job: Job, cell: Cell) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def permute(studio: Any, seed: int) -> int:
     """Give the simulated annotator's digits of a store to other words of the same kind, as newer scores of theirs; how
     many words have another digit than before."""
     by_kind: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
-    for row in studio.store.labels(split="train"):
+    for row in studio.store.labels.current(split="train"):
         if row["source"] == "simulated":
             by_kind[kind_of(row)].append(row)
     rng, changed, events = np.random.default_rng(seed), 0, []
@@ -201,7 +201,7 @@ def permute(studio: Any, seed: int) -> int:
              "who": SIMULATED, "score": digit}
             for row, digit in zip(rows, digits, strict=True)
         ]  # fmt: skip
-    studio.store.add_scores(events)
+    studio.store.scores.add(events)
     return changed
 
 

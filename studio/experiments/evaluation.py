@@ -69,11 +69,11 @@ def _habits(settings: dict[str, Any], on_progress: Report | None, stop: Any) -> 
 def _stored(studio: Any, kind: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """The report, kept in the folder of a run of kind 'evaluate'."""
     report = {**report, "kind": kind, "config": settings}
-    run = studio.store.new_run("evaluate", {"kind": kind, **settings})
+    run = studio.store.runs.new("evaluate", {"kind": kind, **settings})
     kept_report = plain(report)
     (folder := studio.run_folder(run)).mkdir(parents=True, exist_ok=True)
     pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
-    studio.store.update_run(
+    studio.store.runs.update(
         run, state="done", metrics={"evaluation": kind, "report": f"runs/{run}/report.json"}
     )
     return {**kept_report, "run": run}
@@ -94,7 +94,7 @@ def unseen(studio: Any, wanted: Sequence[str]) -> list[str]:
 
 def trained_prompts(studio: Any) -> set[str]:
     """All prompts that training may have seen: those with labels of the training split, and those kept for replay."""
-    rows = studio.store.samples(split="train", limit=10_000_000)
+    rows = studio.store.samples.find(split="train", limit=10_000_000)
     replay, _ = replay_of(studio)
     old = {replay.prompts[int(p)] for p in replay.prompt[replay.of("train")]} if replay is not None else set()
     return old | {row["prompt"] for row in rows}
@@ -193,13 +193,13 @@ def _rows(studio: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
     return [
         row
         for at in range(0, len(ids), 500)
-        for row in studio.store.samples(ids=list(ids[at : at + 500]), limit=500)
+        for row in studio.store.samples.find(ids=list(ids[at : at + 500]), limit=500)
     ]
 
 
 def _labelled(studio: Any, row: dict[str, Any]) -> dict[str, Any]:
     """A sample as `core.evaluation.fidelity` takes it."""
-    current = studio.store.current(row["id"])
+    current = studio.store.scores.current(row["id"])
     places = moved(row["prompt"], row["word_rules"])
     current = {places[i]: said for i, said in current.items() if i in places}
     vlm = {i: said["vlm"]["distribution"] for i, said in current.items() if said["vlm"]}

@@ -49,7 +49,7 @@ class Ways(Makers):
             return Using()
         if variant.run not in self._using:
             kind = kind_of(variant.method)
-            found, run = self.models.using(kind), self.studio.store.run(variant.run)
+            found, run = self.models.using(kind), self.studio.store.runs.get(variant.run)
             if found.run != variant.run:
                 found = self.models.of_run(kind, variant.run)
             if found.model is None:
@@ -93,15 +93,15 @@ class Ways(Makers):
 
 def work(studio: Any, job: Job) -> None:
     """Make, store and score what a grid lacks. Raises Stopped."""
-    config = studio.store.grid(job.id)["config"]
+    config = studio.store.grids.get(job.id)["config"]
     variants = [Variant(**each) for each in config["variants"]]
     places = [(seed, variant) for seed in config["seeds"] for variant in variants]
     diffuser, ways = studio.models.diffuser(), Ways(studio)
     height, width = config["height"] or diffuser.size[0], config["width"] or diffuser.size[1]
     for variant in variants:
         ways.of(variant).check(diffuser, Settings(variant.steps, variant.guidance, height, width))
-    there = stored(studio, config["prompt"], places, height, width, studio.store.cells(job.id))
-    studio.store.set_cells(job.id, there)
+    there = stored(studio, config["prompt"], places, height, width, studio.store.grids.cells(job.id))
+    studio.store.grids.set_cells(job.id, there)
     todo = [place for place in range(len(places)) if place not in there]
     job.missing = len(todo)
     _score(studio, job, list(there.values()))
@@ -124,7 +124,7 @@ def work(studio: Any, job: Job) -> None:
             )
             torch.cuda.empty_cache()
             continue
-        studio.store.set_cells(job.id, dict(zip(part, ids, strict=True)))
+        studio.store.grids.set_cells(job.id, dict(zip(part, ids, strict=True)))
         _score(studio, job, ids)
         todo = [place for place in todo if place not in part]
         seconds, job.missing = time.monotonic() - began, len(todo)
@@ -157,7 +157,7 @@ def stored(
         return size == ours and row["image_path"] and (studio.settings.home / row["image_path"]).is_file()
 
     known: dict[tuple, list[str]] = {}
-    rows = studio.store.samples(
+    rows = studio.store.samples.find(
         prompt=prompt, seed=list({seed for seed, _ in places}), limit=1_000_000, newest=False
     )
     for row in filter(usable, rows):
@@ -166,7 +166,9 @@ def stored(
     choosing = [
         cells[at] for at, (_, variant) in enumerate(places) if chooses(variant.method) and at in cells
     ]
-    chosen = {row["id"] for row in studio.store.samples(ids=choosing, limit=len(choosing)) if usable(row)}
+    chosen = {
+        row["id"] for row in studio.store.samples.find(ids=choosing, limit=len(choosing)) if usable(row)
+    }
     found = {}
     for place, (seed, variant) in enumerate(places):
         if chooses(variant.method):

@@ -22,7 +22,7 @@ class GridFiles(Grids):
 
     def png(self, sample_id: str) -> bytes:
         """A sample's image with its text: "parameters" as the WebUI of AUTOMATIC1111 has it, and JSON of our own."""
-        row = self.store.sample(sample_id)
+        row = self.store.samples.get(sample_id)
         if not row["image_path"]:
             raise ValueError(
                 "This sample was imported without its image: make it again, or choose another one."

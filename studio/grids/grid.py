@@ -74,7 +74,7 @@ class Grids(Generation):
 
     def _choices(self) -> list[tuple[str, str]]:
         """The best of 8 noises, and by what; by the reward model alone as well where that is something else."""
-        used = self.store.promoted("reward")
+        used = self.store.runs.promoted("reward")
         if not used and not self._shipped_there("reward"):
             return []
         taught, name = self.models.taught(), f"in use: {used['id'] if used else SHIPPED}"
@@ -95,12 +95,12 @@ class Grids(Generation):
 
     def _learned(self, kind: str, method: str) -> list[tuple[str, str]]:
         """A trained model in use, the shipped one, and those of finished runs whose checkpoint is there."""
-        used, found = self.store.promoted(kind), []
+        used, found = self.store.runs.promoted(kind), []
         if used or (kind == "projector" and self._shipped_there()):
             found.append((f"{method} (in use: {used['id'] if used else SHIPPED})", method))
         if used and kind == "projector" and self._shipped_there():
             found.append((f"{method}, {SHIPPED}", f"{method}:{SHIPPED}"))
-        for run in self.store.runs(kind=kind, state="done", limit=100):
+        for run in self.store.runs.find(kind=kind, state="done", limit=100):
             mine = used and used["id"] == run["id"]
             if mine or run["config"].get("source") == SHIPPED or not run["checkpoint"] or run.get("archived"):
                 continue
@@ -148,7 +148,7 @@ class Grids(Generation):
         if lock is None:
             raise ValueError("The grid could not be begun, as its lock is held: start it once more.")
         try:
-            self.store.add_grid(config, who, id)
+            self.store.grids.add(config, who, id)
         except BaseException:
             lock.close()
             raise
@@ -160,14 +160,14 @@ class Grids(Generation):
         kind = kind_of(variant.method)
         if not kind:
             return ""
-        run = self.store.promoted(kind) if not variant.run else None
+        run = self.store.runs.promoted(kind) if not variant.run else None
         if not variant.run and run is None and kind == "lora":
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
         if variant.run.startswith(f"{SHIPPED}-") and kind in NETWORKS and self._shipped_there(kind):
             # a picture from elsewhere may name it
             self.models.recorded(kind, Path(getattr(self.settings, kind)), None)
         if variant.run not in ("", SHIPPED):
-            run = self.store.run(variant.run)
+            run = self.store.runs.get(variant.run)
             if run["kind"] != kind:
                 raise ValueError(
                     f"The run {run['id']} is a {run['kind']}, and {variant.method} needs a {kind}."
@@ -190,7 +190,7 @@ class Grids(Generation):
         """Ask a grid to stop after the step it is in; what is made is kept."""
         check_name(who)
         worker.sweep(self)
-        grid = self.store.grid(id)
+        grid = self.store.grids.get(id)
         if grid["state"] not in ("queued", "running"):
             raise ValueError(f"The grid {id} is {grid['state']}: there is nothing to stop.")
         job = self.grid_work.jobs.get(id)
@@ -203,7 +203,7 @@ class Grids(Generation):
         """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one."""
         check_name(who)
         worker.sweep(self)
-        grid = self.store.grid(id)
+        grid = self.store.grids.get(id)
         if grid["config"].get("backbone") != self.settings.backbone:
             raise ValueError(
                 f"The grid {id} was begun on another backbone: start the studio with that one, or start a new grid."
@@ -212,7 +212,7 @@ class Grids(Generation):
         if lock is None:
             raise ValueError(f"The grid {id} is {grid['state']}: wait for it, or stop it first.")
         try:
-            self.store.update_grid(id, "queued")
+            self.store.grids.update(id, "queued")
         except BaseException:
             lock.close()
             raise
@@ -222,24 +222,24 @@ class Grids(Generation):
 
     def grid_request(self, id: str) -> GridRequest:
         """What a grid asks for."""
-        config = self.store.grid(id)["config"]
+        config = self.store.grids.get(id)["config"]
         variants = [Variant(**each) for each in config["variants"]]
         return GridRequest(config["prompt"], config["seeds"], variants, config["width"], config["height"])
 
     def grid_size(self, id: str) -> int:
         """How many images a grid has when it is done."""
-        config = self.store.grid(id)["config"]
+        config = self.store.grids.get(id)["config"]
         return len(config["seeds"]) * len(config["variants"])
 
     def grid(self, id: str, who: str | None = None) -> GridView:
         """A grid with its cells as they are now; with `who`, the corrections are that person's."""
         worker.sweep(self)
-        grid = self.store.grid(id)
+        grid = self.store.grids.get(id)
         seeds, variants = grid["config"]["seeds"], [Variant(**each) for each in grid["config"]["variants"]]
-        places = self.store.cells(id)
+        places = self.store.grids.cells(id)
         ids = list(dict.fromkeys(places.values()))
-        rows = {row["id"]: row for row in self.store.samples(ids=ids, limit=len(ids))}
-        said = self.store.currents(ids, who)
+        rows = {row["id"]: row for row in self.store.samples.find(ids=ids, limit=len(ids))}
+        said = self.store.scores.currents(ids, who)
         views = {id: self.view_of(row, said[id]) for id, row in rows.items()}
         cells = [
             Cell(place, seed, i, views.get(places.get(place, "")))
@@ -256,7 +256,7 @@ class Grids(Generation):
         """{id, prompt, state, message, done, total, created, who} of the latest grids, the newest first."""
         worker.sweep(self)
         found = []
-        for grid in self.store.grids(limit=limit):
+        for grid in self.store.grids.find(limit=limit):
             config = grid["config"]
             state, message = self.grid_work.end_of(grid)
             found.append({

@@ -34,7 +34,7 @@ class Votes(Generation):
         """The next pair that this person has not voted on, or None. The sides and the order of the seeds are drawn for
         each person and pair, and stay as they are after a reload."""
         who, pairs = check_name(who), self._pairs_of(grid_id, base, other)
-        done = {_pair(vote) for vote in self.store.preferences(_ids(pairs), who)}
+        done = {_pair(vote) for vote in self.store.votes.find(_ids(pairs), who)}
         views = {}
         for seed, a, b in pairs:
             if frozenset((a, b)) not in done:
@@ -57,7 +57,7 @@ class Votes(Generation):
         """Store a vote: left, right, tie (as good) or none (neither is any good). A person's last one on a pair counts."""
         if choice not in CHOICES:
             raise ValueError(f"The vote {shown(choice)} is not known: choose one of {', '.join(CHOICES)}.")
-        return self.store.add_preference(left_sample, right_sample, choice, check_name(who))
+        return self.store.votes.add(left_sample, right_sample, choice, check_name(who))
 
     def votes(self, grid_id: str, base: int = 0, other: int = 1) -> dict[str, Any]:
         """{base, other, tie, none: votes of all people that stand, voters, share: {estimate, low, high}}.
@@ -68,7 +68,7 @@ class Votes(Generation):
         pairs = self._pairs_of(grid_id, base, other)
         known = {frozenset((a, b)): (seed, b) for seed, a, b in pairs}
         counts, values, seeds, people = {"base": 0, "other": 0, "tie": 0, "none": 0}, [], [], set()
-        for vote in self.store.preferences(_ids(pairs)):
+        for vote in self.store.votes.find(_ids(pairs)):
             if _pair(vote) not in known:
                 continue
             seed, others = known[_pair(vote)]
@@ -84,7 +84,7 @@ class Votes(Generation):
 
     def _pairs_of(self, grid_id: str, base: Any, other: Any) -> list[tuple[int, str, str]]:
         """(seed, base's sample, other's sample) of the seeds that have two different images."""
-        config, cells = self.store.grid(grid_id)["config"], self.store.cells(grid_id)
+        config, cells = self.store.grids.get(grid_id)["config"], self.store.grids.cells(grid_id)
         columns = len(config["variants"])
         base = whole("variant to compare with", base, 0, columns - 1)
         other = whole("variant to compare", other, 0, columns - 1)

@@ -129,7 +129,7 @@ class GridWork:
         try:
             if job.halt():
                 raise Stopped
-            studio.store.update_grid(job.id, "running")
+            studio.store.grids.update(job.id, "running")
             work(studio, job)
             end = ("failed", job.note) if job.note else ("done", "")
         except Stopped:
@@ -137,7 +137,7 @@ class GridWork:
         except BaseException as error:  # noqa: BLE001 - the page says what it was
             end = ("failed", f"{sentence(error)} What was made is kept; go on with it at any time."[:2000])
         try:
-            studio.store.update_grid(job.id, *end)
+            studio.store.grids.update(job.id, *end)
         except Exception as error:  # noqa: BLE001 - for example the disk is full: told from memory until it is not
             log.error("The end of the grid %s could not be stored: %s", job.id, error)
             self.ends[job.id] = end
@@ -163,14 +163,14 @@ def sweep(studio: Any) -> None:
     work: GridWork = studio.grid_work
     with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
         for state in ("running", "queued"):
-            for grid in studio.store.grids(state=state, limit=1000):
+            for grid in studio.store.grids.find(state=state, limit=1000):
                 if grid["id"] in work.jobs:
                     continue
                 lock = claim(studio.settings.home, grid["id"])
                 if lock is None:
                     continue
                 with contextlib.closing(lock):
-                    if studio.store.grid(grid["id"])["state"] == state:
+                    if studio.store.grids.get(grid["id"])["state"] == state:
                         end = work.ends.get(grid["id"], ("interrupted", INTERRUPTED))
-                        studio.store.update_grid(grid["id"], *end)
+                        studio.store.grids.update(grid["id"], *end)
                         work.ends.pop(grid["id"], None)

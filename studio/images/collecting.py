@@ -99,7 +99,9 @@ class Collecting(Scoring):
         """The stored samples of prompts that are as `known` has them: their ids by prompt and seed."""
         there = {}
         for at in range(0, len(prompts), 200):
-            found = self.store.samples(prompt=prompts[at : at + 200], method=known["method"], limit=1_000_000)
+            found = self.store.samples.find(
+                prompt=prompts[at : at + 200], method=known["method"], limit=1_000_000
+            )
             for old in found:
                 if old["image_path"] and all(old[name] == value for name, value in known.items()):
                     there[old["prompt"], old["seed"]] = old["id"]

@@ -146,12 +146,15 @@ def make(
                 "(--force)."
             )
         rows = [
-            studio.store.sample(view.id) for pair in found for view in (pair.none, pair.projected) if view
+            studio.store.samples.get(view.id)
+            for pair in found
+            for view in (pair.none, pair.projected)
+            if view
         ]
         if {row["method"] for row in rows} != {"none", "projected"}:
             raise ValueError(studio.models.using("projector").problem or "There is no projector to show.")
         scores: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-        for said in studio.store.vlm_scores():
+        for said in studio.store.labels.vlm_scores():
             if said["sample"] in scores:
                 scores[said["sample"]].append(said)
         index = {
@@ -190,7 +193,7 @@ def add(studio: Any) -> int:
 def pairs(studio: Any) -> list[tuple[str, list[Pair]]]:
     """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
     found: dict[tuple[str, int], dict[str, str]] = {}
-    for row in studio.store.samples(prompt_set=SET, limit=1000, newest=False):
+    for row in studio.store.samples.find(prompt_set=SET, limit=1000, newest=False):
         found.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = row["id"]
     by_prompt: dict[str, list[Pair]] = {}
     for (prompt, seed), ids in found.items():
@@ -327,7 +330,7 @@ def _add(studio: Any) -> int:
     index = read(folder / INDEX)
     if index["format"] != FORMAT or index["made_by"] != _digests(settings):
         return 0  # of other models than those in use
-    there = {row["id"]: row for row in store.samples(limit=len(index["samples"]) + 1)}
+    there = {row["id"]: row for row in store.samples.find(limit=len(index["samples"]) + 1)}
     if set(there) - {entry["id"] for entry in index["samples"]}:
         return 0  # somebody has begun
     run = studio.models.recorded("projector", Path(settings.projector), None)
@@ -340,16 +343,16 @@ def _add(studio: Any) -> int:
         path = f"images/{entry['id'][:2]}/{entry['id']}.png"
         pictures.write(settings.home / path, content)
         rows.append(_row(index, entry, run, path) | {"split": studio.prompts.split_of(entry["prompt"])})
-    store.add_samples(rows)
-    silent = {row["id"] for row in store.samples(prompt_set=SET, scored=False, limit=1000)}
-    store.add_scores(
+    store.samples.add(rows)
+    silent = {row["id"] for row in store.samples.find(prompt_set=SET, scored=False, limit=1000)}
+    store.scores.add(
         event
         for entry in index["samples"]
         if entry["id"] in silent
         for event in _events(index, entry, settings)
     )
     if fresh:
-        store.note_audit("", "examples", SET, {"samples": len(fresh)})
+        store.audit.note("", "examples", SET, {"samples": len(fresh)})
     return len(fresh)
 
 

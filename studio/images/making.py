@@ -158,7 +158,7 @@ class Making(Annotation):
                 **hashes,
             }
             fresh.append(row)
-        self.store.add_samples(fresh)
+        self.store.samples.add(fresh)
         return ids
 
     def _row(self, plan: Plan, i: int, projector: Using, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -182,7 +182,9 @@ class Making(Annotation):
     def _same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
         """The sample that this one is already: the same bytes, or, where the image is given, all the same but for a
         rounding here and there, as another size of the batch gives."""
-        found = self.store.samples(prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100)
+        found = self.store.samples.find(
+            prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100
+        )
         found = [old for old in found if old["image_path"] and all(old[name] == row[name] for name in SAME)]
         for old in sorted(found, key=lambda old: old["image_sha256"] != image_sha256):
             path = self.settings.home / old["image_path"]
@@ -202,7 +204,7 @@ class Making(Annotation):
             row = self._row(plan, i, projector, images[i].shape)
             old = self._same(row, "", images[i]) if method == "none" else None
             if old:
-                kept = self.store.sample(old)
+                kept = self.store.samples.get(old)
                 there = pictures.read(self.settings.home / kept["image_path"], kept["image_sha256"])
                 twins = [
                     j for j in chosen if (plan.prompts[j], plan.seeds[j]) == (row["prompt"], row["seed"])

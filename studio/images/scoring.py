@@ -57,10 +57,12 @@ class Scoring(Making):
     ) -> int:
         scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
         wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
-        rows = self.store.samples(ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False)
+        rows = self.store.samples.find(
+            ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False
+        )
         if wanted is not None and len(rows) < len(wanted):
             for id in wanted:
-                self.store.sample(id)  # says so where there is none
+                self.store.samples.get(id)  # says so where there is none
         rows = [row for row in rows if row["image_path"] and scored(units_of(row))]
         total, named = len(rows), sample_ids is not None
         sharing = shards.Sharing(self, shards.score, rows, self.settings.batch, halt, named=named)
@@ -87,8 +89,8 @@ class Scoring(Making):
                 missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
             events = score_events(scorer, part, found)
             made = {row["id"]: {name: row[name] for name in ("prompt", "word_rules")} for row in part}
-            self.store.add_scores(events + self._calibrated([{**e, **made[e["sample"]]} for e in events]))
-            self.store.add_missing(missing_notes(scorer, part, missing))
+            self.store.scores.add(events + self._calibrated([{**e, **made[e["sample"]]} for e in events]))
+            self.store.missing.add(missing_notes(scorer, part, missing))
             count += sum(bool(words or gone) for words, gone in zip(found, missing, strict=True))
             if lost is not None and lost.down:
                 break
@@ -123,7 +125,7 @@ class Scoring(Making):
         used = self.models.using("calibrator")
         if used.model is None:
             return []
-        kinds = (self.store.run(used.run)["metrics"] or {}).get("kinds", [])
+        kinds = (self.store.runs.get(used.run)["metrics"] or {}).get("kinds", [])
         return calibration.events_for(used.model, kinds, used.run, events)
 
 

@@ -31,36 +31,48 @@ class Shard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows: Sequence[Mapping[str, Any]] = ()
-        self.used: Mapping[str, Any] = {}
+        self.samples, self.runs = ShardSamples(self), ShardRuns()
+        self.scores, self.missing = ShardWriter(self, "events"), ShardWriter(self, "missing")
 
-    def samples(self, **_: Any) -> list[dict[str, Any]]:
-        """The samples that are this rank's to score."""
+    def write(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        if rows := list(rows):
+            name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # names are in the order of writing
+            pictures.write(self.folder / name, shards.written(kind, rows))
+
+
+class ShardWriter:
+    """Writes new rows of one kind to the folder."""
+
+    def __init__(self, shard: Shard, kind: str) -> None:
+        self._shard, self._kind = shard, kind
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._shard.write(self._kind, rows)
+
+
+class ShardSamples(ShardWriter):
+    """The samples that are this rank's to score; new ones go to the folder."""
+
+    def __init__(self, shard: Shard) -> None:
+        super().__init__(shard, "samples")
+        self.rows: Sequence[Mapping[str, Any]] = ()
+
+    def find(self, **_: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in self.rows]
+
+
+class ShardRuns:
+    """The runs that are in use. Rank 0 has given what the project ships a row before it shared anything out."""
+
+    def __init__(self) -> None:
+        self.used: Mapping[str, Any] = {}
 
     def promoted(self, kind: str) -> dict[str, Any] | None:
         return self.used.get(kind)
 
-    def run(self, id: str) -> dict[str, Any]:
-        """A run that is in use. Rank 0 has given what the project ships a row before it shared anything out."""
+    def get(self, id: str) -> dict[str, Any]:
         found = (run for run in self.used.values() if run and run["id"] == id)
         return next(found, {"id": id, "metrics": {}})
-
-    def add_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._write("samples", rows)
-
-    def add_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._write("events", rows)
-
-    def add_missing(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._write("missing", rows)
-
-    def _write(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        if rows := list(rows):
-            name = (
-                f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # by name in the order they came to be
-            )
-            pictures.write(self.folder / name, shards.written(kind, rows))
 
 
 def folder_of(home: Path) -> Path:
@@ -85,7 +97,7 @@ class Sharing:
         self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
         self.mine, self._ids = list(items), set()
         if self.shared:
-            used = {kind: studio.store.promoted(kind) for kind in KINDS}
+            used = {kind: studio.store.runs.promoted(kind) for kind in KINDS}
             (folder_of(studio.settings.home) / STOP).unlink(missing_ok=True)
             self._finish = ranks.call(work, studio.settings, used, list(items), size, **how)
             self.mine = ranks.deal(items, size)
@@ -169,7 +181,7 @@ def make(
 ) -> None:
     """Make this rank's share of the images (prompt and seed each) of `Generation.collect`."""
     studio = _follower(settings)
-    studio.store.used, studio.store.rows = used, ()
+    studio.store.runs.used, studio.store.samples.rows = used, ()
     studio._collect(ranks.deal(todo, size), size, halt=_halt(settings, stop), **how)
 
 
@@ -178,6 +190,6 @@ def score(
 ) -> None:
     """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
     studio = _follower(settings)
-    studio.store.used, studio.store.rows = used, ranks.deal(rows, size)
-    ids = [row["id"] for row in studio.store.rows] if named else None
+    studio.store.runs.used, studio.store.samples.rows = used, ranks.deal(rows, size)
+    ids = [row["id"] for row in studio.store.samples.rows] if named else None
     studio._score(ids, stop=_halt(settings, stop), lock=True)

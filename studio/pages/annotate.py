@@ -93,7 +93,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def none_left(writer: str, wish: Wish) -> str:
         """Why there is nothing to show."""
-        found = studio.store.queue(writer, **{"split": "train", **wish.filters})
+        found = studio.store.tallies.queue(writer, **{"split": "train", **wish.filters})
         if not (found["mine"] or found["all"] or found["left"]):
             return NONE_FIT if wish.filters else EMPTY
         if studio.next_item(writer, wish.order, lease=None, **wish.filters):
@@ -163,7 +163,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """The image that this browser was at, unless another person has been given it since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
-                if not holds or studio.store.hold(kept, writer):
+                if not holds or studio.store.leases.hold(kept, writer):
                     return studio.sample(kept, writer)
             except ValueError:
                 pass
@@ -186,7 +186,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         before, kept = people.read_names(names)
         writer, wish = shared.person(kept, profile), wanted(kept_view)
         if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
-            studio.store.release(kept_place, shared.person(before, profile))
+            studio.store.leases.release(kept_place, shared.person(before, profile))
         view = current(kept_place, writer, shared.holds(studio, kept, profile), wish)
         return drawn(view, writer, wish, **barred(profile))
 
@@ -291,7 +291,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def this_prompt(kept_place: Any) -> Any:
         try:
-            return studio.store.sample(kept_place)["prompt"]
+            return studio.store.samples.get(kept_place)["prompt"]
         except ValueError:
             return gr.skip()
 

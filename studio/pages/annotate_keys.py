@@ -88,11 +88,11 @@ def work(studio: Studio, packet: Packet, who: str, blind: bool) -> Done:
     done, store, page = Done(packet, packet.shown), studio.store, page_digest(packet.client, who)
     for operation in sorted(packet.operations, key=lambda o: o.revision):
         try:
-            with store.writing():
-                last = store.receipt(page)
+            with store.database.writing():
+                last = store.receipts.get(page)
                 if last is None or last["revision"] < operation.revision:
                     _attempt(studio, operation, done, who, blind)
-                    store.give_receipt(page, operation.revision, done.answer())
+                    store.receipts.give(page, operation.revision, done.answer())
                 elif last["revision"] == operation.revision:
                     done.repeat(last["answer"])
         except Exception as problem:  # noqa: BLE001 - the page keeps the key and says why
@@ -105,7 +105,7 @@ def work(studio: Studio, packet: Packet, who: str, blind: bool) -> Done:
 def _attempt(studio: Studio, operation: Operation, done: Done, who: str, blind: bool) -> None:
     """Do a key, or leave the store as it was and say why it cannot be kept."""
     try:
-        with studio.store.writing():
+        with studio.store.database.writing():
             _do(studio, operation, done, who, blind)
     except ValueError as problem:
         done.error = sentence(problem)
@@ -124,11 +124,11 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
         if event := studio.keep(sample, operation.word or 0, operation.score, who):
             done.scores.add(event["seq"])
     elif kind == "flag":
-        studio.store.flag(sample, who, operation.text)
+        studio.store.remarks.flag(sample, who, operation.text)
     elif kind == "unflag":
-        studio.store.unflag(sample, who)
+        studio.store.remarks.unflag(sample, who)
     elif kind == "note":
-        studio.store.note(sample, who, operation.text)
+        studio.store.remarks.note(sample, who, operation.text)
     else:
         if kind == "skip":
             studio.submit(sample, who, "skip")

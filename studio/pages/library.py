@@ -175,7 +175,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         for name in POINTS:
             if named[name] is not None:
                 named[name] = _points(filters[name].label, named[name])
-        found = studio.store.search(
+        found = studio.store.library.search(
             wanted or "",
             sort=order,
             after=keys[-1],
@@ -186,7 +186,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         samples = found["samples"]
         said = [] if as_images else library_words.chosen(samples, wish)
         nothing = not found["samples"]
-        fresh = nothing and not studio.store.samples(limit=1)
+        fresh = nothing and not studio.store.samples.find(limit=1)
         none = views.EMPTY if fresh else views.NONE
         return [
             views.count(found, len(keys) - 1, order)
@@ -224,7 +224,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     @told
     def opened() -> list[Any]:
         """What the filters can be set to now, when the tab is opened."""
-        found = studio.store.library_choices()
+        found = studio.store.library.choices()
         found["who"] = ["*", *found["who"]]
         named = {"*": "Anyone"}
         return [
@@ -237,7 +237,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     @told
     def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
         id, golden = picked(event._data), shared.manages(studio, kept, profile)
-        found = studio.store.search(id, limit=1, gold=golden)["samples"]
+        found = studio.store.library.search(id, limit=1, gold=golden)["samples"]
         if not found or found[0]["id"] != id:
             raise ValueError("This image is not in the store any more: search again.")
         sample = found[0]
@@ -249,9 +249,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             id,
             gr.update(value=image, visible=image is not None),
             views.about(studio, sample, image is None),
-            views.remarks(studio.store.remarks(sample=id)),
-            views.words(studio.store.current(id), sample["words"]),
-            views.history(studio.store.sample_events(id, gold=golden)),
+            views.remarks(studio.store.remarks.find(sample=id)),
+            views.words(studio.store.scores.current(id), sample["words"]),
+            views.history(studio.store.library.events(id, gold=golden)),
         ]
 
     def closed() -> list[Any]:

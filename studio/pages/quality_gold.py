@@ -78,7 +78,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
 
     def listed(found: Mapping[str, Any] | None, golden: bool, chosen: str = "") -> list[Any]:
         """Values of ``lists``; golden: for one who may see gold; chosen: the key of the row that is open."""
-        standing = studio.store.gold(limit=LISTED)
+        standing = studio.store.gold.scores(limit=LISTED)
         settled = {(one["sample"], one["word_index"]) for one in standing}
         wide = [
             one for one in (found or {}).get("apart", []) if (one["sample"], one["word_index"]) not in settled
@@ -111,7 +111,10 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
     @told
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
         key, golden = picked(event._data), shared.manages(studio, kept, profile)
-        every = [*((look() or {}).get("apart", [])), *(studio.store.gold(limit=LISTED) if golden else [])]
+        every = [
+            *((look() or {}).get("apart", [])),
+            *(studio.store.gold.scores(limit=LISTED) if golden else []),
+        ]
         for one in every:
             if _key(one) == key:
                 return [*shown(one["sample"], one["word_index"], golden), *listed(look(), golden, key)]
@@ -182,7 +185,7 @@ def _word(word: Any) -> str:
 
 def _gold_of(studio: Studio, id: str, index: int, golden: bool) -> dict[str, Any] | None:
     """The gold of a word, for one who may see it."""
-    return next((one for one in studio.store.gold(id) if golden and one["word_index"] == index), None)
+    return next((one for one in studio.store.gold.scores(id) if golden and one["word_index"] == index), None)
 
 
 def _standing_score(studio: Studio, id: str, index: int, golden: bool) -> list[Any]:
@@ -199,7 +202,7 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
     word = next((word for word in view.words if word.index == index), None)
     if word is None:
         raise ValueError("That image has no such word: choose another one.")
-    said = studio.store.said_of(view.id, index)
+    said = studio.store.judgements.said_of(view.id, index)
     parts = [f"<li>{escape(who)} <b>{score}</b></li>" for who, score in said]
     if word.vlm is not None:
         parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')
@@ -216,7 +219,7 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
 
 
 def _about(studio: Studio) -> str:
-    found, every = studio.store.count_gold(), studio.settings.gold_every
+    found, every = studio.store.gold.count(), studio.settings.gold_every
     have = f"{found['words']:,} words of {found['samples']:,} images carry gold scores."
     how = (
         f"About one in {every} images that a person is given is one of these, and looks like any other; nobody is given "

@@ -84,7 +84,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
 def _latest(studio: Studio, run_id: str) -> str:
     """The newest grid that has this run's projector in it, or ''."""
     mine = projector_of(studio.run(run_id))
-    for found in studio.store.grids(limit=LOOKED):
+    for found in studio.store.grids.find(limit=LOOKED):
         if any(variant["run"] == mine for variant in found["config"]["variants"]):
             return found["id"]
     return ""

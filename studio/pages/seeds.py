@@ -113,7 +113,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def asked_of(id: str) -> list[Any]:
         """Values of the form's fields that ask for a grid again."""
-        config = studio.store.grid(id)["config"]
+        config = studio.store.grids.get(id)["config"]
         sides = config.get("width"), config.get("height")
         return seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides)
 

@@ -21,8 +21,8 @@ def build(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
         return everyone + kept()
 
     def kept() -> str:
-        if studio.store.damage:
-            return notices.notice(studio.store.damage, problem=True)
+        if studio.store.database.damage:
+            return notices.notice(studio.store.database.damage, problem=True)
         if backup is not None and backup.problem:
             return notices.notice(backup.problem, problem=True)
         return notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))

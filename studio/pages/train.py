@@ -197,7 +197,9 @@ def build(
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Takes back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
-        last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
+        last = next(
+            (e for e in studio.store.runs.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None
+        )
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
         studio.rollback(last["kind"], name)
@@ -329,5 +331,5 @@ def _in_use(studio: Studio, event: dict[str, Any]) -> bool:
     """Whether a promotion event is a promotion that still stands."""
     if event["action"] != "promote":
         return False
-    used = studio.store.promoted(event["kind"])
+    used = studio.store.runs.promoted(event["kind"])
     return used is not None and used["id"] == event["run"]

@@ -50,7 +50,9 @@ def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """
     last, gold = snapshot["last"], snapshot.get("gold", 0)
     rows = [
-        r for r in job.studio.store.corrections(split="train", last=last, gold=gold) if kind_of(r) is not None
+        r
+        for r in job.studio.store.labels.corrections(split="train", last=last, gold=gold)
+        if kind_of(r) is not None
     ]
     open_ones = [row for row in rows if not row["judged"]]
     left_out = {"samples": len({row["sample"] for row in open_ones}), "words": len(open_ones)}
@@ -176,12 +178,12 @@ def events_for(
 def rescore(studio: Any, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
     """Store what the calibrator says of every word that the scorer has scored; how many."""
     count, page = 0, []
-    for row in studio.store.vlm_scores():
+    for row in studio.store.labels.vlm_scores():
         page.append(row)
         if len(page) == PAGE:
-            count += len(studio.store.add_scores(events_for(model, taught["kinds"], run, page)))
+            count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
             page = []
-    count += len(studio.store.add_scores(events_for(model, taught["kinds"], run, page)))
+    count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
     return {"words": count}
 
 

@@ -147,7 +147,7 @@ def noises_of(studio: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tenso
         try:
             model = None
             if strength > 0:
-                model = studio.models.open("projector", studio.models.folder_of(studio.store.run(run)))
+                model = studio.models.open("projector", studio.models.folder_of(studio.store.runs.get(run)))
         except ValueError as error:
             log.warning("%d samples of projected noise are left out: %s", len(members), error)
             continue
@@ -197,7 +197,7 @@ def store_samples(
     ids = list(dict.fromkeys(row["sample"] for row in rows))
     every: list[Mapping[str, Any]] = []
     for at in range(0, len(ids), 500):
-        every += studio.store.samples(ids=ids[at : at + 500], limit=500)
+        every += studio.store.samples.find(ids=ids[at : at + 500], limit=500)
     height, width = diffuser.size
     here, left = usable(every, {"backbone_revision": diffuser.revision, "height": height, "width": width})
     own = {**studio.models.sampling(), "sampler": sampler_of(diffuser)}
@@ -248,12 +248,12 @@ def labels_for(
     diffuser, shown = studio.models.diffuser(), (with_pictures, on_part)
 
     def whole(rows: Sequence[Mapping[str, Any]], **of: Any) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-        return judged_rows(rows, studio.store.judged_images(**of)["images"])
+        return judged_rows(rows, studio.store.labels.judged_images(**of)["images"])
 
     events = {"last": snapshot["last"], "gold": snapshot.get("gold", 0)}
-    rows, partly = whole(studio.store.labels(snapshot=snapshot), split="train", **events)
+    rows, partly = whole(studio.store.labels.current(snapshot=snapshot), split="train", **events)
     train, counts, left, sampling = store_samples(studio, rows, correction_weight, *shown)
-    held_rows, _ = whole(studio.store.labels(split="validation"), split="validation")
+    held_rows, _ = whole(studio.store.labels.current(split="validation"), split="validation")
     held = store_samples(studio, held_rows, 1.0, *shown, sampling).samples
     by_people = [sample for sample in held if sample.judged]
     enough = sum(len(sample.labels) for sample in by_people) >= ENOUGH

@@ -48,7 +48,7 @@ def image_score(sample: Sample) -> float:
 
 def _train(job: Job) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
-    rows = studio.store.labels(snapshot=job.run["labels"])
+    rows = studio.store.labels.current(snapshot=job.run["labels"])
     samples, counts, left_out, sampling = store_samples(
         studio, rows, 1.0, with_pictures=True, on_part=job.stoppable("images read")
     )

@@ -35,14 +35,14 @@ def start(studio: Any, kind: str, config: dict[str, Any] | None = None) -> str:
 def resume(studio: Any, run_id: str) -> str:
     """Go on with a run that was stopped, interrupted or failed."""
     sweep(studio)
-    with studio.store.writing():
+    with studio.store.database.writing():
         run = studio.run(run_id)
         if run["state"] in ("done", "running"):
             raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to go on with.")
         if run["archived"]:
             raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
         studio.refuse_if_busy()
-        studio.store.update_run(run_id, state="queued", pid=os.getpid(), heartbeat="now", message="")
+        studio.store.runs.update(run_id, state="queued", pid=os.getpid(), heartbeat="now", message="")
     _spawn(studio, run)
     return run_id
 
@@ -83,10 +83,10 @@ def sweep(studio: Any) -> list[str]:
     has a process, or somebody is just about to start it."""
     gone = []
     with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
-        if studio.store.runs(state="running"):
+        if studio.store.runs.find(state="running"):
             with training_lock(studio.settings.home) as free:
                 gone += sweep_held(studio) if free else []
-        for run in studio.store.runs(state="queued"):
+        for run in studio.store.runs.find(state="queued"):
             since = datetime.fromisoformat(run["heartbeat"] or run["created"])
             waited = abs((datetime.now(UTC) - since).total_seconds())  # a clock may have been put back
             if waited > (BEGIN_SECONDS if alive(run["pid"] or 0) else STOP_SECONDS):
@@ -98,19 +98,19 @@ def sweep_held(studio: Any) -> list[str]:
     """The like for whoever holds the training lock: whatever the store says is running has died. Without file locks
     (Windows) a living process id is all there is to go by."""
     running = [
-        run for run in studio.store.runs(state="running") if locks_work() or not alive(run["pid"] or 0)
+        run for run in studio.store.runs.find(state="running") if locks_work() or not alive(run["pid"] or 0)
     ]
     return [id for run in running for id in _interrupt(studio, run, "Its process ended before it was done.")]
 
 
 def _interrupt(studio: Any, run: dict[str, Any], why: str) -> list[str]:
     """Mark a run that was found dead, unless it has been taken up again since; its id, or none."""
-    with studio.store.writing():
+    with studio.store.database.writing():
         now = studio.run(run["id"])
         if (now["state"], now["pid"]) != (run["state"], run["pid"]):
             return []
         message = f"{why} Go on with it: nothing was lost."
-        studio.store.update_run(run["id"], state="interrupted", message=message)
+        studio.store.runs.update(run["id"], state="interrupted", message=message)
     return [run["id"]]
 
 
@@ -149,8 +149,8 @@ def _spawn(studio: Any, run: dict[str, Any]) -> None:
             )
     except OSError as error:
         why = f"The process of the run {run_id} could not be started ({error.strerror}). Mend that, then go on with the run."
-        studio.store.update_run(run_id, state="failed", message=why)
+        studio.store.runs.update(run_id, state="failed", message=why)
         raise ValueError(why) from None
-    studio.store.update_run(run_id, pid=process.pid)
+    studio.store.runs.update(run_id, pid=process.pid)
     # reap it when it ends, lest a long-lived server collect dead processes
     threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()

@@ -166,7 +166,7 @@ def gather(
     from studio.training.datasets import noises_of  # they read each other
 
     diffuser = studio.models.diffuser()
-    rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
+    rows = studio.store.samples.find(split=list(splits), scored=True, backbone_revision=diffuser.revision,
                                 limit=10_000_000, newest=False)  # fmt: skip
     if most is not None:
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
@@ -181,7 +181,7 @@ def gather(
         raise ValueError("There is no scored sample in the store: collect and score some first.")
     words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
     for split in splits:
-        for event in studio.store.vlm_scores(split):
+        for event in studio.store.labels.vlm_scores(split):
             if event["sample"] in words:
                 place = moved(event["prompt"], event["word_rules"]).get(event["word_index"])
                 if place is not None:

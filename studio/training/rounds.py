@@ -53,7 +53,9 @@ def chosen_prompts(studio: Any, most: int) -> dict[str, Any]:
     using = studio.models.using("projector")
     if using.model is None:
         raise ValueError(using.problem)
-    rows = studio.store.samples(method="projected", projector_run=using.run, split="train", limit=1_000_000)
+    rows = studio.store.samples.find(
+        method="projected", projector_run=using.run, split="train", limit=1_000_000
+    )
     made = Counter(row["prompt"] for row in rows)
     every = studio.prompts.of("train", most + len(made))
     if not every:

@@ -42,12 +42,12 @@ class RunPages(Learning):
             }
             for name, value in given.items()
         ]
-        promotions = [e for e in self.store.promotions(run["kind"], MOST) if e["run"] == run_id]
+        promotions = [e for e in self.store.runs.promotions(run["kind"], MOST) if e["run"] == run_id]
         return {
             "run": run,
             "settings": settings,
             "parents": self._parents(run),
-            "children": self.store.runs(parent=run_id, limit=MOST, archived=True),
+            "children": self.store.runs.find(parent=run_id, limit=MOST, archived=True),
             "promotions": promotions,
             "bytes": None if run["archived"] else _bytes(self.run_folder(run_id)),
             "part_of": run["config"].get("cycle"),
@@ -102,17 +102,19 @@ class RunPages(Learning):
         in use or part of a loop."""
         who = check_name(who)
         jobs.sweep(self)
-        with self.store.writing():
+        with self.store.database.writing():
             run = self.run(run_id)
             if run["config"].get("source") == "shipped":
                 raise ValueError("This is what the project ships: it cannot be deleted.")
             if loop := run["config"].get("cycle"):
                 raise ValueError(f"The run {run_id} is a part of the loop {loop}: delete that.")
-            parts = [c["id"] for c in self.store.runs(parent=run_id, limit=MOST) if "cycle" in c["config"]]
-            self.store.archive_runs([run_id, *parts])
+            parts = [
+                c["id"] for c in self.store.runs.find(parent=run_id, limit=MOST) if "cycle" in c["config"]
+            ]
+            self.store.runs.archive([run_id, *parts])
             folder = self.run_folder(run_id)
             freed = _bytes(folder) or 0
-            self.store.note_audit(
+            self.store.audit.note(
                 who, "delete run", run_id, {"kind": run["kind"], "parts": parts, "bytes": freed}
             )
         gone = folder.with_name(f".deleted-{run_id}-{uuid.uuid4().hex[:8]}")

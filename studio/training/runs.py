@@ -55,7 +55,7 @@ class Job:
             self.log.report(stage, progress, self._also)
             if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
                 self._beat = time.monotonic()
-                self.studio.store.update_run(self.run["id"], heartbeat="now")
+                self.studio.store.runs.update(self.run["id"], heartbeat="now")
 
         return on_progress
 
@@ -111,19 +111,19 @@ class Learning(Generation):
         ]
         # a cycle fits a calibrator of its own first
         calibrated = (
-            kind == "reward" and checked["calibrated"] and self.store.promoted("calibrator") is not None
+            kind == "reward" and checked["calibrated"] and self.store.runs.promoted("calibrator") is not None
         )
         labels = None  # a round learns nothing
         if kind != "round":
-            labels = self.store.snapshot(split="train", sources=sources, include_calibrated=calibrated)
-        with self.store.writing():
+            labels = self.store.labels.snapshot(split="train", sources=sources, include_calibrated=calibrated)
+        with self.store.database.writing():
             if starts:
                 self.refuse_if_busy()
             used = self.in_use()
             parent = used[kind if kind in used else "projector"]
-            run = self.store.new_run(kind, {**checked, "used": used}, parent, labels)
+            run = self.store.runs.new(kind, {**checked, "used": used}, parent, labels)
             if starts:
-                self.store.update_run(run, pid=os.getpid())
+                self.store.runs.update(run, pid=os.getpid())
         return run
 
     def checked(self, kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -135,12 +135,12 @@ class Learning(Generation):
 
     def in_use(self) -> dict[str, str | None]:
         """The runs whose reward model, projector and LoRA are in use; None: what the project ships."""
-        used = {name: self.store.promoted(name) for name in ("reward", "projector", "lora")}
+        used = {name: self.store.runs.promoted(name) for name in ("reward", "projector", "lora")}
         return {name: run["id"] if run else None for name, run in used.items()}
 
     def refuse_if_busy(self, but: str | None = None) -> None:
         """RunBusy where a training, other than the run `but`, is on or is just starting."""
-        for run in self.store.runs(state="running") + self.store.runs(state="queued"):
+        for run in self.store.runs.find(state="running") + self.store.runs.find(state="queued"):
             on = run["state"] == "running" or (run["pid"] and jobs.alive(run["pid"]))
             if on and run["id"] != but:
                 raise RunBusy(run["id"], run["kind"])
@@ -168,13 +168,13 @@ class Learning(Generation):
             log = RunLog(self.run_folder(run_id))
             if self.run(run_id)["state"] != "queued":
                 log.start()
-            run = self.store.claim_run(run_id, os.getpid())
+            run = self.store.runs.claim(run_id, os.getpid())
             log.folder.mkdir(parents=True, exist_ok=True)
             job = Job(self, run, asked(stop), on_progress)
             try:
                 self.models.diffuser()
                 found = STAGES[kind](job)
-                self.store.update_run(run_id, state="done", **plain(found))
+                self.store.runs.update(run_id, state="done", **plain(found))
             except Stopped:
                 self._end(run_id, "stopped", "Stopped; go on with it at any time.")
             except KeyboardInterrupt:
@@ -189,7 +189,7 @@ class Learning(Generation):
 
     def _end(self, run_id: str, state: str, message: str) -> None:
         (self.run_folder(run_id) / "stop").unlink(missing_ok=True)
-        self.store.update_run(run_id, state=state, message=message)
+        self.store.runs.update(run_id, state=state, message=message)
 
     @contextlib.contextmanager
     def _alone(self, run_id: str | None) -> Iterator[None]:
@@ -221,11 +221,11 @@ class Learning(Generation):
     def runs(self, **filters: Any) -> list[dict[str, Any]]:
         """Runs, the newest first, those whose process died marked as interrupted."""
         jobs.sweep(self)
-        return self.store.runs(**filters)
+        return self.store.runs.find(**filters)
 
     def run(self, id: str) -> dict[str, Any]:
         """A run; ValueError where there is none."""
-        return self.store.run(id)
+        return self.store.runs.get(id)
 
     def promote(self, run_id: str, who: str, force: bool = False) -> dict[str, Any]:
         """Put a run's models into use; ValueError where its held-out result is worse, unless `force`.
@@ -233,7 +233,7 @@ class Learning(Generation):
         A cycle puts its calibrator, reward model and projector into use together.
         """
         who = check_name(who)
-        with self.store.writing():  # with what the decision rests on, and with all parts
+        with self.store.database.writing():  # with what the decision rests on, and with all parts
             run = self.run(run_id)
             if run["state"] != "done":
                 raise ValueError(f"The run {run_id} is {run['state']}: let it finish before it is promoted.")
@@ -244,9 +244,9 @@ class Learning(Generation):
             if not force and (why := self.why_not(run)):
                 raise ValueError(why)
             for child in self._parts(run):
-                self.store.promote(child["id"], who)
-            promoted = self.store.promote(run_id, who)
-            self.store.note_audit(who, "promote", run_id, {"force": force})
+                self.store.runs.promote(child["id"], who)
+            promoted = self.store.runs.promote(run_id, who)
+            self.store.audit.note(who, "promote", run_id, {"force": force})
         return promoted
 
     def why_not(self, run: dict[str, Any]) -> str:
@@ -256,7 +256,7 @@ class Learning(Generation):
         nobody = f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
         if not heldout:
             return nobody
-        promoted = self.store.promoted("projector" if kind == "cycle" else kind)
+        promoted = self.store.runs.promoted("projector" if kind == "cycle" else kind)
         in_use = promoted["id"] if promoted else None
         difference = heldout["difference"]["words"]["estimate"]
         measured_against = (run["config"].get("used") or {}).get("projector" if kind == "cycle" else kind)
@@ -297,7 +297,9 @@ class Learning(Generation):
         if run["kind"] != "cycle":
             return []
         return [
-            child for child in self.store.runs(parent=run["id"]) if (child["metrics"] or {}).get("use", True)
+            child
+            for child in self.store.runs.find(parent=run["id"])
+            if (child["metrics"] or {}).get("use", True)
         ]
 
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
@@ -307,12 +309,12 @@ class Learning(Generation):
             raise ValueError(
                 f"{shown(kind)} cannot be rolled back: choose projector, reward, calibrator, lora or cycle."
             )
-        with self.store.writing():
-            if kind == "cycle" and (last := self.store.promoted("cycle")):
+        with self.store.database.writing():
+            if kind == "cycle" and (last := self.store.runs.promoted("cycle")):
                 for child in self._parts(last):
-                    used = self.store.promoted(child["kind"])
+                    used = self.store.runs.promoted(child["kind"])
                     if used and used["id"] == child["id"]:
-                        self.store.rollback(child["kind"], who)
-            found = self.store.rollback(kind, who)
-            self.store.note_audit(who, "rollback", kind)
+                        self.store.runs.rollback(child["kind"], who)
+            found = self.store.runs.rollback(kind, who)
+            self.store.audit.note(who, "rollback", kind)
         return found

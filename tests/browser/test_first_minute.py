@@ -83,18 +83,18 @@ def test_what_is_done_already_is_not_asked_for(browse, fresh):
     from data.store import Store
 
     store = Store(fresh.home / "studio.db")
-    id = store.samples(limit=1)[0]
+    id = store.samples.find(limit=1)[0]
     for index in range(1, 3):
         for score in range(10):
-            store.set_score(id["id"], index, score, "Ann", word="word")
-    run = store.new_run("cycle", {})
-    store.update_run(run, state="done")
+            store.scores.set(id["id"], index, score, "Ann", word="word")
+    run = store.runs.new("cycle", {})
+    store.runs.update(run, state="done")
     new = {
         **{name: id[name] for name in ("prompt", "n_words", "backbone", "width", "height", "steps")},
         "guidance": 4,
     }
-    for word, sample in enumerate(store.add_samples({**new, "seed": 100 + at} for at in range(9))):
-        store.set_score(sample, 1, word, "Ann", word="word")
+    for word, sample in enumerate(store.samples.add({**new, "seed": 100 + at} for at in range(9))):
+        store.scores.set(sample, 1, word, "Ann", word="word")
     page = browse(fresh.url)
     page.locator("#words-projected .ws-change").first.wait_for()
     page.wait_for_timeout(500)

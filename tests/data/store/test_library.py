@@ -16,7 +16,7 @@ from data.store.library import SORTS
 @pytest.fixture
 def full(store, sample_row, peaked):
     """Thirty samples: prompts with special characters, seeds in no order, some scored by people, some flagged."""
-    run = store.new_run("projector", {})
+    run = store.runs.new("projector", {})
     dice = random.Random(3)
     rows = []
     for i in range(30):
@@ -32,29 +32,29 @@ def full(store, sample_row, peaked):
                 **more,
             )
         )
-    store.add_samples(rows)
+    store.samples.add(rows)
     for i in range(0, 30, 2):
         event = {"sample": f"s{i:02d}", "word_index": 1, "word": "red", "source": "vlm", "scorer": "tiny"}
-        store.add_scores([{**event, "distribution": peaked(5, 0.3 + i / 60)}])
+        store.scores.add([{**event, "distribution": peaked(5, 0.3 + i / 60)}])
     for i, who in ((0, "ann"), (1, "ann"), (1, "bob"), (2, "bob"), (2, "ann")):
-        store.set_score(f"s{i:02d}", 1, 2 * i + (3 if who == "bob" else 0), who, word="red")
-    store.flag("s01", "ann", "cut off")
-    store.flag("s02", "ann", "cut off")
-    store.unflag("s02", "ann")
-    store.note("s04", "bob", "see here")
+        store.scores.set(f"s{i:02d}", 1, 2 * i + (3 if who == "bob" else 0), who, word="red")
+    store.remarks.flag("s01", "ann", "cut off")
+    store.remarks.flag("s02", "ann", "cut off")
+    store.remarks.unflag("s02", "ann")
+    store.remarks.note("s04", "bob", "see here")
     return store
 
 
 def test_the_mean_is_finer_than_the_digits_of_the_vlm(store, sample_row, peaked):
-    store.add_samples([sample_row(id="s")])
+    store.samples.add([sample_row(id="s")])
     event = {"sample": "s", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
-    store.add_scores([{**event, "word_index": i, "word": word} for i, word in enumerate(["red", "star"])])
+    store.scores.add([{**event, "word_index": i, "word": word} for i, word in enumerate(["red", "star"])])
     expected = 9 * 0.55 + sum(range(9)) * 0.05
-    (found,) = store.search()["samples"]
+    (found,) = store.library.search()["samples"]
     assert found["mean"] == pytest.approx(expected, abs=0.02)
     assert [word["label"] for word in found["words"]] == [9, 9]
-    store.set_score("s", 0, 2, "ann", word="red")  # what a person says counts as it is
-    assert store.search()["samples"][0]["mean"] == pytest.approx((2 + expected) / 2, abs=0.02)
+    store.scores.set("s", 0, 2, "ann", word="red")  # what a person says counts as it is
+    assert store.library.search()["samples"][0]["mean"] == pytest.approx((2 + expected) / 2, abs=0.02)
 
 
 def ids(found):
@@ -65,7 +65,7 @@ def everything(store, size, **asked):
     """The ids of all pages, which must not overlap."""
     seen, after = [], None
     for _ in range(100):
-        found = store.search(limit=size, after=after, **asked)
+        found = store.library.search(limit=size, after=after, **asked)
         seen += ids(found)
         after = found["next"]
         if after is None:
@@ -79,7 +79,7 @@ def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, ma
     if many:  # as in a large store, where the walk is another one
         monkeypatch.setattr(library, "COUNTED", 2)
         monkeypatch.setattr(library, "SMALL", 1)
-    whole = ids(full.search(sort=sort, limit=1000))
+    whole = ids(full.library.search(sort=sort, limit=1000))
     figures = {"uncertain": 15, "disagreement": 2, "lowest": 16, "highest": 16}
     assert len(whole) == len(set(whole)) == figures.get(sort, 30)
     for size in (1, 4, 29):
@@ -94,14 +94,14 @@ def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, ma
         "prompt": lambda s: (s["prompt"], s["seed"], s["seq"]),
         "seed": lambda s: (s["seed"], s["seq"]),
     }[sort]
-    keys = [key(sample) for sample in full.search(sort=sort, limit=1000)["samples"]]
+    keys = [key(sample) for sample in full.library.search(sort=sort, limit=1000)["samples"]]
     assert all(a <= b for a, b in itertools.pairwise(keys))
 
 
 def test_what_comes_meanwhile_shows_nothing_twice(full, sample_row):
-    first = full.search(limit=10)
-    full.add_samples([sample_row(id="new")])
-    second = full.search(limit=10, after=first["next"])
+    first = full.library.search(limit=10)
+    full.samples.add([sample_row(id="new")])
+    second = full.library.search(limit=10, after=first["next"])
     assert ids(first)[-1] == "s20" and ids(second)[0] == "s19"
 
 
@@ -138,14 +138,14 @@ def test_what_comes_meanwhile_shows_nothing_twice(full, sample_row):
 @pytest.mark.parametrize("few", [20_000, 1], ids=["by events", "by samples"])
 def test_words_and_filters_leave_what_they_say(full, asked, found, sort, few, monkeypatch):
     monkeypatch.setattr(search, "FEW", few)
-    result = full.search(sort=sort, limit=100, **asked)
+    result = full.library.search(sort=sort, limit=100, **asked)
     assert (result["count"], len(result["samples"]), result["more"]) == (found, found, False)
 
 
 def test_a_run_is_a_filter_and_all_choices_are_known(full):
-    run = full.runs()[0]["id"]
-    assert full.search(projector_run=run)["count"] == 10
-    assert full.library_choices() == {
+    run = full.runs.find()[0]["id"]
+    assert full.library.search(projector_run=run)["count"] == 10
+    assert full.library.choices() == {
         "prompt_set": ["shapes"],
         "projector_run": [run],
         "split": ["heldout", "train"],
@@ -155,7 +155,7 @@ def test_a_run_is_a_filter_and_all_choices_are_known(full):
 
 
 def test_a_sample_tells_its_labels_people_flags_and_figures(full):
-    one = full.search("s01")["samples"][0]
+    one = full.library.search("s01")["samples"][0]
     assert (one["people"], one["flags"], one["points"], one["mean"]) == (2, 1, 3.0, 2.0)
     assert one["words"] == [
         {
@@ -167,14 +167,14 @@ def test_a_sample_tells_its_labels_people_flags_and_figures(full):
             "people": {"ann": 2, "bob": 5},
         }
     ]
-    two = full.search("s02")["samples"][0]
+    two = full.library.search("s02")["samples"][0]
     assert (two["flags"], two["words"][0]["vlm"] is not None) == (0, True)
 
 
 def test_all_that_was_said_of_a_sample_is_there_the_newest_first(full):
-    full.undo("s01", "bob")
-    full.submit("s01", "ann")
-    found = full.sample_events("s01")
+    full.scores.undo("s01", "bob")
+    full.queue.submit("s01", "ann")
+    found = full.library.events("s01")
     assert [(e["who"], e["what"], e["before"], e["after"], e["text"]) for e in found] == [
         ("ann", "submit", None, None, ""),
         ("bob", "undo", 5.0, None, ""),
@@ -182,33 +182,37 @@ def test_all_that_was_said_of_a_sample_is_there_the_newest_first(full):
         ("bob", "set", None, 5.0, ""),
         ("ann", "set", None, 2.0, ""),
     ]
-    assert full.sample_events("s01", limit=1) == found[:1]
+    assert full.library.events("s01", limit=1) == found[:1]
 
 
 def test_a_word_that_has_only_a_gold_score_is_shown(full):
-    full.set_gold("s01", 2, 7, "gus", word="star")
-    full.set_gold("s03", 1, 4, "gus", word="red")
-    (one,) = full.search("s01")["samples"]
+    full.gold.set("s01", 2, 7, "gus", word="star")
+    full.gold.set("s03", 1, 4, "gus", word="red")
+    (one,) = full.library.search("s01")["samples"]
     assert [(w["index"], w["word"], w["label"], w["source"], w["people"]) for w in one["words"]] == [
         (1, "red", 2.0, "human", {"ann": 2, "bob": 5}),
         (2, "star", 7.0, "gold", {}),
     ]
     assert (one["mean"], one["people"]) == (4.5, 2)
-    (bare,) = full.search("s03")["samples"]
+    (bare,) = full.library.search("s03")["samples"]
     assert [(w["word"], w["label"], w["vlm"]) for w in bare["words"]] == [("red", 4.0, None)]
-    full.set_gold("s01", 0, 1, "gus", word="a")
-    assert [w["index"] for w in full.search("s01")["samples"][0]["words"]] == [0, 1, 2]
+    full.gold.set("s01", 0, 1, "gus", word="a")
+    assert [w["index"] for w in full.library.search("s01")["samples"][0]["words"]] == [0, 1, 2]
 
 
 def test_who_may_not_see_gold_is_shown_the_labels_and_the_history_without_it(full):
-    before = full.search("s01")["samples"], full.search("s03")["samples"], full.sample_events("s01")
-    full.set_gold("s01", 1, 9, "gus")
-    full.set_gold("s01", 2, 7, "gus", word="star")
-    full.set_gold("s03", 1, 4, "gus", word="red")
-    assert full.search("s01")["samples"][0]["words"][0]["label"] == 9
-    assert "gold" in {e["what"] for e in full.sample_events("s01")}
-    kept_back = [full.search(id, gold=False)["samples"] for id in ("s01", "s03")]
-    assert (*kept_back, full.sample_events("s01", gold=False)) == before
+    before = (
+        full.library.search("s01")["samples"],
+        full.library.search("s03")["samples"],
+        full.library.events("s01"),
+    )
+    full.gold.set("s01", 1, 9, "gus")
+    full.gold.set("s01", 2, 7, "gus", word="star")
+    full.gold.set("s03", 1, 4, "gus", word="red")
+    assert full.library.search("s01")["samples"][0]["words"][0]["label"] == 9
+    assert "gold" in {e["what"] for e in full.library.events("s01")}
+    kept_back = [full.library.search(id, gold=False)["samples"] for id in ("s01", "s03")]
+    assert (*kept_back, full.library.events("s01", gold=False)) == before
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
@@ -220,15 +224,18 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(full, many, mon
 
     def asked(gold):
         """Each order, each bound, and which page comes after the first one."""
-        found = [ids(full.search(sort=sort, gold=gold, limit=1000)) for sort in ("lowest", "highest")]
-        found += [ids(full.search(gold=gold, limit=1000, **{name: 4.5})) for name in ("mean_from", "mean_to")]
-        return [*found, full.search(sort="lowest", limit=3, gold=gold)["next"]]
+        found = [ids(full.library.search(sort=sort, gold=gold, limit=1000)) for sort in ("lowest", "highest")]
+        found += [
+            ids(full.library.search(gold=gold, limit=1000, **{name: 4.5}))
+            for name in ("mean_from", "mean_to")
+        ]
+        return [*found, full.library.search(sort="lowest", limit=3, gold=gold)["next"]]
 
     before = asked(gold=True)
     assert asked(gold=False) == before
-    full.set_gold("s01", 1, 9, "gus")
-    full.set_gold("s04", 2, 0, "gus")
-    full.set_gold("s03", 1, 4, "gus")  # of which nothing else was said
+    full.gold.set("s01", 1, 9, "gus")
+    full.gold.set("s04", 2, 0, "gus")
+    full.gold.set("s03", 1, 4, "gus")  # of which nothing else was said
     assert asked(gold=False) == before
     golden = asked(gold=True)
     assert golden[0][-1] == golden[1][0] == "s01" and "s03" in golden[0] and "s03" not in before[0]
@@ -260,13 +267,13 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(full, many, mon
 )
 def test_what_cannot_be_asked_is_a_sentence(full, asked, says):
     with pytest.raises(ValueError, match=says):
-        full.search(**asked)
+        full.library.search(**asked)
 
 
 def test_an_empty_store_has_nothing_and_says_so(store):
     for sort in SORTS:
-        assert store.search(sort=sort) == {"samples": [], "count": 0, "more": False, "next": None}
-    assert store.library_choices()["who"] == []
+        assert store.library.search(sort=sort) == {"samples": [], "count": 0, "more": False, "next": None}
+    assert store.library.choices()["who"] == []
 
 
 LARGE = [2**63, -(2**63) - 1, 10**30, -(10**30), pytest.param(10**5000, id="thousands of digits")]
@@ -275,12 +282,12 @@ LARGE = [2**63, -(2**63) - 1, 10**30, -(10**30), pytest.param(10**5000, id="thou
 @pytest.mark.parametrize("number", LARGE)
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_cursor_with_a_number_that_sqlite_cannot_hold_is_no_page(full, sort, number):
-    page = full.search(sort=sort, limit=1)
+    page = full.library.search(sort=sort, limit=1)
     assert page["next"], sort
     for at in range(len(page["next"])):
         key = [number if i == at else value for i, value in enumerate(page["next"])]
         with pytest.raises(ValueError, match="^There is no such page any more; begin with the first one.$"):
-            full.search(sort=sort, after=key)
+            full.library.search(sort=sort, after=key)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +295,14 @@ def test_a_cursor_with_a_number_that_sqlite_cannot_hold_is_no_page(full, sort, n
 )
 def test_a_cursor_that_no_page_gave_is_no_page(full, key):
     with pytest.raises(ValueError, match="There is no such page any more"):
-        full.search(sort="prompt", after=key)
+        full.library.search(sort="prompt", after=key)
 
 
 @pytest.mark.parametrize("number", LARGE)
 @pytest.mark.parametrize("name", search.FILTERS)
 def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name, number):
     with pytest.raises(ValueError, match=f"^{name} .*\\.$"):
-        full.search(**{name: number})
+        full.library.search(**{name: number})
 
 
 @pytest.mark.parametrize("asked", ["NFC", "NFD"])
@@ -303,6 +310,6 @@ def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name
 def test_a_search_finds_a_word_however_its_accents_are_composed(store, sample_row, word, asked):
     for i, form in enumerate(("NFC", "NFD")):
         prompt = unicodedata.normalize(form, f"un {word} rouge")
-        store.add_samples([sample_row(id=form, seed=i, prompt=prompt)])
-    found = store.search(unicodedata.normalize(asked, word))["samples"]
+        store.samples.add([sample_row(id=form, seed=i, prompt=prompt)])
+    found = store.library.search(unicodedata.normalize(asked, word))["samples"]
     assert {sample["id"] for sample in found} == {"NFC", "NFD"}

@@ -29,10 +29,10 @@ store.restore(sys.argv[2])
 @pytest.fixture
 def restoring(store, quick_path, sample_row):
     """A process that is in the middle of a restore."""
-    store.add_samples([sample_row()])
-    path = store.vacuum_into(quick_path / "kept.db")
+    store.samples.add([sample_row()])
+    path = store.database.vacuum_into(quick_path / "kept.db")
     root = Path(__file__).parents[3]
-    command = [sys.executable, "-c", WORK, str(store.path), str(path)]
+    command = [sys.executable, "-c", WORK, str(store.database.path), str(path)]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "here\n"
     yield process
@@ -53,7 +53,7 @@ def test_a_restore_that_was_killed_is_swept_and_one_that_is_on_is_not(restoring,
     restoring.wait()
     assert left(quick_path) == there
     sweep(quick_path)
-    assert left(quick_path) == [] and store.count_samples() == 1
+    assert left(quick_path) == [] and store.samples.count() == 1
 
 
 def test_a_start_sweeps(restoring, quick_path, store):

@@ -27,7 +27,7 @@ def places(view):
 
 def send(studio, sample, *operations, first=None, blind=False, who="Ann", **more):
     """Send these keys, numbered from ``first`` on, or else after the last that was received."""
-    last = studio.store.receipt(page_digest(CLIENT, who))
+    last = studio.store.receipts.get(page_digest(CLIENT, who))
     first = first or (last["revision"] if last else 0) + 1
     numbered = [{"revision": i, **o} for i, o in enumerate(operations, first)]
     packet = read_packet({"client": CLIENT, "sample": sample, "operations": numbered, **more})
@@ -37,8 +37,8 @@ def send(studio, sample, *operations, first=None, blind=False, who="Ann", **more
 def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess(scored, shown):
     first, second, *_ = places(shown)
     scored.correct(shown.id, first, 2, "Bea")
-    scored.store.flag(shown.id, "Bea", "broken")
-    scored.store.set_score(shown.id, second, 1, "detector", "simulated")
+    scored.store.remarks.flag(shown.id, "Bea", "broken")
+    scored.store.scores.set(shown.id, second, 1, "detector", "simulated")
     found = desk.item(scored, shown.id, "Ann", blind=True, opened=0)
     assert found.hidden == set(places(shown))
     assert (found.view.total, found.others, found.flags) == (None, {}, [])
@@ -92,7 +92,7 @@ def test_accepting_in_blind_mode_takes_only_what_was_shown(scored, shown):
 
 def confirmed(studio, sample):
     """{word index: the score that stands as confirmed}."""
-    current = studio.store.current(sample).items()
+    current = studio.store.scores.current(sample).items()
     return {index: said["confirmed"]["score"] for index, said in current if said["confirmed"]}
 
 
@@ -113,11 +113,11 @@ def test_done_confirms_what_was_left_and_no_typed_score(scored, shown):
     done = send(scored, shown.id, {"kind": "set", "word": first, "score": wrong}, {"kind": "submit"})
     assert (done.left, done.error) == (True, "")
     assert confirmed(scored, shown.id) == {i: shown.words[i].vlm for i in (second, *rest)}
-    labels = {x["word_index"]: (x["source"], x["score"]) for x in scored.store.labels(ids=[shown.id])}
+    labels = {x["word_index"]: (x["source"], x["score"]) for x in scored.store.labels.current(ids=[shown.id])}
     assert labels[first] == ("human", wrong) and labels[second] == ("confirmed", shown.words[second].vlm)
     # not one of the figures about what people typed knows of it
     assert scored.progress("Ann")["corrected_words"] == scored.status()["corrections"] == 1
-    assert [(x["who"], x["word_index"]) for x in scored.store.judgements()] == [("Ann", first)]
+    assert [(x["who"], x["word_index"]) for x in scored.store.judgements.scores()] == [("Ann", first)]
     assert [x["word_index"] for x in scored.history("Ann")] == [first]
     assert desk.back(scored, "Ann").sample == shown.id and confirmed(scored, shown.id) == {}
     assert desk.back(scored, "Ann").word == first
@@ -141,20 +141,20 @@ def test_in_blind_mode_done_confirms_only_what_was_seen(scored, shown):
 
 
 def test_a_word_without_a_score_is_not_confirmed(scored, shown):
-    bare = scored.store.add_samples([{**_row(scored, shown.id), "seed": 78}])[0]
+    bare = scored.store.samples.add([{**_row(scored, shown.id), "seed": 78}])[0]
     assert send(scored, bare, {"kind": "submit"}).left
-    assert scored.store.current(bare) == {}
+    assert scored.store.scores.current(bare) == {}
 
 
 def test_nothing_wrong_is_refused_where_a_word_has_no_score(scored, shown):
-    bare = scored.store.add_samples([{**_row(scored, shown.id), "seed": 77}])[0]
+    bare = scored.store.samples.add([{**_row(scored, shown.id), "seed": 77}])[0]
     done = send(scored, bare, {"kind": "clean"})
     assert "has no score" in done.error
     assert not done.left
 
 
 def _row(studio, sample):
-    found = studio.store.sample(sample)
+    found = studio.store.samples.get(sample)
     return {k: v for k, v in found.items() if k not in ("seq", "id", "created")}
 
 
@@ -172,7 +172,7 @@ def test_undo_goes_back_over_submits_skips_and_scores_of_other_images(scored, sh
     three = desk.back(scored, "Ann")
     assert (three.sample, three.word) == (shown.id, places(shown)[0])
     assert desk.back(scored, "Ann") is None
-    assert {held["sample"] for held in scored.store.leases("Ann")} >= {shown.id, second.id}
+    assert {held["sample"] for held in scored.store.leases.current("Ann")} >= {shown.id, second.id}
 
 
 def test_whatever_the_clock_says_undo_goes_back_in_the_order_of_the_keys(scored, shown, bad_clock):
@@ -194,17 +194,17 @@ def test_whatever_the_clock_says_undo_goes_back_in_the_order_of_the_keys(scored,
 
 
 def test_a_submit_that_is_undone_is_none_in_the_progress_in_the_queue_and_for_others(scored, shown):
-    before = [scored.progress("Ann"), scored.store.queue("Bea", 1, split="train")]
+    before = [scored.progress("Ann"), scored.store.tallies.queue("Bea", 1, split="train")]
     key = {"kind": "set", "word": places(shown)[0], "score": 3}
     assert send(scored, shown.id, key, {"kind": "submit"}).left
     assert scored.progress("Ann")["submitted"] == 1
     second = scored.next_item("Ann")
     back = send(scored, second.id, {"kind": "undo"})
     assert (back.place, back.word) == (shown.id, None) and "not submitted any more" in back.says
-    assert scored.progress("Ann")["submitted"] == scored.store.queue("Ann")["mine"] == 0
+    assert scored.progress("Ann")["submitted"] == scored.store.tallies.queue("Ann")["mine"] == 0
     back = send(scored, shown.id, {"kind": "undo"})
     assert (back.place, back.word) == (shown.id, key["word"])
-    assert [scored.progress("Ann"), scored.store.queue("Bea", 1, split="train")] == before
+    assert [scored.progress("Ann"), scored.store.tallies.queue("Bea", 1, split="train")] == before
     assert scored.next_item("Ann").id == shown.id
     assert send(scored, shown.id, {"kind": "undo"}).says == annotate_keys.NOTHING
 
@@ -261,8 +261,8 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
     for act in (
         lambda: scored.correct(shown.id, second, 1, "Bea"),
         lambda: scored.correct(shown.id, second, 7, "Ann"),  # in another tab
-        lambda: scored.store.flag(shown.id, "Bea", "broken"),
-        lambda: scored.store.set_score(shown.id, second, 1, "detector", "simulated"),
+        lambda: scored.store.remarks.flag(shown.id, "Bea", "broken"),
+        lambda: scored.store.scores.set(shown.id, second, 1, "detector", "simulated"),
     ):
         assert told({**key, "score": 4}, meanwhile=[act]) is None
         assert told(key)
@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, sho
         def full(*_args, **_more):
             raise StoreError("The disk of studio.db is full; nothing was changed.")
 
-        broken.setattr(scored.store, "set_score", full)
+        broken.setattr(scored.store.scores, "set", full)
         done = send(scored, shown.id, *keys)
         assert (done.revision, done.retry) == (0, True)
         assert done.error.startswith("The disk")
@@ -301,8 +301,8 @@ def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, sho
 
 def restarted(studio):
     """The server was killed and started anew: nothing of it is left but what its store holds."""
-    studio.store.close()
-    studio.store = Store(studio.store.path)
+    studio.store.database.close()
+    studio.store = Store(studio.store.database.path)
     return studio
 
 
@@ -323,7 +323,7 @@ KEYS = {
 
 
 def written(studio):
-    with studio.store.reading() as db:
+    with studio.store.database.reading() as db:
         return [db.execute(f"SELECT id FROM {t}").fetchall() for t in ("scores", "submissions", "remarks")]
 
 
@@ -368,7 +368,7 @@ def test_a_key_and_its_receipt_are_kept_together_or_not_at_all(scored, shown, mo
         def full(*_args):
             raise StoreError("The disk of studio.db is full; nothing was changed.")
 
-        broken.setattr(scored.store, "give_receipt", full)
+        broken.setattr(scored.store.receipts, "give", full)
         assert send(scored, shown.id, key).retry
     assert written(scored) == before
     assert send(scored, shown.id, key).revision == 1

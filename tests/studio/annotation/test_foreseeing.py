@@ -16,7 +16,7 @@ from tests import tiny
 
 
 def points(studio):
-    with studio.store.reading() as db:
+    with studio.store.database.reading() as db:
         return dict(db.execute("SELECT sample, points FROM foreseen").fetchall())
 
 
@@ -30,11 +30,11 @@ def test_a_samples_figure_is_the_mean_gap_of_its_words_and_of_nothing_else_where
     assert found == {"compared": 12, "left_out": 0, "missing": 0}
     assert seen[0] == (0, 12)
     assert seen[-1] == (12, 12)
-    row = scored.store.samples(limit=1)[0]
+    row = scored.store.samples.find(limit=1)[0]
     diffuser = scored.models.diffuser()
     noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
     _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
-    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.current(row["id"]).items()}
+    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.scores.current(row["id"]).items()}
     assert set(vlm) - set(words) == (set() if taught else {row["n_words"] - 1})
     gaps = [9 * abs(value - float(expected(np.array(vlm[i])))) for i, value in words.items()]
     assert points(scored)[row["id"]] == pytest.approx(np.mean(gaps), abs=1e-3)
@@ -43,7 +43,7 @@ def test_a_samples_figure_is_the_mean_gap_of_its_words_and_of_nothing_else_where
 
 def test_the_work_can_be_bounded_stopped_and_gone_on_with(scored):
     assert scored.foresee(5) == {"compared": 5, "left_out": 0, "missing": 7}
-    assert set(points(scored)) == {row["id"] for row in scored.store.samples(limit=5)}
+    assert set(points(scored)) == {row["id"] for row in scored.store.samples.find(limit=5)}
     stop = threading.Event()
     scored.foresee(on_progress=lambda done, total: stop.set() if done else None, stop=stop)
     assert len(points(scored)) == 5 + scored.settings.batch
@@ -54,13 +54,13 @@ def test_the_work_can_be_bounded_stopped_and_gone_on_with(scored):
 
 
 def test_projected_noise_is_projected_again_and_a_noise_that_cannot_be_had_is_left_out(scored, sample_row):
-    prompt = scored.store.samples(limit=1)[0]["prompt"]
+    prompt = scored.store.samples.find(limit=1)[0]["prompt"]
     (projected,) = scored.collect([prompt], 1, "projected", steps=tiny.STEPS)
     scored.score([projected])
-    known = scored.store.sample(projected)
+    known = scored.store.samples.get(projected)
     fields = {k: known[k] for k in ("prompt", "n_words", "backbone", "backbone_revision", "width", "height")}
-    (chosen,) = scored.store.add_samples([sample_row(**fields, seed=7, noise_sha256="b" * 64)])
-    scored.store.add_scores([{"sample": chosen, "word_index": 1, "source": "vlm", "score": 3}])
+    (chosen,) = scored.store.samples.add([sample_row(**fields, seed=7, noise_sha256="b" * 64)])
+    scored.store.scores.add([{"sample": chosen, "word_index": 1, "source": "vlm", "score": 3}])
     assert scored.foresee() == {"compared": 13, "left_out": 1, "missing": 0}
     assert projected in points(scored)
     assert chosen not in points(scored)
@@ -93,12 +93,12 @@ def test_asking_for_the_order_fills_it_and_the_furthest_apart_comes_first(scored
 
 def test_the_promise_is_what_is_expected_where_the_scorer_is_unsure(scored):
     scored.foresee()
-    row = scored.store.samples(limit=1)[0]
+    row = scored.store.samples.find(limit=1)[0]
     diffuser = scored.models.diffuser()
     noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
     _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
-    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.current(row["id"]).items()}
-    with scored.store.reading() as db:
+    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.scores.current(row["id"]).items()}
+    with scored.store.database.reading() as db:
         found = dict(db.execute("SELECT sample, promise FROM foreseen").fetchall())
     unsure = {i: float(entropy(np.array(spread))) for i, spread in vlm.items()}
     assert found[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in words]), abs=1e-3)

@@ -75,7 +75,7 @@ def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
     assert scored.next_item("Ann").id == item.id
     assert scored.next_item("Cyd", lease=None).id == item.id  # who only looks is shown what is leased
     assert scored.next_item("Cyd", overlap=2).id == item.id
-    scored.store.release(item.id, "Cyd")
+    scored.store.leases.release(item.id, "Cyd")
     scored.submit(item.id, "Ann")
     assert scored.next_item("Dan").id == item.id
 
@@ -83,7 +83,7 @@ def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
 def test_a_correction_leases_what_was_opened_by_hand(scored):
     first = scored.next_item("Ann", lease=None)
     scored.correct(first.id, first_scored(first), 4, "Ann")
-    assert [held["sample"] for held in scored.store.leases("Ann")] == [first.id]
+    assert [held["sample"] for held in scored.store.leases.current("Ann")] == [first.id]
     assert scored.next_item("Bea").id != first.id
 
 
@@ -95,14 +95,11 @@ def test_it_is_said_how_the_next_item_is_chosen(scored, order):
 
 def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
     def given(order, **more):
-        return [
-            scored.store.next_to_annotate("Ann", exclude=id, **turn(order, id), lease=60, **more)
-            for id in ids
-        ]
+        return [scored.store.queue.next("Ann", exclude=id, **turn(order, id), lease=60, **more) for id in ids]
 
     ids = [f"{i:032x}" for i in range(40)]
     unscored = scored.collect(["a red circle"], 3, steps=STEPS)
-    least_sure = scored.store.next_to_annotate("Ann", "uncertainty")["id"]
+    least_sure = scored.store.queue.next("Ann", "uncertainty")["id"]
     others = [row["id"] for row in given("uncertainty") if row["id"] != least_sure]
     assert 10 <= len(others) <= 30 and not set(others) & set(unscored)
     assert {row["id"] for row in given(STAY)} == {least_sure}
@@ -161,18 +158,18 @@ def test_bad_calls_are_refused(scored, item, call, says):
 def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_simulated(scored):
     found = scored.simulate(count=10)
     assert 10 <= found["words"] == found["typed"] < 10 + 7  # the last sample to its end
-    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
     assert len(labels) == found["words"]
     from studio.images import pictures
     from studio.images.truth import truth_of
 
     for row in labels:
-        sample = scored.store.sample(row["sample"])
+        sample = scored.store.samples.get(row["sample"])
         truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
         assert row["score"] == round(9 * truth.units[row["word_index"]])
     assert "nothing else" in {row["word"] for row in labels}
     more = scored.simulate(count=10)["words"]
-    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
     assert len(labels) == found["words"] + more
     assert scored.simulate(count=1000)["words"] < 1000
 
@@ -212,21 +209,21 @@ def test_no_habit_confirms_a_word_without_a_score():
 
 def test_what_the_simulated_annotator_confirms_is_told_from_what_it_typed_and_from_peoples(scored):
     found = scored.simulate(count=20, habit="wrong")
-    said = [row for row in scored.store.labels() if row["source"] == "simulated"]
-    assert {row["source"] for row in scored.store.labels()} <= {"simulated", "vlm"}
+    said = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
+    assert {row["source"] for row in scored.store.labels.current()} <= {"simulated", "vlm"}
     kept = [row for row in said if row["scorer"] == "confirmed"]
     assert (len(said), len(kept)) == (found["words"], found["confirmed"])
     assert found["typed"] == found["changed"] == len(said) - len(kept)
-    assert set(scored.store.judged_images()["images"]) == {row["sample"] for row in said}
+    assert set(scored.store.labels.judged_images()["images"]) == {row["sample"] for row in said}
     with pytest.raises(ValueError, match="choose every, wrong, clean"):
         scored.simulate(count=1, habit="idle")
 
 
 def test_the_endpoints_submit_confirms_as_the_page_does(scored, item):
     scored.submit(item.id, "Ann")
-    current = scored.store.current(item.id)
+    current = scored.store.scores.current(item.id)
     assert {i: said["confirmed"]["score"] for i, said in current.items()} == {
         w.index: w.vlm for w in item.words if w.scored
     }
     assert scored.undo("Ann").id == item.id
-    assert not any(said["confirmed"] for said in scored.store.current(item.id).values())
+    assert not any(said["confirmed"] for said in scored.store.scores.current(item.id).values())

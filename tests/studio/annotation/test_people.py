@@ -32,8 +32,8 @@ def studio(quick_path):
 def test_a_new_browser_gets_an_anonymous_id_and_nothing_is_kept_of_it_until_it_writes(studio):
     kept = studio.issue(None)
     name = read_kept(kept).name
-    assert is_anonymous(name) and studio.issue(kept) == kept and studio.store.people() == []
-    assert shared.writer(studio, kept) == name and studio.store.people()[0]["name"] == name
+    assert is_anonymous(name) and studio.issue(kept) == kept and studio.store.people.find() == []
+    assert shared.writer(studio, kept) == name and studio.store.people.find()[0]["name"] == name
 
 
 def test_an_anonymous_id_that_the_server_did_not_make_cannot_write(studio):
@@ -42,7 +42,7 @@ def test_an_anonymous_id_that_the_server_did_not_make_cannot_write(studio):
         with pytest.raises(ValueError, match="not one that this studio gave out"):
             shared.writer(studio, forged)
         assert read_kept(studio.issue(forged)).name != read_kept(forged).name
-    assert studio.store.people() == []
+    assert studio.store.people.find() == []
 
 
 def test_the_secret_is_made_once_for_all_processes_and_is_nobody_elses_to_read(studio, quick_path):
@@ -94,9 +94,9 @@ def test_one_who_sends_nothing_is_somebody_new_each_time(studio):
 
 
 def test_names_from_before_there_were_keys_go_to_the_first_who_claims_them(studio, sample_row):
-    (sample,) = studio.store.add_samples([sample_row()])
+    (sample,) = studio.store.samples.add([sample_row()])
     for old in ("Ann", "anonymous-0123456789ab"):
-        studio.store.set_score(sample, 1, 5, old)
+        studio.store.scores.set(sample, 1, 5, old)
         kept = studio.issue(old)  # what the browser kept then was the name alone
         assert read_kept(kept).name == old and shared.writer(studio, kept) == old
         assert read_kept(studio.issue(old)).name != old
@@ -105,7 +105,7 @@ def test_names_from_before_there_were_keys_go_to_the_first_who_claims_them(studi
 def test_a_page_that_is_open_while_its_name_is_freed_claims_it_again(studio):
     mine = studio.renamed("Ann", studio.issue(None))
     shared.writer(studio, mine)
-    studio.store.release_name("Ann", "root")
+    studio.store.people.release("Ann", "root")
     assert shared.writer(studio, mine) == "Ann"
 
 

@@ -17,16 +17,16 @@ PROMPT = "a red circle above a blue square"  # red 1, circle 2, above 3, blue 5,
 def judged(store, sample_row):
     """Ann and Bob agree on objects, and are opposed on colours; Cyd has skipped."""
     for seed, (red, circle, bob_red) in enumerate([(0, 1, 9), (9, 5, 0), (3, 9, 7), (8, 2, 1)]):
-        (sample,) = store.add_samples([sample_row(prompt=PROMPT, seed=seed)])
-        store.add_scores([{"sample": sample, "word_index": 1, "source": "vlm", "score": red}])
-        store.set_score(sample, 1, red, "Ann")
-        store.set_score(sample, 1, bob_red, "Bob")
+        (sample,) = store.samples.add([sample_row(prompt=PROMPT, seed=seed)])
+        store.scores.add([{"sample": sample, "word_index": 1, "source": "vlm", "score": red}])
+        store.scores.set(sample, 1, red, "Ann")
+        store.scores.set(sample, 1, bob_red, "Bob")
         for who in ("Ann", "Bob"):
-            store.set_score(sample, 2, circle, who)
-            store.submit(sample, who)
-        store.set_score(sample, 3, 4, "Ann")
-        store.skip(sample, "Cyd")
-    store.undo(None, "Bob")
+            store.scores.set(sample, 2, circle, who)
+            store.queue.submit(sample, who)
+        store.scores.set(sample, 3, 4, "Ann")
+        store.queue.skip(sample, "Cyd")
+    store.scores.undo(None, "Bob")
     return store
 
 
@@ -141,24 +141,24 @@ def test_without_any_annotation_the_command_says_so(store, ask):
 
 
 def test_a_hostile_name_does_not_break_the_table(store, sample_row, ask):
-    (sample,) = store.add_samples([sample_row(prompt=PROMPT)])
-    store.set_score(sample, 1, 3, "Ann\n\x1b[31m" + "x" * 60)
+    (sample,) = store.samples.add([sample_row(prompt=PROMPT)])
+    store.scores.set(sample, 1, 3, "Ann\n\x1b[31m" + "x" * 60)
     out, found = ask(store)
     assert "\x1b" not in out and any(line.startswith("Ann??[31m") for line in out.splitlines())
     assert found["people"][0]["who"].startswith("Ann\n")
 
 
 def test_a_word_past_the_prompts_own_is_of_kind_other(store, sample_row):
-    (sample,) = store.add_samples([sample_row(prompt="a red circle", n_words=7)])
-    store.set_score(sample, 6, 3, "Ann")
+    (sample,) = store.samples.add([sample_row(prompt="a red circle", n_words=7)])
+    store.scores.set(sample, 6, 3, "Ann")
     assert quality.annotator(store, "Ann")["kinds"] == {"other": 1}
 
 
 def test_the_simulated_annotator_is_not_among_the_people(quick_path, sample_row):
     store = Store(quick_path / "other.db")
-    (sample,) = store.add_samples([sample_row(prompt=PROMPT)])
-    store.set_score(sample, 1, 3, "detector", source="simulated")
-    store.submit(sample, "detector")
+    (sample,) = store.samples.add([sample_row(prompt=PROMPT)])
+    store.scores.set(sample, 1, 3, "detector", source="simulated")
+    store.queue.submit(sample, "detector")
     assert quality.agreement(store)["people"] == []
 
 

@@ -115,7 +115,9 @@ def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, n
     assert without_times(found["figures"])[:1] == without_times(report["figures"])[:1]
 
     # only fidelity's samples, of held-out prompts, belong into the user's store
-    assert {row["split"] for row in other.store.samples()} == ({"heldout"} if name == "fidelity" else set())
+    assert {row["split"] for row in other.store.samples.find()} == (
+        {"heldout"} if name == "fidelity" else set()
+    )
     assert set(report) == PARTS
     assert (report["experiment"], report["title"]) == (name, EXPERIMENTS[name].title)
     assert run["metrics"]["answer"] == report["answer"]
@@ -151,8 +153,8 @@ def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(st
     newer = studio.models.open("projector", used)
     newer.out.weight.data *= 2
     checkpoint.save(newer, folder)
-    trained = studio.store.new_run("projector", {})
-    studio.store.update_run(
+    trained = studio.store.runs.new("projector", {})
+    studio.store.runs.update(
         trained, state="done", checkpoint="newer", checkpoint_sha256=checkpoint.digest(folder)
     )
     studio.promote(trained, "Ann", force=True)
@@ -170,7 +172,7 @@ def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_train
         mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
         assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)
     assert report["data"]["parts"]["vlm"]["confusion"] == evaluated["vlm"]["confusion"]
-    judged = studio.store.corrections(split="heldout")
+    judged = studio.store.labels.corrections(split="heldout")
     whole = {
         (row["sample"], word.index)
         for row in judged
@@ -181,16 +183,16 @@ def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_train
     assert report["data"]["simulated"]["words"] == len(judged) >= 8
     words = [row for row in judged if row["word"] != NOTHING_ELSE]  # which this reward model was not taught
     assert report["data"]["parts"]["simulated"]["words"] == len(words) < len(judged)
-    assert {row["split"] for row in studio.store.samples()} == {"heldout"}
-    assert studio.store.corrections(split="train") == []
-    assert (studio.store.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
+    assert {row["split"] for row in studio.store.samples.find()} == {"heldout"}
+    assert studio.store.labels.corrections(split="train") == []
+    assert (studio.store.labels.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
     conducted(studio, "fidelity")
-    assert studio.store.corrections(split="heldout") == judged  # those that are there are taken
+    assert studio.store.labels.corrections(split="heldout") == judged  # those that are there are taken
 
 
 def test_people_are_compared_where_they_have_corrected_a_word(studio):
     conducted(studio, "fidelity")
-    for row in studio.store.samples(limit=4):
+    for row in studio.store.samples.find(limit=4):
         word = next(w for w in studio.sample(row["id"]).words if w.scored)
         studio.correct(row["id"], word.index, 3, "Ann")
     _, report = conducted(studio, "fidelity")
@@ -286,7 +288,7 @@ def test_a_cell_that_was_killed_while_its_checkpoints_were_cleared_away_is_gone_
 def test_a_placebo_gives_each_kind_of_word_the_same_digits_in_other_places(scored):
     def digits():
         found = {}
-        for row in scored.store.labels(split="train"):
+        for row in scored.store.labels.current(split="train"):
             if row["source"] == "simulated":
                 found.setdefault(kind_of(row), {})[row["sample"], row["word_index"]] = row["score"]
         return found

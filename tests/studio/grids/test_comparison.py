@@ -49,13 +49,13 @@ def test_every_sample_is_in_the_store_when_it_is_first_shown(studio):
     for update in studio.compare(request()):
         for pair in update.pairs:
             for view in (pair.none, pair.projected):
-                row = studio.store.sample(view.id)
+                row = studio.store.samples.get(view.id)
                 assert (studio.settings.home / row["image_path"]).is_file()
 
 
 def test_a_row_and_its_picture_say_how_to_make_the_image_again(studio):
     view = compare(studio)[-1].pairs[0].projected
-    row = studio.store.sample(view.id)
+    row = studio.store.samples.get(view.id)
     told = json.loads(Image.open(view.image_path).text["studio"])
     for name in (
         "prompt",
@@ -73,7 +73,7 @@ def test_a_row_and_its_picture_say_how_to_make_the_image_again(studio):
     )
     same = list(again)[-1].pairs[0].projected
     assert np.abs(pixels(view).astype(int) - pixels(same)).max() <= 1
-    assert studio.store.run(row["projector_run"])["checkpoint_sha256"] == checkpoint.digest(
+    assert studio.store.runs.get(row["projector_run"])["checkpoint_sha256"] == checkpoint.digest(
         studio.settings.projector
     )
 
@@ -83,14 +83,14 @@ def test_making_the_same_comparison_again_adds_nothing(studio):
     studio.correct(first[0].none.id, 1, 3, "Ann")
     second = compare(studio)[-1].pairs
     assert [p.none.id for p in first] == [p.none.id for p in second]
-    assert studio.store.count_samples() == 4
+    assert studio.store.samples.count() == 4
     assert second[0].none.words[1].human == 3
 
 
 def test_strength_0_is_no_projection_bit_for_bit(studio):
     pair = compare(studio, strength=0)[-1].pairs[0]
     assert np.array_equal(pixels(pair.none), pixels(pair.projected))
-    rows = [studio.store.sample(view.id) for view in (pair.none, pair.projected)]
+    rows = [studio.store.samples.get(view.id) for view in (pair.none, pair.projected)]
     assert rows[0]["noise_sha256"] == rows[1]["noise_sha256"]
     assert (rows[1]["method"], rows[1]["strength"]) == ("projected", 0.0)
 
@@ -103,7 +103,7 @@ def test_a_comparison_stops_after_the_step_it_is_in_and_keeps_nothing_half_made(
             stop.set()
     assert seen[-1].stage == "stopped"
     assert max(u.step for u in seen) < 30
-    assert studio.store.count_samples() == 0
+    assert studio.store.samples.count() == 0
 
 
 def test_an_iterator_that_is_given_up_lets_the_next_comparison_in(studio):

@@ -38,7 +38,7 @@ def test_a_grid_is_made_stored_and_scored_cell_by_cell(studio):
         (0, 1, 0), (1, 1, 1), (2, 1, 2), (3, 2, 0), (4, 2, 1), (5, 2, 2),
     ]  # fmt: skip
     for cell in view.cells:
-        row, variant = studio.store.sample(cell.sample.id), view.variants[cell.variant]
+        row, variant = studio.store.samples.get(cell.sample.id), view.variants[cell.variant]
         assert (row["seed"], row["method"], row["strength"]) == (cell.seed, variant.method, variant.strength)
         assert (row["prompt_set"], row["split"], row["steps"]) == ("seeds", "train", STEPS)
         assert (row["projector_run"] or "") == variant.run
@@ -61,7 +61,7 @@ def test_all_variants_of_a_seed_start_from_its_noise_and_none_is_that_of_compare
         (variant.method, variant.guidance): row
         for variant, row in zip(view.variants, columns(view), strict=True)
     }
-    rows = {key: studio.store.sample(row[0].id) for key, row in of.items()}
+    rows = {key: studio.store.samples.get(row[0].id) for key, row in of.items()}
     assert rows["none", 0.0]["noise_sha256"] == rows["none", 4.0]["noise_sha256"]
     assert of["none", 4.0][0].id == pair.none.id and of["projected", 4.0][0].id == pair.projected.id
 
@@ -70,7 +70,7 @@ def test_compare_finds_the_images_of_a_grid(studio):
     view = grid_of(studio, "1-3")
     pairs = list(studio.compare(check_request(PROMPT, "1-3", STEPS)))[-1].pairs
     assert [id for pair in pairs for id in (pair.none.id, pair.projected.id)] == samples_of(view)
-    assert studio.store.count_samples() == 6
+    assert studio.store.samples.count() == 6
 
 
 def test_equal_cells_of_another_grid_are_not_made_again(studio, monkeypatch):
@@ -90,7 +90,7 @@ def test_a_strength_between_lies_between(studio):
 def test_other_methods_and_the_shipped_run_by_name(studio):
     view = grid_of(studio, "1", methods="none,pag,pag+projected,projected:shipped")
     assert view.state == "done", view.message
-    methods = [studio.store.sample(row[0].id)["method"] for row in columns(view)]
+    methods = [studio.store.samples.get(row[0].id)["method"] for row in columns(view)]
     assert methods == ["none", "pag", "pag+projected", "projected"]
     assert columns(view)[3][0].id in samples_of(grid_of(studio, "1", methods="projected"))
 
@@ -99,11 +99,11 @@ def test_what_is_in_use_when_a_grid_begins_is_used_to_its_end(studio, model_fold
     run = finished_run(studio, model_folder)
     view = grid_of(studio, "1", methods=["none", "projected", f"projected:{run}"])
     shipped = columns(view)[1][0]
-    studio.store.promote(run, "ann")
+    studio.store.runs.promote(run, "ann")
     assert columns(grid_of(studio, "1"))[1][0].id == columns(view)[2][0].id
     assert columns(grid_of(studio, "1", methods="projected:shipped"))[0][0].id == shipped.id
     with pytest.raises(ValueError, match="needs a projector"):
-        grid_of(studio, methods=f"projected:{studio.store.new_run('reward', {})}")
+        grid_of(studio, methods=f"projected:{studio.store.runs.new('reward', {})}")
 
 
 def finished_run(studio, model_folder):
@@ -111,13 +111,13 @@ def finished_run(studio, model_folder):
     from core import checkpoint
     from core.networks.projector import NoiseProjector
 
-    run = studio.store.new_run("projector", {})
+    run = studio.store.runs.new("projector", {})
     projector = checkpoint.load(NoiseProjector, model_folder / "projector")
     with torch.no_grad():
         projector.out.weight.mul_(-1)
     checkpoint.save(projector, studio.run_folder(run) / "projector")
     sha256 = checkpoint.digest(studio.run_folder(run) / "projector")
-    studio.store.update_run(run, state="done", checkpoint=f"runs/{run}/projector", checkpoint_sha256=sha256)
+    studio.store.runs.update(run, state="done", checkpoint=f"runs/{run}/projector", checkpoint_sha256=sha256)
     return run
 
 
@@ -126,7 +126,7 @@ def test_what_can_be_chosen_is_listed(studio, model_folder):
     assert values[:2] == ["none", "projected"] and "pag" in values and "lora" not in values
     run = finished_run(studio, model_folder)
     assert f"projected:{run}" in [value for _, value in studio.grid_methods()]
-    studio.store.promote(run, "ann")
+    studio.store.runs.promote(run, "ann")
     values = [value for _, value in studio.grid_methods()]
     assert "projected:shipped" in values and f"projected:{run}" not in values
 
@@ -178,7 +178,7 @@ def test_a_zip_names_what_has_gone_and_an_empty_grid_has_none(studio, tmp_path):
     with zipfile.ZipFile(studio.grid_zip(view.id, tmp_path / "one.zip")) as archive:
         manifest = json.loads(archive.read("manifest.json"))
     assert manifest["cells"][0]["file"] is None and "cannot be read" in manifest["cells"][0]["problem"]
-    id = studio.store.add_grid({"prompt": PROMPT, "seeds": [1], "variants": [vars(Variant("none"))]}, "ann")
+    id = studio.store.grids.add({"prompt": PROMPT, "seeds": [1], "variants": [vars(Variant("none"))]}, "ann")
     with pytest.raises(ValueError, match="no image yet"):
         studio.grid_zip(id, tmp_path / "two.zip")
     with pytest.raises(ValueError, match="There is no grid"):
@@ -226,7 +226,7 @@ def test_what_a_grid_asks_for_is_known_so_that_going_on_with_it_keeps_to_the_bou
 
 
 def test_grids_in_the_queue_count_toward_what_visitors_may_fill_the_store_with(studio):
-    bound = limits.visitor(Settings(max_samples=str(studio.store.count_samples() + 6)), {})
+    bound = limits.visitor(Settings(max_samples=str(studio.store.samples.count() + 6)), {})
     with studio.models.lock:
         ids = [grid_of(studio, seeds, wait=False) for seeds in ("1001", "1002-1003")]
         with pytest.raises(ValueError, match="full with the 6 that grids in the queue are still to make"):
@@ -235,4 +235,4 @@ def test_grids_in_the_queue_count_toward_what_visitors_may_fill_the_store_with(s
             studio.stop_grid(id, "ann")
     for id in ids:
         ended(studio, id)
-    assert studio.store.cells_waiting() == 0
+    assert studio.store.grids.cells_waiting() == 0

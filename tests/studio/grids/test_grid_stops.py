@@ -97,7 +97,7 @@ def test_an_error_in_the_middle_keeps_what_was_made_and_can_be_gone_on_from(stud
     assert (view.state, view.done) == ("failed", 1) and why in view.message
     monkeypatch.undo()
     studio.resume_grid(view.id, "ann")
-    assert (ended(studio, view.id).state, studio.store.count_samples()) == ("done", 8)
+    assert (ended(studio, view.id).state, studio.store.samples.count()) == ("done", 8)
 
 
 def test_too_little_memory_for_a_batch_makes_smaller_ones(studio, monkeypatch):
@@ -145,19 +145,19 @@ def test_an_image_that_has_gone_is_made_again(studio):
 def test_a_full_disk_cannot_hide_how_a_grid_ended(studio, monkeypatch):
     from data.store import StoreError
 
-    update = studio.store.update_grid
+    update = studio.store.grids.update
 
     def full(id, state, message=""):
         if state == "failed":
             raise StoreError("The disk is full.")
         return update(id, state, message)
 
-    monkeypatch.setattr(studio.store, "update_grid", full)
+    monkeypatch.setattr(studio.store.grids, "update", full)
     monkeypatch.setattr(cells, "denoised", lambda *given: 1 / 0)
     view = grid_of(studio)
     assert view.state == "failed" and studio.grids()[0]["state"] == "failed"
     monkeypatch.undo()
-    assert studio.grid(view.id).state == studio.store.grid(view.id)["state"] == "failed"
+    assert studio.grid(view.id).state == studio.store.grids.get(view.id)["state"] == "failed"
 
 
 KILLED = """
@@ -180,7 +180,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, model_fold
     try:
         id = process.stdout.readline().strip()
         until = time.monotonic() + LONG
-        while studio.store.cells_made(id) < 12 and time.monotonic() < until:
+        while studio.store.grids.cells_made(id) < 12 and time.monotonic() < until:
             time.sleep(0.02)
         assert studio.grid(id).state == "running"  # it is alive, and held by another process
         with pytest.raises(ValueError, match="wait for it"):
@@ -192,19 +192,19 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, model_fold
     assert view.state == "interrupted" and "nothing that was made is lost" in view.message
     assert 12 <= view.done < view.total
     for cell in view.cells[: view.done]:
-        row = studio.store.sample(cell.sample.id)
+        row = studio.store.samples.get(cell.sample.id)
         pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
-    studio.store.check()
+    studio.store.restoring.check()
     kept = [id for id in samples_of(view) if id]
     studio.grid_work.ends.clear()
     studio.resume_grid(id, "ann")
     until = time.monotonic() + LONG
-    while studio.store.cells_made(id) <= view.done and time.monotonic() < until:
+    while studio.store.grids.cells_made(id) <= view.done and time.monotonic() < until:
         time.sleep(0.02)
     studio.stop_grid(id, "ann")
     again = ended(studio, id)
     assert again.done > view.done and set(kept) <= set(samples_of(again))
-    seeds = [(row["seed"], row["method"]) for row in studio.store.samples(limit=1000)]
+    seeds = [(row["seed"], row["method"]) for row in studio.store.samples.find(limit=1000)]
     assert len(seeds) == len(set(seeds))
 
 

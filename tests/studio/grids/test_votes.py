@@ -18,10 +18,10 @@ def grid(studio, sample_row):
         for seed in range(1, 13)
         for method in ("none", "projected")
     ]
-    ids = studio.store.add_samples(rows)
+    ids = studio.store.samples.add(rows)
     variants = [vars(Variant("none")), vars(Variant("projected", "projected", "", 1.0))]
-    id = studio.store.add_grid({"prompt": PROMPT, "seeds": list(range(1, 13)), "variants": variants}, "ann")
-    studio.store.set_cells(id, dict(enumerate(ids)))
+    id = studio.store.grids.add({"prompt": PROMPT, "seeds": list(range(1, 13)), "variants": variants}, "ann")
+    studio.store.grids.set_cells(id, dict(enumerate(ids)))
     return id
 
 
@@ -29,13 +29,13 @@ def sides(studio, grid, who):
     """Which variant lay left in each question that a person is asked; they vote for the left one."""
     found = []
     while vote := studio.next_vote(grid, who):
-        found.append((vote.left.seed, studio.store.sample(vote.left.id)["method"]))
+        found.append((vote.left.seed, studio.store.samples.get(vote.left.id)["method"]))
         studio.vote(vote.left.id, vote.right.id, "left", who)
     return found
 
 
 def test_a_question_tells_neither_method_nor_score(studio, grid):
-    studio.correct(studio.store.cells(grid)[0], 1, 7, "bob")
+    studio.correct(studio.store.grids.cells(grid)[0], 1, 7, "bob")
     for vote in [studio.next_vote(grid, who) for who in ("ann", "bob", "cyd")]:
         for side in (vote.left, vote.right):
             assert (side.method, side.strength, side.guidance, side.steps, side.total) == (
@@ -61,7 +61,7 @@ def test_sides_and_seeds_are_shuffled_for_each_person_and_stay_after_a_reload(st
 
 
 def test_the_votes_of_all_people_are_counted_whichever_side_they_lay_on(studio, grid):
-    cells = studio.store.cells(grid)
+    cells = studio.store.grids.cells(grid)
     for seed, (left, right, choice, who) in enumerate(
         [
             (0, 1, "right", "ann"),
@@ -82,7 +82,7 @@ def test_the_votes_of_all_people_are_counted_whichever_side_they_lay_on(studio, 
 
 
 def test_a_person_may_vote_again_and_the_last_vote_counts(studio, grid):
-    cells = studio.store.cells(grid)
+    cells = studio.store.grids.cells(grid)
     studio.vote(cells[0], cells[1], "left", "ann")
     studio.vote(cells[1], cells[0], "left", "ann")
     assert (studio.votes(grid)["base"], studio.votes(grid)["other"]) == (0, 1)
@@ -90,15 +90,15 @@ def test_a_person_may_vote_again_and_the_last_vote_counts(studio, grid):
 
 
 def test_pairs_without_two_different_images_are_not_asked_for(studio, grid):
-    id = studio.store.add_grid({**studio.store.grid(grid)["config"], "seeds": [1, 2]}, "ann")
-    cells = studio.store.cells(grid)
-    studio.store.set_cells(id, {0: cells[0], 1: cells[0], 2: cells[2]})
+    id = studio.store.grids.add({**studio.store.grids.get(grid)["config"], "seeds": [1, 2]}, "ann")
+    cells = studio.store.grids.cells(grid)
+    studio.store.grids.set_cells(id, {0: cells[0], 1: cells[0], 2: cells[2]})
     assert studio.next_vote(id, "ann") is None
     assert studio.votes(id)["share"]["estimate"] is None
 
 
 def test_bad_votes_are_answered_with_a_sentence(studio, grid):
-    cells = studio.store.cells(grid)
+    cells = studio.store.grids.cells(grid)
     for call in (
         lambda: studio.vote(cells[0], cells[1], "both", "ann"),
         lambda: studio.vote(cells[0], cells[0], "left", "ann"),
@@ -110,7 +110,7 @@ def test_bad_votes_are_answered_with_a_sentence(studio, grid):
     ):
         with pytest.raises(ValueError, match=r"\.$"):
             call()
-    assert studio.store.preferences() == []
+    assert studio.store.votes.find() == []
 
 
 def test_a_question_is_known_again_by_its_id_to_the_person_that_was_asked_alone(studio, grid):

@@ -91,7 +91,7 @@ def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, siz
     ids += studio.collect(load("shapes_train", 2), 1, "projected")
     ids += studio.collect(load("shapes_validation", 2), 1)
     assert studio.score(ids) == len(ids)
-    rows = studio.store.samples(ids=ids)
+    rows = studio.store.samples.find(ids=ids)
     assert {(row["height"], row["width"], row["steps"]) for row in rows} == {(height, width, 2)}
     assert {row["guidance"] for row in rows} == {backbones.BACKBONES[name][2]}
     assert studio.simulate(count=20)["words"] >= 20
@@ -108,7 +108,7 @@ def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, siz
         assert pixels(pair.none).shape == pixels(pair.projected).shape == (height, width, 3)
         assert not np.array_equal(pixels(pair.none), pixels(pair.projected))
         assert pair.none.total is not None and pair.projected.total is not None
-    assert studio.store.sample(last.pairs[0].projected.id)["projector_run"] == f"{run['id']}-projector"
+    assert studio.store.samples.get(last.pairs[0].projected.id)["projector_run"] == f"{run['id']}-projector"
 
 
 @pytest.mark.parametrize("name", backbones.FEW)
@@ -121,7 +121,7 @@ def test_a_few_step_model_is_sampled_as_it_was_made_to_be_where_nobody_says_othe
     assert (config["steps"], config["guidance"]) == (steps, guidance)
     assert studio.run(studio.new_run("projector", {"steps": 7}))["config"]["steps"] == 7
     assert studio_on(name, steps="9", guidance="3.5").models.sampling() == {"steps": 9, "guidance": 3.5}
-    row = studio.store.sample(studio.collect(["a red circle"], 1)[0])
+    row = studio.store.samples.get(studio.collect(["a red circle"], 1)[0])
     assert (row["steps"], row["guidance"]) == (steps, guidance)
 
 
@@ -135,7 +135,9 @@ def test_a_sampler_that_draws_noise_makes_the_same_image_in_every_batch(studio_o
     """And projecting at strength 0 is no projection, to the bit, though it stands elsewhere in the batch."""
     prompts, options = ["a red circle", "a blue square", "a green star"], {"steps": 3}
     one = studio_on("turbo")
-    made = {row["prompt"]: row for row in one.store.samples(ids=one.collect(prompts, 1, **options, batch=3))}
+    made = {
+        row["prompt"]: row for row in one.store.samples.find(ids=one.collect(prompts, 1, **options, batch=3))
+    }
     for prompt, row in made.items():
         image = np.asarray(Image.open(one.settings.home / row["image_path"])).astype(int)
         found = list(one.compare(check_request(prompt, row["seed"], 3, 0.0, strength=0)))[-1].pairs[0]
@@ -145,7 +147,7 @@ def test_a_sampler_that_draws_noise_makes_the_same_image_in_every_batch(studio_o
 
 def test_a_size_can_be_chosen_for_a_collection_and_for_a_comparison(studio_on):
     studio = studio_on("sd15", steps="1")
-    row = studio.store.sample(studio.collect(["a red circle"], 1, width=72, height=96)[0])
+    row = studio.store.samples.get(studio.collect(["a red circle"], 1, width=72, height=96)[0])
     assert (row["width"], row["height"]) == (72, 96)
     with pytest.raises(ValueError, match="multiple of 8"):
         studio.collect(["a red circle"], 1, width=70)

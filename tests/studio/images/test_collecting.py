@@ -21,13 +21,13 @@ def test_a_collection_that_was_stopped_goes_on_where_it_was(studio):
     again = studio.collect(PROMPTS, 3, steps=STEPS, batch=4)
     assert len(again) == 9
     assert set(first) < set(again)
-    assert studio.store.count_samples() == 9
+    assert studio.store.samples.count() == 9
     assert studio.collect(PROMPTS, 3, steps=STEPS) == again
 
 
 def test_the_batch_does_not_change_what_is_made(studio, loaded):
-    one = studio.store.samples(ids=studio.collect(PROMPTS, 1, steps=STEPS, batch=1))
-    three = loaded.store.samples(ids=loaded.collect(PROMPTS, 1, steps=STEPS, batch=3))
+    one = studio.store.samples.find(ids=studio.collect(PROMPTS, 1, steps=STEPS, batch=1))
+    three = loaded.store.samples.find(ids=loaded.collect(PROMPTS, 1, steps=STEPS, batch=3))
     assert [r["noise_sha256"] for r in one] == [r["noise_sha256"] for r in three]
 
 
@@ -41,7 +41,7 @@ def test_every_prompt_has_seeds_of_its_own_and_evaluation_has_others():
 
 def test_projected_samples_name_their_projector(studio):
     ids = studio.collect(PROMPTS[:1], 2, "projected", steps=STEPS, strength=0.5)
-    for row in studio.store.samples(ids=ids):
+    for row in studio.store.samples.find(ids=ids):
         assert row["projector_run"].startswith("shipped-projector-")
         assert row["strength"] == 0.5
 
@@ -76,7 +76,7 @@ def test_only_what_is_not_scored_is_scored(studio):
     assert studio.score(ids[:1]) == 1
     assert studio.score() == 2
     assert studio.score() == 0
-    current = studio.store.current(ids[0])
+    current = studio.store.scores.current(ids[0])
     assert set(current) == {1, 2, 3}
     assert current[1]["vlm"]["scorer_version"] == studio.models.scorer().version
 
@@ -84,8 +84,8 @@ def test_only_what_is_not_scored_is_scored(studio):
 def test_a_stored_sample_without_a_word_to_score_is_nothing_to_do_once_and_every_time(studio):
     """Such samples are in stores of earlier versions."""
     (first,) = studio.collect(PROMPTS[:1], 1, steps=STEPS)
-    row = {k: v for k, v in studio.store.sample(first).items() if k not in ("seq", "id")}
-    others = studio.store.add_samples(
+    row = {k: v for k, v in studio.store.samples.get(first).items() if k not in ("seq", "id")}
+    others = studio.store.samples.add(
         {**row, "prompt": prompt, "n_words": count} for prompt, count in (("🦊🌊", 0), ("the and of", 3))
     )
     assert [studio.score(), studio.score(), studio.score(others), studio.score([first, *others])] == [
@@ -98,7 +98,7 @@ def test_a_stored_sample_without_a_word_to_score_is_nothing_to_do_once_and_every
 
 def test_a_picture_that_was_changed_is_not_scored(studio):
     first, second = studio.collect(PROMPTS[:2], 1, steps=STEPS)
-    path = studio.settings.home / studio.store.sample(first)["image_path"]
+    path = studio.settings.home / studio.store.samples.get(first)["image_path"]
     path.write_bytes(path.read_bytes() + b"x")
     assert studio.score() == 1
     with pytest.raises(ValueError, match="was changed"):
@@ -147,8 +147,8 @@ def test_a_word_that_the_model_would_not_answer_with_a_digit_is_noted_as_missing
         assert studio.score(ids) == 1
     finally:
         head.bias = None
-    assert studio.store.current(ids[0]) == {}
-    assert [(note["word_index"], note["reason"]) for note in studio.store.missing(ids[0])] == [
+    assert studio.store.scores.current(ids[0]) == {}
+    assert [(note["word_index"], note["reason"]) for note in studio.store.missing.find(ids[0])] == [
         (index, "digits have 0% of the probability, less than 50%") for index in (1, 2, 3)
     ]
     assert studio.score() == 0
@@ -168,7 +168,7 @@ def test_both_forms_of_a_prompt_are_one_prompt_of_one_split(tmp_path, word):
 
 def test_both_forms_of_a_prompt_are_collected_once(studio):
     assert len(studio.collect(["un café", "un cafe\u0301"], 1, steps=STEPS)) == 1
-    assert studio.store.count_samples() == 1
+    assert studio.store.samples.count() == 1
 
 
 def test_a_prompt_of_the_other_form_is_not_judged_by_where_it_was_trained_on(studio, tmp_path):

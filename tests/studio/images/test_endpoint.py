@@ -53,7 +53,7 @@ def without(judge, *words):
 def test_scores_come_from_the_server_and_say_so(far, judge):
     ids = far.collect(PROMPTS[:2], 1, steps=STEPS)
     assert far.score(ids) == 2
-    said = far.store.current(ids[0])[1]["vlm"]
+    said = far.store.scores.current(ids[0])[1]["vlm"]
     assert said["score"] == digit_of("red")
     assert said["scorer_version"] == far.models.scorer().version
     assert "/logprobs/png" in said["scorer_version"]
@@ -65,9 +65,9 @@ def test_a_word_without_a_readable_answer_is_noted_and_not_asked_again(far, judg
     ids = far.collect(PROMPTS[:3], 1, steps=STEPS)
     judge.reply = without(judge, "blue", "green", "star")
     assert far.score(ids) == 3
-    assert [sorted(far.store.current(id)) for id in ids] == [[1, 2, 3], [2, 3], [3]]
-    assert [[note["word_index"] for note in far.store.missing(id)] for id in ids] == [[], [1], [1, 2]]
-    note = far.store.missing(ids[1])[0]
+    assert [sorted(far.store.scores.current(id)) for id in ids] == [[1, 2, 3], [2, 3], [3]]
+    assert [[note["word_index"] for note in far.store.missing.find(id)] for id in ids] == [[], [1], [1, 2]]
+    note = far.store.missing.find(ids[1])[0]
     assert note["scorer_version"] == far.models.scorer().version
     assert "probabilities" in note["reason"]
     count = len(judge.asked)
@@ -83,14 +83,14 @@ def test_a_server_that_dies_midway_loses_nothing_and_the_rest_is_asked_later(far
     with pytest.raises(Unanswered, match="score again") as raised:
         far.score()
     assert sentence(raised.value) == str(raised.value)
-    done = [id for id in ids if far.store.current(id)]
+    done = [id for id in ids if far.store.scores.current(id)]
     assert ids[:2] == done[:2] and ids[2] not in done
-    assert all(len(far.store.current(id)) == 3 and not far.store.missing(id) for id in done)
+    assert all(len(far.store.scores.current(id)) == 3 and not far.store.missing.find(id) for id in done)
     judge.reply = judge.good
     judge.asked.clear()
     assert far.score() == len(ids) - len(done)
     assert len(judge.asked) == 3 * (len(ids) - len(done))
-    assert all(len(far.store.current(id)) == 3 for id in ids)
+    assert all(len(far.store.scores.current(id)) == 3 for id in ids)
 
 
 def test_where_a_gpu_is_lent_a_server_is_asked_without_it_and_what_it_answered_is_kept(
@@ -103,7 +103,7 @@ def test_where_a_gpu_is_lent_a_server_is_asked_without_it_and_what_it_answered_i
     judge.reply = lambda p: as_reply("", 500) if "blue" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered):
         far.score()
-    assert [len(far.store.current(id)) for id in ids] == [3, 0]
+    assert [len(far.store.scores.current(id)) for id in ids] == [3, 0]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -113,7 +113,7 @@ def test_one_image_without_an_answer_does_not_hold_up_the_next_batches(far, judg
     judge.reply = lambda p: as_reply("", 500) if "star" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500\)"):
         far.score()
-    assert [len(far.store.current(id)) for id in ids] == [3, 3, 0, 3, 3]
+    assert [len(far.store.scores.current(id)) for id in ids] == [3, 3, 0, 3, 3]
     judge.reply = judge.good
     assert far.score() == 1
 
@@ -124,7 +124,7 @@ def test_a_server_that_is_down_marks_nothing(far, judge):
     for ask in (far.score, lambda: far.score(ids)):
         with pytest.raises(Unanswered, match="does not answer"):
             ask()
-    assert far.store.current(ids[0]) == {} and far.store.missing(ids[0]) == []
+    assert far.store.scores.current(ids[0]) == {} and far.store.missing.find(ids[0]) == []
 
 
 def test_scoring_stops_between_questions(far, judge):
@@ -132,8 +132,8 @@ def test_scoring_stops_between_questions(far, judge):
     assert far.models.scorer().version
     judge.asked.clear()
     assert far.score(stop=lambda: len(judge.asked) > 3) < 5
-    assert far.score() + len([id for id in ids if far.store.current(id)]) >= 5
-    assert all(len(far.store.current(id)) == 3 for id in ids)
+    assert far.score() + len([id for id in ids if far.store.scores.current(id)]) >= 5
+    assert all(len(far.store.scores.current(id)) == 3 for id in ids)
 
 
 def test_a_comparison_is_kept_and_shown_when_the_scorer_is_down(far, judge):
@@ -210,7 +210,7 @@ def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge,
     ids += far.collect(load("shapes_validation", 2), 1, steps=STEPS)
     assert far.models.scorer().version
     good = judge.reply
-    words = scored(split(far.store.sample(ids[0])["prompt"]))
+    words = scored(split(far.store.samples.get(ids[0])["prompt"]))
     if logprobs:
         judge.reply = lambda p: (
             as_reply(completion("Hm.")) if data_of(p)["word"] == words[0].text else good(p)
@@ -220,7 +220,7 @@ def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge,
             as_reply(completion("{}")) if words[0].text in data_of(p)["words"].values() else good(p)
         )
     far.score()
-    assert any(far.store.missing(id) for id in ids)
+    assert any(far.store.missing.find(id) for id in ids)
     far.simulate(count=50)
     kept = replay.gather(far)
     assert kept.features is None
@@ -233,7 +233,7 @@ def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge,
     assert far.score(new) == 1  # the calibrator in use speaks of what was scored
     run = far.train("reward", {"reward_steps": 2, "reward_batch": 8, "pictures": False})
     assert run["state"] == "done"
-    assert datasets.store_samples(far, far.store.labels(), 1.0)[0]
+    assert datasets.store_samples(far, far.store.labels.current(), 1.0)[0]
 
 
 # ---- settings and secrets

@@ -17,14 +17,14 @@ def test_a_reward_run_learns_from_the_images_and_encodes_each_once(labelled, mon
 
 
 def test_an_image_that_is_gone_costs_its_picture_and_not_its_labels(labelled, caplog):
-    for row in labelled.store.samples(limit=3):
+    for row in labelled.store.samples.find(limit=3):
         (labelled.settings.home / row["image_path"]).unlink()
     assert labelled.train("reward", REWARD)["state"] == "done"
     assert sum("without its image" in record.message for record in caplog.records) == 3
 
 
 def test_samples_that_were_imported_without_their_images_are_left_out(labelled):
-    rows = [dict(row) for row in labelled.store.samples(limit=4)]
+    rows = [dict(row) for row in labelled.store.samples.find(limit=4)]
     for row in rows[:2]:
         row["image_path"] = row["image_sha256"] = None
     assert set(latents_of(labelled, rows)) == {row["id"] for row in rows[2:]}

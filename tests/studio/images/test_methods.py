@@ -130,9 +130,9 @@ def test_a_grid_has_the_images_of_a_lora_in_use_and_by_its_run(tuned):
     assert studio.grid_work.wait(id, 60)
     view = studio.grid(id)
     assert (view.state, view.total) == ("done", 4), view.message  # the two are one and the same
-    row = studio.store.sample(view.cells[1].sample.id)
+    row = studio.store.samples.get(view.cells[1].sample.id)
     assert (row["method"], row["projector_run"], row["strength"]) == ("lora", run["id"], 0.0)
-    none = studio.store.sample(view.cells[0].sample.id)
+    none = studio.store.samples.get(view.cells[0].sample.id)
     assert row["noise_sha256"] == none["noise_sha256"] and row["image_sha256"] != none["image_sha256"]
 
 

@@ -24,10 +24,10 @@ def own(studio, tmp_path):
 
 
 def test_the_loop_runs_on_ones_own_prompts_and_says_that_their_judge_is_not_independent(own):
-    splits = {row["prompt"]: row["split"] for row in own.store.samples()}
+    splits = {row["prompt"]: row["split"] for row in own.store.samples.find()}
     assert splits == own.prompts.own and set(splits.values()) == {"train", "validation", "heldout"}
-    row = next(r for r in own.store.samples() if r["split"] == "train")
-    own.store.set_score(row["id"], scored(split(row["prompt"]))[0].index, 0, "ann")
+    row = next(r for r in own.store.samples.find() if r["split"] == "train")
+    own.store.scores.set(row["id"], scored(split(row["prompt"]))[0].index, 0, "ann")
     run = own.train("cycle", {**CYCLE, "heldout_prompts": 50})
     heldout = run["metrics"]["heldout"]
     assert (heldout["judge"], heldout["independent"]) == ("scorer", False)

@@ -31,35 +31,35 @@ def made(studio, other):
 
 
 def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made):
-    assert studio.store.count_samples() == 0
+    assert studio.store.samples.count() == 0
     assert shards.merge(studio) == set(made.values())
     assert shards.merge(studio) == set()
-    rows = studio.store.samples()
+    rows = studio.store.samples.find()
     assert {(row["prompt"], row["seed"]) for row in rows} == set(made)
     assert all(row["projector_run"].startswith("shipped-projector-") for row in rows)
 
     other.store.rows = rows[:1]
     assert other._score([rows[0]["id"]]) == 1
-    assert studio.store.count_samples(scored=True) == 0
+    assert studio.store.samples.count(scored=True) == 0
     assert studio.score() == 1  # the other one's is taken over
-    assert studio.store.count_samples(scored=True) == 2
+    assert studio.store.samples.count(scored=True) == 2
     assert not list(shards.folder_of(studio.settings.home).rglob("*.json"))
 
 
 def test_a_sample_that_is_there_already_is_not_doubled(studio, other):
     ids = studio.collect(PROMPTS, 1, steps=STEPS, batch=1)
-    row = studio.store.sample(ids[0])
+    row = studio.store.samples.get(ids[0])
     how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
     again = other._collect([(row["prompt"], row["seed"])], 1, "none", **how, halt=lambda: False)
     assert set(again.values()).isdisjoint(ids)
     shards.merge(studio)
-    assert studio.store.count_samples() == 3
+    assert studio.store.samples.count() == 3
 
 
 def test_a_sample_whose_image_was_damaged_is_made_again(studio, made):
     path = studio.settings.home / f"images/{made[PROMPTS[0], 3][:2]}/{made[PROMPTS[0], 3]}.png"
     path.write_bytes(b"half")
-    assert shards.merge(studio) and studio.store.count_samples() == 1
+    assert shards.merge(studio) and studio.store.samples.count() == 1
 
 
 def test_the_home_of_another_machine_is_merged_by_a_command(studio, made, tmp_path, capsys):

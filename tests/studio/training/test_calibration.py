@@ -79,7 +79,7 @@ def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calib
     rows = {
         include: {
             (row["sample"], row["word_index"]): row
-            for row in calibrated.store.labels(ids=ids, include_calibrated=include)
+            for row in calibrated.store.labels.current(ids=ids, include_calibrated=include)
         }
         for include in (True, False)
     }
@@ -92,22 +92,22 @@ def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calib
     assert run["metrics"]["labels"]["calibrated"] == len(said)
     train = seen[0][1].train
     (sample, index), row = next(iter(said.items()))
-    (info,) = calibrated.store.samples(ids=[sample])
+    (info,) = calibrated.store.samples.find(ids=[sample])
     place = train.texts.prompts.index(info["prompt"])
     (at,) = ((train.item == place) & (train.seeds == info["seed"])).nonzero()[:, 0].tolist()
     assert np.allclose(train.target[at, index].numpy(), row["distribution"], atol=1e-5)
 
 
 def test_words_that_an_imported_store_counts_in_another_way_keep_nobody_from_training(labelled):
-    (like,) = labelled.store.samples(split="train", limit=1)
+    (like,) = labelled.store.samples.find(split="train", limit=1)
     columns = {name: value for name, value in like.items() if name not in ("id", "seq", "entropy")}
-    (strange,) = labelled.store.add_samples(
+    (strange,) = labelled.store.samples.add(
         [{**columns, "n_words": 90, "image_path": None, "image_sha256": None}]
     )
-    vlm = labelled.store.current(like["id"])[1]["vlm"]
+    vlm = labelled.store.scores.current(like["id"])[1]["vlm"]
     said = {name: vlm[name] for name in ("distribution", "scorer", "scorer_version")}
-    labelled.store.add_scores([{"sample": strange, "word_index": 80, "source": "vlm", **said}])
-    labelled.store.set_score(strange, 80, 5, "Ann")
+    labelled.store.scores.add([{"sample": strange, "word_index": 80, "source": "vlm", **said}])
+    labelled.store.scores.set(strange, 80, 5, "Ann")
     run = labelled.train("calibrator", {"corrections_needed": 20})
     assert run["metrics"]["fitted"] and labelled.train("reward", REWARD)["state"] == "done"
 
@@ -116,7 +116,7 @@ def test_images_that_are_judged_in_part_teach_the_calibrator_nothing_and_the_run
     for _ in range(3):
         view = scored.next_item("Ann")
         scored.correct(view.id, next(w.index for w in view.words if w.scored), 4, "Ann")
-        scored.store.skip(view.id, "Ann")
+        scored.store.queue.skip(view.id, "Ann")
     with pytest.raises(
         ValueError, match=r"There are 0 words .* press Done on each.* Left out: .*\(3\) of 3 images"
     ):

@@ -31,7 +31,7 @@ def wait(studio, run, until, seconds=900):
 @pytest.fixture(autouse=True)
 def no_job_is_left_behind(studio):
     yield
-    for run in studio.store.runs():
+    for run in studio.store.runs.find():
         left = run["state"] in ("queued", "running") and run["pid"] not in (None, os.getpid())
         if left and jobs.alive(run["pid"]):
             os.kill(run["pid"], signal.SIGKILL)
@@ -94,8 +94,8 @@ CALLS = {
 @pytest.mark.parametrize("stores", ["one store", "a store each, as of several processes"])
 def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, call, stores):
     monkeypatch.setattr(jobs.subprocess, "Popen", Process)
-    studio.store.new_run("warmup", {**CONFIG, "used": {}}, id="old")
-    studio.store.update_run("old", state="stopped")
+    studio.store.runs.new("warmup", {**CONFIG, "used": {}}, id="old")
+    studio.store.runs.update("old", state="stopped")
     pages = [
         studio if stores == "one store" else studio_at(studio.settings.home, model_folder) for _ in range(4)
     ]
@@ -110,9 +110,9 @@ def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, c
 
     with ThreadPoolExecutor(4) as threads:
         told = list(threads.map(begin, range(4)))
-    on = [run["id"] for run in studio.store.runs() if run["state"] == "queued"]
+    on = [run["id"] for run in studio.store.runs.find() if run["state"] == "queued"]
     assert len(on) == 1 and told == on * 4  # the others are told which
-    studio.store.update_run(on[0], state="stopped")
+    studio.store.runs.update(on[0], state="stopped")
 
 
 def start_when_all_are_there(home, model_folder, together, told):
@@ -140,24 +140,24 @@ def test_of_processes_that_start_at_once_one_does(studio, model_folder):
     said = [told.get(timeout=60) for _ in many]
     assert sorted(what for what, _ in said) == ["busy", "busy", "started"]
     assert len({run for _, run in said}) == 1
-    assert [run["state"] for run in studio.store.runs()] == ["queued"]
+    assert [run["state"] for run in studio.store.runs.find()] == ["queued"]
     together.wait(timeout=60)
     for process in many:
         process.join(timeout=60)
 
 
 def test_a_run_that_was_found_dead_and_is_taken_up_meanwhile_is_left_alone(studio):
-    run = studio.store.new_run("warmup", {})
+    run = studio.store.runs.new("warmup", {})
     found = studio.run(run)
-    studio.store.claim_run(run, os.getpid())
+    studio.store.runs.claim(run, os.getpid())
     assert jobs._interrupt(studio, found, "Its process ended.") == []
     assert studio.run(run)["state"] == "running"
-    studio.store.update_run(run, state="stopped")
+    studio.store.runs.update(run, state="stopped")
 
 
 def test_a_run_that_was_deleted_is_not_gone_on_with(studio):
     run = studio.new_run("reward", {})
-    studio.store.update_run(run, state="failed")
+    studio.store.runs.update(run, state="failed")
     studio.delete_run(run, "ann")
     with pytest.raises(ValueError, match="was deleted"):
         jobs.resume(studio, run)
@@ -170,7 +170,7 @@ LONG_AGO = "2026-01-01T00:00:00.000000Z"
 def left_queued(studio, pid=None, since=LONG_AGO):
     """A queued run whose starter died: nothing but its row is there."""
     run = studio.new_run("warmup", CONFIG)
-    with studio.store.writing() as db:
+    with studio.store.database.writing() as db:
         db.execute("UPDATE runs SET created = ?, pid = ? WHERE id = ?", (since, pid, run))
     return run
 
@@ -185,7 +185,7 @@ def left_queued(studio, pid=None, since=LONG_AGO):
     ],
 )
 def test_a_queued_run_that_nobody_will_start_is_interrupted_and_holds_up_nothing(studio, quick_path, left):
-    copy = studio.store.vacuum_into(quick_path / "copy.db")
+    copy = studio.store.database.vacuum_into(quick_path / "copy.db")
     run = left_queued(studio, **left)
     assert [(r["id"], r["state"]) for r in studio.runs()] == [(run, "interrupted")]
     assert "Go on with it" in jobs.status(studio, run)["message"]
@@ -199,14 +199,14 @@ def test_what_a_killed_process_left_queued_is_ended_when_the_app_loads(studio):
     run = left_queued(studio)
     studio.models.load = lambda on_stage: None  # the models are not what is loaded here
     studio.load()
-    assert studio.store.run(run)["state"] == "interrupted"
+    assert studio.store.runs.get(run)["state"] == "interrupted"
 
 
 def test_a_run_that_is_just_being_started_or_gone_on_with_is_left_alone(studio, monkeypatch):
     new, begun = studio.new_run("warmup", CONFIG), studio.new_run("warmup", CONFIG)
-    studio.store.update_run(begun, pid=os.getpid())
+    studio.store.runs.update(begun, pid=os.getpid())
     old = left_queued(studio)
-    studio.store.update_run(old, state="interrupted")
+    studio.store.runs.update(old, state="interrupted")
     monkeypatch.setattr(jobs, "_spawn", lambda studio, run: None)  # it is just about to
     monkeypatch.setattr(jobs, "alive", lambda pid: False)
     jobs.resume(studio, old)

@@ -13,7 +13,7 @@ ROUND = {"prompts": 3, "steps": STEPS}
 
 
 def of_round(studio):
-    return studio.store.samples(prompt_set=rounds.SET)
+    return studio.store.samples.find(prompt_set=rounds.SET)
 
 
 def test_a_round_makes_scores_and_offers_images_of_projected_noise(scored):

@@ -20,7 +20,7 @@ GOOD = {"time": 1.0, "stage": "reward", "step": 1, "total": 2, "left": 3.0, "met
 def run(tmp_path):
     """A studio without models, a run, and its log with one report."""
     studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
-    run = studio.store.new_run("reward", {})
+    run = studio.store.runs.new("reward", {})
     log = RunLog(studio.run_folder(run))
     log.start()
     log.report("reward", Progress(1, 1, {"loss": 0.5}, 0, 0))
@@ -59,8 +59,8 @@ def test_of_stages_those_without_a_result_are_done_again(run):
 @pytest.mark.parametrize("content", ["[]", "123", "{", ""])
 def test_a_damaged_report_of_an_experiment_is_a_sentence(run, content):
     studio, _, _ = run
-    id = studio.store.new_run("experiment", {"name": "tau"})
-    studio.store.update_run(id, state="done")
+    id = studio.store.runs.new("experiment", {"name": "tau"})
+    studio.store.runs.update(id, state="done")
     studio.run_folder(id).mkdir(parents=True)
     (studio.run_folder(id) / "report.json").write_text(content)
     with pytest.raises(ValueError, match=r"report\.json is damaged.* Run the experiment again\."):

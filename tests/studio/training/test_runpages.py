@@ -62,7 +62,7 @@ def test_two_runs_are_compared_setting_by_setting_and_by_one_judge(loop):
     found = studio.compare_runs(run["id"], other["id"])
     assert {s["name"]: s["values"] for s in found["settings"] if s["differ"]}["tau"] == [0.3, 0.9]
     assert found["comparable"] and found["why"] == ""
-    with studio.store.reading() as db:  # what the loop calibrated came between the two
+    with studio.store.database.reading() as db:  # what the loop calibrated came between the two
         assert [found["events"]] == list(
             db.execute("SELECT count(*) FROM scores WHERE source = 'calibrated'").fetchone()
         )
@@ -83,7 +83,7 @@ def test_a_deleted_run_loses_its_files_with_its_parts_and_keeps_its_rows(loop):
     page = studio.run_page(run["id"])
     assert page["run"]["archived"] and page["bytes"] is None
     assert all(child["archived"] for child in page["children"])
-    assert studio.store.audit()[0]["action"] == "delete run"
+    assert studio.store.audit.entries()[0]["action"] == "delete run"
     with pytest.raises(ValueError, match="was deleted"):
         studio.promote(run["id"], "ann", force=True)
     with pytest.raises(ValueError, match="was deleted"):
@@ -112,7 +112,7 @@ def test_what_the_project_ships_is_not_deleted(studio):
 @pytest.mark.parametrize("id", [".", "..", ".deleted-x"])
 def test_a_run_whose_id_names_another_folder_deletes_nothing(studio, id):
     """As an older version's import could bring one."""
-    with studio.store.writing() as db:
+    with studio.store.database.writing() as db:
         db.execute(
             "INSERT INTO runs (id, kind, config, state, created) VALUES (?, 'reward', '{}', 'done', '2026')",
             (id,),

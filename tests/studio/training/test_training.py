@@ -79,7 +79,7 @@ def test_a_run_leaves_its_progress_its_checkpoint_and_its_labels(labelled):
     assert seen[-1]["step"] == seen[-1]["total"] == 3
     assert RunLog(labelled.run_folder(run["id"])).progress()[-1]["metrics"]["cross_entropy"] > 0
     assert checkpoint.digest(labelled.settings.home / run["checkpoint"]) == run["checkpoint_sha256"]
-    assert len(labelled.store.labels(snapshot=run["labels"])) == run["labels"]["count"]
+    assert len(labelled.store.labels.current(snapshot=run["labels"])) == run["labels"]["count"]
     assert run["metrics"]["labels"]["simulated"] == labelled.status()["corrections"] >= 40
     assert set(run["metrics"]["heldout"]["difference"]["words"]) == {"estimate", "low", "high"}
 
@@ -119,7 +119,7 @@ def test_a_second_training_is_refused_while_one_is_on_and_neither_is_lost(labell
 
 def test_a_run_whose_process_died_is_interrupted_and_one_that_lives_is_not(studio):
     run = studio.new_run("warmup", WARMUP)
-    studio.store.claim_run(run, 2**22 - 1)
+    studio.store.runs.claim(run, 2**22 - 1)
     with training_lock(studio.settings.home) as free:
         assert free
         assert jobs.sweep(studio) == []
@@ -186,7 +186,7 @@ def test_the_cycle_goes_from_corrections_to_models_that_can_be_used_and_taken_ba
         assert {"words", "strict"} <= set(heldout[part])
     assert run["metrics"]["labels"]["replay"] > 0
     assert run["metrics"]["calibrator"]["fitted"]
-    trained = {row["prompt"] for row in labelled.store.labels(split="train")}
+    trained = {row["prompt"] for row in labelled.store.labels.current(split="train")}
     assert not trained & set(load("shapes_heldout", 3))
     json.dumps(run["metrics"], allow_nan=False)
 
@@ -195,9 +195,9 @@ def test_the_cycle_goes_from_corrections_to_models_that_can_be_used_and_taken_ba
     assert using.name == f"{run['id']}-projector"
     assert labelled.models.using("reward").name == f"{run['id']}-reward"
     assert labelled.run(run["id"])["promoted"]
-    assert labelled.store.promotions()[0]["who"] == "Ann"
+    assert labelled.store.runs.promotions()[0]["who"] == "Ann"
     ids = labelled.collect(["a red circle"], 1, "projected", steps=STEPS)
-    assert labelled.store.sample(ids[0])["projector_run"] == using.run
+    assert labelled.store.samples.get(ids[0])["projector_run"] == using.run
     assert labelled.rollback("cycle", "Bea") is None
     assert labelled.models.using("projector").name == "shipped"
 
@@ -217,7 +217,7 @@ def words(estimate):
 
 def measured_run(studio, difference, used=None, after=0.5, key="k"):
     """A projector's run that is done, with a held-out result of these figures; its id."""
-    run = studio.store.new_run("projector", {"used": {"projector": used}})
+    run = studio.store.runs.new("projector", {"used": {"projector": used}})
     folder = studio.settings.projector
     figures = {
         "of": "prompts and seeds",
@@ -228,7 +228,7 @@ def measured_run(studio, difference, used=None, after=0.5, key="k"):
         "difference": difference,
         "after": {"words": words(after)},
     }
-    studio.store.update_run(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
+    studio.store.runs.update(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
                             checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
     return run
 
@@ -242,7 +242,7 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
     worse, better = finished(-0.01), finished(0.02, after=0.6)
     with pytest.raises(ValueError, match="is worse"):
         studio.promote(worse, "Ann")
-    assert studio.store.promoted("projector") is None
+    assert studio.store.runs.promoted("projector") is None
     assert studio.promote(better, "Ann")["promoted"]
     # measured against what is no longer in use: the same prompts and seeds decide, else nobody knows
     with pytest.raises(ValueError, match="is worse"):
@@ -255,8 +255,13 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
         studio.promote(finished(0.05, after=None), "Ann")
     assert studio.promote(worse, "Ann", force=True)["promoted"]
     assert studio.rollback("projector", "Ann")["id"] == best
-    assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
-    noted = [line["action"] for line in studio.store.audit()]
+    assert [p["action"] for p in studio.store.runs.promotions()] == [
+        "rollback",
+        "promote",
+        "promote",
+        "promote",
+    ]
+    noted = [line["action"] for line in studio.store.audit.entries()]
     assert noted == ["rollback", "promote", "promote", "promote"]
 
 
@@ -266,12 +271,12 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
     studio, monkeypatch, act, broken
 ):
     """The parts are rows without models: what is tested is which of them are in use."""
-    cycle = studio.store.new_run("cycle", {"used": {"projector": None}})
+    cycle = studio.store.runs.new("cycle", {"used": {"projector": None}})
     done = {"state": "done", "checkpoint": "x", "checkpoint_sha256": "0" * 64}
     for kind in ("reward", "projector"):
-        part = studio.store.new_run(kind, {"cycle": cycle}, cycle, id=f"{cycle}-{kind}")
-        studio.store.update_run(part, metrics={"use": True}, **done)
-    studio.store.update_run(cycle, metrics={}, **done)
+        part = studio.store.runs.new(kind, {"cycle": cycle}, cycle, id=f"{cycle}-{kind}")
+        studio.store.runs.update(part, metrics={"use": True}, **done)
+    studio.store.runs.update(cycle, metrics={}, **done)
     calls = {
         "promote": lambda: studio.promote(cycle, "Ann", force=True),
         "rollback": lambda: studio.rollback("cycle", "Ann"),
@@ -279,8 +284,9 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
     if act == "rollback":
         calls["promote"]()
         broken = {"promote": "rollback"}.get(broken, broken)
-    real, tried = getattr(studio.store, broken), []
-    before = studio.store.promotions(), studio.store.audit()
+    records, method = (studio.store.audit, "note") if broken == "note_audit" else (studio.store.runs, broken)
+    real, tried = getattr(records, method), []
+    before = studio.store.runs.promotions(), studio.store.audit.entries()
 
     def fails_after_the_first(*given):
         tried.append(given)
@@ -289,12 +295,12 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
         return real(*given)
 
     with monkeypatch.context() as full:
-        full.setattr(studio.store, broken, fails_after_the_first)
+        full.setattr(records, method, fails_after_the_first)
         with pytest.raises(StoreError):
             calls[act]()
-    assert (studio.store.promotions(), studio.store.audit()) == before
+    assert (studio.store.runs.promotions(), studio.store.audit.entries()) == before
     calls[act]()
-    assert {kind for kind in ("cycle", "reward", "projector") if studio.store.promoted(kind)} == (
+    assert {kind for kind in ("cycle", "reward", "projector") if studio.store.runs.promoted(kind)} == (
         {"cycle", "reward", "projector"} if act == "promote" else set()
     )
 
@@ -307,7 +313,7 @@ def test_of_many_who_roll_back_at_once_each_takes_one_off(studio):
         found = list(threads.map(lambda n: studio.rollback("projector", f"Ann {n}"), range(3)))
     assert [run and run["id"] for run in found if run] != [] and None in found
     assert {run["id"] for run in found if run} == set(runs[:2])
-    assert studio.store.promoted("projector") is None
+    assert studio.store.runs.promoted("projector") is None
 
 
 @pytest.mark.parametrize(("high", "promoted"), [(-0.01, False), (0.01, True), (None, True)])
@@ -326,7 +332,7 @@ def test_projected_samples_are_trained_on_with_the_noise_they_were_made_from(lab
     from studio.training.datasets import noises_of
 
     ids = labelled.collect(["a red circle"], 2, "projected", steps=STEPS, strength=0.5)
-    rows = labelled.store.samples(ids=ids)
+    rows = labelled.store.samples.find(ids=ids)
     found = noises_of(labelled, rows)
     import hashlib
 
@@ -366,11 +372,11 @@ def test_fidelity_is_measured_on_held_out_prompts_and_unseen_seeds(studio):
     report = studio.evaluate("fidelity", {"prompts": 3, "seeds": 2, "steps": STEPS})
     assert report["samples"] == 6
     assert report["vlm"]["words"] > 6
-    assert all(row["split"] == "heldout" and row["seed"] >= 2**31 for row in studio.store.samples())
+    assert all(row["split"] == "heldout" and row["seed"] >= 2**31 for row in studio.store.samples.find())
 
 
 def test_prompts_that_were_trained_on_are_never_counted(scored):
-    mine = [row["prompt"] for row in scored.store.samples()][:1]
+    mine = [row["prompt"] for row in scored.store.samples.find()][:1]
     with pytest.raises(ValueError, match="was trained on"):
         scored.evaluate("alignment", {"seeds": 1}, prompts=mine)
 
