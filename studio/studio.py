@@ -25,21 +25,25 @@ from studio.access.limits import Limits, visitor
 from studio.access.places import shortened
 from studio.annotation.foreseeing import Foreseeing, Foreseer
 from studio.annotation.kinds import Kinds
+from studio.annotation.labelling import Annotation
 from studio.annotation.people import People
 from studio.annotation.quality import LATEST, agreement
 from studio.background import Background
-from studio.grids import worker
-from studio.grids.cells import Gridding
+from studio.grids.cells import Cells
+from studio.grids.comparison import Comparison
 from studio.grids.files import GridFiles
+from studio.grids.grid import Grids
 from studio.grids.votes import Votes
-from studio.grids.worker import GridWork
+from studio.images.collecting import Collecting
 from studio.images.detecting import Detector
+from studio.images.making import Making
 from studio.images.models import Models
 from studio.images.prompts import Prompts
+from studio.images.scoring import Scoring
 from studio.images.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 from studio.settings import Settings
 from studio.training import jobs
-from studio.training.runpages import RunPages
+from studio.training.runs import Runs, Training
 
 __all__ = [
     "CompareUpdate",
@@ -73,8 +77,9 @@ def sentence(error: BaseException, paths: bool = False) -> str:
     return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
-class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
-    """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
+class Studio:
+    """One studio: settings, store, models, and what is done with them. Safe to share between threads; models work for one
+    at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
         """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.images.shards)."""
@@ -85,8 +90,21 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
-        self.grid_work = GridWork()
-        self.foreseer, self.kinds, self.detector = Foreseer(self), Kinds(self.store), Detector()
+        self.people = People(self.settings, self.store)
+        self.kinds, self.detector = Kinds(self.store), Detector()
+        self.foreseeing = Foreseeing(self.settings, self.store, self.models)
+        self.foreseer = Foreseer(self.foreseeing)
+        self.annotation = Annotation(self.settings, self.store, self.models, self.foreseer, self.kinds)
+        self.making = Making(self.settings, self.store, self.models, self.prompts)
+        self.scoring = Scoring(self.making)
+        self.collecting = Collecting(self.making)
+        self.cells = Cells(self.scoring)
+        self.comparison = Comparison(self.annotation, self.scoring, self.cells)
+        self.grids = Grids(self.annotation, self.cells)
+        self.grid_files = GridFiles(self.grids)
+        self.votes = Votes(self.annotation)
+        self.runs = Runs(self.settings, self.store, self.models)
+        self.training = Training(self)
         self.figures = Background(
             lambda: agreement(self.store, LATEST), lambda: self.store.judgements.judged(), sentence
         )  # of Quality, worked out once for all who ask
@@ -104,8 +122,8 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
         """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
         when it ended wait no longer."""
-        worker.sweep(self)
-        jobs.sweep(self)
+        self.grids.sweep()
+        jobs.sweep(self.runs)
         self.models.load(on_stage)
 
     def finish_imports(self) -> None:

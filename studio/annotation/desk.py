@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from data.store import Store
 from studio.access.identity import check_name
 from studio.images.views import SampleView
 
@@ -53,7 +54,7 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | 
     """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
     at = mark(studio, sample, who)  # before the rest: what comes in between is then news
     view, said, remarks = (
-        studio.sample(sample, who),
+        studio.annotation.sample(sample, who),
         studio.store.desk.said(sample),
         studio.store.remarks.find(sample),
     )
@@ -99,7 +100,7 @@ def _blank(word: Any) -> Any:
 
 def accept(studio: Any, sample: str, who: str, blind: bool = False) -> None:
     """Each shown score becomes this person's own."""
-    studio.accept(sample, who, but=item(studio, sample, who, blind).hidden)
+    studio.annotation.accept(sample, who, but=item(studio, sample, who, blind).hidden)
 
 
 def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
@@ -113,26 +114,26 @@ def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
     bare = next((w.text for w in shown.view.words if w.scored and w.score is None), None)
     if bare is not None:
         raise ValueError(f'The word "{bare}" has no score that could be right: give it one.')
-    studio.submit(sample, who, confirm=True)
+    studio.annotation.submit(sample, who, confirm=True)
 
 
 def submit(studio: Any, sample: str, who: str, blind: bool = False) -> None:
     """Done with the image: what this person was shown and left as it is is confirmed, unless the settings say otherwise."""
     hidden = item(studio, sample, who, blind).hidden if blind else ()
-    studio.submit(sample, who, but=hidden)
+    studio.annotation.submit(sample, who, but=hidden)
 
 
-def back(studio: Any, who: str, sample: str | None = None) -> Back | None:
+def back(store: Store, who: str, sample: str | None = None) -> Back | None:
     """Undo this person's last step (on ``sample``, or anywhere); None where nothing is left to undo.
 
     The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
     """
     who = check_name(who)
-    with studio.store.database.writing():
-        step, left = studio.store.desk.last_step(who, sample), studio.store.desk.last_left(who, sample)
+    with store.database.writing():
+        step, left = store.desk.last_step(who, sample), store.desk.last_left(who, sample)
         if left and (step is None or left["after"] >= step["seq"]):
-            studio.store.queue.come_back(left["id"], who)
-            studio.store.leases.hold(left["sample"], who)
+            store.queue.come_back(left["id"], who)
+            store.leases.hold(left["sample"], who)
             return Back(left["sample"], SAYS[left["kind"]])
-        event = studio.store.scores.undo(step["sample"], who) if step else None
+        event = store.scores.undo(step["sample"], who) if step else None
     return Back(event["sample"], word=event["word_index"]) if event else None

@@ -26,10 +26,13 @@ from torch import Tensor
 from core.evaluation.choosing import predict
 from core.noise import draw
 from core.scoring.scores import entropy, expected
+from data.store import Store
 from studio.images import gpu
 from studio.images.making import encode
+from studio.images.models import Models
 from studio.images.scoring import Stop, asked
 from studio.numbers import whole
+from studio.settings import Settings
 from studio.training.datasets import noises_of
 
 log = logging.getLogger("studio")
@@ -39,11 +42,10 @@ MOST = 10_000_000
 
 
 class Foreseeing:
-    """The part of `Studio` that compares the reward model with the scorer; expects settings, store and models."""
+    """Compares the reward model with the scorer."""
 
-    settings: Any
-    store: Any
-    models: Any
+    def __init__(self, settings: Settings, store: Store, models: Models) -> None:
+        self.settings, self.store, self.models = settings, store, models
 
     def foresee(
         self,
@@ -115,7 +117,7 @@ class Foreseeing:
         """The noise (C, H, W) that each image was made from, by sample; those that another noise was chosen for, or whose
         projector is gone, are left out."""
         projected = [row for row in rows if row["projector_run"] and row["strength"] > 0]
-        found, diffuser = noises_of(self, projected), self.models.diffuser()
+        found, diffuser = noises_of(self.models, self.store, projected), self.models.diffuser()
         for row in rows:
             if row["projector_run"] and row["strength"] > 0:
                 continue
@@ -139,8 +141,8 @@ def _unsure(said: Any) -> float:
 class Foreseer:
     """Does `foresee` behind the page when the order is asked for, and says how far it is."""
 
-    def __init__(self, studio: Any) -> None:
-        self.studio = studio
+    def __init__(self, foreseeing: Foreseeing) -> None:
+        self.foreseeing = foreseeing
         self.done = self.total = 0
         self.problem = ""
         self._lock, self._thread, self._first = threading.Lock(), threading.Thread(), threading.Event()
@@ -150,14 +152,14 @@ class Foreseer:
         """Start where there may be something to do. Returns at once; the first time, when some figures are there or
         after `FIRST` seconds."""
         with self._lock:
-            promoted = (self.studio.store.runs.promoted("reward") or {}).get("id")
+            promoted = (self.foreseeing.store.runs.promoted("reward") or {}).get("id")
             fresh = self._looked and self._looked[0] == promoted and time.monotonic() - self._looked[1] < REST
             if not self.busy and not fresh:
                 self._looked = (promoted, time.monotonic())
                 self._first.clear()
                 self._thread = threading.Thread(target=self._work, name="foreseeing", daemon=True)
                 self._thread.start()
-        if not self.studio.store.foreseen.any():
+        if not self.foreseeing.store.foreseen.any():
             self._first.wait(FIRST)
 
     @property
@@ -189,7 +191,7 @@ class Foreseer:
                 self._first.set()
 
         try:
-            self.studio.foresee(on_progress=on_progress)
+            self.foreseeing.foresee(on_progress=on_progress)
         except Exception as error:  # noqa: BLE001 - the page says what it was
             self.problem = sentence(error)
         finally:

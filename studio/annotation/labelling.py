@@ -14,15 +14,19 @@ import numpy as np
 
 from core.scoring.scores import check_digit, entropy, expected
 from core.words import units_of
+from data.store import Store
 from data.store.database import now
 from data.store.leases import LEASE_SECONDS
 from data.store.queue import ORDERS
 from studio.access.identity import SIMULATED, check_name
 from studio.annotation import desk, gold
+from studio.annotation.foreseeing import Foreseer
+from studio.annotation.kinds import Kinds
 from studio.images import pictures
 from studio.images.models import Models
 from studio.images.views import SampleView, WordView, total_of, word_views
 from studio.numbers import shown, whole
+from studio.settings import Settings
 from studio.training.configs import HABITS
 
 log = logging.getLogger("studio")
@@ -62,14 +66,14 @@ def turn(order: str, before: str | None) -> dict[str, Any]:
 
 
 class Annotation:
-    """The part of `Studio` that people's corrections go through; expects settings, store, models, and what keeps the
-    caches of the queue."""
+    """Views of samples, people's corrections of them, the queue, and the simulated annotator."""
 
-    settings: Any
-    store: Any
-    models: Models
-    foreseer: Any
-    kinds: Any
+    def __init__(
+        self, settings: Settings, store: Store, models: Models, foreseer: Foreseer, kinds: Kinds
+    ) -> None:
+        """foreseer, kinds: keep what some orders and filters of the queue need up to date."""
+        self.settings, self.store, self.models = settings, store, models
+        self.foreseer, self.kinds = foreseer, kinds
 
     def sample(self, id: str, who: str | None = None) -> SampleView:
         """A stored sample and what stands for its words; with `who`, the corrections are that person's."""
@@ -95,7 +99,7 @@ class Annotation:
             row["word_rules"],
         )
 
-    def next_item(
+    def next(
         self,
         who: str,
         order: str = "uncertainty",
@@ -125,7 +129,7 @@ class Annotation:
             if row:
                 return self.sample(row["id"], who)
         if order in FORESEEN and self.foreseer.busy:  # meanwhile, what is known of all images
-            return self.next_item(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
+            return self.next(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
         return None
 
     def why_next(self, order: str = "uncertainty") -> str:
@@ -154,7 +158,7 @@ class Annotation:
     ) -> dict[str, Any] | None:
         """`correct` without a look at the sample afterwards: the event that stands for it, None where there was nothing to take back."""
         who = check_name(who) if source == "human" else who
-        word = self._scored_word(sample, word_index)
+        word = self.scored_word(sample, word_index)
         digit = None if score is None else check_digit(score)
         if source == "human":
             self.store.leases.hold(sample, who)
@@ -162,7 +166,7 @@ class Annotation:
             return self.store.scores.clear(sample, word.index, who, source)
         return self.store.scores.set(sample, word.index, digit, who, source, word=word.text)
 
-    def _scored_word(self, sample: str, word_index: Any) -> Any:
+    def scored_word(self, sample: str, word_index: Any) -> Any:
         row = self.store.samples.get(sample)
         words = units_of(row)
         index = whole("place of the word", word_index, 0, max(0, len(words) - 1))
@@ -173,7 +177,7 @@ class Annotation:
     def undo(self, who: str, sample: str | None = None) -> SampleView | None:
         """Undo this person's last score, submit or skip (on this sample); the sample it was on, or None where nothing is
         left."""
-        step = desk.back(self, who, sample)
+        step = desk.back(self.store, who, sample)
         return self.sample(step.sample, who) if step else None
 
     def accept(self, sample: str, who: str, but: Collection[int] = ()) -> SampleView:
@@ -226,7 +230,7 @@ class Annotation:
         return self.store.scores.history(check_name(who), limit)
 
     def progress(self, who: str, **filters: Any) -> dict[str, int]:
-        """{samples, scored, submitted, skipped, remaining, corrected_words, corrected_samples}; as `next_item`, of the
+        """{samples, scored, submitted, skipped, remaining, corrected_words, corrected_samples}; as `next`, of the
         prompts that are trained on unless `split` says otherwise."""
         return self.store.tallies.progress(check_name(who), **{"split": "train", **filters})
 

@@ -14,8 +14,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from data.store import Store
 from data.store.database import new_id
 from studio.access.identity import Kept, check_name, is_anonymous, new_key, oauth_enabled, read_kept
+from studio.settings import Settings
 
 SECRET = "secret"
 TAKEN = (
@@ -30,10 +32,10 @@ NO_KEY = "That is no key of this studio: copy the whole line from the other brow
 
 
 class People:
-    """Expects settings and store."""
+    """Which browser writes under which name."""
 
-    settings: Any
-    store: Any
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
 
     def issue(self, kept: Any) -> str:
         """What a browser keeps from now on: what it sent where that is good, else a key and an anonymous id. A name that

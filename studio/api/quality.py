@@ -90,7 +90,7 @@ class Quality:
         """
         name = shared.admin(self._studio, who, profile)
         digit = None if score is None else whole("score", score, 0, 9)
-        found = gold.set_gold(self._studio, sample, word, digit, name)
+        found = gold.set_gold(self._studio.annotation, sample, word, digit, name)
         return {"sample": sample, "word": word, "gold": found["score"] if found else None}
 
     def people(

@@ -16,7 +16,6 @@ from typing import Any
 
 from data.store.checks import shown
 from data.store.database import BACKUPS
-from studio.grids import worker
 from studio.training import jobs
 
 # name: (what it is called, ending, what is in it and what it loses)
@@ -250,8 +249,8 @@ def backup_named(studio: Any, name: Any) -> Path:
 
 def restore(studio: Any, path: str | Path, who: str) -> dict[str, Any]:
     """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
-    jobs.sweep(studio)
-    worker.sweep(studio)
+    jobs.sweep(studio.runs)
+    studio.grids.sweep()
     found = studio.store.restoring.restore(path)
     studio.store.audit.note(who, "restore", Path(path).name[:200], found)
     return found

@@ -162,7 +162,7 @@ def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
     """The report of a run that is done; ValueError where there is none."""
-    path = studio.run_folder(run["id"]) / REPORT
+    path = studio.runs.folder(run["id"]) / REPORT
     if run["kind"] != "experiment" or run["state"] != "done" or not path.is_file():
         raise ValueError(f"The run {run['id']} has no report: let the experiment finish first.")
     try:
@@ -175,11 +175,13 @@ def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
     """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
     from studio.training.runlog import RunLog  # it loads torch, and the command line reads this package
 
-    wanted = json.loads(json.dumps({**studio.checked("experiment", config), "used": studio.in_use()}))
+    wanted = json.loads(
+        json.dumps({**studio.runs.checked("experiment", config), "used": studio.runs.in_use()})
+    )
     for state in ("stopped", "interrupted", "failed"):
-        for run in studio.runs(kind="experiment", state=state):
+        for run in studio.runs.find(kind="experiment", state=state):
             if run["config"] == wanted:
-                then = RunLog(studio.run_folder(run["id"])).done().get(MADE_WITH)
+                then = RunLog(studio.runs.folder(run["id"])).done().get(MADE_WITH)
                 if then is None or then == made_with(studio):
                     return run["id"]
     return None

@@ -134,7 +134,9 @@ def studio_at(job: Job, home: Path) -> Any:
     folders, models = {}, job.studio.models
     for kind in ("reward", "projector"):
         used = job.config["used"][kind]
-        folders[kind] = models.folder_of(job.studio.run(used)) if used else getattr(job.studio.settings, kind)
+        folders[kind] = (
+            models.folder_of(job.studio.runs.get(used)) if used else getattr(job.studio.settings, kind)
+        )
     studio = Studio(dataclasses.replace(job.studio.settings, home=home, **folders))
     studio.models.share(models)
     return studio
@@ -143,12 +145,12 @@ def studio_at(job: Job, home: Path) -> Any:
 def scored_images(job: Job, studio: Any, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
     """Images of `prompts` with so many seeds each in a studio of the run's own, scored; what is there already is not made
     again. Their samples' ids. Raises Stopped."""
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, seeds, steps=job.config["steps"], guidance=job.config["guidance"], prompt_set=what,
         on_progress=job.counter(f"{what}: images"), stop=job.stopped,
     )  # fmt: skip
     job.check()
-    studio.score(ids, job.counter(f"{what}: scores"), job.stopped)
+    studio.scoring.score(ids, job.counter(f"{what}: scores"), job.stopped)
     job.check()
     return ids
 

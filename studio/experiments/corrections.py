@@ -161,17 +161,17 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
                 permute(corrected, cell.seed)
         partial.rename(folder)
     studio = studio_at(job, folder)
-    runs = studio.runs(kind="cycle")
+    runs = studio.runs.find(kind="cycle")
     chosen = {
         **{name: config[name] for name in ("replay", "foresight_steps", "reader_steps", "reward_steps", "projector_steps")},
         "seed": cell.seed, "prompts": config["train_prompts"], "heldout_prompts": 0,
     }  # fmt: skip
-    done = studio.train(
+    done = studio.training.train(
         "cycle", None if runs else chosen, runs[0]["id"] if runs else None, forwarded(job, name_of(cell)), job.stopped
     ) if not runs or runs[0]["state"] != "done" else runs[0]  # fmt: skip
     if done["state"] != "done":
         raise Stopped
-    made = studio.run_folder(done["id"])
+    made = studio.runs.folder(done["id"])
     for kind in ("reward", "projector"):
         if (made / kind).exists():  # a kill in or after the clearing away below leaves what is copied already
             shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)

@@ -71,7 +71,7 @@ def _stored(studio: Any, kind: str, settings: dict[str, Any], report: dict[str, 
     report = {**report, "kind": kind, "config": settings}
     run = studio.store.runs.new("evaluate", {"kind": kind, **settings})
     kept_report = plain(report)
-    (folder := studio.run_folder(run)).mkdir(parents=True, exist_ok=True)
+    (folder := studio.runs.folder(run)).mkdir(parents=True, exist_ok=True)
     pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
     studio.store.runs.update(
         run, state="done", metrics={"evaluation": kind, "report": f"runs/{run}/report.json"}
@@ -154,11 +154,11 @@ def _fidelity(
             on_progress(_line(stage, Progress(done, total, {}, 0, 0))) if on_progress else None
         )
 
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, settings["seeds"], steps=settings["steps"], guidance=settings["guidance"], prompt_set="heldout",
         split="heldout", evaluation=True, on_progress=counter("images"), stop=stop,
     )  # fmt: skip
-    studio.score(ids, counter("scores"), stop)
+    studio.scoring.score(ids, counter("scores"), stop)
     if stop():
         raise Stopped
     samples = [_labelled(studio, row) for row in _rows(studio, ids)]

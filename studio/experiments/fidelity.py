@@ -68,12 +68,12 @@ def run(job: Job) -> dict[str, Any]:
 def collected(job: Job, prompts: list[str]) -> list[str]:
     """Samples of every prompt and seed, scored, in the store: what is there already is not made again."""
     studio, config = job.studio, job.config
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, config["seeds"], steps=config["steps"], guidance=config["guidance"], prompt_set="heldout",
         split="heldout", evaluation=True, on_progress=job.counter("images"), stop=job.stopped,
     )  # fmt: skip
     job.check()
-    studio.score(ids, job.counter("scores"), job.stopped)
+    studio.scoring.score(ids, job.counter("scores"), job.stopped)
     job.check()
     return ids
 
@@ -93,7 +93,7 @@ def simulate(job: Job, prompts: list[str], ids: list[str]) -> dict[str, Any]:
     left = [id for id in order if id not in set(there)]
     if words >= most or not left:
         return {"words": words, "samples": len(there), "changed": None}
-    found = studio.simulate(left, most - words, seed=job.config["seed"])
+    found = studio.annotation.simulate(left, most - words, seed=job.config["seed"])
     return {**found, "words": words + found["words"], "samples": len(there) + found["samples"]}
 
 

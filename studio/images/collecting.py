@@ -7,18 +7,22 @@ from typing import Any
 
 from core.training.loop import Stopped
 from studio.images import shards
-from studio.images.making import Plan, sampler_of
+from studio.images.making import Making, Plan, sampler_of
 from studio.images.models import Using
 from studio.images.prompts import scorable, seeds_for
-from studio.images.scoring import Scoring, Stop, asked
+from studio.images.scoring import Stop, asked
 from studio.images.views import GUIDANCE, STEPS, check_side
 from studio.numbers import real, whole
 
 METHODS = ("none", "projected")
 
 
-class Collecting(Scoring):
-    """The part of `Studio` that collects images."""
+class Collecting:
+    """Makes many images, in batches, and none twice."""
+
+    def __init__(self, making: Making) -> None:
+        self.making = making
+        self.settings, self.store, self.models = making.settings, making.store, making.models
 
     def collect(
         self,
@@ -74,7 +78,7 @@ class Collecting(Scoring):
             "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser),
             "projector_run": projector.run,
         }  # fmt: skip
-        shards.merge(self)
+        shards.merge(self.making)
         there, halt = self._there(prompts, known), asked(stop)
         todo = [pair for pair in wanted if pair not in there]
         done = len(wanted) - len(todo)
@@ -84,13 +88,13 @@ class Collecting(Scoring):
             "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height,
             "width": width, "prompt_set": prompt_set, "split": split,
         }  # fmt: skip
-        sharing = shards.Sharing(self, shards.make, todo, batch, halt, **how)
+        sharing = shards.Sharing(self.making, shards.make, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:
             if on_progress:
                 on_progress(done + made + sharing.others(), len(wanted))
 
-        there |= self._collect(sharing.mine, batch, **how, halt=halt, on_part=on_part)
+        there |= self.collect_here(sharing.mine, batch, **how, halt=halt, on_part=on_part)
         if sharing.end():
             there = self._there(prompts, known)
         return [there[pair] for pair in wanted if pair in there]
@@ -107,7 +111,7 @@ class Collecting(Scoring):
                     there[old["prompt"], old["seed"]] = old["id"]
         return there
 
-    def _collect(
+    def collect_here(
         self,
         todo: Sequence[tuple[str, int]],
         batch: int,
@@ -135,10 +139,10 @@ class Collecting(Scoring):
             )  # fmt: skip
             try:
                 with self.models.lock:
-                    noise, images = self._make(plan, projector, None, halt)
+                    noise, images = self.making.make(plan, projector, None, halt)
             except Stopped:
                 break
-            ids = self._keep(plan, projector, noise, images, prompt_set, split)
+            ids = self.making.keep(plan, projector, noise, images, prompt_set, split)
             made.update(zip(part, ids, strict=True))
             on_part(len(made))
         return made

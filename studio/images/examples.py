@@ -198,7 +198,9 @@ def pairs(studio: Any) -> list[tuple[str, list[Pair]]]:
     by_prompt: dict[str, list[Pair]] = {}
     for (prompt, seed), ids in found.items():
         if {"none", "projected"} <= set(ids):
-            pair = Pair(seed, studio.sample(ids["none"]), studio.sample(ids["projected"]))
+            pair = Pair(
+                seed, studio.annotation.sample(ids["none"]), studio.annotation.sample(ids["projected"])
+            )
             by_prompt.setdefault(prompt, []).append(pair)
     return list(by_prompt.items())
 
@@ -228,7 +230,7 @@ def checked(settings: Any) -> dict[str, int]:
 
 def _compared(studio: Any, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
     made: list[Pair] = []
-    for update in studio.compare(check_request(prompt, seeds, steps, guidance)):
+    for update in studio.comparison.compare(check_request(prompt, seeds, steps, guidance)):
         made = update.pairs or made
     return made
 

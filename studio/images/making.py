@@ -22,9 +22,11 @@ from core.diffusion import Diffuser, Text
 from core.noise import draw, second
 from core.training.loop import Stopped
 from core.words import CURRENT, units
-from studio.annotation.labelling import Annotation
+from data.store import Store
 from studio.images import gpu, pictures
-from studio.images.models import Using
+from studio.images.models import Models, Using
+from studio.images.prompts import Prompts
+from studio.settings import Settings
 
 SAME = (
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
@@ -46,10 +48,13 @@ class Plan:
     width: int | None = None
 
 
-class Making(Annotation):
-    """The part of `Studio` that makes samples and keeps them."""
+class Making:
+    """Makes images from a plan, and keeps them as samples."""
 
-    def _make(
+    def __init__(self, settings: Settings, store: Store, models: Models, prompts: Prompts) -> None:
+        self.settings, self.store, self.models, self.prompts = settings, store, models, prompts
+
+    def make(
         self,
         plan: Plan,
         projector: Using,
@@ -66,7 +71,7 @@ class Making(Annotation):
 
     @gpu.on_gpu(seconds=120)
     def _make_apart(self, plan: Plan, run: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """As `_make`, with nothing that cannot be pickled."""
+        """As `make`, with nothing that cannot be pickled."""
         projector = self.models.using("projector") if run else Using()
         if projector.run != run:
             raise ValueError("Another projector was put into use meanwhile: do this again.")
@@ -86,7 +91,7 @@ class Making(Annotation):
         noise = draw(plan.seeds, shape)
         chosen = [i for i, method in enumerate(plan.methods) if method == "projected"]
         if chosen and plan.strength > 0:
-            noise[chosen] = self.project(projector, noise[chosen], text.take(chosen), [plan.seeds[i] for i in chosen],
+            noise[chosen] = project(projector, noise[chosen], text.take(chosen), [plan.seeds[i] for i in chosen],
                                          plan.strength)  # fmt: skip
         # strength 0 is the very same latents as none: it is made once
         rows = list(range(len(plan.seeds)))
@@ -107,19 +112,7 @@ class Making(Annotation):
         images = diffuser.decode(latents)
         return noise, images[[unique.index(i) for i in source]]
 
-    def project(
-        self, projector: Using, noise: Tensor, text: Text, seeds: Sequence[int], strength: float = 1.0
-    ) -> Tensor:
-        """Projected noise (B, C, H, W) on the CPU."""
-        device = next(projector.model.parameters()).device
-        xi = second(seeds, tuple(noise.shape[1:]))
-        with torch.no_grad():
-            out = projector.model.project(
-                noise.to(device), text.hidden.to(device), text.mask.to(device), xi.to(device), strength
-            )
-        return out.float().cpu()
-
-    def _keep(
+    def keep(
         self,
         plan: Plan,
         projector: Using,
@@ -137,7 +130,7 @@ class Making(Annotation):
                 "image_sha256": pictures.sha256(content),
                 "noise_sha256": hashlib.sha256(noise[i].contiguous().numpy().tobytes()).hexdigest(),
             }
-            old = self._same(row, hashes["image_sha256"], image)
+            old = self.same(row, hashes["image_sha256"], image)
             id = old or uuid.uuid4().hex
             ids.append(id)
             if old:
@@ -179,7 +172,7 @@ class Making(Annotation):
             "projector_run": projector.run if {"projected", "lora"} & set(parts) else None,
         }
 
-    def _same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
+    def same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
         """The sample that this one is already: the same bytes, or, where the image is given, all the same but for a
         rounding here and there, as another size of the batch gives."""
         found = self.store.samples.find(
@@ -202,7 +195,7 @@ class Making(Annotation):
         images = images.copy()
         for i, method in enumerate(plan.methods):
             row = self._row(plan, i, projector, images[i].shape)
-            old = self._same(row, "", images[i]) if method == "none" else None
+            old = self.same(row, "", images[i]) if method == "none" else None
             if old:
                 kept = self.store.samples.get(old)
                 there = pictures.read(self.settings.home / kept["image_path"], kept["image_sha256"])
@@ -211,6 +204,19 @@ class Making(Annotation):
                 ]
                 images[[i, *twins]] = there
         return images
+
+
+def project(
+    projector: Using, noise: Tensor, text: Text, seeds: Sequence[int], strength: float = 1.0
+) -> Tensor:
+    """Projected noise (B, C, H, W) on the CPU."""
+    device = next(projector.model.parameters()).device
+    xi = second(seeds, tuple(noise.shape[1:]))
+    with torch.no_grad():
+        out = projector.model.project(
+            noise.to(device), text.hidden.to(device), text.mask.to(device), xi.to(device), strength
+        )
+    return out.float().cpu()
 
 
 def _nearly(path: Path, old: dict[str, Any], image: np.ndarray) -> bool:

@@ -22,6 +22,7 @@ from core.evaluation.methods import (
     projected,
     tuned,
 )
+from studio.images.models import Models
 from studio.numbers import real, shown, whole
 
 NAMES = (
@@ -53,7 +54,7 @@ def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[M
     """
     strength = real("strength", strength, 0, 1)
     plans = [parse(name) for name in names]
-    makers = Makers(studio, strength)
+    makers = Makers(studio.models, strength)
     found: dict[str, Method] = {}
     for plan in plans:
         method: Method | None = None
@@ -65,7 +66,7 @@ def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[M
 
 def other_text(studio: Any, prompts: Sequence[str], strength: float = 1.0) -> Method:
     """A control for `prompts`, two or more: the projector in use, given another prompt's text. ValueError where there is none."""
-    projector, diffuser = Makers(studio, strength).model("projector"), studio.models.diffuser()
+    projector, diffuser = Makers(studio.models, strength).model("projector"), studio.models.diffuser()
     return OtherText(projector, diffuser, prompts, strength, "projected for another prompt")
 
 
@@ -113,8 +114,8 @@ def _numbered(match: re.Match[str]) -> bool:
 class Makers:
     """Makes parts; what they need of the studio is asked for when it is needed, and the reward model is digested once."""
 
-    def __init__(self, studio: Any, strength: float) -> None:
-        self.models, self.strength = studio.models, strength
+    def __init__(self, models: Models, strength: float) -> None:
+        self.models, self.strength = models, strength
         self._choosers: dict[str, Any] = {}
 
     def make(self, part: str, number: str | None, base: Method | None) -> Method:

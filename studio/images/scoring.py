@@ -29,8 +29,13 @@ def asked(stop: Stop) -> Callable[[], bool]:
     return stop.is_set if isinstance(stop, threading.Event) else stop
 
 
-class Scoring(Making):
-    """The part of `Studio` that scores images."""
+class Scoring:
+    """Asks the scorer about stored images."""
+
+    def __init__(self, making: Making) -> None:
+        """making: takes over what other ranks have made and scored."""
+        self.making = making
+        self.settings, self.store, self.models = making.settings, making.store, making.models
 
     def score(
         self,
@@ -45,16 +50,17 @@ class Scoring(Making):
         it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
         """
         self.models.scorer()
-        shards.merge(self)
-        return self._score(sample_ids, on_progress, stop, lock=True)
+        shards.merge(self.making)
+        return self.score_here(sample_ids, on_progress, stop, lock=True)
 
-    def _score(
+    def score_here(
         self,
         sample_ids: Sequence[str] | None,
         on_progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
         lock: bool = False,
     ) -> int:
+        """This process's share of `score`. lock: hold the models' lock while the scorer works."""
         scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
         wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
         rows = self.store.samples.find(
@@ -65,7 +71,7 @@ class Scoring(Making):
                 self.store.samples.get(id)  # says so where there is none
         rows = [row for row in rows if row["image_path"] and scored(units_of(row))]
         total, named = len(rows), sample_ids is not None
-        sharing = shards.Sharing(self, shards.score, rows, self.settings.batch, halt, named=named)
+        sharing = shards.Sharing(self.making, shards.score, rows, self.settings.batch, halt, named=named)
         rows = sharing.mine
         for at in range(0, len(rows), self.settings.batch):
             if halt():

@@ -14,12 +14,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import ranks
 from data.exchange import shards
 from studio.images import pictures
 from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.images.making import Making
 
 log = logging.getLogger("studio")
 STOP = "stop"
@@ -84,7 +87,7 @@ class Sharing:
 
     def __init__(
         self,
-        studio: Any,
+        making: Making,
         work: Callable[..., None],
         items: Sequence[Any],
         size: int,
@@ -93,26 +96,26 @@ class Sharing:
     ) -> None:
         """work(settings, used, items, **how, stop=...) is what the others do; each item goes to one rank, in batches of
         `size`. An error before `end` leaves their shards for the next start."""
-        self.studio, self.halt = studio, halt
+        self.making, self.halt = making, halt
         self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
         self.mine, self._ids = list(items), set()
         if self.shared:
-            used = {kind: studio.store.runs.promoted(kind) for kind in KINDS}
-            (folder_of(studio.settings.home) / STOP).unlink(missing_ok=True)
-            self._finish = ranks.call(work, studio.settings, used, list(items), size, **how)
+            used = {kind: making.store.runs.promoted(kind) for kind in KINDS}
+            (folder_of(making.settings.home) / STOP).unlink(missing_ok=True)
+            self._finish = ranks.call(work, making.settings, used, list(items), size, **how)
             self.mine = ranks.deal(items, size)
 
     def others(self) -> int:
         """How many samples the others have done so far, all of them in the store."""
         if self.shared:
-            self._ids |= merge(self.studio)
+            self._ids |= merge(self.making)
         return len(self._ids)
 
     def end(self) -> int:
         """Wait for the others, who stop early where this rank did; how many samples they did."""
         if self.shared:
             if self.halt():
-                pictures.write(folder_of(self.studio.settings.home) / STOP, b"")
+                pictures.write(folder_of(self.making.settings.home) / STOP, b"")
             try:
                 self._finish()
             finally:
@@ -120,29 +123,29 @@ class Sharing:
         return len(self._ids)
 
 
-def merge(studio: Any, home: Path | None = None) -> set[str]:
+def merge(making: Making, home: Path | None = None) -> set[str]:
     """Take over the shards of STUDIO_HOME, or of that of another machine; the samples that they were about.
 
     A sample that is in the store already, made elsewhere from the same seed and settings in the same bytes, is left
     out. One whose image is gone or damaged is, too: it will be made again.
     """
-    own, ids = studio.settings.home, set()
+    own, ids = making.settings.home, set()
     home = home or own
     for path in sorted(folder_of(home).glob("rank-*/*.json"), key=lambda p: p.name):
         with contextlib.suppress(FileNotFoundError):  # another process was first
             batch = shards.read(path)
             batch.samples = [
-                row for row in batch.samples if _image(home, own, row) and not _known(studio, row)
+                row for row in batch.samples if _image(home, own, row) and not _known(making, row)
             ]
-            shards.take_over(studio.store, batch)
+            shards.take_over(making.store, batch)
             ids |= batch.ids()
             if home == own:
                 path.unlink()
     return ids
 
 
-def _known(studio: Any, row: Mapping[str, Any]) -> bool:
-    return studio._same(row, row["image_sha256"]) not in (None, row["id"])
+def _known(making: Making, row: Mapping[str, Any]) -> bool:
+    return making.same(row, row["image_sha256"]) not in (None, row["id"])
 
 
 def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
@@ -179,10 +182,10 @@ def _halt(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], b
 def make(
     settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
 ) -> None:
-    """Make this rank's share of the images (prompt and seed each) of `Generation.collect`."""
+    """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
     studio = _follower(settings)
     studio.store.runs.used, studio.store.samples.rows = used, ()
-    studio._collect(ranks.deal(todo, size), size, halt=_halt(settings, stop), **how)
+    studio.collecting.collect_here(ranks.deal(todo, size), size, halt=_halt(settings, stop), **how)
 
 
 def score(
@@ -192,4 +195,4 @@ def score(
     studio = _follower(settings)
     studio.store.runs.used, studio.store.samples.rows = used, ranks.deal(rows, size)
     ids = [row["id"] for row in studio.store.samples.rows] if named else None
-    studio._score(ids, stop=_halt(settings, stop), lock=True)
+    studio.scoring.score_here(ids, stop=_halt(settings, stop), lock=True)

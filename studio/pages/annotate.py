@@ -96,7 +96,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         found = studio.store.tallies.queue(writer, **{"split": "train", **wish.filters})
         if not (found["mine"] or found["all"] or found["left"]):
             return NONE_FIT if wish.filters else EMPTY
-        if studio.next_item(writer, wish.order, lease=None, **wish.filters):
+        if studio.annotation.next(writer, wish.order, lease=None, **wish.filters):
             return TAKEN
         if wish.order == "disagreement":
             return AGREED
@@ -157,14 +157,14 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     def following(writer: str, holds: bool, wish: Wish, exclude: str | None = None) -> SampleView | None:
         """The next image, which is kept for who holds what they are given."""
         more = {} if holds else {"lease": None}
-        return studio.next_item(writer, wish.order, exclude=exclude or None, **more, **wish.filters)
+        return studio.annotation.next(writer, wish.order, exclude=exclude or None, **more, **wish.filters)
 
     def current(kept: Any, writer: str, holds: bool, wish: Wish) -> SampleView | None:
         """The image that this browser was at, unless another person has been given it since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
                 if not holds or studio.store.leases.hold(kept, writer):
-                    return studio.sample(kept, writer)
+                    return studio.annotation.sample(kept, writer)
             except ValueError:
                 pass
         return following(writer, holds, wish)
@@ -209,7 +209,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
     ) -> list[Any]:
         writer = shared.person(kept_who, profile)
-        return drawn(studio.sample(sample, writer), writer, wanted(kept_view), **barred(profile))
+        return drawn(studio.annotation.sample(sample, writer), writer, wanted(kept_view), **barred(profile))
 
     @told
     def reopen(
@@ -255,7 +255,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
             if done.left:
                 return drawn(following(writer, True, wish, done.packet.sample), writer, wish, ack=done.ack())
             if done.place != shown:
-                return drawn(studio.sample(done.place, writer), writer, wish, ack=done.ack())
+                return drawn(studio.annotation.sample(done.place, writer), writer, wish, ack=done.ack())
             if not shown:
                 return drawn(None, writer, wish, ack=done.ack())
         return [answered(done, writer, wish) if part is words else gr.skip() for part in whole]
@@ -287,7 +287,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """Values of ``record``: the counts and the history."""
         writer, wish = shared.person(kept_who, profile), wanted(kept_view)
         bar = annotate_queue.progress(counts.of(writer, wish), writer, bool(wish.filters))
-        return [bar, annotate_keys.listed(studio.history(writer, HISTORY))]
+        return [bar, annotate_keys.listed(studio.annotation.history(writer, HISTORY))]
 
     def this_prompt(kept_place: Any) -> Any:
         try:
@@ -324,7 +324,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
 
 def _why(studio: Studio, wish: Wish) -> str:
-    return f'<p class="quiet">{escape(studio.why_next(wish.order))}</p>'
+    return f'<p class="quiet">{escape(studio.annotation.why_next(wish.order))}</p>'
 
 
 def _about(view: SampleView, gone: bool, confirms: bool) -> str:

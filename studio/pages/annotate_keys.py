@@ -115,13 +115,13 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
     kind, sample = operation.kind, done.packet.sample
     done.more |= kind != "set"  # of a score that is taken back only the store knows what stands instead
     if kind == "undo":
-        step = desk.back(studio, who)
+        step = desk.back(studio.store, who)
         if step is None:
             done.says = NOTHING
         else:
             done.place, done.says, done.word = step.sample, step.says, step.word
     elif kind in ("set", "clear"):
-        if event := studio.keep(sample, operation.word or 0, operation.score, who):
+        if event := studio.annotation.keep(sample, operation.word or 0, operation.score, who):
             done.scores.add(event["seq"])
     elif kind == "flag":
         studio.store.remarks.flag(sample, who, operation.text)
@@ -131,7 +131,7 @@ def _do(studio: Studio, operation: Operation, done: Done, who: str, blind: bool)
         studio.store.remarks.note(sample, who, operation.text)
     else:
         if kind == "skip":
-            studio.submit(sample, who, "skip")
+            studio.annotation.submit(sample, who, "skip")
         else:
             {"accept": desk.accept, "clean": desk.clean, "submit": desk.submit}[kind](
                 studio, sample, who, blind

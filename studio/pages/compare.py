@@ -210,7 +210,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             if loading.problem:
                 raise ValueError(loading.problem)
             last, final = 0.0, None
-            for update in studio.compare(asked, halt):
+            for update in studio.comparison.compare(asked, halt):
                 final = update
                 if update.stage == "denoise" and update.step < update.total:
                     if time.monotonic() - last < PREVIEW_SECONDS:
@@ -273,7 +273,11 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def pair_of(kept: Any, seed: Any) -> Pair | None:
         for number, without, with_it in _readable(kept):
             if number == str(seed):
-                return Pair(int(number), studio.sample(without), studio.sample(with_it) if with_it else None)
+                return Pair(
+                    int(number),
+                    studio.annotation.sample(without),
+                    studio.annotation.sample(with_it) if with_it else None,
+                )
         return None
 
     def kept_pairs(kept: Any) -> list[Pair]:

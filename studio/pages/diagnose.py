@@ -96,7 +96,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         runs, on = listing.listed(studio, True, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-        state = jobs.status(studio, shown) if shown else None
+        state = jobs.status(studio.runs, shown) if shown else None
         states = [(run["id"], run["state"], run["message"]) for run in [*runs, *on]]
         stamp = listing.digest([shown, states, may, listing.stamp(state)])
         if stamp == known:
@@ -128,7 +128,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
             raise ValueError("That experiment is not known: choose one that is listed.")
         values = dict(zip(every, given, strict=True))
         config = {field: values[part] for field, part in settings[name].items()}
-        return see(jobs.start(studio, "experiment", {"name": name, **config}), "", True)
+        return see(jobs.start(studio.runs, "experiment", {"name": name, **config}), "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 
@@ -187,7 +187,7 @@ def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
     """Copies that may be served: the folder itself is blocked. None where there is no such file."""
     found: list[str | None] = []
     for name in FILES:
-        path = studio.run_folder(run["id"]) / name
+        path = studio.runs.folder(run["id"]) / name
         kept = f"{_named(run)}-{run['id']}.{name.rpartition('.')[2]}"
         try:
             found.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))
@@ -199,7 +199,7 @@ def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
 def _report(studio: Studio, run_id: Any) -> None:
     """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
     try:
-        path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
+        path = studio.runs.folder(studio.runs.get(run_id)["id"]) / "report.json"
         found = read(path)
     except (OSError, ValueError):
         shared.html(notices.notice(GONE, problem=True))

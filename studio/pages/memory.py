@@ -76,7 +76,7 @@ def build(studio: Studio, page: gr.Blocks) -> Memory:
 
     @told
     def recall(kept: Any, at: Any, compared: Any) -> list[Any]:
-        return [studio.issue(kept), at, compared]
+        return [studio.people.issue(kept), at, compared]
 
     every = [who, sample, pairs]
     quick = shared.QUICK

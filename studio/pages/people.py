@@ -115,7 +115,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
     def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """Another name is another person. One that is somebody else's is refused here, where what to do is at hand."""
         try:
-            asked = studio.renamed(given, kept)
+            asked = studio.people.renamed(given, kept)
         except ValueError as error:
             problem = notices.notice(sentence(error), problem=True)
             return [kept, gr.skip(), problem, gr.update(open=True)]
@@ -124,7 +124,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
     @told
     def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         try:
-            asked = studio.adopted(given)
+            asked = studio.people.adopted(given)
         except ValueError as error:
             return [kept, gr.skip(), notices.notice(sentence(error), problem=True), gr.skip()]
         return [*changed(asked, kept), standing(kept, profile), ""]

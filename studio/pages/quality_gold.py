@@ -91,7 +91,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
 
     def shown(id: str, index: int | None, golden: bool) -> list[Any]:
         """Values of ``panel_parts`` with this sample, and this word of it chosen; golden: for one who may see gold."""
-        view = studio.sample(id)
+        view = studio.annotation.sample(id)
         choices = [(_word(word), str(word.index)) for word in view.words if word.scored]
         if not choices:
             raise ValueError("No word of this image carries a score: choose another image.")
@@ -131,12 +131,12 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
         """Another word of the same image. Not its score: one may have been chosen meanwhile."""
         index, golden = _index(word), shared.manages(studio, kept, profile)
         return [
-            _said(studio, studio.sample(id), index, golden),
+            _said(studio, studio.annotation.sample(id), index, golden),
             _standing_score(studio, id, index, golden)[1],
         ]
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
-        gold.set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
+        gold.set_gold(studio.annotation, id, _index(word), digit, shared.admin(studio, kept, profile))
         key = _key({"sample": id, "word_index": _index(word)})
         return [*shown(id, _index(word), True), *listed(look(), True, key)]
 

@@ -18,7 +18,7 @@ from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
 from studio.training.modelcard import IN_NATS
-from studio.training.runpages import changed
+from studio.training.runs import changed
 
 LOG = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
                sure, delete]  # fmt: skip
 
     def values(run_id: str) -> list[Any]:
-        page = studio.run_page(run_id)
+        page = studio.runs.page(run_id)
         run, compared = page["run"], _others(studio, run_id)
         done = run["state"] == "done" and bool(run["checkpoint_sha256"])
         return [
@@ -88,7 +88,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     def compare(run: Any, with_run: Any) -> list[Any]:
         if not isinstance(with_run, str) or not with_run:
             return ["", gr.update(visible=False), rows([], [])]
-        found = studio.compare_runs(run, with_run)
+        found = studio.runs.compare(run, with_run)
         drawn = (
             figures.two_runs([r["id"] for r in found["runs"]], found["heldout"])
             if found["comparable"]
@@ -103,7 +103,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     @told
     def make_pack(run: Any) -> Any:
         with shared.room() as folder:
-            return shared.download(studio.pack_run(run, folder))
+            return shared.download(studio.runs.pack(run, folder))
 
     other.input(compare, [chosen, other], [verdict, plot, differences], **shared.ASKED)
     pack.click(make_pack, chosen, packed, **shared.ASKED).success(
@@ -126,7 +126,7 @@ def _others(studio: Studio, run_id: str) -> list[tuple[str, str]]:
 def _card(studio: Studio, run_id: str) -> str:
     """The model card without its front matter. One that cannot be written must not take the whole page with it."""
     try:
-        return studio.model_card(run_id).split("\n---\n", 1)[1]
+        return studio.runs.model_card(run_id).split("\n---\n", 1)[1]
     except Exception:
         LOG.exception("the model card of run %s", run_id)
         return "The model card could not be written; the server's log says why. All else of the run is as it stands."

@@ -31,7 +31,7 @@ def html(studio: Studio, run: dict[str, Any]) -> str:
 
 def _pictures(studio: Studio, run: dict[str, Any], shown: list[dict[str, Any]]) -> str:
     """Images of seeds that changed, before and after; '' where their files are gone."""
-    folder, body = studio.run_folder(run["id"]) / PICTURES, []
+    folder, body = studio.runs.folder(run["id"]) / PICTURES, []
     for one in shown:
         cells = []
         for part in ("before", "after"):

@@ -17,7 +17,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.shared import told
 from studio.studio import Studio
-from studio.training.runpages import projector_of
+from studio.training.runs import projector_of
 
 PROMPTS, SEEDS, LOOKED = 8, "1-4", 100
 NONE = "Make the images of a held-out prompt without projector, with the projector before and with this one, on the same seeds."
@@ -51,7 +51,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
     def show(grid_id: str, known: str) -> list[Any]:
         if not grid_id:
             return ["", "", notices.empty(NONE), gr.Timer(active=False), gr.skip()]
-        view = studio.grid(grid_id)
+        view = studio.grids.get(grid_id)
         on = view.state in ("queued", "running")
         stamp = f"{grid_id} {view.state} {view.done} {sum(c.sample is not None and c.sample.total is not None for c in view.cells)}"
         return [
@@ -64,16 +64,16 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
 
     def values(run_id: str) -> list[Any]:
         found = _latest(studio, run_id)
-        return [*show(found, "")[:4], gr.update(interactive=bool(studio.sample_methods(run_id)))]
+        return [*show(found, "")[:4], gr.update(interactive=bool(studio.runs.sample_methods(run_id)))]
 
     @told
     def begin(run_id: Any, text: Any, numbers: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        methods = studio.sample_methods(run_id)
+        methods = studio.runs.sample_methods(run_id)
         if not methods:
             raise ValueError("Only a projector has samples of its own: choose the loop or the projector.")
         request = check_grid(text, numbers, ["none", *methods])
         limits(studio, profile).check_grid(request, studio.store)
-        return show(studio.start_grid(request, shared.proven(studio, kept, profile)), "")
+        return show(studio.grids.start(request, shared.proven(studio, kept, profile)), "")
 
     quick = shared.QUICK
     make.click(begin, [chosen, prompt, seeds, who], outputs, **shared.ASKED)
@@ -83,7 +83,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
 
 def _latest(studio: Studio, run_id: str) -> str:
     """The newest grid that has this run's projector in it, or ''."""
-    mine = projector_of(studio.run(run_id))
+    mine = projector_of(studio.runs.get(run_id))
     for found in studio.store.grids.find(limit=LOOKED):
         if any(variant["run"] == mine for variant in found["config"]["variants"]):
             return found["id"]

@@ -50,7 +50,7 @@ def listed(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(the newest experiments or trainings, all runs of either sort that are on); one at a time is on. Where the run
     ``asked`` for, by its id, is an older one of that sort, it is the last."""
-    runs = [run for run in studio.runs(limit=SEEN) if started(run)]
+    runs = [run for run in studio.runs.find(limit=SEEN) if started(run)]
     mine = [run for run in runs if (run["kind"] == "experiment") == experiments]
     newest = mine[:LIMIT]
     if asked and asked not in [run["id"] for run in newest]:
@@ -61,7 +61,7 @@ def listed(
 def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]]:
     """This run, where the tab can show it."""
     try:
-        run = studio.run(asked)
+        run = studio.runs.get(asked)
     except ValueError:  # it came over HTTP, or is of a store that was replaced
         return []
     mine = (run["kind"] == "experiment") == experiments
@@ -122,7 +122,7 @@ def buttons(state: str, may: bool) -> list[Any]:
 
 
 def stop(studio: Studio, run: Any) -> None:
-    jobs.stop(studio, run)
+    jobs.stop(studio.runs, run)
     gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
 
 
@@ -143,7 +143,7 @@ def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
     @told
     def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         admin(studio, kept, profile)
-        jobs.resume(studio, run)
+        jobs.resume(studio.runs, run)
         return see(run, "", True)
 
     return pick, halt, go_on

@@ -83,7 +83,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def listed() -> dict[str, Any]:
         body = []
-        for found in studio.grids(LISTED):
+        for found in studio.grids.find(LISTED):
             made = {"text": f"{found['done']} of {found['total']}", "tone": "number"}
             state = {"text": found["state"], "tone": runs.TONES.get(found["state"], "plain")}
             body.append((found["id"], [found["prompt"], made, state, runs.when(found)]))
@@ -98,7 +98,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def opened(id: str, kept: Any, profile: Any) -> list[Any]:
         """Values of ``page``: this grid, and the form out of its way."""
-        view = studio.grid(id, shared.person(kept, profile))
+        view = studio.grids.get(id, shared.person(kept, profile))
         compared = change(view, 0, strongest(view))
         value = value_of(view, None, compared, opened=True, **rights(view, kept, profile))
         return [value, gr.update(visible=False), gr.update(open=False), listed()]
@@ -108,14 +108,14 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
         """The value of the grid after something was done to it; the page asks for the cells that it lacks."""
-        view = studio.grid(id, shared.person(kept, profile))
+        view = studio.grids.get(id, shared.person(kept, profile))
         return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
     def asked_of(id: str) -> list[Any]:
         """Values of the form's fields that ask for a grid again."""
         config = studio.store.grids.get(id)["config"]
         sides = config.get("width"), config.get("height")
-        return seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides)
+        return seeds_form.of_grid(studio.grids.get(id), studio.grids.methods(), *sides)
 
     @told
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> list[Any]:
@@ -123,7 +123,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         The form says what the grid that a page opens with asks for."""
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
-            latest = studio.grids(LISTED)
+            latest = studio.grids.find(LISTED)
             theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
@@ -131,7 +131,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
                 [*asked_of(theirs[0]), *opened(theirs[0], kept, profile)] if theirs else [*blank, *closed()]
             )
         try:
-            view = studio.grid(ask.grid, writer)
+            view = studio.grids.get(ask.grid, writer)
         except ValueError as error:
             return [*blank, *closed(sentence(error))]
         compared = change(view, ask.base, ask.other)
@@ -144,7 +144,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         if loading.problem:
             raise ValueError(loading.problem)
         request = limits(studio, profile).check_grid(check_grid(*asked), studio.store)
-        return studio.start_grid(request, shared.proven(studio, kept, profile))
+        return studio.grids.start(request, shared.proven(studio, kept, profile))
 
     @told
     def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> list[Any]:
@@ -156,7 +156,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @told
     def first(kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         """The example: small, so that it is there in seconds."""
-        methods = seeds_form.starting(studio.grid_methods())
+        methods = seeds_form.starting(studio.grids.methods())
         asked = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods]
         fields = [*asked, "1", "", "", None, None]
         return [*fields, *opened(begun(fields, kept, profile), kept, profile)]
@@ -164,7 +164,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @told
     def halt(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
-        studio.stop_grid(id, shared.tender(studio, id, kept, profile))
+        studio.grids.stop(id, shared.tender(studio, id, kept, profile))
         gr.Info("The grid stops after the step it is in; what is made is kept.", duration=5)
         return again(id, kept, profile)
 
@@ -172,8 +172,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def go_on(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
         writer = shared.tender(studio, id, kept, profile)
-        limits(studio, profile).check_grid(studio.grid_request(id), studio.store)
-        studio.resume_grid(id, writer)
+        limits(studio, profile).check_grid(studio.grids.request(id), studio.store)
+        studio.grids.resume(id, writer)
         return again(id, kept, profile)
 
     @told
@@ -182,7 +182,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def png(sample: SampleView) -> bytes | None:
         try:
-            return studio.png(sample.id)
+            return studio.grid_files.png(sample.id)
         except ValueError:
             return None
 
@@ -190,7 +190,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def look(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """Two cells in full, or one."""
         data, writer = event._data, shared.person(kept, profile)
-        view = studio.grid(text(data, "grid"), writer)
+        view = studio.grids.get(text(data, "grid"), writer)
         names: dict[str, list[str]] = {}
         seeds = {cell.sample.id: cell.seed for cell in view.cells if cell.sample}
         for cell in view.cells:
@@ -199,7 +199,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         ids = list(dict.fromkeys(text(data, name) for name in ("left", "right")))
         if any(id not in names for id in ids):
             raise ValueError("That image is not in this grid: reload the page.")
-        samples = [studio.sample(id, writer) for id in ids]
+        samples = [studio.annotation.sample(id, writer) for id in ids]
         opinions, _ = studio.detector.known(samples)
 
         def side(sample: SampleView, before: SampleView | None = None) -> dict[str, Any]:
@@ -212,9 +212,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @told
     def pack(kept: Any, event: gr.EventData) -> str:
-        id = studio.grid(text(event._data, "grid")).id
+        id = studio.grids.get(text(event._data, "grid")).id
         with shared.room() as folder:
-            return shared.download(studio.grid_zip(id, folder / f"grid-{id}.zip"))
+            return shared.download(studio.grid_files.zip(id, folder / f"grid-{id}.zip"))
 
     # -- the form, filled again
 
@@ -225,17 +225,17 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def from_png(content: bytes | str) -> tuple[list[Any], str]:
         """The form's values and its drawer, and what of the picture was left out."""
         found = png_text.read_png(content)
-        fields = seeds_form.of_picture(found, studio.grid_methods())
+        fields = seeds_form.of_picture(found, studio.grids.methods())
         seeds_form.checked(fields)
         return [*fields, gr.update(open=True)], found["note"]
 
     @told
     def from_sample(event: gr.EventData) -> list[Any]:
-        return from_png(studio.png(text(event._data, "sample")))[0]
+        return from_png(studio.grid_files.png(text(event._data, "sample")))[0]
 
     @told
     def seed_of(event: gr.EventData) -> list[Any]:
-        return [str(studio.sample(text(event._data, "sample")).seed), gr.update(open=True)]
+        return [str(studio.annotation.sample(text(event._data, "sample")).seed), gr.update(open=True)]
 
     @told
     def from_file(file: Any) -> list[Any]:
@@ -249,7 +249,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @told
     def begin(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         ask, writer = read_ask(event._data), shared.writer(studio, kept, profile)
-        return sittings.begin(studio.grid(ask.grid), ask.base, ask.other, writer)
+        return sittings.begin(studio.grids.get(ask.grid), ask.base, ask.other, writer)
 
     def cast(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """A vote that cannot be kept leaves the pair where it is, and says why."""
@@ -288,7 +288,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     vote.cast(cast, who, vote, trigger_mode="multiple", **quick)
     vote.finish(finish, None, vote, **says)
     vote.again(vote_on, None, vote, **says)
-    tab.select(lambda: gr.update(choices=studio.grid_methods()), None, form.methods, **quick)
+    tab.select(lambda: gr.update(choices=studio.grids.methods()), None, form.methods, **quick)
     gr.on(
         [tab.select, *(field.change for field in form.fields)],
         seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **quick,

@@ -64,7 +64,7 @@ class Sittings:
         with sitting.lock:
             pair = sitting.asked.get(token)
             if pair is not None:
-                self.studio.vote(*pair, choice, sitting.who)
+                self.studio.votes.add(*pair, choice, sitting.who)
                 del sitting.asked[token]
                 sitting.done += 1
             return self._next(round, sitting)
@@ -89,7 +89,7 @@ class Sittings:
             return self._open[round]
 
     def _next(self, key: str, sitting: Sitting) -> dict[str, Any]:
-        found = self.studio.next_vote(sitting.grid, sitting.who, sitting.base, sitting.other)
+        found = self.studio.votes.next(sitting.grid, sitting.who, sitting.base, sitting.other)
         if found is None:
             return self._outcome(key, sitting, over=True)
         token = secrets.token_hex(8)
@@ -100,5 +100,5 @@ class Sittings:
         )
 
     def _outcome(self, key: str, sitting: Sitting, over: bool) -> dict[str, Any]:
-        votes = self.studio.votes(sitting.grid, sitting.base, sitting.other)
+        votes = self.studio.votes.tally(sitting.grid, sitting.base, sitting.other)
         return vote.outcome(key, sitting.prompt, votes, *sitting.names, sitting.done, over)

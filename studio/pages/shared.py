@@ -106,14 +106,14 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
     why_not = limits.may_go_by(studio.settings, found.name if found else "", with_token())
     if why_not:
         raise limits.NotYet(why_not)
-    return studio.write_as(kept)
+    return studio.people.write_as(kept)
 
 
 def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
     """The name that ``proven`` would give, or None; takes no name for this browser, as it may only be looking."""
     if identity.oauth_enabled() and profile is not None:
         return identity.account(profile)
-    return None if _account_needed(kept) else studio.known_as(kept)
+    return None if _account_needed(kept) else studio.people.known_as(kept)
 
 
 def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:

@@ -69,7 +69,7 @@ def build(
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
             labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
-                defaults = studio.defaults("cycle")
+                defaults = studio.runs.defaults("cycle")
                 settings, heads = {}, {}
                 with gr.Column(elem_id="settings"):
                     for group, names in _groups(_settings("cycle")).items():
@@ -133,7 +133,7 @@ def build(
         runs, on = listing.listed(studio, False, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-        state = jobs.status(studio, shown) if shown else None
+        state = jobs.status(studio.runs, shown) if shown else None
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
@@ -177,19 +177,19 @@ def build(
         shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
-        run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
+        run = jobs.start(studio.runs, kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "", True)
 
     @told
     def next_round(profile: gr.OAuthProfile | None, kept: Any) -> list[Any]:
         shared.admin(studio, kept, profile)
-        return see(jobs.start(studio, "round"), "", True)
+        return see(jobs.start(studio.runs, "round"), "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 
     @told
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
-        studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
+        studio.runs.promote(run, shared.admin(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
         return see(run, "", True)
 
@@ -202,7 +202,7 @@ def build(
         )
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
-        studio.rollback(last["kind"], name)
+        studio.runs.rollback(last["kind"], name)
         gr.Info("What was in use before is in use again.", duration=6)
         return see(run, "", True)
 
@@ -210,7 +210,7 @@ def build(
     def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         if certain is not True:
             raise ValueError("Check the box first: what is deleted is gone.")
-        freed = studio.delete_run(run, shared.admin(studio, kept, profile))
+        freed = studio.runs.delete(run, shared.admin(studio, kept, profile))
         gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
         return see("", "", True)
 
@@ -293,7 +293,7 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     if run["promoted"]:
         said.append("It is in use.")
         return notices.notice(" ".join(said))
-    why = studio.why_not(run)
+    why = studio.runs.why_not(run)
     return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
 
 

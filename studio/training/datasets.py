@@ -25,10 +25,11 @@ from core.checkpoint import CheckpointError
 from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
 from core.words import moved
+from data.store import Store
 from studio.access.places import shortened
 from studio.images.latents import latents_of
-from studio.images.making import encode, sampler_of
-from studio.images.models import Using
+from studio.images.making import encode, project, sampler_of
+from studio.images.models import Models, Using
 from studio.training.calibration import kind_of
 from studio.training.replay import Replay
 
@@ -135,19 +136,19 @@ def told(left_out: Mapping[str, int]) -> str:
     return " ".join(says)
 
 
-def noises_of(studio: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
     """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
     is gone are left out, with a line in the log."""
     groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
-    diffuser, found = studio.models.diffuser(), {}
+    diffuser, found = models.diffuser(), {}
     for (run, strength, height, width), members in groups.items():
         shape = diffuser.latent_shape(height, width)
         try:
             model = None
             if strength > 0:
-                model = studio.models.open("projector", studio.models.folder_of(studio.store.runs.get(run)))
+                model = models.open("projector", models.folder_of(store.runs.get(run)))
         except ValueError as error:
             log.warning("%d samples of projected noise are left out: %s", len(members), error)
             continue
@@ -157,7 +158,7 @@ def noises_of(studio: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tenso
             noise = draw(seeds, shape)
             if model is not None:
                 text = encode(diffuser, [row["prompt"] for row in part])
-                noise = studio.project(Using(model), noise, text, seeds, strength)
+                noise = project(Using(model), noise, text, seeds, strength)
             found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
     return found
 
@@ -204,7 +205,9 @@ def store_samples(
     sampling = sampling or sampling_of(here, own)
     here, more = usable(here, sampling)
     infos, left = {info["id"]: info for info in here}, left | more
-    noises = noises_of(studio, [info for info in infos.values() if info["method"] == "projected"])
+    noises = noises_of(
+        studio.models, studio.store, [info for info in infos.values() if info["method"] == "projected"]
+    )
     kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
     left |= Counter(_noise_unknown(info) for id, info in infos.items() if id not in kept)
     labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)

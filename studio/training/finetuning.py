@@ -98,7 +98,7 @@ def _train(job: Job) -> dict[str, Any]:
 def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
     def adapters() -> tuple[Any, Any]:
         used = job.config["used"]["lora"]
-        before = Adapter.load(job.studio.models.folder_of(job.studio.run(used))) if used else None
+        before = Adapter.load(job.studio.models.folder_of(job.studio.runs.get(used))) if used else None
         return before and _method(before), _method(Adapter.load(job.folder / "lora"))
 
     return of_run(job, trained, adapters)

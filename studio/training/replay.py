@@ -172,7 +172,7 @@ def gather(
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
         rows = [row for i, row in enumerate(rows) if i not in left_out]
-    noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
+    noises = noises_of(studio.models, studio.store, [row for row in rows if row["method"] == "projected"])
     rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
     latents = latents_of(studio, rows) if pictures else {}
     if latents:  # a sample without its image would be one without its picture

@@ -18,21 +18,21 @@ SET = "round"  # the prompt set of these images
 def collect(job: Job) -> dict[str, Any]:
     """Make and score the images of a run of kind round; what its run is done with. Raises Stopped."""
     studio, config, began = job.studio, job.config, time.monotonic()
-    if studio.in_use()["projector"] != config["used"]["projector"]:
+    if studio.runs.in_use()["projector"] != config["used"]["projector"]:
         raise ValueError(
             "Another projector has been put into use since this round was begun: start a new round with it."
         )
     chosen = job.stage("prompts", lambda: chosen_prompts(studio, config["prompts"]))
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         chosen["prompts"], config["seeds"], "projected", steps=config["steps"], guidance=config["guidance"],
         strength=config["strength"], prompt_set=SET, first_seed=chosen["first_seed"], on_progress=job.counter("images"),
         stop=job.stopped,
     )  # fmt: skip
     job.check()
-    scored = studio.score(ids, job.counter("scores"), job.stopped)
+    scored = studio.scoring.score(ids, job.counter("scores"), job.stopped)
     job.check()
     if studio.models.using("reward").model is not None:  # the order of the queue is there before anybody asks
-        studio.foresee(on_progress=job.counter("reward model asked"), stop=job.stopped)
+        studio.foreseeing.foresee(on_progress=job.counter("reward model asked"), stop=job.stopped)
         job.check()
     return {
         "metrics": {

@@ -52,7 +52,7 @@ def reward(job: Job) -> Found:
     replay, note = replay_of(job.studio)
     used = job.studio.models.using("calibrator")
     if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
-        replay = calibration.rescored(replay, used.model, job.studio.run(used.run)["metrics"])
+        replay = calibration.rescored(replay, used.model, job.studio.runs.get(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
     return _done(
         job, "reward", {**result, "note": calibration.joined(note, result["note"], told(result["left_out"]))}

@@ -22,7 +22,7 @@ def judged(tmp_path_factory, models, chromium):
 
     home = tmp_path_factory.mktemp("quality") / "home"
     studio = tiny.studio_at(home, models)
-    studio.score(studio.collect(load("shapes_train", 3, "small"), 2, steps=tiny.STEPS))
+    studio.scoring.score(studio.collecting.collect(load("shapes_train", 3, "small"), 2, steps=tiny.STEPS))
     running = start_app(home, tiny.settings_at(home, models).env())
     yield running
     stop_app(running)

@@ -39,7 +39,7 @@ def measures(studio: Studio) -> list[Measure]:
     store, rng = studio.store, random.Random(1)
     ids = [s["id"] for s in store.samples.find(limit=2000, split="train")]
     prompt, many = store.samples.get(ids[0])["prompt"], itertools.count()
-    words = [w.index for w in studio.sample(ids[0]).words if w.scored]
+    words = [w.index for w in studio.annotation.sample(ids[0]).words if w.scored]
 
     def save(who: str) -> Callable[[], Any]:
         return lambda: store.scores.set(rng.choice(ids), rng.choice(words), next(many) % 10, who)
@@ -50,7 +50,7 @@ def measures(studio: Studio) -> list[Measure]:
     found: list[Measure] = [
         ("save, a new annotator", SAVE, [save(NEW)], 500),
         ("save, a busy annotator", SAVE, [save(BUSY)], 500),
-        ("correct and draw the words", 2 * SAVE, [lambda: studio.correct(rng.choice(ids), words[0], next(many) % 10, NEW)], 200),
+        ("correct and draw the words", 2 * SAVE, [lambda: studio.annotation.correct(rng.choice(ids), words[0], next(many) % 10, NEW)], 200),
         ("undo", SAVE, [lambda: store.scores.undo(None, NEW)], 200),
         ("submit and next", SAVE + NEXT, [lambda: (store.queue.submit(rng.choice(ids), NEW), following("uncertainty", NEW)())], 100),
     ]  # fmt: skip
@@ -68,14 +68,19 @@ def measures(studio: Studio) -> list[Measure]:
     found.append(("next, any scored one", NEXT, [following("random", NEW, scored=True)], 10))
     for order in orders():  # as the page asks, with gold and what is kept up
         found.append(
-            (f"next item, {order}", NEXT, [lambda o=order: studio.next_item(NEW, o, exclude=ids[0])], 30)
+            (
+                f"next item, {order}",
+                NEXT,
+                [lambda o=order: studio.annotation.next(NEW, o, exclude=ids[0])],
+                30,
+            )
         )
     found += [
         ("how far, mine/all/left", PAGE, [lambda: store.tallies.queue(BUSY, split="train")], 10),
         ("how far, overlap 2", PAGE, [lambda: store.tallies.queue(BUSY, overlap=2, split="train")], 10),
-        ("progress", PAGE, [lambda: studio.progress(BUSY)], 10),
-        ("history", PAGE, [lambda: studio.history(BUSY, 30)], 30),
-        ("a sample", PAGE, [lambda: studio.sample(rng.choice(ids), BUSY)], 100),
+        ("progress", PAGE, [lambda: studio.annotation.progress(BUSY)], 10),
+        ("history", PAGE, [lambda: studio.annotation.history(BUSY, 30)], 30),
+        ("a sample", PAGE, [lambda: studio.annotation.sample(rng.choice(ids), BUSY)], 100),
         ("status (Train's timer)", PAGE, [studio.status], 10),
         ("count of samples", PAGE, [store.samples.count], 10),
         ("runs", PAGE, [lambda: store.runs.find(limit=100)], 10),

@@ -47,8 +47,10 @@ def kept(studio):
 def alone(model_folder, tmp_path_factory):
     """What one process makes of `COLLECT`."""
     studio = Studio(settings_at(tmp_path_factory.mktemp("alone"), model_folder))
-    ids = studio.collect(load("shapes_train", 6, "small"), 2, steps=STEPS, prompt_set="shapes_train")
-    studio.score(ids)
+    ids = studio.collecting.collect(
+        load("shapes_train", 6, "small"), 2, steps=STEPS, prompt_set="shapes_train"
+    )
+    studio.scoring.score(ids)
     return kept(studio)
 
 
@@ -82,11 +84,11 @@ def test_what_a_killed_process_had_finished_is_kept_and_only_the_rest_is_made_ag
     before = {row["id"] for row in studio.store.samples.find(limit=100)}
     assert len(before) == 8  # of three batches of two each, the first process had all and the second one
     prompts = load("shapes_train", 6, "small")
-    ids = studio.collect(prompts, 2, steps=STEPS, prompt_set="shapes_train",
+    ids = studio.collecting.collect(prompts, 2, steps=STEPS, prompt_set="shapes_train",
                          on_progress=lambda done, total: counts.append((done, total)))  # fmt: skip
     assert counts == [(8, 12), (10, 12), (12, 12)]
     assert before < set(ids)
-    assert studio.score() == 12
+    assert studio.scoring.score() == 12
     assert kept(studio) == alone
 
 

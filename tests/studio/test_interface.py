@@ -71,7 +71,7 @@ def test_the_page_says_that_the_store_is_damaged_and_what_to_do(tmp_path):
     page = build(studio, Loading(studio)).get_config_file()["components"]
     (said,) = [part["props"]["value"] for part in page if part["props"].get("elem_id") == "studio-keeping"]
     assert "studio.db is damaged" in said and "restore a backup copy" in said
-    assert studio.runs() == [] and studio.grids() == []
+    assert studio.runs.find() == [] and studio.grids.find() == []
     Store(studio.store.database.path).restoring.restore(backup)  # as another process does
     assert wait(lambda: not studio.store.database.damage)
     studio.store.runs.new("reward", {})

@@ -93,7 +93,7 @@ def test_grids_are_listed_compared_and_packed(call, grid):
 
 def test_a_grid_may_be_started_by_whoever_may_start_one_on_the_page(studio, call, sign_in, monkeypatch):
     studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
-    monkeypatch.setattr(studio, "start_grid", lambda request, who: f"{who} {request.total}")
+    monkeypatch.setattr(studio.grids, "start", lambda request, who: f"{who} {request.total}")
     assert call("start_grid", PROMPT, sign_in("ann"), "1-2") == "ann 4"
     with pytest.raises(gr.Error, match="sign_in"):
         call("start_grid", PROMPT, "ann")
@@ -101,7 +101,7 @@ def test_a_grid_may_be_started_by_whoever_may_start_one_on_the_page(studio, call
 
 def test_a_grid_that_was_stopped_goes_on_within_a_visitors_bounds(studio, call, grid, sign_in, monkeypatch):
     gone_on = []
-    monkeypatch.setattr(studio, "resume_grid", lambda *given: gone_on.append(given))
+    monkeypatch.setattr(studio.grids, "resume", lambda *given: gone_on.append(given))
     assert call("resume_grid", grid, sign_in("ann")) == grid and gone_on == [(grid, "ann")]
     studio.settings = dataclasses.replace(studio.settings, max_cells="4")
     with pytest.raises(gr.Error, match="4 at most"):
@@ -219,7 +219,7 @@ def test_a_name_whose_key_is_lost_is_freed(call, grid, studio, sign_in):
 def run(studio):
     """A projector run that is done, with its checkpoint."""
     id = studio.store.runs.new("projector", {"seed": 3, "used": {"projector": None}})
-    folder = studio.run_folder(id)
+    folder = studio.runs.folder(id)
     shutil.copytree(studio.settings.projector, folder / "checkpoint")
     studio.store.runs.update(id, state="done", checkpoint=f"runs/{id}/checkpoint", checkpoint_sha256="0" * 64)
     return id
@@ -245,8 +245,8 @@ def test_a_run_goes_out_with_its_card_and_is_deleted_only_by_one_who_is_sure(stu
         assert "README.md" in packed.namelist() and any(n.endswith(".safetensors") for n in packed.namelist())
     with pytest.raises(gr.Error, match="sure"):
         call("delete_run", run)
-    assert studio.run_folder(run).is_dir()
-    assert call("delete_run", run, True)["bytes"] > 0 and not studio.run_folder(run).exists()
+    assert studio.runs.folder(run).is_dir()
+    assert call("delete_run", run, True)["bytes"] > 0 and not studio.runs.folder(run).exists()
     with pytest.raises(gr.Error, match="was deleted"):
         call("download_run", run)
 
@@ -255,8 +255,8 @@ def test_an_experiments_report_is_a_file(studio, call):
     id = studio.store.runs.new("experiment", {"name": "tau"})
     studio.store.runs.update(id, state="done")
     for name in ("report.json", "report.html"):
-        (studio.run_folder(id)).mkdir(parents=True, exist_ok=True)
-        (studio.run_folder(id) / name).write_text('{"a": 1}')
+        (studio.runs.folder(id)).mkdir(parents=True, exist_ok=True)
+        (studio.runs.folder(id) / name).write_text('{"a": 1}')
     assert json.loads(Path(call("report", id, "json")["path"]).read_text()) == {"a": 1}
     assert call("report", id)["orig_name"] == "report.html"
 

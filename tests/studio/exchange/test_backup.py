@@ -193,8 +193,8 @@ def test_what_was_on_when_the_copy_was_made_is_interrupted_in_a_home_that_begins
     assert Backup(settings, store).round()
     assert restore(emptied(settings)) == ""
     found = Store(settings.database)
-    assert {found.run(run)["state"] for run in (waiting, running)} == {"interrupted"}
-    assert found.grid(grid)["state"] == "interrupted"
+    assert {found.runs.get(run)["state"] for run in (waiting, running)} == {"interrupted"}
+    assert found.grids.get(grid)["state"] == "interrupted"
     assert not list(settings.home.glob("restore-*"))
 
 

@@ -46,7 +46,7 @@ def taught(studio, taught_folder):
 
 def compared(studio, **changes):
     asked = {"prompt": PROMPT, "seeds": "1, 2", "steps": STEPS, "noise": "best-noise-of-3", **changes}
-    return list(studio.compare(check_request(**asked)))[-1]
+    return list(studio.comparison.compare(check_request(**asked)))[-1]
 
 
 def test_the_teacher_chooses_where_there_is_one_and_the_reward_model_alone_where_it_is_asked_to(taught):
@@ -117,9 +117,9 @@ def test_a_column_of_a_grid_is_chosen_stored_as_a_plain_image_and_not_made_twice
         cell.sample.id for cell in view.cells if cell.variant == 1
     ]
     monkeypatch.setattr(cells, "chosen", lambda *given: pytest.fail("it was chosen again"))
-    taught.resume_grid(view.id, "ann")
-    assert taught.grid_work.wait(view.id, 60)
-    assert taught.grid(view.id).state == "done" and taught.store.samples.count() == count
+    taught.grids.resume(view.id, "ann")
+    assert taught.grids.work.wait(view.id, 60)
+    assert taught.grids.get(view.id).state == "done" and taught.store.samples.count() == count
 
 
 def test_a_seed_whose_own_noise_is_the_best_stands_in_both_cells(studio, monkeypatch):
@@ -137,7 +137,7 @@ def test_where_a_gpu_is_lent_to_a_process_of_its_own_it_chooses_there_too(studio
 
 def test_what_can_be_chosen_says_by_what(studio, taught_folder):
     def found():
-        return {value: label for label, value in studio.grid_methods() if chooses(value)}
+        return {value: label for label, value in studio.grids.methods() if chooses(value)}
 
     assert list(found()) == ["best-noise-of-8"] and REWARD in found()["best-noise-of-8"]
     with_reward(studio, taught_folder)

@@ -85,9 +85,9 @@ def test_an_empty_store_gets_them_as_ordinary_samples_with_their_scores(begin):
 def test_they_are_offered_for_correction_and_a_correction_of_one_stands(begin):
     studio = begin()
     examples.add(studio)
-    item = studio.next_item("Ann")
+    item = studio.annotation.next("Ann")
     word = next(word for word in item.words if word.scored)
-    assert studio.correct(item.id, word.index, 3, "Ann").words[word.index].human == 3
+    assert studio.annotation.correct(item.id, word.index, 3, "Ann").words[word.index].human == 3
 
 
 def test_they_say_what_the_same_comparison_would_say(begin):
@@ -96,7 +96,7 @@ def test_they_say_what_the_same_comparison_would_say(begin):
     examples.add(studio)
     first = examples.pairs(studio)[0][1][0]
     made = list(
-        studio.compare(
+        studio.comparison.compare(
             examples.check_request(PROMPTS[0], [1], tiny.STEPS, studio.models.sampling()["guidance"])
         )
     )
@@ -119,7 +119,7 @@ def test_a_second_start_adds_none_and_one_that_was_cut_off_adds_the_rest(begin, 
 
 def test_a_store_in_which_somebody_has_begun_is_left_alone(begin):
     studio = begin()
-    list(studio.compare(examples.check_request("a blue star", [5], tiny.STEPS)))
+    list(studio.comparison.compare(examples.check_request("a blue star", [5], tiny.STEPS)))
     assert examples.add(studio) == 0
     assert studio.store.samples.count(prompt_set="examples") == 0
 

@@ -19,7 +19,7 @@ OWN = [f"{thing} {place}" for thing in ("an old harbour", "two grey cats", "a pa
 def own(studio, tmp_path):
     (tmp_path / "own.txt").write_text("\n".join(OWN))
     studio.prompts = Prompts(str(tmp_path / "own.txt"))
-    studio.score(studio.collect(OWN, 1, steps=STEPS))
+    studio.scoring.score(studio.collecting.collect(OWN, 1, steps=STEPS))
     return studio
 
 
@@ -28,14 +28,14 @@ def test_the_loop_runs_on_ones_own_prompts_and_says_that_their_judge_is_not_inde
     assert splits == own.prompts.own and set(splits.values()) == {"train", "validation", "heldout"}
     row = next(r for r in own.store.samples.find() if r["split"] == "train")
     own.store.scores.set(row["id"], scored(split(row["prompt"]))[0].index, 0, "ann")
-    run = own.train("cycle", {**CYCLE, "heldout_prompts": 50})
+    run = own.training.train("cycle", {**CYCLE, "heldout_prompts": 50})
     heldout = run["metrics"]["heldout"]
     assert (heldout["judge"], heldout["independent"]) == ("scorer", False)
     assert heldout["prompts"] == len(own.prompts.of("heldout", 50))
     journal = own.settings.home / "heldout" / heldout["key"] / "items.jsonl"
     judged = {json.loads(line).get("prompt") for line in journal.read_text().splitlines()} - {None}
     assert judged == set(own.prompts.of("heldout", 50))
-    assert own.promote(run["id"], "ann", force=True)["promoted"]
+    assert own.runs.promote(run["id"], "ann", force=True)["promoted"]
 
 
 def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
@@ -43,7 +43,7 @@ def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
     (tmp_path / "few.txt").write_text("\n".join(trained))
     own.prompts = Prompts(str(tmp_path / "few.txt"))
     with pytest.raises(ValueError, match="is held out: give more prompts"):
-        own.evaluate("alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
+        own.training.evaluate("alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
 
 
 @pytest.mark.parametrize("kind", ["evaluation", "experiment"])
@@ -54,11 +54,13 @@ def test_what_is_given_to_judge_by_is_judged_by_less_the_parts_that_training_use
     trained = load("shapes_train", 2)
     given, small = [*OWN, *trained], {"seeds": 2, "steps": STEPS, "methods": "projected"}
     if kind == "evaluation":
-        report = studio.evaluate("alignment", {**small, "best_of": 1}, prompts=given)
+        report = studio.training.evaluate("alignment", {**small, "best_of": 1}, prompts=given)
         assert report["left_out"] == len(given) - len(studio.prompts.of("heldout", 50))
     else:
-        run = studio.train("experiment", {"name": "alignment", **small, "prompts": 50, "given": given})
+        run = studio.training.train(
+            "experiment", {"name": "alignment", **small, "prompts": 50, "given": given}
+        )
         report = report_of(studio, run)["data"]
     assert report["prompts"] == len(studio.prompts.of("heldout", 50))
     with pytest.raises(ValueError, match="was trained on"):
-        studio.evaluate("fidelity", {"seeds": 2}, prompts=trained)
+        studio.training.evaluate("fidelity", {"seeds": 2}, prompts=trained)

@@ -13,7 +13,7 @@ from studio.pages.rights import Rights
 
 @pytest.fixture
 def calibrated(labelled):
-    run = labelled.train("calibrator", {"corrections_needed": 20})
+    run = labelled.training.train("calibrator", {"corrections_needed": 20})
     assert run["metrics"]["fitted"]
     return labelled, run
 
@@ -43,7 +43,7 @@ def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, 
     def fails(run_id):  # stands for any figure that a card cannot show
         raise TypeError("unsupported format string")
 
-    monkeypatch.setattr(studio, "model_card", fails)
+    monkeypatch.setattr(studio.runs, "model_card", fails)
     filled = values(run["id"])
     assert any("card could not be written" in value for value in filled if isinstance(value, str))
 

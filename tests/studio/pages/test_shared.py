@@ -30,7 +30,7 @@ def test_a_name_is_known_by_its_key_and_is_not_taken_by_that(studio):
     assert shared.known(studio, ann) == "Ann"
     for other in (kept("Ann"), "Ann", None, 7, kept("anonymous-0123456789ab")):
         assert shared.known(studio, other) is None
-    mine = studio.issue(None)
+    mine = studio.people.issue(None)
     assert shared.known(studio, mine) == mine.partition(":")[2]
 
 
@@ -97,8 +97,8 @@ def test_who_writes_nothing_may_restore_a_damaged_store_whose_name_cannot_be_not
 def test_the_queue_keeps_an_image_only_for_who_may_write_under_a_name_that_is_theirs(studio, annotate, may):
     studio.settings = dataclasses.replace(studio.settings, annotate=annotate)
     ann = kept("Ann")
-    assert shared.holds(studio, ann) is shared.holds(studio, studio.issue(None)) is may
+    assert shared.holds(studio, ann) is shared.holds(studio, studio.people.issue(None)) is may
     assert studio.store.people.find() == []
-    studio.write_as(ann)
+    studio.people.write_as(ann)
     assert shared.holds(studio, ann) is may
     assert not any(shared.holds(studio, one) for one in (kept("Ann"), "Ann", None))

@@ -73,31 +73,31 @@ def labels(studio, **options):
 
 
 def test_a_run_says_what_it_left_out(scored):
-    ids = scored.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
-    scored.score(ids)
-    first = scored.next_item("Ann")
+    ids = scored.collecting.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
+    scored.scoring.score(ids)
+    first = scored.annotation.next("Ann")
     index = next(w.index for w in first.words if w.scored)
-    scored.correct(first.id, index, 3, "Ann")
+    scored.annotation.correct(first.id, index, 3, "Ann")
     found = labels(scored)
     assert "human" not in found.counts and found.left_out == {
         f"made with {STEPS + 1} steps, others with {STEPS} steps": 3, PARTLY: 1,
     }  # fmt: skip
-    scored.submit(first.id, "Ann")
+    scored.annotation.submit(first.id, "Ann")
     found = labels(scored)
     words = sum(w.scored for w in first.words)
     assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
     assert PARTLY not in found.left_out
     assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
-    run = scored.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
+    run = scored.training.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
     assert run["metrics"]["left_out"] == found.left_out
     assert told(found.left_out) in run["metrics"]["note"]
 
 
 def test_a_snapshot_is_read_with_the_judgements_of_its_time(scored):
-    first = scored.next_item("Ann")
-    scored.submit(first.id, "Ann")
+    first = scored.annotation.next("Ann")
+    scored.annotation.submit(first.id, "Ann")
     then = scored.store.labels.snapshot(split="train")
-    scored.undo("Ann")
+    scored.annotation.undo("Ann")
     given = {"correction_weight": 1.0, "replay": None, "replay_samples": 0, "seed": 0, "with_pictures": False}
     assert labels_for(scored, then, **given).counts["confirmed"] == sum(w.scored for w in first.words)
     assert "confirmed" not in labels(scored).counts

@@ -100,24 +100,24 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
     studio, values = pages
     good, odd = put(studio, "cycle", GOOD), put(studio, kind, {**GOOD, column: value})
     try:
-        every = studio.runs()
+        every = studio.runs.find()
         for experiments in (True, False):
             runs.listed(studio, experiments, odd)
         train._table(every, odd)
         diagnose._table(every, odd)
         for order in library_runs.ORDERS:
             library_runs.lines(library_runs.chosen(every, "a", order=order), "")
-        train._live(studio, jobs.status(studio, odd), True)
+        train._live(studio, jobs.status(studio.runs, odd), True)
         values(odd)
         first_round.steps(studio)
         assert all(described(run) for run in every)
         asked = Runs(studio)
-        assert {run["id"] for run in asked.runs()} >= {good, odd}
-        assert asked.run(odd)["id"] == odd and asked.model_card(odd)
-        asked.compare_runs(good, odd)
-        json.dumps(asked.run(odd), allow_nan=False)
-        studio.why_not(studio.run(odd))
-        assert studio.run(good)["metrics"] == GOOD["metrics"]
+        assert {run["id"] for run in asked.runs.find()} >= {good, odd}
+        assert asked.runs.get(odd)["id"] == odd and asked.runs.model_card(odd)
+        asked.runs.compare(good, odd)
+        json.dumps(asked.runs.get(odd), allow_nan=False)
+        studio.runs.why_not(studio.runs.get(odd))
+        assert studio.runs.get(good)["metrics"] == GOOD["metrics"]
     finally:
         with studio.store.database.writing() as db:
             db.execute("DROP TRIGGER IF EXISTS runs_keep")

@@ -21,7 +21,7 @@ def run(tmp_path):
     """A studio without models, a run, and its log with one report."""
     studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
     run = studio.store.runs.new("reward", {})
-    log = RunLog(studio.run_folder(run))
+    log = RunLog(studio.runs.folder(run))
     log.start()
     log.report("reward", Progress(1, 1, {"loss": 0.5}, 0, 0))
     return studio, run, log
@@ -37,7 +37,7 @@ def test_a_line_that_is_no_report_is_left_out(run, line):
     studio, id, log = run
     with (log.folder / PROGRESS).open("a") as file:
         file.write(f"{line}\n")
-    state = jobs.status(studio, id)
+    state = jobs.status(studio.runs, id)
     assert len(state["history"]) == 1 and state["step"] == 1
     assert figures.curves(state["history"]) and runs.how_far(state)
 
@@ -61,7 +61,7 @@ def test_a_damaged_report_of_an_experiment_is_a_sentence(run, content):
     studio, _, _ = run
     id = studio.store.runs.new("experiment", {"name": "tau"})
     studio.store.runs.update(id, state="done")
-    studio.run_folder(id).mkdir(parents=True)
-    (studio.run_folder(id) / "report.json").write_text(content)
+    studio.runs.folder(id).mkdir(parents=True)
+    (studio.runs.folder(id) / "report.json").write_text(content)
     with pytest.raises(ValueError, match=r"report\.json is damaged.* Run the experiment again\."):
-        report_of(studio, studio.run(id))
+        report_of(studio, studio.runs.get(id))
