@@ -20,6 +20,7 @@ from studio.access.guard import Access, Guard
 from studio.access.identity import on_space
 from studio.access.limits import MAX_UPLOAD
 from studio.components import notices
+from studio.errors import sentence
 from studio.exchange import webhook
 from studio.exchange.backup import Backup, restore
 from studio.images import examples, gpu
@@ -40,7 +41,7 @@ from studio.pages import (
 )
 from studio.pages.shared import Loading, heading, html, told
 from studio.settings import Settings
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"

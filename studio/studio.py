@@ -16,9 +16,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from core.loading import out_of_memory
-from core.ranks import Lost
-from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from data.store.workfolder import sweep
 from studio.access.limits import Limits, visitor
@@ -29,6 +26,8 @@ from studio.annotation.labelling import Annotation
 from studio.annotation.people import People
 from studio.annotation.quality import LATEST, agreement
 from studio.background import Background
+from studio.errors import sentence
+from studio.experiments.fields import EXPERIMENT
 from studio.grids.cells import Cells
 from studio.grids.comparison import Comparison
 from studio.grids.files import GridFiles
@@ -43,7 +42,8 @@ from studio.images.scoring import Scoring
 from studio.images.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 from studio.settings import Settings
 from studio.training import jobs
-from studio.training.runs import Runs, Training
+from studio.training.configs import KINDS
+from studio.training.runs import Job, Runs, Training
 
 __all__ = [
     "CompareUpdate",
@@ -57,24 +57,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("studio")
-MEMORY = (
-    "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
-    "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
-)
-TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
-
-
-def sentence(error: BaseException, paths: bool = False) -> str:
-    """What a user is told of an exception: its own sentence where it was written for them, else a general one; the
-    whole of an unexpected one goes to the log. paths: with whole paths, for one at this machine's console."""
-    if isinstance(error, TOLD) and str(error).strip():
-        return str(error) if paths else shortened(str(error))
-    if out_of_memory(error):
-        return MEMORY
-    if isinstance(error, OSError) and error.strerror:
-        return f"A file could not be read or written ({error.strerror}): check the disk and its permissions."
-    log.error("Unexpected %s", type(error).__name__, exc_info=error)
-    return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
 
 
 class Studio:
@@ -103,8 +85,8 @@ class Studio:
         self.grids = Grids(self.annotation, self.cells)
         self.grid_files = GridFiles(self.grids)
         self.votes = Votes(self.annotation)
-        self.runs = Runs(self.settings, self.store, self.models)
-        self.training = Training(self)
+        self.runs = Runs(self.settings, self.store, self.models, {**KINDS, "experiment": EXPERIMENT})
+        self.training = Training(self, work_of)
         self.figures = Background(
             lambda: agreement(self.store, LATEST), lambda: self.store.judgements.judged(), sentence
         )  # of Quality, worked out once for all who ask
@@ -178,3 +160,14 @@ class Studio:
         """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
         which nothing learns from, are not counted."""
         return self.store.tallies.count_corrected()
+
+
+def work_of(kind: str) -> Callable[[Job], dict[str, Any]]:
+    """What a run of a kind does. Imported when one begins: the networks' training is heavy."""
+    if kind == "experiment":
+        from studio.experiments import conduct
+
+        return conduct
+    from studio.training.stages import STAGES
+
+    return STAGES[kind]

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.access import hosts, identity
-from studio.grids.axes import GridRequest
-from studio.images.views import Request
-from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.grids.axes import GridRequest
+    from studio.images.views import Request
+    from studio.settings import Settings
 
 RIGHTS = "train, promote, import, export, delete and see gold"
 MAX_UPLOAD = 5 * 2**20  # bytes of a file that is sent to the page or to an endpoint

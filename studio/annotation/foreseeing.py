@@ -28,12 +28,11 @@ from core.noise import draw
 from core.scoring.scores import entropy, expected
 from data.store import Store
 from studio.images import gpu
-from studio.images.making import encode
+from studio.images.making import encode, noises_of
 from studio.images.models import Models
 from studio.images.scoring import Stop, asked
 from studio.numbers import whole
 from studio.settings import Settings
-from studio.training.datasets import noises_of
 
 log = logging.getLogger("studio")
 FIRST = 2.0  # seconds that the first who asks waits for the first figures
@@ -180,7 +179,7 @@ class Foreseer:
         )
 
     def _work(self) -> None:
-        from studio.studio import sentence
+        from studio.errors import sentence
 
         self.done = self.total = 0
         self.problem = ""

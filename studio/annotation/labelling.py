@@ -19,7 +19,7 @@ from data.store.database import now
 from data.store.leases import LEASE_SECONDS
 from data.store.queue import ORDERS
 from studio.access.identity import SIMULATED, check_name
-from studio.annotation import desk, gold
+from studio.annotation import HABITS, desk, gold
 from studio.annotation.foreseeing import Foreseer
 from studio.annotation.kinds import Kinds
 from studio.images import pictures
@@ -27,7 +27,6 @@ from studio.images.models import Models
 from studio.images.views import SampleView, WordView, total_of, word_views
 from studio.numbers import shown, whole
 from studio.settings import Settings
-from studio.training.configs import HABITS
 
 log = logging.getLogger("studio")
 FORESEEN = ("reward", "projected")  # orders that ask the reward model

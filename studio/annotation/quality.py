@@ -20,8 +20,8 @@ from data.store.agreement import (
     with_others,
     with_vlm,
 )
+from studio.images.calibrated import kinds_of
 from studio.numbers import shown
-from studio.training.calibration import kinds_of
 
 ALL = "all"
 # what a page works with, so that it answers in a store of a million scores; the command line takes all

@@ -142,11 +142,12 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
     from core.evaluation.report import markdown
     from core.training.loop import Stopped
     from data.prompts.public import read_set
+    from studio.experiments import evaluation
 
     studio, config = studio_of(given), choices(given.set)
     prompts = first(read_set(given.prompts), "prompts", config.get("prompts")) if given.prompts else None
     try:
-        report = studio.training.evaluate(given.kind, config, prompts, console.report, console.stop)
+        report = evaluation.evaluate(studio, given.kind, config, prompts, console.report, console.stop)
     except Stopped:
         return Result({"stopped": True}, "Not finished.", "the same command")
     if given.kind == "alignment":

@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from studio.components.scripted import Scripted, number, source, text
-from studio.grids.axes import projects
 from studio.images.detecting import Opinion, compared
-from studio.images.methods import chooses
+from studio.images.methods import chooses, projects
 from studio.images.views import total_of
 
 SCRIPT = source("elements.js", "buttons.js", "grid.js", "grid_table.js", "grid_plots.js", "grid_start.js")

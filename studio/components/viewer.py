@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from studio.components.scripted import Scripted, source
-from studio.grids.axes import projects
+from studio.images.methods import projects
 
 SCRIPT = source("elements.js", "buttons.js", "viewer.js", "viewer_modes.js")
 

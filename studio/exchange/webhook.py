@@ -25,6 +25,8 @@ from typing import Any
 
 import httpx
 
+from studio.access.hosts import check_webhook
+
 log = logging.getLogger("studio")
 NAME = "webhook"
 BATCH = 100
@@ -32,25 +34,6 @@ LOOK_SECONDS = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 TIMEOUT = 10.0
 LONGEST_ANSWER = 1 << 16
-LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-def check_webhook(text: str) -> str:
-    """The address; '' for none. ValueError, which does not repeat it, for one that cannot be used."""
-    text = text.strip()
-    if not text:
-        return ""
-    try:
-        url = httpx.URL(text)
-        good = bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and url.host in LOCAL))
-    except (httpx.InvalidURL, ValueError):
-        good = False
-    if not good or "@" in text or url.fragment or len(text) > 2000:
-        raise ValueError(
-            "STUDIO_WEBHOOK cannot be used: write it as https://host/path (http only for localhost), without a name or a "
-            "password in it. A secret goes into STUDIO_WEBHOOK_SECRET."
-        )
-    return text
 
 
 class Failed(Exception):
@@ -95,7 +78,7 @@ class Follower:
                 more = self.step()
                 self.problem, failures = "", 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the labels are kept and sent later
-                from studio.studio import sentence
+                from studio.errors import sentence
 
                 failures += 1
                 wait = min(LONGEST_PAUSE, self.pause * 2 ** min(failures - 1, 20))

@@ -129,15 +129,13 @@ def evaluation_seeds(job: Job, prompts: Sequence[str]) -> list[list[int]]:
 
 def studio_at(job: Job, home: Path) -> Any:
     """A studio with a home of its own that starts from the models in use when the run was made."""
-    from studio.studio import Studio  # it reads this package
-
     folders, models = {}, job.studio.models
     for kind in ("reward", "projector"):
         used = job.config["used"][kind]
         folders[kind] = (
             models.folder_of(job.studio.runs.get(used)) if used else getattr(job.studio.settings, kind)
         )
-    studio = Studio(dataclasses.replace(job.studio.settings, home=home, **folders))
+    studio = type(job.studio)(dataclasses.replace(job.studio.settings, home=home, **folders))
     studio.models.share(models)
     return studio
 

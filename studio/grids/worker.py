@@ -20,8 +20,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from core.training.loop import Stopped
 from data.store import Store, StoreError
+from studio.processes import alive
 from studio.settings import Settings
-from studio.training import jobs
 
 if TYPE_CHECKING:
     from studio.grids.cells import Cells
@@ -48,7 +48,7 @@ def claim(home: Path, id: str) -> IO[str] | None:
         else:
             file.seek(0)
             other = file.read(20).strip()
-            if other.isdecimal() and int(other) != os.getpid() and jobs.alive(int(other)):
+            if other.isdecimal() and int(other) != os.getpid() and alive(int(other)):
                 raise OSError
     except OSError:
         file.close()
@@ -128,7 +128,7 @@ class GridWork:
             job.context.run(self._one, cells, job, work)
 
     def _one(self, cells: Cells, job: Job, work: Callable[[Cells, Job], None]) -> None:
-        from studio.studio import sentence  # it imports those who use this
+        from studio.errors import sentence  # it imports those who use this
 
         try:
             if job.halt():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from core import ranks
 from core.training.loop import Stopped
 from studio.images import shards
 from studio.images.making import Making, Plan, sampler_of
@@ -13,6 +14,7 @@ from studio.images.prompts import scorable, seeds_for
 from studio.images.scoring import Stop, asked
 from studio.images.views import GUIDANCE, STEPS, check_side
 from studio.numbers import real, whole
+from studio.settings import Settings
 
 METHODS = ("none", "projected")
 
@@ -88,7 +90,7 @@ class Collecting:
             "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height,
             "width": width, "prompt_set": prompt_set, "split": split,
         }  # fmt: skip
-        sharing = shards.Sharing(self.making, shards.make, todo, batch, halt, **how)
+        sharing = shards.Sharing(self.making, make_share, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:
             if on_progress:
@@ -146,3 +148,12 @@ class Collecting:
             made.update(zip(part, ids, strict=True))
             on_part(len(made))
         return made
+
+
+def make_share(
+    settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
+) -> None:
+    """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
+    making = shards.follower(settings)
+    making.store.runs.used, making.store.samples.rows = used, ()
+    Collecting(making).collect_here(ranks.deal(todo, size), size, halt=shards.halting(settings, stop), **how)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,12 +71,17 @@ OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sh
 
 Judge = Callable[[str, np.ndarray], Opinion | None]
 
+if TYPE_CHECKING:
+    from studio.settings import Settings
+    from studio.studio import Studio
+
 log = logging.getLogger("studio")
 
 
 def make(
     settings: Any,
     folder: Path,
+    begin: Callable[[Settings], Studio],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     prompts: tuple[str, ...] = PROMPTS,
@@ -89,14 +94,12 @@ def make(
 ) -> dict[str, Any]:
     """Write the images and index.json to `folder`; what the index holds. Made in a store of their own.
 
-    count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
+    begin: makes a studio from settings. count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
     written, where there are fewer, or where less than RIGHT of the digits are right; with `force` prompts that were passed
     over fill the number up, and the share is only noted.
     """
-    from studio.studio import Studio
-
     with tempfile.TemporaryDirectory() as home:
-        studio = Studio(replace(settings, home=Path(home), examples="none"))
+        studio = begin(replace(settings, home=Path(home), examples="none"))
         own = studio.models.sampling()
         digests = _digests(settings)
         if None in digests.values():

@@ -8,7 +8,9 @@ with it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ from studio.images import gpu, pictures
 from studio.images.models import Models, Using
 from studio.images.prompts import Prompts
 from studio.settings import Settings
+
+log = logging.getLogger("studio")
 
 SAME = (
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
@@ -217,6 +221,33 @@ def project(
             noise.to(device), text.hidden.to(device), text.mask.to(device), xi.to(device), strength
         )
     return out.float().cpu()
+
+
+def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
+    is gone are left out, with a line in the log."""
+    groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
+    diffuser, found = models.diffuser(), {}
+    for (run, strength, height, width), members in groups.items():
+        shape = diffuser.latent_shape(height, width)
+        try:
+            model = None
+            if strength > 0:
+                model = models.open("projector", models.folder_of(store.runs.get(run)))
+        except ValueError as error:
+            log.warning("%d samples of projected noise are left out: %s", len(members), error)
+            continue
+        for at in range(0, len(members), 64):
+            part = members[at : at + 64]
+            seeds = [row["seed"] for row in part]
+            noise = draw(seeds, shape)
+            if model is not None:
+                text = encode(diffuser, [row["prompt"] for row in part])
+                noise = project(Using(model), noise, text, seeds, strength)
+            found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
+    return found
 
 
 def _nearly(path: Path, old: dict[str, Any], image: np.ndarray) -> bool:

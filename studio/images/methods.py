@@ -164,3 +164,8 @@ class Makers:
     def scale(number: str | None) -> float | None:
         """A guidance scale; None is the kind's own."""
         return None if number is None else real("scale", number, 0, 100)
+
+
+def projects(method: str) -> bool:
+    """Whether a method moves the noise by a projector."""
+    return "projected" in method.split("+")

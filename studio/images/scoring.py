@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from core import ranks
 from core.scoring.endpoint import Unanswered
 from core.scoring.scores import WordScore
 from core.words import scored, units_of
 from studio.images import gpu, pictures, shards
+from studio.images.calibrated import events_for
 from studio.images.making import Making
-from studio.settings import is_address
-from studio.training import calibration
+from studio.settings import Settings, is_address
 
 log = logging.getLogger("studio")
 Stop = Callable[[], bool] | threading.Event | None
@@ -71,7 +72,7 @@ class Scoring:
                 self.store.samples.get(id)  # says so where there is none
         rows = [row for row in rows if row["image_path"] and scored(units_of(row))]
         total, named = len(rows), sample_ids is not None
-        sharing = shards.Sharing(self.making, shards.score, rows, self.settings.batch, halt, named=named)
+        sharing = shards.Sharing(self.making, score_share, rows, self.settings.batch, halt, named=named)
         rows = sharing.mine
         for at in range(0, len(rows), self.settings.batch):
             if halt():
@@ -132,7 +133,17 @@ class Scoring:
         if used.model is None:
             return []
         kinds = (self.store.runs.get(used.run)["metrics"] or {}).get("kinds", [])
-        return calibration.events_for(used.model, kinds, used.run, events)
+        return events_for(used.model, kinds, used.run, events)
+
+
+def score_share(
+    settings: Settings, used: Mapping[str, Any], rows: list, size: int, *, stop: Any, named: bool
+) -> None:
+    """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
+    making = shards.follower(settings)
+    making.store.runs.used, making.store.samples.rows = used, ranks.deal(rows, size)
+    ids = [row["id"] for row in making.store.samples.rows] if named else None
+    Scoring(making).score_here(ids, stop=shards.halting(settings, stop), lock=True)
 
 
 def missing_notes(

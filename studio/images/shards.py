@@ -14,15 +14,15 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import ranks
 from data.exchange import shards
 from studio.images import pictures
+from studio.images.making import Making
+from studio.images.models import Models
+from studio.images.prompts import Prompts
 from studio.settings import Settings
-
-if TYPE_CHECKING:
-    from studio.images.making import Making
 
 log = logging.getLogger("studio")
 STOP = "stop"
@@ -166,33 +166,13 @@ def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _follower(settings: Settings) -> Any:
-    """A studio over a shard; kept, as its models are."""
-    from studio.studio import Studio
+def follower(settings: Settings) -> Making:
+    """What makes images over a shard; kept, as its models are."""
+    shard = Shard(folder_of(settings.home) / f"rank-{ranks.rank()}")
+    return Making(settings, shard, Models(settings, shard), Prompts(settings.prompts, settings.world))
 
-    return Studio(settings, Shard(folder_of(settings.home) / f"rank-{ranks.rank()}"))
 
-
-def _halt(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:
+def halting(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:
     """Whether this process was asked to stop, or rank 0 has stopped."""
     file = folder_of(settings.home) / STOP
     return lambda: bool(stop and stop()) or file.exists()
-
-
-def make(
-    settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
-) -> None:
-    """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
-    studio = _follower(settings)
-    studio.store.runs.used, studio.store.samples.rows = used, ()
-    studio.collecting.collect_here(ranks.deal(todo, size), size, halt=_halt(settings, stop), **how)
-
-
-def score(
-    settings: Settings, used: Mapping[str, Any], rows: list, size: int, *, stop: Any, named: bool
-) -> None:
-    """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
-    studio = _follower(settings)
-    studio.store.runs.used, studio.store.samples.rows = used, ranks.deal(rows, size)
-    ids = [row["id"] for row in studio.store.samples.rows] if named else None
-    studio.scoring.score_here(ids, stop=_halt(settings, stop), lock=True)

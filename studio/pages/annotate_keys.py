@@ -12,7 +12,8 @@ from studio.access.limits import NotYet
 from studio.annotation import desk
 from studio.components.table import rows
 from studio.components.word_scores import Operation, Packet
-from studio.studio import Studio, sentence
+from studio.errors import sentence
+from studio.studio import Studio
 from studio.times import moment
 
 LEAVING = ("submit", "skip", "clean")

@@ -7,17 +7,19 @@ from typing import Any
 
 import gradio as gr
 
+from studio.access.waiting import CARRYING
 from studio.components import notices
 from studio.components.table import Table, rows
+from studio.errors import sentence
 from studio.exchange import transfer
 from studio.pages import shared
 from studio.pages.rights import Rights
 from studio.pages.shared import told
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 
 SHOWN = 20
 WORK: dict[str, Any] = {
-    "concurrency_id": shared.CARRYING,
+    "concurrency_id": CARRYING,
     "concurrency_limit": 1,
     "api_visibility": "private",
 }

@@ -15,9 +15,9 @@ import gradio as gr
 from core.words import KINDS
 from studio.annotation.kinds import named
 from studio.components.table import rows
+from studio.images.calibrated import kinds_of
 from studio.numbers import whole
 from studio.pages.library_views import SOURCES, figure, number
-from studio.training.calibration import kinds_of
 
 LOOKED = 200  # images that a page of labels looks through
 SHOWN = 400  # rows

@@ -10,10 +10,11 @@ import gradio as gr
 
 from studio.access import identity, limits
 from studio.components import notices
+from studio.errors import sentence
 from studio.pages import shared
 from studio.pages.memory import NAME, Memory
 from studio.pages.shared import told
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 
 HOW = (
     "A name belongs to the browser that first writes under it. To go by it elsewhere too, copy this browser's key and "

@@ -17,6 +17,7 @@ from studio.components.scripted import text
 from studio.components.table import Table, picked, rows
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
+from studio.errors import sentence
 from studio.grids.grid import GridView, check_grid, grid_change
 from studio.images import png_text
 from studio.pages import runs, seeds_form, shared
@@ -24,7 +25,7 @@ from studio.pages.memory import Memory
 from studio.pages.seeds_pictures import Thumbnails
 from studio.pages.seeds_vote import Sittings
 from studio.pages.shared import Loading, told
-from studio.studio import SampleView, Studio, sentence
+from studio.studio import SampleView, Studio
 
 EMPTY = (
     "The same seeds, made in several ways, beside each other: see which ones the projector mends and which it breaks. "

@@ -24,10 +24,8 @@ from PIL import Image
 from data.store.database import StoreError
 from studio.access import identity, limits
 from studio.access.guard import SHOWN
-from studio.studio import Studio, sentence
-
-MODELS = "models"  # the concurrency id of what computes: one at a time
-CARRYING = "carrying"  # likewise of what goes out of the store as a whole and comes into it
+from studio.errors import sentence
+from studio.studio import Studio
 
 # For keys and for what fires by itself. Outside the queue Gradio (6.31) answers sooner and shows neither gr.Error nor gr.Info.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -19,17 +19,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from core.checkpoint import CheckpointError
-from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
 from core.words import moved
-from data.store import Store
 from studio.access.places import shortened
 from studio.images.latents import latents_of
-from studio.images.making import encode, project, sampler_of
-from studio.images.models import Models, Using
+from studio.images.making import noises_of, sampler_of
 from studio.training.calibration import kind_of
 from studio.training.replay import Replay
 
@@ -134,33 +130,6 @@ def told(left_out: Mapping[str, int]) -> str:
             "neither scored nor confirmed; open them again and press Done."
         )
     return " ".join(says)
-
-
-def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
-    is gone are left out, with a line in the log."""
-    groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
-    diffuser, found = models.diffuser(), {}
-    for (run, strength, height, width), members in groups.items():
-        shape = diffuser.latent_shape(height, width)
-        try:
-            model = None
-            if strength > 0:
-                model = models.open("projector", models.folder_of(store.runs.get(run)))
-        except ValueError as error:
-            log.warning("%d samples of projected noise are left out: %s", len(members), error)
-            continue
-        for at in range(0, len(members), 64):
-            part = members[at : at + 64]
-            seeds = [row["seed"] for row in part]
-            noise = draw(seeds, shape)
-            if model is not None:
-                text = encode(diffuser, [row["prompt"] for row in part])
-                noise = project(Using(model), noise, text, seeds, strength)
-            found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
-    return found
 
 
 def replay_of(studio: Any) -> tuple[Replay | None, str]:

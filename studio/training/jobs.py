@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from data.store import StoreError
+from studio.processes import alive
 from studio.settings import ROOT
 from studio.training.runlog import LOG, RunLog, locks_work, training_lock
 
@@ -115,21 +116,6 @@ def _interrupt(runs: Runs, run: dict[str, Any], why: str) -> list[str]:
         message = f"{why} Go on with it: nothing was lost."
         runs.store.runs.update(run["id"], state="interrupted", message=message)
     return [run["id"]]
-
-
-def alive(pid: int) -> bool:
-    """Whether there is a process with this id."""
-    if pid <= 0:
-        return False
-    if pid == os.getpid():  # on Windows the question itself would interrupt it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _spawn(runs: Runs, run: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from core import checkpoint
 from core.training.data import Sample
 from core.words import CURRENT, moved
+from studio.images.making import noises_of
 from studio.images.prompts import split_of
 
 KIND = "labels"
@@ -163,7 +164,6 @@ def gather(
     """The samples of the store that the VLM has scored, with the backbone in use, as a Replay; of training prompts at
     most so many, drawn at random but always the same."""
     from studio.images.latents import latents_of
-    from studio.training.datasets import noises_of  # they read each other
 
     diffuser = studio.models.diffuser()
     rows = studio.store.samples.find(split=list(splits), scored=True, backbone_revision=diffuser.revision,

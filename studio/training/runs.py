@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,13 @@ from core.training.loop import Progress, Stopped
 from data.store import Store
 from data.store.runs import RunBusy
 from studio.access.identity import check_name
-from studio.experiments.fields import FIELDS as EXPERIMENTS
 from studio.images.models import SHIPPED, Models
 from studio.images.scoring import Stop, asked
 from studio.numbers import plain, shown
+from studio.processes import alive
 from studio.settings import Settings
 from studio.training import jobs, modelcard
-from studio.training.configs import FIELDS, check_config, with_own
+from studio.training.configs import FIELDS, Kind, with_own
 from studio.training.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class Job:
 class Runs:
     """Runs as the user knows them: made, looked at, put into use."""
 
-    def __init__(self, settings: Settings, store: Store, models: Models) -> None:
-        self.settings, self.store, self.models = settings, store, models
+    def __init__(self, settings: Settings, store: Store, models: Models, kinds: Mapping[str, Kind]) -> None:
+        self.settings, self.store, self.models, self.kinds = settings, store, models, kinds
 
     def defaults(self, kind: str) -> dict[str, tuple[Any, str]]:
         """The settings of a kind of training: {name: (default, meaning)}."""
@@ -143,10 +143,10 @@ class Runs:
 
     def checked(self, kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The whole configuration of a kind; ValueError for a bad one. Sampling is the backbone's own if none was chosen."""
-        fields = FIELDS.get(kind, {})
-        if kind == "experiment":
-            fields = EXPERIMENTS.get(str((config or {}).get("name")), {})
-        return check_config(kind, with_own(fields, self.models.sampling(), config))
+        if kind not in self.kinds:
+            raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
+        known = self.kinds[kind]
+        return known.check(with_own(known.fields(config or {}), self.models.sampling(), config))
 
     def in_use(self) -> dict[str, str | None]:
         """The runs whose reward model, projector and LoRA are in use; None: what the project ships."""
@@ -156,7 +156,7 @@ class Runs:
     def refuse_if_busy(self, but: str | None = None) -> None:
         """RunBusy where a training, other than the run `but`, is on or is just starting."""
         for run in self.store.runs.find(state="running") + self.store.runs.find(state="queued"):
-            on = run["state"] == "running" or (run["pid"] and jobs.alive(run["pid"]))
+            on = run["state"] == "running" or (run["pid"] and alive(run["pid"]))
             if on and run["id"] != but:
                 raise RunBusy(run["id"], run["kind"])
 
@@ -404,9 +404,9 @@ def changed(settings: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 class Training:
     """Trains and evaluates in this process."""
 
-    def __init__(self, studio: Studio) -> None:
-        """studio: the stages of a training make, score and judge images with all of it."""
-        self.studio, self.runs = studio, studio.runs
+    def __init__(self, studio: Studio, work: Callable[[str], Callable[[Job], dict[str, Any]]]) -> None:
+        """studio: the stages of a training make, score and judge images with all of it. work: what a kind of run does."""
+        self.studio, self.runs, self.work = studio, studio.runs, work
 
     def train(
         self,
@@ -420,8 +420,6 @@ class Training:
 
         on_progress gets the reports of the run's folder. Stopped, the run's state is 'stopped'.
         """
-        from studio.training.stages import STAGES  # heavy, and they read this module
-
         if run_id is not None and (run := self.runs.get(run_id))["kind"] != kind:
             raise ValueError(f"The run {run_id} is a {run['kind']} training, not {kind}: name its own kind.")
         with self._alone(run_id):
@@ -436,7 +434,7 @@ class Training:
             job = Job(self.studio, run, asked(stop), on_progress)
             try:
                 self.studio.models.diffuser()
-                found = STAGES[kind](job)
+                found = self.work(kind)(job)
                 self.studio.store.runs.update(run_id, state="done", **plain(found))
             except Stopped:
                 self._end(run_id, "stopped", "Stopped; go on with it at any time.")
@@ -444,7 +442,7 @@ class Training:
                 self._end(run_id, "interrupted", "Interrupted; go on with it at any time.")
                 raise
             except BaseException as error:
-                from studio.studio import sentence
+                from studio.errors import sentence
 
                 self._end(run_id, "failed", sentence(error)[:2000])
                 raise
@@ -465,16 +463,3 @@ class Training:
             self.runs.refuse_if_busy(but=run_id)
             time.sleep(LOCK_WAIT)
         raise ValueError("Another training is on. Wait for it or stop it, then start this one.")
-
-    def evaluate(
-        self,
-        kind: str,
-        config: dict[str, Any] | None = None,
-        prompts: Sequence[str] | None = None,
-        on_progress: Report | None = None,
-        stop: Stop = None,
-    ) -> dict[str, Any]:
-        """alignment or fidelity, on held-out prompts (those given, less what was trained on): a report for JSON."""
-        from studio.experiments.evaluation import evaluate  # as with the stages
-
-        return evaluate(self.studio, kind, config, prompts, on_progress, stop)

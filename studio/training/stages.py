@@ -32,7 +32,6 @@ from core.training.projector import (
 )
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
-from studio.experiments import conduct
 from studio.numbers import plain
 from studio.training import calibration, rounds
 from studio.training.datasets import Labels, labels_for, replay_of, texts_for, told
@@ -130,7 +129,6 @@ STAGES = {
     "calibrator": calibrator,
     "lora": lora,
     "cycle": cycle,
-    "experiment": conduct,
     "round": rounds.collect,
 }
 

@@ -9,6 +9,7 @@ import pytest
 
 from core import checkpoint
 from studio.images import examples
+from studio.studio import Studio
 from tests import tiny
 from tests.browser.conftest import start_app, stop_app
 
@@ -26,6 +27,7 @@ def fresh(tmp_path_factory, models):
     examples.make(
         settings,
         folder / "examples",
+        begin=Studio,
         prompts=PROMPTS,
         seeds=(1, 2),
         steps=tiny.STEPS,

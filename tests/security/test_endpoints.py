@@ -10,9 +10,10 @@ import pytest
 from data.store import Store
 from studio.api import endpoints
 from studio.api.answers import plainly
+from studio.errors import sentence
 from studio.grids.axes import Variant
 from studio.settings import ROOT, Settings
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 from studio.training.datasets import replay_of
 
 # of each that is an administrator's: what a stranger sends

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 
 from data.store import StoreError
+from studio.access.hosts import check_webhook
 from studio.exchange import webhook
-from studio.exchange.webhook import Failed, Follower, check_webhook
+from studio.exchange.webhook import Failed, Follower
 from studio.settings import Settings
 
 

@@ -14,6 +14,7 @@ from data.prompts import load
 from studio.__main__ import main
 from studio.cli import commands
 from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
+from studio.experiments.evaluation import evaluate
 from studio.experiments.shift import well_scored
 from studio.studio import Studio
 from studio.training import jobs
@@ -169,7 +170,7 @@ def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(st
 
 def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_trained_on(studio):
     _, report = conducted(studio, "fidelity")
-    evaluated = studio.training.evaluate("fidelity", FEW)
+    evaluated = evaluate(studio, "fidelity", FEW)
     for figure in ("pearson", "within_prompt", "auc"):
         mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
         assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from core import checkpoint
-from studio.studio import check_request, sentence
+from studio.errors import sentence
+from studio.studio import check_request
 from tests.tiny import SIZE, STEPS
 
 PROMPT = "a red circle above a blue square"

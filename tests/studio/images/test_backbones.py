@@ -18,12 +18,13 @@ from core import checkpoint
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from data.prompts import load
+from studio.errors import sentence
 from studio.experiments import report_of
 from studio.images import gpu
 from studio.images.making import Making
 from studio.images.scoring import Scoring
 from studio.settings import Settings
-from studio.studio import Studio, check_request, sentence
+from studio.studio import Studio, check_request
 from tests import backbones, tiny
 
 SQUARE, WIDE = "auto", "96x64"

@@ -13,12 +13,13 @@ from core.words import NOTHING_ELSE, scored, split
 from data.prompts import load
 from studio.__main__ import main
 from studio.cli import commands
+from studio.errors import sentence
 from studio.images import scoring
 from studio.images.models import Models
 from studio.images.scoring import Scoring
 from studio.pages.wording import change
 from studio.settings import Settings
-from studio.studio import check_request, sentence
+from studio.studio import check_request
 from studio.training import calibration, datasets, heldout, replay
 from tests.judge import Judge, as_reply, completion, data_of, digit_of
 from tests.tiny import STEPS

@@ -13,11 +13,12 @@ from studio.images.detecting import Opinion, opinion_of
 from studio.images.views import Pair, SampleView, WordView
 from studio.pages import first
 from studio.settings import ROOT
+from studio.studio import Studio
 from tests import tiny
 
 SHIPPED = ROOT / "data/examples"
 PROMPTS = ("a red circle above a blue square", "a green star")
-TWO = {"prompts": PROMPTS, "seeds": (1, 2), "steps": tiny.STEPS, "count": 2}
+TWO = {"begin": Studio, "prompts": PROMPTS, "seeds": (1, 2), "steps": tiny.STEPS, "count": 2}
 
 
 @pytest.fixture(scope="module")

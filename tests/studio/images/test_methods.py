@@ -9,6 +9,7 @@ from core import checkpoint
 from core.evaluation.methods import Settings
 from core.noise import draw
 from core.training.lora import WEIGHTS
+from studio.experiments.evaluation import evaluate
 from studio.grids.axes import check_grid
 from studio.images.methods import build, parse
 from tests.tiny import STEPS
@@ -75,7 +76,7 @@ def test_parts_stand_in_an_order_in_which_they_go_around_each_other():
 def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studio):
     config = {"prompts": 2, "seeds": 2, "steps": STEPS, "best_of": 2}
     config |= {"methods": "pag, best-of-2+pag,best-noise-of-2+projected", "other_text": True}
-    report = studio.training.evaluate("alignment", config)
+    report = evaluate(studio, "alignment", config)
     entries = report["methods"]
     assert list(entries) == [
         "none", "projected", "pag", "best-noise-of-2 + projected", "projected for another prompt", "best-of-2",

@@ -7,6 +7,7 @@ import pytest
 from core.words import scored, split
 from data.prompts import load
 from studio.experiments import report_of
+from studio.experiments.evaluation import evaluate
 from studio.images.prompts import Prompts
 from tests.studio.training.test_training import CYCLE
 from tests.tiny import STEPS
@@ -43,7 +44,7 @@ def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
     (tmp_path / "few.txt").write_text("\n".join(trained))
     own.prompts = Prompts(str(tmp_path / "few.txt"))
     with pytest.raises(ValueError, match="is held out: give more prompts"):
-        own.training.evaluate("alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
+        evaluate(own, "alignment", {"projected": False, "best_of": 1, "seeds": 1, "steps": STEPS})
 
 
 @pytest.mark.parametrize("kind", ["evaluation", "experiment"])
@@ -54,7 +55,7 @@ def test_what_is_given_to_judge_by_is_judged_by_less_the_parts_that_training_use
     trained = load("shapes_train", 2)
     given, small = [*OWN, *trained], {"seeds": 2, "steps": STEPS, "methods": "projected"}
     if kind == "evaluation":
-        report = studio.training.evaluate("alignment", {**small, "best_of": 1}, prompts=given)
+        report = evaluate(studio, "alignment", {**small, "best_of": 1}, prompts=given)
         assert report["left_out"] == len(given) - len(studio.prompts.of("heldout", 50))
     else:
         run = studio.training.train(
@@ -63,4 +64,4 @@ def test_what_is_given_to_judge_by_is_judged_by_less_the_parts_that_training_use
         report = report_of(studio, run)["data"]
     assert report["prompts"] == len(studio.prompts.of("heldout", 50))
     with pytest.raises(ValueError, match="was trained on"):
-        studio.training.evaluate("fidelity", {"seeds": 2}, prompts=trained)
+        evaluate(studio, "fidelity", {"seeds": 2}, prompts=trained)

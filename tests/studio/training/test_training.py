@@ -16,6 +16,7 @@ from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
 from data.store import StoreError
+from studio.experiments.evaluation import evaluate
 from studio.training import heldout, jobs, replay, stages
 from studio.training.configs import FIELDS, check_config
 from studio.training.runlog import RunLog, training_lock
@@ -363,16 +364,16 @@ def test_kept_labels_are_read_as_they_were_written(labelled, tmp_path):
 
 def test_an_evaluation_compares_methods_on_prompts_that_were_not_trained_on(studio):
     settings = {"prompts": 3, "seeds": 2, "steps": STEPS, "best_of": 2}
-    report = studio.training.evaluate("alignment", settings)
+    report = evaluate(studio, "alignment", settings)
     assert set(report["methods"]) == {"none", "projected", "best-of-2"}
     assert (report["judge"], report["independent"]) == ("detector", True)
-    again = studio.training.evaluate("alignment", settings)
+    again = evaluate(studio, "alignment", settings)
     assert again["methods"]["none"]["strict"] == report["methods"]["none"]["strict"]
     assert studio.runs.get(report["run"])["kind"] == "evaluate"
 
 
 def test_fidelity_is_measured_on_held_out_prompts_and_unseen_seeds(studio):
-    report = studio.training.evaluate("fidelity", {"prompts": 3, "seeds": 2, "steps": STEPS})
+    report = evaluate(studio, "fidelity", {"prompts": 3, "seeds": 2, "steps": STEPS})
     assert report["samples"] == 6
     assert report["vlm"]["words"] > 6
     assert all(row["split"] == "heldout" and row["seed"] >= 2**31 for row in studio.store.samples.find())
@@ -381,12 +382,12 @@ def test_fidelity_is_measured_on_held_out_prompts_and_unseen_seeds(studio):
 def test_prompts_that_were_trained_on_are_never_counted(scored):
     mine = [row["prompt"] for row in scored.store.samples.find()][:1]
     with pytest.raises(ValueError, match="was trained on"):
-        scored.training.evaluate("alignment", {"seeds": 1}, prompts=mine)
+        evaluate(scored, "alignment", {"seeds": 1}, prompts=mine)
 
 
 def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_said(studio):
     settings = {"seeds": 2, "steps": STEPS, "best_of": 1}
-    report = studio.training.evaluate("alignment", settings, prompts=["a red fish"])
+    report = evaluate(studio, "alignment", settings, prompts=["a red fish"])
     assert (report["judge"], report["independent"]) == ("scorer", False)
 
 
