@@ -9,11 +9,14 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.store import Store
 from studio.access.identity import check_name
 from studio.images.views import SampleView
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SAYS = {
     "submit": "Back to the image that you submitted last: it is not submitted any more.",
@@ -50,7 +53,7 @@ class Back:
     word: int | None = None
 
 
-def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
+def item(studio: Studio, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
     """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
     at = mark(studio, sample, who)  # before the rest: what comes in between is then news
     view, said, remarks = (
@@ -74,7 +77,7 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | 
     return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
 
 
-def mark(studio: Any, sample: str, who: str) -> str:
+def mark(studio: Studio, sample: str, who: str) -> str:
     """As long as this stays, so does all that this person is shown of a sample, but for blind mode:
     "score.remark.model.person", the first two the numbers of the last ones, the third whether the model is there that
     knows which words it reads."""
@@ -82,7 +85,7 @@ def mark(studio: Any, sample: str, who: str) -> str:
     return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
 
 
-def marked(studio: Any, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
+def marked(studio: Studio, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
     """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
     scores."""
     after = mark(studio, sample, who)
@@ -98,12 +101,12 @@ def _blank(word: Any) -> Any:
     )
 
 
-def accept(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+def accept(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
     """Each shown score becomes this person's own."""
     studio.annotation.accept(sample, who, but=item(studio, sample, who, blind).hidden)
 
 
-def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+def clean(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
     """Nothing is wrong with the image: submit it and confirm every word; ValueError where a word shows no score."""
     shown = item(studio, sample, who, blind)
     if shown.hidden:
@@ -117,7 +120,7 @@ def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
     studio.annotation.submit(sample, who, confirm=True)
 
 
-def submit(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+def submit(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
     """Done with the image: what this person was shown and left as it is is confirmed, unless the settings say otherwise."""
     hidden = item(studio, sample, who, blind).hidden if blind else ()
     studio.annotation.submit(sample, who, but=hidden)

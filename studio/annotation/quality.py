@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.store.agreement import (
     apart,
@@ -22,6 +22,9 @@ from data.store.agreement import (
 )
 from studio.images.calibrated import kinds_of
 from studio.numbers import shown
+
+if TYPE_CHECKING:
+    from data.store import Store
 
 ALL = "all"
 # what a page works with, so that it answers in a store of a million scores; the command line takes all
@@ -45,7 +48,7 @@ def reading(alpha: float | None, words: int | None = None) -> tuple[str, str]:
     return "poor", "people mean different things: look at the disagreements and the guidelines"
 
 
-def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
+def agreement(store: Store, latest: int | None = None) -> dict[str, Any]:
     """All that is known of people's agreement; with `latest`, of so many of their latest steps, and alpha of words drawn
     at random where there are very many.
 
@@ -100,7 +103,7 @@ def person_of(found: Mapping[str, Any], who: Any) -> dict[str, Any]:
     raise ValueError(f"Nobody named {shown(who)} has annotated here: choose one of those listed.")
 
 
-def annotator(store: Any, who: str) -> dict[str, Any]:
+def annotator(store: Store, who: str) -> dict[str, Any]:
     """The figures of one annotator's page; ValueError where nobody of this name has worked here.
 
     {who, words: whose score stands, samples: of these words, scores: how often each of 0-9 was given, kinds: {kind:

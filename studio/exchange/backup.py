@@ -127,7 +127,7 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
 class Backup:
     """The rounds of one studio, in a thread of their own. problem: why the last one failed, or ''."""
 
-    def __init__(self, settings: Settings, store: Any, problem: str = "", place: Any = None) -> None:
+    def __init__(self, settings: Settings, store: Store, problem: str = "", place: Any = None) -> None:
         self.settings, self.store, self.problem = settings, store, problem
         self.last = ""  # when the last round ended, as the store writes times
         self._place, self._done, self._noted = place, "", False

@@ -21,11 +21,15 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from studio.access.hosts import check_webhook
+
+if TYPE_CHECKING:
+    from data.store import Store
+    from studio.studio import Studio
 
 log = logging.getLogger("studio")
 NAME = "webhook"
@@ -46,7 +50,7 @@ class Follower:
 
     def __init__(
         self,
-        store: Any,
+        store: Store,
         address: str,
         secret: str = "",
         *,
@@ -157,14 +161,14 @@ class Follower:
 _followers: dict[Path, Follower] = {}
 
 
-def follower_of(studio: Any) -> Follower | None:
+def follower_of(studio: Studio) -> Follower | None:
     """A follower by the settings, not yet started; None where no webhook is set."""
     address = studio.settings.webhook
     secret = os.environ.get("STUDIO_WEBHOOK_SECRET", "").strip()
     return Follower(studio.store, address, secret) if address else None
 
 
-def start(studio: Any) -> Follower | None:
+def start(studio: Studio) -> Follower | None:
     """Follow this studio's store in the background, once."""
     place = studio.store.database.path
     if place not in _followers:
@@ -175,7 +179,7 @@ def start(studio: Any) -> Follower | None:
     return _followers[place]
 
 
-def status(studio: Any) -> dict[str, Any]:
+def status(studio: Studio) -> dict[str, Any]:
     """{address: without its path and query, on, problem, sent, last, waiting: events past the cursor}."""
     if not studio.settings.webhook:
         return {"address": "", "on": False, "problem": "", "sent": 0, "last": "", "waiting": 0}

@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,9 @@ from studio.experiments.evaluation import unseen
 from studio.images.prompts import seeds_for
 from studio.training.heldout import judge_of
 from studio.training.runs import Job
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
@@ -140,7 +143,7 @@ def studio_at(job: Job, home: Path) -> Any:
     return studio
 
 
-def scored_images(job: Job, studio: Any, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
+def scored_images(job: Job, studio: Studio, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
     """Images of `prompts` with so many seeds each in a studio of the run's own, scored; what is there already is not made
     again. Their samples' ids. Raises Stopped."""
     ids = studio.collecting.collect(

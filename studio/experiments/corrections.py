@@ -16,7 +16,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,9 @@ from studio.images import latents
 from studio.images.prompts import scene_of
 from studio.training.calibration import kind_of, kinds_of
 from studio.training.runs import Job
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 OUTCOMES = {
     "strict": "every word holds",
@@ -185,7 +188,7 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
     return found
 
 
-def permute(studio: Any, seed: int) -> int:
+def permute(studio: Studio, seed: int) -> int:
     """Give the simulated annotator's digits of a store to other words of the same kind, as newer scores of theirs; how
     many words have another digit than before."""
     by_kind: dict[str | None, list[dict[str, Any]]] = defaultdict(list)

@@ -79,7 +79,7 @@ log = logging.getLogger("studio")
 
 
 def make(
-    settings: Any,
+    settings: Settings,
     folder: Path,
     begin: Callable[[Settings], Studio],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -183,7 +183,7 @@ def make(
     return index
 
 
-def add(studio: Any) -> int:
+def add(studio: Studio) -> int:
     """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds what is missing
     and no more. A problem with them is no reason not to start: it goes to the log."""
     try:
@@ -193,7 +193,7 @@ def add(studio: Any) -> int:
         return 0
 
 
-def pairs(studio: Any) -> list[tuple[str, list[Pair]]]:
+def pairs(studio: Studio) -> list[tuple[str, list[Pair]]]:
     """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
     found: dict[tuple[str, int], dict[str, str]] = {}
     for row in studio.store.samples.find(prompt_set=SET, limit=1000, newest=False):
@@ -208,7 +208,7 @@ def pairs(studio: Any) -> list[tuple[str, list[Pair]]]:
     return list(by_prompt.items())
 
 
-def broken(settings: Any) -> dict[str, Any]:
+def broken(settings: Settings) -> dict[str, Any]:
     """Which pair was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
     looked}; {} where none was found."""
     try:
@@ -219,7 +219,7 @@ def broken(settings: Any) -> dict[str, Any]:
         return {}
 
 
-def checked(settings: Any) -> dict[str, int]:
+def checked(settings: Settings) -> dict[str, int]:
     """What the detector found of the examples: {digits, right, false_rises, passed_over: prompts}; {} where it did not look
     at them."""
     try:
@@ -231,7 +231,7 @@ def checked(settings: Any) -> dict[str, int]:
         return {}
 
 
-def _compared(studio: Any, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
+def _compared(studio: Studio, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
     made: list[Pair] = []
     for update in studio.comparison.compare(check_request(prompt, seeds, steps, guidance)):
         made = update.pairs or made
@@ -314,7 +314,7 @@ def _entry(row: Mapping[str, Any], scores: list[dict[str, Any]], prompts: tuple[
     return {**{name: row[name] for name in OWN}, "image": name, "words": words}
 
 
-def _digests(settings: Any) -> dict[str, str | None]:
+def _digests(settings: Settings) -> dict[str, str | None]:
     """sha256 of the manifest of each model that an example rests on; None where there is none (a hub id)."""
     found: dict[str, str | None] = {}
     for name in MODELS:
@@ -325,7 +325,7 @@ def _digests(settings: Any) -> dict[str, str | None]:
     return found
 
 
-def _add(studio: Any) -> int:
+def _add(studio: Studio) -> int:
     settings, store = studio.settings, studio.store
     if settings.examples == "none":
         return 0
@@ -382,7 +382,7 @@ def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": prompt, "word_rules": rules, "n_words": max(len(split(prompt, rules)), 1 + last)}
 
 
-def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Any) -> list[dict[str, Any]]:
+def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Settings) -> list[dict[str, Any]]:
     texts = {word.index: word.text for word in units_of(_counted(entry))}
     return [
         {

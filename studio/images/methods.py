@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.evaluation.controls import OtherText
 from core.evaluation.methods import (
@@ -24,6 +24,9 @@ from core.evaluation.methods import (
 )
 from studio.images.models import Models
 from studio.numbers import real, shown, whole
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 NAMES = (
     "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, best-noise-of-N-by-reward, pag, pag-SCALE, "
@@ -47,7 +50,7 @@ RANKS = {
 PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)(?:-([0-9.]+))?(-by-reward)?")
 
 
-def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
+def build(studio: Studio, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
     """The methods of these names, each once; a part "projected" without a number has this strength.
 
     ValueError with what there is for a name that is unknown, and with what to do where its model is not there.
@@ -64,7 +67,7 @@ def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[M
     return list(found.values())
 
 
-def other_text(studio: Any, prompts: Sequence[str], strength: float = 1.0) -> Method:
+def other_text(studio: Studio, prompts: Sequence[str], strength: float = 1.0) -> Method:
     """A control for `prompts`, two or more: the projector in use, given another prompt's text. ValueError where there is none."""
     projector, diffuser = Makers(studio.models, strength).model("projector"), studio.models.diffuser()
     return OtherText(projector, diffuser, prompts, strength, "projected for another prompt")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from core.scoring.scores import expected, from_digit
 from studio.images.calibrated import events_for, hidden_of, kind_of, kinds_of
 from studio.training.replay import Replay
 
+if TYPE_CHECKING:
+    from studio.studio import Studio
+    from studio.training.runs import Job
+
 PAGE = 2000
 NO_BETTER = (
     "On corrections it did not see it was no better than the scorer itself, whose own scores are used."
@@ -28,7 +32,7 @@ NO_BETTER = (
 OPPOSITE = 5  # points between two scores of a word that contradict each other
 
 
-def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """Fit on the judged images of training prompts of the run's snapshot; saved in the run's folder where it could be.
 
     {fitted, better, kinds: those it is used for, note, left_out: {samples, words} of images judged in part, report}
@@ -124,7 +128,7 @@ def row_of(row: Mapping[str, Any]) -> Row:
                max(row["weight"], 1e-3))  # fmt: skip
 
 
-def rescore(studio: Any, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
+def rescore(studio: Studio, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
     """Store what the calibrator says of every word that the scorer has scored; how many."""
     count, page = 0, []
     for row in studio.store.labels.vlm_scores():

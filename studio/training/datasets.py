@@ -16,7 +16,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from studio.images.latents import latents_of
 from studio.images.making import noises_of, sampler_of
 from studio.training.calibration import kind_of
 from studio.training.replay import Replay
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 log = logging.getLogger("studio")
 CORRECTED = ("human", "confirmed", "simulated")
@@ -132,7 +135,7 @@ def told(left_out: Mapping[str, int]) -> str:
     return " ".join(says)
 
 
-def replay_of(studio: Any) -> tuple[Replay | None, str]:
+def replay_of(studio: Studio) -> tuple[Replay | None, str]:
     """The labels kept with the models, or None and the sentence that says why they are not used."""
     try:
         replay = Replay.load(studio.settings.labels)
@@ -154,7 +157,7 @@ def replay_of(studio: Any) -> tuple[Replay | None, str]:
 
 
 def store_samples(
-    studio: Any,
+    studio: Studio,
     rows: Sequence[Mapping[str, Any]],
     correction_weight: float,
     with_pictures: bool = False,
@@ -204,7 +207,7 @@ def store_samples(
 
 
 def labels_for(
-    studio: Any,
+    studio: Studio,
     snapshot: Mapping[str, Any],
     *,
     correction_weight: float,
@@ -253,6 +256,6 @@ def labels_for(
     return Labels(data, judged, counts, prompts, left | partly, sampling, "people" if enough else "scorer")
 
 
-def texts_for(studio: Any, prompts: Sequence[str]) -> Texts:
+def texts_for(studio: Studio, prompts: Sequence[str]) -> Texts:
     """Encoded prompts to train a projector on."""
     return Texts.encode(studio.models.diffuser().encode, prompts)

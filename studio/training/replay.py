@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from core.training.data import Sample
 from core.words import CURRENT, moved
 from studio.images.making import noises_of
 from studio.images.prompts import split_of
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 KIND = "labels"
 
@@ -155,7 +158,7 @@ def in_255ths(distribution: np.ndarray) -> np.ndarray:
 
 
 def gather(
-    studio: Any,
+    studio: Studio,
     splits: tuple[str, ...] = ("train", "validation"),
     features: bool = True,
     most: int | None = None,

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.training.runs import Job
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SET = "round"  # the prompt set of these images
 
@@ -47,7 +50,7 @@ def collect(job: Job) -> dict[str, Any]:
     }
 
 
-def chosen_prompts(studio: Any, most: int) -> dict[str, Any]:
+def chosen_prompts(studio: Studio, most: int) -> dict[str, Any]:
     """{prompts: at most so many training prompts of which the projector in use has made no image; first_seed: 0}. Where
     it has made one of each, the first of them all, from the first seed on that none of them has had."""
     using = studio.models.using("projector")
