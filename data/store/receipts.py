@@ -1,7 +1,7 @@
 """What of each page was done: the number of the last of its keys that was worked on, and what was answered.
 
 A page numbers its keys and sends again what was not acknowledged: after a lost answer, a reload, a restart of the server.
-The receipt is written in the transaction of the key's own events (``with store.writing():`` around both), so that after a
+The receipt is written in the transaction of the key's own events (``with store.database.writing():`` around both), so that after a
 kill either both are there or neither, and what was done is never done again.
 
 A page is known by a digest of its secret number and its person's name, from which neither can be had. Receipts stay where

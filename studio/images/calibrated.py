@@ -33,7 +33,7 @@ def hidden_of(event: Mapping[str, Any]) -> np.ndarray | None:
 def events_for(
     model: Calibrator, kinds: Sequence[str], name: str, rows: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Score events of source 'calibrated' for the scorer's own (as `store.vlm_scores` gives them)."""
+    """Score events of source 'calibrated' for the scorer's own (as `store.labels.vlm_scores` gives them)."""
     usable = [
         row
         for row in rows

@@ -24,7 +24,7 @@ path, sample, who = sys.argv[1:4]
 store = Store(path)
 n = 0
 while len(sys.argv) < 5 or n < int(sys.argv[4]):
-    event = store.set_score(sample, n % 7, n // 7 % 10, who)
+    event = store.scores.set(sample, n % 7, n // 7 % 10, who)
     print(event["id"], flush=True)  # what was said here must be there for ever
     n += 1
 """

@@ -22,7 +22,7 @@ def wait(*a):  # in place of the check: the copy is there, and the process stays
     print("here", flush=True)
     time.sleep(600)
 backup.check_rows = wait
-store.restore(sys.argv[2])
+store.restoring.restore(sys.argv[2])
 """
 
 

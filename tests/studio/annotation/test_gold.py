@@ -60,7 +60,7 @@ def test_without_gold_or_where_it_is_never_due_the_queue_is_as_ever(every):
     gold.set_gold(studio.annotation, oldest, word.index, 9, "ann")
     assert studio.annotation.next("bob", "newest", lease=None).id == oldest
     assert studio.annotation.next("ann", "newest", lease=None).id == usual  # she set it
-    assert every(0).next_item("bob", "newest", lease=None).id == usual
+    assert every(0).annotation.next("bob", "newest", lease=None).id == usual
 
 
 def test_gold_is_set_on_words_that_carry_a_score_by_a_name_that_may_be_used(scored):

@@ -58,10 +58,10 @@ def test_each_annotators_figures_are_told(judged):
 
 def test_who_may_not_see_gold_is_told_how_they_did_on_all_of_it_together_and_nothing_else(judged, sample_row):
     for seed in range(12):
-        (sample,) = judged.add_samples([sample_row(prompt=PROMPT, seed=100 + seed)])
+        (sample,) = judged.samples.add([sample_row(prompt=PROMPT, seed=100 + seed)])
         for who in ("Ann", "Bob"):
-            judged.set_score(sample, 1, 2, who)
-        judged.set_gold(sample, 1, 2 if seed < 9 else 7, "Gus")
+            judged.scores.set(sample, 1, 2, who)
+        judged.gold.set(sample, 1, 2 if seed < 9 else 7, "Gus")
     found = quality.agreement(judged)
     gold = {who: dict(one["gold"]) for one in found["people"] for who in [one["who"]]}
     assert gold["Ann"]["colour"]["mean_absolute"] > 0 and found["people"][0]["contested"][0]["by"] == "gold"
@@ -82,8 +82,8 @@ def test_who_may_not_see_gold_is_told_how_they_did_on_all_of_it_together_and_not
 
 
 def test_a_figure_of_few_gold_words_would_give_them_away_and_is_not_told(judged):
-    sample = judged.samples(limit=1)[0]["id"]
-    judged.set_gold(sample, 1, 9, "Gus")
+    sample = judged.samples.find(limit=1)[0]["id"]
+    judged.gold.set(sample, 1, 9, "Gus")
     (ann, *_) = quality.without_gold(quality.agreement(judged), "Ann")["people"]
     assert ann["gold"]["all"]["exact"] is None and "10 gold words" in ann["gold"]["all"]["why"]
 
@@ -163,8 +163,8 @@ def test_the_simulated_annotator_is_not_among_the_people(quick_path, sample_row)
 
 
 def test_gold_the_others_and_the_disagreements_are_told(judged, ask):
-    row = judged.samples(limit=1, newest=False)[0]
-    judged.set_gold(row["id"], 1, 2, "Dan", "red")
+    row = judged.samples.find(limit=1, newest=False)[0]
+    judged.gold.set(row["id"], 1, 2, "Dan", "red")
     found = quality.agreement(judged)
     people = {person["who"]: person for person in found["people"]}
     assert people["Ann"]["gold"]["colour"]["mean_absolute"] == 2  # she said 0

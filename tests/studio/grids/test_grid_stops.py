@@ -166,7 +166,7 @@ from pathlib import Path
 from tests import tiny
 from studio.grids.grid import check_grid
 studio = tiny.studio_at(Path(sys.argv[1]), Path(sys.argv[2]))
-id = studio.start_grid(check_grid(sys.argv[3], "1-60", steps=2), "ann")
+id = studio.grids.start(check_grid(sys.argv[3], "1-60", steps=2), "ann")
 print(id, flush=True)
 time.sleep(600)
 """
