@@ -104,7 +104,7 @@ class Restoring(Records):
                 with closing(sqlite3.connect(folder / "old.db")) as old:
                     live.backup(old)
                 take_name(folder / "old.db", replaced)
-            with closing(sqlite3.connect(copy.database.path)) as backup:
+            with closing(sqlite3.connect(copy.path)) as backup:
                 backup.backup(live)
         self.check()
         return {**_counts(self.database), "before": before, "replaced": replaced.name}
