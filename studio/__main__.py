@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say("Ended. What was stored is kept; the same command goes on from there.")
         return STOPPED
     except Exception as error:  # noqa: BLE001 - a user sees a sentence, never a traceback
-        from studio.studio import sentence
+        from studio.errors import sentence
 
         console.say(sentence(error, paths=True))
         return WRONG

@@ -41,7 +41,7 @@ from studio.pages import (
 )
 from studio.pages.shared import ASKED, QUICK, Loading, Update, heading, html, shows_errors
 from studio.settings import Settings
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 from studio.theme import HEAD, STYLE, theme
 
 TITLE = "Noise Projection Studio"

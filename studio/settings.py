@@ -227,9 +227,7 @@ def _hosts(text: str) -> str:
 def _webhook(text: str) -> str:
     if not text:
         return text
-    from studio.exchange.webhook import check_webhook
-
-    return check_webhook(text)
+    return hosts.check_webhook(text)
 
 
 def _prompts(text: str) -> str:

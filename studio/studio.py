@@ -16,30 +16,34 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from core.loading import out_of_memory
-from core.ranks import Lost
-from core.training.loop import TrainingFailed
 from data.store import Store, StoreError
 from data.store.workfolder import sweep
 from studio.access.limits import Limits, visitor
 from studio.access.places import shortened
 from studio.annotation.foreseeing import Foreseeing, Foreseer
 from studio.annotation.kinds import Kinds
+from studio.annotation.labelling import Annotation
 from studio.annotation.people import People
 from studio.annotation.quality import LATEST, agreement
 from studio.background import Background
-from studio.grids import worker
-from studio.grids.cells import Gridding
+from studio.errors import sentence
+from studio.experiments.fields import EXPERIMENT
+from studio.grids.cells import Cells
+from studio.grids.comparison import Comparison
 from studio.grids.files import GridFiles
+from studio.grids.grid import Grids
 from studio.grids.votes import Votes
-from studio.grids.worker import GridWork
+from studio.images.collecting import Collecting
 from studio.images.detecting import Detector
+from studio.images.making import Making
 from studio.images.models import Models
 from studio.images.prompts import Prompts
+from studio.images.scoring import Scoring
 from studio.images.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 from studio.settings import Settings
 from studio.training import jobs
-from studio.training.runpages import RunPages
+from studio.training.configs import KINDS
+from studio.training.runs import Job, Runs, Training
 
 __all__ = [
     "CompareUpdate",
@@ -53,28 +57,11 @@ __all__ = [
 ]
 
 log = logging.getLogger("studio")
-MEMORY = (
-    "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
-    "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
-)
-TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 
 
-def sentence(error: BaseException, paths: bool = False) -> str:
-    """What a user is told of an exception: its own sentence where it was written for them, else a general one; the
-    whole of an unexpected one goes to the log. paths: with whole paths, for one at this machine's console."""
-    if isinstance(error, TOLD) and str(error).strip():
-        return str(error) if paths else shortened(str(error))
-    if out_of_memory(error):
-        return MEMORY
-    if isinstance(error, OSError) and error.strerror:
-        return f"A file could not be read or written ({error.strerror}): check the disk and its permissions."
-    log.error("Unexpected %s", type(error).__name__, exc_info=error)
-    return f"Something went wrong in the studio itself ({type(error).__name__}); its log says more. Nothing was lost."
-
-
-class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
-    """One studio: settings, store and models. Safe to share between threads; models work for one at a time."""
+class Studio:
+    """One studio: settings, store, models, and what is done with them. Safe to share between threads; models work for one
+    at a time."""
 
     def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
         """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.images.shards)."""
@@ -85,10 +72,23 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         self.store = store or Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
-        self.grid_work = GridWork()
-        self.foreseer, self.kinds, self.detector = Foreseer(self), Kinds(self.store), Detector()
+        self.people = People(self.settings, self.store)
+        self.kinds, self.detector = Kinds(self.store), Detector()
+        self.foreseeing = Foreseeing(self.settings, self.store, self.models)
+        self.foreseer = Foreseer(self.foreseeing)
+        self.annotation = Annotation(self.settings, self.store, self.models, self.foreseer, self.kinds)
+        self.making = Making(self.settings, self.store, self.models, self.prompts)
+        self.scoring = Scoring(self.making)
+        self.collecting = Collecting(self.making)
+        self.cells = Cells(self.scoring)
+        self.comparison = Comparison(self.annotation, self.scoring, self.cells)
+        self.grids = Grids(self.annotation, self.cells)
+        self.grid_files = GridFiles(self.grids)
+        self.votes = Votes(self.annotation)
+        self.runs = Runs(self.settings, self.store, self.models, {**KINDS, "experiment": EXPERIMENT})
+        self.training = Training(self, work_of)
         self.figures = Background(
-            lambda: agreement(self.store, LATEST), lambda: self.store.judged(), sentence
+            lambda: agreement(self.store, LATEST), lambda: self.store.judgements.judged(), sentence
         )  # of Quality, worked out once for all who ask
 
     @property
@@ -104,15 +104,15 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
         """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
         when it ended wait no longer."""
-        worker.sweep(self)
-        jobs.sweep(self)
+        self.grids.sweep()
+        jobs.sweep(self.runs)
         self.models.load(on_stage)
 
     def finish_imports(self) -> None:
         """Take over what is left of imports that ended in the middle; the log says what stands in the way. For a thread of
         its own, as it takes a minute for a million rows."""
         try:
-            self.store.finish_imports()
+            self.store.imports.finish()
         except StoreError as error:
             log.warning("An import is still unfinished: %s", error)
 
@@ -122,7 +122,7 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         with contextlib.suppress(OSError, AttributeError):  # a system where threads have no priorities
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         with contextlib.suppress(StoreError):
-            self.store.check()
+            self.store.restoring.check()
 
     def watch_for_damage(self, pause: float = 60.0) -> None:
         """Look for damage, and again every minute while there is some: another process may have restored the store. Goes on
@@ -130,20 +130,20 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
         while True:
             self.look_for_damage()
             time.sleep(pause)
-            while not self.store.damage:
+            while not self.store.database.damage:
                 time.sleep(pause)
 
     def status(self) -> dict[str, Any]:
         """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,
         reward_problem, device, samples, scored, corrections, training: run id | None}. Loads nothing."""
-        running = self.store.runs(state="running", limit=1)
+        running = self.store.runs.find(state="running", limit=1)
         found: dict[str, Any] = {
             "ready": self.ready,
             "backbone": shortened(self.settings.backbone),
             "scorer": shortened(self.settings.scorer),
             "device": str(self.models.device),
-            "samples": self.store.count_samples(),
-            "scored": self.store.count_samples(scored=True),
+            "samples": self.store.samples.count(),
+            "scored": self.store.samples.count(scored=True),
             "corrections": self.corrections(),
             "training": running[0]["id"] if running else None,
         }
@@ -152,11 +152,22 @@ class Studio(Gridding, GridFiles, Votes, Foreseeing, People, RunPages):
                 using = self.models.using(kind)
                 found |= {kind: using.name, f"{kind}_problem": using.problem}
             else:
-                run = self.store.promoted(kind)
+                run = self.store.runs.promoted(kind)
                 found |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
         return found
 
     def corrections(self) -> int:
         """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
         which nothing learns from, are not counted."""
-        return self.store.count_corrected()
+        return self.store.tallies.count_corrected()
+
+
+def work_of(kind: str) -> Callable[[Job], dict[str, Any]]:
+    """What a run of a kind does. Imported when one begins: the networks' training is heavy."""
+    if kind == "experiment":
+        from studio.experiments import conduct
+
+        return conduct
+    from studio.training.stages import STAGES
+
+    return STAGES[kind]

@@ -91,7 +91,7 @@ def _write(
     import pyarrow.parquet as pq
 
     words: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    labels = store.labels(include_calibrated=True)
+    labels = store.labels.current(include_calibrated=True)
     sources: Counter[str] = Counter()
     for label in labels:
         words[label["sample"]].append(
@@ -105,7 +105,7 @@ def _write(
                 "people": len(label["events"]) if label["source"] in PEOPLE else 0,
             }
         )
-    with store.reading() as db:
+    with store.database.reading() as db:
         samples = rows(db, f"SELECT {', '.join(KEPT)}, image_path, image_sha256 FROM samples ORDER BY seq")
     images: Counter[str] = Counter()
     counted: Counter[str] = Counter()

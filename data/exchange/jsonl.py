@@ -124,7 +124,7 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
     ``features=False`` leaves out the scorer's hidden states, which are most of the bytes.
     """
     count: Counter[str] = Counter(runs=0, samples=0, events=0, **dict.fromkeys(PARTS, 0), preferences=0)
-    with whole_file(path) as file, store.reading() as db:
+    with whole_file(path) as file, store.database.reading() as db:
         file.write(json_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
         for run in _run_lines(db):
             file.write(json_line({"run": run}))

@@ -39,8 +39,8 @@ def _mean(words: Mapping[int, float], over: set[int] | None = None) -> float:
 
 def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
     """Write the file whole or not at all; returns {samples, pairs}: how many had a label and an image, and the pairs."""
-    labels = store.labels(include_calibrated=True)
-    with store.reading() as db:
+    labels = store.labels.current(include_calibrated=True)
+    with store.database.reading() as db:
         found = rows(db, "SELECT id, prompt, split, image_path FROM samples WHERE image_path IS NOT NULL")
     samples = {s["id"]: s for s in found}
     words: dict[str, dict[int, float]] = defaultdict(dict)
@@ -83,7 +83,7 @@ LAST = """SELECT p.* FROM preferences p WHERE NOT EXISTS (SELECT 1 FROM preferen
 
 def export_votes(store: Store, path: str | Path) -> dict[str, int]:
     """Write the file whole or not at all; returns {samples, pairs}. Only votes between two images of one prompt."""
-    with store.reading() as db:
+    with store.database.reading() as db:
         found = rows(
             db,
             f"""SELECT c.prompt, c.image_path AS chosen, r.image_path AS rejected, c.split, c.id AS chosen_sample,

@@ -64,7 +64,7 @@ def write_parquet(labels: Sequence[Mapping[str, Any]], file: io.RawIOBase | Any)
 
 def export_parquet(store: Store, path: str | Path) -> dict[str, int]:
     """Write the file whole or not at all; returns {samples, words}."""
-    labels = store.labels(include_calibrated=True)
+    labels = store.labels.current(include_calibrated=True)
     with whole_file(path) as file:
         write_parquet(labels, file)
     return {"samples": len({x["sample"] for x in labels}), "words": len(labels)}

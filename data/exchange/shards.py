@@ -71,7 +71,7 @@ def read(path: Path) -> Batch:
 
 def take_over(store: Store, batch: Batch) -> None:
     """Write what is not there yet: all of it or nothing."""
-    with store.writing() as db:
+    with store.database.writing() as db:
         for sample in batch.samples:
             if not row(db, "SELECT 1 FROM samples WHERE id = ?", (sample["id"],)):
                 insert_sample(db, sample)

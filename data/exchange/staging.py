@@ -95,12 +95,12 @@ class Staging:
             if strict and not self._alone and (_imported(db) != self._imported or _undone(db)):
                 raise Overtaken
 
-        with nullcontext() if self._alone else self.store.importing():
+        with nullcontext() if self._alone else self.store.imports.importing():
             id = new_id()
-            self._copy_out(self.store.new_rows(id), new)
+            self._copy_out(self.store.imports.new_rows(id), new)
             self.db.conn.close()
             try:
-                self.store.take_in(id, self.name, sum(new.values()), strict, check)
+                self.store.imports.take_in(id, self.name, sum(new.values()), strict, check)
             except Overtaken:
                 return False
         return True
@@ -156,7 +156,7 @@ def _undone(db: Database) -> bool:
 @contextmanager
 def staging(store: Imports, name: str, alone: bool = False) -> Iterator[Staging]:
     """The private part of an import of the file of this name. alone: from the start on nobody else imports."""
-    with store.importing() if alone else nullcontext(), store.preparing() as (db, renew):
+    with store.imports.importing() if alone else nullcontext(), store.database.preparing() as (db, renew):
         yield Staging(store, db, renew, name.encode(errors="replace").decode()[:200], alone)
 
 

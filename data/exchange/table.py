@@ -58,7 +58,7 @@ def export_csv(store: Store, path: str | Path) -> dict[str, int]:
     ``score`` is the label's whole score, empty where it has only a ``distribution`` (JSON, ten numbers).
     ``expected`` is the one number for both, 0 to 9, the distribution's mean where there is one; 9 = fully shown.
     """
-    labels = store.labels(include_calibrated=True)
+    labels = store.labels.current(include_calibrated=True)
     with whole_file(path) as raw:
         file = io.TextIOWrapper(raw, encoding="utf-8", newline="", write_through=True)
         table = csv.writer(file)

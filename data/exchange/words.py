@@ -163,9 +163,9 @@ RAPIDATA = WordFormat(
 def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, int]:
     """Write the current label of every word, a line a sample, whole or not at all; returns {samples, words,
     nothing_else_left_out}."""
-    every = store.labels(include_calibrated=True)
+    every = store.labels.current(include_calibrated=True)
     labels = [label for label in every if label["word"] != NOTHING_ELSE]
-    with store.reading() as db:
+    with store.database.reading() as db:
         images = {s["id"]: s["image_path"] for s in rows(db, "SELECT id, image_path FROM samples")}
     samples = 0
     with whole_file(path) as file:

@@ -1,15 +1,19 @@
-"""The store (DESIGN section 5): samples, scores, labels, the annotation queue and runs in one SQLite file.
+"""The store: samples, scores, labels, the annotation queue and runs in one SQLite file.
 
-Each part is in a file of its own; ``Store`` is all of them on one file. Everything takes and returns plain
-values and dicts. ValueError: the caller gave something that cannot be kept. StoreError: the file, the disk
-or another writer is in the way. Either message is a sentence that can be shown to a user.
+Each subject has its records in a module of its own; ``Store`` holds them all on one file. Everything takes and returns plain
+values and dicts. ValueError: a value that cannot be kept. StoreError: the file, the disk or another writer is in the way.
+Either message is a sentence that can be shown to a user.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from data.store.audit import Audit
 from data.store.cursors import Cursors
-from data.store.database import StoreError
+from data.store.database import DatabaseFile, StoreError
 from data.store.desk import Desk
 from data.store.foreseen import Foreseen
 from data.store.gold import Gold
@@ -21,44 +25,60 @@ from data.store.leases import Leases
 from data.store.library import Library
 from data.store.missing import Missing
 from data.store.people import People
-from data.store.queue import Annotation
+from data.store.queue import Queue
 from data.store.receipts import Receipts
 from data.store.remarks import Remarks
-from data.store.restore import Backup
+from data.store.restore import Restoring
 from data.store.runs import RunBusy, Runs
 from data.store.samples import Samples
 from data.store.scores import Scores
 from data.store.tallies import Tallies
-from data.store.votes import Preferences
+from data.store.votes import Votes
 
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
-class Store(
-    Samples,
-    Scores,
-    Missing,
-    Labels,
-    Judgements,
-    Annotation,
-    Leases,
-    Remarks,
-    Receipts,
-    Grids,
-    Preferences,
-    Runs,
-    Audit,
-    Imports,
-    Gold,
-    Foreseen,
-    Desk,
-    People,
-    Library,
-    Backup,
-    Cursors,
-    Tallies,
-):
-    """``Store(path)`` opens, creates or migrates; many threads and processes may have one each.
+class Store:
+    """``Store(path)`` opens, creates or migrates the database; many threads and processes may have one each.
 
-    ``vacuum_into(path)`` makes a backup while others write, ``restore(path)`` takes one back; ``check()`` reads the whole file for damage.
+    ``store.database`` is the file (``reading()``, ``writing()``, ``vacuum_into(path)`` for a backup while others write);
+    the rest are the records by subject.
     """
+
+    def __init__(self, path: str | Path) -> None:
+        self.database = database = DatabaseFile(path)
+        self.samples = Samples(database)
+        self.scores = Scores(database)
+        self.missing = Missing(database)
+        self.labels = Labels(database)
+        self.judgements = Judgements(database)
+        self.queue = Queue(database)
+        self.leases = Leases(database)
+        self.remarks = Remarks(database)
+        self.receipts = Receipts(database)
+        self.grids = Grids(database)
+        self.votes = Votes(database)
+        self.runs = Runs(database)
+        self.audit = Audit(database)
+        self.imports = Imports(database)
+        self.gold = Gold(database)
+        self.foreseen = Foreseen(database)
+        self.desk = Desk(database)
+        self.people = People(database)
+        self.library = Library(database)
+        self.restoring = Restoring(database)
+        self.cursors = Cursors(database)
+        self.tallies = Tallies(database)
+
+    @contextmanager
+    def to_export(self) -> Iterator[Store]:
+        """This store; where it is damaged, one on a copy of what can be read of it, which is deleted afterwards."""
+        if not self.database.damage:
+            yield self
+            return
+        with self.restoring.readable_copy() as path:
+            copy = Store(path)
+            try:
+                yield copy
+            finally:
+                copy.database.close()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, now, rows
+from data.store.database import Records, insert, now, rows
 
 
 def audit_line(who: str, action: str, subject: str, detail: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -24,20 +24,18 @@ def audit_line(who: str, action: str, subject: str, detail: Mapping[str, Any] | 
     }
 
 
-class Audit(DatabaseFile):
-    def note_audit(
-        self, who: str, action: str, subject: str = "", detail: Mapping[str, Any] | None = None
-    ) -> None:
+class Audit(Records):
+    def note(self, who: str, action: str, subject: str = "", detail: Mapping[str, Any] | None = None) -> None:
         """Add a line. who "" is the studio itself; action a verb such as "import"; subject what it was done to."""
         record = audit_line(who, action, subject, detail)
-        if self.damage:  # what is carried out of a damaged store cannot be noted in it
+        if self.database.damage:  # what is carried out of a damaged store cannot be noted in it
             return
-        with self.writing() as db:
+        with self.database.writing() as db:
             insert(db, "audit", record)
 
-    def audit(self, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
+    def entries(self, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
         """The lines, the newest first: {seq, who, action, subject, detail, created}."""
         values = (checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62))
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(db, "SELECT * FROM audit ORDER BY seq DESC LIMIT ? OFFSET ?", values)
         return [{**line, "detail": json.loads(line["detail"])} for line in found]

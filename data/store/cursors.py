@@ -8,24 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, now, row, rows
+from data.store.database import Records, now, row, rows
 from data.store.scores import EVENT, readable
 
 WINDOW = 5000  # events that are looked at in one go
 
 
-class Cursors(DatabaseFile):
-    def cursor(self, name: str) -> int | None:
+class Cursors(Records):
+    def get(self, name: str) -> int | None:
         """Up to which seq this follower has come; None where it has not begun."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = row(db, "SELECT seq FROM cursors WHERE name = ?", (checks.text("name", name),))
         return found["seq"] if found else None
 
-    def move_cursor(self, name: str, seq: int | None = None) -> int:
+    def move(self, name: str, seq: int | None = None) -> int:
         """All up to this seq is done (None: all that there is now); returns it. It never goes back, and never past the
         last event: where a backup has brought an older store meanwhile, what comes next has a seq from there on."""
         wanted = None if seq is None else checks.integer("seq", seq, 0, 2**62)
-        with self.writing() as db:
+        with self.database.writing() as db:
             db.execute(
                 """INSERT INTO cursors (name, seq, changed)
                 VALUES (?, min(coalesce(?, 1 << 62), (SELECT coalesce(max(seq), 0) FROM scores)), ?)
@@ -41,7 +41,7 @@ class Cursors(DatabaseFile):
         """
         first = checks.integer("seq", seq, 0, 2**62)
         limit = checks.integer("limit", limit, 1, WINDOW)
-        with self.reading() as db:
+        with self.database.reading() as db:
             last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
             last = min(last, first + WINDOW)
             found = rows(

@@ -94,7 +94,7 @@ def take_name(file: Path, name: Path) -> None:
 
 
 class DatabaseFile:
-    """A SQLite file with the project's schema. ``Store`` adds what the project keeps in it."""
+    """A SQLite file with the project's schema: opened, created or migrated; many threads and processes may have one each."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
@@ -406,3 +406,10 @@ class DatabaseFile:
             f"what can still be read, then restore a backup copy{f' ({kept})' if kept else ''}; where it does not open any "
             "more, put the copy in its place, or move it away to start with an empty one."
         )
+
+
+class Records:
+    """What the store keeps of one subject: its rows in the database, read and written in its terms."""
+
+    def __init__(self, database: DatabaseFile) -> None:
+        self.database = database

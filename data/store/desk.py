@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, row, rows
+from data.store.database import Records, row, rows
 from data.store.queue import STILL_LEFT
 from data.store.samples import need_sample
 
 CHOICES = ("prompt_set", "method", "projector_run", "prompt")
 
 
-class Desk(DatabaseFile):
+class Desk(Records):
     def said(self, sample: str) -> list[dict[str, Any]]:
         """What each person said last of each word: {seq, word_index, who, score: 0-9, or None where it was taken
         back, created}, the oldest first."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             need_sample(db, sample)
             return rows(
                 db,
@@ -34,7 +34,7 @@ class Desk(DatabaseFile):
     def mark(self, sample: str) -> tuple[int, int]:
         """The numbers of the last score and the last remark of a sample, 0 for none: as long as they stay, so does all
         that anybody and anything said of it."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = db.execute(
                 """SELECT (SELECT max(seq) FROM scores WHERE sample = :sample),
                     (SELECT max(seq) FROM remarks WHERE sample = :sample)""",
@@ -44,13 +44,13 @@ class Desk(DatabaseFile):
 
     def scored_since(self, sample: str, seq: int) -> set[int]:
         """The numbers of the scores of a sample that came after this one."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = db.execute("SELECT seq FROM scores WHERE sample = ? AND seq > ?", (sample, seq))
             return {r[0] for r in found}
 
     def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last score (of ``sample``, or any) that is not undone: {seq, sample}, or None."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return row(
                 db,
                 """SELECT seq, sample FROM scores e
@@ -64,7 +64,7 @@ class Desk(DatabaseFile):
     def last_left(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last submit or skip (of ``sample``, or any) that was not taken back: {id, sample, kind, after: the
         seq of the last score before it}, or None."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return row(
                 db,
                 f"""SELECT id, sample, kind, coalesce(after, (SELECT max(seq) FROM scores s WHERE s.who = e.who
@@ -78,7 +78,7 @@ class Desk(DatabaseFile):
         """What the samples that are trained on offer a filter of the queue: its values, prompts the newest first."""
         checks.one_of("filter", name, CHOICES)
         order = "max(seq) DESC" if name == "prompt" else name
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(
                 db,
                 f"""SELECT {name} AS value FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, rows
+from data.store.database import Records, rows
 
 # The version of the VLM whose scores of the sample s are the latest.
 SCORER = """(SELECT v.scorer_version FROM scores v WHERE v.sample = s.id AND v.source = 'vlm' AND v.kind = 'set'
@@ -24,8 +24,8 @@ LACKING = f"""FROM uncertainty u CROSS JOIN samples s ON s.id = u.sample
         AND (f.promise IS NULL OR f.model IS NOT :reward || ' ' || {SCORER})"""
 
 
-class Foreseen(DatabaseFile):
-    def unforeseen(self, reward: str, revision: str, limit: int = 1_000_000) -> list[str]:
+class Foreseen(Records):
+    def missing(self, reward: str, revision: str, limit: int = 1_000_000) -> list[str]:
         """Ids of samples of this backbone that the VLM has scored and that lack a figure of this reward model, the
         newest first."""
         values = {
@@ -33,7 +33,7 @@ class Foreseen(DatabaseFile):
             "revision": checks.text("revision", revision, 200, empty=True),
             "limit": checks.integer("limit", limit, 0, 10_000_000),
         }
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = db.execute(f"SELECT s.id {LACKING} ORDER BY s.seq DESC LIMIT :limit", values)
             return [id for (id,) in found]
 
@@ -42,7 +42,7 @@ class Foreseen(DatabaseFile):
         or its score where it gave only that}}}."""
         ids = checks.as_json("samples", [checks.identifier("sample", id) for id in samples])
         found: dict[str, dict[str, Any]] = {}
-        with self.reading() as db:
+        with self.database.reading() as db:
             said = rows(
                 db,
                 """SELECT sample, word_index, score, distribution, scorer_version FROM scores WHERE seq IN
@@ -58,7 +58,7 @@ class Foreseen(DatabaseFile):
             one["words"][r["word_index"]] = r["score"] if spread is None else spread
         return found
 
-    def keep_foreseen(self, figures: Mapping[str, tuple[float, float, str]], reward: str) -> None:
+    def keep(self, figures: Mapping[str, tuple[float, float, str]], reward: str) -> None:
         """Keep figures: {sample: (points of 0-9, promise of 0-1, version of the VLM)}."""
         reward = checks.text("reward", reward, 100)
         kept = [
@@ -70,7 +70,7 @@ class Foreseen(DatabaseFile):
             )
             for id, (points, promise, version) in figures.items()
         ]
-        with self.writing() as db:
+        with self.database.writing() as db:
             db.conn.executemany(
                 """INSERT INTO foreseen (sample, points, promise, model, projected)
                 SELECT id, ?, ?, ?, method = 'projected' FROM samples WHERE id = ?
@@ -79,9 +79,9 @@ class Foreseen(DatabaseFile):
                 kept,
             )
 
-    def any_foreseen(self) -> bool:
+    def any(self) -> bool:
         """Whether the queue has an order by the reward model at all."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return db.execute("SELECT 1 FROM foreseen LIMIT 1").fetchone() is not None
 
     def prompts_without_kinds(self, after: int = 0, limit: int = 1_000_000) -> tuple[list[str], int]:
@@ -89,7 +89,7 @@ class Foreseen(DatabaseFile):
         and the seq of the newest sample, to go on from. Of all samples where the kinds of that sample are not kept: the
         store is then another one, that a backup has brought."""
         values = (checks.integer("after", after, 0, 2**62), checks.integer("limit", limit, 0, 10_000_000))
-        with self.reading() as db:
+        with self.database.reading() as db:
             newest = db.execute("SELECT coalesce(max(seq), 0) FROM samples").fetchone()[0]
             kept = "SELECT 1 FROM samples s JOIN kinds k ON k.prompt = s.prompt WHERE s.seq = ? LIMIT 1"
             if not db.execute(kept, values[:1]).fetchone():
@@ -111,5 +111,5 @@ class Foreseen(DatabaseFile):
             for prompt, found in kinds.items()
             for kind in (sorted(set(found)) or [""])
         ]
-        with self.writing() as db:
+        with self.database.writing() as db:
             db.conn.executemany("INSERT OR IGNORE INTO kinds (prompt, kind) VALUES (?, ?)", kept)

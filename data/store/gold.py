@@ -15,7 +15,7 @@ from typing import Any
 
 from data.store import checks
 from data.store.audit import audit_line
-from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.leases import checked_lease, instant, take, vacant
 from data.store.queue import UNDONE, queue_filter
 from data.store.samples import need_sample
@@ -26,8 +26,8 @@ STANDS = """g.score IS NOT NULL AND NOT EXISTS (SELECT 1 FROM gold n WHERE n.sam
     AND n.word_index = g.word_index AND n.seq > g.seq)"""
 
 
-class Gold(DatabaseFile):
-    def set_gold(
+class Gold(Records):
+    def set(
         self, sample: str, word_index: int, score: int | None, who: str, word: str | None = None
     ) -> dict[str, Any] | None:
         """This score of the word is right; None takes it back. In the audit log as well.
@@ -37,7 +37,7 @@ class Gold(DatabaseFile):
         """
         who = checks.text("who", who)
         given = None if score is None else checks.score(score)
-        with self.writing() as db:
+        with self.database.writing() as db:
             found = need_sample(db, sample)
             index = checks.integer("word_index", word_index, 0, 999)
             need_word(found, index, word or "")
@@ -71,11 +71,11 @@ class Gold(DatabaseFile):
             insert(db, "audit", audit_line(who, "gold", sample, detail))
         return event if given is not None else None
 
-    def gold(self, sample: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
+    def scores(self, sample: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
         """The gold that stands, the newest first: {sample, word_index, word, score, who, created, prompt}."""
         most = -1 if limit is None else checks.integer("limit", limit, 0, 1_000_000)
         where, values = ("1", [most]) if sample is None else ("g.sample = ?", [sample, most])
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 f"""SELECT g.sample, g.word_index, g.word, g.score, g.who, g.created, s.prompt
@@ -84,9 +84,9 @@ class Gold(DatabaseFile):
                 values,
             )
 
-    def count_gold(self) -> dict[str, int]:
+    def count(self) -> dict[str, int]:
         """{words, samples} that carry gold."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = row(
                 db, f"SELECT count(*) AS words, count(DISTINCT sample) AS samples FROM gold g WHERE {STANDS}"
             )
@@ -96,14 +96,14 @@ class Gold(DatabaseFile):
     def done(self, who: str) -> int:
         """How often this person has submitted or skipped a sample, less what was taken back."""
         taken_back = "SELECT count(*) FROM submissions WHERE who = :who AND undoes IS NOT NULL"
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = db.execute(
                 f"SELECT count(*) - 2 * ({taken_back}) FROM submissions WHERE who = :who",
                 {"who": checks.text("who", who)},
             )
             return int(found.fetchone()[0])
 
-    def gold_to_annotate(
+    def next(
         self, who: str, exclude: str | None = None, *, lease: float | None = None, **filters: Any
     ) -> dict[str, Any] | None:
         """A sample with gold that this person has not done (all its columns), or None; as ``next_to_annotate``.
@@ -119,11 +119,13 @@ class Gold(DatabaseFile):
                 AND {where} AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
                 AND {UNDONE.format(id="s.id")} AND {vacant(None)}
             ORDER BY s.id < :start, s.id LIMIT 1"""
-        with self.reading() as db:  # nearly always there is none, or none that is due: no lock for that
+        with (
+            self.database.reading() as db
+        ):  # nearly always there is none, or none that is due: no lock for that
             found = row(db, sql, values)
         if found is None or lease is None:
             return found
-        with self.writing() as db:
+        with self.database.writing() as db:
             found = row(db, sql, {**values, "now": instant()})
             if found:
                 take(db, found["id"], who, seconds)

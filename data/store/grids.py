@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.samples import need_sample
 
 GRID_STATES = ("queued", "running", "stopped", "interrupted", "done", "failed")
@@ -28,8 +28,8 @@ def need_grid(db: Database, grid: Any) -> dict[str, Any]:
     return {**found, "config": json.loads(found["config"])}
 
 
-class Grids(DatabaseFile):
-    def add_grid(self, config: Mapping[str, Any], who: str, id: str | None = None) -> str:
+class Grids(Records):
+    def add(self, config: Mapping[str, Any], who: str, id: str | None = None) -> str:
         """A queued grid; its id. ``config`` is the question, as a dict that JSON has."""
         if not isinstance(config, Mapping):
             raise ValueError(f"A grid's config must be a dict, not {checks.shown(config)}.")
@@ -40,18 +40,18 @@ class Grids(DatabaseFile):
             "state": "queued",
             "created": now(),
         }
-        with self.writing() as db:
+        with self.database.writing() as db:
             if row(db, "SELECT 1 FROM grids WHERE id = ?", (record["id"],)):
                 raise ValueError(f"There is a grid {record['id']} already; give another id.")
             insert(db, "grids", record)
         return record["id"]
 
-    def update_grid(self, id: str, state: str, message: str = "") -> dict[str, Any]:
+    def update(self, id: str, state: str, message: str = "") -> dict[str, Any]:
         """Change the state; one that is not active is given its time. A grid that is done may be queued again, for an
         image that has gone."""
         state = checks.one_of("state", state, GRID_STATES)
         message = checks.text("message", message, 2000, empty=True)
-        with self.writing() as db:
+        with self.database.writing() as db:
             need_grid(db, id)
             finished = None if state in GRID_ACTIVE else now()
             db.execute(
@@ -60,12 +60,12 @@ class Grids(DatabaseFile):
             )
             return need_grid(db, id)
 
-    def grid(self, id: str) -> dict[str, Any]:
+    def get(self, id: str) -> dict[str, Any]:
         """{seq, id, config, who, state, message, created, finished}; ValueError where there is none."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return need_grid(db, id)
 
-    def grids(
+    def find(
         self, state: str | None = None, limit: int = 20, offset: int = 0, prompt: str | None = None
     ) -> list[dict[str, Any]]:
         """Grids as ``grid`` has them, the newest first, each with ``made``: how many of its cells have a sample."""
@@ -75,7 +75,7 @@ class Grids(DatabaseFile):
             "limit": checks.integer("limit", limit, 0, 1_000_000),
             "offset": checks.integer("offset", offset, 0, 2**62),
         }
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(
                 db,
                 """SELECT g.*, (SELECT count(*) FROM cells c WHERE c.grid = g.id) AS made FROM grids g
@@ -88,7 +88,7 @@ class Grids(DatabaseFile):
 
     def set_cells(self, grid: str, samples: Mapping[int, str]) -> None:
         """The samples at these places; what stood there before (its image has gone) is replaced. All or none."""
-        with self.writing() as db:
+        with self.database.writing() as db:
             need_grid(db, grid)
             for place, sample in samples.items():
                 checks.integer("place", place, 0, MOST_CELLS - 1)
@@ -101,29 +101,29 @@ class Grids(DatabaseFile):
 
     def cells(self, grid: str) -> dict[int, str]:
         """The samples of a grid by their places, in order."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             need_grid(db, grid)
             found = rows(db, "SELECT place, sample FROM cells WHERE grid = ? ORDER BY place", (grid,))
         return {cell["place"]: cell["sample"] for cell in found}
 
     def cells_made(self, grid: str) -> int:
         """How many places of a grid have a sample."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return int(db.execute("SELECT count(*) FROM cells WHERE grid = ?", (grid,)).fetchone()[0])
 
     def cells_waiting(self) -> int:
         """How many images the grids that wait or are worked on are still to have."""
         states = ", ".join(f"'{state}'" for state in GRID_ACTIVE)
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = db.execute(
                 f"""SELECT coalesce(sum(max(0, json_array_length(config, '$.seeds') * json_array_length(config, '$.variants')
                     - (SELECT count(*) FROM cells c WHERE c.grid = g.id))), 0) FROM grids g WHERE state IN ({states})"""
             )
             return int(found.fetchone()[0])
 
-    def grids_of(self, sample: str) -> list[str]:
+    def of(self, sample: str) -> list[str]:
         """The ids of the grids that a sample is a cell of, the newest first."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(
                 db,
                 """SELECT DISTINCT g.id, g.seq FROM cells c JOIN grids g ON g.id = c.grid WHERE c.sample = ?

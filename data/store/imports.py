@@ -25,7 +25,7 @@ from sqlite_utils import Database
 
 from data.store.annotation_schema import DISAGREEMENT
 from data.store.audit import audit_line
-from data.store.database import DatabaseFile, StoreError, insert, now, row, rows
+from data.store.database import Records, StoreError, insert, now, row, rows
 from data.store.scores import refresh_figures
 from data.store.turns import turn
 
@@ -44,10 +44,10 @@ _LATEST = """FROM main.scores o WHERE o.sample = n.sample AND o.word_index = n.w
     AND o.who = n.who ORDER BY o.seq DESC LIMIT 1"""
 
 
-class Imports(DatabaseFile):
+class Imports(Records):
     @property
     def _folder(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.imports")
+        return self.database.path.with_name(f"{self.database.path.name}.imports")
 
     def new_rows(self, id: str) -> Path:
         """The file of an import's new rows: the tables of ``TABLES``, in which seq counts from 1 through all of them."""
@@ -65,7 +65,7 @@ class Imports(DatabaseFile):
                 self._folder.mkdir(exist_ok=True)
             except OSError as error:
                 raise StoreError(
-                    f"The folder of {self.path.name} cannot be written to: {error.strerror}."
+                    f"The folder of {self.database.path.name} cannot be written to: {error.strerror}."
                 ) from None
             try:
                 yield
@@ -73,7 +73,7 @@ class Imports(DatabaseFile):
                 with suppress(StoreError):
                     self._sweep()
 
-    def finish_imports(self) -> None:
+    def finish(self) -> None:
         """Write the rest of imports whose process ended in the middle; nothing where one is on. What has lost its file is
         dropped, and the log says so."""
         with self._import_turn(0) as free:
@@ -81,17 +81,17 @@ class Imports(DatabaseFile):
                 self._finish()
 
     def _import_turn(self, seconds: float) -> AbstractContextManager[bool]:
-        return turn(self.path.with_name(f"{self.path.name}.importing"), seconds)
+        return turn(self.database.path.with_name(f"{self.database.path.name}.importing"), seconds)
 
     def _finish(self) -> None:
-        with self.reading() as db:
+        with self.database.reading() as db:
             left = rows(db, "SELECT * FROM imports WHERE done < total ORDER BY seq")
         for one in left:
             if self.new_rows(one["id"]).exists():
                 self._write(one["id"], one["name"], resumed=True)
                 log.warning("An import that had been interrupted is whole now: %s.", one["name"])
                 continue
-            with self.writing() as db:
+            with self.database.writing() as db:
                 db.execute("DELETE FROM imports WHERE id = ?", (one["id"],))
             log.warning(
                 "The rest of an import is lost (%s, %s of %s rows are in): import the file again to have all of it.",
@@ -101,7 +101,7 @@ class Imports(DatabaseFile):
 
     def _sweep(self) -> None:
         """Take away the files of imports that are whole, or never began."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             left = {id for (id,) in db.execute("SELECT id FROM imports WHERE done < total")}
         for path in self._folder.glob("*"):
             if path.name.split(".")[0] not in left:
@@ -133,7 +133,7 @@ class Imports(DatabaseFile):
         done, total, size = 0, 1, PIECE
         while done < total:
             try:
-                with self.writing_beside(self.new_rows(id)) as db:
+                with self.database.writing_beside(self.new_rows(id)) as db:
                     began = time.monotonic()
                     if begin:
                         begin(db)

@@ -11,18 +11,18 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, rows
+from data.store.database import Records, rows
 
 
-class Judgements(DatabaseFile):
-    def judgements(self, most: int | None = None) -> list[dict[str, Any]]:
+class Judgements(Records):
+    def scores(self, most: int | None = None) -> list[dict[str, Any]]:
         """The scores of people that stand, one row for each person and word, by arrival of the sample.
 
         Row: sample, word_index, word, prompt, word_rules, who, score, seq (of its event), vlm (the VLM's latest score of the word,
         0-9, its likeliest where it has only a distribution; None where it has none), gold (the word's gold score, or
         None) and gold_by (who set it). ``most``: only of the latest so many steps, in a store that has many.
         """
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(
                 db,
                 """SELECT e.sample, e.word_index, e.word, s.prompt, s.word_rules, e.who, e.score, e.seq, v.score AS vlm,
@@ -49,7 +49,7 @@ class Judgements(DatabaseFile):
         among scores, or among submits and skips}; action is set, clear or
         undo of a word's score, submit or skip of a sample, or open where that was taken back (submit or skip again,
         where the sample was left before as well). ``most``: only so many of the latest of either."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 """SELECT who, sample, CASE WHEN undoes IS NULL THEN kind ELSE 'undo' END AS action, created, seq
@@ -67,7 +67,7 @@ class Judgements(DatabaseFile):
     def said_of(self, sample: str, word_index: int) -> list[tuple[str, int]]:
         """(who, score) of each person whose score of the word stands, from low to high."""
         values = (checks.identifier("sample", sample), checks.integer("word_index", word_index, 0, 999))
-        with self.reading() as db:
+        with self.database.reading() as db:
             return db.execute(
                 """SELECT who, score FROM scores e WHERE sample = ? AND word_index = ? AND source = 'human'
                     AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
@@ -79,7 +79,7 @@ class Judgements(DatabaseFile):
     def judged(self) -> tuple[Any, ...]:
         """Changes whenever figures of the quality may have changed; quick to ask for. An id each: a store that a backup
         has brought gives the same numbers again, to other events."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return tuple(
                 db.execute(f"SELECT seq, id FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
                 for table in ("scores", "submissions", "gold")

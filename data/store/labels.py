@@ -28,7 +28,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, StoreError, row, rows
+from data.store.database import Records, StoreError, row, rows
 from data.store.migrations import SOURCES, SPLITS
 from data.store.samples import sample_filter
 from data.store.scores import PEOPLE
@@ -179,12 +179,12 @@ def digest(labels: Iterable[Mapping[str, Any]]) -> str:
     return h.hexdigest()
 
 
-class Labels(DatabaseFile):
+class Labels(Records):
     def snapshot(self, **filters: Any) -> dict[str, Any]:
         """The labels as they are now, to be kept with a run: {store, last, gold, filter, rule, count,
         sources, sha256}. JSON; ``labels(snapshot=...)`` gives them again. Filters as for ``labels``."""
         wanted = checked_filter(filters)
-        with self.reading() as db:
+        with self.database.reading() as db:
             last = self._last(db)
             gold = self._last(db, "gold")
             found = labels_at(db, last, wanted, gold)
@@ -200,7 +200,7 @@ class Labels(DatabaseFile):
             "sha256": digest(found),
         }
 
-    def labels(self, snapshot: Mapping[str, Any] | None = None, **filters: Any) -> list[dict[str, Any]]:
+    def current(self, snapshot: Mapping[str, Any] | None = None, **filters: Any) -> list[dict[str, Any]]:
         """One row a word for training, by arrival of the sample, then by word.
 
         Row: sample, word_index, word, source, score (int|None), distribution (10 floats|None; at least one
@@ -211,7 +211,7 @@ class Labels(DatabaseFile):
         """
         if snapshot is not None and filters:
             raise ValueError("A snapshot has its own filters; give either a snapshot or filters.")
-        with self.reading() as db:
+        with self.database.reading() as db:
             if snapshot is None:
                 return labels_at(db, self._last(db), checked_filter(filters))
             store = db.execute("SELECT id FROM store").fetchone()[0]
@@ -249,7 +249,7 @@ class Labels(DatabaseFile):
         (float16 bytes|None), scorer, scorer_version}, the VLM's latest.
         """
         order, found = _judges(include_simulated), []
-        with self.reading() as db:
+        with self.database.reading() as db:
             bound = self._last(db) if last is None else checks.integer("last", last, 0, 2**62)
             for words in list(_samples(_words(db, bound, {"split": split}, gold))):
                 judged = _is_judged(words, order)
@@ -283,7 +283,7 @@ class Labels(DatabaseFile):
         order = _judges(include_simulated)
         images: dict[str, dict[int, dict[str, Any]]] = {}
         left = {"samples": 0, "words": 0}
-        with self.reading() as db:
+        with self.database.reading() as db:
             bound = self._last(db) if last is None else checks.integer("last", last, 0, 2**62)
             for words in _samples(_words(db, bound, {"split": split}, gold)):
                 said = [found for found in (label(events, order) for events in words) if found]
@@ -306,7 +306,7 @@ class Labels(DatabaseFile):
         where, values = sample_filter({"split": split})
         after, last = 0, None
         while True:
-            with self.reading() as db:
+            with self.database.reading() as db:
                 last = self._last(db) if last is None else last
                 found = rows(
                     db,

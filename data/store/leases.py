@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, row, rows
+from data.store.database import Records, row, rows
 from data.store.samples import need_sample
 
 LEASE_SECONDS = 600.0
@@ -62,7 +62,7 @@ def free(db: Database, sample: str, who: str) -> None:
     db.execute("DELETE FROM leases WHERE sample = ? AND who = ?", (sample, who))
 
 
-class Leases(DatabaseFile):
+class Leases(Records):
     def hold(self, sample: str, who: str, lease: float = LEASE_SECONDS, overlap: int | None = None) -> bool:
         """This person is at work on the sample: lease it, or renew the lease. False where others hold it.
 
@@ -70,14 +70,14 @@ class Leases(DatabaseFile):
         """
         lease, overlap = checked_lease(lease), checked_overlap(overlap)
         mine = (checks.identifier("sample", sample), checks.text("who", who))
-        with self.reading() as db:
+        with self.database.reading() as db:
             if row(
                 db,
                 "SELECT 1 FROM leases WHERE sample = ? AND who = ? AND expires > ?",
                 (*mine, instant(lease / 2)),
             ):
                 return True
-        with self.writing() as db:
+        with self.database.writing() as db:
             need_sample(db, sample)
             values = {"sample": sample, "who": who, "now": instant(), "overlap": overlap}
             found = row(
@@ -92,12 +92,12 @@ class Leases(DatabaseFile):
 
     def release(self, sample: str, who: str) -> None:
         """This person is no longer at work on the sample; others may have it."""
-        with self.writing() as db:
+        with self.database.writing() as db:
             free(db, checks.identifier("sample", sample), checks.text("who", who))
 
-    def leases(self, who: str | None = None) -> list[dict[str, Any]]:
+    def current(self, who: str | None = None) -> list[dict[str, Any]]:
         """The leases that hold now: {sample, who, expires}, the next to run out first."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 "SELECT * FROM leases WHERE expires > :now AND (:who IS NULL OR who = :who) ORDER BY expires",

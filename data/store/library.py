@@ -17,7 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, rows
+from data.store.database import Records, rows
 from data.store.labels import GOLD, checked_filter, expected, labels_at
 from data.store.samples import need_sample
 from data.store.scores import EVENT, readable
@@ -82,7 +82,7 @@ def _checked_key(key: Any, columns: Sequence[tuple[str, bool]]) -> list[Any]:
         raise ValueError("There is no such page any more; begin with the first one.") from None
 
 
-class Library(DatabaseFile):
+class Library(Records):
     def search(
         self,
         text: str = "",
@@ -108,7 +108,7 @@ class Library(DatabaseFile):
         cache, columns = ORDERS[checks.one_of("sort", sort, SORTS)]
         limit, mean = checks.integer("limit", limit, 1, 1000), mean_column(gold)
         columns = [(name.format(mean=mean), falls) for name, falls in columns]
-        with self.reading() as db:
+        with self.database.reading() as db:
             asked = wanted(db, text, filters, gold)
             where, values = asked.where, asked.values
             if cache == "means":  # the walk keeps to the bounds, and to what has such a figure
@@ -145,10 +145,10 @@ class Library(DatabaseFile):
         count = len(seqs)
         return {"samples": found, "count": min(count, COUNTED), "more": count > COUNTED, "next": last}
 
-    def library_choices(self) -> dict[str, list[str]]:
+    def choices(self) -> dict[str, list[str]]:
         """What the filters can be set to: {prompt_set, split, method, projector_run, who}."""
         found = {}
-        with self.reading() as db:
+        with self.database.reading() as db:
             for name in ("prompt_set", "projector_run"):
                 found[name] = _distinct(db, "samples", name)
             pairs = db.execute(
@@ -159,12 +159,12 @@ class Library(DatabaseFile):
             found["who"] = _distinct(db, "scores", "who")
         return found
 
-    def sample_events(self, sample: str, limit: int = 200, gold: bool = True) -> list[dict[str, Any]]:
+    def events(self, sample: str, limit: int = 200, gold: bool = True) -> list[dict[str, Any]]:
         """All that was said of a sample, the newest first: {created, who, source, what, word_index, word, before,
         after, text}. what: set, clear, undo, submit, skip, flag, note, gold, or preferred / passed over / tied in a
         vote; a distribution counts as its mean. ``gold=False`` leaves gold out."""
         limit = checks.integer("limit", limit, 0, 100_000)
-        with self.reading() as db:
+        with self.database.reading() as db:
             need_sample(db, sample)
             events = rows(
                 db,

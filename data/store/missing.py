@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, now, rows
+from data.store.database import Records, insert, now, rows
 from data.store.samples import need_sample
 from data.store.scores import need_word
 
@@ -23,21 +23,21 @@ def checked_note(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class Missing(DatabaseFile):
-    def add_missing(self, found: Iterable[Mapping[str, Any]]) -> int:
+class Missing(Records):
+    def add(self, found: Iterable[Mapping[str, Any]]) -> int:
         """Note words that a scorer gave no readable answer for: sample, word_index, scorer, scorer_version, reason.
 
         All or none. A sample with such a note counts as looked at by that version, so it is not asked again for ever.
         """
         notes = [checked_note(m) for m in found]
-        with self.writing() as db:
+        with self.database.writing() as db:
             for note in notes:
                 need_word(need_sample(db, note["sample"]), note["word_index"])
                 insert(db, "missing", note)
         return len(notes)
 
-    def missing(self, sample: str) -> list[dict[str, Any]]:
+    def find(self, sample: str) -> list[dict[str, Any]]:
         """The notes of a sample's words that a scorer gave no readable answer for, oldest first."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             need_sample(db, sample)
             return rows(db, "SELECT * FROM missing WHERE sample = ? ORDER BY seq", (sample,))

@@ -12,7 +12,7 @@ import unicodedata
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, now, row, rows
+from data.store.database import Records, insert, now, row, rows
 
 
 def alike(name: str) -> str:
@@ -20,19 +20,19 @@ def alike(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-class People(DatabaseFile):
+class People(Records):
     def holds(self, name: str, key_sha256: str) -> bool | None:
         """Whether the name belongs to this key; None where it belongs to nobody yet."""
         digest = checks.sha256("key_sha256", key_sha256)
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = row(db, "SELECT key_sha256 FROM people WHERE name = ?", (checks.text("name", name),))
         return None if found is None else hmac.compare_digest(found["key_sha256"], digest)
 
-    def claim_name(self, name: str, key_sha256: str) -> bool:
+    def claim(self, name: str, key_sha256: str) -> bool:
         """Take the name for this key where it is free; whether it belongs to the key now. ValueError where somebody else
         goes by a name that looks the same."""
         digest, name = checks.sha256("key_sha256", key_sha256), checks.text("name", name)
-        with self.writing() as db:
+        with self.database.writing() as db:
             found = row(db, "SELECT key_sha256 FROM people WHERE name = ?", (name,))
             if found is not None:
                 return hmac.compare_digest(found["key_sha256"], digest)
@@ -47,25 +47,25 @@ class People(DatabaseFile):
 
     def wrote(self, name: str) -> bool:
         """Whether there are corrections under this name."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return (
                 row(db, "SELECT 1 AS one FROM scores WHERE who = ? AND who <> '' LIMIT 1", (name,))
                 is not None
             )
 
-    def people(self, limit: int = 1000) -> list[dict[str, Any]]:
+    def find(self, limit: int = 1000) -> list[dict[str, Any]]:
         """The names that belong to somebody, the newest first: {name, created}. No key and no digest is told."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 "SELECT name, created FROM people ORDER BY created DESC, name LIMIT ?",
                 (checks.integer("limit", limit, 0, 1_000_000),),
             )
 
-    def release_name(self, name: str, by: str) -> None:
+    def release(self, name: str, by: str) -> None:
         """Free a name for the next one who writes under it, and note it in the audit log."""
         line = {"who": checks.text("by", by), "action": "release", "subject": name, "detail": json.dumps({})}
-        with self.writing() as db:
+        with self.database.writing() as db:
             if not db.execute("DELETE FROM people WHERE name = ?", (checks.text("name", name),)).rowcount:
                 raise ValueError(f"Nobody goes by {checks.shown(name)}: `people` lists the names.")
             insert(db, "audit", {**line, "created": now()})

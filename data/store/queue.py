@@ -19,7 +19,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks, pools
-from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.leases import checked_lease, checked_overlap, free, instant, take, vacant
 from data.store.samples import named_filter, need_sample
 from data.store.scores import EVENT, STEP, checked_event, insert_event, last_seq, need_word, undo_event
@@ -92,7 +92,7 @@ def _both(cache: str, few: bool) -> str:
     return f"{outer} CROSS JOIN {inner} ON s.id = u.sample"
 
 
-class Annotation(DatabaseFile):
+class Queue(Records):
     def submit(self, sample: str, who: str, confirmed: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """This person is done with the sample; returns the event {id, sample, who, kind, created}.
 
@@ -110,7 +110,7 @@ class Annotation(DatabaseFile):
         comes again where that was open; what the submit confirmed is taken back with it. Returns the event that says so, {id, sample, who, kind: submit, skip or open,
         undoes, created}, or None where there is no such event, or it is taken back already."""
         mine = {"id": checks.identifier("event", event), "who": checks.text("who", who)}
-        with self.writing() as db:
+        with self.database.writing() as db:
             left = row(
                 db, f"SELECT * FROM submissions e WHERE id = :id AND who = :who AND {STILL_LEFT}", mine
             )
@@ -148,7 +148,7 @@ class Annotation(DatabaseFile):
         event = {"id": new_id(), "sample": sample, "who": who, "kind": kind, "created": now()}
         same = {"sample": sample, "who": who, "source": "confirmed", "created": event["created"]}
         scores = [checked_event({**score, **same}) for score in confirmed]
-        with self.writing() as db:
+        with self.database.writing() as db:
             found = need_sample(db, sample)
             insert(db, "submissions", {**event, "after": last_seq(db)})
             for score in scores:
@@ -157,7 +157,7 @@ class Annotation(DatabaseFile):
             free(db, sample, who)
         return event
 
-    def next_to_annotate(
+    def next(
         self,
         who: str,
         order: str = "uncertainty",
@@ -184,20 +184,20 @@ class Annotation(DatabaseFile):
         where, values = queue_filter(filters)
         values |= {"who": checks.text("who", who), "exclude": exclude, "overlap": checked_overlap(overlap)}
         if lease is None:
-            with self.reading() as db:
+            with self.database.reading() as db:
                 return self._search(db, order, where, values, filters, overlap, leased=False)
         seconds = checked_lease(lease)
         for _ in range(TRIES):  # the search is not made under the lock that others wait for
-            with self.reading() as db:
+            with self.database.reading() as db:
                 found = self._search(db, order, where, values, filters, overlap, leased=True)
             if not found:
                 return None
-            with self.writing() as db:
+            with self.database.writing() as db:
                 still = f"SELECT 1 FROM samples s WHERE s.id = :id AND {UNDONE.format(id='s.id')} AND {vacant(overlap)}"
                 if row(db, still, values | {"id": found["id"], "now": instant()}):
                     take(db, found["id"], who, seconds)
                     return found
-        with self.writing() as db:
+        with self.database.writing() as db:
             found = self._search(db, order, where, values, filters, overlap, leased=True)
             if found:
                 take(db, found["id"], who, seconds)

@@ -1,7 +1,7 @@
 """What of each page was done: the number of the last of its keys that was worked on, and what was answered.
 
 A page numbers its keys and sends again what was not acknowledged: after a lost answer, a reload, a restart of the server.
-The receipt is written in the transaction of the key's own events (``with store.writing():`` around both), so that after a
+The receipt is written in the transaction of the key's own events (``with store.database.writing():`` around both), so that after a
 kill either both are there or neither, and what was done is never done again.
 
 A page is known by a digest of its secret number and its person's name, from which neither can be had. Receipts stay where
@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, row
+from data.store.database import Records, row
 from data.store.leases import instant
 
 KEPT_DAYS = 60
@@ -40,10 +40,10 @@ def checked_answer(answer: Mapping[str, Any]) -> str:
     return checks.as_json("answer", dict(answer))
 
 
-class Receipts(DatabaseFile):
-    def receipt(self, page: str) -> dict[str, Any] | None:
+class Receipts(Records):
+    def get(self, page: str) -> dict[str, Any] | None:
         """The last key of a page that was worked on: {revision, answer}; None where none was."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = row(
                 db,
                 "SELECT revision, answer FROM receipts WHERE page_sha256 = ?",
@@ -51,7 +51,7 @@ class Receipts(DatabaseFile):
             )
         return found and {**found, "answer": json.loads(found["answer"])}
 
-    def give_receipt(self, page: str, revision: int, answer: Mapping[str, Any]) -> None:
+    def give(self, page: str, revision: int, answer: Mapping[str, Any]) -> None:
         """This key of the page, and so all before it, was worked on."""
         values = (
             checks.integer("revision", revision, 1, 2**31),
@@ -59,7 +59,7 @@ class Receipts(DatabaseFile):
             instant(),
             checks.sha256("page", page),
         )
-        with self.writing() as db:
+        with self.database.writing() as db:
             sql = "UPDATE receipts SET revision = ?, answer = ?, changed = ? WHERE page_sha256 = ?"
             if not db.execute(sql, values).rowcount:
                 db.execute("DELETE FROM receipts WHERE changed < ?", (instant(-86400 * KEPT_DAYS),))

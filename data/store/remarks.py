@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.samples import need_sample
 
 REMARKS = ("flag", "note")
 REASON_LENGTH, NOTE_LENGTH = 200, 2000
 
 
-class Remarks(DatabaseFile):
+class Remarks(Records):
     def flag(self, sample: str, who: str, reason: str) -> dict[str, Any]:
         """Something is wrong with the sample; returns the event {id, sample, who, kind, text, created}."""
         return self._remark(sample, who, "flag", checks.text("reason", reason, REASON_LENGTH))
@@ -33,7 +33,7 @@ class Remarks(DatabaseFile):
     def _remark(self, sample: str, who: str, kind: str, text: str) -> dict[str, Any] | None:
         """Saying again what stands returns the standing event."""
         who = checks.text("who", who)
-        with self.writing() as db:
+        with self.database.writing() as db:
             need_sample(db, sample)
             standing = row(
                 db,
@@ -56,13 +56,13 @@ class Remarks(DatabaseFile):
             insert(db, "remarks", event)
         return event
 
-    def remarks(
+    def find(
         self, sample: str | None = None, who: str | None = None, kind: str | None = None
     ) -> list[dict[str, Any]]:
         """The flags and notes that stand, the newest first: {id, sample, who, kind, text, created}."""
         if kind is not None:
             checks.one_of("kind", kind, REMARKS)
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 """SELECT id, sample, who, kind, text, created FROM remarks r

@@ -24,7 +24,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store.annotation_schema import migrations
-from data.store.database import BUSY_SECONDS, DatabaseFile, StoreError, new_id, take_name
+from data.store.database import BUSY_SECONDS, DatabaseFile, Records, StoreError, new_id, take_name
 from data.store.row_checks import check_rows
 from data.store.workfolder import work_folder
 
@@ -34,47 +34,40 @@ ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'runni
     UNION ALL SELECT id, 'grid' FROM grids WHERE state IN ('queued', 'running') LIMIT 1"""
 
 
-class Backup(DatabaseFile):
+class Restoring(Records):
     def check_backup(self, path: str | Path) -> dict[str, int]:
         """What a backup holds: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
-        with checked_copy(Path(path).expanduser().absolute(), self.path.parent) as copy:
+        with checked_copy(Path(path).expanduser().absolute(), self.database.path.parent) as copy:
             return _counts(copy)
 
     def check(self) -> None:
         """Read the whole file, every index, rule and reference; StoreError where it is damaged, which is only read until
         a check finds nothing. Makes way for a restore."""
-        with self._connected(once=True) as db:
+        with self.database._connected(once=True) as db:
             db.execute("PRAGMA query_only = ON")
-            db.conn.set_progress_handler(self._idle.wanted, STEPS)
+            db.conn.set_progress_handler(self.database._idle.wanted, STEPS)
             found = _damage(db.conn, ours=True)
-        self.damage = self._damaged(found) if found else ""
+        self.database.damage = self.database._damaged(found) if found else ""
         if found:
-            raise StoreError(self.damage)
+            raise StoreError(self.database.damage)
 
     @contextmanager
-    def to_export(self) -> Iterator[Any]:
-        """This store; where it is damaged, a copy whose indexes are made anew from those of its tables that can be read. The
-        copy goes afterwards."""
-        if not self.damage:
-            yield self
-            return
-        with work_folder(self.path.parent) as work:
-            path = work / self.path.name
-            with self._connected(once=True) as db, closing(sqlite3.connect(path)) as copy:
+    def readable_copy(self) -> Iterator[Path]:
+        """A copy of a damaged database, of those of its tables that can be read, with its indexes made anew. It is deleted
+        afterwards."""
+        with work_folder(self.database.path.parent) as work:
+            path = work / self.database.path.name
+            with self.database._connected(once=True) as db, closing(sqlite3.connect(path)) as copy:
                 db.conn.backup(copy)
                 tables = copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
                 for (table,) in tables:
                     with contextlib.suppress(sqlite3.DatabaseError):
                         copy.execute(f'REINDEX "{table}"')
-            found = type(self)(path)
-            try:
-                yield found
-            finally:
-                found.close()
+            yield path
 
     def interrupt(self) -> None:
         """What was on when this backup was made is on nowhere."""
-        with self.writing() as db:
+        with self.database.writing() as db:
             for table, more in (("runs", ", pid = NULL"), ("grids", "")):
                 db.execute(
                     f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more} "
@@ -86,17 +79,19 @@ class Backup(DatabaseFile):
         """Put the backup in the place of this database; {samples, ..., before: what it held, replaced: the file beside
         it that the old content is in}. ValueError where the backup is none, or a run or a grid is on: nothing was changed."""
         source = Path(path).expanduser().absolute()
-        if source.exists() and source.samefile(self.path):
+        if source.exists() and source.samefile(self.database.path):
             raise ValueError("This is the database itself; give a backup of it.")
         try:
-            before = _counts(self)
+            before = _counts(self.database)
         except StoreError:
             before = {}  # it is damaged, which is why it is replaced
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        replaced = self.path.with_name(f"{self.path.stem}.replaced-{stamp}-{new_id()[:4]}.db")
-        with self.reading() as db:
+        replaced = self.database.path.with_name(
+            f"{self.database.path.stem}.replaced-{stamp}-{new_id()[:4]}.db"
+        )
+        with self.database.reading() as db:
             (size,) = db.execute("PRAGMA page_size").fetchone()
-        with checked_copy(source, self.path.parent, size) as copy, self._alone() as live:
+        with checked_copy(source, self.database.path.parent, size) as copy, self._alone() as live:
             busy = None
             with contextlib.suppress(sqlite3.DatabaseError):  # what cannot be read is on nowhere
                 busy = live.execute(ACTIVE).fetchone()
@@ -104,7 +99,7 @@ class Backup(DatabaseFile):
                 raise ValueError(
                     f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                 )
-            with work_folder(self.path.parent) as folder:
+            with work_folder(self.database.path.parent) as folder:
                 # page by page, for a VACUUM would stop at a page that is damaged
                 with closing(sqlite3.connect(folder / "old.db")) as old:
                     live.backup(old)
@@ -112,17 +107,17 @@ class Backup(DatabaseFile):
             with closing(sqlite3.connect(copy.path)) as backup:
                 backup.backup(live)
         self.check()
-        return {**_counts(self), "before": before, "replaced": replaced.name}
+        return {**_counts(self.database), "before": before, "replaced": replaced.name}
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """A connection that has the file for itself: others wait until it is closed."""
         deadline = time.monotonic() + BUSY_SECONDS
-        with self._wanting(), self._connected(once=True) as db:
+        with self._wanting(), self.database._connected(once=True) as db:
             live = db.conn
             live.execute("PRAGMA locking_mode=EXCLUSIVE")
             while True:
-                self._flag.touch()
+                self.database._flag.touch()
                 try:
                     live.execute("BEGIN IMMEDIATE")
                     break
@@ -138,12 +133,12 @@ class Backup(DatabaseFile):
     @contextmanager
     def _wanting(self) -> Iterator[None]:
         """Meanwhile no process keeps a connection that it does not use."""
-        self._flag.touch()
-        self.close()
+        self.database._flag.touch()
+        self.database.close()
         try:
             yield
         finally:
-            self._flag.unlink(missing_ok=True)
+            self.database._flag.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -166,8 +161,8 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
                 wrong = _damage(db)
             if wrong:
                 raise ValueError(f"{wrong}; give a file that `backup` wrote.")
-            found = Backup(copy)
-            found.interrupt()
+            found = DatabaseFile(copy)
+            Restoring(found).interrupt()
             with found.reading() as db:
                 check_rows(db)
             found.close()

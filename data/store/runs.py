@@ -15,7 +15,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, StoreError, insert, new_id, now, row, rows
+from data.store.database import Records, StoreError, insert, new_id, now, row, rows
 from data.store.migrations import RUN_KINDS, RUN_STATES
 from data.store.run_shape import fitting
 
@@ -101,8 +101,8 @@ def need_run(db: Database, run: Any) -> dict[str, Any]:
     return found
 
 
-class Runs(DatabaseFile):
-    def new_run(
+class Runs(Records):
+    def new(
         self,
         kind: str,
         config: Mapping[str, Any],
@@ -121,7 +121,7 @@ class Runs(DatabaseFile):
             "created": now(),
         }
         record = {name: checked_field(name, value) for name, value in record.items()}
-        with self.writing() as db:
+        with self.database.writing() as db:
             if row(db, "SELECT 1 FROM runs WHERE id = ?", (record["id"],)):
                 raise ValueError(f"There is a run {record['id']} already; give another id.")
             if record["parent"] is not None:
@@ -129,10 +129,10 @@ class Runs(DatabaseFile):
             insert(db, "runs", record)
         return record["id"]
 
-    def claim_run(self, id: str, pid: int) -> dict[str, Any]:
+    def claim(self, id: str, pid: int) -> dict[str, Any]:
         """Make a run the one that is on; RunBusy where another is. Exactly one of several callers gets it,
         and a run that is on already is refused as well (a dead one is first set to 'interrupted')."""
-        with self.writing() as db:
+        with self.database.writing() as db:
             run = need_run(db, id)
             other = row(db, "SELECT id, kind FROM runs WHERE state = 'running' ORDER BY seq LIMIT 1")
             if other:
@@ -147,7 +147,7 @@ class Runs(DatabaseFile):
             )
             return readable(db, need_run(db, id))
 
-    def update_run(self, id: str, **fields: Any) -> dict[str, Any]:
+    def update(self, id: str, **fields: Any) -> dict[str, Any]:
         """Change state, metrics, message, checkpoint, checkpoint_sha256, labels, pid, heartbeat ('now' for
         now) or finished; returns the run. A run that ends is given its ``finished`` time."""
         fixed = sorted(set(fields) - {"state", "metrics", "message", "checkpoint", "checkpoint_sha256",
@@ -155,7 +155,7 @@ class Runs(DatabaseFile):
         if fixed:
             raise ValueError(f"A run's {checks.shown(fixed[0])} cannot be changed; start a new run instead.")
         fields = {name: now() if value == "now" else value for name, value in fields.items()}
-        with self.writing() as db:
+        with self.database.writing() as db:
             run = need_run(db, id)
             changes = {name: checked_field(name, value) for name, value in fields.items()}
             state = changes.get("state", run["state"])
@@ -173,12 +173,12 @@ class Runs(DatabaseFile):
                 db.execute(f"UPDATE runs SET {places} WHERE id = ?", [*changes.values(), run["id"]])
             return readable(db, need_run(db, id))
 
-    def run(self, id: str) -> dict[str, Any]:
+    def get(self, id: str) -> dict[str, Any]:
         """All columns of a run, JSON parsed, and promoted: whether it is the one in use of its kind."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return readable(db, need_run(db, id))
 
-    def runs(
+    def find(
         self,
         kind: str | None = None,
         state: str | None = None,
@@ -192,7 +192,7 @@ class Runs(DatabaseFile):
         chosen = {k: checked_field(k, v) for k, v in wanted.items() if v is not None}
         where = " AND ".join(["1" if archived else "archived IS NULL", *(f"{name} = ?" for name in chosen)])
         values = [checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62)]
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(
                 db,
                 f"SELECT * FROM runs WHERE {where} ORDER BY seq DESC LIMIT ? OFFSET ?",
@@ -200,9 +200,9 @@ class Runs(DatabaseFile):
             )
             return all_readable(db, found)
 
-    def archive_runs(self, ids: Sequence[str]) -> None:
+    def archive(self, ids: Sequence[str]) -> None:
         """Put runs away together, before their files are deleted; ValueError where one is on or in use."""
-        with self.writing() as db:
+        with self.database.writing() as db:
             for run in [need_run(db, id) for id in ids]:
                 if run["state"] in ACTIVE:
                     raise ValueError(f"The run {run['id']} is {run['state']}; stop it before it is deleted.")
@@ -214,7 +214,7 @@ class Runs(DatabaseFile):
     def promote(self, run_id: str, who: str) -> dict[str, Any]:
         """Put a finished run into use; returns it. Whether it is good enough is for the caller to say."""
         who = checks.text("who", who)
-        with self.writing() as db:
+        with self.database.writing() as db:
             run = need_run(db, run_id)
             if run["kind"] not in PROMOTABLE:
                 raise ValueError(f"A run of kind {run['kind']} makes nothing that could be promoted.")
@@ -241,7 +241,7 @@ class Runs(DatabaseFile):
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
         """Back to what was in use before; returns that run, or None for what the project ships."""
         kind, who = checks.one_of("kind", kind, PROMOTABLE), checks.text("who", who)
-        with self.writing() as db:
+        with self.database.writing() as db:
             stack = promoted_runs(db, kind)
             if not stack:
                 raise ValueError(f"No {kind} has been promoted; the one that the project ships is in use.")
@@ -256,13 +256,13 @@ class Runs(DatabaseFile):
     def promoted(self, kind: str) -> dict[str, Any] | None:
         """The run of this kind that is in use; None: what the project ships."""
         checks.one_of("kind", kind, RUN_KINDS)
-        with self.reading() as db:
+        with self.database.reading() as db:
             stack = promoted_runs(db, kind)
             return readable(db, need_run(db, stack[-1])) if stack else None
 
     def promotions(self, kind: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The events, the newest first: {seq, kind, run, action, who, created}."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 "SELECT * FROM promotions WHERE ? IS NULL OR kind = ? ORDER BY seq DESC LIMIT ?",

@@ -11,7 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.migrations import SPLITS
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -131,8 +131,8 @@ def insert_sample(db: Database, record: dict[str, Any]) -> None:
     insert(db, "samples", record)
 
 
-class Samples(DatabaseFile):
-    def add_samples(self, samples: Iterable[Mapping[str, Any]]) -> list[str]:
+class Samples(Records):
+    def add(self, samples: Iterable[Mapping[str, Any]]) -> list[str]:
         """Write all or none; returns their ids in order (ids are made where none are given).
 
         Needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width, height,
@@ -140,17 +140,17 @@ class Samples(DatabaseFile):
         were counted.
         """
         records = [checked_sample(s) for s in samples]
-        with self.writing() as db:
+        with self.database.writing() as db:
             for record in records:
                 insert_sample(db, record)
         return [r["id"] for r in records]
 
-    def sample(self, id: str) -> dict[str, Any]:
+    def get(self, id: str) -> dict[str, Any]:
         """All columns of one sample; ValueError where there is none."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return need_sample(db, id)
 
-    def samples(
+    def find(
         self, *, limit: int = 100, offset: int = 0, newest: bool = True, **filters: Any
     ) -> list[dict[str, Any]]:
         """Samples by arrival. Filters: ids, prompt, prompt_set, split, seed, backbone, method, projector_run,
@@ -159,15 +159,15 @@ class Samples(DatabaseFile):
         where, values = sample_filter(filters)
         values += [checks.integer("limit", limit, 0, 10_000_000), checks.integer("offset", offset, 0, 2**62)]
         order = "DESC" if newest else "ASC"
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db, f"SELECT * FROM samples s WHERE {where} ORDER BY s.seq {order} LIMIT ? OFFSET ?", values
             )
 
-    def count_samples(self, **filters: Any) -> int:
+    def count(self, **filters: Any) -> int:
         """How many samples ``samples`` would list."""
         where, values = sample_filter(filters)
-        with self.reading() as db:
+        with self.database.reading() as db:
             if filters == {"scored": True}:  # each has an uncertainty: one look, not one a sample
                 return db.execute("SELECT count(*) FROM uncertainty").fetchone()[0]
             return db.execute(f"SELECT count(*) FROM samples s WHERE {where}", values).fetchone()[0]

@@ -21,7 +21,7 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.annotation_schema import MEANS
-from data.store.database import DatabaseFile, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.migrations import SOURCES
 from data.store.samples import need_sample
 
@@ -213,8 +213,8 @@ def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dic
     return dict(sorted(words.items()))
 
 
-class Scores(DatabaseFile):
-    def add_scores(self, scores: Iterable[Mapping[str, Any]]) -> list[str]:
+class Scores(Records):
+    def add(self, scores: Iterable[Mapping[str, Any]]) -> list[str]:
         """Write all or none; returns the events' ids in order.
 
         Each needs sample, word_index, source and a score or a distribution (ten numbers); may have word,
@@ -226,7 +226,7 @@ class Scores(DatabaseFile):
             if e["supersedes"] or e["undoes"]:
                 raise ValueError("supersedes and undoes are set by the store; leave them out.")
         step = new_id()
-        with self.writing() as db:
+        with self.database.writing() as db:
             known: dict[str, dict[str, Any]] = {}
             for e in events:
                 if e["sample"] not in known:
@@ -236,7 +236,7 @@ class Scores(DatabaseFile):
             refresh_figures(db, {e["sample"] for e in events if e["source"] not in PERSONAL})
         return [e["id"] for e in events]
 
-    def set_score(
+    def set(
         self,
         sample: str,
         word_index: int,
@@ -250,7 +250,7 @@ class Scores(DatabaseFile):
         its own, and no step of undo."""
         return self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
 
-    def clear_score(self, sample: str, word_index: int, who: str, source: str = "human") -> dict | None:
+    def clear(self, sample: str, word_index: int, who: str, source: str = "human") -> dict | None:
         """The Delete key: take this person's correction back. None where there was none."""
         return self._annotate(sample, word_index, None, who, source, None, 1.0)
 
@@ -277,7 +277,7 @@ class Scores(DatabaseFile):
                 "weight": weight,
             }
         )
-        with self.writing() as db:
+        with self.database.writing() as db:
             need_word(need_sample(db, sample), event["word_index"], event["word"])
             before = latest(db, sample, event["word_index"], source, who)
             standing = before if before and before["kind"] == "set" else None
@@ -305,7 +305,7 @@ class Scores(DatabaseFile):
         (``come_back``)."""
         checks.text("who", who)
         standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
-        with self.writing() as db:
+        with self.database.writing() as db:
             if sample is not None:
                 need_sample(db, sample)
             last = row(
@@ -341,7 +341,7 @@ class Scores(DatabaseFile):
             "limit": checks.integer("limit", limit, 0, 1_000_000),
             "offset": checks.integer("offset", offset, 0, 2**62),
         }
-        with self.reading() as db:
+        with self.database.reading() as db:
             found = rows(
                 db,
                 f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
@@ -357,7 +357,7 @@ class Scores(DatabaseFile):
 
     def first_corrections(self, most: int) -> int:
         """How many words people have corrected, counted up to ``most`` of the first steps: cheap in a full store."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             return db.execute(
                 """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
                 (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))""",
@@ -371,7 +371,7 @@ class Scores(DatabaseFile):
         ``who`` the human and the confirmed one are that person's; without, the latest person's, and ``people``
         maps each person to the score that they gave.
         """
-        with self.reading() as db:
+        with self.database.reading() as db:
             need_sample(db, sample)
             events = rows(
                 db,
@@ -387,7 +387,7 @@ class Scores(DatabaseFile):
     ) -> dict[str, dict[int, dict[str, Any]]]:
         """``current`` of many samples at once, by their ids; a sample that nobody has scored has no words."""
         found: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
-        with self.reading() as db:
+        with self.database.reading() as db:
             events = rows(
                 db,
                 f"""SELECT {EVENT} FROM scores e WHERE seq IN

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from datetime import datetime
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import DatabaseFile, row
+from data.store.database import DatabaseFile, Records, row
 from data.store.leases import checked_overlap, instant
 from data.store.queue import STILL_LEFT, queue_filter
 from data.store.samples import EQUALS
@@ -76,9 +75,9 @@ def _said(pool: str, whose: str, index: str, words: bool = True) -> str:
     return _change(SAID, state, thing=thing, index=index, whose=whose, pool=pool)
 
 
-class Tallies(DatabaseFile):
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+class Tallies(Records):
+    def __init__(self, database: DatabaseFile) -> None:
+        super().__init__(database)
         self._counts: OrderedDict[Any, tuple[int, str, int]] = OrderedDict()
         self._counting, self._first = Lock(), Lock()
 
@@ -95,7 +94,7 @@ class Tallies(DatabaseFile):
         others = mine | {"overlap": checked_overlap(overlap)}
         own = "AND who = :who"
         fixed = _fixed(filters)
-        with self.reading() as db:
+        with self.database.reading() as db:
 
             def done(state: str, values: dict[str, Any], whose: str = "") -> int:
                 return self._count(
@@ -130,7 +129,7 @@ class Tallies(DatabaseFile):
         where, values = queue_filter(filters)
         mine, fixed = values | {"who": checks.text("who", who)}, _fixed(filters)
         pool = POOL.format(where=where)
-        with self.reading() as db:
+        with self.database.reading() as db:
 
             def ended(state: str) -> int:
                 sql = _change(DONE, state, mine="AND who = :who", where=where)
@@ -155,7 +154,7 @@ class Tallies(DatabaseFile):
     def count_corrected(self) -> int:
         """How many words have a correction that stands, by people or the simulated annotator; those of held-out
         samples, which nothing learns from, are not counted."""
-        with self.reading() as db:
+        with self.database.reading() as db:
             # from the start along people's events, later along the newest
             first, later = (
                 _said("s.split <> 'heldout'", ANYBODY, index)

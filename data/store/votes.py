@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from data.store import checks
-from data.store.database import DatabaseFile, insert, new_id, now, rows
+from data.store.database import Records, insert, new_id, now, rows
 from data.store.samples import need_sample
 
 CHOICES = ("left", "right", "tie", "none")
 
 
-class Preferences(DatabaseFile):
-    def add_preference(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
+class Votes(Records):
+    def add(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
         """A vote; returns the event {id, left_sample, right_sample, choice, who, created}."""
         event = {
             "id": new_id(),
@@ -26,7 +26,7 @@ class Preferences(DatabaseFile):
             "who": checks.text("who", who),
             "created": now(),
         }
-        with self.writing() as db:
+        with self.database.writing() as db:
             left, right = need_sample(db, left_sample), need_sample(db, right_sample)
             if left["id"] == right["id"]:
                 raise ValueError("A vote is between two images; these are one and the same.")
@@ -35,9 +35,7 @@ class Preferences(DatabaseFile):
             insert(db, "preferences", event)
         return event
 
-    def preferences(
-        self, samples: Sequence[str] | None = None, who: str | None = None
-    ) -> list[dict[str, Any]]:
+    def find(self, samples: Sequence[str] | None = None, who: str | None = None) -> list[dict[str, Any]]:
         """The votes that stand, in the order of time, as ``add_preference`` returns them; of pairs that lie within
         ``samples``, and of one person, where these are given."""
         values = {
@@ -47,7 +45,7 @@ class Preferences(DatabaseFile):
         within = "(SELECT value FROM json_each(:samples))"
         # a list is looked up by the index of the left image; without one, every pair is read
         chosen = f"left_sample IN {within} AND right_sample IN {within}" if samples is not None else "1"
-        with self.reading() as db:
+        with self.database.reading() as db:
             return rows(
                 db,
                 f"""SELECT id, left_sample, right_sample, choice, who, created FROM preferences WHERE seq IN

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.requests import HTTPConnection
@@ -21,7 +21,9 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from studio.access import hosts, limits
-from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.settings import Settings
 
 SHOWN = "studio.token"  # of an ASGI scope: whether the request came with the token
 COOKIE_SECONDS = 365 * 86_400

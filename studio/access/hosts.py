@@ -65,3 +65,26 @@ def on_network(env: Mapping[str, str] | None = None) -> bool:
     public link."""
     env = os.environ if env is None else env
     return not is_loopback(bound(env)) or env.get("GRADIO_SHARE", "").lower() == "true"
+
+
+LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def check_webhook(text: str) -> str:
+    """The address; '' for none. ValueError, which does not repeat it, for one that cannot be used."""
+    import httpx  # slow to import, and few have a webhook
+
+    text = text.strip()
+    if not text:
+        return ""
+    try:
+        url = httpx.URL(text)
+        good = bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and url.host in LOCAL))
+    except (httpx.InvalidURL, ValueError):
+        good = False
+    if not good or "@" in text or url.fragment or len(text) > 2000:
+        raise ValueError(
+            "STUDIO_WEBHOOK cannot be used: write it as https://host/path (http only for localhost), without a name or a "
+            "password in it. A secret goes into STUDIO_WEBHOOK_SECRET."
+        )
+    return text

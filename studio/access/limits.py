@@ -11,12 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.access import hosts, identity
-from studio.grids.axes import GridRequest
-from studio.images.views import Request
-from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from data.store import Store
+    from studio.grids.axes import GridRequest
+    from studio.images.views import Request
+    from studio.settings import Settings
+    from studio.studio import Studio
 
 RIGHTS = "train, promote, import, export, delete and see gold"
 MAX_UPLOAD = 5 * 2**20  # bytes of a file that is sent to the page or to an endpoint
@@ -51,20 +55,20 @@ class Limits:
             if side is not None and side > self.side:
                 raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
 
-    def check_room(self, store: Any) -> None:
+    def check_room(self, store: Store) -> None:
         """ValueError where the store holds as many images as strangers may fill it with, those counted that grids are
         still to make."""
         if self.samples is None:
             return
-        waiting = store.cells_waiting()
-        if store.count_samples() + waiting >= self.samples:
+        waiting = store.grids.cells_waiting()
+        if store.samples.count() + waiting >= self.samples:
             coming = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
             raise ValueError(
                 f"This studio keeps {self.samples} images, and it is full{coming}: look at those that are there, or run a "
                 "studio of your own. Its owner can raise STUDIO_MAX_SAMPLES."
             )
 
-    def check_request(self, request: Request, store: Any, methods: int = 2) -> Request:
+    def check_request(self, request: Request, store: Store, methods: int = 2) -> Request:
         """The request, where this visitor may make it; `methods` images a seed."""
         self.check_cells(len(request.seeds) * methods)
         self.check_steps(request.steps)
@@ -72,7 +76,7 @@ class Limits:
         self.check_room(store)
         return request
 
-    def check_grid(self, request: GridRequest, store: Any) -> GridRequest:
+    def check_grid(self, request: GridRequest, store: Store) -> GridRequest:
         """The like for a grid."""
         self.check_cells(request.total)
         for variant in request.variants:
@@ -85,7 +89,7 @@ class Limits:
 OFF, SPACE = Limits(256, 100, 2048, None), Limits(32, 50, 1024, 20_000)
 
 
-def limits(studio: Any, profile: Any = None, env: Mapping[str, str] | None = None) -> Limits:
+def limits(studio: Studio, profile: Any = None, env: Mapping[str, str] | None = None) -> Limits:
     """The bounds of this visitor: none but the application's own for an administrator of a Space."""
     if identity.oauth_enabled(env) and profile is not None and _named(studio.settings, profile.username, env):
         return OFF

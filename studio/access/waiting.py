@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from studio.access import identity
-from studio.pages.shared import MODELS
+
+MODELS = "models"  # the concurrency id of what computes: one at a time
+CARRYING = "carrying"  # likewise of what goes out of the store as a whole and comes into it
 
 PAGE, VISITOR = 8, 2  # the parts of the queue that one page and one visitor may fill: an eighth, a half
 

@@ -9,10 +9,14 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from data.store import Store
 from studio.access.identity import check_name
 from studio.images.views import SampleView
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SAYS = {
     "submit": "Back to the image that you submitted last: it is not submitted any more.",
@@ -49,10 +53,14 @@ class Back:
     word: int | None = None
 
 
-def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
+def item(studio: Studio, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
     """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
     at = mark(studio, sample, who)  # before the rest: what comes in between is then news
-    view, said, remarks = studio.sample(sample, who), studio.store.said(sample), studio.store.remarks(sample)
+    view, said, remarks = (
+        studio.annotation.sample(sample, who),
+        studio.store.desk.said(sample),
+        studio.store.remarks.find(sample),
+    )
     mine = {s["word_index"]: s["seq"] for s in said if s["who"] == who}
     own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
     flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
@@ -69,22 +77,22 @@ def item(studio: Any, sample: str, who: str, blind: bool = False, opened: int | 
     return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
 
 
-def mark(studio: Any, sample: str, who: str) -> str:
+def mark(studio: Studio, sample: str, who: str) -> str:
     """As long as this stays, so does all that this person is shown of a sample, but for blind mode:
     "score.remark.model.person", the first two the numbers of the last ones, the third whether the model is there that
     knows which words it reads."""
-    score, remark = studio.store.mark(sample)
+    score, remark = studio.store.desk.mark(sample)
     return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
 
 
-def marked(studio: Any, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
+def marked(studio: Studio, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
     """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
     scores."""
     after = mark(studio, sample, who)
     (score, *others), (last, *same) = before.split("."), after.split(".")
     if others != same or int(last) < int(score):  # less: a backup was restored
         return None
-    return after if studio.store.scored_since(sample, int(score)) <= set(own) else None
+    return after if studio.store.desk.scored_since(sample, int(score)) <= set(own) else None
 
 
 def _blank(word: Any) -> Any:
@@ -93,12 +101,12 @@ def _blank(word: Any) -> Any:
     )
 
 
-def accept(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+def accept(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
     """Each shown score becomes this person's own."""
-    studio.accept(sample, who, but=item(studio, sample, who, blind).hidden)
+    studio.annotation.accept(sample, who, but=item(studio, sample, who, blind).hidden)
 
 
-def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+def clean(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
     """Nothing is wrong with the image: submit it and confirm every word; ValueError where a word shows no score."""
     shown = item(studio, sample, who, blind)
     if shown.hidden:
@@ -109,26 +117,26 @@ def clean(studio: Any, sample: str, who: str, blind: bool = False) -> None:
     bare = next((w.text for w in shown.view.words if w.scored and w.score is None), None)
     if bare is not None:
         raise ValueError(f'The word "{bare}" has no score that could be right: give it one.')
-    studio.submit(sample, who, confirm=True)
+    studio.annotation.submit(sample, who, confirm=True)
 
 
-def submit(studio: Any, sample: str, who: str, blind: bool = False) -> None:
+def submit(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
     """Done with the image: what this person was shown and left as it is is confirmed, unless the settings say otherwise."""
     hidden = item(studio, sample, who, blind).hidden if blind else ()
-    studio.submit(sample, who, but=hidden)
+    studio.annotation.submit(sample, who, but=hidden)
 
 
-def back(studio: Any, who: str, sample: str | None = None) -> Back | None:
+def back(store: Store, who: str, sample: str | None = None) -> Back | None:
     """Undo this person's last step (on ``sample``, or anywhere); None where nothing is left to undo.
 
     The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
     """
     who = check_name(who)
-    with studio.store.writing():
-        step, left = studio.store.last_step(who, sample), studio.store.last_left(who, sample)
+    with store.database.writing():
+        step, left = store.desk.last_step(who, sample), store.desk.last_left(who, sample)
         if left and (step is None or left["after"] >= step["seq"]):
-            studio.store.come_back(left["id"], who)
-            studio.store.hold(left["sample"], who)
+            store.queue.come_back(left["id"], who)
+            store.leases.hold(left["sample"], who)
             return Back(left["sample"], SAYS[left["kind"]])
-        event = studio.store.undo(step["sample"], who) if step else None
+        event = store.scores.undo(step["sample"], who) if step else None
     return Back(event["sample"], word=event["word_index"]) if event else None

@@ -7,9 +7,12 @@ that answer it: a store of a million scores is asked as quickly as an empty one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.images import examples
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 WORDS = 10  # corrected words after which the second step is done
 TRAIN = ("cycle", "reward", "projector", "calibrator", "lora")
@@ -26,7 +29,7 @@ class Step:
     done: bool
 
 
-def steps(studio: Any) -> list[Step]:
+def steps(studio: Studio) -> list[Step]:
     """The three steps as the store has them."""
     return [_compare(studio), _correct(studio), _retrain(studio)]
 
@@ -36,8 +39,8 @@ def over(found: list[Step]) -> bool:
     return all(step.done for step in found)
 
 
-def _compare(studio: Any) -> Step:
-    newest = studio.store.samples(limit=1)
+def _compare(studio: Studio) -> Step:
+    newest = studio.store.samples.find(limit=1)
     own = bool(newest) and newest[0]["prompt_set"] != examples.SET
     says = "Write a prompt; see each seed with and without the projector."
     if newest and not own:
@@ -45,8 +48,8 @@ def _compare(studio: Any) -> Step:
     return Step("compare", "Compare", "There are images of your own." if own else says, own)
 
 
-def _correct(studio: Any) -> Step:
-    count = studio.store.first_corrections(WORDS)
+def _correct(studio: Studio) -> Step:
+    count = studio.store.scores.first_corrections(WORDS)
     done = count >= WORDS
     says = (
         f"{count} of {WORDS} words. Set the digits that are wrong."
@@ -56,8 +59,8 @@ def _correct(studio: Any) -> Step:
     return Step("annotate", "Correct", f"{WORDS} words or more are corrected." if done else says, done)
 
 
-def _retrain(studio: Any) -> Step:
-    runs = [run for run in studio.store.runs(limit=LOOKED) if _trained(run)]
+def _retrain(studio: Studio) -> Step:
+    runs = [run for run in studio.store.runs.find(limit=LOOKED) if _trained(run)]
     states = {run["state"] for run in runs}
     if "done" in states:
         return Step("train", "Retrain", "A training is done: look at what it changed.", True)

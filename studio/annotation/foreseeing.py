@@ -26,11 +26,13 @@ from torch import Tensor
 from core.evaluation.choosing import predict
 from core.noise import draw
 from core.scoring.scores import entropy, expected
+from data.store import Store
 from studio.images import gpu
-from studio.images.making import encode
+from studio.images.making import encode, noises_of
+from studio.images.models import Models
 from studio.images.scoring import Stop, asked
 from studio.numbers import whole
-from studio.training.datasets import noises_of
+from studio.settings import Settings
 
 log = logging.getLogger("studio")
 FIRST = 2.0  # seconds that the first who asks waits for the first figures
@@ -39,11 +41,10 @@ MOST = 10_000_000
 
 
 class Foreseeing:
-    """The part of `Studio` that compares the reward model with the scorer; expects settings, store and models."""
+    """Compares the reward model with the scorer."""
 
-    settings: Any
-    store: Any
-    models: Any
+    def __init__(self, settings: Settings, store: Store, models: Models) -> None:
+        self.settings, self.store, self.models = settings, store, models
 
     def foresee(
         self,
@@ -60,7 +61,7 @@ class Foreseeing:
         using = self.models.using("reward")
         if using.model is None:
             raise ValueError(using.problem)
-        lacking = self.store.unforeseen(using.run, self.models.diffuser().revision)
+        lacking = self.store.foreseen.missing(using.run, self.models.diffuser().revision)
         ids, halt = lacking[:most], asked(stop)
         compared = looked = 0
         if on_progress:
@@ -72,7 +73,7 @@ class Foreseeing:
             apart = gpu.apart()
             with contextlib.nullcontext() if apart else self.models.lock:
                 found = self._foresee_apart(part) if apart else self._foreseen(part)
-            self.store.keep_foreseen(found, using.run)
+            self.store.foreseen.keep(found, using.run)
             compared, looked = compared + len(found), looked + len(part)
             if on_progress:
                 on_progress(looked, len(ids))
@@ -85,7 +86,10 @@ class Foreseeing:
 
     def _foreseen(self, ids: Sequence[str]) -> dict[str, tuple[float, float, str]]:
         """Points, promise and the scorer's version, by sample."""
-        said, rows = self.store.seen_by_vlm(ids), self.store.samples(ids=list(ids), limit=len(ids))
+        said, rows = (
+            self.store.foreseen.seen_by_vlm(ids),
+            self.store.samples.find(ids=list(ids), limit=len(ids)),
+        )
         noises, model = self._noises(rows), self.models.using("reward").model
         sizes: dict[tuple[int, int], list[Mapping[str, Any]]] = defaultdict(list)
         for row in rows:
@@ -112,7 +116,7 @@ class Foreseeing:
         """The noise (C, H, W) that each image was made from, by sample; those that another noise was chosen for, or whose
         projector is gone, are left out."""
         projected = [row for row in rows if row["projector_run"] and row["strength"] > 0]
-        found, diffuser = noises_of(self, projected), self.models.diffuser()
+        found, diffuser = noises_of(self.models, self.store, projected), self.models.diffuser()
         for row in rows:
             if row["projector_run"] and row["strength"] > 0:
                 continue
@@ -136,8 +140,8 @@ def _unsure(said: Any) -> float:
 class Foreseer:
     """Does `foresee` behind the page when the order is asked for, and says how far it is."""
 
-    def __init__(self, studio: Any) -> None:
-        self.studio = studio
+    def __init__(self, foreseeing: Foreseeing) -> None:
+        self.foreseeing = foreseeing
         self.done = self.total = 0
         self.problem = ""
         self._lock, self._thread, self._first = threading.Lock(), threading.Thread(), threading.Event()
@@ -147,14 +151,14 @@ class Foreseer:
         """Start where there may be something to do. Returns at once; the first time, when some figures are there or
         after `FIRST` seconds."""
         with self._lock:
-            promoted = (self.studio.store.promoted("reward") or {}).get("id")
+            promoted = (self.foreseeing.store.runs.promoted("reward") or {}).get("id")
             fresh = self._looked and self._looked[0] == promoted and time.monotonic() - self._looked[1] < REST
             if not self.busy and not fresh:
                 self._looked = (promoted, time.monotonic())
                 self._first.clear()
                 self._thread = threading.Thread(target=self._work, name="foreseeing", daemon=True)
                 self._thread.start()
-        if not self.studio.store.any_foreseen():
+        if not self.foreseeing.store.foreseen.any():
             self._first.wait(FIRST)
 
     @property
@@ -175,7 +179,7 @@ class Foreseer:
         )
 
     def _work(self) -> None:
-        from studio.studio import sentence
+        from studio.errors import sentence
 
         self.done = self.total = 0
         self.problem = ""
@@ -186,7 +190,7 @@ class Foreseer:
                 self._first.set()
 
         try:
-            self.studio.foresee(on_progress=on_progress)
+            self.foreseeing.foresee(on_progress=on_progress)
         except Exception as error:  # noqa: BLE001 - the page says what it was
             self.problem = sentence(error)
         finally:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.scoring.scores import check_digit
 from studio.access.identity import check_name
 
+if TYPE_CHECKING:
+    from studio.annotation.labelling import Annotation
 
-def set_gold(studio: Any, sample: str, word_index: int, score: int | None, who: str) -> dict[str, Any] | None:
+
+def set_gold(
+    annotation: Annotation, sample: str, word_index: int, score: int | None, who: str
+) -> dict[str, Any] | None:
     """Say that this score of a word is right, or take it back where it is None; the gold that stands, or None.
 
     The caller has made sure that `who` may write.
     """
-    word = studio._scored_word(sample, word_index)
+    word = annotation.scored_word(sample, word_index)
     digit = None if score is None else check_digit(score)
-    return studio.store.set_gold(sample, word.index, digit, check_name(who), word=word.text)
+    return annotation.store.gold.set(sample, word.index, digit, check_name(who), word=word.text)
 
 
 def is_due(who: str, done: int, every: int) -> bool:
@@ -31,11 +36,11 @@ def is_due(who: str, done: int, every: int) -> bool:
 
 
 def next_gold(
-    studio: Any, who: str, exclude: str | None, lease: float | None, filters: Mapping[str, Any]
+    annotation: Annotation, who: str, exclude: str | None, lease: float | None, filters: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """The row of an image with gold, where one is due to this person and there is one that they have not done; they are
     not told. STUDIO_GOLD_EVERY says how often."""
-    every = studio.settings.gold_every
-    if not is_due(who, studio.store.done(who), every):
+    every = annotation.settings.gold_every
+    if not is_due(who, annotation.store.gold.done(who), every):
         return None
-    return studio.store.gold_to_annotate(who, exclude, lease=lease, **filters)
+    return annotation.store.gold.next(who, exclude, lease=lease, **filters)

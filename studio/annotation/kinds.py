@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING
 
 from core.words import EXTRA, NOTHING_ELSE, split
+
+if TYPE_CHECKING:
+    from data.store import Store
 
 log = logging.getLogger("studio")
 AT_ONCE = 1000  # prompts; about 30 ms
@@ -21,7 +24,7 @@ def named(kind: str) -> str:
 class Kinds:
     """Keeps up with the store's prompts: some at once, the newest first, many behind the page."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self._after = 0  # the newest sample whose prompt, like all before it, is kept
         self._lock, self._thread = threading.Lock(), threading.Thread()
@@ -41,9 +44,9 @@ class Kinds:
 
     def _some(self) -> bool:
         """Keep some; whether these were all."""
-        prompts, newest = self.store.prompts_without_kinds(self._after, AT_ONCE)
+        prompts, newest = self.store.foreseen.prompts_without_kinds(self._after, AT_ONCE)
         if prompts:
-            self.store.keep_kinds(
+            self.store.foreseen.keep_kinds(
                 {prompt: {word.kind for word in split(prompt) if word.scored} for prompt in prompts}
             )
         if len(prompts) < AT_ONCE:

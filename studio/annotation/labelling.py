@@ -14,16 +14,19 @@ import numpy as np
 
 from core.scoring.scores import check_digit, entropy, expected
 from core.words import units_of
+from data.store import Store
 from data.store.database import now
 from data.store.leases import LEASE_SECONDS
 from data.store.queue import ORDERS
 from studio.access.identity import SIMULATED, check_name
-from studio.annotation import desk, gold
+from studio.annotation import HABITS, desk, gold
+from studio.annotation.foreseeing import Foreseer
+from studio.annotation.kinds import Kinds
 from studio.images import pictures
 from studio.images.models import Models
 from studio.images.views import SampleView, WordView, total_of, word_views
 from studio.numbers import shown, whole
-from studio.training.configs import HABITS
+from studio.settings import Settings
 
 log = logging.getLogger("studio")
 FORESEEN = ("reward", "projected")  # orders that ask the reward model
@@ -62,18 +65,18 @@ def turn(order: str, before: str | None) -> dict[str, Any]:
 
 
 class Annotation:
-    """The part of `Studio` that people's corrections go through; expects settings, store, models, and what keeps the
-    caches of the queue."""
+    """Views of samples, people's corrections of them, the queue, and the simulated annotator."""
 
-    settings: Any
-    store: Any
-    models: Models
-    foreseer: Any
-    kinds: Any
+    def __init__(
+        self, settings: Settings, store: Store, models: Models, foreseer: Foreseer, kinds: Kinds
+    ) -> None:
+        """foreseer, kinds: keep what some orders and filters of the queue need up to date."""
+        self.settings, self.store, self.models = settings, store, models
+        self.foreseer, self.kinds = foreseer, kinds
 
     def sample(self, id: str, who: str | None = None) -> SampleView:
         """A stored sample and what stands for its words; with `who`, the corrections are that person's."""
-        return self.view_of(self.store.sample(id), self.store.current(id, who))
+        return self.view_of(self.store.samples.get(id), self.store.scores.current(id, who))
 
     def view_of(self, row: dict[str, Any], current: dict[int, dict[str, Any]]) -> SampleView:
         """A sample's row and what stands for its words, as a page shows them."""
@@ -95,7 +98,7 @@ class Annotation:
             row["word_rules"],
         )
 
-    def next_item(
+    def next(
         self,
         who: str,
         order: str = "uncertainty",
@@ -119,13 +122,13 @@ class Annotation:
             return self.sample(row["id"], who)
         wanted: list[dict[str, Any]] = [filters]
         if order == STAY and exclude and not filters.get("prompt"):
-            wanted.insert(0, {**filters, "prompt": self.store.sample(exclude)["prompt"]})
+            wanted.insert(0, {**filters, "prompt": self.store.samples.get(exclude)["prompt"]})
         for chosen in wanted:
-            row = self.store.next_to_annotate(who, exclude=exclude, **turn(order, exclude), **given, **chosen)
+            row = self.store.queue.next(who, exclude=exclude, **turn(order, exclude), **given, **chosen)
             if row:
                 return self.sample(row["id"], who)
         if order in FORESEEN and self.foreseer.busy:  # meanwhile, what is known of all images
-            return self.next_item(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
+            return self.next(who, "uncertainty", exclude, overlap=overlap, lease=lease, **filters)
         return None
 
     def why_next(self, order: str = "uncertainty") -> str:
@@ -154,16 +157,16 @@ class Annotation:
     ) -> dict[str, Any] | None:
         """`correct` without a look at the sample afterwards: the event that stands for it, None where there was nothing to take back."""
         who = check_name(who) if source == "human" else who
-        word = self._scored_word(sample, word_index)
+        word = self.scored_word(sample, word_index)
         digit = None if score is None else check_digit(score)
         if source == "human":
-            self.store.hold(sample, who)
+            self.store.leases.hold(sample, who)
         if digit is None:
-            return self.store.clear_score(sample, word.index, who, source)
-        return self.store.set_score(sample, word.index, digit, who, source, word=word.text)
+            return self.store.scores.clear(sample, word.index, who, source)
+        return self.store.scores.set(sample, word.index, digit, who, source, word=word.text)
 
-    def _scored_word(self, sample: str, word_index: Any) -> Any:
-        row = self.store.sample(sample)
+    def scored_word(self, sample: str, word_index: Any) -> Any:
+        row = self.store.samples.get(sample)
         words = units_of(row)
         index = whole("place of the word", word_index, 0, max(0, len(words) - 1))
         if not words or not words[index].scored:
@@ -173,7 +176,7 @@ class Annotation:
     def undo(self, who: str, sample: str | None = None) -> SampleView | None:
         """Undo this person's last score, submit or skip (on this sample); the sample it was on, or None where nothing is
         left."""
-        step = desk.back(self, who, sample)
+        step = desk.back(self.store, who, sample)
         return self.sample(step.sample, who) if step else None
 
     def accept(self, sample: str, who: str, but: Collection[int] = ()) -> SampleView:
@@ -181,9 +184,9 @@ class Annotation:
         of words whose score this person was not shown."""
         who = check_name(who)
         event = {"sample": sample, "source": "human", "who": who, "created": now()}
-        with self.store.writing():  # nothing comes between what is shown and what is said of it
-            self.store.hold(sample, who)
-            self.store.add_scores(
+        with self.store.database.writing():  # nothing comes between what is shown and what is said of it
+            self.store.leases.hold(sample, who)
+            self.store.scores.add(
                 {**event, "word_index": word.index, "word": word.text, "score": word.score}
                 for word in self.sample(sample, who).words
                 if word.scored and word.score is not None and word.by != who and word.index not in but
@@ -209,26 +212,26 @@ class Annotation:
             raise ValueError(f"A sample can be submitted or skipped, not {shown(kind)}.")
         who = check_name(who)
         if kind == "skip":
-            self.store.skip(sample, who)
+            self.store.queue.skip(sample, who)
         elif confirm if confirm is not None else self.settings.confirm == "yes":
-            with self.store.writing():
-                self.store.submit(sample, who, [
+            with self.store.database.writing():
+                self.store.queue.submit(sample, who, [
                     {"word_index": word.index, "word": word.text, "score": word.score}
                     for word in self.sample(sample, who).words
                     if word.scored and word.score is not None and word.by != who and word.index not in but
                 ])  # fmt: skip
         else:
-            self.store.submit(sample, who)
+            self.store.queue.submit(sample, who)
 
     def history(self, who: str, limit: int = 50) -> list[dict[str, Any]]:
         """This person's steps, newest first: sample, word_index, word, action set|clear|undo, score, before, undone,
         prompt, seed, image_path (relative to the home folder), created."""
-        return self.store.history(check_name(who), limit)
+        return self.store.scores.history(check_name(who), limit)
 
     def progress(self, who: str, **filters: Any) -> dict[str, int]:
-        """{samples, scored, submitted, skipped, remaining, corrected_words, corrected_samples}; as `next_item`, of the
+        """{samples, scored, submitted, skipped, remaining, corrected_words, corrected_samples}; as `next`, of the
         prompts that are trained on unless `split` says otherwise."""
-        return self.store.progress(check_name(who), **{"split": "train", **filters})
+        return self.store.tallies.progress(check_name(who), **{"split": "train", **filters})
 
     def simulate(
         self,
@@ -268,19 +271,19 @@ class Annotation:
                 except ValueError as error:
                     log.warning("Passed by: %s", error)
             if truth is None:
-                self.store.skip(row["id"], who)
+                self.store.queue.skip(row["id"], who)
                 continue
             units = units_of(row)
-            current, texts = self.store.current(row["id"]), {w.index: w.text for w in units}
+            current, texts = self.store.scores.current(row["id"]), {w.index: w.text for w in units}
             digits = {index: round(9 * value) for index, value in truth.units.items() if index in texts}
             stood = {index: _digit((current.get(index) or {}).get("vlm")) for index in digits}
             said = judged_by(habit, digits, stood, confirms=self.settings.confirm == "yes")
-            self.store.add_scores(
+            self.store.scores.add(
                 {"sample": row["id"], "word_index": index, "word": texts[index], "source": "simulated", "who": who,
                  "score": digit, "scorer": "" if typed else "confirmed"}
                 for index, (digit, typed) in said.items()
             )  # fmt: skip
-            self.store.submit(row["id"], who)
+            self.store.queue.submit(row["id"], who)
             done["words"] += len(said)
             done["typed"] += sum(typed for _, typed in said.values())
             done["confirmed"] = done["words"] - done["typed"]
@@ -296,15 +299,15 @@ class Annotation:
         """The samples that `simulate` goes through, one after the other is done."""
         rng, prompts = np.random.default_rng(seed), iter(())
         if samples is not None:
-            yield from (self.store.sample(id) for id in rng.permutation(list(samples)).tolist())
+            yield from (self.store.samples.get(id) for id in rng.permutation(list(samples)).tolist())
             return
         if order == "uncertainty":
-            scored = self.store.samples(split="train", scored=True, limit=10_000_000)
+            scored = self.store.samples.find(split="train", scored=True, limit=10_000_000)
             prompts = iter(rng.permutation(sorted({row["prompt"] for row in scored})).tolist())
         for place in itertools.count():
             some = prompts if place % 2 else ()
-            asked = (self.store.next_to_annotate(who, order, split="train", prompt=prompt) for prompt in some)
-            row = next(filter(None, asked), None) or self.store.next_to_annotate(who, order, split="train")
+            asked = (self.store.queue.next(who, order, split="train", prompt=prompt) for prompt in some)
+            row = next(filter(None, asked), None) or self.store.queue.next(who, order, split="train")
             if row is None:
                 return
             yield row

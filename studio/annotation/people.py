@@ -14,8 +14,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from data.store import Store
 from data.store.database import new_id
 from studio.access.identity import Kept, check_name, is_anonymous, new_key, oauth_enabled, read_kept
+from studio.settings import Settings
 
 SECRET = "secret"
 TAKEN = (
@@ -30,10 +32,10 @@ NO_KEY = "That is no key of this studio: copy the whole line from the other brow
 
 
 class People:
-    """Expects settings and store."""
+    """Which browser writes under which name."""
 
-    settings: Any
-    store: Any
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
 
     def issue(self, kept: Any) -> str:
         """What a browser keeps from now on: what it sent where that is good, else a key and an anonymous id. A name that
@@ -66,7 +68,7 @@ class People:
         found = read_kept(brought)
         if found is None:
             raise ValueError(NO_KEY)
-        holds = self.store.holds(found.name, found.digest)
+        holds = self.store.people.holds(found.name, found.digest)
         if not (holds or (is_anonymous(found.name) and self._may(found, holds))):
             raise ValueError(
                 f"That is not the key of {found.name!r}: copy it again from the browser that has the name, once something "
@@ -82,10 +84,14 @@ class People:
         found = read_kept(kept)
         if found is None:
             raise ValueError(UNKNOWN)
-        holds = self.store.holds(found.name, found.digest)
+        holds = self.store.people.holds(found.name, found.digest)
         if not self._may(found, holds):
             raise ValueError(_refusal(found))
-        if holds is None and not self.store.damage and not self.store.claim_name(found.name, found.digest):
+        if (
+            holds is None
+            and not self.store.database.damage
+            and not self.store.people.claim(found.name, found.digest)
+        ):
             raise ValueError(_refusal(found))  # another browser was first, this very moment
         return found.name
 
@@ -95,7 +101,7 @@ class People:
         return found.name if found and self._known(found) else None
 
     def _known(self, found: Kept) -> bool:
-        return self._may(found, self.store.holds(found.name, found.digest))
+        return self._may(found, self.store.people.holds(found.name, found.digest))
 
     def _may(self, found: Kept, holds: bool | None) -> bool:
         """Whether the name is this key's, or could become it."""
@@ -103,7 +109,9 @@ class People:
             return holds
         if not is_anonymous(found.name):
             return True
-        return hmac.compare_digest(found.name, self.anonymous_of(found.key)) or self.store.wrote(found.name)
+        return hmac.compare_digest(found.name, self.anonymous_of(found.key)) or self.store.people.wrote(
+            found.name
+        )
 
     def anonymous_of(self, key: str) -> str:
         """The anonymous id of the browser with this key."""

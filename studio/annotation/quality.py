@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.store.agreement import (
     apart,
@@ -20,8 +20,11 @@ from data.store.agreement import (
     with_others,
     with_vlm,
 )
+from studio.images.calibrated import kinds_of
 from studio.numbers import shown
-from studio.training.calibration import kinds_of
+
+if TYPE_CHECKING:
+    from data.store import Store
 
 ALL = "all"
 # what a page works with, so that it answers in a store of a million scores; the command line takes all
@@ -45,7 +48,7 @@ def reading(alpha: float | None, words: int | None = None) -> tuple[str, str]:
     return "poor", "people mean different things: look at the disagreements and the guidelines"
 
 
-def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
+def agreement(store: Store, latest: int | None = None) -> dict[str, Any]:
     """All that is known of people's agreement; with `latest`, of so many of their latest steps, and alpha of words drawn
     at random where there are very many.
 
@@ -53,7 +56,7 @@ def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
     pairs: [as data.store.agreement.pairs]; people: [as `annotator`], those with most words first; apart: [as
     data.store.agreement.apart]; gold: {words, samples}; scores: judgements counted; cut: whether there are older ones}
     """
-    judgements, steps = beside(store.judgements(latest)), store.steps(latest)
+    judgements, steps = beside(store.judgements.scores(latest)), store.judgements.steps(latest)
     words, pair_words = (None, None) if latest is None else (WORDS, PAIR_WORDS)
     done, said = _by(steps, "who"), _by(judgements, "who")
     kinds = [{"kind": kind, **reliability(part, words)} for kind, part in _by_kind(judgements).items()]
@@ -67,7 +70,7 @@ def agreement(store: Any, latest: int | None = None) -> dict[str, Any]:
         "pairs": two,
         "people": sorted(people, key=lambda person: (-person["words"], person["who"])),
         "apart": apart(judgements),
-        "gold": store.count_gold(),
+        "gold": store.gold.count(),
         "scores": len(judgements),
         "cut": latest is not None
         and sum(step["action"] in ("set", "clear", "undo") for step in steps) >= latest,
@@ -100,7 +103,7 @@ def person_of(found: Mapping[str, Any], who: Any) -> dict[str, Any]:
     raise ValueError(f"Nobody named {shown(who)} has annotated here: choose one of those listed.")
 
 
-def annotator(store: Any, who: str) -> dict[str, Any]:
+def annotator(store: Store, who: str) -> dict[str, Any]:
     """The figures of one annotator's page; ValueError where nobody of this name has worked here.
 
     {who, words: whose score stands, samples: of these words, scores: how often each of 0-9 was given, kinds: {kind:
@@ -108,9 +111,9 @@ def annotator(store: Any, who: str) -> dict[str, Any]:
     each other person, contested: as data.store.agreement.contested, contested_by_others: the same without gold, and of
     data.store.agreement.pace: first, last, hours, per_hour, sets, clears, undos, submitted, skipped}
     """
-    judgements = beside(store.judgements())
+    judgements = beside(store.judgements.scores())
     said = [j for j in judgements if j["who"] == who]
-    done = [step for step in store.steps() if step["who"] == who]
+    done = [step for step in store.judgements.steps() if step["who"] == who]
     if not done:
         raise ValueError(f"Nobody named {shown(who)} has annotated here: choose one of those listed.")
     return _figures(who, said, done, pairs(judgements))

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.access.waiting import CARRYING, MODELS
 from studio.api.answers import plainly
 from studio.api.exchange import Carrying
 from studio.api.grids import Gridding
@@ -22,7 +23,7 @@ from studio.api.labels import Labelling
 from studio.api.quality import Quality
 from studio.api.runs import Runs
 from studio.api.training import Training
-from studio.pages.shared import CARRYING, MODELS, Loading
+from studio.pages.shared import Loading
 from studio.settings import Settings
 from studio.studio import Studio
 

@@ -14,8 +14,9 @@ from gradio.utils import get_upload_folder
 
 from studio.access import identity
 from studio.access.limits import MAX_UPLOAD
+from studio.errors import sentence
 from studio.pages import shared
-from studio.studio import SampleView, Studio, sentence
+from studio.studio import SampleView, Studio
 
 WHO = "Who is writing? Ask the endpoint sign_in once, keep what it answers as who, and give that with each call."
 NO_FILE = "There is no file: send one, in Python with handle_file of gradio_client."

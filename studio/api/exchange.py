@@ -169,7 +169,7 @@ class Carrying:
 
     def _restored(self, path: Path, dry_run: Any, who: str) -> dict[str, Any]:
         if dry_run is not False:
-            found: dict[str, Any] = self._studio.store.check_backup(path)
+            found: dict[str, Any] = self._studio.store.restoring.check_backup(path)
         else:
             found = transfer.restore(self._studio, path, who)
         return {"text": transfer.restored(found), "restored": dry_run is False, **found}

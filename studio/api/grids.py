@@ -26,7 +26,7 @@ class Gridding:
         Returns:
             methods: [{method: as start_grid takes it, name}]
         """
-        return [{"method": value, "name": name} for name, value in self._studio.grid_methods()]
+        return [{"method": value, "name": name} for name, value in self._studio.grids.methods()]
 
     def start_grid(
         self,
@@ -55,7 +55,7 @@ class Gridding:
         """
         request = check_grid(prompt, seeds, methods, strengths, guidance, steps)
         limits(self._studio, profile).check_grid(request, self._studio.store)
-        return self._studio.start_grid(request, shared.proven(self._studio, keyed(who, profile), profile))
+        return self._studio.grids.start(request, shared.proven(self._studio, keyed(who, profile), profile))
 
     def grids(self, limit: int = 20) -> list[dict[str, Any]]:
         """The latest grids, the newest first.
@@ -66,7 +66,7 @@ class Gridding:
         Returns:
             grids: [{id, prompt, state, message, done: images of total, created, who}]
         """
-        return self._studio.grids(whole("limit", limit, 1, 200))
+        return self._studio.grids.find(whole("limit", limit, 1, 200))
 
     def grid(self, grid: str, base: int = 0, other: int = 1) -> dict[str, Any]:
         """A grid as it is now.
@@ -79,7 +79,7 @@ class Gridding:
         Returns:
             id, prompt, seeds, variants: [{name, method, run, strength, guidance, steps}], state: queued, running, stopped, interrupted, done or failed, message, done: images of total, left: seconds, cells: [{seed, variant: a place among variants, sample: its id | null, total: its mean score 0..9 | null}], change: of the other variant against the base: {gain: {estimate, low, high}, wins, ties, losses, won: the share of wins {estimate, low, high}, broken: seeds, mended: seeds, words} | null
         """
-        view = self._studio.grid(grid)
+        view = self._studio.grids.get(grid)
         cells = [
             {
                 "seed": cell.seed,
@@ -108,7 +108,7 @@ class Gridding:
         Returns:
             the grid's id
         """
-        self._studio.stop_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
+        self._studio.grids.stop(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
         return grid
 
     def resume_grid(self, grid: str, who: str, profile: gr.OAuthProfile | None = None) -> str:
@@ -122,8 +122,8 @@ class Gridding:
         Returns:
             the grid's id
         """
-        limits(self._studio, profile).check_grid(self._studio.grid_request(grid), self._studio.store)
-        self._studio.resume_grid(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
+        limits(self._studio, profile).check_grid(self._studio.grids.request(grid), self._studio.store)
+        self._studio.grids.resume(grid, shared.tender(self._studio, grid, keyed(who, profile), profile))
         return grid
 
     def grid_zip(self, grid: str) -> dict[str, Any]:
@@ -135,9 +135,9 @@ class Gridding:
         Returns:
             the zip
         """
-        found = self._studio.grid(grid).id
+        found = self._studio.grids.get(grid).id
         with shared.room() as made:
-            return file(self._studio.grid_zip(found, made / f"grid-{found}.zip"))
+            return file(self._studio.grid_files.zip(found, made / f"grid-{found}.zip"))
 
     def next_vote(
         self, grid: str, who: str, base: int = 0, other: int = 1, profile: gr.OAuthProfile | None = None
@@ -179,7 +179,7 @@ class Gridding:
             the next question, as next_vote answers
         """
         name = writer(self._studio, who, profile)
-        self._studio.vote(*self._studio.asked(grid, vote, name, base, other), choice, name)
+        self._studio.votes.add(*self._studio.votes.asked(grid, vote, name, base, other), choice, name)
         return self._asked(grid, name, base, other)
 
     def votes(self, grid: str, base: int = 0, other: int = 1) -> dict[str, Any]:
@@ -193,15 +193,15 @@ class Gridding:
         Returns:
             base, other, tie, none: votes for each; voters: people; share: of the other variant, {estimate, low, high}, a tie counting half; names: of the two variants
         """
-        found = self._studio.votes(grid, base, other)
-        variants = self._studio.grid_request(grid).variants
+        found = self._studio.votes.tally(grid, base, other)
+        variants = self._studio.grids.request(grid).variants
         places = [whole("variant", at, 0, len(variants) - 1) for at in (base, other)]
         return {**found, "names": [variants[at].name for at in places]}
 
     def _asked(self, grid: str, who: str, base: int, other: int) -> dict[str, Any]:
-        found = self._studio.next_vote(grid, who, base, other)
+        found = self._studio.votes.next(grid, who, base, other)
         if found is None:
-            prompt = self._studio.grid_request(grid).prompt
+            prompt = self._studio.grids.request(grid).prompt
             return {"vote": None, "prompt": prompt, "left": None, "right": None, "left_over": 0}
         sides = {"left": found.left, "right": found.right}
         bodies = {side: pictures.without_text(view.image_path or "") for side, view in sides.items()}

@@ -70,7 +70,7 @@ class Images:
             time.sleep(0.2)
         if self._loading.problem:
             raise ValueError(self._loading.problem)
-        *_, last = self._studio.compare(asked)
+        *_, last = self._studio.comparison.compare(asked)
         pairs = [
             {"seed": p.seed, "none": plain(p.none), "projected": plain(p.projected) if p.projected else None}
             for p in last.pairs
@@ -88,7 +88,7 @@ class Images:
             the sample: {id, prompt, seed, method, strength, steps, guidance, total, words, image}; after the words stands one of kind extra, "nothing else", 9 where the image shows nothing that the prompt does not ask for; images of earlier versions lack it
         """
         name = shared.person(who, profile) if who else None
-        return plain(self._studio.sample(sample, name))
+        return plain(self._studio.annotation.sample(sample, name))
 
     def image(self, sample: str, text: bool = False) -> dict[str, Any]:
         """The image of a sample, as a PNG file.
@@ -100,8 +100,10 @@ class Images:
         Returns:
             the file
         """
-        view = self._studio.sample(sample)
-        return content(self._studio.png(view.id), f"{view.id}.png") if text is True else picture(view)
+        view = self._studio.annotation.sample(sample)
+        return (
+            content(self._studio.grid_files.png(view.id), f"{view.id}.png") if text is True else picture(view)
+        )
 
     def read_image(self, file: GivenFile) -> dict[str, Any]:
         """How a PNG says that it was made, whether this studio, the WebUI of AUTOMATIC1111 or a tool whose JSON is known wrote it.
@@ -129,9 +131,9 @@ class Images:
         """
         store = self._studio.store
         golden = shared.manages(self._studio, who, profile)
-        events = store.sample_events(sample, whole("limit", limit, 1, 1000), gold=golden)
+        events = store.library.events(sample, whole("limit", limit, 1, 1000), gold=golden)
         told = "kind who text created".split()
-        remarks = [{name: one[name] for name in told} for one in store.remarks(sample=sample)]
+        remarks = [{name: one[name] for name in told} for one in store.remarks.find(sample=sample)]
         return {"events": events, "remarks": remarks}
 
     def search(
@@ -190,7 +192,7 @@ class Images:
             "mean_to": mean_to,
         }
         filters = {name: value for name, value in asked.items() if value is not None}
-        found = self._studio.store.search(
+        found = self._studio.store.library.search(
             text,
             sort=sort,
             after=after,
@@ -207,7 +209,7 @@ class Images:
         Returns:
             prompt_set, split, method, run, scored_by: the values of each
         """
-        found = self._studio.store.library_choices()
+        found = self._studio.store.library.choices()
         return {
             {"projector_run": "run", "who": "scored_by"}.get(name, name): values
             for name, values in found.items()

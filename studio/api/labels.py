@@ -30,7 +30,7 @@ class Labelling:
             who: the key, which the other endpoints take; name: the name that goes with it
         """
         studio = self._studio
-        who = studio.renamed(name, None) if name.strip() else studio.issue(None)
+        who = studio.people.renamed(name, None) if name.strip() else studio.people.issue(None)
         kept = read_kept(who)
         assert kept is not None
         return {"who": who, "name": kept.name}
@@ -75,10 +75,12 @@ class Labelling:
             "kind": kind,
         }
         filters = {key: value for key, value in given.items() if value is not None}
-        view = self._studio.next_item(name, order, exclude, overlap=overlap, lease=LEASE_SECONDS, **filters)
+        view = self._studio.annotation.next(
+            name, order, exclude, overlap=overlap, lease=LEASE_SECONDS, **filters
+        )
         if view is None:
             return {"sample": None, "why": NONE_LEFT}
-        return {"sample": plain(view), "why": self._studio.why_next(order)}
+        return {"sample": plain(view), "why": self._studio.annotation.why_next(order)}
 
     def set_score(
         self, sample: str, word: int, score: int, who: str, profile: gr.OAuthProfile | None = None
@@ -95,7 +97,7 @@ class Labelling:
             sample: the id; word: the index; score: what stands now of this person; total: the sample's mean score 0..9
         """
         name = writer(self._studio, who, profile)
-        return _word(self._studio.correct(sample, word, whole("score", score, 0, 9), name), word)
+        return _word(self._studio.annotation.correct(sample, word, whole("score", score, 0, 9), name), word)
 
     def clear_score(
         self, sample: str, word: int, who: str, profile: gr.OAuthProfile | None = None
@@ -111,7 +113,7 @@ class Labelling:
             sample: the id; word: the index; score: null; total: the sample's mean score 0..9
         """
         name = writer(self._studio, who, profile)
-        return _word(self._studio.correct(sample, word, None, name), word)
+        return _word(self._studio.annotation.correct(sample, word, None, name), word)
 
     def accept(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
         """Say of every shown score of an image that it is right: each becomes this person's own.
@@ -123,7 +125,7 @@ class Labelling:
         Returns:
             the sample
         """
-        return plain(self._studio.accept(sample, writer(self._studio, who, profile)))
+        return plain(self._studio.annotation.accept(sample, writer(self._studio, who, profile)))
 
     def undo(
         self, who: str, sample: str | None = None, profile: gr.OAuthProfile | None = None
@@ -137,7 +139,7 @@ class Labelling:
         Returns:
             sample: the sample that the step was on, or null where nothing is left to undo
         """
-        view = self._studio.undo(writer(self._studio, who, profile), sample)
+        view = self._studio.annotation.undo(writer(self._studio, who, profile), sample)
         return {"sample": plain(view) if view else None}
 
     def submit(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
@@ -151,7 +153,7 @@ class Labelling:
         Returns:
             sample: the id; done: submitted
         """
-        self._studio.submit(sample, writer(self._studio, who, profile))
+        self._studio.annotation.submit(sample, writer(self._studio, who, profile))
         return {"sample": sample, "done": "submitted"}
 
     def skip(self, sample: str, who: str, profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
@@ -164,7 +166,7 @@ class Labelling:
         Returns:
             sample: the id; done: skipped
         """
-        self._studio.submit(sample, writer(self._studio, who, profile), "skip")
+        self._studio.annotation.submit(sample, writer(self._studio, who, profile), "skip")
         return {"sample": sample, "done": "skipped"}
 
     def flag(
@@ -182,9 +184,9 @@ class Labelling:
         """
         name, store = writer(self._studio, who, profile), self._studio.store
         if isinstance(reason, str) and not reason.strip():
-            store.unflag(sample, name)
+            store.remarks.unflag(sample, name)
             return {"sample": sample, "flag": ""}
-        return {"sample": sample, "flag": store.flag(sample, name, reason)["text"]}
+        return {"sample": sample, "flag": store.remarks.flag(sample, name, reason)["text"]}
 
     def note(
         self, sample: str, text: str, who: str, profile: gr.OAuthProfile | None = None
@@ -199,7 +201,7 @@ class Labelling:
         Returns:
             sample: the id; note: the note that stands now, or ''
         """
-        said = self._studio.store.note(sample, writer(self._studio, who, profile), text)
+        said = self._studio.store.remarks.note(sample, writer(self._studio, who, profile), text)
         return {"sample": sample, "note": said["text"] if said else ""}
 
     def progress(
@@ -224,9 +226,9 @@ class Labelling:
         name = shared.person(who, profile)
         given = {"prompt_set": prompt_set, "method": method}
         filters = {key: value for key, value in given.items() if value is not None}
-        queue = self._studio.store.queue(name, overlap, **{"split": "train", **filters})
+        queue = self._studio.store.tallies.queue(name, overlap, **{"split": "train", **filters})
         queue.pop("mine")  # as submitted
-        return {**self._studio.progress(name, **filters), **queue}
+        return {**self._studio.annotation.progress(name, **filters), **queue}
 
     def history(
         self, who: str, limit: int = 50, profile: gr.OAuthProfile | None = None
@@ -240,7 +242,7 @@ class Labelling:
         Returns:
             steps: [{sample, word_index, word, action: set, clear or undo, score, before, undone, prompt, seed, created}]
         """
-        steps = self._studio.history(shared.person(who, profile), whole("limit", limit, 1, 1000))
+        steps = self._studio.annotation.history(shared.person(who, profile), whole("limit", limit, 1, 1000))
         told = "sample word_index word action score before undone prompt seed created".split()
         return [{name: step[name] for name in told} for step in steps]
 

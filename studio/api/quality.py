@@ -67,7 +67,7 @@ class Quality:
         """
         if not shared.manages(self._studio, who, profile):
             shared.admin(self._studio, who, profile)  # which says why not
-        return self._studio.store.gold(sample, whole("limit", limit, 1, 1000))
+        return self._studio.store.gold.scores(sample, whole("limit", limit, 1, 1000))
 
     def set_gold(
         self,
@@ -90,7 +90,7 @@ class Quality:
         """
         name = shared.admin(self._studio, who, profile)
         digit = None if score is None else whole("score", score, 0, 9)
-        found = gold.set_gold(self._studio, sample, word, digit, name)
+        found = gold.set_gold(self._studio.annotation, sample, word, digit, name)
         return {"sample": sample, "word": word, "gold": found["score"] if found else None}
 
     def people(
@@ -106,7 +106,7 @@ class Quality:
             people: [{name, created}]
         """
         shared.admin(self._studio, who, profile)
-        return self._studio.store.people(whole("limit", limit, 1, 10_000))
+        return self._studio.store.people.find(whole("limit", limit, 1, 10_000))
 
     def release_name(
         self, name: str, who: str = "", profile: gr.OAuthProfile | None = None
@@ -120,7 +120,7 @@ class Quality:
         Returns:
             released: the name
         """
-        self._studio.store.release_name(name, shared.admin(self._studio, who, profile))
+        self._studio.store.people.release(name, shared.admin(self._studio, who, profile))
         return {"released": name}
 
     def _figures(self, who: str, profile: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -38,7 +38,7 @@ class Runs:
         """
         given = {"kind": kind, "state": state}
         filters = {name: value for name, value in given.items() if value is not None}
-        found = self._studio.runs(limit=whole("limit", limit, 1, 200), **filters)
+        found = self._studio.runs.find(limit=whole("limit", limit, 1, 200), **filters)
         return [{name: run[name] for name in TOLD} for run in found]
 
     def run(self, run: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Runs:
         Returns:
             id, kind, state, stage, step, total, left: seconds or null, metrics: the latest, message, promoted, config, results: its held-out result and the like, labels: that it saw, parents: ids, the nearest first, children: ids, promotions: [{action, who, created}], bytes: of its files or null, part_of: the loop that it belongs to or null, samples: methods for start_grid that show the projector before and after it
         """
-        found, page = jobs.status(self._studio, run), self._studio.run_page(run)
+        found, page = jobs.status(self._studio.runs, run), self._studio.runs.page(run)
         row = found["run"]
         told = "id kind state stage step total left metrics message".split()
         return {name: found[name] for name in told} | {
@@ -65,7 +65,7 @@ class Runs:
             ],
             "bytes": page["bytes"],
             "part_of": page["part_of"],
-            "samples": self._studio.sample_methods(run),
+            "samples": self._studio.runs.sample_methods(run),
         }
 
     def curves(self, run: str, limit: int = 500) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ class Runs:
         Returns:
             reports: [{stage, step, total, left, metrics}]
         """
-        return plain(jobs.status(self._studio, run, whole("limit", limit, 1, 5000))["history"])
+        return plain(jobs.status(self._studio.runs, run, whole("limit", limit, 1, 5000))["history"])
 
     def compare_runs(self, run: str, other: str) -> dict[str, Any]:
         """How two runs differ in their settings and labels, and their held-out results.
@@ -90,7 +90,7 @@ class Runs:
         Returns:
             runs: the two ids; settings: [{name, values, differ}]; labels: of each, how many by source; events: score events between their labels, or null; heldout: the result of each, or null; comparable: whether both were judged on the same prompts and seeds by the same judge; why: the sentence where they were not
         """
-        found = self._studio.compare_runs(run, other)
+        found = self._studio.runs.compare(run, other)
         return plain({**found, "runs": [one["id"] for one in found["runs"]]})
 
     def model_card(self, run: str) -> str:
@@ -102,7 +102,7 @@ class Runs:
         Returns:
             the card
         """
-        return self._studio.model_card(run)
+        return self._studio.runs.model_card(run)
 
     def download_run(self, run: str) -> dict[str, Any]:
         """A run's checkpoint, verified, with its model card.
@@ -114,7 +114,7 @@ class Runs:
             the zip
         """
         with shared.room() as made:
-            return file(self._studio.pack_run(run, made))
+            return file(self._studio.runs.pack(run, made))
 
     def report(self, run: str, format: Literal["html", "json"] = "html") -> dict[str, Any]:
         """The report of an experiment that is done.
@@ -126,11 +126,11 @@ class Runs:
         Returns:
             the file
         """
-        found = self._studio.run(run)
+        found = self._studio.runs.get(run)
         report_of(self._studio, found)
         if format not in ("html", "json"):
             raise ValueError("A report is there as html and as json: choose one of them.")
-        return file(self._studio.run_folder(found["id"]) / (REPORT if format == "json" else PAGE))
+        return file(self._studio.runs.folder(found["id"]) / (REPORT if format == "json" else PAGE))
 
     def delete_run(
         self, run: str, sure: bool = False, who: str = "", profile: gr.OAuthProfile | None = None
@@ -148,4 +148,4 @@ class Runs:
         name = shared.admin(self._studio, who, profile)
         if sure is not True:
             raise ValueError("Say that you are sure (sure: true): what is deleted is gone.")
-        return {"run": run, "bytes": self._studio.delete_run(run, name)}
+        return {"run": run, "bytes": self._studio.runs.delete(run, name)}

@@ -61,7 +61,7 @@ class Training:
         shared.admin(self._studio, who, profile)
         if kind not in FIELDS:
             raise ValueError(f"The kind of a training is one of {', '.join(FIELDS)}.")
-        return {"run": jobs.start(self._studio, kind, _given(config))}
+        return {"run": jobs.start(self._studio.runs, kind, _given(config))}
 
     def start_experiment(
         self,
@@ -83,7 +83,7 @@ class Training:
         shared.admin(self._studio, who, profile)
         if name not in EXPERIMENTS:
             raise ValueError(f"The experiment is one of {', '.join(EXPERIMENTS)}.")
-        return {"run": jobs.start(self._studio, "experiment", {**_given(config), "name": name})}
+        return {"run": jobs.start(self._studio.runs, "experiment", {**_given(config), "name": name})}
 
     def stop_training(
         self, run: str, who: str = "", profile: gr.OAuthProfile | None = None
@@ -98,7 +98,7 @@ class Training:
             run: the id
         """
         shared.admin(self._studio, who, profile)
-        jobs.stop(self._studio, run)
+        jobs.stop(self._studio.runs, run)
         return {"run": run}
 
     def resume_training(
@@ -114,7 +114,7 @@ class Training:
             run: the id
         """
         shared.admin(self._studio, who, profile)
-        return {"run": jobs.resume(self._studio, run)}
+        return {"run": jobs.resume(self._studio.runs, run)}
 
     def promote(
         self, run: str, who: str = "", force: bool = False, profile: gr.OAuthProfile | None = None
@@ -130,7 +130,7 @@ class Training:
             run: the id; state: in use
         """
         name = shared.admin(self._studio, who, profile)
-        self._studio.promote(run, name, force=force is True)
+        self._studio.runs.promote(run, name, force=force is True)
         return {"run": run, "state": "in use"}
 
     def rollback(
@@ -149,7 +149,7 @@ class Training:
             kind: the kind; run: what is in use now, or null for what the project ships
         """
         name = shared.admin(self._studio, who, profile)
-        found = self._studio.rollback(kind, name)
+        found = self._studio.runs.rollback(kind, name)
         return {"kind": kind, "run": found["id"] if found else None}
 
 

@@ -88,7 +88,7 @@ def collect(given: argparse.Namespace, console: Any) -> Result:
 
     studio = studio_of(given)
     prompts = prompts_of(given, studio)
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, given.seeds, given.method, steps=given.steps, guidance=given.guidance, strength=given.strength,
         batch=given.batch, prompt_set=set_name(given.prompts) if given.prompts else given.set,
         first_seed=given.first_seed, on_progress=console.count("images"), stop=console.stop,
@@ -96,7 +96,7 @@ def collect(given: argparse.Namespace, console: Any) -> Result:
     scored = (
         0
         if given.no_score or console.stop.is_set()
-        else studio.score(ids, console.count("scores"), console.stop)
+        else studio.scoring.score(ids, console.count("scores"), console.stop)
     )
     text = f"{len(ids)} samples of {len(prompts)} prompts are stored; {scored} were scored."
     again = "the same command" if console.stop.is_set() else ""
@@ -106,7 +106,7 @@ def collect(given: argparse.Namespace, console: Any) -> Result:
 def score(given: argparse.Namespace, console: Any) -> Result:
     """Score stored samples that the scorer has not scored."""
     studio = studio_of(given)
-    count = studio.score(given.samples or None, console.count("scores"), console.stop)
+    count = studio.scoring.score(given.samples or None, console.count("scores"), console.stop)
     return Result(
         {"scored": count},
         f"{count} samples were scored.",
@@ -123,9 +123,13 @@ def train(given: argparse.Namespace, console: Any) -> Result:
     if given.run_id and config:
         raise ValueError("A run that is gone on with keeps its settings: leave --set out.")
     if given.background:
-        run = jobs.resume(studio, given.run_id) if given.run_id else jobs.start(studio, given.kind, config)
+        run = (
+            jobs.resume(studio.runs, given.run_id)
+            if given.run_id
+            else jobs.start(studio.runs, given.kind, config)
+        )
         return Result({"run": run}, f"The run {run} goes on by itself. Look at it with: {PROGRAM} runs {run}")
-    run = studio.train(given.kind, config, given.run_id, console.report, console.stop)
+    run = studio.training.train(given.kind, config, given.run_id, console.report, console.stop)
     return Result(
         run,
         described(run),
@@ -138,11 +142,12 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
     from core.evaluation.report import markdown
     from core.training.loop import Stopped
     from data.prompts.public import read_set
+    from studio.experiments import evaluation
 
     studio, config = studio_of(given), choices(given.set)
     prompts = first(read_set(given.prompts), "prompts", config.get("prompts")) if given.prompts else None
     try:
-        report = studio.evaluate(given.kind, config, prompts, console.report, console.stop)
+        report = evaluation.evaluate(studio, given.kind, config, prompts, console.report, console.stop)
     except Stopped:
         return Result({"stopped": True}, "Not finished.", "the same command")
     if given.kind == "alignment":
@@ -172,7 +177,7 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
 def correct(given: argparse.Namespace, console: Any) -> Result:
     """Corrections by the simulated annotator (the detector of the shapes world), stored as simulated."""
     studio = studio_of(given)
-    found = studio.simulate(
+    found = studio.annotation.simulate(
         given.samples or None,
         given.count,
         seed=given.seed,
@@ -191,7 +196,7 @@ def correct(given: argparse.Namespace, console: Any) -> Result:
 
 def foresee(given: argparse.Namespace, console: Any) -> Result:
     """Compare the reward model with the scorer on stored samples, for the queue's orders "reward" and "projected"."""
-    found = studio_of(given).foresee(given.count, console.count("samples"), console.stop)
+    found = studio_of(given).foreseeing.foresee(given.count, console.count("samples"), console.stop)
     text = "{compared} samples were compared".format(**found)
     if found["left_out"]:
         text += "; {left_out} were left out, as their noise or their words cannot be had again".format(
@@ -229,13 +234,13 @@ def labels(given: argparse.Namespace, console: Any) -> Result:
 
 def promote(given: argparse.Namespace, console: Any) -> Result:
     """Put a run's models into use; refused where its held-out result is worse."""
-    run = studio_of(given).promote(given.run_id, person(given), given.force)
+    run = studio_of(given).runs.promote(given.run_id, person(given), given.force)
     return Result(run, f"The {run['kind']} {run['id']} is in use.")
 
 
 def rollback(given: argparse.Namespace, console: Any) -> Result:
     """Back to what was in use before."""
-    run = studio_of(given).rollback(given.kind, person(given))
+    run = studio_of(given).runs.rollback(given.kind, person(given))
     return Result(run, f"In use again: {run['id'] if run else 'what the project ships'}.")
 
 
@@ -245,9 +250,9 @@ def runs(given: argparse.Namespace, console: Any) -> Result:
 
     studio = studio_of(given)
     if given.run_id:
-        found = jobs.status(studio, given.run_id)
+        found = jobs.status(studio.runs, given.run_id)
         return Result(found, described(found["run"]))
-    listed = studio.runs(kind=given.kind, limit=given.limit)
+    listed = studio.runs.find(kind=given.kind, limit=given.limit)
     return Result(listed, "\n".join(described(run) for run in listed) or "There is no run yet.")
 
 
@@ -255,11 +260,11 @@ def people(given: argparse.Namespace, console: Any) -> Result:
     """The names that belong to somebody, or --release one for the next who writes under it."""
     store = studio_of(given).store
     if given.release is not None:
-        store.release_name(given.release, person(given))
+        store.people.release(given.release, person(given))
         return Result(
             {"released": given.release}, "The name is free: it goes to the next one who writes under it."
         )
-    found = store.people()
+    found = store.people.find()
     lines = [f"{moment(one['created'])}  {one['name']}" for one in found]
     return Result(found, "\n".join(lines) or "No name belongs to anybody yet.")
 

@@ -99,7 +99,7 @@ def restore(given: argparse.Namespace, console: Any) -> Result:
 
     studio = commands.studio_of(given)
     if given.check:
-        found = studio.store.check_backup(given.file)
+        found = studio.store.restoring.check_backup(given.file)
         return Result(found, transfer.restored(found))
     found = transfer.restore(studio, given.file, person(given))
     return Result(found, transfer.restored(found))
@@ -124,7 +124,7 @@ def audit(given: argparse.Namespace, console: Any) -> Result:
     """Who did what to the store as a whole, the newest first."""
     from data.store.checks import shown
 
-    found = commands.studio_of(given).store.audit(given.limit)
+    found = commands.studio_of(given).store.audit.entries(given.limit)
     lines = [
         f"{moment(line['created'])}  {shown(line['who'] or 'the studio')}  {line['action']}  {shown(line['subject'])}"
         for line in found
@@ -137,7 +137,7 @@ def samples(given: argparse.Namespace, console: Any) -> Result:
     from data.store.checks import shown
 
     asked = {name: getattr(given, name) for name in ("prompt_set", "split", "method", "remark", "seed")}
-    found = commands.studio_of(given).store.search(
+    found = commands.studio_of(given).store.library.search(
         given.text,
         sort=given.sort,
         limit=given.limit,

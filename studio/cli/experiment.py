@@ -30,19 +30,19 @@ def experiment(given: argparse.Namespace, console: Any) -> Result:
         run_id = unfinished(studio, config)
         if run_id:
             console.say(f"Going on with the run {run_id}.")
-    elif studio.run(run_id)["config"].get("name") != given.name:
+    elif studio.runs.get(run_id)["config"].get("name") != given.name:
         raise ValueError(f"The run {run_id} is not the experiment {given.name}: name its own.")
     if given.background:
-        run_id = jobs.resume(studio, run_id) if run_id else jobs.start(studio, "experiment", config)
+        run_id = jobs.resume(studio.runs, run_id) if run_id else jobs.start(studio.runs, "experiment", config)
         return Result(
             {"run": run_id}, f"The run {run_id} goes on by itself. Look at it with: {PROGRAM} runs {run_id}"
         )
-    run = studio.train("experiment", config, run_id, console.report, console.stop)
+    run = studio.training.train("experiment", config, run_id, console.report, console.stop)
     if run["state"] != "done":
         return Result(
             run, f"Not finished: the run {run['id']}.", f"{PROGRAM} experiment {given.name} --run {run['id']}"
         )
-    report, folder = report_of(studio, run), studio.run_folder(run["id"])
+    report, folder = report_of(studio, run), studio.runs.folder(run["id"])
     if given.out:
         folder = keep(folder, Path(given.out).expanduser())
     return Result(report, "\n".join([report["question"], *report["answer"], f"The report is in {folder}."]))

@@ -21,24 +21,24 @@ def grid(given: argparse.Namespace, console: Any) -> Result:
         raise ValueError("Give a prompt, or go on with a grid by --resume ID.")
     if given.resume:
         id = given.resume
-        studio.resume_grid(id, who)
+        studio.grids.resume(id, who)
     else:
         request = check_grid(
             given.prompt, given.seeds, given.methods, given.strengths, given.guidance, given.steps
         )
-        id = studio.start_grid(request, who)
-    total, count = studio.grid_size(id), console.count("images")
-    while not studio.grid_work.wait(id, LOOK):
-        count(studio.store.cells_made(id), total)
+        id = studio.grids.start(request, who)
+    total, count = studio.grids.size(id), console.count("images")
+    while not studio.grids.work.wait(id, LOOK):
+        count(studio.store.grids.cells_made(id), total)
         if console.stop.is_set():
             with contextlib.suppress(ValueError):  # it may have ended meanwhile
-                studio.stop_grid(id, who)
-    view = studio.grid(id)
+                studio.grids.stop(id, who)
+    view = studio.grids.get(id)
     count(view.done, total)
     if view.state == "failed":
         raise ValueError(f"{view.message} `{PROGRAM} grid --resume {id}`")
     if given.zip and view.done:
-        studio.grid_zip(id, given.zip)
+        studio.grid_files.zip(id, given.zip)
     data = {**plain(view), "change": [change(view, other) for other in range(1, len(view.variants))]}
     again = f"{PROGRAM} grid --resume {id}" if view.state == "stopped" else ""
     return Result(data, described(view, given.zip), again)

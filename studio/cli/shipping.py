@@ -46,10 +46,11 @@ def pretrain(given: argparse.Namespace, console: Any) -> Result:
 def examples(given: argparse.Namespace, console: Any) -> Result:
     """Make the example pairs that an empty studio begins with, by the models in use."""
     from studio.images.examples import make
+    from studio.studio import Studio
 
     folder = Path(given.out or ROOT / "data/examples")
     progress, stop = console.count("prompts"), console.stop.is_set
-    index = make(Settings.from_env(), folder, progress, stop, force=given.force)
+    index = make(Settings.from_env(), folder, Studio, progress, stop, force=given.force)
     size = sum(path.stat().st_size for path in folder.iterdir())
     data = {
         "folder": str(folder),

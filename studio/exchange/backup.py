@@ -114,7 +114,7 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
                     if (fetched / part).is_dir():
                         shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
                 os.replace(copy.path, settings.database)
-        Store(settings.database).note_audit("", "restore", shortened(settings.backup))
+        Store(settings.database).audit.note("", "restore", shortened(settings.backup))
     except Exception as error:  # noqa: BLE001 - the studio starts all the same
         log.warning("The back-up in %s was not restored: %s", settings.backup, error)
         return (
@@ -127,7 +127,7 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
 class Backup:
     """The rounds of one studio, in a thread of their own. problem: why the last one failed, or ''."""
 
-    def __init__(self, settings: Settings, store: Any, problem: str = "", place: Any = None) -> None:
+    def __init__(self, settings: Settings, store: Store, problem: str = "", place: Any = None) -> None:
         self.settings, self.store, self.problem = settings, store, problem
         self.last = ""  # when the last round ended, as the store writes times
         self._place, self._done, self._noted = place, "", False
@@ -161,7 +161,7 @@ class Backup:
     def _round(self) -> bool:
         from data.store.database import now
 
-        self.store.refuse_damaged()  # the copy that is there is whole
+        self.store.database.refuse_damaged()  # the copy that is there is whole
         stamp = self._stamp()
         if stamp == self._done:
             return False
@@ -174,10 +174,10 @@ class Backup:
                 "with an empty STUDIO_HOME and STUDIO_RESTORE=yes to go on from that copy."
             )
         if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
-            self.store.note_audit("", "backup", shortened(self.settings.backup))
+            self.store.audit.note("", "backup", shortened(self.settings.backup))
             self._noted, stamp = True, self._stamp()
         with work_folder(self.settings.home) as folder:
-            copy = self.store.vacuum_into(folder / DATABASE)
+            copy = self.store.database.vacuum_into(folder / DATABASE)
             (folder / MARK).write_text(json.dumps(mine), encoding="utf-8")
             place.put({name: path for name, path in self._files() if name not in there})
             place.put({DATABASE: copy, MARK: folder / MARK})
@@ -185,7 +185,7 @@ class Backup:
         return True
 
     def _mark(self) -> dict[str, str]:
-        with self.store.reading() as db:
+        with self.store.database.reading() as db:
             return {"store": db.execute("SELECT id FROM store").fetchone()[0]}
 
     def _stamp(self) -> str:
@@ -198,7 +198,7 @@ class Backup:
         """What never changes once it is there: images, and the checkpoints of runs that are done."""
         home = self.settings.home
         folders = [self.settings.images]
-        for run in self.store.runs(state="done", limit=100_000):
+        for run in self.store.runs.find(state="done", limit=100_000):
             if run["checkpoint"] and not Path(run["checkpoint"]).is_absolute():
                 folders.append(home / run["checkpoint"])
         for folder in folders:

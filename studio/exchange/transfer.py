@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.store.checks import shown
 from data.store.database import BACKUPS
-from studio.grids import worker
 from studio.training import jobs
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 # name: (what it is called, ending, what is in it and what it loses)
 OUT: dict[str, tuple[str, str, str]] = {
@@ -73,7 +75,7 @@ class Imported:
 
 
 def export_file(
-    studio: Any,
+    studio: Studio,
     kind: str,
     path: str | Path,
     who: str,
@@ -102,11 +104,11 @@ def export_file(
             if write is None:
                 raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
             found = write(store, path)
-    studio.store.note_audit(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
+    studio.store.audit.note(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
     return found
 
 
-def export_zip(studio: Any, path: Path, who: str, licence: str = "") -> dict[str, Any]:
+def export_zip(studio: Studio, path: Path, who: str, licence: str = "") -> dict[str, Any]:
     """The dataset folder as one file."""
     import zipfile
 
@@ -125,7 +127,7 @@ def export_zip(studio: Any, path: Path, who: str, licence: str = "") -> dict[str
 
 
 def export_into(
-    studio: Any, kind: Any, folder: Path, who: str, *, features: bool = True, licence: str = ""
+    studio: Studio, kind: Any, folder: Path, who: str, *, features: bool = True, licence: str = ""
 ) -> tuple[Path, dict[str, Any]]:
     """One file in one of the formats of `OUT`, a dataset as a zip, into this folder; the file and the counts."""
     if not isinstance(kind, str) or kind not in OUT:
@@ -137,7 +139,7 @@ def export_into(
 
 
 def import_file(
-    studio: Any,
+    studio: Studio,
     kind: str,
     path: str | Path,
     who: str,
@@ -178,7 +180,7 @@ def import_file(
         found[name] for name in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
     )
     if not dry_run:
-        store.note_audit(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
+        store.audit.note(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
     return Imported(_said(kind, found, dry_run), found, changes, total - listed)
 
 
@@ -204,22 +206,22 @@ def _said(kind: str, found: Mapping[str, int], dry_run: bool) -> str:
 # ---- backup -------------------------------------------------------------------------------------------------------
 
 
-def backups(studio: Any) -> Path:
+def backups(studio: Studio) -> Path:
     """The folder of the backups that the page makes."""
     return studio.settings.home / BACKUPS
 
 
-def backup(studio: Any, path: str | Path, who: str) -> Path:
+def backup(studio: Studio, path: str | Path, who: str) -> Path:
     """A compact copy of the database as it is now, while others write; never overwrites."""
     target = Path(path).expanduser().absolute()
     if target.is_dir():
         raise ValueError(f"{target.name} is a folder; give the name of a file to write.")
-    studio.store.vacuum_into(target)
-    studio.store.note_audit(who, "backup", target.name[:200], {"bytes": target.stat().st_size})
+    studio.store.database.vacuum_into(target)
+    studio.store.audit.note(who, "backup", target.name[:200], {"bytes": target.stat().st_size})
     return target
 
 
-def new_backup(studio: Any, who: str) -> Path:
+def new_backup(studio: Studio, who: str) -> Path:
     """A backup in the studio's own folder, named by its time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     folder = backups(studio)
@@ -228,7 +230,7 @@ def new_backup(studio: Any, who: str) -> Path:
     return backup(studio, folder / next(name for name in names if name not in taken), who)
 
 
-def kept_backups(studio: Any) -> list[dict[str, Any]]:
+def kept_backups(studio: Studio) -> list[dict[str, Any]]:
     """The page's backups, the newest first: {name, bytes, created}."""
     found = [(one, one.stat()) for one in backups(studio).glob("*.db")]
     return [
@@ -241,19 +243,19 @@ def kept_backups(studio: Any) -> list[dict[str, Any]]:
     ]
 
 
-def backup_named(studio: Any, name: Any) -> Path:
+def backup_named(studio: Studio, name: Any) -> Path:
     """One of the page's backups by its name, as it came over HTTP."""
     if not isinstance(name, str) or name not in {one["name"] for one in kept_backups(studio)}:
         raise ValueError("There is no such backup: choose one that is listed.")
     return backups(studio) / name
 
 
-def restore(studio: Any, path: str | Path, who: str) -> dict[str, Any]:
+def restore(studio: Studio, path: str | Path, who: str) -> dict[str, Any]:
     """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
-    jobs.sweep(studio)
-    worker.sweep(studio)
-    found = studio.store.restore(path)
-    studio.store.note_audit(who, "restore", Path(path).name[:200], found)
+    jobs.sweep(studio.runs)
+    studio.grids.sweep()
+    found = studio.store.restoring.restore(path)
+    studio.store.audit.note(who, "restore", Path(path).name[:200], found)
     return found
 
 
@@ -265,10 +267,10 @@ def restored(found: Mapping[str, Any]) -> str:
     return f"Restored: {counts}. What was there is kept in {found['replaced']}."
 
 
-def log(studio: Any, limit: int, offset: int = 0, *, gold: bool = True) -> list[dict[str, Any]]:
+def log(studio: Studio, limit: int, offset: int = 0, *, gold: bool = True) -> list[dict[str, Any]]:
     """The lines of the audit log, the newest first. ``gold=False``: for one who may not see gold, no line says of what or
     how much."""
-    found = studio.store.audit(limit, offset)
+    found = studio.store.audit.entries(limit, offset)
     return [
         line if gold or line["action"] != "gold" else {**line, "subject": "", "detail": {}} for line in found
     ]
@@ -278,7 +280,7 @@ def log(studio: Any, limit: int, offset: int = 0, *, gold: bool = True) -> list[
 
 
 def push(
-    studio: Any,
+    studio: Studio,
     repository: Any,
     token: Any,
     who: str,
@@ -323,7 +325,7 @@ def push(
             raise
         except Exception as error:  # noqa: BLE001 - whatever it holds, the token must not be shown
             raise ValueError(_refusal(name, error)) from None
-    studio.store.note_audit(who, "push", name, {"private": private, **found})
+    studio.store.audit.note(who, "push", name, {"private": private, **found})
     return {"url": f"https://huggingface.co/datasets/{name}", **found}
 
 

@@ -21,9 +21,15 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from studio.access.hosts import check_webhook
+
+if TYPE_CHECKING:
+    from data.store import Store
+    from studio.studio import Studio
 
 log = logging.getLogger("studio")
 NAME = "webhook"
@@ -32,25 +38,6 @@ LOOK_SECONDS = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 TIMEOUT = 10.0
 LONGEST_ANSWER = 1 << 16
-LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-def check_webhook(text: str) -> str:
-    """The address; '' for none. ValueError, which does not repeat it, for one that cannot be used."""
-    text = text.strip()
-    if not text:
-        return ""
-    try:
-        url = httpx.URL(text)
-        good = bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and url.host in LOCAL))
-    except (httpx.InvalidURL, ValueError):
-        good = False
-    if not good or "@" in text or url.fragment or len(text) > 2000:
-        raise ValueError(
-            "STUDIO_WEBHOOK cannot be used: write it as https://host/path (http only for localhost), without a name or a "
-            "password in it. A secret goes into STUDIO_WEBHOOK_SECRET."
-        )
-    return text
 
 
 class Failed(Exception):
@@ -63,7 +50,7 @@ class Follower:
 
     def __init__(
         self,
-        store: Any,
+        store: Store,
         address: str,
         secret: str = "",
         *,
@@ -95,7 +82,7 @@ class Follower:
                 more = self.step()
                 self.problem, failures = "", 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the labels are kept and sent later
-                from studio.studio import sentence
+                from studio.errors import sentence
 
                 failures += 1
                 wait = min(LONGEST_PAUSE, self.pause * 2 ** min(failures - 1, 20))
@@ -110,18 +97,18 @@ class Follower:
     def step(self) -> bool:
         """Send the next batch, where there is one; whether there may be more. Failed where it was not taken."""
         # that they were sent could not be noted, and they would be sent again and again
-        self.store.refuse_damaged()
-        cursor = self.store.cursor(NAME)
+        self.store.database.refuse_damaged()
+        cursor = self.store.cursors.get(NAME)
         if cursor is None:
-            self.store.move_cursor(NAME)
+            self.store.cursors.move(NAME)
             return False
-        events, upto = self.store.corrections_after(cursor, BATCH)
+        events, upto = self.store.cursors.corrections_after(cursor, BATCH)
         if events:
             self._post(events)
             self.sent += len(events)
             self.last = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
         if upto > cursor:
-            self.store.move_cursor(NAME, upto)
+            self.store.cursors.move(NAME, upto)
         return upto > cursor
 
     def _post(self, events: list[dict[str, Any]]) -> None:
@@ -174,16 +161,16 @@ class Follower:
 _followers: dict[Path, Follower] = {}
 
 
-def follower_of(studio: Any) -> Follower | None:
+def follower_of(studio: Studio) -> Follower | None:
     """A follower by the settings, not yet started; None where no webhook is set."""
     address = studio.settings.webhook
     secret = os.environ.get("STUDIO_WEBHOOK_SECRET", "").strip()
     return Follower(studio.store, address, secret) if address else None
 
 
-def start(studio: Any) -> Follower | None:
+def start(studio: Studio) -> Follower | None:
     """Follow this studio's store in the background, once."""
-    place = studio.store.path
+    place = studio.store.database.path
     if place not in _followers:
         follower = follower_of(studio)
         if follower is None:
@@ -192,14 +179,14 @@ def start(studio: Any) -> Follower | None:
     return _followers[place]
 
 
-def status(studio: Any) -> dict[str, Any]:
+def status(studio: Studio) -> dict[str, Any]:
     """{address: without its path and query, on, problem, sent, last, waiting: events past the cursor}."""
     if not studio.settings.webhook:
         return {"address": "", "on": False, "problem": "", "sent": 0, "last": "", "waiting": 0}
     url = httpx.URL(studio.settings.webhook)
-    follower = _followers.get(studio.store.path)
-    cursor = studio.store.cursor(NAME)
-    waiting = len(studio.store.corrections_after(cursor, 1000)[0]) if cursor is not None else 0
+    follower = _followers.get(studio.store.database.path)
+    cursor = studio.store.cursors.get(NAME)
+    waiting = len(studio.store.cursors.corrections_after(cursor, 1000)[0]) if cursor is not None else 0
     return {
         "address": f"{url.scheme}://{url.netloc.decode()}",
         "on": follower is not None,

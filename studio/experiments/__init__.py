@@ -14,12 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.jsonfile import read, read_or
 from studio.experiments.fields import FIELDS, check_experiment, default_of
 from studio.numbers import plain
 from studio.training.configs import Field
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
+    from studio.training.runs import Job
 
 __all__ = ["EXPERIMENTS", "Experiment", "check_experiment", "conduct", "report_of", "unfinished"]
 
@@ -37,7 +41,7 @@ class Experiment(NamedTuple):
 
 
 def _experiment(name: str, title: str, question: str) -> Experiment:
-    def run(job: Any) -> dict[str, Any]:
+    def run(job: Job) -> dict[str, Any]:
         return importlib.import_module(f"studio.experiments.{name}").run(job)  # heavy: only when it is run
 
     return Experiment(title, question, FIELDS[name], run)
@@ -80,7 +84,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def conduct(job: Any) -> dict[str, Any]:
+def conduct(job: Job) -> dict[str, Any]:
     """Run the experiment of a job and write its report; what its run is done with."""
     from studio.components.report import html  # draws: heavy
 
@@ -124,7 +128,7 @@ def conduct(job: Any) -> dict[str, Any]:
     }
 
 
-def made_with(studio: Any) -> dict[str, str]:
+def made_with(studio: Studio) -> dict[str, str]:
     """What a run's images and scores come from, beside its settings."""
     diffuser = studio.models.diffuser()
     return {
@@ -134,7 +138,7 @@ def made_with(studio: Any) -> dict[str, str]:
     }
 
 
-def check_same(job: Any) -> None:
+def check_same(job: Job) -> None:
     """ValueError where a run that is gone on with was begun with another backbone, size, dtype or scorer."""
     now = made_with(job.studio)
     then = job.stage(MADE_WITH, lambda: now)
@@ -160,9 +164,9 @@ def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
+def report_of(studio: Studio, run: Mapping[str, Any]) -> dict[str, Any]:
     """The report of a run that is done; ValueError where there is none."""
-    path = studio.run_folder(run["id"]) / REPORT
+    path = studio.runs.folder(run["id"]) / REPORT
     if run["kind"] != "experiment" or run["state"] != "done" or not path.is_file():
         raise ValueError(f"The run {run['id']} has no report: let the experiment finish first.")
     try:
@@ -171,15 +175,17 @@ def report_of(studio: Any, run: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{error} Run the experiment again.") from None
 
 
-def unfinished(studio: Any, config: Mapping[str, Any]) -> str | None:
+def unfinished(studio: Studio, config: Mapping[str, Any]) -> str | None:
     """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
     from studio.training.runlog import RunLog  # it loads torch, and the command line reads this package
 
-    wanted = json.loads(json.dumps({**studio.checked("experiment", config), "used": studio.in_use()}))
+    wanted = json.loads(
+        json.dumps({**studio.runs.checked("experiment", config), "used": studio.runs.in_use()})
+    )
     for state in ("stopped", "interrupted", "failed"):
-        for run in studio.runs(kind="experiment", state=state):
+        for run in studio.runs.find(kind="experiment", state=state):
             if run["config"] == wanted:
-                then = RunLog(studio.run_folder(run["id"])).done().get(MADE_WITH)
+                then = RunLog(studio.runs.folder(run["id"])).done().get(MADE_WITH)
                 if then is None or then == made_with(studio):
                     return run["id"]
     return None

@@ -116,8 +116,11 @@ def trained_lora(job: Job) -> Any:
     def train() -> dict[str, Any]:
         prompts = studio.prompts.of("train", config["lora_prompts"])
         ids = scored_images(job, studio, prompts, config["lora_seeds"], "LoRA")
-        runs, chosen = studio.runs(kind="lora"), {"lora_steps": config["lora_steps"], "heldout_prompts": 0}
-        run = studio.train(
+        runs, chosen = (
+            studio.runs.find(kind="lora"),
+            {"lora_steps": config["lora_steps"], "heldout_prompts": 0},
+        )
+        run = studio.training.train(
             "lora",
             None if runs else chosen,
             runs[0]["id"] if runs else None,
@@ -126,7 +129,7 @@ def trained_lora(job: Job) -> Any:
         )
         if run["state"] != "done":
             raise Stopped
-        studio.promote(run["id"], "experiment", force=True)
+        studio.runs.promote(run["id"], "experiment", force=True)
         return {"images": len(ids), "run": run["id"]}
 
     job.stage("lora", train)

@@ -13,11 +13,14 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studio.cli import commands
 from studio.numbers import plain
 from studio.training.configs import FIELDS, check_benchmark
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SHARE_AIM = 0.005  # of a 30-step SDXL image, on a data-centre GPU
 PAIR_AIM = 1.6  # single images
@@ -39,7 +42,7 @@ def benchmark(given: argparse.Namespace, console: Any) -> commands.Result:
 
 
 def measure(
-    studio: Any,
+    studio: Studio,
     config: dict[str, Any] | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -73,7 +76,7 @@ def measure(
     )
 
 
-def _in_use(studio: Any, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
+def _in_use(studio: Studio, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
     """The backbone, projector and scorer that the settings name, at the backbone's own size."""
     import numpy as np
 
@@ -99,7 +102,7 @@ def _in_use(studio: Any, settings: dict[str, Any], counter: Any, stop: Any) -> d
     return {"name": "Models in use", **case, "scoring": {"scorer": scorer.name, **found}}
 
 
-def _sdxl(studio: Any, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
+def _sdxl(studio: Studio, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
     """SDXL's shapes with random weights. Scoring is not measured again: it does not depend on the backbone."""
     import torch
 
@@ -124,7 +127,7 @@ def _sdxl(studio: Any, settings: dict[str, Any], counter: Any, stop: Any) -> dic
     return {"name": "SDXL's shapes, random weights", **case}
 
 
-def _prompts(studio: Any) -> list[str]:
+def _prompts(studio: Studio) -> list[str]:
     from data.prompts import load
 
     return load("shapes_heldout", PROMPTS, studio.settings.world)

@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,9 @@ from studio.experiments.evaluation import unseen
 from studio.images.prompts import seeds_for
 from studio.training.heldout import judge_of
 from studio.training.runs import Job
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 SIDE = 128  # pixels of a picture in a report, at most
 DRAWS = 2000
@@ -129,26 +132,26 @@ def evaluation_seeds(job: Job, prompts: Sequence[str]) -> list[list[int]]:
 
 def studio_at(job: Job, home: Path) -> Any:
     """A studio with a home of its own that starts from the models in use when the run was made."""
-    from studio.studio import Studio  # it reads this package
-
     folders, models = {}, job.studio.models
     for kind in ("reward", "projector"):
         used = job.config["used"][kind]
-        folders[kind] = models.folder_of(job.studio.run(used)) if used else getattr(job.studio.settings, kind)
-    studio = Studio(dataclasses.replace(job.studio.settings, home=home, **folders))
+        folders[kind] = (
+            models.folder_of(job.studio.runs.get(used)) if used else getattr(job.studio.settings, kind)
+        )
+    studio = type(job.studio)(dataclasses.replace(job.studio.settings, home=home, **folders))
     studio.models.share(models)
     return studio
 
 
-def scored_images(job: Job, studio: Any, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
+def scored_images(job: Job, studio: Studio, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
     """Images of `prompts` with so many seeds each in a studio of the run's own, scored; what is there already is not made
     again. Their samples' ids. Raises Stopped."""
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, seeds, steps=job.config["steps"], guidance=job.config["guidance"], prompt_set=what,
         on_progress=job.counter(f"{what}: images"), stop=job.stopped,
     )  # fmt: skip
     job.check()
-    studio.score(ids, job.counter(f"{what}: scores"), job.stopped)
+    studio.scoring.score(ids, job.counter(f"{what}: scores"), job.stopped)
     job.check()
     return ids
 

@@ -16,7 +16,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -52,6 +52,9 @@ from studio.images import latents
 from studio.images.prompts import scene_of
 from studio.training.calibration import kind_of, kinds_of
 from studio.training.runs import Job
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 OUTCOMES = {
     "strict": "every word holds",
@@ -143,8 +146,8 @@ def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
     if not prompts:
         raise ValueError("The simulated annotator reads only the shapes world: set STUDIO_PROMPTS=shapes.")
     ids = scored_images(job, studio, prompts, config["pool_seeds"], "pool")
-    latents.latents_of(studio, [row for row in studio.store.samples(split="train", limit=len(ids))])
-    return {"samples": len(ids), "words": sum(1 for _ in studio.store.vlm_scores("train"))}
+    latents.latents_of(studio, [row for row in studio.store.samples.find(split="train", limit=len(ids))])
+    return {"samples": len(ids), "words": sum(1 for _ in studio.store.labels.vlm_scores("train"))}
 
 
 def train(job: Job, cell: Cell) -> dict[str, Any]:
@@ -161,17 +164,17 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
                 permute(corrected, cell.seed)
         partial.rename(folder)
     studio = studio_at(job, folder)
-    runs = studio.runs(kind="cycle")
+    runs = studio.runs.find(kind="cycle")
     chosen = {
         **{name: config[name] for name in ("replay", "foresight_steps", "reader_steps", "reward_steps", "projector_steps")},
         "seed": cell.seed, "prompts": config["train_prompts"], "heldout_prompts": 0,
     }  # fmt: skip
-    done = studio.train(
+    done = studio.training.train(
         "cycle", None if runs else chosen, runs[0]["id"] if runs else None, forwarded(job, name_of(cell)), job.stopped
     ) if not runs or runs[0]["state"] != "done" else runs[0]  # fmt: skip
     if done["state"] != "done":
         raise Stopped
-    made = studio.run_folder(done["id"])
+    made = studio.runs.folder(done["id"])
     for kind in ("reward", "projector"):
         if (made / kind).exists():  # a kill in or after the clearing away below leaves what is copied already
             shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
@@ -185,11 +188,11 @@ def train(job: Job, cell: Cell) -> dict[str, Any]:
     return found
 
 
-def permute(studio: Any, seed: int) -> int:
+def permute(studio: Studio, seed: int) -> int:
     """Give the simulated annotator's digits of a store to other words of the same kind, as newer scores of theirs; how
     many words have another digit than before."""
     by_kind: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
-    for row in studio.store.labels(split="train"):
+    for row in studio.store.labels.current(split="train"):
         if row["source"] == "simulated":
             by_kind[kind_of(row)].append(row)
     rng, changed, events = np.random.default_rng(seed), 0, []
@@ -201,7 +204,7 @@ def permute(studio: Any, seed: int) -> int:
              "who": SIMULATED, "score": digit}
             for row, digit in zip(rows, digits, strict=True)
         ]  # fmt: skip
-    studio.store.add_scores(events)
+    studio.store.scores.add(events)
     return changed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,9 +31,12 @@ from studio.training.datasets import replay_of
 from studio.training.heldout import judge_of
 from studio.training.runlog import Report
 
+if TYPE_CHECKING:
+    from studio.studio import Studio
+
 
 def evaluate(
-    studio: Any,
+    studio: Studio,
     kind: str,
     config: dict[str, Any] | None = None,
     prompts: Sequence[str] | None = None,
@@ -66,20 +69,20 @@ def _habits(settings: dict[str, Any], on_progress: Report | None, stop: Any) -> 
     return habits(settings, count)
 
 
-def _stored(studio: Any, kind: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def _stored(studio: Studio, kind: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """The report, kept in the folder of a run of kind 'evaluate'."""
     report = {**report, "kind": kind, "config": settings}
-    run = studio.store.new_run("evaluate", {"kind": kind, **settings})
+    run = studio.store.runs.new("evaluate", {"kind": kind, **settings})
     kept_report = plain(report)
-    (folder := studio.run_folder(run)).mkdir(parents=True, exist_ok=True)
+    (folder := studio.runs.folder(run)).mkdir(parents=True, exist_ok=True)
     pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
-    studio.store.update_run(
+    studio.store.runs.update(
         run, state="done", metrics={"evaluation": kind, "report": f"runs/{run}/report.json"}
     )
     return {**kept_report, "run": run}
 
 
-def unseen(studio: Any, wanted: Sequence[str]) -> list[str]:
+def unseen(studio: Studio, wanted: Sequence[str]) -> list[str]:
     """Those prompts that nothing is trained on or stopped by; ValueError where there is none."""
     if not wanted:
         raise ValueError(
@@ -92,16 +95,16 @@ def unseen(studio: Any, wanted: Sequence[str]) -> list[str]:
     return kept
 
 
-def trained_prompts(studio: Any) -> set[str]:
+def trained_prompts(studio: Studio) -> set[str]:
     """All prompts that training may have seen: those with labels of the training split, and those kept for replay."""
-    rows = studio.store.samples(split="train", limit=10_000_000)
+    rows = studio.store.samples.find(split="train", limit=10_000_000)
     replay, _ = replay_of(studio)
     old = {replay.prompts[int(p)] for p in replay.prompt[replay.of("train")]} if replay is not None else set()
     return old | {row["prompt"] for row in rows}
 
 
 def _alignment(
-    studio: Any, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
+    studio: Studio, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
 ) -> dict[str, Any]:
     models = studio.models
     names = ["projected"] if settings["projected"] else []
@@ -143,7 +146,7 @@ def _alignment(
 
 
 def _fidelity(
-    studio: Any, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
+    studio: Studio, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
 ) -> dict[str, Any]:
     models, using = studio.models, studio.models.using("reward")
     if using.model is None:
@@ -154,11 +157,11 @@ def _fidelity(
             on_progress(_line(stage, Progress(done, total, {}, 0, 0))) if on_progress else None
         )
 
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, settings["seeds"], steps=settings["steps"], guidance=settings["guidance"], prompt_set="heldout",
         split="heldout", evaluation=True, on_progress=counter("images"), stop=stop,
     )  # fmt: skip
-    studio.score(ids, counter("scores"), stop)
+    studio.scoring.score(ids, counter("scores"), stop)
     if stop():
         raise Stopped
     samples = [_labelled(studio, row) for row in _rows(studio, ids)]
@@ -168,7 +171,9 @@ def _fidelity(
     return {**found, "reward": using.name, "weights": weights_digest(using.model)}
 
 
-def _detector(studio: Any, settings: dict[str, Any], on_progress: Report | None, stop: Any) -> dict[str, Any]:
+def _detector(
+    studio: Studio, settings: dict[str, Any], on_progress: Report | None, stop: Any
+) -> dict[str, Any]:
     """How rightly the judge reads renders whose truth is known, also after the backbone's autoencoder had them."""
     diffuser, total, done = studio.models.diffuser(), 2 * settings["renders"], 0
 
@@ -189,17 +194,17 @@ def _detector(studio: Any, settings: dict[str, Any], on_progress: Report | None,
         return {"renders": accuracy(*args, counted), "round_trip": accuracy(*args, round_trip)}
 
 
-def _rows(studio: Any, ids: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(studio: Studio, ids: Sequence[str]) -> list[dict[str, Any]]:
     return [
         row
         for at in range(0, len(ids), 500)
-        for row in studio.store.samples(ids=list(ids[at : at + 500]), limit=500)
+        for row in studio.store.samples.find(ids=list(ids[at : at + 500]), limit=500)
     ]
 
 
-def _labelled(studio: Any, row: dict[str, Any]) -> dict[str, Any]:
+def _labelled(studio: Studio, row: dict[str, Any]) -> dict[str, Any]:
     """A sample as `core.evaluation.fidelity` takes it."""
-    current = studio.store.current(row["id"])
+    current = studio.store.scores.current(row["id"])
     places = moved(row["prompt"], row["word_rules"])
     current = {places[i]: said for i, said in current.items() if i in places}
     vlm = {i: said["vlm"]["distribution"] for i, said in current.items() if said["vlm"]}

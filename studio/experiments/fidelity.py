@@ -68,12 +68,12 @@ def run(job: Job) -> dict[str, Any]:
 def collected(job: Job, prompts: list[str]) -> list[str]:
     """Samples of every prompt and seed, scored, in the store: what is there already is not made again."""
     studio, config = job.studio, job.config
-    ids = studio.collect(
+    ids = studio.collecting.collect(
         prompts, config["seeds"], steps=config["steps"], guidance=config["guidance"], prompt_set="heldout",
         split="heldout", evaluation=True, on_progress=job.counter("images"), stop=job.stopped,
     )  # fmt: skip
     job.check()
-    studio.score(ids, job.counter("scores"), job.stopped)
+    studio.scoring.score(ids, job.counter("scores"), job.stopped)
     job.check()
     return ids
 
@@ -84,12 +84,16 @@ def simulate(job: Job, prompts: list[str], ids: list[str]) -> dict[str, Any]:
     if not most or judge_of(studio, prompts)[1] != "detector":
         return {"words": 0, "samples": 0, "changed": 0}
     order = np.random.default_rng(job.config["seed"]).permutation(ids).tolist()
-    there = [id for id in order if any(said.get("simulated") for said in studio.store.current(id).values())]
-    words = sum(bool(said.get("simulated")) for id in there for said in studio.store.current(id).values())
+    there = [
+        id for id in order if any(said.get("simulated") for said in studio.store.scores.current(id).values())
+    ]
+    words = sum(
+        bool(said.get("simulated")) for id in there for said in studio.store.scores.current(id).values()
+    )
     left = [id for id in order if id not in set(there)]
     if words >= most or not left:
         return {"words": words, "samples": len(there), "changed": None}
-    found = studio.simulate(left, most - words, seed=job.config["seed"])
+    found = studio.annotation.simulate(left, most - words, seed=job.config["seed"])
     return {**found, "words": words + found["words"], "samples": len(there) + found["samples"]}
 
 
@@ -98,13 +102,16 @@ def rows_of(job: Job, reward: Any, ids: list[str]) -> list[dict[str, Any]]:
     studio, rows = job.studio, []
     diffuser, count = studio.models.diffuser(), counted(job, "reward model", len(ids))
     for at in range(0, len(ids), BATCH):
-        part = studio.store.samples(ids=ids[at : at + BATCH], limit=BATCH)
+        part = studio.store.samples.find(ids=ids[at : at + BATCH], limit=BATCH)
         with studio.models.lock:
             text = encode(diffuser, [row["prompt"] for row in part])
             noise = draw([row["seed"] for row in part], diffuser.latent_shape())
             p, words = predict(reward, noise, text)
         for i, sample in enumerate(part):
-            said, kinds = studio.store.current(sample["id"]), {w.index: w.kind for w in text.word_lists[i]}
+            said, kinds = (
+                studio.store.scores.current(sample["id"]),
+                {w.index: w.kind for w in text.word_lists[i]},
+            )
             for index, value in words[i].items():
                 if index in said:
                     rows.append(

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from studio.annotation import HABITS
 from studio.numbers import real, shown, whole
-from studio.training.configs import _HELDOUT, _SEED, HABITS, Field
+from studio.training.configs import _HELDOUT, _SEED, Field, Kind
 
 LONGEST = 400  # characters of a list
 MOST_PROMPTS = 20_000
@@ -196,3 +197,6 @@ def default_of(field: Field, full: bool) -> Any:
     """A field's default at the full or the reduced size."""
     larger = getattr(field, "full", None)
     return larger if full and larger is not None else field.default
+
+
+EXPERIMENT = Kind(lambda config: FIELDS.get(str(config.get("name")), {}), check_experiment)

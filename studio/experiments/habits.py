@@ -98,7 +98,7 @@ def measured(
 ) -> dict[str, Any]:
     """The figures of one habit."""
     store = Store(folder / "studio.db")
-    ids = store.add_samples(
+    ids = store.samples.add(
         {
             **SAMPLE,
             "prompt": image["prompt"],
@@ -110,12 +110,12 @@ def measured(
     )
     for id, image in zip(ids, seen, strict=True):
         go_through(store, id, image, habit)
-    last = store.snapshot(split="train")
+    last = store.labels.snapshot(split="train")
     job = SimpleNamespace(
         studio=SimpleNamespace(store=store), folder=folder, config={"corrections_needed": 1, "seed": seed}
     )
     taught = calibration.fit(job, last)
-    learned = store.corrections(split="train")
+    learned = store.labels.corrections(split="train")
     model = Calibrator.load(folder / "calibrator") if taught["fitted"] else None
     if habit != ALONE:
         learned = [row for row in learned if row["judged"]]
@@ -123,7 +123,7 @@ def measured(
         model = Calibrator.fit(
             [calibration.row_of(row) for row in learned]
         )  # what the rule keeps from being fitted
-    trained, _ = judged_rows(store.labels(snapshot=last), store.judged_images()["images"])
+    trained, _ = judged_rows(store.labels.current(snapshot=last), store.labels.judged_images()["images"])
     kinds, words = zip(
         *(
             (kind, word)
@@ -133,7 +133,7 @@ def measured(
         strict=True,
     )
     truth, raw = np.array([t for t, _ in words]), np.stack([p for _, p in words])
-    sources = Counter(row["source"] for row in store.labels())
+    sources = Counter(row["source"] for row in store.labels.current())
     return {
         "typed": sources["human"],
         "confirmed": sources["confirmed"],
@@ -150,7 +150,7 @@ def measured(
 def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> None:
     """The scorer scores the image, and a person of this habit judges it."""
     texts = {word.index: word.text for word in units(image["prompt"])}
-    store.add_scores(
+    store.scores.add(
         {"sample": id, "word_index": index, "word": texts[index], "source": "vlm", "scorer": "made up",
          "score": int(p.argmax()), "distribution": p.tolist()}
         for index, (_, p) in image["words"].items()
@@ -160,13 +160,13 @@ def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> N
     said = judged_by("wrong" if habit == ALONE else habit, right, stood, confirms=habit != ALONE)
     for index, (digit, typed) in said.items():
         if typed:
-            store.set_score(id, index, digit, WHO, word=texts[index])
+            store.scores.set(id, index, digit, WHO, word=texts[index])
     left = [
         {"word_index": index, "word": texts[index], "score": digit}
         for index, (digit, typed) in said.items()
         if not typed
     ]
-    store.submit(id, WHO, left)
+    store.queue.submit(id, WHO, left)
 
 
 def table(report: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from data.store.checks import identifier
-from studio.images.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse
+from studio.images.methods import BY_REWARD, CHOOSING, NAMES, NOISE, named, parse, projects
 from studio.images.prompts import scorable
 from studio.images.views import GUIDANCE, NOISES, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
@@ -178,11 +178,6 @@ def kind_of(method: str) -> str:
 def _given(side: Any) -> Any:
     """None for a side that was left empty."""
     return None if isinstance(side, str) and not side.strip() else side
-
-
-def projects(method: str) -> bool:
-    """Whether a method moves the noise by a projector."""
-    return "projected" in method.split("+")
 
 
 def without_projection(method: str) -> str:

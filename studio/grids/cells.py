@@ -22,12 +22,14 @@ from core.evaluation.base import Method, Settings, Start
 from core.loading import out_of_memory
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
+from data.store import Store
 from studio.grids.axes import Variant, kind_of, without_projection
 from studio.grids.worker import Job
 from studio.images import gpu
 from studio.images.making import Plan, encode, sampler_of
 from studio.images.methods import BY_REWARD, REWARD, TEACHER, Makers, chooses, parse, without_choice
-from studio.images.models import SHIPPED, Using
+from studio.images.models import SHIPPED, Models, Using
+from studio.images.scoring import Scoring
 
 log = logging.getLogger("studio")
 PROMPT_SET = "seeds"
@@ -38,9 +40,9 @@ Halt = Callable[[], bool]
 class Ways(Makers):
     """The methods of variants, each with the model of its own run, which is opened once."""
 
-    def __init__(self, studio: Any) -> None:
-        super().__init__(studio, 1.0)
-        self.studio, self._using, self._made = studio, {}, {}
+    def __init__(self, models: Models, store: Store) -> None:
+        super().__init__(models, 1.0)
+        self.store, self._using, self._made = store, {}, {}
         self._run = ""
 
     def using(self, variant: Variant) -> Using:
@@ -49,7 +51,7 @@ class Ways(Makers):
             return Using()
         if variant.run not in self._using:
             kind = kind_of(variant.method)
-            found, run = self.models.using(kind), self.studio.store.run(variant.run)
+            found, run = self.models.using(kind), self.store.runs.get(variant.run)
             if found.run != variant.run:
                 found = self.models.of_run(kind, variant.run)
             if found.model is None:
@@ -91,21 +93,21 @@ class Ways(Makers):
         return self._made[key]
 
 
-def work(studio: Any, job: Job) -> None:
+def work(cells: Cells, job: Job) -> None:
     """Make, store and score what a grid lacks. Raises Stopped."""
-    config = studio.store.grid(job.id)["config"]
+    config = cells.store.grids.get(job.id)["config"]
     variants = [Variant(**each) for each in config["variants"]]
     places = [(seed, variant) for seed in config["seeds"] for variant in variants]
-    diffuser, ways = studio.models.diffuser(), Ways(studio)
+    diffuser, ways = cells.models.diffuser(), Ways(cells.models, cells.store)
     height, width = config["height"] or diffuser.size[0], config["width"] or diffuser.size[1]
     for variant in variants:
         ways.of(variant).check(diffuser, Settings(variant.steps, variant.guidance, height, width))
-    there = stored(studio, config["prompt"], places, height, width, studio.store.cells(job.id))
-    studio.store.set_cells(job.id, there)
+    there = stored(cells, config["prompt"], places, height, width, cells.store.grids.cells(job.id))
+    cells.store.grids.set_cells(job.id, there)
     todo = [place for place in range(len(places)) if place not in there]
     job.missing = len(todo)
-    _score(studio, job, list(there.values()))
-    size, most = 1, studio.settings.batch
+    _score(cells, job, list(there.values()))
+    size, most = 1, cells.settings.batch
     while todo:
         if job.halt():
             raise Stopped
@@ -113,7 +115,7 @@ def work(studio: Any, job: Job) -> None:
         part, began = alike[:size], time.monotonic()
         try:
             ids = make(
-                studio, config["prompt"], [places[place] for place in part], height, width, ways, job.halt
+                cells, config["prompt"], [places[place] for place in part], height, width, ways, job.halt
             )
         except Exception as error:
             if not out_of_memory(error) or len(part) == 1:
@@ -124,8 +126,8 @@ def work(studio: Any, job: Job) -> None:
             )
             torch.cuda.empty_cache()
             continue
-        studio.store.set_cells(job.id, dict(zip(part, ids, strict=True)))
-        _score(studio, job, ids)
+        cells.store.grids.set_cells(job.id, dict(zip(part, ids, strict=True)))
+        _score(cells, job, ids)
         todo = [place for place in todo if place not in part]
         seconds, job.missing = time.monotonic() - began, len(todo)
         job.paced(seconds, len(part))
@@ -140,48 +142,50 @@ def together(variant: Variant) -> tuple:
 
 
 def stored(
-    studio: Any,
+    cells: Cells,
     prompt: str,
     places: Sequence[tuple[int, Variant]],
     height: int,
     width: int,
-    cells: Mapping[int, str],
+    known_cells: Mapping[int, str],
 ) -> dict[int, str]:
     """The samples that are there already, by their places: of equal ones that of the cell, else the oldest. Which seed a
     variant has chosen only its cell knows."""
-    diffuser = studio.models.diffuser()
+    diffuser = cells.models.diffuser()
     ours = (height, width, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
 
     def usable(row: Mapping[str, Any]) -> bool:
         size = (row["height"], row["width"], row["backbone"], row["backbone_revision"], row["sampler"])
-        return size == ours and row["image_path"] and (studio.settings.home / row["image_path"]).is_file()
+        return size == ours and row["image_path"] and (cells.settings.home / row["image_path"]).is_file()
 
     known: dict[tuple, list[str]] = {}
-    rows = studio.store.samples(
+    rows = cells.store.samples.find(
         prompt=prompt, seed=list({seed for seed, _ in places}), limit=1_000_000, newest=False
     )
     for row in filter(usable, rows):
         run, how = row["projector_run"] or "", (row["strength"], row["guidance"], row["steps"])
         known.setdefault((row["seed"], row["method"], run, *how), []).append(row["id"])
     choosing = [
-        cells[at] for at, (_, variant) in enumerate(places) if chooses(variant.method) and at in cells
+        known_cells[at]
+        for at, (_, variant) in enumerate(places)
+        if chooses(variant.method) and at in known_cells
     ]
-    chosen = {row["id"] for row in studio.store.samples(ids=choosing, limit=len(choosing)) if usable(row)}
+    chosen = {row["id"] for row in cells.store.samples.find(ids=choosing, limit=len(choosing)) if usable(row)}
     found = {}
     for place, (seed, variant) in enumerate(places):
         if chooses(variant.method):
-            if cells.get(place) in chosen:
-                found[place] = cells[place]
+            if known_cells.get(place) in chosen:
+                found[place] = known_cells[place]
             continue
         how = (variant.strength, variant.guidance, variant.steps)
         equal = known.get((seed, variant.method, variant.run, *how), [])
         if equal:
-            found[place] = cells[place] if cells.get(place) in equal else equal[0]
+            found[place] = known_cells[place] if known_cells.get(place) in equal else equal[0]
     return found
 
 
 def make(
-    studio: Any,
+    cells: Cells,
     prompt: str,
     part: Sequence[tuple[int, Variant]],
     height: int,
@@ -190,15 +194,15 @@ def make(
     halt: Halt,
 ) -> list[str]:
     """Images of (seed, variant) pairs that go `together`, stored; the samples' ids. Raises Stopped."""
-    with studio.models.lock:
+    with cells.models.lock:
         plain = _unnamed(part)
         for variant in dict.fromkeys(variant for _, variant in part if chooses(variant.method)):
             rows = [i for i, (_, other) in enumerate(part) if other == variant]
-            seeds = chosen(studio, prompt, [part[i][0] for i in rows], variant, height, width, ways)
+            seeds = chosen(cells, prompt, [part[i][0] for i in rows], variant, height, width, ways)
             made_as = dataclasses.replace(variant, name="", method=without_choice(variant.method), run="")
             for i, seed in zip(rows, seeds, strict=True):
                 plain[i] = (seed, made_as)
-        there = stored(studio, prompt, plain, height, width, {}) if plain != _unnamed(part) else {}
+        there = stored(cells, prompt, plain, height, width, {}) if plain != _unnamed(part) else {}
         left = list(dict.fromkeys(one for at, one in enumerate(plain) if at not in there))
         if halt():
             raise Stopped
@@ -206,15 +210,15 @@ def make(
             return [there[at] for at in range(len(plain))]
         if gpu.apart():
             given = [(seed, dataclasses.asdict(variant)) for seed, variant in left]
-            noise, images = studio._cells_apart(prompt, given, height, width)
+            noise, images = cells.denoised_apart(prompt, given, height, width)
             noise = torch.from_numpy(noise)
         else:
-            noise, images = denoised(studio, prompt, left, height, width, ways, halt)
+            noise, images = denoised(cells, prompt, left, height, width, ways, halt)
     ids = {}
     for i, (seed, variant) in enumerate(left):
         how = (variant.strength, variant.steps, variant.guidance, height, width)
         plan = Plan([prompt], [seed], [variant.method], *how)
-        (ids[seed, variant],) = studio._keep(
+        (ids[seed, variant],) = cells.making.keep(
             plan, ways.using(variant), noise[i : i + 1], images[i : i + 1], PROMPT_SET
         )
     return [there.get(at) or ids[one] for at, one in enumerate(plain)]
@@ -225,18 +229,18 @@ def _unnamed(part: Sequence[tuple[int, Variant]]) -> list[tuple[int, Variant]]:
 
 
 def chosen(
-    studio: Any, prompt: str, seeds: Sequence[int], variant: Variant, height: int, width: int, ways: Ways
+    cells: Cells, prompt: str, seeds: Sequence[int], variant: Variant, height: int, width: int, ways: Ways
 ) -> list[int]:
     """The seeds whose noise a variant chooses, one for each row's seed. Expects the models' lock."""
     if gpu.apart():
-        return studio._chosen_apart(prompt, list(seeds), dataclasses.asdict(variant), height, width)
-    diffuser = studio.models.diffuser()
+        return cells.chosen_apart(prompt, list(seeds), dataclasses.asdict(variant), height, width)
+    diffuser = cells.models.diffuser()
     text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(height, width)
     return ways.of(variant).start(text, list(seeds), shape).seeds
 
 
 def denoised(
-    studio: Any,
+    cells: Cells,
     prompt: str,
     part: Sequence[tuple[int, Variant]],
     height: int,
@@ -245,7 +249,7 @@ def denoised(
     halt: Halt | None = None,
 ) -> tuple[Tensor, np.ndarray]:
     """noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
-    diffuser, seeds = studio.models.diffuser(), [seed for seed, _ in part]
+    diffuser, seeds = cells.models.diffuser(), [seed for seed, _ in part]
     text, shape = encode(diffuser, [prompt] * len(part)), diffuser.latent_shape(height, width)
     noise: list[Tensor] = [torch.empty(0)] * len(part)
     for variant in dict.fromkeys(variant for _, variant in part):
@@ -259,34 +263,38 @@ def denoised(
     return begin.noise, diffuser.decode(latents)
 
 
-class Gridding:
-    """The part of `Studio` that makes cells where a GPU is lent to a process of its own (`studio.images.gpu`)."""
+class Cells:
+    """What makes cells; where a GPU is lent to a process of its own, there (`studio.images.gpu`)."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring, self.making = scoring, scoring.making
+        self.settings, self.store, self.models = scoring.settings, scoring.store, scoring.models
 
     @gpu.on_gpu(seconds=120)
-    def _cells_apart(
+    def denoised_apart(
         self, prompt: str, part: list[tuple[int, dict[str, Any]]], height: int, width: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `denoised`, with nothing that cannot be pickled."""
-        ways, variants = Ways(self), [(seed, Variant(**variant)) for seed, variant in part]
+        ways, variants = Ways(self.models, self.store), [(seed, Variant(**variant)) for seed, variant in part]
         noise, images = denoised(self, prompt, variants, height, width, ways)
         return noise.numpy(), images
 
     @gpu.on_gpu(seconds=60)
-    def _chosen_apart(
+    def chosen_apart(
         self, prompt: str, seeds: list[int], variant: dict[str, Any], height: int, width: int
     ) -> list[int]:
         """As `chosen`, with nothing that cannot be pickled."""
         text = encode(self.models.diffuser(), [prompt] * len(seeds))
         shape = self.models.diffuser().latent_shape(height, width)
-        return Ways(self).of(Variant(**variant)).start(text, seeds, shape).seeds
+        return Ways(self.models, self.store).of(Variant(**variant)).start(text, seeds, shape).seeds
 
 
-def _score(studio: Any, job: Job, ids: list[str]) -> None:
+def _score(cells: Cells, job: Job, ids: list[str]) -> None:
     """Score what is not scored yet; where the scorer's server gives no answer, the images are made all the same."""
     if job.mute or not ids:
         return
     try:
-        studio._score(ids, stop=job.halt, lock=True)
+        cells.scoring.score_here(ids, stop=job.halt, lock=True)
     except Unanswered as error:
         job.note, job.mute = (
             f"Not all images are scored. {error} Go on with the grid to score them."[:2000],

@@ -14,12 +14,12 @@ from torch import Tensor
 from core.scoring.endpoint import Unanswered
 from core.training.loop import Stopped
 from core.words import advice, check_prompt
+from studio.annotation.labelling import Annotation
 from studio.grids.axes import Variant
-from studio.grids.cells import Ways, chosen
-from studio.images.collecting import Collecting
+from studio.grids.cells import Cells, Ways, chosen
 from studio.images.making import Plan
 from studio.images.models import Using
-from studio.images.scoring import asked
+from studio.images.scoring import Scoring, asked
 from studio.images.views import (
     CompareUpdate,
     Pair,
@@ -33,8 +33,12 @@ from studio.images.views import (
 log = logging.getLogger("studio")
 
 
-class Generation(Collecting):
-    """The part of `Studio` that compares."""
+class Comparison:
+    """Compares images of the same seeds, plain and by projected or chosen noise."""
+
+    def __init__(self, annotation: Annotation, scoring: Scoring, cells: Cells) -> None:
+        self.annotation, self.scoring, self.cells = annotation, scoring, cells
+        self.making, self.models = scoring.making, scoring.models
 
     def describe_words(self, prompt: str) -> list[WordView]:
         """The words of a prompt without scores, with their seen and known flags. Loads the diffuser."""
@@ -102,16 +106,16 @@ class Generation(Collecting):
 
         emit(CompareUpdate("denoise", 0, request.steps, message=message))
         try:
-            noise, images = self._make(plan, projector, on_step, stop)
+            noise, images = self.making.make(plan, projector, on_step, stop)
         except Stopped:
             emit(CompareUpdate("stopped", message="Stopped; nothing of this comparison was kept."))
             return
-        kept = self._keep(plan, projector, noise, images, prompt_set="compare")
+        kept = self.making.keep(plan, projector, noise, images, prompt_set="compare")
         ids = [*kept[: len(request.seeds)], *(kept[i] for i in others)]
         emit(CompareUpdate("decode", request.steps, request.steps, None, self._pairs(request, ids), message))
         emit(CompareUpdate("score", request.steps, request.steps, None, self._pairs(request, ids), message))
         try:
-            self._score(kept, stop=stop)
+            self.scoring.score_here(kept, stop=stop)
         except Unanswered as error:  # the images are there, and can be scored later
             message = f"{message} {error}".strip()
         pairs = self._pairs(request, ids)
@@ -133,14 +137,17 @@ class Generation(Collecting):
         reward = self.models.using("reward")
         if reward.model is None:
             return [], [reward.problem]
-        ways, variant = Ways(self), Variant(request.noise, request.noise, reward.run or "")
+        ways, variant = (
+            Ways(self.models, self.making.store),
+            Variant(request.noise, request.noise, reward.run or ""),
+        )
         size = self.models.diffuser().size
         height, width = request.height or size[0], request.width or size[1]
-        seeds = chosen(self, request.prompt, request.seeds, variant, height, width, ways)
+        seeds = chosen(self.cells, request.prompt, request.seeds, variant, height, width, ways)
         return [(seed, "none") for seed in seeds], [f"The noise was chosen by {ways.chosen_by(variant)}."]
 
     def _pairs(self, request: Request, ids: list[str]) -> list[Pair]:
-        views: list[SampleView | None] = [self.sample(id) for id in ids]
+        views: list[SampleView | None] = [self.annotation.sample(id) for id in ids]
         count = len(request.seeds)
         views += [None] * (2 * count - len(views))
         return [Pair(seed, views[i], views[count + i]) for i, seed in enumerate(request.seeds)]

@@ -17,12 +17,15 @@ MANIFEST = "manifest.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same grid gives the same bytes, whenever it is packed
 
 
-class GridFiles(Grids):
-    """The part of `Studio` that hands out pictures."""
+class GridFiles:
+    """Pictures and grids as files."""
+
+    def __init__(self, grids: Grids) -> None:
+        self.grids, self.settings, self.store = grids, grids.settings, grids.store
 
     def png(self, sample_id: str) -> bytes:
         """A sample's image with its text: "parameters" as the WebUI of AUTOMATIC1111 has it, and JSON of our own."""
-        row = self.store.sample(sample_id)
+        row = self.store.samples.get(sample_id)
         if not row["image_path"]:
             raise ValueError(
                 "This sample was imported without its image: make it again, or choose another one."
@@ -38,10 +41,10 @@ class GridFiles(Grids):
             raise ValueError(f"The image {path.name} was changed after it was stored: put the original back.")
         return png_text.with_text(content, row)
 
-    def grid_zip(self, id: str, path: str | Path) -> Path:
+    def zip(self, id: str, path: str | Path) -> Path:
         """Write the images of a grid, with their text, and manifest.json into a zip; its path. What is not made yet is
         left out; an image that is gone is named in the manifest."""
-        view, files, cells = self.grid(id), {}, []
+        view, files, cells = self.grids.get(id), {}, []
         for cell in view.cells:
             if cell.sample is None:
                 continue

@@ -15,9 +15,10 @@ from typing import Any
 from core import checkpoint
 from core.checkpoint import CheckpointError
 from studio.access.identity import check_name
+from studio.annotation.labelling import Annotation
 from studio.grids import cells, worker
 from studio.grids.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of
-from studio.grids.comparison import Generation
+from studio.grids.cells import Cells
 from studio.grids.statistics import grid_change
 from studio.images.methods import REWARD, TEACHER
 from studio.images.models import NETWORKS, SHIPPED
@@ -57,12 +58,14 @@ class GridView:
     made_by: str = ""
 
 
-class Grids(Generation):
-    """The part of `Studio` that makes grids; expects settings, store, models and grid_work."""
+class Grids:
+    """Grids: start, watch, stop, go on."""
 
-    grid_work: worker.GridWork
+    def __init__(self, annotation: Annotation, cells: Cells) -> None:
+        self.annotation, self.cells, self.work = annotation, cells, worker.GridWork()
+        self.settings, self.store, self.models = cells.settings, cells.store, cells.models
 
-    def grid_methods(self) -> list[tuple[str, str]]:
+    def methods(self) -> list[tuple[str, str]]:
         """(label, value) of what can be chosen as a method of `check_grid`. Loads nothing."""
         found = [("none", "none"), *self._learned("projector", "projected"), *self._choices()]
         diffuser = self.models.loaded_diffuser
@@ -74,7 +77,7 @@ class Grids(Generation):
 
     def _choices(self) -> list[tuple[str, str]]:
         """The best of 8 noises, and by what; by the reward model alone as well where that is something else."""
-        used = self.store.promoted("reward")
+        used = self.store.runs.promoted("reward")
         if not used and not self._shipped_there("reward"):
             return []
         taught, name = self.models.taught(), f"in use: {used['id'] if used else SHIPPED}"
@@ -95,12 +98,12 @@ class Grids(Generation):
 
     def _learned(self, kind: str, method: str) -> list[tuple[str, str]]:
         """A trained model in use, the shipped one, and those of finished runs whose checkpoint is there."""
-        used, found = self.store.promoted(kind), []
+        used, found = self.store.runs.promoted(kind), []
         if used or (kind == "projector" and self._shipped_there()):
             found.append((f"{method} (in use: {used['id'] if used else SHIPPED})", method))
         if used and kind == "projector" and self._shipped_there():
             found.append((f"{method}, {SHIPPED}", f"{method}:{SHIPPED}"))
-        for run in self.store.runs(kind=kind, state="done", limit=100):
+        for run in self.store.runs.find(kind=kind, state="done", limit=100):
             mine = used and used["id"] == run["id"]
             if mine or run["config"].get("source") == SHIPPED or not run["checkpoint"] or run.get("archived"):
                 continue
@@ -117,7 +120,7 @@ class Grids(Generation):
 
     # -- work
 
-    def start_grid(self, request: GridRequest, who: str) -> str:
+    def start(self, request: GridRequest, who: str) -> str:
         """Make a grid in the background; its id. What is in use now is used to its end."""
         who = check_name(who)
         if not 1 <= request.total <= MAX_CELLS:
@@ -148,11 +151,11 @@ class Grids(Generation):
         if lock is None:
             raise ValueError("The grid could not be begun, as its lock is held: start it once more.")
         try:
-            self.store.add_grid(config, who, id)
+            self.store.grids.add(config, who, id)
         except BaseException:
             lock.close()
             raise
-        self.grid_work.add(self, id, lock, cells.work)
+        self.work.add(self.cells, id, lock, cells.work)
         return id
 
     def _run_of(self, variant: Variant) -> str:
@@ -160,14 +163,14 @@ class Grids(Generation):
         kind = kind_of(variant.method)
         if not kind:
             return ""
-        run = self.store.promoted(kind) if not variant.run else None
+        run = self.store.runs.promoted(kind) if not variant.run else None
         if not variant.run and run is None and kind == "lora":
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
         if variant.run.startswith(f"{SHIPPED}-") and kind in NETWORKS and self._shipped_there(kind):
             # a picture from elsewhere may name it
             self.models.recorded(kind, Path(getattr(self.settings, kind)), None)
         if variant.run not in ("", SHIPPED):
-            run = self.store.run(variant.run)
+            run = self.store.runs.get(variant.run)
             if run["kind"] != kind:
                 raise ValueError(
                     f"The run {run['id']} is a {run['kind']}, and {variant.method} needs a {kind}."
@@ -186,79 +189,83 @@ class Grids(Generation):
         except CheckpointError as error:
             raise ValueError(str(error)) from None
 
-    def stop_grid(self, id: str, who: str) -> None:
+    def stop(self, id: str, who: str) -> None:
         """Ask a grid to stop after the step it is in; what is made is kept."""
         check_name(who)
-        worker.sweep(self)
-        grid = self.store.grid(id)
+        self.sweep()
+        grid = self.store.grids.get(id)
         if grid["state"] not in ("queued", "running"):
             raise ValueError(f"The grid {id} is {grid['state']}: there is nothing to stop.")
-        job = self.grid_work.jobs.get(id)
+        job = self.work.jobs.get(id)
         if job:
             job.stop.set()
         else:
             worker.stop_file(self.settings.home, id).touch()  # another process works on it
 
-    def resume_grid(self, id: str, who: str) -> None:
+    def resume(self, id: str, who: str) -> None:
         """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one."""
         check_name(who)
-        worker.sweep(self)
-        grid = self.store.grid(id)
+        self.sweep()
+        grid = self.store.grids.get(id)
         if grid["config"].get("backbone") != self.settings.backbone:
             raise ValueError(
                 f"The grid {id} was begun on another backbone: start the studio with that one, or start a new grid."
             )
-        lock = worker.claim(self.settings.home, id) if id not in self.grid_work.jobs else None
+        lock = worker.claim(self.settings.home, id) if id not in self.work.jobs else None
         if lock is None:
             raise ValueError(f"The grid {id} is {grid['state']}: wait for it, or stop it first.")
         try:
-            self.store.update_grid(id, "queued")
+            self.store.grids.update(id, "queued")
         except BaseException:
             lock.close()
             raise
-        self.grid_work.add(self, id, lock, cells.work)
+        self.work.add(self.cells, id, lock, cells.work)
+
+    def sweep(self) -> None:
+        """Mark the grids whose process is gone as interrupted."""
+        worker.sweep(self.settings, self.store, self.work)
 
     # -- looking
 
-    def grid_request(self, id: str) -> GridRequest:
+    def request(self, id: str) -> GridRequest:
         """What a grid asks for."""
-        config = self.store.grid(id)["config"]
+        config = self.store.grids.get(id)["config"]
         variants = [Variant(**each) for each in config["variants"]]
         return GridRequest(config["prompt"], config["seeds"], variants, config["width"], config["height"])
 
-    def grid_size(self, id: str) -> int:
+    def size(self, id: str) -> int:
         """How many images a grid has when it is done."""
-        config = self.store.grid(id)["config"]
+        config = self.store.grids.get(id)["config"]
         return len(config["seeds"]) * len(config["variants"])
 
-    def grid(self, id: str, who: str | None = None) -> GridView:
+    def get(self, id: str, who: str | None = None) -> GridView:
         """A grid with its cells as they are now; with `who`, the corrections are that person's."""
-        worker.sweep(self)
-        grid = self.store.grid(id)
+        self.sweep()
+        grid = self.store.grids.get(id)
         seeds, variants = grid["config"]["seeds"], [Variant(**each) for each in grid["config"]["variants"]]
-        places = self.store.cells(id)
+        places = self.store.grids.cells(id)
         ids = list(dict.fromkeys(places.values()))
-        rows = {row["id"]: row for row in self.store.samples(ids=ids, limit=len(ids))}
-        said = self.store.currents(ids, who)
-        views = {id: self.view_of(row, said[id]) for id, row in rows.items()}
+        rows = {row["id"]: row for row in self.store.samples.find(ids=ids, limit=len(ids))}
+        said = self.store.scores.currents(ids, who)
+        views = {id: self.annotation.view_of(row, said[id]) for id, row in rows.items()}
         cells = [
             Cell(place, seed, i, views.get(places.get(place, "")))
             for place, (seed, i) in enumerate((seed, i) for seed in seeds for i in range(len(variants)))
         ]
-        job = self.grid_work.jobs.get(id)
-        state, message = self.grid_work.end_of(grid)
+        job = self.work.jobs.get(id)
+        state, message = self.work.end_of(grid)
         return GridView(
             id, grid["config"]["prompt"], seeds, variants, state, message, len(places), len(cells),
             job.left if job else None, cells, grid["created"], grid["who"],
         )  # fmt: skip
 
-    def grids(self, limit: int = 20) -> list[dict[str, Any]]:
+    def find(self, limit: int = 20) -> list[dict[str, Any]]:
         """{id, prompt, state, message, done, total, created, who} of the latest grids, the newest first."""
-        worker.sweep(self)
+        self.sweep()
         found = []
-        for grid in self.store.grids(limit=limit):
+        for grid in self.store.grids.find(limit=limit):
             config = grid["config"]
-            state, message = self.grid_work.end_of(grid)
+            state, message = self.work.end_of(grid)
             found.append({
                 "id": grid["id"], "prompt": config["prompt"], "state": state, "message": message, "done": grid["made"],
                 "total": len(config["seeds"]) * len(config["variants"]), "created": grid["created"], "who": grid["who"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.store.votes import CHOICES
 from studio.access.identity import check_name
-from studio.grids.comparison import Generation
+from studio.annotation.labelling import Annotation
 from studio.grids.statistics import span
 from studio.images.views import SampleView
 from studio.numbers import shown, whole
@@ -27,20 +27,23 @@ class Vote:
     left_over: int = 0
 
 
-class Votes(Generation):
-    """The part of `Studio` that asks for votes and counts them."""
+class Votes:
+    """Asks for votes and counts them."""
 
-    def next_vote(self, grid_id: str, who: str, base: int = 0, other: int = 1) -> Vote | None:
+    def __init__(self, annotation: Annotation) -> None:
+        self.annotation, self.store = annotation, annotation.store
+
+    def next(self, grid_id: str, who: str, base: int = 0, other: int = 1) -> Vote | None:
         """The next pair that this person has not voted on, or None. The sides and the order of the seeds are drawn for
         each person and pair, and stay as they are after a reload."""
         who, pairs = check_name(who), self._pairs_of(grid_id, base, other)
-        done = {_pair(vote) for vote in self.store.preferences(_ids(pairs), who)}
+        done = {_pair(vote) for vote in self.store.votes.find(_ids(pairs), who)}
         views = {}
         for seed, a, b in pairs:
             if frozenset((a, b)) not in done:
                 views[seed] = (_drawn(who, *sorted((a, b))), a, b)
         for draw, a, b in sorted(views.values()):
-            shown_two = [_bare(self.sample(id)) for id in _sides(who, a, b)]
+            shown_two = [_bare(self.annotation.sample(id)) for id in _sides(who, a, b)]
             if all(sample.image_path for sample in shown_two):
                 return Vote(_id(draw), *shown_two, left_over=len(views))
         return None
@@ -53,13 +56,13 @@ class Votes(Generation):
                 return _sides(who, a, b)
         raise ValueError(f"You were not asked the vote {shown(vote_id)} in this grid: ask for the next one.")
 
-    def vote(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
+    def add(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
         """Store a vote: left, right, tie (as good) or none (neither is any good). A person's last one on a pair counts."""
         if choice not in CHOICES:
             raise ValueError(f"The vote {shown(choice)} is not known: choose one of {', '.join(CHOICES)}.")
-        return self.store.add_preference(left_sample, right_sample, choice, check_name(who))
+        return self.store.votes.add(left_sample, right_sample, choice, check_name(who))
 
-    def votes(self, grid_id: str, base: int = 0, other: int = 1) -> dict[str, Any]:
+    def tally(self, grid_id: str, base: int = 0, other: int = 1) -> dict[str, Any]:
         """{base, other, tie, none: votes of all people that stand, voters, share: {estimate, low, high}}.
 
         share: of votes for the other variant, a tie counting half to each; those for none are left out. Its interval is
@@ -68,7 +71,7 @@ class Votes(Generation):
         pairs = self._pairs_of(grid_id, base, other)
         known = {frozenset((a, b)): (seed, b) for seed, a, b in pairs}
         counts, values, seeds, people = {"base": 0, "other": 0, "tie": 0, "none": 0}, [], [], set()
-        for vote in self.store.preferences(_ids(pairs)):
+        for vote in self.store.votes.find(_ids(pairs)):
             if _pair(vote) not in known:
                 continue
             seed, others = known[_pair(vote)]
@@ -84,7 +87,7 @@ class Votes(Generation):
 
     def _pairs_of(self, grid_id: str, base: Any, other: Any) -> list[tuple[int, str, str]]:
         """(seed, base's sample, other's sample) of the seeds that have two different images."""
-        config, cells = self.store.grid(grid_id)["config"], self.store.cells(grid_id)
+        config, cells = self.store.grids.get(grid_id)["config"], self.store.grids.cells(grid_id)
         columns = len(config["variants"])
         base = whole("variant to compare with", base, 0, columns - 1)
         other = whole("variant to compare", other, 0, columns - 1)

@@ -16,11 +16,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from core.training.loop import Stopped
-from data.store import StoreError
-from studio.training import jobs
+from data.store import Store, StoreError
+from studio.processes import alive
+from studio.settings import Settings
+
+if TYPE_CHECKING:
+    from studio.grids.cells import Cells
 
 try:
     import fcntl
@@ -44,7 +48,7 @@ def claim(home: Path, id: str) -> IO[str] | None:
         else:
             file.seek(0)
             other = file.read(20).strip()
-            if other.isdecimal() and int(other) != os.getpid() and jobs.alive(int(other)):
+            if other.isdecimal() and int(other) != os.getpid() and alive(int(other)):
                 raise OSError
     except OSError:
         file.close()
@@ -92,10 +96,10 @@ class GridWork:
         self.ends: dict[str, tuple[str, str]] = {}  # what the store could not take (a full disk)
         self._lock, self._waiting, self._thread = threading.Lock(), deque[Job](), None
 
-    def add(self, studio: Any, id: str, lock: IO[str], work: Callable[[Any, Job], None]) -> None:
+    def add(self, cells: Cells, id: str, lock: IO[str], work: Callable[[Cells, Job], None]) -> None:
         """Work on a grid once those before it are done. lock: as `claim` gave it."""
         # in the context of who asks: a Space reads from it on whose account a GPU is lent
-        job = Job(id, lock, stop_file(studio.settings.home, id), contextvars.copy_context())
+        job = Job(id, lock, stop_file(cells.settings.home, id), contextvars.copy_context())
         job.wish.unlink(missing_ok=True)
         with self._lock:
             self.jobs[id] = job
@@ -103,7 +107,7 @@ class GridWork:
             self._waiting.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._run, args=(studio, work), name="grids", daemon=True
+                    target=self._run, args=(cells, work), name="grids", daemon=True
                 )
                 self._thread.start()
 
@@ -114,30 +118,30 @@ class GridWork:
             time.sleep(0.02)
         return id not in self.jobs
 
-    def _run(self, studio: Any, work: Callable[[Any, Job], None]) -> None:
+    def _run(self, cells: Cells, work: Callable[[Cells, Job], None]) -> None:
         while True:
             with self._lock:
                 if not self._waiting:
                     self._thread = None
                     return
                 job = self._waiting.popleft()
-            job.context.run(self._one, studio, job, work)
+            job.context.run(self._one, cells, job, work)
 
-    def _one(self, studio: Any, job: Job, work: Callable[[Any, Job], None]) -> None:
-        from studio.studio import sentence  # it imports those who use this
+    def _one(self, cells: Cells, job: Job, work: Callable[[Cells, Job], None]) -> None:
+        from studio.errors import sentence  # it imports those who use this
 
         try:
             if job.halt():
                 raise Stopped
-            studio.store.update_grid(job.id, "running")
-            work(studio, job)
+            cells.store.grids.update(job.id, "running")
+            work(cells, job)
             end = ("failed", job.note) if job.note else ("done", "")
         except Stopped:
             end = ("stopped", STOPPED)
         except BaseException as error:  # noqa: BLE001 - the page says what it was
             end = ("failed", f"{sentence(error)} What was made is kept; go on with it at any time."[:2000])
         try:
-            studio.store.update_grid(job.id, *end)
+            cells.store.grids.update(job.id, *end)
         except Exception as error:  # noqa: BLE001 - for example the disk is full: told from memory until it is not
             log.error("The end of the grid %s could not be stored: %s", job.id, error)
             self.ends[job.id] = end
@@ -158,19 +162,18 @@ def stop_file(home: Path, id: str) -> Path:
     return home / "grids" / f"{id}.stop"
 
 
-def sweep(studio: Any) -> None:
+def sweep(settings: Settings, store: Store, work: GridWork) -> None:
     """Mark the grids whose process is gone as interrupted."""
-    work: GridWork = studio.grid_work
     with contextlib.suppress(StoreError, OSError):  # looking goes on where nothing can be written
         for state in ("running", "queued"):
-            for grid in studio.store.grids(state=state, limit=1000):
+            for grid in store.grids.find(state=state, limit=1000):
                 if grid["id"] in work.jobs:
                     continue
-                lock = claim(studio.settings.home, grid["id"])
+                lock = claim(settings.home, grid["id"])
                 if lock is None:
                     continue
                 with contextlib.closing(lock):
-                    if studio.store.grid(grid["id"])["state"] == state:
+                    if store.grids.get(grid["id"])["state"] == state:
                         end = work.ends.get(grid["id"], ("interrupted", INTERRUPTED))
-                        studio.store.update_grid(grid["id"], *end)
+                        store.grids.update(grid["id"], *end)
                         work.ends.pop(grid["id"], None)

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from core import ranks
 from core.training.loop import Stopped
 from studio.images import shards
-from studio.images.making import Plan, sampler_of
+from studio.images.making import Making, Plan, sampler_of
 from studio.images.models import Using
 from studio.images.prompts import scorable, seeds_for
-from studio.images.scoring import Scoring, Stop, asked
+from studio.images.scoring import Stop, asked
 from studio.images.views import GUIDANCE, STEPS, check_side
 from studio.numbers import real, whole
+from studio.settings import Settings
 
 METHODS = ("none", "projected")
 
 
-class Collecting(Scoring):
-    """The part of `Studio` that collects images."""
+class Collecting:
+    """Makes many images, in batches, and none twice."""
+
+    def __init__(self, making: Making) -> None:
+        self.making = making
+        self.settings, self.store, self.models = making.settings, making.store, making.models
 
     def collect(
         self,
@@ -74,7 +80,7 @@ class Collecting(Scoring):
             "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser),
             "projector_run": projector.run,
         }  # fmt: skip
-        shards.merge(self)
+        shards.merge(self.making)
         there, halt = self._there(prompts, known), asked(stop)
         todo = [pair for pair in wanted if pair not in there]
         done = len(wanted) - len(todo)
@@ -84,13 +90,13 @@ class Collecting(Scoring):
             "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height,
             "width": width, "prompt_set": prompt_set, "split": split,
         }  # fmt: skip
-        sharing = shards.Sharing(self, shards.make, todo, batch, halt, **how)
+        sharing = shards.Sharing(self.making, make_share, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:
             if on_progress:
                 on_progress(done + made + sharing.others(), len(wanted))
 
-        there |= self._collect(sharing.mine, batch, **how, halt=halt, on_part=on_part)
+        there |= self.collect_here(sharing.mine, batch, **how, halt=halt, on_part=on_part)
         if sharing.end():
             there = self._there(prompts, known)
         return [there[pair] for pair in wanted if pair in there]
@@ -99,13 +105,15 @@ class Collecting(Scoring):
         """The stored samples of prompts that are as `known` has them: their ids by prompt and seed."""
         there = {}
         for at in range(0, len(prompts), 200):
-            found = self.store.samples(prompt=prompts[at : at + 200], method=known["method"], limit=1_000_000)
+            found = self.store.samples.find(
+                prompt=prompts[at : at + 200], method=known["method"], limit=1_000_000
+            )
             for old in found:
                 if old["image_path"] and all(old[name] == value for name, value in known.items()):
                     there[old["prompt"], old["seed"]] = old["id"]
         return there
 
-    def _collect(
+    def collect_here(
         self,
         todo: Sequence[tuple[str, int]],
         batch: int,
@@ -133,10 +141,19 @@ class Collecting(Scoring):
             )  # fmt: skip
             try:
                 with self.models.lock:
-                    noise, images = self._make(plan, projector, None, halt)
+                    noise, images = self.making.make(plan, projector, None, halt)
             except Stopped:
                 break
-            ids = self._keep(plan, projector, noise, images, prompt_set, split)
+            ids = self.making.keep(plan, projector, noise, images, prompt_set, split)
             made.update(zip(part, ids, strict=True))
             on_part(len(made))
         return made
+
+
+def make_share(
+    settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
+) -> None:
+    """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
+    making = shards.follower(settings)
+    making.store.runs.used, making.store.samples.rows = used, ()
+    Collecting(making).collect_here(ranks.deal(todo, size), size, halt=shards.halting(settings, stop), **how)

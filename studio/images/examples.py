@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,12 +71,17 @@ OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sh
 
 Judge = Callable[[str, np.ndarray], Opinion | None]
 
+if TYPE_CHECKING:
+    from studio.settings import Settings
+    from studio.studio import Studio
+
 log = logging.getLogger("studio")
 
 
 def make(
-    settings: Any,
+    settings: Settings,
     folder: Path,
+    begin: Callable[[Settings], Studio],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
     prompts: tuple[str, ...] = PROMPTS,
@@ -89,14 +94,12 @@ def make(
 ) -> dict[str, Any]:
     """Write the images and index.json to `folder`; what the index holds. Made in a store of their own.
 
-    count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
+    begin: makes a studio from settings. count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
     written, where there are fewer, or where less than RIGHT of the digits are right; with `force` prompts that were passed
     over fill the number up, and the share is only noted.
     """
-    from studio.studio import Studio
-
     with tempfile.TemporaryDirectory() as home:
-        studio = Studio(replace(settings, home=Path(home), examples="none"))
+        studio = begin(replace(settings, home=Path(home), examples="none"))
         own = studio.models.sampling()
         digests = _digests(settings)
         if None in digests.values():
@@ -146,12 +149,15 @@ def make(
                 "(--force)."
             )
         rows = [
-            studio.store.sample(view.id) for pair in found for view in (pair.none, pair.projected) if view
+            studio.store.samples.get(view.id)
+            for pair in found
+            for view in (pair.none, pair.projected)
+            if view
         ]
         if {row["method"] for row in rows} != {"none", "projected"}:
             raise ValueError(studio.models.using("projector").problem or "There is no projector to show.")
         scores: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-        for said in studio.store.vlm_scores():
+        for said in studio.store.labels.vlm_scores():
             if said["sample"] in scores:
                 scores[said["sample"]].append(said)
         index = {
@@ -177,7 +183,7 @@ def make(
     return index
 
 
-def add(studio: Any) -> int:
+def add(studio: Studio) -> int:
     """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds what is missing
     and no more. A problem with them is no reason not to start: it goes to the log."""
     try:
@@ -187,20 +193,22 @@ def add(studio: Any) -> int:
         return 0
 
 
-def pairs(studio: Any) -> list[tuple[str, list[Pair]]]:
+def pairs(studio: Studio) -> list[tuple[str, list[Pair]]]:
     """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
     found: dict[tuple[str, int], dict[str, str]] = {}
-    for row in studio.store.samples(prompt_set=SET, limit=1000, newest=False):
+    for row in studio.store.samples.find(prompt_set=SET, limit=1000, newest=False):
         found.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = row["id"]
     by_prompt: dict[str, list[Pair]] = {}
     for (prompt, seed), ids in found.items():
         if {"none", "projected"} <= set(ids):
-            pair = Pair(seed, studio.sample(ids["none"]), studio.sample(ids["projected"]))
+            pair = Pair(
+                seed, studio.annotation.sample(ids["none"]), studio.annotation.sample(ids["projected"])
+            )
             by_prompt.setdefault(prompt, []).append(pair)
     return list(by_prompt.items())
 
 
-def broken(settings: Any) -> dict[str, Any]:
+def broken(settings: Settings) -> dict[str, Any]:
     """Which pair was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
     looked}; {} where none was found."""
     try:
@@ -211,7 +219,7 @@ def broken(settings: Any) -> dict[str, Any]:
         return {}
 
 
-def checked(settings: Any) -> dict[str, int]:
+def checked(settings: Settings) -> dict[str, int]:
     """What the detector found of the examples: {digits, right, false_rises, passed_over: prompts}; {} where it did not look
     at them."""
     try:
@@ -223,9 +231,9 @@ def checked(settings: Any) -> dict[str, int]:
         return {}
 
 
-def _compared(studio: Any, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
+def _compared(studio: Studio, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
     made: list[Pair] = []
-    for update in studio.compare(check_request(prompt, seeds, steps, guidance)):
+    for update in studio.comparison.compare(check_request(prompt, seeds, steps, guidance)):
         made = update.pairs or made
     return made
 
@@ -306,7 +314,7 @@ def _entry(row: Mapping[str, Any], scores: list[dict[str, Any]], prompts: tuple[
     return {**{name: row[name] for name in OWN}, "image": name, "words": words}
 
 
-def _digests(settings: Any) -> dict[str, str | None]:
+def _digests(settings: Settings) -> dict[str, str | None]:
     """sha256 of the manifest of each model that an example rests on; None where there is none (a hub id)."""
     found: dict[str, str | None] = {}
     for name in MODELS:
@@ -317,7 +325,7 @@ def _digests(settings: Any) -> dict[str, str | None]:
     return found
 
 
-def _add(studio: Any) -> int:
+def _add(studio: Studio) -> int:
     settings, store = studio.settings, studio.store
     if settings.examples == "none":
         return 0
@@ -327,7 +335,7 @@ def _add(studio: Any) -> int:
     index = read(folder / INDEX)
     if index["format"] != FORMAT or index["made_by"] != _digests(settings):
         return 0  # of other models than those in use
-    there = {row["id"]: row for row in store.samples(limit=len(index["samples"]) + 1)}
+    there = {row["id"]: row for row in store.samples.find(limit=len(index["samples"]) + 1)}
     if set(there) - {entry["id"] for entry in index["samples"]}:
         return 0  # somebody has begun
     run = studio.models.recorded("projector", Path(settings.projector), None)
@@ -340,16 +348,16 @@ def _add(studio: Any) -> int:
         path = f"images/{entry['id'][:2]}/{entry['id']}.png"
         pictures.write(settings.home / path, content)
         rows.append(_row(index, entry, run, path) | {"split": studio.prompts.split_of(entry["prompt"])})
-    store.add_samples(rows)
-    silent = {row["id"] for row in store.samples(prompt_set=SET, scored=False, limit=1000)}
-    store.add_scores(
+    store.samples.add(rows)
+    silent = {row["id"] for row in store.samples.find(prompt_set=SET, scored=False, limit=1000)}
+    store.scores.add(
         event
         for entry in index["samples"]
         if entry["id"] in silent
         for event in _events(index, entry, settings)
     )
     if fresh:
-        store.note_audit("", "examples", SET, {"samples": len(fresh)})
+        store.audit.note("", "examples", SET, {"samples": len(fresh)})
     return len(fresh)
 
 
@@ -374,7 +382,7 @@ def _counted(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": prompt, "word_rules": rules, "n_words": max(len(split(prompt, rules)), 1 + last)}
 
 
-def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Any) -> list[dict[str, Any]]:
+def _events(index: Mapping[str, Any], entry: Mapping[str, Any], settings: Settings) -> list[dict[str, Any]]:
     texts = {word.index: word.text for word in units_of(_counted(entry))}
     return [
         {

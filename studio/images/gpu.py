@@ -50,7 +50,7 @@ def on_gpu(seconds: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             try:
                 return method(studio, *given)
             except Exception as error:  # noqa: BLE001 - told where the page waits
-                from studio.studio import sentence  # it imports those who use this
+                from studio.errors import sentence  # it imports those who use this
 
                 return Failed(sentence(error))
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,13 +15,16 @@ from torch import Tensor
 from core.checkpoint import CheckpointError, load_state, save_state
 from studio.images import pictures
 
+if TYPE_CHECKING:
+    from studio.studio import Studio
+
 log = logging.getLogger("studio")
 PIXELS = 64 * 128 * 128  # encoded at once
 KEEP_EVERY = 2000  # images after which what was encoded is written, lest a stop lose it
 
 
 def latents_of(
-    studio: Any, rows: Sequence[Mapping[str, Any]], on_part: Callable[[int, int], None] | None = None
+    studio: Studio, rows: Sequence[Mapping[str, Any]], on_part: Callable[[int, int], None] | None = None
 ) -> dict[str, Tensor]:
     """Latents (C, H, W), float16, of the images of samples of one size, by the samples' ids.
 
@@ -57,13 +60,13 @@ def latents_of(
     return {row["id"]: known[row["image_sha256"]] for row in rows if row["image_sha256"] in known}
 
 
-def file_of(studio: Any) -> Path:
+def file_of(studio: Studio) -> Path:
     """Where the latents of the backbone in use are kept."""
     name = f"{studio.settings.backbone} {studio.models.diffuser().revision}"
     return studio.settings.home / "latents" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.pt"
 
 
-def _image(studio: Any, row: Mapping[str, Any]) -> np.ndarray | None:
+def _image(studio: Studio, row: Mapping[str, Any]) -> np.ndarray | None:
     try:
         return pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
     except ValueError as error:

@@ -8,7 +8,9 @@ with it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +24,13 @@ from core.diffusion import Diffuser, Text
 from core.noise import draw, second
 from core.training.loop import Stopped
 from core.words import CURRENT, units
-from studio.annotation.labelling import Annotation
+from data.store import Store
 from studio.images import gpu, pictures
-from studio.images.models import Using
+from studio.images.models import Models, Using
+from studio.images.prompts import Prompts
+from studio.settings import Settings
+
+log = logging.getLogger("studio")
 
 SAME = (
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
@@ -46,10 +52,13 @@ class Plan:
     width: int | None = None
 
 
-class Making(Annotation):
-    """The part of `Studio` that makes samples and keeps them."""
+class Making:
+    """Makes images from a plan, and keeps them as samples."""
 
-    def _make(
+    def __init__(self, settings: Settings, store: Store, models: Models, prompts: Prompts) -> None:
+        self.settings, self.store, self.models, self.prompts = settings, store, models, prompts
+
+    def make(
         self,
         plan: Plan,
         projector: Using,
@@ -66,7 +75,7 @@ class Making(Annotation):
 
     @gpu.on_gpu(seconds=120)
     def _make_apart(self, plan: Plan, run: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """As `_make`, with nothing that cannot be pickled."""
+        """As `make`, with nothing that cannot be pickled."""
         projector = self.models.using("projector") if run else Using()
         if projector.run != run:
             raise ValueError("Another projector was put into use meanwhile: do this again.")
@@ -86,7 +95,7 @@ class Making(Annotation):
         noise = draw(plan.seeds, shape)
         chosen = [i for i, method in enumerate(plan.methods) if method == "projected"]
         if chosen and plan.strength > 0:
-            noise[chosen] = self.project(projector, noise[chosen], text.take(chosen), [plan.seeds[i] for i in chosen],
+            noise[chosen] = project(projector, noise[chosen], text.take(chosen), [plan.seeds[i] for i in chosen],
                                          plan.strength)  # fmt: skip
         # strength 0 is the very same latents as none: it is made once
         rows = list(range(len(plan.seeds)))
@@ -107,19 +116,7 @@ class Making(Annotation):
         images = diffuser.decode(latents)
         return noise, images[[unique.index(i) for i in source]]
 
-    def project(
-        self, projector: Using, noise: Tensor, text: Text, seeds: Sequence[int], strength: float = 1.0
-    ) -> Tensor:
-        """Projected noise (B, C, H, W) on the CPU."""
-        device = next(projector.model.parameters()).device
-        xi = second(seeds, tuple(noise.shape[1:]))
-        with torch.no_grad():
-            out = projector.model.project(
-                noise.to(device), text.hidden.to(device), text.mask.to(device), xi.to(device), strength
-            )
-        return out.float().cpu()
-
-    def _keep(
+    def keep(
         self,
         plan: Plan,
         projector: Using,
@@ -137,7 +134,7 @@ class Making(Annotation):
                 "image_sha256": pictures.sha256(content),
                 "noise_sha256": hashlib.sha256(noise[i].contiguous().numpy().tobytes()).hexdigest(),
             }
-            old = self._same(row, hashes["image_sha256"], image)
+            old = self.same(row, hashes["image_sha256"], image)
             id = old or uuid.uuid4().hex
             ids.append(id)
             if old:
@@ -158,7 +155,7 @@ class Making(Annotation):
                 **hashes,
             }
             fresh.append(row)
-        self.store.add_samples(fresh)
+        self.store.samples.add(fresh)
         return ids
 
     def _row(self, plan: Plan, i: int, projector: Using, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -179,10 +176,12 @@ class Making(Annotation):
             "projector_run": projector.run if {"projected", "lora"} & set(parts) else None,
         }
 
-    def _same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
+    def same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
         """The sample that this one is already: the same bytes, or, where the image is given, all the same but for a
         rounding here and there, as another size of the batch gives."""
-        found = self.store.samples(prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100)
+        found = self.store.samples.find(
+            prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100
+        )
         found = [old for old in found if old["image_path"] and all(old[name] == row[name] for name in SAME)]
         for old in sorted(found, key=lambda old: old["image_sha256"] != image_sha256):
             path = self.settings.home / old["image_path"]
@@ -200,15 +199,55 @@ class Making(Annotation):
         images = images.copy()
         for i, method in enumerate(plan.methods):
             row = self._row(plan, i, projector, images[i].shape)
-            old = self._same(row, "", images[i]) if method == "none" else None
+            old = self.same(row, "", images[i]) if method == "none" else None
             if old:
-                kept = self.store.sample(old)
+                kept = self.store.samples.get(old)
                 there = pictures.read(self.settings.home / kept["image_path"], kept["image_sha256"])
                 twins = [
                     j for j in chosen if (plan.prompts[j], plan.seeds[j]) == (row["prompt"], row["seed"])
                 ]
                 images[[i, *twins]] = there
         return images
+
+
+def project(
+    projector: Using, noise: Tensor, text: Text, seeds: Sequence[int], strength: float = 1.0
+) -> Tensor:
+    """Projected noise (B, C, H, W) on the CPU."""
+    device = next(projector.model.parameters()).device
+    xi = second(seeds, tuple(noise.shape[1:]))
+    with torch.no_grad():
+        out = projector.model.project(
+            noise.to(device), text.hidden.to(device), text.mask.to(device), xi.to(device), strength
+        )
+    return out.float().cpu()
+
+
+def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
+    is gone are left out, with a line in the log."""
+    groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
+    diffuser, found = models.diffuser(), {}
+    for (run, strength, height, width), members in groups.items():
+        shape = diffuser.latent_shape(height, width)
+        try:
+            model = None
+            if strength > 0:
+                model = models.open("projector", models.folder_of(store.runs.get(run)))
+        except ValueError as error:
+            log.warning("%d samples of projected noise are left out: %s", len(members), error)
+            continue
+        for at in range(0, len(members), 64):
+            part = members[at : at + 64]
+            seeds = [row["seed"] for row in part]
+            noise = draw(seeds, shape)
+            if model is not None:
+                text = encode(diffuser, [row["prompt"] for row in part])
+                noise = project(Using(model), noise, text, seeds, strength)
+            found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
+    return found
 
 
 def _nearly(path: Path, old: dict[str, Any], image: np.ndarray) -> bool:

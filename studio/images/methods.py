@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.evaluation.controls import OtherText
 from core.evaluation.methods import (
@@ -22,7 +22,11 @@ from core.evaluation.methods import (
     projected,
     tuned,
 )
+from studio.images.models import Models
 from studio.numbers import real, shown, whole
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 NAMES = (
     "none, projected, projected-STRENGTH, best-of-N, best-noise-of-N, best-noise-of-N-by-reward, pag, pag-SCALE, "
@@ -46,14 +50,14 @@ RANKS = {
 PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)(?:-([0-9.]+))?(-by-reward)?")
 
 
-def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
+def build(studio: Studio, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
     """The methods of these names, each once; a part "projected" without a number has this strength.
 
     ValueError with what there is for a name that is unknown, and with what to do where its model is not there.
     """
     strength = real("strength", strength, 0, 1)
     plans = [parse(name) for name in names]
-    makers = Makers(studio, strength)
+    makers = Makers(studio.models, strength)
     found: dict[str, Method] = {}
     for plan in plans:
         method: Method | None = None
@@ -63,9 +67,9 @@ def build(studio: Any, names: Iterable[str], *, strength: float = 1.0) -> list[M
     return list(found.values())
 
 
-def other_text(studio: Any, prompts: Sequence[str], strength: float = 1.0) -> Method:
+def other_text(studio: Studio, prompts: Sequence[str], strength: float = 1.0) -> Method:
     """A control for `prompts`, two or more: the projector in use, given another prompt's text. ValueError where there is none."""
-    projector, diffuser = Makers(studio, strength).model("projector"), studio.models.diffuser()
+    projector, diffuser = Makers(studio.models, strength).model("projector"), studio.models.diffuser()
     return OtherText(projector, diffuser, prompts, strength, "projected for another prompt")
 
 
@@ -113,8 +117,8 @@ def _numbered(match: re.Match[str]) -> bool:
 class Makers:
     """Makes parts; what they need of the studio is asked for when it is needed, and the reward model is digested once."""
 
-    def __init__(self, studio: Any, strength: float) -> None:
-        self.models, self.strength = studio.models, strength
+    def __init__(self, models: Models, strength: float) -> None:
+        self.models, self.strength = models, strength
         self._choosers: dict[str, Any] = {}
 
     def make(self, part: str, number: str | None, base: Method | None) -> Method:
@@ -163,3 +167,8 @@ class Makers:
     def scale(number: str | None) -> float | None:
         """A guidance scale; None is the kind's own."""
         return None if number is None else real("scale", number, 0, 100)
+
+
+def projects(method: str) -> bool:
+    """Whether a method moves the noise by a projector."""
+    return "projected" in method.split("+")

@@ -161,7 +161,7 @@ class Models:
     def using(self, kind: str) -> Using:
         """The projector, reward model, calibrator or LoRA that is in use, loaded; never raises for a bad checkpoint."""
         with self._loading:
-            run = self.store.promoted(kind)
+            run = self.store.runs.promoted(kind)
             if run is None and kind not in NETWORKS:
                 return Using()  # no calibrator and no LoRA is shipped
             folder = self.folder_of(run) if run else Path(getattr(self.settings, kind))
@@ -194,7 +194,7 @@ class Models:
 
     def taught(self, run: str | None = None) -> bool:
         """Whether a teacher lies beside the reward model of a run, or beside that in use. Loads nothing."""
-        found = self.store.run(run) if run else self.store.promoted("reward")
+        found = self.store.runs.get(run) if run else self.store.runs.promoted("reward")
         try:
             folder = self.folder_of(found) if found else Path(self.settings.reward)
         except ValueError:
@@ -203,7 +203,7 @@ class Models:
 
     def of_run(self, kind: str, run: str | None) -> Using:
         """As `using`, of the run that was in use at another time; None stands for what the project ships."""
-        found = self.store.run(run) if run else None
+        found = self.store.runs.get(run) if run else None
         if found is None and kind not in NETWORKS:
             return Using()
         return self._open(kind, self.folder_of(found) if found else Path(getattr(self.settings, kind)), found)
@@ -258,13 +258,13 @@ class Models:
         sha256 = checkpoint.digest(folder)
         id = f"{SHIPPED}-{kind}-{sha256[:12]}"
         try:
-            return self.store.run(id)["id"]
+            return self.store.runs.get(id)["id"]
         except ValueError:
             pass
         try:
-            with self.store.writing():
-                self.store.new_run(kind, {"source": SHIPPED}, id=id)
-                self.store.update_run(
+            with self.store.database.writing():
+                self.store.runs.new(kind, {"source": SHIPPED}, id=id)
+                self.store.runs.update(
                     id,
                     state="done",
                     checkpoint=str(folder),
@@ -272,7 +272,7 @@ class Models:
                     message="Comes with the project.",
                 )
         except ValueError:  # another process was first
-            self.store.run(id)
+            self.store.runs.get(id)
         return id
 
 

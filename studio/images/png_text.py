@@ -18,8 +18,7 @@ from typing import Any
 
 from core.words import check_prompt
 from data.store.checks import identifier
-from studio.grids.axes import projects
-from studio.images.methods import parse
+from studio.images.methods import parse, projects
 from studio.images.views import GUIDANCE, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from core import ranks
 from core.scoring.endpoint import Unanswered
 from core.scoring.scores import WordScore
 from core.words import scored, units_of
 from studio.images import gpu, pictures, shards
+from studio.images.calibrated import events_for
 from studio.images.making import Making
-from studio.settings import is_address
-from studio.training import calibration
+from studio.settings import Settings, is_address
 
 log = logging.getLogger("studio")
 Stop = Callable[[], bool] | threading.Event | None
@@ -29,8 +30,13 @@ def asked(stop: Stop) -> Callable[[], bool]:
     return stop.is_set if isinstance(stop, threading.Event) else stop
 
 
-class Scoring(Making):
-    """The part of `Studio` that scores images."""
+class Scoring:
+    """Asks the scorer about stored images."""
+
+    def __init__(self, making: Making) -> None:
+        """making: takes over what other ranks have made and scored."""
+        self.making = making
+        self.settings, self.store, self.models = making.settings, making.store, making.models
 
     def score(
         self,
@@ -45,25 +51,28 @@ class Scoring(Making):
         it did answer is stored and Unanswered is raised: at once where the server is down, else at the end.
         """
         self.models.scorer()
-        shards.merge(self)
-        return self._score(sample_ids, on_progress, stop, lock=True)
+        shards.merge(self.making)
+        return self.score_here(sample_ids, on_progress, stop, lock=True)
 
-    def _score(
+    def score_here(
         self,
         sample_ids: Sequence[str] | None,
         on_progress: Callable[[int, int], None] | None = None,
         stop: Stop = None,
         lock: bool = False,
     ) -> int:
+        """This process's share of `score`. lock: hold the models' lock while the scorer works."""
         scorer, halt, count, lost = self.models.scorer(), asked(stop), 0, None
         wanted = None if sample_ids is None else list(dict.fromkeys(sample_ids))
-        rows = self.store.samples(ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False)
+        rows = self.store.samples.find(
+            ids=wanted, scorer_version=scorer.version, limit=10_000_000, newest=False
+        )
         if wanted is not None and len(rows) < len(wanted):
             for id in wanted:
-                self.store.sample(id)  # says so where there is none
+                self.store.samples.get(id)  # says so where there is none
         rows = [row for row in rows if row["image_path"] and scored(units_of(row))]
         total, named = len(rows), sample_ids is not None
-        sharing = shards.Sharing(self, shards.score, rows, self.settings.batch, halt, named=named)
+        sharing = shards.Sharing(self.making, score_share, rows, self.settings.batch, halt, named=named)
         rows = sharing.mine
         for at in range(0, len(rows), self.settings.batch):
             if halt():
@@ -87,8 +96,8 @@ class Scoring(Making):
                 missing = list(getattr(scorer, "missing", None) or [{} for _ in part])
             events = score_events(scorer, part, found)
             made = {row["id"]: {name: row[name] for name in ("prompt", "word_rules")} for row in part}
-            self.store.add_scores(events + self._calibrated([{**e, **made[e["sample"]]} for e in events]))
-            self.store.add_missing(missing_notes(scorer, part, missing))
+            self.store.scores.add(events + self._calibrated([{**e, **made[e["sample"]]} for e in events]))
+            self.store.missing.add(missing_notes(scorer, part, missing))
             count += sum(bool(words or gone) for words, gone in zip(found, missing, strict=True))
             if lost is not None and lost.down:
                 break
@@ -123,8 +132,18 @@ class Scoring(Making):
         used = self.models.using("calibrator")
         if used.model is None:
             return []
-        kinds = (self.store.run(used.run)["metrics"] or {}).get("kinds", [])
-        return calibration.events_for(used.model, kinds, used.run, events)
+        kinds = (self.store.runs.get(used.run)["metrics"] or {}).get("kinds", [])
+        return events_for(used.model, kinds, used.run, events)
+
+
+def score_share(
+    settings: Settings, used: Mapping[str, Any], rows: list, size: int, *, stop: Any, named: bool
+) -> None:
+    """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
+    making = shards.follower(settings)
+    making.store.runs.used, making.store.samples.rows = used, ranks.deal(rows, size)
+    ids = [row["id"] for row in making.store.samples.rows] if named else None
+    Scoring(making).score_here(ids, stop=shards.halting(settings, stop), lock=True)
 
 
 def missing_notes(

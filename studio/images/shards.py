@@ -19,6 +19,9 @@ from typing import Any
 from core import ranks
 from data.exchange import shards
 from studio.images import pictures
+from studio.images.making import Making
+from studio.images.models import Models
+from studio.images.prompts import Prompts
 from studio.settings import Settings
 
 log = logging.getLogger("studio")
@@ -31,36 +34,48 @@ class Shard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.rows: Sequence[Mapping[str, Any]] = ()
-        self.used: Mapping[str, Any] = {}
+        self.samples, self.runs = ShardSamples(self), ShardRuns()
+        self.scores, self.missing = ShardWriter(self, "events"), ShardWriter(self, "missing")
 
-    def samples(self, **_: Any) -> list[dict[str, Any]]:
-        """The samples that are this rank's to score."""
+    def write(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        if rows := list(rows):
+            name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # names are in the order of writing
+            pictures.write(self.folder / name, shards.written(kind, rows))
+
+
+class ShardWriter:
+    """Writes new rows of one kind to the folder."""
+
+    def __init__(self, shard: Shard, kind: str) -> None:
+        self._shard, self._kind = shard, kind
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._shard.write(self._kind, rows)
+
+
+class ShardSamples(ShardWriter):
+    """The samples that are this rank's to score; new ones go to the folder."""
+
+    def __init__(self, shard: Shard) -> None:
+        super().__init__(shard, "samples")
+        self.rows: Sequence[Mapping[str, Any]] = ()
+
+    def find(self, **_: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in self.rows]
+
+
+class ShardRuns:
+    """The runs that are in use. Rank 0 has given what the project ships a row before it shared anything out."""
+
+    def __init__(self) -> None:
+        self.used: Mapping[str, Any] = {}
 
     def promoted(self, kind: str) -> dict[str, Any] | None:
         return self.used.get(kind)
 
-    def run(self, id: str) -> dict[str, Any]:
-        """A run that is in use. Rank 0 has given what the project ships a row before it shared anything out."""
+    def get(self, id: str) -> dict[str, Any]:
         found = (run for run in self.used.values() if run and run["id"] == id)
         return next(found, {"id": id, "metrics": {}})
-
-    def add_samples(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._write("samples", rows)
-
-    def add_scores(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._write("events", rows)
-
-    def add_missing(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._write("missing", rows)
-
-    def _write(self, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        if rows := list(rows):
-            name = (
-                f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"  # by name in the order they came to be
-            )
-            pictures.write(self.folder / name, shards.written(kind, rows))
 
 
 def folder_of(home: Path) -> Path:
@@ -72,7 +87,7 @@ class Sharing:
 
     def __init__(
         self,
-        studio: Any,
+        making: Making,
         work: Callable[..., None],
         items: Sequence[Any],
         size: int,
@@ -81,26 +96,26 @@ class Sharing:
     ) -> None:
         """work(settings, used, items, **how, stop=...) is what the others do; each item goes to one rank, in batches of
         `size`. An error before `end` leaves their shards for the next start."""
-        self.studio, self.halt = studio, halt
+        self.making, self.halt = making, halt
         self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
         self.mine, self._ids = list(items), set()
         if self.shared:
-            used = {kind: studio.store.promoted(kind) for kind in KINDS}
-            (folder_of(studio.settings.home) / STOP).unlink(missing_ok=True)
-            self._finish = ranks.call(work, studio.settings, used, list(items), size, **how)
+            used = {kind: making.store.runs.promoted(kind) for kind in KINDS}
+            (folder_of(making.settings.home) / STOP).unlink(missing_ok=True)
+            self._finish = ranks.call(work, making.settings, used, list(items), size, **how)
             self.mine = ranks.deal(items, size)
 
     def others(self) -> int:
         """How many samples the others have done so far, all of them in the store."""
         if self.shared:
-            self._ids |= merge(self.studio)
+            self._ids |= merge(self.making)
         return len(self._ids)
 
     def end(self) -> int:
         """Wait for the others, who stop early where this rank did; how many samples they did."""
         if self.shared:
             if self.halt():
-                pictures.write(folder_of(self.studio.settings.home) / STOP, b"")
+                pictures.write(folder_of(self.making.settings.home) / STOP, b"")
             try:
                 self._finish()
             finally:
@@ -108,29 +123,29 @@ class Sharing:
         return len(self._ids)
 
 
-def merge(studio: Any, home: Path | None = None) -> set[str]:
+def merge(making: Making, home: Path | None = None) -> set[str]:
     """Take over the shards of STUDIO_HOME, or of that of another machine; the samples that they were about.
 
     A sample that is in the store already, made elsewhere from the same seed and settings in the same bytes, is left
     out. One whose image is gone or damaged is, too: it will be made again.
     """
-    own, ids = studio.settings.home, set()
+    own, ids = making.settings.home, set()
     home = home or own
     for path in sorted(folder_of(home).glob("rank-*/*.json"), key=lambda p: p.name):
         with contextlib.suppress(FileNotFoundError):  # another process was first
             batch = shards.read(path)
             batch.samples = [
-                row for row in batch.samples if _image(home, own, row) and not _known(studio, row)
+                row for row in batch.samples if _image(home, own, row) and not _known(making, row)
             ]
-            shards.take_over(studio.store, batch)
+            shards.take_over(making.store, batch)
             ids |= batch.ids()
             if home == own:
                 path.unlink()
     return ids
 
 
-def _known(studio: Any, row: Mapping[str, Any]) -> bool:
-    return studio._same(row, row["image_sha256"]) not in (None, row["id"])
+def _known(making: Making, row: Mapping[str, Any]) -> bool:
+    return making.same(row, row["image_sha256"]) not in (None, row["id"])
 
 
 def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
@@ -151,33 +166,13 @@ def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _follower(settings: Settings) -> Any:
-    """A studio over a shard; kept, as its models are."""
-    from studio.studio import Studio
+def follower(settings: Settings) -> Making:
+    """What makes images over a shard; kept, as its models are."""
+    shard = Shard(folder_of(settings.home) / f"rank-{ranks.rank()}")
+    return Making(settings, shard, Models(settings, shard), Prompts(settings.prompts, settings.world))
 
-    return Studio(settings, Shard(folder_of(settings.home) / f"rank-{ranks.rank()}"))
 
-
-def _halt(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:
+def halting(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:
     """Whether this process was asked to stop, or rank 0 has stopped."""
     file = folder_of(settings.home) / STOP
     return lambda: bool(stop and stop()) or file.exists()
-
-
-def make(
-    settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
-) -> None:
-    """Make this rank's share of the images (prompt and seed each) of `Generation.collect`."""
-    studio = _follower(settings)
-    studio.store.used, studio.store.rows = used, ()
-    studio._collect(ranks.deal(todo, size), size, halt=_halt(settings, stop), **how)
-
-
-def score(
-    settings: Settings, used: Mapping[str, Any], rows: list, size: int, *, stop: Any, named: bool
-) -> None:
-    """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
-    studio = _follower(settings)
-    studio.store.used, studio.store.rows = used, ranks.deal(rows, size)
-    ids = [row["id"] for row in studio.store.rows] if named else None
-    studio._score(ids, stop=_halt(settings, stop), lock=True)

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.access.limits import limits
+from studio.access.waiting import MODELS
 from studio.components import detector, notices
 from studio.components.detector import DetectorLine
 from studio.components.word_scores import WordScores, chips
@@ -235,7 +236,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
             if loading.problem:
                 raise ValueError(loading.problem)
             last, final = 0.0, None
-            for update in studio.compare(asked, halt):
+            for update in studio.comparison.compare(asked, halt):
                 final = update
                 if update.stage == "denoise" and update.step < update.total:
                     if time.monotonic() - last < PREVIEW_SECONDS:
@@ -296,7 +297,11 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     def pair_of(kept: Any, seed: Any) -> Pair | None:
         for number, without, with_it in _readable(kept):
             if number == str(seed):
-                return Pair(int(number), studio.sample(without), studio.sample(with_it) if with_it else None)
+                return Pair(
+                    int(number),
+                    studio.annotation.sample(without),
+                    studio.annotation.sample(with_it) if with_it else None,
+                )
         return None
 
     def kept_pairs(kept: Any) -> list[Pair]:

@@ -133,7 +133,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
             raise ValueError("That experiment is not known: choose one that is listed.")
         values = dict(zip(every, given, strict=True))
         config = {field: values[part] for field, part in settings[name].items()}
-        return see(jobs.start(studio, "experiment", {"name": name, **config}), "", True)
+        return see(jobs.start(studio.runs, "experiment", {"name": name, **config}), "", True)
 
     def explain(name: Any) -> Update:
         return {
@@ -182,7 +182,7 @@ def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
     """Copies of a report's files that may be served, as the folder itself is blocked; None for a missing one."""
     paths: list[str | None] = []
     for name in FILES:
-        path = studio.run_folder(run["id"]) / name
+        path = studio.runs.folder(run["id"]) / name
         kept = f"{_named(run)}-{run['id']}.{name.rpartition('.')[2]}"
         try:
             paths.append(save_bytes_to_cache(path.read_bytes(), kept, get_upload_folder()))

@@ -77,7 +77,7 @@ def build(studio: Studio, page: gr.Blocks) -> Memory:
 
     @shows_errors
     def recall(kept: Any, at: Any, compared: Any) -> list[Any]:
-        return [studio.issue(kept), at, compared]
+        return [studio.people.issue(kept), at, compared]
 
     every = [who, sample, pairs]
     return Memory(who, sample, pairs, page.load(recall, every, every, js=RECALL, **QUICK))

@@ -10,6 +10,7 @@ import gradio as gr
 
 from studio.access import identity, limits
 from studio.components import notices
+from studio.errors import sentence
 from studio.pages import shared
 from studio.pages.memory import NAME, Memory
 from studio.pages.shared import QUICK, Update, shows_errors
@@ -118,7 +119,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
     def rename(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Another name is another person. One that is somebody else's is refused here, where what to do is at hand."""
         try:
-            asked = studio.renamed(given, kept)
+            asked = studio.people.renamed(given, kept)
         except ValueError as error:
             return {**refused(kept, error), elsewhere: gr.update(open=True)}
         return changed(asked, kept, profile)
@@ -126,7 +127,7 @@ def build(studio: Studio, memory: Memory, name: gr.Textbox) -> Renamed:
     @shows_errors
     def adopt(given: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         try:
-            asked = studio.adopted(given)
+            asked = studio.people.adopted(given)
         except ValueError as error:
             return refused(kept, error)
         return {**changed(asked, kept, profile), brought: ""}

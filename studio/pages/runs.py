@@ -71,7 +71,7 @@ def listed(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(the newest experiments or trainings, all active runs of either sort); one at a time is active. Where the run
     ``asked`` for, by its id, is an older one of that sort, it is the last."""
-    runs = [run for run in studio.runs(limit=SEEN) if started(run)]
+    runs = [run for run in studio.runs.find(limit=SEEN) if started(run)]
     mine = [run for run in runs if (run["kind"] == "experiment") == experiments]
     newest = mine[:LIMIT]
     if asked and asked not in [run["id"] for run in newest]:
@@ -82,7 +82,7 @@ def listed(
 def _older(studio: Studio, experiments: bool, asked: Any) -> list[dict[str, Any]]:
     """This run, where the tab can show it."""
     try:
-        run = studio.run(asked)
+        run = studio.runs.get(asked)
     except ValueError:  # it came over HTTP, or is of a store that was replaced
         return []
     mine = (run["kind"] == "experiment") == experiments
@@ -181,7 +181,7 @@ def wire(
     @shows_errors
     def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
-        jobs.resume(studio, run)
+        jobs.resume(studio.runs, run)
         return see(run, "", True)
 
     table.pick(pick, who, outputs, **ASKED)

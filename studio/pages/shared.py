@@ -25,10 +25,8 @@ from PIL import Image
 from data.store.database import StoreError
 from studio.access import identity, limits
 from studio.access.guard import SHOWN
-from studio.studio import Studio, sentence
-
-MODELS = "models"  # the concurrency id of what computes: one at a time
-CARRYING = "carrying"  # likewise of what goes out of the store as a whole and comes into it
+from studio.errors import sentence
+from studio.studio import Studio
 
 # For keys and for what fires by itself. Outside the queue Gradio (6.31) answers sooner and shows neither gr.Error nor gr.Info.
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -108,14 +106,14 @@ def proven(studio: Studio, kept: Any, profile: Any = None) -> str:
     why_not = limits.may_go_by(studio.settings, person.name if person else "", with_token())
     if why_not:
         raise limits.NotYet(why_not)
-    return studio.write_as(kept)
+    return studio.people.write_as(kept)
 
 
 def known(studio: Studio, kept: Any, profile: Any = None) -> str | None:
     """The name that ``proven`` would give, or None; claims no name for this browser, as it may only be looking."""
     if identity.oauth_enabled() and profile is not None:
         return identity.account(profile)
-    return None if _account_needed(kept) else studio.known_as(kept)
+    return None if _account_needed(kept) else studio.people.known_as(kept)
 
 
 def holds(studio: Studio, kept: Any, profile: Any = None) -> bool:

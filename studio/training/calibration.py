@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator, Row
 from core.scoring.scores import expected, from_digit
-from core.words import CURRENT, EXTRA, NOTHING_ELSE, units
+from studio.images.calibrated import events_for, hidden_of, kind_of, kinds_of
 from studio.training.replay import Replay
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
+    from studio.training.runs import Job
 
 PAGE = 2000
 NO_BETTER = (
@@ -29,28 +32,16 @@ NO_BETTER = (
 OPPOSITE = 5  # points between two scores of a word that contradict each other
 
 
-@lru_cache(maxsize=65536)
-def kinds_of(prompt: str, rules: int = CURRENT) -> tuple[str, ...]:
-    """The kind of every word of a prompt, by its place, and extra for *nothing else* after them."""
-    return tuple(word.kind for word in units(prompt, rules))
-
-
-def kind_of(row: Mapping[str, Any]) -> str | None:
-    """The kind of a label's word; None past the prompt's end, as a store that was imported may count words in another
-    way."""
-    kinds = kinds_of(row["prompt"], row["word_rules"])
-    kind = kinds[row["word_index"]] if row["word_index"] < len(kinds) else None
-    return None if kind == EXTRA and row["word"] not in ("", NOTHING_ELSE) else kind
-
-
-def fit(job: Any, snapshot: Mapping[str, Any]) -> dict[str, Any]:
+def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """Fit on the judged images of training prompts of the run's snapshot; saved in the run's folder where it could be.
 
     {fitted, better, kinds: those it is used for, note, left_out: {samples, words} of images judged in part, report}
     """
     last, gold = snapshot["last"], snapshot.get("gold", 0)
     rows = [
-        r for r in job.studio.store.corrections(split="train", last=last, gold=gold) if kind_of(r) is not None
+        r
+        for r in job.studio.store.labels.corrections(split="train", last=last, gold=gold)
+        if kind_of(r) is not None
     ]
     open_ones = [row for row in rows if not row["judged"]]
     left_out = {"samples": len({row["sample"] for row in open_ones}), "words": len(open_ones)}
@@ -133,55 +124,19 @@ def row_of(row: Mapping[str, Any]) -> Row:
         if row["score"] is not None
         else round(9 * float(expected(np.array(row["distribution"]))))
     )
-    return Row(np.array(spread), _hidden(vlm), kind_of(row), score, row["prompt"],
+    return Row(np.array(spread), hidden_of(vlm), kind_of(row), score, row["prompt"],
                max(row["weight"], 1e-3))  # fmt: skip
 
 
-def _hidden(event: Mapping[str, Any]) -> np.ndarray | None:
-    return np.frombuffer(event["features"], np.float16).astype(np.float64) if event["features"] else None
-
-
-def events_for(
-    model: Calibrator, kinds: Sequence[str], name: str, rows: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Score events of source 'calibrated' for the scorer's own (as `store.vlm_scores` gives them)."""
-    usable = [
-        row
-        for row in rows
-        if row["scorer_version"] == model.scorer
-        and row["distribution"] is not None
-        and kind_of(row) in kinds
-        and (row["features"] or not model.report["hidden"])
-    ]
-    if not usable:
-        return []
-    hidden = np.stack([_hidden(row) for row in usable]) if model.report["hidden"] else None
-    spread = np.array([row["distribution"] for row in usable])
-    given = model.apply(spread, hidden, [kind_of(row) for row in usable])
-    return [
-        {
-            "sample": row["sample"],
-            "word_index": row["word_index"],
-            "word": row["word"],
-            "source": "calibrated",
-            "score": int(p.argmax()),
-            "distribution": p.tolist(),
-            "scorer": name,
-            "scorer_version": f"{name}/{row['scorer_version']}"[:200],
-        }
-        for row, p in zip(usable, given, strict=True)
-    ]
-
-
-def rescore(studio: Any, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
+def rescore(studio: Studio, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
     """Store what the calibrator says of every word that the scorer has scored; how many."""
     count, page = 0, []
-    for row in studio.store.vlm_scores():
+    for row in studio.store.labels.vlm_scores():
         page.append(row)
         if len(page) == PAGE:
-            count += len(studio.store.add_scores(events_for(model, taught["kinds"], run, page)))
+            count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
             page = []
-    count += len(studio.store.add_scores(events_for(model, taught["kinds"], run, page)))
+    count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
     return {"words": count}
 
 

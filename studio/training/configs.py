@@ -6,13 +6,12 @@ The defaults are sized for a laptop: a whole cycle with the embedded models take
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from studio.numbers import real, shown, text, whole
-
-HABITS = ("every", "wrong", "clean")  # of the simulated annotator
 
 
 @dataclass(frozen=True)
@@ -189,6 +188,13 @@ BENCHMARK: dict[str, Field] = {
 }
 
 
+class Kind(NamedTuple):
+    """What can be set about a kind of run: its fields by what was chosen, and the check of the whole configuration."""
+
+    fields: Callable[[Mapping[str, Any]], Mapping[str, Field]]
+    check: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
 def check_benchmark(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """As `check_config`, of the benchmark."""
     return _checked("benchmark", BENCHMARK, config)
@@ -210,10 +216,6 @@ def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, A
 
 def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole configuration of a kind, defaults filled in; ValueError for a field it has not or a bad value."""
-    if kind == "experiment":
-        from studio.experiments.fields import check_experiment  # it reads this module
-
-        return check_experiment(config)
     if kind not in FIELDS:
         raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
     return _checked(f"{kind} training", FIELDS[kind], config)
@@ -225,3 +227,9 @@ def _checked(what: str, fields: Mapping[str, Field], config: Mapping[str, Any] |
         if name not in fields:
             raise ValueError(f"A {what} has no setting {shown(name)}: it has {', '.join(fields)}.")
     return {name: field.check(name, given.get(name, field.default)) for name, field in fields.items()}
+
+
+KINDS = {
+    kind: Kind(lambda _, fields=fields: fields, partial(check_config, kind))
+    for kind, fields in FIELDS.items()
+}

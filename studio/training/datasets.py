@@ -16,21 +16,21 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from core.checkpoint import CheckpointError
-from core.noise import draw
 from core.training.data import RewardData, Sample, Texts
 from core.words import moved
 from studio.access.places import shortened
 from studio.images.latents import latents_of
-from studio.images.making import encode, sampler_of
-from studio.images.models import Using
+from studio.images.making import noises_of, sampler_of
 from studio.training.calibration import kind_of
 from studio.training.replay import Replay
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 log = logging.getLogger("studio")
 CORRECTED = ("human", "confirmed", "simulated")
@@ -135,34 +135,7 @@ def told(left_out: Mapping[str, int]) -> str:
     return " ".join(says)
 
 
-def noises_of(studio: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """The projected noise (C, H, W) of samples, made again by the projector that made them; samples whose projector
-    is gone are left out, with a line in the log."""
-    groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
-    diffuser, found = studio.models.diffuser(), {}
-    for (run, strength, height, width), members in groups.items():
-        shape = diffuser.latent_shape(height, width)
-        try:
-            model = None
-            if strength > 0:
-                model = studio.models.open("projector", studio.models.folder_of(studio.store.run(run)))
-        except ValueError as error:
-            log.warning("%d samples of projected noise are left out: %s", len(members), error)
-            continue
-        for at in range(0, len(members), 64):
-            part = members[at : at + 64]
-            seeds = [row["seed"] for row in part]
-            noise = draw(seeds, shape)
-            if model is not None:
-                text = encode(diffuser, [row["prompt"] for row in part])
-                noise = studio.project(Using(model), noise, text, seeds, strength)
-            found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
-    return found
-
-
-def replay_of(studio: Any) -> tuple[Replay | None, str]:
+def replay_of(studio: Studio) -> tuple[Replay | None, str]:
     """The labels kept with the models, or None and the sentence that says why they are not used."""
     try:
         replay = Replay.load(studio.settings.labels)
@@ -184,7 +157,7 @@ def replay_of(studio: Any) -> tuple[Replay | None, str]:
 
 
 def store_samples(
-    studio: Any,
+    studio: Studio,
     rows: Sequence[Mapping[str, Any]],
     correction_weight: float,
     with_pictures: bool = False,
@@ -197,14 +170,16 @@ def store_samples(
     ids = list(dict.fromkeys(row["sample"] for row in rows))
     every: list[Mapping[str, Any]] = []
     for at in range(0, len(ids), 500):
-        every += studio.store.samples(ids=ids[at : at + 500], limit=500)
+        every += studio.store.samples.find(ids=ids[at : at + 500], limit=500)
     height, width = diffuser.size
     here, left = usable(every, {"backbone_revision": diffuser.revision, "height": height, "width": width})
     own = {**studio.models.sampling(), "sampler": sampler_of(diffuser)}
     sampling = sampling or sampling_of(here, own)
     here, more = usable(here, sampling)
     infos, left = {info["id"]: info for info in here}, left | more
-    noises = noises_of(studio, [info for info in infos.values() if info["method"] == "projected"])
+    noises = noises_of(
+        studio.models, studio.store, [info for info in infos.values() if info["method"] == "projected"]
+    )
     kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
     left |= Counter(_noise_unknown(info) for id, info in infos.items() if id not in kept)
     labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)
@@ -232,7 +207,7 @@ def store_samples(
 
 
 def labels_for(
-    studio: Any,
+    studio: Studio,
     snapshot: Mapping[str, Any],
     *,
     correction_weight: float,
@@ -248,12 +223,12 @@ def labels_for(
     diffuser, shown = studio.models.diffuser(), (with_pictures, on_part)
 
     def whole(rows: Sequence[Mapping[str, Any]], **of: Any) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-        return judged_rows(rows, studio.store.judged_images(**of)["images"])
+        return judged_rows(rows, studio.store.labels.judged_images(**of)["images"])
 
     events = {"last": snapshot["last"], "gold": snapshot.get("gold", 0)}
-    rows, partly = whole(studio.store.labels(snapshot=snapshot), split="train", **events)
+    rows, partly = whole(studio.store.labels.current(snapshot=snapshot), split="train", **events)
     train, counts, left, sampling = store_samples(studio, rows, correction_weight, *shown)
-    held_rows, _ = whole(studio.store.labels(split="validation"), split="validation")
+    held_rows, _ = whole(studio.store.labels.current(split="validation"), split="validation")
     held = store_samples(studio, held_rows, 1.0, *shown, sampling).samples
     by_people = [sample for sample in held if sample.judged]
     enough = sum(len(sample.labels) for sample in by_people) >= ENOUGH
@@ -281,6 +256,6 @@ def labels_for(
     return Labels(data, judged, counts, prompts, left | partly, sampling, "people" if enough else "scorer")
 
 
-def texts_for(studio: Any, prompts: Sequence[str]) -> Texts:
+def texts_for(studio: Studio, prompts: Sequence[str]) -> Texts:
     """Encoded prompts to train a projector on."""
     return Texts.encode(studio.models.diffuser().encode, prompts)

@@ -47,7 +47,7 @@ def image_score(sample: Sample) -> float:
 
 def _train(job: Job) -> dict[str, Any]:
     studio, config, began = job.studio, job.config, time.monotonic()
-    rows = studio.store.labels(snapshot=job.run["labels"])
+    rows = studio.store.labels.current(snapshot=job.run["labels"])
     samples, counts, left_out, sampling = store_samples(
         studio, rows, 1.0, with_pictures=True, on_part=job.stoppable("images read")
     )
@@ -97,7 +97,7 @@ def _train(job: Job) -> dict[str, Any]:
 def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
     def adapters() -> tuple[Any, Any]:
         used = job.config["used"]["lora"]
-        before = Adapter.load(job.studio.models.folder_of(job.studio.run(used))) if used else None
+        before = Adapter.load(job.studio.models.folder_of(job.studio.runs.get(used))) if used else None
         return before and _method(before), _method(Adapter.load(job.folder / "lora"))
 
     return of_run(job, trained, adapters)

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,12 +33,16 @@ from studio.images.prompts import scene_of, seeds_for, without
 from studio.images.truth import truth_of
 from studio.training.results import PICTURES
 
+if TYPE_CHECKING:
+    from studio.studio import Studio
+    from studio.training.runs import Job
+
 SHOWN = 5  # a word whose digit is at least this counts as shown, where the scorer must judge
 FIGURES = ("words", "strict", "clean")  # clean: every word holds, and nothing else is there
 SHOWN_SEEDS = 6  # that changed, at most, with their images before and after
 
 
-def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.ndarray], dict | None], str]:
+def judge_of(studio: Studio, prompts: Sequence[str]) -> tuple[Callable[[str, np.ndarray], dict | None], str]:
     """A judge(prompt, image) for the evaluation, and its name: detector, or scorer where a prompt is none of shapes."""
     if all(scene_of(prompt) for prompt in prompts):
 
@@ -64,7 +68,7 @@ def judge_of(studio: Any, prompts: Sequence[str]) -> tuple[Callable[[str, np.nda
     return by_scorer, "scorer"
 
 
-def of_run(job: Any, trained: Sequence[str], models: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
+def of_run(job: Job, trained: Sequence[str], models: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
     """The 'heldout' of a run that trained on `trained`: `before_after` of (before, after) = models(), with seconds; {}
     where its configuration asks for none or no prompt is left. job: studio.training.runs.Job. Raises Stopped."""
     studio, config, began = job.studio, job.config, time.monotonic()
@@ -84,7 +88,7 @@ def of_run(job: Any, trained: Sequence[str], models: Callable[[], tuple[Any, Any
 
 
 def _shown(
-    job: Any,
+    job: Job,
     changed: list[dict[str, Any]],
     before: NoiseProjector | Method | None,
     after: NoiseProjector | Method,
@@ -118,7 +122,7 @@ def _shown(
 
 
 def before_after(
-    studio: Any,
+    studio: Studio,
     prompts: Sequence[str],
     seeds_per_prompt: int,
     before: NoiseProjector | Method | None,

@@ -43,7 +43,9 @@ def _used_folder(job: Job, kind: str) -> tuple[str | None, Path]:
     """The run of the model that was in use when this one was made (None: what the project ships), and its folder."""
     run = job.config["used"][kind]
     models = job.studio.models
-    return run, models.folder_of(job.studio.run(run)) if run else Path(getattr(job.studio.settings, kind))
+    return run, models.folder_of(job.studio.runs.get(run)) if run else Path(
+        getattr(job.studio.settings, kind)
+    )
 
 
 def used_teacher(job: Job) -> Teacher | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,11 @@ from torch import Tensor
 from core import checkpoint
 from core.training.data import Sample
 from core.words import CURRENT, moved
+from studio.images.making import noises_of
 from studio.images.prompts import split_of
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 KIND = "labels"
 
@@ -154,7 +158,7 @@ def in_255ths(distribution: np.ndarray) -> np.ndarray:
 
 
 def gather(
-    studio: Any,
+    studio: Studio,
     splits: tuple[str, ...] = ("train", "validation"),
     features: bool = True,
     most: int | None = None,
@@ -163,16 +167,15 @@ def gather(
     """The samples of the store that the VLM has scored, with the backbone in use, as a Replay; of training prompts at
     most so many, drawn at random but always the same."""
     from studio.images.latents import latents_of
-    from studio.training.datasets import noises_of  # they read each other
 
     diffuser = studio.models.diffuser()
-    rows = studio.store.samples(split=list(splits), scored=True, backbone_revision=diffuser.revision,
+    rows = studio.store.samples.find(split=list(splits), scored=True, backbone_revision=diffuser.revision,
                                 limit=10_000_000, newest=False)  # fmt: skip
     if most is not None:
         trained = [i for i, row in enumerate(rows) if row["split"] == "train"]
         left_out = set(np.random.default_rng(0).permutation(trained)[most:].tolist())
         rows = [row for i, row in enumerate(rows) if i not in left_out]
-    noises = noises_of(studio, [row for row in rows if row["method"] == "projected"])
+    noises = noises_of(studio.models, studio.store, [row for row in rows if row["method"] == "projected"])
     rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
     latents = latents_of(studio, rows) if pictures else {}
     if latents:  # a sample without its image would be one without its picture
@@ -181,7 +184,7 @@ def gather(
         raise ValueError("There is no scored sample in the store: collect and score some first.")
     words: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
     for split in splits:
-        for event in studio.store.vlm_scores(split):
+        for event in studio.store.labels.vlm_scores(split):
             if event["sample"] in words:
                 place = moved(event["prompt"], event["word_rules"]).get(event["word_index"])
                 if place is not None:

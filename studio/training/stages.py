@@ -32,7 +32,6 @@ from core.training.projector import (
 )
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
-from studio.experiments import conduct
 from studio.numbers import plain
 from studio.training import calibration, rounds
 from studio.training.datasets import Labels, labels_for, replay_of, texts_for, told
@@ -52,7 +51,7 @@ def reward(job: Job) -> Found:
     replay, note = replay_of(job.studio)
     used = job.studio.models.using("calibrator")
     if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
-        replay = calibration.rescored(replay, used.model, job.studio.run(used.run)["metrics"])
+        replay = calibration.rescored(replay, used.model, job.studio.runs.get(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
     return _done(
         job, "reward", {**result, "note": calibration.joined(note, result["note"], told(result["left_out"]))}
@@ -97,7 +96,9 @@ def cycle(job: Job) -> Found:
         job.stage("rescored", lambda: calibration.rescore(studio, model, taught, job.run["id"]))
         replay = calibration.rescored(replay, model, taught) if replay is not None else None
         wanted = {k: v for k, v in snapshot["filter"].items() if k != "include_calibrated"}
-        snapshot = job.stage("labels", lambda: studio.store.snapshot(**wanted, include_calibrated=True))
+        snapshot = job.stage(
+            "labels", lambda: studio.store.labels.snapshot(**wanted, include_calibrated=True)
+        )
     learned = job.stage("reward", lambda: _reward(job, snapshot, replay))
     model = studio.models.open("reward", job.folder / "reward")
     prompts = job.stage("prompts", lambda: {"prompts": _training_prompts(job, snapshot)})["prompts"]
@@ -128,7 +129,6 @@ STAGES = {
     "calibrator": calibrator,
     "lora": lora,
     "cycle": cycle,
-    "experiment": conduct,
     "round": rounds.collect,
 }
 
@@ -388,7 +388,7 @@ def _go_on(result: StageResult) -> None:
 def _training_prompts(job: Job, snapshot: dict[str, Any] | None = None) -> list[str]:
     """The prompts that a projector learns on: those with labels first, then the world's, as many as are asked for."""
     studio, most = job.studio, job.config["prompts"]
-    rows = studio.store.labels(snapshot=snapshot or job.run["labels"])
+    rows = studio.store.labels.current(snapshot=snapshot or job.run["labels"])
     labelled = [
         p for p in dict.fromkeys(row["prompt"] for row in rows) if studio.prompts.split_of(p) == "train"
     ]
@@ -409,12 +409,12 @@ def _part(
         "use": kind != "calibrator" or use
     }
     digest = checkpoint.digest(folder)
-    with store.writing():
+    with store.database.writing():
         try:
-            store.run(id)
+            store.runs.get(id)
         except ValueError:
-            store.new_run(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
-        store.update_run(
+            store.runs.new(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
+        store.runs.update(
             id,
             state="done",
             metrics=metrics,

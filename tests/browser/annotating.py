@@ -31,13 +31,13 @@ def fill(home: Path, count: int, whole: bool = False) -> None:
     (home / "images").mkdir(parents=True, exist_ok=True)
     for seed in range(count):
         Image.fromarray(render(parse(PROMPT), seed, tiny.SIZE).image).save(home / "images" / f"{seed}.png")
-    ids = store.add_samples(
+    ids = store.samples.add(
         {"prompt": PROMPT, "n_words": 7 + whole, "seed": seed, "backbone": "none", "width": 64, "height": 64,
          "steps": 2, "guidance": 5.0, "prompt_set": "shapes", "image_path": f"images/{seed}.png"}
         for seed in range(count)
     )  # fmt: skip
     spread = [0.0] * 6 + [0.25, 0.25, 0.4, 0.1]
-    store.add_scores(
+    store.scores.add(
         {
             "sample": id,
             "word_index": index,

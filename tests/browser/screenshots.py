@@ -46,14 +46,14 @@ from studio.grids.grid import check_grid
 from studio.studio import Studio
 
 studio, (prompt, who) = Studio(), sys.argv[1:]
-grid = studio.start_grid(check_grid(prompt, "11-16", strengths="0.5,1"), who)
-while studio.grid(grid, who).state in ("queued", "running"):
+grid = studio.grids.start(check_grid(prompt, "11-16", strengths="0.5,1"), who)
+while studio.grids.get(grid, who).state in ("queued", "running"):
     time.sleep(1)
-for i, row in enumerate(studio.store.samples(split="train", limit=16)):
-    for word in studio.sample(row["id"]).words:
+for i, row in enumerate(studio.store.samples.find(split="train", limit=16)):
+    for word in studio.annotation.sample(row["id"]).words:
         if word.scored and word.vlm is not None:
-            studio.store.set_score(row["id"], word.index, word.vlm, "Ann")
-            studio.store.set_score(row["id"], word.index, max(0, word.vlm - 3 * ((i + word.index) % 9 == 0)), "Bob")
+            studio.store.scores.set(row["id"], word.index, word.vlm, "Ann")
+            studio.store.scores.set(row["id"], word.index, max(0, word.vlm - 3 * ((i + word.index) % 9 == 0)), "Bob")
 """
 
 

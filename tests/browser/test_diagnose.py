@@ -16,9 +16,9 @@ HOSTILE = "<img src=x onerror=window.hacked=1>${window.hacked=2}{{window.hacked}
 def keep(app, report: dict) -> str:
     """A finished run with this report, as an experiment leaves it; the run's id."""
     store = Store(app.home / "studio.db")
-    run = store.new_run("experiment", {"name": report["experiment"]})
-    store.update_run(run, state="running")
-    store.update_run(run, state="done")
+    run = store.runs.new("experiment", {"name": report["experiment"]})
+    store.runs.update(run, state="running")
+    store.runs.update(run, state="done")
     folder = app.home / "runs" / run
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")

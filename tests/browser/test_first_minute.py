@@ -7,6 +7,7 @@ import pytest
 
 from core import checkpoint
 from studio.images import examples
+from studio.studio import Studio
 from tests import tiny
 from tests.browser.conftest import serving
 
@@ -24,6 +25,7 @@ def fresh(tmp_path_factory, model_folder):
     examples.make(
         settings,
         folder / "examples",
+        begin=Studio,
         prompts=PROMPTS,
         seeds=(1, 2),
         steps=tiny.STEPS,

@@ -91,7 +91,7 @@ def test_images_are_ordered_and_bounded_by_their_mean_score(page, compare, app):
 def test_the_oldest_run_is_on_the_last_page_and_opens_in_its_tab(page, app, kind, tab):
     store, ids = Store(app.home / "studio.db"), [f"{kind}-{i:03d}" for i in range(library_runs.SHOWN + 1)]
     config = '{"name": "tau"}' if kind == "experiment" else "{}"
-    with store.writing() as db:
+    with store.database.writing() as db:
         db.conn.executemany(
             "INSERT INTO runs (id, kind, config, state, created) VALUES (?, ?, ?, 'stopped', '2026-01-02T03:04:05.000000Z')",
             [(id, kind, config) for id in ids],
@@ -110,7 +110,7 @@ def test_the_oldest_run_is_on_the_last_page_and_opens_in_its_tab(page, app, kind
         title = {"runs": "#run-title", "experiments": "#experiment-title"}[tab]
         expect(page.locator(title)).to_contain_text(ids[0])
     finally:
-        store.archive_runs(ids)
+        store.runs.archive(ids)
 
 
 def test_labels_go_out_and_come_in_after_a_look_at_what_would_change(page, compare, app, tmp_path):

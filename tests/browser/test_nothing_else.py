@@ -13,10 +13,10 @@ def app(tmp_path_factory, model_folder):
     """Two images with *nothing else*, and one, the newest, that was stored before there was any."""
     with annotating(tmp_path_factory.mktemp("else"), model_folder, 2, whole=True) as running:
         store = Store(running.home / "studio.db")
-        row = {k: v for k, v in store.samples(limit=1)[0].items() if k != "seq"}
-        store.add_samples([{**row, "id": "before", "seed": 77, "n_words": 7}])
+        row = {k: v for k, v in store.samples.find(limit=1)[0].items() if k != "seq"}
+        store.samples.add([{**row, "id": "before", "seed": 77, "n_words": 7}])
         for word in ((1, "red"), (2, "circle")):
-            store.add_scores([{"sample": "before", "word_index": word[0], "word": word[1], "source": "vlm", "score": VLM}])  # fmt: skip
+            store.scores.add([{"sample": "before", "word_index": word[0], "word": word[1], "source": "vlm", "score": VLM}])  # fmt: skip
         yield running
 
 

@@ -54,13 +54,13 @@ def say(app, who: str, shift: int = 0) -> None:
     from core.words import split
 
     store = Store(app.home / "studio.db")
-    for place, row in enumerate(store.samples(limit=100, newest=False)):
+    for place, row in enumerate(store.samples.find(limit=100, newest=False)):
         for word in split(row["prompt"]):
             if word.scored:
                 more = shift if word.kind == "colour" else 0
                 score = min(9, max(0, (3 * place + word.index) % 10 + more))
-                store.set_score(row["id"], word.index, score, who, word=word.text)
-        store.submit(row["id"], who)
+                store.scores.set(row["id"], word.index, score, who, word=word.text)
+        store.queue.submit(row["id"], who)
 
 
 def test_nobody_one_person_and_two_are_each_told_what_there_is(look, judged):

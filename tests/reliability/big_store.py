@@ -47,10 +47,10 @@ def make(folder: Path, samples: int = 100_000, words: int = 10, seed: int = 0) -
     store, rng = Store(folder / "studio.db"), random.Random(seed)
     drawn = _samples(rng, samples, words, _images(folder))
     spreads = _spreads(rng)
-    run = store.new_run("projector", {})
+    run = store.runs.new("projector", {})
     for sample in drawn:
         sample["projector_run"] = run if sample["method"] == "projected" and rng.random() < 0.5 else None
-    with store.writing() as db:
+    with store.database.writing() as db:
         triggers = rows(db, "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
         for trigger in triggers:
             db.execute(f"DROP TRIGGER {trigger['name']}")
@@ -75,7 +75,7 @@ def make(folder: Path, samples: int = 100_000, words: int = 10, seed: int = 0) -
         _insert(db, "kinds", ("prompt", "kind"), sorted(kinds))
         for trigger in triggers:
             db.execute(trigger["sql"])
-    store.update_run(run, state="done")
+    store.runs.update(run, state="done")
     return store
 
 
@@ -241,9 +241,9 @@ def main() -> None:
     given = parser.parse_args()
     began = time.monotonic()
     store = make(given.folder.absolute(), given.samples, given.words)
-    with store.reading() as db:
+    with store.database.reading() as db:
         count = db.execute("SELECT count(*) FROM scores").fetchone()[0]
-    size = store.path.stat().st_size / 1e6
+    size = store.database.path.stat().st_size / 1e6
     print(
         f"{count:,} scores of {given.samples:,} samples, {size:,.0f} MB, in {time.monotonic() - began:.0f} s"
     )

@@ -172,7 +172,7 @@ def lost(store: Store, people: list[Annotator]) -> list[str]:
     missing = []
     for person in people:
         for (sample, word), score in person.acknowledged.items():
-            said = (store.current(sample, person.name).get(word) or {}).get("human")
+            said = (store.scores.current(sample, person.name).get(word) or {}).get("human")
             if not said or said["score"] != score:
                 missing.append(f"{person.name}: {sample} {word}: {score}, stored {said}")
     return missing

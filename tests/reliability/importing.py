@@ -30,7 +30,7 @@ from tests.reliability.clients import Annotator, Page, report, run
 
 def write_table(store: Store, path: Path) -> int:
     """A score of every scored word, as a spreadsheet would have it; how many."""
-    with store.reading() as db, path.open("w", newline="", encoding="utf-8") as file:
+    with store.database.reading() as db, path.open("w", newline="", encoding="utf-8") as file:
         found = rows(db, "SELECT DISTINCT sample, word_index FROM scores WHERE source = 'vlm'")
         table = csv.writer(file)
         table.writerow(["sample", "word_index", "score"])

@@ -21,9 +21,9 @@ SETTLED = 1.5  # seconds after which connections without use have been closed
 
 def store(home: Path) -> None:
     made = Store(home / "studio.db")
-    made.new_run("reward", {})
-    made.check()
-    made.close()
+    made.runs.new("reward", {})
+    made.restoring.check()
+    made.database.close()
 
 
 def page(home: Path) -> None:
@@ -38,7 +38,7 @@ def page(home: Path) -> None:
         prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False, _frontend=False
     )
     served.close(verbose=False)
-    studio.store.close()
+    studio.store.database.close()
 
 
 CYCLES: dict[str, Callable[[Path], None]] = {"store": store, "page": page}

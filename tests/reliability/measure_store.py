@@ -35,22 +35,22 @@ Measure = tuple[str, float, list[Callable[[], Any]], int]
 def measures(studio: Studio) -> list[Measure]:
     """What is measured; one line to add."""
     store, rng = studio.store, random.Random(1)
-    ids = [s["id"] for s in store.samples(limit=2000, split="train")]
-    prompt, many = store.sample(ids[0])["prompt"], itertools.count()
-    words = [w.index for w in studio.sample(ids[0]).words if w.scored]
+    ids = [s["id"] for s in store.samples.find(limit=2000, split="train")]
+    prompt, many = store.samples.get(ids[0])["prompt"], itertools.count()
+    words = [w.index for w in studio.annotation.sample(ids[0]).words if w.scored]
 
     def save(who: str) -> Callable[[], Any]:
-        return lambda: store.set_score(rng.choice(ids), rng.choice(words), next(many) % 10, who)
+        return lambda: store.scores.set(rng.choice(ids), rng.choice(words), next(many) % 10, who)
 
     def following(order: str, who: str, **filters: Any) -> Callable[[], Any]:
-        return lambda: store.next_to_annotate(who, order, lease=600, split="train", **filters)
+        return lambda: store.queue.next(who, order, lease=600, split="train", **filters)
 
     found: list[Measure] = [
         ("save, a new annotator", SAVE, [save(NEW)], 500),
         ("save, a busy annotator", SAVE, [save(BUSY)], 500),
-        ("correct and draw the words", 2 * SAVE, [lambda: studio.correct(rng.choice(ids), words[0], next(many) % 10, NEW)], 200),
-        ("undo", SAVE, [lambda: store.undo(None, NEW)], 200),
-        ("submit and next", SAVE + NEXT, [lambda: (store.submit(rng.choice(ids), NEW), following("uncertainty", NEW)())], 100),
+        ("correct and draw the words", 2 * SAVE, [lambda: studio.annotation.correct(rng.choice(ids), words[0], next(many) % 10, NEW)], 200),
+        ("undo", SAVE, [lambda: store.scores.undo(None, NEW)], 200),
+        ("submit and next", SAVE + NEXT, [lambda: (store.queue.submit(rng.choice(ids), NEW), following("uncertainty", NEW)())], 100),
     ]  # fmt: skip
     chosen = queue_filters(store, prompt)
     for order in ORDERS:
@@ -62,27 +62,37 @@ def measures(studio: Studio) -> list[Measure]:
                 for overlap in (None, 2)
             ]
             found.append((f"next, {order} {name}", NEXT, works, 10))
-        found.append((f"look, {order}", NEXT, [lambda o=order: store.next_to_annotate(NEW, o)], 30))
+        found.append((f"look, {order}", NEXT, [lambda o=order: store.queue.next(NEW, o)], 30))
     found.append(("next, any scored one", NEXT, [following("random", NEW, scored=True)], 10))
     for order in orders():  # as the page asks, with gold and what is kept up
         found.append(
-            (f"next item, {order}", NEXT, [lambda o=order: studio.next_item(NEW, o, exclude=ids[0])], 30)
+            (
+                f"next item, {order}",
+                NEXT,
+                [lambda o=order: studio.annotation.next(NEW, o, exclude=ids[0])],
+                30,
+            )
         )
     found += [
-        ("how far, mine/all/left", PAGE, [lambda: store.queue(BUSY, split="train")], 10),
-        ("how far, overlap 2", PAGE, [lambda: store.queue(BUSY, overlap=2, split="train")], 10),
-        ("progress", PAGE, [lambda: studio.progress(BUSY)], 10),
-        ("history", PAGE, [lambda: studio.history(BUSY, 30)], 30),
-        ("a sample", PAGE, [lambda: studio.sample(rng.choice(ids), BUSY)], 100),
+        ("how far, mine/all/left", PAGE, [lambda: store.tallies.queue(BUSY, split="train")], 10),
+        ("how far, overlap 2", PAGE, [lambda: store.tallies.queue(BUSY, overlap=2, split="train")], 10),
+        ("progress", PAGE, [lambda: studio.annotation.progress(BUSY)], 10),
+        ("history", PAGE, [lambda: studio.annotation.history(BUSY, 30)], 30),
+        ("a sample", PAGE, [lambda: studio.annotation.sample(rng.choice(ids), BUSY)], 100),
         ("status (Train's timer)", PAGE, [studio.status], 10),
-        ("count of samples", PAGE, [store.count_samples], 10),
-        ("runs", PAGE, [lambda: store.runs(limit=100)], 10),
+        ("count of samples", PAGE, [store.samples.count], 10),
+        ("runs", PAGE, [lambda: store.runs.find(limit=100)], 10),
     ]
     for sort in SORTS:
         for asked in searches(chosen):
             name = ", ".join(f"{key} {str(value)[:12]}" for key, value in asked.items())
             found.append(
-                (f"search, {sort} {name}", SEARCH, [lambda a=asked, s=sort: store.search(sort=s, **a)], 5)
+                (
+                    f"search, {sort} {name}",
+                    SEARCH,
+                    [lambda a=asked, s=sort: store.library.search(sort=s, **a)],
+                    5,
+                )
             )
     return found
 
@@ -90,9 +100,9 @@ def measures(studio: Studio) -> list[Measure]:
 def queue_filters(store: Any, prompt: str) -> list[dict[str, Any]]:
     """Each filter of the queue by a value that many samples have and by one that none has, and each two of them."""
     run = next(
-        s["projector_run"] for s in store.samples(limit=1000, method="projected") if s["projector_run"]
+        s["projector_run"] for s in store.samples.find(limit=1000, method="projected") if s["projector_run"]
     )
-    backbone = store.samples(limit=1)[0]["backbone"]
+    backbone = store.samples.find(limit=1)[0]["backbone"]
     values = {
         "prompt": (prompt, "a prompt that nobody made"),
         "prompt_set": ("geneval", "none such"),

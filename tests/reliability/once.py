@@ -58,7 +58,7 @@ class Desk(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         studio, who = self.server.studio, self.headers["Who"]
         packet = read_packet(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        last = studio.store.receipt(page_digest(packet.client, who))
+        last = studio.store.receipts.get(page_digest(packet.client, who))
         again = sum(o.revision <= last["revision"] for o in packet.operations) if last else 0
         body = json.dumps({**annotate_keys.apply(studio, packet, who, blind=False).ack(), "again": again})
         self.send_response(200)
@@ -149,12 +149,12 @@ def fill(studio: Studio, people: list[str]) -> dict[str, list[str]]:
     }
     given = {who: [f"{who}-{n}" for n in range(3)] for who in people}
     ids = itertools.chain.from_iterable(given.values())
-    studio.store.add_samples(
+    studio.store.samples.add(
         [{**row, "id": id, "seed": n, "image_path": "x.png"} for n, id in enumerate(ids)]
     )
     said = {"source": "vlm", "word": "w", "scorer": "none", "score": 4}
     for samples in given.values():
-        studio.store.add_scores(
+        studio.store.scores.add(
             {**said, "sample": id, "word_index": word} for id in samples for word in WORDS
         )
     return given
@@ -207,7 +207,7 @@ def written(studio: Studio, who: str) -> dict[str, list[Any]]:
         "submissions": f"sample, kind, {place.format('submissions')}",
         "remarks": "sample, kind, text",
     }
-    with studio.store.reading() as db:
+    with studio.store.database.reading() as db:
         return {
             table: db.execute(f"SELECT {names} FROM {table} e WHERE who = ? ORDER BY seq", (who,)).fetchall()
             for table, names in columns.items()
@@ -217,7 +217,7 @@ def written(studio: Studio, who: str) -> dict[str, list[Any]]:
 def once(folder: Path, pages: list[Page]) -> list[str]:
     """Where the store differs from what one server makes of the same keys, each sent once; nothing where all is well."""
     killed, whole = studio_at(folder / "home"), studio_at(folder / "whole")
-    killed.store.check()
+    killed.store.restoring.check()
     fill(whole, [page.who for page in pages])
     wrong = []
     for page in pages:

@@ -29,7 +29,7 @@ def test_what_sixteen_clients_at_once_are_told_is_kept_is_kept(app, kind):
     for person in people:
         assert {sample: "submit" for sample in person.done} == {
             step["sample"]: step["action"]
-            for step in store.steps()
+            for step in store.judgements.steps()
             if step["who"] == person.name and step["action"] in ("submit", "skip")
         }
 
@@ -42,24 +42,24 @@ def test_no_two_who_work_at_once_are_given_the_same_image(app):
 
 def test_the_store_that_is_made_is_whole_and_gives_each_order_something(tmp_path):
     store = big_store.make(tmp_path, samples=200, words=4)
-    store.check()
-    with store.reading() as db:
+    store.restoring.check()
+    with store.database.reading() as db:
         count = dict(db.execute("SELECT source, count(*) FROM scores GROUP BY source").fetchall())
         assert count["vlm"] == 800 and count["human"] > 50
         before = db.execute("SELECT sample, points FROM disagreement ORDER BY sample").fetchall()
         means = db.execute("SELECT count(*), min(mean), max(golden) FROM means").fetchone()
         triggers = db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone()[0]
         fresh = Store(tmp_path / "fresh.db")
-        with fresh.reading() as other:
+        with fresh.database.reading() as other:
             sql = "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'"
             assert other.execute(sql).fetchone()[0] == triggers
         uncertain = db.execute("""SELECT count(*) FROM uncertainty u WHERE abs(u.entropy - (SELECT avg(entropy)
             FROM scores s WHERE s.sample = u.sample AND s.source = 'vlm')) > 1e-9""").fetchone()[0]
     assert before and uncertain == 0 and means[0] == 200 and 0 <= means[1] < means[2] <= 9
     for order in ORDERS:
-        assert store.next_to_annotate("somebody", order, lease=60)
-    sample = store.samples(limit=1)[0]["id"]
-    assert store.set_score(sample, 1, 5, "somebody")["score"] == 5
-    assert len(store.labels(split="train")) > 500
+        assert store.queue.next("somebody", order, lease=60)
+    sample = store.samples.find(limit=1)[0]["id"]
+    assert store.scores.set(sample, 1, 5, "somebody")["score"] == 5
+    assert len(store.labels.current(split="train")) > 500
     with pytest.raises(ValueError, match="has a store already"):
         big_store.make(tmp_path, samples=10)

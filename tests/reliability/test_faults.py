@@ -18,21 +18,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_database_that_may_not_grow_refuses_whole_writes_and_keeps_all_that_was_there(store, sample_row):
     """SQLite's own bound of pages gives the very error of a full disk, without a disk."""
-    (sample,) = store.add_samples([sample_row()])
-    store.set_score(sample, 1, 3, "ann")
+    (sample,) = store.samples.add([sample_row()])
+    store.scores.set(sample, 1, 3, "ann")
     with (
         pytest.raises(StoreError, match=r"The disk of studio\.db is full; nothing was changed"),
-        store.writing() as db,
+        store.database.writing() as db,
     ):
         (pages,) = db.execute("PRAGMA page_count").fetchone()
         db.execute(f"PRAGMA max_page_count = {pages}")
         for n in range(10_000):
             db.execute("INSERT INTO cursors VALUES (?, 1, 'now')", (f"{n} {'x' * 1000}",))
-    store.check()
-    with store.reading() as db:
-        assert store.damage == "" and db.execute("SELECT count(*) FROM cursors").fetchone() == (0,)
-    assert [event["score"] for event in store.history("ann")] == [3]
-    store.set_score(sample, 1, 4, "ann")
+    store.restoring.check()
+    with store.database.reading() as db:
+        assert store.database.damage == "" and db.execute("SELECT count(*) FROM cursors").fetchone() == (0,)
+    assert [event["score"] for event in store.scores.history("ann")] == [3]
+    store.scores.set(sample, 1, 4, "ann")
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def test_on_a_full_disk_all_that_was_acknowledged_stays_and_writing_goes_on_once
         StoreError, match="is full; nothing was changed|failed to read or write; nothing was changed"
     ):
         for n in range(10_000):
-            said += store.add_samples([sample_row(seed=n, prompt="a red circle " * 100)])
+            said += store.samples.add([sample_row(seed=n, prompt="a red circle " * 100)])
     assert said
     ballast.unlink()
     again = Store(small_disk / "studio.db")
-    assert {row["id"] for row in again.samples(limit=10_000)} == set(said)
-    again.check()
-    again.add_samples([sample_row(seed=99_999)])
-    again.close()
+    assert {row["id"] for row in again.samples.find(limit=10_000)} == set(said)
+    again.restoring.check()
+    again.samples.add([sample_row(seed=99_999)])
+    again.database.close()
 
 
 def migrated_and_killed(path, statements):
@@ -94,10 +94,10 @@ def test_a_kill_in_the_middle_of_a_migration_leaves_the_old_schema_whole_and_the
     path = older_store("m002_missing", runs=[FIRST_RUN])
     killed(migrated_and_killed, path, statements)
     store = Store(path)
-    store.check()
-    with store.reading() as db:
+    store.restoring.check()
+    with store.database.reading() as db:
         assert not migrations.pending(db)
-    assert store.run("r")["kind"] == "projector"
+    assert store.runs.get("r")["kind"] == "projector"
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="a system that does not list what is open")

@@ -26,9 +26,9 @@ def settings_at(home, model_folder):
 def kept(studio):
     """What the store holds of each prompt and seed, less ids and times: the sample and its labels."""
     found = {}
-    for row in studio.store.samples(limit=1000):
+    for row in studio.store.samples.find(limit=1000):
         labels = {i: (said["word"], said["vlm"]["distribution"], said["vlm"]["scorer_version"])
-                  for i, said in studio.store.current(row["id"]).items()}  # fmt: skip
+                  for i, said in studio.store.scores.current(row["id"]).items()}  # fmt: skip
         same = {k: v for k, v in row.items() if k not in ("id", "seq", "image_path", "created", "group_id")}
         assert (studio.settings.home / row["image_path"]).is_file()
         assert (row["prompt"], row["seed"]) not in found
@@ -40,8 +40,10 @@ def kept(studio):
 def alone(model_folder, tmp_path_factory):
     """What one process makes of `COLLECT`."""
     studio = Studio(settings_at(tmp_path_factory.mktemp("alone"), model_folder))
-    ids = studio.collect(load("shapes_train", 6, "small"), 2, steps=STEPS, prompt_set="shapes_train")
-    studio.score(ids)
+    ids = studio.collecting.collect(
+        load("shapes_train", 6, "small"), 2, steps=STEPS, prompt_set="shapes_train"
+    )
+    studio.scoring.score(ids)
     return kept(studio)
 
 
@@ -72,14 +74,14 @@ def test_what_a_killed_process_had_finished_is_kept_and_only_the_rest_is_made_ag
     assert "Another process of the group has ended" in said
     assert "Traceback" not in said
     studio, counts = Studio(settings), []
-    before = {row["id"] for row in studio.store.samples(limit=100)}
+    before = {row["id"] for row in studio.store.samples.find(limit=100)}
     assert len(before) == 8  # of three batches of two each, the first process had all and the second one
     prompts = load("shapes_train", 6, "small")
-    ids = studio.collect(prompts, 2, steps=STEPS, prompt_set="shapes_train",
+    ids = studio.collecting.collect(prompts, 2, steps=STEPS, prompt_set="shapes_train",
                          on_progress=lambda done, total: counts.append((done, total)))  # fmt: skip
     assert counts == [(8, 12), (10, 12), (12, 12)]
     assert before < set(ids)
-    assert studio.score() == 12
+    assert studio.scoring.score() == 12
     assert kept(studio) == alone
 
 

@@ -210,7 +210,7 @@ def test_a_grid_is_stopped_and_gone_on_with_by_who_started_it_and_by_the_owner_o
     bea, ann, cyd = (space.as_account(name) for name in ("bea", "ann", "cyd"))
     config = {"prompt": "a red circle", "seeds": [1], "variants": [], "width": None, "height": None}
     store = Store(space.home / "studio.db")
-    store.update_grid(store.add_grid({**config, "backbone": "another"}, "bea", "kept"), "stopped")
+    store.grids.update(store.grids.add({**config, "backbone": "another"}, "bea", "kept"), "stopped")
     for kind in ("halt", "go_on"):
         event, refusal = space.event("seed-grid", kind), "only who started it"
         for other in (space, cyd):
@@ -228,8 +228,8 @@ def test_gold_is_seen_by_its_owner_only_wherever_labels_are_shown(space):
     store = Store(space.home / "studio.db")
     (sample,) = space.rows("SELECT id FROM samples ORDER BY seq LIMIT 1")[0]
     for index, word in ((1, "red"), (2, "circle")):
-        store.set_gold(sample, index, 0, "ann", word=word)
-    store.set_score(sample, 2, 6, "bea", word="circle")
+        store.gold.set(sample, index, 0, "ann", word=word)
+    store.scores.set(sample, 2, 6, "bea", word="circle")
     looks = [  # (the event, its data, its values but who asks, what only the owner is told)
         ("gold-here", "click", None, [sample], "gold 0"),
         ("library-images", "pick", {"key": sample}, [], "circle = 0"),

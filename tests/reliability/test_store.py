@@ -31,19 +31,19 @@ def writer(*given):
 
 
 def event_ids(store):
-    with store.reading() as db:
+    with store.database.reading() as db:
         return {id for (id,) in db.execute("SELECT id FROM scores")}
 
 
 def test_eight_threads_lose_no_event_and_none_is_told_that_the_database_is_locked(store, sample_row):
-    (sample,) = store.add_samples([sample_row()])
+    (sample,) = store.samples.add([sample_row()])
     said, errors = set(), []
 
     def work(who):
         try:
             for n in range(WRITES):
-                said.add(store.set_score(sample, n % 7, n % 10, who)["id"])
-                store.next_to_annotate(who)
+                said.add(store.scores.set(sample, n % 7, n % 10, who)["id"])
+                store.queue.next(who)
         except Exception as error:  # noqa: BLE001 - whatever it is, the main thread must see it
             errors.append(error)
 
@@ -55,23 +55,23 @@ def test_eight_threads_lose_no_event_and_none_is_told_that_the_database_is_locke
     assert not errors
     assert len(said) == 8 * WRITES
     assert event_ids(store) == said
-    assert all(len(store.history(f"person {i}", limit=100)) == WRITES for i in range(8))
+    assert all(len(store.scores.history(f"person {i}", limit=100)) == WRITES for i in range(8))
 
 
 def test_read_then_write_by_many_hands_keeps_every_chain_whole(store, sample_row):
     """Each event supersedes the one before it in its lane: under a deferred BEGIN two would name the same."""
-    (sample,) = store.add_samples([sample_row()])
+    (sample,) = store.samples.add([sample_row()])
 
     def work(i):
         for n in range(WRITES):
-            store.set_score(sample, 0, (i + n) % 10, "shared")
+            store.scores.set(sample, 0, (i + n) % 10, "shared")
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    chain = store.history("shared", limit=1000)
+    chain = store.scores.history("shared", limit=1000)
     assert [e["supersedes"] for e in chain] == [*(e["id"] for e in chain[1:]), None]
 
 
@@ -81,7 +81,7 @@ def test_two_processes_that_make_and_write_one_store_lose_nothing(quick_path, sa
         process.join()
         assert process.exitcode == 0
     store = Store(path)
-    (sample,) = store.add_samples([sample_row()])
+    (sample,) = store.samples.add([sample_row()])
     writers = [writer(path, sample, f"process {i}", WRITES) for i in range(2)]
     said = {id for _, out in writers for id in out.read().split()}
     for process, _ in writers:
@@ -89,13 +89,13 @@ def test_two_processes_that_make_and_write_one_store_lose_nothing(quick_path, sa
         assert process.exitcode == 0
     assert len(said) == 2 * WRITES
     assert event_ids(store) == said
-    store.check()
+    store.restoring.check()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, sample_row):
     store = Store(tmp_path / "studio.db")
-    (sample,) = store.add_samples([sample_row()])
+    (sample,) = store.samples.add([sample_row()])
     said = set()
     for round_ in range(3):
         process, out = writer(store.path, sample, f"round {round_}")
@@ -107,17 +107,17 @@ def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, samp
         again = Store(store.path)
         again.check()
         assert said <= event_ids(again)
-        again.set_score(sample, 0, round_, "after")
+        again.scores.set(sample, 0, round_, "after")
     assert said and "" not in said
 
 
 def test_only_one_of_many_callers_gets_to_run(store):
-    runs = [store.new_run("reward", {}) for _ in range(6)]
+    runs = [store.runs.new("reward", {}) for _ in range(6)]
     got = []
 
     def claim(id):
         try:
-            got.append(store.claim_run(id, pid=os.getpid())["id"])
+            got.append(store.runs.claim(id, pid=os.getpid())["id"])
         except RunBusy:
             pass
 
@@ -127,4 +127,4 @@ def test_only_one_of_many_callers_gets_to_run(store):
     for t in threads:
         t.join()
     assert len(got) == 1
-    assert [r["id"] for r in store.runs(state="running")] == got
+    assert [r["id"] for r in store.runs.find(state="running")] == got

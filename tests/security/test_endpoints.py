@@ -10,9 +10,10 @@ import pytest
 from data.store import Store
 from studio.api import endpoints
 from studio.api.answers import plainly
+from studio.errors import sentence
 from studio.grids.axes import Variant
 from studio.settings import ROOT, Settings
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 from studio.training.datasets import replay_of
 
 # of each that is an administrator's: what a stranger sends
@@ -63,7 +64,7 @@ SIGNED_IN = SimpleNamespace(username="stranger")
 @pytest.fixture
 def studio(quick_path, sample_row):
     found = Studio(dataclasses.replace(Settings(), home=quick_path, examples="none"))
-    found.store.add_samples([sample_row(id="s0")])
+    found.store.samples.add([sample_row(id="s0")])
     return found
 
 
@@ -77,7 +78,7 @@ def call(studio):
 
 def kept(store: Store):
     """All that the store holds, but for who has which name: a name is its first one's."""
-    with store.reading() as db:
+    with store.database.reading() as db:
         tables = [name for name in db.table_names() if not name.startswith(("sqlite", "people"))]
         return {name: db.execute(f"SELECT count(*) FROM [{name}]").fetchone() for name in tables}
 
@@ -132,12 +133,12 @@ def test_a_strangers_grid_goes_on_as_its_owner_wants(studio, call, name):
         "width": 64,
         "height": 64,
     }
-    grid = studio.store.add_grid(config, "ann")
+    grid = studio.store.grids.add(config, "ann")
     with pytest.raises(gr.Error, match="another person's"):
         call(name, grid=grid, who=STRANGER)
     with pytest.raises(gr.Error, match="sign_in"):
         call(name, grid=grid, who="ann")
-    assert studio.store.grid(grid)["state"] == "queued"
+    assert studio.store.grids.get(grid)["state"] == "queued"
 
 
 def test_only_administrators_see_gold_where_there_are_any(studio, call, token_shown):
@@ -164,13 +165,13 @@ def test_no_endpoint_tells_where_things_lie_on_the_machine(studio, call, quick_p
         studio.settings, **nowhere, backbone=f"{home}/nowhere/sdxl", scorer=f"{home}/nowhere/qwen"
     )
     studio.settings = studio.models.settings = settings
-    run = studio.store.new_run("reward", {})
-    studio.store.note_audit("", "backup", "x")
+    run = studio.store.runs.new("reward", {})
+    studio.store.audit.note("", "backup", "x")
     with pytest.raises(ValueError) as missing:
         studio.models.diffuser()
     assert home in sentence(missing.value, paths=True)  # at the console of the machine
     metrics = {"note": replay_of(studio)[1]}
-    studio.store.update_run(run, state="failed", message=sentence(missing.value), metrics=metrics)
+    studio.store.runs.update(run, state="failed", message=sentence(missing.value), metrics=metrics)
     # Fakes, as models are loaded here by no test: what stands for them is enough to be asked what is in use.
     studio.models._diffuser = studio.models._scorer = SimpleNamespace(channels=4, text_width=8)
     told = {

@@ -71,8 +71,8 @@ def test_a_forged_name_is_refused_and_nothing_is_kept(page):
 
 def test_a_forged_name_takes_no_image_from_the_queue_and_gives_none_back(page):
     store = Store(page.app.home / "studio.db")
-    for lease in store.leases():  # of the tests before
-        store.release(lease["sample"], lease["who"])
+    for lease in store.leases.current():  # of the tests before
+        store.leases.release(lease["sample"], lease["who"])
     ann = page.issued("Ann of the queue")
     assert page.write(ann)[0]
     held = page.leases()
@@ -84,8 +84,8 @@ def test_a_forged_name_takes_no_image_from_the_queue_and_gives_none_back(page):
         page.app.private(page.open, [None, forged, sample, None])
         page.app.private(page.rename, [{"before": forged, "after": fresh}, sample, None])
         assert [one for one in page.leases() if one[1] != fresh.partition(":")[2]] == held
-    for lease in store.leases(fresh.partition(":")[2]):
-        store.release(lease["sample"], lease["who"])
+    for lease in store.leases.current(fresh.partition(":")[2]):
+        store.leases.release(lease["sample"], lease["who"])
     looker = page.issued()
     page.app.private(page.open, [None, looker, None, None])  # its own key: an image is kept for it
     assert looker.partition(":")[2] in {who for _, who in page.leases()}

@@ -79,8 +79,8 @@ def places(app, network, space):
             "steps": 20, "guidance": 4.0, "image_path": "images/s0.png", "image_sha256": "0" * 64}  # fmt: skip
     for running in (app.running, network, space):
         store = Store(running.home / "studio.db")
-        store.add_samples([rows | {"id": "s0"}])
-        store.set_gold("s0", 1, 7, "ann", word="red")
+        store.samples.add([rows | {"id": "s0"}])
+        store.gold.set("s0", 1, 7, "ann", word="red")
     bearer = {"Authorization": f"Bearer {token(network)}"}
     accounts = [{"Cookie": Visitor(space).as_account(name).http.headers["Cookie"]} for name in ("bea", "ann")]
     return {
@@ -109,8 +109,8 @@ def tending(person, maker):
     """Stop a grid that somebody made, and go on with it."""
     store = Store(person.running.home / "studio.db")
     config = {"prompt": "a red circle", "seeds": [1], "variants": [], "width": None, "height": None}
-    grid = store.add_grid({**config, "backbone": "another"}, maker)
-    store.update_grid(grid, "stopped")
+    grid = store.grids.add({**config, "backbone": "another"}, maker)
+    store.grids.update(grid, "stopped")
     for name in ("stop_grid", "resume_grid"):
         yield name, not REFUSED.search(str(person.ask(name, grid=grid)))
 

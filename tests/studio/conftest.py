@@ -49,7 +49,9 @@ def scored_home(loaded, model_folder, tmp_path_factory):
 
     new = tiny.studio_at(tmp_path_factory.mktemp("scored") / "home", model_folder)
     new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
-    new.score(new.collect(load("shapes_train", 6, "small"), 2, steps=tiny.STEPS, prompt_set="shapes"))
+    new.scoring.score(
+        new.collecting.collect(load("shapes_train", 6, "small"), 2, steps=tiny.STEPS, prompt_set="shapes")
+    )
     return new.settings.home
 
 
@@ -69,8 +71,8 @@ def labelled_home(scored_home, loaded, model_folder, tmp_path_factory):
     shutil.copytree(scored_home, home)
     new = tiny.studio_at(home, model_folder)
     new.models._diffuser, new.models._scorer = loaded.models._diffuser, loaded.models._scorer
-    new.score(new.collect(load("shapes_validation", 2), 2, steps=tiny.STEPS))
-    new.simulate(count=50)  # of five prompts, as a calibrator needs
+    new.scoring.score(new.collecting.collect(load("shapes_validation", 2), 2, steps=tiny.STEPS))
+    new.annotation.simulate(count=50)  # of five prompts, as a calibrator needs
     return home
 
 

@@ -9,13 +9,13 @@ LONG = 60.0
 
 def grid_of(studio, seeds="1-2", wait=True, **given):
     """A grid that was made, or with wait=False its id."""
-    id = studio.start_grid(check_grid(PROMPT, seeds, **{"steps": STEPS, **given}), "ann")
+    id = studio.grids.start(check_grid(PROMPT, seeds, **{"steps": STEPS, **given}), "ann")
     return ended(studio, id) if wait else id
 
 
 def ended(studio, id):
-    assert studio.grid_work.wait(id, LONG)
-    return studio.grid(id)
+    assert studio.grids.work.wait(id, LONG)
+    return studio.grids.get(id)
 
 
 def samples_of(view):

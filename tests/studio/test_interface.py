@@ -54,8 +54,8 @@ def test_a_page_that_everybody_administers_says_so(monkeypatch, tmp_path):
 
 def test_the_page_says_that_the_store_is_damaged_and_what_to_do(tmp_path):
     studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
-    backup = studio.store.vacuum_into(tmp_path / "backup.db")
-    with studio.store.writing() as db:
+    backup = studio.store.database.vacuum_into(tmp_path / "backup.db")
+    with studio.store.database.writing() as db:
         db.execute("DROP TRIGGER scores_no_update")
     threading.Thread(target=studio.watch_for_damage, args=(0.05,), daemon=True).start()
 
@@ -66,14 +66,14 @@ def test_the_page_says_that_the_store_is_damaged_and_what_to_do(tmp_path):
             time.sleep(0.05)
         return False
 
-    assert wait(lambda: studio.store.damage)
+    assert wait(lambda: studio.store.database.damage)
     page = build(studio, Loading(studio)).get_config_file()["components"]
     (said,) = [part["props"]["value"] for part in page if part["props"].get("elem_id") == "studio-keeping"]
     assert "studio.db is damaged" in said and "restore a backup copy" in said
-    assert studio.runs() == [] and studio.grids() == []
-    Store(studio.store.path).restore(backup)  # as another process does
-    assert wait(lambda: not studio.store.damage)
-    studio.store.new_run("reward", {})
+    assert studio.runs.find() == [] and studio.grids.find() == []
+    Store(studio.store.database.path).restoring.restore(backup)  # as another process does
+    assert wait(lambda: not studio.store.database.damage)
+    studio.store.runs.new("reward", {})
 
 
 def test_what_a_page_is_told_of_its_parts_can_be_copied(tmp_path):

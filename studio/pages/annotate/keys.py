@@ -12,7 +12,8 @@ from studio.access.limits import NotYet
 from studio.annotation import desk
 from studio.components.table import number, rows
 from studio.components.word_scores import Operation, Packet
-from studio.studio import Studio, sentence
+from studio.errors import sentence
+from studio.studio import Studio
 from studio.times import moment
 
 LEAVING = ("submit", "skip", "clean")
@@ -89,11 +90,11 @@ def apply(studio: Studio, packet: Packet, who: str, blind: bool) -> Result:
     done, store, page = Result(packet, packet.shown), studio.store, page_digest(packet.client, who)
     for operation in sorted(packet.operations, key=lambda o: o.revision):
         try:
-            with store.writing():
-                last = store.receipt(page)
+            with store.database.writing():
+                last = store.receipts.get(page)
                 if last is None or last["revision"] < operation.revision:
                     _attempt(studio, operation, done, who, blind)
-                    store.give_receipt(page, operation.revision, done.answer())
+                    store.receipts.give(page, operation.revision, done.answer())
                 elif last["revision"] == operation.revision:
                     done.repeat(last["answer"])
         except Exception as problem:  # noqa: BLE001 - the page keeps the key and says why
@@ -106,7 +107,7 @@ def apply(studio: Studio, packet: Packet, who: str, blind: bool) -> Result:
 def _attempt(studio: Studio, operation: Operation, done: Result, who: str, blind: bool) -> None:
     """Do a key, or leave the store as it was and say why it cannot be stored."""
     try:
-        with studio.store.writing():
+        with studio.store.database.writing():
             _do(studio, operation, done, who, blind)
     except ValueError as problem:
         done.error = sentence(problem)
@@ -116,23 +117,23 @@ def _do(studio: Studio, operation: Operation, done: Result, who: str, blind: boo
     kind, sample = operation.kind, done.packet.sample
     done.more |= kind != "set"  # of a score that is taken back only the store knows what stands instead
     if kind == "undo":
-        step = desk.back(studio, who)
+        step = desk.back(studio.store, who)
         if step is None:
             done.says = NOTHING
         else:
             done.place, done.says, done.word = step.sample, step.says, step.word
     elif kind in ("set", "clear"):
-        if event := studio.keep(sample, operation.word or 0, operation.score, who):
+        if event := studio.annotation.keep(sample, operation.word or 0, operation.score, who):
             done.scores.add(event["seq"])
     elif kind == "flag":
-        studio.store.flag(sample, who, operation.text)
+        studio.store.remarks.flag(sample, who, operation.text)
     elif kind == "unflag":
-        studio.store.unflag(sample, who)
+        studio.store.remarks.unflag(sample, who)
     elif kind == "note":
-        studio.store.note(sample, who, operation.text)
+        studio.store.remarks.note(sample, who, operation.text)
     else:
         if kind == "skip":
-            studio.submit(sample, who, "skip")
+            studio.annotation.submit(sample, who, "skip")
         else:
             {"accept": desk.accept, "clean": desk.clean, "submit": desk.submit}[kind](
                 studio, sample, who, blind

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from studio.access.waiting import CARRYING
 from studio.components import notices
 from studio.components.table import Table, number, rows
 from studio.exchange import transfer
@@ -16,7 +17,7 @@ from studio.studio import Studio, sentence
 
 SHOWN = 20
 WORK: dict[str, Any] = {
-    "concurrency_id": shared.CARRYING,
+    "concurrency_id": CARRYING,
     "concurrency_limit": 1,
     "api_visibility": "private",
 }

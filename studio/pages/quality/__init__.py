@@ -148,7 +148,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Qualit
         """Pictures captioned with the scores, and their samples; those whose file is gone are left out."""
         pictures, samples = [], []
         for word in words:
-            image = shared.picture(studio.sample(word["sample"]).image_path)
+            image = shared.picture(studio.annotation.sample(word["sample"]).image_path)
             if image is not None:
                 by = "gold" if word["by"] == "gold" else "others"
                 pictures.append((image, f"{word['word']}: {word['score']}, {by} {word['against']}"))

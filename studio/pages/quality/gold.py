@@ -184,7 +184,7 @@ def _word(word: Any) -> str:
 
 def _gold_of(studio: Studio, id: str, index: int, golden: bool) -> dict[str, Any] | None:
     """The gold of a word, for one who may see it."""
-    return next((one for one in studio.store.gold(id) if golden and one["word_index"] == index), None)
+    return next((one for one in studio.store.gold.scores(id) if golden and one["word_index"] == index), None)
 
 
 def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
@@ -192,7 +192,7 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
     word = next((word for word in view.words if word.index == index), None)
     if word is None:
         raise ValueError("That image has no such word: choose another one.")
-    said = studio.store.said_of(view.id, index)
+    said = studio.store.judgements.said_of(view.id, index)
     parts = [f"<li>{escape(who)} <b>{score}</b></li>" for who, score in said]
     if word.vlm is not None:
         parts.append(f'<li class="quiet">the VLM <b>{word.vlm}</b></li>')

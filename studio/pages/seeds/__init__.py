@@ -19,6 +19,7 @@ from studio.components.table import Table, number, picked, rows
 from studio.components.thumbnails import thumbnail
 from studio.components.viewer import PairViewer, pair_value
 from studio.components.vote import BlindVote, read_vote, sorry
+from studio.errors import sentence
 from studio.grids.grid import GridView, check_grid, grid_change
 from studio.images import png_text
 from studio.pages import runs, shared
@@ -137,13 +138,13 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         person's last. A page that has just been opened gets the grid's settings in the form, too."""
         ask, writer = read_ask(event._data), shared.person(kept, profile)
         if not ask.grid:
-            latest = studio.grids(LISTED)
+            latest = studio.grids.find(LISTED)
             theirs = [g["id"] for g in latest[:1] if g["state"] in runs.ON] or [
                 g["id"] for g in latest if g["who"] == writer
             ]
             return {**asked_of(theirs[0]), **opened(theirs[0], kept, profile)} if theirs else closed()
         try:
-            view = studio.grid(ask.grid, writer)
+            view = studio.grids.get(ask.grid, writer)
         except ValueError as error:
             return closed(sentence(error))
         compared = change(view, ask.base, ask.other)
@@ -157,7 +158,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         if loading.problem:
             raise ValueError(loading.problem)
         request = limits(studio, profile).check_grid(check_grid(*asked), studio.store)
-        return studio.start_grid(request, shared.proven(studio, kept, profile))
+        return studio.grids.start(request, shared.proven(studio, kept, profile))
 
     @shows_errors
     def start(profile: gr.OAuthProfile | None, kept: Any, locked: Any, *asked: Any) -> Update:
@@ -176,7 +177,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @shows_errors
     def halt(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
-        studio.stop_grid(id, shared.tender(studio, id, kept, profile))
+        studio.grids.stop(id, shared.tender(studio, id, kept, profile))
         gr.Info("The grid stops after the step it is in; what is made is kept.", duration=5)
         return again(id, kept, profile)
 
@@ -184,8 +185,8 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def go_on(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         id = text(event._data, "grid")
         writer = shared.tender(studio, id, kept, profile)
-        limits(studio, profile).check_grid(studio.grid_request(id), studio.store)
-        studio.resume_grid(id, writer)
+        limits(studio, profile).check_grid(studio.grids.request(id), studio.store)
+        studio.grids.resume(id, writer)
         return again(id, kept, profile)
 
     @shows_errors
@@ -194,7 +195,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def png(sample: SampleView) -> bytes | None:
         try:
-            return studio.png(sample.id)
+            return studio.grid_files.png(sample.id)
         except ValueError:
             return None
 
@@ -202,7 +203,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def look(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """Two cells in full, or one."""
         data, writer = event._data, shared.person(kept, profile)
-        view = studio.grid(text(data, "grid"), writer)
+        view = studio.grids.get(text(data, "grid"), writer)
         names: dict[str, list[str]] = {}
         seeds = {cell.sample.id: cell.seed for cell in view.cells if cell.sample}
         for cell in view.cells:
@@ -211,7 +212,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         ids = list(dict.fromkeys(text(data, name) for name in ("left", "right")))
         if any(id not in names for id in ids):
             raise ValueError("That image is not in this grid: reload the page.")
-        samples = [studio.sample(id, writer) for id in ids]
+        samples = [studio.annotation.sample(id, writer) for id in ids]
         opinions, _ = studio.detector.known(samples)
 
         def side(sample: SampleView, before: SampleView | None = None) -> dict[str, Any]:
@@ -224,9 +225,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     @shows_errors
     def pack(kept: Any, event: gr.EventData) -> str:
-        id = studio.grid(text(event._data, "grid")).id
+        id = studio.grids.get(text(event._data, "grid")).id
         with shared.room() as folder:
-            return shared.download(studio.grid_zip(id, folder / f"grid-{id}.zip"))
+            return shared.download(studio.grid_files.zip(id, folder / f"grid-{id}.zip"))
 
     # -- the form, filled again
 
@@ -262,7 +263,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @shows_errors
     def begin(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         ask, writer = read_ask(event._data), shared.writer(studio, kept, profile)
-        return sittings.begin(studio.grid(ask.grid), ask.base, ask.other, writer)
+        return sittings.begin(studio.grids.get(ask.grid), ask.base, ask.other, writer)
 
     def cast(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> dict[str, Any]:
         """Store a vote. One that cannot be stored leaves the pair in place, and says why."""

@@ -45,7 +45,7 @@ class Form:
 
 
 def build(studio: Studio) -> Form:
-    methods = studio.grid_methods()
+    methods = studio.grids.methods()
     axis = {"min_width": 130, "max_length": 200, "scale": 2}
     optional = {"placeholder": "the model's own", **axis}
     with gr.Row(equal_height=False):

@@ -65,7 +65,7 @@ class Sittings:
         with sitting.lock:
             pair = sitting.asked.get(token)
             if pair is not None:
-                self.studio.vote(*pair, choice, sitting.who)
+                self.studio.votes.add(*pair, choice, sitting.who)
                 del sitting.asked[token]
                 sitting.done += 1
             return self._next(round, sitting)
@@ -99,7 +99,7 @@ class Sittings:
         return vote.ballot(key, sitting.prompt, token, *pictures, sitting.done, sitting.done + pair.left_over)
 
     def _outcome(self, key: str, sitting: Sitting, over: bool) -> dict[str, Any]:
-        votes = self.studio.votes(sitting.grid, sitting.base, sitting.other)
+        votes = self.studio.votes.tally(sitting.grid, sitting.base, sitting.other)
         return vote.outcome(key, sitting.prompt, votes, *sitting.names, sitting.done, over)
 
 

@@ -70,7 +70,7 @@ def build(
             source = gr.Dropdown(SOURCES, value="all", label="From which labels", elem_id="sources")
             labels = shared.html(elem_id="labels")
             with gr.Accordion("More settings", open=False, elem_id="more-settings"):
-                defaults = studio.defaults("cycle")
+                defaults = studio.runs.defaults("cycle")
                 settings, heads = {}, {}
                 with gr.Column(elem_id="settings"):
                     for group, names in _groups(_settings("cycle")).items():
@@ -184,13 +184,13 @@ def build(
         shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
-        run = jobs.start(studio, kind, {name: value for name, value in asked.items() if name in fields})
+        run = jobs.start(studio.runs, kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "", True)
 
     @shows_errors
     def next_round(profile: gr.OAuthProfile | None, kept: Any) -> Update:
         shared.admin(studio, kept, profile)
-        return see(jobs.start(studio, "round"), "", True)
+        return see(jobs.start(studio.runs, "round"), "", True)
 
     @shows_errors
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
@@ -202,10 +202,12 @@ def build(
     def roll_back(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """Roll back the newest promotion, a whole loop with all its parts."""
         name = shared.admin(studio, kept, profile)
-        last = next((e for e in studio.store.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None)
+        last = next(
+            (e for e in studio.store.runs.promotions(limit=listing.LIMIT) if _in_use(studio, e)), None
+        )
         if last is None:
             raise ValueError("Nothing was promoted; what the project ships is in use.")
-        studio.rollback(last["kind"], name)
+        studio.runs.rollback(last["kind"], name)
         gr.Info("What was in use before is in use again.", duration=6)
         return see(run, "", True)
 
@@ -213,7 +215,7 @@ def build(
     def remove(run: Any, certain: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         if certain is not True:
             raise ValueError("Check the box first: what is deleted is gone.")
-        freed = studio.delete_run(run, shared.admin(studio, kept, profile))
+        freed = studio.runs.delete(run, shared.admin(studio, kept, profile))
         gr.Info(f"The run is deleted; {run_page.size(freed)} are free again.", duration=6)
         return see("", "", True)
 
@@ -283,7 +285,7 @@ def _verdict(studio: Studio, run: dict[str, Any]) -> str:
     if run["promoted"]:
         said.append("It is in use.")
         return notices.notice(" ".join(said))
-    why = studio.why_not(run)
+    why = studio.runs.why_not(run)
     return notices.notice(" ".join([*said, why] if why else said), problem=bool(why))
 
 
@@ -312,5 +314,5 @@ def _in_use(studio: Studio, event: dict[str, Any]) -> bool:
     """Whether a promotion event is a promotion that still stands."""
     if event["action"] != "promote":
         return False
-    used = studio.store.promoted(event["kind"])
+    used = studio.store.runs.promoted(event["kind"])
     return used is not None and used["id"] == event["run"]

@@ -75,7 +75,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
             raise ValueError("Only a projector has samples of its own: choose the loop or the projector.")
         request = check_grid(text, numbers, ["none", *methods])
         limits(studio, profile).check_grid(request, studio.store)
-        return show(studio.start_grid(request, shared.proven(studio, kept, profile)), "")
+        return show(studio.grids.start(request, shared.proven(studio, kept, profile)), "")
 
     make.click(begin, [chosen, prompt, seeds, who], outputs, **ASKED)
     clock.tick(shows_errors(show), [grid, drawn], outputs, **QUICK)

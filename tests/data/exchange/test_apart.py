@@ -84,21 +84,21 @@ def test_alpha_of_very_many_words_is_of_some_drawn_at_random():
 
 
 def test_the_latest_steps_alone_can_be_asked_for(store, sample_row):
-    (a,) = store.add_samples([sample_row()])
-    before = store.judged()
+    (a,) = store.samples.add([sample_row()])
+    before = store.judgements.judged()
     for who, word in (("ann", 1), ("ann", 2), ("bob", 2)):
-        store.set_score(a, word, 5, who)
-    store.submit(a, "ann")
-    store.set_gold(a, 2, 7, "ann")
-    assert store.judged() != before
-    assert [(j["who"], j["word_index"], j["gold"]) for j in store.judgements(2)] == [
+        store.scores.set(a, word, 5, who)
+    store.queue.submit(a, "ann")
+    store.gold.set(a, 2, 7, "ann")
+    assert store.judgements.judged() != before
+    assert [(j["who"], j["word_index"], j["gold"]) for j in store.judgements.scores(2)] == [
         ("ann", 2, 7),
         ("bob", 2, 7),
     ]
-    assert len(store.judgements()) == len(store.judgements(10)) == 3
-    assert [step["action"] for step in store.steps(1)] == ["set", "submit"]
-    assert store.said_of(a, 2) == [("ann", 5), ("bob", 5)]
-    store.clear_score(a, 2, "ann")
-    assert store.said_of(a, 2) == [("bob", 5)]
-    store.set_gold(a, 2, None, "ann")
-    assert [(j["gold"], j["gold_by"]) for j in store.judgements()] == [(None, None)] * 2
+    assert len(store.judgements.scores()) == len(store.judgements.scores(10)) == 3
+    assert [step["action"] for step in store.judgements.steps(1)] == ["set", "submit"]
+    assert store.judgements.said_of(a, 2) == [("ann", 5), ("bob", 5)]
+    store.scores.clear(a, 2, "ann")
+    assert store.judgements.said_of(a, 2) == [("bob", 5)]
+    store.gold.set(a, 2, None, "ann")
+    assert [(j["gold"], j["gold_by"]) for j in store.judgements.scores()] == [(None, None)] * 2

@@ -205,8 +205,8 @@ SMALL = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_unpacks_to_much_is_refused_before_it_does(store, sample_row, quick_path, name):
     kind, make, says = FILES[name]
-    store.add_samples([sample_row(id="a", n_words=1000)])
-    store.close()
+    store.samples.add([sample_row(id="a", n_words=1000)])
+    store.database.close()
     path = quick_path / f"file.{kind}"
     path.write_bytes(make())
     (quick_path / f"small.{kind}").write_bytes(SMALL[kind]())

@@ -33,11 +33,11 @@ def full(store, sample_row, peaked, quick_path):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(images / f"{name}.png")
         digest = sha256((images / f"{name}.png").read_bytes()).hexdigest()
         rows.append(sample_row(id=name, seed=i, image_path=f"images/{name}.png", image_sha256=digest))
-    store.add_samples(rows)
+    store.samples.add(rows)
     vlm = {"word_index": 2, "word": "circle", "source": "vlm", "scorer": "vlm", "distribution": peaked(7)}
-    store.add_scores([{"sample": name, **vlm} for name in "ab"])
-    store.set_score("a", 1, 3, "ann", word="red")
-    store.set_score("b", 1, 9, "bob", word="red")
+    store.scores.add([{"sample": name, **vlm} for name in "ab"])
+    store.scores.set("a", 1, 3, "ann", word="red")
+    store.scores.set("b", 1, 9, "bob", word="red")
     return store
 
 
@@ -50,12 +50,12 @@ def other(full, quick_path):
     export_labels(full, quick_path / "all.jsonl")
     import_labels(store, quick_path / "all.jsonl", units=units_of)
     for name in "ab":
-        store.undo(name, "ann" if name == "a" else "bob")
+        store.scores.undo(name, "ann" if name == "a" else "bob")
     return store
 
 
 def human(store) -> int:
-    with store.reading() as db:
+    with store.database.reading() as db:
         return db.execute("SELECT count(*) FROM scores WHERE source = 'human'").fetchone()[0]
 
 
@@ -81,7 +81,9 @@ def test_whole_scores_come_back_as_one_persons_and_a_second_time_changes_nothing
     assert (told["new"] + told["changed"], human(other)) == (2, 4)  # two that were set and undone
     found = take(other, path, "cyd")
     assert found["new"] + found["changed"] == 2
-    labels = {(x["sample"], x["word_index"]): x["score"] for x in other.labels() if x["source"] == "human"}
+    labels = {
+        (x["sample"], x["word_index"]): x["score"] for x in other.labels.current() if x["source"] == "human"
+    }
     assert labels == {("a", 1): 3, ("b", 1): 9}
     again = take(other, path, "cyd")
     assert (again["new"], again["changed"]) == (0, 0)
@@ -134,7 +136,9 @@ def test_whole_numbers_that_pandas_made_floats_are_whole_and_gaps_are_gaps(other
     path = quick_path / f"frame.{ending}"
     data_frame(path, **GAPS[name])
     (import_csv if ending == "csv" else import_parquet)(other, path, "cyd")
-    labels = {(x["sample"], x["word_index"]): x["score"] for x in other.labels() if x["source"] == "human"}
+    labels = {
+        (x["sample"], x["word_index"]): x["score"] for x in other.labels.current() if x["source"] == "human"
+    }
     assert labels == {("a", 1): 3, ("b", 1): 9}
 
 

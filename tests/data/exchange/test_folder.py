@@ -45,7 +45,7 @@ def full(store, home, sample_row, peaked):
             )
         )
     rows[3]["image_sha256"] = "1" * 64  # changed since it was scored
-    ids = store.add_samples(rows)
+    ids = store.samples.add(rows)
     for id in ids[:5]:
         event = {
             "sample": id,
@@ -54,9 +54,9 @@ def full(store, home, sample_row, peaked):
             "source": "vlm",
             "scorer": "/srv/models/`tiny`",
         }
-        store.add_scores([{**event, "distribution": peaked(7)}])
-    store.set_score(ids[0], 1, 3, "ann")
-    store.set_score(ids[0], 2, 9, "bob", word="circle")
+        store.scores.add([{**event, "distribution": peaked(7)}])
+    store.scores.set(ids[0], 1, 3, "ann")
+    store.scores.set(ids[0], 2, 9, "bob", word="circle")
     return store
 
 

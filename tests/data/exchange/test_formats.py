@@ -33,15 +33,15 @@ def hostile(module_store, sample_row, peaked):
     """Four samples of a hostile prompt, VLM's distributions of hostile words, and people with hostile names."""
     store = module_store
     rows = [sample_row(prompt=PROMPT, seed=i, n_words=5, image_path=f"images/{i}.png") for i in range(4)]
-    ids = store.add_samples(rows)
+    ids = store.samples.add(rows)
     for i, id in enumerate(ids):
         for index, word in enumerate(WORDS):
             event = {"sample": id, "word_index": index, "word": word, "source": "vlm", "scorer": "=tiny"}
-            store.add_scores([{**event, "distribution": peaked(2 * i + 1, 0.8)}])
-    store.set_score(ids[0], 0, 7, "=ann'\"--")
-    store.set_score(ids[0], 1, 3, "bob")
-    store.set_score(ids[0], 2, 4, "ann")
-    store.set_score(ids[0], 2, 5, "bob")  # of 4 and 5 the lower
+            store.scores.add([{**event, "distribution": peaked(2 * i + 1, 0.8)}])
+    store.scores.set(ids[0], 0, 7, "=ann'\"--")
+    store.scores.set(ids[0], 1, 3, "bob")
+    store.scores.set(ids[0], 2, 4, "ann")
+    store.scores.set(ids[0], 2, 5, "bob")  # of 4 and 5 the lower
     return store
 
 
@@ -84,8 +84,8 @@ HOSTILE = [
 def test_no_spreadsheet_finds_a_formula_in_an_exported_table_however_it_separates_cells(
     store, sample_row, quick_path, text
 ):
-    store.add_samples([sample_row(id="s", prompt=text, prompt_set=text, n_words=5, sampler=text)])
-    store.set_score("s", 0, 7, "ann", word=text)
+    store.samples.add([sample_row(id="s", prompt=text, prompt_set=text, n_words=5, sampler=text)])
+    store.scores.set("s", 0, 7, "ann", word=text)
     path = quick_path / "a.csv"
     export_csv(store, path)
     content = path.read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ def test_a_table_of_an_earlier_version_is_read_whose_cells_were_marked_at_their_
     store, sample_row, quick_path
 ):
     prompt = "'red';'blue',=1"
-    store.add_samples([sample_row(id="s", prompt=prompt, n_words=2)])
+    store.samples.add([sample_row(id="s", prompt=prompt, n_words=2)])
     table = csv.writer(file := io.StringIO())
     table.writerows([["sample", "prompt", "word_index", "score"], ["s", "'" + prompt, 0, 9]])
     (quick_path / "a.csv").write_text(file.getvalue(), encoding="utf-8", newline="")
@@ -129,7 +129,7 @@ def test_csv_has_a_row_a_word_and_its_text_is_as_it_was_without_the_apostrophes(
     kept = [{k: v.removeprefix("'") for k, v in row.items()} for row in found]
     assert [row["word"] for row in kept[:5]] == WORDS
     assert {row["prompt"] for row in kept} == {PROMPT}
-    labels = full.labels()
+    labels = full.labels.current()
     for row, label in zip(kept, labels, strict=True):
         assert (row["sample"], row["source"]) == (label["sample"], label["source"])
         assert (int(row["score"]) if row["score"] else None) == label["score"]
@@ -152,9 +152,9 @@ def test_pairs_put_the_best_image_of_a_prompt_before_the_worst_each_image_once(f
 
 
 def test_the_margin_is_over_the_words_that_both_images_have_labels_for(store, sample_row, quick_path):
-    a, b = store.add_samples([sample_row(seed=i, image_path=f"images/{i}.png") for i in range(2)])
+    a, b = store.samples.add([sample_row(seed=i, image_path=f"images/{i}.png") for i in range(2)])
     for id, index, score in ((a, 0, 9), (b, 0, 3), (a, 1, 9), (b, 2, 9)):
-        store.set_score(id, index, score, "ann")
+        store.scores.set(id, index, score, "ann")
     export_dpo(store, quick_path / "a.jsonl")
     (pair,) = lines(quick_path / "a.jsonl")
     assert pair["margin"] == pytest.approx(6 / 9, abs=1e-4)
@@ -172,9 +172,9 @@ def test_the_margin_is_over_the_words_that_both_images_have_labels_for(store, sa
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_no_pair_is_made_of_what_cannot_be_compared(store, sample_row, quick_path, change, why):
-    a, b = store.add_samples([sample_row(), sample_row(seed=2, **change)])
-    store.set_score(a, 0, 9, "ann")
-    store.set_score(b, 0, 9 if why == "a tie" else 0, "ann")
+    a, b = store.samples.add([sample_row(), sample_row(seed=2, **change)])
+    store.scores.set(a, 0, 9, "ann")
+    store.scores.set(b, 0, 9 if why == "a tie" else 0, "ann")
     assert export_dpo(store, quick_path / "a.jsonl")["pairs"] == 0
     assert (quick_path / "a.jsonl").read_bytes() == b""
 
@@ -212,7 +212,7 @@ def test_in_rapidata_a_higher_score_is_worse(full, quick_path):
 def test_richhf_there_and_back_keeps_the_side_of_each_word_and_loses_all_between(full, bare, quick_path):
     export_words(full, quick_path / "a.jsonl", RICHHF)
     assert import_words(bare, quick_path / "a.jsonl", RICHHF, "ann")["new"] == 20
-    found = bare.labels()
+    found = bare.labels.current()
     assert {x["score"] for x in found} == {0, 9}
     assert {(x["source"], x["scorer"]) for x in found} == {("human", "from richhf-words")}
     assert all(x["distribution"] is None for x in found)
@@ -223,7 +223,7 @@ def test_richhf_there_and_back_keeps_the_side_of_each_word_and_loses_all_between
 def test_rapidata_there_and_back_keeps_whole_scores_and_rounds_the_others(full, bare, quick_path):
     export_words(full, quick_path / "a.jsonl", RAPIDATA)
     import_words(bare, quick_path / "a.jsonl", RAPIDATA, "ann")
-    for before, after in zip(full.labels(), bare.labels(), strict=True):
+    for before, after in zip(full.labels.current(), bare.labels.current(), strict=True):
         if before["score"] is not None:
             assert after["score"] == before["score"]
         else:
@@ -248,13 +248,13 @@ def test_only_the_words_that_were_changed_come_back_and_a_second_import_adds_not
     sample = found[1]["sample"]
     change = {"line": 2, "sample": sample, "word_index": 0, "word": WORDS[0], "before": 7.0, "after": 0}
     assert (dry["changes"], dry["changed"], dry["new"], dry["same"]) == ([change], 1, 0, 19)
-    assert full.current(sample)[0]["people"] == {"=ann'\"--": 7}
+    assert full.scores.current(sample)[0]["people"] == {"=ann'\"--": 7}
     assert import_words(full, path, kind, "carol") == dry
-    assert full.current(sample)[0]["people"] == {"=ann'\"--": 7, "carol": 0}
-    after = full.snapshot()
+    assert full.scores.current(sample)[0]["people"] == {"=ann'\"--": 7, "carol": 0}
+    after = full.labels.snapshot()
     assert import_words(full, path, kind, "carol")["changes"] == []
-    assert full.snapshot() == after
-    undone = full.undo(None, "carol")
+    assert full.labels.snapshot() == after
+    undone = full.scores.undo(None, "carol")
     assert undone and (undone["kind"], undone["word_index"]) == ("clear", 0)
 
 
@@ -324,12 +324,12 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, bare, quick_path,
     found = lines(path)
     found[3] = change(found[3])
     write(path, found)
-    before = bare.snapshot()
+    before = bare.labels.snapshot()
     with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
         import_words(bare, path, kind, "ann")
     assert said in str(refused.value)
     assert refused.value.line == 4
-    assert bare.snapshot() == before
+    assert bare.labels.snapshot() == before
 
 
 @BOTH
@@ -352,7 +352,7 @@ def test_a_file_that_is_not_quite_one_is_refused_with_the_line(full, bare, quick
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ImportRefused, match=said):
         import_words(bare, path, kind, "ann")
-    assert bare.labels() == []
+    assert bare.labels.current() == []
 
 
 def test_one_format_is_not_taken_for_the_other_nor_a_nameless_person(full, quick_path):

@@ -27,29 +27,29 @@ def everything(module_store, sample_row, peaked):
     run = store.new_run("projector", {"tau": 0.3}, parent=warm, labels=store.snapshot())
     store.update_run(run, state="done", checkpoint="/somewhere/here", checkpoint_sha256="c" * 64)
     rows = [sample_row(seed=2**63 - 1 - i, prompt=f'ein blauer Kreis Nr. {i} 青\u2028 "x"') for i in range(4)]
-    ids = store.add_samples([*rows, sample_row(method="projected", strength=1.0, projector_run=run)])
+    ids = store.samples.add([*rows, sample_row(method="projected", strength=1.0, projector_run=run)])
     dice = random.Random(1)
     for i, id in enumerate(ids):
         for word in range(3):
             event = {"sample": id, "word_index": word, "word": "ü", "source": "vlm", "scorer": "tiny"}
             distribution = peaked(word, dice.uniform(0.2, 0.9))
-            store.add_scores([{**event, "distribution": distribution, "features": bytes([i, word])}])
+            store.scores.add([{**event, "distribution": distribution, "features": bytes([i, word])}])
     for _ in range(20):
-        store.set_score(dice.choice(ids), dice.randrange(3), dice.randrange(10), dice.choice(["ann", "bob"]))
+        store.scores.set(dice.choice(ids), dice.randrange(3), dice.randrange(10), dice.choice(["ann", "bob"]))
         if dice.random() < 0.3:
-            store.undo(None, "ann")
-    store.clear_score(ids[0], 0, "ann")
-    store.set_score(ids[1], 0, 5, "detector", source="simulated", weight=0.25)
-    store.submit(ids[1], "ann", [{"word_index": 0, "word": "ü", "score": 3}])
-    store.skip(ids[0], "bob")
-    store.submit(ids[3], "bob")
-    store.come_back(store.skip(ids[3], "bob")["id"], "bob")
+            store.scores.undo(None, "ann")
+    store.scores.clear(ids[0], 0, "ann")
+    store.scores.set(ids[1], 0, 5, "detector", source="simulated", weight=0.25)
+    store.queue.submit(ids[1], "ann", [{"word_index": 0, "word": "ü", "score": 3}])
+    store.queue.skip(ids[0], "bob")
+    store.queue.submit(ids[3], "bob")
+    store.queue.come_back(store.queue.skip(ids[3], "bob")["id"], "bob")
     kept = [{"word_index": word, "word": "ü", "score": 9 * word} for word in range(2)]
-    store.come_back(store.submit(ids[2], "ann", kept)["id"], "ann")
-    store.flag(ids[2], "ann", "cut off \u2028 <b>")
-    store.note(ids[2], "bob", "=two shapes")
-    store.unflag(ids[2], "ann")
-    with store.writing() as db:
+    store.queue.come_back(store.queue.submit(ids[2], "ann", kept)["id"], "ann")
+    store.remarks.flag(ids[2], "ann", "cut off \u2028 <b>")
+    store.remarks.note(ids[2], "bob", "=two shapes")
+    store.remarks.unflag(ids[2], "ann")
+    with store.database.writing() as db:
         for i, (score, left, right) in enumerate([(7, 0, 1), (None, 1, 0), (9, 2, 3)]):
             made = {"id": f"x{i}", "who": "ann", "created": now()}
             insert(db, "gold", {**made, "sample": ids[left], "word_index": 1, "word": "ü", "score": score})
@@ -75,15 +75,15 @@ def test_export_import_export_gives_the_same_bytes(full, quick_path, features):
 
 
 def test_leases_caches_and_the_log_stay_where_they_are(full, quick_path):
-    sample = full.samples()[0]["id"]
-    assert full.hold(sample, "ann")
-    full.note_audit("ann", "export")
-    full.move_cursor("webhook")
+    sample = full.samples.find()[0]["id"]
+    assert full.leases.hold(sample, "ann")
+    full.audit.note("ann", "export")
+    full.cursors.move("webhook")
     export_labels(full, quick_path / "a.jsonl")
     other = Store(quick_path / "other.db")
     import_labels(other, quick_path / "a.jsonl")
-    assert (other.leases(), other.audit(), other.cursor("webhook")) == ([], [], None)
-    assert [r["text"] for r in other.remarks()] == ["=two shapes"]  # the flag was taken back there too
+    assert (other.leases.current(), other.audit.entries(), other.cursors.get("webhook")) == ([], [], None)
+    assert [r["text"] for r in other.remarks.find()] == ["=two shapes"]  # the flag was taken back there too
 
 
 def test_a_file_of_version_1_is_read_as_it_always_was(full, quick_path):
@@ -109,12 +109,15 @@ def test_an_import_says_which_words_would_change_before_and_after(full, quick_pa
     export_labels(full, quick_path / "a.jsonl")
     other = Store(quick_path / "other.db")
     first = import_labels(other, quick_path / "a.jsonl", dry_run=True)
-    assert first["words_new"] == len(full.labels()) == len(first["changes"]) and first["words_changed"] == 0
+    assert (
+        first["words_new"] == len(full.labels.current()) == len(first["changes"])
+        and first["words_changed"] == 0
+    )
     import_labels(other, quick_path / "a.jsonl")
-    sample = other.samples(newest=False)[1]["id"]
-    before = {x["word_index"]: x["score"] for x in full.labels() if x["sample"] == sample}
+    sample = other.samples.find(newest=False)[1]["id"]
+    before = {x["word_index"]: x["score"] for x in full.labels.current() if x["sample"] == sample}
     for who in ("carol", "dora", "emil"):
-        other.set_score(sample, 0, (before[0] + 4) % 10, who)
+        other.scores.set(sample, 0, (before[0] + 4) % 10, who)
     export_labels(other, quick_path / "b.jsonl")
     for dry in (True, False):
         found = import_labels(full, quick_path / "b.jsonl", dry_run=dry)
@@ -156,8 +159,8 @@ def test_a_wrong_remark_gold_score_or_vote_is_named_and_nothing_is_taken_over(fu
     path.write_text("".join(json.dumps(r) + "\n" for r in found), encoding="utf-8")
     with pytest.raises(ImportRefused, match=rf"line {number + 1}: .*{said}.*Nothing was imported"):
         import_labels(other, path)
-    assert (other.count_samples(), other.remarks()) == (0, [])
-    with other.reading() as db:
+    assert (other.samples.count(), other.remarks.find()) == (0, [])
+    with other.database.reading() as db:
         assert rows(db, "SELECT * FROM gold UNION ALL SELECT * FROM gold") == []
 
 
@@ -167,27 +170,31 @@ def test_after_an_import_everything_stands_and_undo_goes_on_where_it_was(full, q
     import_labels(other, quick_path / "a.jsonl")
 
     def comparable(store):
-        states = [store.current(s["id"]) for s in store.samples()]
-        following = store.next_to_annotate("ann")
-        counts = [store.progress(who) for who in ("ann", "bob")]
-        return states, store.labels(), following and following["id"], counts
+        states = [store.scores.current(s["id"]) for s in store.samples.find()]
+        following = store.queue.next("ann")
+        counts = [store.tallies.progress(who) for who in ("ann", "bob")]
+        return states, store.labels.current(), following and following["id"], counts
 
     assert comparable(other) == comparable(full)
-    assert other.snapshot()["sha256"] == full.snapshot()["sha256"]
-    assert list(other.vlm_scores()) == list(full.vlm_scores())
+    assert other.labels.snapshot()["sha256"] == full.labels.snapshot()["sha256"]
+    assert list(other.labels.vlm_scores()) == list(full.labels.vlm_scores())
     for _ in range(4):
-        a, b = full.undo(None, "ann"), other.undo(None, "ann")
+        a, b = full.scores.undo(None, "ann"), other.scores.undo(None, "ann")
         assert (a and (a["sample"], a["word_index"], a["score"])) == (
             b and (b["sample"], b["word_index"], b["score"])
         )
-    a, b = full.last_left("bob"), other.last_left("bob")
+    a, b = full.desk.last_left("bob"), other.desk.last_left("bob")
     assert (a["id"], a["kind"]) == (b["id"], "submit")
     for store, left in (
         (full, a),
         (other, b),
     ):  # by its place among the scores there, by its time among those here
-        assert left["after"] >= store.last_step("bob")["seq"]
-    assert full.come_back(a["id"], "bob")["kind"] == other.come_back(b["id"], "bob")["kind"] == "open"
+        assert left["after"] >= store.desk.last_step("bob")["seq"]
+    assert (
+        full.queue.come_back(a["id"], "bob")["kind"]
+        == other.queue.come_back(b["id"], "bob")["kind"]
+        == "open"
+    )
 
 
 def test_seeds_are_integers_and_no_path_of_a_checkpoint_travels(full, quick_path):
@@ -217,11 +224,11 @@ def test_new_events_on_known_samples_are_added(full, quick_path):
     export_labels(full, quick_path / "a.jsonl")
     other = Store(quick_path / "other.db")
     import_labels(other, quick_path / "a.jsonl")
-    sample = other.samples()[0]["id"]
-    other.set_score(sample, 2, 9, "carol")
+    sample = other.samples.find()[0]["id"]
+    other.scores.set(sample, 2, 9, "carol")
     export_labels(other, quick_path / "b.jsonl")
     assert import_labels(full, quick_path / "b.jsonl")["events"] == 1
-    assert full.current(sample)[2]["people"]["carol"] == 9
+    assert full.scores.current(sample)[2]["people"]["carol"] == 9
 
 
 def test_a_dry_run_counts_and_keeps_nothing(full, quick_path):
@@ -229,7 +236,7 @@ def test_a_dry_run_counts_and_keeps_nothing(full, quick_path):
     other = Store(quick_path / "other.db")
     counts = import_labels(other, quick_path / "a.jsonl", dry_run=True)
     assert counts["samples"] == 5
-    assert (other.count_samples(), other.runs()) == (0, [])
+    assert (other.samples.count(), other.runs.find()) == (0, [])
     assert import_labels(other, quick_path / "a.jsonl") == counts
 
 
@@ -309,7 +316,7 @@ def test_a_wrong_line_is_named_and_nothing_is_taken_over(full, quick_path, name)
     other = Store(quick_path / "other.db")
     with pytest.raises(ImportRefused, match=rf"a\.jsonl, line 6: .*({said}).*Nothing was imported\."):
         import_labels(other, path)
-    assert (other.count_samples(), other.runs(), other.labels()) == (0, [], [])
+    assert (other.samples.count(), other.runs.find(), other.labels.current()) == (0, [], [])
 
 
 @pytest.mark.parametrize(
@@ -346,10 +353,10 @@ def test_content_that_contradicts_the_store_is_refused(full, quick_path, change,
     raw = path.read_bytes().removesuffix(b"\n").split(b"\n")
     raw[4] = change(raw[4])
     path.write_bytes(b"\n".join(raw))
-    before = full.snapshot()
+    before = full.labels.snapshot()
     with pytest.raises(ImportRefused, match=rf"line 5: the {said}"):
         import_labels(full, path)
-    assert full.snapshot() == before
+    assert full.labels.snapshot() == before
 
 
 FOLDERS = [".", "..", "a/b", "runs/", "x\n"]
@@ -368,7 +375,7 @@ def test_an_id_that_is_a_folders_name_is_refused(full, quick_path, what, id):
     other = Store(quick_path / "other.db")
     with pytest.raises(ImportRefused, match=f"line {number + 1}: id must (be 1 to 64 letters|not begin)"):
         import_labels(other, quick_path / "a.jsonl")
-    assert other.runs() == []
+    assert other.runs.find() == []
 
 
 def test_the_same_sample_twice_in_a_file_is_refused(full, quick_path):
@@ -383,7 +390,7 @@ def test_images_are_checked_where_their_folder_is_given(store, sample_row, quick
     images = quick_path / "in"
     (images / "images").mkdir(parents=True)
     (images / "images/one.png").write_bytes(b"pixels")
-    store.add_samples([sample_row(image_sha256=hashlib.sha256(b"pixels").hexdigest())])
+    store.samples.add([sample_row(image_sha256=hashlib.sha256(b"pixels").hexdigest())])
     export_labels(store, quick_path / "a.jsonl")
     other = Store(quick_path / "other.db")
     assert import_labels(other, quick_path / "a.jsonl", images, dry_run=True)["samples"] == 1

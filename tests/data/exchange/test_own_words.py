@@ -23,7 +23,7 @@ def images(store, sample_row):
 
     def make(prompt=PROMPT, rules=1):
         count = len(units(prompt, rules))
-        store.add_samples([sample_row(id="s", prompt=prompt, n_words=count, word_rules=rules)])
+        store.samples.add([sample_row(id="s", prompt=prompt, n_words=count, word_rules=rules)])
         return store
 
     return make
@@ -52,11 +52,11 @@ def dataset(folder, index, word, score=9):
 def jsonl(folder, index, word, score=9, part="events"):
     def take(store):
         other, path = Store(folder / "other.db"), folder / "a.jsonl"
-        other.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in store.samples()])
+        other.samples.add([{k: v for k, v in s.items() if k != "seq"} for s in store.samples.find()])
         if part == "events":
-            other.set_score("s", index, score, "bob", word=word)
+            other.scores.set("s", index, score, "bob", word=word)
         else:
-            other.set_gold("s", index, score, "bob", word=word)
+            other.gold.set("s", index, score, "bob", word=word)
         export_labels(other, path)
         return import_labels(store, path, units=units_of)
 
@@ -76,7 +76,7 @@ def marks(folder, kind, prompt, words, values, places=None):
 
 
 def labels(store):
-    return {x["word_index"]: (x["word"], x["score"]) for x in store.labels()}
+    return {x["word_index"]: (x["word"], x["score"]) for x in store.labels.current()}
 
 
 FORMATS = [csv, parquet, dataset, jsonl, gold]

@@ -27,12 +27,12 @@ def test_samples_scores_and_missing_words_are_taken_over_once(store, batch, samp
     for _ in range(2):
         for part in parts:
             shards.take_over(store, part)
-    assert store.count_samples() == 1
-    assert store.current("one")[1]["vlm"]["distribution"] == pytest.approx(peaked(7))
-    with store.reading() as db:
+    assert store.samples.count() == 1
+    assert store.scores.current("one")[1]["vlm"]["distribution"] == pytest.approx(peaked(7))
+    with store.database.reading() as db:
         assert [tuple(row) for row in db.execute("SELECT features FROM scores")] == [(b"\x00\x3c" * 8,)]
         assert db.execute("SELECT count(*) FROM uncertainty").fetchone()[0] == 1
-    assert [note["reason"] for note in store.missing("one")] == ["prose"]
+    assert [note["reason"] for note in store.missing.find("one")] == ["prose"]
     assert parts[1].ids() == {"one"}
 
 
@@ -40,7 +40,7 @@ def test_a_batch_that_points_at_nothing_leaves_nothing(store, batch, sample_row)
     found = batch("samples", [sample_row(id="one"), sample_row(id="two", projector_run="nowhere")])
     with pytest.raises(ValueError, match="is no run"):
         shards.take_over(store, found)
-    assert store.count_samples() == 0
+    assert store.samples.count() == 0
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ def full(store, sample_row, peaked, quick_path):
     for i in range(3):
         (quick_path / f"images/{i}.png").write_bytes(bytes([i]))
         path = {"image_path": f"images/{i}.png", "image_sha256": sha256(bytes([i])).hexdigest()}
-        store.add_samples([sample_row(id=f"s{i}", seed=i, **path)])
+        store.samples.add([sample_row(id=f"s{i}", seed=i, **path)])
         vlm = {"sample": f"s{i}", "source": "vlm", "scorer": "v", "scorer_version": "1"}
-        store.add_scores([{**vlm, "word_index": w, "word": "x", "distribution": peaked(w)} for w in range(4)])
-    store.set_score("s0", 1, 2, "ann", word="x")
-    store.set_score("s1", 1, 7, "bob", word="x")
+        store.scores.add([{**vlm, "word_index": w, "word": "x", "distribution": peaked(w)} for w in range(4)])
+    store.scores.set("s0", 1, 2, "ann", word="x")
+    store.scores.set("s1", 1, 7, "bob", word="x")
     return store
 
 
@@ -67,7 +67,7 @@ KINDS = ["csv", "jsonl", "richhf", "dpo", "parquet", "folder"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dry_run_needs_no_lock(full, quick_path, kind):
     take = written(full, quick_path, kind)
-    with closing(sqlite3.connect(full.path)) as other:
+    with closing(sqlite3.connect(full.database.path)) as other:
         other.execute("BEGIN IMMEDIATE")  # somebody writes, for as long as it takes
         other.execute("INSERT INTO cursors VALUES ('x', 1, 'now')")
         assert take(full, True)["changes"] is not None
@@ -96,30 +96,30 @@ def test_while_a_file_is_read_others_write(full, quick_path, sample_row, kind):
     take, said = written(full, quick_path, kind), []
     (quick_path / "moved").write_bytes((quick_path / f"in.{kind}").read_bytes())
     (quick_path / f"in.{kind}").unlink()
-    full.add_samples([sample_row(id="another", seed=9)])
+    full.samples.add([sample_row(id="another", seed=9)])
 
     def key():
-        said.append(Store(full.path).set_score("another", 1, 5, "eve")["id"])
+        said.append(Store(full.database.path).scores.set("another", 1, 5, "eve")["id"])
 
     thread = during(quick_path / f"in.{kind}", (quick_path / "moved").read_bytes(), key)
     take(full, False)
     thread.join()
-    assert [event["id"] for event in full.history("eve")] == said != []
+    assert [event["id"] for event in full.scores.history("eve")] == said != []
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.0, 0), (60.0, 1)])
 def test_the_log_can_be_written_back_while_a_file_is_read(full, monkeypatch, seconds, kept):
     monkeypatch.setattr(staging, "STATE", seconds)
-    with closing(sqlite3.connect(full.path)) as other, staging.staging(full, "in.csv") as stage:
+    with closing(sqlite3.connect(full.database.path)) as other, staging.staging(full, "in.csv") as stage:
         stage.pull("s0")
-        full.set_score("s0", 0, 9, "dora", word="x")
+        full.scores.set("s0", 0, 9, "dora", word="x")
         stage.pull("s1")
         _, frames, copied = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         assert min(1, frames - copied) == kept
 
 
 def figures(store):
-    with store.reading() as db:
+    with store.database.reading() as db:
         return [
             db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in ("means", "disagreement")
         ]
@@ -128,54 +128,56 @@ def figures(store):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
 def test_what_others_say_meanwhile_counts_as_said_before(full, quick_path):
     def keys():
-        other = Store(full.path)
-        other.set_score("s0", 0, 9, "dora", word="x")
-        other.set_score("s1", 2, 5, "cyd", word="x")  # the same as the file says
-        other.set_score("s2", 2, 1, "cyd", word="x")
+        other = Store(full.database.path)
+        other.scores.set("s0", 0, 9, "dora", word="x")
+        other.scores.set("s1", 2, 5, "cyd", word="x")  # the same as the file says
+        other.scores.set("s2", 2, 1, "cyd", word="x")
 
     thread = during(quick_path / "in.csv", CSV.encode(), keys)
     import_csv(full, quick_path / "in.csv", "cyd")
     thread.join()
-    events = full.history("cyd", sample="s1")
+    events = full.scores.history("cyd", sample="s1")
     assert [(e["word_index"], e["score"]) for e in events if e["word_index"] == 2] == [(2, 5)]
-    after, before = (e for e in full.history("cyd", sample="s2") if e["word_index"] == 2)
+    after, before = (e for e in full.scores.history("cyd", sample="s2") if e["word_index"] == 2)
     assert (before["score"], after["score"], after["supersedes"]) == (1, 8, before["id"])
-    assert {(x["sample"], x["word_index"]): x["score"] for x in full.labels()}["s0", 0] == 0
+    assert {(x["sample"], x["word_index"]): x["score"] for x in full.labels.current()}["s0", 0] == 0
     kept = figures(full)
-    with full.writing() as db:
+    with full.database.writing() as db:
         refresh_figures(db, ["s0", "s1", "s2"])
     assert figures(full) == kept
-    full.check()
+    full.restoring.check()
 
 
 def test_scores_that_come_in_leave_what_keys_would(full, quick_path):
     (quick_path / "in.csv").write_text(CSV)
-    copy = Store(full.vacuum_into(quick_path / "copy.db"))
+    copy = Store(full.database.vacuum_into(quick_path / "copy.db"))
     import_csv(full, quick_path / "in.csv", "cyd")
     for line in CSV.splitlines()[1:]:
         sample, word, score = line.split(",")
-        people = copy.current(sample)[int(word)]["people"]
+        people = copy.scores.current(sample)[int(word)]["people"]
         if int(score) not in people.values():
-            copy.set_score(sample, int(word), int(score), "cyd")
+            copy.scores.set(sample, int(word), int(score), "cyd")
     assert figures(copy) == figures(full)
-    scores = [[(x["sample"], x["word_index"], x["score"]) for x in one.labels()] for one in (copy, full)]
+    scores = [
+        [(x["sample"], x["word_index"], x["score"]) for x in one.labels.current()] for one in (copy, full)
+    ]
     assert scores[0] == scores[1]
-    full.set_score("s0", 3, 0, "eve")  # and what keeps the figures goes on
-    copy.set_score("s0", 3, 0, "eve")
+    full.scores.set("s0", 3, 0, "eve")  # and what keeps the figures goes on
+    copy.scores.set("s0", 3, 0, "eve")
     assert figures(copy) == figures(full)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_schema_is_as_it_was(full, quick_path, kind):
     def schema():
-        with closing(sqlite3.connect(full.path)) as db:
+        with closing(sqlite3.connect(full.database.path)) as db:
             return sorted(db.execute("SELECT type, name, sql FROM sqlite_master").fetchall(), key=str)
 
     before, take = schema(), written(full, quick_path, kind)
     take(full, True)
     take(full, False)
     assert schema() == before
-    full.check_backup(full.vacuum_into(quick_path / "copy.db"))
+    full.restoring.check_backup(full.database.vacuum_into(quick_path / "copy.db"))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "dpo"])
@@ -184,20 +186,20 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(full, quick_path, kind):
     take = written(full, quick_path, kind)
     target = Store(quick_path / "other.db") if kind == "jsonl" else full
     table = {"dpo": "preferences"}.get(kind, "scores")
-    with closing(sqlite3.connect(target.path)) as db, db:
+    with closing(sqlite3.connect(target.database.path)) as db, db:
         db.execute(
             f"CREATE TRIGGER full AFTER INSERT ON {table} WHEN (SELECT count(*) FROM {table}) % 4 = 1 "
             "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
         )
-    before = target.snapshot(), target.preferences(), target.count_samples(), figures(target)
+    before = target.labels.snapshot(), target.votes.find(), target.samples.count(), figures(target)
     with pytest.raises(StoreError, match="disk of .* is full; nothing was changed"):
         take(target, False)
-    assert (target.snapshot(), target.preferences(), target.count_samples(), figures(target)) == before
-    with closing(sqlite3.connect(target.path)) as db, db:
+    assert (target.labels.snapshot(), target.votes.find(), target.samples.count(), figures(target)) == before
+    with closing(sqlite3.connect(target.database.path)) as db, db:
         assert db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'scores_means'").fetchone() == (1,)
         db.execute("DROP TRIGGER full")
     take(target, False)
-    target.check()
+    target.restoring.check()
 
 
 def between(monkeypatch, work):
@@ -214,57 +216,57 @@ def between(monkeypatch, work):
 
 
 def test_what_is_undone_meanwhile_is_not_undone_twice(full, quick_path, monkeypatch):
-    other = Store(full.vacuum_into(quick_path / "other.db"))
-    other.undo("s0", "ann")
+    other = Store(full.database.vacuum_into(quick_path / "other.db"))
+    other.scores.undo("s0", "ann")
     export_labels(other, quick_path / "in.jsonl")
-    between(monkeypatch, [lambda: Store(full.path).undo("s0", "ann")])
+    between(monkeypatch, [lambda: Store(full.database.path).scores.undo("s0", "ann")])
     with pytest.raises(ImportRefused, match="undone twice"):
         import_labels(full, quick_path / "in.jsonl")
-    assert len(full.history("ann")) == 2
+    assert len(full.scores.history("ann")) == 2
 
 
 def test_an_import_of_the_same_file_meanwhile_is_the_same_as_before(full, quick_path, monkeypatch):
     export_labels(full, quick_path / "in.jsonl")
     other = Store(quick_path / "other.db")
-    between(monkeypatch, [lambda: import_labels(Store(other.path), quick_path / "in.jsonl")])
+    between(monkeypatch, [lambda: import_labels(Store(other.database.path), quick_path / "in.jsonl")])
     found = import_labels(other, quick_path / "in.jsonl")
     assert (found["samples"], found["samples_known"], found["events"]) == (0, 3, 0)
-    assert other.snapshot()["sha256"] == full.snapshot()["sha256"]
+    assert other.labels.snapshot()["sha256"] == full.labels.snapshot()["sha256"]
 
 
 def test_keys_of_others_are_no_reason_to_read_the_file_again(full, quick_path, monkeypatch):
-    other = Store(full.vacuum_into(quick_path / "other.db"))
-    other.set_score("s2", 1, 4, "ann")
+    other = Store(full.database.vacuum_into(quick_path / "other.db"))
+    other.scores.set("s2", 1, 4, "ann")
     export_labels(other, quick_path / "in.jsonl")
     read = []
 
     def key():
         read.append(1)
-        Store(full.path).set_score("s2", 3, len(read), "eve")
+        Store(full.database.path).scores.set("s2", 3, len(read), "eve")
 
     between(monkeypatch, [key, key])
     assert import_labels(full, quick_path / "in.jsonl")["events"] == 1
-    assert len(read) == 1 and full.current("s2")[1]["people"] == {"ann": 4}
+    assert len(read) == 1 and full.scores.current("s2")[1]["people"] == {"ann": 4}
 
 
 def test_however_often_others_import_an_import_comes_to_its_end(full, quick_path, monkeypatch):
-    other = Store(full.vacuum_into(quick_path / "other.db"))
-    other.set_score("s2", 1, 4, "ann")
+    other = Store(full.database.vacuum_into(quick_path / "other.db"))
+    other.scores.set("s2", 1, 4, "ann")
     export_labels(other, quick_path / "in.jsonl")
     (quick_path / "in.csv").write_text(CSV)
     left = ["cyd", "dora", "eve"]
 
     def another():
-        import_csv(Store(full.path), quick_path / "in.csv", left.pop(0))
+        import_csv(Store(full.database.path), quick_path / "in.csv", left.pop(0))
 
     between(monkeypatch, [another, another])
     assert import_labels(full, quick_path / "in.jsonl")["events"] == 1
-    assert left == ["eve"] and full.current("s2")[1]["people"]["ann"] == 4
+    assert left == ["eve"] and full.scores.current("s2")[1]["people"]["ann"] == 4
 
 
 def test_a_store_that_was_replaced_meanwhile_gets_nothing(full, quick_path, monkeypatch):
-    kept = full.vacuum_into(quick_path / "kept.db")
-    full.set_score("s0", 3, 1, "eve")
+    kept = full.database.vacuum_into(quick_path / "kept.db")
+    full.scores.set("s0", 3, 1, "eve")
     export_labels(full, quick_path / "in.jsonl")
     between(monkeypatch, [lambda: Store(full.path).restore(kept)])
     for module in ("restore", "database"):  # the restore's patience, and SQLite's

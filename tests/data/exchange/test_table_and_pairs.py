@@ -20,7 +20,7 @@ _, import_csv, *_ = importers(fake_units(WORDS))  # words that a spreadsheet wou
 @pytest.fixture
 def full(store, sample_row):
     ids = [f"s{i}" for i in range(4)]
-    store.add_samples(
+    store.samples.add(
         [
             sample_row(id=id, prompt=PROMPT, seed=i, n_words=3, image_path=f"images/{i}.png")
             for i, id in enumerate(ids)
@@ -28,7 +28,7 @@ def full(store, sample_row):
     )
     for i, id in enumerate(ids):
         for index, word in enumerate(WORDS):
-            store.set_score(id, index, 2 * i + 1, "ann", word=word)
+            store.scores.set(id, index, 2 * i + 1, "ann", word=word)
     return store
 
 
@@ -57,22 +57,22 @@ def test_a_table_there_and_back_keeps_whole_scores_nine_stays_nine(full, bare, q
     export_csv(full, path)
     assert import_csv(full, path, "bob")["changes"] == []
     found = import_csv(bare, path, "bob", dry_run=True)
-    assert (found["new"], found["changed"], found["samples"]) == (12, 0, 4) and bare.labels() == []
+    assert (found["new"], found["changed"], found["samples"]) == (12, 0, 4) and bare.labels.current() == []
     assert import_csv(bare, path, "bob") == found
-    assert [(x["word"], x["score"]) for x in bare.labels()] == [
-        (x["word"], x["score"]) for x in full.labels()
+    assert [(x["word"], x["score"]) for x in bare.labels.current()] == [
+        (x["word"], x["score"]) for x in full.labels.current()
     ]
-    assert {(x["source"], x["scorer"]) for x in bare.labels()} == {("human", "from csv")}
-    after = bare.snapshot()
-    assert import_csv(bare, path, "bob")["same"] == 12 and bare.snapshot() == after
+    assert {(x["source"], x["scorer"]) for x in bare.labels.current()} == {("human", "from csv")}
+    after = bare.labels.snapshot()
+    assert import_csv(bare, path, "bob")["same"] == 12 and bare.labels.snapshot() == after
 
 
 def test_a_digit_of_the_vlm_comes_back_as_no_correction_and_its_expected_is_its_distributions_mean(
     full, quick_path, sample_row, peaked
 ):
-    full.add_samples([sample_row(id="v", n_words=1)])
+    full.samples.add([sample_row(id="v", n_words=1)])
     event = {"sample": "v", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
-    full.add_scores([{**event, "word_index": 0, "word": WORDS[0]}])
+    full.scores.add([{**event, "word_index": 0, "word": WORDS[0]}])
     path = quick_path / "a.csv"
     export_csv(full, path)
     with open(path, encoding="utf-8", newline="") as file:
@@ -123,13 +123,13 @@ def test_a_wrong_row_is_named_by_its_line_and_nothing_is_taken_over(full, quick_
     path = quick_path / "a.csv"
     export_csv(full, path)
     edited(path, change)
-    before = full.snapshot()
+    before = full.labels.snapshot()
     with pytest.raises(ImportRefused, match="Nothing was imported") as refused:
         import_csv(full, path, "bob")
     assert said in str(refused.value)
     # the prompt has a line break: each row is two lines
     assert refused.value.line == (10 if said == "another prompt" else 11)
-    assert full.snapshot() == before
+    assert full.labels.snapshot() == before
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_file_that_is_no_table_is_refused(full, quick_path, content, line, sai
 
 
 def votes(store):
-    with store.reading() as db:
+    with store.database.reading() as db:
         return db.execute(
             "SELECT left_sample, right_sample, choice, who FROM preferences ORDER BY seq"
         ).fetchall()

@@ -38,8 +38,8 @@ FORMATS = {
 def labelled(store, sample_row):
     """Two images of one prompt, one word of each with a person's score."""
     for i, score in enumerate((2, 9)):
-        (sample,) = store.add_samples([sample_row(seed=i, image_path=f"images/{i}.png")])
-        store.set_score(sample, 1, score, "ann", word="red")
+        (sample,) = store.samples.add([sample_row(seed=i, image_path=f"images/{i}.png")])
+        store.scores.set(sample, 1, score, "ann", word="red")
     return store
 
 

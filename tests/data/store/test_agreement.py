@@ -145,31 +145,33 @@ def test_who_did_nothing_has_no_rate():
 
 
 def test_the_stores_judgements_are_what_stands_beside_the_vlms_latest_score(store, sample_row, peaked):
-    a, b = store.add_samples([sample_row(seed=i) for i in range(2)])
-    store.add_scores([{"sample": a, "word_index": 1, "source": "vlm", "score": 2}])
-    store.add_scores([{"sample": a, "word_index": 1, "source": "vlm", "distribution": peaked(6)}])
+    a, b = store.samples.add([sample_row(seed=i) for i in range(2)])
+    store.scores.add([{"sample": a, "word_index": 1, "source": "vlm", "score": 2}])
+    store.scores.add([{"sample": a, "word_index": 1, "source": "vlm", "distribution": peaked(6)}])
     for score in (3, 4):
-        store.set_score(a, 1, score, "ann", word="red")
-    store.set_score(a, 1, 9, "bob")
-    store.set_score(b, 1, 5, "ann")
-    store.set_score(b, 2, 5, "ann")
-    store.clear_score(b, 2, "ann")
-    store.set_score(b, 1, 0, "detector", source="simulated")
-    found = [(r["sample"], r["who"], r["word_index"], r["score"], r["vlm"]) for r in store.judgements()]
+        store.scores.set(a, 1, score, "ann", word="red")
+    store.scores.set(a, 1, 9, "bob")
+    store.scores.set(b, 1, 5, "ann")
+    store.scores.set(b, 2, 5, "ann")
+    store.scores.clear(b, 2, "ann")
+    store.scores.set(b, 1, 0, "detector", source="simulated")
+    found = [
+        (r["sample"], r["who"], r["word_index"], r["score"], r["vlm"]) for r in store.judgements.scores()
+    ]
     assert found == [(a, "ann", 1, 4, 6), (a, "bob", 1, 9, 6), (b, "ann", 1, 5, None)]
-    assert {r["word"] for r in store.judgements() if r["sample"] == a} == {"red"}
+    assert {r["word"] for r in store.judgements.scores() if r["sample"] == a} == {"red"}
 
 
 def test_the_stores_steps_are_all_that_people_did_in_order(store, sample_row):
-    (a,) = store.add_samples([sample_row()])
-    store.set_score(a, 1, 3, "ann")
-    store.clear_score(a, 1, "ann")
-    store.undo(None, "ann")
-    store.submit(a, "ann")
-    store.skip(a, "bob")
-    store.set_score(a, 1, 0, "detector", source="simulated")
-    store.submit(a, "detector")
-    assert [(s["who"], s["action"]) for s in store.steps()] == [
+    (a,) = store.samples.add([sample_row()])
+    store.scores.set(a, 1, 3, "ann")
+    store.scores.clear(a, 1, "ann")
+    store.scores.undo(None, "ann")
+    store.queue.submit(a, "ann")
+    store.queue.skip(a, "bob")
+    store.scores.set(a, 1, 0, "detector", source="simulated")
+    store.queue.submit(a, "detector")
+    assert [(s["who"], s["action"]) for s in store.judgements.steps()] == [
         ("ann", "set"),
         ("ann", "clear"),
         ("ann", "undo"),

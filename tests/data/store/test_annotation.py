@@ -9,8 +9,8 @@ from data.store.checks import entropy
 
 def fill(store, sample_row, peaks, peaked, **changes):
     """One sample for each tuple of peaks; word i of it has a VLM score that is sure by peaks[i]."""
-    ids = store.add_samples([sample_row(seed=i, **changes) for i in range(len(peaks))])
-    store.add_scores(
+    ids = store.samples.add([sample_row(seed=i, **changes) for i in range(len(peaks))])
+    store.scores.add(
         {"sample": id, "word_index": w, "source": "vlm", "distribution": peaked(3, p)}
         for id, row in zip(ids, peaks)
         for w, p in enumerate(row)
@@ -20,8 +20,8 @@ def fill(store, sample_row, peaks, peaked, **changes):
 
 def test_a_new_vlm_score_changes_the_order(store, sample_row, peaked):
     a, b = fill(store, sample_row, [(0.2,), (0.5,)], peaked)
-    store.add_scores([{"sample": a, "word_index": 0, "source": "vlm", "distribution": peaked(3, 0.99)}])
-    assert store.next_to_annotate("ann")["id"] == b
+    store.scores.add([{"sample": a, "word_index": 0, "source": "vlm", "distribution": peaked(3, 0.99)}])
+    assert store.queue.next("ann")["id"] == b
 
 
 def test_the_order_equals_that_of_a_plain_sum_over_everything(store, sample_row, peaked):
@@ -31,14 +31,14 @@ def test_the_order_equals_that_of_a_plain_sum_over_everything(store, sample_row,
     ids = fill(store, sample_row, peaks, peaked)
     corrected = {(i, w) for i in range(12) for w in range(3) if dice.random() < 0.25}
     for i, w in corrected:
-        store.set_score(ids[i], w, 1, "ann")
+        store.scores.set(ids[i], w, 1, "ann")
     wanted = []
     for i, row in enumerate(peaks):
         left = [entropy(peaked(3, p)) for w, p in enumerate(row) if (i, w) not in corrected]
         if left:
             wanted.append((sum(left) / len(left), ids[i]))
     for value, id in sorted(wanted, reverse=True):
-        sample = store.next_to_annotate("ann")
+        sample = store.queue.next("ann")
         assert (sample["id"], sample["entropy"]) == (id, pytest.approx(value, rel=1e-4))
         dice.choice((store.submit, store.skip))(id, "ann")
     assert store.next_to_annotate("ann") is None and store.next_to_annotate("bob")
@@ -46,13 +46,13 @@ def test_the_order_equals_that_of_a_plain_sum_over_everything(store, sample_row,
 
 def test_other_orders(store, sample_row, peaked):
     ids = fill(store, sample_row, [(0.2,), (0.9,), (0.5,)], peaked)
-    (unscored,) = store.add_samples([sample_row(seed=9)])
-    assert store.next_to_annotate("ann", "newest")["id"] == unscored
-    assert store.next_to_annotate("ann", "newest", exclude=unscored)["id"] == ids[2]
-    drawn = {store.next_to_annotate("ann", "random")["id"] for _ in range(60)}
+    (unscored,) = store.samples.add([sample_row(seed=9)])
+    assert store.queue.next("ann", "newest")["id"] == unscored
+    assert store.queue.next("ann", "newest", exclude=unscored)["id"] == ids[2]
+    drawn = {store.queue.next("ann", "random")["id"] for _ in range(60)}
     assert drawn == {*ids, unscored}
     with pytest.raises(ValueError, match="uncertainty, random, newest"):
-        store.next_to_annotate("ann", "oldest")
+        store.queue.next("ann", "oldest")
 
 
 @pytest.mark.parametrize("order", ["uncertainty", "random", "newest"])
@@ -60,28 +60,28 @@ def test_the_queue_is_filtered_and_leaves_out_what_cannot_be_shown(store, sample
     fill(store, sample_row, [(0.1,)], peaked, image_path=None, image_sha256=None)
     (mine,) = fill(store, sample_row, [(0.9,)], peaked, prompt_set="mine", method="projected")
     (held,) = fill(store, sample_row, [(0.2,)], peaked, split="heldout")
-    assert store.next_to_annotate("ann", order, prompt_set="mine")["id"] == mine
-    assert store.next_to_annotate("ann", order, method="projected", split="train")["id"] == mine
-    assert store.next_to_annotate("ann", order, split=["heldout"])["id"] == held
-    assert store.next_to_annotate("ann", order, split="validation") is None
-    assert store.next_to_annotate("ann", order, exclude=held, split="heldout") is None
+    assert store.queue.next("ann", order, prompt_set="mine")["id"] == mine
+    assert store.queue.next("ann", order, method="projected", split="train")["id"] == mine
+    assert store.queue.next("ann", order, split=["heldout"])["id"] == held
+    assert store.queue.next("ann", order, split="validation") is None
+    assert store.queue.next("ann", order, exclude=held, split="heldout") is None
     with pytest.raises(ValueError, match="filtered by"):
-        store.next_to_annotate("ann", order, colour="red")
+        store.queue.next("ann", order, colour="red")
 
 
 def test_progress_counts_this_persons_work(store, sample_row, peaked):
     a, b, c, _ = fill(store, sample_row, [(0.5, 0.5)] * 4, peaked)
-    store.add_samples([sample_row(seed=7)])
+    store.samples.add([sample_row(seed=7)])
     for word in (0, 1):
-        store.set_score(a, word, 3, "ann")
-    store.set_score(b, 0, 3, "ann")
-    store.clear_score(b, 0, "ann")
-    store.set_score(c, 0, 3, "bob")
-    store.submit(a, "ann")
-    store.skip(b, "ann")
-    store.skip(c, "ann")
-    store.submit(c, "ann")
-    assert store.progress("ann") == {
+        store.scores.set(a, word, 3, "ann")
+    store.scores.set(b, 0, 3, "ann")
+    store.scores.clear(b, 0, "ann")
+    store.scores.set(c, 0, 3, "bob")
+    store.queue.submit(a, "ann")
+    store.queue.skip(b, "ann")
+    store.queue.skip(c, "ann")
+    store.queue.submit(c, "ann")
+    assert store.tallies.progress("ann") == {
         "samples": 5,
         "scored": 4,
         "submitted": 2,
@@ -90,37 +90,37 @@ def test_progress_counts_this_persons_work(store, sample_row, peaked):
         "corrected_words": 2,
         "corrected_samples": 1,
     }
-    assert store.progress("ann", split="heldout")["samples"] == 0
+    assert store.tallies.progress("ann", split="heldout")["samples"] == 0
 
 
 @pytest.mark.parametrize("who", ["", " ", "w" * 81, None, 3, "a\x00"])
 def test_a_name_that_is_none_is_refused(store, sample_row, who):
-    (a,) = store.add_samples([sample_row()])
+    (a,) = store.samples.add([sample_row()])
     for call in (
-        lambda: store.submit(a, who),
-        lambda: store.next_to_annotate(who),
-        lambda: store.progress(who),
+        lambda: store.queue.submit(a, who),
+        lambda: store.queue.next(who),
+        lambda: store.tallies.progress(who),
     ):
         with pytest.raises(ValueError, match="who"):
             call()
     with pytest.raises(ValueError, match="no sample"):
-        store.skip("nothere", "ann")
+        store.queue.skip("nothere", "ann")
 
 
 def test_what_was_begun_long_ago_waits_with_the_untouched(store, sample_row, peaked, monkeypatch):
     from data.store import queue
 
     monkeypatch.setattr(queue, "RECENT", 2)
-    ids = store.add_samples(sample_row(seed=i) for i in range(5))
-    store.add_scores(
+    ids = store.samples.add(sample_row(seed=i) for i in range(5))
+    store.scores.add(
         {"sample": id, "word_index": w, "source": "vlm", "distribution": peaked(3, 0.9 - 0.1 * i)}
         for i, id in enumerate(ids)
         for w in (1, 2)
     )
-    store.set_score(ids[4], 1, 5, "ann")
+    store.scores.set(ids[4], 1, 5, "ann")
     for word in (1, 2, 1):
-        store.set_score(ids[0], word, 2 + word, "ann")
-    store.set_score(ids[0], 1, 9, "ann")
-    assert store.next_to_annotate("ann")["id"] == ids[4]
-    store.submit(ids[4], "ann")
-    assert store.next_to_annotate("ann")["id"] == ids[3]
+        store.scores.set(ids[0], word, 2 + word, "ann")
+    store.scores.set(ids[0], 1, 9, "ann")
+    assert store.queue.next("ann")["id"] == ids[4]
+    store.queue.submit(ids[4], "ann")
+    assert store.queue.next("ann")["id"] == ids[3]

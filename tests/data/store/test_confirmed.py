@@ -21,31 +21,31 @@ def shown(*scores):
 
 
 def vlm(store, sample, *scores):
-    store.add_scores(
+    store.scores.add(
         {"sample": sample, "word_index": i, "word": f"w{i}", "source": "vlm", "score": s}
         for i, s in enumerate(scores)
     )
 
 
 def labels(store, sample):
-    return [(x["word_index"], x["source"], x["score"]) for x in store.labels(ids=[sample])]
+    return [(x["word_index"], x["source"], x["score"]) for x in store.labels.current(ids=[sample])]
 
 
 @pytest.fixture
 def scored(store, sample_row):
     """Two samples of three words that the VLM scored."""
-    for id in store.add_samples(sample_row(id=f"s{i}", seed=i) for i in range(2)):
+    for id in store.samples.add(sample_row(id=f"s{i}", seed=i) for i in range(2)):
         vlm(store, id, 9, 2, 7)
     return store
 
 
 def test_a_typed_score_stands_before_a_confirmed_one_and_that_before_all_machines(scored):
-    scored.set_score("s0", 1, 6, "detector", source="simulated")
-    scored.submit("s0", "ann", shown(9, 2))
+    scored.scores.set("s0", 1, 6, "detector", source="simulated")
+    scored.queue.submit("s0", "ann", shown(9, 2))
     assert labels(scored, "s0") == [(0, "confirmed", 9), (1, "confirmed", 2), (2, "vlm", 7)]
-    scored.set_score("s0", 1, 4, "bob")
+    scored.scores.set("s0", 1, 4, "bob")
     assert labels(scored, "s0") == [(0, "confirmed", 9), (1, "human", 4), (2, "vlm", 7)]
-    with scored.reading() as db:
+    with scored.database.reading() as db:
         seen = db.execute(
             "SELECT word_index, source, score FROM labels WHERE sample = 's0' ORDER BY word_index"
         )
@@ -58,37 +58,37 @@ def test_a_typed_score_stands_before_a_confirmed_one_and_that_before_all_machine
 
 def test_of_several_who_confirmed_the_lower_median_counts(scored):
     for who, score in (("ann", 2), ("bob", 8), ("cyd", 5), ("dan", 9)):
-        scored.submit("s0", who, shown(None, score))
+        scored.queue.submit("s0", who, shown(None, score))
     assert (1, "confirmed", 5) in labels(scored, "s0")
 
 
 def test_a_confirmed_score_is_nobodys_score(scored):
-    scored.submit("s0", "ann", shown(9, 2, 7))
-    scored.set_score("s0", 0, 1, "bob")
-    assert scored.count_corrected() == 1 and scored.first_corrections(10) == 1
-    assert scored.progress("ann")["corrected_words"] == 0
-    assert [x["who"] for x in scored.judgements()] == ["bob"]
-    assert scored.history("ann") == [] and scored.said_of("s0", 1) == []
-    with scored.reading() as db:
+    scored.queue.submit("s0", "ann", shown(9, 2, 7))
+    scored.scores.set("s0", 0, 1, "bob")
+    assert scored.tallies.count_corrected() == 1 and scored.scores.first_corrections(10) == 1
+    assert scored.tallies.progress("ann")["corrected_words"] == 0
+    assert [x["who"] for x in scored.judgements.scores()] == ["bob"]
+    assert scored.scores.history("ann") == [] and scored.judgements.said_of("s0", 1) == []
+    with scored.database.reading() as db:
         assert db.execute("SELECT count(*) FROM disagreement").fetchone() == (0,)
-    assert scored.undo(None, "ann") is None  # the submit is what is undone
+    assert scored.scores.undo(None, "ann") is None  # the submit is what is undone
 
 
 def test_what_was_confirmed_goes_with_the_submit_that_is_taken_back(scored):
-    first = scored.submit("s0", "ann", shown(9, 2))
-    second = scored.submit("s0", "ann", shown(9, 5))
+    first = scored.queue.submit("s0", "ann", shown(9, 2))
+    second = scored.queue.submit("s0", "ann", shown(9, 5))
     assert labels(scored, "s0")[1] == (1, "confirmed", 5)
-    scored.come_back(second["id"], "ann")
+    scored.queue.come_back(second["id"], "ann")
     assert labels(scored, "s0")[:2] == [(0, "confirmed", 9), (1, "confirmed", 2)]
-    scored.come_back(first["id"], "ann")
+    scored.queue.come_back(first["id"], "ann")
     assert {source for _, source, _ in labels(scored, "s0")} == {"vlm"}
 
 
 def test_the_later_confirmation_stands_when_an_earlier_submit_is_taken_back(scored):
-    first, second = scored.submit("s0", "ann", shown(3)), scored.submit("s0", "ann", shown(5))
-    scored.come_back(first["id"], "ann")
+    first, second = scored.queue.submit("s0", "ann", shown(3)), scored.queue.submit("s0", "ann", shown(5))
+    scored.queue.come_back(first["id"], "ann")
     assert labels(scored, "s0")[0] == (0, "confirmed", 5)
-    scored.come_back(second["id"], "ann")
+    scored.queue.come_back(second["id"], "ann")
     assert labels(scored, "s0")[0] == (0, "vlm", 9)
 
 
@@ -103,82 +103,86 @@ def test_the_later_confirmation_stands_when_an_earlier_submit_is_taken_back(scor
 )
 def test_a_submit_with_a_bad_confirmation_is_none(scored, given, said):
     with pytest.raises(ValueError, match=said):
-        scored.submit("s0", "ann", [*shown(9), *given])
-    assert scored.progress("ann")["submitted"] == 0 and labels(scored, "s0")[0] == (0, "vlm", 9)
+        scored.queue.submit("s0", "ann", [*shown(9), *given])
+    assert scored.tallies.progress("ann")["submitted"] == 0 and labels(scored, "s0")[0] == (0, "vlm", 9)
 
 
 def test_nobody_confirms_word_by_word(scored):
     with pytest.raises(ValueError, match="source"):
-        scored.set_score("s0", 0, 9, "ann", source="confirmed")
+        scored.scores.set("s0", 0, 9, "ann", source="confirmed")
     with pytest.raises(ValueError, match="who"):
-        scored.add_scores([{"sample": "s0", "word_index": 0, "source": "confirmed", "score": 9}])
+        scored.scores.add([{"sample": "s0", "word_index": 0, "source": "confirmed", "score": 9}])
 
 
 def test_the_mean_of_a_sample_counts_what_was_confirmed(scored):
-    scored.submit("s0", "ann", shown(9, 2, 4))
-    scored.submit("s0", "bob", shown(9, 2, 0))
-    with scored.reading() as db:
+    scored.queue.submit("s0", "ann", shown(9, 2, 4))
+    scored.queue.submit("s0", "bob", shown(9, 2, 0))
+    with scored.database.reading() as db:
         kept = db.execute("SELECT mean FROM means WHERE sample = 's0'").fetchone()[0]
         found = [x["score"] for x in labels_of(db, ["s0"]).values()]
     assert found == [9, 2, 0] and kept == pytest.approx(11 / 3, abs=1e-6)
 
 
 def test_an_image_is_judged_where_each_word_that_the_vlm_scored_was_typed_or_confirmed(scored):
-    scored.set_score("s0", 1, 8, "ann")
-    assert scored.judged_images() == {"images": {}, "left_out": {"samples": 1, "words": 1}}
-    assert [x["judged"] for x in scored.corrections()] == [False]
-    done = scored.submit("s0", "ann", shown(9, None, 7))
-    found = scored.judged_images()
+    scored.scores.set("s0", 1, 8, "ann")
+    assert scored.labels.judged_images() == {"images": {}, "left_out": {"samples": 1, "words": 1}}
+    assert [x["judged"] for x in scored.labels.corrections()] == [False]
+    done = scored.queue.submit("s0", "ann", shown(9, None, 7))
+    found = scored.labels.judged_images()
     assert found["left_out"] == {"samples": 0, "words": 0}
     said = found["images"]["s0"]
     assert {i: (x["source"], x["score"]) for i, x in said.items()} == {
         0: ("confirmed", 9), 1: ("human", 8), 2: ("confirmed", 7),
     }  # fmt: skip
-    assert [(x["judged"], x["source"]) for x in scored.corrections()] == [
+    assert [(x["judged"], x["source"]) for x in scored.labels.corrections()] == [
         (True, "confirmed"), (True, "human"), (True, "confirmed"),
     ]  # fmt: skip
-    scored.come_back(done["id"], "ann")
-    assert scored.judged_images()["images"] == {}
+    scored.queue.come_back(done["id"], "ann")
+    assert scored.labels.judged_images()["images"] == {}
 
 
 def test_several_people_gold_and_the_simulated_annotator_may_judge_an_image_together(scored):
-    scored.set_score("s0", 0, 9, "ann")
-    scored.set_gold("s0", 1, 0, "boss")
-    scored.set_score("s0", 2, 7, "detector", source="simulated")
-    assert {i: x["source"] for i, x in scored.judged_images()["images"]["s0"].items()} == {
+    scored.scores.set("s0", 0, 9, "ann")
+    scored.gold.set("s0", 1, 0, "boss")
+    scored.scores.set("s0", 2, 7, "detector", source="simulated")
+    assert {i: x["source"] for i, x in scored.labels.judged_images()["images"]["s0"].items()} == {
         0: "human", 1: "gold", 2: "simulated",
     }  # fmt: skip
-    assert scored.judged_images(include_simulated=False) == {
+    assert scored.labels.judged_images(include_simulated=False) == {
         "images": {},
         "left_out": {"samples": 1, "words": 2},
     }
-    assert scored.judged_images(gold=0)["images"] == {}
+    assert scored.labels.judged_images(gold=0)["images"] == {}
 
 
 def test_what_was_judged_can_be_asked_of_an_earlier_time(scored):
-    last = scored.snapshot()["last"]
-    scored.submit("s1", "ann", shown(9, 2, 7))
-    assert set(scored.judged_images()["images"]) == {"s1"}
-    assert scored.judged_images(last=last)["images"] == {} == scored.judged_images(split="heldout")["images"]
+    last = scored.labels.snapshot()["last"]
+    scored.queue.submit("s1", "ann", shown(9, 2, 7))
+    assert set(scored.labels.judged_images()["images"]) == {"s1"}
+    assert (
+        scored.labels.judged_images(last=last)["images"]
+        == {}
+        == scored.labels.judged_images(split="heldout")["images"]
+    )
 
 
 def test_a_file_of_labels_keeps_who_confirmed_and_what(scored, quick_path):
-    scored.come_back(scored.submit("s0", "ann", shown(9, 2))["id"], "ann")
-    scored.submit("s1", "ann", shown(9, 2, 7))
+    scored.queue.come_back(scored.queue.submit("s0", "ann", shown(9, 2))["id"], "ann")
+    scored.queue.submit("s1", "ann", shown(9, 2, 7))
     export_labels(scored, quick_path / "a.jsonl")
     other = Store(quick_path / "other.db")
     import_labels(other, quick_path / "a.jsonl")
     export_labels(other, quick_path / "b.jsonl")
     assert (quick_path / "a.jsonl").read_bytes() == (quick_path / "b.jsonl").read_bytes()
     assert labels(other, "s1") == labels(scored, "s1") and labels(other, "s0") == labels(scored, "s0")
-    last = other.last_left("ann")
-    other.come_back(last["id"], "ann")
+    last = other.desk.last_left("ann")
+    other.queue.come_back(last["id"], "ann")
     assert {source for _, source, _ in labels(other, "s1")} == {"vlm"}
 
 
 def test_the_other_formats_say_that_a_label_was_confirmed_and_take_nothing_back_for_typed(scored, quick_path):
-    scored.submit("s0", "ann", shown(9, 2))
-    scored.submit("s0", "bob", shown(9))
+    scored.queue.submit("s0", "ann", shown(9, 2))
+    scored.queue.submit("s0", "bob", shown(9))
     export_csv(scored, quick_path / "a.csv")
     with open(quick_path / "a.csv", encoding="utf-8", newline="") as file:
         sources = [row["source"] for row in csv.DictReader(file) if row["sample"] == "s0"]
@@ -200,10 +204,10 @@ def test_a_store_of_before_opens_with_all_that_it_holds(quick_path, sample_row, 
     with sqlite3.connect(path) as db, pytest.raises(sqlite3.IntegrityError):
         db.execute("UPDATE scores SET source = 'confirmed'")
     store = Store(path)
-    store.check()
+    store.restoring.check()
     assert labels(store, "s0") == [(0, "human", 4)]
     vlm(store, "s0", 3, 6)
-    store.submit("s0", "cyd", shown(None, 6))
+    store.queue.submit("s0", "cyd", shown(None, 6))
     assert labels(store, "s0") == [(0, "human", 4), (1, "confirmed", 6)]
     schema = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')"
     with store.reading() as db, Store(quick_path / "new.db").reading() as new:

@@ -15,27 +15,27 @@ FLIPS = 200
 @pytest.fixture
 def filled(store, sample_row, peaked):
     """A small store with rows in many tables; its log is in the file."""
-    ids = store.add_samples(
+    ids = store.samples.add(
         [sample_row(id=f"s{i}", seed=i, prompt=f"a red circle above {i} squares") for i in range(20)]
     )
-    store.add_scores(
+    store.scores.add(
         {"sample": id, "word_index": 1, "source": "vlm", "distribution": peaked(i % 10), "scorer": "v",
          "scorer_version": "1"} for i, id in enumerate(ids)
     )  # fmt: skip
     for id in ids[:9]:
-        store.set_score(id, 1, 7, "ann")
-        store.submit(id, "ann")
-    store.note(ids[0], "ann", "a note")
-    store.note_audit("ann", "import", "a file")
-    store.update_run(store.new_run("reward", {"steps": 3}), state="done")
+        store.scores.set(id, 1, 7, "ann")
+        store.queue.submit(id, "ann")
+    store.remarks.note(ids[0], "ann", "a note")
+    store.audit.note("ann", "import", "a file")
+    store.runs.update(store.runs.new("reward", {"steps": 3}), state="done")
     emptied_log(store)
     return store
 
 
 def emptied_log(store):
-    with store._connected(once=True) as db:
+    with store.database._connected(once=True) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    store.close()
+    store.database.close()
 
 
 def content(path):
@@ -62,41 +62,41 @@ def whole(path):
 
 def damage_index(store):
     """Entries of an index that name other rows than the table has."""
-    with closing(sqlite3.connect(store.path)) as db:
+    with closing(sqlite3.connect(store.database.path)) as db:
         (page,) = db.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = ?", (an_index(store),)
         ).fetchone()
         (size,) = db.execute("PRAGMA page_size").fetchone()
-    content = bytearray(store.path.read_bytes())
+    content = bytearray(store.database.path.read_bytes())
     content[page * size - 40 : page * size] = bytes(40)
-    store.path.write_bytes(content)
+    store.database.path.write_bytes(content)
 
 
 def an_index(store):
-    with closing(sqlite3.connect(store.path)) as db:
+    with closing(sqlite3.connect(store.database.path)) as db:
         sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'scores' AND sql IS NOT NULL LIMIT 1"
         return db.execute(sql).fetchone()[0]
 
 
 def damage_table(store):
     """A page of a table that no export needs."""
-    with closing(sqlite3.connect(store.path)) as db:
+    with closing(sqlite3.connect(store.database.path)) as db:
         (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'audit'").fetchone()
         (size,) = db.execute("PRAGMA page_size").fetchone()
-    content = bytearray(store.path.read_bytes())
+    content = bytearray(store.database.path.read_bytes())
     content[(page - 1) * size : page * size] = b"\x5a" * size
-    store.path.write_bytes(content)
+    store.database.path.write_bytes(content)
 
 
 def damage_row(store):
     """A row that points at nothing."""
-    with closing(sqlite3.connect(store.path)) as db, db:
+    with closing(sqlite3.connect(store.database.path)) as db, db:
         db.execute("INSERT INTO uncertainty VALUES ('nowhere', 1.0)")
 
 
 def damage_schema(store):
     """A rule of the schema that is gone."""
-    with closing(sqlite3.connect(store.path)) as db, db:
+    with closing(sqlite3.connect(store.database.path)) as db, db:
         (name,) = db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchone()
         db.execute(f"DROP TRIGGER {name}")
 
@@ -106,80 +106,80 @@ DAMAGES = [damage_index, damage_table, damage_row, damage_schema]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_store_is_only_read_still_exports_and_is_restored(filled, quick_path, damage):
-    backup = filled.vacuum_into(quick_path / "backups" / "studio-1.db")
+    backup = filled.database.vacuum_into(quick_path / "backups" / "studio-1.db")
     export_labels(filled, quick_path / "whole.jsonl")
-    filled.close()
+    filled.database.close()
     damage(filled)
-    store = Store(filled.path)
+    store = Store(filled.database.path)
     with pytest.raises(StoreError, match=r"is damaged .* restore a backup copy \(backups/studio-1.db\)"):
-        store.check()
+        store.restoring.check()
     for write in (
-        lambda: store.set_score("s1", 1, 3, "ann"),
-        lambda: store.new_run("reward", {}),
-        lambda: store.submit("s1", "ann"),
+        lambda: store.scores.set("s1", 1, 3, "ann"),
+        lambda: store.runs.new("reward", {}),
+        lambda: store.queue.submit("s1", "ann"),
     ):
         with pytest.raises(StoreError, match="nothing is written to it"):
             write()
     with store.to_export() as readable:
         assert export_labels(readable, quick_path / "out.jsonl")["samples"] == 20
     assert (quick_path / "out.jsonl").read_bytes() == (quick_path / "whole.jsonl").read_bytes()
-    store.note_audit("ann", "export", "out.jsonl")  # which cannot be noted, and stops nothing
-    found = store.restore(backup)
-    assert found["samples"] == 20 and store.damage == ""
+    store.audit.note("ann", "export", "out.jsonl")  # which cannot be noted, and stops nothing
+    found = store.restoring.restore(backup)
+    assert found["samples"] == 20 and store.database.damage == ""
     assert (quick_path / found["replaced"]).stat().st_size
-    store.set_score("s1", 1, 3, "ann")
-    store.check()
+    store.scores.set("s1", 1, 3, "ann")
+    store.restoring.check()
 
 
 def test_damage_that_a_write_meets_ends_writing(filled):
     damage_table(filled)
-    store = Store(filled.path)
+    store = Store(filled.database.path)
     with pytest.raises(StoreError, match="is damaged"):
-        store.note_audit("ann", "import", "another file")
+        store.audit.note("ann", "import", "another file")
     with pytest.raises(StoreError, match="nothing is written to it"):
-        store.set_score("s1", 1, 3, "ann")
-    assert len(store.samples()) == 20
+        store.scores.set("s1", 1, 3, "ann")
+    assert len(store.samples.find()) == 20
 
 
 def test_tables_and_indexes_that_the_owner_added_are_no_damage(filled):
-    with closing(sqlite3.connect(filled.path)) as db, db:
+    with closing(sqlite3.connect(filled.database.path)) as db, db:
         db.execute("CREATE INDEX mine ON scores (created)")
         db.execute("CREATE TABLE notes_of_mine (text)")
         db.execute("CREATE VIEW mine_too AS SELECT * FROM notes_of_mine")
-    store = Store(filled.path)
-    store.check()
-    store.set_score("s1", 1, 3, "ann")
+    store = Store(filled.database.path)
+    store.restoring.check()
+    store.scores.set("s1", 1, 3, "ann")
 
 
 def test_a_store_that_another_process_restored_is_written_to_again_after_a_check(filled, quick_path):
-    backup = filled.vacuum_into(quick_path / "backups" / "studio-1.db")
-    filled.close()
+    backup = filled.database.vacuum_into(quick_path / "backups" / "studio-1.db")
+    filled.database.close()
     damage_schema(filled)
-    store, other = Store(filled.path), Store(filled.path)
+    store, other = Store(filled.database.path), Store(filled.database.path)
     with pytest.raises(StoreError, match="is damaged"):
-        store.check()
-    other.restore(backup)
+        store.restoring.check()
+    other.restoring.restore(backup)
     with pytest.raises(StoreError, match="nothing is written to it"):
-        store.set_score("s1", 1, 3, "ann")
-    store.check()
-    store.set_score("s1", 1, 3, "ann")
-    assert store.damage == ""
+        store.scores.set("s1", 1, 3, "ann")
+    store.restoring.check()
+    store.scores.set("s1", 1, 3, "ann")
+    assert store.database.damage == ""
 
 
 def test_a_check_of_a_whole_store_changes_nothing_and_makes_way_for_a_restore(filled, monkeypatch):
-    before = content(filled.path)
-    filled.check()
-    assert filled.damage == "" and content(filled.path) == before
-    monkeypatch.setattr(filled._idle, "wanted", lambda: True)  # as when a restore waits for the file
+    before = content(filled.database.path)
+    filled.restoring.check()
+    assert filled.database.damage == "" and content(filled.database.path) == before
+    monkeypatch.setattr(filled.database._idle, "wanted", lambda: True)  # as when a restore waits for the file
     monkeypatch.setattr("data.store.restore.STEPS", 1)
     with pytest.raises(StoreError, match="interrupted"):
-        filled.check()
-    assert filled.damage == ""
+        filled.restoring.check()
+    assert filled.database.damage == ""
 
 
 def test_no_flipped_byte_passes_unseen_that_a_check_can_see(filled, quick_path):
     """What no check can see is another character in the middle of a text, of which SQLite keeps no sum: the file is whole."""
-    good, before, rng = filled.path.read_bytes(), content(filled.path), random.Random(0)
+    good, before, rng = filled.database.path.read_bytes(), content(filled.database.path), random.Random(0)
     path, seen, unseen = quick_path / "flipped.db", 0, 0
     for _ in range(FLIPS):
         at = rng.randrange(len(good))
@@ -187,13 +187,13 @@ def test_no_flipped_byte_passes_unseen_that_a_check_can_see(filled, quick_path):
         try:
             store = Store(path)
             try:
-                store.check()
+                store.restoring.check()
                 now = content(path)
                 changed = [pair for pair in zip(before, now, strict=True) if pair[0] != pair[1]]
                 assert len(changed) <= 1 and (not changed or whole(path)), f"byte {at}"
                 unseen += len(changed)
             finally:
-                store.close()
+                store.database.close()
         except StoreError as error:
             assert "flipped.db" in str(error)
             seen += 1

@@ -16,11 +16,11 @@ from tests.forked import forked
 
 
 def raw(store):
-    return sqlite3.connect(store.path)
+    return sqlite3.connect(store.database.path)
 
 
 def test_every_operation_syncs_and_checks_foreign_keys(store):
-    for mode in (store.reading, store.writing):
+    for mode in (store.database.reading, store.database.writing):
         with mode() as db:
             assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
             assert db.execute("PRAGMA foreign_keys").fetchone()[0] == 1
@@ -49,10 +49,10 @@ def test_an_append_only_table_refuses_update_delete_and_replace(store, sample_ro
 
 def test_a_write_that_fails_halfway_leaves_nothing(store, sample_row):
     with pytest.raises(ValueError, match="n_words"):
-        store.add_samples([sample_row(), sample_row(n_words=-1)])
+        store.samples.add([sample_row(), sample_row(n_words=-1)])
     with pytest.raises(ValueError, match="stored already"):
-        store.add_samples([sample_row(id="a"), sample_row(id="a")])
-    assert store.count_samples() == 0
+        store.samples.add([sample_row(id="a"), sample_row(id="a")])
+    assert store.samples.count() == 0
 
 
 def damage_header(path):
@@ -73,58 +73,62 @@ def damage_schema(path):
 
 def test_operations_within_writing_are_one_transaction(store, sample_row):
     """With all that they read; seen by nobody else before its end, and all or nothing."""
-    other = Store(store.path)
-    with pytest.raises(RuntimeError), store.writing():
-        (lost,) = store.add_samples([sample_row(seed=1)])
-        assert store.sample(lost)["seed"] == 1
+    other = Store(store.database.path)
+    with pytest.raises(RuntimeError), store.database.writing():
+        (lost,) = store.samples.add([sample_row(seed=1)])
+        assert store.samples.get(lost)["seed"] == 1
         raise RuntimeError("halfway")
-    with store.writing():
-        (kept,) = store.add_samples([sample_row(seed=2)])
-        store.set_score(kept, 1, 5, "ann")
-        assert other.samples() == []
-    assert [s["seed"] for s in other.samples()] == [2] and len(other.history("ann")) == 1
+    with store.database.writing():
+        (kept,) = store.samples.add([sample_row(seed=2)])
+        store.scores.set(kept, 1, 5, "ann")
+        assert other.samples.find() == []
+    assert [s["seed"] for s in other.samples.find()] == [2] and len(other.scores.history("ann")) == 1
 
 
 @pytest.mark.parametrize("deep", [1, 2, 3])
 def test_a_part_that_fails_is_rolled_back_alone_however_deep(store, sample_row, deep):
     def part(n):
-        with store.writing() as db:
-            store.add_samples([sample_row(seed=n)])
+        with store.database.writing() as db:
+            store.samples.add([sample_row(seed=n)])
             if n == deep:
                 db.execute("INSERT INTO samples (id) VALUES ('x')")
             part(n + 1)
 
-    with store.writing():
-        store.add_samples([sample_row(seed=0)])
+    with store.database.writing():
+        store.samples.add([sample_row(seed=0)])
         with pytest.raises(StoreError, match="refused this"):
             part(1)
-        store.add_samples([sample_row(seed=9)])
-    assert sorted(s["seed"] for s in store.samples()) == [0, 9]
-    with pytest.raises(ValueError, match="remove it"), store.writing() as db, store.writing():
+        store.samples.add([sample_row(seed=9)])
+    assert sorted(s["seed"] for s in store.samples.find()) == [0, 9]
+    with (
+        pytest.raises(ValueError, match="remove it"),
+        store.database.writing() as db,
+        store.database.writing(),
+    ):
         db.execute("SELECT ?", ("\ud800",))
 
 
 def test_another_thread_is_no_part_of_what_this_one_writes(store, sample_row):
     with ThreadPoolExecutor(1) as other:
-        with store.writing():
-            store.add_samples([sample_row(seed=1)])
-            assert other.submit(store.samples).result() == []
-            written = other.submit(store.add_samples, [sample_row(seed=2)])
-        assert written.result() and len(store.samples()) == 2
+        with store.database.writing():
+            store.samples.add([sample_row(seed=1)])
+            assert other.queue.submit(store.samples.find).result() == []
+            written = other.queue.submit(store.samples.add, [sample_row(seed=2)])
+        assert written.result() and len(store.samples.find()) == 2
 
 
 @pytest.mark.parametrize("damage", [damage_header, damage_pages, damage_schema])
 def test_a_damaged_file_is_refused_with_a_sentence_and_left_as_it_is(store, sample_row, damage):
-    ids = store.add_samples([sample_row(seed=i) for i in range(50)])
-    store.add_scores({"sample": id, "word_index": 1, "source": "vlm", "score": 3} for id in ids)
-    store.close()
-    damage(store.path)
-    before = store.path.read_bytes()
+    ids = store.samples.add([sample_row(seed=i) for i in range(50)])
+    store.scores.add({"sample": id, "word_index": 1, "source": "vlm", "score": 3} for id in ids)
+    store.database.close()
+    damage(store.database.path)
+    before = store.database.path.read_bytes()
     with pytest.raises(StoreError, match=r"studio\.db is damaged .* backup copy"):
-        again = Store(store.path)
-        again.check()
-        again.labels()
-    assert store.path.read_bytes() == before
+        again = Store(store.database.path)
+        again.restoring.check()
+        again.labels.current()
+    assert store.database.path.read_bytes() == before
 
 
 def test_a_database_from_newer_code_is_refused(store):
@@ -133,17 +137,17 @@ def test_a_database_from_newer_code_is_refused(store):
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('studio', 'm999_x', '')"
         )
     with pytest.raises(StoreError, match="newer version .*m999_x.* Update the app"):
-        Store(store.path)
+        Store(store.database.path)
 
 
 @pytest.fixture
 def logged(store, sample_row, quick_path):
     """The files of a store whose last changes are in its log alone, as a process that was killed leaves them."""
-    store.add_samples([sample_row(id="a")])
+    store.samples.add([sample_row(id="a")])
     folder = quick_path / "left"
     folder.mkdir()
-    with store.reading():  # keeps the log from being emptied
-        store.set_score("a", 1, 7, "ann")
+    with store.database.reading():  # keeps the log from being emptied
+        store.scores.set("a", 1, 7, "ann")
         for path in quick_path.glob("studio.db*"):
             (folder / path.name).write_bytes(path.read_bytes())
     assert (folder / "studio.db-wal").stat().st_size > 0
@@ -192,7 +196,7 @@ def test_a_database_that_was_emptied_by_accident_is_no_new_one(logged, accident,
     assert logged.with_name("studio.db-wal").read_bytes() == kept["studio.db-wal"]
     logged.write_bytes(kept["studio.db"])  # what was lost is put back beside its log
     logged.with_name("studio.db-shm").unlink(missing_ok=True)
-    assert [event["score"] for event in Store(logged).history("ann")] == [7]
+    assert [event["score"] for event in Store(logged).scores.history("ann")] == [7]
 
 
 @pytest.mark.parametrize("make", [emptied, of_no_tables], ids=["no bytes", "no tables"])
@@ -221,7 +225,7 @@ def test_many_begin_a_store_at_once(quick_path, sample_row):
 
     def begin(n):
         try:
-            made.append(Store(quick_path / "new.db").add_samples([sample_row(seed=n)])[0])
+            made.append(Store(quick_path / "new.db").samples.add([sample_row(seed=n)])[0])
         except Exception as error:  # noqa: BLE001 - whatever it is, the test fails by it
             wrong.append(error)
 
@@ -230,7 +234,7 @@ def test_many_begin_a_store_at_once(quick_path, sample_row):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and Store(quick_path / "new.db").count_samples() == 8
+    assert not wrong and Store(quick_path / "new.db").samples.count() == 8
     assert not list(quick_path.glob(".work*"))
 
 
@@ -240,21 +244,21 @@ def test_a_folder_in_place_of_a_file_is_refused(quick_path):
 
 
 def test_a_database_that_goes_away_is_not_made_anew(store):
-    for path in store.path.parent.glob("studio.db*"):
+    for path in store.database.path.parent.glob("studio.db*"):
         path.unlink()
     with pytest.raises(StoreError, match="is gone"):
-        store.samples()
-    assert not store.path.exists()
+        store.samples.find()
+    assert not store.database.path.exists()
 
 
 def test_a_backup_is_a_whole_store_and_overwrites_nothing(store, sample_row, quick_path):
-    (id,) = store.add_samples([sample_row()])
-    store.set_score(id, 1, 3, "ann")
-    copy = store.vacuum_into(quick_path / "backups" / "copy.db")
-    assert [e["score"] for e in Store(copy).history("ann")] == [3]
-    assert Store(copy).snapshot() == store.snapshot()
+    (id,) = store.samples.add([sample_row()])
+    store.scores.set(id, 1, 3, "ann")
+    copy = store.database.vacuum_into(quick_path / "backups" / "copy.db")
+    assert [e["score"] for e in Store(copy).scores.history("ann")] == [3]
+    assert Store(copy).labels.snapshot() == store.labels.snapshot()
     with pytest.raises(ValueError, match="exists already"):
-        store.vacuum_into(copy)
+        store.database.vacuum_into(copy)
     assert sorted(p.name for p in copy.parent.iterdir() if "partial" in p.name) == []
 
 
@@ -264,25 +268,25 @@ FIRST_RUN = {"id": "r", "kind": "projector", "config": "{}", "state": "done", "c
 def test_a_store_of_the_first_schema_is_migrated_with_its_rows(older_store, sample_row):
     path = older_store("m002_missing", runs=[FIRST_RUN])
     store = Store(path)
-    (id,) = store.add_samples([sample_row(projector_run="r", method="projected")])
+    (id,) = store.samples.add([sample_row(projector_run="r", method="projected")])
     for kind in ("lora", "experiment"):
-        assert store.run(store.new_run(kind, {}))["kind"] == kind
-    store.check()
-    with pytest.raises(StoreError, match="CHECK"), store.writing() as db:
+        assert store.runs.get(store.runs.new(kind, {}))["kind"] == kind
+    store.restoring.check()
+    with pytest.raises(StoreError, match="CHECK"), store.database.writing() as db:
         db.execute("INSERT INTO runs (id, kind, config, state, created) VALUES ('x', 'y', '{}', 'done', '')")
-    assert Store(path).sample(id)["projector_run"] == "r" and store.run("r")["kind"] == "projector"
+    assert Store(path).samples.get(id)["projector_run"] == "r" and store.runs.get("r")["kind"] == "projector"
 
 
 def test_a_word_without_a_readable_answer_is_kept_as_missing_and_not_asked_again(store, sample_row):
-    (id,) = store.add_samples([sample_row()])
-    assert store.count_samples(scorer_version="v1") == 1
+    (id,) = store.samples.add([sample_row()])
+    assert store.samples.count(scorer_version="v1") == 1
     note = {"sample": id, "word_index": 1, "scorer": "s", "scorer_version": "v1", "reason": "no digit"}
-    assert store.add_missing([note]) == 1
-    assert [(m["word_index"], m["reason"]) for m in store.missing(id)] == [(1, "no digit")]
-    assert store.count_samples(scorer_version="v1") == 0 and store.count_samples(scorer_version="v2") == 1
+    assert store.missing.add([note]) == 1
+    assert [(m["word_index"], m["reason"]) for m in store.missing.find(id)] == [(1, "no digit")]
+    assert store.samples.count(scorer_version="v1") == 0 and store.samples.count(scorer_version="v2") == 1
     with pytest.raises(ValueError, match="past the sample's"):
-        store.add_missing([note, note | {"word_index": 99}])
-    assert len(store.missing(id)) == 1
+        store.missing.add([note, note | {"word_index": 99}])
+    assert len(store.missing.find(id)) == 1
 
 
 def test_a_forked_worker_opens_a_connection_of_its_own(store, sample_row):
@@ -296,11 +300,11 @@ def test_a_forked_worker_opens_a_connection_of_its_own(store, sample_row):
 @pytest.mark.parametrize("parent", ["close", "check", "write"])
 def test_what_a_forked_worker_writes_stays_whatever_its_parent_closes(store, sample_row, parent):
     """The parent's last connection took the log away that the worker wrote to."""
-    (sample,) = store.add_samples([sample_row()])
+    (sample,) = store.samples.add([sample_row()])
     acts = {
-        "close": store.close,
-        "check": lambda: (store.check(), store.close()),
-        "write": lambda: (store.set_score(sample, 6, 1, "bob"), store.close()),
+        "close": store.database.close,
+        "check": lambda: (store.restoring.check(), store.database.close()),
+        "write": lambda: (store.scores.set(sample, 6, 1, "bob"), store.database.close()),
     }
     (asks, asked), (tells, told) = os.pipe(), os.pipe()
 
@@ -368,18 +372,21 @@ def test_connections_of_all_who_were_forked_from_stay_open_in_a_worker_of_a_work
 @pytest.mark.parametrize(
     ("ask", "says"),
     [
-        (lambda store: store.remarks(10**30), "A number is too large for the store: .* nothing was changed"),
-        (lambda store: store.scored_since("s", 2**63), "A number is too large for the store"),
-        (lambda store: store.gold(-(10**30)), "A number is too large for the store"),
         (
-            lambda store: store.remarks("a\ud800"),
+            lambda store: store.remarks.find(10**30),
+            "A number is too large for the store: .* nothing was changed",
+        ),
+        (lambda store: store.desk.scored_since("s", 2**63), "A number is too large for the store"),
+        (lambda store: store.gold.scores(-(10**30)), "A number is too large for the store"),
+        (
+            lambda store: store.remarks.find("a\ud800"),
             r"A text holds a character that is no text \('\\ud800'\): remove it",
         ),
-        (lambda store: store.sample("\udfff"), "character that is no text|must be"),
+        (lambda store: store.samples.get("\udfff"), "character that is no text|must be"),
     ],
 )
 def test_what_sqlite_cannot_hold_is_refused_with_a_sentence_and_the_store_goes_on(store, ask, says):
     with pytest.raises(ValueError, match=says) as found:
         ask(store)
     assert str(found.value).endswith(".") and not isinstance(found.value, UnicodeError)
-    assert store.remarks() == [] and store.count_samples() == 0
+    assert store.remarks.find() == [] and store.samples.count() == 0

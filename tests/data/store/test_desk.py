@@ -7,105 +7,114 @@ from data.store.agreement import pace
 
 @pytest.fixture
 def two(store, sample_row):
-    return store.add_samples(
+    return store.samples.add(
         [sample_row(seed=1, prompt_set="shapes"), sample_row(seed=2, prompt="a blue star")]
     )
 
 
 def test_what_each_person_said_last_of_each_word(store, two):
-    store.set_score(two[0], 1, 3, "ann")
-    store.set_score(two[0], 1, 5, "ann")
-    store.set_score(two[0], 1, 4, "bob")
-    store.set_score(two[0], 0, 9, "bob")
-    store.clear_score(two[0], 0, "bob")
-    said = {(s["who"], s["word_index"]): s["score"] for s in store.said(two[0])}
+    store.scores.set(two[0], 1, 3, "ann")
+    store.scores.set(two[0], 1, 5, "ann")
+    store.scores.set(two[0], 1, 4, "bob")
+    store.scores.set(two[0], 0, 9, "bob")
+    store.scores.clear(two[0], 0, "bob")
+    said = {(s["who"], s["word_index"]): s["score"] for s in store.desk.said(two[0])}
     assert said == {("ann", 1): 5, ("bob", 1): 4, ("bob", 0): None}
-    assert store.said(two[1]) == []
+    assert store.desk.said(two[1]) == []
     with pytest.raises(ValueError, match="no sample"):
-        store.said("nothing")
+        store.desk.said("nothing")
 
 
 def test_submits_and_skips_are_taken_back_one_after_the_other_the_last_one_first(store, two):
-    store.submit(two[0], "ann")
-    store.skip(two[0], "ann")
-    store.skip(two[1], "ann")
-    store.submit(two[1], "bob")
-    assert store.last_left("ann", two[0])["sample"] == two[0]
+    store.queue.submit(two[0], "ann")
+    store.queue.skip(two[0], "ann")
+    store.queue.skip(two[1], "ann")
+    store.queue.submit(two[1], "bob")
+    assert store.desk.last_left("ann", two[0])["sample"] == two[0]
     gone_back = []
-    while left := store.last_left("ann"):
-        back = store.come_back(left["id"], "ann")
+    while left := store.desk.last_left("ann"):
+        back = store.queue.come_back(left["id"], "ann")
         assert back["undoes"] == left["id"]
         gone_back.append((left["sample"], left["kind"], back["kind"]))
     assert gone_back == [(two[1], "skip", "open"), (two[0], "skip", "submit"), (two[0], "submit", "open")]
-    assert store.last_left("bob")["sample"] == two[1]
+    assert store.desk.last_left("bob")["sample"] == two[1]
 
 
 def test_nothing_is_taken_back_twice_nor_for_somebody_else_nor_a_taking_back(store, two):
-    left = store.submit(two[0], "ann")
-    assert store.come_back(left["id"], "bob") is None
-    back = store.come_back(left["id"], "ann")
-    assert store.come_back(left["id"], "ann") is None
-    assert store.come_back(back["id"], "ann") is None
-    assert store.come_back("nothing", "ann") is None
+    left = store.queue.submit(two[0], "ann")
+    assert store.queue.come_back(left["id"], "bob") is None
+    back = store.queue.come_back(left["id"], "ann")
+    assert store.queue.come_back(left["id"], "ann") is None
+    assert store.queue.come_back(back["id"], "ann") is None
+    assert store.queue.come_back("nothing", "ann") is None
 
 
 @pytest.mark.parametrize("leave", ["submit", "skip"])
 def test_what_was_taken_back_counts_nowhere(store, two, peaked, leave):
     """Progress, queue, overlap, rate and the figures of a person, as if it had never been left."""
     row = {"word_index": 0, "word": "red", "source": "vlm", "distribution": peaked(3, 0.5)}
-    store.add_scores({**row, "sample": id} for id in two)
-    store.set_gold(two[1], 0, 4, "gus")
+    store.scores.add({**row, "sample": id} for id in two)
+    store.gold.set(two[1], 0, 4, "gus")
 
     def figures():
-        bob = [store.queue("bob", overlap=n) for n in (None, 1, 2)]
-        given = [store.next_to_annotate(who, "newest", overlap=1) for who in ("ann", "bob")]
-        begun = store.next_to_annotate("ann")
-        worked = pace([s for s in store.steps() if s["who"] == "ann"])
+        bob = [store.tallies.queue("bob", overlap=n) for n in (None, 1, 2)]
+        given = [store.queue.next(who, "newest", overlap=1) for who in ("ann", "bob")]
+        begun = store.queue.next("ann")
+        worked = pace([s for s in store.judgements.steps() if s["who"] == "ann"])
         return (
-            store.progress("ann"), store.queue("ann"), bob, store.done("ann"), [x and x["id"] for x in given],
-            begun and begun["id"], worked["submitted"], worked["skipped"], store.gold_to_annotate("ann")["id"],
+            store.tallies.progress("ann"), store.tallies.queue("ann"), bob, store.gold.done("ann"), [x and x["id"] for x in given],
+            begun and begun["id"], worked["submitted"], worked["skipped"], store.gold.next("ann")["id"],
         )  # fmt: skip
 
-    store.set_score(two[1], 0, 3, "ann")
+    store.scores.set(two[1], 0, 3, "ann")
     before = figures()
-    left = getattr(store, leave)(two[1], "ann")
-    assert store.gold_to_annotate("ann") is None and store.done("ann") == 1
-    store.come_back(left["id"], "ann")
+    left = getattr(store.queue, leave)(two[1], "ann")
+    assert store.gold.next("ann") is None and store.gold.done("ann") == 1
+    store.queue.come_back(left["id"], "ann")
     assert figures() == before
-    assert [(e["what"], e["text"]) for e in store.sample_events(two[1])][:2] == [("undo", leave), (leave, "")]
-    assert pace([s for s in store.steps() if s["who"] == "ann"])["undos"] == 1
-    store.submit(two[1], "ann")
-    assert (store.queue("ann")["mine"], store.done("ann"), store.queue("ann")["per_hour"]) == (1, 1, None)
+    assert [(e["what"], e["text"]) for e in store.library.events(two[1])][:2] == [
+        ("undo", leave),
+        (leave, ""),
+    ]
+    assert pace([s for s in store.judgements.steps() if s["who"] == "ann"])["undos"] == 1
+    store.queue.submit(two[1], "ann")
+    assert (
+        store.tallies.queue("ann")["mine"],
+        store.gold.done("ann"),
+        store.tallies.queue("ann")["per_hour"],
+    ) == (1, 1, None)
 
 
 def test_scores_of_one_sample_that_were_written_at_one_time_are_undone_as_one_step(store, two):
-    store.set_score(two[0], 1, 2, "ann")
+    store.scores.set(two[0], 1, 2, "ann")
     event = {"sample": two[0], "source": "human", "who": "ann", "created": "2030-01-01T00:00:00.000000Z"}
-    store.add_scores({**event, "word_index": i, "word": "w", "score": 7} for i in (0, 1))
-    store.undo(None, "ann")
-    assert {i: w["human"] and w["human"]["score"] for i, w in store.current(two[0], "ann").items()} == {
+    store.scores.add({**event, "word_index": i, "word": "w", "score": 7} for i in (0, 1))
+    store.scores.undo(None, "ann")
+    assert {
+        i: w["human"] and w["human"]["score"] for i, w in store.scores.current(two[0], "ann").items()
+    } == {
         0: None,
         1: 2,
     }
-    store.undo(None, "ann")
-    assert store.last_step("ann") is None
+    store.scores.undo(None, "ann")
+    assert store.desk.last_step("ann") is None
 
 
 def test_whatever_the_clock_says_the_last_step_is_undone_first_and_alone(store, two, bad_clock):
-    store.set_score(two[0], 0, 3, "ann")
-    store.set_score(two[0], 1, 4, "ann")
-    store.set_score(two[1], 0, 5, "ann")
+    store.scores.set(two[0], 0, 3, "ann")
+    store.scores.set(two[0], 1, 4, "ann")
+    store.scores.set(two[1], 0, 5, "ann")
     together = {"sample": two[1], "source": "human", "who": "ann", "word": "w", "score": 7}
-    store.add_scores({**together, "word_index": i} for i in (1, 2, 3))
+    store.scores.add({**together, "word_index": i} for i in (1, 2, 3))
     gone_back = []
-    while event := store.undo(None, "ann"):
+    while event := store.scores.undo(None, "ann"):
         said = [sum(e["kind"] == "set" for e in standing(store, id)) for id in two]
         gone_back.append((event["sample"], said))
     assert gone_back == [(two[1], [2, 1]), (two[1], [2, 0]), (two[0], [1, 0]), (two[0], [0, 0])]
 
 
 def standing(store, sample):
-    with store.reading() as db:
+    with store.database.reading() as db:
         names = "kind", "word_index", "score"
         sql = f"SELECT {', '.join(names)} FROM latest WHERE sample = ? AND source = 'human'"
         return [dict(zip(names, r)) for r in db.execute(sql, (sample,))]
@@ -116,22 +125,22 @@ def test_whatever_the_clock_says_submits_are_taken_back_the_last_first_with_what
 ):
     confirmed = [{"word_index": 0, "word": "red", "score": 9}]
     for sample in (two[0], two[1], two[0]):
-        store.submit(sample, "ann", confirmed)
+        store.queue.submit(sample, "ann", confirmed)
 
     def left():
-        return [(store.current(id).get(0) or {}).get("confirmed") is not None for id in two]
+        return [(store.scores.current(id).get(0) or {}).get("confirmed") is not None for id in two]
 
     gone_back = []
-    while last := store.last_left("ann"):
-        store.come_back(last["id"], "ann")
+    while last := store.desk.last_left("ann"):
+        store.queue.come_back(last["id"], "ann")
         gone_back.append((last["sample"], left()))
     assert gone_back == [(two[0], [True, True]), (two[1], [True, False]), (two[0], [False, False])]
-    assert pace([s for s in store.steps() if s["who"] == "ann"])["submitted"] == 0
+    assert pace([s for s in store.judgements.steps() if s["who"] == "ann"])["submitted"] == 0
 
 
 def test_of_rows_without_an_order_of_their_own_the_times_decide(store, two):
     """As those of a store that an earlier version made, or of an import."""
-    with store.writing() as db:
+    with store.database.writing() as db:
         for n, who in ((1, "ann"), (3, "ann"), (2, "bob")):
             db.execute(
                 """INSERT INTO scores (id, sample, word_index, word, source, who, kind, score, scorer, scorer_version,
@@ -142,15 +151,15 @@ def test_of_rows_without_an_order_of_their_own_the_times_decide(store, two):
             "INSERT INTO submissions (id, sample, who, kind, created) VALUES ('s', ?, 'ann', 'submit', ?)",
             (two[0], "2026-01-01T00:00:02.000000Z"),
         )
-    assert store.last_left("ann")["after"] == 1 < store.last_step("ann")["seq"] == 2
-    store.undo(None, "ann")
-    assert store.last_left("ann")["after"] >= store.last_step("ann")["seq"]
+    assert store.desk.last_left("ann")["after"] == 1 < store.desk.last_step("ann")["seq"] == 2
+    store.scores.undo(None, "ann")
+    assert store.desk.last_left("ann")["after"] >= store.desk.last_step("ann")["seq"]
 
 
 def test_filters_offer_what_there_is_to_train_on(store, sample_row, two):
-    store.add_samples([sample_row(seed=3, prompt_set="secret", split="heldout")])
-    assert store.choices("prompt_set") == ["shapes"]
-    assert store.choices("method") == ["none"]
-    assert store.choices("prompt", 1) == ["a blue star"]
+    store.samples.add([sample_row(seed=3, prompt_set="secret", split="heldout")])
+    assert store.desk.choices("prompt_set") == ["shapes"]
+    assert store.desk.choices("method") == ["none"]
+    assert store.desk.choices("prompt", 1) == ["a blue star"]
     with pytest.raises(ValueError, match="filter"):
-        store.choices("image_path; DROP TABLE samples")
+        store.desk.choices("image_path; DROP TABLE samples")

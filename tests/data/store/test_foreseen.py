@@ -8,9 +8,9 @@ from data.store import Store, queue
 @pytest.fixture
 def scored(store, sample_row, peaked):
     """Three samples that the VLM has scored, the first twice, and one that it has not."""
-    ids = store.add_samples([sample_row(seed=i, backbone_revision="b1") for i in range(4)])
+    ids = store.samples.add([sample_row(seed=i, backbone_revision="b1") for i in range(4)])
     for version in ("old", "new"):
-        store.add_scores(
+        store.scores.add(
             {"sample": id, "word_index": w, "source": "vlm", "scorer_version": version, **said}
             for id in (ids if version == "new" else ids[:1])[:3]
             for w, said in ((1, {"distribution": peaked(3)}), (2, {"score": 7}))
@@ -20,20 +20,20 @@ def scored(store, sample_row, peaked):
 
 def test_what_lacks_a_figure_of_these_models_is_listed_the_newest_first(store, scored):
     a, b, c, _ = scored
-    assert store.unforeseen("r1", "b1") == [c, b, a]
-    assert store.unforeseen("r1", "b1", 1) == [c]
-    assert store.unforeseen("r1", "b2") == []
-    store.keep_foreseen({a: (2, 0.5, "new"), b: (0, 0.5, "old")}, "r1")
-    assert store.any_foreseen()
-    assert store.unforeseen("r1", "b1") == [c, b]  # b's figure is of an older version of the VLM
-    assert store.unforeseen("r2", "b1") == [c, b, a]
-    store.keep_foreseen({b: (1, 0.5, "new")}, "r1")
-    assert store.unforeseen("r1", "b1") == [c]
+    assert store.foreseen.missing("r1", "b1") == [c, b, a]
+    assert store.foreseen.missing("r1", "b1", 1) == [c]
+    assert store.foreseen.missing("r1", "b2") == []
+    store.foreseen.keep({a: (2, 0.5, "new"), b: (0, 0.5, "old")}, "r1")
+    assert store.foreseen.any()
+    assert store.foreseen.missing("r1", "b1") == [c, b]  # b's figure is of an older version of the VLM
+    assert store.foreseen.missing("r2", "b1") == [c, b, a]
+    store.foreseen.keep({b: (1, 0.5, "new")}, "r1")
+    assert store.foreseen.missing("r1", "b1") == [c]
 
 
 def test_what_the_vlm_said_last_is_given(store, scored, peaked):
     a, *_, unscored = scored
-    found = store.seen_by_vlm([a, unscored])
+    found = store.foreseen.seen_by_vlm([a, unscored])
     assert list(found) == [a]
     assert found[a]["version"] == "new"
     assert found[a]["words"] == {1: pytest.approx(peaked(3), abs=1e-5), 2: 7}
@@ -42,30 +42,30 @@ def test_what_the_vlm_said_last_is_given(store, scored, peaked):
 @pytest.mark.parametrize("points", [-1, 9.5, float("nan"), "3"])
 def test_points_that_are_none_are_refused(store, scored, points):
     with pytest.raises(ValueError, match="points"):
-        store.keep_foreseen({scored[0]: (points, 0.5, "new")}, "r1")
-    assert not store.any_foreseen()
+        store.foreseen.keep({scored[0]: (points, 0.5, "new")}, "r1")
+    assert not store.foreseen.any()
 
 
 def test_where_the_reward_model_is_furthest_from_the_vlm_comes_first(store, scored):
     a, b, c, _ = scored
-    assert store.next_to_annotate("ann", "reward") is None
-    store.keep_foreseen({a: (1, 0, "new"), b: (4, 0, "new"), c: (0, 0, "new")}, "r1")
+    assert store.queue.next("ann", "reward") is None
+    store.foreseen.keep({a: (1, 0, "new"), b: (4, 0, "new"), c: (0, 0, "new")}, "r1")
     seen = []
-    while sample := store.next_to_annotate("ann", "reward"):
+    while sample := store.queue.next("ann", "reward"):
         seen.append(sample["id"])
-        store.submit(sample["id"], "ann")
+        store.queue.submit(sample["id"], "ann")
     assert seen == [b, a]  # on c they agree
 
 
 def test_projected_noise_comes_first_and_of_it_what_promises_most(store, scored, sample_row):
     a, b, c, _ = scored
-    d, e = store.add_samples([sample_row(seed=i, method="projected") for i in (8, 9)])
+    d, e = store.samples.add([sample_row(seed=i, method="projected") for i in (8, 9)])
     promise = {a: 0.9, b: 0.1, c: 0, d: 0.2, e: 0.3}
-    store.keep_foreseen({id: (1, value, "new") for id, value in promise.items()}, "r1")
+    store.foreseen.keep({id: (1, value, "new") for id, value in promise.items()}, "r1")
     seen = []
-    while sample := store.next_to_annotate("ann", "projected"):
+    while sample := store.queue.next("ann", "projected"):
         seen.append(sample["id"])
-        store.submit(sample["id"], "ann")
+        store.queue.submit(sample["id"], "ann")
     assert seen == [e, d, a, b, c]
 
 
@@ -90,24 +90,24 @@ PROMPTS = {"a red circle": ["colour", "object"], "two dogs": ["count", "other"],
 
 @pytest.fixture
 def worded(store, sample_row):
-    ids = {p: store.add_samples([sample_row(prompt=p, seed=i) for i in range(2)]) for p in PROMPTS}
-    store.keep_kinds(PROMPTS)
+    ids = {p: store.samples.add([sample_row(prompt=p, seed=i) for i in range(2)]) for p in PROMPTS}
+    store.foreseen.keep_kinds(PROMPTS)
     return ids
 
 
 def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
-    assert store.prompts_without_kinds() == ([], 0)
-    store.add_samples([sample_row(prompt=p) for p in PROMPTS])
-    found, newest = store.prompts_without_kinds()
+    assert store.foreseen.prompts_without_kinds() == ([], 0)
+    store.samples.add([sample_row(prompt=p) for p in PROMPTS])
+    found, newest = store.foreseen.prompts_without_kinds()
     assert (found, newest) == ([*reversed(PROMPTS)], 3)
-    assert store.prompts_without_kinds(0, 1)[0] == found[:1]
-    store.keep_kinds(PROMPTS)
-    store.keep_kinds(PROMPTS)
-    assert store.prompts_without_kinds() == ([], 3)
-    store.add_samples([sample_row(prompt="a star")])
-    assert store.prompts_without_kinds(newest) == (["a star"], 4)
-    store.keep_kinds({"a star": ["object"]})
-    assert store.prompts_without_kinds(4) == ([], 4)
+    assert store.foreseen.prompts_without_kinds(0, 1)[0] == found[:1]
+    store.foreseen.keep_kinds(PROMPTS)
+    store.foreseen.keep_kinds(PROMPTS)
+    assert store.foreseen.prompts_without_kinds() == ([], 3)
+    store.samples.add([sample_row(prompt="a star")])
+    assert store.foreseen.prompts_without_kinds(newest) == (["a star"], 4)
+    store.foreseen.keep_kinds({"a star": ["object"]})
+    assert store.foreseen.prompts_without_kinds(4) == ([], 4)
 
 
 @pytest.mark.parametrize("order", ["random", "newest"])
@@ -115,24 +115,24 @@ def test_prompts_without_kinds_are_asked_for_once(store, sample_row):
 def test_the_queue_is_filtered_by_a_kind_of_word(store, worded, order, few, monkeypatch):
     monkeypatch.setattr(queue, "FEW", few)
     for kind, prompt in (("colour", "a red circle"), ("count", "two dogs")):
-        assert store.next_to_annotate("ann", order, kind=kind)["id"] in worded[prompt]
-        assert store.queue("ann", kind=kind)["left"] == 2
-        assert store.progress("ann", kind=kind)["samples"] == 2
-    assert store.queue("ann", kind=["colour", "count"])["left"] == 4
-    assert store.next_to_annotate("ann", order, kind="relation") is None
-    assert store.next_to_annotate("ann", order, kind="colour", split="heldout") is None
+        assert store.queue.next("ann", order, kind=kind)["id"] in worded[prompt]
+        assert store.tallies.queue("ann", kind=kind)["left"] == 2
+        assert store.tallies.progress("ann", kind=kind)["samples"] == 2
+    assert store.tallies.queue("ann", kind=["colour", "count"])["left"] == 4
+    assert store.queue.next("ann", order, kind="relation") is None
+    assert store.queue.next("ann", order, kind="colour", split="heldout") is None
     with pytest.raises(ValueError, match="kind"):
-        store.next_to_annotate("ann", order, kind=3)
+        store.queue.next("ann", order, kind=3)
 
 
 def test_the_kinds_of_a_store_that_a_backup_brought_are_asked_for_from_the_start(
     store, sample_row, quick_path
 ):
-    store.add_samples([sample_row(prompt="a red cube")])
-    older = store.vacuum_into(quick_path / "older.db")  # before any kinds were kept
-    store.add_samples([sample_row(prompt="a blue ball", seed=2)])
-    found, newest = store.prompts_without_kinds()
-    store.keep_kinds({prompt: ["object"] for prompt in found})
-    assert store.prompts_without_kinds(newest) == ([], 2)
-    store.restore(older)
-    assert store.prompts_without_kinds(newest) == (["a red cube"], 1)
+    store.samples.add([sample_row(prompt="a red cube")])
+    older = store.database.vacuum_into(quick_path / "older.db")  # before any kinds were kept
+    store.samples.add([sample_row(prompt="a blue ball", seed=2)])
+    found, newest = store.foreseen.prompts_without_kinds()
+    store.foreseen.keep_kinds({prompt: ["object"] for prompt in found})
+    assert store.foreseen.prompts_without_kinds(newest) == ([], 2)
+    store.restoring.restore(older)
+    assert store.foreseen.prompts_without_kinds(newest) == (["a red cube"], 1)

@@ -12,35 +12,35 @@ from data.store.labels import RULE
 
 @pytest.fixture
 def sample(store, sample_row):
-    return store.add_samples([sample_row()])[0]
+    return store.samples.add([sample_row()])[0]
 
 
 def scores(store, **filters):
-    return {x["word_index"]: (x["source"], x["score"]) for x in store.labels(**filters)}
+    return {x["word_index"]: (x["source"], x["score"]) for x in store.labels.current(**filters)}
 
 
 def test_gold_is_set_changed_and_taken_back(store, sample):
-    first = store.set_gold(sample, 1, 7, "ann", "red")
+    first = store.gold.set(sample, 1, 7, "ann", "red")
     assert (first["word"], first["score"], first["who"]) == ("red", 7, "ann")
-    assert store.set_gold(sample, 1, 7, "bob") == first  # it stands already
-    store.set_gold(sample, 1, 2, "bob")
-    store.set_gold(sample, 2, 9, "ann", "circle")
-    assert [(g["word_index"], g["word"], g["score"], g["who"]) for g in store.gold(sample)] == [
+    assert store.gold.set(sample, 1, 7, "bob") == first  # it stands already
+    store.gold.set(sample, 1, 2, "bob")
+    store.gold.set(sample, 2, 9, "ann", "circle")
+    assert [(g["word_index"], g["word"], g["score"], g["who"]) for g in store.gold.scores(sample)] == [
         (2, "circle", 9, "ann"),
         (1, "red", 2, "bob"),
     ]
-    assert store.count_gold() == {"words": 2, "samples": 1}
-    assert store.set_gold(sample, 1, None, "ann") is None
-    assert store.set_gold(sample, 1, None, "ann") is None
-    assert [g["word_index"] for g in store.gold()] == [2]
-    assert store.gold(limit=0) == []
+    assert store.gold.count() == {"words": 2, "samples": 1}
+    assert store.gold.set(sample, 1, None, "ann") is None
+    assert store.gold.set(sample, 1, None, "ann") is None
+    assert [g["word_index"] for g in store.gold.scores()] == [2]
+    assert store.gold.scores(limit=0) == []
 
 
 def test_each_change_of_gold_is_in_the_audit_log(store, sample):
-    store.set_gold(sample, 1, 7, "ann", "red")
-    store.set_gold(sample, 1, 7, "ann")
-    store.set_gold(sample, 1, None, "bob")
-    lines = store.audit()
+    store.gold.set(sample, 1, 7, "ann", "red")
+    store.gold.set(sample, 1, 7, "ann")
+    store.gold.set(sample, 1, None, "bob")
+    lines = store.audit.entries()
     assert [(x["who"], x["action"], x["subject"]) for x in lines] == [
         ("bob", "gold", sample),
         ("ann", "gold", sample),
@@ -60,55 +60,57 @@ def test_each_change_of_gold_is_in_the_audit_log(store, sample):
 )
 def test_gold_that_makes_no_sense_is_refused(store, sample, word, score, who, says):
     with pytest.raises(ValueError, match=says):
-        store.set_gold(sample, word, score, who)
+        store.gold.set(sample, word, score, who)
     with pytest.raises(ValueError, match="no sample"):
-        store.set_gold("nothere", 1, 3, "ann")
-    assert (store.gold(), store.audit()) == ([], [])
+        store.gold.set("nothere", 1, 3, "ann")
+    assert (store.gold.scores(), store.audit.entries()) == ([], [])
 
 
 def test_gold_is_the_label_before_all_that_people_and_scorers_say(store, sample):
-    store.add_scores([{"sample": sample, "word_index": w, "source": "vlm", "score": 1} for w in (1, 2)])
+    store.scores.add([{"sample": sample, "word_index": w, "source": "vlm", "score": 1} for w in (1, 2)])
     for who, score in (("ann", 4), ("bob", 5), ("cyd", 6)):
-        store.set_score(sample, 1, score, who)
-    store.set_gold(sample, 1, 9, "ann", "red")
-    store.set_gold(sample, 5, 0, "ann", "blue")  # nobody has scored it
+        store.scores.set(sample, 1, score, who)
+    store.gold.set(sample, 1, 9, "ann", "red")
+    store.gold.set(sample, 5, 0, "ann", "blue")  # nobody has scored it
     assert scores(store) == {1: ("human", 9), 2: ("vlm", 1), 5: ("human", 0)}
     assert list(scores(store)) == [1, 2, 5]
     assert scores(store, sources=["vlm"]) == {1: ("vlm", 1), 2: ("vlm", 1)}
     assert scores(store, split="heldout") == {}
-    assert [(x["scorer"], x["weight"], x["word"]) for x in store.labels(sources=["human"])] == [
+    assert [(x["scorer"], x["weight"], x["word"]) for x in store.labels.current(sources=["human"])] == [
         ("gold", 1.0, "red"),
         ("gold", 1.0, "blue"),
     ]
-    assert [(x["word_index"], x["score"], x["vlm"]["score"]) for x in store.corrections()] == [(1, 9, 1)]
-    store.set_gold(sample, 1, None, "ann")
+    assert [(x["word_index"], x["score"], x["vlm"]["score"]) for x in store.labels.corrections()] == [
+        (1, 9, 1)
+    ]
+    store.gold.set(sample, 1, None, "ann")
     assert scores(store)[1] == ("human", 5)
 
 
 def test_a_snapshot_keeps_its_gold_and_one_from_before_gold_has_none(store, sample):
-    store.set_score(sample, 1, 4, "ann")
-    old = {k: v for k, v in store.snapshot().items() if k != "gold"} | {"rule": "lower median"}
-    store.set_gold(sample, 1, 9, "ann")
-    kept = json.loads(json.dumps(store.snapshot()))
+    store.scores.set(sample, 1, 4, "ann")
+    old = {k: v for k, v in store.labels.snapshot().items() if k != "gold"} | {"rule": "lower median"}
+    store.gold.set(sample, 1, 9, "ann")
+    kept = json.loads(json.dumps(store.labels.snapshot()))
     assert kept["rule"] == RULE
     assert kept["gold"] == 1
-    store.set_gold(sample, 1, 2, "bob")
-    store.set_gold(sample, 2, 3, "bob")
-    assert [x["score"] for x in store.labels(kept)] == [9]
-    assert [x["score"] for x in store.labels(old)] == [4]
-    assert [x["score"] for x in store.labels()] == [2, 3]
+    store.gold.set(sample, 1, 2, "bob")
+    store.gold.set(sample, 2, 3, "bob")
+    assert [x["score"] for x in store.labels.current(kept)] == [9]
+    assert [x["score"] for x in store.labels.current(old)] == [4]
+    assert [x["score"] for x in store.labels.current()] == [2, 3]
     with pytest.raises(StoreError, match="lacks events"):
-        store.labels({**kept, "gold": 0})
+        store.labels.current({**kept, "gold": 0})
     with pytest.raises(ValueError, match="gold"):
-        store.labels({**kept, "gold": -1})
-    assert store.corrections(gold=0) == []
+        store.labels.current({**kept, "gold": -1})
+    assert store.labels.corrections(gold=0) == []
 
 
 def test_every_export_of_labels_writes_the_gold_score(store, sample_row, quick_path):
-    a, b = store.add_samples([sample_row(seed=i, image_path=f"images/{i}.png") for i in range(2)])
+    a, b = store.samples.add([sample_row(seed=i, image_path=f"images/{i}.png") for i in range(2)])
     for id in (a, b):
-        store.set_score(id, 1, 5, "ann", word="red")
-    store.set_gold(b, 1, 9, "ann")
+        store.scores.set(id, 1, 5, "ann", word="red")
+    store.gold.set(b, 1, 9, "ann")
     export_csv(store, quick_path / "a.csv")
     assert ",red,human,9,,9.0,1.0,gold," in (quick_path / "a.csv").read_text()
     export_dpo(store, quick_path / "dpo.jsonl")
@@ -120,36 +122,36 @@ def test_every_export_of_labels_writes_the_gold_score(store, sample_row, quick_p
 
 
 def given(store, who, **more):
-    found = store.gold_to_annotate(who, **more)
+    found = store.gold.next(who, **more)
     return found and found["id"]
 
 
 def test_gold_is_given_once_to_each_but_those_who_set_it(store, sample_row):
-    a, b, _plain = store.add_samples([sample_row(seed=i) for i in range(3)])
+    a, b, _plain = store.samples.add([sample_row(seed=i) for i in range(3)])
     assert given(store, "bob") is None
     for id in (a, b):
-        store.set_gold(id, 1, 5, "ann")
+        store.gold.set(id, 1, 5, "ann")
     assert given(store, "ann") is None
     first = given(store, "bob", lease=60)
     assert given(store, "bob") == first  # in an order that lasts
     assert given(store, "cyd", lease=60) == ({a, b} - {first}).pop()  # what others hold is left out
     assert given(store, "dan") is None
-    store.submit(first, "bob")
-    store.skip(({a, b} - {first}).pop(), "cyd")
+    store.queue.submit(first, "bob")
+    store.queue.skip(({a, b} - {first}).pop(), "cyd")
     assert given(store, "bob") == ({a, b} - {first}).pop()
     assert given(store, "bob", exclude=({a, b} - {first}).pop()) is None
-    assert store.done("bob") == 1
-    store.set_gold(first, 1, None, "ann")
+    assert store.gold.done("bob") == 1
+    store.gold.set(first, 1, None, "ann")
     assert given(store, "dan") == ({a, b} - {first}).pop()
 
 
 def test_gold_is_given_only_of_what_the_queue_is_filtered_by(store, sample_row):
-    (a,) = store.add_samples([sample_row(prompt_set="mine")])
-    (b,) = store.add_samples([sample_row(seed=2, image_path=None, image_sha256=None)])
+    (a,) = store.samples.add([sample_row(prompt_set="mine")])
+    (b,) = store.samples.add([sample_row(seed=2, image_path=None, image_sha256=None)])
     for id in (a, b):
-        store.set_gold(id, 1, 5, "ann")
+        store.gold.set(id, 1, 5, "ann")
     assert given(store, "bob", prompt_set="mine") == a
     assert given(store, "bob", prompt_set="other") is None
     assert given(store, "bob", split="heldout") is None
     with pytest.raises(ValueError, match="filtered by"):
-        store.gold_to_annotate("bob", colour="red")
+        store.gold.next("bob", colour="red")

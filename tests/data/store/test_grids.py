@@ -9,66 +9,69 @@ CONFIG = {"prompt": "a red circle", "seeds": [1, 2], "variants": [{"name": "none
 
 @pytest.fixture
 def pair(store, sample_row):
-    return store.add_samples([sample_row(seed=1), sample_row(seed=2)])
+    return store.samples.add([sample_row(seed=1), sample_row(seed=2)])
 
 
 def test_a_grid_begins_queued_and_is_given_its_time_when_it_ends(store):
-    id = store.add_grid(CONFIG, "ann")
-    grid = store.grid(id)
+    id = store.grids.add(CONFIG, "ann")
+    grid = store.grids.get(id)
     assert (grid["config"], grid["who"], grid["state"], grid["finished"]) == (CONFIG, "ann", "queued", None)
-    assert store.update_grid(id, "running")["finished"] is None
-    ended = store.update_grid(id, "failed", "The disk is full.")
+    assert store.grids.update(id, "running")["finished"] is None
+    ended = store.grids.update(id, "failed", "The disk is full.")
     assert (ended["state"], ended["message"]) == ("failed", "The disk is full.") and ended["finished"]
-    assert store.update_grid(id, "queued")["finished"] is None
+    assert store.grids.update(id, "queued")["finished"] is None
 
 
 def test_cells_name_samples_and_one_that_has_gone_is_replaced(store, sample_row, pair):
-    id = store.add_grid(CONFIG, "ann")
-    store.set_cells(id, {1: pair[1], 0: pair[0]})
-    assert list(store.cells(id).items()) == [(0, pair[0]), (1, pair[1])]
-    (again,) = store.add_samples([sample_row(seed=1)])
-    store.set_cells(id, {0: again})
-    assert store.cells(id) == {0: again, 1: pair[1]}
-    assert store.cells_made(id) == 2
+    id = store.grids.add(CONFIG, "ann")
+    store.grids.set_cells(id, {1: pair[1], 0: pair[0]})
+    assert list(store.grids.cells(id).items()) == [(0, pair[0]), (1, pair[1])]
+    (again,) = store.samples.add([sample_row(seed=1)])
+    store.grids.set_cells(id, {0: again})
+    assert store.grids.cells(id) == {0: again, 1: pair[1]}
+    assert store.grids.cells_made(id) == 2
 
 
 def test_cells_are_written_all_or_none(store, pair):
-    id = store.add_grid(CONFIG, "ann")
+    id = store.grids.add(CONFIG, "ann")
     with pytest.raises(ValueError, match="There is no sample"):
-        store.set_cells(id, {0: pair[0], 1: "nowhere"})
-    assert store.cells(id) == {}
+        store.grids.set_cells(id, {0: pair[0], 1: "nowhere"})
+    assert store.grids.cells(id) == {}
 
 
 def test_a_sample_may_be_a_cell_of_several_grids(store, pair):
-    first, second = store.add_grid(CONFIG, "ann"), store.add_grid(CONFIG, "bob")
+    first, second = store.grids.add(CONFIG, "ann"), store.grids.add(CONFIG, "bob")
     for id in (first, second):
-        store.set_cells(id, {0: pair[0]})
-    assert store.grids_of(pair[0]) == [second, first]
-    assert store.grids_of(pair[1]) == []
+        store.grids.set_cells(id, {0: pair[0]})
+    assert store.grids.of(pair[0]) == [second, first]
+    assert store.grids.of(pair[1]) == []
 
 
 def test_the_images_that_waiting_grids_are_still_to_have_are_counted(store, pair):
-    assert store.cells_waiting() == 0
-    first, second = store.add_grid(CONFIG, "ann"), store.add_grid({**CONFIG, "variants": [{}, {}, {}]}, "bob")
-    assert store.cells_waiting() == 2 + 6
-    store.update_grid(first, "running")
-    store.set_cells(first, {0: pair[0]})
-    assert store.cells_waiting() == 1 + 6
-    store.update_grid(second, "stopped")
-    assert store.cells_waiting() == 1
-    store.update_grid(first, "done")
-    assert store.cells_waiting() == 0
+    assert store.grids.cells_waiting() == 0
+    first, second = (
+        store.grids.add(CONFIG, "ann"),
+        store.grids.add({**CONFIG, "variants": [{}, {}, {}]}, "bob"),
+    )
+    assert store.grids.cells_waiting() == 2 + 6
+    store.grids.update(first, "running")
+    store.grids.set_cells(first, {0: pair[0]})
+    assert store.grids.cells_waiting() == 1 + 6
+    store.grids.update(second, "stopped")
+    assert store.grids.cells_waiting() == 1
+    store.grids.update(first, "done")
+    assert store.grids.cells_waiting() == 0
 
 
 def test_grids_are_listed_newest_first_with_how_many_images_they_have(store, pair):
-    old = store.add_grid(CONFIG, "ann")
-    new = store.add_grid({**CONFIG, "prompt": "a blue square"}, "bob")
-    store.set_cells(old, {0: pair[0], 1: pair[1]})
-    store.update_grid(old, "done")
-    assert [(grid["id"], grid["made"]) for grid in store.grids()] == [(new, 0), (old, 2)]
-    assert [grid["id"] for grid in store.grids(state="done")] == [old]
-    assert [grid["id"] for grid in store.grids(prompt="a blue square")] == [new]
-    assert [grid["id"] for grid in store.grids(limit=1, offset=1)] == [old]
+    old = store.grids.add(CONFIG, "ann")
+    new = store.grids.add({**CONFIG, "prompt": "a blue square"}, "bob")
+    store.grids.set_cells(old, {0: pair[0], 1: pair[1]})
+    store.grids.update(old, "done")
+    assert [(grid["id"], grid["made"]) for grid in store.grids.find()] == [(new, 0), (old, 2)]
+    assert [grid["id"] for grid in store.grids.find(state="done")] == [old]
+    assert [grid["id"] for grid in store.grids.find(prompt="a blue square")] == [new]
+    assert [grid["id"] for grid in store.grids.find(limit=1, offset=1)] == [old]
 
 
 @pytest.mark.parametrize(
@@ -94,17 +97,19 @@ def test_what_is_no_grid_is_refused(store, call):
 
 
 def test_a_cell_outside_is_refused(store, pair):
-    id = store.add_grid(CONFIG, "ann")
+    id = store.grids.add(CONFIG, "ann")
     for place in (-1, 10**9, True, 0.5):
         with pytest.raises((ValueError, StoreError)):
-            store.set_cells(id, {place: pair[0]})
+            store.grids.set_cells(id, {place: pair[0]})
 
 
 def test_what_stands_for_many_samples_is_what_stands_for_each(store, pair):
-    store.set_score(pair[0], 1, 7, "ann")
-    store.set_score(pair[0], 1, 3, "bob")
-    store.set_score(pair[1], 2, 5, "ann")
-    store.clear_score(pair[1], 2, "ann")
+    store.scores.set(pair[0], 1, 7, "ann")
+    store.scores.set(pair[0], 1, 3, "bob")
+    store.scores.set(pair[1], 2, 5, "ann")
+    store.scores.clear(pair[1], 2, "ann")
     for who in (None, "ann"):
-        assert store.currents(pair, who) == {sample: store.current(sample, who) for sample in pair}
-    assert store.currents([]) == {}
+        assert store.scores.currents(pair, who) == {
+            sample: store.scores.current(sample, who) for sample in pair
+        }
+    assert store.scores.currents([]) == {}

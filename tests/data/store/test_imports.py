@@ -31,17 +31,17 @@ def small(monkeypatch):
 def full(store, sample_row, peaked):
     """Four images with scores of the VLM, a person's scores of two of them, and a file with scores of all."""
     for i in range(SAMPLES):
-        store.add_samples([sample_row(id=f"s{i}", seed=i)])
+        store.samples.add([sample_row(id=f"s{i}", seed=i)])
         vlm = {"sample": f"s{i}", "source": "vlm", "scorer": "v", "scorer_version": "1", "word": "x"}
-        store.add_scores([{**vlm, "word_index": w, "distribution": peaked(w)} for w in range(WORDS)])
-    store.set_score("s0", 1, 2, "ann", word="x")
-    store.set_score("s1", 1, 7, "bob", word="x")
-    store.path.with_name("in.csv").write_text(CSV)
+        store.scores.add([{**vlm, "word_index": w, "distribution": peaked(w)} for w in range(WORDS)])
+    store.scores.set("s0", 1, 2, "ann", word="x")
+    store.scores.set("s1", 1, 7, "bob", word="x")
+    store.database.path.with_name("in.csv").write_text(CSV)
     return store
 
 
 def table(store):
-    return store.path.with_name("in.csv")
+    return store.database.path.with_name("in.csv")
 
 
 def between(monkeypatch, *work):
@@ -53,7 +53,7 @@ def between(monkeypatch, *work):
 
 def said(store, who="cyd"):
     """(sample, word, score, what stood there before) of a person's events, in order."""
-    with store.reading() as db:
+    with store.database.reading() as db:
         return db.execute(
             """SELECT e.sample, e.word_index, e.score, b.score FROM scores e LEFT JOIN scores b ON b.id = e.supersedes
             WHERE e.who = ? ORDER BY e.seq""",
@@ -62,7 +62,7 @@ def said(store, who="cyd"):
 
 
 def figures(store):
-    with store.reading() as db:
+    with store.database.reading() as db:
         return [
             db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
             for table in ("means", "disagreement", "uncertainty", "pools")
@@ -72,18 +72,18 @@ def figures(store):
 def check_figures(store):
     """They are what is worked out from scratch."""
     kept = figures(store)
-    with store.writing() as db:
+    with store.database.writing() as db:
         for figure in ("means", "disagreement", "uncertainty"):
             db.execute(f"DELETE FROM {figure}")
         refresh_figures(db, [f"s{i}" for i in range(SAMPLES)])
         db.execute(imports.DISAGREEMENT.format(which="1"))
     assert figures(store) == kept
-    store.check()
+    store.restoring.check()
 
 
 def left(store):
     """What lies beside the store of an import."""
-    folder = store.path.with_name(f"{store.path.name}.imports")
+    folder = store.database.path.with_name(f"{store.database.path.name}.imports")
     return [path.name for path in folder.iterdir()] if folder.exists() else None
 
 
@@ -91,17 +91,17 @@ def whole(store):
     """All of the file is in, once, as an import in one piece leaves it."""
     events = [(f"s{i}", w, (3 * i + w) % 10, None) for i in range(SAMPLES) for w in range(WORDS)]
     assert said(store) == events
-    with store.reading() as db:
+    with store.database.reading() as db:
         assert db.execute("SELECT name, total, done FROM imports").fetchall() == [("in.csv", 16, 16)]
     assert left(store) is None
     check_figures(store)
 
 
 def test_others_write_between_the_pieces(full, small, monkeypatch):
-    keys = [lambda n=n: Store(full.path).set_score("s0", 2, n, "eve", word="x") for n in range(3)]
+    keys = [lambda n=n: Store(full.database.path).scores.set("s0", 2, n, "eve", word="x") for n in range(3)]
     assert between(monkeypatch, *keys) == keys
     import_csv(full, table(full), "cyd")
-    with full.reading() as db:
+    with full.database.reading() as db:
         order = "".join(
             who[0] for (who,) in db.execute("SELECT who FROM scores WHERE who IN ('cyd', 'eve') ORDER BY seq")
         )
@@ -134,10 +134,10 @@ def test_a_piece_holds_the_lock_for_a_bounded_time(full, monkeypatch):
 
 def test_what_a_person_says_between_the_pieces_counts_as_said_before(full, small, monkeypatch):
     def keys():
-        other = Store(full.path)
-        other.set_score("s3", 0, 9, "cyd", word="x")  # the same as the file says
-        other.set_score("s3", 1, 5, "cyd", word="x")
-        other.set_score("s3", 2, 7, "dora", word="x")
+        other = Store(full.database.path)
+        other.scores.set("s3", 0, 9, "cyd", word="x")  # the same as the file says
+        other.scores.set("s3", 1, 5, "cyd", word="x")
+        other.scores.set("s3", 2, 7, "dora", word="x")
 
     between(monkeypatch, keys)
     import_csv(full, table(full), "cyd")
@@ -148,7 +148,7 @@ def test_what_a_person_says_between_the_pieces_counts_as_said_before(full, small
         ("s3", 2, 1, None),
         ("s3", 3, 2, None),
     ]
-    assert full.current("s3")[2]["people"] == {"dora": 7, "cyd": 1}
+    assert full.scores.current("s3")[2]["people"] == {"dora": 7, "cyd": 1}
     check_figures(full)
 
 
@@ -187,22 +187,22 @@ def test_what_a_killed_process_left_is_taken_over(full, when, there):
     killed(full, when)
     assert len(said(full)) == there
     check_figures(full)
-    Store(full.path).finish_imports()
+    Store(full.database.path).imports.finish()
     whole(full)
-    assert [(x["action"], x["subject"], x["detail"]) for x in full.audit()] == [
+    assert [(x["action"], x["subject"], x["detail"]) for x in full.audit.entries()] == [
         ("import", "in.csv", {"resumed": True, "rows": 16})
     ]
-    Store(full.path).finish_imports()
+    Store(full.database.path).imports.finish()
     whole(full)
 
 
 @pytest.mark.parametrize("when", ["before it begins", "in piece 1"])
 def test_nothing_comes_in_of_an_import_that_was_killed_before_its_first_piece(full, when):
-    before = full.snapshot()
+    before = full.labels.snapshot()
     killed(full, when)
     assert len(left(full)) >= 1
-    full.finish_imports()
-    assert (full.snapshot(), left(full), full.audit()) == (before, None, [])
+    full.imports.finish()
+    assert (full.labels.snapshot(), left(full), full.audit.entries()) == (before, None, [])
     import_csv(full, table(full), "cyd")
     whole(full)
 
@@ -218,11 +218,11 @@ def test_the_next_import_comes_after_what_was_left(full):
 
 def test_an_import_that_is_on_is_left_alone(full, small, monkeypatch):
     def another():
-        Store(full.path).finish_imports()
+        Store(full.database.path).imports.finish()
         assert len(said(full)) == 4
         monkeypatch.setattr(imports, "PATIENCE", 0)
         with pytest.raises(StoreError, match="Another import is on"):
-            import_csv(Store(full.path), table(full), "dora")
+            import_csv(Store(full.database.path), table(full), "dora")
 
     assert between(monkeypatch, another)
     import_csv(full, table(full), "cyd")
@@ -232,7 +232,7 @@ def test_an_import_that_is_on_is_left_alone(full, small, monkeypatch):
 
 def test_a_disk_that_fails_in_the_middle_leaves_the_rest_for_later(full, small, monkeypatch):
     """The disk is a trigger that refuses a row: no test can fill a real one."""
-    with closing(sqlite3.connect(full.path)) as db, db:
+    with closing(sqlite3.connect(full.database.path)) as db, db:
         db.execute(
             "CREATE TRIGGER full AFTER INSERT ON scores WHEN NEW.who = 'cyd' AND NEW.sample = 's2' "
             "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
@@ -246,10 +246,10 @@ def test_a_disk_that_fails_in_the_middle_leaves_the_rest_for_later(full, small, 
     assert len(said(full)) == 8 and len(left(full)) == 1
     check_figures(full)
     with pytest.raises(StoreError, match="disk of studio.db is full"):
-        full.finish_imports()
-    with closing(sqlite3.connect(full.path)) as db, db:
+        full.imports.finish()
+    with closing(sqlite3.connect(full.database.path)) as db, db:
         db.execute("DROP TRIGGER full")
-    full.finish_imports()
+    full.imports.finish()
     whole(full)
 
 
@@ -258,29 +258,29 @@ def test_a_disk_that_is_full_before_the_first_piece_leaves_nothing(full, small, 
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr("data.exchange.staging.Staging._copy_out", refuse)
-    before = full.snapshot()
+    before = full.labels.snapshot()
     with pytest.raises(StoreError, match="disk of studio.db is full; nothing was changed"):
         import_csv(full, table(full), "cyd")
-    assert (full.snapshot(), left(full)) == (before, None)
+    assert (full.labels.snapshot(), left(full)) == (before, None)
 
 
 def test_a_backup_that_replaces_the_store_does_not_get_the_rest(full, small, monkeypatch):
-    kept = full.vacuum_into(full.path.with_name("kept.db"))
-    before = full.snapshot()
-    assert between(monkeypatch, lambda: full.restore(kept))
+    kept = full.database.vacuum_into(full.database.path.with_name("kept.db"))
+    before = full.labels.snapshot()
+    assert between(monkeypatch, lambda: full.restoring.restore(kept))
     with pytest.raises(StoreError, match="replaced by a backup meanwhile. Nothing was imported"):
         import_csv(full, table(full), "cyd")
-    full.finish_imports()
-    assert (full.snapshot(), said(full), left(full)) == (before, [], None)
+    full.imports.finish()
+    assert (full.labels.snapshot(), said(full), left(full)) == (before, [], None)
     check_figures(full)
 
 
 def test_a_backup_that_was_made_meanwhile_holds_a_part_and_gets_no_more(full, small, monkeypatch):
-    kept = full.path.with_name("kept.db")
-    assert between(monkeypatch, lambda: full.vacuum_into(kept))
+    kept = full.database.path.with_name("kept.db")
+    assert between(monkeypatch, lambda: full.database.vacuum_into(kept))
     import_csv(full, table(full), "cyd")
-    full.restore(kept)
-    full.finish_imports()
+    full.restoring.restore(kept)
+    full.imports.finish()
     assert len(said(full)) == 4
     check_figures(full)
     import_csv(full, table(full), "cyd")
@@ -289,59 +289,59 @@ def test_a_backup_that_was_made_meanwhile_holds_a_part_and_gets_no_more(full, sm
 
 def test_an_unfinished_import_without_its_file_is_dropped_and_logged(full, caplog):
     killed(full, "after piece 2")
-    (file,) = full.path.with_name("studio.db.imports").iterdir()
+    (file,) = full.database.path.with_name("studio.db.imports").iterdir()
     file.unlink()
-    full.finish_imports()
+    full.imports.finish()
     assert "The rest of an import is lost (in.csv, 8 of 16 rows are in)" in caplog.text
     assert (len(said(full)), left(full)) == (8, None)
     caplog.clear()
-    full.finish_imports()
+    full.imports.finish()
     assert not caplog.records
     check_figures(full)
 
 
 def test_a_file_with_everything_comes_back_byte_for_byte_in_pieces(full, small, monkeypatch, quick_path):
-    full.undo("s0", "ann")
-    full.set_score("s3", 0, 1, "ann")
-    full.submit("s3", "ann")
-    full.come_back("s3", "ann")
-    full.set_score("s0", 0, 3, "bob")
+    full.scores.undo("s0", "ann")
+    full.scores.set("s3", 0, 1, "ann")
+    full.queue.submit("s3", "ann")
+    full.queue.come_back("s3", "ann")
+    full.scores.set("s0", 0, 3, "bob")
     export_labels(full, quick_path / "in.jsonl")
     other = Store(quick_path / "other.db")
     import_labels(other, quick_path / "in.jsonl")
     export_labels(other, quick_path / "out.jsonl")
     assert (quick_path / "in.jsonl").read_bytes() == (quick_path / "out.jsonl").read_bytes()
     assert figures(other) == figures(full)
-    with other.reading() as db:
+    with other.database.reading() as db:
         (total,) = db.execute("SELECT total FROM imports").fetchone()
     assert total > 4 * imports.PIECE
 
 
 def test_what_is_undone_between_the_pieces_is_undone_once(full, small, monkeypatch, quick_path):
-    other = Store(full.vacuum_into(quick_path / "other.db"))
+    other = Store(full.database.vacuum_into(quick_path / "other.db"))
     for word in (0, 2, 3):
-        other.set_score("s0", word, 5, "bob", word="x")
-    other.set_score("s2", 0, 5, "bob", word="x")
-    other.submit("s1", "bob")
-    other.undo("s0", "ann")
+        other.scores.set("s0", word, 5, "bob", word="x")
+    other.scores.set("s2", 0, 5, "bob", word="x")
+    other.queue.submit("s1", "bob")
+    other.scores.undo("s0", "ann")
     export_labels(other, quick_path / "in.jsonl")
-    assert between(monkeypatch, lambda: Store(full.path).undo("s0", "ann"))
+    assert between(monkeypatch, lambda: Store(full.database.path).scores.undo("s0", "ann"))
     import_labels(full, quick_path / "in.jsonl")
     assert [(e[1], e[2]) for e in said(full, "ann")] == [(1, 2), (1, None), (1, None)]
     check_figures(full)
-    full.check_backup(full.vacuum_into(quick_path / "kept.db"))
+    full.restoring.check_backup(full.database.vacuum_into(quick_path / "kept.db"))
 
 
 @pytest.mark.parametrize("dry", [False, True])
 def test_bad_input_leaves_every_byte_as_it_was(full, small, dry):
-    full.close()
-    files = {path.name: path.read_bytes() for path in full.path.parent.iterdir()}
+    full.database.close()
+    files = {path.name: path.read_bytes() for path in full.database.path.parent.iterdir()}
     table(full).write_text(CSV + "s0,99,1\n")
     with pytest.raises(ImportRefused, match="line 18: "):
         import_csv(full, table(full), "cyd", dry)
-    full.close()
+    full.database.close()
     table(full).write_text(CSV)
-    assert {path.name: path.read_bytes() for path in full.path.parent.iterdir()} == files
+    assert {path.name: path.read_bytes() for path in full.database.path.parent.iterdir()} == files
 
 
 def test_the_same_file_again_finds_all_of_it_there_though_only_a_part_was(
@@ -358,8 +358,8 @@ def test_the_same_file_again_finds_all_of_it_there_though_only_a_part_was(
     between(monkeypatch, die)
     with pytest.raises(Killed):
         import_labels(other, quick_path / "in.jsonl")
-    assert other.count_samples() == SAMPLES and left(other)
+    assert other.samples.count() == SAMPLES and left(other)
     found = import_labels(other, quick_path / "in.jsonl")
     assert (found["samples_known"], found["events"], found["events_known"]) == (SAMPLES, 0, 18)
-    assert other.snapshot()["sha256"] == full.snapshot()["sha256"] and left(other) is None
+    assert other.labels.snapshot()["sha256"] == full.labels.snapshot()["sha256"] and left(other) is None
     assert figures(other) == figures(full)

@@ -12,12 +12,12 @@ from data.store.labels import RULE, agreed, expected
 
 @pytest.fixture
 def sample(store, sample_row):
-    return store.add_samples([sample_row(noise_sha256="b" * 64, seed=2**63 - 1)])[0]
+    return store.samples.add([sample_row(noise_sha256="b" * 64, seed=2**63 - 1)])[0]
 
 
 def say(store, sample, source, score, who="", word_index=1, **more):
     event = {"sample": sample, "word_index": word_index, "word": "red", "source": source, "score": score}
-    store.add_scores([{**event, "who": who, **more}])
+    store.scores.add([{**event, "who": who, **more}])
 
 
 SAID = {
@@ -46,13 +46,13 @@ SAID = {
 def test_the_most_trusted_source_gives_the_label(store, sample, sources, filters, wanted):
     for source in sources:
         say(store, sample, *SAID[source])
-    found = store.labels(**filters)
+    found = store.labels.current(**filters)
     assert [(x["source"], x["score"]) for x in found] == ([wanted] if wanted else [])
 
 
 def test_a_label_carries_what_training_needs(store, sample, peaked):
     say(store, sample, "vlm", 7, distribution=peaked(7), weight=0.5, scorer="tiny", scorer_version="3")
-    (row,) = store.labels()
+    (row,) = store.labels.current()
     assert (row["sample"], row["word_index"], row["word"], row["weight"]) == (sample, 1, "red", 0.5)
     assert (row["prompt"], row["seed"]) == ("a red circle above a blue square", 2**63 - 1)
     assert (row["method"], row["projector_run"], row["noise_sha256"]) == ("none", None, "b" * 64)
@@ -62,13 +62,13 @@ def test_a_label_carries_what_training_needs(store, sample, peaked):
 
 def test_a_correction_that_was_taken_back_or_undone_does_not_count(store, sample):
     say(store, sample, *SAID["vlm"])
-    store.set_score(sample, 1, 9, "ann")
-    store.clear_score(sample, 1, "ann")
-    assert store.labels()[0]["source"] == "vlm"
-    store.undo(None, "ann")
-    assert (store.labels()[0]["source"], store.labels()[0]["score"]) == ("human", 9)
-    store.undo(None, "ann")
-    assert store.labels()[0]["source"] == "vlm"
+    store.scores.set(sample, 1, 9, "ann")
+    store.scores.clear(sample, 1, "ann")
+    assert store.labels.current()[0]["source"] == "vlm"
+    store.scores.undo(None, "ann")
+    assert (store.labels.current()[0]["source"], store.labels.current()[0]["score"]) == ("human", 9)
+    store.scores.undo(None, "ann")
+    assert store.labels.current()[0]["source"] == "vlm"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_a_correction_that_was_taken_back_or_undone_does_not_count(store, sample
 def test_of_several_people_the_median_counts_and_of_two_middle_scores_the_lower(store, sample, scores, score):
     assert agreed(scores) == score
     for i, s in enumerate(scores):
-        store.set_score(sample, 1, s, f"person {i}", weight=1 + i)
-    (row,) = store.labels()
+        store.scores.set(sample, 1, s, f"person {i}", weight=1 + i)
+    (row,) = store.labels.current()
     assert (row["score"], row["distribution"]) == (score, None)
     assert row["weight"] == 1 + (len(scores) - 1) / 2
     assert len(row["events"]) == len(scores)
@@ -96,25 +96,25 @@ def test_of_several_people_the_median_counts_and_of_two_middle_scores_the_lower(
 
 def test_a_person_who_takes_the_score_back_no_longer_counts_for_the_median(store, sample):
     for who, score in (("ann", 2), ("bob", 8), ("cyd", 9)):
-        store.set_score(sample, 1, score, who)
-    assert store.labels()[0]["score"] == 8
-    store.clear_score(sample, 1, "cyd")
-    assert store.labels()[0]["score"] == 2
-    store.undo(None, "cyd")
-    assert store.labels()[0]["score"] == 8
+        store.scores.set(sample, 1, score, who)
+    assert store.labels.current()[0]["score"] == 8
+    store.scores.clear(sample, 1, "cyd")
+    assert store.labels.current()[0]["score"] == 2
+    store.scores.undo(None, "cyd")
+    assert store.labels.current()[0]["score"] == 8
 
 
 def test_labels_are_in_the_order_of_samples_and_words(store, sample_row):
-    ids = store.add_samples([sample_row(seed=i) for i in range(3)])
+    ids = store.samples.add([sample_row(seed=i) for i in range(3)])
     pairs = [(s, w) for s in ids for w in (1, 2, 5)]
     for s, w in random.Random(0).sample(pairs, len(pairs)):
         say(store, s, "vlm", 1, word_index=w)
-    assert [(x["sample"], x["word_index"]) for x in store.labels()] == pairs
+    assert [(x["sample"], x["word_index"]) for x in store.labels.current()] == pairs
 
 
 def test_a_snapshot_gives_the_same_labels_after_more_was_said(store, sample_row, peaked, quick_path):
     dice = random.Random(3)
-    ids = store.add_samples([sample_row(seed=i) for i in range(6)])
+    ids = store.samples.add([sample_row(seed=i) for i in range(6)])
 
     def chatter(n):
         for _ in range(n):
@@ -125,85 +125,87 @@ def test_a_snapshot_gives_the_same_labels_after_more_was_said(store, sample_row,
             elif move == 1:
                 say(store, sample, "calibrated", dice.randrange(10), word_index=word)
             elif move == 2:
-                store.undo(None, "ann")
+                store.scores.undo(None, "ann")
             else:
-                store.set_score(sample, word, dice.randrange(10), dice.choice(["ann", "bob"]))
+                store.scores.set(sample, word, dice.randrange(10), dice.choice(["ann", "bob"]))
 
     chatter(60)
     kept = []
     for filters in ({}, {"include_calibrated": True}, {"sources": ["vlm"]}, {"ids": ids[:2]}):
-        kept.append((json.loads(json.dumps(store.snapshot(**filters))), store.labels(**filters)))
+        kept.append(
+            (json.loads(json.dumps(store.labels.snapshot(**filters))), store.labels.current(**filters))
+        )
     chatter(60)
-    store.add_samples([sample_row(seed=99)])
-    copy = Store(store.vacuum_into(quick_path / "copy.db"))
+    store.samples.add([sample_row(seed=99)])
+    copy = Store(store.database.vacuum_into(quick_path / "copy.db"))
     for snapshot, labels in kept:
         assert snapshot["count"] == len(labels) == sum(snapshot["sources"].values())
-        assert store.labels(snapshot) == labels
-        assert copy.labels(snapshot) == labels
-    assert store.labels() != kept[0][1]
+        assert store.labels.current(snapshot) == labels
+        assert copy.labels.current(snapshot) == labels
+    assert store.labels.current() != kept[0][1]
 
 
 def test_a_snapshot_that_cannot_be_given_again_is_refused(store, sample, quick_path):
     say(store, sample, *SAID["vlm"])
-    snapshot = store.snapshot()
+    snapshot = store.labels.snapshot()
     with pytest.raises(StoreError, match="another database"):
-        Store(quick_path / "other.db").labels(snapshot)
+        Store(quick_path / "other.db").labels.current(snapshot)
     with pytest.raises(StoreError, match="not those of the snapshot"):
-        store.labels({**snapshot, "sha256": "0" * 64})
+        store.labels.current({**snapshot, "sha256": "0" * 64})
     older = {k: v for k, v in snapshot.items() if k != "rule"}
-    assert snapshot["rule"] == RULE and store.labels(older) == store.labels(snapshot)
+    assert snapshot["rule"] == RULE and store.labels.current(older) == store.labels.current(snapshot)
     with pytest.raises(StoreError, match="another rule"):
-        store.labels({**older, "sha256": "0" * 64})
+        store.labels.current({**older, "sha256": "0" * 64})
     with pytest.raises(ValueError, match="its own filters"):
-        store.labels(snapshot, split="train")
+        store.labels.current(snapshot, split="train")
 
 
 @pytest.mark.parametrize("filters", [{"sources": ["oracle"]}, {"split": "test"}, {"colour": "red"}])
 def test_unknown_filters_are_refused(store, filters):
     with pytest.raises(ValueError):
-        store.labels(**filters)
+        store.labels.current(**filters)
 
 
 def test_corrections_pair_what_people_said_with_what_the_scorer_computed(store, sample_row, peaked):
-    a, b, c = store.add_samples([sample_row(seed=i) for i in range(3)])
+    a, b, c = store.samples.add([sample_row(seed=i) for i in range(3)])
     for s in (a, b):
         say(store, s, "vlm", 1, distribution=peaked(1), features=b"\x00\x3c" * 4)
     say(store, a, "vlm", 2, distribution=peaked(2), features=b"\x00\x40" * 4, scorer_version="2")
-    store.set_score(a, 1, 8, "ann")
-    store.set_score(c, 1, 8, "ann")  # never scored by the VLM: nothing to learn from
-    store.set_score(b, 1, 5, "detector", source="simulated")
-    found = store.corrections()
+    store.scores.set(a, 1, 8, "ann")
+    store.scores.set(c, 1, 8, "ann")  # never scored by the VLM: nothing to learn from
+    store.scores.set(b, 1, 5, "detector", source="simulated")
+    found = store.labels.corrections()
     assert [(x["sample"], x["source"], x["score"], x["vlm"]["score"]) for x in found] == [
         (a, "human", 8, 2),
         (b, "simulated", 5, 1),
     ]
     assert found[0]["vlm"]["features"] == b"\x00\x40" * 4
     assert found[0]["vlm"]["distribution"][2] == pytest.approx(0.91)
-    assert [x["sample"] for x in store.corrections(include_simulated=False)] == [a]
-    assert store.corrections(split="heldout") == []
+    assert [x["sample"] for x in store.labels.corrections(include_simulated=False)] == [a]
+    assert store.labels.corrections(split="heldout") == []
 
 
 def test_the_vlm_scores_are_read_in_pages_and_only_the_latest(store, sample_row):
-    ids = store.add_samples([sample_row(seed=i) for i in range(7)])
+    ids = store.samples.add([sample_row(seed=i) for i in range(7)])
     for round_ in range(2):
         for s in ids:
             say(store, s, "vlm", round_)
-    assert [x["sample"] for x in store.vlm_scores(page=3)] == ids
-    assert {x["score"] for x in store.vlm_scores(page=2)} == {1}
+    assert [x["sample"] for x in store.labels.vlm_scores(page=3)] == ids
+    assert {x["score"] for x in store.labels.vlm_scores(page=2)} == {1}
 
 
 def test_the_views_agree_with_the_labels(store, sample_row):
-    ids = store.add_samples([sample_row(seed=i) for i in range(4)])
+    ids = store.samples.add([sample_row(seed=i) for i in range(4)])
     for source, n in (("vlm", 4), ("calibrated", 3), ("simulated", 2), ("human", 1)):
         for s in ids[:n]:
             say(store, s, *SAID[source])
-    store.set_score(ids[3], 1, 4, "ann")
-    store.clear_score(ids[3], 1, "ann")
-    with store.reading() as db:
+    store.scores.set(ids[3], 1, 4, "ann")
+    store.scores.clear(ids[3], 1, "ann")
+    with store.database.reading() as db:
         view = db.execute("SELECT sample, word_index, source, score FROM labels").fetchall()
         people = db.execute("SELECT sample, who, score FROM current_human").fetchall()
         side = db.execute("SELECT vlm, calibrated, simulated, human, people FROM current_scores").fetchall()
-    labels = store.labels(include_calibrated=True)
+    labels = store.labels.current(include_calibrated=True)
     assert sorted(view) == sorted((x["sample"], x["word_index"], x["source"], x["score"]) for x in labels)
     assert people == [(ids[0], "ann", 4)]
     assert (1, 2, 3.0, 4.0, 1) in side and (1, None, None, None, 0) in side

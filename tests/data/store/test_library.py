@@ -32,29 +32,29 @@ def full(module_store, sample_row, peaked):
                 **more,
             )
         )
-    store.add_samples(rows)
+    store.samples.add(rows)
     for i in range(0, 30, 2):
         event = {"sample": f"s{i:02d}", "word_index": 1, "word": "red", "source": "vlm", "scorer": "tiny"}
-        store.add_scores([{**event, "distribution": peaked(5, 0.3 + i / 60)}])
+        store.scores.add([{**event, "distribution": peaked(5, 0.3 + i / 60)}])
     for i, who in ((0, "ann"), (1, "ann"), (1, "bob"), (2, "bob"), (2, "ann")):
-        store.set_score(f"s{i:02d}", 1, 2 * i + (3 if who == "bob" else 0), who, word="red")
-    store.flag("s01", "ann", "cut off")
-    store.flag("s02", "ann", "cut off")
-    store.unflag("s02", "ann")
-    store.note("s04", "bob", "see here")
+        store.scores.set(f"s{i:02d}", 1, 2 * i + (3 if who == "bob" else 0), who, word="red")
+    store.remarks.flag("s01", "ann", "cut off")
+    store.remarks.flag("s02", "ann", "cut off")
+    store.remarks.unflag("s02", "ann")
+    store.remarks.note("s04", "bob", "see here")
     return store
 
 
 def test_the_mean_is_finer_than_the_digits_of_the_vlm(store, sample_row, peaked):
-    store.add_samples([sample_row(id="s")])
+    store.samples.add([sample_row(id="s")])
     event = {"sample": "s", "source": "vlm", "scorer": "tiny", "distribution": peaked(9, 0.55), "score": 9}
-    store.add_scores([{**event, "word_index": i, "word": word} for i, word in enumerate(["red", "star"])])
+    store.scores.add([{**event, "word_index": i, "word": word} for i, word in enumerate(["red", "star"])])
     expected = 9 * 0.55 + sum(range(9)) * 0.05
-    (found,) = store.search()["samples"]
+    (found,) = store.library.search()["samples"]
     assert found["mean"] == pytest.approx(expected, abs=0.02)
     assert [word["label"] for word in found["words"]] == [9, 9]
-    store.set_score("s", 0, 2, "ann", word="red")  # what a person says counts as it is
-    assert store.search()["samples"][0]["mean"] == pytest.approx((2 + expected) / 2, abs=0.02)
+    store.scores.set("s", 0, 2, "ann", word="red")  # what a person says counts as it is
+    assert store.library.search()["samples"][0]["mean"] == pytest.approx((2 + expected) / 2, abs=0.02)
 
 
 def ids(found):
@@ -65,7 +65,7 @@ def everything(store, size, **asked):
     """The ids of all pages, which must not overlap."""
     seen, after = [], None
     for _ in range(100):
-        found = store.search(limit=size, after=after, **asked)
+        found = store.library.search(limit=size, after=after, **asked)
         seen += ids(found)
         after = found["next"]
         if after is None:
@@ -79,7 +79,7 @@ def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, ma
     if many:  # as in a large store, where the walk is another one
         monkeypatch.setattr(library, "COUNTED", 2)
         monkeypatch.setattr(library, "SMALL", 1)
-    whole = ids(full.search(sort=sort, limit=1000))
+    whole = ids(full.library.search(sort=sort, limit=1000))
     figures = {"uncertain": 15, "disagreement": 2, "lowest": 16, "highest": 16}
     assert len(whole) == len(set(whole)) == figures.get(sort, 30)
     for size in (1, 4, 29):
@@ -94,7 +94,7 @@ def test_pages_of_any_size_are_the_whole_order_with_nothing_twice(full, sort, ma
         "prompt": lambda s: (s["prompt"], s["seed"], s["seq"]),
         "seed": lambda s: (s["seed"], s["seq"]),
     }[sort]
-    keys = [key(sample) for sample in full.search(sort=sort, limit=1000)["samples"]]
+    keys = [key(sample) for sample in full.library.search(sort=sort, limit=1000)["samples"]]
     assert all(a <= b for a, b in itertools.pairwise(keys))
 
 
@@ -147,9 +147,9 @@ def test_words_and_filters_leave_what_they_say_by_events_and_by_samples(full, as
 
 
 def test_a_run_is_a_filter_and_all_choices_are_known(full):
-    run = full.runs()[0]["id"]
-    assert full.search(projector_run=run)["count"] == 10
-    assert full.library_choices() == {
+    run = full.runs.find()[0]["id"]
+    assert full.library.search(projector_run=run)["count"] == 10
+    assert full.library.choices() == {
         "prompt_set": ["shapes"],
         "projector_run": [run],
         "split": ["heldout", "train"],
@@ -159,7 +159,7 @@ def test_a_run_is_a_filter_and_all_choices_are_known(full):
 
 
 def test_a_sample_tells_its_labels_people_flags_and_figures(full):
-    one = full.search("s01")["samples"][0]
+    one = full.library.search("s01")["samples"][0]
     assert (one["people"], one["flags"], one["points"], one["mean"]) == (2, 1, 3.0, 2.0)
     assert one["words"] == [
         {
@@ -171,7 +171,7 @@ def test_a_sample_tells_its_labels_people_flags_and_figures(full):
             "people": {"ann": 2, "bob": 5},
         }
     ]
-    two = full.search("s02")["samples"][0]
+    two = full.library.search("s02")["samples"][0]
     assert (two["flags"], two["words"][0]["vlm"] is not None) == (0, True)
 
 
@@ -264,13 +264,13 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(own, many, monk
 )
 def test_what_cannot_be_asked_is_a_sentence(full, asked, says):
     with pytest.raises(ValueError, match=says):
-        full.search(**asked)
+        full.library.search(**asked)
 
 
 def test_an_empty_store_has_nothing_and_says_so(store):
     for sort in SORTS:
-        assert store.search(sort=sort) == {"samples": [], "count": 0, "more": False, "next": None}
-    assert store.library_choices()["who"] == []
+        assert store.library.search(sort=sort) == {"samples": [], "count": 0, "more": False, "next": None}
+    assert store.library.choices()["who"] == []
 
 
 LARGE = [2**63, -(2**63) - 1, 10**30, -(10**30), 10**5000]
@@ -283,7 +283,7 @@ def test_a_cursor_with_a_number_that_sqlite_cannot_hold_is_no_page(full, sort):
     for number, at in itertools.product(LARGE, range(len(page["next"]))):
         key = [number if i == at else value for i, value in enumerate(page["next"])]
         with pytest.raises(ValueError, match="^There is no such page any more; begin with the first one.$"):
-            full.search(sort=sort, after=key)
+            full.library.search(sort=sort, after=key)
 
 
 def test_a_cursor_that_no_page_gave_is_no_page(full):
@@ -304,6 +304,6 @@ def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name
 def test_a_search_finds_a_word_however_its_accents_are_composed(store, sample_row, word, asked):
     for i, form in enumerate(("NFC", "NFD")):
         prompt = unicodedata.normalize(form, f"un {word} rouge")
-        store.add_samples([sample_row(id=form, seed=i, prompt=prompt)])
-    found = store.search(unicodedata.normalize(asked, word))["samples"]
+        store.samples.add([sample_row(id=form, seed=i, prompt=prompt)])
+    found = store.library.search(unicodedata.normalize(asked, word))["samples"]
     assert {sample["id"] for sample in found} == {"NFC", "NFD"}

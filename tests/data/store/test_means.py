@@ -14,7 +14,7 @@ from data.store.scores import checked_event
 
 
 def kept(store):
-    with store.reading() as db:
+    with store.database.reading() as db:
         found = db.execute("SELECT sample, mean, golden FROM means").fetchall()
     return {sample: (mean, golden) for sample, mean, golden in found}
 
@@ -22,7 +22,7 @@ def kept(store):
 def assert_right(store):
     """Against the labels themselves, one by one."""
     wanted = {}
-    with store.reading() as db:
+    with store.database.reading() as db:
         ids = [id for (id,) in db.execute("SELECT id FROM samples")]
         for place, gold in enumerate((False, True)):
             said = {}
@@ -39,31 +39,31 @@ def assert_right(store):
 def full(store, sample_row, peaked):
     """Six samples of which anything was said: by machines, several people, the simulated annotator, and as gold."""
     dice = random.Random(7)
-    ids = store.add_samples(sample_row(id=f"s{i}", seed=i) for i in range(6))
+    ids = store.samples.add(sample_row(id=f"s{i}", seed=i) for i in range(6))
 
     def step():
         who, sample, word = dice.choice(("ann", "bob", "cyd")), dice.choice(ids), 1 + dice.randrange(3)
         what = dice.randrange(12)
         said = {"sample": sample, "word_index": word}
         if what < 4:
-            store.set_score(sample, word, dice.randrange(10), who)
+            store.scores.set(sample, word, dice.randrange(10), who)
         elif what == 4:
-            store.clear_score(sample, word, who)
+            store.scores.clear(sample, word, who)
         elif what == 5:
-            store.undo(dice.choice((None, sample)), who)
+            store.scores.undo(dice.choice((None, sample)), who)
         elif what == 6:
             source = dice.choice(("vlm", "calibrated"))
-            store.add_scores([{**said, "source": source, "distribution": peaked(dice.randrange(10), 0.4)}])
+            store.scores.add([{**said, "source": source, "distribution": peaked(dice.randrange(10), 0.4)}])
         elif what == 7:
-            store.add_scores([{**said, "source": "vlm", "score": dice.randrange(10)}])
+            store.scores.add([{**said, "source": "vlm", "score": dice.randrange(10)}])
         elif what == 8:
-            store.set_score(sample, word, dice.randrange(10), f"detector{word % 2}", source="simulated")
+            store.scores.set(sample, word, dice.randrange(10), f"detector{word % 2}", source="simulated")
         elif what == 9:
-            done = store.submit(sample, who, [{"word_index": word, "score": dice.randrange(10)}])
+            done = store.queue.submit(sample, who, [{"word_index": word, "score": dice.randrange(10)}])
             if dice.random() < 0.3:
-                store.come_back(done["id"], who)
+                store.queue.come_back(done["id"], who)
         else:
-            store.set_gold(sample, word, dice.choice((None, *range(10))), who)
+            store.gold.set(sample, word, dice.choice((None, *range(10))), who)
 
     store.step = step
     return store
@@ -76,13 +76,13 @@ def test_the_mean_is_right_after_every_step(full):
 
 
 def test_a_sample_of_which_all_was_taken_back_has_no_mean(store, sample_row):
-    (id,) = store.add_samples([sample_row()])
-    store.set_score(id, 1, 4, "ann")
-    store.set_gold(id, 2, 7, "ann")
+    (id,) = store.samples.add([sample_row()])
+    store.scores.set(id, 1, 4, "ann")
+    store.gold.set(id, 2, 7, "ann")
     assert kept(store) == {id: (4.0, 5.5)}
-    store.undo(id, "ann")
+    store.scores.undo(id, "ann")
     assert kept(store) == {id: (None, 7.0)}
-    store.set_gold(id, 2, None, "ann")
+    store.gold.set(id, 2, None, "ann")
     assert kept(store) == {}
 
 
@@ -90,20 +90,20 @@ def test_a_store_of_the_schema_before_has_the_means_once_it_is_opened(full):
     for _ in range(60):
         full.step()
     before = kept(full)
-    with full.writing() as db:
+    with full.database.writing() as db:
         for sql in ("DROP TRIGGER scores_means", "DROP TRIGGER gold_means", "DROP TABLE means"):
             db.execute(sql)
         db.execute("DELETE FROM _sqlite_migrations WHERE name = 'm008_means'")
-    again = Store(full.path)
+    again = Store(full.database.path)
     assert kept(again) == before != {}
-    again.set_score("s0", 1, 4, "ann")
+    again.scores.set("s0", 1, 4, "ann")
     assert_right(again)
 
 
 def test_what_is_imported_merged_or_restored_has_its_means(full, quick_path, sample_row, peaked):
     for _ in range(60):
         full.step()
-    backup = full.vacuum_into(quick_path / "backup.db")
+    backup = full.database.vacuum_into(quick_path / "backup.db")
     export_labels(full, quick_path / "labels.jsonl")
     other = Store(quick_path / "other.db")
     import_labels(other, quick_path / "labels.jsonl", dry_run=True, units=units_of)
@@ -113,5 +113,5 @@ def test_what_is_imported_merged_or_restored_has_its_means(full, quick_path, sam
     event = {"sample": "s0", "word_index": 3, "source": "calibrated", "distribution": peaked(8)}
     take_over(other, Batch([], [checked_event(event)], []))
     assert_right(other)
-    other.restore(backup)
+    other.restoring.restore(backup)
     assert kept(other) == kept(full)

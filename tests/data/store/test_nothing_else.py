@@ -42,16 +42,16 @@ def full(store, sample_row, quick_path):
         Image.new("RGB", (8, 8), (seed, 0, 0)).save(path)
         digest = sha256(path.read_bytes()).hexdigest()
         rows.append(sample_row(id=id, prompt=PROMPT, seed=seed, n_words=count, image_path=f"images/{id}.png", image_sha256=digest))  # fmt: skip
-    store.add_samples(rows)
+    store.samples.add(rows)
     for id in (NEW, OLD):
-        store.set_score(id, 1, 7, "ann", word="red")
-        store.set_score(id, 2, 8, "ann", word="circle")
-    store.set_score(NEW, 3, 2, "ann", word=NOTHING_ELSE)
+        store.scores.set(id, 1, 7, "ann", word="red")
+        store.scores.set(id, 2, 8, "ann", word="circle")
+    store.scores.set(NEW, 3, 2, "ann", word=NOTHING_ELSE)
     return store
 
 
 def labels(store):
-    return [(x["sample"], x["word_index"], x["word"], x["score"]) for x in store.labels()]
+    return [(x["sample"], x["word_index"], x["word"], x["score"]) for x in store.labels.current()]
 
 
 def test_the_store_calls_it_what_the_words_of_a_prompt_call_it():
@@ -60,18 +60,18 @@ def test_the_store_calls_it_what_the_words_of_a_prompt_call_it():
 
 def test_a_sample_stored_before_it_has_no_place_for_it(full):
     with pytest.raises(ValueError, match="past the sample's 3 words"):
-        full.set_score(OLD, 3, 9, "ann", word=NOTHING_ELSE)
+        full.scores.set(OLD, 3, 9, "ann", word=NOTHING_ELSE)
     assert labels(full)[-1] == (OLD, 2, "circle", 8)
 
 
 def test_it_is_the_last_of_a_sample_and_no_other(full):
     with pytest.raises(ValueError, match="stands after the words"):
-        full.set_score(NEW, 1, 9, "ann", word=NOTHING_ELSE)
+        full.scores.set(NEW, 1, 9, "ann", word=NOTHING_ELSE)
     with pytest.raises(ValueError, match="stands after the words"):
-        full.add_scores([{"sample": NEW, "word_index": 0, "word": NOTHING_ELSE, "source": "vlm", "score": 1}])
+        full.scores.add([{"sample": NEW, "word_index": 0, "word": NOTHING_ELSE, "source": "vlm", "score": 1}])
     with pytest.raises(ValueError, match="stands after the words"):
-        full.set_gold(NEW, 2, 9, "ann", word=NOTHING_ELSE)
-    assert full.set_gold(NEW, 3, 3, "ann", word=NOTHING_ELSE)["score"] == 3
+        full.gold.set(NEW, 2, 9, "ann", word=NOTHING_ELSE)
+    assert full.gold.set(NEW, 3, 3, "ann", word=NOTHING_ELSE)["score"] == 3
 
 
 @pytest.mark.parametrize("place", [1, 4])
@@ -109,7 +109,7 @@ def test_a_table_that_scores_it_where_a_sample_lacks_it_is_refused(full, bare, q
         path.write_text(f"sample,word_index,word,score\n{line},{NOTHING_ELSE},9\n")
         with pytest.raises(ImportRefused, match=said):
             import_csv(bare, path, "bob")
-    assert bare.labels() == []
+    assert bare.labels.current() == []
 
 
 @pytest.mark.parametrize("kind", [RICHHF, RAPIDATA], ids=lambda kind: kind.name)
@@ -122,23 +122,23 @@ def test_formats_of_words_alone_leave_it_out_and_count_it(full, bare, quick_path
 
 
 def test_a_sample_of_which_it_alone_is_said_is_no_line_of_words(store, sample_row, quick_path):
-    store.add_samples([sample_row(id=NEW, prompt=PROMPT, n_words=4)])
-    store.set_score(NEW, 3, 2, "ann", word=NOTHING_ELSE)
+    store.samples.add([sample_row(id=NEW, prompt=PROMPT, n_words=4)])
+    store.scores.set(NEW, 3, 2, "ann", word=NOTHING_ELSE)
     found = export_words(store, quick_path / "a.jsonl", RICHHF)
     assert found == {"samples": 0, "words": 0, "nothing_else_left_out": 1}
     assert len((quick_path / "a.jsonl").read_bytes().splitlines()) == 1  # its header
 
 
 def test_the_better_image_of_a_pair_is_the_one_with_less_that_nobody_asked_for(store, sample_row, quick_path):
-    store.add_samples(
+    store.samples.add(
         [
             sample_row(id=id, prompt=PROMPT, n_words=4, seed=i, image_path=f"{id}.png")
             for i, id in enumerate("ab")
         ]
     )
     for id, score in (("a", 2), ("b", 9)):
-        store.set_score(id, 1, 7, "ann", word="red")
-        store.set_score(id, 3, score, "ann", word=NOTHING_ELSE)
+        store.scores.set(id, 1, 7, "ann", word="red")
+        store.scores.set(id, 3, score, "ann", word=NOTHING_ELSE)
     export_dpo(store, quick_path / "a.jsonl")
     pair = json.loads((quick_path / "a.jsonl").read_text())
     assert (pair["chosen_sample"], pair["rejected_sample"]) == ("b", "a")

@@ -45,22 +45,22 @@ def full(module_store, sample_row, peaked):
     store = module_store
     store.new_run("projector", {}, id="r")
     rows = drawn(sample_row)
-    store.add_samples(rows)
+    store.samples.add(rows)
     for i, r in enumerate(rows):
         said = {"sample": r["id"], "word_index": 0}
-        store.add_scores([{**said, "source": "vlm", "distribution": peaked(3, 0.2 + i / 60)}])
-        store.add_scores(
+        store.scores.add([{**said, "source": "vlm", "distribution": peaked(3, 0.2 + i / 60)}])
+        store.scores.add(
             [{**said, "source": "human", "who": who, "score": s} for who, s in (("x", 1), ("y", 4))]
         )
-    store.keep_foreseen({r["id"]: (1 + i / 40, i / 40, "1") for i, r in enumerate(rows)}, "reward")
-    store.keep_kinds(KINDS)
+    store.foreseen.keep({r["id"]: (1 + i / 40, i / 40, "1") for i, r in enumerate(rows)}, "reward")
+    store.foreseen.keep_kinds(KINDS)
     return store
 
 
 def counted(store):
     """What the pools say, and what they should say."""
     names = "split, prompt_set, method, backbone"
-    with store.reading() as db:
+    with store.database.reading() as db:
         kept = db.execute(f"SELECT {names}, projector_run, samples FROM pools").fetchall()
         there = db.execute(
             f"SELECT {names}, coalesce(projector_run, ''), count(*) FROM samples GROUP BY 1, 2, 3, 4, 5"
@@ -72,10 +72,10 @@ def test_the_pools_count_every_sample(full, sample_row, copy_of):
     full = copy_of(full)
     kept, there = counted(full)
     assert kept == there and len(kept) > 10
-    full.add_samples([sample_row(method="new"), sample_row(method="new", seed=2)])
+    full.samples.add([sample_row(method="new"), sample_row(method="new", seed=2)])
     assert ("train", "", "new", "data/models/diffuser", "", 2) in counted(full)[0]
     with pytest.raises(ValueError, match="stored already"):
-        full.add_samples([sample_row(method="newer"), sample_row(id="s00")])
+        full.samples.add([sample_row(method="newer"), sample_row(id="s00")])
     kept, there = counted(full)
     assert kept == there
 
@@ -87,7 +87,7 @@ def test_a_store_from_before_the_pools_is_counted(older_store, sample_row):
 
 
 def given(store, order, filters, **more):
-    found = store.next_to_annotate("ann", order, **filters, **more)
+    found = store.queue.next("ann", order, **filters, **more)
     return found and found["id"]
 
 
@@ -97,7 +97,7 @@ def test_any_two_filters_find_what_they_leave_however_it_is_found(full, order, f
     """The reference is a look at every sample."""
     monkeypatch.setattr(queue, "FEW", few)
     monkeypatch.setattr(queue, "SHARE", share)
-    samples = full.samples(limit=1000)
+    samples = full.samples.find(limit=1000)
     figure = {
         "uncertainty": lambda s: -int(s["id"][1:]),
         "reward": lambda s: int(s["id"][1:]),
@@ -131,5 +131,5 @@ def test_where_a_filter_leaves_nothing_no_sample_is_looked_at(full, order, filte
 
     real = queue.rows
     monkeypatch.setattr(queue, "rows", spy)
-    assert full.next_to_annotate("ann", order, **filters) is None
+    assert full.queue.next("ann", order, **filters) is None
     assert not [step for step in looked if not step.startswith(("SCAN b", "SCAN CONSTANT ROW"))], looked

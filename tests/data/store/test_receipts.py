@@ -13,16 +13,16 @@ PAGE = page_digest("0123456789abcdef", "ann")
 
 
 def pages(store):
-    with store.reading() as db:
+    with store.database.reading() as db:
         return {page for (page,) in db.execute("SELECT page_sha256 FROM receipts")}
 
 
 def test_the_last_receipt_of_a_page_is_the_one_that_stands(store):
-    assert store.receipt(PAGE) is None
+    assert store.receipts.get(PAGE) is None
     for revision in (1, 2, 7):
-        store.give_receipt(PAGE, revision, {**ANSWER, "word": revision})
-    assert store.receipt(PAGE) == {"revision": 7, "answer": {**ANSWER, "word": 7}}
-    assert store.receipt(page_digest("0123456789abcdef", "bob")) is None
+        store.receipts.give(PAGE, revision, {**ANSWER, "word": revision})
+    assert store.receipts.get(PAGE) == {"revision": 7, "answer": {**ANSWER, "word": 7}}
+    assert store.receipts.get(page_digest("0123456789abcdef", "bob")) is None
     assert pages(store) == {PAGE}
 
 
@@ -30,11 +30,11 @@ def test_pages_that_were_silent_for_long_are_forgotten_when_a_new_one_comes(stor
     now = leases.instant
     for days in (0, KEPT_DAYS - 1, KEPT_DAYS + 1):
         monkeypatch.setattr(receipts, "instant", lambda seconds=0, ago=days: now(seconds - 86400 * ago))
-        store.give_receipt(page_digest("page", str(days)), 1, ANSWER)
+        store.receipts.give(page_digest("page", str(days)), 1, ANSWER)
     monkeypatch.undo()
-    store.give_receipt(page_digest("page", "0"), 2, ANSWER)
+    store.receipts.give(page_digest("page", "0"), 2, ANSWER)
     assert len(pages(store)) == 3  # one that is known costs no search
-    store.give_receipt(PAGE, 1, ANSWER)
+    store.receipts.give(PAGE, 1, ANSWER)
     assert pages(store) == {PAGE, *(page_digest("page", str(days)) for days in (0, KEPT_DAYS - 1))}
 
 
@@ -44,14 +44,14 @@ def test_pages_that_were_silent_for_long_are_forgotten_when_a_new_one_comes(stor
 )
 def test_an_answer_that_no_page_was_given_is_not_kept(store, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        store.give_receipt(PAGE, 1, {**ANSWER, **wrong})
+        store.receipts.give(PAGE, 1, {**ANSWER, **wrong})
     assert pages(store) == set()
 
 
 def test_a_receipt_says_nothing_of_who_wrote_and_no_export_has_it(store, sample_row, quick_path):
-    store.add_samples([sample_row()])
-    store.give_receipt(PAGE, 1, ANSWER)
-    with store.reading() as db:
+    store.samples.add([sample_row()])
+    store.receipts.give(PAGE, 1, ANSWER)
+    with store.database.reading() as db:
         (kept,) = db.execute("SELECT * FROM receipts").fetchall()
     assert "ann" not in json.dumps(kept) and "0123456789abcdef" not in json.dumps(kept)
     export_labels(store, quick_path / "out.jsonl")

@@ -33,21 +33,21 @@ def backed(corrected, copy_of, quick_path):
 
 
 def score(store, sample):
-    return store.current(sample)[1]["people"]["ann"]
+    return store.scores.current(sample)[1]["people"]["ann"]
 
 
 def test_a_backup_comes_back_and_what_it_replaced_is_kept_beside_it(backed):
     store, sample, path = backed
-    found = store.restore(path)
+    found = store.restoring.restore(path)
     assert (found["scores"], found["before"]["scores"]) == (1, 2)
     assert score(store, sample) == 3
-    replaced = Store(store.path.with_name(found["replaced"]))
+    replaced = Store(store.database.path.with_name(found["replaced"]))
     assert score(replaced, sample) == 8
-    store.set_score(sample, 1, 5, "ann")  # and it can be written to
-    store.check()
-    with sqlite3.connect(store.path) as db:
+    store.scores.set(sample, 1, 5, "ann")  # and it can be written to
+    store.restoring.check()
+    with sqlite3.connect(store.database.path) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert not list(store.path.parent.glob(".restore*"))
+    assert not list(store.database.path.parent.glob(".restore*"))
 
 
 def test_people_who_work_meanwhile_wait_and_lose_nothing_that_was_acknowledged(backed):
@@ -55,11 +55,11 @@ def test_people_who_work_meanwhile_wait_and_lose_nothing_that_was_acknowledged(b
     acknowledged, wrong, stop = [], [], threading.Event()
 
     def work(n):
-        own = Store(store.path)
+        own = Store(store.database.path)
         while not stop.is_set():
             try:
-                acknowledged.append(own.set_score(sample, n, len(acknowledged) % 10, f"p{n}")["id"])
-                own.current(sample)
+                acknowledged.append(own.scores.set(sample, n, len(acknowledged) % 10, f"p{n}")["id"])
+                own.scores.current(sample)
             except Exception as error:  # noqa: BLE001 - whatever it is, the test fails by it
                 wrong.append(error)
 
@@ -69,7 +69,7 @@ def test_people_who_work_meanwhile_wait_and_lose_nothing_that_was_acknowledged(b
     try:
         while len(acknowledged) < 20 and not wrong:
             pass
-        replaced = [store.restore(path)["replaced"] for _ in range(3)]
+        replaced = [store.restoring.restore(path)["replaced"] for _ in range(3)]
         seen = len(acknowledged)
         while len(acknowledged) < seen + 10 and not wrong:
             pass
@@ -79,23 +79,23 @@ def test_people_who_work_meanwhile_wait_and_lose_nothing_that_was_acknowledged(b
             thread.join()
     assert not wrong
     kept = set()
-    for name in [*replaced, store.path.name]:
-        with sqlite3.connect(store.path.with_name(name)) as db:
+    for name in [*replaced, store.database.path.name]:
+        with sqlite3.connect(store.database.path.with_name(name)) as db:
             kept |= {id for (id,) in db.execute("SELECT id FROM scores")}
     assert set(acknowledged) <= kept
-    store.check()
+    store.restoring.check()
 
 
 def test_a_backup_can_be_made_while_others_write(store, sample_row, quick_path):
-    (sample,) = store.add_samples([sample_row()])
-    with store.writing() as db:
+    (sample,) = store.samples.add([sample_row()])
+    with store.database.writing() as db:
         db.execute("INSERT INTO cursors VALUES ('x', 1, 'now')")
-        path = store.vacuum_into(quick_path / "backup.db")
-    assert Store(path).cursor("x") is None
+        path = store.database.vacuum_into(quick_path / "backup.db")
+    assert Store(path).cursors.get("x") is None
     with pytest.raises(ValueError, match="exists already"):
-        store.vacuum_into(path)
-    assert store.check_backup(path)["samples"] == 1
-    assert store.sample(sample)
+        store.database.vacuum_into(path)
+    assert store.restoring.check_backup(path)["samples"] == 1
+    assert store.samples.get(sample)
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])
@@ -171,17 +171,19 @@ def dangling(path):
 def test_what_is_no_backup_is_refused_and_nothing_is_changed(backed, change, says):
     store, sample, path = backed
     change(path)
-    for look in (store.check_backup, store.restore):
+    for look in (store.restoring.check_backup, store.restoring.restore):
         with pytest.raises(ValueError, match=says):
             look(path)
     assert score(store, sample) == 8
-    assert not list(store.path.parent.glob("*replaced*")) and not list(store.path.parent.glob(".restore*"))
+    assert not list(store.database.path.parent.glob("*replaced*")) and not list(
+        store.database.path.parent.glob(".restore*")
+    )
 
 
 def test_the_database_itself_is_no_backup(backed):
     store, _, _ = backed
     with pytest.raises(ValueError, match="the database itself"):
-        store.restore(store.path)
+        store.restoring.restore(store.database.path)
 
 
 def test_an_error_in_the_middle_leaves_the_old_content(backed, monkeypatch):
@@ -195,29 +197,31 @@ def test_an_error_in_the_middle_leaves_the_old_content(backed, monkeypatch):
     real = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: real(*a, **{**k, "factory": Failing}))
     with pytest.raises(StoreError, match="failed to read or write"):
-        store.restore(path)
+        store.restoring.restore(path)
     monkeypatch.undo()
     assert score(store, sample) == 8
-    store.set_score(sample, 1, 9, "ann")
+    store.scores.set(sample, 1, 9, "ann")
 
 
 def test_a_follower_that_was_under_way_does_not_pass_by_what_comes_after_a_restore(backed):
     store, sample, path = backed
     for digit in range(5):
-        store.set_score(sample, 2, digit, "ann")
-    _, upto = store.corrections_after(0)
-    store.restore(path)  # while what was read is being sent
-    store.move_cursor("webhook", upto)
-    store.set_score(sample, 1, 9, "ann")
-    assert [event["score"] for event in store.corrections_after(store.cursor("webhook"))[0]] == [9]
+        store.scores.set(sample, 2, digit, "ann")
+    _, upto = store.cursors.corrections_after(0)
+    store.restoring.restore(path)  # while what was read is being sent
+    store.cursors.move("webhook", upto)
+    store.scores.set(sample, 1, 9, "ann")
+    assert [event["score"] for event in store.cursors.corrections_after(store.cursors.get("webhook"))[0]] == [
+        9
+    ]
 
 
 def test_figures_that_were_counted_before_a_restore_are_known_to_be_old(backed):
     store, sample, path = backed
-    before = store.judged()
-    store.restore(path)
-    store.set_score(sample, 1, 5, "ann")  # as many events as before, and another one
-    assert store.judged() != before
+    before = store.judgements.judged()
+    store.restoring.restore(path)
+    store.scores.set(sample, 1, 5, "ann")  # as many events as before, and another one
+    assert store.judgements.judged() != before
 
 
 def changed(path, statement):
@@ -249,26 +253,26 @@ def told(everything, copy_of, quick_path):
 def filled(store, sample_row):
     samples = store.add_samples([sample_row(id="a"), sample_row(id="b", seed=2)])
     spread = [0.1] * 10
-    store.add_scores(
+    store.scores.add(
         [{"sample": "a", "word_index": 1, "source": "vlm", "scorer": "v", "distribution": spread}]
     )
-    store.set_score("a", 1, 3, "ann")
-    store.set_score("a", 1, 4, "bob")
-    store.undo("a", "bob")
-    store.flag("a", "ann", "cut off")
-    store.set_gold("a", 2, 9, "ann")
-    store.come_back(store.submit("a", "ann")["id"], "ann")
-    store.add_preference(*samples, "left", "ann")
-    run = store.new_run("reward", {"steps": 1}, id="r")
-    store.update_run(run, state="done", checkpoint="runs/r/reward", checkpoint_sha256="0" * 64)
-    store.promote(run, "ann")
-    store.update_grid(store.add_grid({"prompt": "a cat"}, "ann", id="g"), "done")
-    store.claim_name("ann", "0" * 64)
-    store.note_audit("ann", "import", "file")
+    store.scores.set("a", 1, 3, "ann")
+    store.scores.set("a", 1, 4, "bob")
+    store.scores.undo("a", "bob")
+    store.remarks.flag("a", "ann", "cut off")
+    store.gold.set("a", 2, 9, "ann")
+    store.queue.come_back(store.queue.submit("a", "ann")["id"], "ann")
+    store.votes.add(*samples, "left", "ann")
+    run = store.runs.new("reward", {"steps": 1}, id="r")
+    store.runs.update(run, state="done", checkpoint="runs/r/reward", checkpoint_sha256="0" * 64)
+    store.runs.promote(run, "ann")
+    store.grids.update(store.grids.add({"prompt": "a cat"}, "ann", id="g"), "done")
+    store.people.claim("ann", "0" * 64)
+    store.audit.note("ann", "import", "file")
     note = {"sample": "a", "word_index": 3, "scorer": "v", "scorer_version": "1", "reason": "no digit"}
-    store.add_missing([note])
-    store.hold("b", "bob")
-    store.move_cursor("webhook")
+    store.missing.add([note])
+    store.leases.hold("b", "bob")
+    store.cursors.move("webhook")
     answer = {"shown": "a", "place": "b", "left": True, "error": "", "says": "", "word": None}
     store.give_receipt("0" * 64, 3, answer)
     store.keep_kinds({"a cat": ["object"]})
@@ -410,7 +414,7 @@ def test_a_backup_whose_schema_is_another_is_refused(backed, name):
     with closing(sqlite3.connect(path)) as db, db:
         for statement in statements:
             db.execute(statement)
-    for look in (store.check_backup, store.restore):
+    for look in (store.restoring.check_backup, store.restoring.restore):
         with pytest.raises(ValueError, match=f"its schema is not this app's .*{says}"):
             look(path)
     assert score(store, sample) == 8
@@ -427,7 +431,7 @@ def test_texts_of_another_encoding_are_refused(backed, quick_path):
                     db.execute(line) if not line.startswith(("BEGIN", "COMMIT")) else None
         db.commit()
     with pytest.raises(ValueError, match="its texts are not UTF-8"):
-        store.restore(other)
+        store.restoring.restore(other)
     assert score(store, sample) == 8
 
 
@@ -438,11 +442,11 @@ def test_a_backup_of_another_page_size_comes_back(backed, size, mode):
         db.execute(f"PRAGMA page_size = {size}")
         db.execute("VACUUM")
         db.execute(f"PRAGMA journal_mode = {mode}")
-    assert store.check_backup(path)["scores"] == 1
-    assert store.restore(path)["scores"] == 1 and score(store, sample) == 3
-    store.set_score(sample, 1, 9, "ann")
-    store.check()
-    with closing(sqlite3.connect(store.path)) as db:
+    assert store.restoring.check_backup(path)["scores"] == 1
+    assert store.restoring.restore(path)["scores"] == 1 and score(store, sample) == 3
+    store.scores.set(sample, 1, 9, "ann")
+    store.restoring.check()
+    with closing(sqlite3.connect(store.database.path)) as db:
         assert (db.execute("PRAGMA page_size").fetchone(), db.execute("PRAGMA journal_mode").fetchone()) == (
             (4096,),
             ("wal",),
@@ -456,15 +460,15 @@ def test_a_backup_of_an_older_level_is_held_against_the_schema_of_that_level(sto
         db = Database(connection)
         migrations.apply(db, stop_before=level)
         db.execute("INSERT INTO store VALUES ('one', '2026-01-31T12:00:00.000000Z')")
-    assert store.check_backup(old)["samples"] == 0
+    assert store.restoring.check_backup(old)["samples"] == 0
     with closing(sqlite3.connect(old)) as db:
         db.execute("DROP INDEX samples_prompt")
     with pytest.raises(ValueError, match="no index samples_prompt"):
-        store.restore(old)
+        store.restoring.restore(old)
 
 
 def test_what_analyze_has_kept_is_no_other_schema(backed):
     store, sample, path = backed
     with closing(sqlite3.connect(path)) as db:
         db.execute("ANALYZE")
-    assert store.restore(path)["scores"] == 1 and score(store, sample) == 3
+    assert store.restoring.restore(path)["scores"] == 1 and score(store, sample) == 3

@@ -9,14 +9,14 @@ NAN, INF = float("nan"), float("inf")
 
 
 def test_a_sample_comes_back_as_it_was_given(store, sample_row):
-    run = store.new_run("projector", {"steps": 3})
+    run = store.runs.new("projector", {"steps": 3})
     given = sample_row(
         id="s-1", prompt_set="mine", split="validation", seed=2**63 - 1, backbone_revision="abc", sampler="euler",
         method="projected", strength=0.5, projector_run=run, noise_sha256="a" * 64, group_id="g",
         created="2026-01-31T12:00:00.000000Z", width=64, prompt="ein roter Kreis über 青", word_rules=2,
     )  # fmt: skip
-    assert store.add_samples([given]) == ["s-1"]
-    kept = store.sample("s-1")
+    assert store.samples.add([given]) == ["s-1"]
+    kept = store.samples.get("s-1")
     assert {name: kept[name] for name in COLUMNS} == given
     assert type(kept["seed"]) is int
 
@@ -64,19 +64,19 @@ def test_a_sample_comes_back_as_it_was_given(store, sample_row):
 def test_a_value_that_cannot_be_kept_is_refused_with_its_name(store, sample_row, field, values):
     for value in values:
         with pytest.raises(ValueError, match=field):
-            store.add_samples([sample_row(**{field: value})])
-    assert store.count_samples() == 0
+            store.samples.add([sample_row(**{field: value})])
+    assert store.samples.count() == 0
 
 
 def test_numpy_integers_are_kept_as_integers(store, sample_row):
-    (id,) = store.add_samples([sample_row(seed=np.int64(2**62), n_words=np.int32(3))])
-    assert store.sample(id)["seed"] == 2**62
+    (id,) = store.samples.add([sample_row(seed=np.int64(2**62), n_words=np.int32(3))])
+    assert store.samples.get(id)["seed"] == 2**62
 
 
 def test_samples_are_listed_newest_first_and_paged(store, sample_row):
-    ids = store.add_samples([sample_row(seed=i) for i in range(5)])
-    assert [s["id"] for s in store.samples(limit=2, offset=1)] == [ids[3], ids[2]]
-    assert [s["id"] for s in store.samples(newest=False)] == ids
+    ids = store.samples.add([sample_row(seed=i) for i in range(5)])
+    assert [s["id"] for s in store.samples.find(limit=2, offset=1)] == [ids[3], ids[2]]
+    assert [s["id"] for s in store.samples.find(newest=False)] == ids
 
 
 @pytest.mark.parametrize(
@@ -98,18 +98,18 @@ def test_samples_are_listed_newest_first_and_paged(store, sample_row):
 )
 def test_samples_are_filtered(store, sample_row, filters, seeds):
     changes = [{}, {"method": "projected"}, {"split": "heldout"}]
-    ids = store.add_samples([sample_row(seed=i, **c) for i, c in enumerate(changes)])
-    store.add_scores(
+    ids = store.samples.add([sample_row(seed=i, **c) for i, c in enumerate(changes)])
+    store.scores.add(
         [{"sample": ids[0], "word_index": 1, "source": "vlm", "score": 3, "scorer_version": "v1"}]
     )
-    assert [s["seed"] for s in store.samples(newest=False, **filters)] == seeds
-    assert store.count_samples(**filters) == len(seeds)
+    assert [s["seed"] for s in store.samples.find(newest=False, **filters)] == seeds
+    assert store.samples.count(**filters) == len(seeds)
 
 
 def test_an_unknown_filter_or_sample_is_refused(store):
     with pytest.raises(ValueError, match="filtered by"):
-        store.samples(**{"1=1; --": "x"})
+        store.samples.find(**{"1=1; --": "x"})
     with pytest.raises(ValueError, match="no sample nothere"):
-        store.sample("nothere")
+        store.samples.get("nothere")
     with pytest.raises(ValueError, match="seed"):
-        store.samples(seed=True)
+        store.samples.find(seed=True)

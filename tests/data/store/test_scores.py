@@ -10,7 +10,7 @@ NAN = float("nan")
 
 @pytest.fixture
 def sample(store, sample_row):
-    return store.add_samples([sample_row()])[0]
+    return store.samples.add([sample_row()])[0]
 
 
 def vlm(sample, word_index=1, **changes):
@@ -19,13 +19,13 @@ def vlm(sample, word_index=1, **changes):
 
 def state(store, sample, who="ann"):
     """{word_index: this person's score} as ``current`` says."""
-    return {i: w["human"]["score"] for i, w in store.current(sample, who).items() if w["human"]}
+    return {i: w["human"]["score"] for i, w in store.scores.current(sample, who).items() if w["human"]}
 
 
 def test_a_correction_stands_beside_the_vlm_score(store, sample, peaked):
-    store.add_scores([vlm(sample, distribution=peaked(7), scorer="tiny", scorer_version="1")])
-    event = store.set_score(sample, 1, 2, "ann")
-    now = store.current(sample)[1]
+    store.scores.add([vlm(sample, distribution=peaked(7), scorer="tiny", scorer_version="1")])
+    event = store.scores.set(sample, 1, 2, "ann")
+    now = store.scores.current(sample)[1]
     assert (now["word"], now["human"]["score"], now["human"]["who"]) == ("red", 2, "ann")
     assert now["vlm"]["distribution"][7] == pytest.approx(0.91)
     assert (now["vlm"]["scorer"], now["simulated"], now["calibrated"]) == ("tiny", None, None)
@@ -33,61 +33,61 @@ def test_a_correction_stands_beside_the_vlm_score(store, sample, peaked):
 
 
 def test_a_new_correction_supersedes_the_same_persons_older_one_and_nobody_elses(store, sample):
-    first = store.set_score(sample, 1, 2, "ann")
-    other = store.set_score(sample, 1, 9, "bob")
-    second = store.set_score(sample, 1, 3, "ann")
+    first = store.scores.set(sample, 1, 2, "ann")
+    other = store.scores.set(sample, 1, 9, "bob")
+    second = store.scores.set(sample, 1, 3, "ann")
     assert (first["supersedes"], other["supersedes"], second["supersedes"]) == (None, None, first["id"])
-    assert store.current(sample)[1]["people"] == {"ann": 3, "bob": 9}
-    assert store.current(sample, "bob")[1]["human"]["score"] == 9
-    assert store.current(sample, "eve")[1]["human"] is None
+    assert store.scores.current(sample)[1]["people"] == {"ann": 3, "bob": 9}
+    assert store.scores.current(sample, "bob")[1]["human"]["score"] == 9
+    assert store.scores.current(sample, "eve")[1]["human"] is None
 
 
 @pytest.mark.parametrize(
     ("between", "events"),
     [
         (lambda store, id: None, 1),
-        (lambda store, id: store.set_score(id, 2, 5, "ann"), 1),  # of another word
-        (lambda store, id: store.set_score(id, 1, 6, "bob"), 1),  # by another person
-        (lambda store, id: store.submit(id, "ann"), 1),
-        (lambda store, id: store.set_score(id, 1, 6, "ann"), 3),
-        (lambda store, id: store.clear_score(id, 1, "ann"), 3),
-        (lambda store, id: store.undo(id, "ann"), 3),
+        (lambda store, id: store.scores.set(id, 2, 5, "ann"), 1),  # of another word
+        (lambda store, id: store.scores.set(id, 1, 6, "bob"), 1),  # by another person
+        (lambda store, id: store.queue.submit(id, "ann"), 1),
+        (lambda store, id: store.scores.set(id, 1, 6, "ann"), 3),
+        (lambda store, id: store.scores.clear(id, 1, "ann"), 3),
+        (lambda store, id: store.scores.undo(id, "ann"), 3),
     ],
 )
 def test_to_give_a_word_the_score_that_it_has_from_one_already_is_no_event_and_no_step(
     store, sample, between, events
 ):
-    store.set_score(sample, 1, 5, "ann")
+    store.scores.set(sample, 1, 5, "ann")
     between(store, sample)
-    assert store.set_score(sample, 1, 5, "ann")["score"] == 5
-    assert sum(e["word_index"] == 1 for e in store.history("ann")) == events
-    store.set_score(sample, 1, 5, "cyd")  # the same score by another person is theirs
-    assert len(store.history("cyd")) == 1
+    assert store.scores.set(sample, 1, 5, "ann")["score"] == 5
+    assert sum(e["word_index"] == 1 for e in store.scores.history("ann")) == events
+    store.scores.set(sample, 1, 5, "cyd")  # the same score by another person is theirs
+    assert len(store.scores.history("cyd")) == 1
 
 
 def test_undo_goes_back_over_set_set_and_clear_and_is_itself_kept(store, sample):
-    store.set_score(sample, 1, 2, "ann")
-    store.set_score(sample, 1, 5, "ann")
-    store.clear_score(sample, 1, "ann")
+    store.scores.set(sample, 1, 2, "ann")
+    store.scores.set(sample, 1, 5, "ann")
+    store.scores.clear(sample, 1, "ann")
     seen = []
-    while event := store.undo(None, "ann"):
+    while event := store.scores.undo(None, "ann"):
         seen.append(event["score"])
     assert seen == [5, 2, None]
-    history = store.history("ann")
+    history = store.scores.history("ann")
     assert [e["action"] for e in history] == ["undo"] * 3 + ["clear", "set", "set"]
     assert [e["undone"] for e in history] == [False] * 3 + [True] * 3
     assert [e["before"] for e in history] == [2, 5, None, 5, 2, None]
 
 
 def test_undo_on_a_sample_leaves_the_persons_other_samples_and_other_people_alone(store, sample_row):
-    a, b = store.add_samples([sample_row(seed=1), sample_row(seed=2)])
-    store.set_score(a, 1, 1, "ann")
-    store.set_score(b, 1, 2, "ann")
-    store.set_score(a, 1, 3, "bob")
-    assert store.undo(a, "ann")["sample"] == a
+    a, b = store.samples.add([sample_row(seed=1), sample_row(seed=2)])
+    store.scores.set(a, 1, 1, "ann")
+    store.scores.set(b, 1, 2, "ann")
+    store.scores.set(a, 1, 3, "bob")
+    assert store.scores.undo(a, "ann")["sample"] == a
     assert (state(store, a), state(store, b), state(store, a, "bob")) == ({}, {1: 2}, {1: 3})
-    assert store.undo(a, "ann") is None
-    assert store.undo(None, "eve") is None
+    assert store.scores.undo(a, "ann") is None
+    assert store.scores.undo(None, "eve") is None
 
 
 def test_any_row_of_keys_and_undos_equals_a_stack_also_across_restarts(store, sample):
@@ -99,51 +99,51 @@ def test_any_row_of_keys_and_undos_equals_a_stack_also_across_restarts(store, sa
         word, now = dice.randrange(3), dict(stack[-1])
         if move < 0.5:
             score = dice.randrange(10)
-            store.set_score(sample, word, score, "ann")
+            store.scores.set(sample, word, score, "ann")
             if now.get(word) != score:
                 stack.append({**now, word: score})
         elif move < 0.65:
-            store.clear_score(sample, word, "ann")
+            store.scores.clear(sample, word, "ann")
             if word in now:
                 stack.append({k: v for k, v in now.items() if k != word})
         else:
-            event = store.undo(None, "ann")
+            event = store.scores.undo(None, "ann")
             assert (event is None) == (len(stack) == 1)
             stack = stack[:-1] if len(stack) > 1 else stack
         if step % 30 == 0:
-            store = type(store)(store.path)
+            store = type(store)(store.database.path)
         assert state(store, sample) == stack[-1]
 
 
 def test_history_is_readable_and_paged(store, sample):
     for score in range(5):
-        store.set_score(sample, 1, score, "ann")
-    page = store.history("ann", limit=2, offset=1)
+        store.scores.set(sample, 1, score, "ann")
+    page = store.scores.history("ann", limit=2, offset=1)
     assert [(e["score"], e["before"]) for e in page] == [(3, 2), (2, 1)]
     wanted = {"prompt", "seed", "word", "word_index", "image_path", "created", "action", "undone", "sample"}
     assert wanted <= set(page[0])
 
 
 def test_a_newer_vlm_score_stands_and_the_older_one_is_kept(store, sample):
-    store.add_scores([vlm(sample, scorer_version="1"), vlm(sample, score=2, scorer_version="2")])
-    assert store.current(sample)[1]["vlm"]["score"] == 2
-    assert len(list(store.vlm_scores())) == 1
-    with store.reading() as db:
+    store.scores.add([vlm(sample, scorer_version="1"), vlm(sample, score=2, scorer_version="2")])
+    assert store.scores.current(sample)[1]["vlm"]["score"] == 2
+    assert len(list(store.labels.vlm_scores())) == 1
+    with store.database.reading() as db:
         events = db.execute("SELECT id, supersedes FROM scores ORDER BY seq").fetchall()
     assert events[1][1] == events[0][0]
 
 
 def test_the_simulated_annotator_is_a_source_of_its_own(store, sample):
-    store.set_score(sample, 1, 4, "detector", source="simulated")
-    now = store.current(sample)[1]
+    store.scores.set(sample, 1, 4, "detector", source="simulated")
+    now = store.scores.current(sample)[1]
     assert (now["simulated"]["score"], now["human"]) == (4, None)
-    assert store.undo(None, "detector")["source"] == "simulated"
+    assert store.scores.undo(None, "detector")["source"] == "simulated"
 
 
 def test_features_come_back_bit_for_bit(store, sample):
     features = np.arange(8, dtype=np.float16)
-    store.add_scores([vlm(sample, features=features)])
-    (row,) = store.vlm_scores()
+    store.scores.add([vlm(sample, features=features)])
+    (row,) = store.labels.vlm_scores()
     assert np.array_equal(np.frombuffer(row["features"], np.float16), features)
 
 
@@ -184,24 +184,24 @@ def test_features_come_back_bit_for_bit(store, sample):
 )
 def test_a_score_that_cannot_be_kept_is_refused_and_the_whole_batch_with_it(store, sample, changes, said):
     with pytest.raises(ValueError, match=said):
-        store.add_scores([vlm(sample), {**vlm(sample), **changes}])
-    assert store.current(sample) == {}
+        store.scores.add([vlm(sample), {**vlm(sample), **changes}])
+    assert store.scores.current(sample) == {}
 
 
 @pytest.mark.parametrize("score", [10, -1, None, NAN, True, "3", 3.5])
 def test_a_correction_out_of_range_is_refused(store, sample, score):
     with pytest.raises(ValueError, match="score must be"):
-        store.set_score(sample, 1, score, "ann")
-    assert store.history("ann") == []
+        store.scores.set(sample, 1, score, "ann")
+    assert store.scores.history("ann") == []
 
 
 def test_only_annotators_correct(store, sample):
     for source in ("vlm", "calibrated", "x"):
         with pytest.raises(ValueError, match="human, simulated"):
-            store.set_score(sample, 1, 3, "ann", source=source)
+            store.scores.set(sample, 1, 3, "ann", source=source)
 
 
 def test_hostile_words_are_data(store, sample):
     word = "'); DROP TABLE scores; -- <img onerror=alert(1)> ${x} {{y}}"
-    store.set_score(sample, 1, 3, who=word, word=word)
-    assert store.history(word)[0]["word"] == word
+    store.scores.set(sample, 1, 3, who=word, word=word)
+    assert store.scores.history(word)[0]["word"] == word

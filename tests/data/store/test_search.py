@@ -32,20 +32,20 @@ def full(module_store, sample_row, peaked):
     dice = random.Random(4)
     for i in range(40):
         method = dice.choice(["none", "none", "pag", "projected"])
-        store.add_samples([
+        store.samples.add([
             sample_row(id=f"s{i:02d}", prompt=f"a {dice.choice(['red', 'blue'])} {dice.choice(['star', 'ring'])}",
                        prompt_set=dice.choice(["", "mine"]), method=method, seed=dice.randrange(6),
                        projector_run="r" if method == "projected" else None,
                        split=dice.choice(["train", "train", "heldout"]))
         ])  # fmt: skip
         said = {"sample": f"s{i:02d}", "word_index": 1, "source": "vlm"}
-        store.add_scores([{**said, "distribution": peaked(3, 0.2 + i / 60)}])
+        store.scores.add([{**said, "distribution": peaked(3, 0.2 + i / 60)}])
     for i in range(0, 40, 3):
-        store.set_score(f"s{i:02d}", 1, 1, "ann")
+        store.scores.set(f"s{i:02d}", 1, 1, "ann")
     for i in range(0, 40, 4):
-        store.set_score(f"s{i:02d}", 1, 6, "bob")
+        store.scores.set(f"s{i:02d}", 1, 6, "bob")
     for i in range(0, 40, 5):
-        store.flag(f"s{i:02d}", "ann", "cut off")
+        store.remarks.flag(f"s{i:02d}", "ann", "cut off")
     return store
 
 
@@ -69,12 +69,12 @@ def test_any_two_parts_find_what_they_leave_in_the_order_asked_for(full, sort, f
     monkeypatch.setattr(search, "FEW", few)
     if few == 1:
         monkeypatch.setattr(library, "COUNTED", 2)
-    whole = full.search(sort=sort, limit=1000)["samples"]
+    whole = full.library.search(sort=sort, limit=1000)["samples"]
     for one, other in itertools.combinations(VALUES, 2):
         for values in itertools.product(VALUES[one], VALUES[other]):
             asked = dict(zip((one, other), values, strict=True))
             left = [s["id"] for s in whole if all(holds(full, s, k, v) for k, v in asked.items())]
-            found = full.search(sort=sort, limit=1000, **asked)
+            found = full.library.search(sort=sort, limit=1000, **asked)
             assert [s["id"] for s in found["samples"]] == left, asked
             assert found["count"] == min(len(left), library.COUNTED), asked
 
@@ -94,13 +94,13 @@ def test_any_two_parts_find_what_they_leave_in_the_order_asked_for(full, sort, f
 )
 def test_a_search_begins_with_its_narrowest_part(full, asked, begins):
     filters = {name: value for name, value in asked.items() if name != "text"}
-    with full.reading() as db:
+    with full.database.reading() as db:
         found = wanted(db, asked.get("text", ""), filters)
     assert begins in found.source
 
 
 def test_what_nothing_narrows_has_no_beginning(full, monkeypatch):
     monkeypatch.setattr(search, "FEW", 10)
-    with full.reading() as db:
+    with full.database.reading() as db:
         assert wanted(db, "a", {"split": "train", "who": "*"}).source == ""
         assert wanted(db, "", {}).where == "1"

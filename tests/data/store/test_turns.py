@@ -61,16 +61,16 @@ def test_without_locks_the_store_is_written_all_the_same(quick_path, sample_row,
             raise OSError(95, "Operation not supported")
 
         monkeypatch.setattr(turns.fcntl, "flock", none)
-    (id,) = store.add_samples([sample_row()])
-    assert store.sample(id)["seed"] == 1
+    (id,) = store.samples.add([sample_row()])
+    assert store.samples.get(id)["seed"] == 1
 
 
 def test_many_processes_that_write_at_once_lose_nothing(store, sample_row):
-    (sample,) = store.add_samples([sample_row()])
+    (sample,) = store.samples.add([sample_row()])
 
     def write(who):
         for n in range(20):
-            store.set_score(sample, n % 7, n % 10, who)
+            store.scores.set(sample, n % 7, n % 10, who)
 
     for child in [forked(write, f"person {n}") for n in range(6)]:
         child.join()

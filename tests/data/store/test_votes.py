@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def pair(store, sample_row):
-    return store.add_samples([sample_row(), sample_row(method="projected", strength=1.0)])
+    return store.samples.add([sample_row(), sample_row(method="projected", strength=1.0)])
 
 
 def choices(votes):
@@ -14,33 +14,33 @@ def choices(votes):
 
 def test_the_last_vote_of_a_person_on_a_pair_stands_however_it_lay(store, pair):
     a, b = pair
-    store.add_preference(a, b, "left", "ann")
-    store.add_preference(a, b, "tie", "bob")
-    store.add_preference(b, a, "left", "ann")
-    assert choices(store.preferences()) == [("bob", a, "tie"), ("ann", b, "left")]
-    assert choices(store.preferences(who="ann")) == [("ann", b, "left")]
+    store.votes.add(a, b, "left", "ann")
+    store.votes.add(a, b, "tie", "bob")
+    store.votes.add(b, a, "left", "ann")
+    assert choices(store.votes.find()) == [("bob", a, "tie"), ("ann", b, "left")]
+    assert choices(store.votes.find(who="ann")) == [("ann", b, "left")]
 
 
 def test_votes_are_asked_for_by_the_samples_that_both_lie_in(store, sample_row, pair):
     a, b = pair
-    (c,) = store.add_samples([sample_row()])
-    store.add_preference(a, b, "none", "ann")
-    store.add_preference(a, c, "left", "ann")
-    assert choices(store.preferences([a, b])) == [("ann", a, "none")]
-    assert len(store.preferences([a, b, c])) == 2
-    assert store.preferences([]) == []
+    (c,) = store.samples.add([sample_row()])
+    store.votes.add(a, b, "none", "ann")
+    store.votes.add(a, c, "left", "ann")
+    assert choices(store.votes.find([a, b])) == [("ann", a, "none")]
+    assert len(store.votes.find([a, b, c])) == 2
+    assert store.votes.find([]) == []
 
 
 def test_a_vote_is_between_two_images_of_one_prompt(store, sample_row, pair):
-    (elsewhere,) = store.add_samples([sample_row(prompt="a blue square", n_words=3)])
+    (elsewhere,) = store.samples.add([sample_row(prompt="a blue square", n_words=3)])
     for left, right, why in [
         (pair[0], pair[0], "one and the same"),
         (pair[0], elsewhere, "different prompts"),
         (pair[0], "nowhere", "no sample"),
     ]:
         with pytest.raises(ValueError, match=why):
-            store.add_preference(left, right, "left", "ann")
-    assert store.preferences() == []
+            store.votes.add(left, right, "left", "ann")
+    assert store.votes.find() == []
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_a_vote_is_between_two_images_of_one_prompt(store, sample_row, pair):
 )
 def test_what_is_no_vote_is_refused(store, pair, choice, who):
     with pytest.raises(ValueError):
-        store.add_preference(*pair, choice, who)
+        store.votes.add(*pair, choice, who)

@@ -46,7 +46,7 @@ def test_a_restore_that_was_killed_is_swept_and_one_that_is_on_is_not(restoring,
     restoring.join()
     assert left(quick_path) == there
     sweep(quick_path)
-    assert left(quick_path) == [] and store.count_samples() == 1
+    assert left(quick_path) == [] and store.samples.count() == 1
 
 
 def test_a_start_sweeps(restoring, quick_path, store):

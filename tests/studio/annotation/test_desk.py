@@ -16,7 +16,7 @@ CLIENT = "0123456789abcdef"
 
 @pytest.fixture
 def shown(scored):
-    return scored.next_item("Ann")
+    return scored.annotation.next("Ann")
 
 
 def places(view):
@@ -25,7 +25,7 @@ def places(view):
 
 def send(studio, sample, *operations, first=None, blind=False, who="Ann", **more):
     """Send these keys, numbered from ``first`` on, or else after the last that was received."""
-    last = studio.store.receipt(page_digest(CLIENT, who))
+    last = studio.store.receipts.get(page_digest(CLIENT, who))
     first = first or (last["revision"] if last else 0) + 1
     numbered = [{"revision": i, **o} for i, o in enumerate(operations, first)]
     packet = read_packet({"client": CLIENT, "sample": sample, "operations": numbered, **more})
@@ -34,9 +34,9 @@ def send(studio, sample, *operations, first=None, blind=False, who="Ann", **more
 
 def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess(scored, shown):
     first, second, *_ = places(shown)
-    scored.correct(shown.id, first, 2, "Bea")
-    scored.store.flag(shown.id, "Bea", "broken")
-    scored.store.set_score(shown.id, second, 1, "detector", "simulated")
+    scored.annotation.correct(shown.id, first, 2, "Bea")
+    scored.store.remarks.flag(shown.id, "Bea", "broken")
+    scored.store.scores.set(shown.id, second, 1, "detector", "simulated")
     found = desk.item(scored, shown.id, "Ann", blind=True, opened=0)
     assert found.hidden == set(places(shown))
     assert (found.view.total, found.others, found.flags) == (None, {}, [])
@@ -44,29 +44,29 @@ def test_blind_mode_keeps_back_whatever_was_said_of_a_word_until_the_first_guess
         told = (word.vlm, word.expected, word.calibrated, word.human, word.by, word.score)
         assert set(told) == {None}
         assert word.uncertain == 0.0 or not word.scored
-    scored.correct(shown.id, first, 4, "Ann")
+    scored.annotation.correct(shown.id, first, 4, "Ann")
     after = desk.item(scored, shown.id, "Ann", blind=True)
     assert after.view.words[first].vlm is not None
     assert first not in after.hidden
-    scored.correct(shown.id, first, None, "Ann")  # what was seen stays seen
+    scored.annotation.correct(shown.id, first, None, "Ann")  # what was seen stays seen
     assert first not in desk.item(scored, shown.id, "Ann", blind=True).hidden
 
 
 def test_only_what_others_said_since_is_shown(scored, shown):
     first, second, *_ = places(shown)
-    scored.correct(shown.id, first, 1, "Bea")
+    scored.annotation.correct(shown.id, first, 1, "Bea")
     opened = desk.item(scored, shown.id, "Ann").last
-    scored.correct(shown.id, second, 6, "Bea")
-    scored.correct(shown.id, second, 8, "Ann")  # the later one sees that it had changed
+    scored.annotation.correct(shown.id, second, 6, "Bea")
+    scored.annotation.correct(shown.id, second, 8, "Ann")  # the later one sees that it had changed
     found = desk.item(scored, shown.id, "Ann", opened=opened)
     assert found.others == {second: [{"who": "Bea", "score": 6}]}
 
 
 def test_whatever_the_clock_says_what_others_said_since_is_shown(scored, shown, bad_clock):
     first, second, *_ = places(shown)
-    scored.correct(shown.id, first, 1, "Bea")
+    scored.annotation.correct(shown.id, first, 1, "Bea")
     opened = desk.item(scored, shown.id, "Ann").last
-    scored.correct(shown.id, second, 6, "Bea")
+    scored.annotation.correct(shown.id, second, 6, "Bea")
     assert desk.item(scored, shown.id, "Ann", opened=opened).others == {second: [{"who": "Bea", "score": 6}]}
     assert desk.item(scored, shown.id, "Ann").others == {}
 
@@ -80,17 +80,17 @@ def test_a_moment_that_no_page_was_given_is_refused(opened):
 
 def test_accepting_in_blind_mode_takes_only_what_was_shown(scored, shown):
     first = places(shown)[0]
-    scored.correct(shown.id, first, 4, "Ann")
+    scored.annotation.correct(shown.id, first, 4, "Ann")
     desk.accept(scored, shown.id, "Ann", blind=True)
-    assert [w.index for w in scored.sample(shown.id, "Ann").words if w.by == "Ann"] == [first]
+    assert [w.index for w in scored.annotation.sample(shown.id, "Ann").words if w.by == "Ann"] == [first]
     with pytest.raises(ValueError, match="blind mode"):
         desk.clean(scored, shown.id, "Ann", blind=True)
-    assert confirmed(scored, shown.id) == {} and scored.progress("Ann")["submitted"] == 0
+    assert confirmed(scored, shown.id) == {} and scored.annotation.progress("Ann")["submitted"] == 0
 
 
 def confirmed(studio, sample):
     """{word index: the score that stands as confirmed}."""
-    current = studio.store.current(sample).items()
+    current = studio.store.scores.current(sample).items()
     return {index: said["confirmed"]["score"] for index, said in current if said["confirmed"]}
 
 
@@ -99,10 +99,10 @@ def test_nothing_wrong_confirms_all_and_submits_in_one_step(scored, shown):
     done = send(scored, shown.id, {"kind": "clean"})
     assert (done.left, done.error) == (True, "")
     assert confirmed(scored, shown.id) == {w.index: w.vlm for w in shown.words if w.scored}
-    assert not any(w.by for w in scored.sample(shown.id, "Ann").words)
+    assert not any(w.by for w in scored.annotation.sample(shown.id, "Ann").words)
     back = send(scored, shown.id, {"kind": "undo"}, shown="")
     assert back.place == shown.id and confirmed(scored, shown.id) == {}
-    assert scored.progress("Ann")["submitted"] == 0
+    assert scored.annotation.progress("Ann")["submitted"] == 0
 
 
 def test_done_confirms_what_was_left_and_no_typed_score(scored, shown):
@@ -111,14 +111,14 @@ def test_done_confirms_what_was_left_and_no_typed_score(scored, shown):
     done = send(scored, shown.id, {"kind": "set", "word": first, "score": wrong}, {"kind": "submit"})
     assert (done.left, done.error) == (True, "")
     assert confirmed(scored, shown.id) == {i: shown.words[i].vlm for i in (second, *rest)}
-    labels = {x["word_index"]: (x["source"], x["score"]) for x in scored.store.labels(ids=[shown.id])}
+    labels = {x["word_index"]: (x["source"], x["score"]) for x in scored.store.labels.current(ids=[shown.id])}
     assert labels[first] == ("human", wrong) and labels[second] == ("confirmed", shown.words[second].vlm)
     # not one of the figures about what people typed knows of it
-    assert scored.progress("Ann")["corrected_words"] == scored.status()["corrections"] == 1
-    assert [(x["who"], x["word_index"]) for x in scored.store.judgements()] == [("Ann", first)]
-    assert [x["word_index"] for x in scored.history("Ann")] == [first]
-    assert desk.back(scored, "Ann").sample == shown.id and confirmed(scored, shown.id) == {}
-    assert desk.back(scored, "Ann").word == first
+    assert scored.annotation.progress("Ann")["corrected_words"] == scored.status()["corrections"] == 1
+    assert [(x["who"], x["word_index"]) for x in scored.store.judgements.scores()] == [("Ann", first)]
+    assert [x["word_index"] for x in scored.annotation.history("Ann")] == [first]
+    assert desk.back(scored.store, "Ann").sample == shown.id and confirmed(scored, shown.id) == {}
+    assert desk.back(scored.store, "Ann").word == first
 
 
 def test_skip_confirms_nothing_nor_does_done_where_the_settings_say_so(scored, shown):
@@ -126,65 +126,65 @@ def test_skip_confirms_nothing_nor_does_done_where_the_settings_say_so(scored, s
     assert confirmed(scored, shown.id) == {}
     scored.settings = dataclasses.replace(scored.settings, confirm="no")
     send(scored, shown.id, {"kind": "submit"})
-    assert confirmed(scored, shown.id) == {} and scored.progress("Ann")["submitted"] == 1
+    assert confirmed(scored, shown.id) == {} and scored.annotation.progress("Ann")["submitted"] == 1
 
 
 def test_in_blind_mode_done_confirms_only_what_was_seen(scored, shown):
     first, second, *_ = places(shown)
-    scored.correct(shown.id, first, 4, "Ann")
-    scored.correct(shown.id, second, 4, "Ann")
-    scored.correct(shown.id, second, None, "Ann")  # taken back: the VLM's score has been seen
+    scored.annotation.correct(shown.id, first, 4, "Ann")
+    scored.annotation.correct(shown.id, second, 4, "Ann")
+    scored.annotation.correct(shown.id, second, None, "Ann")  # taken back: the VLM's score has been seen
     send(scored, shown.id, {"kind": "submit"}, blind=True)
     assert confirmed(scored, shown.id) == {second: shown.words[second].vlm}
 
 
 def test_a_word_without_a_score_is_not_confirmed(scored, shown):
-    bare = scored.store.add_samples([{**_row(scored, shown.id), "seed": 78}])[0]
+    bare = scored.store.samples.add([{**_row(scored, shown.id), "seed": 78}])[0]
     assert send(scored, bare, {"kind": "submit"}).left
-    assert scored.store.current(bare) == {}
+    assert scored.store.scores.current(bare) == {}
 
 
 def test_nothing_wrong_is_refused_where_a_word_has_no_score(scored, shown):
-    bare = scored.store.add_samples([{**_row(scored, shown.id), "seed": 77}])[0]
+    bare = scored.store.samples.add([{**_row(scored, shown.id), "seed": 77}])[0]
     done = send(scored, bare, {"kind": "clean"})
     assert "has no score" in done.error
     assert not done.left
 
 
 def _row(studio, sample):
-    found = studio.store.sample(sample)
+    found = studio.store.samples.get(sample)
     return {k: v for k, v in found.items() if k not in ("seq", "id", "created")}
 
 
 def test_undo_goes_back_over_submits_skips_and_scores_of_other_images(scored, shown):
-    scored.correct(shown.id, places(shown)[0], 3, "Ann")
-    scored.submit(shown.id, "Ann")
-    second = scored.next_item("Ann")
-    scored.submit(second.id, "Ann", "skip")
-    third = scored.next_item("Ann")
+    scored.annotation.correct(shown.id, places(shown)[0], 3, "Ann")
+    scored.annotation.submit(shown.id, "Ann")
+    second = scored.annotation.next("Ann")
+    scored.annotation.submit(second.id, "Ann", "skip")
+    third = scored.annotation.next("Ann")
     assert third.id not in (shown.id, second.id)
-    one = desk.back(scored, "Ann")
+    one = desk.back(scored.store, "Ann")
     assert one.sample == second.id and one.says.startswith("Back to the image that you skipped last")
-    two = desk.back(scored, "Ann")
+    two = desk.back(scored.store, "Ann")
     assert two.sample == shown.id and two.says.startswith("Back to the image that you submitted last")
-    three = desk.back(scored, "Ann")
+    three = desk.back(scored.store, "Ann")
     assert (three.sample, three.word) == (shown.id, places(shown)[0])
-    assert desk.back(scored, "Ann") is None
-    assert {held["sample"] for held in scored.store.leases("Ann")} >= {shown.id, second.id}
+    assert desk.back(scored.store, "Ann") is None
+    assert {held["sample"] for held in scored.store.leases.current("Ann")} >= {shown.id, second.id}
 
 
 def test_whatever_the_clock_says_undo_goes_back_in_the_order_of_the_keys(scored, shown, bad_clock):
     """A submit is younger than the scores before it, and older than those after it."""
     word = places(shown)[0]
-    scored.correct(shown.id, word, 3, "Ann")
-    scored.submit(shown.id, "Ann")
-    second = scored.next_item("Ann", exclude=shown.id)
-    scored.accept(second.id, "Ann")
-    scored.submit(second.id, "Ann", "skip")
-    scored.correct(shown.id, word, 5, "Ann")
+    scored.annotation.correct(shown.id, word, 3, "Ann")
+    scored.annotation.submit(shown.id, "Ann")
+    second = scored.annotation.next("Ann", exclude=shown.id)
+    scored.annotation.accept(second.id, "Ann")
+    scored.annotation.submit(second.id, "Ann", "skip")
+    scored.annotation.correct(shown.id, word, 5, "Ann")
     steps = []
-    while step := desk.back(scored, "Ann"):
-        done = scored.progress("Ann")
+    while step := desk.back(scored.store, "Ann"):
+        done = scored.annotation.progress("Ann")
         steps.append((step.sample, done["corrected_samples"], done["submitted"], done["skipped"]))
     assert steps == [
         (shown.id, 2, 1, 1), (second.id, 2, 1, 0), (second.id, 1, 1, 0), (shown.id, 1, 0, 0), (shown.id, 0, 0, 0)
@@ -192,28 +192,31 @@ def test_whatever_the_clock_says_undo_goes_back_in_the_order_of_the_keys(scored,
 
 
 def test_a_submit_that_is_undone_is_none_in_the_progress_in_the_queue_and_for_others(scored, shown):
-    before = [scored.progress("Ann"), scored.store.queue("Bea", 1, split="train")]
+    before = [scored.annotation.progress("Ann"), scored.store.tallies.queue("Bea", 1, split="train")]
     key = {"kind": "set", "word": places(shown)[0], "score": 3}
     assert send(scored, shown.id, key, {"kind": "submit"}).left
-    assert scored.progress("Ann")["submitted"] == 1
-    second = scored.next_item("Ann")
+    assert scored.annotation.progress("Ann")["submitted"] == 1
+    second = scored.annotation.next("Ann")
     back = send(scored, second.id, {"kind": "undo"})
     assert (back.place, back.word) == (shown.id, None) and "not submitted any more" in back.says
-    assert scored.progress("Ann")["submitted"] == scored.store.queue("Ann")["mine"] == 0
+    assert scored.annotation.progress("Ann")["submitted"] == scored.store.tallies.queue("Ann")["mine"] == 0
     back = send(scored, shown.id, {"kind": "undo"})
     assert (back.place, back.word) == (shown.id, key["word"])
-    assert [scored.progress("Ann"), scored.store.queue("Bea", 1, split="train")] == before
-    assert scored.next_item("Ann").id == shown.id
+    assert [scored.annotation.progress("Ann"), scored.store.tallies.queue("Bea", 1, split="train")] == before
+    assert scored.annotation.next("Ann").id == shown.id
     assert send(scored, shown.id, {"kind": "undo"}).says == annotate_keys.NOTHING
 
 
 def test_the_endpoints_undo_takes_the_last_submit_of_one_image_back(scored, shown):
-    scored.submit(shown.id, "Ann")
-    second = scored.next_item("Ann")
-    scored.submit(second.id, "Ann", "skip")
-    assert scored.undo("Ann", shown.id).id == shown.id
-    assert scored.undo("Ann", shown.id) is None
-    assert (scored.progress("Ann")["submitted"], scored.progress("Ann")["skipped"]) == (0, 1)
+    scored.annotation.submit(shown.id, "Ann")
+    second = scored.annotation.next("Ann")
+    scored.annotation.submit(second.id, "Ann", "skip")
+    assert scored.annotation.undo("Ann", shown.id).id == shown.id
+    assert scored.annotation.undo("Ann", shown.id) is None
+    assert (scored.annotation.progress("Ann")["submitted"], scored.annotation.progress("Ann")["skipped"]) == (
+        0,
+        1,
+    )
 
 
 def test_keys_are_done_in_order_and_what_cannot_be_kept_is_named(scored, shown):
@@ -257,10 +260,10 @@ def test_what_anyone_else_said_or_another_tab_or_any_other_key_brings_all_of_it(
 
     assert told(key)
     for act in (
-        lambda: scored.correct(shown.id, second, 1, "Bea"),
-        lambda: scored.correct(shown.id, second, 7, "Ann"),  # in another tab
-        lambda: scored.store.flag(shown.id, "Bea", "broken"),
-        lambda: scored.store.set_score(shown.id, second, 1, "detector", "simulated"),
+        lambda: scored.annotation.correct(shown.id, second, 1, "Bea"),
+        lambda: scored.annotation.correct(shown.id, second, 7, "Ann"),  # in another tab
+        lambda: scored.store.remarks.flag(shown.id, "Bea", "broken"),
+        lambda: scored.store.scores.set(shown.id, second, 1, "detector", "simulated"),
     ):
         assert told({**key, "score": 4}, meanwhile=[act]) is None
         assert told(key)
@@ -289,7 +292,7 @@ def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, sho
         def full(*_args, **_more):
             raise StoreError("The disk of studio.db is full; nothing was changed.")
 
-        broken.setattr(scored.store, "set_score", full)
+        broken.setattr(scored.store.scores, "set", full)
         done = send(scored, shown.id, *keys)
         assert (done.revision, done.retry) == (0, True)
         assert done.error.startswith("The disk")
@@ -299,8 +302,8 @@ def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, sho
 
 def restarted(studio):
     """The server was killed and started anew: nothing of it is left but what its store holds."""
-    studio.store.close()
-    studio.store = Store(studio.store.path)
+    studio.store.database.close()
+    studio.store = Store(studio.store.database.path)
     return studio
 
 
@@ -321,7 +324,7 @@ KEYS = {
 
 
 def written(studio):
-    with studio.store.reading() as db:
+    with studio.store.database.reading() as db:
         return [db.execute(f"SELECT id FROM {t}").fetchall() for t in ("scores", "submissions", "remarks")]
 
 
@@ -348,7 +351,7 @@ def test_of_keys_that_come_again_with_new_ones_the_new_ones_are_done(scored, sho
     send(scored, shown.id, *keys)
     done = send(restarted(scored), shown.id, *keys, {"kind": "set", "word": second, "score": 7}, first=1)
     assert (done.revision, done.word) == (3, first)
-    assert [x["action"] for x in scored.history("Ann")] == ["set", "undo", "set"]
+    assert [x["action"] for x in scored.annotation.history("Ann")] == ["set", "undo", "set"]
 
 
 def test_many_threads_that_send_the_same_keys_do_them_once(scored, shown):
@@ -356,7 +359,7 @@ def test_many_threads_that_send_the_same_keys_do_them_once(scored, shown):
     with ThreadPoolExecutor(4) as senders:
         answers = list(senders.map(lambda n: send(scored, shown.id, *keys[: 3 + n], first=1), (2, 0, 1, 2)))
     assert sorted(done.revision for done in answers)[-2:] == [5, 5]
-    assert [x["action"] for x in scored.history("Ann")] == ["undo", "undo", "set", "set", "set"]
+    assert [x["action"] for x in scored.annotation.history("Ann")] == ["undo", "undo", "set", "set", "set"]
 
 
 def test_a_key_and_its_receipt_are_kept_together_or_not_at_all(scored, shown, monkeypatch):
@@ -366,11 +369,11 @@ def test_a_key_and_its_receipt_are_kept_together_or_not_at_all(scored, shown, mo
         def full(*_args):
             raise StoreError("The disk of studio.db is full; nothing was changed.")
 
-        broken.setattr(scored.store, "give_receipt", full)
+        broken.setattr(scored.store.receipts, "give", full)
         assert send(scored, shown.id, key).retry
     assert written(scored) == before
     assert send(scored, shown.id, key).revision == 1
-    assert len(scored.history("Ann")) == 1
+    assert len(scored.annotation.history("Ann")) == 1
 
 
 def test_one_page_of_two_people_has_two_rows_of_numbers(scored, shown):
@@ -379,14 +382,14 @@ def test_one_page_of_two_people_has_two_rows_of_numbers(scored, shown):
     send(scored, shown.id, {"kind": "set", "word": word, "score": 3}, first=1, who="Ann")
     send(scored, shown.id, {"kind": "set", "word": word, "score": 4}, first=3, who="Bea")
     send(scored, shown.id, {"kind": "undo"}, first=2, who="Ann")
-    assert [[x["action"] for x in scored.history(who)] for who in ("Ann", "Bea")] == [
+    assert [[x["action"] for x in scored.annotation.history(who)] for who in ("Ann", "Bea")] == [
         ["undo", "set"],
         ["set"],
     ]
 
 
 def test_keys_of_a_page_that_is_gone_do_not_move_the_one_that_is_open(scored, shown):
-    other = scored.next_item("Bea")
+    other = scored.annotation.next("Bea")
     done = send(scored, shown.id, {"kind": "submit"}, shown=other.id)
     assert (done.left, done.place) == (False, other.id)
     assert done.ack()["moved"] is False

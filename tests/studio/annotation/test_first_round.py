@@ -19,21 +19,23 @@ def test_an_image_of_ones_own_is_the_first_step(scored):
 
 
 def test_ten_words_are_the_second_and_fewer_are_counted(scored):
-    samples = scored.store.samples(limit=12)
-    places = [(s["id"], w.index) for s in samples for w in scored.sample(s["id"]).words if w.scored]
+    samples = scored.store.samples.find(limit=12)
+    places = [
+        (s["id"], w.index) for s in samples for w in scored.annotation.sample(s["id"]).words if w.scored
+    ]
     for id, index in places[:3]:
-        scored.correct(id, index, 5, "Ann")
-        scored.correct(id, index, 4, "Ann")  # the same word again is no second one
+        scored.annotation.correct(id, index, 5, "Ann")
+        scored.annotation.correct(id, index, 4, "Ann")  # the same word again is no second one
     assert "3 of 10" in first_round.steps(scored)[1].says
     for id, index in places[3:10]:
-        scored.correct(id, index, 5, "Ann")
+        scored.annotation.correct(id, index, 5, "Ann")
     assert done(scored) == [True, True, False]
 
 
 def test_a_training_that_is_done_is_the_third_and_nothing_else_is(studio):
     def run(kind, state, **config):
-        id = studio.store.new_run(kind, config)
-        studio.store.update_run(id, state=state)
+        id = studio.store.runs.new(kind, config)
+        studio.store.runs.update(id, state=state)
 
     run("projector", "done", source="shipped")
     run("experiment", "done")
@@ -58,8 +60,8 @@ def test_a_tab_that_no_step_leads_to_is_none():
 
 def test_a_full_store_is_asked_as_quickly(studio, monkeypatch):
     """No step may count all samples or all scores."""
-    monkeypatch.setattr(studio.store, "count_samples", None)
-    list(studio.compare(tiny_request()))
+    monkeypatch.setattr(studio.store.samples, "count", None)
+    list(studio.comparison.compare(tiny_request()))
     assert done(studio)[0]
 
 

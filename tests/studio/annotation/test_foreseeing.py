@@ -14,7 +14,7 @@ from tests import tiny
 
 
 def points(studio):
-    with studio.store.reading() as db:
+    with studio.store.database.reading() as db:
         return dict(db.execute("SELECT sample, points FROM foreseen").fetchall())
 
 
@@ -24,42 +24,42 @@ def test_a_samples_figure_is_the_mean_gap_of_its_words_and_of_nothing_else_where
 ):
     scored.models.using("reward").model.register_to_config(extra=taught)
     seen = []
-    found = scored.foresee(on_progress=lambda done, total: seen.append((done, total)))
+    found = scored.foreseeing.foresee(on_progress=lambda done, total: seen.append((done, total)))
     assert found == {"compared": 12, "left_out": 0, "missing": 0}
     assert seen[0] == (0, 12)
     assert seen[-1] == (12, 12)
-    row = scored.store.samples(limit=1)[0]
+    row = scored.store.samples.find(limit=1)[0]
     diffuser = scored.models.diffuser()
     noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
     _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
-    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.current(row["id"]).items()}
+    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.scores.current(row["id"]).items()}
     assert set(vlm) - set(words) == (set() if taught else {row["n_words"] - 1})
     gaps = [9 * abs(value - float(expected(np.array(vlm[i])))) for i, value in words.items()]
     assert points(scored)[row["id"]] == pytest.approx(np.mean(gaps), abs=1e-3)
-    assert scored.foresee() == {"compared": 0, "left_out": 0, "missing": 0}
+    assert scored.foreseeing.foresee() == {"compared": 0, "left_out": 0, "missing": 0}
 
 
 def test_the_work_can_be_bounded_stopped_and_gone_on_with(scored):
-    assert scored.foresee(5) == {"compared": 5, "left_out": 0, "missing": 7}
-    assert set(points(scored)) == {row["id"] for row in scored.store.samples(limit=5)}
+    assert scored.foreseeing.foresee(5) == {"compared": 5, "left_out": 0, "missing": 7}
+    assert set(points(scored)) == {row["id"] for row in scored.store.samples.find(limit=5)}
     stop = threading.Event()
-    scored.foresee(on_progress=lambda done, total: stop.set() if done else None, stop=stop)
+    scored.foreseeing.foresee(on_progress=lambda done, total: stop.set() if done else None, stop=stop)
     assert len(points(scored)) == 5 + scored.settings.batch
-    scored.foresee()
+    scored.foreseeing.foresee()
     assert len(points(scored)) == 12
     with pytest.raises(ValueError, match="number of samples"):
-        scored.foresee(0)
+        scored.foreseeing.foresee(0)
 
 
 def test_projected_noise_is_projected_again_and_a_noise_that_cannot_be_had_is_left_out(scored, sample_row):
-    prompt = scored.store.samples(limit=1)[0]["prompt"]
-    (projected,) = scored.collect([prompt], 1, "projected", steps=tiny.STEPS)
-    scored.score([projected])
-    known = scored.store.sample(projected)
+    prompt = scored.store.samples.find(limit=1)[0]["prompt"]
+    (projected,) = scored.collecting.collect([prompt], 1, "projected", steps=tiny.STEPS)
+    scored.scoring.score([projected])
+    known = scored.store.samples.get(projected)
     fields = {k: known[k] for k in ("prompt", "n_words", "backbone", "backbone_revision", "width", "height")}
-    (chosen,) = scored.store.add_samples([sample_row(**fields, seed=7, noise_sha256="b" * 64)])
-    scored.store.add_scores([{"sample": chosen, "word_index": 1, "source": "vlm", "score": 3}])
-    assert scored.foresee() == {"compared": 13, "left_out": 1, "missing": 0}
+    (chosen,) = scored.store.samples.add([sample_row(**fields, seed=7, noise_sha256="b" * 64)])
+    scored.store.scores.add([{"sample": chosen, "word_index": 1, "source": "vlm", "score": 3}])
+    assert scored.foreseeing.foresee() == {"compared": 13, "left_out": 1, "missing": 0}
     assert projected in points(scored)
     assert chosen not in points(scored)
 
@@ -70,48 +70,48 @@ def test_without_a_reward_model_the_sentence_says_so(scored):
     settings = dataclasses.replace(scored.settings, reward=scored.settings.home / "nowhere")
     scored.settings = scored.models.settings = settings
     with pytest.raises(ValueError, match="There is no reward yet"):
-        scored.foresee()
-    assert scored.next_item("ann", "reward") is None or scored.foreseer.busy
+        scored.foreseeing.foresee()
+    assert scored.annotation.next("ann", "reward") is None or scored.foreseer.busy
     scored.foreseer._thread.join()
-    assert "There is no reward yet" in scored.why_next("reward")
+    assert "There is no reward yet" in scored.annotation.why_next("reward")
 
 
 def test_asking_for_the_order_fills_it_and_the_furthest_apart_comes_first(scored, monkeypatch):
     monkeypatch.setattr(foreseeing, "FIRST", 30)
-    first = scored.next_item("ann", "reward")
+    first = scored.annotation.next("ann", "reward")
     scored.foreseer._thread.join()
     found = points(scored)
     assert len(found) == 12
     assert first.id in found
-    assert scored.next_item("bob", "reward", lease=None, exclude=first.id).id == max(
+    assert scored.annotation.next("bob", "reward", lease=None, exclude=first.id).id == max(
         (id for id in found if id != first.id), key=lambda id: found[id]
     )
-    assert scored.why_next("reward").endswith("one of the two is wrong.")
+    assert scored.annotation.why_next("reward").endswith("one of the two is wrong.")
 
 
 def test_the_promise_is_what_is_expected_where_the_scorer_is_unsure(scored):
-    scored.foresee()
-    row = scored.store.samples(limit=1)[0]
+    scored.foreseeing.foresee()
+    row = scored.store.samples.find(limit=1)[0]
     diffuser = scored.models.diffuser()
     noise = draw([row["seed"]], diffuser.latent_shape(row["height"], row["width"]))
     _, (words,) = predict(scored.models.using("reward").model, noise, encode(diffuser, [row["prompt"]]))
-    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.current(row["id"]).items()}
-    with scored.store.reading() as db:
+    vlm = {i: said["vlm"]["distribution"] for i, said in scored.store.scores.current(row["id"]).items()}
+    with scored.store.database.reading() as db:
         found = dict(db.execute("SELECT sample, promise FROM foreseen").fetchall())
     unsure = {i: float(entropy(np.array(spread))) for i, spread in vlm.items()}
     assert found[row["id"]] == pytest.approx(np.mean([words[i] * unsure[i] for i in words]), abs=1e-3)
-    first = scored.next_item("Ann", "projected", lease=None)
+    first = scored.annotation.next("Ann", "projected", lease=None)
     assert found[first.id] == max(found.values())
 
 
 def test_while_it_is_computed_the_page_answers_and_says_so(scored, monkeypatch):
     monkeypatch.setattr(foreseeing, "FIRST", 0.05)
     with scored.models.lock:  # the models are at other work
-        view = scored.next_item("ann", "reward")
+        view = scored.annotation.next("ann", "reward")
         while not scored.foreseer.total:
             pass
-        assert "asked about 0 of 12 images" in scored.why_next("reward")
-    assert view.id == scored.next_item("ann", "uncertainty").id
+        assert "asked about 0 of 12 images" in scored.annotation.why_next("reward")
+    assert view.id == scored.annotation.next("ann", "uncertainty").id
     scored.foreseer._thread.join()
     assert scored.foreseer.notice() == ""
     assert not scored.foreseer.busy

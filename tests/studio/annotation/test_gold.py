@@ -32,19 +32,19 @@ def test_gold_is_due_once_in_each_stretch_at_a_place_that_differs(count):
 
 def test_a_gold_image_comes_among_the_others_and_looks_like_them(every):
     studio = every(4)
-    ids = [row["id"] for row in studio.store.samples(limit=100)]
-    golden = [id for id in ids if id != studio.next_item("probe", lease=None).id][:3]
+    ids = [row["id"] for row in studio.store.samples.find(limit=100)]
+    golden = [id for id in ids if id != studio.annotation.next("probe", lease=None).id][:3]
     for id in golden:
-        view = studio.sample(id)
+        view = studio.annotation.sample(id)
         word = next(w for w in view.words if w.scored)
-        before = dataclasses.asdict(studio.sample(id, "bob"))
-        gold.set_gold(studio, id, word.index, 9, "ann")
-        assert dataclasses.asdict(studio.sample(id, "bob")) == before
+        before = dataclasses.asdict(studio.annotation.sample(id, "bob"))
+        gold.set_gold(studio.annotation, id, word.index, 9, "ann")
+        assert dataclasses.asdict(studio.annotation.sample(id, "bob")) == before
     given = []
-    while view := studio.next_item("bob", "newest"):
-        assert studio.next_item("bob", "newest").id == view.id  # a reload shows the same
+    while view := studio.annotation.next("bob", "newest"):
+        assert studio.annotation.next("bob", "newest").id == view.id  # a reload shows the same
         given.append(view.id)
-        studio.submit(view.id, "bob")
+        studio.annotation.submit(view.id, "bob")
     assert sorted(given) == sorted(ids)
     out_of_turn = [i for i, id in enumerate(given) if id in golden and gold.is_due("bob", i, 4)]
     assert out_of_turn
@@ -52,17 +52,17 @@ def test_a_gold_image_comes_among_the_others_and_looks_like_them(every):
 
 def test_without_gold_or_where_it_is_never_due_the_queue_is_as_ever(every):
     studio = every(1)
-    usual = studio.next_item("bob", "newest", lease=None).id
-    oldest = studio.store.samples(limit=1, newest=False)[0]["id"]
-    word = next(w for w in studio.sample(oldest).words if w.scored)
-    gold.set_gold(studio, oldest, word.index, 9, "ann")
-    assert studio.next_item("bob", "newest", lease=None).id == oldest
-    assert studio.next_item("ann", "newest", lease=None).id == usual  # she set it
-    assert every(0).next_item("bob", "newest", lease=None).id == usual
+    usual = studio.annotation.next("bob", "newest", lease=None).id
+    oldest = studio.store.samples.find(limit=1, newest=False)[0]["id"]
+    word = next(w for w in studio.annotation.sample(oldest).words if w.scored)
+    gold.set_gold(studio.annotation, oldest, word.index, 9, "ann")
+    assert studio.annotation.next("bob", "newest", lease=None).id == oldest
+    assert studio.annotation.next("ann", "newest", lease=None).id == usual  # she set it
+    assert every(0).annotation.next("bob", "newest", lease=None).id == usual
 
 
 def test_gold_is_set_on_words_that_carry_a_score_by_a_name_that_may_be_used(scored):
-    view = scored.sample(scored.store.samples(limit=1)[0]["id"])
+    view = scored.annotation.sample(scored.store.samples.find(limit=1)[0]["id"])
     silent = next(w for w in view.words if not w.scored)
     word = next(w for w in view.words if w.scored)
     for index, score, who, says in (
@@ -71,22 +71,22 @@ def test_gold_is_set_on_words_that_carry_a_score_by_a_name_that_may_be_used(scor
         (word.index, 3, "vlm", "taken by the studio"),
     ):
         with pytest.raises(ValueError, match=says):
-            gold.set_gold(scored, view.id, index, score, who)
-    assert gold.set_gold(scored, view.id, word.index, 3, "ann")["word"] == word.text
-    assert gold.set_gold(scored, view.id, word.index, None, "ann") is None
+            gold.set_gold(scored.annotation, view.id, index, score, who)
+    assert gold.set_gold(scored.annotation, view.id, word.index, 3, "ann")["word"] == word.text
+    assert gold.set_gold(scored.annotation, view.id, word.index, None, "ann") is None
 
 
 def test_the_queue_can_be_filtered_by_kind_of_word_at_once_and_after_new_prompts(
     scored, sample_row, monkeypatch
 ):
-    (bare,) = scored.store.add_samples([sample_row(prompt="of the")])
-    (dogs,) = scored.store.add_samples([sample_row(prompt="two dogs")])
-    assert scored.next_item("ann", "newest", kind="count", lease=None).id == dogs
-    (later,) = scored.store.add_samples([sample_row(prompt="three cats")])
-    assert scored.next_item("ann", "newest", kind="count", lease=None).id == later
-    assert scored.next_item("ann", "newest", kind="colour", lease=None).id not in (bare, dogs, later)
+    (bare,) = scored.store.samples.add([sample_row(prompt="of the")])
+    (dogs,) = scored.store.samples.add([sample_row(prompt="two dogs")])
+    assert scored.annotation.next("ann", "newest", kind="count", lease=None).id == dogs
+    (later,) = scored.store.samples.add([sample_row(prompt="three cats")])
+    assert scored.annotation.next("ann", "newest", kind="count", lease=None).id == later
+    assert scored.annotation.next("ann", "newest", kind="colour", lease=None).id not in (bare, dogs, later)
     monkeypatch.setattr(kinds, "AT_ONCE", 1)
-    many = scored.store.add_samples([sample_row(prompt=f"{n} cats") for n in (4, 5, 6)])
-    scored.next_item("ann", "newest", kind="count")
+    many = scored.store.samples.add([sample_row(prompt=f"{n} cats") for n in (4, 5, 6)])
+    scored.annotation.next("ann", "newest", kind="count")
     scored.kinds._thread.join()
-    assert scored.progress("ann", kind="count")["samples"] == 2 + len(many)
+    assert scored.annotation.progress("ann", kind="count")["samples"] == 2 + len(many)

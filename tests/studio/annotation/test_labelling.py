@@ -9,7 +9,7 @@ from tests.tiny import STEPS
 
 @pytest.fixture
 def item(scored):
-    return scored.next_item("Ann")
+    return scored.annotation.next("Ann")
 
 
 def word(view, text):
@@ -24,92 +24,89 @@ def test_a_correction_shows_at_once_and_can_be_undone_and_taken_back(scored, ite
     index = first_scored(item)
     before = item.words[index]
     new = (before.vlm + 1) % 10
-    after = scored.correct(item.id, index, new, "Ann").words[index]
+    after = scored.annotation.correct(item.id, index, new, "Ann").words[index]
     assert (after.human, after.score, after.by, after.vlm) == (new, new, "Ann", before.vlm)
     assert scored.status()["corrections"] == 1
-    assert scored.undo("Ann").words[index].human is None
-    scored.correct(item.id, index, new, "Ann")
-    cleared = scored.correct(item.id, index, None, "Ann").words[index]
+    assert scored.annotation.undo("Ann").words[index].human is None
+    scored.annotation.correct(item.id, index, new, "Ann")
+    cleared = scored.annotation.correct(item.id, index, None, "Ann").words[index]
     assert (cleared.human, cleared.score) == (None, before.vlm)
-    assert [h["action"] for h in scored.history("Ann")] == ["clear", "set", "undo", "set"]
+    assert [h["action"] for h in scored.annotation.history("Ann")] == ["clear", "set", "undo", "set"]
     assert scored.status()["corrections"] == 0
 
 
 def test_each_person_sees_the_own_correction_and_undoes_only_that(scored, item):
     index = first_scored(item)
-    scored.correct(item.id, index, 2, "Ann")
-    scored.correct(item.id, index, 8, "Bea")
-    assert scored.sample(item.id, "Ann").words[index].human == 2
-    assert scored.sample(item.id, "Bea").words[index].human == 8
-    scored.undo("Ann")
-    assert scored.sample(item.id, "Bea").words[index].human == 8
-    assert scored.undo("Cyd") is None
+    scored.annotation.correct(item.id, index, 2, "Ann")
+    scored.annotation.correct(item.id, index, 8, "Bea")
+    assert scored.annotation.sample(item.id, "Ann").words[index].human == 2
+    assert scored.annotation.sample(item.id, "Bea").words[index].human == 8
+    scored.annotation.undo("Ann")
+    assert scored.annotation.sample(item.id, "Bea").words[index].human == 8
+    assert scored.annotation.undo("Cyd") is None
 
 
 def test_the_total_follows_the_corrections(scored, item):
     for w in item.words:
         if w.scored:
-            view = scored.correct(item.id, w.index, 9, "Ann")
+            view = scored.annotation.correct(item.id, w.index, 9, "Ann")
     assert view.total == 9.0
 
 
 def test_accepting_makes_every_shown_score_ones_own(scored, item):
-    view = scored.accept(item.id, "Ann")
+    view = scored.annotation.accept(item.id, "Ann")
     assert all(w.by == "Ann" and w.human == w.vlm for w in view.words if w.scored)
 
 
 def test_the_next_item_is_another_once_one_is_submitted_or_skipped(scored, item):
-    scored.submit(item.id, "Ann")
-    second = scored.next_item("Ann")
+    scored.annotation.submit(item.id, "Ann")
+    second = scored.annotation.next("Ann")
     assert second.id != item.id
-    scored.submit(second.id, "Ann", "skip")
-    assert scored.next_item("Ann").id not in (item.id, second.id)
-    assert scored.next_item("Bea").id == item.id
-    progress = scored.progress("Ann")
+    scored.annotation.submit(second.id, "Ann", "skip")
+    assert scored.annotation.next("Ann").id not in (item.id, second.id)
+    assert scored.annotation.next("Bea").id == item.id
+    progress = scored.annotation.progress("Ann")
     assert (progress["submitted"], progress["skipped"], progress["samples"]) == (1, 1, 12)
 
 
 def test_two_people_are_not_given_the_same_item_until_one_is_done(scored, item):
-    other = scored.next_item("Bea")
+    other = scored.annotation.next("Bea")
     assert other.id != item.id
-    assert scored.next_item("Ann").id == item.id
-    assert scored.next_item("Cyd", lease=None).id == item.id  # who only looks is shown what is leased
-    assert scored.next_item("Cyd", overlap=2).id == item.id
-    scored.store.release(item.id, "Cyd")
-    scored.submit(item.id, "Ann")
-    assert scored.next_item("Dan").id == item.id
+    assert scored.annotation.next("Ann").id == item.id
+    assert scored.annotation.next("Cyd", lease=None).id == item.id  # who only looks is shown what is leased
+    assert scored.annotation.next("Cyd", overlap=2).id == item.id
+    scored.store.leases.release(item.id, "Cyd")
+    scored.annotation.submit(item.id, "Ann")
+    assert scored.annotation.next("Dan").id == item.id
 
 
 def test_a_correction_leases_what_was_opened_by_hand(scored):
-    first = scored.next_item("Ann", lease=None)
-    scored.correct(first.id, first_scored(first), 4, "Ann")
-    assert [held["sample"] for held in scored.store.leases("Ann")] == [first.id]
-    assert scored.next_item("Bea").id != first.id
+    first = scored.annotation.next("Ann", lease=None)
+    scored.annotation.correct(first.id, first_scored(first), 4, "Ann")
+    assert [held["sample"] for held in scored.store.leases.current("Ann")] == [first.id]
+    assert scored.annotation.next("Bea").id != first.id
 
 
 def test_half_of_those_that_follow_an_unsure_one_are_any_scored_ones(scored):
     def given(order, **more):
-        return [
-            scored.store.next_to_annotate("Ann", exclude=id, **turn(order, id), lease=60, **more)
-            for id in ids
-        ]
+        return [scored.store.queue.next("Ann", exclude=id, **turn(order, id), lease=60, **more) for id in ids]
 
     ids = [f"{i:032x}" for i in range(40)]
-    unscored = scored.collect(["a red circle"], 3, steps=STEPS)
-    least_sure = scored.store.next_to_annotate("Ann", "uncertainty")["id"]
+    unscored = scored.collecting.collect(["a red circle"], 3, steps=STEPS)
+    least_sure = scored.store.queue.next("Ann", "uncertainty")["id"]
     others = [row["id"] for row in given("uncertainty") if row["id"] != least_sure]
     assert 10 <= len(others) <= 30 and not set(others) & set(unscored)
     assert {row["id"] for row in given(STAY)} == {least_sure}
     assert len({row["id"] for row in given("newest")}) == 1
-    assert scored.next_item("Ann").id == least_sure  # nothing is on the screen yet
+    assert scored.annotation.next("Ann").id == least_sure  # nothing is on the screen yet
 
 
 def test_held_out_samples_are_not_offered(studio):
     from data.prompts import load
 
-    studio.score(studio.collect(load("shapes_heldout", 2), 1, steps=STEPS))
-    assert studio.next_item("Ann") is None
-    assert studio.next_item("Ann", split="heldout") is not None
+    studio.scoring.score(studio.collecting.collect(load("shapes_heldout", 2), 1, steps=STEPS))
+    assert studio.annotation.next("Ann") is None
+    assert studio.annotation.next("Ann", split="heldout") is not None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +128,7 @@ def test_held_out_samples_are_not_offered(studio):
 )
 def test_bad_corrections_are_refused_and_nothing_is_written(scored, item, change, says):
     with pytest.raises(ValueError, match=says):
-        scored.correct(
+        scored.annotation.correct(
             **{"sample": item.id, "word_index": first_scored(item), "score": 5, "who": "Ann", **change}
         )
     assert scored.status()["corrections"] == 0
@@ -140,11 +137,11 @@ def test_bad_corrections_are_refused_and_nothing_is_written(scored, item, change
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda s, i: s.next_item("Ann", "alphabet"), "not known"),
-        (lambda s, i: s.why_next(None), "not known"),
-        (lambda s, i: s.submit(i.id, "Ann", "burn"), "submitted or skipped"),
-        (lambda s, i: s.sample("x" * 200), "sample"),
-        (lambda s, i: s.simulate(count=0), "out of range"),
+        (lambda s, i: s.annotation.next("Ann", "alphabet"), "not known"),
+        (lambda s, i: s.annotation.why_next(None), "not known"),
+        (lambda s, i: s.annotation.submit(i.id, "Ann", "burn"), "submitted or skipped"),
+        (lambda s, i: s.annotation.sample("x" * 200), "sample"),
+        (lambda s, i: s.annotation.simulate(count=0), "out of range"),
     ],
 )
 def test_bad_calls_are_refused(scored, item, call, says):
@@ -153,27 +150,27 @@ def test_bad_calls_are_refused(scored, item, call, says):
 
 
 def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_simulated(scored):
-    found = scored.simulate(count=10)
+    found = scored.annotation.simulate(count=10)
     assert 10 <= found["words"] == found["typed"] < 10 + 7  # the last sample to its end
-    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
     assert len(labels) == found["words"]
     from studio.images import pictures
     from studio.images.truth import truth_of
 
     for row in labels:
-        sample = scored.store.sample(row["sample"])
+        sample = scored.store.samples.get(row["sample"])
         truth = truth_of(row["prompt"], pictures.read(scored.settings.home / sample["image_path"]))
         assert row["score"] == round(9 * truth.units[row["word_index"]])
     assert "nothing else" in {row["word"] for row in labels}
-    more = scored.simulate(count=10)["words"]
-    labels = [row for row in scored.store.labels() if row["source"] == "simulated"]
+    more = scored.annotation.simulate(count=10)["words"]
+    labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
     assert len(labels) == found["words"] + more
-    assert scored.simulate(count=1000)["words"] < 1000
+    assert scored.annotation.simulate(count=1000)["words"] < 1000
 
 
 def test_the_simulated_annotator_passes_by_what_it_cannot_read(studio):
-    studio.score(studio.collect(["a fish", "a red circle"], 1, steps=STEPS))
-    found = studio.simulate(count=10)
+    studio.scoring.score(studio.collecting.collect(["a fish", "a red circle"], 1, steps=STEPS))
+    found = studio.annotation.simulate(count=10)
     assert (found["words"], found["samples"]) == (3, 1)
 
 
@@ -205,22 +202,22 @@ def test_no_habit_confirms_a_word_without_a_score():
 
 
 def test_what_the_simulated_annotator_confirms_is_told_from_what_it_typed_and_from_peoples(scored):
-    found = scored.simulate(count=20, habit="wrong")
-    said = [row for row in scored.store.labels() if row["source"] == "simulated"]
-    assert {row["source"] for row in scored.store.labels()} <= {"simulated", "vlm"}
+    found = scored.annotation.simulate(count=20, habit="wrong")
+    said = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
+    assert {row["source"] for row in scored.store.labels.current()} <= {"simulated", "vlm"}
     kept = [row for row in said if row["scorer"] == "confirmed"]
     assert (len(said), len(kept)) == (found["words"], found["confirmed"])
     assert found["typed"] == found["changed"] == len(said) - len(kept)
-    assert set(scored.store.judged_images()["images"]) == {row["sample"] for row in said}
+    assert set(scored.store.labels.judged_images()["images"]) == {row["sample"] for row in said}
     with pytest.raises(ValueError, match="choose every, wrong, clean"):
-        scored.simulate(count=1, habit="idle")
+        scored.annotation.simulate(count=1, habit="idle")
 
 
 def test_the_endpoints_submit_confirms_as_the_page_does(scored, item):
-    scored.submit(item.id, "Ann")
-    current = scored.store.current(item.id)
+    scored.annotation.submit(item.id, "Ann")
+    current = scored.store.scores.current(item.id)
     assert {i: said["confirmed"]["score"] for i, said in current.items()} == {
         w.index: w.vlm for w in item.words if w.scored
     }
-    assert scored.undo("Ann").id == item.id
-    assert not any(said["confirmed"] for said in scored.store.current(item.id).values())
+    assert scored.annotation.undo("Ann").id == item.id
+    assert not any(said["confirmed"] for said in scored.store.scores.current(item.id).values())

@@ -46,15 +46,15 @@ class Judge:
 
 def old(studio, id: str) -> str:
     """The same sample as it would have been stored before there was *nothing else*."""
-    row = {k: v for k, v in studio.store.sample(id).items() if k != "seq"}
-    (made,) = studio.store.add_samples([{**row, "id": f"{id[:8]}-old", "n_words": row["n_words"] - 1}])
+    row = {k: v for k, v in studio.store.samples.get(id).items() if k != "seq"}
+    (made,) = studio.store.samples.add([{**row, "id": f"{id[:8]}-old", "n_words": row["n_words"] - 1}])
     return made
 
 
 @pytest.fixture
 def both(studio):
     """The same image twice: with *nothing else* and as it was stored before."""
-    (id,) = studio.collect([PROMPT], 1, steps=STEPS)
+    (id,) = studio.collecting.collect([PROMPT], 1, steps=STEPS)
     return id, old(studio, id)
 
 
@@ -73,31 +73,31 @@ def view(scores: list[int], human: int | None = None) -> SampleView:
 
 def test_a_new_image_has_a_unit_after_its_words(studio, both):
     new, _ = both
-    assert studio.store.sample(new)["n_words"] == len(units(PROMPT)) == 4
-    shown = studio.sample(new).words
+    assert studio.store.samples.get(new)["n_words"] == len(units(PROMPT)) == 4
+    shown = studio.annotation.sample(new).words
     assert [(w.index, w.text, w.kind, w.scored) for w in shown][-1] == (3, NOTHING_ELSE, EXTRA, True)
-    assert studio.correct(new, 3, 2, "Ann").words[3].human == 2
-    assert studio.store.current(new)[3]["word"] == NOTHING_ELSE
-    assert studio.undo("Ann").words[3].human is None
+    assert studio.annotation.correct(new, 3, 2, "Ann").words[3].human == 2
+    assert studio.store.scores.current(new)[3]["word"] == NOTHING_ELSE
+    assert studio.annotation.undo("Ann").words[3].human is None
 
 
 def test_an_image_stored_before_it_lacks_it_and_works(studio, both):
     _, before = both
-    assert [w.text for w in studio.sample(before).words] == ["a", "red", "circle"]
-    assert studio.correct(before, 2, 3, "Ann").words[2].human == 3
+    assert [w.text for w in studio.annotation.sample(before).words] == ["a", "red", "circle"]
+    assert studio.annotation.correct(before, 2, 3, "Ann").words[2].human == 3
     with pytest.raises(ValueError, match="place of the word"):
-        studio.correct(before, 3, 3, "Ann")
+        studio.annotation.correct(before, 3, 3, "Ann")
 
 
 def test_what_a_scorer_says_of_a_unit_that_the_image_lacks_is_dropped(studio, both):
-    rows = [studio.store.sample(id) for id in both]
+    rows = [studio.store.samples.get(id) for id in both]
     found = Judge().score([None] * 2, [PROMPT] * 2)
     events = score_events(Judge(), rows, found)
     assert [(e["sample"], e["word_index"]) for e in events] == [
         (id, index) for id, count in zip(both, (3, 2), strict=True) for index in range(1, count + 1)
     ]
     assert events[2]["word"] == NOTHING_ELSE
-    studio.store.add_scores(events)
+    studio.store.scores.add(events)
     notes = missing_notes(Judge(), rows, [{3: "no digit"}, {1: "no digit", 3: "no digit"}])
     assert [(n["sample"], n["word_index"]) for n in notes] == [(both[0], 3), (both[1], 1)]
 
@@ -119,10 +119,10 @@ def test_examples_have_it_where_their_index_says_something_of_it():
 
 def test_the_library_finds_it_by_its_kind(studio, both):
     for id in both:
-        studio.correct(id, 2, 3, "Ann")
-    studio.correct(both[0], 3, 1, "Ann")
+        studio.annotation.correct(id, 2, 3, "Ann")
+    studio.annotation.correct(both[0], 3, 1, "Ann")
     rows = [
-        {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.current(id).items()]}
+        {"prompt": PROMPT, "word_rules": CURRENT, "words": [{"index": i, "word": said["word"], "label": 1.0, "vlm": None} for i, said in studio.store.scores.current(id).items()]}
         for id in both
     ]  # fmt: skip
     found = chosen(rows, WordFilter.read("", EXTRA, 0, 9, False, "images"))
@@ -173,10 +173,10 @@ def test_words_hold_whatever_else_is_there():
 
 
 def test_the_simulated_annotator_scores_it_where_the_image_has_it(studio, both):
-    studio.store.add_scores(score_events(Judge(), [studio.store.sample(id) for id in both], Judge().score([0, 0], [PROMPT] * 2)))  # fmt: skip
-    found = studio.simulate(list(both), count=10)
+    studio.store.scores.add(score_events(Judge(), [studio.store.samples.get(id) for id in both], Judge().score([0, 0], [PROMPT] * 2)))  # fmt: skip
+    found = studio.annotation.simulate(list(both), count=10)
     assert (found["words"], found["samples"]) == (5, 2)
-    said = {id: set(studio.store.current(id)) for id in both}
+    said = {id: set(studio.store.scores.current(id)) for id in both}
     assert said == {both[0]: {1, 2, 3}, both[1]: {1, 2}}
 
 

@@ -29,54 +29,54 @@ def studio(quick_path):
 
 
 def test_a_new_browser_gets_an_anonymous_id_and_nothing_is_kept_of_it_until_it_writes(studio):
-    kept = studio.issue(None)
+    kept = studio.people.issue(None)
     name = read_kept(kept).name
-    assert is_anonymous(name) and studio.issue(kept) == kept and studio.store.people() == []
-    assert shared.writer(studio, kept) == name and studio.store.people()[0]["name"] == name
+    assert is_anonymous(name) and studio.people.issue(kept) == kept and studio.store.people.find() == []
+    assert shared.writer(studio, kept) == name and studio.store.people.find()[0]["name"] == name
 
 
 def test_an_anonymous_id_that_the_server_did_not_make_cannot_write(studio):
-    for forged in (f"{new_key()}:anonymous-0123456789ab", f"{new_key()}:{read_kept(studio.issue(None)).name}",
+    for forged in (f"{new_key()}:anonymous-0123456789ab", f"{new_key()}:{read_kept(studio.people.issue(None)).name}",
                    f"{new_key()}:ANONYMOUS-0123456789ab"):  # fmt: skip
         with pytest.raises(ValueError, match="not one that this studio gave out"):
             shared.writer(studio, forged)
-        assert read_kept(studio.issue(forged)).name != read_kept(forged).name
-    assert studio.store.people() == []
+        assert read_kept(studio.people.issue(forged)).name != read_kept(forged).name
+    assert studio.store.people.find() == []
 
 
 def test_the_secret_is_made_once_for_all_processes_and_is_nobody_elses_to_read(studio, quick_path):
-    kept = studio.issue(None)
-    assert Studio(quick_path).issue(kept) == kept
+    kept = studio.people.issue(None)
+    assert Studio(quick_path).people.issue(kept) == kept
     assert os.stat(quick_path / SECRET).st_mode & 0o077 == 0
 
 
 def test_a_name_is_the_first_browsers_that_writes_under_it(studio):
-    mine, theirs = (studio.renamed(" Ann ", studio.issue(None)) for _ in range(2))
+    mine, theirs = (studio.people.renamed(" Ann ", studio.people.issue(None)) for _ in range(2))
     assert shared.writer(studio, mine) == "Ann"
     with pytest.raises(ValueError, match="belongs to another browser"):
         shared.writer(studio, theirs)
     with pytest.raises(ValueError, match="choose another name, or bring the key"):
-        studio.renamed("Ann", studio.issue(None))
+        studio.people.renamed("Ann", studio.people.issue(None))
     with pytest.raises(ValueError, match="looks the same"):
-        shared.writer(studio, studio.renamed("ann", theirs))
+        shared.writer(studio, studio.people.renamed("ann", theirs))
     assert shared.writer(studio, mine) == "Ann"
 
 
 def test_a_browser_goes_back_to_its_names_and_to_its_anonymous_id(studio):
-    first = studio.issue(None)
-    ann = studio.renamed("Ann", first)
+    first = studio.people.issue(None)
+    ann = studio.people.renamed("Ann", first)
     shared.writer(studio, ann)
-    bob = studio.renamed("Bob", ann)
-    assert studio.renamed("", bob) == first and studio.renamed("Ann", bob) == ann
+    bob = studio.people.renamed("Bob", ann)
+    assert studio.people.renamed("", bob) == first and studio.people.renamed("Ann", bob) == ann
 
 
 def test_another_browser_that_is_brought_the_key_may_write_too(studio):
-    mine = studio.renamed("Ann", studio.issue(None))
+    mine = studio.people.renamed("Ann", studio.people.issue(None))
     shared.writer(studio, mine)
-    assert shared.writer(studio, studio.adopted(f" {mine}\n")) == "Ann"
+    assert shared.writer(studio, studio.people.adopted(f" {mine}\n")) == "Ann"
     for wrong in (f"{new_key()}:Ann", "Ann", "", None, 7, mine[1:], mine + "\x00", "0" * 32 + ":vlm"):
         with pytest.raises(ValueError, match="not the key|no key"):
-            studio.adopted(wrong)
+            studio.people.adopted(wrong)
 
 
 @pytest.mark.parametrize(
@@ -93,30 +93,30 @@ def test_one_who_sends_nothing_is_somebody_new_each_time(studio):
 
 
 def test_names_from_before_there_were_keys_go_to_the_first_who_claims_them(studio, sample_row):
-    (sample,) = studio.store.add_samples([sample_row()])
+    (sample,) = studio.store.samples.add([sample_row()])
     for old in ("Ann", "anonymous-0123456789ab"):
-        studio.store.set_score(sample, 1, 5, old)
-        kept = studio.issue(old)  # what the browser kept then was the name alone
+        studio.store.scores.set(sample, 1, 5, old)
+        kept = studio.people.issue(old)  # what the browser kept then was the name alone
         assert read_kept(kept).name == old and shared.writer(studio, kept) == old
-        assert read_kept(studio.issue(old)).name != old
+        assert read_kept(studio.people.issue(old)).name != old
 
 
 def test_a_page_that_is_open_while_its_name_is_freed_claims_it_again(studio):
-    mine = studio.renamed("Ann", studio.issue(None))
+    mine = studio.people.renamed("Ann", studio.people.issue(None))
     shared.writer(studio, mine)
-    studio.store.release_name("Ann", "root")
+    studio.store.people.release("Ann", "root")
     assert shared.writer(studio, mine) == "Ann"
 
 
 def test_on_a_space_a_name_is_an_accounts(studio, monkeypatch):
-    local = studio.renamed("Ann", studio.issue(None))
+    local = studio.people.renamed("Ann", studio.people.issue(None))
     shared.writer(studio, local)
     for name, value in SPACE.items():
         monkeypatch.setenv(name, value)
     assert shared.writer(studio, None, ANN) == "ann" and shared.writer(studio, local, ANN) == "ann"
     with pytest.raises(ValueError, match="a name is an account's"):
         shared.writer(studio, local)
-    assert is_anonymous(read_kept(studio.issue(local)).name)
+    assert is_anonymous(read_kept(studio.people.issue(local)).name)
     with pytest.raises(ValueError, match="looks like an anonymous id"):
         shared.writer(studio, None, SimpleNamespace(username="anonymous-0123456789ab"))
 

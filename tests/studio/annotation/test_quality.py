@@ -17,16 +17,16 @@ PROMPT = "a red circle above a blue square"  # red 1, circle 2, above 3, blue 5,
 def judged(store, sample_row):
     """Ann and Bob agree on objects, and are opposed on colours; Cyd has skipped."""
     for seed, (red, circle, bob_red) in enumerate([(0, 1, 9), (9, 5, 0), (3, 9, 7), (8, 2, 1)]):
-        (sample,) = store.add_samples([sample_row(prompt=PROMPT, seed=seed)])
-        store.add_scores([{"sample": sample, "word_index": 1, "source": "vlm", "score": red}])
-        store.set_score(sample, 1, red, "Ann")
-        store.set_score(sample, 1, bob_red, "Bob")
+        (sample,) = store.samples.add([sample_row(prompt=PROMPT, seed=seed)])
+        store.scores.add([{"sample": sample, "word_index": 1, "source": "vlm", "score": red}])
+        store.scores.set(sample, 1, red, "Ann")
+        store.scores.set(sample, 1, bob_red, "Bob")
         for who in ("Ann", "Bob"):
-            store.set_score(sample, 2, circle, who)
-            store.submit(sample, who)
-        store.set_score(sample, 3, 4, "Ann")
-        store.skip(sample, "Cyd")
-    store.undo(None, "Bob")
+            store.scores.set(sample, 2, circle, who)
+            store.queue.submit(sample, who)
+        store.scores.set(sample, 3, 4, "Ann")
+        store.queue.skip(sample, "Cyd")
+    store.scores.undo(None, "Bob")
     return store
 
 
@@ -58,10 +58,10 @@ def test_each_annotators_figures_are_told(judged):
 
 def test_who_may_not_see_gold_is_told_how_they_did_on_all_of_it_together_and_nothing_else(judged, sample_row):
     for seed in range(12):
-        (sample,) = judged.add_samples([sample_row(prompt=PROMPT, seed=100 + seed)])
+        (sample,) = judged.samples.add([sample_row(prompt=PROMPT, seed=100 + seed)])
         for who in ("Ann", "Bob"):
-            judged.set_score(sample, 1, 2, who)
-        judged.set_gold(sample, 1, 2 if seed < 9 else 7, "Gus")
+            judged.scores.set(sample, 1, 2, who)
+        judged.gold.set(sample, 1, 2 if seed < 9 else 7, "Gus")
     found = quality.agreement(judged)
     gold = {who: dict(one["gold"]) for one in found["people"] for who in [one["who"]]}
     assert gold["Ann"]["colour"]["mean_absolute"] > 0 and found["people"][0]["contested"][0]["by"] == "gold"
@@ -80,8 +80,8 @@ def test_who_may_not_see_gold_is_told_how_they_did_on_all_of_it_together_and_not
 
 
 def test_a_figure_of_few_gold_words_would_give_them_away_and_is_not_told(judged):
-    sample = judged.samples(limit=1)[0]["id"]
-    judged.set_gold(sample, 1, 9, "Gus")
+    sample = judged.samples.find(limit=1)[0]["id"]
+    judged.gold.set(sample, 1, 9, "Gus")
     (ann, *_) = quality.without_gold(quality.agreement(judged), "Ann")["people"]
     assert ann["gold"]["all"]["exact"] is None and "10 gold words" in ann["gold"]["all"]["why"]
 
@@ -133,30 +133,30 @@ def test_without_any_annotation_the_command_says_so(store, ask):
 
 
 def test_a_hostile_name_does_not_break_the_table(store, sample_row, ask):
-    (sample,) = store.add_samples([sample_row(prompt=PROMPT)])
-    store.set_score(sample, 1, 3, "Ann\n\x1b[31m" + "x" * 60)
+    (sample,) = store.samples.add([sample_row(prompt=PROMPT)])
+    store.scores.set(sample, 1, 3, "Ann\n\x1b[31m" + "x" * 60)
     out, found = ask(store)
     assert "\x1b" not in out and any(line.startswith("Ann??[31m") for line in out.splitlines())
     assert found["people"][0]["who"].startswith("Ann\n")
 
 
 def test_a_word_past_the_prompts_own_is_of_kind_other(store, sample_row):
-    (sample,) = store.add_samples([sample_row(prompt="a red circle", n_words=7)])
-    store.set_score(sample, 6, 3, "Ann")
+    (sample,) = store.samples.add([sample_row(prompt="a red circle", n_words=7)])
+    store.scores.set(sample, 6, 3, "Ann")
     assert quality.annotator(store, "Ann")["kinds"] == {"other": 1}
 
 
 def test_the_simulated_annotator_is_not_among_the_people(quick_path, sample_row):
     store = Store(quick_path / "other.db")
-    (sample,) = store.add_samples([sample_row(prompt=PROMPT)])
-    store.set_score(sample, 1, 3, "detector", source="simulated")
-    store.submit(sample, "detector")
+    (sample,) = store.samples.add([sample_row(prompt=PROMPT)])
+    store.scores.set(sample, 1, 3, "detector", source="simulated")
+    store.queue.submit(sample, "detector")
     assert quality.agreement(store)["people"] == []
 
 
 def test_gold_the_others_and_the_disagreements_are_told(judged, ask):
-    row = judged.samples(limit=1, newest=False)[0]
-    judged.set_gold(row["id"], 1, 2, "Dan", "red")
+    row = judged.samples.find(limit=1, newest=False)[0]
+    judged.gold.set(row["id"], 1, 2, "Dan", "red")
     found = quality.agreement(judged)
     people = {person["who"]: person for person in found["people"]}
     assert people["Ann"]["gold"]["colour"]["mean_absolute"] == 2  # she said 0

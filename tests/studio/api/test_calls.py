@@ -63,17 +63,17 @@ def grid(studio, sample_row):
                 prompt=PROMPT, n_words=3, seed=seed, method=method, strength=float(method != "none"),
                 image_path=f"images/{path.name}", image_sha256=hashlib.sha256(file.getvalue()).hexdigest(),
             )  # fmt: skip
-            ids += studio.store.add_samples([row])
+            ids += studio.store.samples.add([row])
     variants = [vars(Variant("none")), vars(Variant("projected", "projected", "", 1.0))]
     config = {
         "prompt": PROMPT, "seeds": [1, 2, 3], "variants": variants, "width": None, "height": None,
         "backbone": studio.settings.backbone,
     }  # fmt: skip
-    id = studio.store.add_grid(config, "ann")
-    studio.store.set_cells(id, dict(enumerate(ids)))
-    studio.store.update_grid(id, "done")
+    id = studio.store.grids.add(config, "ann")
+    studio.store.grids.set_cells(id, dict(enumerate(ids)))
+    studio.store.grids.update(id, "done")
     for place, sample in enumerate(ids):
-        studio.store.set_score(sample, 1, 3 + place, "cyd", word="red")
+        studio.store.scores.set(sample, 1, 3 + place, "cyd", word="red")
     return id
 
 
@@ -93,7 +93,7 @@ def test_grids_are_listed_compared_and_packed(call, grid):
 
 def test_a_grid_may_be_started_by_whoever_may_start_one_on_the_page(studio, call, sign_in, monkeypatch):
     studio.settings = dataclasses.replace(studio.settings, annotate="nobody")
-    monkeypatch.setattr(studio, "start_grid", lambda request, who: f"{who} {request.total}")
+    monkeypatch.setattr(studio.grids, "start", lambda request, who: f"{who} {request.total}")
     assert call("start_grid", PROMPT, sign_in("ann"), "1-2") == "ann 4"
     with pytest.raises(gr.Error, match="sign_in"):
         call("start_grid", PROMPT, "ann")
@@ -101,7 +101,7 @@ def test_a_grid_may_be_started_by_whoever_may_start_one_on_the_page(studio, call
 
 def test_a_grid_that_was_stopped_goes_on_within_a_visitors_bounds(studio, call, grid, sign_in, monkeypatch):
     gone_on = []
-    monkeypatch.setattr(studio, "resume_grid", lambda *given: gone_on.append(given))
+    monkeypatch.setattr(studio.grids, "resume", lambda *given: gone_on.append(given))
     assert call("resume_grid", grid, sign_in("ann")) == grid and gone_on == [(grid, "ann")]
     studio.settings = dataclasses.replace(studio.settings, max_cells="4")
     with pytest.raises(gr.Error, match="4 at most"):
@@ -113,7 +113,9 @@ def test_blind_votes_are_asked_without_a_word_of_what_is_what_and_counted(studio
     asked = call("next_vote", grid, who)
     while asked["vote"]:
         told = json.dumps({name: asked[name] for name in ("vote", "prompt", "left_over")})
-        assert "projected" not in told and not any(id in told for id in studio.store.cells(grid).values())
+        assert "projected" not in told and not any(
+            id in told for id in studio.store.grids.cells(grid).values()
+        )
         sides = {side: Path(asked[side]["path"]) for side in ("left", "right")}
         for path in sides.values():
             with Image.open(path) as image:
@@ -142,7 +144,7 @@ def test_blind_votes_are_asked_without_a_word_of_what_is_what_and_counted(studio
 
 
 def test_an_image_goes_out_with_its_text_and_is_read_again(studio, call, grid):
-    sample = studio.store.cells(grid)[1]
+    sample = studio.store.grids.cells(grid)[1]
     body = Path(call("image", sample, True)["path"]).read_bytes()
     found = call("read_image", sent(body, "one.png"))
     assert (found["prompt"], found["seed"], found["method"], found["source"]) == (
@@ -156,7 +158,7 @@ def test_an_image_goes_out_with_its_text_and_is_read_again(studio, call, grid):
 
 
 def test_all_that_was_said_of_an_image_is_told(studio, call, grid, sign_in):
-    sample = studio.store.cells(grid)[0]
+    sample = studio.store.grids.cells(grid)[0]
     call("set_score", sample, 1, 7, sign_in("ann"))
     call("flag", sample, "blurred", sign_in("bob"))
     found = call("sample_history", sample)
@@ -172,7 +174,7 @@ def test_all_that_was_said_of_an_image_is_told(studio, call, grid, sign_in):
 
 def test_agreement_and_each_persons_figures_know_of_the_last_score(call, grid, studio, sign_in):
     who = sign_in("ann")
-    for place, sample in studio.store.cells(grid).items():
+    for place, sample in studio.store.grids.cells(grid).items():
         call("set_score", sample, 1, 9 - place, who)
     found = call("agreement", 1)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -188,7 +190,7 @@ def test_agreement_and_each_persons_figures_know_of_the_last_score(call, grid, s
 
 
 def test_gold_is_set_listed_and_taken_back(studio, call, grid):
-    sample = studio.store.cells(grid)[2]
+    sample = studio.store.grids.cells(grid)[2]
     assert call("set_gold", sample, 1, 6) == {"sample": sample, "word": 1, "gold": 6}
     assert [(one["sample"], one["score"]) for one in call("gold")] == [(sample, 6)]
     assert call("set_gold", sample, 1, None)["gold"] is None and call("gold", sample) == []
@@ -200,7 +202,7 @@ def test_gold_is_set_listed_and_taken_back(studio, call, grid):
 
 def test_a_name_whose_key_is_lost_is_freed(call, grid, studio, sign_in):
     who = sign_in("ann")
-    call("set_score", studio.store.cells(grid)[0], 1, 5, who)
+    call("set_score", studio.store.grids.cells(grid)[0], 1, 5, who)
     admin = sign_in("bob")
     assert [one["name"] for one in call("people", who=admin)] == ["bob", "ann"]
     assert call("release_name", "ann", who=admin) == {"released": "ann"}
@@ -216,10 +218,10 @@ def test_a_name_whose_key_is_lost_is_freed(call, grid, studio, sign_in):
 @pytest.fixture
 def run(studio):
     """A projector run that is done, with its checkpoint."""
-    id = studio.store.new_run("projector", {"seed": 3, "used": {"projector": None}})
-    folder = studio.run_folder(id)
+    id = studio.store.runs.new("projector", {"seed": 3, "used": {"projector": None}})
+    folder = studio.runs.folder(id)
     shutil.copytree(studio.settings.projector, folder / "checkpoint")
-    studio.store.update_run(id, state="done", checkpoint=f"runs/{id}/checkpoint", checkpoint_sha256="0" * 64)
+    studio.store.runs.update(id, state="done", checkpoint=f"runs/{id}/checkpoint", checkpoint_sha256="0" * 64)
     return id
 
 
@@ -227,7 +229,7 @@ def test_a_run_tells_its_family_and_is_compared_and_its_card_read(studio, call, 
     found = call("run", run)
     assert (found["state"], found["parents"], found["children"]) == ("done", [], [])
     assert found["samples"] == ["projected:shipped", f"projected:{run}"] and found["bytes"] > 0
-    other = studio.store.new_run("projector", {"seed": 4})
+    other = studio.store.runs.new("projector", {"seed": 4})
     compared = call("compare_runs", run, other)
     assert compared["runs"] == [run, other] and not compared["comparable"]
     assert {"name": "seed", "values": [3, 4], "differ": True} in compared["settings"]
@@ -243,18 +245,18 @@ def test_a_run_goes_out_with_its_card_and_is_deleted_only_by_one_who_is_sure(stu
         assert "README.md" in packed.namelist() and any(n.endswith(".safetensors") for n in packed.namelist())
     with pytest.raises(gr.Error, match="sure"):
         call("delete_run", run)
-    assert studio.run_folder(run).is_dir()
-    assert call("delete_run", run, True)["bytes"] > 0 and not studio.run_folder(run).exists()
+    assert studio.runs.folder(run).is_dir()
+    assert call("delete_run", run, True)["bytes"] > 0 and not studio.runs.folder(run).exists()
     with pytest.raises(gr.Error, match="was deleted"):
         call("download_run", run)
 
 
 def test_an_experiments_report_is_a_file(studio, call):
-    id = studio.store.new_run("experiment", {"name": "tau"})
-    studio.store.update_run(id, state="done")
+    id = studio.store.runs.new("experiment", {"name": "tau"})
+    studio.store.runs.update(id, state="done")
     for name in ("report.json", "report.html"):
-        (studio.run_folder(id)).mkdir(parents=True, exist_ok=True)
-        (studio.run_folder(id) / name).write_text('{"a": 1}')
+        (studio.runs.folder(id)).mkdir(parents=True, exist_ok=True)
+        (studio.runs.folder(id) / name).write_text('{"a": 1}')
     assert json.loads(Path(call("report", id, "json")["path"]).read_text()) == {"a": 1}
     assert call("report", id)["orig_name"] == "report.html"
 

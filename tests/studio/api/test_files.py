@@ -36,17 +36,17 @@ def app(tmp_path_factory):
         file = io.BytesIO()
         Image.new("RGB", (8, 8), (0, 100 * i, 0)).save(file, "PNG")
         (home / "images" / f"{i}.png").write_bytes(file.getvalue())
-        store.add_samples([{
+        store.samples.add([{
             "id": f"s{i}", "prompt": PROMPT, "n_words": 7, "seed": i, "backbone": "any", "width": 8, "height": 8, "steps": 2,
             "guidance": 4.0, "image_path": f"images/{i}.png", "image_sha256": hashlib.sha256(file.getvalue()).hexdigest(),
         }])  # fmt: skip
         for word, text in ((1, "red"), (2, "circle")):
-            store.set_score(f"s{i}", word, 3 + 5 * i, "ann", word=text)
-            store.set_score(f"s{i}", word, 9 * i, "bob", word=text)
-    store.set_gold("s0", 1, 2, "ann")
-    store.note("s0", "bob", "=1+1, \N{SNOWMAN}")
-    store.add_preference("s0", "s1", "right", "bob")
-    store.close()
+            store.scores.set(f"s{i}", word, 3 + 5 * i, "ann", word=text)
+            store.scores.set(f"s{i}", word, 9 * i, "bob", word=text)
+    store.gold.set("s0", 1, 2, "ann")
+    store.remarks.note("s0", "bob", "=1+1, \N{SNOWMAN}")
+    store.votes.add("s0", "s1", "right", "bob")
+    store.database.close()
     running = start_app(home, tiny.settings_at(home, tiny.models(home.parent / "models")).env())
     yield running
     stop_app(running)
@@ -96,7 +96,7 @@ def test_what_went_out_comes_into_an_empty_store_and_goes_out_the_same_byte_for_
     app, client, who, export, tmp_path
 ):
     before, held = export("jsonl").read_bytes(), counts(app)
-    empty = Store(tmp_path / "other.db").vacuum_into(tmp_path / "empty.db")
+    empty = Store(tmp_path / "other.db").database.vacuum_into(tmp_path / "empty.db")
     kept = client.predict(who, api_name="/backup")
     assert [one["name"] for one in client.predict(api_name="/backups")] == [kept["name"]]
 

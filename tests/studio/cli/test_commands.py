@@ -65,7 +65,7 @@ def test_prompts_are_a_file_or_a_public_set_and_count_limits_them(cli, studio, t
     assert cli("collect", "--prompts", f"geneval:{tmp_path}", "--count", "2", *some)[1]["prompts"] == 2
     assert cli("collect", "--prompts", f"geneval:{tmp_path}", *some)[1]["prompts"] == 3
     assert cli("collect", "--prompts", str(tmp_path / "generation_prompts.txt"), *some)[1]["prompts"] == 3
-    assert {row["prompt_set"] for row in studio.store.samples()} == {"geneval"}
+    assert {row["prompt_set"] for row in studio.store.samples.find()} == {"geneval"}
     (tmp_path / "generation_prompts.txt").write_text(
         "three dogs\na red ring\n"
     )  # not collected, so not trained on

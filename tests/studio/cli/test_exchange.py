@@ -17,8 +17,8 @@ from studio.grids.worker import GridWork
 def cli(store, sample_row, quick_path, monkeypatch, capsys):
     """cli("export", ...) -> (exit code, stdout, stderr). The studio is a fake with nothing but the store: these
     commands touch nothing else."""
-    (sample,) = store.add_samples([sample_row()])
-    store.set_score(sample, 1, 7, "ann", word="red")
+    (sample,) = store.samples.add([sample_row()])
+    store.scores.set(sample, 1, 7, "ann", word="red")
     monkeypatch.setattr(
         commands,
         "studio_of",
@@ -66,14 +66,14 @@ def test_a_dry_run_says_what_would_change(cli, store, quick_path, kind):
     record |= {"aligned": [0]} if kind == "richhf" else {"word_scores": json.dumps([["red", 9]])}
     path.write_text(json.dumps(header) + "\n" + json.dumps(record) + "\n")
     for options, verb in ((["--dry-run"], "Would be taken over"), ([], "Taken over")):
-        assert len(store.labels()[0]["events"]) == 1
+        assert len(store.labels.current()[0]["events"]) == 1
         code, out, _ = cli("import", path, "--format", kind, "--who", "bob", *options)
         assert code == 0
         assert out.splitlines() == [
             f"{verb}: 0 new and 1 changed words; 0 say the same already.",
             f"  line 2: word 1 'red' of {record['sample']}: 7 -> 0",
         ]
-    assert store.current(record["sample"])[1]["people"] == {"ann": 7, "bob": 0}
+    assert store.scores.current(record["sample"])[1]["people"] == {"ann": 7, "bob": 0}
     assert (
         "0 new and 0 changed words; 1 say the same"
         in cli("import", path, "--format", kind, "--who", "bob")[1]
@@ -95,18 +95,18 @@ OWN = "The prompt's words are: 0 a, 1 red, 2 circle, 3 above, 4 a, 5 blue, 6 squ
 def test_a_label_that_is_not_of_the_prompts_words_is_refused_and_cannot_command_the_terminal(
     cli, store, sample_row, quick_path, row, says
 ):
-    store.add_samples([sample_row(id="b", seed=9)])
+    store.samples.add([sample_row(id="b", seed=9)])
     (quick_path / "a.csv").write_text(f"sample,word_index,word,score\nb,{row}\n")
     code, _, err = cli("import", quick_path / "a.csv", "--format", "csv", "--who", "bob")
     assert code == 2 and says in err
-    assert store.labels(ids=["b"]) == []
+    assert store.labels.current(ids=["b"]) == []
 
 
 def test_tokens_of_another_tool_are_placed_by_their_characters_and_what_is_left_out_is_counted(
     cli, store, sample_row, quick_path
 ):
     prompt = "a black & white cat on a red mat"
-    store.add_samples([sample_row(id="b", seed=9, prompt=prompt, n_words=9)])
+    store.samples.add([sample_row(id="b", seed=9, prompt=prompt, n_words=9)])
     tokens = prompt.split(" ")
     header = {"format": "noise-projection-studio/richhf-words", "version": 1, "polarity": RICHHF.polarity}
     line = {"sample": "b", "prompt": prompt, "word_index": [*range(9)], "words": tokens, "aligned": [1, 1, 1, 0, 1, 1, 1, 1, 1]}  # fmt: skip
@@ -116,7 +116,7 @@ def test_tokens_of_another_tool_are_placed_by_their_characters_and_what_is_left_
         0,
         "Taken over: 5 new and 0 changed words; 0 say the same already. 4 marks of what is no scored word were left out.",
     )
-    found = {(x["word_index"], x["word"]): x["score"] for x in store.labels(ids=["b"])}
+    found = {(x["word_index"], x["word"]): x["score"] for x in store.labels.current(ids=["b"])}
     assert found == {(1, "black"): 9, (2, "white"): 0, (3, "cat"): 9, (6, "red"): 9, (7, "mat"): 9}
 
 
@@ -145,10 +145,10 @@ def test_what_does_not_go_together_is_a_sentence(cli, quick_path, monkeypatch, a
 
 
 def test_a_long_list_of_changes_is_cut_and_json_has_it_whole(cli, store, sample_row, quick_path):
-    ids = store.add_samples([sample_row(seed=i) for i in range(5, 10)])
+    ids = store.samples.add([sample_row(seed=i) for i in range(5, 10)])
     for id in ids:
         for index in (1, 2, 3, 5, 6):
-            store.set_score(id, index, 7, "ann")
+            store.scores.set(id, index, 7, "ann")
     path, result = quick_path / "a.jsonl", quick_path / "result.json"
     cli("export", path, "--format", "richhf")
     path.write_bytes(path.read_bytes().replace(b'"aligned":[1,1,1,1,1]', b'"aligned":[0,0,0,0,0]'))
@@ -159,8 +159,8 @@ def test_a_long_list_of_changes_is_cut_and_json_has_it_whole(cli, store, sample_
 
 
 def test_a_table_of_scores_and_pairs_come_in_by_the_command_line(cli, store, sample_row, quick_path):
-    store.add_samples([sample_row(id="b", seed=9, image_path="images/b.png")])
-    store.set_score("b", 1, 2, "ann")
+    store.samples.add([sample_row(id="b", seed=9, image_path="images/b.png")])
+    store.scores.set("b", 1, 2, "ann")
     pairs, table = quick_path / "p.jsonl", quick_path / "a.csv"
     cli("export", pairs, "--format", "dpo")
     code, out, _ = cli("import", pairs, "--format", "dpo", "--who", "bob", "--dry-run")
@@ -176,12 +176,12 @@ def test_a_table_of_scores_and_pairs_come_in_by_the_command_line(cli, store, sam
 def test_backup_restore_and_the_log_by_the_command_line(cli, store, quick_path):
     path = quick_path / "backup.db"
     assert cli("backup", path, "--who", "ann")[0] == 0
-    (sample,) = [s["id"] for s in store.samples()]
-    store.set_score(sample, 1, 1, "ann")
+    (sample,) = [s["id"] for s in store.samples.find()]
+    store.scores.set(sample, 1, 1, "ann")
     assert cli("restore", path, "--check")[1].startswith("It can be restored: 1 images, 1 scores")
     code, out, _ = cli("restore", path, "--who", "bob")
     assert code == 0 and "kept in studio.replaced-" in out
-    assert store.current(sample)[1]["people"] == {"ann": 7}
+    assert store.scores.current(sample)[1]["people"] == {"ann": 7}
     assert cli("audit")[1].splitlines()[0].split("  ")[1:3] == ["'bob'", "restore"]
     code, _, err = cli("backup", path)
     assert code == 2 and "exists already" in err
@@ -194,9 +194,9 @@ def test_samples_are_searched_by_the_command_line(cli):
 
 
 def test_samples_are_ordered_and_bounded_by_their_mean_score_by_the_command_line(cli, store, sample_row):
-    store.add_samples([sample_row(id="low", seed=8)])
-    store.set_score("low", 1, 2, "bob")
-    (other,) = [s["id"] for s in store.samples() if s["id"] != "low"]
+    store.samples.add([sample_row(id="low", seed=8)])
+    store.scores.set("low", 1, 2, "bob")
+    (other,) = [s["id"] for s in store.samples.find() if s["id"] != "low"]
 
     def found(*asked):
         return [line.split()[0] for line in cli("samples", *asked)[1].splitlines()[:-1]]

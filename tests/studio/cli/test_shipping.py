@@ -20,8 +20,8 @@ def test_ship_writes_the_models_in_use_in_float16_and_a_new_studio_chooses_and_p
     labelled, model_folder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(shipping, "studio_of", lambda given: labelled)
-    run = labelled.train("reward", REWARD)
-    labelled.promote(run["id"], "Ann", force=True)
+    run = labelled.training.train("reward", REWARD)
+    labelled.runs.promote(run["id"], "Ann", force=True)
     assert main(["ship", str(tmp_path / "shipped")]) == 0
     for part in ("reward", "projector"):
         manifest = checkpoint.verify(tmp_path / "shipped" / part)
@@ -34,7 +34,7 @@ def test_ship_writes_the_models_in_use_in_float16_and_a_new_studio_chooses_and_p
     new.models._diffuser, new.models._scorer = labelled.models._diffuser, labelled.models._scorer
     shipped = {part: tmp_path / "shipped" / part for part in ("reward", "projector")}
     new.settings = new.models.settings = dataclasses.replace(new.settings, **shipped)
-    assert len(new.collect(["a red circle"], 1, "projected", steps=tiny.STEPS)) == 1
+    assert len(new.collecting.collect(["a red circle"], 1, "projected", steps=tiny.STEPS)) == 1
     text, noise = (
         new.models.diffuser().encode(["a red circle"]),
         draw([7], new.models.diffuser().latent_shape()),
@@ -54,13 +54,13 @@ def test_ship_needs_a_reward_model_with_a_teacher_and_says_so(labelled, tmp_path
 @pytest.mark.parametrize("kind", ["reward", "projector"])
 def test_ship_with_nothing_in_use_is_a_sentence(kind, labelled, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shipping, "studio_of", lambda given: labelled)
-    run = labelled.train("reward", REWARD)
-    labelled.promote(run["id"], "Ann", force=True)
+    run = labelled.training.train("reward", REWARD)
+    labelled.runs.promote(run["id"], "Ann", force=True)
     if kind == "projector":
         settings = dataclasses.replace(labelled.settings, projector=tmp_path / "nowhere")
         labelled.settings = labelled.models.settings = settings
     else:
-        labelled.rollback("reward", "Ann")
+        labelled.runs.rollback("reward", "Ann")
         settings = dataclasses.replace(labelled.settings, reward=tmp_path / "nowhere")
         labelled.settings = labelled.models.settings = settings
     assert main(["ship", str(tmp_path / "shipped")]) == 2

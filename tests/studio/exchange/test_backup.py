@@ -52,10 +52,10 @@ def made(quick_path, sample_row):
     """Settings of a home with an image, a correction and a run with a checkpoint, and its store."""
     settings = Settings(home=quick_path / "home", backup=str(quick_path / "copies"))
     store = Store(settings.database)
-    (sample,) = store.add_samples([sample_row()])
-    store.set_score(sample, 1, 5, "Ann")
-    run = store.new_run("reward", {})
-    store.update_run(run, state="done", checkpoint=f"runs/{run}/reward", checkpoint_sha256="0" * 64)
+    (sample,) = store.samples.add([sample_row()])
+    store.scores.set(sample, 1, 5, "Ann")
+    run = store.runs.new("reward", {})
+    store.runs.update(run, state="done", checkpoint=f"runs/{run}/reward", checkpoint_sha256="0" * 64)
     for name in (
         "images/one.png",
         f"runs/{run}/reward/model.safetensors",
@@ -88,7 +88,7 @@ def test_what_is_lost_comes_back_with_its_images_and_checkpoints(made):
     assert restore(emptied(settings)) == ""
     assert corrections(settings) == [("Ann", 5)] and (settings.home / "images/one.png").is_file()
     assert list(settings.home.rglob("model.safetensors"))
-    assert [line["action"] for line in Store(settings.database).audit()] == ["restore", "backup"]
+    assert [line["action"] for line in Store(settings.database).audit.entries()] == ["restore", "backup"]
 
 
 def test_only_what_is_new_is_copied_and_nothing_where_nothing_changed(made, quick_path):
@@ -98,7 +98,7 @@ def test_only_what_is_new_is_copied_and_nothing_where_nothing_changed(made, quic
     (image,) = Path(settings.backup).rglob("one.png")
     before = os.stat(image).st_mtime_ns, os.stat(image).st_ino
     (settings.home / "images/two.png").write_bytes(b"2")
-    store.set_score(store.samples(limit=1)[0]["id"], 1, 6, "Ann")
+    store.scores.set(store.samples.find(limit=1)[0]["id"], 1, 6, "Ann")
     assert rounds.round() and (image.parent / "two.png").is_file()
     assert (os.stat(image).st_mtime_ns, os.stat(image).st_ino) == before
 
@@ -125,7 +125,7 @@ def test_a_round_that_fails_is_told_without_secrets_and_the_next_one_mends_it(ma
 def test_a_home_that_is_not_empty_is_left_as_it_is(made):
     settings, store = made
     Backup(settings, store).round()
-    store.set_score(store.samples(limit=1)[0]["id"], 1, 9, "Ann")
+    store.scores.set(store.samples.find(limit=1)[0]["id"], 1, 9, "Ann")
     assert restore(settings) == "" and corrections(settings) == [("Ann", 5), ("Ann", 9)]
 
 
@@ -174,7 +174,7 @@ def test_what_is_said_during_the_first_round_is_in_the_next_one(made):
 
         def put(self, files):
             if DATABASE in files and not (self.path / DATABASE).exists():
-                store.set_score(store.samples()[0]["id"], 1, 9, "Bea")
+                store.scores.set(store.samples.find()[0]["id"], 1, 9, "Bea")
             super().put(files)
 
     rounds = Backup(settings, store, place=Slow(settings.backup))
@@ -187,14 +187,14 @@ def test_what_is_said_during_the_first_round_is_in_the_next_one(made):
 
 def test_what_was_on_when_the_copy_was_made_is_interrupted_in_a_home_that_begins_with_it(made):
     settings, store = made
-    waiting, running = store.new_run("reward", {}), store.new_run("projector", {})
-    store.claim_run(running, os.getpid())
-    grid = store.add_grid({"prompt": "a cat"}, "Ann")
+    waiting, running = store.runs.new("reward", {}), store.runs.new("projector", {})
+    store.runs.claim(running, os.getpid())
+    grid = store.grids.add({"prompt": "a cat"}, "Ann")
     assert Backup(settings, store).round()
     assert restore(emptied(settings)) == ""
     found = Store(settings.database)
-    assert {found.run(run)["state"] for run in (waiting, running)} == {"interrupted"}
-    assert found.grid(grid)["state"] == "interrupted"
+    assert {found.runs.get(run)["state"] for run in (waiting, running)} == {"interrupted"}
+    assert found.grids.get(grid)["state"] == "interrupted"
     assert not list(settings.home.glob("restore-*"))
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_store_is_not_copied_over_the_copy_that_is_whole(made):
     rounds = Backup(settings, store)
     assert rounds.round()
     before = {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()}
-    store.set_score(store.samples()[0]["id"], 1, 9, "Ann")
-    store.damage = "The database studio.db is damaged."  # as a check or a write has found
+    store.scores.set(store.samples.find()[0]["id"], 1, 9, "Ann")
+    store.database.damage = "The database studio.db is damaged."  # as a check or a write has found
     assert not rounds.round() and "is damaged" in rounds.problem
     assert {path: path.read_bytes() for path in Path(settings.backup).rglob("*") if path.is_file()} == before

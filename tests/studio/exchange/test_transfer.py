@@ -29,9 +29,9 @@ def studio(store, sample_row, quick_path):
         path.write_bytes(file.getvalue())
         sha = hashlib.sha256(file.getvalue()).hexdigest()
         rows.append(sample_row(id=f"s{i}", seed=i, image_path=f"images/{i}.png", image_sha256=sha))
-    store.add_samples(rows)
+    store.samples.add(rows)
     for i in range(2):
-        store.set_score(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
+        store.scores.set(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
     return SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path), grid_work=GridWork())
 
 
@@ -42,7 +42,7 @@ def test_an_import_that_was_stopped_in_the_middle_is_finished_by_the_next_start(
     monkeypatch.setattr(imports, "PIECE", 1)
     monkeypatch.setattr(imports, "LEAST", 1)
     (quick_path / "in.csv").write_text("sample,word_index,score\ns0,1,9\ns1,1,9\n")
-    with studio.store.writing() as db:
+    with studio.store.database.writing() as db:
         db.execute(
             "CREATE TRIGGER full AFTER INSERT ON scores WHEN NEW.sample = 's1' "
             "BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
@@ -53,10 +53,10 @@ def test_an_import_that_was_stopped_in_the_middle_is_finished_by_the_next_start(
         transfer.import_file(studio, "csv", quick_path / "in.csv", "bob")
     Studio.finish_imports(studio)
     assert "An import is still unfinished: The disk of studio.db is full" in caplog.text
-    with studio.store.writing() as db:
+    with studio.store.database.writing() as db:
         db.execute("DROP TRIGGER full")
     Studio.finish_imports(studio)
-    assert [studio.store.current(id, "bob")[1]["human"]["score"] for id in ("s0", "s1")] == [9, 9]
+    assert [studio.store.scores.current(id, "bob")[1]["human"]["score"] for id in ("s0", "s1")] == [9, 9]
     (line,) = transfer.log(studio, 10)
     assert (line["action"], line["subject"], line["detail"]) == (
         "import",
@@ -96,7 +96,7 @@ class FakeHub:
 
 def told(studio):
     """The log as text: what could give a secret away."""
-    return json.dumps(studio.store.audit())
+    return json.dumps(studio.store.audit.entries())
 
 
 def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(studio, caplog):
@@ -108,7 +108,7 @@ def test_a_push_sends_the_folder_to_a_private_repository_and_keeps_no_token(stud
     assert (sent, more["repo_type"]) == ("upload_folder", "dataset") and "train/**" in more["delete_patterns"]
     assert {"README.md", "train/metadata.parquet", "train/images/s0.png"} <= set(hub.files)
     assert b"license: mit" in hub.files["README.md"]
-    assert [line["action"] for line in studio.store.audit()] == ["push", "export"]
+    assert [line["action"] for line in studio.store.audit.entries()] == ["push", "export"]
     assert TOKEN not in told(studio) + caplog.text
     assert all(TOKEN.encode() not in content for content in hub.files.values())
 
@@ -133,7 +133,7 @@ def test_a_push_that_cannot_be_is_a_sentence_without_the_token(studio, repositor
     with pytest.raises(ValueError, match=says) as refused:
         transfer.push(studio, repository, token, "ann", api=hub)
     assert TOKEN not in str(refused.value) + told(studio)
-    assert not hub.files and not any(line["action"] == "push" for line in studio.store.audit())
+    assert not hub.files and not any(line["action"] == "push" for line in studio.store.audit.entries())
 
 
 def test_a_public_repository_is_written_to_where_that_is_wanted(studio):
@@ -145,7 +145,7 @@ def test_a_public_repository_is_written_to_where_that_is_wanted(studio):
 @pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
 def test_every_format_goes_out_and_is_noted(studio, quick_path, kind):
     found = transfer.export_file(studio, kind, quick_path / "out", "ann")
-    (line,) = studio.store.audit()
+    (line,) = studio.store.audit.entries()
     assert (line["who"], line["action"], line["subject"], line["detail"]["format"]) == (
         "ann",
         "export",
@@ -160,9 +160,9 @@ def test_what_went_out_comes_in_again_and_changes_nothing(studio, quick_path, ki
     transfer.export_file(studio, kind, quick_path / "out", "ann")
     dry = transfer.import_file(studio, kind, quick_path / "out", "bob", dry_run=True)
     assert (dry.changes, dry.more) == ([], 0) and dry.text.startswith("Would be taken over: 0")
-    assert len(studio.store.audit()) == 1  # a look is no deed
+    assert len(studio.store.audit.entries()) == 1  # a look is no deed
     transfer.import_file(studio, kind, quick_path / "out", "bob", name="theirs")
-    assert studio.store.audit()[0]["subject"] == "theirs"
+    assert studio.store.audit.entries()[0]["subject"] == "theirs"
 
 
 def test_pairs_come_in_as_votes_once(studio, quick_path):
@@ -182,7 +182,7 @@ def test_the_zip_is_the_folder(studio, quick_path):
             "train/images/s1.png",
         }
     assert not (quick_path / "out.folder").exists()
-    assert studio.store.audit()[0]["subject"] == "out.zip"
+    assert studio.store.audit.entries()[0]["subject"] == "out.zip"
 
 
 @pytest.mark.parametrize("work", [transfer.export_file, transfer.import_file])
@@ -211,10 +211,10 @@ def test_backups_of_the_page_are_listed_and_only_these_can_be_named(studio):
 
 def test_a_restore_is_noted_in_the_log_that_it_brought_back(studio):
     path = transfer.new_backup(studio, "ann")
-    studio.store.set_score("s0", 1, 9, "bob")
+    studio.store.scores.set("s0", 1, 9, "bob")
     found = transfer.restore(studio, path, "carol")
-    assert studio.store.current("s0")[1]["people"] == {"ann": 3}
-    line = studio.store.audit()[0]
+    assert studio.store.scores.current("s0")[1]["people"] == {"ann": 3}
+    line = studio.store.audit.entries()[0]
     assert (line["who"], line["action"], line["subject"]) == ("carol", "restore", path.name)
     assert line["detail"]["replaced"] == found["replaced"]
 
@@ -222,14 +222,14 @@ def test_a_restore_is_noted_in_the_log_that_it_brought_back(studio):
 def damage(studio):
     """An index of the scores that says something else than their table."""
     store = studio.store
-    with store._connected(once=True) as db:
+    with store.database._connected(once=True) as db:
         at = "SELECT rootpage FROM sqlite_master WHERE tbl_name = 'scores' AND type = "
         page, size = db.execute(f"{at} 'index' LIMIT 1").fetchone()[0], 4096
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    store.close()
-    content = bytearray(store.path.read_bytes())
+    store.database.close()
+    content = bytearray(store.database.path.read_bytes())
     content[page * size - 40 : page * size] = bytes(40)
-    store.path.write_bytes(content)
+    store.database.path.write_bytes(content)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in transfer.OUT if kind != "dataset"])
@@ -238,16 +238,16 @@ def test_every_format_goes_out_of_a_damaged_store_which_is_then_restored(studio,
     transfer.export_file(studio, kind, quick_path / "before", "ann")
     damage(studio)
     with pytest.raises(StoreError, match="is damaged"):
-        studio.store.check()
-    studio.store.close()
+        studio.store.restoring.check()
+    studio.store.database.close()
     transfer.export_file(studio, kind, quick_path / "out", "ann")
     assert (quick_path / "out").read_bytes() == (quick_path / "before").read_bytes()
     assert transfer.restore(studio, backup, "ann")["samples"] == 2
-    assert studio.store.audit()[0]["action"] == "restore"
+    assert studio.store.audit.entries()[0]["action"] == "restore"
 
 
 def test_a_grid_whose_process_is_gone_keeps_nobody_from_a_restore(studio):
     made = transfer.new_backup(studio, "ann")
-    grid = studio.store.add_grid({"prompt": "a cat"}, "ann")
-    studio.store.update_grid(grid, "running")
+    grid = studio.store.grids.add({"prompt": "a cat"}, "ann")
+    studio.store.grids.update(grid, "running")
     assert transfer.restore(studio, made, "ann")["samples"] == 2

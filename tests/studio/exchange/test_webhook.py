@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from data.store import StoreError
+from studio.access.hosts import check_webhook
 from studio.exchange import webhook
-from studio.exchange.webhook import Failed, Follower, check_webhook
+from studio.exchange.webhook import Failed, Follower
 from studio.settings import Settings
 
 
@@ -57,17 +58,17 @@ def receiver():
 
 @pytest.fixture
 def sample(store, sample_row):
-    (id,) = store.add_samples([sample_row()])
+    (id,) = store.samples.add([sample_row()])
     return id
 
 
 def test_only_what_comes_after_the_first_start_is_posted_each_event_once(store, sample, receiver):
-    store.set_score(sample, 1, 3, "ann", word="red")
+    store.scores.set(sample, 1, 3, "ann", word="red")
     follower = Follower(store, receiver.url, "s3cret")
     assert follower.step() is False and receiver.got == []
-    store.set_score(sample, 1, 7, "ann")
-    store.undo(sample, "ann")
-    store.add_scores([{"sample": sample, "word_index": 1, "source": "vlm", "score": 2}])
+    store.scores.set(sample, 1, 7, "ann")
+    store.scores.undo(sample, "ann")
+    store.scores.add([{"sample": sample, "word_index": 1, "source": "vlm", "score": 2}])
     while follower.step():
         pass
     assert len(receiver.got) == 1
@@ -88,8 +89,8 @@ def test_only_what_comes_after_the_first_start_is_posted_each_event_once(store, 
 def test_nothing_is_sent_that_a_damaged_store_could_not_note(store, sample, receiver):
     follower = Follower(store, receiver.url)
     follower.step()
-    store.set_score(sample, 1, 3, "ann")
-    store.damage = "The database studio.db is damaged."
+    store.scores.set(sample, 1, 3, "ann")
+    store.database.damage = "The database studio.db is damaged."
     for _ in range(2):
         with pytest.raises(StoreError, match="is damaged"):
             follower.step()
@@ -101,7 +102,7 @@ def test_many_scores_go_out_in_batches_and_in_order(store, sample, receiver, mon
     follower = Follower(store, receiver.url)
     follower.step()
     for i in range(20):
-        store.set_score(sample, i % 5, i % 10, f"p{i}")
+        store.scores.set(sample, i % 5, i % 10, f"p{i}")
     while follower.step():
         pass
     assert [len(json.loads(body)["scores"]) for _, _, body in receiver.got] == [7, 7, 6]
@@ -119,7 +120,7 @@ def test_a_batch_that_is_not_taken_is_sent_again_and_no_redirect_is_followed(
 ):
     follower = Follower(store, receiver.url)
     follower.step()
-    store.set_score(sample, 1, 3, "ann")
+    store.scores.set(sample, 1, 3, "ann")
     receiver.answers = [answer]
     with pytest.raises(Failed, match=says):
         follower.step()
@@ -145,7 +146,7 @@ def dead(handler):
 def test_an_answer_that_never_ends_is_cut_off(store, sample, receiver):
     follower = Follower(store, receiver.url)
     follower.step()
-    store.set_score(sample, 1, 3, "ann")
+    store.scores.set(sample, 1, 3, "ann")
     receiver.answers = [endless]
     began = time.monotonic()
     assert follower.step() is True
@@ -153,11 +154,11 @@ def test_an_answer_that_never_ends_is_cut_off(store, sample, receiver):
 
 
 def test_the_thread_tries_again_says_what_is_wrong_and_gets_through(store, sample, receiver):
-    store.move_cursor(webhook.NAME)
+    store.cursors.move(webhook.NAME)
     receiver.answers = [503, dead, 500]
     follower = Follower(store, receiver.url, look=0.01, pause=0.05).start()
     try:
-        store.set_score(sample, 1, 3, "ann")  # returns at once, whatever the server does
+        store.scores.set(sample, 1, 3, "ann")  # returns at once, whatever the server does
         until = time.monotonic() + 10
         seen = set()
         while follower.sent < 1 and time.monotonic() < until:
@@ -175,10 +176,10 @@ def test_the_thread_tries_again_says_what_is_wrong_and_gets_through(store, sampl
 def test_nobody_listens_and_the_cursor_stays(store, sample):
     follower = Follower(store, "http://127.0.0.1:9/x")
     follower.step()
-    store.set_score(sample, 1, 3, "ann")
+    store.scores.set(sample, 1, 3, "ann")
     with pytest.raises(Failed, match="cannot be reached"):
         follower.step()
-    assert store.corrections_after(store.cursor(webhook.NAME))[0]
+    assert store.cursors.corrections_after(store.cursors.get(webhook.NAME))[0]
 
 
 @pytest.mark.parametrize(

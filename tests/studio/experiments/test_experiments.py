@@ -14,6 +14,7 @@ from data.prompts import load
 from studio.__main__ import main
 from studio.cli import commands
 from studio.experiments import EXPERIMENTS, check_experiment, corrections, report_of, unfinished
+from studio.experiments.evaluation import evaluate
 from studio.experiments.shift import well_scored
 from studio.studio import Studio
 from studio.training import jobs
@@ -38,7 +39,7 @@ COSTS = {"seconds", "scoring_seconds", "created", "used", "peak_memory"}
 
 
 def conducted(studio, name, run_id=None, **hooks):
-    run = studio.train("experiment", {"name": name, **SMALL[name]}, run_id, **hooks)
+    run = studio.training.train("experiment", {"name": name, **SMALL[name]}, run_id, **hooks)
     return run, (report_of(studio, run) if run["state"] == "done" else None)
 
 
@@ -110,12 +111,14 @@ def test_an_experiment_that_is_stopped_goes_on_and_makes_nothing_twice(studio, n
     assert ["prompts", SMALL[name]["prompts"], EXPERIMENTS[name].fields["prompts"].full] in report["tables"][
         -1
     ]["rows"]
-    assert (made[0], len(other.runs(kind="experiment"))) == (once, 1)
+    assert (made[0], len(other.runs.find(kind="experiment"))) == (once, 1)
     assert without_times(found["data"]) == without_times(report["data"])
     assert without_times(found["figures"])[:1] == without_times(report["figures"])[:1]
 
     # only fidelity's samples, of held-out prompts, belong into the user's store
-    assert {row["split"] for row in other.store.samples()} == ({"heldout"} if name == "fidelity" else set())
+    assert {row["split"] for row in other.store.samples.find()} == (
+        {"heldout"} if name == "fidelity" else set()
+    )
     assert set(report) == PARTS
     assert (report["experiment"], report["title"]) == (name, EXPERIMENTS[name].title)
     assert run["metrics"]["answer"] == report["answer"]
@@ -146,18 +149,20 @@ def test_a_run_that_was_begun_at_another_size_is_neither_mixed_nor_gone_on_with(
 def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(studio):
     few = {"name": "alignment", **FEW, "methods": "projected,best-noise-of-2"}
     lines, used = [], studio.settings.projector
-    run = studio.train("experiment", few, on_progress=lines.append, stop=lambda: len(lines) >= 2)["id"]
+    run = studio.training.train("experiment", few, on_progress=lines.append, stop=lambda: len(lines) >= 2)[
+        "id"
+    ]
     folder = studio.settings.home / "newer"
     newer = studio.models.open("projector", used)
     newer.out.weight.data *= 2
     checkpoint.save(newer, folder)
-    trained = studio.store.new_run("projector", {})
-    studio.store.update_run(
+    trained = studio.store.runs.new("projector", {})
+    studio.store.runs.update(
         trained, state="done", checkpoint="newer", checkpoint_sha256=checkpoint.digest(folder)
     )
-    studio.promote(trained, "Ann", force=True)
+    studio.runs.promote(trained, "Ann", force=True)
     assert studio.models.using("projector").run == trained
-    assert studio.train("experiment", None, run)["state"] == "done"
+    assert studio.training.train("experiment", None, run)["state"] == "done"
 
 
 # ---- what each is about
@@ -165,34 +170,34 @@ def test_alignment_goes_on_with_the_models_that_were_in_use_when_it_was_begun(st
 
 def test_fidelity_agrees_with_the_evaluation_and_its_corrections_are_never_trained_on(studio):
     _, report = conducted(studio, "fidelity")
-    evaluated = studio.evaluate("fidelity", FEW)
+    evaluated = evaluate(studio, "fidelity", FEW)
     for figure in ("pearson", "within_prompt", "auc"):
         mine, theirs = report["data"]["parts"]["vlm"][figure], evaluated["vlm"][figure]
         assert mine["estimate"] == pytest.approx(theirs["estimate"], abs=1e-4)
     assert report["data"]["parts"]["vlm"]["confusion"] == evaluated["vlm"]["confusion"]
-    judged = studio.store.corrections(split="heldout")
+    judged = studio.store.labels.corrections(split="heldout")
     whole = {
         (row["sample"], word.index)
         for row in judged
-        for word in studio.sample(row["sample"]).words
+        for word in studio.annotation.sample(row["sample"]).words
         if word.scored
     }
     assert {(row["sample"], row["word_index"]) for row in judged} == whole
     assert report["data"]["simulated"]["words"] == len(judged) >= 8
     words = [row for row in judged if row["word"] != NOTHING_ELSE]  # which this reward model was not taught
     assert report["data"]["parts"]["simulated"]["words"] == len(words) < len(judged)
-    assert {row["split"] for row in studio.store.samples()} == {"heldout"}
-    assert studio.store.corrections(split="train") == []
-    assert (studio.store.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
+    assert {row["split"] for row in studio.store.samples.find()} == {"heldout"}
+    assert studio.store.labels.corrections(split="train") == []
+    assert (studio.store.labels.snapshot(split="train")["count"], studio.corrections()) == (0, 0)
     conducted(studio, "fidelity")
-    assert studio.store.corrections(split="heldout") == judged  # those that are there are taken
+    assert studio.store.labels.corrections(split="heldout") == judged  # those that are there are taken
 
 
 def test_people_are_compared_where_they_have_corrected_a_word(studio):
     conducted(studio, "fidelity")
-    for row in studio.store.samples(limit=4):
-        word = next(w for w in studio.sample(row["id"]).words if w.scored)
-        studio.correct(row["id"], word.index, 3, "Ann")
+    for row in studio.store.samples.find(limit=4):
+        word = next(w for w in studio.annotation.sample(row["id"]).words if w.scored)
+        studio.annotation.correct(row["id"], word.index, 3, "Ann")
     _, report = conducted(studio, "fidelity")
     assert report["data"]["parts"]["human"]["words"] == 4
     assert not any("stands in for people" in sentence for sentence in report["answer"])
@@ -207,7 +212,7 @@ def test_alignment_says_which_methods_it_left_out_and_why(studio):
     names = [row[0] for row in report["tables"][0]["rows"]]
     assert names[:3] == ["none", "projected", "best-of-2"] and len(names) == 7
     with pytest.raises(ValueError, match="None of these methods"):
-        studio.train("experiment", {"name": "alignment", **FEW, "methods": "best-of-64"})
+        studio.training.train("experiment", {"name": "alignment", **FEW, "methods": "best-of-64"})
 
 
 def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
@@ -219,7 +224,7 @@ def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
         "shared": "0,100",
         "prompts": 2,
     }
-    report = report_of(studio, studio.train("experiment", {"name": "tau", **run}))
+    report = report_of(studio, studio.training.train("experiment", {"name": "tau", **run}))
     rows = report["data"]["measured"]
     assert rows["tau 1000"]["cosine"] > rows["tau 0.1"]["cosine"]
     assert rows["tau 1000"]["kl"] < rows["tau 0.1"]["kl"]
@@ -236,7 +241,7 @@ def test_a_larger_tau_keeps_the_noise_nearer_to_where_it_was(studio):
 
 def test_the_single_prompt_is_the_one_that_was_given_and_its_seeds_are_kept_apart(studio):
     chosen = {**SMALL["single"], "prompt": "a red circle"}
-    report = report_of(studio, studio.train("experiment", {"name": "single", **chosen}))
+    report = report_of(studio, studio.training.train("experiment", {"name": "single", **chosen}))
     assert report["data"]["prompt"]["prompt"] == "a red circle"
     seen, unseen = (report["data"][part]["settings"]["seeds"][0] for part in ("seen", "unseen"))
     assert max(seen) < 2**31 <= min(unseen)
@@ -244,7 +249,7 @@ def test_the_single_prompt_is_the_one_that_was_given_and_its_seeds_are_kept_apar
 
 def test_the_shift_of_no_projection_is_that_of_white_noise(studio):
     chosen = {**SMALL["shift"], "strength": 0.0, "noises": 40}
-    report = report_of(studio, studio.train("experiment", {"name": "shift", **chosen}))
+    report = report_of(studio, studio.training.train("experiment", {"name": "shift", **chosen}))
     for noise in report["data"]["noises"].values():
         assert abs(noise["white"]["mmd"]) < 0.02
         assert noise["drift"]["distance"] == 0
@@ -278,20 +283,20 @@ def test_a_cell_that_was_killed_while_its_checkpoints_were_cleared_away_is_gone_
     one = {"name": "corrections", **SMALL["corrections"], "counts": "0"}
     monkeypatch.setattr(corrections.shutil, "rmtree", dying)
     with pytest.raises(KeyboardInterrupt):
-        studio.train("experiment", one)
+        studio.training.train("experiment", one)
     monkeypatch.undo()
-    assert studio.train("experiment", None, studio.runs()[0]["id"])["state"] == "done"
+    assert studio.training.train("experiment", None, studio.runs.find()[0]["id"])["state"] == "done"
 
 
 def test_a_placebo_gives_each_kind_of_word_the_same_digits_in_other_places(scored):
     def digits():
         found = {}
-        for row in scored.store.labels(split="train"):
+        for row in scored.store.labels.current(split="train"):
             if row["source"] == "simulated":
                 found.setdefault(kind_of(row), {})[row["sample"], row["word_index"]] = row["score"]
         return found
 
-    scored.simulate(count=40)
+    scored.annotation.simulate(count=40)
     before = digits()
     changed = corrections.permute(scored, seed=0)
     after = digits()
@@ -320,7 +325,7 @@ def test_corrections_are_judged_beside_a_placebo_and_another_prompts_text(studio
 
 def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_that_is_said(studio):
     chosen = {**SMALL["alignment"], "given": ["a red fish", "two blue birds"], "prompt_source": "mine.txt"}
-    report = report_of(studio, studio.train("experiment", {"name": "alignment", **chosen}))
+    report = report_of(studio, studio.training.train("experiment", {"name": "alignment", **chosen}))
     assert (report["judge"], report["config"]["given"]) == ("scorer", 2)
     assert any("not independent" in sentence for sentence in report["answer"])
     assert any("chosen by the judge itself" in sentence for sentence in report["answer"])
@@ -345,8 +350,8 @@ def test_prompts_that_the_detector_cannot_judge_are_judged_by_the_scorer_and_tha
 )
 def test_a_bad_setting_is_refused_before_a_run_is_made(studio, config, says):
     with pytest.raises(ValueError, match=says):
-        studio.train("experiment", config)
-    assert studio.runs() == []
+        studio.training.train("experiment", config)
+    assert studio.runs.find() == []
 
 
 def test_full_size_fills_in_what_was_not_set():
@@ -373,7 +378,7 @@ def test_the_command_goes_on_where_it_was_and_copies_the_report(studio, monkeypa
     own = [word for word in words if word not in ("--prompts", str(tmp_path / "mine.txt"))]
     assert main(own) == 0
     assert stopped["id"] in capsys.readouterr().err
-    assert studio.run(stopped["id"])["state"] == "done"
+    assert studio.runs.get(stopped["id"])["state"] == "done"
     assert main(["experiment", "tau", "--run", stopped["id"]]) == 2
     assert main(["experiment", "shift", "--run", stopped["id"], "--set", "seeds=3"]) == 2
     assert "keeps its settings" in capsys.readouterr().err
@@ -393,5 +398,5 @@ def test_a_job_of_its_own_runs_the_experiment_by_its_name(studio, monkeypatch):
             return 0
 
     monkeypatch.setattr(jobs.subprocess, "Popen", Process)
-    run = jobs.start(studio, "experiment", {"name": "shift", **SMALL["shift"]})
+    run = jobs.start(studio.runs, "experiment", {"name": "shift", **SMALL["shift"]})
     assert started[0][3:] == ["experiment", "shift", "--run", run]

@@ -46,7 +46,7 @@ def taught(studio, taught_folder):
 
 def compared(studio, **changes):
     asked = {"prompt": PROMPT, "seeds": "1, 2", "steps": STEPS, "noise": "best-noise-of-3", **changes}
-    return list(studio.compare(check_request(**asked)))[-1]
+    return list(studio.comparison.compare(check_request(**asked)))[-1]
 
 
 def test_the_teacher_chooses_where_there_is_one_and_the_reward_model_alone_where_it_is_asked_to(taught):
@@ -71,7 +71,7 @@ def test_compare_shows_a_plain_image_of_the_seed_whose_noise_was_chosen(taught):
     last = compared(taught)
     assert TEACHER in last.message
     for pair in last.pairs:
-        row = taught.store.sample(pair.projected.id)
+        row = taught.store.samples.get(pair.projected.id)
         assert row["seed"] in [candidate(pair.seed, k) for k in range(3)]
         assert (row["method"], row["strength"], row["projector_run"]) == ("none", 0.0, None)
         noise = draw([row["seed"]], taught.models.diffuser().latent_shape())
@@ -86,7 +86,7 @@ def test_a_seed_whose_own_noise_is_the_best_has_one_image(studio, monkeypatch):
     last = compared(studio)
     assert REWARD in last.message
     assert all(pair.none.id == pair.projected.id for pair in last.pairs)
-    assert studio.store.count_samples() == 2
+    assert studio.store.samples.count() == 2
 
 
 def test_without_a_reward_model_the_comparison_has_one_side_and_says_why(studio):
@@ -106,27 +106,27 @@ def test_a_column_of_a_grid_is_chosen_stored_as_a_plain_image_and_not_made_twice
     view = grid_of(taught, "1", methods="none,best-noise-of-3,pag+best-noise-of-3-by-reward")
     assert (view.state, view.message, view.done) == ("done", "", 3)
     for cell in view.cells:
-        row, variant = taught.store.sample(cell.sample.id), view.variants[cell.variant]
+        row, variant = taught.store.samples.get(cell.sample.id), view.variants[cell.variant]
         assert row["method"] == without_choice(variant.method) and row["projector_run"] is None
         assert row["seed"] in [candidate(cell.seed, k) for k in range(3 if chooses(variant.method) else 1)]
         assert variant.run.startswith("shipped-reward-") == chooses(variant.method)
-    count = taught.store.count_samples()
+    count = taught.store.samples.count()
     monkeypatch.setattr(cells, "denoised", lambda *given: pytest.fail("it was made again"))
     again = grid_of(taught, "1", methods="best-noise-of-3")
     assert [cell.sample.id for cell in again.cells] == [
         cell.sample.id for cell in view.cells if cell.variant == 1
     ]
     monkeypatch.setattr(cells, "chosen", lambda *given: pytest.fail("it was chosen again"))
-    taught.resume_grid(view.id, "ann")
-    assert taught.grid_work.wait(view.id, 60)
-    assert taught.grid(view.id).state == "done" and taught.store.count_samples() == count
+    taught.grids.resume(view.id, "ann")
+    assert taught.grids.work.wait(view.id, 60)
+    assert taught.grids.get(view.id).state == "done" and taught.store.samples.count() == count
 
 
 def test_a_seed_whose_own_noise_is_the_best_stands_in_both_cells(studio, monkeypatch):
     monkeypatch.setattr(cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
     view = grid_of(studio, methods="none,best-noise-of-2")
     ids = [cell.sample.id for cell in view.cells]
-    assert ids[0] == ids[1] and ids[2] == ids[3] and studio.store.count_samples() == 2
+    assert ids[0] == ids[1] and ids[2] == ids[3] and studio.store.samples.count() == 2
 
 
 def test_where_a_gpu_is_lent_to_a_process_of_its_own_it_chooses_there_too(studio, monkeypatch):
@@ -137,7 +137,7 @@ def test_where_a_gpu_is_lent_to_a_process_of_its_own_it_chooses_there_too(studio
 
 def test_what_can_be_chosen_says_by_what(studio, taught_folder):
     def found():
-        return {value: label for label, value in studio.grid_methods() if chooses(value)}
+        return {value: label for label, value in studio.grids.methods() if chooses(value)}
 
     assert list(found()) == ["best-noise-of-8"] and REWARD in found()["best-noise-of-8"]
     with_reward(studio, taught_folder)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from core import checkpoint
-from studio.studio import check_request, sentence
+from studio.errors import sentence
+from studio.studio import check_request
 from tests.tiny import SIZE, STEPS
 
 PROMPT = "a red circle above a blue square"
@@ -19,7 +20,7 @@ def request(**changes):
 
 
 def compare(studio, stop=None, **changes):
-    return list(studio.compare(request(**changes), stop))
+    return list(studio.comparison.compare(request(**changes), stop))
 
 
 def pixels(view):
@@ -46,16 +47,16 @@ def test_a_pair_is_made_stored_scored_and_told_step_by_step(studio):
 
 
 def test_every_sample_is_in_the_store_when_it_is_first_shown(studio):
-    for update in studio.compare(request()):
+    for update in studio.comparison.compare(request()):
         for pair in update.pairs:
             for view in (pair.none, pair.projected):
-                row = studio.store.sample(view.id)
+                row = studio.store.samples.get(view.id)
                 assert (studio.settings.home / row["image_path"]).is_file()
 
 
 def test_a_row_and_its_picture_say_how_to_make_the_image_again(studio):
     view = compare(studio)[-1].pairs[0].projected
-    row = studio.store.sample(view.id)
+    row = studio.store.samples.get(view.id)
     told = json.loads(Image.open(view.image_path).text["studio"])
     for name in (
         "prompt",
@@ -68,46 +69,46 @@ def test_a_row_and_its_picture_say_how_to_make_the_image_again(studio):
         "backbone_revision",
     ):
         assert told[name] == row[name]
-    again = studio.compare(
+    again = studio.comparison.compare(
         check_request(row["prompt"], row["seed"], row["steps"], row["guidance"], row["strength"])
     )
     same = list(again)[-1].pairs[0].projected
     assert np.abs(pixels(view).astype(int) - pixels(same)).max() <= 1
-    assert studio.store.run(row["projector_run"])["checkpoint_sha256"] == checkpoint.digest(
+    assert studio.store.runs.get(row["projector_run"])["checkpoint_sha256"] == checkpoint.digest(
         studio.settings.projector
     )
 
 
 def test_making_the_same_comparison_again_adds_nothing(studio):
     first = compare(studio)[-1].pairs
-    studio.correct(first[0].none.id, 1, 3, "Ann")
+    studio.annotation.correct(first[0].none.id, 1, 3, "Ann")
     second = compare(studio)[-1].pairs
     assert [p.none.id for p in first] == [p.none.id for p in second]
-    assert studio.store.count_samples() == 4
+    assert studio.store.samples.count() == 4
     assert second[0].none.words[1].human == 3
 
 
 def test_strength_0_is_no_projection_bit_for_bit(studio):
     pair = compare(studio, strength=0)[-1].pairs[0]
     assert np.array_equal(pixels(pair.none), pixels(pair.projected))
-    rows = [studio.store.sample(view.id) for view in (pair.none, pair.projected)]
+    rows = [studio.store.samples.get(view.id) for view in (pair.none, pair.projected)]
     assert rows[0]["noise_sha256"] == rows[1]["noise_sha256"]
     assert (rows[1]["method"], rows[1]["strength"]) == ("projected", 0.0)
 
 
 def test_a_comparison_stops_after_the_step_it_is_in_and_keeps_nothing_half_made(studio):
     stop, seen = threading.Event(), []
-    for update in studio.compare(request(steps=30), stop):
+    for update in studio.comparison.compare(request(steps=30), stop):
         seen.append(update)
         if update.step == 1:
             stop.set()
     assert seen[-1].stage == "stopped"
     assert max(u.step for u in seen) < 30
-    assert studio.store.count_samples() == 0
+    assert studio.store.samples.count() == 0
 
 
 def test_an_iterator_that_is_given_up_lets_the_next_comparison_in(studio):
-    updates = studio.compare(request(steps=30))
+    updates = studio.comparison.compare(request(steps=30))
     next(updates)
     updates.close()
     assert compare(studio)[-1].stage == "done"
@@ -143,7 +144,7 @@ def test_a_damaged_projector_is_a_sentence_and_the_rest_goes_on(studio, tmp_path
 
 
 def test_words_that_the_model_never_saw_are_named(studio):
-    words = studio.describe_words("a red zebra above a blue square")
+    words = studio.comparison.describe_words("a red zebra above a blue square")
     assert [w.text for w in words if not w.known] == ["zebra"]
     last = compare(studio, prompt="a red zebra", seeds=1)[-1]
     assert last.stage == "done"
@@ -151,7 +152,7 @@ def test_words_that_the_model_never_saw_are_named(studio):
 
 
 def test_words_past_the_window_are_named(studio):
-    *words, last = studio.describe_words("a red circle and " * 30 + "a blue square")
+    *words, last = studio.comparison.describe_words("a red circle and " * 30 + "a blue square")
     assert [w.seen for w in words][:3] == [True] * 3
     assert not words[-1].seen
     assert last.kind == "extra" and last.seen  # of the whole prompt, something is always read
@@ -163,7 +164,7 @@ def test_a_missing_backbone_is_a_sentence_that_says_how_to_make_it(studio, tmp_p
 
     empty = Studio(settings_at(tmp_path / "home", tmp_path / "no models"))
     with pytest.raises(ValueError, match="pretrain diffuser") as found:
-        list(empty.compare(request()))
+        list(empty.comparison.compare(request()))
     assert "Traceback" not in sentence(found.value)
     assert empty.status()["ready"] is False
 

@@ -38,7 +38,7 @@ def test_a_grid_is_made_stored_and_scored_cell_by_cell(studio):
         (0, 1, 0), (1, 1, 1), (2, 1, 2), (3, 2, 0), (4, 2, 1), (5, 2, 2),
     ]  # fmt: skip
     for cell in view.cells:
-        row, variant = studio.store.sample(cell.sample.id), view.variants[cell.variant]
+        row, variant = studio.store.samples.get(cell.sample.id), view.variants[cell.variant]
         assert (row["seed"], row["method"], row["strength"]) == (cell.seed, variant.method, variant.strength)
         assert (row["prompt_set"], row["split"], row["steps"]) == ("seeds", "train", STEPS)
         assert (row["projector_run"] or "") == variant.run
@@ -55,22 +55,22 @@ def test_the_first_image_comes_alone_and_batches_grow(studio, monkeypatch):
 
 
 def test_all_variants_of_a_seed_start_from_its_noise_and_none_is_that_of_compare(studio):
-    pair = list(studio.compare(check_request(PROMPT, "1", STEPS)))[-1].pairs[0]
+    pair = list(studio.comparison.compare(check_request(PROMPT, "1", STEPS)))[-1].pairs[0]
     view = grid_of(studio, "1-2", methods="none,projected", guidances="0,4")
     of = {
         (variant.method, variant.guidance): row
         for variant, row in zip(view.variants, columns(view), strict=True)
     }
-    rows = {key: studio.store.sample(row[0].id) for key, row in of.items()}
+    rows = {key: studio.store.samples.get(row[0].id) for key, row in of.items()}
     assert rows["none", 0.0]["noise_sha256"] == rows["none", 4.0]["noise_sha256"]
     assert of["none", 4.0][0].id == pair.none.id and of["projected", 4.0][0].id == pair.projected.id
 
 
 def test_compare_finds_the_images_of_a_grid(studio):
     view = grid_of(studio, "1-3")
-    pairs = list(studio.compare(check_request(PROMPT, "1-3", STEPS)))[-1].pairs
+    pairs = list(studio.comparison.compare(check_request(PROMPT, "1-3", STEPS)))[-1].pairs
     assert [id for pair in pairs for id in (pair.none.id, pair.projected.id)] == samples_of(view)
-    assert studio.store.count_samples() == 6
+    assert studio.store.samples.count() == 6
 
 
 def test_equal_cells_of_another_grid_are_not_made_again(studio, monkeypatch):
@@ -90,7 +90,7 @@ def test_a_strength_between_lies_between(studio):
 def test_other_methods_and_the_shipped_run_by_name(studio):
     view = grid_of(studio, "1", methods="none,pag,pag+projected,projected:shipped")
     assert view.state == "done", view.message
-    methods = [studio.store.sample(row[0].id)["method"] for row in columns(view)]
+    methods = [studio.store.samples.get(row[0].id)["method"] for row in columns(view)]
     assert methods == ["none", "pag", "pag+projected", "projected"]
     assert columns(view)[3][0].id in samples_of(grid_of(studio, "1", methods="projected"))
 
@@ -99,11 +99,11 @@ def test_what_is_in_use_when_a_grid_begins_is_used_to_its_end(studio, model_fold
     run = finished_run(studio, model_folder)
     view = grid_of(studio, "1", methods=["none", "projected", f"projected:{run}"])
     shipped = columns(view)[1][0]
-    studio.store.promote(run, "ann")
+    studio.store.runs.promote(run, "ann")
     assert columns(grid_of(studio, "1"))[1][0].id == columns(view)[2][0].id
     assert columns(grid_of(studio, "1", methods="projected:shipped"))[0][0].id == shipped.id
     with pytest.raises(ValueError, match="needs a projector"):
-        grid_of(studio, methods=f"projected:{studio.store.new_run('reward', {})}")
+        grid_of(studio, methods=f"projected:{studio.store.runs.new('reward', {})}")
 
 
 def finished_run(studio, model_folder):
@@ -111,23 +111,23 @@ def finished_run(studio, model_folder):
     from core import checkpoint
     from core.networks.projector import NoiseProjector
 
-    run = studio.store.new_run("projector", {})
+    run = studio.store.runs.new("projector", {})
     projector = checkpoint.load(NoiseProjector, model_folder / "projector")
     with torch.no_grad():
         projector.out.weight.mul_(-1)
-    checkpoint.save(projector, studio.run_folder(run) / "projector")
-    sha256 = checkpoint.digest(studio.run_folder(run) / "projector")
-    studio.store.update_run(run, state="done", checkpoint=f"runs/{run}/projector", checkpoint_sha256=sha256)
+    checkpoint.save(projector, studio.runs.folder(run) / "projector")
+    sha256 = checkpoint.digest(studio.runs.folder(run) / "projector")
+    studio.store.runs.update(run, state="done", checkpoint=f"runs/{run}/projector", checkpoint_sha256=sha256)
     return run
 
 
 def test_what_can_be_chosen_is_listed(studio, model_folder):
-    values = [value for _, value in studio.grid_methods()]
+    values = [value for _, value in studio.grids.methods()]
     assert values[:2] == ["none", "projected"] and "pag" in values and "lora" not in values
     run = finished_run(studio, model_folder)
-    assert f"projected:{run}" in [value for _, value in studio.grid_methods()]
-    studio.store.promote(run, "ann")
-    values = [value for _, value in studio.grid_methods()]
+    assert f"projected:{run}" in [value for _, value in studio.grids.methods()]
+    studio.store.runs.promote(run, "ann")
+    values = [value for _, value in studio.grids.methods()]
     assert "projected:shipped" in values and f"projected:{run}" not in values
 
 
@@ -138,22 +138,22 @@ def test_what_is_not_there_is_refused_before_anything_is_made(without_projector)
         grid_of(without_projector, methods="lora")
     with pytest.raises(ValueError, match="no run nowhere"):
         grid_of(without_projector, methods="projected:nowhere")
-    assert without_projector.grids() == []
+    assert without_projector.grids.find() == []
     assert grid_of(without_projector, methods="none").state == "done"
 
 
 def test_a_page_can_start_only_what_the_limits_allow(studio):
     request = check_grid(PROMPT, "1-2")
     with pytest.raises(ValueError, match="1 to 256 images"):
-        studio.start_grid(dataclasses.replace(request, seeds=list(range(300))), "ann")
+        studio.grids.start(dataclasses.replace(request, seeds=list(range(300))), "ann")
     with pytest.raises(ValueError, match="name"):
-        studio.start_grid(request, "detector")
+        studio.grids.start(request, "detector")
 
 
 def test_a_picture_says_how_it_was_made_and_a_zip_holds_them_all(studio, tmp_path):
     view = grid_of(studio, "1-2", strengths="0.5")
-    first = studio.grid_zip(view.id, tmp_path / "one.zip").read_bytes()
-    assert studio.grid_zip(view.id, tmp_path / "two.zip").read_bytes() == first
+    first = studio.grid_files.zip(view.id, tmp_path / "one.zip").read_bytes()
+    assert studio.grid_files.zip(view.id, tmp_path / "two.zip").read_bytes() == first
     with zipfile.ZipFile(tmp_path / "one.zip") as archive:
         manifest = json.loads(archive.read("manifest.json"))
         assert archive.namelist()[1] == "000_seed-1_none.png"
@@ -161,7 +161,10 @@ def test_a_picture_says_how_it_was_made_and_a_zip_holds_them_all(studio, tmp_pat
         assert (manifest["prompt"], manifest["seeds"], len(manifest["cells"])) == (PROMPT, [1, 2], 4)
         for cell, told in zip(view.cells, manifest["cells"], strict=True):
             content = archive.read(told["file"])
-            assert content == studio.png(cell.sample.id) and pictures.sha256(content) == told["sha256"]
+            assert (
+                content == studio.grid_files.png(cell.sample.id)
+                and pictures.sha256(content) == told["sha256"]
+            )
             found = read_png(content)
             assert (found["seed"], found["method"]) == (cell.seed, view.variants[cell.variant].method)
             words = ["red", "circle", "above", "blue", "square", "nothing else"]
@@ -175,29 +178,29 @@ def test_a_picture_says_how_it_was_made_and_a_zip_holds_them_all(studio, tmp_pat
 def test_a_zip_names_what_has_gone_and_an_empty_grid_has_none(studio, tmp_path):
     view = grid_of(studio, "1")
     os.remove(view.cells[0].sample.image_path)
-    with zipfile.ZipFile(studio.grid_zip(view.id, tmp_path / "one.zip")) as archive:
+    with zipfile.ZipFile(studio.grid_files.zip(view.id, tmp_path / "one.zip")) as archive:
         manifest = json.loads(archive.read("manifest.json"))
     assert manifest["cells"][0]["file"] is None and "cannot be read" in manifest["cells"][0]["problem"]
-    id = studio.store.add_grid({"prompt": PROMPT, "seeds": [1], "variants": [vars(Variant("none"))]}, "ann")
+    id = studio.store.grids.add({"prompt": PROMPT, "seeds": [1], "variants": [vars(Variant("none"))]}, "ann")
     with pytest.raises(ValueError, match="no image yet"):
-        studio.grid_zip(id, tmp_path / "two.zip")
+        studio.grid_files.zip(id, tmp_path / "two.zip")
     with pytest.raises(ValueError, match="There is no grid"):
-        studio.grid_zip("nowhere", tmp_path / "three.zip")
+        studio.grid_files.zip("nowhere", tmp_path / "three.zip")
 
 
 def test_a_grid_is_ordinary_samples_to_the_annotator(studio):
     view = grid_of(studio)
-    assert studio.next_item("bob").id in samples_of(view)
-    studio.correct(view.cells[0].sample.id, 1, 2, "bob")
-    assert studio.grid(view.id).cells[0].sample.words[1].human == 2
-    assert studio.grid(view.id, "cyd").cells[0].sample.words[1].human is None
-    assert grid_change(studio.grid(view.id))["points"][0]["seed"] == 1
+    assert studio.annotation.next("bob").id in samples_of(view)
+    studio.annotation.correct(view.cells[0].sample.id, 1, 2, "bob")
+    assert studio.grids.get(view.id).cells[0].sample.words[1].human == 2
+    assert studio.grids.get(view.id, "cyd").cells[0].sample.words[1].human is None
+    assert grid_change(studio.grids.get(view.id))["points"][0]["seed"] == 1
 
 
 def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(studio, monkeypatch):
-    sent, apart = [], studio._cells_apart
+    sent, apart = [], studio.cells.denoised_apart
     monkeypatch.setattr(cells.gpu, "apart", lambda: True)
-    monkeypatch.setattr(studio, "_cells_apart", lambda *given: sent.append(given) or apart(*given))
+    monkeypatch.setattr(studio.cells, "denoised_apart", lambda *given: sent.append(given) or apart(*given))
     view = grid_of(studio, "1-2")
     assert view.state == "done", view.message
     assert pickle.loads(pickle.dumps(sent)) == sent and sum(len(given[1]) for given in sent) == 4
@@ -206,33 +209,33 @@ def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(
 
 def test_a_picture_is_made_again_in_another_studio(studio, loaded, model_folder, quick_path):
     view = grid_of(studio, "5", methods="projected", strengths="0.5")
-    told = read_png(studio.png(view.cells[0].sample.id))
+    told = read_png(studio.grid_files.png(view.cells[0].sample.id))
     other = tiny.studio_at(quick_path / "other", model_folder)
     other.models.share(loaded.models)
     request = check_grid(
         told["prompt"], [told["seed"]], f"{told['method']}:{told['run']}", told["strength"], told["guidance"],
         told["steps"], told["width"], told["height"],
     )  # fmt: skip
-    again = ended(other, other.start_grid(request, "bob")).cells[0].sample
+    again = ended(other, other.grids.start(request, "bob")).cells[0].sample
     assert np.abs(pixels(again) - pixels(view.cells[0].sample)).max() <= 1
 
 
 def test_what_a_grid_asks_for_is_known_so_that_going_on_with_it_keeps_to_the_bounds(studio):
     view = grid_of(studio, "1-2", wait=True)
-    asked = studio.grid_request(view.id)
+    asked = studio.grids.request(view.id)
     assert (asked.prompt, asked.seeds, asked.variants, asked.total) == (PROMPT, [1, 2], view.variants, 4)
     with pytest.raises(ValueError, match="4 images: 3 at most"):
         limits.visitor(Settings(max_cells="3"), {}).check_grid(asked, studio.store)
 
 
 def test_grids_in_the_queue_count_toward_what_visitors_may_fill_the_store_with(studio):
-    bound = limits.visitor(Settings(max_samples=str(studio.store.count_samples() + 6)), {})
+    bound = limits.visitor(Settings(max_samples=str(studio.store.samples.count() + 6)), {})
     with studio.models.lock:
         ids = [grid_of(studio, seeds, wait=False) for seeds in ("1001", "1002-1003")]
         with pytest.raises(ValueError, match="full with the 6 that grids in the queue are still to make"):
-            bound.check_grid(studio.grid_request(ids[0]), studio.store)
+            bound.check_grid(studio.grids.request(ids[0]), studio.store)
         for id in ids:
-            studio.stop_grid(id, "ann")
+            studio.grids.stop(id, "ann")
     for id in ids:
         ended(studio, id)
-    assert studio.store.cells_waiting() == 0
+    assert studio.store.grids.cells_waiting() == 0

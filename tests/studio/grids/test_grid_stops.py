@@ -36,40 +36,40 @@ def stop_after(studio, monkeypatch, batches, what):
 
 def test_a_grid_that_is_stopped_keeps_what_was_made_and_goes_on(studio, monkeypatch):
     ids = []
-    stop_after(studio, monkeypatch, 2, lambda: studio.stop_grid(ids[0], "ann"))
+    stop_after(studio, monkeypatch, 2, lambda: studio.grids.stop(ids[0], "ann"))
     with studio.models.lock:
         ids.append(grid_of(studio, "1-4", wait=False))
     view = ended(studio, ids[0])
     assert (view.state, view.done) == ("stopped", 3) and view.message.startswith("Stopped")
     kept = samples_of(view)
     monkeypatch.undo()
-    studio.resume_grid(view.id, "ann")
+    studio.grids.resume(view.id, "ann")
     again = ended(studio, view.id)
     assert (again.state, again.done, again.message) == ("done", 8, "")
     assert samples_of(again)[:3] == kept[:3]
     with pytest.raises(ValueError, match="nothing to stop"):
-        studio.stop_grid(view.id, "ann")
+        studio.grids.stop(view.id, "ann")
 
 
 def test_grids_wait_for_each_other_and_one_that_waits_can_be_stopped(studio):
     with studio.models.lock:
         first, second = grid_of(studio, "1", wait=False), grid_of(studio, "2", wait=False)
-        assert {grid["id"]: grid["state"] for grid in studio.grids()}[second] == "queued"
+        assert {grid["id"]: grid["state"] for grid in studio.grids.find()}[second] == "queued"
         with pytest.raises(ValueError, match="wait for it"):
-            studio.resume_grid(second, "ann")
-        studio.stop_grid(second, "ann")
+            studio.grids.resume(second, "ann")
+        studio.grids.stop(second, "ann")
     assert ended(studio, first).state == "done" and ended(studio, second).state == "stopped"
 
 
 def test_a_comparison_goes_on_beside_a_grid(studio):
     id = grid_of(studio, "1-8", wait=False)
-    assert list(studio.compare(check_request(PROMPT, "90", STEPS)))[-1].stage == "done"
+    assert list(studio.comparison.compare(check_request(PROMPT, "90", STEPS)))[-1].stage == "done"
     assert ended(studio, id).state == "done"
 
 
 def test_time_left_is_told_while_a_grid_is_made(studio, monkeypatch):
     told = []
-    stop_after(studio, monkeypatch, 2, lambda: told.append(studio.grid(studio.grids()[0]["id"])))
+    stop_after(studio, monkeypatch, 2, lambda: told.append(studio.grids.get(studio.grids.find()[0]["id"])))
     grid_of(studio, "1-4")
     assert (told[0].state, told[0].done) == ("running", 3) and told[0].left > 0
     assert all(cell.sample.total is not None for cell in told[0].cells[:3])
@@ -95,8 +95,8 @@ def test_an_error_in_the_middle_keeps_what_was_made_and_can_be_gone_on_from(stud
     view = grid_of(studio, "1-4")
     assert (view.state, view.done) == ("failed", 1) and why in view.message
     monkeypatch.undo()
-    studio.resume_grid(view.id, "ann")
-    assert (ended(studio, view.id).state, studio.store.count_samples()) == ("done", 8)
+    studio.grids.resume(view.id, "ann")
+    assert (ended(studio, view.id).state, studio.store.samples.count()) == ("done", 8)
 
 
 def test_too_little_memory_for_a_batch_makes_smaller_ones(studio, monkeypatch):
@@ -117,11 +117,11 @@ def test_a_server_that_gives_no_scores_leaves_images_and_is_asked_again(studio, 
     def silent(*given, **named):
         raise Unanswered("The scorer's server does not answer.", [], down=True)
 
-    monkeypatch.setattr(studio, "_score", silent)
+    monkeypatch.setattr(studio.scoring, "score_here", silent)
     view = grid_of(studio)
     assert (view.state, view.done) == ("failed", 4) and "does not answer" in view.message
     monkeypatch.undo()
-    studio.resume_grid(view.id, "ann")
+    studio.grids.resume(view.id, "ann")
     view = ended(studio, view.id)
     assert view.state == "done" and all(cell.sample.total is not None for cell in view.cells)
 
@@ -129,8 +129,8 @@ def test_a_server_that_gives_no_scores_leaves_images_and_is_asked_again(studio, 
 def test_an_image_that_has_gone_is_made_again(studio):
     view = grid_of(studio)
     os.remove(view.cells[1].sample.image_path)
-    assert studio.grid(view.id).cells[1].sample.image_path is None
-    studio.resume_grid(view.id, "ann")
+    assert studio.grids.get(view.id).cells[1].sample.image_path is None
+    studio.grids.resume(view.id, "ann")
     again = ended(studio, view.id)
     assert all(cell.sample.image_path for cell in again.cells)
     assert [a == b for a, b in zip(samples_of(view), samples_of(again), strict=True)] == [
@@ -144,19 +144,19 @@ def test_an_image_that_has_gone_is_made_again(studio):
 def test_a_full_disk_cannot_hide_how_a_grid_ended(studio, monkeypatch):
     from data.store import StoreError
 
-    update = studio.store.update_grid
+    update = studio.store.grids.update
 
     def full(id, state, message=""):
         if state == "failed":
             raise StoreError("The disk is full.")
         return update(id, state, message)
 
-    monkeypatch.setattr(studio.store, "update_grid", full)
+    monkeypatch.setattr(studio.store.grids, "update", full)
     monkeypatch.setattr(cells, "denoised", lambda *given: 1 / 0)
     view = grid_of(studio)
-    assert view.state == "failed" and studio.grids()[0]["state"] == "failed"
+    assert view.state == "failed" and studio.grids.find()[0]["state"] == "failed"
     monkeypatch.undo()
-    assert studio.grid(view.id).state == studio.store.grid(view.id)["state"] == "failed"
+    assert studio.grids.get(view.id).state == studio.store.grids.get(view.id)["state"] == "failed"
 
 
 def long_grid(home, model_folder, models, told):
@@ -174,9 +174,9 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, mo
         id, until = told.recv(), time.monotonic() + LONG
         while studio.store.cells_made(id) < 12 and time.monotonic() < until:
             time.sleep(0.02)
-        assert studio.grid(id).state == "running"  # it is alive, and held by another process
+        assert studio.grids.get(id).state == "running"  # it is alive, and held by another process
         with pytest.raises(ValueError, match="wait for it"):
-            studio.resume_grid(id, "ann")
+            studio.grids.resume(id, "ann")
     finally:
         process.kill()
         process.join()
@@ -184,19 +184,19 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, mo
     assert view.state == "interrupted" and "nothing that was made is lost" in view.message
     assert 12 <= view.done < view.total
     for cell in view.cells[: view.done]:
-        row = studio.store.sample(cell.sample.id)
+        row = studio.store.samples.get(cell.sample.id)
         pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
-    studio.store.check()
+    studio.store.restoring.check()
     kept = [id for id in samples_of(view) if id]
-    studio.grid_work.ends.clear()
-    studio.resume_grid(id, "ann")
+    studio.grids.work.ends.clear()
+    studio.grids.resume(id, "ann")
     until = time.monotonic() + LONG
-    while studio.store.cells_made(id) <= view.done and time.monotonic() < until:
+    while studio.store.grids.cells_made(id) <= view.done and time.monotonic() < until:
         time.sleep(0.02)
-    studio.stop_grid(id, "ann")
+    studio.grids.stop(id, "ann")
     again = ended(studio, id)
     assert again.done > view.done and set(kept) <= set(samples_of(again))
-    seeds = [(row["seed"], row["method"]) for row in studio.store.samples(limit=1000)]
+    seeds = [(row["seed"], row["method"]) for row in studio.store.samples.find(limit=1000)]
     assert len(seeds) == len(set(seeds))
 
 
@@ -204,7 +204,7 @@ def test_another_process_is_asked_to_stop_through_its_folder(studio):
     with studio.models.lock:
         id = grid_of(studio, "1-4", wait=False)
         other = tiny.studio_at(studio.settings.home, studio.settings.projector.parent)
-        assert other.grid(id).state in ("queued", "running")
-        other.stop_grid(id, "bob")
+        assert other.grids.get(id).state in ("queued", "running")
+        other.grids.stop(id, "bob")
     assert ended(studio, id).state == "stopped"
     assert not worker.stop_file(studio.settings.home, id).exists()

@@ -18,25 +18,25 @@ def grid(studio, sample_row):
         for seed in range(1, 13)
         for method in ("none", "projected")
     ]
-    ids = studio.store.add_samples(rows)
+    ids = studio.store.samples.add(rows)
     variants = [vars(Variant("none")), vars(Variant("projected", "projected", "", 1.0))]
-    id = studio.store.add_grid({"prompt": PROMPT, "seeds": list(range(1, 13)), "variants": variants}, "ann")
-    studio.store.set_cells(id, dict(enumerate(ids)))
+    id = studio.store.grids.add({"prompt": PROMPT, "seeds": list(range(1, 13)), "variants": variants}, "ann")
+    studio.store.grids.set_cells(id, dict(enumerate(ids)))
     return id
 
 
 def sides(studio, grid, who):
     """Which variant lay left in each question that a person is asked; they vote for the left one."""
     found = []
-    while vote := studio.next_vote(grid, who):
-        found.append((vote.left.seed, studio.store.sample(vote.left.id)["method"]))
-        studio.vote(vote.left.id, vote.right.id, "left", who)
+    while vote := studio.votes.next(grid, who):
+        found.append((vote.left.seed, studio.store.samples.get(vote.left.id)["method"]))
+        studio.votes.add(vote.left.id, vote.right.id, "left", who)
     return found
 
 
 def test_a_question_tells_neither_method_nor_score(studio, grid):
-    studio.correct(studio.store.cells(grid)[0], 1, 7, "bob")
-    for vote in [studio.next_vote(grid, who) for who in ("ann", "bob", "cyd")]:
+    studio.annotation.correct(studio.store.grids.cells(grid)[0], 1, 7, "bob")
+    for vote in [studio.votes.next(grid, who) for who in ("ann", "bob", "cyd")]:
         for side in (vote.left, vote.right):
             assert (side.method, side.strength, side.guidance, side.steps, side.total) == (
                 "",
@@ -51,17 +51,17 @@ def test_a_question_tells_neither_method_nor_score(studio, grid):
 
 
 def test_sides_and_seeds_are_shuffled_for_each_person_and_stay_after_a_reload(studio, grid):
-    assert studio.next_vote(grid, "ann") == studio.next_vote(grid, "ann")
+    assert studio.votes.next(grid, "ann") == studio.votes.next(grid, "ann")
     ann, bob = sides(studio, grid, "ann"), sides(studio, grid, "bob")
     assert sorted(seed for seed, _ in ann) == list(range(1, 13))
     assert [seed for seed, _ in ann] != sorted(seed for seed, _ in ann)
     assert ann != bob
     assert {method for _, method in ann + bob} == {"none", "projected"}
-    assert studio.next_vote(grid, "ann") is None
+    assert studio.votes.next(grid, "ann") is None
 
 
 def test_the_votes_of_all_people_are_counted_whichever_side_they_lay_on(studio, grid):
-    cells = studio.store.cells(grid)
+    cells = studio.store.grids.cells(grid)
     for seed, (left, right, choice, who) in enumerate(
         [
             (0, 1, "right", "ann"),
@@ -71,53 +71,53 @@ def test_the_votes_of_all_people_are_counted_whichever_side_they_lay_on(studio, 
             (1, 0, "none", "bob"),
         ]
     ):
-        studio.vote(cells[2 * seed + left], cells[2 * seed + right], choice, who)
-    found = studio.votes(grid)
+        studio.votes.add(cells[2 * seed + left], cells[2 * seed + right], choice, who)
+    found = studio.votes.tally(grid)
     assert {name: found[name] for name in ("base", "other", "tie", "none", "voters")} == {
         "base": 1, "other": 2, "tie": 1, "none": 1, "voters": 2,
     }  # fmt: skip
     assert found["share"]["estimate"] == pytest.approx(2.5 / 4)
     assert 0 <= found["share"]["low"] < found["share"]["estimate"] < found["share"]["high"] <= 1
-    assert studio.votes(grid, 1, 0)["share"]["estimate"] == pytest.approx(1.5 / 4)
+    assert studio.votes.tally(grid, 1, 0)["share"]["estimate"] == pytest.approx(1.5 / 4)
 
 
 def test_a_person_may_vote_again_and_the_last_vote_counts(studio, grid):
-    cells = studio.store.cells(grid)
-    studio.vote(cells[0], cells[1], "left", "ann")
-    studio.vote(cells[1], cells[0], "left", "ann")
-    assert (studio.votes(grid)["base"], studio.votes(grid)["other"]) == (0, 1)
-    assert studio.votes(grid)["share"] == {"estimate": 1.0, "low": None, "high": None}
+    cells = studio.store.grids.cells(grid)
+    studio.votes.add(cells[0], cells[1], "left", "ann")
+    studio.votes.add(cells[1], cells[0], "left", "ann")
+    assert (studio.votes.tally(grid)["base"], studio.votes.tally(grid)["other"]) == (0, 1)
+    assert studio.votes.tally(grid)["share"] == {"estimate": 1.0, "low": None, "high": None}
 
 
 def test_pairs_without_two_different_images_are_not_asked_for(studio, grid):
-    id = studio.store.add_grid({**studio.store.grid(grid)["config"], "seeds": [1, 2]}, "ann")
-    cells = studio.store.cells(grid)
-    studio.store.set_cells(id, {0: cells[0], 1: cells[0], 2: cells[2]})
-    assert studio.next_vote(id, "ann") is None
-    assert studio.votes(id)["share"]["estimate"] is None
+    id = studio.store.grids.add({**studio.store.grids.get(grid)["config"], "seeds": [1, 2]}, "ann")
+    cells = studio.store.grids.cells(grid)
+    studio.store.grids.set_cells(id, {0: cells[0], 1: cells[0], 2: cells[2]})
+    assert studio.votes.next(id, "ann") is None
+    assert studio.votes.tally(id)["share"]["estimate"] is None
 
 
 def test_bad_votes_are_answered_with_a_sentence(studio, grid):
-    cells = studio.store.cells(grid)
+    cells = studio.store.grids.cells(grid)
     for call in (
-        lambda: studio.vote(cells[0], cells[1], "both", "ann"),
-        lambda: studio.vote(cells[0], cells[0], "left", "ann"),
-        lambda: studio.vote(cells[0], "nowhere", "left", "ann"),
-        lambda: studio.vote(cells[0], cells[1], "left", "detector"),
-        lambda: studio.next_vote("nowhere", "ann"),
-        lambda: studio.next_vote(grid, "ann", 0, 5),
-        lambda: studio.votes(grid, 1, 1),
+        lambda: studio.votes.add(cells[0], cells[1], "both", "ann"),
+        lambda: studio.votes.add(cells[0], cells[0], "left", "ann"),
+        lambda: studio.votes.add(cells[0], "nowhere", "left", "ann"),
+        lambda: studio.votes.add(cells[0], cells[1], "left", "detector"),
+        lambda: studio.votes.next("nowhere", "ann"),
+        lambda: studio.votes.next(grid, "ann", 0, 5),
+        lambda: studio.votes.tally(grid, 1, 1),
     ):
         with pytest.raises(ValueError, match=r"\.$"):
             call()
-    assert studio.store.preferences() == []
+    assert studio.store.votes.find() == []
 
 
 def test_a_question_is_known_again_by_its_id_to_the_person_that_was_asked_alone(studio, grid):
-    vote = studio.next_vote(grid, "ann")
-    assert studio.asked(grid, vote.id, "ann") == (vote.left.id, vote.right.id)
-    studio.vote(vote.left.id, vote.right.id, "tie", "ann")
-    assert studio.asked(grid, vote.id, "ann") == (vote.left.id, vote.right.id)
+    vote = studio.votes.next(grid, "ann")
+    assert studio.votes.asked(grid, vote.id, "ann") == (vote.left.id, vote.right.id)
+    studio.votes.add(vote.left.id, vote.right.id, "tie", "ann")
+    assert studio.votes.asked(grid, vote.id, "ann") == (vote.left.id, vote.right.id)
     for id, who in ((vote.id, "bob"), ("", "ann"), (None, "ann"), (["x"], "ann")):
         with pytest.raises(ValueError, match="not asked"):
-            studio.asked(grid, id, who)
+            studio.votes.asked(grid, id, who)

@@ -18,12 +18,13 @@ from core import checkpoint
 from core.networks.projector import NoiseProjector
 from core.networks.reward import RewardModel
 from data.prompts import load
+from studio.errors import sentence
 from studio.experiments import report_of
-from studio.grids.comparison import Generation
 from studio.images import gpu
 from studio.images.making import Making
+from studio.images.scoring import Scoring
 from studio.settings import Settings
-from studio.studio import Studio, check_request, sentence
+from studio.studio import Studio, check_request
 from tests import backbones, tiny
 
 SQUARE, WIDE = "auto", "96x64"
@@ -84,28 +85,30 @@ def test_the_whole_loop_runs_on_every_family_square_and_not(studio_on, name, siz
         studio.prompts, "of", lambda split, count: of(split, min(count, 8))
     )  # fewer, for time
     height, width = (64, 64) if size == SQUARE else (64, 96)
-    ids = studio.collect(load("shapes_train", 3), 2)
-    ids += studio.collect(load("shapes_train", 2), 1, "projected")
-    ids += studio.collect(load("shapes_validation", 2), 1)
-    assert studio.score(ids) == len(ids)
-    rows = studio.store.samples(ids=ids)
+    ids = studio.collecting.collect(load("shapes_train", 3), 2)
+    ids += studio.collecting.collect(load("shapes_train", 2), 1, "projected")
+    ids += studio.collecting.collect(load("shapes_validation", 2), 1)
+    assert studio.scoring.score(ids) == len(ids)
+    rows = studio.store.samples.find(ids=ids)
     assert {(row["height"], row["width"], row["steps"]) for row in rows} == {(height, width, 2)}
     assert {row["guidance"] for row in rows} == {backbones.BACKBONES[name][2]}
-    assert studio.simulate(count=20)["words"] >= 20
-    run = studio.train("cycle", CYCLE)
+    assert studio.annotation.simulate(count=20)["words"] >= 20
+    run = studio.training.train("cycle", CYCLE)
     metrics = run["metrics"]
     assert run["state"] == "done" and metrics["labels"]["vlm"] > 0 and metrics["labels"]["simulated"] > 0
     assert metrics["heldout"]["sampling"]["steps"] == run["config"]["steps"] == 2
     assert metrics["heldout"]["sampling"]["guidance"] == backbones.BACKBONES[name][2]
-    studio.promote(run["id"], "Ann", force=True)
+    studio.runs.promote(run["id"], "Ann", force=True)
     own = studio.models.sampling()
-    last = list(studio.compare(check_request("a red circle above a blue square", "1, 2", **own)))[-1]
+    last = list(studio.comparison.compare(check_request("a red circle above a blue square", "1, 2", **own)))[
+        -1
+    ]
     assert last.stage == "done" and [pair.seed for pair in last.pairs] == [1, 2]
     for pair in last.pairs:
         assert pixels(pair.none).shape == pixels(pair.projected).shape == (height, width, 3)
         assert not np.array_equal(pixels(pair.none), pixels(pair.projected))
         assert pair.none.total is not None and pair.projected.total is not None
-    assert studio.store.sample(last.pairs[0].projected.id)["projector_run"] == f"{run['id']}-projector"
+    assert studio.store.samples.get(last.pairs[0].projected.id)["projector_run"] == f"{run['id']}-projector"
 
 
 @pytest.mark.parametrize("name", backbones.FEW)
@@ -113,12 +116,12 @@ def test_a_few_step_model_is_sampled_as_it_was_made_to_be_where_nobody_says_othe
     studio, (_, steps, guidance) = studio_on(name), backbones.BACKBONES[name]
     assert studio.models.sampling() == {"steps": steps, "guidance": guidance}
     assert studio.models.loaded_diffuser is None
-    assert studio.defaults("cycle")["steps"][0] == steps == studio.defaults("projector")["steps"][0]
-    config = studio.run(studio.new_run("projector"))["config"]
+    assert studio.runs.defaults("cycle")["steps"][0] == steps == studio.runs.defaults("projector")["steps"][0]
+    config = studio.runs.get(studio.runs.new("projector"))["config"]
     assert (config["steps"], config["guidance"]) == (steps, guidance)
-    assert studio.run(studio.new_run("projector", {"steps": 7}))["config"]["steps"] == 7
+    assert studio.runs.get(studio.runs.new("projector", {"steps": 7}))["config"]["steps"] == 7
     assert studio_on(name, steps="9", guidance="3.5").models.sampling() == {"steps": 9, "guidance": 3.5}
-    row = studio.store.sample(studio.collect(["a red circle"], 1)[0])
+    row = studio.store.samples.get(studio.collecting.collect(["a red circle"], 1)[0])
     assert (row["steps"], row["guidance"]) == (steps, guidance)
 
 
@@ -132,30 +135,35 @@ def test_a_sampler_that_draws_noise_makes_the_same_image_in_every_batch(studio_o
     """And projecting at strength 0 is no projection, to the bit, though it stands elsewhere in the batch."""
     prompts, options = ["a red circle", "a blue square", "a green star"], {"steps": 3}
     one = studio_on("turbo")
-    made = {row["prompt"]: row for row in one.store.samples(ids=one.collect(prompts, 1, **options, batch=3))}
+    made = {
+        row["prompt"]: row
+        for row in one.store.samples.find(ids=one.collecting.collect(prompts, 1, **options, batch=3))
+    }
     for prompt, row in made.items():
         image = np.asarray(Image.open(one.settings.home / row["image_path"])).astype(int)
-        found = list(one.compare(check_request(prompt, row["seed"], 3, 0.0, strength=0)))[-1].pairs[0]
+        found = list(one.comparison.compare(check_request(prompt, row["seed"], 3, 0.0, strength=0)))[
+            -1
+        ].pairs[0]
         assert np.abs(image - pixels(found.none)).max() <= 2
         assert np.array_equal(pixels(found.none), pixels(found.projected))
 
 
 def test_a_size_can_be_chosen_for_a_collection_and_for_a_comparison(studio_on):
     studio = studio_on("sd15", steps="1")
-    row = studio.store.sample(studio.collect(["a red circle"], 1, width=72, height=96)[0])
+    row = studio.store.samples.get(studio.collecting.collect(["a red circle"], 1, width=72, height=96)[0])
     assert (row["width"], row["height"]) == (72, 96)
     with pytest.raises(ValueError, match="multiple of 8"):
-        studio.collect(["a red circle"], 1, width=70)
-    view = list(studio.compare(check_request("a red circle", 1, 1, width=80)))[-1].pairs[0].none
+        studio.collecting.collect(["a red circle"], 1, width=70)
+    view = list(studio.comparison.compare(check_request("a red circle", 1, 1, width=80)))[-1].pairs[0].none
     assert pixels(view).shape == (64, 80, 3)
 
 
 def test_labels_of_another_size_are_not_trained_on(studio_on):
     square = studio_on("sdxl", steps="1")
-    square.score(square.collect(load("shapes_train", 2), 1))
+    square.scoring.score(square.collecting.collect(load("shapes_train", 2), 1))
     wide = studio_on("sdxl", steps="1", size=WIDE)  # the same home
     with pytest.raises(ValueError, match="nothing to train on"):
-        wide.train("reward", {"reward_steps": 1, "foresight_steps": 1, "reader_steps": 1})
+        wide.training.train("reward", {"reward_steps": 1, "foresight_steps": 1, "reader_steps": 1})
 
 
 def test_labels_kept_at_another_size_are_not_replayed(studio_on):
@@ -163,7 +171,7 @@ def test_labels_kept_at_another_size_are_not_replayed(studio_on):
     from studio.training.replay import gather
 
     square = studio_on("sdxl", steps="1")
-    square.score(square.collect(load("shapes_train", 2), 1))
+    square.scoring.score(square.collecting.collect(load("shapes_train", 2), 1))
     labels = square.settings.home / "labels"
     gather(square).save(labels)
     assert replay_of(studio_on("sdxl", labels=labels))[0] is not None
@@ -173,9 +181,9 @@ def test_labels_kept_at_another_size_are_not_replayed(studio_on):
 
 def test_half_precision_goes_through_the_loop(studio_on):
     studio = studio_on("sdxl", dtype="bfloat16", steps="1", size=WIDE)
-    assert studio.score(studio.collect(load("shapes_train", 2), 1, "projected")) == 2
+    assert studio.scoring.score(studio.collecting.collect(load("shapes_train", 2), 1, "projected")) == 2
     assert studio.models.diffuser().dtype == torch.bfloat16
-    run = studio.train(
+    run = studio.training.train(
         "reward", {"reward_steps": 1, "reward_batch": 2, "foresight_steps": 1, "reader_steps": 1}
     )
     assert run["state"] == "done" and np.isfinite(run["metrics"]["validation"]["after"]["cross_entropy"])
@@ -187,7 +195,7 @@ def test_a_projector_of_another_backbone_is_a_sentence_and_one_can_be_begun_afre
     studio = studio_on("sd21", steps="1")
     studio.settings = dataclasses.replace(studio.settings, projector=backbone_folders / "sdxl" / "projector")
     studio.models.settings = studio.settings
-    last = list(studio.compare(check_request("a red circle", 1, 1)))[-1]
+    last = list(studio.comparison.compare(check_request("a red circle", 1, 1)))[-1]
     assert last.stage == "done" and last.pairs[0].projected is None and "start=fresh" in last.message
 
 
@@ -222,10 +230,10 @@ def test_a_lack_of_memory_inside_the_pipeline_reaches_the_user_as_that_sentence(
 
     hook = studio.models.diffuser().denoiser.register_forward_pre_hook(fail)
     with pytest.raises(torch.OutOfMemoryError) as found:
-        list(studio.compare(check_request("a red circle", 1, 1)))
+        list(studio.comparison.compare(check_request("a red circle", 1, 1)))
     hook.remove()
     assert "STUDIO_OFFLOAD" in sentence(found.value)
-    assert list(studio.compare(check_request("a red circle", 1, 1)))[-1].stage == "done"
+    assert list(studio.comparison.compare(check_request("a red circle", 1, 1)))[-1].stage == "done"
 
 
 # ---- ZeroGPU
@@ -261,16 +269,16 @@ def fake_spaces(calls):
 def test_on_a_zerogpu_space_images_are_made_and_scored_in_a_process_that_has_the_gpu(studio_on, monkeypatch):
     studio = studio_on("turbo")
     request = check_request("a red circle", "1, 2", **studio.models.sampling())
-    here = list(studio.compare(request))[-1].pairs
+    here = list(studio.comparison.compare(request))[-1].pairs
     calls = []
     monkeypatch.setattr(gpu, "spaces", fake_spaces(calls))
     assert not gpu.apart()
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    for owner, name, seconds in ((Making, "_make_apart", 120), (Generation, "_read_apart", 60)):
+    for owner, name, seconds in ((Making, "_make_apart", 120), (Scoring, "_read_apart", 60)):
         monkeypatch.setattr(owner, name, gpu.on_gpu(seconds)(getattr(owner, name)))
     other = studio_on("turbo", home=studio.settings.home / "other")
     other.models._diffuser, other.models._scorer = studio.models._diffuser, studio.models._scorer
-    updates = list(other.compare(request))
+    updates = list(other.comparison.compare(request))
     assert [u.stage for u in updates] == ["encode", "denoise", "decode", "score", "done"]
     assert calls == [("_make_apart", 120), ("_read_apart", 60)]
     for mine, theirs in zip(here, updates[-1].pairs, strict=True):
@@ -279,7 +287,7 @@ def test_on_a_zerogpu_space_images_are_made_and_scored_in_a_process_that_has_the
         assert mine.none.total == pytest.approx(theirs.none.total, abs=1e-4)
     monkeypatch.setattr(Making, "_make_here", lambda *_: 1 / 0)
     with pytest.raises(ValueError, match="Something went wrong"):
-        other.collect(["a blue square"], 1)
+        other.collecting.collect(["a blue square"], 1)
 
 
 @pytest.mark.parametrize("name", ["sd15", "turbo"])
@@ -287,7 +295,7 @@ def test_what_a_backbone_cannot_have_is_left_out_of_the_comparison_with_the_reas
     studio = studio_on(name)
     methods = "pag,autoguidance,lora,best-of-2,pag+lora,best-of-2+autoguidance"
     config = {"prompts": 2, "seeds": 2, "steps": 2, "lora_prompts": 2, "lora_seeds": 1, "lora_steps": 1}
-    run = studio.train("experiment", {"name": "alignment", "methods": methods, **config})
+    run = studio.training.train("experiment", {"name": "alignment", "methods": methods, **config})
     report = report_of(studio, run)
     assert set(report["data"]["left_out"]) == {"autoguidance", "best-of-2+autoguidance"}
     assert "Leave it out, or take pag" in report["data"]["left_out"]["autoguidance"]

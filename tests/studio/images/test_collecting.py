@@ -15,19 +15,19 @@ PROMPTS = ["a red circle", "a blue square", "a green star"]
 
 def test_a_collection_that_was_stopped_goes_on_where_it_was(studio):
     made = []
-    first = studio.collect(PROMPTS, 3, steps=STEPS, batch=2, on_progress=lambda d, t: made.append((d, t)),
+    first = studio.collecting.collect(PROMPTS, 3, steps=STEPS, batch=2, on_progress=lambda d, t: made.append((d, t)),
                            stop=lambda: len(made) > 2)  # fmt: skip
     assert 0 < len(first) < 9
-    again = studio.collect(PROMPTS, 3, steps=STEPS, batch=4)
+    again = studio.collecting.collect(PROMPTS, 3, steps=STEPS, batch=4)
     assert len(again) == 9
     assert set(first) < set(again)
-    assert studio.store.count_samples() == 9
-    assert studio.collect(PROMPTS, 3, steps=STEPS) == again
+    assert studio.store.samples.count() == 9
+    assert studio.collecting.collect(PROMPTS, 3, steps=STEPS) == again
 
 
 def test_the_batch_does_not_change_what_is_made(studio, loaded):
-    one = studio.store.samples(ids=studio.collect(PROMPTS, 1, steps=STEPS, batch=1))
-    three = loaded.store.samples(ids=loaded.collect(PROMPTS, 1, steps=STEPS, batch=3))
+    one = studio.store.samples.find(ids=studio.collecting.collect(PROMPTS, 1, steps=STEPS, batch=1))
+    three = loaded.store.samples.find(ids=loaded.collecting.collect(PROMPTS, 1, steps=STEPS, batch=3))
     assert [r["noise_sha256"] for r in one] == [r["noise_sha256"] for r in three]
 
 
@@ -40,8 +40,8 @@ def test_every_prompt_has_seeds_of_its_own_and_evaluation_has_others():
 
 
 def test_projected_samples_name_their_projector(studio):
-    ids = studio.collect(PROMPTS[:1], 2, "projected", steps=STEPS, strength=0.5)
-    for row in studio.store.samples(ids=ids):
+    ids = studio.collecting.collect(PROMPTS[:1], 2, "projected", steps=STEPS, strength=0.5)
+    for row in studio.store.samples.find(ids=ids):
         assert row["projector_run"].startswith("shipped-projector-")
         assert row["strength"] == 0.5
 
@@ -68,27 +68,32 @@ def test_projected_samples_name_their_projector(studio):
 )
 def test_bad_collections_are_refused(studio, change, says):
     with pytest.raises(ValueError, match=says):
-        studio.collect(**{"prompts": PROMPTS, "seeds_per_prompt": 1, "steps": STEPS, **change})
+        studio.collecting.collect(**{"prompts": PROMPTS, "seeds_per_prompt": 1, "steps": STEPS, **change})
 
 
 def test_only_what_is_not_scored_is_scored(studio):
-    ids = studio.collect(PROMPTS, 1, steps=STEPS)
-    assert studio.score(ids[:1]) == 1
-    assert studio.score() == 2
-    assert studio.score() == 0
-    current = studio.store.current(ids[0])
+    ids = studio.collecting.collect(PROMPTS, 1, steps=STEPS)
+    assert studio.scoring.score(ids[:1]) == 1
+    assert studio.scoring.score() == 2
+    assert studio.scoring.score() == 0
+    current = studio.store.scores.current(ids[0])
     assert set(current) == {1, 2, 3}
     assert current[1]["vlm"]["scorer_version"] == studio.models.scorer().version
 
 
 def test_a_stored_sample_without_a_word_to_score_is_nothing_to_do_once_and_every_time(studio):
     """Such samples are in stores of earlier versions."""
-    (first,) = studio.collect(PROMPTS[:1], 1, steps=STEPS)
-    row = {k: v for k, v in studio.store.sample(first).items() if k not in ("seq", "id")}
-    others = studio.store.add_samples(
+    (first,) = studio.collecting.collect(PROMPTS[:1], 1, steps=STEPS)
+    row = {k: v for k, v in studio.store.samples.get(first).items() if k not in ("seq", "id")}
+    others = studio.store.samples.add(
         {**row, "prompt": prompt, "n_words": count} for prompt, count in (("🦊🌊", 0), ("the and of", 3))
     )
-    assert [studio.score(), studio.score(), studio.score(others), studio.score([first, *others])] == [
+    assert [
+        studio.scoring.score(),
+        studio.scoring.score(),
+        studio.scoring.score(others),
+        studio.scoring.score([first, *others]),
+    ] == [
         1,
         0,
         0,
@@ -97,14 +102,14 @@ def test_a_stored_sample_without_a_word_to_score_is_nothing_to_do_once_and_every
 
 
 def test_a_picture_that_was_changed_is_not_scored(studio):
-    first, second = studio.collect(PROMPTS[:2], 1, steps=STEPS)
-    path = studio.settings.home / studio.store.sample(first)["image_path"]
+    first, second = studio.collecting.collect(PROMPTS[:2], 1, steps=STEPS)
+    path = studio.settings.home / studio.store.samples.get(first)["image_path"]
     path.write_bytes(path.read_bytes() + b"x")
-    assert studio.score() == 1
+    assert studio.scoring.score() == 1
     with pytest.raises(ValueError, match="was changed"):
-        studio.score([first])
+        studio.scoring.score([first])
     with pytest.raises(ValueError, match="no sample"):
-        studio.score([second, "nothing"])
+        studio.scoring.score([second, "nothing"])
 
 
 def test_held_out_prompts_are_known_as_such_and_never_those_that_were_trained_on():
@@ -137,21 +142,21 @@ def test_a_set_of_ones_own_is_split_by_hash_and_the_rest_is_trained_on(tmp_path)
 
 
 def test_a_word_that_the_model_would_not_answer_with_a_digit_is_noted_as_missing(studio):
-    ids = studio.collect(PROMPTS[:1], 1, steps=STEPS)
+    ids = studio.collecting.collect(PROMPTS[:1], 1, steps=STEPS)
     scorer = studio.models.scorer()
     head = scorer.model.get_output_embeddings()
     bias = torch.zeros(head.out_features)
     bias[scorer.tokenizer.convert_tokens_to_ids("red")] = 100
     head.bias = torch.nn.Parameter(bias)
     try:
-        assert studio.score(ids) == 1
+        assert studio.scoring.score(ids) == 1
     finally:
         head.bias = None
-    assert studio.store.current(ids[0]) == {}
-    assert [(note["word_index"], note["reason"]) for note in studio.store.missing(ids[0])] == [
+    assert studio.store.scores.current(ids[0]) == {}
+    assert [(note["word_index"], note["reason"]) for note in studio.store.missing.find(ids[0])] == [
         (index, "digits have 0% of the probability, less than 50%") for index in (1, 2, 3)
     ]
-    assert studio.score() == 0
+    assert studio.scoring.score() == 0
 
 
 @pytest.mark.parametrize("word", ["café", "Åland", "한글", "ño"])
@@ -167,8 +172,8 @@ def test_both_forms_of_a_prompt_are_one_prompt_of_one_split(tmp_path, word):
 
 
 def test_both_forms_of_a_prompt_are_collected_once(studio):
-    assert len(studio.collect(["un café", "un cafe\u0301"], 1, steps=STEPS)) == 1
-    assert studio.store.count_samples() == 1
+    assert len(studio.collecting.collect(["un café", "un cafe\u0301"], 1, steps=STEPS)) == 1
+    assert studio.store.samples.count() == 1
 
 
 def test_a_prompt_of_the_other_form_is_not_judged_by_where_it_was_trained_on(studio, tmp_path):

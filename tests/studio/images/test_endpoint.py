@@ -13,12 +13,13 @@ from core.words import NOTHING_ELSE, scored, split
 from data.prompts import load
 from studio.__main__ import main
 from studio.cli import commands
+from studio.errors import sentence
 from studio.images import scoring
 from studio.images.models import Models
 from studio.images.scoring import Scoring
 from studio.pages.compare import change
 from studio.settings import Settings
-from studio.studio import check_request, sentence
+from studio.studio import check_request
 from studio.training import calibration, datasets, heldout, replay
 from tests.judge import Judge, as_reply, completion, data_of, digit_of
 from tests.tiny import STEPS
@@ -51,9 +52,9 @@ def without(judge, *words):
 
 
 def test_scores_come_from_the_server_and_say_so(far, judge):
-    ids = far.collect(PROMPTS[:2], 1, steps=STEPS)
-    assert far.score(ids) == 2
-    said = far.store.current(ids[0])[1]["vlm"]
+    ids = far.collecting.collect(PROMPTS[:2], 1, steps=STEPS)
+    assert far.scoring.score(ids) == 2
+    said = far.store.scores.current(ids[0])[1]["vlm"]
     assert said["score"] == digit_of("red")
     assert said["scorer_version"] == far.models.scorer().version
     assert "/logprobs/png" in said["scorer_version"]
@@ -62,83 +63,83 @@ def test_scores_come_from_the_server_and_say_so(far, judge):
 
 
 def test_a_word_without_a_readable_answer_is_noted_and_not_asked_again(far, judge):
-    ids = far.collect(PROMPTS[:3], 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS[:3], 1, steps=STEPS)
     judge.reply = without(judge, "blue", "green", "star")
-    assert far.score(ids) == 3
-    assert [sorted(far.store.current(id)) for id in ids] == [[1, 2, 3], [2, 3], [3]]
-    assert [[note["word_index"] for note in far.store.missing(id)] for id in ids] == [[], [1], [1, 2]]
-    note = far.store.missing(ids[1])[0]
+    assert far.scoring.score(ids) == 3
+    assert [sorted(far.store.scores.current(id)) for id in ids] == [[1, 2, 3], [2, 3], [3]]
+    assert [[note["word_index"] for note in far.store.missing.find(id)] for id in ids] == [[], [1], [1, 2]]
+    note = far.store.missing.find(ids[1])[0]
     assert note["scorer_version"] == far.models.scorer().version
     assert "probabilities" in note["reason"]
     count = len(judge.asked)
-    assert far.score() == 0 and far.score(ids) == 0
+    assert far.scoring.score() == 0 and far.scoring.score(ids) == 0
     assert len(judge.asked) == count
 
 
 def test_a_server_that_dies_midway_loses_nothing_and_the_rest_is_asked_later(far, judge):
-    ids = far.collect(PROMPTS, 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS, 1, steps=STEPS)
     judge.reply = lambda p: (
         None if "green" in data_of(p)["prompt"] or len(judge.asked) > 12 else judge.good(p)
     )
     with pytest.raises(Unanswered, match="score again") as raised:
-        far.score()
+        far.scoring.score()
     assert sentence(raised.value) == str(raised.value)
-    done = [id for id in ids if far.store.current(id)]
+    done = [id for id in ids if far.store.scores.current(id)]
     assert ids[:2] == done[:2] and ids[2] not in done
-    assert all(len(far.store.current(id)) == 3 and not far.store.missing(id) for id in done)
+    assert all(len(far.store.scores.current(id)) == 3 and not far.store.missing.find(id) for id in done)
     judge.reply = judge.good
     judge.asked.clear()
-    assert far.score() == len(ids) - len(done)
+    assert far.scoring.score() == len(ids) - len(done)
     assert len(judge.asked) == 3 * (len(ids) - len(done))
-    assert all(len(far.store.current(id)) == 3 for id in ids)
+    assert all(len(far.store.scores.current(id)) == 3 for id in ids)
 
 
 def test_where_a_gpu_is_lent_a_server_is_asked_without_it_and_what_it_answered_is_kept(
     far, judge, monkeypatch
 ):
     """That a GPU is lent is a fake: the Space's own machinery gives it, and an error comes back as a sentence alone."""
-    ids = far.collect(PROMPTS[:2], 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS[:2], 1, steps=STEPS)
     monkeypatch.setattr(scoring.gpu, "apart", lambda: True)
     monkeypatch.setattr(Scoring, "_read_apart", lambda *_: 1 / 0)
     judge.reply = lambda p: as_reply("", 500) if "blue" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered):
-        far.score()
-    assert [len(far.store.current(id)) for id in ids] == [3, 0]
+        far.scoring.score()
+    assert [len(far.store.scores.current(id)) for id in ids] == [3, 0]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_one_image_without_an_answer_does_not_hold_up_the_next_batches(far, judge, batch):
     far.settings = far.models.settings = dataclasses.replace(far.settings, batch=batch)
-    ids = far.collect(PROMPTS, 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS, 1, steps=STEPS)
     judge.reply = lambda p: as_reply("", 500) if "star" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500\)"):
-        far.score()
-    assert [len(far.store.current(id)) for id in ids] == [3, 3, 0, 3, 3]
+        far.scoring.score()
+    assert [len(far.store.scores.current(id)) for id in ids] == [3, 3, 0, 3, 3]
     judge.reply = judge.good
-    assert far.score() == 1
+    assert far.scoring.score() == 1
 
 
 def test_a_server_that_is_down_marks_nothing(far, judge):
-    ids = far.collect(PROMPTS[:1], 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS[:1], 1, steps=STEPS)
     judge.close()
-    for ask in (far.score, lambda: far.score(ids)):
+    for ask in (far.scoring.score, lambda: far.scoring.score(ids)):
         with pytest.raises(Unanswered, match="does not answer"):
             ask()
-    assert far.store.current(ids[0]) == {} and far.store.missing(ids[0]) == []
+    assert far.store.scores.current(ids[0]) == {} and far.store.missing.find(ids[0]) == []
 
 
 def test_scoring_stops_between_questions(far, judge):
-    ids = far.collect(PROMPTS, 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS, 1, steps=STEPS)
     assert far.models.scorer().version
     judge.asked.clear()
-    assert far.score(stop=lambda: len(judge.asked) > 3) < 5
-    assert far.score() + len([id for id in ids if far.store.current(id)]) >= 5
-    assert all(len(far.store.current(id)) == 3 for id in ids)
+    assert far.scoring.score(stop=lambda: len(judge.asked) > 3) < 5
+    assert far.scoring.score() + len([id for id in ids if far.store.scores.current(id)]) >= 5
+    assert all(len(far.store.scores.current(id)) == 3 for id in ids)
 
 
 def test_a_comparison_is_kept_and_shown_when_the_scorer_is_down(far, judge):
     judge.close()
-    updates = list(far.compare(check_request(PROMPTS[0], "1", steps=STEPS)))
+    updates = list(far.comparison.compare(check_request(PROMPTS[0], "1", steps=STEPS)))
     assert updates[-1].stage == "done"
     assert "does not answer" in updates[-1].message
     view = updates[-1].pairs[0].none
@@ -146,26 +147,26 @@ def test_a_comparison_is_kept_and_shown_when_the_scorer_is_down(far, judge):
 
 
 def test_a_missing_word_is_shown_as_unscored_and_can_be_corrected(far, judge):
-    ids = far.collect(PROMPTS[:1], 1, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS[:1], 1, steps=STEPS)
     assert far.models.scorer().version
     judge.reply = without(judge, "circle")
-    far.score(ids)
-    view = far.sample(ids[0], "Ann")
+    far.scoring.score(ids)
+    view = far.annotation.sample(ids[0], "Ann")
     assert [word.score for word in view.words] == [None, digit_of("red"), None, digit_of(NOTHING_ELSE)]
     assert view.total == pytest.approx((view.words[1].expected + view.words[3].expected) / 2)
-    assert far.accept(ids[0], "Ann").words[2].score is None
-    assert far.correct(ids[0], 2, 7, "Ann").words[2].score == 7
-    far.submit(ids[0], "Ann")
-    assert far.next_item("Bob").id == ids[0]
+    assert far.annotation.accept(ids[0], "Ann").words[2].score is None
+    assert far.annotation.correct(ids[0], 2, 7, "Ann").words[2].score == 7
+    far.annotation.submit(ids[0], "Ann")
+    assert far.annotation.next("Bob").id == ids[0]
 
 
 def test_means_over_different_words_are_not_compared(far, judge):
-    ids = far.collect(PROMPTS[:1], 2, steps=STEPS)
+    ids = far.collecting.collect(PROMPTS[:1], 2, steps=STEPS)
     assert far.models.scorer().version
-    far.score(ids[:1])
+    far.scoring.score(ids[:1])
     judge.reply = without(judge, "circle")
-    far.score(ids[1:])
-    first, second = (far.sample(id) for id in ids)
+    far.scoring.score(ids[1:])
+    first, second = (far.annotation.sample(id) for id in ids)
     assert change(first, second) is None
     assert change(first, first) == 0
 
@@ -197,11 +198,11 @@ def test_a_report_leaves_out_what_was_not_scored_and_chooses_it_last():
 @pytest.mark.parametrize("logprobs", [True, False])
 def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge, tmp_path, logprobs):
     judge.logprobs = logprobs
-    ids = far.collect(load("shapes_train", 6, "small"), 2, steps=STEPS)
-    ids += far.collect(load("shapes_validation", 2), 1, steps=STEPS)
+    ids = far.collecting.collect(load("shapes_train", 6, "small"), 2, steps=STEPS)
+    ids += far.collecting.collect(load("shapes_validation", 2), 1, steps=STEPS)
     assert far.models.scorer().version
     good = judge.reply
-    words = scored(split(far.store.sample(ids[0])["prompt"]))
+    words = scored(split(far.store.samples.get(ids[0])["prompt"]))
     if logprobs:
         judge.reply = lambda p: (
             as_reply(completion("Hm.")) if data_of(p)["word"] == words[0].text else good(p)
@@ -210,21 +211,23 @@ def test_what_a_server_scored_is_corrected_calibrated_and_trained_on(far, judge,
         judge.reply = lambda p: (
             as_reply(completion("{}")) if words[0].text in data_of(p)["words"].values() else good(p)
         )
-    far.score()
-    assert any(far.store.missing(id) for id in ids)
-    far.simulate(count=50)
+    far.scoring.score()
+    assert any(far.store.missing.find(id) for id in ids)
+    far.annotation.simulate(count=50)
     kept = replay.gather(far)
     assert kept.features is None
-    run = far.train("calibrator", {"corrections_needed": 20})
+    run = far.training.train("calibrator", {"corrections_needed": 20})
     assert run["state"] == "done" and run["metrics"]["report"]["hidden"] is False
-    far.promote(run["id"], "Ann", force=True)
-    assert calibration.load(far.models.folder_of(far.run(run["id"]))).scorer == far.models.scorer().version
-    new = far.collect(["a purple cross"], 1, steps=STEPS)
+    far.runs.promote(run["id"], "Ann", force=True)
+    assert (
+        calibration.load(far.models.folder_of(far.runs.get(run["id"]))).scorer == far.models.scorer().version
+    )
+    new = far.collecting.collect(["a purple cross"], 1, steps=STEPS)
     judge.reply = without(judge, "cross") if logprobs else good
-    assert far.score(new) == 1  # the calibrator in use speaks of what was scored
-    run = far.train("reward", {"reward_steps": 2, "reward_batch": 8, "pictures": False})
+    assert far.scoring.score(new) == 1  # the calibrator in use speaks of what was scored
+    run = far.training.train("reward", {"reward_steps": 2, "reward_batch": 8, "pictures": False})
     assert run["state"] == "done"
-    assert datasets.store_samples(far, far.store.labels(), 1.0)[0]
+    assert datasets.store_samples(far, far.store.labels.current(), 1.0)[0]
 
 
 # ---- settings and secrets
@@ -258,7 +261,7 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(given, monkeypatch
 
 def test_the_key_is_in_no_setting_status_or_file(far, judge, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(commands, "studio_of", lambda given: far)
-    far.score(far.collect(PROMPTS[:1], 1, steps=STEPS))
+    far.scoring.score(far.collecting.collect(PROMPTS[:1], 1, steps=STEPS))
     for command in ("status", "settings"):
         assert main([command, "--json", str(tmp_path / f"{command}.json")]) == 0
     said = capsys.readouterr()

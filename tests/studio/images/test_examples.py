@@ -13,11 +13,12 @@ from studio.images.detecting import Opinion, opinion_of
 from studio.images.views import Pair, SampleView, WordView
 from studio.pages import first
 from studio.settings import ROOT
+from studio.studio import Studio
 from tests import tiny
 
 SHIPPED = ROOT / "data/examples"
 PROMPTS = ("a red circle above a blue square", "a green star")
-TWO = {"prompts": PROMPTS, "seeds": (1, 2), "steps": tiny.STEPS, "count": 2}
+TWO = {"begin": Studio, "prompts": PROMPTS, "seeds": (1, 2), "steps": tiny.STEPS, "count": 2}
 
 
 @pytest.fixture(scope="module")
@@ -72,22 +73,22 @@ def test_an_empty_store_gets_them_as_ordinary_samples_with_their_scores(begin):
     studio = begin()
     count = examples.add(studio)
     assert (
-        count == studio.store.count_samples(prompt_set="examples") == studio.store.count_samples(scored=True)
+        count == studio.store.samples.count(prompt_set="examples") == studio.store.samples.count(scored=True)
     )
     prompt, pairs = examples.pairs(studio)[0]
     assert prompt == PROMPTS[0]
     assert [pair.seed for pair in pairs][:2] == [1, 2]
     assert all(Path(view.image_path).is_file() for pair in pairs for view in (pair.none, pair.projected))
     assert all(word.vlm is not None for word in pairs[0].none.words if word.scored)
-    assert studio.store.audit()[0]["action"] == "examples"
+    assert studio.store.audit.entries()[0]["action"] == "examples"
 
 
 def test_they_are_offered_for_correction_and_a_correction_of_one_stands(begin):
     studio = begin()
     examples.add(studio)
-    item = studio.next_item("Ann")
+    item = studio.annotation.next("Ann")
     word = next(word for word in item.words if word.scored)
-    assert studio.correct(item.id, word.index, 3, "Ann").words[word.index].human == 3
+    assert studio.annotation.correct(item.id, word.index, 3, "Ann").words[word.index].human == 3
 
 
 def test_they_say_what_the_same_comparison_would_say(begin):
@@ -96,7 +97,7 @@ def test_they_say_what_the_same_comparison_would_say(begin):
     examples.add(studio)
     first = examples.pairs(studio)[0][1][0]
     made = list(
-        studio.compare(
+        studio.comparison.compare(
             examples.check_request(PROMPTS[0], [1], tiny.STEPS, studio.models.sampling()["guidance"])
         )
     )
@@ -107,21 +108,21 @@ def test_a_second_start_adds_none_and_one_that_was_cut_off_adds_the_rest(begin, 
     studio = begin()
     with monkeypatch.context() as cut:
         # stands for a power cut between the images and their scores
-        cut.setattr(studio.store, "add_scores", lambda events: (_ for _ in ()).throw(OSError("cut")))
+        cut.setattr(studio.store.scores, "add", lambda events: (_ for _ in ()).throw(OSError("cut")))
         assert examples.add(studio) == 0
-    assert studio.store.count_samples(scored=True) == 0
-    count = studio.store.count_samples()
+    assert studio.store.samples.count(scored=True) == 0
+    count = studio.store.samples.count()
     assert examples.add(studio) == 0
-    assert studio.store.count_samples() == studio.store.count_samples(scored=True) == count
+    assert studio.store.samples.count() == studio.store.samples.count(scored=True) == count
     assert examples.add(studio) == 0
-    assert len(studio.store.audit()) <= 1
+    assert len(studio.store.audit.entries()) <= 1
 
 
 def test_a_store_in_which_somebody_has_begun_is_left_alone(begin):
     studio = begin()
-    list(studio.compare(examples.check_request("a blue star", [5], tiny.STEPS)))
+    list(studio.comparison.compare(examples.check_request("a blue star", [5], tiny.STEPS)))
     assert examples.add(studio) == 0
-    assert studio.store.count_samples(prompt_set="examples") == 0
+    assert studio.store.samples.count(prompt_set="examples") == 0
 
 
 def test_other_models_than_those_that_made_them_begin_empty(begin, made, tmp_path):
@@ -146,7 +147,7 @@ def test_damaged_examples_keep_nobody_from_starting(begin, made, tmp_path, damag
     damage(tmp_path)
     studio = begin(tmp_path)
     assert examples.add(studio) == 0
-    assert studio.store.count_samples() == 0
+    assert studio.store.samples.count() == 0
 
 
 def test_none_begins_with_none(begin):

@@ -9,6 +9,7 @@ from core import checkpoint
 from core.evaluation.methods import Settings
 from core.noise import draw
 from core.training.lora import WEIGHTS
+from studio.experiments.evaluation import evaluate
 from studio.grids.axes import check_grid
 from studio.images.methods import build
 from tests.tiny import STEPS
@@ -69,7 +70,7 @@ def test_a_bad_name_is_refused_with_what_there_is(studio, name, says):
 def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studio):
     config = {"prompts": 2, "seeds": 2, "steps": STEPS, "best_of": 2}
     config |= {"methods": "pag, best-of-2+pag,best-noise-of-2+projected", "other_text": True}
-    report = studio.evaluate("alignment", config)
+    report = evaluate(studio, "alignment", config)
     entries = report["methods"]
     assert list(entries) == [
         "none", "projected", "pag", "best-noise-of-2 + projected", "projected for another prompt", "best-of-2",
@@ -90,8 +91,8 @@ def test_an_evaluation_takes_more_methods_by_name_and_tells_what_each_took(studi
 @pytest.fixture
 def tuned(labelled):
     """A studio with a LoRA that is trained and in use, and its run."""
-    run = labelled.train("lora", LORA)
-    labelled.promote(run["id"], "tester", force=True)
+    run = labelled.training.train("lora", LORA)
+    labelled.runs.promote(run["id"], "tester", force=True)
     return labelled, run
 
 
@@ -110,29 +111,29 @@ def test_a_lora_is_trained_judged_put_into_use_and_taken_back(tuned):
     found = method.run(diffuser, ["a red circle"], [1], Settings(STEPS))
     assert found.network_calls == 2 * STEPS and found.other_calls == {"projector": 1}
     assert torch.equal(diffuser.sample(text, noise, STEPS), plain)
-    assert studio.rollback("lora", "tester") is None
+    assert studio.runs.rollback("lora", "tester") is None
     with pytest.raises(ValueError, match="train lora"):
         build(studio, ["lora"])
 
 
 def test_a_grid_has_the_images_of_a_lora_in_use_and_by_its_run(tuned):
     studio, run = tuned
-    assert "lora" in [value for _, value in studio.grid_methods()]
-    id = studio.start_grid(
+    assert "lora" in [value for _, value in studio.grids.methods()]
+    id = studio.grids.start(
         check_grid("a red circle", "1-2", ["none", "lora", f"lora:{run['id']}"], steps=STEPS), "ann"
     )
-    assert studio.grid_work.wait(id, 60)
-    view = studio.grid(id)
+    assert studio.grids.work.wait(id, 60)
+    view = studio.grids.get(id)
     assert (view.state, view.total) == ("done", 4), view.message  # the two are one and the same
-    row = studio.store.sample(view.cells[1].sample.id)
+    row = studio.store.samples.get(view.cells[1].sample.id)
     assert (row["method"], row["projector_run"], row["strength"]) == ("lora", run["id"], 0.0)
-    none = studio.store.sample(view.cells[0].sample.id)
+    none = studio.store.samples.get(view.cells[0].sample.id)
     assert row["noise_sha256"] == none["noise_sha256"] and row["image_sha256"] != none["image_sha256"]
 
 
 def test_a_second_lora_is_measured_against_the_one_in_use(tuned):
     studio, first = tuned
-    second = studio.train("lora", {**LORA, "seed": 1})
+    second = studio.training.train("lora", {**LORA, "seed": 1})
     assert second["parent"] == first["id"]
     assert second["metrics"]["heldout"]["base"] == "before"
 
@@ -146,20 +147,20 @@ def test_a_lora_whose_file_was_changed_is_not_used(tuned):
 
 
 def test_a_lora_that_was_stopped_goes_on_and_ends_in_the_same_bits(labelled):
-    whole = labelled.train("lora", LORA | {"heldout_prompts": 0})
+    whole = labelled.training.train("lora", LORA | {"heldout_prompts": 0})
     begun = threading.Event()
-    first = labelled.train(
+    first = labelled.training.train(
         "lora",
         LORA | {"heldout_prompts": 0},
         on_progress=lambda line: begun.set() if line["stage"] == "LoRA" else None,
         stop=begun,
     )
     assert first["state"] == "stopped" and not first["checkpoint"]
-    second = labelled.train("lora", run_id=first["id"])
+    second = labelled.training.train("lora", run_id=first["id"])
     a, b = (labelled.settings.home / run["checkpoint"] / WEIGHTS for run in (whole, second))
     assert a.read_bytes() == b.read_bytes()
 
 
 def test_without_a_scored_image_there_is_no_lora(studio):
     with pytest.raises(ValueError, match="collect and score"):
-        studio.train("lora", LORA)
+        studio.training.train("lora", LORA)

@@ -27,39 +27,41 @@ def made(studio, other):
     studio.models.using("projector")  # rank 0 gives what is shipped its row
     todo = [(prompt, 3) for prompt in PROMPTS[:2]]
     how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
-    return other._collect(todo, 1, "projected", **how, halt=lambda: False)
+    return other.collecting.collect_here(todo, 1, "projected", **how, halt=lambda: False)
 
 
 def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made):
-    assert studio.store.count_samples() == 0
-    assert shards.merge(studio) == set(made.values())
-    assert shards.merge(studio) == set()
-    rows = studio.store.samples()
+    assert studio.store.samples.count() == 0
+    assert shards.merge(studio.making) == set(made.values())
+    assert shards.merge(studio.making) == set()
+    rows = studio.store.samples.find()
     assert {(row["prompt"], row["seed"]) for row in rows} == set(made)
     assert all(row["projector_run"].startswith("shipped-projector-") for row in rows)
 
     other.store.rows = rows[:1]
-    assert other._score([rows[0]["id"]]) == 1
-    assert studio.store.count_samples(scored=True) == 0
-    assert studio.score() == 1  # the other one's is taken over
-    assert studio.store.count_samples(scored=True) == 2
+    assert other.scoring.score_here([rows[0]["id"]]) == 1
+    assert studio.store.samples.count(scored=True) == 0
+    assert studio.scoring.score() == 1  # the other one's is taken over
+    assert studio.store.samples.count(scored=True) == 2
     assert not list(shards.folder_of(studio.settings.home).rglob("*.json"))
 
 
 def test_a_sample_that_is_there_already_is_not_doubled(studio, other):
-    ids = studio.collect(PROMPTS, 1, steps=STEPS, batch=1)
-    row = studio.store.sample(ids[0])
+    ids = studio.collecting.collect(PROMPTS, 1, steps=STEPS, batch=1)
+    row = studio.store.samples.get(ids[0])
     how = {"strength": 1.0, "steps": STEPS, "guidance": 4.0, **SIDES, "prompt_set": "", "split": None}
-    again = other._collect([(row["prompt"], row["seed"])], 1, "none", **how, halt=lambda: False)
+    again = other.collecting.collect_here(
+        [(row["prompt"], row["seed"])], 1, "none", **how, halt=lambda: False
+    )
     assert set(again.values()).isdisjoint(ids)
-    shards.merge(studio)
-    assert studio.store.count_samples() == 3
+    shards.merge(studio.making)
+    assert studio.store.samples.count() == 3
 
 
 def test_a_sample_whose_image_was_damaged_is_made_again(studio, made):
     path = studio.settings.home / f"images/{made[PROMPTS[0], 3][:2]}/{made[PROMPTS[0], 3]}.png"
     path.write_bytes(b"half")
-    assert shards.merge(studio) and studio.store.count_samples() == 1
+    assert shards.merge(studio.making) and studio.store.samples.count() == 1
 
 
 def test_the_home_of_another_machine_is_merged_by_a_command(studio, made, tmp_path, capsys):

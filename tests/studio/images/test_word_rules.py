@@ -18,36 +18,36 @@ FIRST = [word.text for word in units(PROMPT, 1)]
 @pytest.fixture
 def first(studio):
     """An image as it was stored when "left" was a word."""
-    (id,) = studio.collect([PROMPT], 1, steps=STEPS)
-    row = {name: value for name, value in studio.store.sample(id).items() if name != "seq"}
-    (made,) = studio.store.add_samples(
+    (id,) = studio.collecting.collect([PROMPT], 1, steps=STEPS)
+    row = {name: value for name, value in studio.store.samples.get(id).items() if name != "seq"}
+    (made,) = studio.store.samples.add(
         [{**row, "id": f"{id[:8]}-first", "n_words": len(FIRST), "word_rules": 1}]
     )
     return made
 
 
 def test_a_new_image_says_by_which_rules_its_words_were_counted(studio):
-    (id,) = studio.collect([PROMPT], 1, steps=STEPS)
-    row = studio.store.sample(id)
+    (id,) = studio.collecting.collect([PROMPT], 1, steps=STEPS)
+    row = studio.store.samples.get(id)
     assert (row["word_rules"], row["n_words"]) == (CURRENT, len(units(PROMPT)))
 
 
 def test_an_image_is_shown_scored_and_corrected_by_the_rules_it_was_stored_with(studio, first):
-    assert studio.score([first]) == 1
-    assert [word.text for word in studio.sample(first).words] == FIRST
-    scored = studio.store.current(first)
+    assert studio.scoring.score([first]) == 1
+    assert [word.text for word in studio.annotation.sample(first).words] == FIRST
+    scored = studio.store.scores.current(first)
     assert {FIRST[i] for i in scored} == {"red", "circle", "left", "blue", "square", "nothing else"}
     assert all(said["word"] == FIRST[i] for i, said in scored.items())
-    studio.correct(first, FIRST.index("left"), 3, "Ann")
+    studio.annotation.correct(first, FIRST.index("left"), 3, "Ann")
     with pytest.raises(ValueError, match="carries no score"):
-        studio.correct(first, FIRST.index("to"), 3, "Ann")
+        studio.annotation.correct(first, FIRST.index("to"), 3, "Ann")
 
 
 def test_a_score_of_a_word_trains_the_unit_that_it_is_part_of(studio, first):
-    studio.score([first])
-    for index in studio.store.current(first):
-        studio.correct(first, index, 1 if FIRST[index] == "left" else 8, "Ann")
-    used = datasets.store_samples(studio, studio.store.labels(), 1.0)
+    studio.scoring.score([first])
+    for index in studio.store.scores.current(first):
+        studio.annotation.correct(first, index, 1 if FIRST[index] == "left" else 8, "Ann")
+    used = datasets.store_samples(studio, studio.store.labels.current(), 1.0)
     (sample,) = used.samples
     texts = {word.index: word.text for word in units(PROMPT)}
     assert {texts[i]: digit for i, (digit, _) in sample.labels.items()} == {
@@ -59,7 +59,7 @@ def test_a_score_of_a_word_trains_the_unit_that_it_is_part_of(studio, first):
 
 
 def test_kept_labels_of_earlier_rules_train_the_units_of_today(studio, first):
-    studio.score([first])
+    studio.scoring.score([first])
     kept = replay.gather(studio, features=False)
     places = [i for i, word in enumerate(units(PROMPT, 1)) if word.scored]
     meta = {name: value for name, value in kept.meta.items() if name != "word_rules"}

@@ -39,7 +39,7 @@ def test_a_stranger_finds_it_off_with_the_reason_and_an_administrator_finds_it_o
     with token_shown():
         shown, pressed = opened(root, None).values()
     assert shown["visible"] is False and pressed["interactive"] is True
-    assert [one["name"] for one in studio.store.people()] == ["Root"]  # looking takes nobody else's name
+    assert [one["name"] for one in studio.store.people.find()] == ["Root"]  # looking takes nobody else's name
 
 
 def test_where_everyone_may_do_everything_there_is_no_line_and_nothing_is_asked(page):

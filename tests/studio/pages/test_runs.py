@@ -20,14 +20,14 @@ def test_a_number_of_the_form_is_refused_by_our_own_check_which_names_the_field(
 
 
 def test_a_tab_lists_its_newest_runs_and_an_older_one_that_is_asked_for(store):
-    studio = SimpleNamespace(runs=store.runs, run=store.run)
-    first = [store.new_run(kind, {}, id=f"old-{kind}") for kind in ("experiment", "reward")]
-    part = store.new_run("reward", {"cycle": "x"}, id="part")
-    gone = store.new_run("reward", {}, id="gone")
+    studio = SimpleNamespace(runs=store.runs.find, run=store.runs.get)
+    first = [store.runs.new(kind, {}, id=f"old-{kind}") for kind in ("experiment", "reward")]
+    part = store.runs.new("reward", {"cycle": "x"}, id="part")
+    gone = store.runs.new("reward", {}, id="gone")
     for run in (part, gone):
-        store.update_run(run, state="stopped")
-    store.archive_runs([gone])
-    newest = [store.new_run("reward", {}) for _ in range(runs.LIMIT)][::-1]
+        store.runs.update(run, state="stopped")
+    store.runs.archive([gone])
+    newest = [store.runs.new("reward", {}) for _ in range(runs.LIMIT)][::-1]
 
     def ids(experiments, asked):
         return [run["id"] for run in runs.listed(studio, experiments, asked)[0]]

@@ -18,8 +18,8 @@ def calibrated(labelled, tmp_path):
     settings = dataclasses.replace(labelled.settings, labels=tmp_path / "labels")
     labelled.settings = labelled.models.settings = settings
     replay.gather(labelled).save(settings.labels)
-    run = labelled.train("calibrator", {"corrections_needed": 20})
-    labelled.promote(run["id"], "Ann", force=True)
+    run = labelled.training.train("calibrator", {"corrections_needed": 20})
+    labelled.runs.promote(run["id"], "Ann", force=True)
     return labelled
 
 
@@ -49,9 +49,9 @@ def kinds_at(kept):
 
 def test_a_reward_run_sees_kept_labels_as_the_calibrator_in_use_does(calibrated, seen):
     used = calibrated.models.using("calibrator")
-    metrics = calibrated.run(used.run)["metrics"]
+    metrics = calibrated.runs.get(used.run)["metrics"]
     assert metrics["fitted"] and metrics["kinds"]
-    run = calibrated.train("reward", REWARD)
+    run = calibrated.training.train("reward", REWARD)
     assert run["state"] == "done" and run["labels"]["filter"]["include_calibrated"]
     raw = replay.Replay.load(calibrated.settings.labels)
     given, labels = seen[0]
@@ -65,7 +65,7 @@ def test_a_reward_run_sees_kept_labels_as_the_calibrator_in_use_does(calibrated,
 
 
 def test_a_run_that_does_not_want_calibrated_scores_sees_kept_labels_as_they_are(calibrated, seen):
-    run = calibrated.train("reward", {**REWARD, "calibrated": False})
+    run = calibrated.training.train("reward", {**REWARD, "calibrated": False})
     assert not run["labels"]["filter"]["include_calibrated"]
     assert "calibrated" not in run["metrics"]["labels"]
     raw = replay.Replay.load(calibrated.settings.labels)
@@ -73,13 +73,13 @@ def test_a_run_that_does_not_want_calibrated_scores_sees_kept_labels_as_they_are
 
 
 def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calibrated, seen):
-    ids = calibrated.collect(load("shapes_train", 12)[6:], 1, steps=STEPS)
-    calibrated.score(ids)
-    metrics = calibrated.run(calibrated.models.using("calibrator").run)["metrics"]
+    ids = calibrated.collecting.collect(load("shapes_train", 12)[6:], 1, steps=STEPS)
+    calibrated.scoring.score(ids)
+    metrics = calibrated.runs.get(calibrated.models.using("calibrator").run)["metrics"]
     rows = {
         include: {
             (row["sample"], row["word_index"]): row
-            for row in calibrated.store.labels(ids=ids, include_calibrated=include)
+            for row in calibrated.store.labels.current(ids=ids, include_calibrated=include)
         }
         for include in (True, False)
     }
@@ -88,54 +88,54 @@ def test_what_is_scored_after_a_calibrator_is_in_use_is_learned_as_it_says(calib
     for at, row in rows[True].items():
         kind = calibration.kinds_of(row["prompt"])[at[1]]
         assert (row["source"] == "calibrated") == (kind in metrics["kinds"])
-    run = calibrated.train("reward", {**REWARD, "replay": 0})
+    run = calibrated.training.train("reward", {**REWARD, "replay": 0})
     assert run["metrics"]["labels"]["calibrated"] == len(said)
     train = seen[0][1].train
     (sample, index), row = next(iter(said.items()))
-    (info,) = calibrated.store.samples(ids=[sample])
+    (info,) = calibrated.store.samples.find(ids=[sample])
     place = train.texts.prompts.index(info["prompt"])
     (at,) = ((train.item == place) & (train.seeds == info["seed"])).nonzero()[:, 0].tolist()
     assert np.allclose(train.target[at, index].numpy(), row["distribution"], atol=1e-5)
 
 
 def test_words_that_an_imported_store_counts_in_another_way_keep_nobody_from_training(labelled):
-    (like,) = labelled.store.samples(split="train", limit=1)
+    (like,) = labelled.store.samples.find(split="train", limit=1)
     columns = {name: value for name, value in like.items() if name not in ("id", "seq", "entropy")}
-    (strange,) = labelled.store.add_samples(
+    (strange,) = labelled.store.samples.add(
         [{**columns, "n_words": 90, "image_path": None, "image_sha256": None}]
     )
-    vlm = labelled.store.current(like["id"])[1]["vlm"]
+    vlm = labelled.store.scores.current(like["id"])[1]["vlm"]
     said = {name: vlm[name] for name in ("distribution", "scorer", "scorer_version")}
-    labelled.store.add_scores([{"sample": strange, "word_index": 80, "source": "vlm", **said}])
-    labelled.store.set_score(strange, 80, 5, "Ann")
-    run = labelled.train("calibrator", {"corrections_needed": 20})
-    assert run["metrics"]["fitted"] and labelled.train("reward", REWARD)["state"] == "done"
+    labelled.store.scores.add([{"sample": strange, "word_index": 80, "source": "vlm", **said}])
+    labelled.store.scores.set(strange, 80, 5, "Ann")
+    run = labelled.training.train("calibrator", {"corrections_needed": 20})
+    assert run["metrics"]["fitted"] and labelled.training.train("reward", REWARD)["state"] == "done"
 
 
 def test_images_that_are_judged_in_part_teach_the_calibrator_nothing_and_the_run_says_so(scored):
     for _ in range(3):
-        view = scored.next_item("Ann")
-        scored.correct(view.id, next(w.index for w in view.words if w.scored), 4, "Ann")
-        scored.store.skip(view.id, "Ann")
+        view = scored.annotation.next("Ann")
+        scored.annotation.correct(view.id, next(w.index for w in view.words if w.scored), 4, "Ann")
+        scored.store.queue.skip(view.id, "Ann")
     with pytest.raises(
         ValueError, match=r"There are 0 words .* press Done on each.* Left out: .*\(3\) of 3 images"
     ):
-        scored.train("calibrator", {"corrections_needed": 20})
-    while view := scored.next_item("Ann"):
-        scored.submit(view.id, "Ann")
-    run = scored.train("calibrator", {"corrections_needed": 20})
+        scored.training.train("calibrator", {"corrections_needed": 20})
+    while view := scored.annotation.next("Ann"):
+        scored.annotation.submit(view.id, "Ann")
+    run = scored.training.train("calibrator", {"corrections_needed": 20})
     assert run["metrics"]["left_out"] == {"samples": 3, "words": 3}
     assert "3 images of which other words were neither scored nor confirmed" in run["metrics"]["note"]
 
 
 def test_people_who_contradict_each_other_are_told_where_to_look(labelled):
-    view = labelled.next_item("Ann")
-    labelled.submit(view.id, "Ann")
+    view = labelled.annotation.next("Ann")
+    labelled.annotation.submit(view.id, "Ann")
     places = [word.index for word in view.words if word.scored]
     for place in places:
-        labelled.correct(view.id, place, 0, "Bea")
-        labelled.correct(view.id, place, 4, "Cyd")
-    assert "apart" not in labelled.train("calibrator", {"corrections_needed": 20})["metrics"]["note"]
-    labelled.correct(view.id, places[0], 9, "Cyd")
-    note = labelled.train("calibrator", {"corrections_needed": 20})["metrics"]["note"]
+        labelled.annotation.correct(view.id, place, 0, "Bea")
+        labelled.annotation.correct(view.id, place, 4, "Cyd")
+    assert "apart" not in labelled.training.train("calibrator", {"corrections_needed": 20})["metrics"]["note"]
+    labelled.annotation.correct(view.id, places[0], 9, "Cyd")
+    note = labelled.training.train("calibrator", {"corrections_needed": 20})["metrics"]["note"]
     assert "1 word has scores of people that are 5 or more points apart" in note and "“disagreement”" in note

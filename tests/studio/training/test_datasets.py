@@ -69,35 +69,35 @@ def labels(studio, **options):
         "seed": 0,
         "with_pictures": False,
     }
-    return labels_for(studio, studio.store.snapshot(split="train"), **{**given, **options})
+    return labels_for(studio, studio.store.labels.snapshot(split="train"), **{**given, **options})
 
 
 def test_a_run_says_what_it_left_out(scored):
-    ids = scored.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
-    scored.score(ids)
-    first = scored.next_item("Ann")
+    ids = scored.collecting.collect(load("shapes_train", 3, "small"), 1, steps=STEPS + 1, first_seed=900)
+    scored.scoring.score(ids)
+    first = scored.annotation.next("Ann")
     index = next(w.index for w in first.words if w.scored)
-    scored.correct(first.id, index, 3, "Ann")
+    scored.annotation.correct(first.id, index, 3, "Ann")
     found = labels(scored)
     assert "human" not in found.counts and found.left_out == {
         f"made with {STEPS + 1} steps, others with {STEPS} steps": 3, PARTLY: 1,
     }  # fmt: skip
-    scored.submit(first.id, "Ann")
+    scored.annotation.submit(first.id, "Ann")
     found = labels(scored)
     words = sum(w.scored for w in first.words)
     assert (found.counts["human"], found.counts["confirmed"]) == (1, words - 1)
     assert PARTLY not in found.left_out
     assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
-    run = scored.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
+    run = scored.training.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
     assert run["metrics"]["left_out"] == found.left_out
     assert told(found.left_out) in run["metrics"]["note"]
 
 
 def test_a_snapshot_is_read_with_the_judgements_of_its_time(scored):
-    first = scored.next_item("Ann")
-    scored.submit(first.id, "Ann")
-    then = scored.store.snapshot(split="train")
-    scored.undo("Ann")
+    first = scored.annotation.next("Ann")
+    scored.annotation.submit(first.id, "Ann")
+    then = scored.store.labels.snapshot(split="train")
+    scored.annotation.undo("Ann")
     given = {"correction_weight": 1.0, "replay": None, "replay_samples": 0, "seed": 0, "with_pictures": False}
     assert labels_for(scored, then, **given).counts["confirmed"] == sum(w.scored for w in first.words)
     assert "confirmed" not in labels(scored).counts
@@ -106,15 +106,15 @@ def test_a_snapshot_is_read_with_the_judgements_of_its_time(scored):
 def test_images_whose_noise_cannot_be_had_again_are_counted_with_the_reason(scored, tmp_path):
     """Those of a projector whose folder was taken away, and those of a method that starts elsewhere than at its seed."""
     store = scored.store
-    like = store.samples(limit=1)[0]
-    run = store.new_run("projector", {})
+    like = store.samples.find(limit=1)[0]
+    run = store.runs.new("projector", {})
     for i, more in enumerate(
         [{"method": "projected", "projector_run": run, "strength": 1.0}, {"method": "best-noise-of-8"}] * 2
     ):
         row = {k: v for k, v in like.items() if k not in ("seq", "created")}
-        store.add_samples([{**row, "id": f"made-{i}", "seed": 1000 + i, **more}])
-        store.set_score(f"made-{i}", 1, 3, "Ann", word=like["prompt"].split()[1])
-        store.submit(f"made-{i}", "Ann")
+        store.samples.add([{**row, "id": f"made-{i}", "seed": 1000 + i, **more}])
+        store.scores.set(f"made-{i}", 1, 3, "Ann", word=like["prompt"].split()[1])
+        store.queue.submit(f"made-{i}", "Ann")
     found = labels(scored).left_out
     assert found["made from the noise of a projector that is gone"] == 2
     assert found["made by best-noise-of-8"] == 2

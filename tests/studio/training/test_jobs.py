@@ -21,24 +21,24 @@ CONFIG = {"prompts": 8, "warmup_steps": 3000}
 def wait(studio, run, until, seconds=900):
     """The status once `until(status)`; fails with the log otherwise."""
     for _ in range(int(seconds / 0.1)):
-        status = jobs.status(studio, run)
+        status = jobs.status(studio.runs, run)
         if until(status):
             return status
         time.sleep(0.1)
-    raise AssertionError(f"{status['state']}: {jobs.RunLog(studio.run_folder(run)).tail()}")
+    raise AssertionError(f"{status['state']}: {jobs.RunLog(studio.runs.folder(run)).tail()}")
 
 
 @pytest.fixture(autouse=True)
 def no_job_is_left_behind(studio):
     yield
-    for run in studio.store.runs():
+    for run in studio.store.runs.find():
         left = run["state"] in ("queued", "running") and run["pid"] not in (None, os.getpid())
         if left and jobs.alive(run["pid"]):
             os.kill(run["pid"], signal.SIGKILL)
 
 
 def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(studio, model_folder):
-    run = jobs.start(studio, "warmup", CONFIG)
+    run = jobs.start(studio.runs, "warmup", CONFIG)
     running = wait(studio, run, lambda s: s["state"] == "running" and s["step"] > 0)
     assert running["total"] == 3000
     assert os.getsid(running["run"]["pid"]) == running["run"]["pid"] != os.getsid(0)
@@ -53,18 +53,18 @@ def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(stud
     dead = wait(studio, run, lambda s: s["state"] == "interrupted")
     assert "Go on with it" in dead["message"]
 
-    jobs.resume(studio, run)
+    jobs.resume(studio.runs, run)
     again = wait(
         studio,
         run,
         lambda s: s["state"] == "running" and s["history"][-1]["time"] > dead["history"][-1]["time"],
     )
     assert again["step"] > 200  # not from the beginning
-    jobs.stop(studio, run)
+    jobs.stop(studio.runs, run)
     stopped = wait(studio, run, lambda s: s["state"] == "stopped")
     assert stopped["step"] < 3000
     assert (
-        checkpoint.load_state(studio.run_folder(run) / "warmup-state" / "state.pt")["step"] >= again["step"]
+        checkpoint.load_state(studio.runs.folder(run) / "warmup-state" / "state.pt")["step"] >= again["step"]
     )
 
 
@@ -81,11 +81,11 @@ class Process:
 
 
 CALLS = {
-    "start": lambda studio, _: jobs.start(studio, "warmup", CONFIG),
-    "start another kind": lambda studio, n: jobs.start(studio, ["reward", "round"][n % 2]),
-    "resume": lambda studio, _: jobs.resume(studio, "old"),
+    "start": lambda studio, _: jobs.start(studio.runs, "warmup", CONFIG),
+    "start another kind": lambda studio, n: jobs.start(studio.runs, ["reward", "round"][n % 2]),
+    "resume": lambda studio, _: jobs.resume(studio.runs, "old"),
     "start or resume": lambda studio, n: (
-        jobs.resume(studio, "old") if n % 2 else jobs.start(studio, "warmup")
+        jobs.resume(studio.runs, "old") if n % 2 else jobs.start(studio.runs, "warmup")
     ),
 }
 
@@ -94,8 +94,8 @@ CALLS = {
 @pytest.mark.parametrize("stores", ["one store", "a store each, as of several processes"])
 def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, call, stores):
     monkeypatch.setattr(jobs.subprocess, "Popen", Process)
-    studio.store.new_run("warmup", {**CONFIG, "used": {}}, id="old")
-    studio.store.update_run("old", state="stopped")
+    studio.store.runs.new("warmup", {**CONFIG, "used": {}}, id="old")
+    studio.store.runs.update("old", state="stopped")
     pages = [
         studio if stores == "one store" else studio_at(studio.settings.home, model_folder) for _ in range(4)
     ]
@@ -110,9 +110,9 @@ def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, c
 
     with ThreadPoolExecutor(4) as threads:
         told = list(threads.map(begin, range(4)))
-    on = [run["id"] for run in studio.store.runs() if run["state"] == "queued"]
+    on = [run["id"] for run in studio.store.runs.find() if run["state"] == "queued"]
     assert len(on) == 1 and told == on * 4  # the others are told which
-    studio.store.update_run(on[0], state="stopped")
+    studio.store.runs.update(on[0], state="stopped")
 
 
 def start_when_all_are_there(home, model_folder, together, told):
@@ -121,7 +121,7 @@ def start_when_all_are_there(home, model_folder, together, told):
     studio = studio_at(home, model_folder)
     together.wait()
     try:
-        told.put(("started", jobs.start(studio, "warmup", CONFIG)))
+        told.put(("started", jobs.start(studio.runs, "warmup", CONFIG)))
     except RunBusy as busy:
         told.put(("busy", busy.run))
     together.wait()
@@ -140,28 +140,28 @@ def test_of_processes_that_start_at_once_one_does(studio, model_folder):
     said = [told.get(timeout=60) for _ in many]
     assert sorted(what for what, _ in said) == ["busy", "busy", "started"]
     assert len({run for _, run in said}) == 1
-    assert [run["state"] for run in studio.store.runs()] == ["queued"]
+    assert [run["state"] for run in studio.store.runs.find()] == ["queued"]
     together.wait(timeout=60)
     for process in many:
         process.join(timeout=60)
 
 
 def test_a_run_that_was_found_dead_and_is_taken_up_meanwhile_is_left_alone(studio):
-    run = studio.store.new_run("warmup", {})
-    found = studio.run(run)
-    studio.store.claim_run(run, os.getpid())
-    assert jobs._interrupt(studio, found, "Its process ended.") == []
-    assert studio.run(run)["state"] == "running"
-    studio.store.update_run(run, state="stopped")
+    run = studio.store.runs.new("warmup", {})
+    found = studio.runs.get(run)
+    studio.store.runs.claim(run, os.getpid())
+    assert jobs._interrupt(studio.runs, found, "Its process ended.") == []
+    assert studio.runs.get(run)["state"] == "running"
+    studio.store.runs.update(run, state="stopped")
 
 
 def test_a_run_that_was_deleted_is_not_gone_on_with(studio):
-    run = studio.new_run("reward", {})
-    studio.store.update_run(run, state="failed")
-    studio.delete_run(run, "ann")
+    run = studio.runs.new("reward", {})
+    studio.store.runs.update(run, state="failed")
+    studio.runs.delete(run, "ann")
     with pytest.raises(ValueError, match="was deleted"):
-        jobs.resume(studio, run)
-    assert studio.run(run)["state"] == "failed"
+        jobs.resume(studio.runs, run)
+    assert studio.runs.get(run)["state"] == "failed"
 
 
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
@@ -169,8 +169,8 @@ LONG_AGO = "2026-01-01T00:00:00.000000Z"
 
 def left_queued(studio, pid=None, since=LONG_AGO):
     """A queued run whose starter died: nothing but its row is there."""
-    run = studio.new_run("warmup", CONFIG)
-    with studio.store.writing() as db:
+    run = studio.runs.new("warmup", CONFIG)
+    with studio.store.database.writing() as db:
         db.execute("UPDATE runs SET created = ?, pid = ? WHERE id = ?", (since, pid, run))
     return run
 
@@ -185,33 +185,33 @@ def left_queued(studio, pid=None, since=LONG_AGO):
     ],
 )
 def test_a_queued_run_that_nobody_will_start_is_interrupted_and_holds_up_nothing(studio, quick_path, left):
-    copy = studio.store.vacuum_into(quick_path / "copy.db")
+    copy = studio.store.database.vacuum_into(quick_path / "copy.db")
     run = left_queued(studio, **left)
-    assert [(r["id"], r["state"]) for r in studio.runs()] == [(run, "interrupted")]
-    assert "Go on with it" in jobs.status(studio, run)["message"]
-    studio.delete_run(run, "ann")
+    assert [(r["id"], r["state"]) for r in studio.runs.find()] == [(run, "interrupted")]
+    assert "Go on with it" in jobs.status(studio.runs, run)["message"]
+    studio.runs.delete(run, "ann")
     left_queued(studio, **left)
     transfer.restore(studio, copy, "ann")
-    assert studio.runs() == []
+    assert studio.runs.find() == []
 
 
 def test_what_a_killed_process_left_queued_is_ended_when_the_app_loads(studio):
     run = left_queued(studio)
     studio.models.load = lambda on_stage: None  # the models are not what is loaded here
     studio.load()
-    assert studio.store.run(run)["state"] == "interrupted"
+    assert studio.store.runs.get(run)["state"] == "interrupted"
 
 
 def test_a_run_that_is_just_being_started_or_gone_on_with_is_left_alone(studio, monkeypatch):
-    new, begun = studio.new_run("warmup", CONFIG), studio.new_run("warmup", CONFIG)
-    studio.store.update_run(begun, pid=os.getpid())
+    new, begun = studio.runs.new("warmup", CONFIG), studio.runs.new("warmup", CONFIG)
+    studio.store.runs.update(begun, pid=os.getpid())
     old = left_queued(studio)
-    studio.store.update_run(old, state="interrupted")
+    studio.store.runs.update(old, state="interrupted")
     monkeypatch.setattr(jobs, "_spawn", lambda studio, run: None)  # it is just about to
     monkeypatch.setattr(jobs, "alive", lambda pid: False)
-    jobs.resume(studio, old)
-    assert jobs.sweep(studio) == []
-    assert [studio.run(run)["state"] for run in (new, begun, old)] == ["queued"] * 3
+    jobs.resume(studio.runs, old)
+    assert jobs.sweep(studio.runs) == []
+    assert [studio.runs.get(run)["state"] for run in (new, begun, old)] == ["queued"] * 3
 
 
 @pytest.mark.parametrize("how", ["process", "folder"])
@@ -225,13 +225,13 @@ def test_a_job_that_cannot_be_started_has_failed_with_the_reason_and_can_be_gone
         studio.settings.runs.write_text("a file in the folder's place")
         reason = "exists|Not a directory"
     with pytest.raises(ValueError, match=f"could not be started .*({reason})"):
-        jobs.start(studio, "warmup", CONFIG)
-    (run,) = studio.runs()
+        jobs.start(studio.runs, "warmup", CONFIG)
+    (run,) = studio.runs.find()
     assert run["state"] == "failed" and "go on with the run" in run["message"]
-    studio.refuse_if_busy()  # it is in nobody's way
+    studio.runs.refuse_if_busy()  # it is in nobody's way
 
 
 def test_stop_of_a_run_without_a_process_says_that_there_is_nothing_to_stop(studio):
     run = left_queued(studio)
     with pytest.raises(ValueError, match="is interrupted: there is nothing to stop"):
-        jobs.stop(studio, run)
+        jobs.stop(studio.runs, run)

@@ -85,9 +85,9 @@ def pages(tmp_path_factory):
 
 def put(studio, kind, fields):
     """A run that is done, written by hand as an earlier version took it over."""
-    run = studio.store.new_run(kind, {})
-    studio.store.update_run(run, state="done")
-    with studio.store.writing() as db:
+    run = studio.store.runs.new(kind, {})
+    studio.store.runs.update(run, state="done")
+    with studio.store.database.writing() as db:
         db.execute("DROP TRIGGER IF EXISTS runs_fixed")
         for name, value in fields.items():
             db.execute(f"UPDATE runs SET {name} = ? WHERE id = ?", (json.dumps(value), run))
@@ -100,7 +100,7 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
     studio, opener = pages
     good, odd = put(studio, "cycle", GOOD), put(studio, kind, {**GOOD, column: value})
     try:
-        every = studio.runs()
+        every = studio.runs.find()
         for experiments in (True, False):
             runs.listed(studio, experiments, odd)
         train._table(every, odd)
@@ -111,14 +111,14 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
         first_round.steps(studio)
         assert all(described(run) for run in every)
         asked = Runs(studio)
-        assert {run["id"] for run in asked.runs()} >= {good, odd}
-        assert asked.run(odd)["id"] == odd and asked.model_card(odd)
-        asked.compare_runs(good, odd)
-        json.dumps(asked.run(odd), allow_nan=False)
-        studio.why_not(studio.run(odd))
-        assert studio.run(good)["metrics"] == GOOD["metrics"]
+        assert {run["id"] for run in asked.runs.find()} >= {good, odd}
+        assert asked.runs.get(odd)["id"] == odd and asked.runs.model_card(odd)
+        asked.runs.compare(good, odd)
+        json.dumps(asked.runs.get(odd), allow_nan=False)
+        studio.runs.why_not(studio.runs.get(odd))
+        assert studio.runs.get(good)["metrics"] == GOOD["metrics"]
     finally:
-        with studio.store.writing() as db:
+        with studio.store.database.writing() as db:
             db.execute("DROP TRIGGER IF EXISTS runs_keep")
             db.execute("DELETE FROM runs")
 
@@ -127,9 +127,9 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
 def test_a_file_with_a_run_of_another_shape_is_refused_with_its_field(
     store, quick_path, sample_row, column, value, says
 ):
-    run = store.new_run("projector", {})
-    store.update_run(run, state="done")
-    store.add_samples([sample_row(method="projected", strength=1.0, projector_run=run)])
+    run = store.runs.new("projector", {})
+    store.runs.update(run, state="done")
+    store.samples.add([sample_row(method="projected", strength=1.0, projector_run=run)])
     path = quick_path / "a.jsonl"
     export_labels(store, path)
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -141,9 +141,9 @@ def test_a_file_with_a_run_of_another_shape_is_refused_with_its_field(
 
 
 def test_what_the_app_writes_has_the_shape_and_is_given_back_whole(store):
-    run = store.new_run("cycle", GOOD["config"], labels=store.snapshot())
-    kept = store.update_run(run, state="done", metrics={**GOOD["metrics"], "more": [1, {"a": math.pi}]})
+    run = store.runs.new("cycle", GOOD["config"], labels=store.labels.snapshot())
+    kept = store.runs.update(run, state="done", metrics={**GOOD["metrics"], "more": [1, {"a": math.pi}]})
     assert (
         kept["metrics"] == {**GOOD["metrics"], "more": [1, {"a": math.pi}]}
-        and kept["labels"] == store.snapshot()
+        and kept["labels"] == store.labels.snapshot()
     )

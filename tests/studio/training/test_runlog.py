@@ -20,8 +20,8 @@ GOOD = {"time": 1.0, "stage": "reward", "step": 1, "total": 2, "left": 3.0, "met
 def run(tmp_path):
     """A studio without models, a run, and its log with one report."""
     studio = Studio(tiny.settings_at(tmp_path / "home", tmp_path / "models"))
-    run = studio.store.new_run("reward", {})
-    log = RunLog(studio.run_folder(run))
+    run = studio.store.runs.new("reward", {})
+    log = RunLog(studio.runs.folder(run))
     log.start()
     log.report("reward", Progress(1, 1, {"loss": 0.5}, 0, 0))
     return studio, run, log
@@ -37,7 +37,7 @@ def test_a_line_that_is_no_report_is_left_out(run, line):
     studio, id, log = run
     with (log.folder / PROGRESS).open("a") as file:
         file.write(f"{line}\n")
-    state = jobs.status(studio, id)
+    state = jobs.status(studio.runs, id)
     assert len(state["history"]) == 1 and state["step"] == 1
     assert figures.curves(state["history"]) and runs.how_far(state)
 
@@ -59,9 +59,9 @@ def test_of_stages_those_without_a_result_are_done_again(run):
 @pytest.mark.parametrize("content", ["[]", "123", "{", ""])
 def test_a_damaged_report_of_an_experiment_is_a_sentence(run, content):
     studio, _, _ = run
-    id = studio.store.new_run("experiment", {"name": "tau"})
-    studio.store.update_run(id, state="done")
-    studio.run_folder(id).mkdir(parents=True)
-    (studio.run_folder(id) / "report.json").write_text(content)
+    id = studio.store.runs.new("experiment", {"name": "tau"})
+    studio.store.runs.update(id, state="done")
+    studio.runs.folder(id).mkdir(parents=True)
+    (studio.runs.folder(id) / "report.json").write_text(content)
     with pytest.raises(ValueError, match=r"report\.json is damaged.* Run the experiment again\."):
-        report_of(studio, studio.run(id))
+        report_of(studio, studio.runs.get(id))

@@ -16,6 +16,7 @@ from core.training.loop import FitResult
 from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
 from data.store import StoreError
+from studio.experiments.evaluation import evaluate
 from studio.training import heldout, jobs, replay, stages
 from studio.training.configs import FIELDS, check_config
 from studio.training.runlog import RunLog, training_lock
@@ -59,13 +60,13 @@ def weights(folder):
 )
 def test_a_bad_configuration_is_refused_before_a_run_is_made(studio, kind, config, says):
     with pytest.raises(ValueError, match=says):
-        studio.train(kind, config)
-    assert studio.runs() == []
+        studio.training.train(kind, config)
+    assert studio.runs.find() == []
 
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_every_kind_has_defaults_with_a_meaning(studio, kind):
-    for name, (default, meaning) in studio.defaults(kind).items():
+    for name, (default, meaning) in studio.runs.defaults(kind).items():
         assert meaning and check_config(kind, {name: default})[name] == default
 
 
@@ -74,31 +75,31 @@ def test_every_kind_has_defaults_with_a_meaning(studio, kind):
 
 def test_a_run_leaves_its_progress_its_checkpoint_and_its_labels(labelled):
     seen = []
-    run = labelled.train("reward", {"seed": 3, **REWARD}, on_progress=seen.append)
+    run = labelled.training.train("reward", {"seed": 3, **REWARD}, on_progress=seen.append)
     assert (run["state"], run["promoted"]) == ("done", False)
     assert seen[-1]["step"] == seen[-1]["total"] == 3
-    assert RunLog(labelled.run_folder(run["id"])).progress()[-1]["metrics"]["cross_entropy"] > 0
+    assert RunLog(labelled.runs.folder(run["id"])).progress()[-1]["metrics"]["cross_entropy"] > 0
     assert checkpoint.digest(labelled.settings.home / run["checkpoint"]) == run["checkpoint_sha256"]
-    assert len(labelled.store.labels(snapshot=run["labels"])) == run["labels"]["count"]
+    assert len(labelled.store.labels.current(snapshot=run["labels"])) == run["labels"]["count"]
     assert run["metrics"]["labels"]["simulated"] == labelled.status()["corrections"] >= 40
     assert set(run["metrics"]["heldout"]["difference"]["words"]) == {"estimate", "low", "high"}
 
 
 def test_a_stopped_run_goes_on_and_ends_in_the_same_bits_as_one_that_was_not(labelled):
-    stop, whole = threading.Event(), labelled.train("warmup", WARMUP)
-    first = labelled.train("warmup", WARMUP, on_progress=lambda line: stop.set(), stop=stop)
+    stop, whole = threading.Event(), labelled.training.train("warmup", WARMUP)
+    first = labelled.training.train("warmup", WARMUP, on_progress=lambda line: stop.set(), stop=stop)
     assert first["state"] == "stopped"
     assert "go on with it" in first["message"]
-    second = labelled.train("warmup", run_id=first["id"])
+    second = labelled.training.train("warmup", run_id=first["id"])
     assert second["state"] == "done"
     a, b = (labelled.settings.home / run["checkpoint"] for run in (whole, second))
     assert weights(a) == weights(b)
 
 
 def test_anyone_can_ask_a_run_to_stop_through_its_folder(labelled):
-    run = labelled.new_run("warmup", {**WARMUP, "warmup_steps": 500})
-    log = RunLog(labelled.run_folder(run))
-    found = labelled.train("warmup", run_id=run, on_progress=lambda line: log.ask_to_stop())
+    run = labelled.runs.new("warmup", {**WARMUP, "warmup_steps": 500})
+    log = RunLog(labelled.runs.folder(run))
+    found = labelled.training.train("warmup", run_id=run, on_progress=lambda line: log.ask_to_stop())
     assert found["state"] == "stopped"
     assert not log.stop_asked()
 
@@ -109,24 +110,24 @@ def test_a_second_training_is_refused_while_one_is_on_and_neither_is_lost(labell
     def meanwhile(line):
         if not refused:
             with pytest.raises(Exception, match="is on") as found:
-                labelled.train("warmup", WARMUP)
+                labelled.training.train("warmup", WARMUP)
             refused.append(str(found.value))
 
-    run = labelled.train("warmup", WARMUP, on_progress=meanwhile)
+    run = labelled.training.train("warmup", WARMUP, on_progress=meanwhile)
     assert run["state"] == "done"
     assert run["id"] in refused[0]
 
 
 def test_a_run_whose_process_died_is_interrupted_and_one_that_lives_is_not(studio):
-    run = studio.new_run("warmup", WARMUP)
-    studio.store.claim_run(run, 2**22 - 1)
+    run = studio.runs.new("warmup", WARMUP)
+    studio.store.runs.claim(run, 2**22 - 1)
     with training_lock(studio.settings.home) as free:
         assert free
-        assert jobs.sweep(studio) == []
-        assert studio.run(run)["state"] == "running"
-    assert jobs.sweep(studio) == [run]
-    assert studio.runs()[0]["state"] == "interrupted"
-    assert studio.train("warmup", run_id=run)["state"] == "done"
+        assert jobs.sweep(studio.runs) == []
+        assert studio.runs.get(run)["state"] == "running"
+    assert jobs.sweep(studio.runs) == [run]
+    assert studio.runs.find()[0]["state"] == "interrupted"
+    assert studio.training.train("warmup", run_id=run)["state"] == "done"
 
 
 def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
@@ -135,24 +136,27 @@ def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
     good = studio.settings
     studio.settings = studio.models.settings = dataclasses.replace(good, reward=good.home / "nowhere")
     with pytest.raises(ValueError, match="no reward model"):
-        studio.train("projector", PROJECTOR)
-    failed = studio.runs()[0]
+        studio.training.train("projector", PROJECTOR)
+    failed = studio.runs.find()[0]
     assert failed["state"] == "failed"
     assert "no reward model" in failed["message"]
     studio.settings = studio.models.settings = good
-    assert studio.train("projector", run_id=failed["id"])["state"] == "done"
+    assert studio.training.train("projector", run_id=failed["id"])["state"] == "done"
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda s: s.train("reward", run_id="nothing"), "no run"),
-        (lambda s: s.promote("nothing", "Ann"), "no run"),
-        (lambda s: s.rollback("projector", "Ann"), "No projector has been promoted"),
-        (lambda s: s.rollback("warmup", "Ann"), "cannot be rolled back"),
-        (lambda s: s.train("reward", {"replay": 0, "sources": "corrections"}), "nothing to train on"),
-        (lambda s: s.train("calibrator"), "press Done on each"),
-        (lambda s: jobs.status(s, "nothing"), "no run"),
+        (lambda s: s.training.train("reward", run_id="nothing"), "no run"),
+        (lambda s: s.runs.promote("nothing", "Ann"), "no run"),
+        (lambda s: s.runs.rollback("projector", "Ann"), "No projector has been promoted"),
+        (lambda s: s.runs.rollback("warmup", "Ann"), "cannot be rolled back"),
+        (
+            lambda s: s.training.train("reward", {"replay": 0, "sources": "corrections"}),
+            "nothing to train on",
+        ),
+        (lambda s: s.training.train("calibrator"), "press Done on each"),
+        (lambda s: jobs.status(s.runs, "nothing"), "no run"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(studio, call, says):
@@ -167,16 +171,16 @@ def test_the_cycle_goes_from_corrections_to_models_that_can_be_used_and_taken_ba
     replay.gather(labelled).save(labelled.settings.labels)
     try:
         stop = threading.Event()
-        first = labelled.train(
+        first = labelled.training.train(
             "cycle",
             CYCLE,
             on_progress=lambda line: stop.set() if line["stage"] == "projector" else None,
             stop=stop,
         )
         assert first["state"] == "stopped"
-        done = RunLog(labelled.run_folder(first["id"])).done()
+        done = RunLog(labelled.runs.folder(first["id"])).done()
         assert {"calibrator", "reward"} <= set(done)
-        run = labelled.train("cycle", run_id=first["id"])
+        run = labelled.training.train("cycle", run_id=first["id"])
     finally:
         shutil.rmtree(labelled.settings.labels)
     assert run["state"] == "done"
@@ -186,28 +190,28 @@ def test_the_cycle_goes_from_corrections_to_models_that_can_be_used_and_taken_ba
         assert {"words", "strict"} <= set(heldout[part])
     assert run["metrics"]["labels"]["replay"] > 0
     assert run["metrics"]["calibrator"]["fitted"]
-    trained = {row["prompt"] for row in labelled.store.labels(split="train")}
+    trained = {row["prompt"] for row in labelled.store.labels.current(split="train")}
     assert not trained & set(load("shapes_heldout", 3))
     json.dumps(run["metrics"], allow_nan=False)
 
-    labelled.promote(run["id"], "Ann", force=True)
+    labelled.runs.promote(run["id"], "Ann", force=True)
     using = labelled.models.using("projector")
     assert using.name == f"{run['id']}-projector"
     assert labelled.models.using("reward").name == f"{run['id']}-reward"
-    assert labelled.run(run["id"])["promoted"]
-    assert labelled.store.promotions()[0]["who"] == "Ann"
-    ids = labelled.collect(["a red circle"], 1, "projected", steps=STEPS)
-    assert labelled.store.sample(ids[0])["projector_run"] == using.run
-    assert labelled.rollback("cycle", "Bea") is None
+    assert labelled.runs.get(run["id"])["promoted"]
+    assert labelled.store.runs.promotions()[0]["who"] == "Ann"
+    ids = labelled.collecting.collect(["a red circle"], 1, "projected", steps=STEPS)
+    assert labelled.store.samples.get(ids[0])["projector_run"] == using.run
+    assert labelled.runs.rollback("cycle", "Bea") is None
     assert labelled.models.using("projector").name == "shipped"
 
 
 def test_the_cycle_without_corrections_leaves_the_calibrator_out(scored):
-    run = scored.train("cycle", {**CYCLE, "heldout_prompts": 0})
+    run = scored.training.train("cycle", {**CYCLE, "heldout_prompts": 0})
     assert run["metrics"]["calibrator"] == {**run["metrics"]["calibrator"], "fitted": False}
     assert "heldout" not in run["metrics"]
     with pytest.raises(ValueError, match="no held-out result"):
-        scored.promote(run["id"], "Ann")
+        scored.runs.promote(run["id"], "Ann")
 
 
 def words(estimate):
@@ -217,7 +221,7 @@ def words(estimate):
 
 def measured_run(studio, difference, used=None, after=0.5, key="k"):
     """A projector's run that is done, with a held-out result of these figures; its id."""
-    run = studio.store.new_run("projector", {"used": {"projector": used}})
+    run = studio.store.runs.new("projector", {"used": {"projector": used}})
     folder = studio.settings.projector
     figures = {
         "of": "prompts and seeds",
@@ -228,7 +232,7 @@ def measured_run(studio, difference, used=None, after=0.5, key="k"):
         "difference": difference,
         "after": {"words": words(after)},
     }
-    studio.store.update_run(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
+    studio.store.runs.update(run, state="done", metrics={"heldout": figures}, checkpoint=str(folder),
                             checkpoint_sha256=checkpoint.digest(folder))  # fmt: skip
     return run
 
@@ -238,25 +242,30 @@ def test_what_is_worse_on_held_out_prompts_is_promoted_only_by_force(studio):
         return measured_run(studio, {"words": words(difference)}, used, after, key)
 
     with pytest.raises(ValueError, match="nobody knows whether it is better"):  # no image could be judged
-        studio.promote(finished(None, after=None), "Ann")
+        studio.runs.promote(finished(None, after=None), "Ann")
     worse, better = finished(-0.01), finished(0.02, after=0.6)
     with pytest.raises(ValueError, match="is worse"):
-        studio.promote(worse, "Ann")
-    assert studio.store.promoted("projector") is None
-    assert studio.promote(better, "Ann")["promoted"]
+        studio.runs.promote(worse, "Ann")
+    assert studio.store.runs.promoted("projector") is None
+    assert studio.runs.promote(better, "Ann")["promoted"]
     # measured against what is no longer in use: the same prompts and seeds decide, else nobody knows
     with pytest.raises(ValueError, match="is worse"):
-        studio.promote(finished(0.05, after=0.55), "Ann")
+        studio.runs.promote(finished(0.05, after=0.55), "Ann")
     with pytest.raises(ValueError, match="another model"):
-        studio.promote(finished(0.05, after=0.9, key="other"), "Ann")
+        studio.runs.promote(finished(0.05, after=0.9, key="other"), "Ann")
     best = finished(0.05, after=0.7)
-    assert studio.promote(best, "Ann")["promoted"]
+    assert studio.runs.promote(best, "Ann")["promoted"]
     with pytest.raises(ValueError, match="nobody knows"):
-        studio.promote(finished(0.05, after=None), "Ann")
-    assert studio.promote(worse, "Ann", force=True)["promoted"]
-    assert studio.rollback("projector", "Ann")["id"] == best
-    assert [p["action"] for p in studio.store.promotions()] == ["rollback", "promote", "promote", "promote"]
-    noted = [line["action"] for line in studio.store.audit()]
+        studio.runs.promote(finished(0.05, after=None), "Ann")
+    assert studio.runs.promote(worse, "Ann", force=True)["promoted"]
+    assert studio.runs.rollback("projector", "Ann")["id"] == best
+    assert [p["action"] for p in studio.store.runs.promotions()] == [
+        "rollback",
+        "promote",
+        "promote",
+        "promote",
+    ]
+    noted = [line["action"] for line in studio.store.audit.entries()]
     assert noted == ["rollback", "promote", "promote", "promote"]
 
 
@@ -266,21 +275,22 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
     studio, monkeypatch, act, broken
 ):
     """The parts are rows without models: what is tested is which of them are in use."""
-    cycle = studio.store.new_run("cycle", {"used": {"projector": None}})
+    cycle = studio.store.runs.new("cycle", {"used": {"projector": None}})
     done = {"state": "done", "checkpoint": "x", "checkpoint_sha256": "0" * 64}
     for kind in ("reward", "projector"):
-        part = studio.store.new_run(kind, {"cycle": cycle}, cycle, id=f"{cycle}-{kind}")
-        studio.store.update_run(part, metrics={"use": True}, **done)
-    studio.store.update_run(cycle, metrics={}, **done)
+        part = studio.store.runs.new(kind, {"cycle": cycle}, cycle, id=f"{cycle}-{kind}")
+        studio.store.runs.update(part, metrics={"use": True}, **done)
+    studio.store.runs.update(cycle, metrics={}, **done)
     calls = {
-        "promote": lambda: studio.promote(cycle, "Ann", force=True),
-        "rollback": lambda: studio.rollback("cycle", "Ann"),
+        "promote": lambda: studio.runs.promote(cycle, "Ann", force=True),
+        "rollback": lambda: studio.runs.rollback("cycle", "Ann"),
     }
     if act == "rollback":
         calls["promote"]()
         broken = {"promote": "rollback"}.get(broken, broken)
-    real, tried = getattr(studio.store, broken), []
-    before = studio.store.promotions(), studio.store.audit()
+    records, method = (studio.store.audit, "note") if broken == "note_audit" else (studio.store.runs, broken)
+    real, tried = getattr(records, method), []
+    before = studio.store.runs.promotions(), studio.store.audit.entries()
 
     def fails_after_the_first(*given):
         tried.append(given)
@@ -289,12 +299,12 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
         return real(*given)
 
     with monkeypatch.context() as full:
-        full.setattr(studio.store, broken, fails_after_the_first)
+        full.setattr(records, method, fails_after_the_first)
         with pytest.raises(StoreError):
             calls[act]()
-    assert (studio.store.promotions(), studio.store.audit()) == before
+    assert (studio.store.runs.promotions(), studio.store.audit.entries()) == before
     calls[act]()
-    assert {kind for kind in ("cycle", "reward", "projector") if studio.store.promoted(kind)} == (
+    assert {kind for kind in ("cycle", "reward", "projector") if studio.store.runs.promoted(kind)} == (
         {"cycle", "reward", "projector"} if act == "promote" else set()
     )
 
@@ -302,12 +312,12 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
 def test_of_many_who_roll_back_at_once_each_takes_one_off(studio):
     runs = [measured_run(studio, {"words": {"estimate": 0.02}}) for _ in range(3)]
     for run in runs:
-        studio.promote(run, "Ann", force=True)
+        studio.runs.promote(run, "Ann", force=True)
     with ThreadPoolExecutor(3) as threads:
-        found = list(threads.map(lambda n: studio.rollback("projector", f"Ann {n}"), range(3)))
+        found = list(threads.map(lambda n: studio.runs.rollback("projector", f"Ann {n}"), range(3)))
     assert [run and run["id"] for run in found if run] != [] and None in found
     assert {run["id"] for run in found if run} == set(runs[:2])
-    assert studio.store.promoted("projector") is None
+    assert studio.store.runs.promoted("projector") is None
 
 
 @pytest.mark.parametrize(("high", "promoted"), [(-0.01, False), (0.01, True), (None, True)])
@@ -315,19 +325,19 @@ def test_better_words_with_surely_fewer_whole_images_are_promoted_only_by_force(
     clean = {"estimate": -0.05, "low": -0.1, "high": high}
     run = measured_run(studio, {"words": words(0.02), "clean": clean})
     if promoted:
-        assert studio.promote(run, "Ann")["promoted"]
+        assert studio.runs.promote(run, "Ann")["promoted"]
     else:
         with pytest.raises(ValueError, match=r"fewer are whole than of what is in use, by 5.0 points"):
-            studio.promote(run, "Ann")
-        assert studio.promote(run, "Ann", force=True)["promoted"]
+            studio.runs.promote(run, "Ann")
+        assert studio.runs.promote(run, "Ann", force=True)["promoted"]
 
 
 def test_projected_samples_are_trained_on_with_the_noise_they_were_made_from(labelled):
     from studio.training.datasets import noises_of
 
-    ids = labelled.collect(["a red circle"], 2, "projected", steps=STEPS, strength=0.5)
-    rows = labelled.store.samples(ids=ids)
-    found = noises_of(labelled, rows)
+    ids = labelled.collecting.collect(["a red circle"], 2, "projected", steps=STEPS, strength=0.5)
+    rows = labelled.store.samples.find(ids=ids)
+    found = noises_of(labelled.models, labelled.store, rows)
     import hashlib
 
     for row in rows:
@@ -354,30 +364,30 @@ def test_kept_labels_are_read_as_they_were_written(labelled, tmp_path):
 
 def test_an_evaluation_compares_methods_on_prompts_that_were_not_trained_on(studio):
     settings = {"prompts": 3, "seeds": 2, "steps": STEPS, "best_of": 2}
-    report = studio.evaluate("alignment", settings)
+    report = evaluate(studio, "alignment", settings)
     assert set(report["methods"]) == {"none", "projected", "best-of-2"}
     assert (report["judge"], report["independent"]) == ("detector", True)
-    again = studio.evaluate("alignment", settings)
+    again = evaluate(studio, "alignment", settings)
     assert again["methods"]["none"]["strict"] == report["methods"]["none"]["strict"]
-    assert studio.run(report["run"])["kind"] == "evaluate"
+    assert studio.runs.get(report["run"])["kind"] == "evaluate"
 
 
 def test_fidelity_is_measured_on_held_out_prompts_and_unseen_seeds(studio):
-    report = studio.evaluate("fidelity", {"prompts": 3, "seeds": 2, "steps": STEPS})
+    report = evaluate(studio, "fidelity", {"prompts": 3, "seeds": 2, "steps": STEPS})
     assert report["samples"] == 6
     assert report["vlm"]["words"] > 6
-    assert all(row["split"] == "heldout" and row["seed"] >= 2**31 for row in studio.store.samples())
+    assert all(row["split"] == "heldout" and row["seed"] >= 2**31 for row in studio.store.samples.find())
 
 
 def test_prompts_that_were_trained_on_are_never_counted(scored):
-    mine = [row["prompt"] for row in scored.store.samples()][:1]
+    mine = [row["prompt"] for row in scored.store.samples.find()][:1]
     with pytest.raises(ValueError, match="was trained on"):
-        scored.evaluate("alignment", {"seeds": 1}, prompts=mine)
+        evaluate(scored, "alignment", {"seeds": 1}, prompts=mine)
 
 
 def test_prompts_outside_the_shapes_world_are_judged_by_the_scorer_and_that_is_said(studio):
     settings = {"seeds": 2, "steps": STEPS, "best_of": 1}
-    report = studio.evaluate("alignment", settings, prompts=["a red fish"])
+    report = evaluate(studio, "alignment", settings, prompts=["a red fish"])
     assert (report["judge"], report["independent"]) == ("scorer", False)
 
 
@@ -409,7 +419,7 @@ def test_what_was_in_use_is_compared_as_it_was_before_training(labelled, monkeyp
         return StageResult(done, evaluate_reward(model, validation), settings.steps)
 
     monkeypatch.setattr(stages, "train_reward", spoil)
-    found = labelled.train("reward", {"reward_steps": 1, "pictures": False})["metrics"]
+    found = labelled.training.train("reward", {"reward_steps": 1, "pictures": False})["metrics"]
     assert found["validation"]["before"]["cross_entropy"] < found["validation"]["after"]["cross_entropy"]
     assert found["heldout"]["difference"]["words"]["estimate"] < 0
 
@@ -420,20 +430,22 @@ def test_a_model_in_use_that_cannot_be_read_stops_only_a_run_that_would_go_on_fr
     settings = dataclasses.replace(labelled.settings, reward=tmp_path / "reward")
     labelled.settings = labelled.models.settings = settings
     with pytest.raises(ValueError, match="manifest"):
-        labelled.train("reward", {**REWARD, "reward_steps": 1})
-    assert labelled.train("reward", {**REWARD, "reward_steps": 1, "start": "fresh"})["state"] == "done"
+        labelled.training.train("reward", {**REWARD, "reward_steps": 1})
+    assert (
+        labelled.training.train("reward", {**REWARD, "reward_steps": 1, "start": "fresh"})["state"] == "done"
+    )
 
 
 def test_foresight_is_not_learned_from_a_few_images_and_that_is_said(labelled, monkeypatch):
-    taught = labelled.train("reward", REWARD)
+    taught = labelled.training.train("reward", REWARD)
     assert taught["metrics"]["parts"]["foresight"]["foreseen"] and not taught["metrics"]["note"].startswith(
         "Without"
     )
-    assert (labelled.run_folder(taught["id"]) / "reward" / "teacher" / "reader").is_dir()
+    assert (labelled.runs.folder(taught["id"]) / "reward" / "teacher" / "reader").is_dir()
     monkeypatch.setattr(stages, "FEWEST_PICTURES", 10_000)
-    plain = labelled.train("reward", REWARD)
+    plain = labelled.training.train("reward", REWARD)
     assert plain["state"] == "done" and "10000" in plain["metrics"]["note"]
-    assert not (labelled.run_folder(plain["id"]) / "reward" / "teacher").exists()
+    assert not (labelled.runs.folder(plain["id"]) / "reward" / "teacher").exists()
 
 
 def test_a_reward_model_with_a_teacher_goes_on_from_its_own_reading_and_a_new_one_from_the_teachers(
@@ -455,16 +467,16 @@ def test_a_reward_model_with_a_teacher_goes_on_from_its_own_reading_and_a_new_on
         return torch.cat([value.float().flatten() for value in model.reading().state_dict().values()])
 
     def made(run):
-        folder = labelled.run_folder(run["id"]) / "reward"
+        folder = labelled.runs.folder(run["id"]) / "reward"
         teacher = PictureReader.from_pretrained(folder / "teacher" / "reader").state_dict().values()
         return reading(RewardModel.from_pretrained(folder)), torch.cat([v.float().flatten() for v in teacher])
 
     monkeypatch.setattr(stages, "train_reward", moved)
-    first = labelled.train("reward", REWARD)
+    first = labelled.training.train("reward", REWARD)
     own, teachers = made(first)
     assert torch.allclose(began[0], teachers, atol=1e-3) and not torch.allclose(own, teachers, atol=5e-3)
-    labelled.promote(first["id"], "Ann", force=True)
-    labelled.train("reward", REWARD)
+    labelled.runs.promote(first["id"], "Ann", force=True)
+    labelled.training.train("reward", REWARD)
     assert torch.allclose(began[1], own, atol=1e-3)
-    fresh = labelled.train("reward", {**REWARD, "start": "fresh"})
+    fresh = labelled.training.train("reward", {**REWARD, "start": "fresh"})
     assert torch.allclose(began[2], made(fresh)[1], atol=1e-3)

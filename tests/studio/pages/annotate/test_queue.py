@@ -43,21 +43,21 @@ def test_filters_offer_what_the_store_has_and_everything(scored):
 
 
 def test_the_order_prompt_stays_with_a_prompt_until_it_is_done(scored):
-    first = scored.next_item("Ann", "prompt")
-    scored.submit(first.id, "Ann")
-    second = scored.next_item("Ann", "prompt", exclude=first.id)
+    first = scored.annotation.next("Ann", "prompt")
+    scored.annotation.submit(first.id, "Ann")
+    second = scored.annotation.next("Ann", "prompt", exclude=first.id)
     assert second.prompt == first.prompt
-    scored.submit(second.id, "Ann")
-    assert scored.next_item("Ann", "prompt", exclude=second.id).prompt != first.prompt
+    scored.annotation.submit(second.id, "Ann")
+    assert scored.annotation.next("Ann", "prompt", exclude=second.id).prompt != first.prompt
 
 
 def test_the_overlap_of_the_settings_bounds_how_many_are_given_an_image(scored, monkeypatch):
     import dataclasses
 
     scored.settings = dataclasses.replace(scored.settings, overlap=2)
-    first = scored.next_item("Ann").id
-    assert scored.next_item("Bea").id == first
-    assert scored.next_item("Cyd").id != first
+    first = scored.annotation.next("Ann").id
+    assert scored.annotation.next("Bea").id == first
+    assert scored.annotation.next("Cyd").id != first
 
 
 def test_counts_are_taken_again_only_after_a_while(scored, monkeypatch):

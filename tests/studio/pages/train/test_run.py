@@ -14,7 +14,7 @@ from studio.pages.train import run as run_page
 
 @pytest.fixture
 def calibrated(labelled):
-    run = labelled.train("calibrator", {"corrections_needed": 20})
+    run = labelled.training.train("calibrator", {"corrections_needed": 20})
     assert run["metrics"]["fitted"]
     return labelled, run
 
