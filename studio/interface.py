@@ -23,6 +23,7 @@ from studio.access.identity import on_space
 from studio.access.limits import MAX_UPLOAD
 from studio.components import notices
 from studio.components.scripted import text
+from studio.errors import sentence
 from studio.exchange import webhook
 from studio.exchange.backup import Backup, restore
 from studio.images import examples, gpu
@@ -195,7 +196,7 @@ def banner(studio: Studio, page: gr.Blocks, backup: Backup | None) -> None:
     everyone = notices.notice(limits.open_to_all(studio.settings))
 
     def warnings() -> str:
-        if problem := studio.store.damage or (backup.problem if backup else ""):
+        if problem := studio.store.database.damage or (backup.problem if backup else ""):
             return everyone + notices.notice(problem, problem=True)
         return everyone + notices.notice(places.warning(studio.settings.home, bool(studio.settings.backup)))
 

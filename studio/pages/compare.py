@@ -12,7 +12,6 @@ from typing import Any
 import gradio as gr
 
 from studio.access.limits import limits
-from studio.access.waiting import MODELS
 from studio.components import detector, notices
 from studio.components.detector import DetectorLine
 from studio.components.word_scores import WordScores, chips

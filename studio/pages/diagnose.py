@@ -194,7 +194,7 @@ def _files(studio: Studio, run: dict[str, Any]) -> list[str | None]:
 def _report(studio: Studio, run_id: Any) -> None:
     """The parts of a report, added to the page. run_id came over HTTP: only one that the store has is a folder's name."""
     try:
-        path = studio.run_folder(studio.run(run_id)["id"]) / "report.json"
+        path = studio.runs.folder(studio.runs.get(run_id)["id"]) / "report.json"
         content = read(path)
     except (OSError, ValueError):
         shared.html(notices.notice(GONE, problem=True))

@@ -14,7 +14,7 @@ from studio.errors import sentence
 from studio.pages import shared
 from studio.pages.memory import NAME, Memory
 from studio.pages.shared import QUICK, Update, shows_errors
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 
 HOW = (
     "A name belongs to the browser that first writes under it. To go by it elsewhere too, copy this browser's key and "

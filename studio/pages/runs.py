@@ -58,7 +58,7 @@ def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
     runs, on = listed(studio, experiments, asked)
     ids = [run["id"] for run in runs]
     shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-    return Seen(runs, on, shown, jobs.status(studio, shown) if shown else None)
+    return Seen(runs, on, shown, jobs.status(studio.runs, shown) if shown else None)
 
 
 def started(run: dict[str, Any]) -> bool:
@@ -174,7 +174,7 @@ def wire(
     @shows_errors
     def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
-        jobs.stop(studio, run)
+        jobs.stop(studio.runs, run)
         gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
         return see(run, "", True)
 

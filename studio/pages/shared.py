@@ -161,7 +161,7 @@ def manages(studio: Studio, kept: Any, profile: Any = None) -> bool:
 
 def tender(studio: Studio, grid: str, kept: Any, profile: Any = None) -> str:
     """The name of one who may stop and resume this grid; ValueError with a sentence for others."""
-    made_by, name = studio.store.grid(grid)["who"], known(studio, kept, profile) or ""
+    made_by, name = studio.store.grids.get(grid)["who"], known(studio, kept, profile) or ""
     why_not = limits.may_tend(studio.settings, made_by, name, profile, token=with_token())
     if why_not:
         raise ValueError(why_not)

@@ -19,7 +19,7 @@ def judged(tmp_path_factory, model_folder):
 
     home = tmp_path_factory.mktemp("quality") / "home"
     studio = tiny.studio_at(home, model_folder)
-    studio.score(studio.collect(load("shapes_train", 3, "small"), 2, steps=tiny.STEPS))
+    studio.scoring.score(studio.collecting.collect(load("shapes_train", 3, "small"), 2, steps=tiny.STEPS))
     with serving(home, model_folder) as running:
         yield running
 

@@ -33,5 +33,5 @@ def importers(units: Callable[[dict[str, Any]], Sequence[Any]]) -> tuple[Any, An
 def unsaid(store: Store, folder: Path) -> Store:
     """Another store with the same samples, of which nobody has said anything."""
     bare = Store(folder / "bare.db")
-    bare.add_samples([{k: v for k, v in s.items() if k != "seq"} for s in store.samples(newest=False)])
+    bare.samples.add([{k: v for k, v in s.items() if k != "seq"} for s in store.samples.find(newest=False)])
     return bare

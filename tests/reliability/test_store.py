@@ -18,7 +18,7 @@ def written(path, sample, who, said, count=None):
     """Write scores, and say of each that it is there: it must be there for ever."""
     store = Store(path)
     for n in itertools.count() if count is None else range(count):
-        event = store.set_score(sample, n % 7, n // 7 % 10, who)
+        event = store.scores.set(sample, n % 7, n // 7 % 10, who)
         os.write(said, f"{event['id']}\n".encode())
 
 
@@ -98,14 +98,14 @@ def test_every_event_that_was_acknowledged_before_a_kill_is_there(tmp_path, samp
     (sample,) = store.samples.add([sample_row()])
     said = set()
     for round_ in range(3):
-        process, out = writer(store.path, sample, f"round {round_}")
+        process, out = writer(store.database.path, sample, f"round {round_}")
         said |= {out.readline().strip() for _ in range(1 + 2 * round_)}
         time.sleep(0.01 * round_)
         process.kill()
         process.join()
         said |= {line for line in out.read().split("\n") if len(line) == 32}
-        again = Store(store.path)
-        again.check()
+        again = Store(store.database.path)
+        again.restoring.check()
         assert said <= event_ids(again)
         again.scores.set(sample, 0, round_, "after")
     assert said and "" not in said

@@ -93,10 +93,10 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
     def none_left(writer: str, selection: Selection) -> str:
         """Why there is nothing to show."""
-        counted = studio.store.queue(writer, **{"split": "train", **selection.filters})
+        counted = studio.store.tallies.queue(writer, **{"split": "train", **selection.filters})
         if not (counted["mine"] or counted["all"] or counted["left"]):
             return NONE_FIT if selection.filters else EMPTY
-        if studio.next_item(writer, selection.order, lease=None, **selection.filters):
+        if studio.annotation.next(writer, selection.order, lease=None, **selection.filters):
             return TAKEN
         if selection.order == "disagreement":
             return AGREED
@@ -157,14 +157,16 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
     ) -> SampleView | None:
         """The next image, leased to those who may hold one."""
         more = {} if holds else {"lease": None}
-        return studio.next_item(writer, selection.order, exclude=exclude or None, **more, **selection.filters)
+        return studio.annotation.next(
+            writer, selection.order, exclude=exclude or None, **more, **selection.filters
+        )
 
     def current(kept: Any, writer: str, holds: bool, selection: Selection) -> SampleView | None:
         """The image that this browser was at, unless it has been given to another person since; else the next one."""
         if isinstance(kept, str) and kept:
             try:
-                if not holds or studio.store.hold(kept, writer):
-                    return studio.sample(kept, writer)
+                if not holds or studio.store.leases.hold(kept, writer):
+                    return studio.annotation.sample(kept, writer)
             except ValueError:
                 pass
         return following(writer, holds, selection)
@@ -187,7 +189,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         before, kept = people.read_names(names)
         writer, selection = shared.person(kept, profile), read_selection(kept_view)
         if isinstance(kept_place, str) and kept_place and shared.holds(studio, before, profile):
-            studio.store.release(kept_place, shared.person(before, profile))
+            studio.store.leases.release(kept_place, shared.person(before, profile))
         view = current(kept_place, writer, shared.holds(studio, kept, profile), selection)
         return drawn(view, writer, selection, **barred(profile))
 
@@ -213,7 +215,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         sample: str, kept_who: Any, kept_view: Any, profile: gr.OAuthProfile | None = None
     ) -> Update:
         writer = shared.person(kept_who, profile)
-        return drawn(studio.sample(sample, writer), writer, read_selection(kept_view), **barred(profile))
+        return drawn(
+            studio.annotation.sample(sample, writer), writer, read_selection(kept_view), **barred(profile)
+        )
 
     @shows_errors
     def reopen(kept_who: Any, kept_view: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
@@ -257,7 +261,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
                     following(writer, True, selection, done.packet.sample), writer, selection, ack=done.ack()
                 )
             if done.place != shown:
-                return drawn(studio.sample(done.place, writer), writer, selection, ack=done.ack())
+                return drawn(studio.annotation.sample(done.place, writer), writer, selection, ack=done.ack())
             if not shown:
                 return drawn(None, writer, selection, ack=done.ack())
         return {words: answered(done, writer, selection)}
@@ -285,11 +289,11 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
         """The counts and the history."""
         writer, selection = shared.person(kept_who, profile), read_selection(kept_view)
         bar = queue.progress(counts.of(writer, selection), writer, bool(selection.filters))
-        return {progress: bar, history: keys.history_table(studio.history(writer, HISTORY))}
+        return {progress: bar, history: keys.history_table(studio.annotation.history(writer, HISTORY))}
 
     def this_prompt(kept_place: Any) -> Any:
         try:
-            return studio.store.sample(kept_place)["prompt"]
+            return studio.store.samples.get(kept_place)["prompt"]
         except ValueError:
             return gr.skip()
 
@@ -318,7 +322,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory) -> AnnotateTab:
 
 
 def _why(studio: Studio, selection: Selection) -> str:
-    return notices.quiet(studio.why_next(selection.order))
+    return notices.quiet(studio.annotation.why_next(selection.order))
 
 
 def _about(view: SampleView, gone: bool, confirms: bool) -> str:

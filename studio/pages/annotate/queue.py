@@ -161,11 +161,11 @@ def choices(studio: Studio, name: str) -> list[tuple[str, str]]:
     """(label, value) of a filter, all first."""
     if name == "kind":
         return [("all", ANY), *((kind, kind) for kind in KINDS if kind != EXTRA)]
-    values = studio.store.choices(name) if name in CHOICES else []
+    values = studio.store.desk.choices(name) if name in CHOICES else []
     if name == "method":
         return [("all", ANY), *((METHODS.get(value, value), value) for value in values)]
     if name == "projector_run":
-        made = {run["id"]: run for run in studio.store.runs(limit=1000)}
+        made = {run["id"]: run for run in studio.store.runs.find(limit=1000)}
         return [("all", ANY), *((_run(made.get(value), value), value) for value in values)]
     return [("all", ANY), *((value, value) for value in values)]
 
@@ -190,7 +190,7 @@ class Counts:
         if counted and time.monotonic() - when < FRESH:
             return counted
         overlap = self.studio.settings.overlap or None
-        counted = self.studio.store.queue(who, overlap, **{"split": "train", **selection.filters})
+        counted = self.studio.store.tallies.queue(who, overlap, **{"split": "train", **selection.filters})
         with self._lock:
             if len(self._kept) > 500:
                 self._kept.clear()

@@ -167,7 +167,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
         for name in POINTS:
             if named[name] is not None:
                 named[name] = _points(filters[name].label, named[name])
-        results = studio.store.search(
+        results = studio.store.library.search(
             wanted or "",
             sort=order,
             after=keys[-1],
@@ -176,7 +176,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             **named,
         )
         samples, number = results["samples"], len(keys) - 1
-        fresh = not samples and not studio.store.samples(limit=1)
+        fresh = not samples and not studio.store.samples.find(limit=1)
         none = views.EMPTY if fresh else views.NONE
         if as_images:
             shown = {
@@ -217,7 +217,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     @shows_errors
     def opened() -> Update:
         """The choices of the filters, read when the tab is opened."""
-        choices = studio.store.library_choices()
+        choices = studio.store.library.choices()
         choices["who"] = ["*", *choices["who"]]
         named = {"*": "Anyone"}
         return {
@@ -229,7 +229,7 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
     @shows_errors
     def open_one(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         id, golden = picked(event._data), shared.manages(studio, kept, profile)
-        results = studio.store.search(id, limit=1, gold=golden)["samples"]
+        results = studio.store.library.search(id, limit=1, gold=golden)["samples"]
         if not results or results[0]["id"] != id:
             raise ValueError("This image is not in the store any more: search again.")
         sample = results[0]
@@ -241,9 +241,9 @@ def build(studio: Studio, tab: gr.Tab, memory: Memory, rights: Rights) -> Librar
             chosen: id,
             picture: gr.update(value=image, visible=image is not None),
             about: views.about(studio, sample, image is None),
-            remarks: views.remarks(studio.store.remarks(sample=id)),
-            words: views.words(studio.store.current(id), sample["words"]),
-            history: views.history(studio.store.sample_events(id, gold=golden)),
+            remarks: views.remarks(studio.store.remarks.find(sample=id)),
+            words: views.words(studio.store.scores.current(id), sample["words"]),
+            history: views.history(studio.store.library.events(id, gold=golden)),
         }
 
     def closed() -> Update:

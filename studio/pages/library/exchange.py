@@ -9,11 +9,12 @@ import gradio as gr
 from studio.access.waiting import CARRYING
 from studio.components import notices
 from studio.components.table import Table, number, rows
+from studio.errors import sentence
 from studio.exchange import transfer
 from studio.pages import shared
 from studio.pages.people import Rights
 from studio.pages.shared import ASKED, QUICK, Update, shows_errors
-from studio.studio import Studio, sentence
+from studio.studio import Studio
 
 SHOWN = 20
 WORK: dict[str, Any] = {

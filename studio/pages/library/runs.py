@@ -60,7 +60,7 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
 
     def listed(number: int, given: tuple[Any, ...]) -> Update:
         """A page of runs; the last one where there are fewer by now."""
-        all_runs = studio.runs(limit=MOST)
+        all_runs = studio.runs.find(limit=MOST)
         every = [run for run in all_runs if listing.started(run)]
         matching = chosen(every, *given)
         pages = max(1, -(-len(matching) // SHOWN))
@@ -88,7 +88,7 @@ def build(studio: Studio, tab: gr.Tab) -> RunsPart:
         return listed(max(0, number - 1), given)
 
     def pick_run(event: gr.EventData) -> tuple[str, str]:
-        run = studio.run(picked(event._data))
+        run = studio.runs.get(picked(event._data))
         return run["id"], run["kind"]
 
     tab.select(first, asked, page, **QUICK)

@@ -77,7 +77,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
 
     def listed(figures: Mapping[str, Any] | None, golden: bool, chosen: str = "") -> Update:
         """Disagreements and gold; golden: for one who may see gold; chosen: the key of the row that is open."""
-        standing = studio.store.gold(limit=LISTED)
+        standing = studio.store.gold.scores(limit=LISTED)
         settled = {_key(one) for one in standing}
         wide = [one for one in (figures or {}).get("apart", []) if _key(one) not in settled]
         return {
@@ -88,7 +88,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
 
     def shown(id: str, index: int | None, golden: bool) -> Update:
         """The panel with this sample, and this word of it chosen; golden: for one who may see gold."""
-        view = studio.sample(id)
+        view = studio.annotation.sample(id)
         choices = [(_word(word), str(word.index)) for word in view.words if word.scored]
         if not choices:
             raise ValueError("No word of this image carries a score: choose another image.")
@@ -116,7 +116,10 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
     @shows_errors
     def pick(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
         key, golden, figures = picked(event._data), shared.manages(studio, kept, profile), look()
-        every = [*(figures or {}).get("apart", []), *(studio.store.gold(limit=LISTED) if golden else [])]
+        every = [
+            *(figures or {}).get("apart", []),
+            *(studio.store.gold.scores(limit=LISTED) if golden else []),
+        ]
         for one in every:
             if _key(one) == key:
                 return {**shown(one["sample"], one["word_index"], golden), **listed(figures, golden, key)}
@@ -133,7 +136,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
         """Another word of the same image. Not its score: one may have been chosen meanwhile."""
         index, golden = _index(word), shared.manages(studio, kept, profile)
         return {
-            said: _said(studio, studio.sample(id), index, golden),
+            said: _said(studio, studio.annotation.sample(id), index, golden),
             back: standing_score(id, index, golden)[back],
         }
 
@@ -209,7 +212,7 @@ def _said(studio: Studio, view: SampleView, index: int, golden: bool) -> str:
 
 
 def _about(studio: Studio) -> str:
-    counts, every = studio.store.count_gold(), studio.settings.gold_every
+    counts, every = studio.store.gold.count(), studio.settings.gold_every
     have = f"{counts['words']:,} words of {counts['samples']:,} images carry gold scores."
     how = (
         f"About one in {every} images that a person is given is one of these, and looks like any other; nobody is given "

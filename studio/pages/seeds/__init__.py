@@ -27,7 +27,7 @@ from studio.pages.memory import Memory
 from studio.pages.seeds import form as seeds_form
 from studio.pages.seeds.vote import LIGHT, Sittings
 from studio.pages.shared import ASKED, QUICK, Loading, Update, shows_errors
-from studio.studio import SampleView, Studio, sentence
+from studio.studio import SampleView, Studio
 
 EMPTY = (
     "The same seeds, made in several ways, beside each other: see which ones the projector mends and which it breaks. "
@@ -87,7 +87,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
         return grid_value(view, small, ask, compared, opinions, looking=looking, **more)
 
     def listed() -> dict[str, Any]:
-        grids = studio.grids(LISTED)
+        grids = studio.grids.find(LISTED)
         body = [
             [one["prompt"], number(f"{one['done']} of {one['total']}"), runs.badge(one), runs.when(one)]
             for one in grids
@@ -103,7 +103,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def opened(id: str, kept: Any, profile: Any) -> Update:
         """This grid, with the form folded away."""
-        view = studio.grid(id, shared.person(kept, profile))
+        view = studio.grids.get(id, shared.person(kept, profile))
         compared = change(view, 0, strongest(view))
         value = value_of(view, None, compared, opened=True, **rights(view, kept, profile))
         return {
@@ -119,7 +119,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def again(id: str, kept: Any, profile: Any) -> dict[str, Any]:
         """The grid after something was done to it; the page asks for the cells that it lacks."""
-        view = studio.grid(id, shared.person(kept, profile))
+        view = studio.grids.get(id, shared.person(kept, profile))
         return {**value_of(view, None, None, **rights(view, kept, profile)), "cells": [], "more": True}
 
     def filled(values: Sequence[Any]) -> Update:
@@ -128,9 +128,9 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
 
     def asked_of(id: str) -> Update:
         """The form as it asks for a grid again."""
-        config = studio.store.grid(id)["config"]
+        config = studio.store.grids.get(id)["config"]
         sides = config.get("width"), config.get("height")
-        return filled(seeds_form.of_grid(studio.grid(id), studio.grid_methods(), *sides))
+        return filled(seeds_form.of_grid(studio.grids.get(id), studio.grids.methods(), *sides))
 
     @shows_errors
     def more(kept: Any, event: gr.EventData, profile: gr.OAuthProfile | None) -> Update:
@@ -170,7 +170,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     @shows_errors
     def first(kept: Any, profile: gr.OAuthProfile | None) -> Update:
         """The example: small, so that it is there in seconds."""
-        methods = seeds_form.starting(studio.grid_methods())
+        methods = seeds_form.starting(studio.grids.methods())
         fields = [seeds_form.FIRST["prompt"], seeds_form.FIRST["seeds"], methods, "1", "", "", None, None]
         return {**filled(fields), **opened(begun(fields, kept, profile), kept, profile)}
 
@@ -238,17 +238,17 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     def from_png(content: bytes | str) -> tuple[Update, str]:
         """The form as a picture says, and what of the picture was left out."""
         settings = png_text.read_png(content)
-        fields = seeds_form.of_picture(settings, studio.grid_methods())
+        fields = seeds_form.of_picture(settings, studio.grids.methods())
         seeds_form.checked(fields)
         return {**filled(fields), drawer: gr.update(open=True)}, settings["note"]
 
     @shows_errors
     def from_sample(event: gr.EventData) -> Update:
-        return from_png(studio.png(text(event._data, "sample")))[0]
+        return from_png(studio.grid_files.png(text(event._data, "sample")))[0]
 
     @shows_errors
     def seed_of(event: gr.EventData) -> Update:
-        seed = str(studio.sample(text(event._data, "sample")).seed)
+        seed = str(studio.annotation.sample(text(event._data, "sample")).seed)
         return {form.seeds: seed, drawer: gr.update(open=True)}
 
     @shows_errors
@@ -300,7 +300,7 @@ def build(studio: Studio, loading: Loading, tab: gr.Tab, memory: Memory) -> Seed
     vote.cast(cast, who, vote, trigger_mode="multiple", **QUICK)
     vote.finish(finish, None, vote, **ASKED)
     vote.again(vote_on, None, vote, **ASKED)
-    tab.select(lambda: gr.update(choices=studio.grid_methods()), None, form.methods, **QUICK)
+    tab.select(lambda: gr.update(choices=studio.grids.methods()), None, form.methods, **QUICK)
     gr.on(
         [tab.select, *(field.change for field in form.fields)],
         seeds_form.planned, form.fields, form.plan, trigger_mode="always_last", **QUICK,

@@ -90,7 +90,7 @@ class Sittings:
             return self._open[round]
 
     def _next(self, key: str, sitting: Sitting) -> dict[str, Any]:
-        pair = self.studio.next_vote(sitting.grid, sitting.who, sitting.base, sitting.other)
+        pair = self.studio.votes.next(sitting.grid, sitting.who, sitting.base, sitting.other)
         if pair is None:
             return self._outcome(key, sitting, over=True)
         token = secrets.token_hex(8)

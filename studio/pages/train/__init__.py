@@ -194,7 +194,7 @@ def build(
 
     @shows_errors
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        studio.promote(run, shared.admin(studio, kept, profile), force=force is True)
+        studio.runs.promote(run, shared.admin(studio, kept, profile), force=force is True)
         gr.Info("It is in use now: Compare shows what it does.", duration=6)
         return see(run, "", True)
 

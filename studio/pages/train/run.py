@@ -22,7 +22,7 @@ from studio.studio import Studio
 from studio.training.datasets import told as left_out_said
 from studio.training.modelcard import IN_NATS
 from studio.training.results import PICTURES, learned_said, seeds_said
-from studio.training.runpages import changed
+from studio.training.runs import changed
 
 LOG = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
                sure, delete]  # fmt: skip
 
     def values(run_id: str) -> Update:
-        page = studio.run_page(run_id)
+        page = studio.runs.page(run_id)
         run, others = page["run"], _others(studio, run_id)
         return {
             settings: _settings(page["settings"]),
@@ -91,7 +91,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     def compare(run: Any, with_run: Any) -> Update:
         if not isinstance(with_run, str) or not with_run:
             return {verdict: "", plot: gr.update(visible=False), differences: rows([], [])}
-        compared = studio.compare_runs(run, with_run)
+        compared = studio.runs.compare(run, with_run)
         drawn = None
         if compared["comparable"]:
             drawn = figures.two_runs([r["id"] for r in compared["runs"]], compared["heldout"])
@@ -104,7 +104,7 @@ def build(studio: Studio, chosen: gr.State, rights: Rights) -> RunPage:
     @shows_errors
     def make_pack(run: Any) -> Any:
         with shared.room() as folder:
-            return shared.download(studio.pack_run(run, folder))
+            return shared.download(studio.runs.pack(run, folder))
 
     other.input(compare, [chosen, other], [verdict, plot, differences], **ASKED)
     pack.click(make_pack, chosen, packed, **ASKED).success(
@@ -127,7 +127,7 @@ def _others(studio: Studio, run_id: str) -> list[tuple[str, str]]:
 def _card(studio: Studio, run_id: str) -> str:
     """The model card without its front matter. One that cannot be written must not take the whole page with it."""
     try:
-        return studio.model_card(run_id).split("\n---\n", 1)[1]
+        return studio.runs.model_card(run_id).split("\n---\n", 1)[1]
     except Exception:
         LOG.exception("the model card of run %s", run_id)
         return "The model card could not be written; the server's log says why. All else of the run is as it stands."
@@ -237,7 +237,7 @@ def result_html(studio: Studio, run: dict[str, Any]) -> str:
 
 def _pictures(studio: Studio, run: dict[str, Any], shown: list[dict[str, Any]]) -> str:
     """Images of seeds that changed, before and after; '' where their files are gone."""
-    folder, body = studio.run_folder(run["id"]) / PICTURES, []
+    folder, body = studio.runs.folder(run["id"]) / PICTURES, []
     for one in shown:
         cells = []
         for moment in ("before", "after"):

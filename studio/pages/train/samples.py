@@ -17,7 +17,7 @@ from studio.pages import runs as listing
 from studio.pages import shared
 from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.studio import SampleView, Studio
-from studio.training.runpages import projector_of
+from studio.training.runs import projector_of
 
 PROMPTS, SEEDS, LOOKED = 8, "1-4", 100
 NONE = "Make the images of a held-out prompt without projector, with the projector before and with this one, on the same seeds."
@@ -51,7 +51,7 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
     def show(grid_id: str, known: str) -> Update:
         if not grid_id:
             return {grid: "", drawn: "", shown: notices.empty(NONE), clock: gr.Timer(active=False)}
-        view = studio.grid(grid_id)
+        view = studio.grids.get(grid_id)
         on = view.state in listing.ON
         scored = sum(c.sample is not None and c.sample.total is not None for c in view.cells)
         stamp = f"{grid_id} {view.state} {view.done} {scored}"
@@ -65,12 +65,12 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
         }
 
     def values(run_id: str) -> Update:
-        projects = gr.update(interactive=bool(studio.sample_methods(run_id)))
+        projects = gr.update(interactive=bool(studio.runs.sample_methods(run_id)))
         return {**show(_latest(studio, run_id), ""), make: projects}
 
     @shows_errors
     def begin(run_id: Any, text: Any, numbers: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
-        methods = studio.sample_methods(run_id)
+        methods = studio.runs.sample_methods(run_id)
         if not methods:
             raise ValueError("Only a projector has samples of its own: choose the loop or the projector.")
         request = check_grid(text, numbers, ["none", *methods])
@@ -84,8 +84,8 @@ def build(studio: Studio, chosen: gr.State, who: gr.Textbox) -> Samples:
 
 def _latest(studio: Studio, run_id: str) -> str:
     """The newest grid that has this run's projector in it, or ''."""
-    mine = projector_of(studio.run(run_id))
-    for grid in studio.store.grids(limit=LOOKED):
+    mine = projector_of(studio.runs.get(run_id))
+    for grid in studio.store.grids.find(limit=LOOKED):
         if any(variant["run"] == mine for variant in grid["config"]["variants"]):
             return grid["id"]
     return ""

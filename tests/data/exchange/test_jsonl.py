@@ -23,9 +23,9 @@ def full(everything, copy_of):
 def everything(module_store, sample_row, peaked):
     """A store with something of everything that is exchanged, to be copied."""
     store = module_store
-    warm = store.new_run("warmup", {"steps": 1})
-    run = store.new_run("projector", {"tau": 0.3}, parent=warm, labels=store.snapshot())
-    store.update_run(run, state="done", checkpoint="/somewhere/here", checkpoint_sha256="c" * 64)
+    warm = store.runs.new("warmup", {"steps": 1})
+    run = store.runs.new("projector", {"tau": 0.3}, parent=warm, labels=store.labels.snapshot())
+    store.runs.update(run, state="done", checkpoint="/somewhere/here", checkpoint_sha256="c" * 64)
     rows = [sample_row(seed=2**63 - 1 - i, prompt=f'ein blauer Kreis Nr. {i} 青\u2028 "x"') for i in range(4)]
     ids = store.samples.add([*rows, sample_row(method="projected", strength=1.0, projector_run=run)])
     dice = random.Random(1)

@@ -268,10 +268,10 @@ def test_a_store_that_was_replaced_meanwhile_gets_nothing(full, quick_path, monk
     kept = full.database.vacuum_into(quick_path / "kept.db")
     full.scores.set("s0", 3, 1, "eve")
     export_labels(full, quick_path / "in.jsonl")
-    between(monkeypatch, [lambda: Store(full.path).restore(kept)])
+    between(monkeypatch, [lambda: Store(full.database.path).restoring.restore(kept)])
     for module in ("restore", "database"):  # the restore's patience, and SQLite's
         monkeypatch.setattr(f"data.store.{module}.BUSY_SECONDS", 0.5)
-    full.close()
+    full.database.close()
     with pytest.raises(
         StoreError, match="stayed in use"
     ):  # the restore is what waits in vain: the import reads

@@ -40,8 +40,8 @@ def test_the_order_equals_that_of_a_plain_sum_over_everything(store, sample_row,
     for value, id in sorted(wanted, reverse=True):
         sample = store.queue.next("ann")
         assert (sample["id"], sample["entropy"]) == (id, pytest.approx(value, rel=1e-4))
-        dice.choice((store.submit, store.skip))(id, "ann")
-    assert store.next_to_annotate("ann") is None and store.next_to_annotate("bob")
+        dice.choice((store.queue.submit, store.queue.skip))(id, "ann")
+    assert store.queue.next("ann") is None and store.queue.next("bob")
 
 
 def test_other_orders(store, sample_row, peaked):

@@ -210,6 +210,6 @@ def test_a_store_of_before_opens_with_all_that_it_holds(quick_path, sample_row, 
     store.queue.submit("s0", "cyd", shown(None, 6))
     assert labels(store, "s0") == [(0, "human", 4), (1, "confirmed", 6)]
     schema = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')"
-    with store.reading() as db, Store(quick_path / "new.db").reading() as new:
+    with store.database.reading() as db, Store(quick_path / "new.db").database.reading() as new:
         assert db.execute("SELECT mean FROM means").fetchone() == (5.0,)
         assert dict(db.execute(schema)) == dict(new.execute(schema))

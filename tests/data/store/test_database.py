@@ -30,12 +30,12 @@ def test_every_operation_syncs_and_checks_foreign_keys(store):
     "table", ["samples", "scores", "submissions", "preferences", "remarks", "audit", "gold"]
 )
 def test_an_append_only_table_refuses_update_delete_and_replace(store, sample_row, table):
-    (id,) = store.add_samples([sample_row()])
-    store.set_score(id, 1, 3, "ann")
-    store.submit(id, "ann")
-    store.add_preference(id, store.add_samples([sample_row(seed=2)])[0], "left", "ann")
-    store.flag(id, "ann", "cut off")
-    store.set_gold(id, 1, 3, "ann")
+    (id,) = store.samples.add([sample_row()])
+    store.scores.set(id, 1, 3, "ann")
+    store.queue.submit(id, "ann")
+    store.votes.add(id, store.samples.add([sample_row(seed=2)])[0], "left", "ann")
+    store.remarks.flag(id, "ann", "cut off")
+    store.gold.set(id, 1, 3, "ann")
     with raw(store) as db:
         columns = [c[1] for c in db.execute(f"PRAGMA table_info({table})") if c[1] != "seq"]
         names = ", ".join(columns)
@@ -290,11 +290,11 @@ def test_a_word_without_a_readable_answer_is_kept_as_missing_and_not_asked_again
 
 
 def test_a_forked_worker_opens_a_connection_of_its_own(store, sample_row):
-    (sample,) = store.add_samples([sample_row()])
-    forked(store.set_score, sample, 1, 7, "ann").join()
-    assert [event["score"] for event in store.history("ann")] == [7]
-    store.set_score(sample, 1, 8, "ann")
-    store.check()
+    (sample,) = store.samples.add([sample_row()])
+    forked(store.scores.set, sample, 1, 7, "ann").join()
+    assert [event["score"] for event in store.scores.history("ann")] == [7]
+    store.scores.set(sample, 1, 8, "ann")
+    store.restoring.check()
 
 
 @pytest.mark.parametrize("parent", ["close", "check", "write"])
@@ -310,7 +310,7 @@ def test_what_a_forked_worker_writes_stays_whatever_its_parent_closes(store, sam
 
     def work():
         for word in range(5):
-            store.set_score(sample, word, 7, "ann")
+            store.scores.set(sample, word, 7, "ann")
             os.write(told, b"x")
             os.read(asks, 1)
 
@@ -320,8 +320,8 @@ def test_what_a_forked_worker_writes_stays_whatever_its_parent_closes(store, sam
         acts[parent]()
         os.write(asked, b"x")
     child.join()
-    assert [event["word_index"] for event in store.history("ann")] == [4, 3, 2, 1, 0]
-    store.check()
+    assert [event["word_index"] for event in store.scores.history("ann")] == [4, 3, 2, 1, 0]
+    store.restoring.check()
 
 
 def test_a_store_that_is_let_go_while_its_connections_are_looked_through_stops_nobody(tmp_path, monkeypatch):

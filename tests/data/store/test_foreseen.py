@@ -79,9 +79,9 @@ def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(older_store
             foreseen=[{"sample": id, "points": 3.0, "model": "r1 "} for id in methods],
         )
     )
-    assert store.unforeseen("r1", "b1") == ["b", "a"]
-    assert store.next_to_annotate("ann", "projected") is None
-    with store.reading() as kept:
+    assert store.foreseen.missing("r1", "b1") == ["b", "a"]
+    assert store.queue.next("ann", "projected") is None
+    with store.database.reading() as kept:
         assert kept.execute("SELECT sample FROM foreseen WHERE projected").fetchall() == [("b",)]
 
 

@@ -176,7 +176,7 @@ def dies(store, when):
 def killed(store, when):
     """An import in a process of its own, which is killed at this point."""
     forked.killed(dies, store, when)
-    store.close()
+    store.database.close()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def full(module_store, sample_row, peaked):
     """Thirty samples: prompts with special characters, seeds in no order, some scored by people, some flagged. A test that
     writes has a copy."""
     store = module_store
-    run = store.new_run("projector", {})
+    run = store.runs.new("projector", {})
     dice = random.Random(3)
     rows = []
     for i in range(30):
@@ -104,9 +104,9 @@ def own(full, copy_of):
 
 
 def test_what_comes_meanwhile_shows_nothing_twice(own, sample_row):
-    first = own.search(limit=10)
-    own.add_samples([sample_row(id="new")])
-    second = own.search(limit=10, after=first["next"])
+    first = own.library.search(limit=10)
+    own.samples.add([sample_row(id="new")])
+    second = own.library.search(limit=10, after=first["next"])
     assert ids(first)[-1] == "s20" and ids(second)[0] == "s19"
 
 
@@ -142,7 +142,7 @@ def test_what_comes_meanwhile_shows_nothing_twice(own, sample_row):
 def test_words_and_filters_leave_what_they_say_by_events_and_by_samples(full, asked, found, monkeypatch):
     for sort, few in itertools.product(("newest", "seed"), (20_000, 1)):
         monkeypatch.setattr(search, "FEW", few)
-        result = full.search(sort=sort, limit=100, **asked)
+        result = full.library.search(sort=sort, limit=100, **asked)
         assert (result["count"], len(result["samples"]), result["more"]) == (found, found, False)
 
 
@@ -176,9 +176,9 @@ def test_a_sample_tells_its_labels_people_flags_and_figures(full):
 
 
 def test_all_that_was_said_of_a_sample_is_there_the_newest_first(own):
-    own.undo("s01", "bob")
-    own.submit("s01", "ann")
-    found = own.sample_events("s01")
+    own.scores.undo("s01", "bob")
+    own.queue.submit("s01", "ann")
+    found = own.library.events("s01")
     assert [(e["who"], e["what"], e["before"], e["after"], e["text"]) for e in found] == [
         ("ann", "submit", None, None, ""),
         ("bob", "undo", 5.0, None, ""),
@@ -186,33 +186,37 @@ def test_all_that_was_said_of_a_sample_is_there_the_newest_first(own):
         ("bob", "set", None, 5.0, ""),
         ("ann", "set", None, 2.0, ""),
     ]
-    assert own.sample_events("s01", limit=1) == found[:1]
+    assert own.library.events("s01", limit=1) == found[:1]
 
 
 def test_a_word_that_has_only_a_gold_score_is_shown(own):
-    own.set_gold("s01", 2, 7, "gus", word="star")
-    own.set_gold("s03", 1, 4, "gus", word="red")
-    (one,) = own.search("s01")["samples"]
+    own.gold.set("s01", 2, 7, "gus", word="star")
+    own.gold.set("s03", 1, 4, "gus", word="red")
+    (one,) = own.library.search("s01")["samples"]
     assert [(w["index"], w["word"], w["label"], w["source"], w["people"]) for w in one["words"]] == [
         (1, "red", 2.0, "human", {"ann": 2, "bob": 5}),
         (2, "star", 7.0, "gold", {}),
     ]
     assert (one["mean"], one["people"]) == (4.5, 2)
-    (bare,) = own.search("s03")["samples"]
+    (bare,) = own.library.search("s03")["samples"]
     assert [(w["word"], w["label"], w["vlm"]) for w in bare["words"]] == [("red", 4.0, None)]
-    own.set_gold("s01", 0, 1, "gus", word="a")
-    assert [w["index"] for w in own.search("s01")["samples"][0]["words"]] == [0, 1, 2]
+    own.gold.set("s01", 0, 1, "gus", word="a")
+    assert [w["index"] for w in own.library.search("s01")["samples"][0]["words"]] == [0, 1, 2]
 
 
 def test_who_may_not_see_gold_is_shown_the_labels_and_the_history_without_it(own):
-    before = own.search("s01")["samples"], own.search("s03")["samples"], own.sample_events("s01")
-    own.set_gold("s01", 1, 9, "gus")
-    own.set_gold("s01", 2, 7, "gus", word="star")
-    own.set_gold("s03", 1, 4, "gus", word="red")
-    assert own.search("s01")["samples"][0]["words"][0]["label"] == 9
-    assert "gold" in {e["what"] for e in own.sample_events("s01")}
-    kept_back = [own.search(id, gold=False)["samples"] for id in ("s01", "s03")]
-    assert (*kept_back, own.sample_events("s01", gold=False)) == before
+    before = (
+        own.library.search("s01")["samples"],
+        own.library.search("s03")["samples"],
+        own.library.events("s01"),
+    )
+    own.gold.set("s01", 1, 9, "gus")
+    own.gold.set("s01", 2, 7, "gus", word="star")
+    own.gold.set("s03", 1, 4, "gus", word="red")
+    assert own.library.search("s01")["samples"][0]["words"][0]["label"] == 9
+    assert "gold" in {e["what"] for e in own.library.events("s01")}
+    kept_back = [own.library.search(id, gold=False)["samples"] for id in ("s01", "s03")]
+    assert (*kept_back, own.library.events("s01", gold=False)) == before
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["few", "many"])
@@ -224,15 +228,17 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(own, many, monk
 
     def asked(gold):
         """Each order, each bound, and which page comes after the first one."""
-        found = [ids(own.search(sort=sort, gold=gold, limit=1000)) for sort in ("lowest", "highest")]
-        found += [ids(own.search(gold=gold, limit=1000, **{name: 4.5})) for name in ("mean_from", "mean_to")]
-        return [*found, own.search(sort="lowest", limit=3, gold=gold)["next"]]
+        found = [ids(own.library.search(sort=sort, gold=gold, limit=1000)) for sort in ("lowest", "highest")]
+        found += [
+            ids(own.library.search(gold=gold, limit=1000, **{name: 4.5})) for name in ("mean_from", "mean_to")
+        ]
+        return [*found, own.library.search(sort="lowest", limit=3, gold=gold)["next"]]
 
     before = asked(gold=True)
     assert asked(gold=False) == before
-    own.set_gold("s01", 1, 9, "gus")
-    own.set_gold("s04", 2, 0, "gus")
-    own.set_gold("s03", 1, 4, "gus")  # of which nothing else was said
+    own.gold.set("s01", 1, 9, "gus")
+    own.gold.set("s04", 2, 0, "gus")
+    own.gold.set("s03", 1, 4, "gus")  # of which nothing else was said
     assert asked(gold=False) == before
     golden = asked(gold=True)
     assert golden[0][-1] == golden[1][0] == "s01" and "s03" in golden[0] and "s03" not in before[0]
@@ -278,7 +284,7 @@ LARGE = [2**63, -(2**63) - 1, 10**30, -(10**30), 10**5000]
 
 @pytest.mark.parametrize("sort", SORTS)
 def test_a_cursor_with_a_number_that_sqlite_cannot_hold_is_no_page(full, sort):
-    page = full.search(sort=sort, limit=1)
+    page = full.library.search(sort=sort, limit=1)
     assert page["next"]
     for number, at in itertools.product(LARGE, range(len(page["next"]))):
         key = [number if i == at else value for i, value in enumerate(page["next"])]
@@ -289,14 +295,14 @@ def test_a_cursor_with_a_number_that_sqlite_cannot_hold_is_no_page(full, sort):
 def test_a_cursor_that_no_page_gave_is_no_page(full):
     for key in (["\ud800", 1, 1], ["a\x00", 1, 1], ["a", 1.0, 1], ["a", math.nan, 1], ["a", 1], 7, "a"):
         with pytest.raises(ValueError, match="There is no such page any more"):
-            full.search(sort="prompt", after=key)
+            full.library.search(sort="prompt", after=key)
 
 
 @pytest.mark.parametrize("name", search.FILTERS)
 def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name):
     for number in LARGE:
         with pytest.raises(ValueError, match=f"^{name} .*\\.$"):
-            full.search(**{name: number})
+            full.library.search(**{name: number})
 
 
 @pytest.mark.parametrize("asked", ["NFC", "NFD"])

@@ -43,7 +43,7 @@ def drawn(sample_row, count=40):
 def full(module_store, sample_row, peaked):
     """Read by all tests of this module; what one adds, is another's too."""
     store = module_store
-    store.new_run("projector", {}, id="r")
+    store.runs.new("projector", {}, id="r")
     rows = drawn(sample_row)
     store.samples.add(rows)
     for i, r in enumerate(rows):

@@ -18,10 +18,10 @@ from tests.conftest import folder_in_memory
 @pytest.fixture(scope="module")
 def corrected(module_store, sample_row):
     """A store with one correction, its backup, and another correction since: to be copied."""
-    (sample,) = module_store.add_samples([sample_row()])
-    module_store.set_score(sample, 1, 3, "ann")
-    path = module_store.vacuum_into(module_store.path.with_name("backup.db"))
-    module_store.set_score(sample, 1, 8, "ann")
+    (sample,) = module_store.samples.add([sample_row()])
+    module_store.scores.set(sample, 1, 3, "ann")
+    path = module_store.database.vacuum_into(module_store.database.path.with_name("backup.db"))
+    module_store.scores.set(sample, 1, 8, "ann")
     return module_store, sample, path
 
 
@@ -103,27 +103,27 @@ def test_a_backup_can_be_made_while_others_write(store, sample_row, quick_path):
 def test_while_a_run_or_a_grid_is_on_nothing_is_restored(backed, kind, state):
     store, sample, path = backed
     if kind == "grid":
-        id, end = store.add_grid({"prompt": "a cat"}, "ann"), store.update_grid
+        id, end = store.grids.add({"prompt": "a cat"}, "ann"), store.grids.update
     else:
-        id, end = store.new_run("projector", {}), lambda run, state: store.update_run(run, state=state)
+        id, end = store.runs.new("projector", {}), lambda run, state: store.runs.update(run, state=state)
     end(id, state)
     with pytest.raises(ValueError, match=f"(?i){kind} \\({id}\\) is on"):
-        store.restore(path)
+        store.restoring.restore(path)
     assert score(store, sample) == 8
     end(id, "stopped")
-    store.restore(path)
-    assert store.runs() == []
+    store.restoring.restore(path)
+    assert store.runs.find() == []
 
 
 def test_what_was_on_when_the_backup_was_made_is_interrupted_afterwards(store, quick_path):
-    run, grid = store.new_run("projector", {}), store.add_grid({"prompt": "a cat"}, "ann")
-    store.claim_run(run, 1)
-    path = store.vacuum_into(quick_path / "backup.db")
-    store.update_run(run, state="done")
-    store.update_grid(grid, "done")
-    store.restore(path)
-    assert store.run(run)["state"] == store.grid(grid)["state"] == "interrupted"
-    assert Store(path).run(run)["state"] == "running"  # the backup itself is only read
+    run, grid = store.runs.new("projector", {}), store.grids.add({"prompt": "a cat"}, "ann")
+    store.runs.claim(run, 1)
+    path = store.database.vacuum_into(quick_path / "backup.db")
+    store.runs.update(run, state="done")
+    store.grids.update(grid, "done")
+    store.restoring.restore(path)
+    assert store.runs.get(run)["state"] == store.grids.get(grid)["state"] == "interrupted"
+    assert Store(path).runs.get(run)["state"] == "running"  # the backup itself is only read
 
 
 def cut(path):
@@ -247,11 +247,11 @@ def everything(sample_row):
 def told(everything, copy_of, quick_path):
     """(store, its backup)."""
     store = copy_of(everything)
-    return store, store.vacuum_into(quick_path / "kept" / "told.db")
+    return store, store.database.vacuum_into(quick_path / "kept" / "told.db")
 
 
 def filled(store, sample_row):
-    samples = store.add_samples([sample_row(id="a"), sample_row(id="b", seed=2)])
+    samples = store.samples.add([sample_row(id="a"), sample_row(id="b", seed=2)])
     spread = [0.1] * 10
     store.scores.add(
         [{"sample": "a", "word_index": 1, "source": "vlm", "scorer": "v", "distribution": spread}]
@@ -274,9 +274,9 @@ def filled(store, sample_row):
     store.leases.hold("b", "bob")
     store.cursors.move("webhook")
     answer = {"shown": "a", "place": "b", "left": True, "error": "", "says": "", "word": None}
-    store.give_receipt("0" * 64, 3, answer)
-    store.keep_kinds({"a cat": ["object"]})
-    store.keep_foreseen({"a": (1.5, 0.5, "1")}, "reward")
+    store.receipts.give("0" * 64, 3, answer)
+    store.foreseen.keep_kinds({"a cat": ["object"]})
+    store.foreseen.keep({"a": (1.5, 0.5, "1")}, "reward")
     return store
 
 
@@ -337,9 +337,9 @@ ROWS = {
 
 def test_the_backup_of_everything_comes_back(told):
     store, path = told
-    store.undo("a", "ann")
-    assert store.restore(path)["scores"] == 4
-    assert store.check_backup(path)["remarks"] == 1
+    store.scores.undo("a", "ann")
+    assert store.restoring.restore(path)["scores"] == 4
+    assert store.restoring.check_backup(path)["remarks"] == 1
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -347,13 +347,13 @@ def test_a_row_that_no_import_would_take_is_in_no_backup_that_can_be_restored(to
     store, path = told
     statement, says = ROWS[name]
     changed(path, statement)
-    before = store.snapshot()
-    for look in (store.check_backup, store.restore):
+    before = store.labels.snapshot()
+    for look in (store.restoring.check_backup, store.restoring.restore):
         with pytest.raises(
             ValueError, match=f"told.db cannot be restored, and nothing was changed: .*({says})"
         ):
             look(path)
-    assert store.snapshot() == before and not list(store.path.parent.glob(".restore*"))
+    assert store.labels.snapshot() == before and not list(store.database.path.parent.glob(".restore*"))
 
 
 def rewritten(table, old, new):

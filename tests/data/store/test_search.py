@@ -28,7 +28,7 @@ VALUES = {
 def full(module_store, sample_row, peaked):
     """Only read by the tests."""
     store = module_store
-    store.new_run("projector", {}, id="r")
+    store.runs.new("projector", {}, id="r")
     dice = random.Random(4)
     for i in range(40):
         method = dice.choice(["none", "none", "pag", "projected"])

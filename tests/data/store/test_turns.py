@@ -74,5 +74,5 @@ def test_many_processes_that_write_at_once_lose_nothing(store, sample_row):
 
     for child in [forked(write, f"person {n}") for n in range(6)]:
         child.join()
-    assert [len(store.history(f"person {n}", limit=100)) for n in range(6)] == [20] * 6
-    store.check()
+    assert [len(store.scores.history(f"person {n}", limit=100)) for n in range(6)] == [20] * 6
+    store.restoring.check()

@@ -14,8 +14,8 @@ from tests.forked import forked
 @pytest.fixture
 def restoring(store, quick_path, sample_row):
     """A process that is in the middle of a restore."""
-    store.add_samples([sample_row()])
-    path = store.vacuum_into(quick_path / "kept.db")
+    store.samples.add([sample_row()])
+    path = store.database.vacuum_into(quick_path / "kept.db")
     here, is_here = os.pipe()
 
     def wait(*_):  # in place of the check: the copy is there
@@ -24,7 +24,7 @@ def restoring(store, quick_path, sample_row):
 
     def work():
         restore.check_rows = wait
-        store.restore(path)
+        store.restoring.restore(path)
 
     process = forked(work)
     os.read(here, 1)

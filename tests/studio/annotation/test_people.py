@@ -124,4 +124,4 @@ def test_on_a_space_a_name_is_an_accounts(studio, monkeypatch):
 def test_off_a_space_a_profile_opens_nothing(quick_path):
     studio = Studio(quick_path, annotate="login")
     with pytest.raises(ValueError, match="STUDIO_ANNOTATE=login"):
-        shared.writer(studio, studio.issue(None), ANN)
+        shared.writer(studio, studio.people.issue(None), ANN)

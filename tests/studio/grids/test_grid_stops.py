@@ -151,7 +151,7 @@ def test_a_full_disk_cannot_hide_how_a_grid_ended(studio, monkeypatch):
             raise StoreError("The disk is full.")
         return update(id, state, message)
 
-    monkeypatch.setattr(studio.store.grids, "update", full)
+    monkeypatch.setattr(studio.store.grids.find, "update", full)
     monkeypatch.setattr(cells, "denoised", lambda *given: 1 / 0)
     view = grid_of(studio)
     assert view.state == "failed" and studio.grids.find()[0]["state"] == "failed"
@@ -163,7 +163,7 @@ def long_grid(home, model_folder, models, told):
     """Begin a grid in a process of its own, which then waits to be killed."""
     studio = tiny.studio_at(home, model_folder)
     studio.models.share(models)
-    told.send(studio.start_grid(check_grid(PROMPT, "1-60", steps=2), "ann"))
+    told.send(studio.grids.start(check_grid(PROMPT, "1-60", steps=2), "ann"))
     time.sleep(600)
 
 
@@ -172,7 +172,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, mo
     process = forked(long_grid, studio.settings.home, model_folder, loaded.models, tells)
     try:
         id, until = told.recv(), time.monotonic() + LONG
-        while studio.store.cells_made(id) < 12 and time.monotonic() < until:
+        while studio.store.grids.cells_made(id) < 12 and time.monotonic() < until:
             time.sleep(0.02)
         assert studio.grids.get(id).state == "running"  # it is alive, and held by another process
         with pytest.raises(ValueError, match="wait for it"):
@@ -180,7 +180,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, mo
     finally:
         process.kill()
         process.join()
-    view = studio.grid(id)
+    view = studio.grids.get(id)
     assert view.state == "interrupted" and "nothing that was made is lost" in view.message
     assert 12 <= view.done < view.total
     for cell in view.cells[: view.done]:

@@ -32,7 +32,7 @@ def test_what_no_page_of_ours_would_keep_counts_as_nothing(kept):
 def test_every_order_has_a_name_and_a_reason(scored):
     for order in orders():
         assert order in queue.ORDERS
-        assert scored.why_next(order).startswith("Next comes")
+        assert scored.annotation.why_next(order).startswith("Next comes")
 
 
 def test_filters_offer_what_the_store_has_and_everything(scored):
@@ -61,9 +61,9 @@ def test_the_overlap_of_the_settings_bounds_how_many_are_given_an_image(scored, 
 
 
 def test_counts_are_taken_again_only_after_a_while(scored, monkeypatch):
-    counts, item = Counts(scored), scored.next_item("Ann")
+    counts, item = Counts(scored), scored.annotation.next("Ann")
     assert counts.of("Ann", Selection())["left"] == 12
-    scored.submit(item.id, "Ann")
+    scored.annotation.submit(item.id, "Ann")
     assert counts.of("Ann", Selection())["mine"] == 0
     assert counts.of("Bea", Selection())["all"] == 1
     monkeypatch.setattr(queue, "FRESH", 0.0)

@@ -46,7 +46,7 @@ def test_a_card_that_fails_says_so_in_its_place_and_leaves_the_page(calibrated, 
     def fails(run_id):  # stands for any figure that a card cannot show
         raise TypeError("unsupported format string")
 
-    monkeypatch.setattr(studio, "model_card", fails)
+    monkeypatch.setattr(studio.runs, "model_card", fails)
     filled = values(run["id"]).values()
     assert any("card could not be written" in value for value in filled if isinstance(value, str))
 
