@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from data.store import Store, StoreError
-from data.store.annotation_schema import migrations
+from data.store.schema import migrations
 from tests.data.store.test_database import old_store
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATE = """
 import os, signal, sys
 from data.store import Store
-from data.store.annotation_schema import migrations
+from data.store.schema import migrations
 steps = int(sys.argv[2])
 apply = migrations.apply
 def killed(db, **named):

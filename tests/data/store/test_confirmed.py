@@ -15,8 +15,8 @@ from data.exchange.card import card
 from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
 from data.store import Store
-from data.store.annotation_schema import migrations
 from data.store.library import labels_of
+from data.store.schema import migrations
 
 
 def units(sample):

@@ -14,9 +14,8 @@ import pytest
 from sqlite_utils import Database
 
 from data.store import Store, StoreError
-from data.store.annotation_schema import migrations
 from data.store.connections import Idle
-from data.store.migrations import APPEND_ONLY
+from data.store.schema import APPEND_ONLY, migrations
 
 
 def raw(store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlite_utils import Database
 
-from data.store import Store, annotation_schema, queue
+from data.store import Store, queue, schema
 from data.store.database import insert, now
 
 
@@ -77,7 +77,7 @@ def test_a_figure_from_before_there_was_a_promise_is_worked_out_anew(
     quick_path, sample_row, before_word_rules
 ):
     db = Database(quick_path / "old.db")
-    annotation_schema.migrations.apply(db, stop_before="m010_rounds")
+    schema.migrations.apply(db, stop_before="m010_rounds")
     insert(db, "store", {"id": "s", "created": now()})
     for id, method in (("a", "none"), ("b", "projected")):
         row = sample_row(id=id, backbone_revision="b1", method=method)

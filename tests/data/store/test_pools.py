@@ -8,7 +8,7 @@ import random
 import pytest
 from sqlite_utils import Database
 
-from data.store import Store, annotation_schema, queue
+from data.store import Store, queue, schema
 from data.store.database import insert, now
 from data.store.queue import ORDERS
 
@@ -82,7 +82,7 @@ def test_the_pools_count_every_sample(full, sample_row):
 
 def test_a_store_from_before_the_pools_is_counted(quick_path, sample_row, before_word_rules):
     db = Database(quick_path / "old.db")
-    annotation_schema.migrations.apply(db, stop_before="m007_pools")
+    schema.migrations.apply(db, stop_before="m007_pools")
     insert(db, "store", {"id": "s", "created": now()})
     insert(db, "runs", {"id": "r", "kind": "projector", "config": "{}", "state": "done", "created": now()})
     for record in drawn(sample_row):

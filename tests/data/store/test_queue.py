@@ -10,7 +10,7 @@ import time
 import pytest
 from sqlite_utils import Database
 
-from data.store import Store, annotation_schema, leases, queue
+from data.store import Store, leases, queue, schema
 from data.store.database import insert, now
 from data.store.queue import ORDERS
 from data.store.scores import checked_event
@@ -212,7 +212,7 @@ def test_the_kept_disagreement_is_that_of_what_stands(store, sample_row):
     assert points(store) == pytest.approx(wanted)
     with store.database.writing() as db:
         db.execute("DELETE FROM disagreement")
-        db.execute(annotation_schema.DISAGREEMENT.format(which="1"))
+        db.execute(schema.DISAGREEMENT.format(which="1"))
     assert points(store) == pytest.approx(wanted)
 
 
@@ -391,7 +391,7 @@ def test_a_store_from_before_the_queue_keeps_its_corrections_and_knows_who_disag
     """What people said under the old schema, by SQL: today's code expects today's tables."""
     path = quick_path / "old.db"
     db = Database(path)
-    annotation_schema.migrations.apply(db, stop_before="m003_queue")
+    schema.migrations.apply(db, stop_before="m003_queue")
     insert(db, "store", {"id": "s", "created": now()})
     insert(db, "samples", before_word_rules(sample_row(id="a")))
     for who, score in (("x", 2), ("y", 9), ("y", 6)):
