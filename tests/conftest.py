@@ -38,7 +38,7 @@ def migrated():
     """A new database gets a copy of what the migrations make of an empty one: that takes 1 ms, and they take 43."""
     from sqlite_utils import Database
 
-    from data.store.annotation_schema import migrations
+    from data.store.schema import migrations
 
     template, lock, apply = (
         sqlite3.connect(":memory:", check_same_thread=False),
@@ -147,9 +147,9 @@ def older_store(quick_path):
     lacks, and today's code expects today's tables; (its path)."""
     from sqlite_utils import Database
 
-    from data.store.annotation_schema import migrations
     from data.store.database import insert, now
     from data.store.samples import checked_sample
+    from data.store.schema import migrations
 
     def make(migration, samples=(), **rows):
         path = quick_path / "old.db"

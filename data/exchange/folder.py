@@ -27,7 +27,7 @@ from data.exchange.card import LICENCE, card
 from data.store import Store, checks
 from data.store.database import new_id, rows
 from data.store.labels import expected
-from data.store.migrations import SPLITS
+from data.store.schema import SPLITS
 from data.store.scores import PEOPLE
 
 KEPT = (

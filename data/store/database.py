@@ -25,8 +25,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from data.store.annotation_schema import migrations
 from data.store.connections import Idle, identity
+from data.store.schema import migrations
 from data.store.turns import turn
 from data.store.workfolder import work_folder
 

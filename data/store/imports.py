@@ -23,9 +23,9 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from data.store.annotation_schema import DISAGREEMENT
 from data.store.audit import audit_line
 from data.store.database import Records, StoreError, insert, now, row, rows
+from data.store.schema import DISAGREEMENT
 from data.store.scores import refresh_figures
 from data.store.turns import turn
 

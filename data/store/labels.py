@@ -29,8 +29,8 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.database import Records, StoreError, row, rows
-from data.store.migrations import SOURCES, SPLITS
 from data.store.samples import sample_filter
+from data.store.schema import SOURCES, SPLITS
 from data.store.scores import PEOPLE
 
 RULE = "gold first, then lower median of people"  # kept with a snapshot

@@ -1,6 +1,6 @@
 """Pools: the samples that are alike in all that the queue is filtered by, but for their prompts, and how many they are.
 
-A trigger counts them (``annotation_schema``), so whether a filter leaves few samples, or none, is known without a look at
+A trigger counts them (``schema``), so whether a filter leaves few samples, or none, is known without a look at
 any of them, and those that it leaves are found on an index, pool by pool.
 """
 

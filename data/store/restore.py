@@ -23,9 +23,9 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from data.store.annotation_schema import migrations
 from data.store.database import BUSY_SECONDS, DatabaseFile, Records, StoreError, new_id, take_name
 from data.store.row_checks import check_rows
+from data.store.schema import migrations
 from data.store.workfolder import work_folder
 
 STEPS = 100_000  # of SQLite, between two looks whether a restore waits for the file

@@ -16,8 +16,8 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.database import Records, StoreError, insert, new_id, now, row, rows
-from data.store.migrations import RUN_KINDS, RUN_STATES
 from data.store.run_shape import fitting
+from data.store.schema import RUN_KINDS, RUN_STATES
 
 JSON = ("config", "labels", "metrics")
 ACTIVE = ("queued", "running")

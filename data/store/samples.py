@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.database import Records, insert, new_id, now, row, rows
-from data.store.migrations import SPLITS
+from data.store.schema import SPLITS
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 OPTIONAL = ("projector_run", "image_path", "image_sha256", "noise_sha256", "group_id")

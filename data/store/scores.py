@@ -20,10 +20,9 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.annotation_schema import MEANS
 from data.store.database import Records, insert, new_id, now, row, rows
-from data.store.migrations import SOURCES
 from data.store.samples import need_sample
+from data.store.schema import MEANS, SOURCES
 
 ANNOTATORS = ("human", "simulated")
 NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a space

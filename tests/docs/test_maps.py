@@ -7,8 +7,7 @@ import pytest
 from sqlite_utils import Database
 
 from data.prompts.public import SETS
-from data.store.annotation_schema import migrations
-from data.store.migrations import APPEND_ONLY
+from data.store.schema import APPEND_ONLY, migrations
 from studio.exchange.transfer import IN, OUT
 from studio.experiments import EXPERIMENTS
 

@@ -21,9 +21,9 @@ import numpy as np
 
 from core.words import CURRENT, split
 from data.store import Store, checks
-from data.store.annotation_schema import DISAGREEMENT, MEANS, POOLS
 from data.store.database import rows
 from data.store.samples import COLUMNS, checked_sample
+from data.store.schema import DISAGREEMENT, MEANS, POOLS
 from data.store.scores import FIELDS
 from studio.images import pictures
 

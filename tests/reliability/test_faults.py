@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.store import Store, StoreError
-from data.store.annotation_schema import migrations
+from data.store.schema import migrations
 from tests.data.store.test_database import FIRST_RUN
 from tests.forked import die, killed
 

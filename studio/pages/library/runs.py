@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from data.store.migrations import RUN_KINDS, RUN_STATES
+from data.store.schema import RUN_KINDS, RUN_STATES
 from studio.components.table import Table, heads, number, picked, rows
 from studio.experiments import EXPERIMENTS
 from studio.pages import runs as listing

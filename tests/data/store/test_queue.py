@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from data.store import Store, annotation_schema, leases, queue
+from data.store import Store, leases, queue, schema
 from data.store.queue import ORDERS
 from data.store.scores import checked_event
 
@@ -191,7 +191,7 @@ def test_the_kept_disagreement_is_that_of_what_stands(store, sample_row):
     assert points(store) == pytest.approx(wanted)
     with store.database.writing() as db:
         db.execute("DELETE FROM disagreement")
-        db.execute(annotation_schema.DISAGREEMENT.format(which="1"))
+        db.execute(schema.DISAGREEMENT.format(which="1"))
     assert points(store) == pytest.approx(wanted)
 
 

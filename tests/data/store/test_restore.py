@@ -10,8 +10,8 @@ import pytest
 from sqlite_utils import Database
 
 from data.store import Store, StoreError
-from data.store.annotation_schema import migrations
 from data.store.samples import COLUMNS
+from data.store.schema import migrations
 from tests.conftest import folder_in_memory
 
 
