@@ -95,7 +95,7 @@ def copy_of(quick_path):
     from data.store import Store
 
     def copy(made):
-        made.close()  # its log is in the file then
+        made.database.close()  # its log is in the file then
         return Store(shutil.copy(made.path, quick_path / made.path.name))
 
     return copy

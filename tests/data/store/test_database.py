@@ -112,8 +112,8 @@ def test_another_thread_is_no_part_of_what_this_one_writes(store, sample_row):
     with ThreadPoolExecutor(1) as other:
         with store.database.writing():
             store.samples.add([sample_row(seed=1)])
-            assert other.queue.submit(store.samples.find).result() == []
-            written = other.queue.submit(store.samples.add, [sample_row(seed=2)])
+            assert other.submit(store.samples.find).result() == []
+            written = other.submit(store.samples.add, [sample_row(seed=2)])
         assert written.result() and len(store.samples.find()) == 2
 
 
