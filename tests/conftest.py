@@ -96,7 +96,7 @@ def copy_of(quick_path):
 
     def copy(made):
         made.database.close()  # its log is in the file then
-        return Store(shutil.copy(made.path, quick_path / made.path.name))
+        return Store(shutil.copy(made.database.path, quick_path / made.database.path.name))
 
     return copy
 
