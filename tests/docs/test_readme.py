@@ -190,14 +190,14 @@ def test_the_table_of_settings_is_the_one_in_the_code(texts):
 
 
 def test_below_every_table_of_figures_stands_the_command_that_prints_it(texts):
-    tables = {
-        (name, content.splitlines()[0]): after
+    tables = [
+        (name, content.splitlines()[0], after)
         for name, text in texts.items()
         for content, after in re.findall(r"((?:^\|.*\n)+)\n(.*)", text, re.MULTILINE)
         if re.search(DECIMAL, content) and not content.startswith("| setting |")
-    }
+    ]
     assert len(tables) >= 10, "the tables of measured figures"
-    assert [table for table, after in tables.items() if not re.search(r"`python [^`]+`", after)] == []
+    assert [table for table in tables if not re.search(r"`python [^`]+`", table[2])] == []
 
 
 def test_every_endpoint_is_listed_and_those_of_administrators_are_marked(texts):
