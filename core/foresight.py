@@ -25,6 +25,7 @@ from torch import Tensor
 from core import checkpoint
 from core.adapter import WEIGHTS, Adapter, Conditions
 from core.diffusion import Diffuser, Text
+from core.loading import autocast
 from core.networks.reward import PictureReader
 
 if TYPE_CHECKING:
@@ -103,8 +104,14 @@ class Foresight:
                 device, dtype
             )
         x = noise.to(device, torch.float32) * self.first.gain
-        low = torch.bfloat16 if device.type == "cpu" else dtype
-        with torch.autocast(device.type, low, enabled=low != torch.float32):
+        on_cpu = device.type == "cpu"
+        if on_cpu and dtype == torch.float32:
+            precision = autocast(device)
+        else:  # weights of 16 bits beside text of 32
+            precision = torch.autocast(
+                device.type, torch.bfloat16 if on_cpu else dtype, dtype != torch.float32
+            )
+        with precision:
             predicted = denoiser(x.to(dtype), self.first.time.to(device), **conditions, return_dict=False)[0]
         return self.first.clean(x, predicted.float())
 

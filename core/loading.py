@@ -163,3 +163,12 @@ def revision_of(source: str | Path) -> str:
                 file.seek(-65_536, 2)
                 digest.update(file.read())
     return digest.hexdigest()[:12]
+
+
+def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
+    """bfloat16 autocast where the device computes faster in it: on GPUs, and on CPUs with instructions for it. On others a
+    convolution in bfloat16 takes some twenty times as long as in float32."""
+    fast = device.type != "cpu" or (
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and fast)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
+from core.loading import autocast
 from core.training import vae as vae_training
 from core.training.loop import Ema, FitResult, Hooks, fit, parameters, seed_step, warmup_cosine
 
@@ -236,7 +237,7 @@ def train_diffuser(
         a = alphas[times.to(device)][:, None, None, None]
         noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
         target = a.sqrt() * noise - (1 - a).sqrt() * clean
-        with attention(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with attention(), autocast(device, bf16):
             hidden, pooled = encode_tokens(pipe, tokens[rows].to(device))
             predicted = pipe.unet(
                 noisy.to(memory_format=torch.channels_last),

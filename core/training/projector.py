@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import ranks
+from core.loading import autocast
 from core.networks.blocks import evaluating
 from core.networks.projector import NoiseProjector, ProjectorOutput
 from core.networks.reward import RewardModel
@@ -125,7 +126,7 @@ def train_warmup(
         noise, xi, rows = _batch(texts, shape, None, config.batch, config.seed, step, device)
         hidden, mask, _, _ = texts.take(rows, device)
         projector.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(device, config.bf16):
             out = projector(noise, hidden, mask)
         reconstruction, kl = (out.sample(xi) - noise).square().mean(), kl_normal(out)
         metrics = {"reconstruction": reconstruction.item(), "kl": kl.item(), "std": out.std.mean().item()}
@@ -175,7 +176,7 @@ def train_projector(
         hidden, mask, words, scored = texts.take(rows, device)
         fraction, weight = ranks.fraction(config.batch), importance(texts, rows, extra).to(device)
         projector.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(device, config.bf16):
             out = projector(noise, hidden, mask)
             projected = out.sample(xi)
             after = expected_scores(reward, projected, hidden, mask, words)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core import ranks
+from core.loading import autocast
 from core.networks.blocks import evaluating
 from core.networks.reward import PictureReader
 from core.training.data import RewardData
@@ -94,13 +95,13 @@ def train_reading(
         things = int((places.kinds[data.picture_row[rows], :, 0] >= 0).sum())
         rows = rows[mine]
         model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(device, config.bf16):
             maps = model.sight(picture)
             sight = _sight(names, maps, places, data.picture_row[rows], sizes, things * fraction)
         losses = {"sight": sight}
         if step >= config.sight_steps:
             hidden, mask, words, _ = data.texts.take(data.item[rows], device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            with autocast(device, config.bf16):
                 logits = model.read(maps, hidden, mask, words)
             target = data.target[rows].to(device)
             losses["read"] = cross_entropy(logits, target, weight[mine], weight.sum() * fraction)
@@ -226,7 +227,7 @@ def train_reader(
             picture[early] = foresee(data, rows[early]).cpu()
         hidden, mask, words, _ = data.texts.take(data.item[rows], device)
         model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(device, config.bf16):
             logits = model(picture.to(device), hidden, mask, words)
         target = smooth(data.target[rows].to(device), config.smoothing)
         loss = cross_entropy(logits, target, weights[mine], weights.sum() * fraction)

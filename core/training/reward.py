@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from core import ranks
+from core.loading import autocast
 from core.metrics import pearson, spearman, within
 from core.networks.blocks import evaluating
 from core.networks.reward import RewardModel
@@ -174,7 +175,7 @@ def train_reward(
         picture, answers = (tensor.to(device) for tensor in teach(noise, rows))
         hidden, mask, words, scored = fresh.take(rows, device)
         model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(device, config.bf16):
             out = model(noise, hidden, mask, words)
         losses = {
             "cross_entropy": cross_entropy(out.logits, answers.softmax(-1), scored.float()),
@@ -194,7 +195,7 @@ def train_reward(
         target, weights = data.target[rows[mine]].to(device), data.weight[rows].to(device)
         weight = weights[mine]
         model.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        with autocast(device, config.bf16):
             out = model(noise.to(device), hidden, mask, words)
         target = smooth(target, config.smoothing)
         losses = {
@@ -209,7 +210,7 @@ def train_reward(
             picture, grain = picture[at].to(device), grain[at].to(device)
             # weighted by the share of items with a picture: one picture is not to count for a whole batch
             losses["foresee"] = shown.double().mean().item() * (out.picture[shown] - picture).square().mean()
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            with autocast(device, config.bf16):
                 logits = model.read(model.sight(grain), hidden[shown], mask[shown], words[shown])
             read = cross_entropy(logits, target[shown], weight[shown], weights[present].sum() * fraction)
             losses["read"] = present.double().mean().item() * read

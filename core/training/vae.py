@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from core.loading import autocast
 from core.training.loop import Ema, FitResult, Hooks, fit, seed_step, warmup_cosine
 
 KL, SQUARED, EDGES = 2e-4, 3.0, 1.0  # weights in the loss
@@ -82,7 +83,7 @@ def train_vae(
             top, left = torch.randint(images.shape[1] - crop + 1, (2,), generator=draws).tolist()
             images = np.ascontiguousarray(images[:, top : top + crop, left : left + crop])
         pixels = to_pixels(images, device).to(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast(device, bf16):
             latent = vae.encode(pixels).latent_dist
             decoded = vae.decode(latent.sample()).sample
         l1 = (decoded.float() - pixels).abs().mean()
@@ -115,7 +116,7 @@ def encode_all(vae: AutoencoderKL, examples: Examples, count: int, bf16: bool = 
     device, parts = next(vae.parameters()).device, []
     for start in range(0, count, 64):
         pixels = to_pixels(examples(np.arange(start, min(count, start + 64))), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast(device, bf16):
             parts.append(
                 vae.encode(pixels.to(memory_format=torch.channels_last)).latent_dist.mean.half().cpu()
             )

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from core.loading import autocast
 from core.scoring.vlm import VLMScorer
 from core.training.loop import FitResult, Progress
 from core.training.scorer import Example, Question, evaluate_scorer, train_scorer
@@ -305,7 +306,7 @@ def through(vae: Any, images: np.ndarray, rng: np.random.Generator, batch: int =
     out = []
     for at in range(0, len(images), batch):
         pixels = torch.from_numpy(images[at : at + batch].copy()).float().permute(0, 3, 1, 2) / 127.5 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             z = vae.encode(pixels).latent_dist.mean.float()
             b, _, h, w = z.shape
             size = z.std(dim=(1, 2, 3), keepdim=True)
