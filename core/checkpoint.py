@@ -110,7 +110,7 @@ def verify(folder: Path | str) -> dict[str, Any]:
 _OTHER_VERSION = "The checkpoint {folder} was made for another version of its model: train it again, or choose another one."
 
 
-def load(cls: type, folder: Path | str) -> Any:
+def load(cls: Any, folder: Path | str) -> Any:
     """Load a model from a verified checkpoint by `cls.from_pretrained`, in evaluation mode."""
     manifest = verify(folder)
     if manifest["kind"] != cls.__name__:

@@ -152,7 +152,8 @@ def _generator(seed: int) -> torch.Generator:
     generator = torch.Generator("cpu").manual_seed(seed)
     if seed >= 2**32:
         state = generator.get_state()
-        key = np.random.RandomState([seed % 2**32, seed >> 32]).get_state()[1]  # `init_by_array`
+        twister = np.random.RandomState([seed % 2**32, seed >> 32])  # `init_by_array`
+        key = twister.get_state(legacy=False)["state"]["key"]
         state.view(torch.int64)[_KEY] = torch.from_numpy(key.astype(np.int64))
         generator.set_state(state)
     return generator

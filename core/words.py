@@ -335,7 +335,7 @@ def _leads(text: str, at: int) -> bool:
 
 def _joins(text: str, at: int, rules: int) -> bool:
     """Whether the character at a position, which is no letter, is inside a word or a number."""
-    before, char, after = text[at - 1 : at + 2]
+    before, char, after = tuple(text[at - 1 : at + 2])
     if char in _INNER[rules]:
         return unicodedata.category(after)[0] in "LNM"
     if rules == 1:

@@ -80,17 +80,19 @@ class Reader(nn.Module):
 
     def forward(self, words: Tensor, shown: Tensor, peers: Tensor) -> Tensor:
         """words (B, J, W), shown (B, W, h, w), peers (B, J, J) True where a word attends to another -> (B, J, W)."""
-        places = _coordinates(*shown.shape[-2:], shown)
+        places = _coordinates(shown)
         cells = rearrange(shown, "b f h w -> b (h w) f")
-        for among, pointing, comparing, perceptron in self.layers:
+        for layer in self.layers:
+            among, pointing, comparing, perceptron = layer.children()
             words, where = pointing(among(words, mask=peers), cells, places)
             words = perceptron(comparing(words, where, peers))
         return words
 
 
-def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
-    """Centres (height width, 2) of the cells of a map over [-1, 1]: x to the right and y down."""
+def _coordinates(shown: Tensor) -> Tensor:
+    """Centres (h w, 2) of the cells of a map (B, W, h, w) over [-1, 1]: x to the right and y down."""
     y, x = (
-        (torch.arange(n, device=like.device, dtype=torch.float32) + 0.5) / n * 2 - 1 for n in (height, width)
+        (torch.arange(n, device=shown.device, dtype=torch.float32) + 0.5) / n * 2 - 1
+        for n in shown.shape[-2:]
     )
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flip(-1).reshape(-1, 2)

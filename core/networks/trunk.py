@@ -90,7 +90,7 @@ class Trunk(nn.Module):
         for block in self.encoder:
             x = block(x, sentence)
             maps.append(x)
-        means = {name: sum(router[name] for router in losses) / len(losses) for name in losses[0]}
+        means = {name: torch.stack([router[name] for router in losses]).mean() for name in losses[0]}
         return TrunkOutput(maps, text, sentence, means)
 
 

@@ -172,13 +172,10 @@ class Calibrator:
         if not np.isfinite(weight).all() or weight.min() <= 0:
             raise ValueError(f"The weight of a correction is a positive number, but one is {weight.min()}.")
         p = np.stack([np.asarray(row.distribution) for row in rows])
-        widths = {None if row.hidden is None else len(row.hidden) for row in rows}
+        states = [row.hidden for row in rows if row.hidden is not None]
         # hidden states are used where all words have one of the same width
-        hidden = (
-            np.stack([row.hidden for row in rows]).astype(np.float64)
-            if len(widths) == 1 and None not in widths
-            else None
-        )
+        usable = len(states) == len(rows) and len({len(state) for state in states}) == 1
+        hidden = np.stack(states).astype(np.float64) if usable else None
         kinds = [row.kind for row in rows]
         bases = _bases(_logs(p))
         rng = np.random.default_rng(seed)

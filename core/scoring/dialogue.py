@@ -154,7 +154,7 @@ class Dialogue:
             coded = [self._after(f"{tail}{lead}{digit}") for digit in range(DIGITS)]
             openings = {tuple(ids[:-1]) for ids in coded}
             if len({ids[-1] for ids in coded}) == DIGITS and len(openings) == 1:
-                opening = list(*openings)
+                opening = coded[0][:-1]
                 if opening in (self._after(tail + lead), self._after(tail)):
                     return opening, [ids[-1] for ids in coded]
         alone = [self._ids(str(digit)) for digit in range(DIGITS)]

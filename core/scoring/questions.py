@@ -59,7 +59,7 @@ def question(
     """The request body for a model name, a picture's data URL and words of a prompt (one word for logprobs). room: tokens
     for the answer beyond those of the scores."""
     if read_out == "logprobs":
-        data = {"prompt": mark(prompt, words[0]), "word": words[0].text}
+        data: dict[str, Any] = {"prompt": mark(prompt, words[0]), "word": words[0].text}
         how: dict[str, Any] = {"max_tokens": 1, "logprobs": True, "top_logprobs": LISTED}
     else:
         texts = {str(word.index): word.text for word in words}

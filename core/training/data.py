@@ -114,8 +114,10 @@ class RewardData:
         places, words = {prompt: i for i, prompt in enumerate(texts.prompts)}, texts.words.shape[1]
         sizes = {prompt: len(units(prompt)) for prompt in {sample.prompt for sample in samples}}
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
-        noises, noise_row = [], torch.full((len(samples),), -1, dtype=torch.long)
-        pictures, picture_row = [], noise_row.clone()
+        noises: list[Tensor] = []
+        pictures: list[Tensor] = []
+        noise_row = torch.full((len(samples),), -1, dtype=torch.long)
+        picture_row = noise_row.clone()
         for s, sample in enumerate(samples):
             if sample.prompt not in places:
                 raise ValueError(

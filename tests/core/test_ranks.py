@@ -1,5 +1,8 @@
 """How work is dealt out to ranks, and that a process that is alone is left alone."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from torch import nn
 
@@ -9,8 +12,17 @@ from core.training.loop import fit
 
 def as_rank(monkeypatch, rank, size):
     """Shares are arithmetic: no process has to be started for them (tests/reliability has real ones)."""
-    group = ranks._Group(rank, size, rank, None, following=False)  # in the middle of a call
-    monkeypatch.setattr(ranks, "_group", group)
+    state = SimpleNamespace(process_index=rank, num_processes=size)
+    monkeypatch.setattr(
+        ranks, "_group", ranks._Group(state, None, following=False)
+    )  # in the middle of a call
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """Rank 0 of two while the other waits for a call: there is no process group, so communication would fail."""
+    state = SimpleNamespace(process_index=0, num_processes=2)
+    monkeypatch.setattr(ranks, "_group", ranks._Group(state, None))
 
 
 def test_the_shares_of_a_batch_are_the_batch(monkeypatch):
@@ -38,9 +50,7 @@ def test_items_are_dealt_out_by_the_batches_that_one_process_makes(monkeypatch):
     assert sorted(result) == alone
 
 
-def test_work_of_rank_0_alone_is_not_shared(monkeypatch):
-    """While they wait for a call nobody would answer: the group has no process behind it."""
-    monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))
+def test_work_of_rank_0_alone_is_not_shared(waiting):
     assert (ranks.fraction(5), ranks.share(5), ranks.means({"loss": 1.0}, 0.5)) == (
         1.0,
         slice(None),
@@ -66,9 +76,8 @@ def test_a_single_process_computes_as_if_there_were_no_ranks(monkeypatch):
         ranks.dismiss()
 
 
-def test_a_training_of_rank_0_alone_does_not_communicate(monkeypatch):
-    """They wait for a call: a LoRA's training is none (nor is any that is not `together`), and would wait for them."""
-    monkeypatch.setattr(ranks, "_group", ranks._Group(0, 2, 0, None))  # no process group: asking would fail
+def test_a_training_of_rank_0_alone_does_not_communicate(waiting):
+    """A LoRA's training is one, as any that is not marked `together`."""
     layer = nn.Linear(1, 1, bias=False)
     optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
 

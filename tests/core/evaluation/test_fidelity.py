@@ -26,7 +26,7 @@ def samples(diffuser, networks):
 
 
 def test_a_vlm_with_the_reward_models_scores_agrees_fully(diffuser, networks, samples):
-    result = fidelity(networks[1], diffuser, samples[::-1], batch=3, draws=100)
+    result = fidelity(networks[1], diffuser, samples[::-1], draws=100)
     json.dumps(result, allow_nan=False)
     assert result["samples"] == 8 and result["prompts"] == 2 and "human" not in result
     block = result["vlm"]
