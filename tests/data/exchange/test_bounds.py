@@ -21,7 +21,7 @@ CHILD = """
 import resource, sys
 from functools import partial
 from types import SimpleNamespace
-from data import exchange, formats
+from data.exchange import formats, jsonl
 from data.store import Store
 
 def units(sample):
@@ -30,7 +30,7 @@ def units(sample):
 home, kind, path = sys.argv[1:]
 take = {"parquet": formats.import_parquet, "dataset": formats.import_folder, "csv": formats.import_csv,
         "richhf": partial(formats.import_words, kind=formats.RICHHF)}.get(kind)
-take = partial(take, who="cyd", units=units) if take else partial(exchange.import_labels, units=units)
+take = partial(take, who="cyd", units=units) if take else partial(jsonl.import_labels, units=units)
 take = partial(formats.import_dpo, who="cyd") if kind == "dpo" else take
 store = Store(home + "/studio.db")
 try:  # what a first import loads is no more than any import takes

@@ -11,7 +11,7 @@ import pytest
 from sqlite_utils import Database
 
 from data.exchange import formats, jsonl
-from data.exchange.card import card
+from data.exchange.folder import card
 from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
 from data.store import Store

@@ -170,8 +170,8 @@ def test_what_a_person_says_between_the_pieces_counts_as_said_before(full, small
 DIES = """
     import os, signal, sys
     from types import SimpleNamespace
-    from data import formats, imports, staging
-    from data.store import Store
+    from data.exchange import formats, staging
+    from data.store import Store, imports
 
     imports.PIECE = imports.LEAST = 4
     seen, real, out = [], imports._write_piece, staging.Staging._copy_out

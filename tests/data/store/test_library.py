@@ -9,7 +9,7 @@ import unicodedata
 
 import pytest
 
-from data.store import library, search
+from data.store import library
 from data.store.library import SORTS
 
 
@@ -137,7 +137,7 @@ def test_what_comes_meanwhile_shows_nothing_twice(full, sample_row):
 @pytest.mark.parametrize("sort", ["newest", "seed"])
 @pytest.mark.parametrize("few", [20_000, 1], ids=["by events", "by samples"])
 def test_words_and_filters_leave_what_they_say(full, asked, found, sort, few, monkeypatch):
-    monkeypatch.setattr(search, "FEW", few)
+    monkeypatch.setattr(library, "FEW", few)
     result = full.library.search(sort=sort, limit=100, **asked)
     assert (result["count"], len(result["samples"]), result["more"]) == (found, found, False)
 
@@ -220,7 +220,7 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(full, many, mon
     if many:
         for name, value in (("COUNTED", 1), ("SMALL", 1)):
             monkeypatch.setattr(library, name, value)
-        monkeypatch.setattr(search, "FEW", 1)
+        monkeypatch.setattr(library, "FEW", 1)
 
     def asked(gold):
         """Each order, each bound, and which page comes after the first one."""
@@ -299,7 +299,7 @@ def test_a_cursor_that_no_page_gave_is_no_page(full, key):
 
 
 @pytest.mark.parametrize("number", LARGE)
-@pytest.mark.parametrize("name", search.FILTERS)
+@pytest.mark.parametrize("name", library.FILTERS)
 def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name, number):
     with pytest.raises(ValueError, match=f"^{name} .*\\.$"):
         full.library.search(**{name: number})

@@ -11,18 +11,17 @@ from pathlib import Path
 import pytest
 
 from data.store import Store
-from data.store.workfolder import OLD, sweep, work_folder
+from data.store.locks import OLD, sweep, work_folder
 
 WORK = """
 import sys, time
-from data import backup
-from data.store import Store
+from data.store import Store, restore
 store = Store(sys.argv[1])
 def wait(*a):  # in place of the check: the copy is there, and the process stays in the middle of the restore
     print("here", flush=True)
     time.sleep(600)
-backup.check_rows = wait
-store.restore(sys.argv[2])
+restore.check_rows = wait
+store.restoring.restore(sys.argv[2])
 """
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from data.store import Store, StoreError
-from data.store.receipts import page_digest
+from data.store.desk import page_digest
 from studio.annotation import desk
 from studio.components.word_scores import read_packet
 from studio.pages import annotate_keys
