@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data.store import Store, StoreError
-from data.store.workfolder import sweep
+from data.store.locks import sweep
 from studio.access.limits import Limits, visitor
 from studio.access.places import shortened
 from studio.annotation.foreseeing import Foreseeing, Foreseer

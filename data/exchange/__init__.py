@@ -1,1 +1,1 @@
-"""Labels as files: JSONL without loss, and the formats of other tools; out, checked, and in."""
+"""Labels as files: JSONL without loss, and the formats of other tools; out, checked, and in again."""

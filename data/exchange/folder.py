@@ -1,48 +1,63 @@
-"""A folder that `datasets.load_dataset` loads as it lies, and that can be pushed to a hub: images with their words.
+"""A dataset folder for ``datasets.load_dataset``, which can be pushed to a hub: images with their words; out and in again.
 
-    README.md                   the dataset card: its splits, columns, polarity, licence, how the labels came to be
-    train/metadata.parquet      a row an image; file_name is relative to the folder of the split
+    README.md                   the dataset card: splits, columns, polarity, licence, and how the labels were made
+    train/metadata.parquet      a row per image; file_name is relative to the folder of the split
     train/images/ID.png         the image, byte for byte as it was scored
     validation/ heldout/        likewise
 
-(Parquet, as it has types: of JSON lines a column that is null in one split would be another type there.)
-A row has the sample's columns and ``words``: a list of {index, word, score, distribution, expected, source, people}, in
-which *nothing else*, where it is labelled, is the last.
-Lost: the events behind the labels, who gave them (no name of a person leaves the store), hidden states, runs. An image
-whose file is gone or is no longer the one that was scored is left out, and the card counts it.
+(Parquet, as it has types: a JSON column that is null in one split would get another type there.)
+A row has the sample's columns and ``words``: a list of {index, word, score, distribution, expected, source, people}, in which
+*nothing else*, where it is labelled, is the last.
+Lost: the events behind the labels, who gave them (no name of a person leaves the store), hidden states, runs. An image whose
+file is missing, or is no longer the one that was scored, is left out, and the card counts it.
+
+The folder, or a zip of it, comes in as one person's scores, by the rules of ``table.import_csv``: the ``metadata.parquet`` of
+each split is read, but not its images, since the store's own images are scored.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
+import tempfile
+import zipfile
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from data.exchange.card import LICENCE, card
+from data.exchange.parquet import Row, checked_text, import_rows, read_rows
 from data.store import Store, checks
 from data.store.database import new_id, rows
 from data.store.labels import expected
 from data.store.schema import SPLITS
-from data.store.scores import PEOPLE
+from data.store.scores import PEOPLE, Units
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA = "metadata.parquet"
+LARGEST = 1 << 28  # bytes of a split's metadata in a zip
+LIST = 1 << 22  # bytes of a zip's list of files, about 40,000 images
+MOST_SPLITS = 16
 KEPT = (
     "id prompt prompt_set split seed method strength projector_run backbone backbone_revision width height steps "
     "guidance sampler noise_sha256"
 ).split()
-
-
 BATCH = 1000
 TYPES = {"seed": "int64", "strength": "float32", "width": "int32", "height": "int32", "steps": "int32",
          "guidance": "float32"}  # fmt: skip
 
 
-def schema() -> Any:
-    """Of a row, in Arrow's types."""
+# -- export
+
+
+def schema() -> pa.Schema:
+    """The columns of the metadata, in Arrow's types."""
     import pyarrow as pa
 
     word = [("index", pa.int32()), ("word", pa.string()), ("score", pa.int8()), ("distribution", pa.list_(pa.float32())),
@@ -59,8 +74,11 @@ def export_folder(
     title: str = "Word scores of generated images",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write the folder, which must not exist or be empty, whole or not at all; returns {samples, words, left_out,
-    splits}. home: the folder that image paths are relative to. licence: an SPDX-like id for the card, '' to be chosen."""
+    """Write the folder, which must be new or empty, whole or not at all; returns {samples, words, left_out, splits}.
+
+    home: the folder that image paths are relative to. licence: an SPDX-like id for the card, '' for none yet.
+    on_progress: called with (samples done, all samples).
+    """
     target = Path(path).expanduser().absolute()
     if licence and not re.fullmatch(LICENCE, licence):
         raise ValueError(f"The licence {checks.shown(licence)} is no id of one; write for example cc-by-4.0.")
@@ -70,13 +88,13 @@ def export_folder(
     partial = target.with_name(f".{target.name}.{new_id()[:8]}.partial")
     try:
         partial.mkdir()
-        found = _write(store, partial, Path(home), licence, title, on_progress)
+        counts = _write(store, partial, Path(home), licence, title, on_progress)
         if target.exists():
             target.rmdir()
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return found
+    return counts
 
 
 def _write(
@@ -90,73 +108,75 @@ def _write(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    words: dict[str, list[dict[str, Any]]] = defaultdict(list)
     labels = store.labels.current(include_calibrated=True)
-    sources: Counter[str] = Counter()
+    words: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for label in labels:
-        words[label["sample"]].append(
-            {
-                "index": label["word_index"],
-                "word": label["word"],
-                "score": label["score"],
-                "distribution": label["distribution"],
-                "expected": round(expected(label), 4),
-                "source": label["source"],
-                "people": len(label["events"]) if label["source"] in PEOPLE else 0,
-            }
-        )
+        words[label["sample"]].append(_word(label))
     with store.database.reading() as db:
         samples = rows(db, f"SELECT {', '.join(KEPT)}, image_path, image_sha256 FROM samples ORDER BY seq")
     images: Counter[str] = Counter()
-    counted: Counter[str] = Counter()
-    gone = 0
-    files: dict[str, Any] = {}
+    word_counts: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    left_out = 0
+    files: dict[str, pq.ParquetWriter] = {}
     pending: dict[str, list[dict[str, Any]]] = defaultdict(list)
     try:
         for done, sample in enumerate(samples, 1):
             if on_progress:
                 on_progress(done, len(samples))
-            name = _copy(sample, home, folder) if words[sample["id"]] else None
+            split, labelled = sample["split"], words[sample["id"]]
+            name = _copy(sample, home, folder) if labelled else None
             if name is None:
-                gone += bool(words[sample["id"]])
+                left_out += bool(labelled)
                 continue
-            split = sample["split"]
             if split not in files:
-                files[split] = pq.ParquetWriter(folder / split / "metadata.parquet", schema())
-            said = words[sample["id"]]
-            pending[split].append({"file_name": name, **{n: sample[n] for n in KEPT}, "words": said})
+                files[split] = pq.ParquetWriter(folder / split / METADATA, schema())
+            pending[split].append({"file_name": name, **{n: sample[n] for n in KEPT}, "words": labelled})
             if len(pending[split]) >= BATCH:
                 files[split].write_table(pa.Table.from_pylist(pending.pop(split), schema()))
             images[split] += 1
-            counted[split] += len(said)
-            sources.update(word["source"] for word in said)
-        for split, left in pending.items():
-            files[split].write_table(pa.Table.from_pylist(left, schema()))
+            word_counts[split] += len(labelled)
+            sources.update(word["source"] for word in labelled)
+        for split, remaining in pending.items():
+            files[split].write_table(pa.Table.from_pylist(remaining, schema()))
     finally:
         for file in files.values():
             file.close()
     if not images:
         raise ValueError("There is no labelled image whose file is there: make and score some images first.")
-    splits = {split: {"images": images[split], "words": counted[split]} for split in SPLITS if images[split]}
+    splits = {s: {"images": images[s], "words": word_counts[s]} for s in SPLITS if images[s]}
     figures = {
         "splits": splits,
         "sources": dict(sources.most_common()),
         "prompts": len({s["prompt"] for s in samples if words[s["id"]]}),
         "backbones": sorted({s["backbone"] for s in samples if words[s["id"]]}),
         "scorers": sorted({x["scorer"] for x in labels if x["source"] == "vlm" and x["scorer"]}),
-        "left_out": gone,
+        "left_out": left_out,
     }
     (folder / "README.md").write_text(card(title, licence, figures), encoding="utf-8")
     return {
-        "samples": sum(images.values()),
-        "words": sum(counted.values()),
-        "left_out": gone,
+        "samples": images.total(),
+        "words": word_counts.total(),
+        "left_out": left_out,
         "splits": splits,
     }
 
 
+def _word(label: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of ``words``."""
+    return {
+        "index": label["word_index"],
+        "word": label["word"],
+        "score": label["score"],
+        "distribution": label["distribution"],
+        "expected": round(expected(label), 4),
+        "source": label["source"],
+        "people": len(label["events"]) if label["source"] in PEOPLE else 0,
+    }
+
+
 def _copy(sample: Mapping[str, Any], home: Path, folder: Path) -> str | None:
-    """The image beside its line, as the name that the line gives; None where it is not the one that was scored."""
+    """Copy the image into the folder; returns its file_name, or None where it is not the image that was scored."""
     if sample["image_path"] is None:
         return None
     try:
@@ -174,3 +194,185 @@ def _copy(sample: Mapping[str, Any], home: Path, folder: Path) -> str | None:
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     return name
+
+
+# -- the dataset card
+
+
+LICENCE = r"[a-z0-9][a-z0-9.-]{0,39}"
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+SOURCES = {
+    "human": "people, who corrected the score of a word on seeing the image; of several people the lower median "
+    "counts, and a gold score where one is kept",
+    "confirmed": "people who saw the score that stood there and were done with the image without changing it",
+    "simulated": "the simulated annotator, a detector on pixels that knows the shapes world",
+    "calibrated": "the VLM, calibrated on people's corrections",
+    "vlm": "the vision-language model, as a distribution over the ten scores",
+}
+COLUMNS = {
+    "image": "the image, byte for byte as it was scored",
+    "id": "the sample's id in the studio that made it",
+    "prompt": "the text that the image was made from",
+    "prompt_set, split": "where the prompt comes from; `heldout` prompts were never trained on",
+    "seed, backbone, backbone_revision, width, height, steps, guidance, sampler": "what makes the image again",
+    "method, strength, projector_run": "`none`, or how the initial noise was changed, how far, and by which model",
+    "noise_sha256": "of the initial noise",
+    "words": "a list, an entry a word that has a label",
+    "words.index, words.word": "the word's place among all words of the prompt, and the word; after the words may come "
+    "“nothing else”, 9 where the image shows nothing that the prompt does not ask for",
+    "words.score": "a whole number from 0 to 9, or null where only a distribution is known",
+    "words.distribution": "ten probabilities of the scores 0 to 9, or null",
+    "words.expected": "one number for either, 0 to 9; the distribution's mean where there is one",
+    "words.source, words.people": "who said so (below), and by how many people",
+}
+
+
+def card(title: str, licence: str, figures: Mapping[str, Any]) -> str:
+    """The dataset card: README.md of the folder, with YAML for the hub and prose for people.
+
+    figures: splits {name: {images, words}}, sources, prompts, backbones, scorers, left_out, all counted from what was written.
+    """
+    images = sum(split["images"] for split in figures["splits"].values())
+    size = next((name for most, name in SIZES if images < most), "n>1M")
+    front = ["---", f"pretty_name: {json.dumps(title)}", f"license: {licence or 'other'}"]
+    if not licence:
+        front += ["license_name: to-be-chosen"]
+    front += ["task_categories:", "- text-to-image", "- image-classification", "tags:", "- human-feedback",
+              "- text-to-image-alignment", "- word-scores", "size_categories:", f"- {size}", "configs:",
+              "- config_name: default", "  data_files:"]  # fmt: skip
+    for split in figures["splits"]:
+        front += [f"  - split: {split}", f'    path: "{split}/**"']
+    table = ["| split | images | labelled words |", "|---|---:|---:|"]
+    table += [
+        f"| {name} | {split['images']} | {split['words']} |" for name, split in figures["splits"].items()
+    ]
+    sources = [f"- `{name}`, {count} words: {SOURCES[name]}." for name, count in figures["sources"].items()]
+    columns = ["| column | meaning |", "|---|---|"]
+    columns += [
+        f"| {', '.join(f'`{c}`' for c in name.split(', '))} | {meaning} |"
+        for name, meaning in COLUMNS.items()
+    ]
+    left_out = figures["left_out"]
+    gone = (
+        f"\n\n{left_out} labelled images are left out: their files were gone or changed." if left_out else ""
+    )
+    rights = (
+        f"`{licence}`, chosen by whoever published this. "
+        if licence
+        else "**No licence has been chosen yet: whoever publishes this must set `license` above.** "
+    )
+    parts = [
+        "\n".join([*front, "---"]),
+        f"# {title}",
+        (
+            f"{images} images made from {figures['prompts']} prompts, each with a score from 0 to 9 for the words of its "
+            "prompt. Made and labelled with Noise Projection Studio."
+        ),
+        '```python\nfrom datasets import load_dataset\n\ndata = load_dataset("path/to/this/folder")\n```',
+        "## Scores",
+        (
+            "**9 = the image fully shows the word, 0 = not at all; higher is better.** Words without meaning (such as "
+            '"a", "of") carry no score.'
+        ),
+        "## Splits",
+        "\n".join(table) + gone,
+        "## How the labels were made",
+        (
+            "Each word has the label of the first of these that has spoken: people, people who confirmed what they saw, "
+            "the simulated annotator, the calibrated scorer, the VLM. In this dataset:"
+        ),
+        "\n".join(sources),
+        f"Vision-language models: {_codes(figures['scorers'])}. Image models: {_codes(figures['backbones'])}.",
+        "People may have seen the VLM's score before they gave theirs. No name of a person is part of this dataset.",
+        "## Columns",
+        "\n".join(columns),
+        "## Licence",
+        rights + "The image model's own licence holds for what may be done with the images.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _codes(names: Iterable[str]) -> str:
+    """Names as code, without backticks and line ends; of a folder only its last part, as the rest describes a machine."""
+    plain = (" ".join(name.replace("`", "'").split()) for name in names)
+    shown = [
+        name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name for name in plain
+    ]
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(shown)) or "none"
+
+
+# -- import
+
+
+def import_folder(
+    store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
+) -> dict[str, Any]:
+    """Import a dataset folder, or a zip of one, as ``import_parquet`` does; rows are counted across its splits by name."""
+    return import_rows(store, Path(path).name, who, dry_run, units, "from a dataset", _rows(Path(path)))
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    at = 0
+    for source in _metadata(path):
+        for row in read_rows(source, ("id", "words")):
+            at += 1
+            for word in row["words"] or []:
+                if not isinstance(word, dict) or not {"index", "score"} <= set(word):
+                    raise ValueError("words must be a list of {index, word, score, ...}.")
+                sample = checked_text("id", row["id"])
+                yield at, sample, word["index"], word.get("word"), row.get("prompt"), word["score"]
+
+
+def _metadata(path: Path) -> Iterator[Path | BinaryIO]:
+    """The metadata of each split, from a folder or a zip of it."""
+    if path.is_dir():
+        files = sorted(path.glob(f"*/{METADATA}"))
+        if not files:
+            raise ValueError(
+                f"no split with a {METADATA} is in the folder; name the folder that was exported."
+            )
+        yield from files
+        return
+    _check_list(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sorted(
+                (m for m in archive.infolist() if m.filename.endswith(f"/{METADATA}")),
+                key=lambda m: m.filename,
+            )
+            if not members:
+                raise ValueError(f"no split with a {METADATA} is in the zip; give the zip that was exported.")
+            if len(members) > MOST_SPLITS:
+                raise ValueError(f"the zip has {len(members)} splits, and {MOST_SPLITS} at most are read.")
+            for member in members:
+                with tempfile.TemporaryFile() as file:
+                    _unpack(archive, member, file)
+                    yield file
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise ValueError(f"not a zip that can be read ({error}).") from None
+
+
+def _check_list(path: Path) -> None:
+    """ValueError where the list of files at the end of a zip is too large to be read at once."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 65_600))
+        tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if at < 0 or len(tail) < at + 22:
+        raise ValueError("not a zip that can be read (its end is not one's).")
+    if size > LIST or tail[max(0, at - 20) : at].startswith(b"PK\6\7"):
+        raise ValueError(
+            f"the zip's list of files is larger than {LIST >> 20} MB; unpack it, and import the folder with python -m studio."
+        )
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: BinaryIO) -> None:
+    """Unpack a member of a zip into a file, a piece at a time."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is packed in another way than the zip that was exported.")
+    if member.file_size > LARGEST:
+        raise ValueError(f"{member.filename} is larger than {LARGEST >> 20} MB; import the folder in parts.")
+    with archive.open(member) as packed:
+        while piece := packed.read(1 << 18):
+            file.write(piece)

@@ -1,16 +1,14 @@
-"""The labels as other tools want them: tables, preference pairs, binary words, word scores, a folder for `datasets`.
+"""Labels in the formats of other tools: tables, preference pairs, binary words, word scores, a folder for ``datasets``.
 
-``data.exchange.jsonl`` is the format that loses nothing; each of these loses something, and says what in its own
-docstring. All of them write a word's *current* label: the people's median, else what people confirmed, else the
-simulated annotator's, else the calibrated scorer's, else the VLM's. All but blind votes, which come in as pairs, come back in as well.
+``data.exchange.jsonl`` is the format without loss; each of these loses something, which its own docstring names. All of them
+write a word's *current* label (``data.store.labels``), and all can be imported again; votes come in as pairs.
 """
 
 from __future__ import annotations
 
-from data.exchange.columns import import_folder, import_parquet
-from data.exchange.folder import export_folder
+from data.exchange.folder import export_folder, import_folder
 from data.exchange.pairs import export_dpo, export_votes, import_dpo
-from data.exchange.parquet import export_parquet
+from data.exchange.parquet import export_parquet, import_parquet
 from data.exchange.table import export_csv, import_csv
 from data.exchange.words import RAPIDATA, RICHHF, export_words, import_words
 

@@ -1,54 +1,70 @@
-"""Labels as JSONL, for other machines and other tools (issue: export and import, a round trip without loss).
+"""Labels as JSONL, for other machines and other tools: a round trip without loss.
 
-The first line is a header. Then a line for each run that a sample refers to (without its checkpoint path,
-which means nothing elsewhere), a line for each sample with all its score events, submissions, remarks and gold
-scores, and a line for each preference between two of the samples. An event's ``n`` is its place among all events
-of its sort in the file, so that undo and history work after an import as before it. Export, import into an empty
-store, export: the same bytes. Leases, caches, names that browsers hold and the audit log stay where they are.
+The first line is a header. Then a line for each run that a sample refers to (without its checkpoint path, which means nothing
+elsewhere), a line for each sample with all its score events, submissions, remarks and gold scores, and a line for each vote
+between two of the samples. An event's ``n`` is its place among all events of its kind in the file, so that undo and history
+work after an import as before it. Export, import into an empty store, export: the same bytes. Leases, caches, names that
+browsers hold and the audit log are not exported.
 
-Version 2 added remarks, gold and preferences; a file of version 1 has none, and is read as it always was. Version 3
-added the submits and skips that were taken back, version 4 the scores that a submit confirmed.
+Version 2 added remarks, gold and preferences, version 3 the submits and skips that were taken back, version 4 the scores that a
+submit confirmed. Older files are read as they always were.
 
-Import is all or nothing. What is there already is skipped; what is there with another content is refused.
+An import is all or nothing. What exists already is skipped; what exists with another content is refused. The file is not
+trusted: every field passes the same checks as a value from the page, and what a row refers to must exist.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import itertools
 import json
 import os
+import pickle
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlite_utils import Database
 
-from data.exchange.intake import PARTS, PREFERENCE, RUN, Intake, parse
-from data.exchange.staging import Staging, staging
+from data.exchange.staging import CHANGES, ImportRefused, Staging, refused, row_of, staging
 from data.exchange.text import decoded
 from data.store import Store, checks
-from data.store.database import rows
-from data.store.run_shape import fitting
-from data.store.runs import ACTIVE
-from data.store.samples import COLUMNS
-from data.store.scores import FIELDS, Units
+from data.store.database import exists, insert, row, rows
+from data.store.desk import checked_remark
+from data.store.gold import checked_gold
+from data.store.labels import expected
+from data.store.library import labels_of
+from data.store.queue import checked_submission
+from data.store.runs import ACTIVE, check_shape, checked_run, parse_json
+from data.store.samples import COLUMNS, checked_sample, insert_sample
+from data.store.scores import FIELDS, PERSONAL, Units, checked_score, need_unit, readable
+from data.store.votes import SIDES, checked_preference
 
 FORMAT, VERSION = "noise-projection-studio/labels", 4
 READABLE = (1, 2, 3, 4)
 LONGEST_LINE = 8 * 2**20  # bytes
 MOST_VALUES = 150_000  # of a line
 
+RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
+       "created", "finished")  # fmt: skip
+RUN_FIXED = ("kind", "config", "parent", "created")
+SUBMISSION = ("id", "sample", "who", "kind", "undoes", "created")
+REMARK = ("id", "sample", "who", "kind", "text", "created")
+GOLD = ("id", "sample", "word_index", "word", "score", "who", "created")
+PREFERENCE = ("id", *SIDES, "choice", "who", "created")
+OF_SAMPLE = {
+    "submissions": SUBMISSION,
+    "remarks": REMARK,
+    "gold": GOLD,
+}  # lists of a sample, beside its events
 
-class ImportRefused(ValueError):
-    """A line of the file (of a table without lines: a row) cannot be taken over; nothing was. ``line`` counts from 1."""
 
-    def __init__(self, name: str, line: int, reason: str, what: str = "line") -> None:
-        super().__init__(f"{name}, {what} {line}: {reason} Nothing was imported.")
-        self.line = line
+# -- lines
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:
@@ -58,7 +74,7 @@ def json_line(record: Mapping[str, Any]) -> bytes:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name when all of it is on the disk; an error leaves the older one."""
+    """A file to write that gets its name when all of it is on disk; an error leaves the older one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -73,7 +89,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line that is not empty (the first must not be); ImportRefused where a line is none."""
+    """Number and object of each non-empty line (the first must not be empty); ImportRefused where a line is no object."""
     for number in itertools.count(1):
         raw = file.readline(LONGEST_LINE)
         if not raw and number > 1:
@@ -83,7 +99,7 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise ValueError(f"the line is longer than {LONGEST_LINE} bytes.")
             if not raw:
                 raise ValueError("the file is empty.")
-            # each takes far more room in memory than here
+            # each value takes far more memory than its text
             if sum(raw.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
                 raise ValueError(f"the line has more than {MOST_VALUES:,} values.")
             text = decoded(raw, first=number == 1)
@@ -94,28 +110,50 @@ def records(file: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, record
 
 
-def _kept(record: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    """The fields that have a value, in order."""
-    return {name: record[name] for name in names if record[name] is not None}
+def parse(text: str) -> dict[str, Any]:
+    """A JSON object; ValueError where the text is none, has a field twice, or a number that is no JSON."""
+    try:
+        record = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1}).") from None
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep.") from None
+    if not isinstance(record, dict):
+        raise ValueError("a line must be a JSON object.")
+    return record
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number.")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a field is there twice.")
+    return result
 
 
 # -- export
 
 
+def _present(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """These fields of a record, without those that are None."""
+    return {name: record[name] for name in names if record[name] is not None}
+
+
 def _run_lines(db: Database) -> list[dict[str, Any]]:
-    found = rows(
+    runs = rows(
         db,
         """WITH RECURSIVE needed (id) AS (
             SELECT projector_run FROM samples WHERE projector_run IS NOT NULL
             UNION SELECT r.parent FROM runs r JOIN needed n ON r.id = n.id WHERE r.parent IS NOT NULL)
         SELECT * FROM runs WHERE id IN (SELECT id FROM needed) ORDER BY seq""",
     )
-    for run in found:
-        for name in ("config", "labels", "metrics"):
-            run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
-        if run["state"] in ACTIVE:  # it does not run elsewhere
+    for run in map(parse_json, runs):
+        if run["state"] in ACTIVE:  # it is not active elsewhere
             run["state"] = "interrupted"
-    return [_kept(run, RUN) for run in found]
+    return [_present(run, RUN) for run in runs]
 
 
 def export_labels(store: Store, path: str | Path, features: bool = True) -> dict[str, int]:
@@ -123,39 +161,39 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
 
     ``features=False`` leaves out the scorer's hidden states, which are most of the bytes.
     """
-    count: Counter[str] = Counter(runs=0, samples=0, events=0, **dict.fromkeys(PARTS, 0), preferences=0)
+    count: Counter[str] = Counter(runs=0, samples=0, events=0, **dict.fromkeys(OF_SAMPLE, 0), preferences=0)
     with whole_file(path) as file, store.database.reading() as db:
         file.write(json_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
         for run in _run_lines(db):
             file.write(json_line({"run": run}))
             count["runs"] += 1
-        ranks = {table: _ranks(db, table) for table in ("scores", *PARTS)}
+        ranks = {table: _ranks(db, table) for table in ("scores", *OF_SAMPLE)}
         samples = db.execute(f"SELECT {', '.join(COLUMNS)} FROM samples ORDER BY seq")
         for values in samples:
             sample = dict(zip(COLUMNS, values))
-            record = {"sample": _kept(sample, COLUMNS)}
+            record: dict[str, Any] = {"sample": _present(sample, COLUMNS)}
             record["events"] = _events(db, sample["id"], ranks["scores"], features)
-            for part, fields in PARTS.items():
-                found = _part(db, part, fields, sample["id"], ranks[part])
-                if found or part == "submissions":  # what version 1 had not is only there where there is some
-                    record[part] = found
-                count[part] += len(found)
+            for table, fields in OF_SAMPLE.items():
+                entries = _entries(db, table, fields, sample["id"], ranks[table])
+                if entries or table == "submissions":  # fields that version 1 lacked are left out where empty
+                    record[table] = entries
+                count[table] += len(entries)
             file.write(json_line(record))
             count["samples"] += 1
             count["events"] += len(record["events"])
         for n, vote in enumerate(rows(db, "SELECT * FROM preferences ORDER BY seq"), 1):
-            file.write(json_line({"preference": {"n": n, **_kept(vote, PREFERENCE)}}))
+            file.write(json_line({"preference": {"n": n, **_present(vote, PREFERENCE)}}))
             count["preferences"] += 1
     return dict(count)
 
 
-def _part(
-    db: Database, table: str, fields: tuple[str, ...], sample: str, ranks: Mapping[int, int]
+def _entries(
+    db: Database, table: str, fields: Sequence[str], sample: str, ranks: Mapping[int, int]
 ) -> list[dict[str, Any]]:
-    """A sample's rows of one of ``PARTS``, in order."""
+    """A sample's rows of a table in ``OF_SAMPLE``, in order."""
     names = [name for name in fields if name != "sample"]
-    found = rows(db, f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq", (sample,))
-    return [{"n": ranks[entry["seq"]], **_kept(entry, names)} for entry in found]
+    entries = rows(db, f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq", (sample,))
+    return [{"n": ranks[entry["seq"]], **_present(entry, names)} for entry in entries]
 
 
 def _ranks(db: Database, table: str) -> dict[int, int]:
@@ -164,14 +202,13 @@ def _ranks(db: Database, table: str) -> dict[int, int]:
 
 
 def _events(db: Database, sample: str, ranks: Mapping[int, int], features: bool) -> list[dict[str, Any]]:
+    """A sample's score events, in order."""
     result = []
-    for event in rows(db, "SELECT * FROM scores WHERE sample = ? ORDER BY seq", (sample,)):
-        if event["distribution"] is not None:
-            event["distribution"] = json.loads(event["distribution"])
+    for event in map(readable, rows(db, "SELECT * FROM scores WHERE sample = ? ORDER BY seq", (sample,))):
         if event["features"] is not None:
             event["features"] = base64.b64encode(event["features"]).decode() if features else None
         names = [name for name in FIELDS if name != "sample" and event[name] != ""]
-        result.append({"n": ranks[event["seq"]], **_kept(event, names)})
+        result.append({"n": ranks[event["seq"]], **_present(event, names)})
     return result
 
 
@@ -186,49 +223,270 @@ def import_labels(
     *,
     units: Units,
 ) -> dict[str, Any]:
-    """Take over a file of ``export_labels``; returns {runs, samples, events, submissions, remarks, gold, preferences,
+    """Import a file of ``export_labels``; returns {runs, samples, events, submissions, remarks, gold, preferences,
     runs_known, ..., words_new, words_changed, changes}.
 
-    ``words_new`` had no label and get one, ``words_changed`` get another one, and ``changes`` are the first of both:
-    {line, sample, word_index, word, before (the label, 0 to 9, or None), after}. With ``images_dir`` each sample's
-    image must lie there under its image_path and have its sha256. With ``dry_run`` everything is checked and counted,
-    and nothing is kept. ``units``: each score and gold score must be of a scored word of its prompt, at its place.
+    ``words_new`` words had no label and get one, ``words_changed`` words get another one, and ``changes`` lists the first of
+    both: {line, sample, word_index, word, before (the label, 0 to 9, or None), after}. With ``images_dir`` each sample's
+    image must be there under its image_path and have its sha256. With ``dry_run`` everything is checked and counted, and
+    nothing is kept. ``units``: each score and gold score must be of a scored word of its prompt, at its place.
     ImportRefused names line and reason.
     """
     path = Path(path)
-    for alone in (False, False, True):  # another import, or an undo, may make it another matter
+    for alone in (False, False, True):  # another import, or an undo, may conflict with what was read
         with staging(store, path.name, alone) as stage:
-            count = _taken(stage, path, Path(images_dir) if images_dir else None, units)
+            count = _read(stage, path, Path(images_dir) if images_dir else None, units)
             if dry_run or stage.write(strict=True):
                 break
     return count
 
 
-def _taken(stage: Staging, path: Path, images: Path | None, units: Units) -> dict[str, Any]:
+def _read(stage: Staging, path: Path, images: Path | None, units: Units) -> dict[str, Any]:
     """Read and check the whole file."""
     number = 1
-    task: Intake | None = None
-    try:
-        with open(path, "rb") as file:
-            lines = records(file, path.name)
-            _, header = next(lines)
-            if header.get("format") != FORMAT:
-                raise ValueError(f"not a file of labels: its first line should say {FORMAT}.")
-            version = header.get("version")
-            if isinstance(version, bool) or version not in READABLE:
-                said = f"{', '.join(str(v) for v in READABLE[:-1])} and {READABLE[-1]}"
+    task: LabelImport | None = None
+    with (
+        refused(path.name, lambda: number or (task.number if task else 1)),
+        open(path, "rb") as file,
+    ):
+        lines = records(file, path.name)
+        _, header = next(lines)
+        if header.get("format") != FORMAT:
+            raise ValueError(f"not a file of labels: its first line should say {FORMAT}.")
+        version = header.get("version")
+        if isinstance(version, bool) or version not in READABLE:
+            readable = f"{', '.join(str(v) for v in READABLE[:-1])} and {READABLE[-1]}"
+            raise ValueError(
+                f"its version is {checks.shown(version)}; this app reads the versions {readable}."
+            )
+        task = LabelImport(stage, images, header.get("features") is True, units, first=version == 1)
+        for number, record in lines:
+            task.line(number, record)
+        number = 0
+        return task.finish()
+
+
+def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
+    """A JSON object with no other fields than these."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{what} must be a JSON object, not {checks.shown(record)}.")
+    unknown = sorted(set(record) - set(names))
+    if unknown:
+        raise ValueError(f"{what} has an unknown field {checks.shown(unknown[0])}.")
+    return record
+
+
+class LabelImport:
+    """An import of labels: ``line`` for each line in order, then ``finish``."""
+
+    def __init__(
+        self, stage: Staging, images: Path | None, features: bool, units: Units, first: bool = False
+    ) -> None:
+        """first: the file has version 1, without remarks, gold and preferences."""
+        self.stage, self.db, self.images, self.features, self.first = stage, stage.db, images, features, first
+        self._units_of = units
+        self._units: Sequence[Any] = ()  # of the line's sample
+        self.number = 1  # the current line, for error messages
+        self.count: Counter[str] = Counter()
+        for name in ("runs", "samples", "events", *OF_SAMPLE, "preferences"):
+            self.count[name] = self.count[f"{name}_known"] = 0
+        for table in (
+            "lines (sample PRIMARY KEY, line, labelled)",
+            "waiting (kind, n, line, entry, PRIMARY KEY (kind, n, line, entry))",
+            "labelled (sample, word_index, before, PRIMARY KEY (sample, word_index))",
+        ):
+            self.db.execute(f"CREATE TEMP TABLE {table} WITHOUT ROWID")
+
+    def line(self, number: int, record: dict[str, Any]) -> None:
+        """Stage a run or a sample; the events of a sample, and votes, are checked and wait for ``finish``."""
+        self.number = number
+        if "run" in record:
+            self._run(_only(_only(record, ["run"], "a line")["run"], RUN, "a run"))
+            return
+        if "preference" in record and not self.first:
+            vote = _only(record, ["preference"], "a line")["preference"]
+            entry = dict(_only(vote, ("n", *PREFERENCE), "a preference"))
+            n = checks.integer("n", entry.pop("n", None), 1, 2**62)
+            self._wait("preferences", n, checked_preference(entry))
+            return
+        kinds = (
+            {"events": FIELDS, "submissions": SUBMISSION} if self.first else {"events": FIELDS, **OF_SAMPLE}
+        )
+        _only(record, ("sample", *kinds), "a line")
+        sample = checked_sample(checks.complete(_only(record.get("sample"), COLUMNS, "a sample")))
+        place = (sample["id"], number, bool(record.get("events") or record.get("gold")))
+        if not self.db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", place).rowcount:
+            raise ValueError(f"the sample {sample['id']} is in the file twice.")
+        self.stage.pull(sample["id"])
+        if sample["projector_run"] is not None:
+            self.stage.pull_run(sample["projector_run"])
+        self._sample(sample)
+        self._units = self._units_of(sample)
+        check = {
+            "events": self._event,
+            "submissions": checked_submission,
+            "remarks": checked_remark,
+            "gold": self._gold,
+        }
+        for kind, names in kinds.items():
+            entries = record.get(kind, [])
+            if not isinstance(entries, list):
+                raise ValueError(f"{kind} must be a list, not {checks.shown(entries)}.")
+            allowed = ["n", *(name for name in names if name != "sample")]
+            for entry in entries:
+                entry = dict(_only(entry, allowed, f"one of {kind}"))
+                n = checks.integer("n", entry.pop("n", None), 1, 2**62)
+                self._wait(kind, n, check[kind](entry, sample))
+
+    def _wait(self, kind: str, n: int, entry: dict[str, Any]) -> None:
+        self.db.execute(
+            "INSERT INTO waiting VALUES (?, ?, ?, ?)", (kind, n, self.number, pickle.dumps(entry))
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Stage the waiting entries in the order in which they came to be; returns the counts and the changes."""
+        for ids in self._labelled():
+            before = [(*place, round(expected(label), 4)) for place, label in labels_of(self.db, ids).items()]
+            self.db.conn.executemany("INSERT INTO labelled VALUES (?, ?, ?)", before)
+        for kind in ("events", *OF_SAMPLE, "preferences"):
+            waiting = self.db.execute("SELECT line, entry FROM waiting WHERE kind = ? ORDER BY n", (kind,))
+            for self.number, packed in waiting:
+                entry = pickle.loads(packed)
+                self._store_event(entry) if kind == "events" else self._store_entry(kind, entry)
+        return {**self.count, **self._changes()}
+
+    def _labelled(self) -> Iterator[list[str]]:
+        """Batches of the samples that have labels in the file, in order of its lines."""
+        samples = self.db.execute("SELECT sample FROM lines WHERE labelled ORDER BY line")
+        while ids := [id for (id,) in samples.fetchmany(20)]:
+            yield ids
+
+    def _changes(self) -> dict[str, Any]:
+        """The words whose label is another one now, as one number from 0 to 9."""
+        new, changed, changes = 0, 0, []
+        for ids in self._labelled():
+            for (sample, index), label in labels_of(self.db, ids).items():
+                sql = "SELECT before FROM labelled WHERE sample = ? AND word_index = ?"
+                (before,) = self.db.execute(sql, (sample, index)).fetchone() or (None,)
+                after = round(expected(label), 4)
+                if before == after:
+                    continue
+                new += before is None
+                changed += before is not None
+                if len(changes) < CHANGES:
+                    (line,) = self.db.execute("SELECT line FROM lines WHERE sample = ?", (sample,)).fetchone()
+                    changes.append(
+                        {"line": line, "sample": sample, "word_index": index, "word": label["word"],
+                         "before": before, "after": after}
+                    )  # fmt: skip
+        return {"words_new": new, "words_changed": changed, "changes": changes}
+
+    def _run(self, given: dict[str, Any]) -> None:
+        run = checked_run(given)
+        check_shape(given)
+        if run["state"] in ACTIVE:
+            raise ValueError("a run from elsewhere cannot be running here.")
+        for id in filter(None, (run["id"], run.get("parent"))):
+            self.stage.pull_run(id)
+        if existing := row_of(self.db, "runs", run["id"]):
+            self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, existing)
+            self.count["runs_known"] += 1
+            return
+        if run.get("parent") and not exists(self.db, "runs", run["parent"]):
+            raise ValueError(f"the run's parent {run['parent']} is not in the file.")
+        insert(self.db, "runs", run)
+        self.count["runs"] += 1
+
+    def _sample(self, sample: dict[str, Any]) -> None:
+        if self.images is not None and sample["image_path"] is not None:
+            try:
+                digest = sha256((self.images / sample["image_path"]).read_bytes()).hexdigest()
+            except OSError:
+                raise ValueError(f"the image {sample['image_path']} is not in the images' folder.") from None
+            if digest != sample["image_sha256"]:
+                raise ValueError(f"the image {sample['image_path']} is not the one that was scored.")
+        if existing := row_of(self.db, "samples", sample["id"]):
+            self._same("sample", sample["id"], sample, existing)
+            self.count["samples_known"] += 1
+        else:
+            insert_sample(self.db, sample)
+            self.count["samples"] += 1
+
+    def _event(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        if entry.get("features") is not None:
+            try:
+                entry["features"] = base64.b64decode(entry["features"], validate=True)
+            except (binascii.Error, TypeError, ValueError):
+                raise ValueError("features must be base64.") from None
+        return self._of_unit(checked_score(entry, sample), sample)
+
+    def _gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        return self._of_unit(checked_gold(entry, sample), sample)
+
+    def _of_unit(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+        need_unit(sample, self._units, entry["word_index"], entry["word"])
+        return entry
+
+    def _store_event(self, event: dict[str, Any]) -> None:
+        if existing := row_of(self.db, "scores", event["id"]):
+            # entropy is computed, and its last bit may differ between machines
+            skipped = ("entropy",) if self.features else ("entropy", "features")
+            given = {name: value for name, value in event.items() if name not in skipped}
+            self._same("event", event["id"], given, existing)
+            self.count["events_known"] += 1
+            return
+        for name in ("supersedes", "undoes"):
+            self._same_lane(name, event)
+        insert(self.db, "scores", event)
+        self.count["events"] += 1
+
+    def _store_entry(self, kind: str, entry: dict[str, Any]) -> None:
+        """One of submissions, remarks, gold or preferences."""
+        if existing := row_of(self.db, kind, entry["id"]):
+            name = {"gold": "gold score"}.get(kind, kind.removesuffix("s"))
+            self._same(name, entry["id"], entry, existing)
+            self.count[f"{kind}_known"] += 1
+            return
+        for side in SIDES:
+            if side in entry:
+                self.stage.pull(entry[side])
+                if not exists(self.db, "samples", entry[side]):
+                    raise ValueError(f"{side} {entry[side]} is neither in the file nor in the store.")
+        if entry.get("undoes") is not None:
+            self._undoes_submission(entry)
+        insert(self.db, kind, entry)
+        self.count[kind] += 1
+
+    def _undoes_submission(self, entry: dict[str, Any]) -> None:
+        """ValueError unless it undoes a submit or skip of the same person and sample, which is not undone yet."""
+        undone = row(
+            self.db,
+            "SELECT 1 FROM submissions WHERE id = :undoes AND sample = :sample AND who = :who AND undoes IS NULL",
+            entry,
+        )
+        if not undone:
+            raise ValueError(
+                f"undoes names {entry['undoes']}, which is no earlier submit or skip of that person."
+            )
+        if row(self.db, "SELECT 1 FROM submissions WHERE who = :who AND undoes = :undoes", entry):
+            raise ValueError(f"the submission {entry['undoes']} is undone twice.")
+
+    def _same_lane(self, name: str, event: dict[str, Any]) -> None:
+        if event[name] is None:
+            return
+        if name == "undoes" and event["source"] not in PERSONAL:
+            raise ValueError("only a correction can undo one.")
+        other = row(self.db, "SELECT * FROM scores WHERE id = ?", (event[name],))
+        lane = ("sample", "word_index", "source", "who")
+        if not other or any(other[x] != event[x] for x in lane):
+            raise ValueError(f"{name} names {event[name]}, which is no earlier event of the same word.")
+        if name == "undoes" and row(self.db, "SELECT 1 FROM scores WHERE undoes = ?", (event[name],)):
+            raise ValueError(f"the event {event[name]} is undone twice.")
+
+    def _same(self, what: str, id: str, given: Mapping[str, Any], existing: Mapping[str, Any]) -> None:
+        for name, value in given.items():
+            if existing[name] != value:
                 raise ValueError(
-                    f"its version is {checks.shown(version)}; this app reads the versions {said}."
+                    f"the {what} {id} is in the store with another {name} "
+                    f"({checks.shown(existing[name])}, not {checks.shown(value)})."
                 )
-            task = Intake(stage, images, header.get("features") is True, units, first=version == 1)
-            for number, record in lines:
-                task.line(number, record)
-            number = 0
-            return task.finish()
-    except ImportRefused:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path.name} cannot be read ({error.strerror}); check its name.") from None
-    except ValueError as error:
-        line = number or (task.number if task else 1)
-        raise ImportRefused(path.name, line, str(error)) from None

@@ -1,16 +1,16 @@
-"""Preference pairs for direct preference optimisation (DPO), from the words' current labels; JSONL without a header.
+"""Preference pairs for direct preference optimisation (DPO), from word labels or from votes; JSONL without a header.
 
-A line: prompt, chosen and rejected (paths of images inside the app's folder), margin, split, and the two samples'
-ids. Of the samples of one prompt (and split) the best goes with the worst, the second best with the second worst, and so on:
-an image is in one pair at most. A sample's rank is the mean of its words' labels, over 9, *nothing else* counting as one
-word more. The margin (0 to 1, more than 0) is the difference of the means over the words that are labelled in both images.
+A line: prompt, chosen and rejected (paths of images inside the app's folder), margin, split, and the two samples' ids. Among
+the samples of one prompt (and split) the best is paired with the worst, the second best with the second worst, and so on, so
+that each image is in one pair at most. Samples are ranked by the mean of their words' labels, over 9, with *nothing else*
+counting as one more word. The margin (above 0, up to 1) is the difference of the means over the words labelled in both.
 
-Lost: which words made the difference, every image that found no partner, ties, and all events. ``split`` stays,
-so that pairs of held-out prompts can be kept out of a training.
+Lost: which words made the difference, images without a partner, ties, and all events. ``split`` is kept, so that pairs
+of held-out prompts can be left out of a training.
 
-``export_votes`` writes the same lines from people's votes between two images instead, a line a vote that chose one
-side (the last of each person on each pair), and ``import_dpo`` takes such lines over as one person's votes:
-**chosen is the better image**. Lost that way: margins, ties, and who voted.
+``export_votes`` writes the same lines from people's votes between two images, one line per vote for a side (the last of each
+person on each pair), and ``import_dpo`` imports such lines as one person's votes: **chosen is the better image**. Lost
+that way: margins, ties, and who voted.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from data.exchange.intake import CHANGES
 from data.exchange.jsonl import json_line, records, whole_file
-from data.exchange.staging import Staging, staging
-from data.exchange.taking import refused
+from data.exchange.staging import CHANGES, Staging, refused, staging
 from data.store import Store, checks
 from data.store.database import insert, new_id, now, row, rows
 from data.store.labels import expected
@@ -38,11 +36,11 @@ def _mean(words: Mapping[int, float], over: set[int] | None = None) -> float:
 
 
 def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
-    """Write the file whole or not at all; returns {samples, pairs}: how many had a label and an image, and the pairs."""
+    """Write the file whole or not at all; returns {samples: with a label and an image, pairs}."""
     labels = store.labels.current(include_calibrated=True)
     with store.database.reading() as db:
-        found = rows(db, "SELECT id, prompt, split, image_path FROM samples WHERE image_path IS NOT NULL")
-    samples = {s["id"]: s for s in found}
+        images = rows(db, "SELECT id, prompt, split, image_path FROM samples WHERE image_path IS NOT NULL")
+    samples = {s["id"]: s for s in images}
     words: dict[str, dict[int, float]] = defaultdict(dict)
     for label in labels:
         if label["sample"] in samples:
@@ -75,16 +73,16 @@ def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
 
 
 FIELDS = ("prompt", "chosen", "rejected", "margin", "split", "chosen_sample", "rejected_sample")
-# the last vote of each person on each pair, whichever side the two stood on
+# the last vote of each person on each pair, whichever image was on the left
 LAST = """SELECT p.* FROM preferences p WHERE NOT EXISTS (SELECT 1 FROM preferences n WHERE n.who = p.who AND n.seq > p.seq
     AND min(n.left_sample, n.right_sample) = min(p.left_sample, p.right_sample)
     AND max(n.left_sample, n.right_sample) = max(p.left_sample, p.right_sample))"""
 
 
 def export_votes(store: Store, path: str | Path) -> dict[str, int]:
-    """Write the file whole or not at all; returns {samples, pairs}. Only votes between two images of one prompt."""
+    """Write votes between two images of one prompt, whole or not at all; returns {samples, pairs}."""
     with store.database.reading() as db:
-        found = rows(
+        pairs = rows(
             db,
             f"""SELECT c.prompt, c.image_path AS chosen, r.image_path AS rejected, c.split, c.id AS chosen_sample,
                 r.id AS rejected_sample FROM ({LAST} AND p.choice IN ('left', 'right') ORDER BY p.seq) v
@@ -93,27 +91,27 @@ def export_votes(store: Store, path: str | Path) -> dict[str, int]:
             WHERE c.prompt = r.prompt AND c.image_path IS NOT NULL AND r.image_path IS NOT NULL ORDER BY v.seq""",
         )
     with whole_file(path) as file:
-        for pair in found:
+        for pair in pairs:
             file.write(json_line(pair))
-    sides = {pair[side] for pair in found for side in ("chosen_sample", "rejected_sample")}
-    return {"samples": len(sides), "pairs": len(found)}
+    samples = {pair[side] for pair in pairs for side in ("chosen_sample", "rejected_sample")}
+    return {"samples": len(samples), "pairs": len(pairs)}
 
 
 def _side(stage: Staging, record: Mapping[str, Any], side: str) -> str:
-    """The sample of one side: by its id, else by the image's path."""
+    """The id of one side's sample, given by id or by the image's path."""
     prompt, id, image = record.get("prompt"), record.get(f"{side}_sample"), record.get(side)
     if id is None:
         path = checks.relative_path(side, image)
-        found = rows(
+        samples = rows(
             stage.db,
             "SELECT id FROM main.samples WHERE prompt = ? AND image_path = ?",
             (checks.text("prompt", prompt, checks.PROMPT_LENGTH), path),
         )
-        if len(found) != 1:
+        if len(samples) != 1:
             raise ValueError(
-                f"{len(found) or 'no'} images of this prompt lie at {checks.shown(path)}; give {side}_sample."
+                f"{len(samples) or 'no'} images of this prompt lie at {checks.shown(path)}; give {side}_sample."
             )
-        id = found[0]["id"]
+        id = samples[0]["id"]
     stage.pull(checks.identifier("sample", id))
     sample = need_sample(stage.db, id)
     if sample["prompt"] != prompt:
@@ -126,9 +124,12 @@ def _side(stage: Staging, record: Mapping[str, Any], side: str) -> str:
 
 
 def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) -> dict[str, Any]:
-    """Take over each line as this person's vote for ``chosen``, all of them or nothing; {pairs, same, new, changed,
-    changes: the first of them, [{line, prompt, chosen_sample, rejected_sample, before, after}]}: before is what this person said of the
-    pair last ('chosen', 'rejected', 'tie', 'none'), or None. A pair that this person has judged so gets no new vote."""
+    """Import each line as this person's vote for ``chosen``, all of them or none.
+
+    Returns {pairs, same, new, changed, changes: the first of them, [{line, prompt, chosen_sample, rejected_sample, before,
+    after}]}; before is the person's last vote on the pair ('chosen', 'rejected', 'tie', 'none'), or None. A pair on which
+    the person has voted the same gets no new vote.
+    """
     path, number = Path(path), 0
     checks.text("who", who)
     changes: list[dict[str, Any]] = []
@@ -165,8 +166,8 @@ def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) 
 
 
 def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:
-    """What this person said last of the two."""
-    found = row(
+    """This person's last vote on the two: chosen, rejected, tie, none, or None."""
+    vote = row(
         db,
         """SELECT left_sample, choice FROM preferences WHERE who = :who AND seq IN
             (SELECT seq FROM preferences WHERE left_sample = :a AND right_sample = :b
@@ -174,6 +175,6 @@ def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:
         ORDER BY seq DESC LIMIT 1""",
         {"who": who, "a": chosen, "b": rejected},
     )
-    if not found or found["choice"] in ("tie", "none"):
-        return found and found["choice"]
-    return "chosen" if (found["choice"] == "left") == (found["left_sample"] == chosen) else "rejected"
+    if not vote or vote["choice"] in ("tie", "none"):
+        return vote and vote["choice"]
+    return "chosen" if (vote["choice"] == "left") == (vote["left_sample"] == chosen) else "rejected"

@@ -1,25 +1,35 @@
-"""The first step of an import: everything is read and checked in private, before any of it is written (``data.store.imports``).
+"""First stage of an import: read and check everything in private tables, before any of it is written (``data.store.imports``).
 
-The private part are TEMP tables of one connection, with the names and columns of the store's own, into which the rows of
-each sample that the file speaks of are copied (``pull``). SQLite finds them before the store's, so the same SQL and the
-same functions work on them; what is new is in the rows whose seq is above ``BASE``. They lie on disk, nobody else sees
-them, and they are gone with the connection, however it ends. Nothing is locked meanwhile.
+The private tables are TEMP tables of one connection, with the names and columns of the store's own, into which the rows of
+each sample in the file are copied (``pull``). SQLite resolves names to them before the store's, so the same SQL and functions
+work on them; new rows have a seq above ``BASE``. They lie on disk, nobody else sees them, and they are gone with the
+connection, however it ends. Nothing is locked meanwhile.
+
+``ScoreImport`` is what imports of people's scores from elsewhere share, whatever the file looks like. What comes in is one
+person's score of a word, 0 to 9 (9 = fully shown), with ``scorer`` naming the format. A word whose label is the same already,
+or to which this person gave that score before, gets no event, so importing twice changes nothing. Place and word must match
+the prompt's words, and the word must be scored. A file is imported completely or not at all.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from data.store.database import StoreError, new_id
-from data.store.imports import REPLACED, TABLES, Imports
+from data.store import Store, StoreError, checks
+from data.store.database import new_id, row
+from data.store.imports import REPLACED, TABLES
+from data.store.labels import expected
+from data.store.library import labels_of
+from data.store.samples import need_sample
+from data.store.scores import Units, checked_event, insert_event, latest, need_unit
 
-ABOUT = {  # what is said of a sample, and the columns that name it
+ABOUT = {  # tables about samples, and their columns that name one
     "scores": ("sample",),
     "submissions": ("sample",),
     "remarks": ("sample",),
@@ -28,20 +38,49 @@ ABOUT = {  # what is said of a sample, and the columns that name it
 }
 INDEXES = {"scores": "sample, word_index, source, who, seq", "gold": "sample, word_index, seq",
            "preferences": "left_sample, right_sample"}  # fmt: skip
-STATE = 1.0  # seconds for which one state of the store is read
+SNAPSHOT_SECONDS = 1.0  # for which one state of the store is read
 BASE = 2**48  # above every seq of a store, and small enough for the ranks of ``MEANS``
+MOST_SCORES = 1_000_000  # of a file
+RECENT = 500  # samples that are kept at hand
+CHANGES = 1000  # changed words that are listed; all are counted
+SameScore = Callable[[float | None, Mapping[str, Any] | None], bool]
+"""Whether (a person's score, a label) have the score of the file already; either may be None."""
+
+
+class ImportRefused(ValueError):
+    """A line of the file (or row, of a table) cannot be imported; nothing was. ``line`` counts from 1."""
+
+    def __init__(self, name: str, line: int, reason: str, what: str = "line") -> None:
+        super().__init__(f"{name}, {what} {line}: {reason} Nothing was imported.")
+        self.line = line
+
+
+@contextmanager
+def refused(name: str, line: Callable[[], int], what: str = "line") -> Iterator[None]:
+    """Turn a ValueError into ImportRefused with the line (or row); and an OSError into a message that the file is unreadable."""
+    try:
+        yield
+    except ImportRefused:
+        raise
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read ({error.strerror}); check its name.") from None
+    except ValueError as error:
+        raise ImportRefused(name, line(), str(error), what) from None
 
 
 class Overtaken(Exception):
-    """Others have written meanwhile what makes it another matter; nothing was written."""
+    """Something was written meanwhile that conflicts with this import; nothing was imported."""
 
 
 class Staging:
-    """One import. store: where it goes; db: the connection that holds the tables; renew: lets it see the newest state of the
-    store; name: of the file; alone: nobody else imports as long as this lasts."""
+    """The private tables of one import.
+
+    store: where it goes; db: the connection with the tables; renew: moves it to the newest state of the store; name: of the
+    file; alone: nobody else imports meanwhile.
+    """
 
     def __init__(
-        self, store: Imports, db: Database, renew: Callable[[], None], name: str, alone: bool = False
+        self, store: Store, db: Database, renew: Callable[[], None], name: str, alone: bool = False
     ) -> None:
         self.store, self.db, self.name, self._renew, self._alone = store, db, name, renew, alone
         self._since = time.monotonic()
@@ -54,13 +93,13 @@ class Staging:
             db.execute("INSERT INTO temp.sqlite_sequence (name, seq) VALUES (?, ?)", (table, BASE))
             if table in INDEXES:
                 db.execute(f"CREATE INDEX temp.{table}_about ON {table} ({INDEXES[table]})")
-        # the newest row of each table, by which is seen what came meanwhile
+        # the newest row of each table, to detect a store that was replaced meanwhile
         self._newest = {table: _newest(db, table) for table in TABLES}
         self._imported = _imported(db)
 
     def pull(self, sample: str) -> bool:
-        """Bring in the sample and all that the store has of it; False where it was here already or there is none."""
-        if time.monotonic() - self._since > STATE:
+        """Copy the sample and all rows about it; False where it was copied already, or there is none."""
+        if time.monotonic() - self._since > SNAPSHOT_SECONDS:
             self._renew()
             self._since = time.monotonic()
         if not self._copy("samples", "id", sample):
@@ -78,10 +117,10 @@ class Staging:
         return self.db.execute(sql, (value,)).rowcount > 0
 
     def write(self, strict: bool = False) -> bool:
-        """Write what is new, all of it or nothing, and let go of the private tables.
+        """Write the new rows, all of them or none, and close the private tables.
 
-        What people have said meanwhile counts as said before. With ``strict`` each row is written as it is in the file;
-        where another import came meanwhile, or an undo that the file has too, nothing is written, and False returned.
+        Scores given meanwhile count as earlier ones. With ``strict`` each row is written as it is in the file; where there
+        was another import meanwhile, or an undo that the file has too, nothing is written and False is returned.
         """
         new = {
             table: seq - BASE for table, seq in self.db.execute("SELECT name, seq FROM temp.sqlite_sequence")
@@ -106,7 +145,7 @@ class Staging:
         return True
 
     def _copy_out(self, file: Path, new: dict[str, int]) -> None:
-        """Put the new rows into a file, numbered through all tables; new: how many each has."""
+        """Write the new rows to a file, numbered across all tables. new: the number in each."""
         self.db.conn.execute("COMMIT")
         self.db.execute("ATTACH ? AS beside", (file.as_uri(),))
         self.db.conn.execute("BEGIN")
@@ -132,17 +171,17 @@ def _newest(db: Database, table: str) -> tuple[int, str | None]:
 
 
 def _row_at(db: Database, table: str, seq: int) -> str | None:
-    found = db.execute(f"SELECT id FROM main.{table} WHERE seq = ?", (seq,)).fetchone()
-    return found and found[0]
+    record = db.execute(f"SELECT id FROM main.{table} WHERE seq = ?", (seq,)).fetchone()
+    return record and record[0]
 
 
 def _imported(db: Database) -> list[tuple[str, int]]:
-    """The imports that are in the store, and how much of each."""
+    """The imports in the store, and their progress."""
     return db.execute("SELECT id, done FROM main.imports ORDER BY seq").fetchall()
 
 
 def _undone(db: Database) -> bool:
-    """Whether a new row takes back what has been taken back in the store."""
+    """Whether a new row undoes something that has been undone in the store."""
     return bool(
         db.execute(
             """SELECT 1 FROM beside.scores n CROSS JOIN main.scores o ON o.undoes = n.undoes
@@ -154,17 +193,99 @@ def _undone(db: Database) -> bool:
 
 
 @contextmanager
-def staging(store: Imports, name: str, alone: bool = False) -> Iterator[Staging]:
-    """The private part of an import of the file of this name. alone: from the start on nobody else imports."""
+def staging(store: Store, name: str, alone: bool = False) -> Iterator[Staging]:
+    """The private tables of an import of the file with this name. alone: keep others from importing from the start."""
     with store.imports.importing() if alone else nullcontext(), store.database.preparing() as (db, renew):
         yield Staging(store, db, renew, name.encode(errors="replace").decode()[:200], alone)
 
 
-def rows_of(db: Database, table: str, id: str) -> dict[str, Any] | None:
-    """The row of this id, new or of the store."""
-    for schema in ("temp", "main"):
-        cursor = db.execute(f"SELECT * FROM {schema}.{table} WHERE id = ?", (id,))
-        found = cursor.fetchone()
-        if found:
-            return dict(zip([column[0] for column in cursor.description], found))
-    return None
+def row_of(db: Database, table: str, id: str) -> dict[str, Any] | None:
+    """The row with this id, new or of the store."""
+    private, stored = (f"SELECT * FROM {schema}.{table} WHERE id = ?" for schema in ("temp", "main"))
+    return row(db, private, (id,)) or row(db, stored, (id,))
+
+
+# -- scores of one person
+
+
+def whole(value: Any) -> Any:
+    """A number of a file, as an int where it is whole: data frames write whole numbers with gaps between them as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def same_digit(score: int) -> SameScore:
+    """``SameScore`` of a file with whole scores."""
+    return lambda given, label: score in (given, label and label["score"])
+
+
+class ScoreImport:
+    """An import of one person's scores: ``word`` for each word of the file, then ``finish``."""
+
+    def __init__(self, stage: Staging, who: str, scorer: str, units: Units) -> None:
+        self.stage, self.db, self.who, self.scorer, self._units = stage, stage.db, who, scorer, units
+        self.samples = 0  # samples pulled so far
+        self._recent: dict[str, tuple[dict[str, Any], Sequence[Any], dict[int, dict[str, Any]]]] = {}
+        self.db.execute(
+            "CREATE TEMP TABLE known (sample, word_index, PRIMARY KEY (sample, word_index)) WITHOUT ROWID"
+        )
+        self.counts = {"words": 0, "new": 0, "changed": 0}
+        self.changes: list[dict[str, Any]] = []
+
+    def sample(self, id: Any, *prompts: Any) -> dict[str, Any]:
+        """A sample of the store; ValueError where there is none, or its prompt is none of ``prompts``, if given."""
+        sample = self._known(id)[0]
+        if prompts and sample["prompt"] not in prompts:
+            raise ValueError(f"the sample {id} has another prompt in the store.")
+        return sample
+
+    def units(self, id: str) -> Sequence[Any]:
+        """The units of a sample."""
+        return self._known(id)[1]
+
+    def _known(self, id: Any) -> tuple[dict[str, Any], Sequence[Any], dict[int, dict[str, Any]]]:
+        """A sample, its units, and its labels by word index."""
+        if not isinstance(id, str) or id not in self._recent:
+            checks.identifier("sample", id)
+            self.samples += self.stage.pull(id)
+            sample = need_sample(self.db, id)
+            kept = ("word", "score", "distribution")
+            labels = {index: {n: x[n] for n in kept} for (_, index), x in labels_of(self.db, [id]).items()}
+            while len(self._recent) >= RECENT:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[id] = sample, self._units(sample), labels
+        return self._recent[id]
+
+    def word(
+        self, line: int, sample: dict[str, Any], index: Any, word: Any, score: int, same: SameScore
+    ) -> None:
+        """Import the score of one word, unless ``same`` finds it in the store."""
+        index = checks.integer("word_index", whole(index), 0, 999)
+        text = checks.text("a word", "" if word is None else word, checks.PROMPT_LENGTH, empty=True)
+        _, units, labels = self._known(sample["id"])
+        unit, label = need_unit(sample, units, index, text), labels.get(index)
+        place = (sample["id"], index)
+        if not self.db.execute("INSERT OR IGNORE INTO known VALUES (?, ?)", place).rowcount:
+            raise ValueError(f"the word {index} of the sample {sample['id']} is there twice.")
+        self.counts["words"] += 1
+        if self.counts["words"] > MOST_SCORES:
+            raise ValueError(f"the file has more than {MOST_SCORES:,} scores; import it in parts.")
+        given = latest(self.db, *place, "human", self.who)
+        if same(given and given["score"], label):
+            return
+        self.counts["changed" if label else "new"] += 1
+        event = {"sample": sample["id"], "word_index": index, "word": unit.text}
+        if len(self.changes) < CHANGES:
+            before = round(expected(label), 4) if label else None
+            self.changes.append({"line": line, **event, "before": before, "after": score})
+        event |= {"source": "human", "who": self.who, "score": score, "scorer": self.scorer}
+        insert_event(self.db, checked_event(event))
+
+    def finish(self, dry_run: bool) -> dict[str, Any]:
+        """Store the changes, unless it is a dry run; returns {samples, words, same, new, changed, changes: the first of them},
+        where ``new`` words had no label."""
+        (samples,) = self.db.execute("SELECT count(DISTINCT sample) FROM known").fetchone()
+        if not dry_run:
+            self.stage.write()
+        words, new, changed = (self.counts[name] for name in ("words", "new", "changed"))
+        return {"samples": samples, "words": words, "same": words - new - changed, "new": new, "changed": changed,
+                "changes": self.changes}  # fmt: skip

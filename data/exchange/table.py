@@ -1,18 +1,18 @@
-"""The label of every word as CSV, a row a word, for spreadsheets and data frames; *nothing else* is a row like any other.
+"""Labels as CSV, one row per word (*nothing else* is a row like any other), for spreadsheets and data frames; out and in again.
 
 A cell of text that a spreadsheet would run as a formula (it begins with = + - @ or their full-width forms, also after
-quotes and what cannot be seen, or with a tab, a carriage return or a line feed) gets an apostrophe in front. So does
-each part of a cell after a comma, a semicolon, a tab or a line's end, as a spreadsheet that separates by these would cut
-the cell there. So does a part that begins with an apostrophe itself, and that makes it exact to undo: take one
-apostrophe away from every part of a cell of text that begins with one.
+quotes and invisible characters, or with a tab, a carriage return or a line feed) gets an apostrophe in front. So does each
+part of a cell after a comma, a semicolon, a tab or a line end, since a spreadsheet that separates by these would cut the cell
+there. So does a part that begins with an apostrophe itself, which makes the change reversible: remove one apostrophe from
+every part of a cell of text that begins with one.
 
-Lost: the events behind the labels (who said what, and when), the scorer's hidden states, the runs, and what
-makes an image again beside its seed.
+Lost: the events behind the labels (who gave which score, and when), the scorer's hidden states, the runs, and what makes an
+image again beside its seed. A score that people confirmed has the source ``confirmed``.
 
-A score that people confirmed has the source ``confirmed``. A table comes in as one person's scores, all of them given: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
-prompt are checked where they are there, and the other columns of an export are passed over. A row without a score says
-nothing. What a spreadsheet or a data frame does to the file is undone: a byte order mark, semicolons or tabs between the
-cells, 7.0 for 7, NaN for a gap, and the apostrophes.
+A table comes in as one person's given scores: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
+prompt are checked where present, and the other columns of an export are ignored. A row without a score is skipped. Changes
+that spreadsheets and data frames make to the file are undone: a byte order mark, semicolons or tabs between the cells, 7.0
+for 7, NaN for a gap, and the apostrophes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data.exchange.jsonl import whole_file
-from data.exchange.staging import staging
-from data.exchange.taking import Taking, digit, refused
+from data.exchange.staging import ScoreImport, refused, same_digit, staging
 from data.exchange.text import decoded
 from data.store import Store, checks
 from data.store.labels import expected
@@ -43,20 +43,29 @@ DANGEROUS = re.compile(rf"{PART}(?='|{UNSEEN}[=+\-@＝＋－＠])|\A(?=[\t\r\n])
 
 
 def cell(value: Any) -> Any:
-    """What a spreadsheet shows rather than runs; None is an empty cell, numbers stay numbers."""
+    """A value that a spreadsheet shows rather than runs; None is an empty cell, numbers stay numbers."""
     return DANGEROUS.sub("'", value) if isinstance(value, str) else value
 
 
 def plain(value: str) -> str:
-    """A cell of text as it was before ``cell``."""
+    """The inverse of ``cell`` for text."""
     return re.sub(rf"{PART}'", "", value)
+
+
+def row_of(label: Mapping[str, Any]) -> dict[str, Any]:
+    """A label as a row of the table."""
+    return {name: label[name] if name != "expected" else round(expected(label), 4) for name in COLUMNS}
+
+
+def count_labels(labels: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {"samples": len({label["sample"] for label in labels}), "words": len(labels)}
 
 
 def export_csv(store: Store, path: str | Path) -> dict[str, int]:
     """Write the file whole or not at all (UTF-8, RFC 4180); returns {samples, words}.
 
-    ``score`` is the label's whole score, empty where it has only a ``distribution`` (JSON, ten numbers).
-    ``expected`` is the one number for both, 0 to 9, the distribution's mean where there is one; 9 = fully shown.
+    ``score`` is the label's whole score, empty where it has only a ``distribution`` (JSON, ten numbers). ``expected`` is one
+    number for both, 0 to 9, the distribution's mean where there is one; 9 = fully shown.
     """
     labels = store.labels.current(include_calibrated=True)
     with whole_file(path) as raw:
@@ -64,11 +73,11 @@ def export_csv(store: Store, path: str | Path) -> dict[str, int]:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for label in labels:
-            distribution = label["distribution"] and json.dumps(label["distribution"])
-            row = {**label, "distribution": distribution, "expected": round(expected(label), 4)}
-            table.writerow([cell(row[name]) for name in COLUMNS])
+            row = row_of(label)
+            row["distribution"] = row["distribution"] and json.dumps(row["distribution"])
+            table.writerow(map(cell, row.values()))
         file.detach()
-    return {"samples": len({x["sample"] for x in labels}), "words": len(labels)}
+    return count_labels(labels)
 
 
 # -- import
@@ -79,13 +88,13 @@ LONGEST_ROW = 1 << 20
 
 
 class Place:
-    """The line that is being read, for the error message; and the bytes of its row so far."""
+    """The line being read, for error messages; and the bytes of its row so far."""
 
     number = bytes = 0
 
 
 def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
-    """Lines of text with their ends, none of them endless."""
+    """Lines of text with their ends; ValueError where a row is too long."""
     while raw := file.readline(LONGEST_ROW + 1):
         place.number += 1
         place.bytes += len(raw)
@@ -99,16 +108,10 @@ def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
 
 
 def _rows(lines: Iterator[str], place: Place) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every row that is not empty, the head first."""
+    """(line number, cells) of every non-empty row, the header first."""
     head = next(lines, "")
     delimiter = max(",;\t", key=head.count)
-    rest = iter([head])
-
-    def all_lines() -> Iterator[str]:
-        yield from rest
-        yield from lines
-
-    table = csv.reader(all_lines(), delimiter=delimiter, strict=True)
+    table = csv.reader(chain([head], lines), delimiter=delimiter, strict=True)
     while True:
         try:
             cells = next(table)
@@ -132,8 +135,8 @@ def _whole(name: str, value: str) -> int:
 def import_csv(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
-    """Take over the scores that say something else than the store, all of them or nothing; returns what
-    ``import_words`` does. ImportRefused names line and reason."""
+    """Import the scores that differ from the store, all of them or none; returns what ``import_words`` does. ImportRefused names
+    line and reason."""
     path, place = Path(path), Place()
     checks.text("who", who)
 
@@ -143,17 +146,19 @@ def import_csv(
         open(path, "rb") as file,
         staging(store, path.name) as stage,
     ):
-        found = _rows(_lines(file, place), place)
-        _, head = next(found, (1, []))
+        rows = _rows(_lines(file, place), place)
+        _, head = next(rows, (1, []))
         names = [name.strip() for name in head]
-        lacking = [name for name in NEEDED if name not in names]
-        if lacking:
-            raise ValueError(f"there is no column {lacking[0]}; the first row must name {', '.join(NEEDED)}.")
-        odd = [name for name in names if name not in COLUMNS or names.count(name) > 1]
-        if odd:
-            raise ValueError(f"the column {checks.shown(odd[0])} is not known or there twice; remove it.")
-        taking = Taking(stage, who, "from csv", units)
-        for number, cells in found:
+        missing = [name for name in NEEDED if name not in names]
+        if missing:
+            raise ValueError(f"there is no column {missing[0]}; the first row must name {', '.join(NEEDED)}.")
+        unusable = [name for name in names if name not in COLUMNS or names.count(name) > 1]
+        if unusable:
+            raise ValueError(
+                f"the column {checks.shown(unusable[0])} is not known or there twice; remove it."
+            )
+        task = ScoreImport(stage, who, "from csv", units)
+        for number, cells in rows:
             if len(cells) != len(names):
                 raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")
             given = dict(zip(names, cells))
@@ -164,9 +169,9 @@ def import_csv(
                 "" if (value := given.get(name, "")).strip().lower() in GAPS else value
                 for name in ("prompt", "word")
             )
-            # earlier versions marked the beginning of a cell alone
+            # earlier versions added an apostrophe at the start of a cell only
             prompts = (plain(prompt), prompt.removeprefix("'")) if prompt else ()
-            sample = taking.sample(plain(given["sample"]).strip(), *prompts)
+            sample = task.sample(plain(given["sample"]).strip(), *prompts)
             index = _whole("word_index", given["word_index"])
-            taking.word(number, sample, index, plain(word), score, digit(score))
-        return taking.finish(dry_run)
+            task.word(number, sample, index, plain(word), score, same_digit(score))
+        return task.finish(dry_run)

@@ -1,4 +1,4 @@
-"""Text files as people bring them: UTF-8, with a byte order mark or without one."""
+"""Text files from elsewhere: UTF-8, with or without a byte order mark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 
 
 def decoded(raw: bytes, first: bool) -> str:
-    """A part of a file as text; the file's first part without its byte order mark. ValueError for what is no UTF-8."""
+    """A part of a file as text, without the byte order mark where it is the first part; ValueError where it is not UTF-8."""
     if first:
         ascii_in_utf16 = b"\0\0" in (raw[:4:2], raw[1:4:2])
         if ascii_in_utf16 or raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -1,24 +1,24 @@
-"""Words as two other projects publish them, out and in again; JSONL with a header that states the polarity.
+"""Word labels in the formats of two published datasets, out and in again; JSONL with a header that states the polarity.
 
-- RichHF (arXiv 2312.10240) marks words: **1 = aligned, 0 = misaligned**. A word is aligned where its label is 4.5 or
-  more of 9. Lost on the way there and back: all between the two, as 1 comes back as 9 and 0 as 0.
-- Rapidata's word_scores say how badly a word is shown: **higher = worse**. Here that is 9 - label, from 0 (fully shown)
-  to 9 (not shown), in the text of word_scores as they write it. Lost: what is between two whole scores, as 9 - value is
-  rounded when it comes back, half up.
+- RichHF (arXiv 2312.10240) marks words: **1 = aligned, 0 = misaligned**. A word is aligned where its label is 4.5 or more of
+  9. Lost in a round trip: everything between, as 1 comes back as 9 and 0 as 0.
+- Rapidata's word_scores say how badly a word is shown: **higher = worse**. Here that is 9 - label, from 0 (fully shown) to 9
+  (not shown), in the text of word_scores as they write it. Lost in a round trip: values between whole scores, as 9 - value is
+  rounded half up when it comes back.
 
-Both lose the distributions, who said a label, its source (a score that was only confirmed looks like one that was
-given) and weight, the history, the scorer's hidden states, words without a label, and *nothing else*, for which they
-have no place: it is no word of the prompt. Samples do not travel in them: a line names the sample, which must be in the
-store (JSONL takes it there).
+Both lose the distributions, who gave a label, its source (a confirmed score looks like a given one) and weight, the history,
+the scorer's hidden states, words without a label, and *nothing else*, which is no word of the prompt. Samples are not
+included: a line names a sample, which must be in the store (JSONL brings it there).
 
-A file of another tool comes in where it has our header, and lines with sample, prompt and word_index beside the words.
-Its words may be cut at other places than ours ("&" or "mat." is one): where a line has all of them in order, they are
-found in the prompt by their characters, and each word takes the worst mark of what it was cut into. Marks of what is no word
-here, or of words that are not scored ("a"), are left out and counted. A line whose words are neither the prompt's own
-at their places nor all of the prompt is refused.
-What comes in is a person's score, under the name that is given, with ``scorer`` saying from which format. A word whose
-label says the same already, or that this person has scored so, gets no event: importing twice changes nothing, and a file
-that was exported, changed in three words and imported adds three events. Of several people the median still counts.
+A file of another tool is imported where it has our header, and lines with sample, prompt and word_index beside the words.
+Its words may be split differently from ours ("&" or "mat." is one): where a line has all of them in order, they are located
+in the prompt by their characters, and each word takes the worst mark among those that overlap it. Marks that overlap no word
+of ours, or only words that are not scored ("a"), are left out and counted. A line whose words are neither the prompt's own at
+their places nor all of the prompt is refused.
+
+What is imported is a person's score, under the given name, with ``scorer`` naming the format. A word whose label is the same
+already, or to which this person gave that score, gets no event: importing twice changes nothing, and a file that was exported,
+changed in three words and imported adds three events. Of several people the median still counts.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from data.exchange.jsonl import json_line, records, whole_file
-from data.exchange.staging import staging
-from data.exchange.taking import Taking, refused, whole
+from data.exchange.staging import ScoreImport, refused, staging, whole
 from data.store import Store, checks
 from data.store.database import rows
 from data.store.labels import expected
@@ -46,8 +45,8 @@ HALF = 4.5
 
 @dataclass(frozen=True)
 class WordFormat:
-    """name; polarity, as the header states it; fields of a line beside the common ones; value of a label (0 to 9); score
-    of a value; pack (words, values) into the fields, and unpack them, checked."""
+    """polarity: as in the header; fields: of a line beside the common ones; value: of a label (0 to 9); score: of a value; pack:
+    (words, values) into the fields; unpack: the inverse, checked."""
 
     name: str
     polarity: str
@@ -93,7 +92,7 @@ def _unpack_rapidata(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]
 
 
 def _spans(prompt: str, words: Sequence[str]) -> list[tuple[int, int]] | None:
-    """Where words stand that, in order and with nothing but space between them, make up the whole prompt; else None."""
+    """The places of words that, in order and with only spaces between them, make up the whole prompt; else None."""
     spans, end = [], 0
     for word in words:
         start = len(prompt) - len(prompt[end:].lstrip())
@@ -112,8 +111,8 @@ def _placed(
     values: Sequence[Any],
     score: Callable[[float], int],
 ) -> tuple[dict[int, Any], int]:
-    """The value of each scored unit that the words of a line are about, and how many words are about none; ValueError
-    where that cannot be told. A unit that was cut into parts ("next", "to") takes the value of the lowest score."""
+    """The value of each scored unit that the words of a line refer to, and the number of words that refer to none; ValueError
+    where they cannot be matched. A unit that was split ("next", "to") takes the value with the lowest score."""
 
     def agrees(place: int, word: str) -> bool:
         return place < len(units) and (not word or same_word(word, units[place].text))
@@ -121,21 +120,24 @@ def _placed(
     if all(map(agrees, places, words)):
         if len(set(places)) < len(places):
             raise ValueError(f"a word of the sample {sample['id']} is there twice.")
-        found = {place: value for place, value in zip(places, values) if units[place].scored}
-        return found, len(places) - len(found)
+        scored = {place: value for place, value in zip(places, values) if units[place].scored}
+        return scored, len(places) - len(scored)
     spans = _spans(sample["prompt"], words) if list(places) == list(range(len(words))) else None
     if spans is None:
         place, word = next(pair for pair in zip(places, words) if not agrees(*pair))
         need_unit(sample, units, place, word)
-    found, left = {}, 0
+    placed: dict[int, Any] = {}
+    unplaced = 0
     for (start, end), word, value in zip(spans, words, values):
-        inside = [i for i, unit in enumerate(units) if unit.scored and unit.start < end and unit.end > start]
-        if len(inside) > 1:
+        overlaps = [
+            i for i, unit in enumerate(units) if unit.scored and unit.start < end and unit.end > start
+        ]
+        if len(overlaps) > 1:
             raise ValueError(f"{checks.shown(word)} holds several words; mark them apart. {own_words(units)}")
-        left += not inside
-        for i in inside:
-            found[i] = min(found.get(i, value), value, key=score)
-    return found, left
+        unplaced += not overlaps
+        for i in overlaps:
+            placed[i] = min(placed.get(i, value), value, key=score)
+    return placed, unplaced
 
 
 RICHHF = WordFormat(
@@ -161,7 +163,7 @@ RAPIDATA = WordFormat(
 
 
 def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, int]:
-    """Write the current label of every word, a line a sample, whole or not at all; returns {samples, words,
+    """Write the current label of every word, one line per sample, whole or not at all; returns {samples, words,
     nothing_else_left_out}."""
     every = store.labels.current(include_calibrated=True)
     labels = [label for label in every if label["word"] != NOTHING_ELSE]
@@ -171,14 +173,14 @@ def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, 
     with whole_file(path) as file:
         file.write(json_line(kind.header))
         for id, group in groupby(labels, key=lambda label: label["sample"]):
-            said = list(group)
+            of_sample = list(group)
             record = {
                 "sample": id,
-                "prompt": said[0]["prompt"],
+                "prompt": of_sample[0]["prompt"],
                 "image": images[id],
-                "word_index": [x["word_index"] for x in said],
+                "word_index": [x["word_index"] for x in of_sample],
             }
-            packed = kind.pack([x["word"] for x in said], [kind.value(expected(x)) for x in said])
+            packed = kind.pack([x["word"] for x in of_sample], [kind.value(expected(x)) for x in of_sample])
             file.write(json_line({**record, **packed}))
             samples += 1
     return {"samples": samples, "words": len(labels), "nothing_else_left_out": len(every) - len(labels)}
@@ -194,16 +196,15 @@ def _check_header(header: Mapping[str, Any], kind: WordFormat) -> None:
 
 
 def _entries(
-    taking: Taking, record: Mapping[str, Any], kind: WordFormat
+    task: ScoreImport, record: Mapping[str, Any], kind: WordFormat
 ) -> tuple[dict[str, Any], dict[int, Any], int]:
-    """The sample, the values of its words by their places, and how many values are of no scored word; ValueError says
-    what is wrong with the line."""
+    """The sample of a line, the values of its words by place, and the number of values of no scored word."""
     unknown = sorted(set(record) - {*COMMON, *kind.fields})
     if unknown:
         raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
     if record.get("prompt") is None:
         raise ValueError("prompt is missing.")
-    sample = taking.sample(record.get("sample"), record["prompt"])
+    sample = task.sample(record.get("sample"), record["prompt"])
     places = [
         checks.integer("word_index", whole(place), 0, 999)
         for place in _list("word_index", record.get("word_index"))
@@ -215,36 +216,36 @@ def _entries(
         )
     for word in words:
         checks.text("a word", word, checks.PROMPT_LENGTH, empty=True)
-    return sample, *_placed(sample, taking.units(sample["id"]), places, words, values, kind.score)
+    return sample, *_placed(sample, task.units(sample["id"]), places, words, values, kind.score)
 
 
 def import_words(
     store: Store, path: str | Path, kind: WordFormat, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
-    """Take over the words that say something else than the store: all of them or, where a line is wrong, nothing.
+    """Import the words that differ from the store, all of them or, where a line is wrong, none.
 
-    Returns {samples, words, same, new, changed, not_scored, changes}: ``new`` had no label, ``not_scored`` are marks of
-    what is no scored word, ``changes`` has for each of the first 1000 events {line, sample, word_index, word, before (the
-    label, or None), after (the person's score)}. With ``dry_run`` nothing is kept. ImportRefused names line and reason.
+    Returns {samples, words, same, new, changed, not_scored, changes}: ``new`` words had no label, ``not_scored`` marks are of
+    no scored word, ``changes`` has for each of the first 1000 events {line, sample, word_index, word, before (the label, or
+    None), after (the person's score)}. With ``dry_run`` nothing is kept. ImportRefused names line and reason.
     """
     path, number = Path(path), 1
     checks.text("who", who)
     with refused(path.name, lambda: number), open(path, "rb") as file, staging(store, path.name) as stage:
         lines = records(file, path.name)
         _check_header(next(lines)[1], kind)
-        taking, not_scored = Taking(stage, who, f"from {kind.name}", units), 0
+        task, not_scored = ScoreImport(stage, who, f"from {kind.name}", units), 0
         for number, record in lines:
-            before = taking.samples
-            sample, found, left = _entries(taking, record, kind)
-            not_scored += left
-            if taking.samples == before:
+            before = task.samples
+            sample, values, unplaced = _entries(task, record, kind)
+            not_scored += unplaced
+            if task.samples == before:
                 raise ValueError(f"the sample {sample['id']} is in the file twice.")
-            for index, value in found.items():
+            for index, value in values.items():
 
-                def says(own: float | None, label: Any, value: float = value) -> bool:
-                    if own is not None and (own == kind.score(value) or kind.value(own) == value):
+                def same(given: float | None, label: Mapping[str, Any] | None, value: float = value) -> bool:
+                    if given is not None and (given == kind.score(value) or kind.value(given) == value):
                         return True
                     return label is not None and kind.value(expected(label)) == value
 
-                taking.word(number, sample, index, "", kind.score(value), says)
-        return {**taking.finish(dry_run), "not_scored": not_scored}
+                task.word(number, sample, index, "", kind.score(value), same)
+        return {**task.finish(dry_run), "not_scored": not_scored}

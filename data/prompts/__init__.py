@@ -1,9 +1,7 @@
-"""Prompt sets: our own, made from the grammar of the shapes world, and a reader for a user's own file.
+"""Prompt sets: the project's own, generated from the grammar of the shapes world, and a reader for a user's file.
 
-The public ones are read by `data.prompts.public`.
-
-The sets are made when they are asked for, from a fixed seed; a copy on disk could fall out of step with the
-grammar.
+Public sets are read by `data.prompts.public`. The project's own are generated on demand from a fixed seed, since a copy on disk
+could get out of step with the grammar.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ MOST = 100_000
 
 
 def load(name: str, n: int = 100, world: str = "small", seed: int = 0) -> list[str]:
-    """The first ``n`` distinct prompts of one of our own sets; the same arguments give the same prompts."""
+    """The first ``n`` distinct prompts of one of the project's own sets; the same arguments give the same prompts."""
     if name not in SETS:
         raise ValueError(f"There is no prompt set {ascii(name)[:60]}; choose from {', '.join(SETS)}.")
     if world not in WORLDS:
@@ -33,10 +31,10 @@ def load(name: str, n: int = 100, world: str = "small", seed: int = 0) -> list[s
 
 
 def read(path: str | Path) -> list[str]:
-    """A user's own prompts: UTF-8, one a line; empty lines are left out, and so are comments: lines that begin with "# "
-    or "##", or are a "#" alone. "#1 dad mug" is a prompt.
+    """Read a user's prompts: UTF-8, one per line.
 
-    ValueError names the line that cannot be used. A prompt that is there twice is given once.
+    Empty lines and comments are left out. A comment begins with "# " or "##", or is a "#" alone; "#1 dad mug" is a prompt.
+    Duplicates are dropped. ValueError names the line that cannot be used.
     """
     path = Path(path)
     prompts: dict[str, int] = {}
@@ -54,8 +52,8 @@ def read(path: str | Path) -> list[str]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file with their numbers, from 1, whether LF, CR LF or CR ends them; ValueError where it cannot
-    be read."""
+    """The lines of a UTF-8 file with their numbers from 1, whether they end in LF, CR LF or CR; ValueError where it cannot be
+    read."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -68,7 +66,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def usable(where: str, prompt: str) -> str:
-    """The prompt, its letters composed (NFC); ValueError, which says where it stands, if it is too long or no text."""
+    """The prompt in Unicode's composed form (NFC); ValueError, with its place in the file, if it is too long or no text."""
     if len(prompt) > LONGEST:
         raise ValueError(f"{where}: {len(prompt)} characters; shorten it to {LONGEST} at most.")
     if "\x00" in prompt:

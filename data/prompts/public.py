@@ -1,11 +1,11 @@
-"""Readers of the public prompt sets, each in its own format, from a folder that the user names.
+"""Readers of public prompt sets, each in its own format, from a folder of the user's.
 
     geneval:FOLDER                 all of GenEval
     geneval/counting:FOLDER        the prompts of one of its parts
     t2i-compbench/color_val:FOLDER one file of T2I-CompBench
 
-Nothing of these sets comes with the project: `SETS` says where each is to be had and under which licence. The folder is
-a clone of that repository, or the folder inside it that holds the file. A part is what the set itself calls its prompts:
+None of these sets is included in the project: `SETS` says where each can be downloaded, and under which licence. The folder is a
+clone of that repository, or the folder inside it that has the file. A part is a label that the set itself gives its prompts:
 a tag (GenEval), a category or challenge (PartiPrompts), a source (DSG, TIFA), a file, kind or split (T2I-CompBench).
 """
 
@@ -20,35 +20,37 @@ from pathlib import Path
 
 from data.prompts import MOST, lines, read, usable
 
-Found = Iterator[tuple[str, object, tuple[str, ...]]]
-"""Where it stands (for an error), what should be a prompt, and the parts that it belongs to."""
+Entries = Iterator[tuple[str, object, tuple[str, ...]]]
+"""The place in a file (for errors), what should be a prompt, and the parts that it belongs to."""
 
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A set: its title, its files (of the first group of which some are there, all that are there are read), their reader,
-    the GitHub repository and folder that it is to be had from, and its licence."""
+    """A public set.
+
+    files: groups of file names, of which the first with any existing files is read; source: the GitHub repository and folder.
+    """
 
     title: str
     files: tuple[tuple[str, ...], ...]
-    reader: Callable[[Path], Found]
+    reader: Callable[[Path], Entries]
     source: str
     licence: str
 
     def how(self) -> str:
-        """Where it is to be had, for the end of an error's sentence."""
+        """Where to download it, for an error message."""
         return f"{self.title} is to be had from the GitHub repository {self.source} (licence: {self.licence})"
 
 
 def read_set(text: str | Path) -> list[str]:
-    """The distinct prompts of NAME:FOLDER or NAME/PART:FOLDER in the order of its files, else of a plain file, a prompt a
+    """The distinct prompts of NAME:FOLDER or NAME/PART:FOLDER in the order of its files, or of a plain file with one prompt per
     line. ValueError says what is wrong, in which line, and what to do."""
     known = _parse(text)
     return list(read_public(*known)) if known else read(text)
 
 
 def set_name(text: str | Path) -> str:
-    """What a stored sample calls the prompts it came from: the set and its part, or the file's name."""
+    """The name of a prompt set in the store: the set and its part, or the file's name."""
     known = _parse(text)
     if not known:
         return Path(text).name[:80]
@@ -57,7 +59,7 @@ def set_name(text: str | Path) -> str:
 
 
 def located(text: str) -> str:
-    """The same set or file, named so that it is found from any folder."""
+    """The same set or file with an absolute path."""
     known = _parse(text)
     if not known:
         return str(Path(text).expanduser().absolute())
@@ -84,7 +86,7 @@ def read_public(name: str, folder: str | Path, part: str = "") -> dict[str, tupl
     for path in files:
         for where, value, labels in chosen.reader(path):
             if not isinstance(value, str) or not value.strip():
-                raise ValueError(f"{where}: no prompt where {chosen.title} has one; {_anew(chosen)}.")
+                raise ValueError(f"{where}: no prompt where {chosen.title} has one; {_again(chosen)}.")
             labels = tuple(_folded(label) for label in labels if label)
             parts.update(dict.fromkeys(labels))
             if not part or _folded(part) in labels:
@@ -93,15 +95,16 @@ def read_public(name: str, folder: str | Path, part: str = "") -> dict[str, tupl
             if len(prompts) > MOST:
                 raise ValueError(f"{where}: more than {MOST} prompts; name a part of the set.")
     if not prompts:
-        told = f"it has {', '.join(parts)}" if parts else "it has none"
-        raise ValueError(f"{chosen.title} has no part {ascii(part)[:60]}: {told}." if part else
-                         f"{files[0].name} holds no prompt; {_anew(chosen)}.")  # fmt: skip
+        if not part:
+            raise ValueError(f"{files[0].name} holds no prompt; {_again(chosen)}.")
+        known = f"it has {', '.join(parts) or 'none'}"
+        raise ValueError(f"{chosen.title} has no part {ascii(part)[:60]}: {known}.")
     return prompts
 
 
 def _parse(text: str | Path) -> tuple[str, str, str] | None:
-    """(name, folder, part) of NAME[/PART]:FOLDER; None for what names a plain file, such as C:\\mine.txt or a file that
-    is there. ValueError for a name that looks like a set's and is none."""
+    """(name, folder, part) of NAME[/PART]:FOLDER; None for a plain file, such as C:\\mine.txt or an existing file. ValueError
+    for an unknown name of a set."""
     match = re.fullmatch(r"([\w-]{2,})(?:/([^:\\]+))?:(.+)", str(text), re.DOTALL)
     if not match or Path(text).is_file():
         return None
@@ -115,38 +118,38 @@ def _parse(text: str | Path) -> tuple[str, str, str] | None:
 
 
 def _folded(label: str) -> str:
-    """A part's name as it is written on a command line: "Produce & Plants" is produce-plants."""
+    """A part's name as written on a command line: "Produce & Plants" becomes produce-plants."""
     return re.sub(r"[^\w]+", "-", label.lower()).strip("-")
 
 
-def _anew(chosen: PublicSet) -> str:
-    return f"get the file anew: {chosen.how()}"
+def _again(chosen: PublicSet) -> str:
+    return f"download the file again: {chosen.how()}"
 
 
 # ---- the formats --------------------------------------------------------------------------------------------------
 
 
-def _geneval(path: Path) -> Found:
-    """evaluation_metadata.jsonl: an object a line with prompt and tag; generation_prompts.txt has the prompts alone."""
+def _geneval(path: Path) -> Entries:
+    """evaluation_metadata.jsonl: one object per line with prompt and tag; generation_prompts.txt: prompts only."""
     return _jsonl(path, "tag") if path.suffix == ".jsonl" else _plain(path)
 
 
-def _compbench(path: Path) -> Found:
-    """color_val.txt and its like: a prompt a line; the file's name is kind and split."""
+def _compbench(path: Path) -> Entries:
+    """Files like color_val.txt: one prompt per line; the file's name is kind and split."""
     kind, _, half = path.stem.rpartition("_")
     return _plain(path, path.stem, kind, half)
 
 
-def _dpg(path: Path) -> Found:
-    """One prompt a file, on one line or several; or all of them in a JSON Lines file."""
+def _dpg(path: Path) -> Entries:
+    """One prompt per file, on one or more lines; or all of them in a JSON Lines file."""
     if path.suffix == ".jsonl":
         yield from _jsonl(path)
     else:
         yield path.name, " ".join(line.strip() for _, line in lines(path)).strip(), ()
 
 
-def _parti(path: Path) -> Found:
-    """PartiPrompts.tsv: Prompt, Category, Challenge, Note, without quoting: a quotation mark is part of a prompt."""
+def _parti(path: Path) -> Entries:
+    """PartiPrompts.tsv: Prompt, Category, Challenge, Note, without quoting (a quotation mark is part of a prompt)."""
     header: list[str] = []
     for number, line in lines(path):
         fields = line.split("\t")
@@ -157,12 +160,12 @@ def _parti(path: Path) -> Found:
             where = f"{path.name}, line {number}"
             if len(fields) != len(header):
                 raise ValueError(f"{where}: {len(fields)} columns instead of {len(header)}; "
-                                 f"{_anew(SETS['partiprompts'])}.")  # fmt: skip
+                                 f"{_again(SETS['partiprompts'])}.")  # fmt: skip
             row = dict(zip(header, fields, strict=True))
             yield where, row["Prompt"], (row["Category"], row["Challenge"])
 
 
-def _dsg(path: Path) -> Found:
+def _dsg(path: Path) -> Entries:
     """dsg-1k-anns.csv: a row for each proposition, its prompt in `text`; item_id is the source and a number."""
     reader = csv.DictReader((line + "\n" for _, line in lines(path)), strict=True)
     try:
@@ -173,19 +176,19 @@ def _dsg(path: Path) -> Found:
             yield f"{path.name}, line {reader.line_num}", row["text"], (row["item_id"].rpartition("_")[0],)
     except csv.Error as error:
         raise ValueError(
-            f"{path.name}, line {reader.line_num}: not CSV ({error}); {_anew(SETS['dsg'])}."
+            f"{path.name}, line {reader.line_num}: not CSV ({error}); {_again(SETS['dsg'])}."
         ) from None
 
 
-def _tifa(path: Path) -> Found:
+def _tifa(path: Path) -> Entries:
     """tifa_v1.0_text_inputs.json: a list of objects with id (the source and a number) and caption."""
     try:
         items = json.loads("\n".join(line for _, line in lines(path)))
     except (json.JSONDecodeError, RecursionError) as error:
         line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"{path.name}{line}: not JSON; {_anew(SETS['tifa'])}.") from None
+        raise ValueError(f"{path.name}{line}: not JSON; {_again(SETS['tifa'])}.") from None
     if not isinstance(items, list):
-        raise ValueError(f"{path.name}: not a list of prompts; {_anew(SETS['tifa'])}.")
+        raise ValueError(f"{path.name}: not a list of prompts; {_again(SETS['tifa'])}.")
     for number, item in enumerate(items, 1):
         item = item if isinstance(item, dict) else {}
         yield (
@@ -195,21 +198,21 @@ def _tifa(path: Path) -> Found:
         )
 
 
-def _jsonl(path: Path, label: str = "") -> Found:
-    """A JSON object a line with its prompt, and a label in the field `label`."""
+def _jsonl(path: Path, label: str = "") -> Entries:
+    """One JSON object per line with its prompt, and a part in the field `label`."""
     for number, line in lines(path):
         if not line.strip():
             continue
         try:
             item = json.loads(line)
         except (json.JSONDecodeError, RecursionError):
-            raise ValueError(f"{path.name}, line {number}: not JSON; get the file anew.") from None
+            raise ValueError(f"{path.name}, line {number}: not JSON; download the file again.") from None
         item = item if isinstance(item, dict) else {}
         yield f"{path.name}, line {number}", item.get("prompt"), (str(item.get(label, "")),)
 
 
-def _plain(path: Path, *labels: str) -> Found:
-    """A prompt a line; unlike a user's own file, a line that starts with # is a prompt."""
+def _plain(path: Path, *labels: str) -> Entries:
+    """One prompt per line; unlike in a user's file, a line that starts with # is a prompt."""
     return ((f"{path.name}, line {n}", line, labels) for n, line in lines(path) if line.strip())
 
 
@@ -217,7 +220,7 @@ def _has(path: Path, header: list[str], *names: str) -> None:
     missing = [name for name in names if name not in header]
     if missing:
         raise ValueError(
-            f"{path.name}, line 1: there is no column {' and no '.join(missing)}; get the file anew."
+            f"{path.name}, line 1: there is no column {' and no '.join(missing)}; download the file again."
         )
 
 

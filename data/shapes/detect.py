@@ -1,9 +1,9 @@
-"""The detector of the shapes world: pixels -> objects -> truth of every scored word. No learned part.
+"""The detector of the shapes world: from pixels to objects to the truth of every scored word. No learned part.
 
-The background is a plane of colour through the picture's border; what differs from it is foreground. Its inner pixels
-take the nearest palette colour (CIE Lab), rim pixels join their neighbour; every connected piece of one colour is an
-object. Its mask, at half of its own contrast and scaled to unit area, is compared with turned templates of all shapes
-by intersection over union. Built on scikit-image (Lab, templates' rules in `truth`) and scipy.ndimage.
+The background is a plane of colour through the picture's border; what differs from it is foreground. Its inner pixels take the
+nearest palette colour (CIE Lab), rim pixels join their neighbour; every connected piece of one colour is an object. Its mask,
+at half of its own contrast and scaled to unit area, is compared with turned templates of all shapes by intersection over
+union. Built on scikit-image (Lab, in `truth`) and scipy.ndimage.
 """
 
 from __future__ import annotations
@@ -18,21 +18,27 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from data.shapes.degrade import degraded
-from data.shapes.render import OUTLINES, Placement, mask, render
+from data.shapes.masks import (
+    PRESENT,
+    SHAPES,
+    SIMILAR,
+    add_parts,
+    area_of,
+    colours_by_area,
+    fill_gaps,
+    join_alike,
+    join_whole,
+    median_truths,
+    overlaps_of,
+    shape_truths,
+    split_by_colour,
+)
+from data.shapes.render import render
 from data.shapes.scenes import WORLDS, Scene, World, sample_scene
-from data.shapes.truth import COLOURS, colour_truths, lab, palette_lab, ramp, shape_truth, word_truths
+from data.shapes.truth import COLOURS, lab, word_truths
 
-SHAPES = tuple(OUTLINES)
 CONTRAST = 14.0  # weighted Lab distance from the background at which foreground begins
-SMALLEST = 0.004  # of the image's area: anything less is no object
-SIMILAR = 22.0  # touching pieces whose colours differ by less are one object
-GRID, EXTENT = (
-    32,
-    1.25,
-)  # masks are compared on GRID x GRID points that span +-EXTENT square roots of their area
-TURNS = tuple(range(-44, 45, 4))
-MARGIN = 0.06  # lead in overlap over the next shape at which a shape is certain
-PRESENT = 0.25  # a thing whose best object matches less than this (colour and shape together) has none
+SMALLEST = 0.004  # share of the image's area below which nothing is an object
 
 
 @dataclass(frozen=True)
@@ -62,28 +68,6 @@ class Verdict:
     strict: bool
     extra: int
     objects: tuple[Detected, ...]
-
-
-@lru_cache(maxsize=1)
-def _templates() -> tuple[np.ndarray, np.ndarray]:
-    """Masks (shapes * turns, GRID * GRID), float32, and the area of every shape at radius 1."""
-    rows, areas = [], []
-    for shape in SHAPES:
-        for turn in TURNS:
-            cover, *_ = mask(Placement((0, 0, 0), shape, 0.5, 0.5, 0.35, turn), 256)
-            rows.append(_unit(cover))
-        areas.append(float(cover.sum()) / (0.35 * 256) ** 2)
-    return np.stack(rows), np.array(areas)
-
-
-def _unit(cover: np.ndarray) -> np.ndarray:
-    """Coverage (h, w) -> (GRID * GRID,): centred on its centroid and scaled to unit area."""
-    total = float(cover.sum())
-    y = float(cover.sum(1) @ np.arange(cover.shape[0])) / total
-    x = float(cover.sum(0) @ np.arange(cover.shape[1])) / total
-    line = np.linspace(-EXTENT, EXTENT, GRID) * math.sqrt(total)
-    points = np.stack(np.meshgrid(line + y, line + x, indexing="ij"))
-    return ndimage.map_coordinates(cover, points, order=1, mode="constant").ravel()
 
 
 @lru_cache(maxsize=8)
@@ -122,74 +106,24 @@ def _pieces(colour: np.ndarray, foreground: np.ndarray, core: np.ndarray, smalle
     The core takes the nearest palette colours. Rims, whose mixed colours would look like others, join a neighbour,
     and so do the lines between two colours, which vanish in an erosion.
     """
-    nearest = np.zeros(foreground.shape, np.uint8)
-    nearest[core] = np.square(colour[core][:, None] - palette_lab()).sum(-1).argmin(1) + 1
     labels, count = np.zeros(foreground.shape, np.int32), 0
-    for index in np.flatnonzero(np.bincount(nearest.ravel())[1:]) + 1:
-        same = nearest == index
-        part, n = ndimage.label(same)
-        sizes = np.bincount(part[ndimage.binary_erosion(same)], minlength=n + 1)[1:]
-        keep = sizes >= max(3, 0.12 * smallest)
-        lookup = np.concatenate([[0], np.where(keep, count + np.cumsum(keep), 0)])
-        labels = np.maximum(labels, lookup[part])
-        count += int(keep.sum())
+    for area in split_by_colour(colour, core):
+        labels, count = add_parts(labels, count, area, max(3, 0.12 * smallest))
     if count > 1:
-        count = _join(labels, count, lambda a, b: _alike(colour, labels, a, b))
+        count = join_alike(labels, count, colour)
     if count:
-        rows, columns = ndimage.distance_transform_edt(
-            labels == 0, return_distances=False, return_indices=True
-        )
-        blobs, _ = ndimage.label(foreground)
-        labels = np.where(foreground & (blobs == blobs[rows, columns]), labels[rows, columns], 0)
+        labels = fill_gaps(labels, foreground)
     if count > 1:
-        _join(labels, count, lambda a, b: _whole(labels, a, b))
+        join_whole(labels, count)
     return labels
-
-
-def _alike(colour: np.ndarray, labels: np.ndarray, a: int, b: int) -> bool:
-    """Whether two touching pieces hardly differ in colour."""
-    first, second = (np.median(colour[labels == i], 0) for i in (a, b))
-    return float(np.linalg.norm(first - second)) < SIMILAR
-
-
-def _whole(labels: np.ndarray, a: int, b: int) -> bool:
-    """Whether two touching pieces make a better shape together than the larger of them alone: a two-coloured body."""
-    first, second = labels == a, labels == b
-    larger = first if first.sum() >= second.sum() else second
-    together = float(_shapes((first | second).astype(np.float32)).max())
-    return together > 0.88 and together > float(_shapes(larger.astype(np.float32)).max()) + 0.03
-
-
-def _join(labels: np.ndarray, count: int, belong: Callable[[int, int], bool]) -> int:
-    """Give touching pieces that belong together one label, in place; returns how many are left."""
-    grown = ndimage.grey_dilation(labels, 3)
-    touching = (labels > 0) & (grown > labels)
-    parent = list(range(count + 1))
-    for a, b in sorted(set(zip(labels[touching].tolist(), grown[touching].tolist(), strict=True))):
-        if belong(a, b):
-            parent = [parent[a] if p == parent[b] else p for p in parent]
-    kept = sorted(set(parent[1:]))
-    labels[...] = np.array([0, *(kept.index(p) + 1 for p in parent[1:])], labels.dtype)[labels]
-    return len(kept)
-
-
-def _shapes(cover: np.ndarray) -> np.ndarray:
-    """Coverage (h, w) -> best overlap (intersection over union) with each of SHAPES."""
-    templates, _ = _templates()
-    unit = _unit(cover)
-    shared = templates @ unit
-    overlap = shared / (templates.sum(1) + unit.sum() - shared)
-    return overlap.reshape(len(SHAPES), len(TURNS)).max(1)
 
 
 def _colours(pixels: np.ndarray) -> np.ndarray:
     """Weighted Lab (N, 3) of a body -> truth of every palette colour: of its median, or by area if it has several."""
-    median = np.median(pixels, axis=0)
-    away = np.square(pixels - median).sum(1)
+    away = np.square(pixels - np.median(pixels, axis=0)).sum(1)
     if np.partition(away, int(0.9 * len(away)))[int(0.9 * len(away))] < SIMILAR**2:
-        return colour_truths(median)
-    nearest = np.square(pixels[:, None] - palette_lab()).sum(-1).argmin(1)
-    return np.bincount(nearest, minlength=len(COLOURS)) / len(nearest)
+        return median_truths(pixels)
+    return colours_by_area(pixels)
 
 
 def _object(
@@ -199,8 +133,8 @@ def _object(
     piece: np.ndarray,
     left: int,
     top: int,
-    shape,
-    known,
+    shape: tuple[int, ...],
+    known: tuple[str, ...],
 ) -> Detected | None:
     """A piece and its surroundings -> an object, its mask taken at half of the piece's own contrast.
 
@@ -215,14 +149,9 @@ def _object(
     y, x = np.nonzero(body)
     inner = ndimage.binary_erosion(body & core)
     colours = _colours(colour[inner if inner.sum() > 12 else body])
-    overlaps = _shapes(cover) * [name in known for name in SHAPES]
+    overlaps = overlaps_of(cover) * [name in known for name in SHAPES]
     best = int(overlaps.argmax())
-    order = np.sort(overlaps)
-    rivals = np.where(overlaps == order[-1], order[-2], order[-1])
-    shapes = [
-        min(shape_truth(float(o)), ramp(float(o - r), -MARGIN, MARGIN))
-        for o, r in zip(overlaps, rivals, strict=True)
-    ]
+    shapes = shape_truths(overlaps)
     hue = int(colours.argmax())
     return Detected(
         COLOURS[hue],
@@ -235,7 +164,7 @@ def _object(
         ),
         area / (height * width),
         ((left + float(x.mean()) + 0.5) / width, (top + float(y.mean()) + 0.5) / height),
-        math.sqrt(area / _templates()[1][best] / (height * width)),
+        math.sqrt(area / area_of(best) / (height * width)),
         float(colours[hue]),
         float(shapes[best]),
         dict(zip(COLOURS, colours.tolist(), strict=True)),
@@ -244,7 +173,7 @@ def _object(
 
 
 def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
-    """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are thought of, but any colour."""
+    """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are considered, but any colour."""
     shapes = WORLDS[world].shapes if isinstance(world, str) else world.shapes
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < 16:
@@ -257,24 +186,23 @@ def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
     smallest = max(6, int(SMALLEST * distance.size))
     core = _core(distance)
     labels = _pieces(colour, distance > CONTRAST, core, smallest)
-    found = []
+    objects = []
     for i, (rows, columns) in enumerate(ndimage.find_objects(labels)):
         top, left = max(rows.start - 2, 0), max(columns.start - 2, 0)
-        part = slice(top, rows.stop + 2), slice(left, columns.stop + 2)
-        piece = labels[part] == i + 1
-        found.append(
-            _object(colour[part], distance[part], core[part], piece, left, top, labels.shape, shapes)
+        window = slice(top, rows.stop + 2), slice(left, columns.stop + 2)
+        piece = labels[window] == i + 1
+        objects.append(
+            _object(colour[window], distance[window], core[window], piece, left, top, labels.shape, shapes)
         )
-    return sorted((d for d in found if d is not None), key=lambda d: -d.area)
+    return sorted((d for d in objects if d is not None), key=lambda d: -d.area)
 
 
 def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verdict:
     """How far every scored word of a scene holds in an image uint8 (H, W, 3).
 
-    `world` bounds the shapes that an object may be taken for; a scene that goes beyond it is judged in the large one.
-
-    Objects are given to things so that colours and shapes match best in all (where both claim an object, the shape
-    has the say); a thing without an object scores 0 in all its words.
+    `world` bounds the shapes that an object may have; a scene that goes beyond it is judged in the large one. Objects are
+    assigned to things so that colours and shapes match best overall (in a tie the shape decides); a thing without an object
+    scores 0 in all its words.
     """
     world = WORLDS[world] if isinstance(world, str) else world
     objects = detect(
@@ -317,9 +245,9 @@ def accuracy(
     wrong: bool = False,
     size: int = 128,
 ) -> dict[str, float | int | dict[str, float]]:
-    """Part of the words judged rightly (truth >= 0.5 against construction) on fresh renders, or on wrong ones.
+    """Share of the words judged correctly (truth >= 0.5 against construction) on fresh renders, or on wrong ones.
 
-    `transform` takes and returns an image uint8 (S, S, 3): a VAE round trip, for one. Also the part of right renders
+    `transform` takes and returns an image uint8 (S, S, 3): a VAE round trip, for example. Also the share of right renders
     that are strictly right, and those with a wrong number of extra objects.
     """
     rng = np.random.default_rng([seed, 77])

@@ -1,4 +1,4 @@
-"""Questions about a picture: prompts near to what it shows."""
+"""Questions about a picture: prompts similar to what it shows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,26 @@ from data.shapes.bodies import SHAPES, Body
 from data.shapes.scenes import Scene, Thing, World
 from data.shapes.truth import COLOURS, relation_truth
 
-KINDS = ("same", "colour", "shape", "exchanged", "thing", "seen", "all")  # what is changed, and how often
+KINDS = (
+    "same",
+    "colour",
+    "shape",
+    "exchanged",
+    "thing",
+    "seen",
+    "all",
+)  # what is changed, and its probability
 SHARES = (0.2, 0.13, 0.22, 0.12, 0.1, 0.15, 0.08)
 
 
 def changed(
     drawn: Scene, bodies: Sequence[Body], world: World, rng: np.random.Generator, single: bool
 ) -> Scene:
-    """A prompt near to a scene whose picture shows `bodies`, about one thing or (unless `single`) mostly two: order,
-    phrasing, and mostly a colour, shape, thing or relation changed, so that a good third of the words do not hold.
-    Always a training composition."""
+    """A prompt similar to a scene whose picture shows `bodies`, about one thing or (unless `single`) mostly two.
+
+    Order and phrasing are changed, and mostly a colour, shape, thing or relation, so that a good third of the words do not hold.
+    Always a training composition.
+    """
     while True:
         things = [t for t in drawn.things if t.count == 1] if single else list(drawn.things)
         kind = str(rng.choice(KINDS, p=SHARES))
@@ -65,18 +75,18 @@ def changed(
 
 def seen_things(bodies: Sequence[Body], world: World) -> list[Thing]:
     """The bodies of a clear colour and shape, as things of the world."""
-    found = []
+    things = []
     for body in bodies:
         colour = COLOURS[int(np.argmax(body.colours))]
         shape = SHAPES[int(np.argmax(body.shapes))]
         if body.match(colour, shape) > 1.3 and colour in world.colours and shape in world.shapes:
-            found.append(Thing(colour, shape))
-    return found
+            things.append(Thing(colour, shape))
+    return things
 
 
 def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str | None:
-    """The relation that holds best between the bodies that are most like two things, in this order; None where they
-    are one body or none."""
+    """The relation that holds best between the bodies most similar to two things, in this order; None where these are the
+    same body, or missing."""
     if len(bodies) < 2:
         return None
     first, second = (

@@ -1,21 +1,24 @@
-"""The grammar of the shapes world (DESIGN section 3): worlds, scenes, the words that are scored, and the split.
+"""The grammar of the shapes world: worlds, scenes, scored words, and the split.
 
-A prompt is made as text and then read back by `parse`, so that every sentence that is sampled is one that can be
-parsed, and the spans of the scored words have one source. The split is by composition: which (colour, shape) stand
-together decides it, whatever the phrasing, order, relation, size or count; three things are held out as soon as two
-of them are, so a held-out pair never stands together in training.
+A prompt is made as text and then read back by `parse`, so that every sampled sentence can be parsed, and the spans of the
+scored words have one source. The split is by composition: it depends on which (colour, shape) appear together, whatever the
+phrasing, order, relation, size or count; three things are held out as soon as two of them are, so that a held-out pair never
+appears together in training.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 SPLITS = ("train", "validation", "heldout")
 KINDS = ("colour", "object", "relation", "size", "count")
 COUNTS = {"two": 2, "three": 3}
@@ -34,7 +37,7 @@ PLACES = {
 
 @dataclass(frozen=True)
 class World:
-    """What prompts may speak of. `max_objects` bounds the objects of a scene, counts included."""
+    """The vocabulary of prompts. `max_objects` bounds the objects of a scene, counts included."""
 
     name: str
     colours: tuple[str, ...]
@@ -72,7 +75,7 @@ class Thing:
 
     @property
     def key(self) -> str:
-        """Colour and shape: what the split looks at."""
+        """Colour and shape, by which prompts are split."""
         return f"{self.colour} {self.shape}"
 
 
@@ -119,7 +122,7 @@ class Scene:
 
     @cached_property
     def split(self) -> str:
-        """train, validation or heldout: a stable function of which (colour, shape) stand together."""
+        """train, validation or heldout: a stable function of which (colour, shape) appear together."""
         keys = sorted(thing.key for thing in self.things)
         groups = combinations(keys, 2) if len(keys) > 2 else [keys]
         return SPLITS[max(_split_of(" + ".join(group)) for group in groups)]
@@ -127,8 +130,8 @@ class Scene:
 
 @lru_cache(maxsize=65536)
 def _split_of(key: str) -> int:
-    part = int.from_bytes(hashlib.sha256(f"shapes:{key}".encode()).digest()[:4], "big") % 10
-    return max(part - 7, 0)
+    tenth = int.from_bytes(hashlib.sha256(f"shapes:{key}".encode()).digest()[:4], "big") % 10
+    return max(tenth - 7, 0)
 
 
 def _world(world: str | World) -> World:
@@ -150,7 +153,7 @@ def _phrase(thing: Thing) -> str:
     return " ".join([count or ("an" if words[0][0] in "aeiou" else "a"), *words])
 
 
-def _pick(rng: np.random.Generator, options):
+def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
@@ -168,7 +171,7 @@ def _draw_things(rng: np.random.Generator, world: World, n: int) -> list[Thing]:
 
 
 def sentence(rng: np.random.Generator, things: list[Thing], relation: str | None) -> str:
-    """One of the phrasings of things, the first two of them in a relation if there is one: of PLACES, or NEAR."""
+    """A random phrasing of things, the first two of them in a relation (of PLACES, or NEAR) if there is one."""
     names, many = [_phrase(thing) for thing in things], things[0].count > 1
     prefix = _pick(rng, ("", "", "", "a picture of ", "an image of ", "there are " if many else "there is "))
     if relation:
@@ -199,7 +202,7 @@ def sample_scene(rng: np.random.Generator, world: str | World = "small", split: 
 
 @lru_cache(maxsize=8)
 def _pattern(world: World) -> re.Pattern[str]:
-    def either(options) -> str:
+    def either(options: Iterable[str]) -> str:
         return "|".join(re.escape(option).replace(r"\ ", r"\s+") for option in options)
 
     shapes = either([_plural(s) for s in world.shapes] + list(world.shapes) if world.counts else world.shapes)
@@ -233,7 +236,7 @@ def _grammar(world: World) -> str:
 
 
 def parse(prompt: str, world: str | World = "large") -> Scene:
-    """Read a prompt of the grammar; ValueError that tells the grammar if it is not one of its sentences."""
+    """Parse a prompt of the grammar; ValueError that explains the grammar if it is not one of its sentences."""
     world = _world(world)
     match = _pattern(world).fullmatch(prompt) if len(prompt) <= 400 else None
     if match is None:

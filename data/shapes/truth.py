@@ -1,18 +1,22 @@
-"""What "holds" means in the shapes world, as graded truth in [0, 1]: 1 clearly so, 0.5 at the border, 0 not so.
+"""Graded truth in the shapes world, in [0, 1]: 1 clearly so, 0.5 at the border, 0 not so.
 
-The renderer's own knowledge (degrade) and what is seen on pixels (detect) are turned into truth by the same rules.
-Colour works in CIE Lab (scikit-image), with lightness weighing less than hue and chroma.
+What the renderer drew (degrade) and what is seen on pixels (detect) are turned into truth by the same rules. Colours are compared
+in CIE Lab (scikit-image), with lightness weighing less than hue and chroma.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from skimage.color import rgb2lab
 
 from data.shapes.render import AXES, LARGE, PALETTE, SMALL
+from data.shapes.scenes import Scene
+
+Point = tuple[float, float]
 
 COLOURS = tuple(PALETTE)
 LIGHTNESS = 0.7  # weight of L* beside a* and b*
@@ -29,7 +33,7 @@ def _table() -> np.ndarray:
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """uint8 RGB (..., 3) -> weighted Lab (..., 3) in which distances are compared."""
+    """uint8 RGB (..., 3) -> weighted Lab (..., 3), in which distances are compared."""
     codes = (np.asarray(rgb, np.uint8) >> 2).astype(np.int32)
     return _table()[(codes[..., 0] << 12) | (codes[..., 1] << 6) | codes[..., 2]]
 
@@ -87,9 +91,14 @@ def relation_truth(first: np.ndarray, second: np.ndarray, relation: str) -> floa
     return ramp(angle, 60.0, 30.0)
 
 
-def near_truth(first, first_radii, second, second_radii) -> float:
-    """Truth that one of the objects with centres (N, 2) `first` and radii (N,) stands next to one of `second`: by the
-    smallest gap between their outlines, as a fraction of the image."""
+def near_truth(
+    first: Sequence[Point],
+    first_radii: Sequence[float],
+    second: Sequence[Point],
+    second_radii: Sequence[float],
+) -> float:
+    """Truth that one of the objects with centres `first` (N) and radii (N) is next to one of `second`: by the smallest gap
+    between their outlines, as a fraction of the image."""
     gaps = [
         math.dist(a, b) - r - s
         for a, r in zip(first, first_radii, strict=True)
@@ -98,16 +107,24 @@ def near_truth(first, first_radii, second, second_radii) -> float:
     return ramp(min(gaps), 0.35, 0.15)
 
 
-def count_truth(found: int, wanted: int) -> float:
+def count_truth(count: int, wanted: int) -> float:
     """1 for the right number, 0.25 when off by one, else 0."""
-    return {0: 1.0, 1: 0.25}.get(abs(found - wanted), 0.0)
+    return {0: 1.0, 1: 0.25}.get(abs(count - wanted), 0.0)
 
 
-def word_truths(scene, colours, shapes, presences, radii, centres, counts) -> tuple[float, ...]:
-    """Truth of every scored word from what stands for each thing.
+def word_truths(
+    scene: Scene,
+    colours: Sequence[Sequence[float]],
+    shapes: Sequence[Sequence[float]],
+    presences: Sequence[Sequence[float]],
+    radii: Sequence[Sequence[float]],
+    centres: Sequence[Sequence[Point]],
+    counts: Sequence[int],
+) -> tuple[float, ...]:
+    """Truth of every scored word from the objects assigned to each thing.
 
-    colours, shapes, presences: per thing, a list with one truth for each object asked for (0 where it is missing);
-    radii, centres: per thing, lists over the objects that are there; counts: per thing, how many match.
+    colours, shapes, presences: per thing, one truth for each object asked for (0 where it is missing); radii, centres: per
+    thing, of the objects that are there; counts: per thing, how many objects match it.
     """
     truths = []
     for word in scene.words:
@@ -123,8 +140,8 @@ def word_truths(scene, colours, shapes, presences, radii, centres, counts) -> tu
             truth = float(sum(sizes)) / thing.count
         else:
             j = word.things[1]
-            there = bool(centres[i] and centres[j])
-            truth = min(float(np.mean(presences[i])), float(np.mean(presences[j]))) if there else 0.0
+            present = bool(centres[i] and centres[j])
+            truth = min(float(np.mean(presences[i])), float(np.mean(presences[j]))) if present else 0.0
             if truth and scene.near:
                 truth *= near_truth(centres[i], radii[i], centres[j], radii[j])
             elif truth:

@@ -1,8 +1,7 @@
 """The store: samples, scores, labels, the annotation queue and runs in one SQLite file.
 
-Each subject has its records in a module of its own; ``Store`` holds them all on one file. Everything takes and returns plain
-values and dicts. ValueError: a value that cannot be kept. StoreError: the file, the disk or another writer is in the way.
-Either message is a sentence that can be shown to a user.
+``Store`` holds a part for each subject, all on one file. Everything takes and returns plain values and dicts. ValueError: a
+value cannot be kept. StoreError: the file, the disk or another writer is in the way. Either message can be shown to a user.
 """
 
 from __future__ import annotations
@@ -14,35 +13,30 @@ from pathlib import Path
 from data.store.audit import Audit
 from data.store.cursors import Cursors
 from data.store.database import DatabaseFile, StoreError
-from data.store.desk import Desk
+from data.store.desk import Desk, Receipts, Remarks
 from data.store.foreseen import Foreseen
 from data.store.gold import Gold
 from data.store.grids import Grids
 from data.store.imports import Imports
 from data.store.judgements import Judgements
 from data.store.labels import Labels
-from data.store.leases import Leases
 from data.store.library import Library
-from data.store.missing import Missing
 from data.store.people import People
-from data.store.queue import Queue
-from data.store.receipts import Receipts
-from data.store.remarks import Remarks
+from data.store.queue import Leases, Queue, Tallies
 from data.store.restore import Restoring
 from data.store.runs import RunBusy, Runs
 from data.store.samples import Samples
-from data.store.scores import Scores
-from data.store.tallies import Tallies
+from data.store.scores import Missing, Scores
 from data.store.votes import Votes
 
 __all__ = ["RunBusy", "Store", "StoreError"]
 
 
 class Store:
-    """``Store(path)`` opens, creates or migrates the database; many threads and processes may have one each.
+    """Open, create or migrate the database at ``path``; many threads and processes may have a store each.
 
-    ``store.database`` is the file (``reading()``, ``writing()``, ``vacuum_into(path)`` for a backup while others write);
-    the rest are the records by subject.
+    ``store.database`` is the file (``reading()``, ``writing()``, ``vacuum_into(path)`` for a backup while others write); the
+    other attributes are the parts by subject.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -72,7 +66,7 @@ class Store:
 
     @contextmanager
     def to_export(self) -> Iterator[Store]:
-        """This store; where it is damaged, one on a copy of what can be read of it, which is deleted afterwards."""
+        """This store or, where it is damaged, a store on a temporary copy of what can be read."""
         if not self.database.damage:
             yield self
             return

@@ -1,4 +1,4 @@
-"""The audit log: who did what to the store as a whole (an import, an export, a backup, a promotion, a deletion).
+"""The audit log: who did what to the store as a whole (import, export, backup, promotion, deletion).
 
 Corrections are not repeated here: ``scores`` is a log of its own.
 """
@@ -13,8 +13,10 @@ from data.store import checks
 from data.store.database import Records, insert, now, rows
 
 
-def audit_line(who: str, action: str, subject: str, detail: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A checked line of the log, for what is noted in the transaction that does it."""
+def audit_line(
+    who: str, action: str, subject: str, detail: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A checked row of the log, to be inserted in the transaction that it is about."""
     return {
         "who": checks.text("who", who, empty=True),
         "action": checks.text("action", action),
@@ -26,16 +28,16 @@ def audit_line(who: str, action: str, subject: str, detail: Mapping[str, Any] | 
 
 class Audit(Records):
     def note(self, who: str, action: str, subject: str = "", detail: Mapping[str, Any] | None = None) -> None:
-        """Add a line. who "" is the studio itself; action a verb such as "import"; subject what it was done to."""
+        """Add an entry. who: '' for the studio itself; action: a verb such as "import"; subject: what it was done to."""
         record = audit_line(who, action, subject, detail)
-        if self.database.damage:  # what is carried out of a damaged store cannot be noted in it
+        if self.database.damage:  # an export from a damaged store cannot be noted in it
             return
         with self.database.writing() as db:
             insert(db, "audit", record)
 
     def entries(self, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
-        """The lines, the newest first: {seq, who, action, subject, detail, created}."""
+        """The entries, newest first: {seq, who, action, subject, detail, created}."""
         values = (checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62))
         with self.database.reading() as db:
-            found = rows(db, "SELECT * FROM audit ORDER BY seq DESC LIMIT ? OFFSET ?", values)
-        return [{**line, "detail": json.loads(line["detail"])} for line in found]
+            entries = rows(db, "SELECT * FROM audit ORDER BY seq DESC LIMIT ? OFFSET ?", values)
+        return [{**entry, "detail": json.loads(entry["detail"])} for entry in entries]

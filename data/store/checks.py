@@ -1,8 +1,7 @@
-"""What the store accepts: every value is checked here before it reaches SQL (DESIGN section 5).
+"""Checks of values before they reach SQL, and of the shape of JSON.
 
-Values arrive over HTTP and from files as well as from our own code, so each function refuses with a
-ValueError that names the value and says what would be accepted. SQLite's STRICT types and CHECKs stand
-behind them as a second line.
+Values arrive over HTTP and from files as well as from our own code, so each function raises a ValueError that names the
+value and says what would be accepted. SQLite's STRICT types and CHECKs are a second line behind them.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 PROMPT_LENGTH = 2000
@@ -23,7 +23,7 @@ IDENTIFIER = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")  # "." and ".." are
 
 
 def shown(value: Any) -> str:
-    """The value as an error message shows it: never longer than a line."""
+    """The value as an error message shows it, no longer than a line."""
     try:
         text = ascii(value)
     except ValueError:  # a whole number of thousands of digits
@@ -92,7 +92,7 @@ def identifier(name: str, value: Any) -> str:
 
 
 def run_id(name: str, value: Any) -> str:
-    """An identifier that is the name of a run's folder: none that is hidden, as what is to be deleted is."""
+    """An identifier that names a run's folder, which must not be hidden: hidden folders are about to be deleted."""
     if identifier(name, value).startswith("."):
         raise ValueError(f"{name} must not begin with '.', as a hidden folder does: {shown(value)}.")
     return value
@@ -113,8 +113,7 @@ def time(name: str, value: Any) -> str:
 def relative_path(name: str, value: Any) -> str:
     """A path inside the app's own folder: an imported file must not point anywhere else."""
     path = text(name, value, 300)
-    parts = path.split("/")
-    if "\\" in path or ":" in path or any(p in ("", ".", "..") for p in parts):
+    if "\\" in path or ":" in path or any(p in ("", ".", "..") for p in path.split("/")):
         raise ValueError(f"{name} must be a path relative to the app's folder, without '..': {shown(path)}.")
     return path
 
@@ -133,7 +132,7 @@ def distribution(value: Any) -> list[float]:
 
 
 def features(value: Any) -> bytes:
-    """The scorer's hidden state: float16 bytes, or anything with ``tobytes`` that is float16 already."""
+    """The scorer's hidden state: float16 bytes, or a float16 array with ``tobytes``."""
     if not isinstance(value, (bytes, bytearray, memoryview)):
         if str(getattr(value, "dtype", "")) != "float16" or not hasattr(value, "tobytes"):
             raise ValueError(f"features must be bytes or a float16 array, not {shown(type(value).__name__)}.")
@@ -147,7 +146,7 @@ def features(value: Any) -> bytes:
 
 
 def as_json(name: str, value: Any, longest: int = 4_000_000) -> str:
-    """Compact JSON with sorted keys; NaN and infinity have no JSON and are refused."""
+    """Compact JSON with sorted keys. NaN and infinity are refused, as JSON has none."""
     try:
         encoded = json.dumps(
             value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -158,5 +157,84 @@ def as_json(name: str, value: Any, longest: int = 4_000_000) -> str:
 
 
 def entropy(probabilities: Sequence[float]) -> float:
-    """Shannon entropy in nats: 0 for a sure scorer, log 10 = 2.30 for one that has no idea."""
+    """Shannon entropy in nats: 0 for a certain scorer, log 10 = 2.30 for a uniform distribution."""
     return max(0.0, -math.fsum(p * math.log(p) for p in probabilities if p > 0))
+
+
+def complete(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A row from elsewhere as a dict, with the id and time that the store would make for a new one."""
+    for name in ("id", "created"):
+        if entry.get(name) is None:
+            raise ValueError(f"{name} is missing.")
+    return dict(entry)
+
+
+# -- the shape of JSON
+
+Shape = Callable[[str, Any], Any]
+"""A check (name, value) of a part of some JSON; its ValueError names the field that has another shape."""
+
+figure: Shape = partial(number, low=-1e12, high=1e12)
+count: Shape = partial(integer, low=0, high=2**62)
+any_text: Shape = partial(text, longest=10_000, empty=True)
+
+
+def flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, not {shown(value)}.")
+
+
+def maybe(shape: Shape) -> Shape:
+    """This shape, or null."""
+    return lambda name, value: None if value is None else shape(name, value)
+
+
+def mapping(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a JSON object, not {shown(value)}.")
+    return value
+
+
+def each(shape: Shape) -> Shape:
+    """A JSON object whose values all have this shape."""
+
+    def check(name: str, value: Any) -> None:
+        for key, item in mapping(name, value).items():
+            shape(f"{name}.{key[:40]}", item)
+
+    return check
+
+
+def items(shape: Shape) -> Shape:
+    """A JSON array whose items all have this shape."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, list):
+            raise ValueError(f"{name} must be a list, not {shown(value)}.")
+        for place, item in enumerate(value):
+            shape(f"{name}[{place}]", item)
+
+    return check
+
+
+def record(needed: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
+    """A JSON object with these fields; further ones are free."""
+
+    def check(name: str, value: Any) -> None:
+        fields = mapping(name, value)
+        for field in needed:
+            if field not in fields:
+                raise ValueError(f"{name}.{field} is missing.")
+        for field, shape in {**needed, **(optional or {})}.items():
+            if field in fields:
+                shape(f"{name}.{field}", fields[field])
+
+    return check
+
+
+def both(first: Shape, second: Shape) -> Shape:
+    def check(name: str, value: Any) -> None:
+        first(name, value)
+        second(name, value)
+
+    return check

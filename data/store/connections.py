@@ -1,11 +1,11 @@
-"""Connections that are done and wait for the next operation, as to open one costs fifty times what a question costs.
+"""A pool of idle connections, as opening one costs fifty times a query.
 
-They are let go where the file has been replaced or taken away, where nobody used them for a second, and where somebody
-wants the file for themselves, which a flag beside it says. Never used, nor closed, in a process that was forked.
+A connection is closed where the file has been replaced or deleted, after a second without use, and where a restore wants the
+file for itself, as a flag beside it says. None is used, nor closed, in a forked process.
 
-Before a fork those that wait are closed (one that is in use is not): SQLite's own record of the locks that a process has on
-a file is copied with its memory, and a worker that opens the file anew believes to have the lock that says that the log is
-in use. The last connection of its parent then takes the log away, and what the worker writes from there on is lost.
+Before a fork the idle connections are closed (one in use is not): SQLite's own record of a process's locks is copied with its
+memory, so a worker that opens the file anew believes that it holds the lock which says that the log is in use. The parent's
+last connection then deletes the log, and whatever the worker writes afterwards is lost.
 """
 
 from __future__ import annotations
@@ -19,65 +19,67 @@ from typing import Any
 
 from sqlite_utils import Database
 
-IDLE = 8  # connections that wait for the next operation
-REST = 1.0  # seconds after which one that nobody used is closed
-FLAG_SECONDS = 60.0  # a flag that is older was left behind by a restore that died
+IDLE = 8  # idle connections at most
+REST = 1.0  # seconds after which an idle connection is closed
+FLAG_SECONDS = 60.0  # an older flag was left behind by a restore that died
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file lies there; no other one is it while a connection to it is open."""
+    """Device and inode of a file, which no other file has while a connection to it is open; None where there is none."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 class Idle:
-    """Connections that are done and may be used again, by this process and on the same file."""
+    """Idle connections for reuse by this process, on the same file."""
 
     def __init__(self, flag: Path) -> None:
         self._flag = flag
         self._inherited: list[Any] = []
-        self._begin()
+        self._reset()
         _every.add(self)
 
-    def _begin(self) -> None:
-        # a store that is garbage may be found anywhere, under this lock too, and then it calls ``close``
+    def _reset(self) -> None:
+        # a store may be garbage collected anywhere, also under this lock, and then calls ``close``
         self._pid, self._lock, self._writing = os.getpid(), RLock(), Lock()
         self._waiting: list[tuple[tuple[int, int], Database, float]] = []  # with the time when each was done
         self._clock = False
 
-    def _own(self) -> None:
-        """A connection must not be used, nor closed, in a process that was forked from the one that opened it."""
+    def _after_fork(self) -> None:
+        """In a forked process, set the connections of its ancestors aside: they must not be used there, nor closed."""
         if self._pid != os.getpid():
-            self._inherited = [*self._inherited, *self._waiting]  # of all who were forked from
-            self._begin()
+            self._inherited = [*self._inherited, *self._waiting]
+            self._reset()
 
     def turn(self) -> Lock:
-        """Held by the thread that writes."""
-        self._own()
+        """The lock of the thread that writes."""
+        self._after_fork()
         return self._writing
 
     def take(self, file: tuple[int, int] | None) -> Database | None:
-        self._own()
+        """An idle connection to this file, or None."""
+        self._after_fork()
         if self.wanted():
             self.close()
         stale = []
         with self._lock:
-            found = None
-            while self._waiting and found is None:
-                of, db, _ = self._waiting.pop()
-                if of == file:
-                    found = db
+            connection = None
+            while self._waiting and connection is None:
+                opened, db, _ = self._waiting.pop()
+                if opened == file:
+                    connection = db
                 else:
                     stale.append(db)
         for db in stale:
             db.conn.close()
-        return found
+        return connection
 
     def keep(self, db: Database, file: tuple[int, int] | None) -> None:
-        self._own()
+        """Keep a connection for reuse, or close it."""
+        self._after_fork()
         with self._lock:
             if (
                 file is not None
@@ -91,14 +93,14 @@ class Idle:
         db.conn.close()
 
     def _tick(self) -> None:
-        """Have the connections looked through in a while; under the lock."""
+        """Start the timer of ``_tidy``; under the lock."""
         if not self._clock:
             self._clock, timer = True, Timer(REST, self._tidy)
             timer.daemon = True
             timer.start()
 
     def _tidy(self) -> None:
-        """Close what has waited for long: a connection that nobody uses would keep a restore from the file."""
+        """Close connections that have been idle for long, which would block a restore."""
         with self._lock:
             now = time.monotonic()
             stale = [entry for entry in self._waiting if now - entry[2] > REST or self.wanted()]
@@ -110,14 +112,14 @@ class Idle:
             db.conn.close()
 
     def wanted(self) -> bool:
-        """Whether somebody waits to have the file for themselves (``DatabaseFile.restore``)."""
+        """Whether a restore waits for the file (``Restoring.restore``)."""
         try:
             return time.time() - self._flag.stat().st_mtime < FLAG_SECONDS
         except OSError:
             return False
 
     def close(self) -> None:
-        self._own()
+        self._after_fork()
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for _, db, _ in waiting:

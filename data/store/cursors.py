@@ -1,6 +1,6 @@
-"""How far something that follows ``scores`` has come: the webhook, which tells another server of new labels.
+"""Event-stream cursors: up to which event a follower of ``scores`` has come (the webhook, which posts new labels elsewhere).
 
-``seq`` only grows, and a write takes its lock before its seq: whoever reads up to a seq has seen all before it.
+``seq`` only grows, and a write takes its lock before its seq, so a follower that has read up to a seq has seen all before it.
 """
 
 from __future__ import annotations
@@ -8,22 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 from data.store import checks
-from data.store.database import Records, now, row, rows
+from data.store.database import Records, last_seq, now, row, rows, store_id
 from data.store.scores import EVENT, readable
 
-WINDOW = 5000  # events that are looked at in one go
+WINDOW = 5000  # events that are searched in one call
+PUBLISHED = "seq id sample word_index word who kind score undoes supersedes created prompt seed".split()
 
 
 class Cursors(Records):
     def get(self, name: str) -> int | None:
-        """Up to which seq this follower has come; None where it has not begun."""
+        """The seq up to which this follower has come; None where it has not begun."""
         with self.database.reading() as db:
-            found = row(db, "SELECT seq FROM cursors WHERE name = ?", (checks.text("name", name),))
-        return found["seq"] if found else None
+            cursor = row(db, "SELECT seq FROM cursors WHERE name = ?", (checks.text("name", name),))
+        return cursor["seq"] if cursor else None
 
     def move(self, name: str, seq: int | None = None) -> int:
-        """All up to this seq is done (None: all that there is now); returns it. It never goes back, and never past the
-        last event: where a backup has brought an older store meanwhile, what comes next has a seq from there on."""
+        """Move a cursor to this seq (None: to the last event); returns it. It never moves back, and never past the last event:
+        after a backup has brought an older store, new events start from there."""
         wanted = None if seq is None else checks.integer("seq", seq, 0, 2**62)
         with self.database.writing() as db:
             db.execute(
@@ -35,22 +36,19 @@ class Cursors(Records):
             return db.execute("SELECT seq FROM cursors WHERE name = ?", (name,)).fetchone()[0]
 
     def corrections_after(self, seq: int, limit: int = 100) -> tuple[list[dict[str, Any]], int]:
-        """What people said after this seq, the oldest first, and the seq up to which that is all.
+        """People's events after this seq, oldest first, and the seq up to which these are all.
 
-        An event: seq, id, sample, word_index, word, who, kind, score, undoes, supersedes, created, prompt, seed.
+        An event has ``store`` (its id) and the fields in ``PUBLISHED``.
         """
         first = checks.integer("seq", seq, 0, 2**62)
         limit = checks.integer("limit", limit, 1, WINDOW)
         with self.database.reading() as db:
-            last = db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
-            last = min(last, first + WINDOW)
-            found = rows(
+            last, store = min(last_seq(db), first + WINDOW), store_id(db)
+            scores = rows(
                 db,
                 f"""SELECT {EVENT}, s.prompt, s.seed FROM scores e JOIN samples s ON s.id = e.sample
                 WHERE e.seq > ? AND e.seq <= ? AND e.source = 'human' ORDER BY e.seq LIMIT ?""",
                 (first, last, limit),
             )
-            store = db.execute("SELECT id FROM store").fetchone()[0]
-        names = ("seq id sample word_index word who kind score undoes supersedes created prompt seed").split()
-        events = [{"store": store, **{name: readable(e)[name] for name in names}} for e in found]
-        return events, (found[-1]["seq"] if len(found) == limit else max(last, first))
+        events = [{"store": store, **{name: readable(e)[name] for name in PUBLISHED}} for e in scores]
+        return events, (scores[-1]["seq"] if len(scores) == limit else max(last, first))

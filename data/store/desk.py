@@ -1,26 +1,45 @@
-"""What an annotator's page asks of the store: what people said of a sample, steps to go back over, and choices.
+"""What an annotator's page reads and writes beside scores: steps to undo, filter choices, remarks, and key receipts.
 
-Steps are what one person did, in the order in which it was written, whatever the clock said: scores, and leaving a sample by
-submit or skip. Both are undone by an event of their own (``Scores.undo``, ``Annotation.come_back``), so what was undone is
-no step any more.
+*Steps* are what one person did, in the order of writing, whatever the clock said: scores, and leaving a sample by submit or
+skip. Both are undone by an event of their own (``Scores.undo``, ``Queue.come_back``), and what was undone is no step.
+
+*Remarks* are flags (with a reason) and notes on a sample. They are append-only events: of a person's flags (notes) on a sample
+the last one stands, and one with an empty text takes it back. A flag does not end the work on a sample: submit or skip does.
+
+A *receipt* holds the number of the last key press of a page that was handled, and the answer to it. A page numbers its keys
+and sends again those that were not acknowledged: after a lost answer, a reload, a restart of the server. The receipt is
+written in the transaction of the key's own events, so that after a kill either both are there or neither, and nothing is
+done twice. A page is known by a digest of its secret number and its person's name, from which neither can be had. Receipts
+are not exported. A page that was silent for ``KEPT_DAYS`` is forgotten; a browser gives up unacknowledged keys after 14 days.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from data.store import checks
-from data.store.database import Records, row, rows
+from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.queue import STILL_LEFT
 from data.store.samples import need_sample
 
 CHOICES = ("prompt_set", "method", "projector_run", "prompt")
+REMARKS = ("flag", "note")
+REASON_LENGTH, NOTE_LENGTH = 200, 2000
+KEPT_DAYS = 60
+SENTENCE = 2000  # characters of an answer's sentences that are kept
+
+# Remarks that stand.
+STANDING_REMARKS = """SELECT id, sample, who, kind, text, created FROM remarks r WHERE text <> '' AND NOT EXISTS
+    (SELECT 1 FROM remarks n WHERE n.sample = r.sample AND n.who = r.who AND n.kind = r.kind AND n.seq > r.seq)"""
 
 
 class Desk(Records):
     def said(self, sample: str) -> list[dict[str, Any]]:
-        """What each person said last of each word: {seq, word_index, who, score: 0-9, or None where it was taken
-        back, created}, the oldest first."""
+        """The last event of each person and word of a sample, oldest first: {seq, word_index, who, score: 0-9, or None where
+        it was taken back, created}."""
         with self.database.reading() as db:
             need_sample(db, sample)
             return rows(
@@ -32,21 +51,21 @@ class Desk(Records):
             )
 
     def mark(self, sample: str) -> tuple[int, int]:
-        """The numbers of the last score and the last remark of a sample, 0 for none: as long as they stay, so does all
-        that anybody and anything said of it."""
+        """The seq of the last score and of the last remark of a sample, 0 for none: while they stay, so does everything
+        said of it."""
         with self.database.reading() as db:
-            found = db.execute(
+            score, remark = db.execute(
                 """SELECT (SELECT max(seq) FROM scores WHERE sample = :sample),
                     (SELECT max(seq) FROM remarks WHERE sample = :sample)""",
                 {"sample": checks.identifier("sample", sample)},
             ).fetchone()
-        return found[0] or 0, found[1] or 0
+        return score or 0, remark or 0
 
     def scored_since(self, sample: str, seq: int) -> set[int]:
-        """The numbers of the scores of a sample that came after this one."""
+        """The seqs of a sample's scores after this one."""
         with self.database.reading() as db:
-            found = db.execute("SELECT seq FROM scores WHERE sample = ? AND seq > ?", (sample, seq))
-            return {r[0] for r in found}
+            later = db.execute("SELECT seq FROM scores WHERE sample = ? AND seq > ?", (sample, seq))
+            return {seq for (seq,) in later}
 
     def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last score (of ``sample``, or any) that is not undone: {seq, sample}, or None."""
@@ -75,14 +94,123 @@ class Desk(Records):
             )
 
     def choices(self, name: str, limit: int = 300) -> list[str]:
-        """What the samples that are trained on offer a filter of the queue: its values, prompts the newest first."""
+        """The values of a queue filter among training samples, prompts newest first."""
         checks.one_of("filter", name, CHOICES)
         order = "max(seq) DESC" if name == "prompt" else name
         with self.database.reading() as db:
-            found = rows(
-                db,
-                f"""SELECT {name} AS value FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
+            values = db.execute(
+                f"""SELECT {name} FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
                 GROUP BY {name} ORDER BY {order} LIMIT ?""",
                 (checks.integer("limit", limit, 1, 10_000),),
             )
-        return [r["value"] for r in found]
+            return [value for (value,) in values]
+
+
+# -- remarks
+
+
+def checked_remark(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``remarks`` from elsewhere; ValueError names the field that is wrong."""
+    kind = checks.one_of("kind", entry.get("kind"), REMARKS)
+    longest = REASON_LENGTH if kind == "flag" else NOTE_LENGTH
+    return {
+        "id": checks.identifier("id", checks.complete(entry)["id"]),
+        "sample": sample["id"],
+        "who": checks.text("who", entry.get("who")),
+        "kind": kind,
+        "text": checks.text("text", entry.get("text"), longest, empty=True),
+        "created": checks.time("created", entry["created"]),
+    }
+
+
+class Remarks(Records):
+    def flag(self, sample: str, who: str, reason: str) -> dict[str, Any]:
+        """Flag a sample as faulty; returns the event {id, sample, who, kind, text, created}."""
+        event = self._remark(sample, who, "flag", checks.text("reason", reason, REASON_LENGTH))
+        assert event is not None  # the text is not empty
+        return event
+
+    def unflag(self, sample: str, who: str) -> dict[str, Any] | None:
+        """Take this person's flag back. None where there was none."""
+        return self._remark(sample, who, "flag", "")
+
+    def note(self, sample: str, who: str, text: str) -> dict[str, Any] | None:
+        """Set this person's note on the sample; an empty text takes the note back."""
+        text = checks.text("note", text, NOTE_LENGTH, empty=True)
+        return self._remark(sample, who, "note", text if text.strip() else "")
+
+    def _remark(self, sample: str, who: str, kind: str, text: str) -> dict[str, Any] | None:
+        """Repeating what stands returns the standing event."""
+        who = checks.text("who", who)
+        with self.database.writing() as db:
+            need_sample(db, sample)
+            standing = row(
+                db,
+                """SELECT id, sample, who, kind, text, created FROM remarks
+                WHERE sample = ? AND who = ? AND kind = ? ORDER BY seq DESC LIMIT 1""",
+                (sample, who, kind),
+            )
+            if standing and standing["text"] == text:
+                return standing if text else None
+            if not standing and not text:
+                return None
+            event = {"id": new_id(), "sample": sample, "who": who, "kind": kind, "text": text}
+            event["created"] = now()
+            insert(db, "remarks", event)
+        return event
+
+    def find(
+        self, sample: str | None = None, who: str | None = None, kind: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The flags and notes that stand, newest first: {id, sample, who, kind, text, created}."""
+        if kind is not None:
+            checks.one_of("kind", kind, REMARKS)
+        with self.database.reading() as db:
+            return rows(
+                db,
+                f"""{STANDING_REMARKS} AND (:sample IS NULL OR sample = :sample) AND (:who IS NULL OR who = :who)
+                    AND (:kind IS NULL OR kind = :kind) ORDER BY seq DESC""",
+                {"sample": sample, "who": who, "kind": kind},
+            )
+
+
+# -- receipts
+
+
+def page_digest(client: str, who: str) -> str:
+    """The key of a person's page in ``receipts``; another person on the same page has another one."""
+    return sha256(f"{client}\n{who}".encode()).hexdigest()
+
+
+def checked_answer(answer: Mapping[str, Any]) -> str:
+    """An answer as JSON: {shown, place, left, error, says, word}, as ``studio.pages.annotate_keys.Done`` has them."""
+    for name, longest in (("shown", 64), ("place", 64), ("error", SENTENCE), ("says", SENTENCE)):
+        checks.text(name, answer.get(name), longest, empty=True)
+    checks.flag("left", answer.get("left"))
+    if answer.get("word") is not None:
+        checks.integer("word", answer["word"], 0, 999)
+    return checks.as_json("answer", dict(answer))
+
+
+class Receipts(Records):
+    def get(self, page: str) -> dict[str, Any] | None:
+        """The last key of a page that was handled: {revision, answer}; None where there was none."""
+        sql = "SELECT revision, answer FROM receipts WHERE page_sha256 = ?"
+        with self.database.reading() as db:
+            receipt = row(db, sql, (checks.sha256("page", page),))
+        return receipt and {**receipt, "answer": json.loads(receipt["answer"])}
+
+    def give(self, page: str, revision: int, answer: Mapping[str, Any]) -> None:
+        """Record that this key of the page, and so all before it, was handled."""
+        values = (
+            checks.integer("revision", revision, 1, 2**31),
+            checked_answer(answer),
+            now(),
+            checks.sha256("page", page),
+        )
+        with self.database.writing() as db:
+            sql = "UPDATE receipts SET revision = ?, answer = ?, changed = ? WHERE page_sha256 = ?"
+            if not db.execute(sql, values).rowcount:
+                db.execute("DELETE FROM receipts WHERE changed < ?", (now(-86400 * KEPT_DAYS),))
+                sql = "INSERT INTO receipts (revision, answer, changed, page_sha256) VALUES (?, ?, ?, ?)"
+                db.execute(sql, values)

@@ -1,29 +1,29 @@
-"""What people said, as plain rows that agreement is counted on (``data.store.agreement``): scores that stand, and steps.
+"""People's judgements and steps as plain rows, from which agreement is computed (``data.store.agreement``).
 
-Only people: the simulated annotator is a program, and it agrees with itself.
+People only: the simulated annotator is a program, and agrees with itself.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sqlite_utils import Database
 
 from data.store import checks
 from data.store.database import Records, rows
+from data.store.scores import readable
 
 
 class Judgements(Records):
     def scores(self, most: int | None = None) -> list[dict[str, Any]]:
-        """The scores of people that stand, one row for each person and word, by arrival of the sample.
+        """The scores of people that stand, one row per person and word, by arrival of the sample.
 
-        Row: sample, word_index, word, prompt, word_rules, who, score, seq (of its event), vlm (the VLM's latest score of the word,
-        0-9, its likeliest where it has only a distribution; None where it has none), gold (the word's gold score, or
-        None) and gold_by (who set it). ``most``: only of the latest so many steps, in a store that has many.
+        Row: sample, word_index, word, prompt, word_rules, who, score, seq (of its event), vlm (the VLM's latest score of
+        the word, 0-9, or its most likely one where it has only a distribution; None without either), gold (the word's gold
+        score, or None) and gold_by (who set it). ``most``: only of the latest so many events.
         """
         with self.database.reading() as db:
-            found = rows(
+            judgements = rows(
                 db,
                 """SELECT e.sample, e.word_index, e.word, s.prompt, s.word_rules, e.who, e.score, e.seq, v.score AS vlm,
                     v.distribution, g.score AS gold, iif(g.score IS NULL, NULL, g.who) AS gold_by
@@ -37,18 +37,19 @@ class Judgements(Records):
                 WHERE e.kind = 'set' ORDER BY s.seq, e.word_index, e.who""",
                 {"first": self._seq_of(db, "scores", "source = 'human'", most)},
             )
-        for r in found:
-            spread = r.pop("distribution")
-            if r["vlm"] is None and spread:
-                probabilities = json.loads(spread)
-                r["vlm"] = probabilities.index(max(probabilities))
-        return found
+        for judgement in judgements:
+            distribution = readable(judgement).pop("distribution")
+            if judgement["vlm"] is None and distribution:
+                judgement["vlm"] = distribution.index(max(distribution))
+        return judgements
 
     def steps(self, most: int | None = None) -> list[dict[str, Any]]:
-        """Everything that people did, in the order of time: {who, sample, action, created, seq: its number
-        among scores, or among submits and skips}; action is set, clear or
-        undo of a word's score, submit or skip of a sample, or open where that was taken back (submit or skip again,
-        where the sample was left before as well). ``most``: only so many of the latest of either."""
+        """All steps of people, oldest first: {who, sample, action, created, seq: its number among scores, or among submits and
+        skips}.
+
+        action is set, clear or undo of a word's score, submit or skip of a sample, or open where that was taken back
+        (submit or skip again, where the sample had been left before). ``most``: only so many of the latest of either.
+        """
         with self.database.reading() as db:
             return rows(
                 db,
@@ -65,7 +66,7 @@ class Judgements(Records):
             )
 
     def said_of(self, sample: str, word_index: int) -> list[tuple[str, int]]:
-        """(who, score) of each person whose score of the word stands, from low to high."""
+        """(who, score) of each person whose score of the word stands, lowest first."""
         values = (checks.identifier("sample", sample), checks.integer("word_index", word_index, 0, 999))
         with self.database.reading() as db:
             return db.execute(
@@ -77,8 +78,8 @@ class Judgements(Records):
             ).fetchall()
 
     def judged(self) -> tuple[Any, ...]:
-        """Changes whenever figures of the quality may have changed; quick to ask for. An id each: a store that a backup
-        has brought gives the same numbers again, to other events."""
+        """A value that changes whenever figures of the quality may have, and is quick to compute. It has ids, since a store
+        restored from a backup gives the same seqs to other events."""
         with self.database.reading() as db:
             return tuple(
                 db.execute(f"SELECT seq, id FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
@@ -86,11 +87,9 @@ class Judgements(Records):
             )
 
     def _seq_of(self, db: Database, table: str, where: str, most: int | None) -> int:
-        """The seq from which on there are ``most`` rows; 0 where there are fewer, or all are wanted."""
+        """The seq of the ``most``-th last row; 0 where there are fewer, or ``most`` is None."""
         if most is None:
             return 0
-        found = db.execute(
-            f"SELECT seq FROM {table} WHERE {where} ORDER BY seq DESC LIMIT 1 OFFSET ?",
-            (checks.integer("most", most, 1, 2**62) - 1,),
-        ).fetchone()
-        return found[0] if found else 0
+        sql = f"SELECT seq FROM {table} WHERE {where} ORDER BY seq DESC LIMIT 1 OFFSET ?"
+        first = db.execute(sql, (checks.integer("most", most, 1, 2**62) - 1,)).fetchone()
+        return first[0] if first else 0

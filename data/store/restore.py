@@ -1,60 +1,72 @@
-"""Restore: put a backup (``DatabaseFile.vacuum_into``) in the place of the database, while others may have it open.
+"""Restore a backup (``DatabaseFile.vacuum_into``) in the place of the database, while others may have it open.
 
-A file is never swapped under open connections: the write-ahead log of the one would be taken for the other's.
-Instead the live file is locked for itself alone, copied beside itself, and overwritten page by page in one
-transaction, as SQLite's online backup does. Whoever reads or writes meanwhile waits, and goes on in the restored one;
-where anything fails, the old content stands.
+A file is never swapped under open connections, since the write-ahead log of one would be taken for the other's. Instead
+the live file is locked exclusively, copied beside itself, and overwritten page by page in one transaction, as SQLite's online
+backup does. Readers and writers wait meanwhile, and continue in the restored one; where anything fails, the old content stays.
 
-The backup is a stranger's, and is checked before anything is touched: whole, no newer than this code, with the very
-schema that this app makes at that level, and rows that an import would take (``data.store.row_checks``). An older one is
-migrated in a copy; the file itself is only read.
+A backup is not trusted, and is checked before anything is changed: it must be whole, no newer than this code, with exactly the
+schema that this app makes at that level, and each of its rows must pass the checks of an import, so that it cannot bring what
+an import would refuse: a path out of the home folder, a kind with markup, an id that is a folder's name. An older backup
+is migrated in a copy; the file itself is only read.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from data.store.database import BUSY_SECONDS, DatabaseFile, Records, StoreError, new_id, take_name
-from data.store.row_checks import check_rows
-from data.store.schema import migrations
-from data.store.workfolder import work_folder
+from data.store import checks
+from data.store.checks import Shape, maybe
+from data.store.database import BUSY_SECONDS, DatabaseFile, Records, StoreError, new_id, row, take_name
+from data.store.desk import checked_answer, checked_remark
+from data.store.gold import checked_gold
+from data.store.grids import MOST_CELLS
+from data.store.locks import work_folder
+from data.store.queue import POOL_COLUMNS, checked_submission
+from data.store.runs import JSON, PROMOTABLE, checked_run
+from data.store.samples import COLUMNS, checked_sample
+from data.store.schema import RUN_STATES, migrations
+from data.store.scores import FIELDS, PERSONAL, checked_note, checked_score, need_word
+from data.store.votes import checked_preference
 
-STEPS = 100_000  # of SQLite, between two looks whether a restore waits for the file
+STEPS = 100_000  # SQLite instructions between two looks whether a restore waits for the file
 COUNTED = ("samples", "scores", "runs", "remarks", "preferences")
 ACTIVE = """SELECT id, kind || ' run' FROM runs WHERE state IN ('queued', 'running')
     UNION ALL SELECT id, 'grid' FROM grids WHERE state IN ('queued', 'running') LIMIT 1"""
+Schema = dict[str, tuple[str, str, str]]
+Row = Mapping[str, Any]
 
 
 class Restoring(Records):
     def check_backup(self, path: str | Path) -> dict[str, int]:
-        """What a backup holds: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
+        """Number of rows in a backup: {samples, scores, runs, remarks, preferences}; ValueError where it cannot be restored."""
         with checked_copy(Path(path).expanduser().absolute(), self.database.path.parent) as copy:
             return _counts(copy)
 
     def check(self) -> None:
-        """Read the whole file, every index, rule and reference; StoreError where it is damaged, which is only read until
-        a check finds nothing. Makes way for a restore."""
+        """Check the whole file: every page, index, constraint and reference. StoreError where it is damaged; it is then only
+        read until a check passes. Makes way for a restore."""
         with self.database._connected(once=True) as db:
             db.execute("PRAGMA query_only = ON")
             db.conn.set_progress_handler(self.database._idle.wanted, STEPS)
-            found = _damage(db.conn, ours=True)
-        self.database.damage = self.database._damaged(found) if found else ""
-        if found:
+            damage = _damage(db.conn, extras=True)
+        self.database.damage = self.database._damaged(damage) if damage else ""
+        if damage:
             raise StoreError(self.database.damage)
 
     @contextmanager
     def readable_copy(self) -> Iterator[Path]:
-        """A copy of a damaged database, of those of its tables that can be read, with its indexes made anew. It is deleted
-        afterwards."""
+        """A temporary copy of what can be read of a damaged database, with rebuilt indexes."""
         with work_folder(self.database.path.parent) as work:
             path = work / self.database.path.name
             with self.database._connected(once=True) as db, closing(sqlite3.connect(path)) as copy:
@@ -66,7 +78,7 @@ class Restoring(Records):
             yield path
 
     def interrupt(self) -> None:
-        """What was on when this backup was made is on nowhere."""
+        """Mark runs, grids and imports that were active when the backup was made as interrupted."""
         with self.database.writing() as db:
             for table, more in (("runs", ", pid = NULL"), ("grids", "")):
                 db.execute(
@@ -76,15 +88,16 @@ class Restoring(Records):
             db.execute("DELETE FROM imports WHERE done < total")
 
     def restore(self, path: str | Path) -> dict[str, Any]:
-        """Put the backup in the place of this database; {samples, ..., before: what it held, replaced: the file beside
-        it that the old content is in}. ValueError where the backup is none, or a run or a grid is on: nothing was changed."""
+        """Put the backup in the place of this database; returns {samples, ..., before: the counts of the old content,
+        replaced: the file beside it with the old content}. ValueError, with nothing changed, where the backup is invalid, or
+        a run or grid is active."""
         source = Path(path).expanduser().absolute()
         if source.exists() and source.samefile(self.database.path):
             raise ValueError("This is the database itself; give a backup of it.")
         try:
             before = _counts(self.database)
         except StoreError:
-            before = {}  # it is damaged, which is why it is replaced
+            before = {}  # the old content is damaged
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         replaced = self.database.path.with_name(
             f"{self.database.path.stem}.replaced-{stamp}-{new_id()[:4]}.db"
@@ -93,14 +106,14 @@ class Restoring(Records):
             (size,) = db.execute("PRAGMA page_size").fetchone()
         with checked_copy(source, self.database.path.parent, size) as copy, self._alone() as live:
             busy = None
-            with contextlib.suppress(sqlite3.DatabaseError):  # what cannot be read is on nowhere
+            with contextlib.suppress(sqlite3.DatabaseError):  # a table that cannot be read has no active rows
                 busy = live.execute(ACTIVE).fetchone()
             if busy:
                 raise ValueError(
                     f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
                 )
             with work_folder(self.database.path.parent) as folder:
-                # page by page, for a VACUUM would stop at a page that is damaged
+                # page by page, as a VACUUM would stop at a damaged page
                 with closing(sqlite3.connect(folder / "old.db")) as old:
                     live.backup(old)
                 take_name(folder / "old.db", replaced)
@@ -111,7 +124,7 @@ class Restoring(Records):
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
-        """A connection that has the file for itself: others wait until it is closed."""
+        """A connection with an exclusive lock on the file: others wait until it is closed."""
         deadline = time.monotonic() + BUSY_SECONDS
         with self._wanting(), self.database._connected(once=True) as db:
             live = db.conn
@@ -132,7 +145,7 @@ class Restoring(Records):
 
     @contextmanager
     def _wanting(self) -> Iterator[None]:
-        """Meanwhile no process keeps a connection that it does not use."""
+        """Have all processes close the connections that they do not use."""
         self.database._flag.touch()
         self.database.close()
         try:
@@ -143,8 +156,8 @@ class Restoring(Records):
 
 @contextmanager
 def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[DatabaseFile]:
-    """The backup as a database of this version, in a copy that goes afterwards; its runs and grids are on nowhere.
-    page_size: of the database that it is to replace, as pages are what is copied."""
+    """The backup as a database of this version, in a temporary copy, with its active runs and grids marked as interrupted.
+    page_size: that of the database to be replaced, since pages are copied."""
     with work_folder(folder) as work:
         copy = work / "copy.db"
         try:
@@ -157,59 +170,59 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
         except OSError as error:
             raise ValueError(f"{source.name} cannot be read ({error.strerror}); check its name.") from None
         try:
-            with closing(sqlite3.connect(copy)) as db:
-                wrong = _damage(db)
-            if wrong:
-                raise ValueError(f"{wrong}; give a file that `backup` wrote.")
-            found = DatabaseFile(copy)
-            Restoring(found).interrupt()
-            with found.reading() as db:
+            with closing(sqlite3.connect(copy)) as connection:
+                damage = _damage(connection)
+            if damage:
+                raise ValueError(f"{damage}; give a file that `backup` wrote.")
+            database = DatabaseFile(copy)
+            Restoring(database).interrupt()
+            with database.reading() as db:
                 check_rows(db)
-            found.close()
+            database.close()
             _set_page_size(copy, page_size)
         except (StoreError, ValueError, sqlite3.Error) as error:
-            said = str(error).replace(copy.name, source.name)
-            raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {said}") from None
+            reason = str(error).replace(copy.name, source.name)
+            raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {reason}") from None
         try:
-            yield found
+            yield database
         finally:
-            found.close()
+            database.close()
 
 
-def _damage(db: sqlite3.Connection, ours: bool = False) -> str:
-    """What is wrong with a database, or '': its pages, its indexes, rows that break a rule of their table or point at
-    nothing, a schema that is another one than this app's (what could run in it, or be missing from it). ours: of the store
-    itself, to which its owner may have added tables and indexes. Not for a connection that was opened read-only, which
-    knows of no CHECK."""
+def _damage(db: sqlite3.Connection, extras: bool = False) -> str:
+    """What is wrong with a database, or '': its pages and indexes, rows that break a constraint or refer to nothing, a schema
+    other than this app's. extras: additional tables and indexes are allowed, which the store's owner may have added. Not
+    for a read-only connection, which does not check CHECKs."""
     if db.execute("PRAGMA encoding").fetchone() != ("UTF-8",):
         return "its texts are not UTF-8, as this app's are"
     schema = _schema(db)
     if not schema:
         return "there is nothing in it"
     applied = {m.name for m in migrations.applied(Database(db))} if "_sqlite_migrations" in schema else set()
-    other = _difference(schema, applied, more=ours)
-    if other:
-        return f"its schema is not this app's ({other})"
-    lost = db.execute("PRAGMA foreign_key_check").fetchone()
-    if lost:
-        return f"a row of {lost[0]} points at nothing"
-    (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    return "" if found == "ok" else found.splitlines()[-1]
+    difference = _difference(schema, applied, extras)
+    if difference:
+        return f"its schema is not this app's ({difference})"
+    dangling = db.execute("PRAGMA foreign_key_check").fetchone()
+    if dangling:
+        return f"a row of {dangling[0]} points at nothing"
+    (result,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    return "" if result == "ok" else result.splitlines()[-1]
 
 
-def _schema(db: sqlite3.Connection) -> dict[str, tuple[str, str, str]]:
-    """name -> (type, table, SQL with single spaces) of all that is in a database, but for what ANALYZE keeps."""
-    found = db.execute("SELECT name, type, tbl_name, coalesce(sql, '') FROM sqlite_master")
+def _schema(db: sqlite3.Connection) -> Schema:
+    """name -> (type, table, SQL with single spaces) of everything in a database except the tables of ANALYZE."""
     return {
         name: (kind, table, " ".join(sql.split()))
-        for name, kind, table, sql in found
+        for name, kind, table, sql in db.execute(
+            "SELECT name, type, tbl_name, coalesce(sql, '') FROM sqlite_master"
+        )
         if not name.startswith("sqlite_stat")
     }
 
 
-def _difference(found: dict[str, tuple[str, str, str]], applied: set[str], more: bool = False) -> str:
-    """The first thing in which a schema differs from the one that these migrations make; '' for none. more: what is there
-    besides is no difference. One that newer migrations made is not ours to judge: opening it says so."""
+def _difference(schema: Schema, applied: set[str], extras: bool) -> str:
+    """The first difference of a schema from the one that these migrations make; '' for none. Applied migrations that are
+    unknown make no difference: opening the file reports that it is newer."""
     with closing(sqlite3.connect(":memory:")) as memory:
         fresh = Database(memory)
         names = [m.name for m in migrations.pending(fresh)]
@@ -220,12 +233,10 @@ def _difference(found: dict[str, tuple[str, str, str]], applied: set[str], more:
             return "its migrations have a gap"
         migrations.apply(fresh, stop_before=names[level:])
         wanted = _schema(memory)
-    for name in sorted(wanted if more else {*found, *wanted}):
-        if found.get(name) != wanted.get(name):
-            kind, table, _ = found.get(name) or wanted[name]
-            how = (
-                "another" if name in found and name in wanted else "an additional" if name in found else "no"
-            )
+    for name in sorted(wanted if extras else {*schema, *wanted}):
+        if schema.get(name) != wanted.get(name):
+            kind, table, _ = schema.get(name) or wanted[name]
+            how = "no" if name not in schema else "another" if name in wanted else "an additional"
             return f"{how} {kind} {name[:64]}" + (f" of {table[:64]}" if table != name else "")
     return ""
 
@@ -240,4 +251,146 @@ def _set_page_size(path: Path, size: int) -> None:
 
 def _counts(database: DatabaseFile) -> dict[str, int]:
     with database.reading() as db:
-        return {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in COUNTED}
+        return {table: db[table].count for table in COUNTED}
+
+
+# -- the rows of a backup
+
+
+def _json(name: str, text: str | None) -> Any:
+    """A JSON column, parsed; None for NULL."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{name} is not JSON that can be read.") from None
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    value = _json(name, text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a JSON object.")
+    return value
+
+
+def _sample_of(r: Row) -> dict[str, Any]:
+    """The sample that a row refers to, as far as its checks need it."""
+    return {"id": r["sample"], "n_words": r["n_words"]}
+
+
+def _score(r: Row) -> None:
+    entry = {name: r[name] for name in FIELDS}
+    checked_score({**entry, "distribution": _json("distribution", r["distribution"])}, _sample_of(r))
+    _columns(entropy=figure(3), step=maybe(checks.identifier))(r)
+
+
+def _submission(r: Row) -> None:
+    checked_submission(r, _sample_of(r))
+    _columns(after=figure(2**62))(r)
+
+
+def _missing(r: Row) -> None:
+    checked_note(r)
+    need_word(_sample_of(r), r["word_index"])
+
+
+def _run(r: Row) -> None:
+    run = {name: _json(name, value) if name in JSON else value for name, value in r.items() if name != "seq"}
+    checked_run(run)
+    # only models that the project ships are outside the home folder
+    if r["checkpoint"] is not None and run["config"].get("source") != "shipped":
+        checks.relative_path("checkpoint", r["checkpoint"])
+
+
+def _columns(**shapes: Shape) -> Callable[[Row], None]:
+    """The check of a row by its columns."""
+
+    def check(r: Row) -> None:
+        for name, shape in shapes.items():
+            shape(name, r[name])
+
+    return check
+
+
+def text(longest: int = checks.NAME_LENGTH) -> Shape:
+    """A text that may be empty."""
+    return partial(checks.text, longest=longest, empty=True)
+
+
+def figure(high: float) -> Shape:
+    """A number from 0, or NULL."""
+    return maybe(partial(checks.number, low=0, high=high))
+
+
+def one_of(*allowed: str) -> Shape:
+    return partial(checks.one_of, allowed=allowed)
+
+
+CHECKS: dict[str, Callable[[Row], Any]] = {
+    "store": _columns(id=checks.identifier, created=checks.time),
+    "samples": lambda r: checked_sample({name: r[name] for name in COLUMNS}),
+    "scores": _score,
+    "runs": _run,
+    "submissions": _submission,
+    "remarks": lambda r: checked_remark(r, _sample_of(r)),
+    "gold": lambda r: checked_gold(r, _sample_of(r)),
+    "preferences": checked_preference,
+    "promotions": _columns(kind=one_of(*PROMOTABLE), run=maybe(checks.identifier),
+                           action=one_of("promote", "rollback"), who=checks.text, created=checks.time),
+    "missing": _missing,
+    "audit": _columns(who=text(), action=checks.text, subject=text(500),
+                      detail=lambda name, value: checks.as_json(name, _object(name, value)), created=checks.time),
+    "grids": _columns(id=checks.identifier, who=checks.text, state=one_of(*RUN_STATES), message=text(2000),
+                      config=_object, created=checks.time, finished=maybe(checks.time)),
+    "cells": _columns(place=figure(MOST_CELLS)),
+    "people": _columns(name=checks.text, key_sha256=checks.sha256, created=checks.time),
+    "leases": _columns(who=checks.text, expires=checks.time),
+    "cursors": _columns(name=checks.text, changed=checks.time),
+    "receipts": _columns(page_sha256=checks.sha256, changed=checks.time,
+                         answer=lambda name, value: checked_answer(_object(name, value))),
+    "imports": _columns(id=checks.identifier, name=text(200), created=checks.time),
+    "kinds": _columns(prompt=partial(checks.text, longest=checks.PROMPT_LENGTH), kind=text(40)),
+    "pools": _columns(**dict.fromkeys(POOL_COLUMNS, text(200))),
+    "foreseen": _columns(points=figure(9), promise=figure(1), projected=figure(1),
+                         model=partial(checks.text, longest=301)),
+    "uncertainty": _columns(entropy=figure(3)),
+    "disagreement": _columns(points=figure(9)),
+    "means": _columns(mean=figure(9), golden=figure(9)),
+}  # fmt: skip
+# references between rows: (table, condition of a row e that is wrong, what is wrong)
+LANE = "o.sample = e.sample AND o.word_index = e.word_index AND o.source = e.source AND o.who = e.who AND o.seq < e.seq"
+REFERENCES = (
+    ("scores", f"supersedes IS NOT NULL AND NOT EXISTS (SELECT 1 FROM scores o WHERE o.id = e.supersedes AND {LANE})",
+     "supersedes names no earlier event of the same word."),
+    ("scores", f"undoes IS NOT NULL AND NOT EXISTS (SELECT 1 FROM scores o WHERE o.id = e.undoes AND {LANE})",
+     "undoes names no earlier event of the same word."),
+    ("scores", f"undoes IS NOT NULL AND source NOT IN {PERSONAL}", "only a correction can undo one."),
+    ("submissions", """undoes IS NOT NULL AND NOT EXISTS (SELECT 1 FROM submissions o WHERE o.id = e.undoes
+        AND o.sample = e.sample AND o.who = e.who AND o.undoes IS NULL AND o.seq < e.seq)""",
+     "undoes names no earlier submit or skip of that person."),
+)  # fmt: skip
+
+
+def check_rows(db: Database) -> None:
+    """ValueError with table, row and reason for the first row that an import would refuse."""
+    for table, check in CHECKS.items():
+        for number, r in enumerate(_rows(db, table), 1):
+            try:
+                check(r)
+            except ValueError as error:
+                key = r.get("id") or r.get("sample") or r.get("seq") or number
+                raise ValueError(f"{table}, row {checks.shown(key)}: {error}") from None
+    for table, condition, reason in REFERENCES:
+        wrong = row(db, f"SELECT e.id FROM {table} e WHERE {condition} LIMIT 1")
+        if wrong:
+            raise ValueError(f"{table}, row {checks.shown(wrong['id'])}: {reason}")
+    if db["store"].count != 1:
+        raise ValueError("store: there must be one row, with the store's id.")
+
+
+def _rows(db: Database, table: str) -> Iterator[dict[str, Any]]:
+    """Iterate over the rows of a table, with n_words where they refer to a sample's words."""
+    of_sample = table in ("scores", "submissions", "remarks", "gold", "missing")
+    join = " JOIN samples s ON s.id = e.sample" if of_sample else ""
+    cursor = db.execute(f"SELECT e.*{', s.n_words' if of_sample else ''} FROM {table} e{join}")
+    names = [column[0] for column in cursor.description]
+    return (dict(zip(names, values)) for values in cursor)

@@ -1,9 +1,13 @@
-"""Training runs and which of them is in use (DESIGN section 5).
+"""Training runs, and which of them is in use.
 
-A run's identity (kind, configuration, parent) never changes; its state, progress and result do. What is in
-use follows from ``promotions``, events that are only added: promote puts a run on top, rollback takes the
-top off, and an empty stack means what the project ships. A run is never deleted, since samples and other runs
-name it: it is archived, which says that its files are gone, and nothing falls back to it any more.
+A run's identity (kind, configuration, parent) never changes; its state, progress and result do. The run in use follows from
+``promotions``, a log of events: promote pushes a run onto the stack of its kind, rollback pops one, and an empty stack
+means the model that the project ships. A run is never deleted, since samples and other runs name it: it is archived, which
+means that its files are gone, and a rollback skips it.
+
+Pages and commands read some fields of a run's config, labels and metrics, whose shape is in ``SHAPES``; all else in them
+is free. An imported run must have this shape. In a store that has runs of another shape already, fields that do not fit are
+left out where they are read, so that one odd run does not break every list of runs.
 """
 
 from __future__ import annotations
@@ -15,29 +19,80 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import Records, StoreError, insert, new_id, now, row, rows
-from data.store.run_shape import fitting
+from data.store.checks import any_text, both, count, each, figure, flag, items, maybe, record, relative_path
+from data.store.database import Records, StoreError, exists, insert, new_id, now, row, rows
 from data.store.schema import RUN_KINDS, RUN_STATES
 
 JSON = ("config", "labels", "metrics")
+CHANGEABLE = ("state", "metrics", "message", "checkpoint", "checkpoint_sha256", "labels", "pid", "heartbeat",
+              "finished")  # fmt: skip
 ACTIVE = ("queued", "running")
-NEXT = {  # a run that is done stays done; any other can be taken up again
-    "queued": RUN_STATES,
-    "running": RUN_STATES,
-    "stopped": RUN_STATES,
-    "interrupted": RUN_STATES,
-    "failed": RUN_STATES,
-    "done": ("done",),
-}
 PROMOTABLE = ("reward", "projector", "calibrator", "warmup", "cycle", "lora")
+
+INTERVAL = record({"estimate": maybe(figure), "low": maybe(figure), "high": maybe(figure)})
+INTERVALS = each(INTERVAL)
+CHANGED = record(
+    {"prompt": any_text, "seed": count, "whole": flag, "before": relative_path, "after": relative_path}
+)
+SEEDS = record({"broken": count, "mended": count, "spoiled": count}, {"shown": items(CHANGED)})
+HELDOUT = record(
+    {"of": any_text, "judge": any_text, "independent": flag, "key": any_text, "base": any_text,
+     "difference": both(record({"words": INTERVAL}), INTERVALS), "after": INTERVALS},
+    {"against_none": INTERVALS, "none": INTERVALS, "before": INTERVALS, "prompts": count, "images": count,
+     "seeds": maybe(SEEDS)},
+)  # fmt: skip
+FORESEEN = record({"before": figure, "after": figure})
+PEARSON = record({}, dict.fromkeys(("pearson_within", "finished_pearson_within"), maybe(figure)))
+READER = record({}, {"metrics": maybe(PEARSON)})
+PARTS = record({}, {"foresight": maybe(record({}, {"foreseen": maybe(FORESEEN)})), "reader": maybe(READER)})
+SHAPES: dict[str, dict[str, checks.Shape]] = {
+    "config": {"used": maybe(each(maybe(any_text))), "cycle": any_text, "source": any_text, "name": any_text},
+    "labels": {"sources": each(count), "count": count, "last": count, "sha256": any_text, "rule": maybe(any_text)},
+    "metrics": {
+        "heldout": maybe(HELDOUT), "note": maybe(any_text), "calibrator": maybe(record({}, {"note": maybe(any_text)})),
+        "left_out": maybe(each(count)), "kinds": items(any_text), "use": flag, "chosen_by": maybe(any_text),
+        "parts": maybe(PARTS), "reward": maybe(record({}, {"parts": maybe(PARTS), "chosen_by": maybe(any_text)})),
+    },
+}  # fmt: skip
 
 
 class RunBusy(StoreError):
-    """Another run is on; ``run`` is its id."""
+    """Another run is active; ``run`` is its id."""
 
     def __init__(self, run: str, kind: str) -> None:
         super().__init__(f"A {kind} run ({run}) is on. Wait for it or stop it, then start this one.")
         self.run = run
+
+
+def check_shape(run: Mapping[str, Any]) -> None:
+    """ValueError that names the first field of a run that has another shape."""
+    for column, shapes in SHAPES.items():
+        for field, shape in shapes.items():
+            if field in (run.get(column) or {}):
+                shape(f"{column}.{field}", run[column][field])
+
+
+def fitting(column: str, value: Any) -> dict[str, Any] | None:
+    """A run's config, labels or metrics without the fields that have another shape."""
+    if value is None:
+        return None
+    fields = dict(value) if isinstance(value, Mapping) else {}
+    for field, shape in SHAPES[column].items():
+        if field in fields:
+            try:
+                shape(field, fields[field])
+            except ValueError:
+                del fields[field]
+    return fields
+
+
+def checked_run(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given fields of a run from elsewhere as columns; ValueError names the field that is missing or wrong."""
+    run = {name: checked_field(name, value) for name, value in checks.complete(given).items()}
+    for name in ("kind", "config", "state"):
+        if name not in run:
+            raise ValueError(f"the run's {name} is missing.")
+    return run
 
 
 def checked_field(name: str, value: Any) -> Any:
@@ -75,30 +130,35 @@ def promoted_runs(db: Database, kind: str) -> list[str]:
             stack.append(event)
         elif stack:
             stack.pop()
-            while stack and stack[-1]["run"] != event["run"]:  # archived by then: the rollback passed it by
+            while stack and stack[-1]["run"] != event["run"]:  # archived by then, so the rollback skipped it
                 stack.pop()
     return [event["run"] for event in stack if not event["archived"]]
 
 
-def readable(db: Database, found: dict[str, Any]) -> dict[str, Any]:
-    return all_readable(db, [found])[0]
+def parse_json(run: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``runs`` with its JSON columns parsed, in place."""
+    for name in JSON:
+        run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
+    return run
 
 
-def all_readable(db: Database, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of ``runs`` as the store gives them out; what is in use is asked once a kind."""
-    used = {kind: promoted_runs(db, kind)[-1:] for kind in {run["kind"] for run in found}}
-    for run in found:
-        for name in JSON:
-            run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
-        run["promoted"] = used[run["kind"]] == [run["id"]]
-    return found
+def readable(db: Database, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of ``runs`` as the store returns them; the run in use is looked up once per kind."""
+    used = {kind: promoted_runs(db, kind)[-1:] for kind in {run["kind"] for run in runs}}
+    return [{**parse_json(run), "promoted": used[run["kind"]] == [run["id"]]} for run in runs]
 
 
-def need_run(db: Database, run: Any) -> dict[str, Any]:
-    found = row(db, "SELECT * FROM runs WHERE id = ?", (checks.run_id("run", run),))
-    if not found:
-        raise ValueError(f"There is no run {run} in this store; choose one that is listed.")
-    return found
+def need_run(db: Database, id: Any) -> dict[str, Any]:
+    """The row of a run; ValueError where there is none."""
+    run = row(db, "SELECT * FROM runs WHERE id = ?", (checks.run_id("run", id),))
+    if not run:
+        raise ValueError(f"There is no run {id} in this store; choose one that is listed.")
+    return run
+
+
+def read_run(db: Database, id: Any) -> dict[str, Any]:
+    """A run as the store returns it; ValueError where there is none."""
+    return readable(db, [need_run(db, id)])[0]
 
 
 class Runs(Records):
@@ -110,7 +170,7 @@ class Runs(Records):
         labels: Mapping[str, Any] | None = None,
         id: str | None = None,
     ) -> str:
-        """A queued run; returns its id. ``labels`` is what ``snapshot()`` returned."""
+        """Add a queued run; returns its id. ``labels`` is a snapshot (``Labels.snapshot``)."""
         record = {
             "id": new_id()[:12] if id is None else id,
             "kind": kind,
@@ -122,7 +182,7 @@ class Runs(Records):
         }
         record = {name: checked_field(name, value) for name, value in record.items()}
         with self.database.writing() as db:
-            if row(db, "SELECT 1 FROM runs WHERE id = ?", (record["id"],)):
+            if exists(db, "runs", record["id"]):
                 raise ValueError(f"There is a run {record['id']} already; give another id.")
             if record["parent"] is not None:
                 need_run(db, record["parent"])
@@ -130,8 +190,8 @@ class Runs(Records):
         return record["id"]
 
     def claim(self, id: str, pid: int) -> dict[str, Any]:
-        """Make a run the one that is on; RunBusy where another is. Exactly one of several callers gets it,
-        and a run that is on already is refused as well (a dead one is first set to 'interrupted')."""
+        """Make a run the active one; RunBusy where there is one. Exactly one of several callers gets it, and a run that is
+        active already is refused too (a dead one is first set to 'interrupted')."""
         with self.database.writing() as db:
             run = need_run(db, id)
             other = row(db, "SELECT id, kind FROM runs WHERE state = 'running' ORDER BY seq LIMIT 1")
@@ -145,21 +205,19 @@ class Runs(Records):
                 "WHERE id = ?",
                 (checked_field("pid", pid), now(), run["id"]),
             )
-            return readable(db, need_run(db, id))
+            return read_run(db, id)
 
     def update(self, id: str, **fields: Any) -> dict[str, Any]:
-        """Change state, metrics, message, checkpoint, checkpoint_sha256, labels, pid, heartbeat ('now' for
-        now) or finished; returns the run. A run that ends is given its ``finished`` time."""
-        fixed = sorted(set(fields) - {"state", "metrics", "message", "checkpoint", "checkpoint_sha256",
-                                      "labels", "pid", "heartbeat", "finished"})  # fmt: skip
-        if fixed:
+        """Change fields in ``CHANGEABLE`` (heartbeat and finished may be 'now'); returns the run. A run that ends gets its
+        ``finished`` time."""
+        if fixed := sorted(set(fields) - set(CHANGEABLE)):
             raise ValueError(f"A run's {checks.shown(fixed[0])} cannot be changed; start a new run instead.")
         fields = {name: now() if value == "now" else value for name, value in fields.items()}
         with self.database.writing() as db:
             run = need_run(db, id)
             changes = {name: checked_field(name, value) for name, value in fields.items()}
             state = changes.get("state", run["state"])
-            if state not in NEXT[run["state"]]:
+            if run["state"] == "done" and state != "done":  # any other run can be resumed
                 raise ValueError(
                     f"The run {id} is {run['state']} and cannot become {state}; start a new one."
                 )
@@ -171,12 +229,12 @@ class Runs(Records):
             if changes:
                 places = ", ".join(f"{name} = ?" for name in changes)
                 db.execute(f"UPDATE runs SET {places} WHERE id = ?", [*changes.values(), run["id"]])
-            return readable(db, need_run(db, id))
+            return read_run(db, id)
 
     def get(self, id: str) -> dict[str, Any]:
         """All columns of a run, JSON parsed, and promoted: whether it is the one in use of its kind."""
         with self.database.reading() as db:
-            return readable(db, need_run(db, id))
+            return read_run(db, id)
 
     def find(
         self,
@@ -187,21 +245,17 @@ class Runs(Records):
         offset: int = 0,
         archived: bool = False,
     ) -> list[dict[str, Any]]:
-        """Runs, the newest first; those that were archived only where asked for."""
+        """Runs, newest first; archived ones only on request."""
         wanted = {"kind": kind, "state": state, "parent": parent}
         chosen = {k: checked_field(k, v) for k, v in wanted.items() if v is not None}
         where = " AND ".join(["1" if archived else "archived IS NULL", *(f"{name} = ?" for name in chosen)])
         values = [checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62)]
         with self.database.reading() as db:
-            found = rows(
-                db,
-                f"SELECT * FROM runs WHERE {where} ORDER BY seq DESC LIMIT ? OFFSET ?",
-                [*chosen.values(), *values],
-            )
-            return all_readable(db, found)
+            sql = f"SELECT * FROM runs WHERE {where} ORDER BY seq DESC LIMIT ? OFFSET ?"
+            return readable(db, rows(db, sql, [*chosen.values(), *values]))
 
     def archive(self, ids: Sequence[str]) -> None:
-        """Put runs away together, before their files are deleted; ValueError where one is on or in use."""
+        """Archive runs together, before their files are deleted; ValueError where one is active or in use."""
         with self.database.writing() as db:
             for run in [need_run(db, id) for id in ids]:
                 if run["state"] in ACTIVE:
@@ -212,7 +266,7 @@ class Runs(Records):
                     db.execute("UPDATE runs SET archived = ? WHERE id = ?", (now(), run["id"]))
 
     def promote(self, run_id: str, who: str) -> dict[str, Any]:
-        """Put a finished run into use; returns it. Whether it is good enough is for the caller to say."""
+        """Put a finished run into use; returns it. The caller decides whether it is good enough."""
         who = checks.text("who", who)
         with self.database.writing() as db:
             run = need_run(db, run_id)
@@ -225,43 +279,37 @@ class Runs(Records):
                     f"The run {run_id} is {run['state']} and has no finished checkpoint; let it finish first."
                 )
             if promoted_runs(db, run["kind"])[-1:] != [run["id"]]:
-                insert(
-                    db,
-                    "promotions",
-                    {
-                        "kind": run["kind"],
-                        "run": run["id"],
-                        "action": "promote",
-                        "who": who,
-                        "created": now(),
-                    },
-                )
-            return readable(db, need_run(db, run_id))
+                event = {
+                    "kind": run["kind"],
+                    "run": run["id"],
+                    "action": "promote",
+                    "who": who,
+                    "created": now(),
+                }
+                insert(db, "promotions", event)
+            return read_run(db, run_id)
 
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
-        """Back to what was in use before; returns that run, or None for what the project ships."""
+        """Go back to what was in use before; returns that run, or None for the model that the project ships."""
         kind, who = checks.one_of("kind", kind, PROMOTABLE), checks.text("who", who)
         with self.database.writing() as db:
             stack = promoted_runs(db, kind)
             if not stack:
                 raise ValueError(f"No {kind} has been promoted; the one that the project ships is in use.")
-            now_used = stack[-2] if len(stack) > 1 else None
-            insert(
-                db,
-                "promotions",
-                {"kind": kind, "run": now_used, "action": "rollback", "who": who, "created": now()},
-            )
-            return readable(db, need_run(db, now_used)) if now_used else None
+            previous = stack[-2] if len(stack) > 1 else None
+            event = {"kind": kind, "run": previous, "action": "rollback", "who": who, "created": now()}
+            insert(db, "promotions", event)
+            return read_run(db, previous) if previous else None
 
     def promoted(self, kind: str) -> dict[str, Any] | None:
-        """The run of this kind that is in use; None: what the project ships."""
+        """The run of this kind that is in use; None for the model that the project ships."""
         checks.one_of("kind", kind, RUN_KINDS)
         with self.database.reading() as db:
             stack = promoted_runs(db, kind)
-            return readable(db, need_run(db, stack[-1])) if stack else None
+            return read_run(db, stack[-1]) if stack else None
 
     def promotions(self, kind: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        """The events, the newest first: {seq, kind, run, action, who, created}."""
+        """The events, newest first: {seq, kind, run, action, who, created}."""
         with self.database.reading() as db:
             return rows(
                 db,

@@ -1,4 +1,4 @@
-"""Samples: one image each, with all that is needed to make it again (DESIGN section 5).
+"""Samples: one image each, with everything that is needed to make it again.
 
 A sample is written once, before it is shown, and never changes.
 """
@@ -11,11 +11,10 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import Records, insert, new_id, now, row, rows
+from data.store.database import Records, exists, insert, new_id, now, row, rows
 from data.store.schema import SPLITS
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-OPTIONAL = ("projector_run", "image_path", "image_sha256", "noise_sha256", "group_id")
 DEFAULTS = {
     "prompt_set": "",
     "split": "train",
@@ -45,17 +44,20 @@ def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
         if r.get(name) is None:
             raise ValueError(f"A sample needs its {name}.")
     for name in ("width", "height"):
-        if checks.integer(name, r[name], 8, 8192) % 8:
+        r[name] = checks.integer(name, r[name], 8, 8192)
+        if r[name] % 8:
             raise ValueError(f"{name} must be a multiple of 8, not {r[name]}.")
-    for name in ("id", *(n for n in ("projector_run", "group_id") if r.get(n) is not None)):
-        r[name] = checks.identifier(name, r[name])
-    for name in (n for n in ("image_sha256", "noise_sha256") if r.get(n) is not None):
-        r[name] = checks.sha256(name, r[name])
+    for name in ("id", "projector_run", "group_id"):
+        if r.get(name) is not None:
+            r[name] = checks.identifier(name, r[name])
+    for name in ("image_sha256", "noise_sha256"):
+        if r.get(name) is not None:
+            r[name] = checks.sha256(name, r[name])
     for name, longest in (("prompt_set", 80), ("backbone_revision", 200), ("sampler", 80)):
         r[name] = checks.text(name, r[name], longest, empty=True)
     if r.get("image_path") is not None:
         r["image_path"] = checks.relative_path("image_path", r["image_path"])
-        if not r["image_path"].lower().endswith(IMAGES):  # what lies there is shown to everybody
+        if not r["image_path"].lower().endswith(IMAGES):  # this file is shown to everybody
             raise ValueError(
                 f"image_path must name an image ({', '.join(IMAGES)}): {checks.shown(r['image_path'])}."
             )
@@ -66,7 +68,6 @@ def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
     r["n_words"] = checks.integer("n_words", r["n_words"], 0, 1000)
     r["word_rules"] = checks.integer("word_rules", r["word_rules"], 1, 1000)
     r["seed"] = checks.seed(r["seed"])
-    r["width"], r["height"] = (checks.integer(n, r[n], 8, 8192) for n in ("width", "height"))
     r["steps"] = checks.integer("steps", r["steps"], 1, 10000)
     r["guidance"] = checks.number("guidance", r["guidance"], 0, 1000)
     r["strength"] = checks.number("strength", r["strength"], 0, 1)
@@ -75,7 +76,7 @@ def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """SQL and values for ``samples``'s filters, on a table called ``s``; a list means any of them."""
+    """SQL and values for the filters of ``Samples.find``, on a table called ``s``; a list means any of them."""
     clauses, values = ["1"], []
     for name, wanted in filters.items():
         if wanted is None:
@@ -104,40 +105,39 @@ def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
 
 
 def named_filter(filters: Mapping[str, Any], name: str) -> tuple[str, dict[str, Any]]:
-    """``sample_filter`` with values that have names, which begin with ``name``: for SQL that needs others in several
-    places."""
+    """``sample_filter`` with named values, whose names start with ``name``."""
     where, given = sample_filter(filters)
-    values: dict[str, Any] = {}
-    for i, value in enumerate(given):
-        where = where.replace("?", f":{name}{i}", 1)
-        values[f"{name}{i}"] = value
+    values = {f"{name}{i}": value for i, value in enumerate(given)}
+    for key in values:
+        where = where.replace("?", f":{key}", 1)
     return where, values
 
 
-def need_sample(db: Database, sample: Any) -> dict[str, Any]:
-    found = row(db, "SELECT * FROM samples WHERE id = ?", (checks.identifier("sample", sample),))
-    if not found:
-        raise ValueError(f"There is no sample {sample} in this store; choose one that is listed.")
-    return found
+def need_sample(db: Database, id: Any) -> dict[str, Any]:
+    """All columns of a sample; ValueError where there is none."""
+    sample = row(db, "SELECT * FROM samples WHERE id = ?", (checks.identifier("sample", id),))
+    if not sample:
+        raise ValueError(f"There is no sample {id} in this store; choose one that is listed.")
+    return sample
 
 
 def insert_sample(db: Database, record: dict[str, Any]) -> None:
-    """A checked row; ValueError where it points at nothing or is there already."""
-    if row(db, "SELECT 1 FROM samples WHERE id = ?", (record["id"],)):
+    """Insert a checked row; ValueError where it exists already, or its projector run does not."""
+    if exists(db, "samples", record["id"]):
         raise ValueError(f"The sample {record['id']} is stored already; samples never change.")
     run = record["projector_run"]
-    if run is not None and not row(db, "SELECT 1 FROM runs WHERE id = ?", (run,)):
+    if run is not None and not exists(db, "runs", run):
         raise ValueError(f"The sample's projector_run {run} is no run of this store; add the run first.")
     insert(db, "samples", record)
 
 
 class Samples(Records):
     def add(self, samples: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Write all or none; returns their ids in order (ids are made where none are given).
+        """Write all samples or none; returns their ids in order (made up where none are given).
 
-        Needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width, height,
-        steps and guidance; the rest of ``COLUMNS`` may be left out. word_rules: the number of the rules by which the words
-        were counted.
+        A sample needs prompt, n_words (all words of the prompt, scored or not, and *nothing else*), seed, backbone, width,
+        height, steps and guidance; the rest of ``COLUMNS`` is optional. word_rules: the version of the rules by which the
+        words were counted.
         """
         records = [checked_sample(s) for s in samples]
         with self.database.writing() as db:
@@ -153,9 +153,8 @@ class Samples(Records):
     def find(
         self, *, limit: int = 100, offset: int = 0, newest: bool = True, **filters: Any
     ) -> list[dict[str, Any]]:
-        """Samples by arrival. Filters: ids, prompt, prompt_set, split, seed, backbone, method, projector_run,
-        group_id, ... (a value or a list), scored (by the VLM: True/False), scorer_version (those that this
-        version has not scored)."""
+        """Samples in order of arrival. Filters: ids and the columns in ``EQUALS`` (a value or a list), scored (by the VLM:
+        True/False), scorer_version (samples that this version has not scored)."""
         where, values = sample_filter(filters)
         values += [checks.integer("limit", limit, 0, 10_000_000), checks.integer("offset", offset, 0, 2**62)]
         order = "DESC" if newest else "ASC"
@@ -165,9 +164,11 @@ class Samples(Records):
             )
 
     def count(self, **filters: Any) -> int:
-        """How many samples ``samples`` would list."""
+        """Number of samples that pass the filters of ``find``."""
         where, values = sample_filter(filters)
         with self.database.reading() as db:
-            if filters == {"scored": True}:  # each has an uncertainty: one look, not one a sample
+            if filters == {
+                "scored": True
+            }:  # each has an uncertainty, which is quicker than a look-up per sample
                 return db.execute("SELECT count(*) FROM uncertainty").fetchone()[0]
             return db.execute(f"SELECT count(*) FROM samples s WHERE {where}", values).fetchone()[0]

@@ -38,7 +38,7 @@ APPEND_ONLY = (
 )
 
 
-# Mean over the words that two or more people have scored of max - min, in points; {which} bounds the samples.
+# max - min in points, averaged over the words that two or more people have scored; {which} bounds the samples.
 DISAGREEMENT = """
     INSERT INTO disagreement (sample, points)
     SELECT sample, avg(high - low) FROM
@@ -50,16 +50,16 @@ DISAGREEMENT = """
     WHERE people > 1 GROUP BY sample
 """
 
-# How many samples each pool has; into an empty table.
+# Number of samples in each pool; into an empty table.
 POOLS = """
     INSERT INTO pools
     SELECT split, prompt_set, method, backbone, coalesce(projector_run, ''), count(*) FROM samples
     GROUP BY split, prompt_set, method, backbone, projector_run
 """
 
-# Mean over a sample's words of the label as one number, 0 to 9, as ``data.store.labels`` gives it: mean without gold, golden
-# with it. {which} bounds the samples, of a table called e. The first rank of a word counts: of several people the lower
-# median, else of those who confirmed it, else the simulated annotator's latest, else a machine's, where a distribution counts as its mean.
+# The labels of a sample's words (``data.store.labels``) as numbers from 0 to 9, averaged: mean without gold, golden with it.
+# {which} bounds the samples, in a table called e. The lowest rank of a word counts: the lower median of people, else of those
+# who confirmed it, else the simulated annotator's latest score, else a machine's, a distribution counting as its mean.
 _LAST = """NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample AND n.word_index = e.word_index
                         AND n.source = e.source AND n.who = e.who AND n.seq > e.seq)"""
 MEANS = f"""
@@ -86,14 +86,14 @@ MEANS = f"""
 
 
 def run(db: Database, script: str) -> None:
-    """Statement by statement: ``executescript`` would commit the migration's transaction."""
+    """Execute a script statement by statement, since ``executescript`` would commit the migration's transaction."""
     for statement in script.split(";;"):
         if statement.strip():
             db.execute(statement)
 
 
 def widen_check(db: Database, table: str, old: str, new: str) -> None:
-    """Change the text of a CHECK so that it lets more through than before."""
+    """Change the text of a CHECK so that it accepts more than before."""
     version = db.execute("PRAGMA schema_version").fetchone()[0]
     db.execute("PRAGMA writable_schema = ON")
     db.execute(
@@ -271,8 +271,8 @@ def m001_first(db: Database) -> None:
 def m002_missing(db: Database) -> None:
     """Words that a scorer gave no readable answer for; runs of LoRA fine-tuning and of experiments.
 
-    The set of kinds stands in a CHECK, and rebuilding a table that others refer to takes foreign keys off, which no
-    transaction can: the CHECK's text is changed in the schema, as SQLite documents for changes that leave rows alone.
+    The kinds of runs are in a CHECK, and rebuilding a table that others refer to needs foreign keys off, which is impossible
+    in a transaction: the CHECK's text is changed in the schema, as SQLite documents for changes that do not affect rows.
     """
     run(
         db,
@@ -295,9 +295,9 @@ def m002_missing(db: Database) -> None:
 
 @migrations()
 def m003_queue(db: Database) -> None:
-    """The annotation queue: who holds what, where people disagree, and what they remark.
+    """The annotation queue: leases, disagreement between people, and remarks.
 
-    A trigger keeps ``disagreement``, so that corrections, undo and import need not know of it.
+    A trigger keeps ``disagreement`` up to date, so that corrections, undo and import need not.
     """
     run(
         db,
@@ -343,13 +343,12 @@ def m003_queue(db: Database) -> None:
 
 @migrations()
 def m004_people(db: Database) -> None:
-    """Who may write under a name, what is known to be right, who did what, and what a queue can be asked for.
+    """Names and their owners, gold scores, the audit log, cursors, and two caches for the queue.
 
-    ``people``: a name belongs to the browser that first wrote under it, which holds the key; only the key's digest is
-    kept. ``gold``: scores that are known to be right; score NULL takes one back. ``audit``: what changed the store as
-    a whole. ``cursors``: how far something that follows ``scores`` has come (the webhook, the backup). ``foreseen``:
-    how far the reward model is from the VLM on a sample, in points, and which model said so; ``kinds``: the kinds of
-    word in a prompt. The last two are caches that the application fills.
+    ``people``: a name belongs to the browser that first wrote under it, which holds the key; only the key's digest is kept.
+    ``gold``: scores that are known to be right; score NULL takes one back. ``audit``: changes of the store as a whole.
+    ``cursors``: how far a follower of ``scores`` has come (the webhook). ``foreseen``: the distance of the reward model from
+    the VLM on a sample, in points, and the models; ``kinds``: the kinds of word in a prompt. The application fills the last two.
     """
     run(
         db,
@@ -407,10 +406,10 @@ def m004_people(db: Database) -> None:
 
 @migrations()
 def m005_seeds(db: Database) -> None:
-    """Grids of the page Seeds, blind votes between two images, and runs that were put away.
+    """Grids of the page Seeds, blind votes between two images, and archived runs.
 
-    A grid is a question (``config``: the prompt and the axes); its cells name the samples that answer it, and a
-    sample may be a cell of several grids. ``archived``: when a run was deleted; its row stays, its files are gone.
+    A grid has a ``config`` (the prompt and the axes) and cells that name samples; a sample may be in several grids.
+    ``archived``: when a run was deleted; its row stays, its files are gone.
     """
     run(
         db,
@@ -457,10 +456,10 @@ def m005_seeds(db: Database) -> None:
 
 @migrations()
 def m006_coming_back(db: Database) -> None:
-    """A submit or skip that was taken back is an event too: it names what it ``undoes``, and its kind is what the sample
-    is to that person from then on, submit or skip as before, or open. The last event of a person on a sample stands.
+    """Taking a submit or skip back is an event too: it names the event that it ``undoes``, and its kind is the state of the sample
+    for that person from then on: submit or skip as before, or open. The last event of a person on a sample stands.
 
-    The set of kinds stands in a CHECK: see ``m002_missing``. The index of what stands has all that the queue asks.
+    The kinds are in a CHECK: see ``m002_missing``. The new index covers the queue's queries.
     """
     run(
         db,
@@ -477,8 +476,8 @@ def m006_coming_back(db: Database) -> None:
 
 @migrations()
 def m007_pools(db: Database) -> None:
-    """``pools``: how many samples are alike in what the queue is filtered by (``data.store.pools``). Indices: of these, of
-    seeds, of the prompts of a kind, and of the samples that people have scored."""
+    """``pools``: number of samples that are alike in the columns that the queue is filtered by (``data.store.queue``). Indexes on
+    these, on seeds, on the prompts of a kind, and on the samples that people have scored."""
     run(
         db,
         f"""
@@ -508,11 +507,11 @@ def m007_pools(db: Database) -> None:
 
 @migrations()
 def m008_means(db: Database) -> None:
-    """``means``: the mean score of each sample that has one, for the library's orders and filters. It can be rebuilt
-    from ``scores`` and ``gold``; who may not see gold is given ``mean``, which is NULL where only gold was said.
+    """``means``: the mean score of each sample that has one, for the library's orders and filters. It can be rebuilt from
+    ``scores`` and ``gold``; people who may not see gold get ``mean``, which is NULL where there is only gold.
 
-    Triggers keep it where people speak, so that corrections, undo and import need not know of it. Of machines, which say
-    all words of a sample at once, whoever writes brings it up to date once a sample (``scores.refresh_figures``).
+    Triggers keep it up to date for scores of people, so that corrections, undo and import need not. Machines score all words
+    of a sample at once: the writer refreshes it once per sample (``scores.refresh_figures``).
     """
     kept = f"""
         BEGIN
@@ -538,10 +537,10 @@ def m008_means(db: Database) -> None:
 
 @migrations()
 def m009_confirmed(db: Database) -> None:
-    """Scores of source ``confirmed``: who was done with an image left the score of a word as it was shown. It is no score
-    of theirs: it is the word's label where nobody has given one, and counts nowhere in what people agree on.
+    """Scores of source ``confirmed``: a person submitted an image with the shown score of a word unchanged. It is the word's
+    label where nobody has given a score, and does not count in the agreement of people.
 
-    The source stands in CHECKs (see ``m002_missing``), in the ranks of the views, and in what keeps ``means``.
+    The sources are in CHECKs (see ``m002_missing``), in the ranks of the views, and in the triggers of ``means``.
     """
     for old, new in (
         ("'human', 'simulated', 'calibrated')", "'human', 'confirmed', 'simulated', 'calibrated')"),
@@ -590,11 +589,11 @@ def m009_confirmed(db: Database) -> None:
 
 @migrations()
 def m010_rounds(db: Database) -> None:
-    """Runs of kind ``round``, which make images; and what the queue's order ``projected`` is by, beside the figure of
-    ``foreseen``: ``promise``, how much the reward model expects of words of which the VLM is unsure, NULL where that was
-    not worked out yet; and whether the sample is of projected noise.
+    """Runs of kind ``round``, which make images; and columns of ``foreseen`` for the queue's order ``projected``: ``promise``, how
+    much the reward model expects of words of which the VLM is unsure, NULL until it is computed; and whether the sample has
+    projected noise.
 
-    The set of kinds stands in a CHECK: see ``m002_missing``.
+    The kinds are in a CHECK: see ``m002_missing``.
     """
     widen_check(db, "runs", "'lora', 'experiment')", "'lora', 'experiment', 'round')")
     run(
@@ -610,12 +609,12 @@ def m010_rounds(db: Database) -> None:
 
 @migrations()
 def m012_exactly_once(db: Database) -> None:
-    """``receipts``: the number of the last key of a page that was worked on, and what was answered, so that one that is
-    sent again is not done again (``data.store.receipts``).
+    """``receipts``: the number of the last key of a page that was handled, and the answer, so that a key that is sent again is not
+    handled again (``data.store.desk``).
 
-    The order of what one person did, whatever a clock says: scores that were written together have the same ``step``,
-    those that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score of that seq. NULL in rows
-    that are older or came by an import: these go by their times.
+    The order of a person's steps, whatever the clock says: scores that were written together have the same ``step``, those
+    that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score with that seq. Both are NULL in rows
+    that are older or imported, which are ordered by time.
     """
     run(
         db,
@@ -637,7 +636,7 @@ def m012_exactly_once(db: Database) -> None:
 
 @migrations()
 def m013_word_rules(db: Database) -> None:
-    """The rules by which a sample's words were counted: its scores stay on their words when the rules change."""
+    """The version of the rules by which a sample's words were counted, so that its scores keep their words when these change."""
     db.execute(
         "ALTER TABLE samples ADD COLUMN word_rules INTEGER NOT NULL DEFAULT 1 CHECK (word_rules BETWEEN 1 AND 1000)"
     )
@@ -645,8 +644,8 @@ def m013_word_rules(db: Database) -> None:
 
 @migrations()
 def m014_imports(db: Database) -> None:
-    """``imports``: the files that were taken over, and of how many rows; ``done`` of them are in the store, the others in
-    a file beside it (``data.store.imports``)."""
+    """``imports``: the imported files and their number of rows, of which ``done`` are in the store, the others in a file beside it
+    (``data.store.imports``)."""
     run(
         db,
         """

@@ -1,13 +1,12 @@
-"""Scores: what the VLM, people, the simulated annotator and the calibrator say of a word (DESIGN section 5).
+"""Scores of words by the VLM, people, the simulated annotator and the calibrator; and words that the VLM could not score.
 
-Append-only events. A *lane* is (sample, word, source, who); its current state is its latest event, and every
-new event supersedes the one before it in its lane. Undo is an event as well: it names the event that it
-undoes and restores the state that the lane had before, so undo goes back any number of steps, across
-restarts, and nothing that was ever said is lost. What comes last goes by ``seq``, the order of arrival, and never by
-``created``: a clock may be set back.
+Scores are append-only events. A *lane* is (sample, word, source, who); its current state is its latest event, and every new
+event supersedes the one before it in its lane. Undo is an event too: it names the event that it undoes and restores the
+state that the lane had before. So undo goes back any number of steps, also after a restart, and nothing is ever lost. "Latest"
+goes by ``seq``, the order of arrival, and never by ``created``, since a clock may be set back.
 
-A person who gives a word the score that stands in their lane already adds no event, and so no step of undo: a repeat
-is no second opinion. The same score after another one, a clear or an undo is an event, and so is that of another person.
+A person who repeats the score that stands in their lane adds no event, and so no step of undo. The same score after
+another one, a clear or an undo is an event, and so is that of another person.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from data.store.schema import MEANS, SOURCES
 
 ANNOTATORS = ("human", "simulated")
 NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a space
-OWN_WORDS = 600  # characters of a prompt's words in a message
-PEOPLE = ("human", "confirmed")  # of several people who say the same sort of thing, the median counts
+LISTED_WORDS = 600  # characters of a prompt's words in a message
+PEOPLE = ("human", "confirmed")  # sources of which the median over people counts
 PERSONAL = ("human", "confirmed", "simulated")  # sources that have a ``who``
 FIELDS = (
     "id sample word_index word source who kind score distribution features scorer scorer_version weight "
     "supersedes undoes created"
 ).split()
 EVENT = ", ".join(["e.seq", *(f"e.{f}" for f in FIELDS if f != "features")])
-STEP = "coalesce(e.step, e.created)"  # scores of one sample that are one step of undo; of imports, those of one time
+STEP = "coalesce(e.step, e.created)"  # scores of a sample that are undone together; of imports, those of one time
 
 
 def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole event but for what it supersedes and undoes; ValueError names the field that is wrong."""
+    """An event with all its fields; ValueError names the field that is wrong."""
     unknown = sorted(set(given) - set(FIELDS))
     if unknown:
         raise ValueError(f"A score has no field {checks.shown(unknown[0])}; it has {', '.join(FIELDS)}.")
@@ -75,15 +74,22 @@ def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
     return r
 
 
+def checked_score(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``scores`` from elsewhere; ValueError names the field that is wrong."""
+    event = checked_event({**checks.complete(entry), "sample": sample["id"]})
+    need_word(sample, event["word_index"], event["word"])
+    return event
+
+
 def readable(event: dict[str, Any]) -> dict[str, Any]:
-    """An event as the store gives it out: the distribution as a list."""
+    """An event as the store returns it: the distribution as a list."""
     if event.get("distribution") is not None:
         event["distribution"] = json.loads(event["distribution"])
     return event
 
 
 def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> None:
-    """ValueError where a sample has no such unit, or has *nothing else*, which is the last, at another place."""
+    """ValueError where a sample has no such unit, or *nothing else*, the last one, is at another place."""
     if word == NOTHING_ELSE and word_index < sample["n_words"] - 1:
         raise ValueError(
             f"word_index {word_index} is a word, and “{NOTHING_ELSE}” stands after the words: the sample has it at "
@@ -97,13 +103,12 @@ def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> Non
 
 
 Units = Callable[[Mapping[str, Any]], Sequence[Any]]
-"""The units of a sample: each has text, start, end and scored (``core.words.units_of``; what is here knows nothing of words, and
-is handed it)."""
+"""The units of a sample, each with text, start, end and scored: ``core.words.units_of``, which is passed in."""
 
 
 def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, word: str = "") -> Any:
-    """The unit of a sample that a label from elsewhere is of. ValueError, with the prompt's own words, where it has none
-    there, another one, or one that takes no score."""
+    """The unit of a sample that a label from elsewhere refers to. ValueError, with the prompt's words, where there is none at
+    this place, another one, or one that is not scored."""
     try:
         need_word(sample, word_index, word)
         if word_index >= len(units):
@@ -121,14 +126,23 @@ def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, 
 
 
 def own_words(units: Sequence[Any]) -> str:
-    """A prompt's words with their places, for the end of an error's sentence."""
-    own = ", ".join(f"{i} {unit.text}" for i, unit in enumerate(units))
-    return f"The prompt's words are: {own if len(own) <= OWN_WORDS else own[:OWN_WORDS] + ' ...'}."
+    """A prompt's words with their places, for an error message."""
+    words = ", ".join(f"{i} {unit.text}" for i, unit in enumerate(units))
+    return (
+        f"The prompt's words are: {words if len(words) <= LISTED_WORDS else words[:LISTED_WORDS] + ' ...'}."
+    )
 
 
 def same_word(a: str, b: str) -> bool:
-    """Whether two texts are one word, however its letters are written or composed."""
+    """Whether two texts are the same word, regardless of case and Unicode composition."""
     return unicodedata.normalize("NFC", a).casefold() == unicodedata.normalize("NFC", b).casefold()
+
+
+def word_of(db: Database, sample: str, word_index: int) -> str:
+    """The text of a word as an earlier score has it, '' where none has."""
+    sql = "SELECT word FROM scores WHERE sample = ? AND word_index = ? AND word <> '' LIMIT 1"
+    score = row(db, sql, (sample, word_index))
+    return score["word"] if score else ""
 
 
 def latest(db: Database, sample: str, word_index: int, source: str, who: str) -> dict[str, Any] | None:
@@ -141,47 +155,54 @@ def latest(db: Database, sample: str, word_index: int, source: str, who: str) ->
     )
 
 
+def latest_events(db: Database, samples: Sequence[str]) -> list[dict[str, Any]]:
+    """The latest event of each lane of these samples, in order of arrival."""
+    return rows(
+        db,
+        f"""SELECT {EVENT} FROM scores e WHERE seq IN
+            (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
+            GROUP BY sample, word_index, source, who)
+        ORDER BY seq""",
+        (checks.as_json("samples", list(samples)),),
+    )
+
+
 def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -> dict[str, Any]:
-    """Insert a checked event after its lane's latest; returns it. step: of all that is written, and undone, together; None
-    where it came by an import."""
+    """Insert a checked event after its lane's latest; returns it. step: shared by events that are written, and undone,
+    together; None for an imported one."""
     before = latest(db, event["sample"], event["word_index"], event["source"], event["who"])
     event = {**event, "supersedes": before["id"] if before else None, "step": step}
     insert(db, "scores", event)
     return event
 
 
-def last_seq(db: Database) -> int:
-    """The seq of the last event, 0 for none."""
-    return db.execute("SELECT coalesce(max(seq), 0) FROM scores").fetchone()[0]
-
-
-def undo_event(db: Database, done: Mapping[str, Any]) -> None:
-    """Add the event that gives a lane the state that it would have without one of its events."""
+def undo_event(db: Database, undone: Mapping[str, Any]) -> None:
+    """Add the event that puts a lane into the state that it would have without one of its events."""
     before = row(
         db,
         f"""SELECT {EVENT} FROM scores e
         WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
         AND +undoes IS NULL AND id <> :id AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
         ORDER BY seq DESC LIMIT 1""",
-        dict(done),
+        undone,
     )
     state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
     event = checked_event(
         {
-            **{name: done[name] for name in ("sample", "word_index", "word", "source", "who")},
+            **{name: undone[name] for name in ("sample", "word_index", "word", "source", "who")},
             "kind": state["kind"],
             "score": state["score"],
             "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
             "weight": state["weight"],
-            "undoes": done["id"],
+            "undoes": undone["id"],
         }
     )
     insert_event(db, event, event["id"])
 
 
 def refresh_figures(db: Database, samples: Iterable[str]) -> None:
-    """After scores of machines: the mean entropy of the latest VLM score of each word, which is the order in which samples
-    are annotated; and the mean score."""
+    """Refresh the caches after scores of machines: the mean entropy of the VLM's latest scores, by which the queue is ordered,
+    and the mean score."""
     ids, which = (json.dumps(list(samples)),), "sample IN (SELECT value FROM json_each(?1))"
     db.execute(
         f"""INSERT INTO uncertainty (sample, entropy)
@@ -195,7 +216,7 @@ def refresh_figures(db: Database, samples: Iterable[str]) -> None:
 
 
 def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dict[str, Any]]:
-    """The events of one sample, the last of each lane, as ``Scores.current`` gives them."""
+    """The last event of each lane of a sample, as ``Scores.current`` returns them."""
     words: dict[int, dict[str, Any]] = {}
     keep = ("score", "distribution", "weight", "who", "scorer", "scorer_version", "id", "created")
     for e in events:
@@ -214,11 +235,11 @@ def standing(events: Iterable[dict[str, Any]], who: str | None) -> dict[int, dic
 
 class Scores(Records):
     def add(self, scores: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Write all or none; returns the events' ids in order.
+        """Write all scores or none; returns the events' ids in order.
 
-        Each needs sample, word_index, source and a score or a distribution (ten numbers); may have word,
-        features (float16), scorer, scorer_version, weight; who for human, confirmed and simulated ones. A newer
-        score of the same lane supersedes the older one, which is kept.
+        Each needs sample, word_index, source and a score or a distribution (ten numbers); may have word, features
+        (float16), scorer, scorer_version, weight; and has a who where it is human, confirmed or simulated. A newer score
+        of the same lane supersedes the older one, which is kept.
         """
         events = [checked_event(s) for s in scores]
         for e in events:
@@ -245,12 +266,14 @@ class Scores(Records):
         word: str | None = None,
         weight: float = 1.0,
     ) -> dict[str, Any]:
-        """A correction; returns its event. Saying again what already stands returns the standing event: it is no event of
-        its own, and no step of undo."""
-        return self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
+        """Correct a word's score; returns the event. Repeating the score that stands returns the standing event and adds no
+        step of undo."""
+        event = self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
+        assert event is not None  # there is a score
+        return event
 
-    def clear(self, sample: str, word_index: int, who: str, source: str = "human") -> dict | None:
-        """The Delete key: take this person's correction back. None where there was none."""
+    def clear(self, sample: str, word_index: int, who: str, source: str = "human") -> dict[str, Any] | None:
+        """Take this person's correction of a word back. None where there was none."""
         return self._annotate(sample, word_index, None, who, source, None, 1.0)
 
     def _annotate(
@@ -285,23 +308,14 @@ class Scores(Records):
             if standing and (standing["score"], standing["weight"]) == (score, event["weight"]):
                 return readable(standing)
             if not event["word"]:
-                event["word"] = self._word(db, sample, event["word_index"])
+                event["word"] = word_of(db, sample, event["word_index"])
             insert_event(db, event, event["id"])
             return readable(latest(db, sample, event["word_index"], source, who) or {})
 
-    def _word(self, db: Database, sample: str, word_index: int) -> str:
-        found = row(
-            db,
-            "SELECT word FROM scores WHERE sample = ? AND word_index = ? AND word <> '' LIMIT 1",
-            (sample, word_index),
-        )
-        return found["word"] if found else ""
-
     def undo(self, sample: str | None, who: str) -> dict[str, Any] | None:
-        """Undo this person's last step (on ``sample``, or anywhere): returns the event that restores the
-        state before it, or None where nothing is left to undo. Repeated, it goes further back. Scores of one sample
-        that were written together are one step. What was confirmed by a submit is undone with it
-        (``come_back``)."""
+        """Undo this person's last step (on ``sample``, or anywhere); returns the event that restores the state before it, or
+        None where nothing is left to undo. Repeated calls go further back. Scores of a sample that were written together
+        are one step. Scores confirmed by a submit are undone with it (``Queue.come_back``)."""
         checks.text("who", who)
         standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
         with self.database.writing() as db:
@@ -317,22 +331,21 @@ class Scores(Records):
             )
             if not last:
                 return None
-            together = rows(
+            step = rows(
                 db,
                 f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} = :step
                 AND source = :source AND {standing} ORDER BY seq DESC""",
                 last,
             )
-            for done in together:
-                undo_event(db, done)
-            lane = (last["sample"], last["word_index"], last["source"], who)
-            return readable(latest(db, *lane) or {})
+            for event in step:
+                undo_event(db, event)
+            return readable(latest(db, last["sample"], last["word_index"], last["source"], who) or {})
 
     def history(
         self, who: str, limit: int = 50, offset: int = 0, sample: str | None = None
     ) -> list[dict[str, Any]]:
-        """This person's events but for what a submit confirmed, the newest first. Beside the event's fields: prompt, seed, image_path;
-        action 'set', 'clear' or 'undo'; before, the score that it replaced; undone, whether it was."""
+        """This person's events except confirmed scores, newest first. Beside the event's fields: prompt, seed, image_path;
+        action: 'set', 'clear' or 'undo'; before: the score that it replaced; undone: bool."""
         checks.text("who", who)
         values = {
             "who": who,
@@ -341,7 +354,7 @@ class Scores(Records):
             "offset": checks.integer("offset", offset, 0, 2**62),
         }
         with self.database.reading() as db:
-            found = rows(
+            events = rows(
                 db,
                 f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
                     CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
@@ -352,10 +365,10 @@ class Scores(Records):
                 ORDER BY e.seq DESC LIMIT :limit OFFSET :offset""",
                 values,
             )
-        return [{**readable(e), "undone": bool(e["undone"])} for e in found]
+        return [{**readable(e), "undone": bool(e["undone"])} for e in events]
 
     def first_corrections(self, most: int) -> int:
-        """How many words people have corrected, counted up to ``most`` of the first steps: cheap in a full store."""
+        """Number of words that people have corrected, among the first 20 x ``most`` events: cheap in a full store."""
         with self.database.reading() as db:
             return db.execute(
                 """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
@@ -364,37 +377,58 @@ class Scores(Records):
             ).fetchone()[0]
 
     def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
-        """What stands for each word: {word_index: {word, vlm, human, confirmed, simulated, calibrated}}.
+        """The current scores of each word: {word_index: {word, vlm, human, confirmed, simulated, calibrated, people}}.
 
-        Each source is None or {score, distribution, weight, who, scorer, scorer_version, id, created}. With
-        ``who`` the human and the confirmed one are that person's; without, the latest person's, and ``people``
-        maps each person to the score that they gave.
+        Each source is None or {score, distribution, weight, who, scorer, scorer_version, id, created}. With ``who`` the
+        human and the confirmed one are that person's, without it the latest person's. ``people`` maps each person to the
+        score that they gave.
         """
         with self.database.reading() as db:
             need_sample(db, sample)
-            events = rows(
-                db,
-                f"""SELECT {EVENT} FROM scores e WHERE seq IN
-                (SELECT max(seq) FROM scores WHERE sample = ? GROUP BY word_index, source, who)
-                ORDER BY seq""",
-                (sample,),
-            )
-        return standing(events, who)
+            return standing(latest_events(db, [sample]), who)
 
     def currents(
         self, samples: Sequence[str], who: str | None = None
     ) -> dict[str, dict[int, dict[str, Any]]]:
-        """``current`` of many samples at once, by their ids; a sample that nobody has scored has no words."""
-        found: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
+        """``current`` of many samples at once, by id; a sample that nobody has scored has no words."""
+        events: dict[str, list[dict[str, Any]]] = {sample: [] for sample in samples}
         with self.database.reading() as db:
-            events = rows(
-                db,
-                f"""SELECT {EVENT} FROM scores e WHERE seq IN
-                (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
-                GROUP BY sample, word_index, source, who)
-                ORDER BY seq""",
-                (checks.as_json("samples", list(found)),),
-            )
-        for event in events:
-            found[event["sample"]].append(event)
-        return {sample: standing(its, who) for sample, its in found.items()}
+            for event in latest_events(db, list(events)):
+                events[event["sample"]].append(event)
+        return {sample: standing(of_sample, who) for sample, of_sample in events.items()}
+
+
+# -- words that a scorer gave no readable answer for
+
+
+def checked_note(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``missing``; ValueError names the field that is wrong."""
+    return {
+        "sample": checks.identifier("sample", given.get("sample")),
+        "word_index": checks.integer("word_index", given.get("word_index"), 0, 999),
+        "scorer": checks.text("scorer", given.get("scorer") or "", 200, empty=True),
+        "scorer_version": checks.text("scorer_version", given.get("scorer_version"), 200),
+        "reason": checks.text("reason", given.get("reason"), 200),
+        "created": checks.time("created", given.get("created") or now()),
+    }
+
+
+class Missing(Records):
+    def add(self, words: Iterable[Mapping[str, Any]]) -> int:
+        """Note words that a scorer gave no readable answer for: sample, word_index, scorer, scorer_version, reason.
+
+        All or none; returns their number. A sample with such a note counts as scored by that version, so that it is not
+        scored again and again.
+        """
+        notes = [checked_note(word) for word in words]
+        with self.database.writing() as db:
+            for note in notes:
+                need_word(need_sample(db, note["sample"]), note["word_index"])
+                insert(db, "missing", note)
+        return len(notes)
+
+    def find(self, sample: str) -> list[dict[str, Any]]:
+        """A sample's notes, oldest first."""
+        with self.database.reading() as db:
+            need_sample(db, sample)
+            return rows(db, "SELECT * FROM missing WHERE sample = ? ORDER BY seq", (sample,))

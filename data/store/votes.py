@@ -1,11 +1,11 @@
-"""Blind votes between two images of one prompt: which is better, neither (tie), or none of them any good.
+"""Blind votes between two images of one prompt: which is better, neither (tie), or both bad (none).
 
-Append-only events. Of a person's votes on a pair the last one stands, whichever image lay left in it.
+Votes are append-only events. Of a person's votes on a pair the last one stands, whichever image was on the left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.store import checks
@@ -13,37 +13,45 @@ from data.store.database import Records, insert, new_id, now, rows
 from data.store.samples import need_sample
 
 CHOICES = ("left", "right", "tie", "none")
+SIDES = ("left_sample", "right_sample")
+
+
+def checked_preference(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``preferences``; ValueError names the field that is wrong."""
+    left, right = (checks.identifier(name, entry.get(name)) for name in SIDES)
+    if left == right:
+        raise ValueError("A vote is between two images; these are one and the same.")
+    return {
+        "id": checks.identifier("id", checks.complete(entry)["id"]),
+        "left_sample": left,
+        "right_sample": right,
+        "choice": checks.one_of("choice", entry.get("choice"), CHOICES),
+        "who": checks.text("who", entry.get("who")),
+        "created": checks.time("created", entry["created"]),
+    }
 
 
 class Votes(Records):
     def add(self, left_sample: str, right_sample: str, choice: str, who: str) -> dict[str, Any]:
-        """A vote; returns the event {id, left_sample, right_sample, choice, who, created}."""
-        event = {
-            "id": new_id(),
-            "left_sample": left_sample,
-            "right_sample": right_sample,
-            "choice": checks.one_of("choice", choice, CHOICES),
-            "who": checks.text("who", who),
-            "created": now(),
-        }
+        """Add a vote; returns the event {id, left_sample, right_sample, choice, who, created}."""
+        sides = {"left_sample": left_sample, "right_sample": right_sample}
+        event = checked_preference({"id": new_id(), **sides, "choice": choice, "who": who, "created": now()})
         with self.database.writing() as db:
-            left, right = need_sample(db, left_sample), need_sample(db, right_sample)
-            if left["id"] == right["id"]:
-                raise ValueError("A vote is between two images; these are one and the same.")
+            left, right = (need_sample(db, event[side]) for side in SIDES)
             if left["prompt"] != right["prompt"]:
                 raise ValueError("A vote is between two images of one prompt; these have different prompts.")
             insert(db, "preferences", event)
         return event
 
     def find(self, samples: Sequence[str] | None = None, who: str | None = None) -> list[dict[str, Any]]:
-        """The votes that stand, in the order of time, as ``add_preference`` returns them; of pairs that lie within
-        ``samples``, and of one person, where these are given."""
+        """The votes that stand, oldest first, as ``add`` returns them; optionally only those between two of ``samples``, or
+        of one person."""
         values = {
             "samples": None if samples is None else checks.as_json("samples", list(samples)),
             "who": None if who is None else checks.text("who", who),
         }
         within = "(SELECT value FROM json_each(:samples))"
-        # a list is looked up by the index of the left image; without one, every pair is read
+        # the index of the left image finds listed samples; without a list, every pair is read
         chosen = f"left_sample IN {within} AND right_sample IN {within}" if samples is not None else "1"
         with self.database.reading() as db:
             return rows(

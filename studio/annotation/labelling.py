@@ -16,8 +16,7 @@ from core.scoring.scores import check_digit, entropy, expected
 from core.words import units_of
 from data.store import Store
 from data.store.database import now
-from data.store.leases import LEASE_SECONDS
-from data.store.queue import ORDERS
+from data.store.queue import LEASE_SECONDS, ORDERS
 from studio.access.identity import SIMULATED, check_name
 from studio.annotation import HABITS, desk, gold
 from studio.annotation.foreseeing import Foreseer

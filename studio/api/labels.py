@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from data.store.leases import LEASE_SECONDS
+from data.store.queue import LEASE_SECONDS
 from studio.access.identity import read_kept
 from studio.api.answers import plain, writer
 from studio.numbers import whole

@@ -19,8 +19,8 @@ from typing import Any
 
 from core.jsonfile import parsed
 from data.store import Store, StoreError
+from data.store.locks import work_folder
 from data.store.restore import checked_copy
-from data.store.workfolder import work_folder
 from studio.access.places import is_dataset, shortened
 from studio.settings import Settings
 

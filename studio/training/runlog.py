@@ -16,7 +16,7 @@ from typing import Any
 
 from core.jsonfile import parsed, read_or
 from core.training.loop import Progress
-from data.store.run_shape import count, each, maybe, number, record, text
+from data.store.checks import any_text, count, each, figure, maybe, record
 from studio.images import pictures
 from studio.numbers import plain
 
@@ -27,8 +27,8 @@ except ImportError:  # Windows: the store's claim is then the only guard
 
 PROGRESS, LOG, STAGES, STOP = "progress.jsonl", "log.txt", "stages.json", "stop"
 REPORT = record(
-    {"stage": text, "step": count, "total": count},
-    {"left": maybe(number), "metrics": each(maybe(number)), "time": number},
+    {"stage": any_text, "step": count, "total": count},
+    {"left": maybe(figure), "metrics": each(maybe(figure)), "time": figure},
 )
 REPORT_SECONDS, HEARTBEAT_SECONDS = 0.5, 5.0
 

@@ -27,7 +27,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from data.store.receipts import page_digest
+from data.store.desk import page_digest
 from studio.components.word_scores import read_packet
 from studio.pages.annotate import keys as annotate_keys
 from studio.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.store import StoreError
-from data.store.receipts import SENTENCE, page_digest
+from data.store.desk import SENTENCE, page_digest
 from studio.access.limits import NotYet
 from studio.annotation import desk
 from studio.components.table import number, rows

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from data.exchange import intake, staging
+from data.exchange import staging
 from data.exchange.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.store import Store, StoreError
@@ -204,7 +204,7 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(full, quick_path, kind):
 
 def between(monkeypatch, work):
     """Somebody writes after the file has been checked and before it is written, the first ``len(work)`` times."""
-    real, left = intake.Intake.finish, list(work)
+    real, left = staging.Intake.finish, list(work)
 
     def finish(self):
         found = real(self)
@@ -212,7 +212,7 @@ def between(monkeypatch, work):
             left.pop(0)()
         return found
 
-    monkeypatch.setattr(intake.Intake, "finish", finish)
+    monkeypatch.setattr(staging.Intake, "finish", finish)
 
 
 def test_what_is_undone_meanwhile_is_not_undone_twice(full, quick_path, monkeypatch):

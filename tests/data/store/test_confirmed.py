@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from data.exchange.card import card
+from data.exchange.folder import card
 from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
 from data.store import Store

@@ -43,8 +43,7 @@ def test_a_sample_may_be_a_cell_of_several_grids(store, pair):
     first, second = store.grids.add(CONFIG, "ann"), store.grids.add(CONFIG, "bob")
     for id in (first, second):
         store.grids.set_cells(id, {0: pair[0]})
-    assert store.grids.of(pair[0]) == [second, first]
-    assert store.grids.of(pair[1]) == []
+    assert [store.grids.cells(id) for id in (first, second)] == [{0: pair[0]}] * 2
 
 
 def test_the_images_that_waiting_grids_are_still_to_have_are_counted(store, pair):

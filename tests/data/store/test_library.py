@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from data.store import library, search
+from data.store import library
 from data.store.library import SORTS
 
 
@@ -141,7 +141,7 @@ def test_what_comes_meanwhile_shows_nothing_twice(own, sample_row):
 )
 def test_words_and_filters_leave_what_they_say_by_events_and_by_samples(full, asked, found, monkeypatch):
     for sort, few in itertools.product(("newest", "seed"), (20_000, 1)):
-        monkeypatch.setattr(search, "FEW", few)
+        monkeypatch.setattr(library, "FEW", few)
         result = full.library.search(sort=sort, limit=100, **asked)
         assert (result["count"], len(result["samples"]), result["more"]) == (found, found, False)
 
@@ -224,7 +224,7 @@ def test_who_may_not_see_gold_finds_by_the_mean_score_without_it(own, many, monk
     if many:
         for name, value in (("COUNTED", 1), ("SMALL", 1)):
             monkeypatch.setattr(library, name, value)
-        monkeypatch.setattr(search, "FEW", 1)
+        monkeypatch.setattr(library, "FEW", 1)
 
     def asked(gold):
         """Each order, each bound, and which page comes after the first one."""
@@ -298,7 +298,7 @@ def test_a_cursor_that_no_page_gave_is_no_page(full):
             full.library.search(sort="prompt", after=key)
 
 
-@pytest.mark.parametrize("name", search.FILTERS)
+@pytest.mark.parametrize("name", library.FILTERS)
 def test_a_filter_with_a_number_that_sqlite_cannot_hold_is_a_sentence(full, name):
     for number in LARGE:
         with pytest.raises(ValueError, match=f"^{name} .*\\.$"):

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from data.exchange.jsonl import export_labels
-from data.store import leases, receipts
-from data.store.receipts import KEPT_DAYS, page_digest
+from data.store import desk
+from data.store.desk import KEPT_DAYS, page_digest
 
 ANSWER = {"shown": "a", "place": "b", "left": True, "error": "", "says": "", "word": None}
 PAGE = page_digest("0123456789abcdef", "ann")
@@ -27,9 +27,9 @@ def test_the_last_receipt_of_a_page_is_the_one_that_stands(store):
 
 
 def test_pages_that_were_silent_for_long_are_forgotten_when_a_new_one_comes(store, monkeypatch):
-    now = leases.instant
+    now = desk.now
     for days in (0, KEPT_DAYS - 1, KEPT_DAYS + 1):
-        monkeypatch.setattr(receipts, "instant", lambda seconds=0, ago=days: now(seconds - 86400 * ago))
+        monkeypatch.setattr(desk, "now", lambda seconds=0, ago=days: now(seconds - 86400 * ago))
         store.receipts.give(page_digest("page", str(days)), 1, ANSWER)
     monkeypatch.undo()
     store.receipts.give(page_digest("page", "0"), 2, ANSWER)

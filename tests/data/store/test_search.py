@@ -5,9 +5,8 @@ import random
 
 import pytest
 
-from data.store import library, search
-from data.store.library import SORTS
-from data.store.search import wanted
+from data.store import library
+from data.store.library import SORTS, plan_search
 
 VALUES = {
     "text": ["star", "red", "s07", "nothing"],
@@ -66,7 +65,7 @@ def holds(store, sample, name, value):
 @pytest.mark.parametrize("few", [20_000, 8, 1], ids=["narrow", "some", "walked"])
 @pytest.mark.parametrize("sort", SORTS)
 def test_any_two_parts_find_what_they_leave_in_the_order_asked_for(full, sort, few, monkeypatch):
-    monkeypatch.setattr(search, "FEW", few)
+    monkeypatch.setattr(library, "FEW", few)
     if few == 1:
         monkeypatch.setattr(library, "COUNTED", 2)
     whole = full.library.search(sort=sort, limit=1000)["samples"]
@@ -95,12 +94,12 @@ def test_any_two_parts_find_what_they_leave_in_the_order_asked_for(full, sort, f
 def test_a_search_begins_with_its_narrowest_part(full, asked, begins):
     filters = {name: value for name, value in asked.items() if name != "text"}
     with full.database.reading() as db:
-        found = wanted(db, asked.get("text", ""), filters)
+        found = plan_search(db, asked.get("text", ""), filters)
     assert begins in found.source
 
 
 def test_what_nothing_narrows_has_no_beginning(full, monkeypatch):
-    monkeypatch.setattr(search, "FEW", 10)
+    monkeypatch.setattr(library, "FEW", 10)
     with full.database.reading() as db:
-        assert wanted(db, "a", {"split": "train", "who": "*"}).source == ""
-        assert wanted(db, "", {}).where == "1"
+        assert plan_search(db, "a", {"split": "train", "who": "*"}).source == ""
+        assert plan_search(db, "", {}).where == "1"

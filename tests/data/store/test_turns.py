@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from data.store import Store, turns
-from data.store.turns import turn
+from data.store import Store, locks
+from data.store.locks import turn
 from tests.forked import forked
 
 
@@ -54,13 +54,13 @@ def test_without_locks_the_store_is_written_all_the_same(quick_path, sample_row,
     if lack == "no file":
         (quick_path / "studio.db.turn").mkdir()
     elif lack == "no locks on this system":
-        monkeypatch.setattr(turns, "fcntl", None)
+        monkeypatch.setattr(locks, "fcntl", None)
     else:
 
         def none(*_):
             raise OSError(95, "Operation not supported")
 
-        monkeypatch.setattr(turns.fcntl, "flock", none)
+        monkeypatch.setattr(locks.fcntl, "flock", none)
     (id,) = store.samples.add([sample_row()])
     assert store.samples.get(id)["seed"] == 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.store import Store, restore
-from data.store.workfolder import OLD, sweep, work_folder
+from data.store.locks import OLD, sweep, work_folder
 from tests.forked import forked
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from data.store import Store, StoreError
-from data.store.receipts import page_digest
+from data.store.desk import page_digest
 from studio.annotation import desk
 from studio.components.word_scores import read_packet
 from studio.pages.annotate import keys as annotate_keys
