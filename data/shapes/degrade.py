@@ -15,10 +15,11 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from data.shapes import render as draw
-from data.shapes.bodies import SHAPES, Body, bodies_of, truths_of
-from data.shapes.mistakes import CASES, SPOILING, Object, Plan, wobble
+from data.shapes.bodies import Body, bodies_of, slots_of, truths_of
+from data.shapes.mistakes import CASES, SPOILING, Mix, NoRoom, Object, Plan, axes, wobble
+from data.shapes.regions import SHAPES
 from data.shapes.render import Placement
-from data.shapes.scenes import WORLDS, Scene, World
+from data.shapes.scenes import Scene, World, world_of
 from data.shapes.truth import ramp
 
 MANY = (0.16, 0.46, 0.26, 0.12)  # how often a picture makes 0, 1, 2, 3 mistakes
@@ -95,10 +96,12 @@ def _strip(plan: Plan) -> Object | None:
     return strip
 
 
-def _between(along: np.ndarray):
+def _between(along: np.ndarray) -> Mix:
+    """The second colour as a drift along a direction (2,)."""
+
     def mix(height: int, width: int) -> np.ndarray:
-        y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width))
-        return np.clip(0.5 + 0.7 * (along[0] * x[None] + along[1] * y[:, None]), 0, 1)
+        x, y = axes(height, width)
+        return np.clip(0.5 + 0.7 * (along[0] * x + along[1] * y), 0, 1)
 
     return mix
 
@@ -119,17 +122,15 @@ def _paint(plan: Plan, size: int) -> tuple[np.ndarray, tuple[Body, ...]]:
         draw.paint(body, cover, top, left, 1.0)
         colour = np.asarray(o.colour, np.float32)
         if o.mix is not None:
-            part = o.mix(*cover.shape)[..., None]
-            colour = ((1 - part) * colour + part * np.asarray(o.other, np.float32)).astype(np.float32)
+            share = o.mix(*cover.shape)[..., None]
+            colour = ((1 - share) * colour + share * np.asarray(o.other, np.float32)).astype(np.float32)
         draw.paint(canvas, cover, top, left, colour, o.opacity)
         owner[body[..., 0] > 0.5] = number
-    return canvas, bodies_of(draw.finish(canvas), paper, owner, plan_shapes(plan))
-
-
-def plan_shapes(plan: Plan) -> tuple[str, ...]:
-    """The shapes that a body may be taken for: those of the world, or all where the scene goes beyond it."""
-    known = plan.world.shapes
-    return known if {thing.shape for thing in plan.scene.things} <= set(known) else SHAPES
+    known = (
+        plan.world.shapes
+    )  # what a body may be taken for; all shapes where the scene goes beyond the world
+    shapes = known if {thing.shape for thing in plan.scene.things} <= set(known) else SHAPES
+    return canvas, bodies_of(draw.finish(canvas), paper, owner, shapes)
 
 
 def _spoil(plan: Plan, canvas: np.ndarray, bodies: tuple[Body, ...], size: int) -> Spoiled:
@@ -167,26 +168,30 @@ def spoiled(
     `world` bounds the colours and shapes that mistakes may use; `case` names one of CASES, which is then the only
     mistake (bodies are not bent), else they are drawn by weight; ValueError if the scene leaves no room for it.
     """
-    world = WORLDS[world] if isinstance(world, str) else world
     if case is not None and case not in CASES:
         raise ValueError(f"case {case!r} is not known: choose one of {', '.join(CASES)}.")
     rng = draw.generator(scene, seed, stream=1)
-    many = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
-    objects = [
-        Object(i, scene.things[i].shape, draw.jittered(scene.things[i].colour, rng), r)
-        for i in many
-        for r in [draw.radius_range(scene.things[i].size, len(many))]
-    ]
-    plan = Plan(scene, world, rng, objects, scene.relation)
+    slots = slots_of(scene)
+    objects = []
+    for i in slots:
+        thing = scene.things[i]
+        radii = draw.radius_range(thing.size, len(slots))
+        objects.append(Object(i, thing.shape, draw.jittered(thing.colour, rng), radii))
+    plan = Plan(scene, world_of(world), rng, objects, scene.relation)
     weights = np.array([weight for weight, _ in CASES.values()])
     todo = 1 if case else int(rng.choice(len(MANY), p=MANY))
     while len(plan.names) < todo and any(o.thing >= 0 for o in plan.objects):
         name = case or str(rng.choice(list(CASES), p=weights / weights.sum()))
-        clash = name in plan.names or (name in SPOILING and len(SPOILING & set(plan.names)) > 1)
-        if not clash and CASES[name][1](plan):
+        if name in plan.names or (name in SPOILING and len(SPOILING & set(plan.names)) > 1):
+            continue
+        try:
+            CASES[name][1](plan)
             plan.names.append(name)
-        elif case:
-            raise ValueError(f"case {case!r} does not apply to {scene.prompt!r}: choose another case.")
+        except NoRoom:
+            if case:
+                raise ValueError(
+                    f"case {case!r} does not apply to {scene.prompt!r}: choose another case."
+                ) from None
     if case is None:
         wobble(plan)
     _lay_out(plan)
@@ -197,5 +202,5 @@ def degraded(
     scene: Scene, seed: int, size: int = 128, world: str | World = "small", case: str | None = None
 ) -> tuple[np.ndarray, tuple[float, ...]]:
     """`spoiled` -> (image uint8 (S, S, 3), truth in [0, 1] for each of scene.words)."""
-    made = spoiled(scene, seed, size, world, case)
-    return made.image, truths_of(scene, made.bodies)[0]
+    wrong = spoiled(scene, seed, size, world, case)
+    return wrong.image, truths_of(scene, wrong.bodies)[0]

@@ -3,7 +3,7 @@
 The background is a plane of colour through the picture's border; what differs from it is foreground. Its inner pixels
 take the nearest palette colour (CIE Lab), rim pixels join their neighbour; every connected piece of one colour is an
 object. Its mask, at half of its own contrast and scaled to unit area, is compared with turned templates of all shapes
-by intersection over union. Built on scikit-image (Lab, templates' rules in `truth`) and scipy.ndimage.
+by intersection over union (`regions`, `truth`).
 """
 
 from __future__ import annotations
@@ -17,41 +17,29 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from data.shapes.bodies import PRESENT, Body, slots_of, word_truths
 from data.shapes.degrade import degraded
-from data.shapes.render import OUTLINES, Placement, mask, render
-from data.shapes.scenes import WORLDS, Scene, World, sample_scene
-from data.shapes.truth import COLOURS, colour_truths, lab, palette_lab, ramp, shape_truth, word_truths
+from data.shapes.regions import SHAPES, by_colour, colours_of, segmented, shapes_of, unit_area
+from data.shapes.render import render
+from data.shapes.scenes import SPLITS, WORLDS, Scene, World, sample_scene, world_of
+from data.shapes.truth import COLOURS, lab
 
-SHAPES = tuple(OUTLINES)
 CONTRAST = 14.0  # weighted Lab distance from the background at which foreground begins
 SMALLEST = 0.004  # of the image's area: anything less is no object
-SIMILAR = 22.0  # touching pieces whose colours differ by less are one object
-GRID, EXTENT = (
-    32,
-    1.25,
-)  # masks are compared on GRID x GRID points that span +-EXTENT square roots of their area
-TURNS = tuple(range(-44, 45, 4))
-MARGIN = 0.06  # lead in overlap over the next shape at which a shape is certain
-PRESENT = 0.25  # a thing whose best object matches less than this (colour and shape together) has none
 
 
-@dataclass(frozen=True)
-class Detected:
-    """One object. Box (x0, y0, x1, y1), centroid (x, y) and radius as fractions of the image; area of its pixels too.
-
-    colours, shapes: truth in [0, 1] of every palette colour and shape; the confidences are those of the best.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Detected(Body):
+    """An object: the likeliest of its colours and shapes, and its area as a share of the image."""
 
     colour: str
     shape: str
-    box: tuple[float, float, float, float]
     area: float
-    centroid: tuple[float, float]
-    radius: float
-    colour_confidence: float
-    shape_confidence: float
-    colours: dict[str, float]
-    shapes: dict[str, float]
+
+    @property
+    def shape_confidence(self) -> float:
+        """Truth that it has that shape."""
+        return self.shapes[SHAPES.index(self.shape)]
 
 
 @dataclass(frozen=True)
@@ -62,28 +50,6 @@ class Verdict:
     strict: bool
     extra: int
     objects: tuple[Detected, ...]
-
-
-@lru_cache(maxsize=1)
-def _templates() -> tuple[np.ndarray, np.ndarray]:
-    """Masks (shapes * turns, GRID * GRID), float32, and the area of every shape at radius 1."""
-    rows, areas = [], []
-    for shape in SHAPES:
-        for turn in TURNS:
-            cover, *_ = mask(Placement((0, 0, 0), shape, 0.5, 0.5, 0.35, turn), 256)
-            rows.append(_unit(cover))
-        areas.append(float(cover.sum()) / (0.35 * 256) ** 2)
-    return np.stack(rows), np.array(areas)
-
-
-def _unit(cover: np.ndarray) -> np.ndarray:
-    """Coverage (h, w) -> (GRID * GRID,): centred on its centroid and scaled to unit area."""
-    total = float(cover.sum())
-    y = float(cover.sum(1) @ np.arange(cover.shape[0])) / total
-    x = float(cover.sum(0) @ np.arange(cover.shape[1])) / total
-    line = np.linspace(-EXTENT, EXTENT, GRID) * math.sqrt(total)
-    points = np.stack(np.meshgrid(line + y, line + x, indexing="ij"))
-    return ndimage.map_coordinates(cover, points, order=1, mode="constant").ravel()
 
 
 @lru_cache(maxsize=8)
@@ -116,136 +82,8 @@ def _core(distance: np.ndarray) -> np.ndarray:
     return (distance > CONTRAST) & (distance > 0.75 * ndimage.maximum_filter(distance, window))
 
 
-def _pieces(colour: np.ndarray, foreground: np.ndarray, core: np.ndarray, smallest: int) -> np.ndarray:
-    """Label (H, W) the foreground's pieces of one colour; 0 is background.
-
-    The core takes the nearest palette colours. Rims, whose mixed colours would look like others, join a neighbour,
-    and so do the lines between two colours, which vanish in an erosion.
-    """
-    nearest = np.zeros(foreground.shape, np.uint8)
-    nearest[core] = np.square(colour[core][:, None] - palette_lab()).sum(-1).argmin(1) + 1
-    labels, count = np.zeros(foreground.shape, np.int32), 0
-    for index in np.flatnonzero(np.bincount(nearest.ravel())[1:]) + 1:
-        same = nearest == index
-        part, n = ndimage.label(same)
-        sizes = np.bincount(part[ndimage.binary_erosion(same)], minlength=n + 1)[1:]
-        keep = sizes >= max(3, 0.12 * smallest)
-        lookup = np.concatenate([[0], np.where(keep, count + np.cumsum(keep), 0)])
-        labels = np.maximum(labels, lookup[part])
-        count += int(keep.sum())
-    if count > 1:
-        count = _join(labels, count, lambda a, b: _alike(colour, labels, a, b))
-    if count:
-        rows, columns = ndimage.distance_transform_edt(
-            labels == 0, return_distances=False, return_indices=True
-        )
-        blobs, _ = ndimage.label(foreground)
-        labels = np.where(foreground & (blobs == blobs[rows, columns]), labels[rows, columns], 0)
-    if count > 1:
-        _join(labels, count, lambda a, b: _whole(labels, a, b))
-    return labels
-
-
-def _alike(colour: np.ndarray, labels: np.ndarray, a: int, b: int) -> bool:
-    """Whether two touching pieces hardly differ in colour."""
-    first, second = (np.median(colour[labels == i], 0) for i in (a, b))
-    return float(np.linalg.norm(first - second)) < SIMILAR
-
-
-def _whole(labels: np.ndarray, a: int, b: int) -> bool:
-    """Whether two touching pieces make a better shape together than the larger of them alone: a two-coloured body."""
-    first, second = labels == a, labels == b
-    larger = first if first.sum() >= second.sum() else second
-    together = float(_shapes((first | second).astype(np.float32)).max())
-    return together > 0.88 and together > float(_shapes(larger.astype(np.float32)).max()) + 0.03
-
-
-def _join(labels: np.ndarray, count: int, belong: Callable[[int, int], bool]) -> int:
-    """Give touching pieces that belong together one label, in place; returns how many are left."""
-    grown = ndimage.grey_dilation(labels, 3)
-    touching = (labels > 0) & (grown > labels)
-    parent = list(range(count + 1))
-    for a, b in sorted(set(zip(labels[touching].tolist(), grown[touching].tolist(), strict=True))):
-        if belong(a, b):
-            parent = [parent[a] if p == parent[b] else p for p in parent]
-    kept = sorted(set(parent[1:]))
-    labels[...] = np.array([0, *(kept.index(p) + 1 for p in parent[1:])], labels.dtype)[labels]
-    return len(kept)
-
-
-def _shapes(cover: np.ndarray) -> np.ndarray:
-    """Coverage (h, w) -> best overlap (intersection over union) with each of SHAPES."""
-    templates, _ = _templates()
-    unit = _unit(cover)
-    shared = templates @ unit
-    overlap = shared / (templates.sum(1) + unit.sum() - shared)
-    return overlap.reshape(len(SHAPES), len(TURNS)).max(1)
-
-
-def _colours(pixels: np.ndarray) -> np.ndarray:
-    """Weighted Lab (N, 3) of a body -> truth of every palette colour: of its median, or by area if it has several."""
-    median = np.median(pixels, axis=0)
-    away = np.square(pixels - median).sum(1)
-    if np.partition(away, int(0.9 * len(away)))[int(0.9 * len(away))] < SIMILAR**2:
-        return colour_truths(median)
-    nearest = np.square(pixels[:, None] - palette_lab()).sum(-1).argmin(1)
-    return np.bincount(nearest, minlength=len(COLOURS)) / len(nearest)
-
-
-def _object(
-    colour: np.ndarray,
-    distance: np.ndarray,
-    core: np.ndarray,
-    piece: np.ndarray,
-    left: int,
-    top: int,
-    shape,
-    known,
-) -> Detected | None:
-    """A piece and its surroundings -> an object, its mask taken at half of the piece's own contrast.
-
-    colour (h, w, 3), distance, core, piece (h, w) begin at pixel (left, top) of an image of `shape` (H, W).
-    """
-    height, width = shape
-    body = ndimage.binary_dilation(piece) & (distance > 0.5 * float(np.percentile(distance[piece], 60)))
-    cover = body.astype(np.float32)
-    area = float(cover.sum())
-    if area < SMALLEST * height * width:
-        return None
-    y, x = np.nonzero(body)
-    inner = ndimage.binary_erosion(body & core)
-    colours = _colours(colour[inner if inner.sum() > 12 else body])
-    overlaps = _shapes(cover) * [name in known for name in SHAPES]
-    best = int(overlaps.argmax())
-    order = np.sort(overlaps)
-    rivals = np.where(overlaps == order[-1], order[-2], order[-1])
-    shapes = [
-        min(shape_truth(float(o)), ramp(float(o - r), -MARGIN, MARGIN))
-        for o, r in zip(overlaps, rivals, strict=True)
-    ]
-    hue = int(colours.argmax())
-    return Detected(
-        COLOURS[hue],
-        SHAPES[best],
-        (
-            (left + x.min()) / width,
-            (top + y.min()) / height,
-            (left + x.max() + 1) / width,
-            (top + y.max() + 1) / height,
-        ),
-        area / (height * width),
-        ((left + float(x.mean()) + 0.5) / width, (top + float(y.mean()) + 0.5) / height),
-        math.sqrt(area / _templates()[1][best] / (height * width)),
-        float(colours[hue]),
-        float(shapes[best]),
-        dict(zip(COLOURS, colours.tolist(), strict=True)),
-        dict(zip(SHAPES, shapes, strict=True)),
-    )
-
-
 def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
     """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are thought of, but any colour."""
-    shapes = WORLDS[world].shapes if isinstance(world, str) else world.shapes
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < 16:
         raise ValueError(
@@ -254,18 +92,37 @@ def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
     soft = ndimage.uniform_filter(image, (3, 3, 1)) if min(image.shape[:2]) >= 64 else image
     colour = lab(soft)
     distance = np.linalg.norm(colour - _background(colour), axis=-1)
-    smallest = max(6, int(SMALLEST * distance.size))
     core = _core(distance)
-    labels = _pieces(colour, distance > CONTRAST, core, smallest)
-    found = []
+    least = max(3, 0.12 * max(6, int(SMALLEST * distance.size)))
+    labels = segmented(colour, by_colour(colour, core), least, distance > CONTRAST)
+    height, width = labels.shape
+    objects = []
     for i, (rows, columns) in enumerate(ndimage.find_objects(labels)):
         top, left = max(rows.start - 2, 0), max(columns.start - 2, 0)
-        part = slice(top, rows.stop + 2), slice(left, columns.stop + 2)
-        piece = labels[part] == i + 1
-        found.append(
-            _object(colour[part], distance[part], core[part], piece, left, top, labels.shape, shapes)
+        window = slice(top, rows.stop + 2), slice(left, columns.stop + 2)
+        piece = labels[window] == i + 1
+        edge = 0.5 * float(np.percentile(distance[window][piece], 60))  # half of the piece's own contrast
+        region = ndimage.binary_dilation(piece) & (distance[window] > edge)
+        area = int(region.sum()) / (height * width)
+        if area < SMALLEST:
+            continue
+        inner = ndimage.binary_erosion(region & core[window])
+        colours = colours_of(colour[window][inner if inner.sum() > 12 else region])
+        truths, shape = shapes_of(region, world_of(world).shapes)
+        y, x = np.nonzero(region)
+        objects.append(
+            Detected(
+                colours=tuple(colours.tolist()),
+                shapes=truths,
+                x=(left + float(x.mean()) + 0.5) / width,
+                y=(top + float(y.mean()) + 0.5) / height,
+                radius=math.sqrt(area / unit_area(shape)),
+                colour=COLOURS[int(colours.argmax())],
+                shape=SHAPES[shape],
+                area=area,
+            )
         )
-    return sorted((d for d in found if d is not None), key=lambda d: -d.area)
+    return sorted(objects, key=lambda d: -d.area)
 
 
 def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verdict:
@@ -276,37 +133,20 @@ def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verd
     Objects are given to things so that colours and shapes match best in all (where both claim an object, the shape
     has the say); a thing without an object scores 0 in all its words.
     """
-    world = WORLDS[world] if isinstance(world, str) else world
+    world = world_of(world)
     objects = detect(
         image, world if {t.shape for t in scene.things} <= set(world.shapes) else WORLDS["large"]
     )
-    slots = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
-    match = np.array(
-        [
-            [d.colours[scene.things[i].colour] + 1.05 * d.shapes[scene.things[i].shape] for d in objects]
-            for i in slots
-        ]
-    ).reshape(len(slots), len(objects))
-    given: list[list[Detected]] = [[] for _ in scene.things]
+    slots = slots_of(scene)
+    match = np.array([[body.match(scene.things[i]) for body in objects] for i in slots])
+    match = match.reshape(len(slots), len(objects))
+    way = [-1] * len(slots)
     for slot, which in zip(*linear_sum_assignment(match, maximize=True), strict=True):
         if match[slot, which] >= PRESENT:
-            given[slots[slot]].append(objects[which])
-
-    colours, shapes, presences, radii, centres, counts = [], [], [], [], [], []
-    for thing, mine in zip(scene.things, given, strict=True):
-        pad = [0.0] * (thing.count - len(mine))
-        colours.append([d.colours[thing.colour] for d in mine] + pad)
-        shapes.append([d.shapes[thing.shape] for d in mine] + pad)
-        presences.append(
-            [min(1.0, 2 * max(d.colours[thing.colour], d.shapes[thing.shape])) for d in mine] + pad
-        )
-        radii.append([d.radius for d in mine])
-        centres.append([d.centroid for d in mine])
-        counts.append(sum(d.colours[thing.colour] >= 0.5 and d.shapes[thing.shape] >= 0.5 for d in objects))
-    words = word_truths(scene, colours, shapes, presences, radii, centres, counts)
-    return Verdict(
-        words, all(word >= 0.5 for word in words), len(objects) - sum(map(len, given)), tuple(objects)
-    )
+            way[slot] = which
+    words = word_truths(scene, slots, way, objects)
+    extra = len(objects) - sum(which >= 0 for which in way)
+    return Verdict(words, all(word >= 0.5 for word in words), extra, tuple(objects))
 
 
 def accuracy(
@@ -317,16 +157,16 @@ def accuracy(
     wrong: bool = False,
     size: int = 128,
 ) -> dict[str, float | int | dict[str, float]]:
-    """Part of the words judged rightly (truth >= 0.5 against construction) on fresh renders, or on wrong ones.
+    """Share of the words judged rightly (truth >= 0.5 against construction) on fresh renders, or on wrong ones.
 
-    `transform` takes and returns an image uint8 (S, S, 3): a VAE round trip, for one. Also the part of right renders
-    that are strictly right, and those with a wrong number of extra objects.
+    `transform` takes and returns an image uint8 (S, S, 3): a VAE round trip, for one. Also the share of the images in
+    which every word was judged to hold, and of those with objects that nobody asked for.
     """
     rng = np.random.default_rng([seed, 77])
     right: dict[str, list[bool]] = {}
     strict, extra = 0, 0
     for i in range(n):
-        scene = sample_scene(rng, world, ("train", "validation", "heldout")[i % 3])
+        scene = sample_scene(rng, world, SPLITS[i % 3])
         if wrong:
             image, truths = degraded(scene, seed + i, size, world)
         else:

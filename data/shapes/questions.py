@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from data.shapes import scenes
-from data.shapes.bodies import SHAPES, Body
+from data.shapes.bodies import Body
+from data.shapes.regions import SHAPES
 from data.shapes.scenes import Scene, Thing, World
 from data.shapes.truth import COLOURS, relation_truth
 
@@ -65,13 +66,12 @@ def changed(
 
 def seen_things(bodies: Sequence[Body], world: World) -> list[Thing]:
     """The bodies of a clear colour and shape, as things of the world."""
-    found = []
+    things = []
     for body in bodies:
-        colour = COLOURS[int(np.argmax(body.colours))]
-        shape = SHAPES[int(np.argmax(body.shapes))]
-        if body.match(colour, shape) > 1.3 and colour in world.colours and shape in world.shapes:
-            found.append(Thing(colour, shape))
-    return found
+        thing = Thing(COLOURS[int(np.argmax(body.colours))], SHAPES[int(np.argmax(body.shapes))])
+        if body.match(thing) > 1.3 and thing.colour in world.colours and thing.shape in world.shapes:
+            things.append(thing)
+    return things
 
 
 def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str | None:
@@ -79,11 +79,8 @@ def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str |
     are one body or none."""
     if len(bodies) < 2:
         return None
-    first, second = (
-        max(range(len(bodies)), key=lambda b: bodies[b].match(t.colour, t.shape)) for t in things
-    )
-    if first == second:
+    first, second = (max(bodies, key=lambda body, thing=thing: body.match(thing)) for thing in things)
+    if first is second:
         return None
-    a, b = ((bodies[k].x, bodies[k].y) for k in (first, second))
-    grade = {r: relation_truth(np.array(a), np.array(b), r) for r in world.relations}
-    return max(grade, key=grade.get)
+    a, b = (np.array([body.x, body.y]) for body in (first, second))
+    return max(world.relations, key=lambda relation: relation_truth(a, b, relation))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import colorsys
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from data.shapes.scenes import Scene
@@ -51,8 +53,8 @@ def _heart() -> np.ndarray:
     return np.stack([x, y + 0.81], 1) / 18.5  # around its centre of mass
 
 
-def _cross(width: float = 0.34) -> np.ndarray:
-    w, e = width, 0.94
+def _cross() -> np.ndarray:
+    w, e = 0.34, 0.94
     return np.array([(-w, -e), (w, -e), (w, -w), (e, -w), (e, w), (w, w), (w, e), (-w, e), (-w, w), (-e, w),
                      (-e, -w), (-w, -w)])  # fmt: skip
 
@@ -84,11 +86,6 @@ class Placement:
     opacity: float = 1.0
     outline: np.ndarray | None = None
 
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) of the circle around the object, as fractions of the image."""
-        return self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius
-
 
 @dataclass(frozen=True)
 class Background:
@@ -105,12 +102,6 @@ class Render:
 
     image: np.ndarray
     placements: tuple[Placement, ...]
-    background: Background
-
-    @property
-    def boxes(self) -> list[tuple[float, float, float, float]]:
-        """One (x0, y0, x1, y1) an object, as fractions of the image."""
-        return [placement.box for placement in self.placements]
 
 
 def generator(scene: Scene, seed: int, stream: int = 0) -> np.random.Generator:
@@ -193,15 +184,7 @@ def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
     radii, centres = arrange(ranges, rng, scene.relation, thing_of, scene.near)
     angles = rng.uniform(-15, 15, len(thing_of))
     return tuple(
-        Placement(
-            jittered(scene.things[i].colour, rng),
-            scene.things[i].shape,
-            float(x),
-            float(y),
-            float(r),
-            float(a),
-            i,
-        )
+        Placement(jittered(scene.things[i].colour, rng), scene.things[i].shape, *map(float, (x, y, r, a)), i)
         for i, r, (x, y), a in zip(thing_of, radii, centres, angles, strict=True)
     )
 
@@ -221,17 +204,19 @@ def mask(placement: Placement, size: int) -> tuple[np.ndarray, int, int]:
     return np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) / 255, int(top), int(left)
 
 
-def paint(canvas: np.ndarray, cover: np.ndarray, top: int, left: int, colour, opacity: float = 1.0) -> None:
+def paint(
+    canvas: np.ndarray, cover: np.ndarray, top: int, left: int, colour: ArrayLike, opacity: float = 1.0
+) -> None:
     """Composite a colour (3,) or picture (h, w, 3) through `cover` (h, w) onto float canvas (S, S, 3), in place."""
     size_y, size_x = canvas.shape[:2]
     y0, x0 = max(top, 0), max(left, 0)
     y1, x1 = min(top + cover.shape[0], size_y), min(left + cover.shape[1], size_x)
     if y1 <= y0 or x1 <= x0:
         return
-    part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     colour = np.asarray(colour, np.float32)
     under = canvas[y0:y1, x0:x1]
-    under += (cover[part][..., None] * opacity) * ((colour[part] if colour.ndim == 3 else colour) - under)
+    under += (cover[inside][..., None] * opacity) * ((colour[inside] if colour.ndim == 3 else colour) - under)
 
 
 def blank(background: Background, size: int) -> np.ndarray:
@@ -248,7 +233,7 @@ def finish(canvas: np.ndarray) -> np.ndarray:
     return (np.clip(canvas, 0, 255) + 0.5).astype(np.uint8)
 
 
-def render_things(placements, background: Background, size: int = 128) -> np.ndarray:
+def render_things(placements: Iterable[Placement], background: Background, size: int = 128) -> np.ndarray:
     """Draw placements, in order, over a background -> uint8 (S, S, 3). What is drawn need not fit any scene."""
     if size < 16 or size > 4096:
         raise ValueError(f"size {size} is out of range: give an image size of 16 to 4096 pixels.")
@@ -267,4 +252,4 @@ def layout(scene: Scene, seed: int) -> tuple[Background, tuple[Placement, ...]]:
 def render(scene: Scene, seed: int, size: int = 128) -> Render:
     """Draw a scene so that every word of it holds; the same (scene, seed, size) is the same image, byte for byte."""
     background, placements = layout(scene, seed)
-    return Render(render_things(placements, background, size), placements, background)
+    return Render(render_things(placements, background, size), placements)

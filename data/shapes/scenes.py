@@ -1,4 +1,4 @@
-"""The grammar of the shapes world (DESIGN section 3): worlds, scenes, the words that are scored, and the split.
+"""The grammar of the shapes world: worlds, scenes, the words that are scored, and the split.
 
 A prompt is made as text and then read back by `parse`, so that every sentence that is sampled is one that can be
 parsed, and the spans of the scored words have one source. The split is by composition: which (colour, shape) stand
@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 SPLITS = ("train", "validation", "heldout")
 KINDS = ("colour", "object", "relation", "size", "count")
@@ -102,11 +106,6 @@ class Scene:
         """Whether things 0 and 1 stand next to each other."""
         return self.relation is None and any(word.kind == "relation" for word in self.words)
 
-    @property
-    def objects(self) -> int:
-        """How many objects the scene asks for, counts included."""
-        return sum(thing.count for thing in self.things)
-
     @cached_property
     def composition(self) -> str:
         """A canonical key of the meaning: the same for every phrasing and order ("A above B" is "B below A")."""
@@ -127,11 +126,12 @@ class Scene:
 
 @lru_cache(maxsize=65536)
 def _split_of(key: str) -> int:
-    part = int.from_bytes(hashlib.sha256(f"shapes:{key}".encode()).digest()[:4], "big") % 10
-    return max(part - 7, 0)
+    tenth = int.from_bytes(hashlib.sha256(f"shapes:{key}".encode()).digest()[:4], "big") % 10
+    return max(tenth - 7, 0)
 
 
-def _world(world: str | World) -> World:
+def world_of(world: str | World) -> World:
+    """A world by its name."""
     if isinstance(world, World):
         return world
     if world not in WORLDS:
@@ -150,7 +150,7 @@ def _phrase(thing: Thing) -> str:
     return " ".join([count or ("an" if words[0][0] in "aeiou" else "a"), *words])
 
 
-def _pick(rng: np.random.Generator, options):
+def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
@@ -181,7 +181,7 @@ def sentence(rng: np.random.Generator, things: list[Thing], relation: str | None
 
 def sample_scene(rng: np.random.Generator, world: str | World = "small", split: str = "train") -> Scene:
     """Draw a scene of a world and split: 15 % singles, 50 % relations, the rest pairs or (if allowed) triples."""
-    world = _world(world)
+    world = world_of(world)
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not known: choose one of {', '.join(SPLITS)}.")
     for _ in range(50):
@@ -199,7 +199,7 @@ def sample_scene(rng: np.random.Generator, world: str | World = "small", split: 
 
 @lru_cache(maxsize=8)
 def _pattern(world: World) -> re.Pattern[str]:
-    def either(options) -> str:
+    def either(options: Iterable[str]) -> str:
         return "|".join(re.escape(option).replace(r"\ ", r"\s+") for option in options)
 
     shapes = either([_plural(s) for s in world.shapes] + list(world.shapes) if world.counts else world.shapes)
@@ -234,7 +234,7 @@ def _grammar(world: World) -> str:
 
 def parse(prompt: str, world: str | World = "large") -> Scene:
     """Read a prompt of the grammar; ValueError that tells the grammar if it is not one of its sentences."""
-    world = _world(world)
+    world = world_of(world)
     match = _pattern(world).fullmatch(prompt) if len(prompt) <= 400 else None
     if match is None:
         raise ValueError(
@@ -285,7 +285,7 @@ def parse(prompt: str, world: str | World = "large") -> Scene:
 
 def vocabulary(world: str | World = "small") -> list[str]:
     """Every word, in lower case, that the prompts of a world may use, sorted."""
-    world = _world(world)
+    world = world_of(world)
     phrases = [*PREFIXES, *JOINS, "a", "an", "is", *world.colours, *world.shapes, *world.sizes, *world.counts]
     phrases += [place for relation in world.relations for place in PLACES[relation]]
     if world.counts:

@@ -1,6 +1,6 @@
 """What "holds" means in the shapes world, as graded truth in [0, 1]: 1 clearly so, 0.5 at the border, 0 not so.
 
-The renderer's own knowledge (degrade) and what is seen on pixels (detect) are turned into truth by the same rules.
+What the renderer knows (`degrade`) and what is found on pixels (`detect`) become truths by the same rules.
 Colour works in CIE Lab (scikit-image), with lightness weighing less than hue and chroma.
 """
 
@@ -56,11 +56,6 @@ def colour_truths(colour: np.ndarray) -> np.ndarray:
     return np.clip(0.5 + (other - distance) / (other + distance + 1e-6), 0, 1)
 
 
-def colour_truth(colour: np.ndarray, wanted: str) -> float:
-    """Truth that a weighted Lab colour (3,) is the palette colour `wanted`."""
-    return float(colour_truths(colour)[COLOURS.index(wanted)])
-
-
 def ramp(value: float, zero: float, one: float) -> float:
     """0 at `zero`, 1 at `one`, linear between, whichever of them is larger."""
     return float(min(max((value - zero) / (one - zero), 0.0), 1.0))
@@ -87,47 +82,11 @@ def relation_truth(first: np.ndarray, second: np.ndarray, relation: str) -> floa
     return ramp(angle, 60.0, 30.0)
 
 
-def near_truth(first, first_radii, second, second_radii) -> float:
-    """Truth that one of the objects with centres (N, 2) `first` and radii (N,) stands next to one of `second`: by the
-    smallest gap between their outlines, as a fraction of the image."""
-    gaps = [
-        math.dist(a, b) - r - s
-        for a, r in zip(first, first_radii, strict=True)
-        for b, s in zip(second, second_radii, strict=True)
-    ]
-    return ramp(min(gaps), 0.35, 0.15)
+def near_truth(gap: float) -> float:
+    """Truth that two objects stand next to each other, by the gap between their outlines (fraction of the image)."""
+    return ramp(gap, 0.35, 0.15)
 
 
-def count_truth(found: int, wanted: int) -> float:
+def count_truth(number: int, wanted: int) -> float:
     """1 for the right number, 0.25 when off by one, else 0."""
-    return {0: 1.0, 1: 0.25}.get(abs(found - wanted), 0.0)
-
-
-def word_truths(scene, colours, shapes, presences, radii, centres, counts) -> tuple[float, ...]:
-    """Truth of every scored word from what stands for each thing.
-
-    colours, shapes, presences: per thing, a list with one truth for each object asked for (0 where it is missing);
-    radii, centres: per thing, lists over the objects that are there; counts: per thing, how many match.
-    """
-    truths = []
-    for word in scene.words:
-        thing, i = scene.things[word.things[0]], word.things[0]
-        if word.kind == "colour":
-            truth = float(np.mean(colours[i]))
-        elif word.kind == "object":
-            truth = float(np.mean(shapes[i]))
-        elif word.kind == "count":
-            truth = count_truth(counts[i], thing.count)
-        elif word.kind == "size":
-            sizes = [size_truth(radius, thing.size) for radius in radii[i]]
-            truth = float(sum(sizes)) / thing.count
-        else:
-            j = word.things[1]
-            there = bool(centres[i] and centres[j])
-            truth = min(float(np.mean(presences[i])), float(np.mean(presences[j]))) if there else 0.0
-            if truth and scene.near:
-                truth *= near_truth(centres[i], radii[i], centres[j], radii[j])
-            elif truth:
-                truth *= relation_truth(np.mean(centres[i], 0), np.mean(centres[j], 0), scene.relation)
-        truths.append(min(max(truth, 0.0), 1.0))
-    return tuple(truths)
+    return {0: 1.0, 1: 0.25}.get(abs(number - wanted), 0.0)

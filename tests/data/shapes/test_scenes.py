@@ -20,7 +20,7 @@ def draw(world, n=400, split="train", seed=0):
 def test_every_sampled_prompt_reads_back_as_the_same_scene(world):
     for scene in draw(world):
         assert parse(scene.prompt, world) == scene
-        assert scene.objects <= WORLDS[world].max_objects
+        assert sum(thing.count for thing in scene.things) <= WORLDS[world].max_objects
         assert len({thing.key for thing in scene.things}) == len(scene.things)
 
 
