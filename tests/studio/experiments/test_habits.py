@@ -5,6 +5,7 @@ import pytest
 from studio.annotation.labelling import HABITS
 from studio.experiments.evaluation import _habits
 from studio.experiments.habits import ALONE, habits, table
+from studio.experiments.watching import Watching
 
 SETTINGS = {"images": 75, "right": 0.85, "graded": False, "repeats": 1, "seed": 0}
 
@@ -46,5 +47,5 @@ def test_it_says_how_far_it_is_and_stops_when_it_is_asked_to():
 
     lines = []
     with pytest.raises(Stopped):
-        _habits({**SETTINGS, "images": 10, "repeats": 3}, lines.append, lambda: bool(lines))
+        _habits({**SETTINGS, "images": 10, "repeats": 3}, Watching(lines.append, lambda: bool(lines)))
     assert len(lines) == 1
