@@ -1,9 +1,9 @@
-"""The detector of the shapes world: from pixels to objects to the truth of every scored word. No learned part.
+"""The detector of the shapes world: pixels -> objects -> truth of every scored word. No learned part.
 
-The background is a plane of colour through the picture's border; what differs from it is foreground. Its inner pixels take the
-nearest palette colour (CIE Lab), rim pixels join their neighbour; every connected piece of one colour is an object. Its mask,
-at half of its own contrast and scaled to unit area, is compared with turned templates of all shapes by intersection over
-union. Built on scikit-image (Lab, in `truth`) and scipy.ndimage.
+The background is a plane of colour through the picture's border; what differs from it is foreground. Its inner pixels
+take the nearest palette colour (CIE Lab), rim pixels join their neighbour; every connected piece of one colour is an
+object. Its mask, at half of its own contrast and scaled to unit area, is compared with turned templates of all shapes
+by intersection over union (`regions`, `truth`).
 """
 
 from __future__ import annotations
@@ -17,47 +17,29 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
+from data.shapes.bodies import PRESENT, Body, slots_of, word_truths
 from data.shapes.degrade import degraded
-from data.shapes.masks import (
-    PRESENT,
-    SHAPES,
-    SIMILAR,
-    add_parts,
-    area_of,
-    colours_by_area,
-    fill_gaps,
-    join_alike,
-    join_whole,
-    median_truths,
-    overlaps_of,
-    shape_truths,
-    split_by_colour,
-)
+from data.shapes.regions import SHAPES, by_colour, colours_of, segmented, shapes_of, unit_area
 from data.shapes.render import render
-from data.shapes.scenes import WORLDS, Scene, World, sample_scene
-from data.shapes.truth import COLOURS, lab, word_truths
+from data.shapes.scenes import SPLITS, WORLDS, Scene, World, sample_scene, world_of
+from data.shapes.truth import COLOURS, lab
 
 CONTRAST = 14.0  # weighted Lab distance from the background at which foreground begins
-SMALLEST = 0.004  # share of the image's area below which nothing is an object
+SMALLEST = 0.004  # of the image's area: anything less is no object
 
 
-@dataclass(frozen=True)
-class Detected:
-    """One object. Box (x0, y0, x1, y1), centroid (x, y) and radius as fractions of the image; area of its pixels too.
-
-    colours, shapes: truth in [0, 1] of every palette colour and shape; the confidences are those of the best.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Detected(Body):
+    """An object: the likeliest of its colours and shapes, and its area as a share of the image."""
 
     colour: str
     shape: str
-    box: tuple[float, float, float, float]
     area: float
-    centroid: tuple[float, float]
-    radius: float
-    colour_confidence: float
-    shape_confidence: float
-    colours: dict[str, float]
-    shapes: dict[str, float]
+
+    @property
+    def shape_confidence(self) -> float:
+        """Truth that it has that shape."""
+        return self.shapes[SHAPES.index(self.shape)]
 
 
 @dataclass(frozen=True)
@@ -100,81 +82,8 @@ def _core(distance: np.ndarray) -> np.ndarray:
     return (distance > CONTRAST) & (distance > 0.75 * ndimage.maximum_filter(distance, window))
 
 
-def _pieces(colour: np.ndarray, foreground: np.ndarray, core: np.ndarray, smallest: int) -> np.ndarray:
-    """Label (H, W) the foreground's pieces of one colour; 0 is background.
-
-    The core takes the nearest palette colours. Rims, whose mixed colours would look like others, join a neighbour,
-    and so do the lines between two colours, which vanish in an erosion.
-    """
-    labels, count = np.zeros(foreground.shape, np.int32), 0
-    for area in split_by_colour(colour, core):
-        labels, count = add_parts(labels, count, area, max(3, 0.12 * smallest))
-    if count > 1:
-        count = join_alike(labels, count, colour)
-    if count:
-        labels = fill_gaps(labels, foreground)
-    if count > 1:
-        join_whole(labels, count)
-    return labels
-
-
-def _colours(pixels: np.ndarray) -> np.ndarray:
-    """Weighted Lab (N, 3) of a body -> truth of every palette colour: of its median, or by area if it has several."""
-    away = np.square(pixels - np.median(pixels, axis=0)).sum(1)
-    if np.partition(away, int(0.9 * len(away)))[int(0.9 * len(away))] < SIMILAR**2:
-        return median_truths(pixels)
-    return colours_by_area(pixels)
-
-
-def _object(
-    colour: np.ndarray,
-    distance: np.ndarray,
-    core: np.ndarray,
-    piece: np.ndarray,
-    left: int,
-    top: int,
-    shape: tuple[int, ...],
-    known: tuple[str, ...],
-) -> Detected | None:
-    """A piece and its surroundings -> an object, its mask taken at half of the piece's own contrast.
-
-    colour (h, w, 3), distance, core, piece (h, w) begin at pixel (left, top) of an image of `shape` (H, W).
-    """
-    height, width = shape
-    body = ndimage.binary_dilation(piece) & (distance > 0.5 * float(np.percentile(distance[piece], 60)))
-    cover = body.astype(np.float32)
-    area = float(cover.sum())
-    if area < SMALLEST * height * width:
-        return None
-    y, x = np.nonzero(body)
-    inner = ndimage.binary_erosion(body & core)
-    colours = _colours(colour[inner if inner.sum() > 12 else body])
-    overlaps = overlaps_of(cover) * [name in known for name in SHAPES]
-    best = int(overlaps.argmax())
-    shapes = shape_truths(overlaps)
-    hue = int(colours.argmax())
-    return Detected(
-        COLOURS[hue],
-        SHAPES[best],
-        (
-            (left + x.min()) / width,
-            (top + y.min()) / height,
-            (left + x.max() + 1) / width,
-            (top + y.max() + 1) / height,
-        ),
-        area / (height * width),
-        ((left + float(x.mean()) + 0.5) / width, (top + float(y.mean()) + 0.5) / height),
-        math.sqrt(area / area_of(best) / (height * width)),
-        float(colours[hue]),
-        float(shapes[best]),
-        dict(zip(COLOURS, colours.tolist(), strict=True)),
-        dict(zip(SHAPES, shapes, strict=True)),
-    )
-
-
 def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
-    """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are considered, but any colour."""
-    shapes = WORLDS[world].shapes if isinstance(world, str) else world.shapes
+    """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are thought of, but any colour."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape[:2]) < 16:
         raise ValueError(
@@ -183,58 +92,61 @@ def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
     soft = ndimage.uniform_filter(image, (3, 3, 1)) if min(image.shape[:2]) >= 64 else image
     colour = lab(soft)
     distance = np.linalg.norm(colour - _background(colour), axis=-1)
-    smallest = max(6, int(SMALLEST * distance.size))
     core = _core(distance)
-    labels = _pieces(colour, distance > CONTRAST, core, smallest)
+    least = max(3, 0.12 * max(6, int(SMALLEST * distance.size)))
+    labels = segmented(colour, by_colour(colour, core), least, distance > CONTRAST)
+    height, width = labels.shape
     objects = []
     for i, (rows, columns) in enumerate(ndimage.find_objects(labels)):
         top, left = max(rows.start - 2, 0), max(columns.start - 2, 0)
         window = slice(top, rows.stop + 2), slice(left, columns.stop + 2)
         piece = labels[window] == i + 1
+        edge = 0.5 * float(np.percentile(distance[window][piece], 60))  # half of the piece's own contrast
+        region = ndimage.binary_dilation(piece) & (distance[window] > edge)
+        area = int(region.sum()) / (height * width)
+        if area < SMALLEST:
+            continue
+        inner = ndimage.binary_erosion(region & core[window])
+        colours = colours_of(colour[window][inner if inner.sum() > 12 else region])
+        truths, shape = shapes_of(region, world_of(world).shapes)
+        y, x = np.nonzero(region)
         objects.append(
-            _object(colour[window], distance[window], core[window], piece, left, top, labels.shape, shapes)
+            Detected(
+                colours=tuple(colours.tolist()),
+                shapes=truths,
+                x=(left + float(x.mean()) + 0.5) / width,
+                y=(top + float(y.mean()) + 0.5) / height,
+                radius=math.sqrt(area / unit_area(shape)),
+                colour=COLOURS[int(colours.argmax())],
+                shape=SHAPES[shape],
+                area=area,
+            )
         )
-    return sorted((d for d in objects if d is not None), key=lambda d: -d.area)
+    return sorted(objects, key=lambda d: -d.area)
 
 
 def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verdict:
     """How far every scored word of a scene holds in an image uint8 (H, W, 3).
 
-    `world` bounds the shapes that an object may have; a scene that goes beyond it is judged in the large one. Objects are
-    assigned to things so that colours and shapes match best overall (in a tie the shape decides); a thing without an object
-    scores 0 in all its words.
+    `world` bounds the shapes that an object may be taken for; a scene that goes beyond it is judged in the large one.
+
+    Objects are given to things so that colours and shapes match best in all (where both claim an object, the shape
+    has the say); a thing without an object scores 0 in all its words.
     """
-    world = WORLDS[world] if isinstance(world, str) else world
+    world = world_of(world)
     objects = detect(
         image, world if {t.shape for t in scene.things} <= set(world.shapes) else WORLDS["large"]
     )
-    slots = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
-    match = np.array(
-        [
-            [d.colours[scene.things[i].colour] + 1.05 * d.shapes[scene.things[i].shape] for d in objects]
-            for i in slots
-        ]
-    ).reshape(len(slots), len(objects))
-    given: list[list[Detected]] = [[] for _ in scene.things]
+    slots = slots_of(scene)
+    match = np.array([[body.match(scene.things[i]) for body in objects] for i in slots])
+    match = match.reshape(len(slots), len(objects))
+    way = [-1] * len(slots)
     for slot, which in zip(*linear_sum_assignment(match, maximize=True), strict=True):
         if match[slot, which] >= PRESENT:
-            given[slots[slot]].append(objects[which])
-
-    colours, shapes, presences, radii, centres, counts = [], [], [], [], [], []
-    for thing, mine in zip(scene.things, given, strict=True):
-        pad = [0.0] * (thing.count - len(mine))
-        colours.append([d.colours[thing.colour] for d in mine] + pad)
-        shapes.append([d.shapes[thing.shape] for d in mine] + pad)
-        presences.append(
-            [min(1.0, 2 * max(d.colours[thing.colour], d.shapes[thing.shape])) for d in mine] + pad
-        )
-        radii.append([d.radius for d in mine])
-        centres.append([d.centroid for d in mine])
-        counts.append(sum(d.colours[thing.colour] >= 0.5 and d.shapes[thing.shape] >= 0.5 for d in objects))
-    words = word_truths(scene, colours, shapes, presences, radii, centres, counts)
-    return Verdict(
-        words, all(word >= 0.5 for word in words), len(objects) - sum(map(len, given)), tuple(objects)
-    )
+            way[slot] = which
+    words = word_truths(scene, slots, way, objects)
+    extra = len(objects) - sum(which >= 0 for which in way)
+    return Verdict(words, all(word >= 0.5 for word in words), extra, tuple(objects))
 
 
 def accuracy(
@@ -245,16 +157,16 @@ def accuracy(
     wrong: bool = False,
     size: int = 128,
 ) -> dict[str, float | int | dict[str, float]]:
-    """Share of the words judged correctly (truth >= 0.5 against construction) on fresh renders, or on wrong ones.
+    """Share of the words judged rightly (truth >= 0.5 against construction) on fresh renders, or on wrong ones.
 
-    `transform` takes and returns an image uint8 (S, S, 3): a VAE round trip, for example. Also the share of right renders
-    that are strictly right, and those with a wrong number of extra objects.
+    `transform` takes and returns an image uint8 (S, S, 3): a VAE round trip, for one. Also the share of the images in
+    which every word was judged to hold, and of those with objects that nobody asked for.
     """
     rng = np.random.default_rng([seed, 77])
     right: dict[str, list[bool]] = {}
     strict, extra = 0, 0
     for i in range(n):
-        scene = sample_scene(rng, world, ("train", "validation", "heldout")[i % 3])
+        scene = sample_scene(rng, world, SPLITS[i % 3])
         if wrong:
             image, truths = degraded(scene, seed + i, size, world)
         else:

@@ -1,4 +1,4 @@
-"""Questions about a picture: prompts similar to what it shows."""
+"""Questions about a picture: prompts near to what it shows."""
 
 from __future__ import annotations
 
@@ -8,30 +8,21 @@ from dataclasses import replace
 import numpy as np
 
 from data.shapes import scenes
-from data.shapes.bodies import SHAPES, Body
+from data.shapes.bodies import Body
+from data.shapes.regions import SHAPES
 from data.shapes.scenes import Scene, Thing, World
 from data.shapes.truth import COLOURS, relation_truth
 
-KINDS = (
-    "same",
-    "colour",
-    "shape",
-    "exchanged",
-    "thing",
-    "seen",
-    "all",
-)  # what is changed, and its probability
+KINDS = ("same", "colour", "shape", "exchanged", "thing", "seen", "all")  # what is changed, and how often
 SHARES = (0.2, 0.13, 0.22, 0.12, 0.1, 0.15, 0.08)
 
 
 def changed(
     drawn: Scene, bodies: Sequence[Body], world: World, rng: np.random.Generator, single: bool
 ) -> Scene:
-    """A prompt similar to a scene whose picture shows `bodies`, about one thing or (unless `single`) mostly two.
-
-    Order and phrasing are changed, and mostly a colour, shape, thing or relation, so that a good third of the words do not hold.
-    Always a training composition.
-    """
+    """A prompt near to a scene whose picture shows `bodies`, about one thing or (unless `single`) mostly two: order,
+    phrasing, and mostly a colour, shape, thing or relation changed, so that a good third of the words do not hold.
+    Always a training composition."""
     while True:
         things = [t for t in drawn.things if t.count == 1] if single else list(drawn.things)
         kind = str(rng.choice(KINDS, p=SHARES))
@@ -77,23 +68,19 @@ def seen_things(bodies: Sequence[Body], world: World) -> list[Thing]:
     """The bodies of a clear colour and shape, as things of the world."""
     things = []
     for body in bodies:
-        colour = COLOURS[int(np.argmax(body.colours))]
-        shape = SHAPES[int(np.argmax(body.shapes))]
-        if body.match(colour, shape) > 1.3 and colour in world.colours and shape in world.shapes:
-            things.append(Thing(colour, shape))
+        thing = Thing(COLOURS[int(np.argmax(body.colours))], SHAPES[int(np.argmax(body.shapes))])
+        if body.match(thing) > 1.3 and thing.colour in world.colours and thing.shape in world.shapes:
+            things.append(thing)
     return things
 
 
 def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str | None:
-    """The relation that holds best between the bodies most similar to two things, in this order; None where these are the
-    same body, or missing."""
+    """The relation that holds best between the bodies that are most like two things, in this order; None where they
+    are one body or none."""
     if len(bodies) < 2:
         return None
-    first, second = (
-        max(range(len(bodies)), key=lambda b: bodies[b].match(t.colour, t.shape)) for t in things
-    )
-    if first == second:
+    first, second = (max(bodies, key=lambda body, thing=thing: body.match(thing)) for thing in things)
+    if first is second:
         return None
-    a, b = ((bodies[k].x, bodies[k].y) for k in (first, second))
-    grade = {r: relation_truth(np.array(a), np.array(b), r) for r in world.relations}
-    return max(grade, key=grade.get)
+    a, b = (np.array([body.x, body.y]) for body in (first, second))
+    return max(world.relations, key=lambda relation: relation_truth(a, b, relation))

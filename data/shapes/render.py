@@ -1,4 +1,4 @@
-"""The renderer of the shapes world: anti-aliased, deterministic from (scene, seed), and true to the scene.
+"""The renderer of the shapes world: anti-aliased, deterministic from (scene, seed), and the scene holds true.
 
 Positions, radii and offsets are fractions of the image; y grows downwards. Each object is drawn as a mask at four
 times the resolution (PIL), reduced, and composited over a pale background with a soft gradient.
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from data.shapes.scenes import Scene
@@ -35,7 +35,7 @@ NEAR = 0.12  # largest gap between things that stand next to each other
 SMALL, LARGE = (0.105, 0.135), (0.185, 0.25)
 # radii without a size word, by the number of objects
 PLAIN = {1: (0.14, 0.26), 2: (0.14, 0.24), 3: (0.14, 0.2)}
-SLANT = 0.6  # largest off-axis offset in a relation, as a share of the separation
+SLANT = 0.6  # in a relation the off-axis offset is at most this part of the separation
 AXES = {"above": (1, -1), "below": (1, 1), "left": (0, -1), "right": (0, 1)}  # axis, sign of (first - second)
 
 
@@ -53,8 +53,8 @@ def _heart() -> np.ndarray:
     return np.stack([x, y + 0.81], 1) / 18.5  # around its centre of mass
 
 
-def _cross(width: float = 0.34) -> np.ndarray:
-    w, e = width, 0.94
+def _cross() -> np.ndarray:
+    w, e = 0.34, 0.94
     return np.array([(-w, -e), (w, -e), (w, -w), (e, -w), (e, w), (w, w), (w, e), (-w, e), (-w, w), (-e, w),
                      (-e, -w), (-w, -w)])  # fmt: skip
 
@@ -73,7 +73,7 @@ OUTLINES: dict[str, np.ndarray] = {  # polygons around the origin within a radiu
 class Placement:
     """One object: RGB colour, shape, centre and radius as fractions of the image, angle in degrees, its thing.
 
-    `outline` (points, 2) overrides the shape's own polygon.
+    `outline` (points, 2) overrules the shape's own polygon.
     """
 
     colour: tuple[int, int, int]
@@ -85,11 +85,6 @@ class Placement:
     thing: int = -1
     opacity: float = 1.0
     outline: np.ndarray | None = None
-
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) of the circle around the object, as fractions of the image."""
-        return self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius
 
 
 @dataclass(frozen=True)
@@ -103,11 +98,10 @@ class Background:
 
 @dataclass(frozen=True)
 class Render:
-    """image uint8 (S, S, 3), and the objects in it."""
+    """image uint8 (S, S, 3) and what stands on it."""
 
     image: np.ndarray
     placements: tuple[Placement, ...]
-    background: Background
 
 
 def generator(scene: Scene, seed: int, stream: int = 0) -> np.random.Generator:
@@ -133,7 +127,7 @@ def draw_background(rng: np.random.Generator) -> Background:
 
 
 def radius_range(size: str | None, objects: int) -> tuple[float, float]:
-    """Smallest and largest radius of an object with this size word, if any, in a scene of so many objects."""
+    """Smallest and largest radius of an object with a size word or none, in a scene of so many objects."""
     if size == "small":
         return SMALL
     low, high = PLAIN[min(objects, 3)]
@@ -147,9 +141,10 @@ def arrange(
     groups: list[int] | None = None,
     near: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Radii (N,) within `ranges` and centres (N, 2), disjoint with a gap; group 0 is `relation` (of) group 1, or next to it.
+    """Radii (N,) within `ranges` and centres (N, 2), disjoint with a gap; group 0 stands `relation` (of) group 1, or next
+    to it.
 
-    Rejection sampling, many candidates at a time, so that the result is uniform over what is allowed.
+    Rejection sampling, many candidates at a time, so that what is kept is uniform over what is allowed.
     """
     n = len(ranges)
     low, high = np.array(ranges).T
@@ -183,27 +178,19 @@ def arrange(
 
 
 def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
-    """Placements for which the scene holds, one per object, things in order."""
+    """Placements for which the scene holds: one for each object, things in order."""
     thing_of = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
     ranges = [radius_range(scene.things[i].size, len(thing_of)) for i in thing_of]
     radii, centres = arrange(ranges, rng, scene.relation, thing_of, scene.near)
     angles = rng.uniform(-15, 15, len(thing_of))
     return tuple(
-        Placement(
-            jittered(scene.things[i].colour, rng),
-            scene.things[i].shape,
-            float(x),
-            float(y),
-            float(r),
-            float(a),
-            i,
-        )
+        Placement(jittered(scene.things[i].colour, rng), scene.things[i].shape, *map(float, (x, y, r, a)), i)
         for i, r, (x, y), a in zip(thing_of, radii, centres, angles, strict=True)
     )
 
 
 def mask(placement: Placement, size: int) -> tuple[np.ndarray, int, int]:
-    """Coverage (h, w) in [0, 1] of an object, and the pixel (top, left) of its corner, which may be outside."""
+    """Coverage (h, w) in [0, 1] of an object and the pixel (top, left) where the patch begins, perhaps outside."""
     angle = math.radians(placement.angle)
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     outline = OUTLINES[placement.shape] if placement.outline is None else placement.outline
@@ -218,7 +205,7 @@ def mask(placement: Placement, size: int) -> tuple[np.ndarray, int, int]:
 
 
 def paint(
-    canvas: np.ndarray, cover: np.ndarray, top: int, left: int, colour: npt.ArrayLike, opacity: float = 1.0
+    canvas: np.ndarray, cover: np.ndarray, top: int, left: int, colour: ArrayLike, opacity: float = 1.0
 ) -> None:
     """Composite a colour (3,) or picture (h, w, 3) through `cover` (h, w) onto float canvas (S, S, 3), in place."""
     size_y, size_x = canvas.shape[:2]
@@ -226,10 +213,10 @@ def paint(
     y1, x1 = min(top + cover.shape[0], size_y), min(left + cover.shape[1], size_x)
     if y1 <= y0 or x1 <= x0:
         return
-    window = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+    inside = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
     colour = np.asarray(colour, np.float32)
     under = canvas[y0:y1, x0:x1]
-    under += (cover[window][..., None] * opacity) * ((colour[window] if colour.ndim == 3 else colour) - under)
+    under += (cover[inside][..., None] * opacity) * ((colour[inside] if colour.ndim == 3 else colour) - under)
 
 
 def blank(background: Background, size: int) -> np.ndarray:
@@ -247,7 +234,7 @@ def finish(canvas: np.ndarray) -> np.ndarray:
 
 
 def render_things(placements: Iterable[Placement], background: Background, size: int = 128) -> np.ndarray:
-    """Draw placements, in order, over a background -> uint8 (S, S, 3). They need not fit any scene."""
+    """Draw placements, in order, over a background -> uint8 (S, S, 3). What is drawn need not fit any scene."""
     if size < 16 or size > 4096:
         raise ValueError(f"size {size} is out of range: give an image size of 16 to 4096 pixels.")
     canvas = blank(background, size)
@@ -257,12 +244,12 @@ def render_things(placements: Iterable[Placement], background: Background, size:
 
 
 def layout(scene: Scene, seed: int) -> tuple[Background, tuple[Placement, ...]]:
-    """The background and placements that `render` draws for (scene, seed)."""
+    """What `render` will draw of (scene, seed)."""
     rng = generator(scene, seed)
     return draw_background(rng), place(scene, rng)
 
 
 def render(scene: Scene, seed: int, size: int = 128) -> Render:
-    """Draw a scene so that every word of it holds; the same (scene, seed, size) gives the same image, byte for byte."""
+    """Draw a scene so that every word of it holds; the same (scene, seed, size) is the same image, byte for byte."""
     background, placements = layout(scene, seed)
-    return Render(render_things(placements, background, size), placements, background)
+    return Render(render_things(placements, background, size), placements)

@@ -1,9 +1,9 @@
-"""The grammar of the shapes world: worlds, scenes, scored words, and the split.
+"""The grammar of the shapes world: worlds, scenes, the words that are scored, and the split.
 
-A prompt is made as text and then read back by `parse`, so that every sampled sentence can be parsed, and the spans of the
-scored words have one source. The split is by composition: it depends on which (colour, shape) appear together, whatever the
-phrasing, order, relation, size or count; three things are held out as soon as two of them are, so that a held-out pair never
-appears together in training.
+A prompt is made as text and then read back by `parse`, so that every sentence that is sampled is one that can be
+parsed, and the spans of the scored words have one source. The split is by composition: which (colour, shape) stand
+together decides it, whatever the phrasing, order, relation, size or count; three things are held out as soon as two
+of them are, so a held-out pair never stands together in training.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 T = TypeVar("T")
+
 SPLITS = ("train", "validation", "heldout")
 KINDS = ("colour", "object", "relation", "size", "count")
 COUNTS = {"two": 2, "three": 3}
@@ -37,7 +38,7 @@ PLACES = {
 
 @dataclass(frozen=True)
 class World:
-    """The vocabulary of prompts. `max_objects` bounds the objects of a scene, counts included."""
+    """What prompts may speak of. `max_objects` bounds the objects of a scene, counts included."""
 
     name: str
     colours: tuple[str, ...]
@@ -75,7 +76,7 @@ class Thing:
 
     @property
     def key(self) -> str:
-        """Colour and shape, by which prompts are split."""
+        """Colour and shape: what the split looks at."""
         return f"{self.colour} {self.shape}"
 
 
@@ -105,11 +106,6 @@ class Scene:
         """Whether things 0 and 1 stand next to each other."""
         return self.relation is None and any(word.kind == "relation" for word in self.words)
 
-    @property
-    def objects(self) -> int:
-        """How many objects the scene asks for, counts included."""
-        return sum(thing.count for thing in self.things)
-
     @cached_property
     def composition(self) -> str:
         """A canonical key of the meaning: the same for every phrasing and order ("A above B" is "B below A")."""
@@ -122,7 +118,7 @@ class Scene:
 
     @cached_property
     def split(self) -> str:
-        """train, validation or heldout: a stable function of which (colour, shape) appear together."""
+        """train, validation or heldout: a stable function of which (colour, shape) stand together."""
         keys = sorted(thing.key for thing in self.things)
         groups = combinations(keys, 2) if len(keys) > 2 else [keys]
         return SPLITS[max(_split_of(" + ".join(group)) for group in groups)]
@@ -134,7 +130,8 @@ def _split_of(key: str) -> int:
     return max(tenth - 7, 0)
 
 
-def _world(world: str | World) -> World:
+def world_of(world: str | World) -> World:
+    """A world by its name."""
     if isinstance(world, World):
         return world
     if world not in WORLDS:
@@ -171,7 +168,7 @@ def _draw_things(rng: np.random.Generator, world: World, n: int) -> list[Thing]:
 
 
 def sentence(rng: np.random.Generator, things: list[Thing], relation: str | None) -> str:
-    """A random phrasing of things, the first two of them in a relation (of PLACES, or NEAR) if there is one."""
+    """One of the phrasings of things, the first two of them in a relation if there is one: of PLACES, or NEAR."""
     names, many = [_phrase(thing) for thing in things], things[0].count > 1
     prefix = _pick(rng, ("", "", "", "a picture of ", "an image of ", "there are " if many else "there is "))
     if relation:
@@ -184,7 +181,7 @@ def sentence(rng: np.random.Generator, things: list[Thing], relation: str | None
 
 def sample_scene(rng: np.random.Generator, world: str | World = "small", split: str = "train") -> Scene:
     """Draw a scene of a world and split: 15 % singles, 50 % relations, the rest pairs or (if allowed) triples."""
-    world = _world(world)
+    world = world_of(world)
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not known: choose one of {', '.join(SPLITS)}.")
     for _ in range(50):
@@ -236,8 +233,8 @@ def _grammar(world: World) -> str:
 
 
 def parse(prompt: str, world: str | World = "large") -> Scene:
-    """Parse a prompt of the grammar; ValueError that explains the grammar if it is not one of its sentences."""
-    world = _world(world)
+    """Read a prompt of the grammar; ValueError that tells the grammar if it is not one of its sentences."""
+    world = world_of(world)
     match = _pattern(world).fullmatch(prompt) if len(prompt) <= 400 else None
     if match is None:
         raise ValueError(
@@ -288,7 +285,7 @@ def parse(prompt: str, world: str | World = "large") -> Scene:
 
 def vocabulary(world: str | World = "small") -> list[str]:
     """Every word, in lower case, that the prompts of a world may use, sorted."""
-    world = _world(world)
+    world = world_of(world)
     phrases = [*PREFIXES, *JOINS, "a", "an", "is", *world.colours, *world.shapes, *world.sizes, *world.counts]
     phrases += [place for relation in world.relations for place in PLACES[relation]]
     if world.counts:

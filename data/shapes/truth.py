@@ -1,22 +1,18 @@
-"""Graded truth in the shapes world, in [0, 1]: 1 clearly so, 0.5 at the border, 0 not so.
+"""What "holds" means in the shapes world, as graded truth in [0, 1]: 1 clearly so, 0.5 at the border, 0 not so.
 
-What the renderer drew (degrade) and what is seen on pixels (detect) are turned into truth by the same rules. Colours are compared
-in CIE Lab (scikit-image), with lightness weighing less than hue and chroma.
+What the renderer knows (`degrade`) and what is found on pixels (`detect`) become truths by the same rules.
+Colour works in CIE Lab (scikit-image), with lightness weighing less than hue and chroma.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from skimage.color import rgb2lab
 
 from data.shapes.render import AXES, LARGE, PALETTE, SMALL
-from data.shapes.scenes import Scene
-
-Point = tuple[float, float]
 
 COLOURS = tuple(PALETTE)
 LIGHTNESS = 0.7  # weight of L* beside a* and b*
@@ -33,7 +29,7 @@ def _table() -> np.ndarray:
 
 
 def lab(rgb: np.ndarray) -> np.ndarray:
-    """uint8 RGB (..., 3) -> weighted Lab (..., 3), in which distances are compared."""
+    """uint8 RGB (..., 3) -> weighted Lab (..., 3) in which distances are compared."""
     codes = (np.asarray(rgb, np.uint8) >> 2).astype(np.int32)
     return _table()[(codes[..., 0] << 12) | (codes[..., 1] << 6) | codes[..., 2]]
 
@@ -58,11 +54,6 @@ def colour_truths(colour: np.ndarray) -> np.ndarray:
     lowest = np.sort(rivals, -1)[..., :2]
     other = np.where(distance <= lowest[..., :1], lowest[..., 1:], lowest[..., :1])
     return np.clip(0.5 + (other - distance) / (other + distance + 1e-6), 0, 1)
-
-
-def colour_truth(colour: np.ndarray, wanted: str) -> float:
-    """Truth that a weighted Lab colour (3,) is the palette colour `wanted`."""
-    return float(colour_truths(colour)[COLOURS.index(wanted)])
 
 
 def ramp(value: float, zero: float, one: float) -> float:
@@ -91,60 +82,11 @@ def relation_truth(first: np.ndarray, second: np.ndarray, relation: str) -> floa
     return ramp(angle, 60.0, 30.0)
 
 
-def near_truth(
-    first: Sequence[Point],
-    first_radii: Sequence[float],
-    second: Sequence[Point],
-    second_radii: Sequence[float],
-) -> float:
-    """Truth that one of the objects with centres `first` (N) and radii (N) is next to one of `second`: by the smallest gap
-    between their outlines, as a fraction of the image."""
-    gaps = [
-        math.dist(a, b) - r - s
-        for a, r in zip(first, first_radii, strict=True)
-        for b, s in zip(second, second_radii, strict=True)
-    ]
-    return ramp(min(gaps), 0.35, 0.15)
+def near_truth(gap: float) -> float:
+    """Truth that two objects stand next to each other, by the gap between their outlines (fraction of the image)."""
+    return ramp(gap, 0.35, 0.15)
 
 
-def count_truth(count: int, wanted: int) -> float:
+def count_truth(number: int, wanted: int) -> float:
     """1 for the right number, 0.25 when off by one, else 0."""
-    return {0: 1.0, 1: 0.25}.get(abs(count - wanted), 0.0)
-
-
-def word_truths(
-    scene: Scene,
-    colours: Sequence[Sequence[float]],
-    shapes: Sequence[Sequence[float]],
-    presences: Sequence[Sequence[float]],
-    radii: Sequence[Sequence[float]],
-    centres: Sequence[Sequence[Point]],
-    counts: Sequence[int],
-) -> tuple[float, ...]:
-    """Truth of every scored word from the objects assigned to each thing.
-
-    colours, shapes, presences: per thing, one truth for each object asked for (0 where it is missing); radii, centres: per
-    thing, of the objects that are there; counts: per thing, how many objects match it.
-    """
-    truths = []
-    for word in scene.words:
-        thing, i = scene.things[word.things[0]], word.things[0]
-        if word.kind == "colour":
-            truth = float(np.mean(colours[i]))
-        elif word.kind == "object":
-            truth = float(np.mean(shapes[i]))
-        elif word.kind == "count":
-            truth = count_truth(counts[i], thing.count)
-        elif word.kind == "size":
-            sizes = [size_truth(radius, thing.size) for radius in radii[i]]
-            truth = float(sum(sizes)) / thing.count
-        else:
-            j = word.things[1]
-            present = bool(centres[i] and centres[j])
-            truth = min(float(np.mean(presences[i])), float(np.mean(presences[j]))) if present else 0.0
-            if truth and scene.near:
-                truth *= near_truth(centres[i], radii[i], centres[j], radii[j])
-            elif truth:
-                truth *= relation_truth(np.mean(centres[i], 0), np.mean(centres[j], 0), scene.relation)
-        truths.append(min(max(truth, 0.0), 1.0))
-    return tuple(truths)
+    return {0: 1.0, 1: 0.25}.get(abs(number - wanted), 0.0)

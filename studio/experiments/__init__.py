@@ -1,7 +1,7 @@
-"""The paper's experiments (issue "Real models", item 4): one file each, all of them runs of kind 'experiment'.
+"""The paper's experiments: one file each, all of them runs of kind 'experiment'.
 
 An experiment is a function of a job (studio.training.runs.Job) that gives the parts of a report: answer (sentences with the
-measured figures), judge, figures, tables, pictures and data. `conduct` wraps them up as report.json and report.html in
+measured figures), judge, figures, tables, pictures and data. `conduct` writes them as report.json and report.html in
 the run's folder. Its stages are kept, its images are in journals or in the store: a run that was stopped goes on where
 it was and makes nothing twice.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 import importlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.jsonfile import read, read_or
@@ -32,50 +31,53 @@ MADE_WITH = "made with"  # the stage by which a run knows the models that it was
 
 
 class Experiment(NamedTuple):
-    """title, the question that it asks, its fields, and what does it: run(job) -> the parts of a report."""
+    """name of its module here, title, and the question that it asks."""
 
+    name: str
     title: str
     question: str
-    fields: dict[str, Field]
-    run: Callable[[Any], dict[str, Any]]
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """Its settings."""
+        return FIELDS[self.name]
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """The parts of its report."""
+        return importlib.import_module(f"studio.experiments.{self.name}").run(
+            job
+        )  # heavy: only when it is run
 
 
-def _experiment(name: str, title: str, question: str) -> Experiment:
-    def run(job: Job) -> dict[str, Any]:
-        return importlib.import_module(f"studio.experiments.{name}").run(job)  # heavy: only when it is run
-
-    return Experiment(title, question, FIELDS[name], run)
-
-
-EXPERIMENTS: dict[str, Experiment] = {
-    name: _experiment(name, title, question)
-    for name, title, question in (
-        (
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
             "fidelity",
             "Fidelity of the reward model",
             "How well does the reward model, which sees only the noise, foretell what the scorer and people say of the image?",
         ),
-        (
+        Experiment(
             "single",
             "A projector for one prompt",
             "Does a projector that is trained on one hard prompt and a few seeds help on these seeds, and on others?",
         ),
-        (
+        Experiment(
             "shift",
             "Distribution shift",
             "How far do the projected noises, and their images, move from what they were, and where to?",
         ),
-        (
+        Experiment(
             "tau",
             "Weight of the constraint",
             "How do the constraint's weight tau and the strength trade alignment for staying near N(0, I)?",
         ),
-        (
+        Experiment(
             "alignment",
             "Methods and their cost",
             "Which method makes images show what the prompt says, by how much, and at what cost?",
         ),
-        (
+        Experiment(
             "corrections",
             "What corrections buy",
             "Do more corrected words make a better reward model and better aligned images?",
@@ -86,56 +88,44 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 def conduct(job: Job) -> dict[str, Any]:
     """Run the experiment of a job and write its report; what its run is done with."""
-    from studio.components.report import html  # draws: heavy
+    from studio.components.report import html  # heavy, which the command line does not wait for
+    from studio.images import pictures
 
-    name, began = job.config["name"], time.monotonic()
-    clock = job.folder / SECONDS
-    before = read_or(0.0, clock)
+    experiment, models, config = EXPERIMENTS[job.config["name"]], job.studio.models, job.config
+    began, before = time.monotonic(), read_or(0.0, job.folder / SECONDS)
     check_same(job)
     try:
-        found = EXPERIMENTS[name].run(job)
+        parts = experiment.run(job)
     finally:
-        spent = round(before + time.monotonic() - began, 1)
-        _write(clock, json.dumps(spent))
-    models = job.studio.models
-    diffuser, config = models.diffuser(), dict(job.config)
-    config["given"] = None if config["given"] is None else len(config["given"])
+        seconds = round(before + time.monotonic() - began, 1)
+        pictures.write(job.folder / SECONDS, json.dumps(seconds).encode())
+    given = config["given"]
     report = plain(
         {
-            "experiment": name,
-            "title": EXPERIMENTS[name].title,
-            "question": EXPERIMENTS[name].question,
-            "config": config,
-            "backbone": diffuser.name,
-            "backbone_revision": diffuser.revision,
+            "experiment": experiment.name,
+            "title": experiment.title,
+            "question": experiment.question,
+            "config": {**config, "given": given if given is None else len(given)},
+            "backbone": models.diffuser().name,
+            "backbone_revision": models.diffuser().revision,
             "scorer": models.scorer().version,
-            "seconds": spent,
+            "seconds": seconds,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            **found,
-            "tables": [*found["tables"], sizes(config)],
+            **parts,
+            "tables": [*parts["tables"], settings_table(experiment, config)],
         }
     )
-    _write(job.folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False))
-    _write(job.folder / PAGE, html(report))
-    return {
-        "metrics": {
-            "experiment": name,
-            "report": f"runs/{job.run['id']}/{REPORT}",
-            "answer": report["answer"],
-            "judge": report["judge"],
-            "seconds": spent,
-        }
-    }
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+    pictures.write(job.folder / REPORT, text.encode())
+    pictures.write(job.folder / PAGE, html(report).encode())
+    metrics = {name: report[name] for name in ("experiment", "answer", "judge", "seconds")}
+    return {"metrics": {**metrics, "report": f"runs/{job.run['id']}/{REPORT}"}}
 
 
 def made_with(studio: Studio) -> dict[str, str]:
     """What a run's images and scores come from, beside its settings."""
-    diffuser = studio.models.diffuser()
-    return {
-        "backbone": diffuser.name,
-        "images": diffuser.fingerprint,
-        "scorer": studio.models.scorer().version,
-    }
+    diffuser, scorer = studio.models.diffuser(), studio.models.scorer()
+    return {"backbone": diffuser.name, "images": diffuser.fingerprint, "scorer": scorer.version}
 
 
 def check_same(job: Job) -> None:
@@ -150,18 +140,16 @@ def check_same(job: Job) -> None:
         )
 
 
-def sizes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of what the run's settings were, beside those of the full size."""
-    fields = FIELDS[config["name"]]
-    rows = [[name, config[name], default_of(field, True)] for name, field in fields.items() if name != "size"]
-    note = f"This run: {config['size']} size, but for what was set by itself."
-    return {
-        "title": "Settings",
-        "columns": ["setting", "this run", "full size"],
-        "rows": rows,
-        "note": note,
-        "percent": [],
-    }
+def settings_table(experiment: Experiment, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of the run's settings, beside those of the full size."""
+    from studio.experiments.common import table
+
+    rows = [
+        {"setting": name, "this run": config[name], "full size": default_of(field, True)}
+        for name, field in experiment.fields.items()
+        if name != "size"
+    ]
+    return table("Settings", rows, f"This run: {config['size']} size, but for what was set by itself.")
 
 
 def report_of(studio: Studio, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,9 +167,8 @@ def unfinished(studio: Studio, config: Mapping[str, Any]) -> str | None:
     """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
     from studio.training.runlog import RunLog  # it loads torch, and the command line reads this package
 
-    wanted = json.loads(
-        json.dumps({**studio.runs.checked("experiment", config), "used": studio.runs.in_use()})
-    )
+    chosen = {**studio.runs.checked("experiment", config), "used": studio.runs.in_use()}
+    wanted = json.loads(json.dumps(chosen))
     for state in ("stopped", "interrupted", "failed"):
         for run in studio.runs.find(kind="experiment", state=state):
             if run["config"] == wanted:
@@ -189,9 +176,3 @@ def unfinished(studio: Studio, config: Mapping[str, Any]) -> str | None:
                 if then is None or then == made_with(studio):
                     return run["id"]
     return None
-
-
-def _write(path: Path, text: str) -> None:
-    from studio.images import pictures
-
-    pictures.write(path, text.encode())

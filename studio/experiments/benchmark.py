@@ -1,7 +1,7 @@
 """`python -m studio benchmark`: what projection, scoring and training cost on this machine.
 
-Measured are the models in use, and a pipeline of SDXL's shapes with random weights. Both go through the code that makes
-images and trains; the figures are those of `core.evaluation.benchmark`.
+It measures the models in use, and a pipeline of SDXL's shapes with random weights, by the code that makes images and
+trains; the figures are those of `core.evaluation.benchmark`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import gc
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.cli import commands
+from studio.experiments.watching import Watching
 from studio.numbers import plain
 from studio.training.configs import FIELDS, check_benchmark
 
 if TYPE_CHECKING:
+    from core.diffusion import Diffuser
+    from core.evaluation.benchmark import Sampling
+    from studio.images.models import Using
     from studio.studio import Studio
 
 SHARE_AIM = 0.005  # of a 30-step SDXL image, on a data-centre GPU
@@ -51,18 +55,11 @@ def measure(
     import torch
 
     settings, models, began = check_benchmark(config), studio.models, time.monotonic()
-
-    def counter(stage: str) -> Callable[[int, int], None]:
-        def count(done: int, total: int) -> None:
-            if on_progress:
-                on_progress({"stage": stage, "step": done, "total": total, "left": 0.0, "metrics": {}})
-
-        return count
-
+    watching = Watching(on_progress, stop or (lambda: False))
     with models.lock:
-        cases = [_in_use(studio, settings, counter, stop)]
+        cases = [_in_use(studio, settings, watching)]
         if settings["sdxl"]:
-            cases.append(_sdxl(studio, settings, counter, stop))
+            cases.append(_sdxl(studio, settings, watching))
     return plain(
         {
             "device": device_name(models.device),
@@ -76,33 +73,25 @@ def measure(
     )
 
 
-def _in_use(studio: Studio, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
-    """The backbone, projector and scorer that the settings name, at the backbone's own size."""
+def _in_use(studio: Studio, settings: dict[str, Any], watching: Watching) -> dict[str, Any]:
+    """The backbone, projector and scorer that the settings name, at the backbone's default size."""
     import numpy as np
 
     from core.evaluation.benchmark import Sampling, scoring_cost
 
-    models, prompts = studio.models, _prompts(studio)
-    diffuser, scorer = models.diffuser(), models.scorer()
-    case = _case(
-        diffuser,
-        {kind: models.using(kind) for kind in ("reward", "projector")},
-        prompts,
-        Sampling(settings["steps"], settings["guidance"], timed_steps=settings["steps"]),
-        settings["repeats"],
-        (FIELDS["reward"]["reward_batch"].default, FIELDS["projector"]["projector_batch"].default),
-        models.device,
-        lambda what: counter(f"models in use, {what}"),
-        stop,
-    )
+    models, prompts, name = studio.models, _prompts(studio), "models in use"
+    sampling = Sampling(settings["steps"], settings["guidance"], timed_steps=settings["steps"])
+    used = {kind: models.using(kind) for kind in ("reward", "projector")}
+    case = _case(studio, name, models.diffuser(), used, sampling, settings["repeats"], _batches(), watching)
     side = (case["height"], case["width"], 3)
     images = np.random.default_rng(0).integers(0, 256, (len(prompts), *side), dtype=np.uint8)
-    found = scoring_cost(scorer, images, prompts, models.device, settings["repeats"], stop,
-                         counter("models in use, scoring"))  # fmt: skip
-    return {"name": "Models in use", **case, "scoring": {"scorer": scorer.name, **found}}
+    scorer = models.scorer()
+    cost = scoring_cost(scorer, images, prompts, models.device, settings["repeats"], watching.stop,
+                        watching.counter(f"{name}, scoring"))  # fmt: skip
+    return {"name": name.capitalize(), **case, "scoring": {"scorer": scorer.name, **cost}}
 
 
-def _sdxl(studio: Studio, settings: dict[str, Any], counter: Any, stop: Any) -> dict[str, Any]:
+def _sdxl(studio: Studio, settings: dict[str, Any], watching: Watching) -> dict[str, Any]:
     """SDXL's shapes with random weights. Scoring is not measured again: it does not depend on the backbone."""
     import torch
 
@@ -110,21 +99,25 @@ def _sdxl(studio: Studio, settings: dict[str, Any], counter: Any, stop: Any) -> 
     from core.evaluation.benchmark import Sampling
     from studio.pretrain import sdxl_shapes
 
-    device = studio.models.device
+    device, name = studio.models.device, "SDXL's shapes"
     gpu = device.type == "cuda"
-    counter("SDXL's shapes, making random weights")(0, 1)
-    diffuser = Diffuser(sdxl_shapes.pipeline(getattr(torch, settings["sdxl_dtype"]), device), "SDXL's shapes")
+    watching.report(f"{name}, making random weights", 0, 1)
+    diffuser = Diffuser(sdxl_shapes.pipeline(getattr(torch, settings["sdxl_dtype"]), device), name)
     steps, size = settings["sdxl_steps"], settings["sdxl_size"]
     timed = min(steps, settings["sdxl_timed_steps"] or (steps if gpu else 1))
     sampling = Sampling(steps, settings["sdxl_guidance"], size, size, timed)
-    batches = (FIELDS["reward"]["reward_batch"].default, FIELDS["projector"]["projector_batch"].default)
+    batches = _batches()
     if settings["sdxl_batch"] or not gpu:
         batches = (settings["sdxl_batch"] or CPU_BATCH,) * 2
-    case = _case(diffuser, {}, _prompts(studio), sampling, settings["sdxl_repeats"], batches, device,
-                 lambda what: counter(f"SDXL's shapes, {what}"), stop)  # fmt: skip
+    case = _case(studio, name, diffuser, {}, sampling, settings["sdxl_repeats"], batches, watching)
     del diffuser
     gc.collect()
-    return {"name": "SDXL's shapes, random weights", **case}
+    return {"name": f"{name}, random weights", **case}
+
+
+def _batches() -> tuple[int, int]:
+    """Of the reward model's and of the projector's training, unless they are set."""
+    return FIELDS["reward"]["reward_batch"].default, FIELDS["projector"]["projector_batch"].default
 
 
 def _prompts(studio: Studio) -> list[str]:
@@ -134,15 +127,14 @@ def _prompts(studio: Studio) -> list[str]:
 
 
 def _case(
-    diffuser: Any,
-    used: dict[str, Any],
-    prompts: list[str],
-    sampling: Any,
+    studio: Studio,
+    name: str,
+    diffuser: Diffuser,
+    used: Mapping[str, Using],
+    sampling: Sampling,
     repeats: int,
     batches: tuple[int, int],
-    device: Any,
-    counter: Callable[[str], Callable[[int, int], None]],
-    stop: Any,
+    watching: Watching,
 ) -> dict[str, Any]:
     """Image and training of a backbone with the models that are used with it, or new ones in their default shape."""
     import torch
@@ -151,26 +143,29 @@ def _case(
     from core.training.data import Texts
     from studio.images.models import class_of
 
-    found = {kind: using.model for kind, using in used.items() if using.model is not None}
+    prompts = _prompts(studio)
+    models = {kind: using.model for kind, using in used.items() if using.model is not None}
 
     def fresh(kind: str) -> Any:
-        own = {"latent_channels": diffuser.channels, "text_width": diffuser.text_width}
-        made = class_of(kind).from_config(found[kind].config) if kind in found else class_of(kind)(**own)
-        return made.to(device)
+        shape = {"latent_channels": diffuser.channels, "text_width": diffuser.text_width}
+        made = class_of(kind).from_config(models[kind].config) if kind in models else class_of(kind)(**shape)
+        return made.to(studio.models.device)
 
-    projector = found.get("projector") or fresh("projector")
-    cost = image_cost(diffuser, projector, prompts[0], sampling, repeats, stop, counter("image"))
+    projector = models.get("projector") or fresh("projector")
+    cost = image_cost(
+        diffuser, projector, prompts[0], sampling, repeats, watching.stop, watching.counter(f"{name}, image")
+    )
     texts, shape = Texts.encode(diffuser.encode, prompts), cost.shape
     try:
-        training = training_cost(fresh("reward"), fresh("projector"), texts, shape, batches, repeats, stop,
-                                 counter("training"))  # fmt: skip
+        training = training_cost(fresh("reward"), fresh("projector"), texts, shape, batches, repeats, watching.stop,
+                                 watching.counter(f"{name}, training"))  # fmt: skip
     except torch.OutOfMemoryError:
         training = {
             "problem": f"Batches of {batches[0]} and {batches[1]} do not fit: set a smaller sdxl_batch."
         }
     return {
         "backbone": diffuser.name,
-        "projector": used["projector"].name if "projector" in found else "new, in its default shape",
+        "projector": used["projector"].name if "projector" in models else "new, in its default shape",
         "dtype": str(diffuser.dtype).removeprefix("torch."),
         "parameters": {"denoiser": _size(diffuser.denoiser), "projector": _size(projector)},
         "height": shape[1] * diffuser.scale,
@@ -199,10 +194,10 @@ def device_name(device: Any) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return f"CPU, {found[1].strip() if found else platform.processor() or platform.machine()}"
+        model = None
+    return f"CPU, {model[1].strip() if model else platform.processor() or platform.machine()}"
 
 
 # ---- words for people ---------------------------------------------------------------------------------------------
@@ -216,7 +211,7 @@ def table(report: dict[str, Any]) -> str:
         + f"memory is {memory}, weights included."
     ]
     for case in report["cases"]:
-        way = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them" if case["composed"] \
+        timed = f"{case['timed_steps']} of {case['steps']} steps timed, the image composed from them" if case["composed"] \
             else f"all {case['steps']} steps timed"  # fmt: skip
         out += [
             "",
@@ -224,7 +219,7 @@ def table(report: dict[str, Any]) -> str:
                 f"**{case['name']}**: {case['backbone']}, projector {case['projector']}, "
                 f"{case['width']}x{case['height']}, {case['steps']} steps, guidance {case['guidance']:g}, {case['dtype']}, "
                 f"{case['parameters']['denoiser'] / 1e6:,.0f} M parameters beside the projector's "
-                f"{case['parameters']['projector'] / 1e6:.1f} M; {case['share']['rounds']} rounds, {way}."
+                f"{case['parameters']['projector'] / 1e6:.1f} M; {case['share']['rounds']} rounds, {timed}."
             ),
             "",
             "| figure | measured | aim |",
@@ -250,17 +245,17 @@ def _rows(case: dict[str, Any]) -> list[tuple[str, str, str]]:
             (f"scoring an image, seconds ({of})", _spread(scoring["per_image"]), ""),
             ("scoring a word, seconds", _spread(scoring["per_word"]), ""),
         ]
-    for name, found in case["training"].items():
-        if name == "problem":
-            rows.append(("training", found, ""))
-        else:
-            rows.append((f"training the {name}, steps a second at batch {found['batch']}",
-                         _spread(found["steps_per_second"]), ""))  # fmt: skip
     image = [peak[name] for name in ("text", "denoising", "decoding")]
     pair = [peak[name] for name in ("text", "projector", "pair denoising", "pair decoding")]
     memory = {"an image": _most(image), "the projector": peak["projector"], "a pair": _most(pair)}
-    memory |= {"scoring": case["scoring"]["peak"]} if "scoring" in case else {}
-    memory |= {f"training the {n}": f["peak"] for n, f in case["training"].items() if n != "problem"}
+    memory |= {"scoring": scoring["peak"]} if scoring else {}
+    for name, cost in case["training"].items():
+        if name == "problem":
+            rows.append(("training", cost, ""))
+            continue
+        memory[f"training the {name}"] = cost["peak"]
+        speed = _spread(cost["steps_per_second"])
+        rows.append((f"training the {name}, steps a second at batch {cost['batch']}", speed, ""))
     rows += [(f"peak memory of {n}, GiB", f"{b / GIB:.2f}" if b else "-", "") for n, b in memory.items()]
     return rows
 
@@ -269,9 +264,9 @@ def _most(values: list[int | None]) -> int | None:
     return None if None in values else max(values)
 
 
-def _spread(found: dict[str, float], times: float = 1.0, unit: str = "") -> str:
-    low, middle, high = (_number(found[name] * times) for name in ("low", "median", "high"))
-    return f"{middle}{unit}" if found["rounds"] == 1 else f"{middle}{unit} [{low}, {high}]"
+def _spread(rounds: dict[str, float], times: float = 1.0, unit: str = "") -> str:
+    low, middle, high = (_number(rounds[name] * times) for name in ("low", "median", "high"))
+    return f"{middle}{unit}" if rounds["rounds"] == 1 else f"{middle}{unit} [{low}, {high}]"
 
 
 def _number(value: float) -> str:

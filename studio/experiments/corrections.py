@@ -19,29 +19,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from core.evaluation.controls import OtherText
 from core.evaluation.fidelity import block
 from core.evaluation.methods import Projected, none, predict
 from core.metrics import mean_interval
 from core.noise import draw
-from core.training.loop import Stopped
 from studio.access.identity import SIMULATED
 from studio.experiments.common import (
+    PICTURED,
     WHOLE,
+    Cell,
     Judged,
+    Part,
     before_after,
+    collected,
     compared,
-    evaluation_seeds,
     few,
     figure,
-    forwarded,
+    gone_on,
     heldout_prompts,
     interval,
-    judge_sentence,
     judged,
     need,
-    scored_images,
+    report,
     series,
     span,
     studio_at,
@@ -60,82 +62,84 @@ OUTCOMES = {
     "strict": "every word holds",
     "clean": f"the {WHOLE}",
 }
+CYCLE = (
+    "replay",
+    "foresight_steps",
+    "reader_steps",
+    "reward_steps",
+    "projector_steps",
+)  # settings of the loop
+Row = dict[str, Any]
 
 
-class Cell(NamedTuple):
+class Training(NamedTuple):
     """One training: so many corrections, its seed, and whether their digits are permuted."""
 
     corrections: int
     seed: int
     placebo: bool = False
 
+    @property
+    def name(self) -> str:
+        return f"{'placebo of ' if self.placebo else ''}{self.corrections} corrections, seed {self.seed}"
+
+    def folder(self, job: Job) -> Path:
+        return job.folder / f"{'placebo' if self.placebo else 'cell'}-{self.corrections}-{self.seed}"
+
 
 def run(job: Job) -> dict[str, Any]:
-    config = job.config
+    config, models, diffuser = job.config, job.studio.models, job.studio.models.diffuser()
     prompts = heldout_prompts(job)
-    need(job, "projector")
+    before = Projected(need(job, "projector"), name="in use")
     counts = [int(count) for count in numbers(config["counts"])]
     seeds = [config["seed"] + k for k in range(config["repeats"])]
     most = max(counts)
-    cells = [Cell(count, seed) for count in counts for seed in seeds]
     controlled = config.get("controls", False)  # a run of an earlier version has no such field
-    placebos = [Cell(most, seed, True) for seed in seeds if controlled and most]
+    trainings = [Training(count, seed) for count in counts for seed in seeds]
+    trainings += [Training(most, seed, True) for seed in seeds if controlled and most]
     words = job.stage("pool", lambda: pool(job, prompts))["words"]
     if words < most:
         raise ValueError(f"The pool holds {words} words to correct: raise pool_prompts, or lower counts.")
-    trained = {
-        cell: job.stage(name_of(cell), lambda cell=cell: train(job, cell)) for cell in [*cells, *placebos]
-    }
-    models = {
-        cell: job.studio.models.open("projector", folder_of(job, cell) / "projector") for cell in trained
-    }
-    methods = {cell: Projected(model, name=name_of(cell)) for cell, model in models.items()}
+    trained = {one: job.stage(one.name, lambda one=one: train(job, one)) for one in trainings}
+    projectors = {one: models.open("projector", one.folder(job) / "projector") for one in trainings}
+    methods = {one: Projected(projector, name=one.name) for one, projector in projectors.items()}
     others = [
-        OtherText(models[cell], job.studio.models.diffuser(), prompts, name=other_name(cell))
-        for cell in cells
-        if controlled and cell.corrections == most and len(prompts) > 1
+        OtherText(projectors[one], diffuser, prompts, name=f"{one.name}, another prompt's text")
+        for one in trainings
+        if controlled and one.corrections == most and not one.placebo and len(prompts) > 1
     ]
-    before = Projected(need(job, "projector"), name="in use")
-    table_of_seeds = evaluation_seeds(job, prompts)
-    found = judged(job, "corrections", [before, *methods.values(), *others], prompts, table_of_seeds)
-    rows = [measured(job, found, cell, trained[cell]) for cell in cells]
-    controls = [measured(job, found, cell, trained[cell]) for cell in placebos]
-    start = agreement(found, need(job, "reward"), job.studio.models.diffuser())
-    differences = _differences(found, rows, controls, [method.name for method in others])
-    last = methods[Cell(most, seeds[-1])]
-    some = prompts[:3]
-    shown = [none(), before, last]
-    shot = before_after(
-        job, shown, some, [row[0] for row in evaluation_seeds(job, some)], [m.name for m in shown]
-    )
-    others_said = [_judged(found, method.name) for method in others]
-    return {
-        "judge": found.judge,
-        "answer": _answer(found, rows, controls, differences, start),
-        "figures": _figures(found, rows, differences, start),
-        "tables": [_less_table(differences), _table(found, rows, controls, others_said, start)],
-        "pictures": [shot],
-        "data": {
-            "cells": rows,
-            "placebo": controls,
-            "other_text": others_said,
+    result = judged(job, "corrections", [before, *methods.values(), *others], prompts)
+    rows = []
+    for one in trainings:
+        reward = models.open("reward", one.folder(job) / "reward")
+        rows.append(
+            {
+                **one._asdict(),
+                **trained[one],
+                **measured(result, one.name),
+                "agreement": agreement(result, reward, diffuser),
+            }
+        )
+    cells, placebos = ([row for row in rows if row["placebo"] == placebo] for placebo in (False, True))
+    other_text = [measured(result, method.name) for method in others]
+    start = agreement(result, need(job, "reward"), diffuser)
+    differences = _differences(result, cells, placebos, other_text)
+    shown = [none(), before, methods[Training(most, seeds[-1])]]
+    return report(
+        result.judge,
+        _answer(result, cells, placebos, differences, start),
+        _figures(result, pd.DataFrame(cells), differences, start),
+        [_difference_table(differences), _table(result, rows, other_text, start)],
+        [before_after(job, shown, prompts[:PICTURED])],
+        {
+            "cells": cells,
+            "placebo": placebos,
+            "other_text": other_text,
             "differences": differences,
             "before": start,
-            "alignment": found.report,
+            "alignment": result.report,
         },
-    }
-
-
-def name_of(cell: Cell) -> str:
-    return f"{'placebo of ' if cell.placebo else ''}{cell.corrections} corrections, seed {cell.seed}"
-
-
-def other_name(cell: Cell) -> str:
-    return f"{name_of(cell)}, another prompt's text"
-
-
-def folder_of(job: Job, cell: Cell) -> Path:
-    return job.folder / f"{'placebo' if cell.placebo else 'cell'}-{cell.corrections}-{cell.seed}"
+    )
 
 
 def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
@@ -145,47 +149,42 @@ def pool(job: Job, heldout: list[str]) -> dict[str, Any]:
     prompts = [prompt for prompt in prompts if scene_of(prompt) and prompt not in set(heldout)]
     if not prompts:
         raise ValueError("The simulated annotator reads only the shapes world: set STUDIO_PROMPTS=shapes.")
-    ids = scored_images(job, studio, prompts, config["pool_seeds"], "pool")
-    latents.latents_of(studio, [row for row in studio.store.samples.find(split="train", limit=len(ids))])
+    ids = collected(job, studio, prompts, config["pool_seeds"], "pool")
+    latents.latents_of(studio, studio.store.samples.find(split="train", limit=len(ids)))
     return {"samples": len(ids), "words": sum(1 for _ in studio.store.labels.vlm_scores("train"))}
 
 
-def train(job: Job, cell: Cell) -> dict[str, Any]:
-    """One loop with so many corrections; its reward model and projector stay in the cell's folder. Raises Stopped."""
-    config, folder = job.config, folder_of(job, cell)
+def train(job: Job, one: Training) -> dict[str, Any]:
+    """One loop with so many corrections; its reward model and projector stay in its folder. Raises Stopped."""
+    config, folder = job.config, one.folder(job)
     if not folder.exists():
         partial = folder.with_name(f".{folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(job.folder / "pool", partial)
-        if cell.corrections:
+        if one.corrections:
             corrected = studio_at(job, partial)
-            corrected.simulate(count=cell.corrections, habit=config.get("habit", "every"))
-            if cell.placebo:
-                permute(corrected, cell.seed)
+            corrected.annotation.simulate(count=one.corrections, habit=config.get("habit", "every"))
+            if one.placebo:
+                permute(corrected, one.seed)
         partial.rename(folder)
     studio = studio_at(job, folder)
-    runs = studio.runs.find(kind="cycle")
-    chosen = {
-        **{name: config[name] for name in ("replay", "foresight_steps", "reader_steps", "reward_steps", "projector_steps")},
-        "seed": cell.seed, "prompts": config["train_prompts"], "heldout_prompts": 0,
-    }  # fmt: skip
-    done = studio.training.train(
-        "cycle", None if runs else chosen, runs[0]["id"] if runs else None, forwarded(job, name_of(cell)), job.stopped
-    ) if not runs or runs[0]["state"] != "done" else runs[0]  # fmt: skip
-    if done["state"] != "done":
-        raise Stopped
-    made = studio.runs.folder(done["id"])
-    for kind in ("reward", "projector"):
-        if (made / kind).exists():  # a kill in or after the clearing away below leaves what is copied already
-            shutil.copytree(made / kind, folder / kind, dirs_exist_ok=True)
-    found = {
-        "calibrator": {k: done["metrics"]["calibrator"][k] for k in ("fitted", "better", "note")},
-        "labels": done["metrics"]["labels"],
-        "best_step": {part: done["metrics"][part]["best_step"] for part in ("reward", "projector")},
+    chosen = {name: config[name] for name in CYCLE} | {
+        "prompts": config["train_prompts"],
+        "heldout_prompts": 0,
     }
+    cycle = gone_on(job, studio, "cycle", {**chosen, "seed": one.seed}, one.name)
+    for kind in ("reward", "projector"):
+        made = studio.runs.folder(cycle["id"]) / kind
+        if made.exists():  # a kill in or after the clearing away below leaves what is copied already
+            shutil.copytree(made, folder / kind, dirs_exist_ok=True)
     for name in ("images", "latents", "runs"):  # what it was made from is in the pool
         shutil.rmtree(folder / name, ignore_errors=True)
-    return found
+    metrics = cycle["metrics"]
+    return {
+        "calibrator": {name: metrics["calibrator"][name] for name in ("fitted", "better", "note")},
+        "labels": metrics["labels"],
+        "best_step": {kind: metrics[kind]["best_step"] for kind in ("reward", "projector")},
+    }
 
 
 def permute(studio: Studio, seed: int) -> int:
@@ -208,63 +207,48 @@ def permute(studio: Studio, seed: int) -> int:
     return changed
 
 
-def measured(job: Job, found: Judged, cell: Cell, trained: dict[str, Any]) -> dict[str, Any]:
-    """A cell's figures."""
-    reward = job.studio.models.open("reward", folder_of(job, cell) / "reward")
-    return {
-        "corrections": cell.corrections,
-        "seed": cell.seed,
-        **trained,
-        **_judged(found, name_of(cell)),
-        "agreement": agreement(found, reward, job.studio.models.diffuser()),
-    }
+# ---- figures ------------------------------------------------------------------------------------------------------
 
 
-def _judged(found: Judged, name: str) -> dict[str, Any]:
+def measured(result: Judged, name: str) -> Row:
     """What the judge says of a method."""
-    entry = found.methods[name]
+    entry = result.methods[name]
     return {
         "method": name,
         "strict": entry["strict"],
         "clean": entry["clean"],
-        "difference": entry["difference"]["strict"],
-        "clean_difference": entry["difference"]["clean"],
-        "words": entry["difference"]["words"],
+        "difference": result.gain(name),
+        "clean_difference": result.gain(name, "clean"),
+        "words": result.gain(name, "words"),
         "extra": entry["extra"],
         "diversity": entry["diversity"],
-        "failures": found.failures(name),
+        "failures": result.failures(name),
     }
 
 
-def agreement(found: Judged, reward: Any, diffuser: Any) -> dict[str, Any]:
+def agreement(result: Judged, reward: Any, diffuser: Any) -> dict[str, Any]:
     """The reward model against the judge's truths on the unprojected images' own noises."""
     rows = []
-    for record in found.records["none"]:
-        kinds, prompt = kinds_of(record["prompt"]), record["prompt"]
-        noise = draw(record["used"], diffuser.latent_shape())
+    for record in result.records["none"]:
+        prompt = record["prompt"]
+        kinds, noise = kinds_of(prompt), draw(record["used"], diffuser.latent_shape())
         _, words = predict(reward, noise, diffuser.encode([prompt]).take([0] * len(noise)))
-        for item, expected in zip(record["items"], words, strict=True):
-            for index, value in expected.items():
-                if item and str(index) in item["words"]:
-                    truth = item["words"][str(index)]
-                    rows.append(
-                        {
-                            "prompt": prompt,
-                            "index": index,
-                            "kind": kinds[index],
-                            "reward": value,
-                            "truth": truth,
-                        }
-                    )
+        rows += [
+            {"prompt": prompt, "index": index, "kind": kinds[index], "reward": value,
+             "truth": item["words"][str(index)]}
+            for item, expected in zip(record["items"], words, strict=True)
+            for index, value in expected.items()
+            if item and str(index) in item["words"]
+        ]  # fmt: skip
     return block(rows, "reward", "truth", 1000)
 
 
-def paired(found: Judged, names: Sequence[str], bases: Sequence[str], outcome: str) -> dict[str, Any]:
+def paired(result: Judged, names: Sequence[str], bases: Sequence[str], outcome: str) -> Cell:
     """The mean difference of methods less their bases, image by image, its interval clustered by prompt."""
     pairs: list[float] = []
     clusters: list[int] = []
     for name, base in zip(names, bases, strict=True):
-        for place, (one, other) in enumerate(zip(found.records[name], found.records[base], strict=True)):
+        for place, (one, other) in enumerate(zip(result.records[name], result.records[base], strict=True)):
             for a, b in zip(one["items"], other["items"], strict=True):
                 if a and b:
                     pairs.append(_value(a, outcome) - _value(b, outcome))
@@ -278,84 +262,72 @@ def _value(item: dict[str, Any], outcome: str) -> float:
     return float(item["strict"] and (outcome == "strict" or not item["extra"]))
 
 
-def by_count(rows: list[dict]) -> dict[int, list[str]]:
-    """The methods of each count, in the order of their seeds."""
+def by_count(rows: Sequence[Row]) -> dict[int, list[str]]:
+    """The methods of each count, the least first, in the order of their seeds."""
     counts = sorted({row["corrections"] for row in rows})
     return {count: [row["method"] for row in rows if row["corrections"] == count] for count in counts}
 
 
 def _differences(
-    found: Judged, rows: list[dict], placebos: list[dict], others: list[str]
-) -> list[dict[str, Any]]:
+    result: Judged, cells: Sequence[Row], placebos: Sequence[Row], others: Sequence[Row]
+) -> list[Row]:
     """Every comparison that the answer and the table say: {what, against, count, strict, clean, words}."""
-    counts = by_count(rows)
+    counts = by_count(cells)
     least, most = min(counts), max(counts)
+    fewest = f"{least} corrections"
 
-    def row(what: str, names: list[str], against: str, bases: list[str], count: int) -> dict[str, Any]:
-        figures = {name: paired(found, names, bases, name) for name in (*OUTCOMES, "words")}
+    def row(what: str, names: list[str], against: str, count: int) -> Row:
+        bases = counts[least] if against == fewest else ["none"] * len(names)
+        figures = {name: paired(result, names, bases, name) for name in (*OUTCOMES, "words")}
         return {"what": what, "against": against, "count": count, **figures}
 
-    def plain(names: list[str]) -> list[str]:
-        return ["none"] * len(names)
-
-    lines = [row(f"{n} corrections", names, "none", plain(names), n) for n, names in counts.items()]
-    lines += [
-        row(f"{n} corrections", names, f"{least} corrections", counts[least], n)
-        for n, names in counts.items()
-        if n > least
-    ]
+    lines = [row(f"{n} corrections", names, "none", n) for n, names in counts.items()]
+    lines += [row(f"{n} corrections", names, fewest, n) for n, names in counts.items() if n > least]
     if names := [one["method"] for one in placebos]:
         if least < most:
-            lines.append(row("placebo", names, f"{least} corrections", counts[least], most))
-        lines.append(row("placebo", names, "none", plain(names), most))
-    if others:
-        lines.append(row("another prompt's text", others, "none", plain(others), most))
+            lines.append(row("placebo", names, fewest, most))
+        lines.append(row("placebo", names, "none", most))
+    if names := [one["method"] for one in others]:
+        lines.append(row("another prompt's text", names, "none", most))
     return lines
 
 
-def _said(line: dict[str, Any], what: str, against: str) -> list[str]:
-    """A comparison's two sentences."""
-    return [compared(what, line[name], against, outcome) for name, outcome in OUTCOMES.items()]
-
-
 def _answer(
-    found: Judged, rows: list[dict], placebos: list[dict], differences: list[dict], start: dict
+    result: Judged, cells: Sequence[Row], placebos: Sequence[Row], differences: Sequence[Row], start: Row
 ) -> list[str]:
-    lines, counts = [], by_count(rows)
+    lines, counts = [], by_count(cells)
     least, most = min(counts), max(counts)
     of = {(line["what"], line["against"]): line for line in differences}
-    if least < most:
-        lines += _said(
-            of[f"{most} corrections", f"{least} corrections"], f"After {most} corrections", f"after {least}"
-        )
-    for count, names in counts.items():
-        line = of[f"{count} corrections", "none"]
-        lines += _said(line, f"After {count} corrections (trained {len(names)} times)", "with none")
-    if ("placebo", f"{least} corrections") in of:
-        line = of["placebo", f"{least} corrections"]
-        lines += _said(
-            line, f"Placebo, {most} corrections permuted among words of one kind", f"after {least}"
-        )
-    if ("another prompt's text", "none") in of:
-        line = of["another prompt's text", "none"]
-        lines += _said(line, f"After {most} corrections, but given another prompt's text", "with none")
+    fewest = f"{least} corrections"
+    sentences = [(f"{most} corrections", fewest, f"After {most} corrections", f"after {least}")]
+    sentences += [
+        (f"{n} corrections", "none", f"After {n} corrections (trained {len(names)} times)", "with none")
+        for n, names in counts.items()
+    ]
+    placebo = f"Placebo, {most} corrections permuted among words of one kind"
+    other = f"After {most} corrections, but given another prompt's text"
+    sentences += [
+        ("placebo", fewest, placebo, f"after {least}"),
+        ("another prompt's text", "none", other, "with none"),
+    ]
+    for what, against, opening, than in sentences:
+        if line := of.get((what, against)):
+            lines += [compared(opening, line[name], than, outcome) for name, outcome in OUTCOMES.items()]
     for key, title in (
         ("diversity", "Diversity within a prompt (pairwise RMS)"),
         ("extra", "Things too many, an image"),
     ):
-        usual = found.methods["none"][key]["estimate"]
-        means = {count: _mean(rows, count, key) for count in counts}
+        usual, means = result.methods["none"][key]["estimate"], _means(cells, key)
         if usual is not None and None not in means.values():
             each = "; ".join(f"{value:.3f} after {count}" for count, value in means.items())
             lines.append(f"{title}: {usual:.3f} with none; {each} corrections.")
-    for count in counts:
-        inner = [row["agreement"]["within_prompt"]["estimate"] for row in rows if row["corrections"] == count]
-        if None not in inner:
-            lines.append(
-                f"Reward model and judge within a prompt's word after {count} corrections: Pearson {np.mean(inner):.3f}."
-            )
+    lines += [
+        f"Reward model and judge within a prompt's word after {count} corrections: Pearson {mean:.3f}."
+        for count, mean in _means([row["agreement"] | row for row in cells], "within_prompt").items()
+        if mean is not None
+    ]
     lines.append(f"Before: {span(start['within_prompt'])}.")
-    every = [*rows, *placebos]
+    every = [*cells, *placebos]
     for part in ("reward", "projector"):
         kept = sum(row["best_step"][part] == 0 for row in every)
         if kept:
@@ -363,99 +335,107 @@ def _answer(
                 f"In {kept} of {len(every)} trainings the {part} kept the weights that it began with: no later ones did better "
                 "on the validation prompts."
             )
-    return lines + few(len(found.prompts)) + judge_sentence(found.judge)
+    return lines + few(len(result.prompts))
 
 
-def _mean(rows: list[dict], count: int, key: str) -> float | None:
-    """The mean over a count's trainings of what their images show; None where one has none."""
-    values = [row[key]["estimate"] for row in rows if row["corrections"] == count]
-    return None if None in values else float(np.mean(values))
+def _means(rows: Sequence[Row], key: str) -> dict[int, float | None]:
+    """The mean over each count's trainings of an estimate; None where one has none."""
+    values = {n: [row[key]["estimate"] for row in rows if row["corrections"] == n] for n in by_count(rows)}
+    return {n: None if None in some else float(np.mean(some)) for n, some in values.items()}
 
 
-def _figures(found: Judged, rows: list[dict], differences: list[dict], start: dict) -> list[dict[str, Any]]:
-    counts = by_count(rows)
-    x, out = list(counts), []
-    seeds = sorted({row["seed"] for row in rows})
-    keys = {"strict": "difference", "clean": "clean_difference", "words": "words"}
-    titles = {
-        "strict": "Every word holds, against none",
-        "clean": "Every word holds and nothing else is there, against none",
-        "words": "Words that hold, against none",
-    }
-    against_none = [line for line in differences if line["against"] == "none"]
-    for name, title in titles.items():
-        mine = [line for line in against_none if line["what"].endswith("corrections")]
-        lines = [series("mean of the seeds", x, [line[name] for line in mine])]
-        lines += [
-            series(line["what"], [line["count"]], [line[name]]) for line in against_none if line not in mine
+def _figures(result: Judged, cells: pd.DataFrame, differences: Sequence[Row], start: Row) -> list[Part]:
+    def over(title: str, unit: str, lines: Sequence[Part], reference: Any, name: str) -> Part:
+        return figure("line", f"{title}, over corrections", "corrected words", unit, lines,
+                      reference=reference, reference_name=name)  # fmt: skip
+
+    def by_seed(cell: str, part: str | None = None) -> list[Part]:
+        return [
+            series(f"seed {seed}", rows["corrections"], [c[part] if part else c for c in rows[cell]])
+            for seed, rows in cells.groupby("seed")
         ]
-        for seed in seeds:
-            some = [row for row in rows if row["seed"] == seed]
-            lines.append({
-                "name": f"seed {seed}", "x": [r["corrections"] for r in some],
-                "y": [r[keys[name]]["estimate"] for r in some],
-            })  # fmt: skip
-        used = found.methods["in use"]["difference"][name]["estimate"]
-        out.append(
-            figure("line", f"{title}, over corrections", "corrected words", "difference", lines,
-                   reference=used, reference_name="the projector in use, before")
-        )  # fmt: skip
-    for key, title in (("extra", "Things too many, an image"), ("diversity", "Diversity within a prompt")):
-        some = [
-            series(f"seed {seed}", [r["corrections"] for r in rows if r["seed"] == seed],
-                   [r[key] for r in rows if r["seed"] == seed])
-            for seed in seeds
-        ]  # fmt: skip
-        unit = "things" if key == "extra" else "pairwise RMS"
-        out.append(
-            figure("line", f"{title}, over corrections", "corrected words", unit, some,
-                   reference=found.methods["none"][key]["estimate"], reference_name="none")
-        )  # fmt: skip
+
+    figures, against_none = [], [line for line in differences if line["against"] == "none"]
+    counted = [line for line in against_none if line["what"].endswith("corrections")]
+    for name, cell, title in (
+        ("strict", "difference", "Every word holds"),
+        ("clean", "clean_difference", "Every word holds and nothing else is there"),
+        ("words", "words", "Words that hold"),
+    ):
+        lines = [
+            series("mean of the seeds", [line["count"] for line in counted], [line[name] for line in counted])
+        ]
+        lines += [
+            series(line["what"], [line["count"]], [line[name]])
+            for line in against_none
+            if line not in counted
+        ]
+        lines += [{key: line[key] for key in ("name", "x", "y")} for line in by_seed(cell)]
+        used = (result.gain("in use", name) or {}).get("estimate")
+        figures.append(
+            over(f"{title}, against none", "difference", lines, used, "the projector in use, before")
+        )
+    for key, title, unit in (
+        ("extra", "Things too many, an image", "things"),
+        ("diversity", "Diversity within a prompt", "pairwise RMS"),
+    ):
+        figures.append(over(title, unit, by_seed(key), result.methods["none"][key]["estimate"], "none"))
     for key, title in (("within_prompt", "within a prompt's word"), ("pearson", "over all words")):
-        some = [series(f"seed {seed}", [r["corrections"] for r in rows if r["seed"] == seed],
-                       [r["agreement"][key] for r in rows if r["seed"] == seed]) for seed in seeds]  # fmt: skip
-        out.append(
-            figure("line", f"Reward model and judge, {title}, over corrections", "corrected words", "Pearson", some,
-                   reference=start[key]["estimate"], reference_name="the reward model in use, before")
+        figures.append(
+            over(f"Reward model and judge, {title}", "Pearson", by_seed("agreement", key), start[key]["estimate"],
+                 "the reward model in use, before")
         )  # fmt: skip
-    return out
+    return figures
 
 
-def _less_table(differences: list[dict]) -> dict[str, Any]:
-    columns = ["what", "less", "every word holds", "and nothing else is there", "words"]
-    lines = [[f"{line['what']}, {line['count']}" if not line["what"].endswith("corrections") else line["what"],
-              line["against"], line["strict"], line["clean"], line["words"]] for line in differences]  # fmt: skip
+def _difference_table(differences: Sequence[Row]) -> Part:
+    rows = [
+        {
+            "what": line["what"]
+            if line["what"].endswith("corrections")
+            else f"{line['what']}, {line['count']}",
+            "less": line["against"],
+            "every word holds": line["strict"],
+            "and nothing else is there": line["clean"],
+            "words": line["words"],
+        }
+        for line in differences
+    ]
     note = (
         "Means of the trainings. Differences are paired image by image, and training by training where both were "
         "trained; intervals are clustered by prompt."
     )
-    return table("Differences", columns, lines, note, columns[2:])
+    return table("Differences", rows, note, list(rows[0])[2:])
 
 
-def _table(
-    found: Judged, rows: list[dict], placebos: list[dict], others: list[dict], start: dict
-) -> dict[str, Any]:
-    used = _judged(found, "in use")
+def _table(result: Judged, rows: Sequence[Row], others: Sequence[Row], start: Row) -> Part:
+    """none, what was in use, every training with its placebos last, and the other prompts' texts."""
 
-    def line(row: dict, name: str, seed: Any, agreed: dict, *rest: Any) -> list[Any]:
-        figures = ("strict", "difference", "clean", "clean_difference", "words", "extra", "diversity")
-        return [name, seed, *(row[key] for key in figures), agreed.get("pearson"), agreed.get("within_prompt"), *rest,
-                row["failures"]]  # fmt: skip
+    def line(name: str, row: Row, agreed: Row) -> Row:
+        kept, calibrator = row.get("best_step", {}), row.get("calibrator")
+        return {
+            "corrections": name,
+            "seed": row.get("seed"),
+            "every word holds": row["strict"],
+            "against none": row["difference"],
+            "and nothing else": row["clean"],
+            "the same against none": row["clean_difference"],
+            "words against none": row["words"],
+            "things too many": row["extra"],
+            "diversity": row["diversity"],
+            "Pearson": agreed.get("pearson"),
+            "within a prompt's word": agreed.get("within_prompt"),
+            "calibrator used": calibrator and ("yes" if calibrator["better"] else "no"),
+            "reward step kept": kept.get("reward"),
+            "projector step kept": kept.get("projector"),
+            "invalid": row["failures"],
+        }
 
-    def trained(row: dict, name: str) -> list[Any]:
-        kept = row["best_step"]
-        better = "yes" if row["calibrator"]["better"] else "no"
-        return line(row, name, row["seed"], row["agreement"], better, kept["reward"], kept["projector"])
-
-    usual = found.methods["none"]
-    lines = [["none", None, usual["strict"], None, usual["clean"], None, None, usual["extra"], usual["diversity"],
-              None, None, None, None, None, found.failures("none")]]  # fmt: skip
-    lines.append(line(used, "before", None, start, None, None, None))
-    lines += [trained(row, str(row["corrections"])) for row in rows]
-    lines += [trained(row, f"{row['corrections']}, placebo") for row in placebos]
-    lines += [line(row, row["method"], None, {}, None, None, None) for row in others]
-    columns = ["corrections", "seed", "every word holds", "against none", "and nothing else", "the same against none",
-               "words against none", "things too many", "diversity", "Pearson", "within a prompt's word", "calibrator used",
-               "reward step kept", "projector step kept", "invalid"]  # fmt: skip
+    lines = [line("none", measured(result, "none"), {}), line("before", measured(result, "in use"), start)]
+    lines += [
+        line(f"{row['corrections']}{', placebo' if row['placebo'] else ''}", row, row["agreement"])
+        for row in rows
+    ]
+    lines += [line(row["method"], row, {}) for row in others]
     note = "Pearson: the reward model against the judge's truths, on held-out prompts. Differences are paired with none."
-    return table("Corrections", columns, lines, note, [*columns[2:7], "invalid"])
+    return table("Corrections", lines, note, [*list(lines[0])[2:7], "invalid"])

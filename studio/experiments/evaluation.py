@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from core.evaluation.base import Settings as Sampling
 from core.evaluation.choosing import weights_digest
 from core.evaluation.experiments import alignment
 from core.evaluation.fidelity import fidelity
-from core.training.loop import Progress, Stopped
+from core.training.loop import Stopped
 from core.words import composed, moved
 from data.shapes.detect import accuracy
+from studio.experiments.watching import Watching
 from studio.images import pictures
 from studio.images.methods import build, other_text
 from studio.images.prompts import seeds_for, without
@@ -34,6 +35,9 @@ from studio.training.runlog import Report
 if TYPE_CHECKING:
     from studio.studio import Studio
 
+FOUND = 500  # samples that are read from the store at a time
+Settings = Mapping[str, Any]
+
 
 def evaluate(
     studio: Studio,
@@ -45,41 +49,31 @@ def evaluate(
 ) -> dict[str, Any]:
     """The report of an evaluation, also stored as a run of kind 'evaluate'. Raises Stopped."""
     settings = check_evaluation(kind, with_own(EVALUATIONS.get(kind, {}), studio.models.sampling(), config))
+    watching = Watching(on_progress, asked(stop))
     if kind == "detector":
-        return _stored(studio, kind, settings, _detector(studio, settings, on_progress, asked(stop)))
+        return _stored(studio, kind, settings, _detector(studio, settings, watching))
     if kind == "habits":
-        return _stored(studio, kind, settings, _habits(settings, on_progress, asked(stop)))
+        return _stored(studio, kind, settings, _habits(settings, watching))
     wanted = list(prompts) if prompts else studio.prompts.of("heldout", settings["prompts"])
     kept = unseen(studio, wanted)
     work = {"alignment": _alignment, "fidelity": _fidelity}[kind]
-    report = work(studio, kept, settings, on_progress, asked(stop))
+    report = work(studio, kept, settings, watching)
     settings |= {"prompts_given": bool(prompts)}
     return _stored(studio, kind, settings, report | {"left_out": len(wanted) - len(kept)})
 
 
-def _habits(settings: dict[str, Any], on_progress: Report | None, stop: Any) -> dict[str, Any]:
-    from studio.experiments.habits import habits  # with stores of its own, which no other evaluation needs
-
-    def count(done: int, total: int) -> None:
-        if on_progress:
-            on_progress(_line("worlds", Progress(done, total, {}, 0, 0)))
-        if stop() and done < total:
-            raise Stopped
-
-    return habits(settings, count)
-
-
-def _stored(studio: Studio, kind: str, settings: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def _stored(studio: Studio, kind: str, settings: Settings, figures: dict[str, Any]) -> dict[str, Any]:
     """The report, kept in the folder of a run of kind 'evaluate'."""
-    report = {**report, "kind": kind, "config": settings}
+    report = plain({**figures, "kind": kind, "config": settings})
     run = studio.store.runs.new("evaluate", {"kind": kind, **settings})
-    kept_report = plain(report)
     (folder := studio.runs.folder(run)).mkdir(parents=True, exist_ok=True)
-    pictures.write(folder / "report.json", json.dumps(kept_report, indent=1).encode())
-    studio.store.runs.update(
-        run, state="done", metrics={"evaluation": kind, "report": f"runs/{run}/report.json"}
-    )
-    return {**kept_report, "run": run}
+    pictures.write(folder / "report.json", json.dumps(report, indent=1).encode())
+    metrics = {"evaluation": kind, "report": f"runs/{run}/report.json"}
+    studio.store.runs.update(run, state="done", metrics=metrics)
+    return {**report, "run": run}
+
+
+# ---- prompts, images and labels that nothing was trained on -------------------------------------------------------
 
 
 def unseen(studio: Studio, wanted: Sequence[str]) -> list[str]:
@@ -103,10 +97,67 @@ def trained_prompts(studio: Studio) -> set[str]:
     return old | {row["prompt"] for row in rows}
 
 
-def _alignment(
-    studio: Studio, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
-) -> dict[str, Any]:
-    models = studio.models
+def scored_images(
+    studio: Studio,
+    prompts: Sequence[str],
+    seeds: int,
+    sampling: Settings,
+    counter: Callable[[str], Callable[[int, int], None]],
+    stop: Callable[[], bool],
+    **options: Any,
+) -> list[str]:
+    """Scored images of each prompt with so many seeds, in the store; what is there is not made again. Their samples' ids.
+
+    sampling: with steps and guidance; options: of `collect`. Raises Stopped.
+    """
+    ids = studio.collecting.collect(
+        prompts, seeds, steps=sampling["steps"], guidance=sampling["guidance"], on_progress=counter("images"),
+        stop=stop, **options,
+    )  # fmt: skip
+    if not stop():
+        studio.scoring.score(ids, counter("scores"), stop)
+    if stop():
+        raise Stopped
+    return ids
+
+
+HELDOUT = {
+    "prompt_set": "heldout",
+    "split": "heldout",
+    "evaluation": True,
+}  # of `collect`: nothing trains on them
+
+
+def samples_of(studio: Studio, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of these samples in the store."""
+    return [
+        row
+        for at in range(0, len(ids), FOUND)
+        for row in studio.store.samples.find(ids=list(ids[at : at + FOUND]), limit=FOUND)
+    ]
+
+
+def labels_of(studio: Studio, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A sample's labels as `core.evaluation.fidelity` takes them: {prompt, seed, vlm: distributions, human, simulated:
+    digits}, by the index that a word has today."""
+    places = moved(row["prompt"], row["word_rules"])
+    current = studio.store.scores.current(row["id"]).items()
+    words = {places[index]: labels for index, labels in current if index in places}
+    people = {
+        source: {index: labels[source]["score"] for index, labels in words.items() if labels.get(source)}
+        for source in ("human", "simulated")
+    }
+    spreads = {index: (labels.get("vlm") or {}).get("distribution") for index, labels in words.items()}
+    vlm = {index: spread for index, spread in spreads.items() if spread}
+    return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, **people}
+
+
+# ---- the evaluations ----------------------------------------------------------------------------------------------
+
+
+def _alignment(studio: Studio, prompts: list[str], settings: Settings, watching: Watching) -> dict[str, Any]:
+    """The methods that are asked for, against none."""
+    scorer, diffuser = studio.models.scorer(), studio.models.diffuser()
     names = ["projected"] if settings["projected"] else []
     names += [f"best-of-{n}" for n in (2, 4, 8, 16) if n <= min(settings["best_of"], settings["seeds"])]
     if settings["best_noise"] > 1:
@@ -115,75 +166,52 @@ def _alignment(
     methods = build(studio, dict.fromkeys(names), strength=settings["strength"])
     if settings["other_text"]:
         methods.append(other_text(studio, prompts, settings["strength"]))
-    judge, name = judge_of(studio, prompts)
+    judge, who = judge_of(studio, prompts)
     sampling = Sampling(settings["steps"], settings["guidance"], batch=studio.settings.batch)
     seeds = [seeds_for(prompt, settings["seeds"], evaluation=True) for prompt in prompts]
-    scorer, diffuser = models.scorer(), models.diffuser()
-    named = [
-        diffuser.fingerprint,
-        scorer.version,
-        name,
-        settings["steps"],
-        settings["guidance"],
-        prompts,
-        seeds,
-    ]
+    named = [diffuser.fingerprint, scorer.version, who, sampling.steps, sampling.guidance, prompts, seeds]
     named += [(method.name, method.fingerprint) for method in methods]
-    folder = (
-        studio.settings.home / "evaluations" / hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
-    )
-
-    def report(progress: Progress) -> None:
-        if on_progress:
-            on_progress(_line("images", progress))
-
-    with models.lock:
-        found = alignment(
-            diffuser, methods, prompts, seeds, judge, scorer=scorer, settings=sampling, folder=folder,
-            on_progress=report, stop=stop,
+    digest = hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    with studio.models.lock:
+        report = alignment(
+            diffuser, methods, prompts, seeds, judge, scorer=scorer, settings=sampling,
+            folder=studio.settings.home / "evaluations" / digest[:16], on_progress=watching.watch("images"),
+            stop=watching.stop,
         )  # fmt: skip
-    return {**found, "judge": name, "independent": name == "detector"}
+    return {**report, "judge": who, "independent": who == "detector"}
 
 
-def _fidelity(
-    studio: Studio, prompts: list[str], settings: dict[str, Any], on_progress: Report | None, stop: Any
-) -> dict[str, Any]:
-    models, using = studio.models, studio.models.using("reward")
+def _fidelity(studio: Studio, prompts: list[str], settings: Settings, watching: Watching) -> dict[str, Any]:
+    """The reward model and its teacher against scorer, people and judge."""
+    using = studio.models.using("reward")
     if using.model is None:
         raise ValueError(using.problem)
-
-    def counter(stage: str) -> Any:
-        return lambda done, total: (
-            on_progress(_line(stage, Progress(done, total, {}, 0, 0))) if on_progress else None
-        )
-
-    ids = studio.collecting.collect(
-        prompts, settings["seeds"], steps=settings["steps"], guidance=settings["guidance"], prompt_set="heldout",
-        split="heldout", evaluation=True, on_progress=counter("images"), stop=stop,
-    )  # fmt: skip
-    studio.scoring.score(ids, counter("scores"), stop)
-    if stop():
-        raise Stopped
-    samples = [_labelled(studio, row) for row in _rows(studio, ids)]
-    teacher = models.teacher(using).model
-    with models.lock:
-        found = fidelity(using.model, models.diffuser(), samples, stop=stop, teacher=teacher)
-    return {**found, "reward": using.name, "weights": weights_digest(using.model)}
+    ids = scored_images(
+        studio, prompts, settings["seeds"], settings, watching.counter, watching.stop, **HELDOUT
+    )
+    samples = [labels_of(studio, row) | {"truth": _truth(studio, row)} for row in samples_of(studio, ids)]
+    diffuser, teacher = studio.models.diffuser(), studio.models.teacher(using).model
+    with studio.models.lock:
+        report = fidelity(using.model, diffuser, samples, stop=watching.stop, teacher=teacher)
+    return {**report, "reward": using.name, "weights": weights_digest(using.model)}
 
 
-def _detector(
-    studio: Studio, settings: dict[str, Any], on_progress: Report | None, stop: Any
-) -> dict[str, Any]:
+def _truth(studio: Studio, row: Mapping[str, Any]) -> dict[int, float]:
+    """What the judge sees of each word of a stored image; none where it does not know the prompt."""
+    image = pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
+    truth = truth_of(row["prompt"], image)
+    return truth.units if truth else {}
+
+
+def _detector(studio: Studio, settings: Settings, watching: Watching) -> dict[str, Any]:
     """How rightly the judge reads renders whose truth is known, also after the backbone's autoencoder had them."""
     diffuser, total, done = studio.models.diffuser(), 2 * settings["renders"], 0
 
     def counted(image: np.ndarray) -> np.ndarray:
         nonlocal done
-        if stop():
-            raise Stopped
+        watching.check()
         done += 1
-        if on_progress:
-            on_progress(_line("renders", Progress(done, total, {}, 0, 0)))
+        watching.report("renders", done, total)
         return image
 
     def round_trip(image: np.ndarray) -> np.ndarray:
@@ -194,32 +222,13 @@ def _detector(
         return {"renders": accuracy(*args, counted), "round_trip": accuracy(*args, round_trip)}
 
 
-def _rows(studio: Studio, ids: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        row
-        for at in range(0, len(ids), 500)
-        for row in studio.store.samples.find(ids=list(ids[at : at + 500]), limit=500)
-    ]
+def _habits(settings: Settings, watching: Watching) -> dict[str, Any]:
+    """What the ways in which people annotate teach the calibrator."""
+    from studio.experiments.habits import habits  # with stores of its own, which no other evaluation needs
 
+    def count(done: int, total: int) -> None:
+        watching.report("worlds", done, total)
+        if done < total:
+            watching.check()
 
-def _labelled(studio: Studio, row: dict[str, Any]) -> dict[str, Any]:
-    """A sample as `core.evaluation.fidelity` takes it."""
-    current = studio.store.scores.current(row["id"])
-    places = moved(row["prompt"], row["word_rules"])
-    current = {places[i]: said for i, said in current.items() if i in places}
-    vlm = {i: said["vlm"]["distribution"] for i, said in current.items() if said["vlm"]}
-    human = {i: said["human"]["score"] for i, said in current.items() if said["human"]}
-    image = pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
-    known = truth_of(row["prompt"], image)
-    truth = known.units if known else {}
-    return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, "human": human, "truth": truth}
-
-
-def _line(stage: str, progress: Progress) -> dict[str, Any]:
-    return {
-        "stage": stage,
-        "step": progress.step,
-        "total": progress.total,
-        "left": progress.left,
-        "metrics": progress.metrics,
-    }
+    return habits(settings, count)

@@ -7,7 +7,7 @@ Imports nothing heavy, as the command line's help reads this.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +33,12 @@ class Several(Sized):
     def check(self, name: str, value: Any) -> str:
         """The list as it is kept: in order, each number once."""
         name, (low, high) = name.replace("_", " "), self.bounds
-        parts = [part for part in re.split(r"[,\s]+", str(value)[: LONGEST + 1].strip("()[] ")) if part]
-        if not parts or len(str(value)) > LONGEST:
+        words = [word for word in re.split(r"[,\s]+", str(value)[: LONGEST + 1].strip("()[] ")) if word]
+        if not words or len(str(value)) > LONGEST:
             raise ValueError(f"The {name} {shown(value)} is no list of numbers: write them with commas.")
-        check = whole if isinstance(low, int) else real
-        return ",".join(
-            f"{number:g}" for number in dict.fromkeys(check(name, part, low, high) for part in parts)
-        )
+        check: Callable[..., float] = whole if isinstance(low, int) else real
+        values = dict.fromkeys(check(name, word, low, high) for word in words)
+        return ",".join(f"{value:g}" for value in values)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Words(Sized):
 
 def numbers(text: str) -> list[float]:
     """The numbers of a `Several`."""
-    return [float(part) for part in text.split(",")]
+    return [float(number) for number in text.split(",")]
 
 
 METHODS = (
@@ -162,9 +161,9 @@ FIELDS: dict[str, dict[str, Field]] = {
 
 def check_experiment(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """The whole configuration of an experiment: {name, given, prompt_source, ...its fields, filled in}; ValueError for
-    a field it has not or a bad value.
+    a field that it does not have or a bad value.
 
-    config: name, and what was chosen; given: prompts to use instead of our own, with prompt_source saying whence.
+    config: name, and what was chosen; given: prompts to use in place of the studio's, with prompt_source saying whence.
     """
     chosen = dict(config or {})
     name, given = chosen.pop("name", None), chosen.pop("given", None)
@@ -182,14 +181,14 @@ def check_experiment(config: Mapping[str, Any] | None) -> dict[str, Any]:
         not given or len(given) > MOST_PROMPTS or not all(isinstance(p, str) for p in given)
     ):
         raise ValueError(f"Prompts are texts, at least one and at most {MOST_PROMPTS}.")
-    found = {
-        field: spec.check(field, chosen.get(field, default_of(spec, full))) for field, spec in fields.items()
-    }
     return {
         "name": name,
         "given": list(given) if given is not None else None,
         "prompt_source": source,
-        **found,
+        **{
+            field: spec.check(field, chosen.get(field, default_of(spec, full)))
+            for field, spec in fields.items()
+        },
     }
 
 

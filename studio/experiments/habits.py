@@ -1,12 +1,12 @@
 """What three habits of annotators teach the calibrator (`python -m studio evaluate habits`).
 
-The same images are gone through by somebody who types only what is wrong and presses Done, by somebody who presses n
+The same images are annotated by somebody who types only what is wrong and presses Done, by somebody who presses n
 where nothing is wrong and else does the same, and by somebody who types every word. Scores, truths and people are made up
-here: nothing of a backbone or a VLM is needed. What is asked is how right the calibrated scores are on words of prompts
-that nobody judged, beside the scorer's own, and where in store, export and training the words of each habit arrive.
+here: no backbone and no VLM is needed. The figures are how right the calibrated scores are on words of prompts
+that nobody judged, beside the scorer's, and how many words of each habit arrive in store, export and training.
 
 The last row is what a calibrator makes of the wrong words alone, whose images nobody confirmed. The studio fits none on
-them; it stands there to show why.
+them; the row shows why.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
 from core.scoring.scores import expected
-from core.words import CURRENT, units
+from core.words import CURRENT, scored, units
 from data.exchange.formats import export_csv
 from data.exchange.jsonl import export_labels
 from data.prompts import load
@@ -46,7 +46,9 @@ HEAD = (
     "squared error, scorer",
     "squared error, calibrated",
 )
-SAMPLE = {"seed": 0, "backbone": "none", "width": 64, "height": 64, "steps": 1, "guidance": 0.0}
+SAMPLE = {"seed": 0, "backbone": "none", "width": 64, "height": 64, "steps": 1, "guidance": 0.0, "split": "train",
+          "word_rules": CURRENT}  # fmt: skip
+PEOPLE = ("human", "confirmed")
 
 
 def habits(
@@ -56,7 +58,7 @@ def habits(
     """{rows: one a habit: {habit, typed, confirmed, exported, trained, calibrator: words that it learned from, fitted,
     better, scorer and calibrated: {log_loss, mse} on the truth of unseen words}}, means over `repeats`; settings as in
     `studio.training.configs.EVALUATIONS`."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[dict[str, Any]]] = {}
     for repeat in range(settings["repeats"]):
         rng = np.random.default_rng([settings["seed"], repeat])
         seen, fresh = (
@@ -65,9 +67,9 @@ def habits(
         )
         for habit in (*HABITS, ALONE):
             with tempfile.TemporaryDirectory() as folder:
-                found.setdefault(habit, []).append(measured(habit, Path(folder), seen, fresh, repeat))
+                results.setdefault(habit, []).append(measured(habit, Path(folder), seen, fresh, repeat))
         on_count(repeat + 1, settings["repeats"])
-    return {"rows": [{"habit": habit, **_mean(rows)} for habit, rows in found.items()]}
+    return {"rows": [{"habit": habit, **_mean(rows)} for habit, rows in results.items()]}
 
 
 def world(rng: np.random.Generator, prompts: list[str], right: float, graded: bool) -> list[dict[str, Any]]:
@@ -76,17 +78,15 @@ def world(rng: np.random.Generator, prompts: list[str], right: float, graded: bo
     images = []
     for prompt in prompts:
         words = {}
-        for word in units(prompt):
-            if not word.scored:
-                continue
+        for word in scored(units(prompt)):
             shows = rng.random() < 0.6
             truth = int(rng.integers(5, 10) if shows else rng.integers(0, 5)) if graded else 9 * shows
-            said = 9 * (shows ^ (rng.random() >= right))
+            digit = 9 * (shows ^ (rng.random() >= right))
             if graded:
-                said = int(np.clip(truth + rng.integers(-1, 2), 5 * shows, 4 + 5 * shows))
+                digit = int(np.clip(truth + rng.integers(-1, 2), 5 * shows, 4 + 5 * shows))
                 if rng.random() >= right:
-                    said = 9 - said
-            away = np.abs(np.arange(10) - said)
+                    digit = 9 - digit
+            away = np.abs(np.arange(10) - digit)
             logits = rng.normal(size=10) * 0.3 - (away if graded else 4 * (away > 0))
             words[word.index] = (truth, np.exp(logits) / np.exp(logits).sum())
         images.append({"prompt": prompt, "words": words})
@@ -98,52 +98,35 @@ def measured(
 ) -> dict[str, Any]:
     """The figures of one habit."""
     store = Store(folder / "studio.db")
-    ids = store.samples.add(
-        {
-            **SAMPLE,
-            "prompt": image["prompt"],
-            "split": "train",
-            "n_words": len(units(image["prompt"])),
-            "word_rules": CURRENT,
-        }
-        for image in seen
-    )
-    for id, image in zip(ids, seen, strict=True):
+    rows = [SAMPLE | {"prompt": image["prompt"], "n_words": len(units(image["prompt"]))} for image in seen]
+    for id, image in zip(store.samples.add(rows), seen, strict=True):
         go_through(store, id, image, habit)
     last = store.labels.snapshot(split="train")
-    job = SimpleNamespace(
+    job: Any = SimpleNamespace(
         studio=SimpleNamespace(store=store), folder=folder, config={"corrections_needed": 1, "seed": seed}
     )
-    taught = calibration.fit(job, last)
+    fit = calibration.fit(job, last)
     learned = store.labels.corrections(split="train")
-    model = Calibrator.load(folder / "calibrator") if taught["fitted"] else None
+    model = Calibrator.load(folder / "calibrator") if fit["fitted"] else None
     if habit != ALONE:
         learned = [row for row in learned if row["judged"]]
     elif len(learned) >= FEWEST and len({row["prompt"] for row in learned}) >= FOLDS:
-        model = Calibrator.fit(
-            [calibration.row_of(row) for row in learned]
-        )  # what the rule keeps from being fitted
+        model = Calibrator.fit([calibration.row_of(row) for row in learned])  # which the studio does not
     trained, _ = judged_rows(store.labels.current(snapshot=last), store.labels.judged_images()["images"])
-    kinds, words = zip(
-        *(
-            (kind, word)
-            for image in fresh
-            for kind, word in zip(_kinds(image), image["words"].values(), strict=True)
-        ),
-        strict=True,
-    )
+    kinds = [calibration.kinds_of(image["prompt"])[index] for image in fresh for index in image["words"]]
+    words = [word for image in fresh for word in image["words"].values()]
     truth, raw = np.array([t for t, _ in words]), np.stack([p for _, p in words])
     sources = Counter(row["source"] for row in store.labels.current())
     return {
         "typed": sources["human"],
         "confirmed": sources["confirmed"],
         "exported": _exported(store, folder),
-        "trained": sum(row["source"] in ("human", "confirmed") for row in trained),
+        "trained": sum(row["source"] in PEOPLE for row in trained),
         "calibrator": len(learned) if model else 0,
-        "fitted": bool(taught["fitted"]),
-        "better": bool(taught["better"]),
-        "scorer": _right(raw, truth),
-        "calibrated": _right(model.apply(raw, None, kinds), truth) if model else None,
+        "fitted": bool(fit["fitted"]),
+        "better": bool(fit["better"]),
+        "scorer": _errors(raw, truth),
+        "calibrated": _errors(model.apply(raw, None, kinds), truth) if model else None,
     }
 
 
@@ -155,17 +138,15 @@ def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> N
          "score": int(p.argmax()), "distribution": p.tolist()}
         for index, (_, p) in image["words"].items()
     )  # fmt: skip
-    right = {index: truth for index, (truth, _) in image["words"].items()}
+    truths = {index: truth for index, (truth, _) in image["words"].items()}
     stood = {index: int(p.argmax()) for index, (_, p) in image["words"].items()}
-    said = judged_by("wrong" if habit == ALONE else habit, right, stood, confirms=habit != ALONE)
-    for index, (digit, typed) in said.items():
+    judged = judged_by("wrong" if habit == ALONE else habit, truths, stood, confirms=habit != ALONE)
+    left = []
+    for index, (digit, typed) in judged.items():
         if typed:
             store.scores.set(id, index, digit, WHO, word=texts[index])
-    left = [
-        {"word_index": index, "word": texts[index], "score": digit}
-        for index, (digit, typed) in said.items()
-        if not typed
-    ]
+        else:
+            left.append({"word_index": index, "word": texts[index], "score": digit})
     store.queue.submit(id, WHO, left)
 
 
@@ -183,20 +164,16 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _kinds(image: Mapping[str, Any]) -> list[str]:
-    kinds = calibration.kinds_of(image["prompt"])
-    return [kinds[index] for index in image["words"]]
-
-
 def _exported(store: Store, folder: Path) -> int:
     """Words of people in the table that is exported; the file of events holds them as well."""
     export_labels(store, folder / "labels.jsonl")
     export_csv(store, folder / "labels.csv")
     with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
-        return sum(row["source"] in ("human", "confirmed") for row in csv.DictReader(file))
+        return sum(row["source"] in PEOPLE for row in csv.DictReader(file))
 
 
-def _right(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _errors(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Log-loss and squared error of distributions (N, 10) for digits (N,)."""
     picked = np.clip(p[np.arange(len(truth)), truth], 1e-6, 1)
     return {
         "log_loss": float(-np.log(picked).mean()),

@@ -15,35 +15,30 @@ The MMD of images' noises can only fall below its reference if the projector mov
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from core.evaluation.distribution import (
-    half_frechet,
-    histogram,
-    inception_like,
-    jensen_shannon,
-    mmd_test,
-)
+from core.evaluation.distribution import histogram, inception_like, jensen_shannon, mmd_test
 from core.evaluation.methods import Projected, none, whole
 from core.metrics import mean_interval
 from core.noise import draw, drift
 from studio.experiments.common import (
+    Cell,
     Judged,
+    Part,
     before_after,
     compared,
-    counted,
-    evaluation_seeds,
     few,
     figure,
     heldout_prompts,
     interval,
-    judge_sentence,
     judged,
     need,
+    noises_of,
+    report,
     series,
     span,
     table,
@@ -58,39 +53,30 @@ PARTS = {
     "well reference": "N(0, I) against well-scored",
 }
 SHOWN = 1000  # values of each prompt in the report's histogram
+PICTURED = 4  # prompts
+Figures = dict[str, Any]
 
 
 def run(job: Job) -> dict[str, Any]:
     prompts = heldout_prompts(job)
     method = Projected(need(job, "projector"), job.config["strength"], "projected")
-    found = judged(job, "shift", [method], prompts, evaluation_seeds(job, prompts))
-    well = [well_scored(record, job.config["well"]) for record in found.records["none"]]
-    count = counted(job, "noises", len(prompts))
-    noises = []
+    result = judged(job, "shift", [method], prompts)
+    well = [well_scored(record, job.config["well"]) for record in result.records["none"]]
+    count, noises = job.stoppable("noises"), []
     for row, prompt in enumerate(prompts):
         noises.append(job.stage(f"noise {row}", lambda p=prompt, w=well[row]: of_noise(job, method, p, w)))
-        count(row + 1)
-    images = of_images(found)
-    some = prompts[:4]
-    pictures = before_after(
-        job, [none(), method], some, [row[0] for row in evaluation_seeds(job, some)], ["none", "projected"]
+        count(row + 1, len(prompts))
+    images, means = of_images(result), means_of(noises)
+    pictures = before_after(job, [none(), method], prompts[:PICTURED])
+    each = [{name: value for name, value in noise.items() if name != "values"} for noise in noises]
+    return report(
+        result.judge,
+        _answer(result, images, means, noises),
+        [*_noise_figures(prompts, noises), *_image_figures(images)],
+        [_image_table(result, images), _noise_table(means, noises)],
+        [pictures],
+        {"images": images, "noises": dict(zip(prompts, each, strict=True)), "alignment": result.report},
     )
-    summary = summed(noises)
-    return {
-        "judge": found.judge,
-        "answer": _answer(found, images, summary, noises),
-        "figures": _figures(found, images, prompts, noises),
-        "tables": [_image_table(found, images), _noise_table(summary, noises)],
-        "pictures": [pictures],
-        "data": {
-            "images": images,
-            "noises": {
-                prompt: {name: value for name, value in noise.items() if name != "values"}
-                for prompt, noise in zip(prompts, noises, strict=True)
-            },
-            "alignment": found.report,
-        },
-    }
 
 
 def well_scored(record: dict[str, Any], share: float) -> list[int]:
@@ -102,47 +88,35 @@ def well_scored(record: dict[str, Any], share: float) -> list[int]:
     return [record["used"][i] for i in best]
 
 
-def of_noise(job: Job, method: Projected, prompt: str, well: list[int]) -> dict[str, Any]:
+def of_noise(job: Job, method: Projected, prompt: str, well: list[int]) -> Figures:
     """Divergences of one prompt's noises, and their drift."""
-    studio, count = job.studio, job.config["noises"]
-    shape = studio.models.diffuser().latent_shape()
+    count, rng = job.config["noises"], np.random.default_rng(job.config["seed"])
+    shape = job.studio.models.diffuser().latent_shape()
     first = job.config["seeds"]  # after those of the images: a well-scored noise is not met again
-    own, other, third = (
-        seeds_for(prompt, count, evaluation=True, first=first + part * count) for part in range(3)
-    )
-    moved = project(job, method, prompt, own, shape)
-    noise, white, more, good = (draw(seeds, shape) for seeds in (own, other, third, well))
-    sets = {
+    seeds = [seeds_for(prompt, count, evaluation=True, first=first + k * count) for k in range(3)]
+    noise, white, other, good = (draw(some, shape) for some in (*seeds, well))
+    moved = noises_of(job, method, prompt, seeds[0])
+    pairs = {
         "white": (moved, white),
-        "white reference": (more, white),
+        "white reference": (other, white),
         "well": (moved, good),
-        "well reference": (more, good),
+        "well reference": (other, good),
     }
-    found: dict[str, Any] = {part: compare(*pair, seed=job.config["seed"]) for part, pair in sets.items()}
-    picked = np.random.default_rng(job.config["seed"]).choice(
-        moved.numel(), min(SHOWN, moved.numel()), replace=False
-    )
-    found["values"] = {
+    picked = rng.choice(moved.numel(), min(SHOWN, moved.numel()), replace=False)
+    values = {
         name: np.round(tensor.flatten().numpy()[picked], 3).tolist()
         for name, tensor in (("projected", moved), ("N(0, I)", white))
     }
-    return {**found, "drift": drift(moved, noise), "noises": count, "well_scored": len(well)}
+    return {
+        **{part: divergences(*pair, seed=job.config["seed"]) for part, pair in pairs.items()},
+        "values": values,
+        "drift": drift(moved, noise),
+        "noises": count,
+        "well_scored": len(well),
+    }
 
 
-def project(
-    job: Job, method: Projected, prompt: str, seeds: list[int], shape: tuple[int, int, int]
-) -> Tensor:
-    """The projected noises (N, C, H, W) of a prompt."""
-    with job.studio.models.lock:
-        text, parts = job.studio.models.diffuser().encode([prompt]), []
-        for at in range(0, len(seeds), 64):
-            job.check()
-            some = seeds[at : at + 64]
-            parts.append(method.start(text.take([0] * len(some)), some, shape).noise)
-    return torch.cat(parts)
-
-
-def compare(a: Tensor, b: Tensor, seed: int = 0) -> dict[str, float]:
+def divergences(a: Tensor, b: Tensor, seed: int) -> dict[str, float]:
     """MMD of two sets of noises (N, C, H, W), what it stays below by chance, and Jensen-Shannon divergences in nats."""
     x, y = a.flatten(1).numpy(), b.flatten(1).numpy()
     channels = [
@@ -157,168 +131,157 @@ def compare(a: Tensor, b: Tensor, seed: int = 0) -> dict[str, float]:
     }
 
 
-def of_images(found: Judged) -> dict[str, Any]:
+def of_images(result: Judged) -> Figures:
     """Figures of the images of each method, and of the one against the other."""
-    out: dict[str, Any] = {}
-    groups, features = found.groups("none"), {name: found.features(name) for name in ("none", "projected")}
+    out: Figures = {}
     for name in ("none", "projected"):
-        own = features[name]
+        inner = result.frechet(name, name)
         out[name] = {
-            "inner_frechet": spread_of(half_frechet(own, own, groups)) if own is not None else None,
-            "inception_like": inception_like(found.answers(name)),
-            "diversity": found.methods[name]["diversity"],
-            "failures": found.failures(name),
+            "inner_frechet": None if result.features(name) is None else spread_of(inner),
+            "inception_like": inception_like(result.answers(name)),
+            "diversity": result.methods[name]["diversity"],
+            "failures": result.failures(name),
         }
-    if features["none"] is not None and features["projected"] is not None:
-        out["frechet"] = spread_of(half_frechet(features["none"], features["projected"], groups))
+    if out["none"]["inner_frechet"] and out["projected"]["inner_frechet"]:
+        out["frechet"] = spread_of(result.frechet("none", "projected"))
     return out
 
 
-def spread_of(values: list[float]) -> dict[str, float | None]:
+def spread_of(values: list[float]) -> Cell:
     """The mean over random halves, and between what they lie."""
     if not values:
         return {"estimate": None, "low": None, "high": None}
     return {"estimate": float(np.mean(values)), "low": min(values), "high": max(values)}
 
 
-def summed(noises: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Each divergence's mean over prompts, with its interval; and the share of prompts where chance would not give it."""
-    out: dict[str, Any] = {}
-    for part in PARTS:
-        rows = [noise[part] for noise in noises]
-        out[part] = {
-            key: interval(mean_interval(np.array([row[key] for row in rows]), range(len(rows))))
-            for key in ("mmd", "jensen_shannon", "by_channel")
+def means_of(noises: Sequence[Figures]) -> dict[str, Figures]:
+    """Each divergence's mean over prompts, with its interval; and the number of prompts where chance would not give it."""
+    return {
+        part: {
+            "beyond_chance": sum(noise[part]["mmd"] > noise[part]["mmd_level"] for noise in noises),
+            **{
+                key: interval(
+                    mean_interval(np.array([noise[part][key] for noise in noises]), range(len(noises)))
+                )
+                for key in ("mmd", "jensen_shannon", "by_channel")
+            },
         }
-        out[part]["beyond_chance"] = sum(row["mmd"] > row["mmd_level"] for row in rows)
-    return out
+        for part in PARTS
+    }
 
 
-def _answer(found: Judged, images: dict, summary: dict, noises: list[dict]) -> list[str]:
+def _answer(result: Judged, images: Figures, means: dict[str, Figures], noises: list[Figures]) -> list[str]:
     lines, n = [], len(noises)
     for part, against in (("white", "N(0, I)"), ("well", "the noises of well-scored images")):
-        own, reference = summary[part], summary[f"{part} reference"]
-        lines.append(
-            f"Projected noise against {against}: MMD² {_small(own['mmd'])}, where N(0, I) itself gives {_small(reference['mmd'])}; "
-            f"beyond chance for {own['beyond_chance']} of {n} prompts (N(0, I): {reference['beyond_chance']})."
-        )
-        lines.append(
-            f"Jensen-Shannon divergence from {against}: {_small(own['jensen_shannon'])} nats, N(0, I) itself {_small(reference['jensen_shannon'])}."
-        )
-    pairs = [[noise[key]["mmd"] for noise in noises] for key in ("well", "well reference")]
-    nearer = interval(mean_interval(np.subtract(*map(np.array, pairs)), range(n)))
-    if nearer["high"] is not None and nearer["high"] < 0:
+        of, reference = means[part], means[f"{part} reference"]
+        lines += [
+            (
+                f"Projected noise against {against}: MMD² {_small(of['mmd'])}, where N(0, I) itself gives {_small(reference['mmd'])}; "
+                f"beyond chance for {of['beyond_chance']} of {n} prompts (N(0, I): {reference['beyond_chance']})."
+            ),
+            (
+                f"Jensen-Shannon divergence from {against}: {_small(of['jensen_shannon'])} nats, N(0, I) itself "
+                f"{_small(reference['jensen_shannon'])}."
+            ),
+        ]
+    nearer = [noise["well"]["mmd"] - noise["well reference"]["mmd"] for noise in noises]
+    highest = interval(mean_interval(np.array(nearer), range(n)))["high"]
+    if highest is not None and highest < 0:
         lines.append("So projection moves the noises towards those of well-scored images.")
     else:
-        lines.append("That projection moves the noises towards those of well-scored images is not shown.")
+        lines.append("It is not shown that projection moves the noises towards those of well-scored images.")
+    plain, projected = images["none"], images["projected"]
     if "frechet" in images:
         lines.append(
             f"Frechet distance of the images with and without projection {span(images['frechet'])}, between halves; two halves "
-            f"without projection {span(images['none']['inner_frechet'])}, with it {span(images['projected']['inner_frechet'])}."
+            f"without projection {span(plain['inner_frechet'])}, with it {span(projected['inner_frechet'])}."
         )
-    scores = [images[name]["inception_like"]["score"] for name in ("none", "projected")]
-    lines.append(f"Inception-like score {scores[0]:.2f} without and {scores[1]:.2f} with projection.")
-    lines.append(
-        f"Diversity within a prompt {span(images['none']['diversity'])} without and {span(images['projected']['diversity'])} with projection."
-    )
-    lines.append(
-        compared(
-            "With projection, every word holding", found.methods["projected"]["difference"]["strict"], "none"
-        )
-    )
-    return lines + few(n) + judge_sentence(found.judge)
+    lines += [
+        (
+            f"Inception-like score {plain['inception_like']['score']:.2f} without and "
+            f"{projected['inception_like']['score']:.2f} with projection."
+        ),
+        f"Diversity within a prompt {span(plain['diversity'])} without and {span(projected['diversity'])} with projection.",
+        compared("With projection, every word holding", result.gain("projected"), "none"),
+    ]
+    return lines + few(n)
 
 
-def _small(cell: dict[str, Any]) -> str:
-    return (
-        "-" if cell["estimate"] is None else f"{cell['estimate']:.2e} [{cell['low']:.2e}, {cell['high']:.2e}]"
-    )
+def _small(cell: Cell) -> str:
+    return "-" if cell["estimate"] is None else span(cell, ".2e")
 
 
-def _figures(found: Judged, images: dict, prompts: list[str], noises: list[dict]) -> list[dict[str, Any]]:
-    out = []
+def _noise_figures(prompts: Sequence[str], noises: Sequence[Figures]) -> list[Part]:
+    note = "Compare each with its reference, N(0, I), of the same size."
+    figures = []
     for key, title, unit in (
-        ("mmd", "MMD of noises, by prompt", "squared MMD"),
-        ("jensen_shannon", "Jensen-Shannon divergence of noises, by prompt", "nats"),
+        ("mmd", "MMD", "squared MMD"),
+        ("jensen_shannon", "Jensen-Shannon divergence", "nats"),
     ):
-        rows = [
+        lines = [
             {"name": words, "x": prompts, "y": [noise[part][key] for noise in noises]}
             for part, words in PARTS.items()
         ]
-        out.append(
-            figure(
-                "dots",
-                title,
-                "",
-                unit,
-                rows,
-                note="Compare each with its reference, N(0, I), of the same size.",
-            )
-        )
-    values = {
-        name: [v for noise in noises for v in noise["values"][name]] for name in ("N(0, I)", "projected")
-    }
-    out.append(
-        figure(
-            "histogram",
-            "Values of the noises",
-            "value",
-            "count",
-            [{"name": k, "values": v} for k, v in values.items()],
-        )
-    )
+        figures.append(figure("dots", f"{title} of noises, by prompt", "", unit, lines, note=note))
+    values = [
+        {"name": name, "values": [value for noise in noises for value in noise["values"][name]]}
+        for name in ("N(0, I)", "projected")
+    ]
+    return [*figures, figure("histogram", "Values of the noises", "value", "count", values)]
+
+
+def _image_figures(images: Figures) -> list[Part]:
+    figures = []
     if "frechet" in images:
         cells = [images["none"]["inner_frechet"], images["frechet"], images["projected"]["inner_frechet"]]
-        names = ["none, inner", "none against projected", "projected, inner"]
-        out.append(
-            figure("dots", "Frechet distance of images, between halves", "", "distance in the scorer's features", [series("halves", names, cells)],
+        halves = series("halves", ["none, inner", "none against projected", "projected, inner"], cells)
+        figures.append(
+            figure("dots", "Frechet distance of images, between halves", "", "distance in the scorer's features", [halves],
                    note="The marks span the least and the largest of ten random halvings.")
         )  # fmt: skip
-    cells = [images[name]["diversity"] for name in ("none", "projected")]
-    out.append(
-        figure(
-            "dots",
-            "Pairwise diversity within a prompt",
-            "",
-            "root mean square difference",
-            [series("diversity", ["none", "projected"], cells)],
-        )
-    )
-    return out
+    methods = ["none", "projected"]
+    diversity = series("diversity", methods, [images[name]["diversity"] for name in methods])
+    title = "Pairwise diversity within a prompt"
+    return [*figures, figure("dots", title, "", "root mean square difference", [diversity])]
 
 
-def _image_table(found: Judged, images: dict) -> dict[str, Any]:
+def _image_table(result: Judged, images: Figures) -> Part:
     rows = []
     for name in ("none", "projected"):
-        part, entry = images[name], found.methods[name]
+        entry = images[name]
         rows.append(
-            [name, part["inner_frechet"], images.get("frechet") if name == "projected" else None,
-             part["inception_like"]["score"], part["inception_like"]["certain"], part["inception_like"]["spread"],
-             part["diversity"], entry["strict"], part["failures"]]
-        )  # fmt: skip
-    columns = ["images", "inner Frechet", "Frechet to none", "inception-like", "entropy of an answer", "of the mean answer",
-               "diversity", "every word holds", "invalid"]  # fmt: skip
+            {
+                "images": name,
+                "inner Frechet": entry["inner_frechet"],
+                "Frechet to none": images.get("frechet") if name == "projected" else None,
+                "inception-like": entry["inception_like"]["score"],
+                "entropy of an answer": entry["inception_like"]["certain"],
+                "of the mean answer": entry["inception_like"]["spread"],
+                "diversity": entry["diversity"],
+                "every word holds": result.methods[name]["strict"],
+                "invalid": entry["failures"],
+            }
+        )
     note = (
         "Frechet distances between random halves, of the scorer's features: mean, least and largest. Inception-like: exp of "
         "the mean KL between an answer of the scorer and the mean of all, its ten digits being the classes: 1 to 10."
     )
-    return table("Images", columns, rows, note, ["every word holds", "invalid"])
+    return table("Images", rows, note, ["every word holds", "invalid"])
 
 
-def _noise_table(summary: dict, noises: list[dict]) -> dict[str, Any]:
+def _noise_table(means: dict[str, Figures], noises: list[Figures]) -> Part:
     rows = [
-        [
-            words,
-            part["mmd"],
-            f"{part['beyond_chance']} of {len(noises)}",
-            part["jensen_shannon"],
-            part["by_channel"],
-        ]
-        for words, part in ((words, summary[key]) for key, words in PARTS.items())
+        {
+            "noises": words,
+            "MMD²": means[part]["mmd"],
+            "prompts beyond chance": f"{means[part]['beyond_chance']} of {len(noises)}",
+            "Jensen-Shannon, nats": means[part]["jensen_shannon"],
+            "by channel, nats": means[part]["by_channel"],
+        }
+        for part, words in PARTS.items()
     ]
-    columns = ["noises", "MMD²", "prompts beyond chance", "Jensen-Shannon, nats", "by channel, nats"]
     note = (
         f"{noises[0]['noises']} noises of each of {len(noises)} prompts; well-scored: {noises[0]['well_scored']} of each. Mean "
         "over prompts with its interval; beyond chance: above what 95 % of random permutations give."
     )
-    return table("Noises", columns, rows, note)
+    return table("Noises", rows, note)

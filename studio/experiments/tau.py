@@ -3,28 +3,28 @@ share), and the projector in use at several strengths: alignment, what it costs 
 distance of the images, and the share of invalid ones (equation of L_final: L_qdpo + tau constraint).
 
 KL is that of each latent value over the noises of a prompt (core.evaluation.distribution.gaussian_kl), not within one
-noise: what a projector adds alike to every noise of a prompt is seen only there. A projector of each tau is trained by the reward model in use, for the same steps, on the same prompts and noises. What
-counts as an invalid image: core.evaluation.distribution.
+noise: what a projector adds alike to every noise of a prompt is seen only there. A projector of each tau is trained by the
+reward model in use, for the same steps, on the same prompts and noises. What counts as an invalid image:
+core.evaluation.distribution.
 """
 
 from __future__ import annotations
 
 import copy
-import time
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from core import checkpoint
-from core.evaluation.distribution import gaussian_kl, half_frechet
+from core.evaluation.distribution import gaussian_kl
 from core.evaluation.experiments import DRIFT_ITEMS
 from core.evaluation.methods import Method, Projected, none
 from core.noise import draw, drift
 from core.training.loop import Stopped
-from core.training.projector import ProjectorConfig, WarmupConfig, train_projector, train_warmup
+from core.training.projector import WarmupConfig, train_warmup
 from studio.experiments.common import (
+    PICTURED,
     WHOLE,
     Judged,
+    Part,
     before_after,
     clear,
     compared,
@@ -32,12 +32,13 @@ from studio.experiments.common import (
     few,
     figure,
     heldout_prompts,
-    judge_sentence,
     judged,
-    need,
+    noises_of,
+    report,
     series,
-    span,
+    share,
     table,
+    trained_projector,
 )
 from studio.experiments.fields import numbers
 from studio.images.prompts import seeds_for
@@ -45,12 +46,18 @@ from studio.training.datasets import texts_for
 from studio.training.initial import begin, used_model
 from studio.training.runs import Job
 
+if TYPE_CHECKING:
+    from core.networks.projector import NoiseProjector
+    from core.training.data import Texts
+
 KL_PROMPTS = 3
 FRONTIER = {
     "tau": "trained with tau",
     "shared": "and a shared pattern that counts",
     "strength": "in use, at a strength",
 }
+Row = dict[str, Any]  # the figures of a projector
+Groups = dict[str, dict[float, Row]]  # of FRONTIER: the rows by the value that differs
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -59,78 +66,61 @@ def run(job: Job) -> dict[str, Any]:
     # a run of an earlier version has no such field
     shared = [s for s in numbers(config.get("shared", "0")) if s > 0]
     weights = {("tau", tau): (tau, 0.0) for tau in taus} | {("shared", s): (taus[0], s) for s in shared}
-    trained = {
+    trainings = {
         f"{of} {value:g}": job.stage(f"{of} {value:g}", lambda at=(of, value): train(job, at, *weights[at]))
         for of, value in weights
     }
-    groups: dict[str, dict[float, Method]] = {"tau": {}, "shared": {}, "strength": {}}
-    for of, value in weights:
-        model = studio.models.open("projector", job.folder / f"{of}-{value:g}")
-        groups[of][value] = Projected(model, name=f"{of} {value:g}")
+    methods: dict[tuple[str, float], Method] = {
+        (of, value): Projected(
+            studio.models.open("projector", job.folder / f"{of}-{value:g}"), name=f"{of} {value:g}"
+        )
+        for of, value in weights
+    }
     used = used_model(job, "projector")
     if used is not None:
-        groups["strength"] = {s: Projected(used, s, f"strength {s:g}") for s in strengths}
-    methods = [method for group in groups.values() for method in group.values()]
-    found = judged(job, "tau", methods, prompts, evaluation_seeds(job, prompts))
+        methods |= {("strength", s): Projected(used, s, f"strength {s:g}") for s in strengths}
+    result = judged(job, "tau", list(methods.values()), prompts)
     kl = {
-        m.name: job.stage(f"KL of {m.name}", lambda m=m: over_seeds(job, m, prompts))
-        for m in [none(), *methods]
+        method.name: job.stage(f"KL of {method.name}", lambda m=method: over_seeds(job, m, prompts))
+        for method in [none(), *methods.values()]
     }
-    rows = {method.name: measured(found, method.name) | kl[method.name] for method in methods}
-    floor, white = inner(found, "none"), unprojected(job, prompts) | kl["none"]
-    shown = [none(), *(groups["tau"][tau] for tau in sorted({taus[0], taus[-1]}))]
-    some = prompts[:3]
-    pictures = before_after(
-        job, shown, some, [row[0] for row in evaluation_seeds(job, some)], [m.name for m in shown]
-    )
-    return {
-        "judge": found.judge,
-        "answer": _answer(found, rows, groups, white),
-        "figures": [
-            *_frontier(found, rows, groups),
-            *_figures(rows, "tau", groups["tau"], floor, white, True),
-            *_figures(rows, "strength", groups["strength"], floor, white, False),
+    white = unprojected(job, prompts) | kl["none"]
+    usual = measured(result, "none", white) | {"cosine": 1.0}
+    groups: Groups = {of: {} for of in FRONTIER}
+    for (of, value), method in methods.items():
+        moved = result.methods[method.name]["drift"] | kl[method.name]
+        groups[of][value] = measured(result, method.name, moved)
+    rows = {f"{of} {value:g}": row for of, group in groups.items() for value, row in group.items()}
+    ends = [methods["tau", tau] for tau in sorted({taus[0], taus[-1]})]
+    return report(
+        result.judge,
+        _answer(result, groups, usual),
+        [
+            *_frontier(groups),
+            *(part for of in ("tau", "strength") for part in _figures(of, groups[of], usual)),
         ],
-        "tables": [_table(found, rows, floor, white)],
-        "pictures": [pictures],
-        "data": {
+        [_table({"none": usual, **rows})],
+        [before_after(job, [none(), *ends], prompts[:PICTURED])],
+        {
             "measured": rows,
-            "inner_frechet_none": floor,
+            "inner_frechet_none": usual["frechet"],
             "drift_none": white,
-            "trainings": trained,
-            "alignment": found.report,
+            "trainings": trainings,
+            "alignment": result.report,
         },
-    }
+    )
 
 
 def train(job: Job, at: tuple[str, float], tau: float, shared: float) -> dict[str, Any]:
     """A projector trained with these weights, saved in the run's folder under what `at` names. Raises Stopped."""
-    studio, config, began = job.studio, job.config, time.monotonic()
     of, value = at
-    texts = texts_for(studio, studio.prompts.of("train", config["train_prompts"]))
-    shape = studio.models.diffuser().latent_shape()
-    settings = ProjectorConfig(
-        steps=config["train_steps"],
-        batch=config["batch"],
-        rate=config["rate"],
-        tau=tau,
-        shared=shared,
-        seed=config["seed"],
-    )
-    model = start(job, texts, shape)
-    result = train_projector(
-        model, need(job, "reward"), texts, shape, settings, folder=job.folder / f"{of}-{value:g}-state",
-        on_progress=job.watch(f"training with {of} {value:g}"), stop=job.stopped,
-    )  # fmt: skip
-    if result.fit.stopped:
-        raise Stopped
-    checkpoint.save(
-        model, job.folder / f"{of}-{value:g}", {"run": job.run["id"], "tau": tau, "shared": shared}
-    )
-    return {"metrics": result.metrics, "seconds": round(time.monotonic() - began, 1)}
+    texts = texts_for(job.studio, job.studio.prompts.of("train", job.config["train_prompts"]))
+    weights = {"tau": tau, "shared": shared}
+    model, stage = start(job, texts), f"training with {of} {value:g}"
+    return trained_projector(job, f"{of}-{value:g}", model, texts, stage, weights, **weights)
 
 
-def start(job: Job, texts: Any, shape: tuple[int, int, int]) -> Any:
+def start(job: Job, texts: Texts) -> NoiseProjector:
     """What is trained on: the projector in use, or a fresh one of its shape, warmed up once for all."""
     used = used_model(job, "projector")
     if job.config["start"] == "used" and used is not None:
@@ -141,8 +131,8 @@ def start(job: Job, texts: Any, shape: tuple[int, int, int]) -> Any:
         fresh = begin(job, "projector", used, fresh=True)
         settings = WarmupConfig(steps=job.config["warmup_steps"], seed=job.config["seed"])
         result = train_warmup(
-            fresh, texts, shape, settings, folder=job.folder / "warmup-state", on_progress=job.watch("warm-up"),
-            stop=job.stopped,
+            fresh, texts, job.studio.models.diffuser().latent_shape(), settings, folder=job.folder / "warmup-state",
+            on_progress=job.watch("warm-up"), stop=job.stopped,
         )  # fmt: skip
         if result.fit.stopped:
             raise Stopped
@@ -153,29 +143,30 @@ def start(job: Job, texts: Any, shape: tuple[int, int, int]) -> Any:
     return job.studio.models.open("projector", folder).requires_grad_(True).train()
 
 
-def measured(found: Judged, name: str) -> dict[str, Any]:
-    """The figures of a method: alignment against none, drift of its noise, Frechet distance, failures, and what share of
-    none's diversity is kept."""
-    entry, usual = found.methods[name], found.methods["none"]["diversity"]["estimate"]
-    diversity = entry["diversity"]["estimate"]
+def measured(result: Judged, name: str, moved: dict[str, float]) -> Row:
+    """The figures of a method: alignment against none, drift of its noise, Frechet distance to none, failures, and what
+    share of none's diversity is kept."""
+    entry, usual = result.methods[name], result.methods["none"]["diversity"]["estimate"]
+    distances, diversity = result.frechet("none", name), entry["diversity"]["estimate"]
     return {
         "strict": entry["strict"],
-        "difference": entry["difference"]["strict"],
+        "difference": result.gain(name),
         "clean": entry["clean"],
-        "clean_difference": entry["difference"]["clean"],
-        "words": entry["difference"]["words"],
-        "std": entry["drift"]["std"],
-        "correlation": entry["drift"]["spatial_correlation"],
-        "cosine": entry["drift"]["cosine"],
-        "frechet": inner(found, "none", name),
-        "failures": found.failures(name),
+        "clean_difference": result.gain(name, "clean"),
+        "words": result.gain(name, "words"),
+        "std": moved["std"],
+        "correlation": moved["spatial_correlation"],
+        "cosine": moved["cosine"],
+        "kl": moved["kl"],
+        "frechet": sum(distances) / len(distances) if distances else None,
+        "failures": result.failures(name),
         "diversity": entry["diversity"],
         "kept": diversity / usual if usual and diversity is not None else None,
     }
 
 
 def unprojected(job: Job, prompts: list[str]) -> dict[str, float]:
-    """The drift of the seeds' own noises: what white noise of that size gives, as an item's moments vary by chance."""
+    """The drift of the seeds' noises as they are: what white noise of that size gives, as an item's moments vary by chance."""
     seeds = [seed for row in evaluation_seeds(job, prompts) for seed in row][:DRIFT_ITEMS]
     noise = draw(seeds, job.studio.models.diffuser().latent_shape())
     return drift(noise, noise)
@@ -183,141 +174,98 @@ def unprojected(job: Job, prompts: list[str]) -> dict[str, float]:
 
 def over_seeds(job: Job, method: Method, prompts: list[str]) -> dict[str, float]:
     """{kl: of a method's noises of the first prompts from N(0, I)}, mean over the prompts; no image is made."""
-    diffuser, count, found = job.studio.models.diffuser(), job.config["noises"], []
-    shape = diffuser.latent_shape()
+    count, batch = job.config["noises"], job.config["batch"]
+    values = []
     for prompt in prompts[:KL_PROMPTS]:
-        seeds, parts = seeds_for(prompt, count, evaluation=True), []
-        for at in range(0, count, job.config["batch"]):
-            some = seeds[at : at + job.config["batch"]]
-            with job.studio.models.lock:
-                parts.append(method.start(diffuser.encode([prompt]).take([0] * len(some)), some, shape).noise)
-            job.check()
-        found.append(gaussian_kl(torch.cat(parts).flatten(1).numpy()))
-    return {"kl": sum(found) / len(found)}
+        noises = noises_of(job, method, prompt, seeds_for(prompt, count, evaluation=True), batch)
+        values.append(gaussian_kl(noises.flatten(1).numpy()))
+    return {"kl": sum(values) / len(values)}
 
 
-def inner(found: Judged, a: str, b: str | None = None) -> float | None:
-    """The mean Frechet distance of halves of a's images and the other halves of b's: a's own inner one without b."""
-    first, second = found.features(a), found.features(b or a)
-    if first is None or second is None:
-        return None
-    values = half_frechet(first, second, found.groups(a))
-    return sum(values) / len(values) if values else None
-
-
-def _answer(found: Judged, rows: dict[str, Any], groups: dict[str, dict], white: dict) -> list[str]:
-    lines = [f"Without projection an {WHOLE} in {span(found.methods['none']['clean'], True)} of the images."]
-    for of, methods in groups.items():
-        for method in methods.values():
-            row = rows[method.name]
-            whole = compared(method.name.capitalize(), row["clean_difference"], "with none", f"an {WHOLE}")
+def _answer(result: Judged, groups: Groups, usual: Row) -> list[str]:
+    lines = [f"Without projection an {WHOLE} in {share(usual['clean'])} of the images."]
+    for of, group in groups.items():
+        for value, row in group.items():
+            whole = compared(
+                f"{of} {value:g}".capitalize(), row["clean_difference"], "with none", f"an {WHOLE}"
+            )
             kept = "" if row["kept"] is None else f" Diversity {row['kept']:.2f} of that without it,"
             lines.append(
-                f"{whole}{kept} KL {row['kl']:.4f} nats a value (white noise {white['kl']:.4f}), invalid images "
-                f"{span(row['failures'], True)}."
+                f"{whole}{kept} KL {row['kl']:.4f} nats a value (white noise {usual['kl']:.4f}), invalid images "
+                f"{share(row['failures'])}."
             )
-        if len(methods) > 1 and not any(clear(rows[m.name]["clean_difference"]) for m in methods.values()):
-            lines.append(f"No {of} is told from none by so many images.")
-    return lines + few(len(found.prompts)) + judge_sentence(found.judge)
+        if len(group) > 1 and not any(clear(row["clean_difference"]) for row in group.values()):
+            lines.append(f"No {of} differs from none beyond what chance gives.")
+    return lines + few(len(result.prompts))
 
 
-def _frontier(found: Judged, rows: dict[str, Any], groups: dict[str, dict]) -> list[dict[str, Any]]:
+def _frontier(groups: Groups) -> list[Part]:
     """What is gained over what diversity is left: a point a projector, from the most diverse on."""
-    parts = []
-    for of, methods in groups.items():
-        known = [(rows[m.name], value) for value, m in methods.items() if rows[m.name]["kept"] is not None]
-        known.sort(key=lambda pair: -pair[0]["kept"])
-        if known:
-            some = [row for row, _ in known]
-            parts.append(
-                series(FRONTIER[of], [row["kept"] for row in some], [row["clean_difference"] for row in some],
-                       [f"{of} {value:g}" for _, value in known])
-            )  # fmt: skip
-    if not parts:
+    lines = []
+    for of, group in groups.items():
+        points = [(value, row) for value, row in group.items() if row["kept"] is not None]
+        points.sort(key=lambda point: -point[1]["kept"])
+        if points:
+            gains = [row["clean_difference"] for _, row in points]
+            names = [f"{of} {value:g}" for value, _ in points]
+            lines.append(series(FRONTIER[of], [row["kept"] for _, row in points], gains, names))
+    if not lines:
         return []
     title = "What is gained, over the diversity that is left"
     return [figure("line", title, "diversity within a prompt, as a share of that with none", "images that are whole, against none",
-                   parts, reference=0.0, reference_name="none", written=True)]  # fmt: skip
+                   lines, reference=0.0, reference_name="none", written=True)]  # fmt: skip
 
 
-def _figures(
-    rows: dict[str, Any],
-    of: str,
-    methods: dict[float, Method],
-    floor: float | None,
-    white: dict[str, float],
-    log: bool,
-) -> list[dict[str, Any]]:
-    if not methods:
+def _figures(of: str, group: dict[float, Row], usual: Row) -> list[Part]:
+    """Every figure over the value in which the projectors differ."""
+    if not group:
         return []
-    x = sorted(methods)
-    parts = [rows[methods[value].name] for value in x]
-    more = {"log_x": True} if log and min(x) > 0 else {}
-    plain = [
-        ("kl", f"KL from N(0, I) over {of}", "nats a value",
-         {"reference": white["kl"], "reference_name": "white noise"}),
-        ("frechet", f"Frechet distance of the images over {of}", "between halves",
-         {"reference": floor, "reference_name": "two halves of none"} if floor is not None else {}),
-    ]  # fmt: skip
-    out = [
-        figure("line", f"Against none, over {of}", of, "difference",
-               [series("every word holds", x, [p["difference"] for p in parts]),
-                series("and nothing else is there", x, [p["clean_difference"] for p in parts])],
-               reference=0.0, reference_name="none", **more),
-        figure("line", f"Invalid images over {of}", of, "share", [series("invalid", x, [p["failures"] for p in parts])], **more),
-    ]  # fmt: skip
-    for key, title, unit, extra in plain:
-        if all(p[key] is not None for p in parts):
-            out.append(
-                figure(
-                    "line",
-                    title,
-                    of,
-                    unit,
-                    [{"name": key, "x": x, "y": [p[key] for p in parts]}],
-                    **more,
-                    **extra,
-                )
-            )
-    return out
+    x = sorted(group)
+    rows = [group[value] for value in x]
+    scale = {"log_x": True} if of == "tau" and min(x) > 0 else {}
 
+    def cells(key: str) -> list[Any]:
+        return [row[key] for row in rows]
 
-def _table(
-    found: Judged, rows: dict[str, Any], floor: float | None, white: dict[str, float]
-) -> dict[str, Any]:
-    columns = ["projector", "every word holds", "against none", "and nothing else", "the same against none", "KL", "std", "spatial correlation", "cosine with the input",
-               "Frechet distance", "invalid", "diversity"]  # fmt: skip
-    base = found.methods["none"]
-    lines = [
-        [
-            "none",
-            base["strict"],
-            None,
-            base["clean"],
-            None,
-            white["kl"],
-            white["std"],
-            white["spatial_correlation"],
-            1.0,
-            floor,
-            found.failures("none"),
-            base["diversity"],
-        ]
+    gains = [
+        series("every word holds", x, cells("difference")),
+        series("and nothing else is there", x, cells("clean_difference")),
     ]
-    lines += [
-        [name, r["strict"], r["difference"], r["clean"], r["clean_difference"], r["kl"], r["std"], r["correlation"], r["cosine"], r["frechet"], r["failures"],
-         r["diversity"]]
-        for name, r in rows.items()
+    failures = [series("invalid", x, cells("failures"))]
+    figures = [
+        figure("line", f"Against none, over {of}", of, "difference", gains, reference=0.0, reference_name="none", **scale),
+        figure("line", f"Invalid images over {of}", of, "share", failures, **scale),
     ]  # fmt: skip
+    for key, title, unit, name in (
+        ("kl", "KL from N(0, I)", "nats a value", "white noise"),
+        ("frechet", "Frechet distance of the images", "between halves", "two halves of none"),
+    ):
+        if None not in cells(key):
+            line = {"name": key, "x": x, "y": cells(key)}
+            reference = {} if usual[key] is None else {"reference": usual[key], "reference_name": name}
+            figures.append(figure("line", f"{title} over {of}", of, unit, [line], **scale, **reference))
+    return figures
+
+
+def _table(rows: dict[str, Row]) -> Part:
+    columns = {
+        "every word holds": "strict",
+        "against none": "difference",
+        "and nothing else": "clean",
+        "the same against none": "clean_difference",
+        "KL": "kl",
+        "std": "std",
+        "spatial correlation": "correlation",
+        "cosine with the input": "cosine",
+        "Frechet distance": "frechet",
+        "invalid": "failures",
+        "diversity": "diversity",
+    }
+    lines = [{"projector": name, **{c: row[key] for c, key in columns.items()}} for name, row in rows.items()]
     note = (
         "KL: nats a value, of each noise's own mean and variance. Frechet distance: between half of none's images and the "
         "other half of the projector's; in the line of none, between its own halves. Invalid: not finite, of one colour, or "
         "latents that spread far outside of none's."
     )
-    return table(
-        "Weight of the constraint and strength",
-        columns,
-        lines,
-        note,
-        [*columns[1:5], "invalid"],
-    )
+    shares = [*list(columns)[:4], "invalid"]
+    return table("Weight of the constraint and strength", lines, note, shares)

@@ -19,7 +19,7 @@ from core.diffusion import Diffuser
 from core.metrics import auc
 from core.networks.reward import RewardModel
 from core.training.data import RewardData, Sample, Texts
-from core.training.loop import FitResult, Progress
+from core.training.loop import FitResult
 from core.training.reading import Places, ReadingConfig, evaluate_reading, train_reading
 from core.words import units
 from data.shapes.bodies import clear, truths_of
@@ -28,23 +28,23 @@ from data.shapes.render import layout
 from data.shapes.scenes import WORLDS
 from studio.images.truth import by_index
 from studio.numbers import plain
-from studio.pretrain.diffuser import example_scene, latents_of
+from studio.pretrain.renders import Stop, Watch, example_scene, latents_of
 
-QUESTIONS = 2  # prompts that are asked about a picture
+QUESTIONS = 2  # prompts about a picture
 _STREAM = 50_423
 
 
-def questions(index: int, world: str, count: int = QUESTIONS) -> list[tuple[str, dict[int, float]]]:
-    """Prompts about render `index`, and the truth of each scored word, and of *nothing else*, by its index."""
-    scene, known = example_scene(index, world), WORLDS[world]
+def questions(index: int, world: str) -> list[tuple[str, dict[int, float]]]:
+    """QUESTIONS prompts about render `index`, with the truth of each scored word, and of *nothing else*, by its index."""
+    scene = example_scene(index, world)
     bodies = clear(layout(scene, index)[1])
-    rng, found = np.random.default_rng([_STREAM, index]), []
-    for _ in range(count):
-        other = changed(scene, bodies, known, rng, single=False)
+    rng, asked = np.random.default_rng([_STREAM, index]), []
+    for _ in range(QUESTIONS):
+        other = changed(scene, bodies, WORLDS[world], rng, single=False)
         truths, alone = truths_of(other, bodies)
-        last = units(other.prompt)[-1].index
-        found.append((other.prompt, {**by_index(other.prompt, other, truths), last: alone}))
-    return found
+        nothing_else = units(other.prompt)[-1].index
+        asked.append((other.prompt, {**by_index(other.prompt, other, truths), nothing_else: alone}))
+    return asked
 
 
 def places_of(count: int, world: str) -> Places:
@@ -79,19 +79,16 @@ def _labels(prompt: str, truths: dict[int, float], emphasis: float) -> dict[int,
 
 def figures_of(model: RewardModel, data: RewardData) -> dict[str, dict[str, float]]:
     """AUC of the truth of words by kind."""
-    guess, there = RewardModel.expected(evaluate_reading(model, data)), data.weight > 0
-    truth = (data.target * torch.arange(10)).sum(-1) / 9 >= 0.5
-    sample, word = there.nonzero(as_tuple=True)
+    labelled = data.weight > 0
+    guess = RewardModel.expected(evaluate_reading(model, data))[labelled].numpy()
+    truth = ((data.target * torch.arange(10)).sum(-1) / 9 >= 0.5)[labelled].numpy()
     prompts = [units(data.texts.prompts[i]) for i in data.item.tolist()]
-    kind = np.array([prompts[s][w].kind for s, w in zip(sample.tolist(), word.tolist(), strict=True)])
-    found = {}
-    for name in ("all", *np.unique(kind).tolist()):
-        rows = (kind == name) | (name == "all")
-        found[name] = {
-            "words": int(rows.sum()),
-            "auc": plain(auc(guess[there].numpy()[rows], truth[there].numpy()[rows])),
-        }
-    return found
+    kinds = np.array([prompts[sample][word].kind for sample, word in labelled.nonzero().tolist()])
+    figures = {}
+    for name in ("all", *np.unique(kinds).tolist()):
+        rows = (kinds == name) | (name == "all")
+        figures[name] = {"words": int(rows.sum()), "auc": plain(auc(guess[rows], truth[rows]))}
+    return figures
 
 
 def pretrain_reward(
@@ -109,8 +106,8 @@ def pretrain_reward(
     validate: int = 500,
     seed: int = 0,
     device: str = "cpu",
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    on_progress: Watch = None,
+    stop: Stop = None,
 ) -> tuple[FitResult, dict]:
     """Teach a new reward model to read the latents of `count` renders; save it to `out`.
 
@@ -126,9 +123,8 @@ def pretrain_reward(
     latents = latents_of(diffuser.pipe.vae, work, world, count, device)
     data = reading_data(latents, world, diffuser.encode, emphasis)
     torch.manual_seed(seed)
-    model = RewardModel(latent_channels=diffuser.channels, text_width=diffuser.text_width, extra=True).to(
-        device
-    )
+    model = RewardModel(latent_channels=diffuser.channels, text_width=diffuser.text_width, extra=True)
+    model.to(device)
     last = (len(latents) - validate) * QUESTIONS
     config = ReadingConfig(steps=steps, sight_steps=sight_steps, batch=batch, rate=rate, bf16=True, seed=seed)
     state = zlib.crc32(repr((world, count, config, emphasis, validate, diffuser.revision)).encode())
@@ -139,13 +135,6 @@ def pretrain_reward(
     figures: dict = {}
     if not result.stopped:
         figures = figures_of(model, data.subset(torch.arange(last, len(data)))) if validate else {}
-        meta = {
-            "world": world,
-            "steps": steps,
-            "batch": batch,
-            "emphasis": emphasis,
-            "renders": count,
-            "reading": figures,
-        }
-        checkpoint.save(model, out, meta)
+        meta = {"world": world, "steps": steps, "batch": batch, "emphasis": emphasis, "renders": count}
+        checkpoint.save(model, out, meta | {"reading": figures})
     return result, figures

@@ -2,7 +2,7 @@
 
 Renders that are right and wrong on purpose (`data.shapes.degrade`), half of them decoded from latents that noise and
 smoothing changed a little, so that they look as a diffuser's pictures do. Of each it is known which bodies stand there:
-they are described, and asked about with the picture's own prompt and with changed ones. No generated image and no
+they are described, and asked about with the prompt that was drawn and with changed ones. No generated image and no
 verdict of the detector is ever used.
 
 Pictures are made in blocks when they are first needed and kept in the work folder; questions about them are new each
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,26 +25,29 @@ import torch.nn.functional as F
 
 from core.loading import autocast
 from core.scoring.vlm import VLMScorer
-from core.training.loop import FitResult, Progress
+from core.training.loop import FitResult
 from core.training.scorer import Example, Question, evaluate_scorer, train_scorer
 from core.training.scorer_model import NOTHING, ScorerConfig, make_scorer, save_scorer
 from core.words import scored, units
 from data.shapes import scenes
-from data.shapes.bodies import SHAPES, Body, truths_of
+from data.shapes.bodies import Body, truths_of
 from data.shapes.degrade import spoiled
 from data.shapes.questions import changed, seen_things
+from data.shapes.regions import SHAPES
 from data.shapes.render import render
-from data.shapes.scenes import WORLDS, Thing, World
+from data.shapes.scenes import WORLDS, Scene, Thing, World
 from data.shapes.truth import COLOURS
+from studio.pretrain.renders import Stop, Watch
 
 MIXED, BLOB = "mixed", "blob"  # the words for a colour and a shape that are none
 ASKS = ("describe", "where", "what", "from", "count", MIXED, BLOB)
 ALONE = 0.25  # of the pictures ask for one thing, where a word's truth is whether it is seen at all
-OWN = 0.7  # of the pictures are asked about with their own prompt as well
+DRAWN = 0.7  # of the pictures are asked about with the prompt that was drawn as well
 NEARNESS = 0.3  # of the questions about relations ask whether one thing is next to the other
 PLAIN = 0.6  # of the examples of the last stage are about everything, so that the rest is not forgotten
 BLOCK = 500  # pictures that are made and kept together
 _STREAM = 40_507
+Places = tuple[tuple[float, float] | None, ...]
 
 
 @dataclass(frozen=True)
@@ -64,23 +67,22 @@ class Picture:
 def shares(body: Body) -> dict[str, float]:
     """The words for what a body shows, summing to 1: half for its colour and half for its shape, in parts where it is
     between two, the rest for what is no colour, no shape, or hardly there."""
-    found: dict[str, float] = {}
+    shown: dict[str, float] = {}
     for names, truths, none in ((COLOURS, body.colours, MIXED), (SHAPES, body.shapes, BLOB)):
         whole = max(1.0, sum(truths))
         for name, truth in zip(names, truths, strict=True):
             if truth > 0.02:
-                found[name] = 0.5 * body.seen * truth / whole
-        found[none] = 0.5 * body.seen * (1 - sum(t for t in truths if t > 0.02) / whole)
-    found[NOTHING] = 1.0 - body.seen
-    return {word: share for word, share in found.items() if share > 1e-6}
+                shown[name] = 0.5 * body.seen * truth / whole
+        shown[none] = 0.5 * body.seen * (1 - sum(t for t in truths if t > 0.02) / whole)
+    shown[NOTHING] = 1.0 - body.seen
+    return {word: share for word, share in shown.items() if share > 1e-6}
 
 
 def name_of(body: Body) -> str:
     """A body in two words."""
-    colour, shape = int(np.argmax(body.colours)), int(np.argmax(body.shapes))
-    return (
-        f"{COLOURS[colour] if body.colours[colour] >= 0.5 else MIXED} "
-        f"{SHAPES[shape] if body.shapes[shape] >= 0.5 else BLOB}"
+    likeliest = ((COLOURS, body.colours, MIXED), (SHAPES, body.shapes, BLOB))
+    return " ".join(
+        names[int(np.argmax(truths))] if max(truths) >= 0.5 else none for names, truths, none in likeliest
     )
 
 
@@ -88,38 +90,34 @@ def captions(bodies: tuple[Body, ...], rng: np.random.Generator) -> tuple[tuple[
     """Dense descriptions of a picture: all bodies with their place on a ten by ten grid, their number, one looked up by
     name and one by place, and where one is, seen from another: the nearer direction first, the other where it is between
     two."""
-
-    def cell(body: Body) -> str:
-        return " ".join(str(int(np.clip(10 * v, 0, 9))) for v in (body.x, body.y))
-
     order = sorted((body for body in bodies if body.seen >= 0.5), key=lambda body: (body.x, body.y))
     names = [name_of(body) for body in order]
-    cells = [cell(body) for body in order]
-    told = [
+    cells = [" ".join(str(int(np.clip(10 * v, 0, 9))) for v in (body.x, body.y)) for body in order]
+    texts = [
         ("describe", " , ".join(f"{n} {c}" for n, c in zip(names, cells, strict=True)) or NOTHING),
         ("count", str(min(len(order), 9))),
     ]
     if not order:
-        return tuple(told)
+        return tuple(texts)
     one, other = (int(k) for k in rng.integers(len(order), size=2))
     if names.count(names[one]) == 1:
-        told.append((f"where {names[one]}", cells[one]))
+        texts.append((f"where {names[one]}", cells[one]))
     if cells.count(cells[other]) == 1:
-        told.append((f"what {cells[other]}", names[other]))
+        texts.append((f"what {cells[other]}", names[other]))
     if len(order) > 1:
         a, b = (int(k) for k in rng.permutation(len(order))[:2])
         if names.count(names[a]) == names.count(names[b]) == 1:
-            told.append((f"where {names[a]} from {names[b]}", direction(order[a], order[b])))
-    return tuple(told)
+            texts.append((f"where {names[a]} from {names[b]}", direction(order[a], order[b])))
+    return tuple(texts)
 
 
 def direction(first: Body, second: Body) -> str:
     """Where the first body is, seen from the second: one word within 30 degrees of an axis, else two."""
     x, y = first.x - second.x, first.y - second.y
-    found = sorted(
+    ways = sorted(
         [(abs(x), "left" if x < 0 else "right"), (abs(y), "above" if y < 0 else "below")], reverse=True
     )
-    return " ".join(word for size, word in found if size > 0.577 * found[0][0] or size == found[0][0])
+    return " ".join(word for size, word in ways if size > 0.577 * ways[0][0] or size == ways[0][0])
 
 
 def picture(index: int, world: World, seed: int, split: str = "train", alone: float = ALONE) -> Picture:
@@ -131,23 +129,28 @@ def picture(index: int, world: World, seed: int, split: str = "train", alone: fl
             scenes.parse(scenes.sentence(rng, [replace(t, count=1)], None), world) for t in scene.things
         ]
         scene = next((one for one in singles if one.split == split), scene)
-    made = spoiled(scene, int(rng.integers(2**31)), world=world)
-    return Picture(made.image, scene.prompt, made.bodies)
+    wrong = spoiled(scene, int(rng.integers(2**31)), world=world)
+    return Picture(wrong.image, scene.prompt, wrong.bodies)
+
+
+def question(scene: Scene, bodies: Sequence[Body], places: Places = ()) -> Question:
+    """A prompt and the truth of all its words, and of *nothing else*, in a picture of these bodies."""
+    words, alone = truths_of(scene, bodies)
+    return Question(scene.prompt, (*words, alone), places)
 
 
 def example(
     shown: Picture, world: World, rng: np.random.Generator, prompts: int = 2, single: bool = False
 ) -> Example:
-    """A picture or its mirror image, its descriptions, and `prompts` of which the truth is known: mostly its own, then
-    changed ones, `single` ones naming one thing."""
+    """A picture or its mirror image, its descriptions, and `prompts` of which the truth is known: mostly the one that was
+    drawn, then changed ones, `single` ones naming one thing."""
     if rng.random() < 0.5:
         shown = shown.mirrored
     scene, asked = scenes.parse(shown.prompt, world), []
     while len(asked) < prompts:
-        own = not asked and not single and rng.random() < OWN
-        other = scene if own else changed(scene, shown.bodies, world, rng, single)
-        words, alone = truths_of(other, shown.bodies)
-        asked.append(Question(other.prompt, (*words, alone), places_of(other.things, shown.bodies, world)))
+        drawn = not asked and not single and rng.random() < DRAWN
+        other = scene if drawn else changed(scene, shown.bodies, world, rng, single)
+        asked.append(question(other, shown.bodies, places_of(other.things, shown.bodies, world)))
     return Example(shown.image, tuple(asked), captions(shown.bodies, rng), mapped(shown.bodies), True)
 
 
@@ -155,10 +158,9 @@ def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generato
     """Of the first of some pictures that shows two clear things: in which order they stand along the axis on which they
     do, asked both ways, or (a share NEARNESS) whether they stand next to each other. A part (PLAIN) are a plain `example` of
     the first picture with one prompt; so is the last picture where none shows two clear things."""
-    shown = next(iter(pictures)) if (plain := rng.random() < PLAIN) else None
-    pair = None
-    for shown in () if plain else pictures:
-        if (pair := two_things(shown.bodies, world, rng)) is not None:
+    plain, pair = rng.random() < PLAIN, None
+    for shown in pictures:
+        if plain or (pair := two_things(shown.bodies, world, rng)) is not None:
             break
     if pair is None:
         return example(shown, world, rng, 1)
@@ -177,17 +179,13 @@ def relations(pictures: Iterable[Picture], world: World, rng: np.random.Generato
         for relation in ways:
             scene = scenes.parse(scenes.sentence(rng, things, relation), world)
             words, _ = truths_of(scene, shown.bodies)
-            pairs = zip(scene.words, words, strict=True)
-            asked.append(
-                Question(
-                    scene.prompt, (*(t if w.kind == "relation" else None for w, t in pairs), None), places
-                )
-            )
-    told = [
-        (f"where {one.key} from {other.key}", direction(here, there))
-        for (one, here), (other, there) in (pair, pair[::-1])
-    ]
-    return Example(shown.image, tuple(asked), tuple(told), mapped(shown.bodies), True)
+            truths = [t if w.kind == "relation" else None for w, t in zip(scene.words, words, strict=True)]
+            asked.append(Question(scene.prompt, (*truths, None), places))
+    texts = tuple(
+        (f"where {one.key} from {other.key}", direction(of, origin))
+        for (one, of), (other, origin) in (pair, pair[::-1])
+    )
+    return Example(shown.image, tuple(asked), texts, mapped(shown.bodies), True)
 
 
 def mapped(bodies: Iterable[Body]) -> tuple[tuple[dict[str, float], float, float, float], ...]:
@@ -202,9 +200,7 @@ def seen_once(bodies: Iterable[Body], world: World) -> dict[str, tuple[Thing, Bo
     return {one[0].key: one for one in seen if keys.count(one[0].key) == 1}
 
 
-def places_of(
-    things: Iterable[Thing], bodies: Iterable[Body], world: World
-) -> tuple[tuple[float, float] | None, ...]:
+def places_of(things: Iterable[Thing], bodies: Iterable[Body], world: World) -> Places:
     """Where each of some things is seen; None for one that is not seen, or not once."""
     where = {key: (body.x, body.y) for key, (_, body) in seen_once(bodies, world).items()}
     return tuple(where.get(thing.key) if thing.count == 1 else None for thing in things)
@@ -222,23 +218,22 @@ def two_things(
     return pair if scene.split == "train" else None
 
 
-def held_out(count: int, world: str = "small", split: str = "heldout", seed: int = 0) -> list[Example]:
+def held_out(count: int, world: str = "small") -> list[Example]:
     """Right and wrong renders of compositions that training never shows, each with its own prompt, for
     `evaluate_scorer`."""
-    found = []
-    for i in range(count):
-        shown = picture(i, WORLDS[world], 1_000 + seed, split, 0.0)
-        words, alone = truths_of(scenes.parse(shown.prompt, world), shown.bodies)
-        found.append(Example(shown.image, (Question(shown.prompt, (*words, alone)),)))
-    return found
+    pictures = (picture(i, WORLDS[world], 1_000, "heldout", 0.0) for i in range(count))
+    return [
+        Example(shown.image, (question(scenes.parse(shown.prompt, world), shown.bodies),))
+        for shown in pictures
+    ]
 
 
-def order_of(scorer: VLMScorer, count: int = 60, world: str = "small", seed: int = 5) -> dict[str, float]:
+def order_of(scorer: VLMScorer, world: str, count: int = 60) -> dict[str, float]:
     """The mean score of the relation word on right renders: of the relation that holds (true), of its opposite, of the true
     one with the things exchanged, and of one along the other axis. AUC does not tell the first three apart."""
-    known, rng, asked = WORLDS[world], np.random.default_rng(seed), []
+    rng, asked = np.random.default_rng(5), []
     while len(asked) < 4 * count:
-        scene = scenes.sample_scene(rng, known)
+        scene = scenes.sample_scene(rng, world)
         if scene.relation is None or len(scene.things) != 2:
             continue
         image, things = render(scene, int(rng.integers(2**31))).image, list(scene.things)
@@ -250,14 +245,14 @@ def order_of(scorer: VLMScorer, count: int = 60, world: str = "small", seed: int
             ("across", things, across),
         ):
             asked.append((name, image, scenes.sentence(rng, order, relation)))
-    found: dict[str, list[float]] = {}
-    read = scorer.score([image for _, image, _ in asked], [prompt for *_, prompt in asked], least=0)
-    for (name, _, prompt), scores in zip(asked, read, strict=True):
+    expected: dict[str, list[float]] = {}
+    answers = scorer.score([image for _, image, _ in asked], [prompt for *_, prompt in asked], least=0)
+    for (name, _, prompt), scores in zip(asked, answers, strict=True):
         words = scored(units(prompt))
-        found.setdefault(name, []).extend(
+        expected.setdefault(name, []).extend(
             score.expected for word, score in zip(words, scores, strict=True) if word.kind == "relation"
         )
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    return {name: float(np.mean(values)) for name, values in expected.items()}
 
 
 def read_body(kept: dict[str, Any]) -> Body:
@@ -269,7 +264,7 @@ class Pictures:
     """The training pictures in blocks, each made when it is first needed and kept in `work`. `vae` is an autoencoder
     that half of them go through, or None."""
 
-    def __init__(self, world: World, seed: int, work: Path | None, vae: Any = None) -> None:
+    def __init__(self, world: World, seed: int, work: Path, vae: Any = None) -> None:
         self.world, self.seed, self.work, self.vae = world, seed, work, vae
         self.block = lru_cache(maxsize=4)(self._block)
 
@@ -277,26 +272,26 @@ class Pictures:
         return self.block(index // BLOCK)[index % BLOCK]
 
     def _block(self, number: int) -> list[Picture]:
-        path = self.work / f"pictures-{self.world.name}-{self.seed}-{number}.npz" if self.work else None
-        if path and path.exists():
+        path = self.work / f"pictures-{self.world.name}-{self.seed}-{number}.npz"
+        if path.exists():
             with np.load(path) as kept:
                 rows = json.loads(str(kept["rows"]))
                 return [
                     Picture(image, prompt, tuple(map(read_body, bodies)))
                     for image, (prompt, bodies) in zip(kept["images"], rows, strict=True)
                 ]
-        made = [picture(number * BLOCK + i, self.world, self.seed) for i in range(BLOCK)]
+        pictures = [picture(number * BLOCK + i, self.world, self.seed) for i in range(BLOCK)]
         if self.vae is not None:
-            half = np.stack([one.image for one in made[::2]])
-            decoded = through(self.vae, half, np.random.default_rng([_STREAM, self.seed, number, 7]))
-            made[::2] = [replace(one, image=image) for one, image in zip(made[::2], decoded, strict=True)]
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [(one.prompt, [asdict(body) for body in one.bodies]) for one in made]
-            partial = path.with_suffix(".tmp.npz")
-            np.savez(partial, images=np.stack([one.image for one in made]), rows=json.dumps(rows))
-            os.replace(partial, path)
-        return made
+            half = pictures[::2]
+            rng = np.random.default_rng([_STREAM, self.seed, number, 7])
+            decoded = through(self.vae, np.stack([one.image for one in half]), rng)
+            pictures[::2] = [replace(one, image=image) for one, image in zip(half, decoded, strict=True)]
+        self.work.mkdir(parents=True, exist_ok=True)
+        rows = [(one.prompt, [asdict(body) for body in one.bodies]) for one in pictures]
+        partial = path.with_suffix(".tmp.npz")
+        np.savez(partial, images=np.stack([one.image for one in pictures]), rows=json.dumps(rows))
+        os.replace(partial, path)
+        return pictures
 
 
 @torch.inference_mode()
@@ -320,13 +315,13 @@ def through(vae: Any, images: np.ndarray, rng: np.random.Generator, batch: int =
     return np.concatenate(out)
 
 
-def autoencoder(folder: Path | str | None) -> Any:
+def autoencoder(folder: Path | None) -> Any:
     """The diffuser's autoencoder from its folder; None without one."""
     if folder is None:
         return None
     from diffusers import AutoencoderKL
 
-    if not (Path(folder) / "config.json").exists():
+    if not (folder / "config.json").exists():
         raise ValueError(
             f"There is no autoencoder in {folder}: run `python -m studio pretrain vae` first, or give the folder of one "
             "by --vae."
@@ -335,11 +330,11 @@ def autoencoder(folder: Path | str | None) -> Any:
 
 
 def pretrain_scorer(
-    folder: Path | str,
-    world: str = "small",
+    out: Path,
+    work: Path,
+    vae_folder: Path | None = None,
     *,
-    work: Path | str | None = None,
-    vae_folder: Path | str | None = None,
+    world: str = "small",
     steps: int = 5200,
     sight_steps: int = 700,
     caption_steps: int = 600,
@@ -350,11 +345,10 @@ def pretrain_scorer(
     config: ScorerConfig | None = None,
     seed: int = 0,
     validate: int = 300,
-    resume: bool = True,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
+    on_progress: Watch = None,
+    stop: Stop = None,
 ) -> tuple[FitResult, dict]:
-    """Train the small VLM and save it to `folder`; its state and its pictures are kept in `work`, from where it goes on.
+    """Train the small VLM and save it to `out`; its state and its pictures are kept in `work`, from where it goes on.
 
     In this order: the vision tower alone, descriptions, questions about single things (where the shape's signal is
     not hidden behind another object's), questions about everything, and (`relation_steps` after `steps`) many about
@@ -363,53 +357,36 @@ def pretrain_scorer(
 
     Returns what the loop did, the figures by kind of word on held-out renders, and those of `order_of`.
     """
-    kept = WORLDS[world]
+    known = WORLDS[world]
     scorer = make_scorer([*scenes.vocabulary("large"), *ASKS], config, seed)
-    shown = Pictures(kept, seed, Path(work) if work else None, autoencoder(vae_folder))
+    kept = Pictures(known, seed, work, autoencoder(vae_folder))
+
+    def example_at(step: int, i: int) -> Example:
+        rng = np.random.default_rng([_STREAM, seed, step, i])
+        if step >= steps:
+            start = i % pictures // BLOCK * BLOCK
+            near = (kept[start + int(k)] for k in rng.integers(min(BLOCK, pictures), size=6))
+            return relations(near, known, rng)
+        prompts = 0 if step < sight_steps + caption_steps else 2
+        single = step < sight_steps + caption_steps + simple_steps
+        return example(kept[i % pictures], known, rng, prompts, single)
 
     def examples(step: int) -> list[Example]:
         sight = step < sight_steps  # cheap: the vision tower alone, so twice as many
         start = (2 * step if sight else sight_steps + step) * batch
-        reading, asking = step - sight_steps, step - sight_steps - caption_steps
-        single = asking < simple_steps
-        made = []
-        for i in range(start, start + (2 * batch if sight else batch)):
-            rng = np.random.default_rng([_STREAM, seed, step, i])
-            prompts = 0 if sight or reading < caption_steps else 2
-            if step < steps:
-                made.append(example(shown[i % pictures], kept, rng, prompts, single))
-            else:
-                start_of = i % pictures // BLOCK * BLOCK
-                near = (shown[start_of + int(k)] for k in rng.integers(min(BLOCK, pictures), size=6))
-                made.append(relations(near, kept, rng))
-        return made
+        return [example_at(step, i) for i in range(start, start + (2 * batch if sight else batch))]
 
     result = train_scorer(
         scorer, examples, steps=steps + relation_steps, sight_steps=sight_steps, caption_steps=caption_steps,
-        again=relation_steps, folder=work,
-        on_progress=on_progress, stop=stop, resume=resume, seed=seed,
+        again=relation_steps, folder=work, on_progress=on_progress, stop=stop, seed=seed,
     )  # fmt: skip
     figures: dict = {}
     if not result.stopped:
         if validate:
-            figures = evaluate_scorer(scorer, held_out(validate, world)) | {
-                "order": order_of(scorer, world=world)
-            }
+            figures = evaluate_scorer(scorer, held_out(validate, world)) | {"order": order_of(scorer, world)}
         meta = {
             "world": world, "steps": steps, "sight_steps": sight_steps, "caption_steps": caption_steps, "simple_steps": simple_steps,
             "relation_steps": relation_steps, "batch": batch, "pictures": pictures, "seed": seed, "held_out": figures,
         }  # fmt: skip
-        save_scorer(scorer, folder, meta)
+        save_scorer(scorer, out, meta)
     return result, figures
-
-
-def trained(work: Path | str, world: str = "small", config: ScorerConfig | None = None) -> VLMScorer:
-    """The scorer as the state in `work` has it (averaged weights), to look at while it trains."""
-    from core.checkpoint import load_state
-
-    scorer = make_scorer([*scenes.vocabulary("large"), *ASKS], config)
-    state = load_state(Path(work) / "state.pt")
-    scorer.model.load_state_dict(state["modules"]["model"])
-    for name, value in scorer.model.named_parameters():
-        value.data.copy_(state["ema"]["model"]["shadow"][name])
-    return scorer

@@ -1,13 +1,12 @@
-"""A pipeline of the very shapes of Stable Diffusion XL 1.0 with random weights: for what depends on shapes alone.
+"""A pipeline in the shapes of Stable Diffusion XL 1.0 with random weights, for what depends on shapes alone.
 
 Times and memory do, so the benchmark needs no download. The configurations are those of the published model; the
-tokenizer is a small one of our own, as the number of tokens is what counts.
+tokenizer is a small one, as the number of tokens is what counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -69,46 +68,30 @@ def networks(
     shapes: Mapping[str, Mapping[str, Any]], dtype: torch.dtype, device: torch.device | str
 ) -> dict[str, torch.nn.Module]:
     """unet, vae, text_encoder and text_encoder_2 with random weights, made in `dtype` on `device`."""
-    with _default_dtype(dtype), torch.device(device):
-        return {
-            "unet": UNet2DConditionModel(**shapes["unet"]),
-            "vae": AutoencoderKL(**shapes["vae"]),
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**shapes["text_encoder"])),
-            "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**shapes["text_encoder_2"])),
-        }
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return {
+                "unet": UNet2DConditionModel(**shapes["unet"]),
+                "vae": AutoencoderKL(**shapes["vae"]),
+                "text_encoder": CLIPTextModel(CLIPTextConfig(**shapes["text_encoder"])),
+                "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**shapes["text_encoder_2"])),
+            }
+    finally:
+        torch.set_default_dtype(before)
 
 
 def pipeline(dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu") -> Any:
     """The whole pipeline: 3.5 billion parameters, 7 GB in bfloat16, made in half a minute on one core."""
     tokenizer = build_tokenizer(vocabulary("small"))
-    ids = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     shapes = {name: {**shape, **ids} if name.startswith("text") else shape for name, shape in SHAPES.items()}
     scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        steps_offset=1,
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
         timestep_spacing="leading",
-    )
+    )  # fmt: skip
     return StableDiffusionXLPipeline(
-        **networks(shapes, dtype, device),
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        scheduler=scheduler,
-        force_zeros_for_empty_prompt=True,
-        add_watermarker=False,
-    )
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+        **networks(shapes, dtype, device), tokenizer=tokenizer, tokenizer_2=tokenizer, scheduler=scheduler,
+        force_zeros_for_empty_prompt=True, add_watermarker=False,
+    )  # fmt: skip

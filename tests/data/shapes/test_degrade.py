@@ -1,10 +1,13 @@
 """Wrong renders: their truth is known by construction, word by word, in its binding."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 from data.shapes.bodies import clear, truths_of
-from data.shapes.degrade import CASES, degraded, spoiled
+from data.shapes.degrade import degraded, spoiled
+from data.shapes.mistakes import CASES
 from data.shapes.render import render
 from data.shapes.scenes import WORLDS, parse, sample_scene
 

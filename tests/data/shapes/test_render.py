@@ -1,5 +1,7 @@
 """Renders hold true, are the same every time, and keep objects apart from each other and from the background."""
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
@@ -44,7 +46,7 @@ def test_objects_stand_apart_inside_the_image_and_the_relation_holds_clearly(wor
         )
         for a, b in itertools.combinations(placements, 2):
             assert np.hypot(a.x - b.x, a.y - b.y) >= a.radius + b.radius + GAP - 1e-9
-        assert all(min(p.box) > 0 and max(p.box) < 1 for p in placements)
+        assert all(p.radius < min(p.x, p.y, 1 - p.x, 1 - p.y) for p in placements)
         if scene.relation:
             axis, sign = AXES[scene.relation]
             groups = [np.array([(p.x, p.y) for p in placements if p.thing == i]).mean(0) for i in (0, 1)]

@@ -9,7 +9,7 @@ import pytest
 
 from data.shapes.detect import judge
 from data.shapes.render import Background, render_things
-from data.shapes.truth import colour_truth, lab, relation_truth, shape_truth
+from data.shapes.truth import COLOURS, colour_truths, lab, relation_truth, shape_truth
 from studio.components import guidelines
 from studio.images.prompts import scene_of
 from studio.images.truth import alone
@@ -30,7 +30,8 @@ def test_each_kind_of_word_has_an_example_of_nine_six_three_and_nothing():
 
 @pytest.mark.parametrize("score, drawn", [(score, drawn) for score, drawn, _ in LEVELS["red"]])
 def test_colours_are_as_red_as_their_score(score, drawn):
-    assert round(9 * colour_truth(lab(np.array(drawn[0].colour, np.uint8)), "red")) == score
+    truths = colour_truths(lab(np.array(drawn[0].colour, np.uint8)))
+    assert round(9 * truths[COLOURS.index("red")]) == score
 
 
 @pytest.mark.parametrize("score, drawn", [(score, drawn) for score, drawn, _ in LEVELS["above"]])

@@ -4,7 +4,8 @@ import pytest
 
 from studio.annotation.labelling import HABITS
 from studio.experiments.evaluation import _habits
-from studio.experiments.habits import ALONE, habits
+from studio.experiments.habits import ALONE, habits, table
+from studio.experiments.watching import Watching
 
 SETTINGS = {"images": 75, "right": 0.85, "graded": False, "repeats": 1, "seed": 0}
 
@@ -36,10 +37,15 @@ def test_the_words_of_each_habit_are_in_the_store_the_export_and_the_training(ro
     assert (row["confirmed"] == 0) == (habit == "every")
 
 
+def test_the_table_has_a_line_for_each(rows):
+    said = table({"rows": list(rows.values())})
+    assert all(f"| {habit} |" in said for habit in (*HABITS, ALONE))
+
+
 def test_it_says_how_far_it_is_and_stops_when_it_is_asked_to():
     from core.training.loop import Stopped
 
     lines = []
     with pytest.raises(Stopped):
-        _habits({**SETTINGS, "images": 10, "repeats": 3}, lines.append, lambda: bool(lines))
+        _habits({**SETTINGS, "images": 10, "repeats": 3}, Watching(lines.append, lambda: bool(lines)))
     assert len(lines) == 1

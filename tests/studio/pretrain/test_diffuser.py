@@ -11,7 +11,8 @@ from core import checkpoint
 from core.diffusion import Diffuser
 from core.training.vae import build
 from data.shapes.scenes import heldout_prompts, parse
-from studio.pretrain.diffuser import SIZE, carelessly, latents_of, pretrain_diffuser, pretrain_vae, renders
+from studio.pretrain.diffuser import carelessly, pretrain_diffuser, pretrain_vae
+from studio.pretrain.renders import SIZE, latents_of, renders
 
 
 @pytest.fixture(scope="module")

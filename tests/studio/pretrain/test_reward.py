@@ -10,7 +10,7 @@ from core.words import split
 from data.shapes.detect import detect, judge
 from data.shapes.render import render
 from data.shapes.scenes import parse
-from studio.pretrain.diffuser import example_scene
+from studio.pretrain.renders import example_scene
 from studio.pretrain.reward import places_of, pretrain_reward, questions
 
 
@@ -34,7 +34,7 @@ def test_places_are_where_the_detector_finds_the_things():
         there = places.kinds[i, :, 0] >= 0
         assert len(found) == int(there.sum())
         for x, y in places.at[i][there].tolist():
-            assert any(abs(x - o.centroid[0]) < 0.06 and abs(y - o.centroid[1]) < 0.06 for o in found)
+            assert any(abs(x - o.x) < 0.06 and abs(y - o.y) < 0.06 for o in found)
 
 
 def test_pretraining_saves_a_reward_model_and_goes_on_from_a_stop(model_folder, tmp_path):

@@ -8,8 +8,9 @@ from core.scoring.vlm import VLMScorer
 from core.training.scorer_model import ScorerConfig
 from core.words import scored, units
 from data.shapes import scenes
-from data.shapes.bodies import SHAPES, Body, truths_of
+from data.shapes.bodies import Body, truths_of
 from data.shapes.detect import judge
+from data.shapes.regions import SHAPES
 from data.shapes.scenes import WORLDS
 from data.shapes.truth import COLOURS
 from studio.pretrain import scorer as module
