@@ -120,7 +120,7 @@ def test_the_command_prints_a_table_with_the_aims_and_gives_json(
 
 
 def test_the_command_stops_when_it_is_asked_to_and_says_so(studio, small, monkeypatch, capsys):
-    from studio.__main__ import Console
+    from studio.cli.console import Console
 
     def asked(self, line):
         self.stop.set()

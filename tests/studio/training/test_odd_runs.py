@@ -9,7 +9,7 @@ import pytest
 
 from data.exchange.jsonl import ImportRefused, export_labels, import_labels
 from studio.annotation import first_round
-from studio.api.runs import Runs
+from studio.api import runs as endpoints
 from studio.cli.commands import described
 from studio.pages import diagnose, library_runs, run_page, runs, train
 from studio.pages.rights import Rights
@@ -111,11 +111,10 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
         values(odd)
         first_round.steps(studio)
         assert all(described(run) for run in every)
-        asked = Runs(studio)
-        assert {run["id"] for run in asked.runs()} >= {good, odd}
-        assert asked.run(odd)["id"] == odd and asked.model_card(odd)
-        asked.compare_runs(good, odd)
-        json.dumps(asked.run(odd), allow_nan=False)
+        assert {run["id"] for run in endpoints.runs(studio)} >= {good, odd}
+        assert endpoints.run(studio, odd)["id"] == odd and endpoints.model_card(studio, odd)
+        endpoints.compare_runs(studio, good, odd)
+        json.dumps(endpoints.run(studio, odd), allow_nan=False)
         studio.why_not(studio.run(odd))
         assert studio.run(good)["metrics"] == GOOD["metrics"]
     finally:
