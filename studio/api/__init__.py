@@ -1,13 +1,15 @@
 """The studio for scripts and agents: named endpoints (``gradio_client``), each a tool where MCP is on.
 
 An endpoint is a function with types and a docstring: the types are its schema, the docstring is what ``/endpoints#api`` and
-an agent read of it. Behind each stands what stands behind the page: the same checks of every value, the same names and
-keys, the same bounds for visitors. What goes wrong is answered by a sentence.
+an agent read of it; ``studio.doors`` says who may use it and how it queues. Behind each stands what stands behind the page:
+the same checks of every value, the same names and keys, the same bounds for visitors. What goes wrong is answered by a
+sentence.
 
 What was said of words needs no model, so those endpoints answer at once, past the queue; what computes shares the
 page's one place at the models.
 """
 
+import inspect
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -15,100 +17,80 @@ from typing import Any
 import gradio as gr
 
 from studio.access.waiting import CARRYING, MODELS
-from studio.api.answers import plainly
-from studio.api.exchange import Carrying
-from studio.api.grids import Gridding
-from studio.api.images import Images
-from studio.api.labels import Labelling
-from studio.api.quality import Quality
-from studio.api.runs import Runs
-from studio.api.training import Training
+from studio.api import exchange, grids, images, labels, quality, runs, training  # noqa: F401 - to register them
+from studio.api.answers import FIGURES, FILES, caller
+from studio.cli import commands  # noqa: F401 - as a command can be an endpoint too
+from studio.doors import ADMINISTRATORS, ENDPOINTS, EVERYONE, PASSED, Endpoint, read
+from studio.errors import sentence
 from studio.pages.shared import Loading
 from studio.settings import Settings
 from studio.studio import Studio
 
+LIMITS = {MODELS: 1, FILES: 1, CARRYING: 1, FIGURES: 2}  # of each line, how many go on at once
 NO_MCP = 'STUDIO_MCP is yes, but the package "mcp" is not installed: pip install "mcp>=1.21,<2", or set it to auto or no.'
+PROFILE = inspect.Parameter(
+    "profile", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=gr.OAuthProfile | None
+)
 
 
-def endpoints(studio: Studio, loading: Loading) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
-    """Every endpoint, and how it waits for its turn."""
-    images, labels, grids = Images(studio, loading), Labelling(studio), Gridding(studio)
-    carrying, quality, runs, training = Carrying(studio), Quality(studio), Runs(studio), Training(studio)
-    quick = {"queue": False}
-    work = {"concurrency_id": MODELS, "concurrency_limit": 1}
-    files = {"concurrency_id": "files", "concurrency_limit": 1}
-    carried = {"concurrency_id": CARRYING, "concurrency_limit": 1}
-    counted = {"concurrency_id": "figures", "concurrency_limit": 2}
-    return [
-        (images.compare, work),
-        (images.sample, quick),
-        (images.image, quick),
-        (images.read_image, quick),
-        (images.search, quick),
-        (images.choices, quick),
-        (images.sample_history, quick),
-        (grids.grid_methods, quick),
-        (grids.start_grid, quick),
-        (grids.grids, quick),
-        (grids.grid, quick),
-        (grids.stop_grid, quick),
-        (grids.resume_grid, quick),
-        (grids.grid_zip, files),
-        (grids.next_vote, quick),
-        (grids.cast_vote, quick),
-        (grids.votes, quick),
-        (labels.sign_in, quick),
-        (labels.next_item, quick),
-        (labels.set_score, quick),
-        (labels.clear_score, quick),
-        (labels.accept, quick),
-        (labels.undo, quick),
-        (labels.submit, quick),
-        (labels.skip, quick),
-        (labels.flag, quick),
-        (labels.note, quick),
-        (labels.progress, quick),
-        (labels.history, quick),
-        (quality.agreement, counted),
-        (quality.annotator, counted),
-        (quality.gold, quick),
-        (quality.set_gold, quick),
-        (quality.people, quick),
-        (quality.release_name, quick),
-        (carrying.export, carried),
-        (carrying.import_, carried),
-        (carrying.push, carried),
-        (carrying.backups, quick),
-        (carrying.backup, carried),
-        (carrying.download_backup, carried),
-        (carrying.restore, carried),
-        (carrying.restore_file, carried),
-        (carrying.audit, quick),
-        (carrying.webhook, quick),
-        (training.status, quick),
-        (training.kinds, quick),
-        (training.start_training, quick),
-        (training.start_experiment, quick),
-        (training.stop_training, quick),
-        (training.resume_training, quick),
-        (training.promote, quick),
-        (training.rollback, quick),
-        (runs.runs, quick),
-        (runs.run, quick),
-        (runs.curves, quick),
-        (runs.compare_runs, quick),
-        (runs.model_card, quick),
-        (runs.download_run, files),
-        (runs.report, files),
-        (runs.delete_run, quick),
-    ]
+def endpoints(studio: Studio, loading: Loading) -> dict[str, Callable[..., Any]]:
+    """Every endpoint by its name, as Gradio takes it."""
+    return {door.name: _front(door, studio, loading) for door in ENDPOINTS}
 
 
 def register(studio: Studio, loading: Loading) -> None:
     """All endpoints, in the page that is being built."""
-    for work_of, how in endpoints(studio, loading):
-        endpoint = plainly(work_of)
-        gr.api(endpoint, api_name=endpoint.__name__, **how)
+    for door, front in zip(ENDPOINTS, endpoints(studio, loading).values(), strict=True):
+        limit = LIMITS[door.line] if door.line else "default"
+        gr.api(
+            front,
+            api_name=door.name,
+            queue=bool(door.line),
+            concurrency_id=door.line or None,
+            concurrency_limit=limit,
+        )
+
+
+def _front(door: Endpoint, studio: Studio, loading: Loading) -> Callable[..., Any]:
+    """The endpoint: it lets in who may, and answers every exception with a sentence, as text: a client is no page."""
+    asked = inspect.signature(door.work).parameters
+    public = [
+        one.replace(annotation=read(one.annotation)[0]) for name, one in asked.items() if name not in PASSED
+    ]
+    if "profile" not in asked:  # the account of a request, which is no parameter for clients
+        public.append(PROFILE)
+    signature = inspect.signature(door.work).replace(parameters=public)
+
+    def front(*values: Any, **named: Any) -> Any:
+        try:
+            call = signature.bind(*values, **named)
+            call.apply_defaults()
+            given = call.arguments
+            for name, parameter in signature.parameters.items():
+                if parameter.annotation is bool and not isinstance(given[name], bool):
+                    given[name] = parameter.default  # each default is the careful choice
+            passed = {"studio": studio, "loading": loading, "key": given.get("who"), **given}
+            if door.may != EVERYONE:
+                passed["who"] = caller(door.may, studio, given)
+            return door.work(**{name: passed[name] for name in asked})
+        except Exception as exception:  # noqa: BLE001
+            raise gr.Error(sentence(exception), title="That did not work", print_exception=False) from None
+
+    front.__name__, front.__doc__ = door.name, described(door)
+    front.__annotations__ = {parameter.name: parameter.annotation for parameter in public}
+    front.__signature__ = signature  # type: ignore[attr-defined]
+    return front
+
+
+def described(door: Endpoint) -> str:
+    """The docstring in the form in which Gradio reads one, with what its parameters are annotated with."""
+    text, _, answer = (inspect.getdoc(door.work) or "").partition("\n\nReturns: ")
+    if door.may == ADMINISTRATORS:
+        text += " For those who may manage the studio."
+    said = {name: read(one.annotation)[1] for name, one in inspect.signature(door.work).parameters.items()}
+    said |= {"who": said["who"] or "from sign_in"} if "who" in said else {}
+    lines = "".join(f"    {name}: {meaning}\n" for name, meaning in said.items() if meaning)
+    return f"{text}\n\nParameters:\n{lines}\nReturns:\n    {answer}"
 
 
 def mcp(settings: Settings) -> bool:

@@ -1,23 +1,24 @@
-"""What endpoints take and answer: files that a client sent or can fetch, samples as plain values, and sentences for what
-went wrong."""
+"""What endpoints take and answer: who asks, files that a client sent or can fetch, and samples as plain values."""
 
-import functools
 import mimetypes
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
-import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
 from studio.access import identity
 from studio.access.limits import MAX_UPLOAD
-from studio.errors import sentence
+from studio.doors import ADMINISTRATORS, GOLD, OWNERS, WRITERS
 from studio.pages import shared
 from studio.studio import SampleView, Studio
 
+FILES, FIGURES = "files", "figures"  # lines that endpoints wait in, beside those of the page
+Variant = Annotated[int, "one of the grid's variants, by its place"]
+Viewer = Annotated[str, "from sign_in; where there are administrators, gold is in the answers of theirs only"]
+WordIndex = Annotated[int, "the word's index in the prompt"]
 WHO = "Who is writing? Ask the endpoint sign_in once, keep what it answers as who, and give that with each call."
 NO_FILE = "There is no file: send one, in Python with handle_file of gradio_client."
 
@@ -35,21 +36,6 @@ class GivenFile(TypedDict):
     meta: FileMark
 
 
-def plainly(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The endpoint, under the name that it has for clients, with every exception turned into a sentence, as text: a
-    client is no page."""
-
-    @functools.wraps(work)
-    def endpoint(*given: Any, **named: Any) -> Any:
-        try:
-            return work(*given, **named)
-        except Exception as exception:  # noqa: BLE001
-            raise gr.Error(sentence(exception), title="That did not work", print_exception=False) from None
-
-    endpoint.__name__ = work.__name__.rstrip("_")  # "import" is no name for a method
-    return endpoint
-
-
 def keyed(who: Any, profile: Any = None) -> Any:
     """``who``, where it is a key or its owner has signed in; without a key there would be another name at each call."""
     if identity.read_kept(who) is None and not (identity.oauth_enabled() and profile is not None):
@@ -57,9 +43,17 @@ def keyed(who: Any, profile: Any = None) -> Any:
     return who
 
 
-def writer(studio: Studio, who: Any, profile: Any = None) -> str:
-    """The name to write under, by the page's own rule."""
-    return shared.writer(studio, keyed(who, profile), profile)
+def caller(may: str, studio: Studio, asked: Mapping[str, Any]) -> str:
+    """The name of one who may use an endpoint, by what it was asked; ValueError with a sentence for others."""
+    who, profile = asked["who"], asked["profile"]
+    if may == GOLD and shared.manages(studio, who, profile):
+        return ""
+    if may in (GOLD, ADMINISTRATORS):
+        return shared.admin(studio, who, profile)
+    keyed(who, profile)
+    if may == OWNERS:
+        return shared.tender(studio, asked["grid"], who, profile)
+    return shared.writer(studio, who, profile) if may == WRITERS else shared.proven(studio, who, profile)
 
 
 def given(file: Any) -> Path:
@@ -107,8 +101,18 @@ def picture(view: SampleView) -> dict[str, Any]:
     return file(view.image_path)
 
 
+def columns(rows: Iterable[Mapping[str, Any]], names: str) -> list[dict[str, Any]]:
+    """These columns of each row."""
+    return [{name: row[name] for name in names.split()} for row in rows]
+
+
+def stated(**filters: Any) -> dict[str, Any]:
+    """The filters that are set."""
+    return {name: value for name, value in filters.items() if value is not None}
+
+
 def plain(view: SampleView) -> dict[str, Any]:
     """A sample and its words; ``image`` is a file, or None where it is gone."""
-    found = asdict(view)
-    found.pop("image_path")
-    return found | {"image": picture(view) if view.image_path else None}
+    sample = asdict(view)
+    del sample["image_path"]
+    return sample | {"image": picture(view) if view.image_path else None}

@@ -4,12 +4,14 @@ No ``from __future__ import annotations`` in this package: Gradio reads the type
 """
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import gradio as gr
 
 from studio.access.limits import limits
-from studio.api.answers import GivenFile, content, given, picture, plain
+from studio.access.waiting import MODELS
+from studio.api.answers import GivenFile, Viewer, columns, content, given, picture, plain
+from studio.doors import SampleId, endpoint
 from studio.images import png_text
 from studio.numbers import whole
 from studio.pages import shared
@@ -17,200 +19,152 @@ from studio.studio import Studio, check_request
 
 PATIENCE = 600.0  # seconds that a comparison waits for the models to be loaded
 MOST = 200  # samples in one answer
-TOLD = (
-    "id prompt prompt_set split seed method strength steps guidance width height created mean people flags words"
-).split()  # of a sample that was found
+COLUMNS = "id prompt prompt_set split seed method strength steps guidance width height created mean people flags words"
 
 
-class Images:
-    """Expects the studio, and its models on their way."""
+@endpoint(line=MODELS)
+def compare(
+    studio: Studio,
+    loading: shared.Loading,
+    prompt: Annotated[str, "what the images should show"],
+    seeds: Annotated[str, 'seeds such as "7", "7, 12" or "1-4"'] = "7",
+    strength: Annotated[float, "of the projection, from 0 (none) to 1"] = 1.0,
+    steps: Annotated[int | None, "sampling steps, 1 to 100; null for the model's own"] = None,
+    guidance: Annotated[float | None, "0 (none) to 20; null for the model's own"] = None,
+    noise: Annotated[
+        str, "projected, or best-noise-of-8 for the best of so many noises, chosen before anything is drawn"
+    ] = "projected",
+    profile: gr.OAuthProfile | None = None,
+) -> dict[str, Any]:
+    """Make images of a prompt without and with projected noise, from the same seeds, and score every word of each.
 
-    def __init__(self, studio: Studio, loading: shared.Loading) -> None:
-        self._studio, self._loading = studio, loading
+    The images are stored, and can be corrected like any other.
 
-    def compare(
-        self,
-        prompt: str,
-        seeds: str = "7",
-        strength: float = 1.0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        noise: str = "projected",
-        profile: gr.OAuthProfile | None = None,
-    ) -> dict[str, Any]:
-        """Make images of a prompt without and with projected noise, from the same seeds, and score every word of each.
+    Returns: pairs: for each seed {seed, none, projected: or of the chosen noise, whose seed it has}; each a sample {id, prompt, seed, method, strength, steps, guidance, total: the mean score 0..9, words: [{index, text, kind, scored, score: 0..9, human, vlm, expected, uncertain, ...}], the last of kind extra, "nothing else", about the whole image, image: a file}; projected is null where no projector (or reward model) is in use. message: a sentence, or ''.
+    """
+    own = studio.models.sampling()
+    steps = own["steps"] if steps is None else steps
+    guidance = own["guidance"] if guidance is None else guidance
+    request = check_request(prompt, seeds, steps, guidance, strength, noise=noise)
+    limits(studio, profile).check_request(request, studio.store)
+    began = time.monotonic()
+    while not loading.over:
+        if time.monotonic() - began > PATIENCE:
+            raise ValueError("The models are still loading: try again in a few minutes.")
+        time.sleep(0.2)
+    if loading.problem:
+        raise ValueError(loading.problem)
+    *_, last = studio.comparison.compare(request)
+    pairs = [
+        {"seed": p.seed, "none": plain(p.none), "projected": plain(p.projected) if p.projected else None}
+        for p in last.pairs
+    ]
+    return {"pairs": pairs, "message": last.message}
 
-        The images are stored, and can be corrected like any other.
 
-        Parameters:
-            prompt: what the images should show
-            seeds: seeds such as "7", "7, 12" or "1-4"
-            strength: of the projection, from 0 (none) to 1
-            steps: sampling steps, 1 to 100; null for the model's own
-            guidance: 0 (none) to 20; null for the model's own
-            noise: projected, or best-noise-of-8 for the best of so many noises, chosen before anything is drawn
+@endpoint()
+def sample(
+    studio: Studio,
+    sample: SampleId,
+    who: Annotated[str, "from sign_in; the corrections shown are then this person's"] = "",
+    profile: gr.OAuthProfile | None = None,
+) -> dict[str, Any]:
+    """A stored image and what stands for each of its words.
 
-        Returns:
-            pairs: for each seed {seed, none, projected: or of the chosen noise, whose seed it has}; each a sample {id, prompt, seed, method, strength, steps, guidance, total: the mean score 0..9, words: [{index, text, kind, scored, score: 0..9, human, vlm, expected, uncertain, ...}], the last of kind extra, "nothing else", about the whole image, image: a file}; projected is null where no projector (or reward model) is in use. message: a sentence, or ''.
-        """
-        own = self._studio.models.sampling()
-        asked = check_request(
-            prompt,
-            seeds,
-            own["steps"] if steps is None else steps,
-            own["guidance"] if guidance is None else guidance,
-            strength,
-            noise=noise,
-        )
-        limits(self._studio, profile).check_request(asked, self._studio.store)
-        began = time.monotonic()
-        while not self._loading.over:
-            if time.monotonic() - began > PATIENCE:
-                raise ValueError("The models are still loading: try again in a few minutes.")
-            time.sleep(0.2)
-        if self._loading.problem:
-            raise ValueError(self._loading.problem)
-        *_, last = self._studio.comparison.compare(asked)
-        pairs = [
-            {"seed": p.seed, "none": plain(p.none), "projected": plain(p.projected) if p.projected else None}
-            for p in last.pairs
-        ]
-        return {"pairs": pairs, "message": last.message}
+    Returns: the sample: {id, prompt, seed, method, strength, steps, guidance, total, words, image}; after the words stands one of kind extra, "nothing else", 9 where the image shows nothing that the prompt does not ask for; images of earlier versions lack it
+    """
+    name = shared.person(who, profile) if who else None
+    return plain(studio.annotation.sample(sample, name))
 
-    def sample(self, sample: str, who: str = "", profile: gr.OAuthProfile | None = None) -> dict[str, Any]:
-        """A stored image and what stands for each of its words.
 
-        Parameters:
-            sample: the sample's id
-            who: from sign_in; the corrections shown are then this person's
+@endpoint()
+def image(
+    studio: Studio,
+    sample: SampleId,
+    text: Annotated[
+        bool, "with the text that the WebUI of AUTOMATIC1111 reads: prompt, seed, steps and so on"
+    ] = False,
+) -> dict[str, Any]:
+    """The image of a sample, as a PNG file.
 
-        Returns:
-            the sample: {id, prompt, seed, method, strength, steps, guidance, total, words, image}; after the words stands one of kind extra, "nothing else", 9 where the image shows nothing that the prompt does not ask for; images of earlier versions lack it
-        """
-        name = shared.person(who, profile) if who else None
-        return plain(self._studio.annotation.sample(sample, name))
+    Returns: the file
+    """
+    view = studio.annotation.sample(sample)
+    return content(studio.grid_files.png(view.id), f"{view.id}.png") if text else picture(view)
 
-    def image(self, sample: str, text: bool = False) -> dict[str, Any]:
-        """The image of a sample, as a PNG file.
 
-        Parameters:
-            sample: the sample's id
-            text: with the text that the WebUI of AUTOMATIC1111 reads: prompt, seed, steps and so on
+@endpoint()
+def read_image(studio: Studio, file: Annotated[GivenFile, "the PNG"]) -> dict[str, Any]:
+    """How a PNG says that it was made, whether this studio, the WebUI of AUTOMATIC1111 or a tool whose JSON is known wrote it.
 
-        Returns:
-            the file
-        """
-        view = self._studio.annotation.sample(sample)
-        return (
-            content(self._studio.grid_files.png(view.id), f"{view.id}.png") if text is True else picture(view)
-        )
+    Returns: prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio, webui or json; note: what of it cannot be used here, or ''
+    """
+    return png_text.read_png(given(file))
 
-    def read_image(self, file: GivenFile) -> dict[str, Any]:
-        """How a PNG says that it was made, whether this studio, the WebUI of AUTOMATIC1111 or a tool whose JSON is known wrote it.
 
-        Parameters:
-            file: the PNG
+@endpoint()
+def sample_history(
+    studio: Studio,
+    sample: SampleId,
+    limit: Annotated[int, "steps in the answer, 1000 at most"] = 200,
+    who: Viewer = "",
+    profile: gr.OAuthProfile | None = None,
+) -> dict[str, Any]:
+    """All that was said of an image, by whom and when.
 
-        Returns:
-            prompt, seed, steps, guidance, width, height, method, strength, run: what is not said is null; source: studio, webui or json; note: what of it cannot be used here, or ''
-        """
-        return png_text.read_png(given(file))
+    Returns: events: the newest first, [{created, who, source, what: set, clear, undo, submit, skip, flag, note, gold, preferred, ..., word_index, word, before, after, text}]; remarks: flags and notes that stand, [{kind, who, text, created}]
+    """
+    store = studio.store
+    golden = shared.manages(studio, who, profile)
+    events = store.library.events(sample, whole("limit", limit, 1, 1000), gold=golden)
+    return {"events": events, "remarks": columns(store.remarks.find(sample=sample), "kind who text created")}
 
-    def sample_history(
-        self, sample: str, limit: int = 200, who: str = "", profile: gr.OAuthProfile | None = None
-    ) -> dict[str, Any]:
-        """All that was said of an image, by whom and when.
 
-        Parameters:
-            sample: the sample's id
-            limit: steps in the answer, 1000 at most
-            who: from sign_in; where there are administrators, gold is in the answers of theirs only
+@endpoint()
+def search(
+    studio: Studio,
+    text: Annotated[str, "words of the prompt, or the id of a sample"] = "",
+    sort: Annotated[
+        Literal["newest", "oldest", "uncertain", "disagreement", "lowest", "highest", "prompt", "seed"],
+        "the order; lowest and highest are of the mean score",
+    ] = "newest",
+    prompt_set: Annotated[str | None, "the set that the prompt is from"] = None,
+    split: Annotated[
+        Literal["train", "validation", "heldout"] | None, "what it is used for: train, validation or heldout"
+    ] = None,
+    method: Annotated[str | None, "how the noise was made: none, projected, ..."] = None,
+    run: Annotated[str | None, "the id of the run whose projector it was made with"] = None,
+    seed: Annotated[int | None, "its seed"] = None,
+    scored_by: Annotated[str | None, "who has scored a word of it; * for anyone"] = None,
+    remark: Annotated[Literal["flag", "note"] | None, "flag or note, where one stands"] = None,
+    disagreement: Annotated[float | None, "people differ by so many points or more"] = None,
+    limit: Annotated[int, "samples in the answer, 200 at most"] = 24,
+    after: Annotated[list[Any] | None, "what the page before answered as next"] = None,
+    who: Annotated[
+        str,
+        "from sign_in; where there are administrators, gold is in the labels and mean scores of theirs only",
+    ] = "",
+    mean_from: Annotated[float | None, "a mean score of so much or more, 0 to 9"] = None,
+    mean_to: Annotated[float | None, "a mean score of so much or less"] = None,
+    profile: gr.OAuthProfile | None = None,
+) -> dict[str, Any]:
+    """Stored samples, a page at a time, as the Library shows them.
 
-        Returns:
-            events: the newest first, [{created, who, source, what: set, clear, undo, submit, skip, flag, note, gold, preferred, ..., word_index, word, before, after, text}]; remarks: flags and notes that stand, [{kind, who, text, created}]
-        """
-        store = self._studio.store
-        golden = shared.manages(self._studio, who, profile)
-        events = store.library.events(sample, whole("limit", limit, 1, 1000), gold=golden)
-        told = "kind who text created".split()
-        remarks = [{name: one[name] for name in told} for one in store.remarks.find(sample=sample)]
-        return {"events": events, "remarks": remarks}
+    Returns: samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
+    """
+    page = studio.store.library.search(
+        text, sort=sort, after=after, limit=whole("limit", limit, 1, MOST), gold=shared.manages(studio, who, profile),
+        prompt_set=prompt_set, split=split, method=method, projector_run=run, seed=seed, who=scored_by, remark=remark,
+        disagreement=disagreement, mean_from=mean_from, mean_to=mean_to,
+    )  # fmt: skip
+    return {**page, "samples": columns(page["samples"], COLUMNS)}
 
-    def search(
-        self,
-        text: str = "",
-        sort: Literal[
-            "newest", "oldest", "uncertain", "disagreement", "lowest", "highest", "prompt", "seed"
-        ] = "newest",
-        prompt_set: str | None = None,
-        split: Literal["train", "validation", "heldout"] | None = None,
-        method: str | None = None,
-        run: str | None = None,
-        seed: int | None = None,
-        scored_by: str | None = None,
-        remark: Literal["flag", "note"] | None = None,
-        disagreement: float | None = None,
-        limit: int = 24,
-        after: list[Any] | None = None,
-        who: str = "",
-        mean_from: float | None = None,
-        mean_to: float | None = None,
-        profile: gr.OAuthProfile | None = None,
-    ) -> dict[str, Any]:
-        """Stored samples, a page at a time, as the Library shows them.
 
-        Parameters:
-            text: words of the prompt, or the id of a sample
-            sort: the order; lowest and highest are of the mean score
-            prompt_set: the set that the prompt is from
-            split: what it is used for: train, validation or heldout
-            method: how the noise was made: none, projected, ...
-            run: the id of the run whose projector it was made with
-            seed: its seed
-            scored_by: who has scored a word of it; * for anyone
-            remark: flag or note, where one stands
-            disagreement: people differ by so many points or more
-            limit: samples in the answer, 200 at most
-            after: what the page before answered as next
-            who: from sign_in; where there are administrators, gold is in the labels and mean scores of theirs only
-            mean_from: a mean score of so much or more, 0 to 9
-            mean_to: a mean score of so much or less
+@endpoint()
+def choices(studio: Studio) -> dict[str, list[str]]:
+    """What the filters of the endpoint search can be set to now.
 
-        Returns:
-            samples: [{id, prompt, prompt_set, split, seed, method, strength, steps, guidance, width, height, created, mean: its mean score 0..9, people, flags, words: [{index, word, label, source: gold, human, simulated, calibrated or vlm, vlm, people}]}]; count: of all that match, 10,000 at most; more: whether there are more than that; next: give it as after, null at the end
-        """
-        asked = {
-            "prompt_set": prompt_set,
-            "split": split,
-            "method": method,
-            "projector_run": run,
-            "seed": seed,
-            "who": scored_by,
-            "remark": remark,
-            "disagreement": disagreement,
-            "mean_from": mean_from,
-            "mean_to": mean_to,
-        }
-        filters = {name: value for name, value in asked.items() if value is not None}
-        found = self._studio.store.library.search(
-            text,
-            sort=sort,
-            after=after,
-            limit=whole("limit", limit, 1, MOST),
-            gold=shared.manages(self._studio, who, profile),
-            **filters,
-        )
-        samples = [{name: row[name] for name in TOLD} for row in found["samples"]]
-        return {**found, "samples": samples}
-
-    def choices(self) -> dict[str, list[str]]:
-        """What the filters of the endpoint search can be set to now.
-
-        Returns:
-            prompt_set, split, method, run, scored_by: the values of each
-        """
-        found = self._studio.store.library.choices()
-        return {
-            {"projector_run": "run", "who": "scored_by"}.get(name, name): values
-            for name, values in found.items()
-        }
+    Returns: prompt_set, split, method, run, scored_by: the values of each
+    """
+    names = {"projector_run": "run", "who": "scored_by"}
+    return {names.get(name, name): values for name, values in studio.store.library.choices().items()}

@@ -1,29 +1,30 @@
 """The command that says how far the annotators agree, with each other and with the scorer."""
 
-from __future__ import annotations
-
-import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from studio.cli import commands
-from studio.cli.commands import Result
+from studio.doors import Result, command
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 NAME = 24  # characters of a name in the table
 AGAINST = (("with the VLM", "vlm"), ("with gold", "gold"), ("with the others", "others"))
 ALPHA = ("words", "alpha ordinal", "alpha interval")
 
 
-def agreement(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def agreement(
+    studio: "Studio", *, who: Annotated[str | None, "the figures of this annotator alone"] = None
+) -> Result:
     """How far annotators agree: Krippendorff's alpha by kind of word and by pair, and with the scorer."""
     from studio.annotation import quality
 
-    store = commands.studio_of(given).store
-    if given.who is not None:
-        person = quality.annotator(store, given.who)
+    if who is not None:
+        person = quality.annotator(studio.store, who)
         return Result(person, page(person))
-    found = quality.agreement(store)
-    return Result(found, described(found))
+    figures = quality.agreement(studio.store)
+    return Result(figures, described(figures))
 
 
 def page(person: dict[str, Any]) -> str:
@@ -49,42 +50,33 @@ def _against(name: str, kinds: dict[str, Any]) -> str:
     return table([name, "words", "same score", "mean difference", "Spearman"], rows)
 
 
-def described(found: dict[str, Any]) -> str:
+def described(figures: dict[str, Any]) -> str:
     """Three tables: kinds of words, pairs of people, people. What a `-` in alpha lacks stands below."""
     parts = [
         table(
             ["kind of word", "people", *ALPHA],
-            [[k["kind"], str(k["people"]), *_alpha(k)] for k in found["kinds"]],
+            [[k["kind"], str(k["people"]), *_alpha(k)] for k in figures["kinds"]],
         )
     ]
-    if found["pairs"]:
-        parts.append(_pairs(found["pairs"]))
-    if found["people"]:
+    if figures["pairs"]:
+        parts.append(_pairs(figures["pairs"]))
+    if figures["people"]:
         rows = [
             [_name(p["who"]), str(p["words"]), _number(p["per_hour"], 0), str(p["skipped"]), str(p["undos"]),
              _share(vlm["exact"]), _number(vlm["mean_absolute"]), _number(vlm["spearman"]),
              _share(p["gold"]["all"]["exact"]), _number(p["gold"]["all"]["mean_absolute"])]
-            for p in found["people"] for vlm in [p["vlm"]["all"]]
+            for p in figures["people"] for vlm in [p["vlm"]["all"]]
         ]  # fmt: skip
-        columns = [
-            "annotator",
-            "words",
-            "per hour",
-            "skipped",
-            "undone",
-            "as the VLM",
-            "mean difference",
-            "Spearman",
-            "as gold",
-            "from gold",
-        ]
-        parts.append(table(columns, rows))
+        columns = (
+            "annotator,words,per hour,skipped,undone,as the VLM,mean difference,Spearman,as gold,from gold"
+        )
+        parts.append(table(columns.split(","), rows))
     reasons = [
         f"{where}: {one['why']}"
         for where, one in [
-            *((k["kind"], k) for k in found["kinds"]),
-            *((" + ".join(map(_name, p["people"])), p) for p in found["pairs"]),
-            *((f"{_name(p['who'])} and the VLM", p["vlm"]["all"]) for p in found["people"]),
+            *((k["kind"], k) for k in figures["kinds"]),
+            *((" + ".join(map(_name, p["people"])), p) for p in figures["pairs"]),
+            *((f"{_name(p['who'])} and the VLM", p["vlm"]["all"]) for p in figures["people"]),
         ]
         if one["why"]
     ]
@@ -108,8 +100,8 @@ def _pairs(pairs: Sequence[dict[str, Any]]) -> str:
     return table(["pair", *ALPHA, "same score", "mean difference"], rows)
 
 
-def _alpha(found: dict[str, Any]) -> list[str]:
-    return [str(found["words"]), _number(found["ordinal"], 3), _number(found["interval"], 3)]
+def _alpha(pair: dict[str, Any]) -> list[str]:
+    return [str(pair["words"]), _number(pair["ordinal"], 3), _number(pair["interval"], 3)]
 
 
 def _name(who: str) -> str:

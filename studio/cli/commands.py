@@ -1,52 +1,45 @@
-"""The commands of `python -m studio`: what each takes, does and says. The work is the service's.
+"""The commands that make, score, train, judge and list. The work is the service's; a command says how it went.
 
-A command is a function of (arguments, console) that returns a Result; `studio.cli.arguments` knows what each takes.
+No ``from __future__ import annotations`` in modules of doors: the types of parameters are read as they are.
 """
 
-from __future__ import annotations
-
-import argparse
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from studio.cli.console import Console
+from studio.doors import PROGRAM, Result, RunId, command, endpoint, group
 from studio.numbers import whole
 from studio.settings import Settings
 from studio.settings_table import settings_table
 from studio.times import moment
+from studio.training.configs import EVALUATIONS, FIELDS
 from studio.training.results import seeds_said
 
-PROGRAM = "python -m studio"
+if TYPE_CHECKING:
+    from studio.studio import Studio
+
+SAME = "the same command"
+
+Account = Annotated[str | None, "who does it; without it the account's name"]
+Background = Annotated[bool, "in a process of its own"]
+Prompts = Annotated[
+    str | None,
+    "a file with one prompt a line (one that begins with '# ' or '##' is a comment), or a public set and the folder that it "
+    "lies in: geneval:FOLDER, or one part of it, geneval/counting:FOLDER; known are geneval, t2i-compbench, partiprompts, "
+    "dsg, tifa, dpg",
+]
+Pairs = Annotated[list[str] | None, "a setting, name=value; may be given several times; below"]
 
 
-@dataclass
-class Result:
-    """data for --json, text for people, and the command that goes on where work was stopped."""
-
-    data: Any
-    text: str
-    again: str = ""
-
-
-def studio_of(given: argparse.Namespace) -> Any:
+def studio_of(home: str | None) -> "Studio":
     """The studio that the environment, and --home, describe."""
     from studio.studio import Studio
 
     settings = Settings.from_env()
-    if given.home:
-        settings = dataclasses.replace(settings, home=Path(given.home).expanduser().absolute())
+    if home:
+        settings = dataclasses.replace(settings, home=Path(home).expanduser().absolute())
     return Studio(settings)
-
-
-def prompts_of(given: argparse.Namespace, studio: Any) -> list[str]:
-    """--prompts, all of them or the first --count; else --count of a set of our own, 100 unless it is given."""
-    from data.prompts import load
-    from data.prompts.public import read_set
-
-    if not given.prompts:
-        return load(given.set, 100 if given.count is None else given.count, studio.settings.world)
-    return first(read_set(given.prompts), "count", given.count)
 
 
 def first(prompts: list[str], name: str, count: Any) -> list[str]:
@@ -56,113 +49,214 @@ def first(prompts: list[str], name: str, count: Any) -> list[str]:
 
 def choices(pairs: list[str] | None) -> dict[str, Any]:
     """name=value, several times -> a configuration; ValueError where one is something else."""
-    found = {}
+    config = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
             raise ValueError(f"{pair[:60]!r} is no setting: write name=value, for example seed=1.")
-        found[name.strip().replace("-", "_")] = value.strip()
-    return found
+        config[name.strip().replace("-", "_")] = value.strip()
+    return config
 
 
-def person(given: argparse.Namespace) -> str:
+def person(who: str | None) -> str:
     """Who it is: --who, else the account's name."""
     import getpass
 
     from studio.access.identity import check_name
 
-    if given.who:
-        return check_name(given.who)
+    if who:
+        return check_name(who)
     try:
         return check_name(getpass.getuser())
     except (OSError, KeyError, ImportError):
         return "command-line"
 
 
-# ---- commands -----------------------------------------------------------------------------------------------------
+# ---- images and scores --------------------------------------------------------------------------------------------
 
 
-def collect(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def collect(
+    studio: "Studio",
+    console: Console,
+    *,
+    prompts: Prompts = None,
+    set: Annotated[str, "our own prompts: shapes_train, shapes_validation, shapes_heldout"] = "shapes_train",
+    count: Annotated[int | None, "how many of them: 100 of our own, all of --prompts"] = None,
+    seeds: Annotated[int, "seeds of each prompt"] = 1,
+    first_seed: Annotated[int, "skip so many of a prompt's seeds"] = 0,
+    method: Annotated[str, "none or projected"] = "none",
+    strength: Annotated[float, "of the projection"] = 1.0,
+    steps: Annotated[int | None, "sampling steps; without it STUDIO_STEPS, else the backbone's own"] = None,
+    guidance: Annotated[float | None, "likewise; 0 is none"] = None,
+    batch: Annotated[int | None, "images at a time"] = None,
+    no_score: Annotated[bool, "leave the scoring for later"] = False,
+) -> Result:
     """Make and store images, and score them."""
-    from data.prompts.public import set_name
+    from data.prompts import load
+    from data.prompts.public import read_set, set_name
 
-    studio = studio_of(given)
-    prompts = prompts_of(given, studio)
+    if prompts:
+        texts = first(read_set(prompts), "count", count)
+    else:
+        texts = load(set, 100 if count is None else count, studio.settings.world)
     ids = studio.collecting.collect(
-        prompts, given.seeds, given.method, steps=given.steps, guidance=given.guidance, strength=given.strength,
-        batch=given.batch, prompt_set=set_name(given.prompts) if given.prompts else given.set,
-        first_seed=given.first_seed, on_progress=console.count("images"), stop=console.stop,
+        texts, seeds, method, steps=steps, guidance=guidance, strength=strength, batch=batch,
+        prompt_set=set_name(prompts) if prompts else set, first_seed=first_seed,
+        on_progress=console.count("images"), stop=console.stop,
     )  # fmt: skip
-    scored = (
-        0
-        if given.no_score or console.stop.is_set()
-        else studio.scoring.score(ids, console.count("scores"), console.stop)
-    )
-    text = f"{len(ids)} samples of {len(prompts)} prompts are stored; {scored} were scored."
-    again = "the same command" if console.stop.is_set() else ""
-    return Result({"samples": ids, "prompts": len(prompts), "scored": scored}, text, again)
+    later = no_score or console.stop.is_set()
+    scored = 0 if later else studio.scoring.score(ids, console.count("scores"), console.stop)
+    text = f"{len(ids)} samples of {len(texts)} prompts are stored; {scored} were scored."
+    again = SAME if console.stop.is_set() else ""
+    return Result({"samples": ids, "prompts": len(texts), "scored": scored}, text, again)
 
 
-def score(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def score(
+    studio: "Studio",
+    console: Console,
+    samples: Annotated[list[str] | None, "sample ids; none: all that are not scored"] = None,
+) -> Result:
     """Score stored samples that the scorer has not scored."""
-    studio = studio_of(given)
-    count = studio.scoring.score(given.samples or None, console.count("scores"), console.stop)
-    return Result(
-        {"scored": count},
-        f"{count} samples were scored.",
-        "the same command" if console.stop.is_set() else "",
+    count = studio.scoring.score(samples, console.count("scores"), console.stop)
+    return Result({"scored": count}, f"{count} samples were scored.", SAME if console.stop.is_set() else "")
+
+
+@command()
+def merge(
+    studio: "Studio",
+    folder: Annotated[str | None, "a copy of another machine's STUDIO_HOME; none: the own one"] = None,
+) -> Result:
+    """Take over what other processes have collected or scored, here or in the STUDIO_HOME of another machine."""
+    from studio.images import shards
+
+    home = Path(folder).expanduser().absolute() if folder else None
+    if home and not shards.folder_of(home).is_dir():
+        raise ValueError(f"{folder} has no folder shards: give a copy of the other machine's STUDIO_HOME.")
+    ids = sorted(shards.merge(studio.making, home))
+    return Result({"samples": ids}, f"{len(ids)} samples were taken over.")
+
+
+@command()
+def foresee(
+    studio: "Studio",
+    console: Console,
+    *,
+    count: Annotated[int | None, "at most so many samples, the newest first"] = None,
+) -> Result:
+    """Compare the reward model with the scorer on stored samples, for the queue's orders "reward" and "projected"."""
+    figures = studio.foreseeing.foresee(count, console.count("samples"), console.stop)
+    text = "{compared} samples were compared"
+    if figures["left_out"]:
+        text += "; {left_out} were left out, as their noise or their words cannot be had again"
+    if figures["missing"]:
+        text += "; {missing} are left"
+    return Result(figures, f"{text}.".format(**figures), SAME if console.stop.is_set() else "")
+
+
+@command()
+def correct(
+    studio: "Studio",
+    console: Console,
+    samples: Annotated[list[str] | None, "sample ids; none: the annotator's queue"] = None,
+    *,
+    count: Annotated[int, "words; the last image is judged to its end"] = 300,
+    seed: Annotated[int, "of the order"] = 0,
+    order: Annotated[str, "uncertainty, random, newest, disagreement, reward or projected"] = "uncertainty",
+    habit: Annotated[
+        str,
+        "what is typed of an image: every word; wrong ones alone, then Done; clean: the same, but n where none is wrong",
+    ] = "every",
+) -> Result:
+    """Corrections by the simulated annotator (the detector of the shapes world), stored as simulated."""
+    figures = studio.annotation.simulate(
+        samples, count, seed=seed, order=order, habit=habit, on_progress=console.count("corrections")
     )
+    text = (
+        "{words} words of {samples} samples have a simulated correction, {typed} typed and {confirmed} confirmed; "
+        "{changed} differ from the scorer."
+    ).format(**figures)
+    if figures["words"] < count:
+        text += " There were no more: collect and score samples of training prompts first."
+    return Result(figures, text)
 
 
-def train(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def labels(
+    studio: "Studio",
+    folder: Annotated[str, "where they go"],
+    *,
+    count: Annotated[str | None, "at most so many samples of training prompts, drawn at random"] = None,
+    no_features: Annotated[bool, "leave out the scorer's hidden states"] = False,
+) -> Result:
+    """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
+    from studio.training.replay import gather
+
+    most = None if count is None else whole("count", count, 1, 10**9)
+    kept = gather(studio, features=not no_features, most=most)
+    kept.save(folder)
+    return Result({"samples": len(kept), "words": len(kept.word)}, f"{len(kept)} samples are in {folder}.")
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+@group("kind", FIELDS, "Train a model, go through the whole loop, or make the images of its next round.")
+def train(
+    studio: "Studio",
+    console: Console,
+    kind: str,
+    *,
+    run: Annotated[str | None, "begin or resume the run of this id"] = None,
+    background: Background = False,
+    set: Pairs = None,
+) -> Result:
     """Train, in this process or (--background) in one of its own."""
     from studio.training import jobs
 
-    studio = studio_of(given)
-    config = choices(given.set)
-    if given.run_id and config:
+    config = choices(set)
+    if run and config:
         raise ValueError("A run that is gone on with keeps its settings: leave --set out.")
-    if given.background:
-        run = (
-            jobs.resume(studio.runs, given.run_id)
-            if given.run_id
-            else jobs.start(studio.runs, given.kind, config)
-        )
-        return Result({"run": run}, f"The run {run} goes on by itself. Look at it with: {PROGRAM} runs {run}")
-    run = studio.training.train(given.kind, config, given.run_id, console.report, console.stop)
-    return Result(
-        run,
-        described(run),
-        f"{PROGRAM} train {given.kind} --run {run['id']}" if run["state"] == "stopped" else "",
-    )
+    if background:
+        return in_background(jobs.resume(studio.runs, run) if run else jobs.start(studio.runs, kind, config))
+    done = studio.training.train(kind, config, run, console.report, console.stop)
+    again = f"{PROGRAM} train {kind} --run {done['id']}" if done["state"] == "stopped" else ""
+    return Result(done, described(done), again)
 
 
-def evaluate(given: argparse.Namespace, console: Any) -> Result:
+def in_background(run: str) -> Result:
+    """What is answered of a run in a process of its own."""
+    return Result({"run": run}, f"The run {run} goes on by itself. Look at it with: {PROGRAM} runs {run}")
+
+
+@group("kind", EVALUATIONS, "Judge on held-out prompts.")
+def evaluate(
+    studio: "Studio", console: Console, kind: str, *, prompts: Prompts = None, set: Pairs = None
+) -> Result:
     """Judge methods (alignment), scores (fidelity) or the judge itself (detector)."""
     from core.evaluation.report import markdown
     from core.training.loop import Stopped
     from data.prompts.public import read_set
     from studio.experiments import evaluation
 
-    studio, config = studio_of(given), choices(given.set)
-    prompts = first(read_set(given.prompts), "prompts", config.get("prompts")) if given.prompts else None
+    config = choices(set)
+    texts = first(read_set(prompts), "prompts", config.get("prompts")) if prompts else None
     try:
-        report = evaluation.evaluate(studio, given.kind, config, prompts, console.report, console.stop)
+        report = evaluation.evaluate(studio, kind, config, texts, console.report, console.stop)
     except Stopped:
-        return Result({"stopped": True}, "Not finished.", "the same command")
-    if given.kind == "alignment":
+        return Result({"stopped": True}, "Not finished.", SAME)
+    if kind == "alignment":
         text = markdown(report) + f"\nJudge: {report['judge']}."
-    elif given.kind == "habits":
+    elif kind == "habits":
         from studio.experiments.habits import table
 
         text = table(report)
-    elif given.kind == "detector":
+    elif kind == "detector":
+        renders = {"as rendered": report["renders"], "after a VAE round trip": report["round_trip"]}
         text = "\n".join(
             f"{name}: {part['words']} words of {part['images']} renders, {part['right']:.4f} right"
-            for name, part in (
-                ("as rendered", report["renders"]),
-                ("after a VAE round trip", report["round_trip"]),
-            )
+            for name, part in renders.items()
         )
     else:
         text = "\n".join(
@@ -174,122 +268,95 @@ def evaluate(given: argparse.Namespace, console: Any) -> Result:
     return Result(report, text)
 
 
-def correct(given: argparse.Namespace, console: Any) -> Result:
-    """Corrections by the simulated annotator (the detector of the shapes world), stored as simulated."""
-    studio = studio_of(given)
-    found = studio.annotation.simulate(
-        given.samples or None,
-        given.count,
-        seed=given.seed,
-        order=given.order,
-        habit=given.habit,
-        on_progress=console.count("corrections"),
-    )
-    text = (
-        "{words} words of {samples} samples have a simulated correction, {typed} typed and {confirmed} confirmed; "
-        "{changed} differ from the scorer."
-    ).format(**found)
-    if found["words"] < given.count:
-        text += " There were no more: collect and score samples of training prompts first."
-    return Result(found, text)
-
-
-def foresee(given: argparse.Namespace, console: Any) -> Result:
-    """Compare the reward model with the scorer on stored samples, for the queue's orders "reward" and "projected"."""
-    found = studio_of(given).foreseeing.foresee(given.count, console.count("samples"), console.stop)
-    text = "{compared} samples were compared".format(**found)
-    if found["left_out"]:
-        text += "; {left_out} were left out, as their noise or their words cannot be had again".format(
-            **found
-        )
-    if found["missing"]:
-        text += "; {missing} are left".format(**found)
-    return Result(found, f"{text}.", "the same command" if console.stop.is_set() else "")
-
-
-def merge(given: argparse.Namespace, console: Any) -> Result:
-    """Take over what other processes have collected or scored, here or in the STUDIO_HOME of another machine."""
-    from studio.images import shards
-
-    home = Path(given.folder).expanduser().absolute() if given.folder else None
-    if home and not shards.folder_of(home).is_dir():
-        raise ValueError(
-            f"{given.folder} has no folder shards: give a copy of the other machine's STUDIO_HOME."
-        )
-    ids = sorted(shards.merge(studio_of(given), home))
-    return Result({"samples": ids}, f"{len(ids)} samples were taken over.")
-
-
-def labels(given: argparse.Namespace, console: Any) -> Result:
-    """Write the scorer's labels of the store as the folder that retraining replays (STUDIO_LABELS)."""
-    from studio.training.replay import gather
-
-    most = None if given.count is None else whole("count", given.count, 1, 10**9)
-    found = gather(studio_of(given), features=not given.no_features, most=most)
-    found.save(given.folder)
-    return Result(
-        {"samples": len(found), "words": len(found.word)}, f"{len(found)} samples are in {given.folder}."
-    )
-
-
-def promote(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def promote(
+    studio: "Studio",
+    run: RunId,
+    *,
+    force: Annotated[bool, "even where the held-out result is worse"] = False,
+    who: Account = None,
+) -> Result:
     """Put a run's models into use; refused where its held-out result is worse."""
-    run = studio_of(given).runs.promote(given.run_id, person(given), given.force)
-    return Result(run, f"The {run['kind']} {run['id']} is in use.")
+    used = studio.runs.promote(run, person(who), force)
+    return Result(used, f"The {used['kind']} {used['id']} is in use.")
 
 
-def rollback(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def rollback(
+    studio: "Studio",
+    kind: Annotated[str, "projector, reward, calibrator, lora or cycle"],
+    *,
+    who: Account = None,
+) -> Result:
     """Back to what was in use before."""
-    run = studio_of(given).runs.rollback(given.kind, person(given))
-    return Result(run, f"In use again: {run['id'] if run else 'what the project ships'}.")
+    used = studio.runs.rollback(kind, person(who))
+    return Result(used, f"In use again: {used['id'] if used else 'what the project ships'}.")
 
 
-def runs(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def runs(
+    studio: "Studio",
+    run: Annotated[str | None, "the id of the one to show"] = None,
+    *,
+    kind: Annotated[str | None, "only this kind"] = None,
+    limit: Annotated[int, "so many, the newest first"] = 20,
+) -> Result:
     """List the runs, or show one."""
     from studio.training import jobs
 
-    studio = studio_of(given)
-    if given.run_id:
-        found = jobs.status(studio.runs, given.run_id)
-        return Result(found, described(found["run"]))
-    listed = studio.runs.find(kind=given.kind, limit=given.limit)
-    return Result(listed, "\n".join(described(run) for run in listed) or "There is no run yet.")
+    if run:
+        status = jobs.status(studio.runs, run)
+        return Result(status, described(status["run"]))
+    listed = studio.runs.find(kind=kind, limit=limit)
+    return Result(listed, "\n".join(described(one) for one in listed) or "There is no run yet.")
 
 
-def people(given: argparse.Namespace, console: Any) -> Result:
-    """The names that belong to somebody, or --release one for the next who writes under it."""
-    store = studio_of(given).store
-    if given.release is not None:
-        store.people.release(given.release, person(given))
-        return Result(
-            {"released": given.release}, "The name is free: it goes to the next one who writes under it."
-        )
-    found = store.people.find()
-    lines = [f"{moment(one['created'])}  {one['name']}" for one in found]
-    return Result(found, "\n".join(lines) or "No name belongs to anybody yet.")
-
-
-def stop(given: argparse.Namespace, console: Any) -> Result:
+@command(text="The run {run} will stop after the step it is in.".format_map)
+def stop(studio: "Studio", run: RunId) -> dict[str, str]:
     """Ask a run to stop after the step it is in."""
     from studio.training import jobs
 
-    jobs.stop(studio_of(given), given.run_id)
-    return Result({"run": given.run_id}, f"The run {given.run_id} will stop after the step it is in.")
+    jobs.stop(studio.runs, run)
+    return {"run": run}
 
 
-def status(given: argparse.Namespace, console: Any) -> Result:
-    """What is in use, and how much there is."""
-    found = studio_of(given).status()
-    return Result(
-        found, "\n".join(f"{name}: {value}" for name, value in found.items() if value not in ("", None))
+# ---- the studio ---------------------------------------------------------------------------------------------------
+
+
+@command()
+def people(
+    studio: "Studio", *, release: Annotated[str | None, "free this name"] = None, who: Account = None
+) -> Result:
+    """The names that belong to somebody, or --release one for the next who writes under it."""
+    store = studio.store
+    if release is not None:
+        store.people.release(release, person(who))
+        return Result({"released": release}, "The name is free: it goes to the next one who writes under it.")
+    listed = store.people.find()
+    lines = [f"{moment(one['created'])}  {one['name']}" for one in listed]
+    return Result(listed, "\n".join(lines) or "No name belongs to anybody yet.")
+
+
+@endpoint()
+@command(
+    text=lambda status: "\n".join(
+        f"{name}: {value}" for name, value in status.items() if value not in ("", None)
     )
+)
+def status(studio: "Studio") -> dict[str, Any]:
+    """How the studio stands: whether its models are loaded, which are in use, how much is labelled, what is training.
+
+    Returns: ready, backbone, scorer, projector, reward, device, samples, scored, corrections, training: a run's id or null
+    """
+    return studio.status()
 
 
-def settings(given: argparse.Namespace, console: Any) -> Result:
+@command(text=lambda _: settings_table())
+def settings() -> dict[str, Any]:
     """The settings that the environment can change."""
-    found = dataclasses.asdict(Settings.from_env())
-    del found["token"]  # a secret
-    return Result(found, settings_table())
+    values = dataclasses.asdict(Settings.from_env())
+    del values["token"]  # a secret
+    return values
 
 
 # ---- words for people ---------------------------------------------------------------------------------------------
@@ -316,9 +383,9 @@ def described(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _span(found: dict[str, float | None], sign: str = "") -> str:
-    if found["estimate"] is None:
+def _span(estimate: dict[str, float | None], sign: str = "") -> str:
+    if estimate["estimate"] is None:
         return "-"
-    low, high = found["low"], found["high"]
+    low, high = estimate["low"], estimate["high"]
     end = "" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]"
-    return f"{found['estimate']:{sign}.3f}{end}"
+    return f"{estimate['estimate']:{sign}.3f}{end}"

@@ -1,50 +1,65 @@
-"""The command that runs an experiment: begin it, or go on with it where it was, and keep its report."""
+"""The commands that run an experiment, or resume it, and keep its report; and the one that measures what all of it costs."""
 
-from __future__ import annotations
-
-import argparse
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from studio.cli import commands
-from studio.cli.commands import PROGRAM, Result, choices
+from studio.cli.commands import Background, Pairs, Prompts, choices, in_background
+from studio.cli.console import Console
+from studio.doors import PROGRAM, Result, command, group
+from studio.experiments import EXPERIMENTS
+from studio.training.configs import BENCHMARK
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 
-def experiment(given: argparse.Namespace, console: Any) -> Result:
-    """Run one of the paper's experiments, or go on with it; a report in JSON and HTML."""
+@group(
+    "name",
+    {name: one.fields for name, one in EXPERIMENTS.items()},
+    "Run one of the paper's experiments, with a report to keep.",
+    {name: one.question for name, one in EXPERIMENTS.items()},
+)
+def experiment(
+    studio: "Studio",
+    console: Console,
+    name: str,
+    *,
+    prompts: Prompts = None,
+    run: Annotated[str | None, "resume the run of this id"] = None,
+    out: Annotated[str | None, "a folder for copies of report.json and report.html"] = None,
+    background: Background = False,
+    set: Pairs = None,
+) -> Result:
+    """Run one of the paper's experiments, or resume it; a report in JSON and HTML."""
     from data.prompts.public import read_set, set_name
     from studio.experiments import report_of, unfinished
     from studio.training import jobs
 
-    studio = commands.studio_of(given)
-    run_id = given.run_id
-    if run_id and (given.set or given.prompts):
+    if run and (set or prompts):
         raise ValueError(
             "An experiment that is gone on with keeps its settings and prompts: leave --set and --prompts out."
         )
-    config: dict[str, Any] = {"name": given.name, **choices(given.set)}
-    if given.prompts:
-        config |= {"given": read_set(given.prompts), "prompt_source": set_name(given.prompts)}
-    if run_id is None:
-        run_id = unfinished(studio, config)
-        if run_id:
-            console.say(f"Going on with the run {run_id}.")
-    elif studio.runs.get(run_id)["config"].get("name") != given.name:
-        raise ValueError(f"The run {run_id} is not the experiment {given.name}: name its own.")
-    if given.background:
-        run_id = jobs.resume(studio.runs, run_id) if run_id else jobs.start(studio.runs, "experiment", config)
-        return Result(
-            {"run": run_id}, f"The run {run_id} goes on by itself. Look at it with: {PROGRAM} runs {run_id}"
+    config: dict[str, Any] = {"name": name, **choices(set)}
+    if prompts:
+        config |= {"given": read_set(prompts), "prompt_source": set_name(prompts)}
+    if run is None:
+        run = unfinished(studio, config)
+        if run:
+            console.say(f"Going on with the run {run}.")
+    elif studio.runs.get(run)["config"].get("name") != name:
+        raise ValueError(f"The run {run} is not the experiment {name}: name its own.")
+    if background:
+        return in_background(
+            jobs.resume(studio.runs, run) if run else jobs.start(studio.runs, "experiment", config)
         )
-    run = studio.training.train("experiment", config, run_id, console.report, console.stop)
-    if run["state"] != "done":
-        return Result(
-            run, f"Not finished: the run {run['id']}.", f"{PROGRAM} experiment {given.name} --run {run['id']}"
-        )
-    report, folder = report_of(studio, run), studio.runs.folder(run["id"])
-    if given.out:
-        folder = keep(folder, Path(given.out).expanduser())
+    done = studio.training.train("experiment", config, run, console.report, console.stop)
+    if done["state"] != "done":
+        again = f"{PROGRAM} experiment {name} --run {done['id']}"
+        return Result(done, f"Not finished: the run {done['id']}.", again)
+    report, folder = report_of(studio, done), studio.runs.folder(done["id"])
+    if out:
+        folder = keep(folder, Path(out).expanduser())
     return Result(report, "\n".join([report["question"], *report["answer"], f"The report is in {folder}."]))
 
 
@@ -54,3 +69,16 @@ def keep(folder: Path, out: Path) -> Path:
     for path in sorted(folder.glob("report.*")):
         shutil.copyfile(path, out / path.name)
     return out
+
+
+@command(settings=BENCHMARK)
+def benchmark(studio: "Studio", console: Console, *, set: Pairs = None) -> Result:
+    """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes."""
+    from core.training.loop import Stopped
+    from studio.experiments.benchmark import measure, table
+
+    try:
+        report = measure(studio, choices(set), console.report, console.stop.is_set)
+    except Stopped:
+        return Result({"stopped": True}, "Not finished.", "the same command, from the beginning")
+    return Result(report, table(report))

@@ -1,75 +1,87 @@
 """The command that makes a grid of images: `python -m studio grid PROMPT`."""
 
-from __future__ import annotations
-
-import argparse
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from studio.cli.commands import PROGRAM, Result, person, studio_of
+from studio.cli.commands import person
+from studio.cli.console import Console
+from studio.doors import PROGRAM, Result, command
 from studio.numbers import plain
+
+if TYPE_CHECKING:
+    from studio.grids.grid import GridView
+    from studio.studio import Studio
 
 LOOK = 0.2  # seconds between looks at a grid that is on
 
 
-def grid(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def grid(
+    studio: "Studio",
+    console: Console,
+    prompt: Annotated[str | None, "what the images should show"] = None,
+    *,
+    seeds: Annotated[str, "seeds and ranges: 1-16, 40, 50-60 (+5)"] = "1-8",
+    methods: Annotated[str, "none, projected, projected:RUN, pag, pag+projected, ..."] = "none,projected",
+    strengths: Annotated[str, "of what is projected: 0,0.5,1 or 0-1 (+0.25)"] = "1",
+    guidance: Annotated[str, "likewise; without it STUDIO_GUIDANCE, else the backbone's own"] = "",
+    steps: Annotated[str, "likewise; without it STUDIO_STEPS, else the backbone's own"] = "",
+    zip: Annotated[str | None, "pack the images, with their text, and a manifest into this file"] = None,
+    resume: Annotated[
+        str | None, "the id of a grid that was stopped, interrupted or has failed, to resume"
+    ] = None,
+    who: Annotated[str | None, "who asks; without it the account's name"] = None,
+) -> Result:
     """Make images of a prompt, seeds x variants, score them, and say what each variant changes."""
     from studio.grids.grid import check_grid
 
-    studio, who = studio_of(given), person(given)
-    if bool(given.resume) == bool(given.prompt):
+    name = person(who)
+    if bool(resume) == bool(prompt):
         raise ValueError("Give a prompt, or go on with a grid by --resume ID.")
-    if given.resume:
-        id = given.resume
-        studio.grids.resume(id, who)
+    if resume:
+        id = resume
+        studio.grids.resume(id, name)
     else:
-        request = check_grid(
-            given.prompt, given.seeds, given.methods, given.strengths, given.guidance, given.steps
-        )
-        id = studio.grids.start(request, who)
+        id = studio.grids.start(check_grid(prompt, seeds, methods, strengths, guidance, steps), name)
     total, count = studio.grids.size(id), console.count("images")
     while not studio.grids.work.wait(id, LOOK):
         count(studio.store.grids.cells_made(id), total)
         if console.stop.is_set():
             with contextlib.suppress(ValueError):  # it may have ended meanwhile
-                studio.grids.stop(id, who)
-    view = studio.grids.get(id)
+                studio.grids.stop(id, name)
+    view, again = studio.grids.get(id), f"{PROGRAM} grid --resume {id}"
     count(view.done, total)
     if view.state == "failed":
-        raise ValueError(f"{view.message} `{PROGRAM} grid --resume {id}`")
-    if given.zip and view.done:
-        studio.grid_files.zip(id, given.zip)
+        raise ValueError(f"{view.message} `{again}`")
+    if zip and view.done:
+        studio.grid_files.zip(id, zip)
     data = {**plain(view), "change": [change(view, other) for other in range(1, len(view.variants))]}
-    again = f"{PROGRAM} grid --resume {id}" if view.state == "stopped" else ""
-    return Result(data, described(view, given.zip), again)
+    return Result(data, described(view, zip), again if view.state == "stopped" else "")
 
 
-def change(view: Any, other: int) -> dict[str, Any]:
+def change(view: "GridView", other: int) -> dict[str, Any]:
     """What changes from a grid's first variant to another one."""
     from studio.grids.grid import grid_change
 
     return {"variant": view.variants[other].name, **grid_change(view, 0, other)}
 
 
-def described(view: Any, file: str | None) -> str:
+def described(view: "GridView", file: str | None) -> str:
     """A grid in a few lines."""
     lines = [f"Grid {view.id}: {view.done} of {view.total} images are there."]
     for i, variant in enumerate(view.variants):
-        totals = [cell.sample.total for cell in view.cells if cell.variant == i and cell.sample]
-        totals = [total for total in totals if total is not None]
-        line = (
-            f"  {variant.name}: {sum(totals) / len(totals):.2f} of 9"
-            if totals
-            else f"  {variant.name}: no score"
-        )
-        found = change(view, i) if i and totals else None
-        if found and found["points"]:
-            gain = found["gain"]
+        scored = [cell.sample.total for cell in view.cells if cell.variant == i and cell.sample]
+        totals = [total for total in scored if total is not None]
+        mean = f"{sum(totals) / len(totals):.2f} of 9" if totals else "no score"
+        line = f"  {variant.name}: {mean}"
+        effect = change(view, i) if i and totals else None
+        if effect and effect["points"]:
+            gain = effect["gain"]
             span = "" if gain["low"] is None else f" [{gain['low']:+.2f}, {gain['high']:+.2f}]"
             line += (
                 f", {gain['estimate']:+.2f}{span} against {view.variants[0].name}; better, equal, worse: "
-                f"{found['wins']}, {found['ties']}, {found['losses']}; broken {len(found['broken'])}, "
-                f"mended {len(found['mended'])}"
+                f"{effect['wins']}, {effect['ties']}, {effect['losses']}; broken {len(effect['broken'])}, "
+                f"mended {len(effect['mended'])}"
             )
         lines.append(line)
     return "\n".join(lines + ([f"  Packed into {file}."] if file and view.done else []))

@@ -3,66 +3,83 @@
 `data/models/make.sh` runs them in order, from nothing to the end.
 """
 
-from __future__ import annotations
-
-import argparse
+import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from studio.cli.commands import Result, choices, studio_of
+from studio.cli.commands import SAME, choices
+from studio.cli.console import Console
+from studio.doors import Result, command, group
 from studio.numbers import real, shown, whole
 from studio.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from studio.studio import Studio
 
 PRETRAIN = ("vae", "diffuser", "scorer", "reward")
 
 
-def pretrain(given: argparse.Namespace, console: Any) -> Result:
+@group("stage", {stage: {} for stage in PRETRAIN}, "Make an embedded model from the shapes world.")
+def pretrain(
+    console: Console,
+    stage: str,
+    *,
+    out: Annotated[str | None, "the folder where the model goes"] = None,
+    work: Annotated[str | None, "the folder of renders and training state"] = None,
+    vae: Annotated[str | None, "the folder of the autoencoder that the diffuser works in"] = None,
+    set: Annotated[list[str] | None, "a setting, for example steps=100; may be given several times"] = None,
+) -> Result:
     """Make an embedded model from the shapes world."""
-    function = pretraining(given.stage)
+    function = pretraining(stage)
     parameters = inspect.signature(function).parameters
-    out, work = (
-        Path(given.out or ROOT / "data/models" / given.stage),
-        Path(given.work or ROOT / ".studio/pretrain"),
-    )
-    if given.stage == "vae" and not given.out:
-        out = work / "vae-out"
-    hooks = {"on_progress": console.steps(given.stage), "stop": console.stop.is_set}
+    state = Path(work or ROOT / ".studio/pretrain")
+    folder = Path(out or (state / "vae-out" if stage == "vae" else ROOT / "data/models" / stage))
     places = {
-        "out": out, "folder": out, "work": work if given.stage != "scorer" else work / "scorer",
-        "vae_folder": Path(given.vae or work / "vae-out"), "diffuser_folder": Settings.from_env().backbone,
+        "out": folder, "folder": folder, "work": state if stage != "scorer" else state / "scorer",
+        "vae_folder": Path(vae or state / "vae-out"), "diffuser_folder": Settings.from_env().backbone,
+        "on_progress": console.steps(stage), "stop": console.stop.is_set,
     }  # fmt: skip
-    chosen = checked_options(given.stage, choices(given.set))
-    values = {**{k: v for k, v in {**places, **hooks}.items() if k in parameters}, **chosen}
-    found = function(**values)
-    result, figures = found if isinstance(found, tuple) else (found, {})
-    data = {"stage": given.stage, "folder": str(out), "result": result, "figures": figures}
-    text = f"{given.stage}: {result.step} of {result.total} steps; " + (
-        "not finished." if result.stopped else f"saved to {out}."
-    )
-    return Result(data, text, "the same command" if result.stopped else "")
+    passed = {name: value for name, value in places.items() if name in parameters}
+    made = function(**passed | checked_options(stage, choices(set)))
+    result, figures = made if isinstance(made, tuple) else (made, {})
+    data = {"stage": stage, "folder": str(folder), "result": result, "figures": figures}
+    end = "not finished." if result.stopped else f"saved to {folder}."
+    text = f"{stage}: {result.step} of {result.total} steps; {end}"
+    return Result(data, text, SAME if result.stopped else "")
 
 
-def examples(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def examples(
+    console: Console,
+    *,
+    out: Annotated[str | None, "the folder where they go; without it data/examples"] = None,
+    force: Annotated[bool, "write them though the detector finds too much wrong"] = False,
+) -> Result:
     """Make the example pairs that an empty studio begins with, by the models in use."""
     from studio.images.examples import make
     from studio.studio import Studio
 
-    folder = Path(given.out or ROOT / "data/examples")
-    progress, stop = console.count("prompts"), console.stop.is_set
-    index = make(Settings.from_env(), folder, Studio, progress, stop, force=given.force)
+    folder = Path(out or ROOT / "data/examples")
+    index = make(
+        Settings.from_env(), folder, Studio, console.count("prompts"), console.stop.is_set, force=force
+    )
     size = sum(path.stat().st_size for path in folder.iterdir())
+    checked = index["checked"]
     data = {
         "folder": str(folder),
         "images": len(index["samples"]),
         "bytes": size,
         "made_by": index["made_by"],
-        "checked": index["checked"],
+        "checked": checked,
     }
     text = "{images} images in {folder}, {kb:.0f} kB. By the detector {right} of {digits} digits ({share:.1%}) are right"
-    text = text.format(**data, **index["checked"], kb=size / 1000, share=share(index["checked"]))
-    over = index["checked"]["passed_over"]
-    text += f"; {index['checked']['false_rises']} ▲ are false; {len(over)} prompts were passed over for one or for digits"
+    text = text.format(**data, **checked, kb=size / 1000, share=share(checked))
+    over = checked["passed_over"]
+    text += (
+        f"; {checked['false_rises']} ▲ are false; {len(over)} prompts were passed over for one or for digits"
+    )
     return Result(data, f"{text}{': ' if over else ''}{'; '.join(over)}.")
 
 
@@ -71,53 +88,46 @@ def share(checked: dict[str, Any]) -> float:
     return checked["right"] / max(1, checked["digits"])
 
 
-def ship(given: argparse.Namespace, console: Any) -> Result:
+@command()
+def ship(
+    studio: "Studio", folder: Annotated[str, "where the folders reward and projector are written"]
+) -> Result:
     """Write the reward model (with its teacher) and the projector that are in use, in float16, as the project ships them."""
     from core import checkpoint
     from core.foresight import RewardParts, Teacher
 
-    models, folder, found = studio_of(given).models, Path(given.folder), {}
+    models, written = studio.models, {}
     for kind in ("reward", "projector"):
         using = models.using(kind)
         if using.model is None:
             raise ValueError(using.problem)
-        model: Any = models.open(kind, using.folder).half()
+        model = models.open(kind, using.folder).half()
         if kind == "reward":
             model = RewardParts(model, Teacher.of_reward(using.folder, models.diffuser()).half())
         of = checkpoint.verify(using.folder)
-        manifest = checkpoint.save(model, folder / kind, of["meta"], kind=of["kind"])
-        found[kind] = sum(file["bytes"] for file in manifest["files"].values())
-    size = sum(found.values())
-    return Result(
-        {"folder": str(folder), "bytes": found}, f"{', '.join(found)} are in {folder}, {size / 1e6:.1f} MB."
-    )
+        manifest = checkpoint.save(model, Path(folder) / kind, of["meta"], kind=of["kind"])
+        written[kind] = sum(file["bytes"] for file in manifest["files"].values())
+    size = sum(written.values()) / 1e6
+    data = {"folder": str(Path(folder)), "bytes": written}
+    return Result(data, f"{', '.join(written)} are in {Path(folder)}, {size:.1f} MB.")
 
 
-def pretraining(stage: str) -> Any:
-    """The function of studio.pretrain.diffuser that makes a stage's model."""
-    if stage == "scorer":
-        from studio.pretrain.scorer import pretrain_scorer
-
-        return pretrain_scorer
-    if stage == "reward":
-        from studio.pretrain.reward import pretrain_reward
-
-        return pretrain_reward
-    from studio.pretrain import diffuser
-
-    return getattr(diffuser, f"pretrain_{stage}")
+def pretraining(stage: str) -> Callable[..., Any]:
+    """The function that makes a stage's model."""
+    module = importlib.import_module(f"studio.pretrain.{'diffuser' if stage == 'vae' else stage}")
+    return getattr(module, f"pretrain_{stage}")
 
 
 def checked_options(stage: str, chosen: dict[str, Any]) -> dict[str, Any]:
     """The settings of a stage, which are the plain keyword arguments of its function, in their types."""
     parameters = inspect.signature(pretraining(stage)).parameters.values()
     known = {p.name: p.default for p in parameters if type(p.default) in (int, float, str)}
-    found = {}
+    options = {}
     for name, value in chosen.items():
         if name not in known:
             listed = ", ".join(f"{name}={default}" for name, default in known.items())
             raise ValueError(f"The stage {stage} has no setting {shown(name)}: it has {listed}.")
         kind = type(known[name])
         check = {int: whole, float: real}.get(kind)
-        found[name] = check(name, value, 0, 10**9) if check else value
-    return found
+        options[name] = check(name, value, 0, 10**9) if check else value
+    return options

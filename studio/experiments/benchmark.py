@@ -6,7 +6,6 @@ trains; the figures are those of `core.evaluation.benchmark`.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import platform
 import re
@@ -15,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.cli import commands
 from studio.experiments.watching import Watching
 from studio.numbers import plain
 from studio.training.configs import FIELDS, check_benchmark
@@ -31,18 +29,6 @@ PAIR_AIM = 1.6  # single images
 PROMPTS = 16  # that are scored and trained on
 CPU_BATCH = 4  # of a training at SDXL's shapes on a CPU, where 64 would need 28 GB
 GIB = 2**30
-
-
-def benchmark(given: argparse.Namespace, console: Any) -> commands.Result:
-    """Measure what projection, scoring and training cost here, for the models in use and for SDXL's shapes."""
-    from core.training.loop import Stopped
-
-    studio = commands.studio_of(given)
-    try:
-        report = measure(studio, commands.choices(given.set), console.report, console.stop.is_set)
-    except Stopped:
-        return commands.Result({"stopped": True}, "Not finished.", "the same command, from the beginning")
-    return commands.Result(report, table(report))
 
 
 def measure(

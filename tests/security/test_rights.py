@@ -27,8 +27,8 @@ HARMLESS = {
 WHO = ("visitor", "signed in", "administrator")
 MAY = {"everyone": set(WHO), "administrators": {"administrator"}}
 PARAMETERS = {
-    work.__name__.rstrip("_"): [p for p in inspect.signature(work).parameters.values() if p.name != "profile"]
-    for work, _ in endpoints(None, None)
+    name: [p for p in inspect.signature(work).parameters.values() if p.name != "profile"]
+    for name, work in endpoints(None, None).items()
 }
 
 

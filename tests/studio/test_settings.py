@@ -105,4 +105,4 @@ def test_the_token_is_in_no_text_of_the_settings(monkeypatch):
     found = Settings.from_env({"STUDIO_TOKEN": secret})
     assert found.token == secret and secret not in repr(found)
     monkeypatch.setenv("STUDIO_TOKEN", secret)
-    assert secret not in str(commands.settings(None, None))
+    assert secret not in str(commands.settings())

@@ -1,6 +1,7 @@
 """A time is said the same on every page and by every command."""
 
-import argparse
+from __future__ import annotations
+
 from types import SimpleNamespace
 
 from studio.cli import commands, exchange
@@ -13,15 +14,13 @@ def test_a_time_says_its_zone():
     assert moment(CREATED) == "2026-01-02 03:04 UTC"
 
 
-def test_the_listings_of_the_command_line_say_the_zone(monkeypatch):
+def test_the_listings_of_the_command_line_say_the_zone():
     run = {"id": "r", "kind": "reward", "state": "done", "promoted": False, "created": CREATED}
     line = {"created": CREATED, "who": "ann", "action": "backup", "subject": "x.db"}
     store = SimpleNamespace(people=lambda: [{"name": "ann", "created": CREATED}], audit=lambda limit: [line])
     runs = [run | {"message": "", "metrics": None}]
     studio = SimpleNamespace(store=store, runs=lambda **asked: runs)
-    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
-    given = argparse.Namespace(run_id=None, kind=None, limit=20, release=None, who=None)
-    said = [work(given, None).text for work in (commands.runs, commands.people, exchange.audit)]
+    said = [work(studio).text for work in (commands.runs, commands.people, exchange.audit)]
     assert said == [
         "r  reward  done  2026-01-02 03:04 UTC",
         "2026-01-02 03:04 UTC  ann",

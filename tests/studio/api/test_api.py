@@ -16,6 +16,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from studio import api
+from studio.doors import ENDPOINTS
 from studio.settings import ROOT, Settings
 from tests import tiny
 from tests.browser.conftest import PATIENCE, start_app, stop_app
@@ -50,16 +51,7 @@ def who(client):
 
 def test_only_the_named_endpoints_are_public_and_each_says_what_it_takes(client):
     info = client.view_api(return_format="dict", print_info=False)
-    assert set(info["named_endpoints"]) == {
-        f"/{name}"
-        for name in (
-            "compare sample image read_image search choices sample_history grid_methods start_grid grids grid stop_grid resume_grid "
-            "grid_zip next_vote cast_vote votes sign_in next_item set_score clear_score accept undo submit skip flag note progress "
-            "history agreement annotator gold set_gold people release_name export import push backups backup download_backup restore "
-            "restore_file audit webhook status kinds start_training start_experiment stop_training resume_training promote rollback "
-            "runs run curves compare_runs model_card download_run report delete_run"
-        ).split()
-    }
+    assert set(info["named_endpoints"]) == {f"/{door.name}" for door in ENDPOINTS}
     assert info["unnamed_endpoints"] == {}
     for name, endpoint in info["named_endpoints"].items():
         for given in endpoint["parameters"]:
@@ -214,7 +206,7 @@ def test_an_agent_finds_the_endpoints_as_tools_and_can_call_them(app, pair):
             return tools, answers
 
     tools, (image, refused, unread) = asyncio.run(ask())
-    assert len(tools) == 61
+    assert len(tools) == len(ENDPOINTS)
     (scored,) = [tool for name, tool in tools.items() if name.endswith("set_score")]
     assert "how well a word shows" in scored.description
     assert scored.inputSchema["properties"]["score"]["type"] == "integer"

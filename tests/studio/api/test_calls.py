@@ -18,7 +18,7 @@ from PIL import Image
 
 from studio.access.limits import MAX_UPLOAD
 from studio.api import endpoints
-from studio.api.answers import given, plainly
+from studio.api.answers import given
 from studio.grids.axes import Variant
 from studio.images.png_text import read_png
 from tests.studio.exchange.test_transfer import TOKEN, FakeHub
@@ -30,7 +30,7 @@ PROMPT = "a red circle"
 def call(studio, monkeypatch, tmp_path):
     """A function that calls an endpoint as a client would be answered; its files go to a folder of the test."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    found = {work.__name__: work for work in (plainly(work) for work, _ in endpoints(studio, None))}
+    found = endpoints(studio, None)
     return lambda name, *values, **named: found[name](*values, **named)
 
 

@@ -4,23 +4,22 @@ import json
 
 import pytest
 
-from studio.__main__ import duration, main, plain
+from studio.__main__ import main
 from studio.cli import commands
+from studio.cli.console import duration
+from studio.numbers import plain
 from tests.tiny import STEPS
 
 
 @pytest.fixture
 def cli(studio, monkeypatch, capsys, tmp_path):
     """cli("score", ...) -> (exit code, result of --json, stdout, stderr), on the test's studio."""
-    monkeypatch.setattr(commands, "studio_of", lambda given: studio)
+    monkeypatch.setattr(commands, "studio_of", lambda home: studio)
 
     def run(*arguments, file=True):
         path = tmp_path / "result.json"
         path.unlink(missing_ok=True)
-        try:
-            code = main([*arguments, *(["--json", str(path)] if file else [])])
-        except SystemExit as end:
-            code = end.code
+        code = main([*arguments, *(["--json", str(path)] if file else [])])
         out = capsys.readouterr()
         return code, json.loads(path.read_text()) if path.exists() else None, out.out, out.err
 
@@ -80,16 +79,15 @@ def test_prompts_are_a_file_or_a_public_set_and_count_limits_them(cli, studio, t
 
 def test_the_help_names_every_public_set():
     from data.prompts.public import SETS
-    from studio.cli.arguments import PROMPTS
 
-    assert PROMPTS.endswith("known are " + ", ".join(SETS))
+    assert commands.Prompts.__metadata__[0].endswith("known are " + ", ".join(SETS))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["dance"], "invalid choice"),
-        (["collect", "--count", "many"], "invalid int"),
+        (["dance"], "No such command"),
+        (["collect", "--count", "many"], "valid integer"),
         (["collect", "--count", "0"], "n must be"),
         (["collect", "--set", "mine"], "no prompt set"),
         (["collect", "--prompts", "/nowhere/p.txt"], "cannot be read"),
@@ -104,7 +102,7 @@ def test_the_help_names_every_public_set():
         (["train", "reward", "--set", "speed=1"], "no setting"),
         (["train", "reward", "--run", "nothing"], "no run"),
         (["train", "reward", "--run", "x", "--set", "seed=1"], "keeps its settings"),
-        (["train", "everything"], "invalid choice"),
+        (["train", "everything"], "No such command"),
         (["evaluate", "alignment", "--set", "seeds=0"], "out of range"),
         (["correct", "--count", "0"], "out of range"),
         (["correct", "--order", "best"], "order"),

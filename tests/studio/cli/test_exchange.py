@@ -22,16 +22,13 @@ def cli(store, sample_row, quick_path, monkeypatch, capsys):
     monkeypatch.setattr(
         commands,
         "studio_of",
-        lambda given: SimpleNamespace(
+        lambda home: SimpleNamespace(
             store=store, settings=SimpleNamespace(home=quick_path, webhook=""), grid_work=GridWork()
         ),
     )
 
     def run(*arguments):
-        try:
-            code = main([str(a) for a in arguments])
-        except SystemExit as end:
-            code = end.code
+        code = main([str(a) for a in arguments])
         out = capsys.readouterr()
         return code, out.out, out.err
 
@@ -126,10 +123,10 @@ def test_tokens_of_another_tool_are_placed_by_their_characters_and_what_is_left_
         (["export", "a.csv", "--licence", "mit"], "--licence belongs to dataset"),
         (["export", "a", "--format", "dataset"], "no labelled image whose file is there"),
         (["export", "a.csv", "--no-features"], "--no-features belongs to jsonl"),
-        (["export", "a", "--format", "xml"], "invalid choice"),
+        (["export", "a", "--format", "xml"], "is not one of"),
         (["import", "a", "--who", "bob"], "--who belongs to the other"),
         (["import", "a", "--format", "richhf", "--images", "b"], "--images belongs to jsonl"),
-        (["import", "a", "--format", "votes"], "invalid choice"),
+        (["import", "a", "--format", "votes"], "is not one of"),
         (["import", "nothere", "--format", "richhf"], "cannot be read"),
         (["import", "nothere", "--format", "richhf", "--who", "vlm"], "taken by the studio"),
     ],

@@ -1,15 +1,15 @@
 """The command that makes a grid."""
 
-import argparse
 import json
-import threading
 import zipfile
 
 import pytest
 
-from studio.__main__ import PROGRAM, Console, Parser, main
-from studio.cli import grid
-from studio.cli.arguments import parser
+from studio.__main__ import main
+from studio.cli import commands, grid
+from studio.cli.application import parse
+from studio.cli.console import Console
+from studio.doors import PROGRAM
 from tests.tiny import STEPS
 
 PROMPT = "a red circle above a blue square"
@@ -17,9 +17,8 @@ PROMPT = "a red circle above a blue square"
 
 def run(studio, monkeypatch, *words):
     """The command on a studio whose models are loaded."""
-    monkeypatch.setattr(grid, "studio_of", lambda given: studio)
-    given = parser(Parser, PROGRAM).parse_args(["grid", *words, "--who", "ann"])
-    return given.run(given, Console())
+    monkeypatch.setattr(commands, "studio_of", lambda home: studio)
+    return parse(["grid", *words, "--who", "ann"]).run(Console())
 
 
 def test_a_grid_is_made_packed_and_told(studio, monkeypatch, tmp_path):
@@ -38,12 +37,11 @@ def test_a_grid_is_made_packed_and_told(studio, monkeypatch, tmp_path):
 
 
 def test_a_grid_that_was_stopped_is_gone_on_with(studio, monkeypatch):
-    console = argparse.Namespace(stop=threading.Event(), count=lambda stage: lambda done, total: None)
+    console = Console()
     console.stop.set()
-    monkeypatch.setattr(grid, "studio_of", lambda given: studio)
-    given = parser(Parser, PROGRAM).parse_args(["grid", PROMPT, "--seeds", "1-4", "--steps", str(STEPS)])
+    monkeypatch.setattr(commands, "studio_of", lambda home: studio)
     monkeypatch.setattr(grid, "LOOK", 0.0)
-    found = given.run(given, console)
+    found = parse(["grid", PROMPT, "--seeds", "1-4", "--steps", str(STEPS)]).run(console)
     assert found.data["state"] == "stopped" and found.again.startswith(f"{PROGRAM} grid --resume ")
     assert run(studio, monkeypatch, "--resume", found.data["id"]).data["done"] == 8
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from core import checkpoint
 from core.noise import draw
 from studio.__main__ import main
-from studio.cli import shipping
+from studio.cli import commands
 from studio.images.methods import build
 from tests import tiny
 
@@ -19,7 +19,7 @@ REWARD = {"foresight_steps": 2, "reader_steps": 2, "reward_steps": 2, "reward_ba
 def test_ship_writes_the_models_in_use_in_float16_and_a_new_studio_chooses_and_projects_by_them(
     labelled, model_folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(shipping, "studio_of", lambda given: labelled)
+    monkeypatch.setattr(commands, "studio_of", lambda home: labelled)
     run = labelled.training.train("reward", REWARD)
     labelled.runs.promote(run["id"], "Ann", force=True)
     assert main(["ship", str(tmp_path / "shipped")]) == 0
@@ -45,7 +45,7 @@ def test_ship_writes_the_models_in_use_in_float16_and_a_new_studio_chooses_and_p
 
 
 def test_ship_needs_a_reward_model_with_a_teacher_and_says_so(labelled, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shipping, "studio_of", lambda given: labelled)
+    monkeypatch.setattr(commands, "studio_of", lambda home: labelled)
     assert main(["ship", str(tmp_path / "shipped")]) == 2
     assert "train it again" in capsys.readouterr().err
     assert not (tmp_path / "shipped" / "reward").exists()
@@ -53,7 +53,7 @@ def test_ship_needs_a_reward_model_with_a_teacher_and_says_so(labelled, tmp_path
 
 @pytest.mark.parametrize("kind", ["reward", "projector"])
 def test_ship_with_nothing_in_use_is_a_sentence(kind, labelled, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shipping, "studio_of", lambda given: labelled)
+    monkeypatch.setattr(commands, "studio_of", lambda home: labelled)
     run = labelled.training.train("reward", REWARD)
     labelled.runs.promote(run["id"], "Ann", force=True)
     if kind == "projector":

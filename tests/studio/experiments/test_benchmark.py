@@ -104,7 +104,7 @@ def test_training_that_does_not_fit_is_said_and_the_rest_is_kept(studio, small, 
 
 
 def test_the_command_stops_when_it_is_asked_to_and_says_so(studio, small, monkeypatch, capsys):
-    from studio.__main__ import Console
+    from studio.cli.console import Console
 
     def asked(self, line):
         self.stop.set()

@@ -9,7 +9,7 @@ import pytest
 
 from data.exchange.jsonl import ImportRefused, export_labels, import_labels
 from studio.annotation import first_round
-from studio.api.runs import Runs
+from studio.api import runs as endpoints
 from studio.cli.commands import described
 from studio.pages import diagnose, memory, runs, train
 from studio.pages.library import runs as library_runs
@@ -110,11 +110,10 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
         opener.open(odd, True)
         first_round.steps(studio)
         assert all(described(run) for run in every)
-        asked = Runs(studio)
-        assert {run["id"] for run in asked.runs.find()} >= {good, odd}
-        assert asked.runs.get(odd)["id"] == odd and asked.runs.model_card(odd)
-        asked.runs.compare(good, odd)
-        json.dumps(asked.runs.get(odd), allow_nan=False)
+        assert {run["id"] for run in endpoints.runs(studio)} >= {good, odd}
+        assert endpoints.run(studio, odd)["id"] == odd and endpoints.model_card(studio, odd)
+        endpoints.compare_runs(studio, good, odd)
+        json.dumps(endpoints.run(studio, odd), allow_nan=False)
         studio.runs.why_not(studio.runs.get(odd))
         assert studio.runs.get(good)["metrics"] == GOOD["metrics"]
     finally:
