@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.numbers import whole
-from studio.settings import Settings
-from studio.settings_table import settings_table
+from studio.settings import Settings, settings_table
 from studio.times import moment
 from studio.training.results import seeds_said
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from studio.cli import commands
-from studio.settings import ROOT, Settings
-from studio.settings_table import SETTINGS, settings_table
+from studio.settings import ROOT, SETTINGS, Settings, settings_table
 
 
 def test_without_an_environment_the_defaults_are_those_of_the_table():
