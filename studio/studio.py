@@ -28,10 +28,8 @@ from studio.annotation.quality import LATEST, agreement
 from studio.background import Background
 from studio.errors import sentence
 from studio.experiments.fields import EXPERIMENT
-from studio.grids.cells import Cells
 from studio.grids.comparison import Comparison
-from studio.grids.files import GridFiles
-from studio.grids.grid import Grids
+from studio.grids.grid import Cells, GridFiles, Grids
 from studio.grids.votes import Votes
 from studio.images.collecting import Collecting
 from studio.images.detecting import Detector

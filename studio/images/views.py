@@ -71,6 +71,10 @@ class WordView:
     score: int | None = None
     uncertain: float = 0.0
 
+    def blank(self) -> WordView:
+        """The word without its scores."""
+        return WordView(self.index, self.text, self.kind, self.scored, self.seen, self.known)
+
 
 @dataclass(frozen=True)
 class SampleView:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from data.store import StoreError, imports
 from studio.exchange import transfer
-from studio.grids.worker import GridWork
+from studio.grids.grid import GridWork
 from studio.studio import Studio
 
 TOKEN = "hf_secretsecretsecret"

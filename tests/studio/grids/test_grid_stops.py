@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.scoring.endpoint import Unanswered
-from studio.grids import cells, worker
+from studio.grids.grid import Cells, stop_file
 from studio.images import pictures
 from studio.settings import ROOT
 from studio.studio import check_request
@@ -22,7 +22,7 @@ from tests.tiny import STEPS
 
 def stop_after(studio, monkeypatch, batches, what):
     """Let a number of batches be made, then do something."""
-    made, make = [], cells.make
+    made, make = [], Cells.make
 
     def counted(*given):
         if len(made) == batches:
@@ -31,7 +31,7 @@ def stop_after(studio, monkeypatch, batches, what):
         made.append(found)
         return found
 
-    monkeypatch.setattr(cells, "make", counted)
+    monkeypatch.setattr(Cells, "make", counted)
     return made
 
 
@@ -89,9 +89,9 @@ def test_an_error_in_the_middle_keeps_what_was_made_and_can_be_gone_on_from(stud
         raise error
 
     made = []
-    denoised = cells.denoised
+    denoised = Cells.denoised
     monkeypatch.setattr(
-        cells, "denoised", lambda *given: fail() if made else made.append(1) or denoised(*given)
+        Cells, "denoised", lambda *given: fail() if made else made.append(1) or denoised(*given)
     )
     view = grid_of(studio, "1-4")
     assert (view.state, view.done) == ("failed", 1) and why in view.message
@@ -101,7 +101,7 @@ def test_an_error_in_the_middle_keeps_what_was_made_and_can_be_gone_on_from(stud
 
 
 def test_too_little_memory_for_a_batch_makes_smaller_ones(studio, monkeypatch):
-    denoised, sizes = cells.denoised, []
+    denoised, sizes = Cells.denoised, []
 
     def narrow(*given):
         sizes.append(len(given[2]))
@@ -109,7 +109,7 @@ def test_too_little_memory_for_a_batch_makes_smaller_ones(studio, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return denoised(*given)
 
-    monkeypatch.setattr(cells, "denoised", narrow)
+    monkeypatch.setattr(Cells, "denoised", narrow)
     assert grid_of(studio, "1-4").state == "done"
     assert sizes == [1, 2, 4, 2, 2, 1]
 
@@ -153,7 +153,7 @@ def test_a_full_disk_cannot_hide_how_a_grid_ended(studio, monkeypatch):
         return update(id, state, message)
 
     monkeypatch.setattr(studio.store.grids, "update", full)
-    monkeypatch.setattr(cells, "denoised", lambda *given: 1 / 0)
+    monkeypatch.setattr(Cells, "denoised", lambda *given: 1 / 0)
     view = grid_of(studio)
     assert view.state == "failed" and studio.grids.find()[0]["state"] == "failed"
     monkeypatch.undo()
@@ -189,7 +189,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, model_fold
         process.send_signal(signal.SIGKILL)
         process.wait()
     view = studio.grids.get(id)
-    assert view.state == "interrupted" and "nothing that was made is lost" in view.message
+    assert view.state == "interrupted" and "no finished image is lost" in view.message
     assert 12 <= view.done < view.total
     for cell in view.cells[: view.done]:
         row = studio.store.samples.get(cell.sample.id)
@@ -215,4 +215,4 @@ def test_another_process_is_asked_to_stop_through_its_folder(studio):
         assert other.grids.get(id).state in ("queued", "running")
         other.grids.stop(id, "bob")
     assert ended(studio, id).state == "stopped"
-    assert not worker.stop_file(studio.settings.home, id).exists()
+    assert not stop_file(studio.settings.home, id).exists()
