@@ -254,7 +254,7 @@ class Annotation:
 
         Returns {words, typed, confirmed, samples, changed: typed, and other than the scorer's}.
         """
-        from studio.images.truth import truth_of  # with the detector's libraries, which no page needs
+        from studio.images.detecting import truth_of  # with the detector's libraries, which no page needs
 
         if habit not in HABITS:
             raise ValueError(f"The habit {shown(habit)} is not known: choose {', '.join(HABITS)}.")

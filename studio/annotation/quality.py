@@ -20,7 +20,7 @@ from data.store.agreement import (
     with_others,
     with_vlm,
 )
-from studio.images.calibrated import kinds_of
+from studio.images.scoring import kinds_of
 from studio.numbers import shown
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from core.training.loop import Progress, Stopped
 from core.words import composed, moved
 from data.shapes.detect import accuracy
 from studio.images import pictures
+from studio.images.detecting import truth_of
 from studio.images.methods import build, other_text
 from studio.images.prompts import seeds_for, without
 from studio.images.scoring import Stop, asked
-from studio.images.truth import truth_of
 from studio.numbers import plain
 from studio.training.configs import EVALUATIONS, check_evaluation, with_own
 from studio.training.datasets import replay_of

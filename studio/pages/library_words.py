@@ -15,7 +15,7 @@ import gradio as gr
 from core.words import KINDS
 from studio.annotation.kinds import named
 from studio.components.table import rows
-from studio.images.calibrated import kinds_of
+from studio.images.scoring import kinds_of
 from studio.numbers import whole
 from studio.pages.library_views import SOURCES, figure, number
 

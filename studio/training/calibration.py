@@ -18,7 +18,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator, Row
 from core.scoring.scores import expected, from_digit
-from studio.images.calibrated import events_for, hidden_of, kind_of, kinds_of
+from studio.images.scoring import events_for, hidden_of, kind_of, kinds_of
 from studio.training.replay import Replay
 
 if TYPE_CHECKING:

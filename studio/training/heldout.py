@@ -29,8 +29,8 @@ from core.networks.projector import NoiseProjector
 from core.training.loop import Progress
 from core.words import EXTRA, scored, units
 from studio.images import pictures
+from studio.images.detecting import truth_of
 from studio.images.prompts import scene_of, seeds_for, without
-from studio.images.truth import truth_of
 from studio.training.results import PICTURES
 
 if TYPE_CHECKING:
