@@ -39,7 +39,6 @@ from studio.images.prompts import Prompts
 from studio.images.scoring import Scoring
 from studio.images.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
 from studio.settings import Settings
-from studio.training import jobs
 from studio.training.configs import KINDS
 from studio.training.runs import Job, Runs, Training
 
@@ -103,7 +102,7 @@ class Studio:
         """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
         when it ended wait no longer."""
         self.grids.sweep()
-        jobs.sweep(self.runs)
+        self.runs.sweep()
         self.models.load(on_stage)
 
     def finish_imports(self) -> None:

@@ -9,7 +9,6 @@ from studio.experiments import PAGE, REPORT, report_of
 from studio.numbers import plain, whole
 from studio.pages import shared
 from studio.studio import Studio
-from studio.training import jobs
 
 TOLD = "id kind state promoted parent message created finished".split()
 
@@ -50,7 +49,7 @@ class Runs:
         Returns:
             id, kind, state, stage, step, total, left: seconds or null, metrics: the latest, message, promoted, config, results: its held-out result and the like, labels: that it saw, parents: ids, the nearest first, children: ids, promotions: [{action, who, created}], bytes: of its files or null, part_of: the loop that it belongs to or null, samples: methods for start_grid that show the projector before and after it
         """
-        found, page = jobs.status(self._studio.runs, run), self._studio.runs.page(run)
+        found, page = self._studio.runs.status(run), self._studio.runs.page(run)
         row = found["run"]
         told = "id kind state stage step total left metrics message".split()
         return {name: found[name] for name in told} | {
@@ -78,7 +77,7 @@ class Runs:
         Returns:
             reports: [{stage, step, total, left, metrics}]
         """
-        return plain(jobs.status(self._studio.runs, run, whole("limit", limit, 1, 5000))["history"])
+        return plain(self._studio.runs.status(run, whole("limit", limit, 1, 5000))["history"])
 
     def compare_runs(self, run: str, other: str) -> dict[str, Any]:
         """How two runs differ in their settings and labels, and their held-out results.

@@ -8,7 +8,6 @@ import gradio as gr
 from studio.experiments import EXPERIMENTS
 from studio.pages import shared
 from studio.studio import Studio
-from studio.training import jobs
 from studio.training.configs import FIELDS, Field
 
 
@@ -61,7 +60,7 @@ class Training:
         shared.admin(self._studio, who, profile)
         if kind not in FIELDS:
             raise ValueError(f"The kind of a training is one of {', '.join(FIELDS)}.")
-        return {"run": jobs.start(self._studio.runs, kind, _given(config))}
+        return {"run": self._studio.runs.start(kind, _given(config))}
 
     def start_experiment(
         self,
@@ -83,7 +82,7 @@ class Training:
         shared.admin(self._studio, who, profile)
         if name not in EXPERIMENTS:
             raise ValueError(f"The experiment is one of {', '.join(EXPERIMENTS)}.")
-        return {"run": jobs.start(self._studio.runs, "experiment", {**_given(config), "name": name})}
+        return {"run": self._studio.runs.start("experiment", {**_given(config), "name": name})}
 
     def stop_training(
         self, run: str, who: str = "", profile: gr.OAuthProfile | None = None
@@ -98,7 +97,7 @@ class Training:
             run: the id
         """
         shared.admin(self._studio, who, profile)
-        jobs.stop(self._studio.runs, run)
+        self._studio.runs.stop(run)
         return {"run": run}
 
     def resume_training(
@@ -114,7 +113,7 @@ class Training:
             run: the id
         """
         shared.admin(self._studio, who, profile)
-        return {"run": jobs.resume(self._studio.runs, run)}
+        return {"run": self._studio.runs.resume(run)}
 
     def promote(
         self, run: str, who: str = "", force: bool = False, profile: gr.OAuthProfile | None = None

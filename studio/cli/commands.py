@@ -115,18 +115,13 @@ def score(given: argparse.Namespace, console: Any) -> Result:
 
 def train(given: argparse.Namespace, console: Any) -> Result:
     """Train, in this process or (--background) in one of its own."""
-    from studio.training import jobs
 
     studio = studio_of(given)
     config = choices(given.set)
     if given.run_id and config:
         raise ValueError("A run that is gone on with keeps its settings: leave --set out.")
     if given.background:
-        run = (
-            jobs.resume(studio.runs, given.run_id)
-            if given.run_id
-            else jobs.start(studio.runs, given.kind, config)
-        )
+        run = studio.runs.resume(given.run_id) if given.run_id else studio.runs.start(given.kind, config)
         return Result({"run": run}, f"The run {run} goes on by itself. Look at it with: {PROGRAM} runs {run}")
     run = studio.training.train(given.kind, config, given.run_id, console.report, console.stop)
     return Result(
@@ -245,11 +240,10 @@ def rollback(given: argparse.Namespace, console: Any) -> Result:
 
 def runs(given: argparse.Namespace, console: Any) -> Result:
     """List the runs, or show one."""
-    from studio.training import jobs
 
     studio = studio_of(given)
     if given.run_id:
-        found = jobs.status(studio.runs, given.run_id)
+        found = studio.runs.status(given.run_id)
         return Result(found, described(found["run"]))
     listed = studio.runs.find(kind=given.kind, limit=given.limit)
     return Result(listed, "\n".join(described(run) for run in listed) or "There is no run yet.")
@@ -270,9 +264,8 @@ def people(given: argparse.Namespace, console: Any) -> Result:
 
 def stop(given: argparse.Namespace, console: Any) -> Result:
     """Ask a run to stop after the step it is in."""
-    from studio.training import jobs
 
-    jobs.stop(studio_of(given), given.run_id)
+    studio_of(given).runs.stop(given.run_id)
     return Result({"run": given.run_id}, f"The run {given.run_id} will stop after the step it is in.")
 
 

@@ -15,7 +15,6 @@ def experiment(given: argparse.Namespace, console: Any) -> Result:
     """Run one of the paper's experiments, or go on with it; a report in JSON and HTML."""
     from data.prompts.public import read_set, set_name
     from studio.experiments import report_of, unfinished
-    from studio.training import jobs
 
     studio = commands.studio_of(given)
     run_id = given.run_id
@@ -33,7 +32,7 @@ def experiment(given: argparse.Namespace, console: Any) -> Result:
     elif studio.runs.get(run_id)["config"].get("name") != given.name:
         raise ValueError(f"The run {run_id} is not the experiment {given.name}: name its own.")
     if given.background:
-        run_id = jobs.resume(studio.runs, run_id) if run_id else jobs.start(studio.runs, "experiment", config)
+        run_id = studio.runs.resume(run_id) if run_id else studio.runs.start("experiment", config)
         return Result(
             {"run": run_id}, f"The run {run_id} goes on by itself. Look at it with: {PROGRAM} runs {run_id}"
         )

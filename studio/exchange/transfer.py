@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from data.store.checks import shown
 from data.store.database import BACKUPS
-from studio.training import jobs
 
 if TYPE_CHECKING:
     from studio.studio import Studio
@@ -252,7 +251,7 @@ def backup_named(studio: Studio, name: Any) -> Path:
 
 def restore(studio: Studio, path: str | Path, who: str) -> dict[str, Any]:
     """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
-    jobs.sweep(studio.runs)
+    studio.runs.sweep()
     studio.grids.sweep()
     found = studio.store.restoring.restore(path)
     studio.store.audit.note(who, "restore", Path(path).name[:200], found)

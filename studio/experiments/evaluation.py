@@ -29,7 +29,7 @@ from studio.numbers import plain
 from studio.training.configs import EVALUATIONS, check_evaluation, with_own
 from studio.training.datasets import replay_of
 from studio.training.heldout import judge_of
-from studio.training.runlog import Report
+from studio.training.runs import Report
 
 if TYPE_CHECKING:
     from studio.studio import Studio

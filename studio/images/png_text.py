@@ -90,13 +90,13 @@ def quoted(value: Any) -> str:
 def with_text(png: bytes, row: Mapping[str, Any]) -> bytes:
     """The PNG with the texts of its sample's row and no others; its pixels are not touched."""
     texts = text_chunk(TEXT, parameters_text(row)) + text_chunk(OWN, own_json(row))
-    output = SIGNATURE
+    output = [SIGNATURE]
     for kind, body in chunks(png):
         if kind not in TEXTS:
-            output += chunk(kind, body)
+            output.append(chunk(kind, body))
         if kind == b"IHDR":
-            output += texts
-    return output
+            output.append(texts)
+    return b"".join(output)
 
 
 def text_chunk(key: str, text: str) -> bytes:

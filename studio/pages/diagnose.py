@@ -1,6 +1,6 @@
 """Diagnose: the experiments, each a question; started, watched and stopped like a training, and their reports.
 
-The work is a job of its own (``studio.training.jobs``); what is shown is read from the store and the folders of runs.
+The work is a job of its own (``studio.training.runs``); what is shown is read from the store and the folders of runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from studio.pages.memory import Memory
 from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
-from studio.training import jobs
 
 EMPTY = "No experiment was run yet. Choose a question and start it: its report is kept here."
 GONE = "The report of this run is no longer in its folder, or cannot be read. Start the experiment again."
@@ -96,7 +95,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
         runs, on = listing.listed(studio, True, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-        state = jobs.status(studio.runs, shown) if shown else None
+        state = studio.runs.status(shown) if shown else None
         states = [(run["id"], run["state"], run["message"]) for run in [*runs, *on]]
         stamp = listing.digest([shown, states, may, listing.stamp(state)])
         if stamp == known:
@@ -128,7 +127,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
             raise ValueError("That experiment is not known: choose one that is listed.")
         values = dict(zip(every, given, strict=True))
         config = {field: values[part] for field, part in settings[name].items()}
-        return see(jobs.start(studio.runs, "experiment", {"name": name, **config}), "", True)
+        return see(studio.runs.start("experiment", {"name": name, **config}), "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 

@@ -17,7 +17,7 @@ from studio.pages import shared
 from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
-from studio.training.modelcard import IN_NATS
+from studio.training.results import IN_NATS
 from studio.training.runs import changed
 
 LOG = logging.getLogger(__name__)

@@ -20,9 +20,8 @@ from studio.components.table import picked
 from studio.pages.shared import admin, manages, told
 from studio.studio import Studio
 from studio.times import moment
-from studio.training import jobs
 from studio.training.configs import Field
-from studio.training.modelcard import IN_NATS
+from studio.training.results import IN_NATS
 
 See = Callable[..., list[Any]]
 ON = ("queued", "running")
@@ -106,7 +105,7 @@ def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-s
 
 
 def how_far(state: dict[str, Any]) -> str:
-    """A bar while it is on, else why it ended before it was done. state: of ``jobs.status``."""
+    """A bar while it is on, else why it ended before it was done. state: of ``Runs.status``."""
     if state["state"] in ON:
         words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
         words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
@@ -122,7 +121,7 @@ def buttons(state: str, may: bool) -> list[Any]:
 
 
 def stop(studio: Studio, run: Any) -> None:
-    jobs.stop(studio.runs, run)
+    studio.runs.stop(run)
     gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
 
 
@@ -143,7 +142,7 @@ def handlers(studio: Studio, see: See) -> tuple[See, See, See]:
     @told
     def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> list[Any]:
         admin(studio, kept, profile)
-        jobs.resume(studio.runs, run)
+        studio.runs.resume(run)
         return see(run, "", True)
 
     return pick, halt, go_on

@@ -1,6 +1,6 @@
 """Train: from labels to a new reward model and projector, and whether it helped; promoted by a button only.
 
-The work is a job of its own (``studio.training.jobs``). What is shown is read from the store again and again, so a page that
+The work is a job of its own (``studio.training.runs``). What is shown is read from the store again and again, so a page that
 is reloaded, or another one, shows the same.
 """
 
@@ -20,10 +20,8 @@ from studio.pages.memory import Memory
 from studio.pages.rights import Rights
 from studio.pages.shared import told
 from studio.studio import Studio
-from studio.training import jobs
 from studio.training.configs import FIELDS, Field
-from studio.training.modelcard import IN_NATS
-from studio.training.results import by_whom
+from studio.training.results import IN_NATS, by_whom
 
 KINDS = {
     "cycle": ("The whole loop", "corrections → calibrator → reward model → projector → held-out result"),
@@ -133,7 +131,7 @@ def build(
         runs, on = listing.listed(studio, False, asked)
         ids = [run["id"] for run in runs]
         shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-        state = jobs.status(studio.runs, shown) if shown else None
+        state = studio.runs.status(shown) if shown else None
         found = studio.status()
         counts = (found["scored"], found["corrections"])
         promoted = [run["id"] for run in runs if run["promoted"]]
@@ -177,13 +175,13 @@ def build(
         shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
-        run = jobs.start(studio.runs, kind, {name: value for name, value in asked.items() if name in fields})
+        run = studio.runs.start(kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "", True)
 
     @told
     def next_round(profile: gr.OAuthProfile | None, kept: Any) -> list[Any]:
         shared.admin(studio, kept, profile)
-        return see(jobs.start(studio.runs, "round"), "", True)
+        return see(studio.runs.start("round"), "", True)
 
     pick, halt, go_on = listing.handlers(studio, see)
 

@@ -14,7 +14,6 @@ from studio.cli.commands import described
 from studio.pages import diagnose, library_runs, run_page, runs, train
 from studio.pages.rights import Rights
 from studio.studio import Studio
-from studio.training import jobs
 from tests import tiny
 
 FIGURE = {"estimate": 0.1, "low": 0.0, "high": 0.2}
@@ -107,7 +106,7 @@ def test_a_run_of_another_shape_breaks_no_list_and_no_page(pages, kind, column, 
         diagnose._table(every, odd)
         for order in library_runs.ORDERS:
             library_runs.lines(library_runs.chosen(every, "a", order=order), "")
-        train._live(studio, jobs.status(studio.runs, odd), True)
+        train._live(studio, studio.runs.status(odd), True)
         values(odd)
         first_round.steps(studio)
         assert all(described(run) for run in every)

@@ -17,9 +17,9 @@ from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
 from data.store import StoreError
 from studio.experiments.evaluation import evaluate
-from studio.training import heldout, jobs, replay, stages
+from studio.training import heldout, replay, stages
 from studio.training.configs import FIELDS, check_config
-from studio.training.runlog import RunLog, training_lock
+from studio.training.runs import RunLog, training_lock
 from tests.tiny import STEPS
 
 SMALL = {"prompts": 8, "seed": 3}
@@ -89,7 +89,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bits_as_one_that_was_not(lab
     stop, whole = threading.Event(), labelled.training.train("warmup", WARMUP)
     first = labelled.training.train("warmup", WARMUP, on_progress=lambda line: stop.set(), stop=stop)
     assert first["state"] == "stopped"
-    assert "go on with it" in first["message"]
+    assert "resume it" in first["message"]
     second = labelled.training.train("warmup", run_id=first["id"])
     assert second["state"] == "done"
     a, b = (labelled.settings.home / run["checkpoint"] for run in (whole, second))
@@ -123,9 +123,9 @@ def test_a_run_whose_process_died_is_interrupted_and_one_that_lives_is_not(studi
     studio.store.runs.claim(run, 2**22 - 1)
     with training_lock(studio.settings.home) as free:
         assert free
-        assert jobs.sweep(studio.runs) == []
+        assert studio.runs.sweep() == []
         assert studio.runs.get(run)["state"] == "running"
-    assert jobs.sweep(studio.runs) == [run]
+    assert studio.runs.sweep() == [run]
     assert studio.runs.find()[0]["state"] == "interrupted"
     assert studio.training.train("warmup", run_id=run)["state"] == "done"
 
@@ -156,7 +156,7 @@ def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
             "nothing to train on",
         ),
         (lambda s: s.training.train("calibrator"), "press Done on each"),
-        (lambda s: jobs.status(s.runs, "nothing"), "no run"),
+        (lambda s: s.runs.status("nothing"), "no run"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(studio, call, says):
