@@ -115,7 +115,6 @@ def score(given: argparse.Namespace, console: Any) -> Result:
 
 def train(given: argparse.Namespace, console: Any) -> Result:
     """Train, in this process or (--background) in one of its own."""
-
     studio = studio_of(given)
     config = choices(given.set)
     if given.run_id and config:
@@ -240,7 +239,6 @@ def rollback(given: argparse.Namespace, console: Any) -> Result:
 
 def runs(given: argparse.Namespace, console: Any) -> Result:
     """List the runs, or show one."""
-
     studio = studio_of(given)
     if given.run_id:
         found = studio.runs.status(given.run_id)
@@ -264,7 +262,6 @@ def people(given: argparse.Namespace, console: Any) -> Result:
 
 def stop(given: argparse.Namespace, console: Any) -> Result:
     """Ask a run to stop after the step it is in."""
-
     studio_of(given).runs.stop(given.run_id)
     return Result({"run": given.run_id}, f"The run {given.run_id} will stop after the step it is in.")
 

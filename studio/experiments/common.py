@@ -158,7 +158,7 @@ def scored_images(job: Job, studio: Studio, prompts: Sequence[str], seeds: int, 
 
 def need(job: Job, kind: str) -> Any:
     """The model of a kind that was in use when the run was made; ValueError where there is none."""
-    from studio.training.initial import used_model
+    from studio.training.stages import used_model
 
     model = used_model(job, kind)
     if model is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from studio.components.thumbnails import thumbnail
 from studio.studio import Studio
-from studio.training.datasets import told
+from studio.training.datasets import left_out_said
 from studio.training.results import PICTURES, learned_said, seeds_said
 
 
@@ -21,7 +21,7 @@ def html(studio: Studio, run: dict[str, Any]) -> str:
         parts.append(f"<h4>{escape(first)}</h4><p>{escape(' '.join(rest))}</p>")
         parts.append(_pictures(studio, run, heldout["seeds"].get("shown") or []))
     learned = learned_said(metrics)
-    if left_out := told(metrics.get("left_out") or {}):
+    if left_out := left_out_said(metrics.get("left_out") or {}):
         learned.append(left_out)
     if learned:
         parts.append("<h4>What it learned from</h4>")

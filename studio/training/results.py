@@ -220,10 +220,10 @@ def _measured(heldout: Mapping[str, Any] | None) -> list[str]:
     size = ""
     if {"images", "prompts"} <= heldout.keys():
         size = f" {heldout['images']} images of {heldout['prompts']} prompts each."
+    judge = f"Judge: {heldout['judge']}, {apart}{size}"
     return [
         "## Measured",
-        f"On {heldout['of']} that nothing was trained on, with 95 % intervals where they are known. Judge: "
-        f"{heldout['judge']}, {apart}{size}",
+        f"On {heldout['of']} that nothing was trained on, with 95 % intervals where they are known. {judge}",
         _table(("figure", *sides, "difference"), rows),
     ]
 
