@@ -21,7 +21,6 @@ from data.store.workfolder import sweep
 from studio.access.limits import Limits, visitor
 from studio.access.places import shortened
 from studio.annotation.foreseeing import Foreseeing, Foreseer
-from studio.annotation.kinds import Kinds
 from studio.annotation.labelling import Annotation
 from studio.annotation.people import People
 from studio.annotation.quality import LATEST, agreement
@@ -70,10 +69,10 @@ class Studio:
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
         self.people = People(self.settings, self.store)
-        self.kinds, self.detector = Kinds(self.store), Detector()
+        self.detector = Detector()
         self.foreseeing = Foreseeing(self.settings, self.store, self.models)
         self.foreseer = Foreseer(self.foreseeing)
-        self.annotation = Annotation(self.settings, self.store, self.models, self.foreseer, self.kinds)
+        self.annotation = Annotation(self.settings, self.store, self.models, self.foreseer)
         self.making = Making(self.settings, self.store, self.models, self.prompts)
         self.scoring = Scoring(self.making)
         self.collecting = Collecting(self.making)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.words import EXTRA, NOTHING_ELSE
 from data.store.agreement import (
     apart,
     beside,
@@ -33,6 +34,11 @@ WORDS, PAIR_WORDS = 10_000, 2_000  # that alpha is counted on, in all and of a p
 ENOUGH = 10  # gold words that a person has scored before they are told how they did: fewer would give the words away
 FEW = 20  # words that alpha is not read under: one more could turn it
 GOOD, USABLE = 0.8, 0.667  # Krippendorff's own bounds (Content Analysis, 2004, p. 241)
+
+
+def named(kind: str) -> str:
+    """The name of a kind of word on a page; all is every kind together."""
+    return {EXTRA: NOTHING_ELSE, ALL: "all words"}.get(kind, kind)
 
 
 def reading(alpha: float | None, words: int | None = None) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import gradio as gr
 
-from studio.annotation import gold
 from studio.annotation.quality import person_of, without_gold
 from studio.numbers import plain, whole
 from studio.pages import shared
@@ -90,7 +89,7 @@ class Quality:
         """
         name = shared.admin(self._studio, who, profile)
         digit = None if score is None else whole("score", score, 0, 9)
-        found = gold.set_gold(self._studio.annotation, sample, word, digit, name)
+        found = self._studio.annotation.set_gold(sample, word, digit, name)
         return {"sample": sample, "word": word, "gold": found["score"] if found else None}
 
     def people(

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from studio.annotation.kinds import named
+from studio.annotation.quality import named
 from studio.components import plots
 from studio.components.figures import SOFT
 from studio.components.series import styles

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from core.words import KINDS
-from studio.annotation.kinds import named
+from studio.annotation.quality import named
 from studio.components.table import rows
 from studio.images.scoring import kinds_of
 from studio.numbers import whole

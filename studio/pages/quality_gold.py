@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 
-from studio.annotation import gold
 from studio.components import notices
 from studio.components.table import Table, picked, rows
 from studio.pages import shared
@@ -136,7 +135,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Any) -> GoldPart
         ]
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> list[Any]:
-        gold.set_gold(studio.annotation, id, _index(word), digit, shared.admin(studio, kept, profile))
+        studio.annotation.set_gold(id, _index(word), digit, shared.admin(studio, kept, profile))
         key = _key({"sample": id, "word_index": _index(word)})
         return [*shown(id, _index(word), True), *listed(look(), True, key)]
 

@@ -8,8 +8,7 @@ from html import escape
 from typing import Any
 
 from data.store.labels import RULE_SAID
-from studio.annotation.kinds import named
-from studio.annotation.quality import ALL, FEW, GOOD, USABLE, reading
+from studio.annotation.quality import ALL, FEW, GOOD, USABLE, named, reading
 from studio.background import Look
 from studio.components import notices
 from studio.components.table import rows
