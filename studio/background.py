@@ -1,17 +1,46 @@
-"""Cached values that are computed in the background, and again when what they depend on has changed."""
+"""Work in background threads: a queue, and cached values that are computed again when what they depend on has changed."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
 
 BREATH = (
     3.0  # times the last computation's duration, the pause before the next: a busy store leaves the page room
 )
 LEAST = 2.0  # seconds of that pause
+
+
+class Queue(Generic[Item]):
+    """Does `work` on items one after another, in a thread that exists only while there are any."""
+
+    def __init__(self, name: str, work: Callable[[Item], None]) -> None:
+        self.name, self.work = name, work
+        self.waiting: deque[Item] = deque()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, items: Iterable[Item]) -> None:
+        with self._lock:
+            self.waiting.extend(items)
+            if self.waiting and self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self.waiting:
+                    self._thread = None
+                    return
+                item = self.waiting.popleft()
+            self.work(item)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from core.training.loop import Stopped
 from data.store import Store, StoreError
 from studio.access.identity import check_name
 from studio.annotation.labelling import Annotation
+from studio.background import Queue
 from studio.errors import sentence
 from studio.grids.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of, without_projection
 from studio.grids.statistics import grid_change
@@ -126,28 +127,23 @@ class Job:
 
 
 class GridWork:
-    """The grids of this process: a thread that works on one after another, and ends when there are none."""
+    """The grids of this process, worked on one after another in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, cells: Cells) -> None:
+        self.cells, self.store = cells, cells.store
         self.jobs: dict[str, Job] = {}
-        self.ends: dict[
-            str, tuple[str, str]
-        ] = {}  # state and message that the store could not take (a full disk)
-        self._lock, self._queued = threading.Lock(), deque[Job]()
-        self._thread: threading.Thread | None = None
+        # states and messages that the store could not take (a full disk)
+        self.ends: dict[str, tuple[str, str]] = {}
+        self._queue: Queue[Job] = Queue("grids", lambda job: job.context.run(self._work, job))
 
-    def add(self, cells: Cells, id: str, lock: IO[str]) -> None:
+    def add(self, id: str, lock: IO[str]) -> None:
         """Queue a grid whose lock is held."""
         # in the context of who asks: a Space reads from it on whose account a GPU is lent
-        job = Job(id, lock, stop_file(cells.settings.home, id), contextvars.copy_context())
+        job = Job(id, lock, stop_file(self.cells.settings.home, id), contextvars.copy_context())
         job.stop_file.unlink(missing_ok=True)
-        with self._lock:
-            self.jobs[id] = job
-            self.ends.pop(id, None)
-            self._queued.append(job)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, args=(cells,), name="grids", daemon=True)
-                self._thread.start()
+        self.jobs[id] = job
+        self.ends.pop(id, None)
+        self._queue.add([job])
 
     def wait(self, id: str, seconds: float) -> bool:
         """Whether a grid has ended, after waiting for that so long at most."""
@@ -156,35 +152,25 @@ class GridWork:
             time.sleep(0.02)
         return id not in self.jobs
 
-    def _run(self, cells: Cells) -> None:
-        while True:
-            with self._lock:
-                if not self._queued:
-                    self._thread = None
-                    return
-                job = self._queued.popleft()
-            job.context.run(self._work, cells, job)
-
-    def _work(self, cells: Cells, job: Job) -> None:
+    def _work(self, job: Job) -> None:
         try:
             if job.halt():
                 raise Stopped
-            cells.store.grids.update(job.id, "running")
-            cells.work(job)
+            self.store.grids.update(job.id, "running")
+            self.cells.work(job)
             end = ("failed", job.note) if job.note else ("done", "")
         except Stopped:
             end = ("stopped", STOPPED)
         except BaseException as error:  # noqa: BLE001 - the page shows it
             end = ("failed", f"{sentence(error)} The finished images are kept; resume it at any time."[:2000])
         try:
-            cells.store.grids.update(job.id, *end)
+            self.store.grids.update(job.id, *end)
         except Exception as error:  # noqa: BLE001 - for example the disk is full: kept in memory until it is not
             log.error("The end of the grid %s could not be stored: %s", job.id, error)
             self.ends[job.id] = end
         with contextlib.suppress(OSError):
             job.stop_file.unlink(missing_ok=True)
-        with self._lock:
-            del self.jobs[job.id]
+        del self.jobs[job.id]
         unlock(job.lock)
 
     def end_of(self, grid: dict[str, Any]) -> tuple[str, str]:
@@ -464,7 +450,7 @@ class Grids:
     """The grids of the store: start, watch, stop, resume."""
 
     def __init__(self, annotation: Annotation, cells: Cells) -> None:
-        self.annotation, self.cells, self.work = annotation, cells, GridWork()
+        self.annotation, self.cells, self.work = annotation, cells, GridWork(cells)
         self.settings, self.store, self.models = cells.settings, cells.store, cells.models
 
     def methods(self) -> list[tuple[str, str]]:
@@ -568,7 +554,7 @@ class Grids:
         except BaseException:
             unlock(held)
             raise
-        self.work.add(self.cells, id, held)
+        self.work.add(id, held)
 
     def _run_of(self, variant: Variant) -> str:
         """The run, as the store knows it, of the model that a variant uses; "" where it uses none."""

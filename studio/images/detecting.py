@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from PIL import Image
 
 from core.words import CURRENT, moved, split, units
 from data.shapes.scenes import Scene
+from studio.background import Queue
 from studio.images import pictures
 from studio.images.prompts import scene_of
 from studio.images.views import SampleView
@@ -147,8 +148,7 @@ class Detector:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, Opinion | None] = OrderedDict()
         self._lock = threading.Lock()
-        self._queue: deque[SampleView] = deque()
-        self._thread: threading.Thread | None = None
+        self._queue: Queue[SampleView] = Queue("detector", self.of)
 
     def of(self, sample: SampleView) -> Opinion | None:
         """The opinion of a sample; None for a prompt outside the shapes world, and where the image is gone or too large."""
@@ -177,22 +177,10 @@ class Detector:
         with self._lock:
             judged = [one for one in samples if one.image_path is not None and speaks(one.prompt)]
             kept = {one.id: self._kept[one.id] for one in judged if one.id in self._kept}
-            queued = {one.id for one in self._queue}
             missing = [one for one in judged if one.id not in kept]
-            self._queue += [one for one in missing if one.id not in queued]
-            if self._queue and self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="detector", daemon=True)
-                self._thread.start()
+            queued = {one.id for one in list(self._queue.waiting)}
+            self._queue.add(one for one in missing if one.id not in queued)
         return {id: opinion for id, opinion in kept.items() if opinion}, bool(missing)
-
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._thread = None
-                    return
-                sample = self._queue.popleft()
-            self.of(sample)
 
 
 def compared(pairs: Sequence[tuple[Opinion, Opinion]]) -> dict[str, int]:
