@@ -16,7 +16,10 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradio import OAuthProfile
 
 LONGEST = 80
 SIMULATED = "detector"  # the simulated annotator's name
@@ -101,7 +104,7 @@ def check_name(name: Any) -> str:
     return plain
 
 
-def account(profile: Any) -> str:
+def account(profile: OAuthProfile) -> str:
     """The name of a signed-in account; ValueError for one that looks like an anonymous id."""
     name = check_name(profile.username)
     if is_anonymous(name):
@@ -109,7 +112,7 @@ def account(profile: Any) -> str:
     return name
 
 
-def who(chosen: Any = None, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
+def who(chosen: Any = None, profile: OAuthProfile | None = None, env: Mapping[str, str] | None = None) -> str:
     """The name to read under, which proves nothing. chosen: what the browser keeps, or a plain name; profile: gradio's
     OAuthProfile, or None. With OAuth, a visitor who has not signed in is anonymous whatever name the browser sends."""
     kept = read_kept(chosen)

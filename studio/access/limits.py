@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from studio.access import hosts, identity
 
 if TYPE_CHECKING:
+    from gradio import OAuthProfile
+
     from data.store import Store
     from studio.grids.axes import GridRequest
     from studio.images.views import Request
@@ -88,7 +90,9 @@ class Limits:
 OFF, SPACE = Limits(256, 100, 2048, None), Limits(32, 50, 1024, 20_000)
 
 
-def limits(studio: Studio, profile: Any = None, env: Mapping[str, str] | None = None) -> Limits:
+def limits(
+    studio: Studio, profile: OAuthProfile | None = None, env: Mapping[str, str] | None = None
+) -> Limits:
     """The limits of this visitor: for an administrator of a Space only the application's own."""
     if identity.oauth_enabled(env) and profile is not None and _named(studio.settings, profile.username, env):
         return OFF
@@ -111,7 +115,9 @@ class NotYet(ValueError):
     """A refusal that the visitor can lift, by signing in or with the token; what they sent is kept until then."""
 
 
-def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
+def may_write(
+    settings: Settings, profile: OAuthProfile | None = None, env: Mapping[str, str] | None = None
+) -> str:
     """'' if this visitor may correct and vote, else the sentence that says why not."""
     if settings.annotate == "nobody":
         return READ_ONLY
@@ -137,7 +143,7 @@ def open_to_all(settings: Settings, env: Mapping[str, str] | None = None) -> str
 def may_manage(
     settings: Settings,
     name: str,
-    profile: Any = None,
+    profile: OAuthProfile | None = None,
     env: Mapping[str, str] | None = None,
     token: bool = False,
 ) -> str:
@@ -178,7 +184,7 @@ def may_tend(
     settings: Settings,
     made_by: str,
     name: str,
-    profile: Any = None,
+    profile: OAuthProfile | None = None,
     env: Mapping[str, str] | None = None,
     token: bool = False,
 ) -> str:

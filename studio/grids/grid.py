@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ from studio.images.scoring import Scoring
 from studio.images.views import SampleView
 from studio.numbers import shown
 from studio.processes import lock, unlock
+
+if TYPE_CHECKING:
+    from core.foresight import Teacher
 
 __all__ = ["MAX_CELLS", "Cell", "GridRequest", "GridView", "Grids", "Variant", "check_grid", "grid_change"]
 
@@ -219,7 +222,7 @@ class Ways(Makers):
     def model(self, kind: str) -> Any:
         return self._using[self._run].model
 
-    def teacher(self) -> Any:
+    def teacher(self) -> Teacher | None:
         return self.models.teacher(self._using[self._run]).model
 
     def chosen_by(self, variant: Variant) -> str:

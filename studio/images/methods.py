@@ -26,6 +26,7 @@ from studio.images.models import Models
 from studio.numbers import real, shown, whole
 
 if TYPE_CHECKING:
+    from core.foresight import Teacher
     from studio.studio import Studio
 
 NAMES = (
@@ -165,7 +166,7 @@ class Makers:
             self._choosers[by] = by_teacher(teacher) if teacher else by_reward(reward)
         return self._choosers[by]
 
-    def teacher(self) -> Any:
+    def teacher(self) -> Teacher | None:
         """The teacher of the reward model, or None."""
         return self.models.teacher().model
 

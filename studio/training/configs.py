@@ -19,7 +19,7 @@ class Field:
     """A setting: its default, its bounds (of a number, or choices; none for free text), and its meaning."""
 
     default: Any
-    bounds: tuple[float, float] | tuple[str, ...]
+    bounds: tuple[Any, ...]
     meaning: str
 
     def check(self, name: str, value: Any) -> Any:
@@ -228,7 +228,8 @@ def _checked(what: str, fields: Mapping[str, Field], config: Mapping[str, Any] |
     return {name: field.check(name, config.get(name, field.default)) for name, field in fields.items()}
 
 
-KINDS = {
-    kind: Kind(lambda _, fields=fields: fields, partial(check_config, kind))
-    for kind, fields in FIELDS.items()
-}
+def _kind(name: str) -> Kind:
+    return Kind(lambda config: FIELDS[name], partial(check_config, name))
+
+
+KINDS = {name: _kind(name) for name in FIELDS}
