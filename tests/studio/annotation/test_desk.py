@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +11,7 @@ from data.store.receipts import page_digest
 from studio.annotation import desk
 from studio.components.word_scores import read_packet
 from studio.pages import annotate_keys
+from tests.tiny import change_settings
 
 CLIENT = "0123456789abcdef"
 
@@ -97,7 +97,7 @@ def confirmed(studio, sample):
 
 
 def test_nothing_wrong_confirms_all_and_submits_in_one_step(scored, shown):
-    scored.settings = dataclasses.replace(scored.settings, confirm="no")  # n says it, whatever Done does
+    change_settings(scored, confirm="no")  # n says it, whatever Done does
     done = send(scored, shown.id, {"kind": "clean"})
     assert (done.left, done.error) == (True, "")
     assert confirmed(scored, shown.id) == {w.index: w.vlm for w in shown.words if w.scored}
@@ -126,7 +126,7 @@ def test_done_confirms_what_was_left_and_no_typed_score(scored, shown):
 def test_skip_confirms_nothing_nor_does_done_where_the_settings_say_so(scored, shown):
     send(scored, shown.id, {"kind": "skip"})
     assert confirmed(scored, shown.id) == {}
-    scored.settings = dataclasses.replace(scored.settings, confirm="no")
+    change_settings(scored, confirm="no")
     send(scored, shown.id, {"kind": "submit"})
     assert confirmed(scored, shown.id) == {} and scored.annotation.progress("Ann")["submitted"] == 1
 

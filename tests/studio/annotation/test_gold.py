@@ -9,6 +9,7 @@ import pytest
 
 from studio.annotation import labelling
 from studio.annotation.labelling import gold_is_due
+from tests.tiny import change_settings
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def every(scored):
     """A function that sets STUDIO_GOLD_EVERY of the studio."""
 
     def use(count):
-        scored.settings = dataclasses.replace(scored.settings, gold_every=count)
+        change_settings(scored, gold_every=count)
         return scored
 
     return use

@@ -1,6 +1,5 @@
 """The best of several noises on Compare and on Seeds: who chooses, and that its image is a plain one of the seed chosen."""
 
-import dataclasses
 import hashlib
 
 import pytest
@@ -16,11 +15,11 @@ from studio.images import gpu
 from studio.images.methods import REWARD, TEACHER, build, chooses, without_choice
 from studio.studio import check_request
 from tests.studio.gridded import PROMPT, grid_of
-from tests.tiny import STEPS
+from tests.tiny import STEPS, change_settings
 
 
 def with_reward(studio, folder):
-    studio.settings = studio.models.settings = dataclasses.replace(studio.settings, reward=folder)
+    change_settings(studio, reward=folder)
     return studio
 
 

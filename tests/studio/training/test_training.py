@@ -1,6 +1,5 @@
 """Training runs: one at a time, gone on with where they were, judged on what was held out, promoted only by people."""
 
-import dataclasses
 import json
 import shutil
 import threading
@@ -20,7 +19,7 @@ from studio.experiments.evaluation import evaluate
 from studio.training import heldout, replay, stages
 from studio.training.configs import FIELDS, check_config
 from studio.training.runs import RunLog, training_lock
-from tests.tiny import STEPS
+from tests.tiny import STEPS, change_settings
 
 SMALL = {"prompts": 8, "seed": 3}
 WARMUP = {**SMALL, "warmup_steps": 4}
@@ -131,16 +130,15 @@ def test_a_run_whose_process_died_is_interrupted_and_one_that_lives_is_not(studi
 
 
 def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
-    import dataclasses
 
     good = studio.settings
-    studio.settings = studio.models.settings = dataclasses.replace(good, reward=good.home / "nowhere")
+    change_settings(studio, reward=good.home / "nowhere")
     with pytest.raises(ValueError, match="no reward model"):
         studio.training.train("projector", PROJECTOR)
     failed = studio.runs.find()[0]
     assert failed["state"] == "failed"
     assert "no reward model" in failed["message"]
-    studio.settings = studio.models.settings = good
+    change_settings(studio, reward=good.reward)
     assert studio.training.train("projector", run_id=failed["id"])["state"] == "done"
 
 
@@ -427,8 +425,7 @@ def test_what_was_in_use_is_compared_as_it_was_before_training(labelled, monkeyp
 def test_a_model_in_use_that_cannot_be_read_stops_only_a_run_that_would_go_on_from_it(labelled, tmp_path):
     shutil.copytree(labelled.settings.reward, tmp_path / "reward")
     (tmp_path / "reward" / "manifest.json").write_text("{")
-    settings = dataclasses.replace(labelled.settings, reward=tmp_path / "reward")
-    labelled.settings = labelled.models.settings = settings
+    change_settings(labelled, reward=tmp_path / "reward")
     with pytest.raises(ValueError, match="manifest"):
         labelled.training.train("reward", {**REWARD, "reward_steps": 1})
     assert (
