@@ -1,5 +1,5 @@
-"""What must be so before the page is imported: an environment with settings that can be used, a cache that can be
-written, and a Gradio that writes nothing beside its own sources. Imports nothing heavy."""
+"""The process's environment before the page is imported: valid settings, writable folders, and a Gradio that writes
+nothing beside its own sources. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from studio.settings import ROOT, Settings
 
 
 def prepare() -> None:
-    """Check the settings and complete the environment; ends the process with a sentence where a setting is wrong."""
+    """Check the settings and complete the environment; ends the process with a sentence for a wrong setting."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    # torch's threads sleep while they wait for one another, instead of keeping the cores from the browser, the server and
-    # a training beside it: on two cores with the browser a grid takes .6 of the time, alone an image 1.07
+    # torch's waiting threads sleep, and leave the cores to the browser, the server and a training beside it: on two cores
+    # with the browser a grid takes .6 of the time, alone an image 1.07
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not any(isinstance(finder, WithoutStubs) for finder in sys.meta_path):
         sys.meta_path.insert(0, WithoutStubs())
@@ -50,8 +50,8 @@ def prepare() -> None:
 
 
 class WithoutStubs(MetaPathFinder):
-    """Gradio (6.31) makes a type stub for editors beside the source of each component, at every import: a sixth of a start,
-    and nothing that a server needs."""
+    """An importer without which Gradio (6.31) writes a type stub for editors beside the source of each component at every
+    import: a sixth of a start, and of no use to a server."""
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(name, path, target) if name == "gradio.component_meta" else None

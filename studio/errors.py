@@ -1,4 +1,4 @@
-"""What a user is told of an exception."""
+"""Sentences for the user from exceptions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MEMORY = (
     "There is not enough memory for this. Make fewer images at a time (STUDIO_BATCH, fewer seeds) or smaller ones "
     "(STUDIO_SIZE), or set STUDIO_DTYPE=float16, STUDIO_SLICING=yes or STUDIO_OFFLOAD=model."
 )
-TOLD = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
+OURS = (ValueError, StoreError, TrainingFailed, Lost)  # their texts are written for the user
 
 
 def sentence(error: BaseException, paths: bool = False) -> str:
-    """What a user is told of an exception: its own sentence where it was written for them, else a general one; the
-    whole of an unexpected one goes to the log. paths: with whole paths, for one at this machine's console."""
-    if isinstance(error, TOLD) and str(error).strip():
+    """The user's sentence for an exception: its own text if it was written for them, else a general one; an unexpected
+    exception goes to the log. paths: with whole paths, for this machine's console."""
+    if isinstance(error, OURS) and str(error).strip():
         return str(error) if paths else shortened(str(error))
     if out_of_memory(error):
         return MEMORY

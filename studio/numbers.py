@@ -1,4 +1,4 @@
-"""Numbers that arrive from a page, a command line or a file: taken, or refused with a sentence; and the way back."""
+"""Numbers and texts from a page, a command line or a file, checked with a sentence for bad ones; and results for JSON."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def real(name: str, value: Any, low: float, high: float) -> float:
 
 
 def text(name: str, value: Any, most: int) -> str:
-    """A text of at most so many characters, without space at its ends; ValueError with a sentence otherwise."""
+    """A text of at most so many characters, stripped; ValueError with a sentence otherwise."""
     if not isinstance(value, str) or len(value) > most:
         raise ValueError(f"The {name} {shown(value)} is not a text of at most {most} characters: shorten it.")
     return value.strip()
 
 
 def shown(value: Any) -> str:
-    """The value as an error message shows it: never longer than a line."""
+    """The value for an error message, shortened to 40 characters."""
     text = ascii(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def plain(value: Any) -> Any:
-    """A result as JSON has it: dataclasses and arrays taken apart, None for what is not a number."""
+    """A result for JSON: dataclasses and arrays as dicts and lists, None for a number that is not finite."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, dict):

@@ -1,4 +1,7 @@
-"""Settings: where things lie and what the work runs on, from the environment (one table, `studio.settings_table.SETTINGS`)."""
+"""Settings from the environment. The fields of `Settings` are the one table of them: default, meaning and what reads the
+variable, which is STUDIO_ and the field's name in capitals."""
+
+# ruff: noqa: RUF009 - `_setting` calls `dataclasses.field`
 
 from __future__ import annotations
 
@@ -7,134 +10,316 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from studio.access import hosts, places
 from studio.access.identity import on_space
-from studio.settings_table import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-
-_CHOICES = {
-    "world": ("small", "large"),
-    "dtype": ("auto", "float32", "float16", "bfloat16"),
-    "scorer_dtype": ("auto", "float32", "float16", "bfloat16"),
-    "offload": ("none", "model", "sequential"),
-    "slicing": ("no", "yes"),
-    "mcp": ("auto", "yes", "no"),
-    "confirm": ("yes", "no"),
-    "annotate": ("everyone", "login", "nobody"),
-    "restore": ("yes", "no"),
-}
 SIDES = (64, 2048)  # pixels
+
+Reader = Callable[[str, str], Any]  # (variable, its text) -> the value; ValueError with a sentence
+_defaults: set[str] = set()
+
+
+# ---- readers of the environment's text ----------------------------------------------------------------------------
+
+
+def _text(variable: str, text: str) -> str:
+    return text
+
+
+def _one_of(*choices: str) -> Reader:
+    def read(variable: str, text: str) -> str:
+        if text not in choices:
+            listed = " or ".join([", ".join(choices[:-1]), choices[-1]])
+            raise ValueError(f"{variable} is {text[:40]!r}: set it to {listed}.")
+        return text
+
+    return read
+
+
+def _whole(low: int, high: int) -> Reader:
+    def read(variable: str, text: str) -> int:
+        if not text.isdecimal() or not low <= int(text[:9]) <= high or len(text) > 9:
+            raise ValueError(f"{variable} is {text[:40]!r}: set it to a whole number from {low} to {high}.")
+        return int(text)
+
+    return read
+
+
+def _auto(reader: Reader) -> Reader:
+    """A reader of "auto" or of what another one reads, both as text."""
+    return lambda variable, text: text if text == "auto" else str(reader(variable, text))
+
+
+def _guidance(variable: str, text: str) -> float:
+    if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", text) or float(text) > 20:
+        raise ValueError(f"{variable} is {text[:40]!r}: set it to auto or a number from 0 (none) to 20.")
+    return float(text)
+
+
+def _device(variable: str, text: str) -> str:
+    kind, _, index = text.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
+        raise ValueError(f"{variable} is {text!r}: set it to auto, cpu, cuda, cuda:1 or mps.")
+    return text
+
+
+def _size(variable: str, text: str) -> str:
+    if text == "auto":
+        return text
+    sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not sides or any(int(s) % 8 or not SIDES[0] <= int(s) <= SIDES[1] for s in sides.groups()):
+        raise ValueError(
+            f"{variable} is {text[:40]!r}: set it to auto or WIDTHxHEIGHT in multiples of 8 from {SIDES[0]} to "
+            f"{SIDES[1]}, for example 1024x768."
+        )
+    return text
+
+
+def _folder(variable: str, text: str) -> Path:
+    """An absolute path: a default is relative to the project, anything else to the working directory."""
+    return ROOT / text if text in _defaults else Path(text).expanduser().absolute()
+
+
+def _examples(variable: str, text: str) -> str:
+    return text if text == "none" else str(_folder(variable, text))
+
+
+def _model(variable: str, text: str) -> str:
+    """The absolute path of a folder that exists or can only be meant as one, else a hub id unchanged."""
+    folder = _folder(variable, text)
+    is_path = folder.exists() or folder.is_relative_to(ROOT / "data") or text.startswith((".", "/", "~"))
+    return str(folder) if is_path else text
+
+
+def is_address(text: str) -> bool:
+    """Whether a scorer is a server's address, and no folder or hub id."""
+    return text.lower().startswith(("http://", "https://"))
+
+
+def _scorer(variable: str, text: str) -> str:
+    """A server's address without a secret in it (ValueError otherwise), else a folder or a hub id."""
+    if is_address(text):
+        from core.scoring.connection import check_address
+
+        return check_address(text)
+    return _model(variable, text)
+
+
+def _prompts(variable: str, text: str) -> str:
+    """The absolute path of a file or a public set: a training process has another working directory."""
+    if text == "shapes":
+        return text
+    from data.prompts.public import located
+
+    return located(text)
+
+
+def _token(variable: str, text: str) -> str:
+    """'', none, or a secret that a link and a header can carry. The error does not repeat it."""
+    if text not in ("", "none") and not re.fullmatch(r"[A-Za-z0-9._~-]{16,200}", text):
+        raise ValueError(
+            f"{variable} cannot be used: set it to 16 to 200 letters, digits, - . _ or ~, or to none."
+        )
+    return text
+
+
+def _hosts(variable: str, text: str) -> str:
+    for name in text.split(","):
+        if name.strip() and hosts.authority(name) is None:
+            raise ValueError(
+                f"{variable} has {name.strip()[:100]!r}: write names alone with commas between, as in "
+                "STUDIO_HOSTS=studio.example.org,10.0.0.5."
+            )
+    return text
+
+
+def _webhook(variable: str, text: str) -> str:
+    return hosts.check_webhook(text)
+
+
+# ---- the settings -------------------------------------------------------------------------------------------------
+
+
+def _setting(default: str, meaning: str, read: Reader = _text, **options: Any) -> Any:
+    """A field of `Settings`. default: the text that stands for an unset variable; options: as of `dataclasses.field`."""
+    _defaults.add(default)
+    metadata = {"default": default, "meaning": meaning, "read": read}
+    return field(default=read("", default), metadata=metadata, **options)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """See `SETTINGS`. Models are folders or hub ids, as text; the other paths are absolute."""
+    """Models are folders or hub ids, as text; the other paths are absolute. The defaults of paths are relative to the
+    project's folder."""
 
-    home: Path = ROOT / ".studio"
-    backbone: str = str(ROOT / "data/models/diffuser")
-    scorer: str = str(ROOT / "data/models/scorer")
-    scorer_revision: str = ""
-    scorer_dtype: str = "auto"
-    scorer_model: str = "auto"
-    scorer_parallel: int = 8
-    reward: Path = ROOT / "data/models/reward"
-    projector: Path = ROOT / "data/models/projector"
-    labels: Path = ROOT / "data/models/labels"
-    examples: str = str(ROOT / "data/examples")
-    device: str = "auto"
-    threads: int = 0
-    world: str = "small"
-    prompts: str = "shapes"
-    batch: int = 16
-    revision: str = ""
-    variant: str = ""
-    dtype: str = "auto"
-    size: str = "auto"
-    steps: str = "auto"
-    guidance: str = "auto"
-    offload: str = "none"
-    slicing: str = "no"
-    gold_every: int = 10
-    confirm: str = "yes"
-    mcp: str = "auto"
-    annotate: str = "everyone"
-    admins: str = ""
-    token: str = field(default="", repr=False)
-    hosts: str = ""
-    max_cells: str = "auto"
-    max_steps: str = "auto"
-    max_size: str = "auto"
-    max_samples: str = "auto"
-    queue: int = 32
-    backup: str = ""
-    backup_minutes: int = 15
-    restore: str = "yes"
-    overlap: int = 0
-    webhook: str = ""
+    home: Path = _setting(".studio", "the one folder that is written to: database, images, runs", _folder)
+    backbone: str = _setting("data/models/diffuser", "the diffusion pipeline: a folder or a hub id", _model)
+    scorer: str = _setting(
+        "data/models/scorer",
+        "the vision-language model that scores words: folder, hub id or a server's http(s) address",
+        _scorer,
+    )
+    scorer_revision: str = _setting("", "the scorer's branch, tag or commit, where it is a hub id")
+    scorer_dtype: str = _setting(
+        "auto",
+        "what the scorer computes in: auto (float32 on a CPU, as stored on a GPU), float32, float16 or bfloat16",
+        _one_of("auto", "float32", "float16", "bfloat16"),
+    )
+    scorer_model: str = _setting(
+        "auto", "the model's name on a scorer's server; auto takes the first that it lists"
+    )
+    scorer_parallel: int = _setting("8", "requests in flight to a scorer's server", _whole(1, 256))
+    reward: Path = _setting("data/models/reward", "the reward model in use until one is promoted", _folder)
+    projector: Path = _setting("data/models/projector", "the projector in use until one is promoted", _folder)
+    labels: Path = _setting(
+        "data/models/labels", "VLM scores that are trained on again beside new labels", _folder
+    )
+    examples: str = _setting(
+        "data/examples",
+        "the example pairs that an empty store begins with, where the models that made them are in use: a folder or none",
+        _examples,
+    )
+    device: str = _setting("auto", "auto (a GPU where there is one), cpu, cuda, cuda:1 or mps", _device)
+    threads: int = _setting("0", "CPU threads of the models; 0 leaves it to torch", _whole(0, 1024))
+    world: str = _setting(
+        "small", "the shapes world that prompts are taken from: small or large", _one_of("small", "large")
+    )
+    prompts: str = _setting(
+        "shapes",
+        "the prompts to train and judge on beside the labelled ones: shapes, a file with one a line, or a public set",
+        _prompts,
+    )
+    batch: int = _setting("16", "images made or scored at a time", _whole(1, 1024))
+    revision: str = _setting("", "the backbone's branch, tag or commit, where it is a hub id")
+    variant: str = _setting("", "of the backbone's weight files, for example fp16")
+    dtype: str = _setting(
+        "auto",
+        "what the backbone computes in: auto (float16 on a GPU), float32, float16 or bfloat16",
+        _one_of("auto", "float32", "float16", "bfloat16"),
+    )
+    size: str = _setting(
+        "auto", "of images: auto (the backbone's own) or WIDTHxHEIGHT, multiples of 8", _size
+    )
+    steps: str = _setting(
+        "auto",
+        "sampling steps where nobody chooses: auto (the backbone's own) or 1 to 100",
+        _auto(_whole(1, 100)),
+    )
+    guidance: str = _setting("auto", "guidance likewise: auto or 0 (none) to 20", _auto(_guidance))
+    offload: str = _setting(
+        "none",
+        "parts of the backbone that wait outside the GPU: none, model (one at a time is there) or sequential",
+        _one_of("none", "model", "sequential"),
+    )
+    slicing: str = _setting(
+        "no", "yes: attention and autoencoder in slices, slower and in less memory", _one_of("no", "yes")
+    )
+    gold_every: int = _setting(
+        "10",
+        "one in so many images that a person is given to annotate carries gold scores; 0: none does",
+        _whole(0, 1000),
+    )
+    confirm: str = _setting(
+        "yes",
+        "yes: who is done with an image confirms the scores that they were shown and left as they are; no: only n does",
+        _one_of("yes", "no"),
+    )
+    mcp: str = _setting(
+        "auto",
+        "the named endpoints as MCP tools too: auto (where the package mcp is installed), yes or no",
+        _one_of("auto", "yes", "no"),
+    )
+    annotate: str = _setting(
+        "everyone",
+        "who may correct scores and vote: everyone, login (accounts that signed in, on a Space) or nobody",
+        _one_of("everyone", "login", "nobody"),
+    )
+    admins: str = _setting(
+        "",
+        "names, with commas between, that may train, promote, import, export, delete and see gold: accounts on a Space, elsewhere by the token; none: on a Space its owner, elsewhere whoever has the token, on a machine of one's own everyone",
+    )
+    token: str = _setting(
+        "",
+        "the administrators' token off a Space: 16 to 200 letters, digits, - . _ or ~; where it is not set, a new one at each start; with the word none everybody is an administrator",
+        _token,
+        repr=False,
+    )
+    hosts: str = _setting(
+        "",
+        "further names, with commas between, by which browsers reach the studio off a Space, such as that of a proxy",
+        _hosts,
+    )
+    max_cells: str = _setting(
+        "auto",
+        "images that a visitor may ask for at once: auto (256, on a Space 32) or 1 to 256",
+        _auto(_whole(1, 256)),
+    )
+    max_steps: str = _setting(
+        "auto",
+        "sampling steps that a visitor may ask for: auto (100, on a Space 50) or 1 to 100",
+        _auto(_whole(1, 100)),
+    )
+    max_size: str = _setting(
+        "auto",
+        "pixels a side that a visitor may ask for: auto (2048, on a Space 1024) or 64 to 2048",
+        _auto(_whole(*SIDES)),
+    )
+    max_samples: str = _setting(
+        "auto",
+        "images in the store beyond which visitors make no more: auto (no bound, on a Space 20000) or their number",
+        _auto(_whole(1, 10**9 - 1)),
+    )
+    queue: int = _setting(
+        "32",
+        "requests that may wait for the models: an eighth from one page, half from one account or address; more are turned away",
+        _whole(1, 1000),
+    )
+    backup: str = _setting(
+        "",
+        "where copies of the store go: a folder (a mounted bucket), or a dataset USER/NAME (needs HF_TOKEN)",
+    )
+    backup_minutes: int = _setting(
+        "15", "minutes between two copies, where something changed", _whole(1, 10_000)
+    )
+    restore: str = _setting(
+        "yes",
+        "yes: an empty STUDIO_HOME begins with what STUDIO_BACKUP holds; no: it begins empty",
+        _one_of("yes", "no"),
+    )
+    overlap: int = _setting(
+        "0",
+        "how many people annotate an image in all, at once or not; 0: any number, one at a time",
+        _whole(0, 1000),
+    )
+    webhook: str = _setting(
+        "",
+        "an https address that people's new scores are posted to, signed where STUDIO_WEBHOOK_SECRET is set",
+        _webhook,
+    )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read the environment; ValueError names the variable that is wrong and says what it may be."""
         env = os.environ if env is None else env
-        raw = {}
+        texts = {name: env.get(variable, "").strip() for name, (variable, _, _) in SETTINGS.items()}
+        values = {}
         for name, (variable, default, _) in SETTINGS.items():
-            raw[name] = env.get(variable, "").strip() or default
-        for name, choices in _CHOICES.items():
-            if raw[name] not in choices:
-                listed = " or ".join([", ".join(choices[:-1]), choices[-1]])
-                raise ValueError(f"{SETTINGS[name][0]} is {raw[name][:40]!r}: set it to {listed}.")
-        kind, _, index = raw["device"].partition(":")
-        if kind not in ("auto", "cpu", "cuda", "mps") or (index and not index.isdecimal()):
-            raise ValueError(f"STUDIO_DEVICE is {raw['device']!r}: set it to auto, cpu, cuda, cuda:1 or mps.")
-        return cls(
-            home=places.home(_given(env, "home"), ROOT / SETTINGS["home"][1], env),
-            backbone=_model(raw["backbone"]),
-            scorer=_scorer(raw["scorer"]),
-            scorer_revision=raw["scorer_revision"],
-            scorer_dtype=raw["scorer_dtype"],
-            scorer_model=raw["scorer_model"],
-            scorer_parallel=_whole("STUDIO_SCORER_PARALLEL", raw["scorer_parallel"], 1, 256),
-            reward=_folder(raw["reward"]),
-            projector=_folder(raw["projector"]),
-            labels=_folder(raw["labels"]),
-            examples=raw["examples"] if raw["examples"] == "none" else str(_folder(raw["examples"])),
-            device=raw["device"],
-            threads=_whole("STUDIO_THREADS", raw["threads"], 0, 1024),
-            world=raw["world"],
-            prompts=_prompts(raw["prompts"]),
-            batch=_whole("STUDIO_BATCH", raw["batch"], 1, 1024),
-            revision=raw["revision"],
-            variant=raw["variant"],
-            dtype=raw["dtype"],
-            size=_size(raw["size"]),
-            steps=_own(raw["steps"], lambda text: _whole("STUDIO_STEPS", text, 1, 100)),
-            guidance=_own(raw["guidance"], _guidance),
-            offload=raw["offload"],
-            slicing=raw["slicing"],
-            gold_every=_whole("STUDIO_GOLD_EVERY", raw["gold_every"], 0, 1000),
-            confirm=raw["confirm"],
-            mcp=raw["mcp"],
-            annotate=raw["annotate"],
-            admins=raw["admins"],
-            token=_token(raw["token"], raw["admins"], env),
-            hosts=_hosts(raw["hosts"]),
-            max_cells=_bound("max_cells", raw, 1, 256),
-            max_steps=_bound("max_steps", raw, 1, 100),
-            max_size=_bound("max_size", raw, *SIDES),
-            max_samples=_bound("max_samples", raw, 1, 10**9 - 1),
-            queue=_whole("STUDIO_QUEUE", raw["queue"], 1, 1000),
-            backup=places.backup(raw["backup"], _given(env, "home"), env),
-            backup_minutes=_whole("STUDIO_BACKUP_MINUTES", raw["backup_minutes"], 1, 10_000),
-            restore=raw["restore"],
-            overlap=_whole("STUDIO_OVERLAP", raw["overlap"], 0, 1000),
-            webhook=_webhook(raw["webhook"]),
-        )
+            values[name] = cls.__dataclass_fields__[name].metadata["read"](variable, texts[name] or default)
+        if values["token"] == "none" and values["admins"] and not on_space(env):
+            raise ValueError(
+                "STUDIO_TOKEN=none makes everybody an administrator, and STUDIO_ADMINS names some: take one of them away."
+            )
+        home = "" if texts["home"] == SETTINGS["home"][1] else texts["home"]
+        values["home"] = places.home(home, cls.home, env)
+        values["backup"] = places.backup(texts["backup"], home, env)
+        return cls(**values)
 
     def env(self) -> dict[str, str]:
         """The variables by which another process gets the same settings."""
-        return {SETTINGS[f.name][0]: str(getattr(self, f.name)) for f in fields(self)}
+        return {variable: str(getattr(self, name)) for name, (variable, _, _) in SETTINGS.items()}
 
     @property
     def sides(self) -> tuple[int, int] | None:
@@ -146,9 +331,9 @@ class Settings:
 
     @property
     def host_names(self) -> list[str]:
-        """`hosts` as `studio.access.hosts.authority` gives them."""
-        found = [hosts.authority(text) for text in self.hosts.split(",") if text.strip()]
-        return [one[0] for one in found if one]
+        """The names in `hosts`, normalised by `studio.access.hosts.authority`."""
+        authorities = map(hosts.authority, self.hosts.split(","))
+        return [authority[0] for authority in authorities if authority]
 
     @property
     def database(self) -> Path:
@@ -163,106 +348,18 @@ class Settings:
         return self.home / "runs"
 
 
-def _given(env: Mapping[str, str], name: str) -> str:
-    """What was set, '' for the default."""
-    text = env.get(SETTINGS[name][0], "").strip()
-    return "" if text == SETTINGS[name][1] else text
+# name: (variable, default, what it means)
+SETTINGS: dict[str, tuple[str, str, str]] = {
+    f.name: (f"STUDIO_{f.name.upper()}", f.metadata["default"], f.metadata["meaning"])
+    for f in fields(Settings)
+}
 
 
-def _bound(name: str, raw: Mapping[str, str], low: int, high: int) -> str:
-    return _own(raw[name], lambda text: _whole(SETTINGS[name][0], text, low, high))
-
-
-def _folder(text: str) -> Path:
-    """Relative to where the user stands if it was given so; the defaults are relative to the project."""
-    if text in {default for _, default, _ in SETTINGS.values()}:
-        return ROOT / text
-    return Path(text).expanduser().absolute()
-
-
-def _model(text: str) -> str:
-    """A folder where there is one or where only a folder can be meant, else a hub id as it is."""
-    folder = _folder(text)
-    is_path = folder.exists() or folder.is_relative_to(ROOT / "data") or text.startswith((".", "/", "~"))
-    return str(folder) if is_path else text
-
-
-def is_address(text: str) -> bool:
-    """Whether a scorer is a server's address, and no folder or hub id."""
-    return text.lower().startswith(("http://", "https://"))
-
-
-def _scorer(text: str) -> str:
-    """A server's address without secrets in it (ValueError otherwise), else a folder or a hub id."""
-    if is_address(text):
-        from core.scoring.connection import check_address
-
-        return check_address(text)
-    return _model(text)
-
-
-def _token(text: str, admins: str, env: Mapping[str, str]) -> str:
-    """STUDIO_TOKEN: '', none, or a secret that a link and a header can carry. The sentence does not repeat it."""
-    if text == "none" and admins and not on_space(env):
-        raise ValueError(
-            "STUDIO_TOKEN=none makes everybody an administrator, and STUDIO_ADMINS names some: take one of them away."
-        )
-    if text not in ("", "none") and not re.fullmatch(r"[A-Za-z0-9._~-]{16,200}", text):
-        raise ValueError(
-            "STUDIO_TOKEN cannot be used: set it to 16 to 200 letters, digits, - . _ or ~, or to none."
-        )
-    return text
-
-
-def _hosts(text: str) -> str:
-    for name in text.split(","):
-        if name.strip() and hosts.authority(name) is None:
-            raise ValueError(
-                f"STUDIO_HOSTS has {name.strip()[:100]!r}: write names alone with commas between, as in "
-                "STUDIO_HOSTS=studio.example.org,10.0.0.5."
-            )
-    return text
-
-
-def _webhook(text: str) -> str:
-    if not text:
-        return text
-    return hosts.check_webhook(text)
-
-
-def _prompts(text: str) -> str:
-    """A file or a public set by its absolute path: a job of its own does not stand where the user stands."""
-    if text == SETTINGS["prompts"][1]:
-        return text
-    from data.prompts.public import located
-
-    return located(text)
-
-
-def _whole(variable: str, text: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text[:9]) <= high or len(text) > 9:
-        raise ValueError(f"{variable} is {text[:40]!r}: set it to a whole number from {low} to {high}.")
-    return int(text)
-
-
-def _own(text: str, check: Callable[[str], float]) -> str:
-    """auto, or a number that was checked."""
-    return text if text == "auto" else str(check(text))
-
-
-def _guidance(text: str) -> float:
-    if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", text) or float(text) > 20:
-        raise ValueError(f"STUDIO_GUIDANCE is {text[:40]!r}: set it to auto or a number from 0 (none) to 20.")
-    return float(text)
-
-
-def _size(text: str) -> str:
-    if text == "auto":
-        return text
-    sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if not sides or any(int(s) % 8 or not SIDES[0] <= int(s) <= SIDES[1] for s in sides.groups()):
-        raise ValueError(
-            f"STUDIO_SIZE is {text[:40]!r}: set it to auto or WIDTHxHEIGHT in multiples of 8 from {SIDES[0]} to "
-            f"{SIDES[1]}, for example 1024x768."
-        )
-    return text
+def settings_table() -> str:
+    """`SETTINGS` as a table in Markdown, as the README shows it."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    rows += [
+        f"| `{variable}` | {f'`{default}`' if default else 'none'} | {meaning} |"
+        for variable, default, meaning in SETTINGS.values()
+    ]
+    return "\n".join(rows)

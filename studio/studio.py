@@ -1,9 +1,7 @@
-"""The service that the tabs and the command line both call: joins `core` and `data` (DESIGN section 4).
+"""The service that the page, the API and the command line all call: settings, store and models joined.
 
-`Studio` is the facade; its parts are in modules of their own: models (what is loaded), annotation (words,
-corrections), generation (compare, collect, score), grids and votes (the page Seeds) and learning (train, evaluate,
-promote). What goes wrong is an exception whose text is a sentence for the user; `sentence(error)` gives it, and hides
-what is not meant for them.
+`Studio` is composed of parts, each in a module of its own. What goes wrong is an exception whose text is a sentence for
+the user; `studio.errors.sentence` gives it, and hides what is not meant for them.
 """
 
 from __future__ import annotations
@@ -21,17 +19,14 @@ from data.store.locks import sweep
 from studio.access.limits import Limits, visitor
 from studio.access.places import shortened
 from studio.annotation.foreseeing import Foreseeing, Foreseer
-from studio.annotation.kinds import Kinds
 from studio.annotation.labelling import Annotation
 from studio.annotation.people import People
 from studio.annotation.quality import LATEST, agreement
 from studio.background import Background
 from studio.errors import sentence
 from studio.experiments.fields import EXPERIMENT
-from studio.grids.cells import Cells
 from studio.grids.comparison import Comparison
-from studio.grids.files import GridFiles
-from studio.grids.grid import Grids
+from studio.grids.grid import Cells, GridFiles, Grids
 from studio.grids.votes import Votes
 from studio.images.collecting import Collecting
 from studio.images.detecting import Detector
@@ -39,44 +34,32 @@ from studio.images.making import Making
 from studio.images.models import Models
 from studio.images.prompts import Prompts
 from studio.images.scoring import Scoring
-from studio.images.views import CompareUpdate, Pair, Request, SampleView, WordView, check_request
+from studio.images.views import CompareUpdate, Pair, SampleView, check_request
 from studio.settings import Settings
-from studio.training import jobs
 from studio.training.configs import KINDS
 from studio.training.runs import Job, Runs, Training
 
-__all__ = [
-    "CompareUpdate",
-    "Pair",
-    "Request",
-    "SampleView",
-    "Studio",
-    "WordView",
-    "check_request",
-    "sentence",
-]
+__all__ = ["CompareUpdate", "Pair", "SampleView", "Studio", "check_request"]
 
 log = logging.getLogger("studio")
 
 
 class Studio:
-    """One studio: settings, store, models, and what is done with them. Safe to share between threads; models work for one
-    at a time."""
+    """One studio: settings, store, models and their services. Safe to share between threads; models work for one at a
+    time."""
 
-    def __init__(self, settings: Settings | None = None, store: Any = None) -> None:
-        """store: in place of that of STUDIO_HOME, for a rank that must not open it (studio.images.shards)."""
+    def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings.from_env()
         self.settings.home.mkdir(parents=True, exist_ok=True)
-        if store is None:
-            sweep(self.settings.home)
-        self.store = store or Store(self.settings.database)
+        sweep(self.settings.home)
+        self.store = Store(self.settings.database)
         self.models = Models(self.settings, self.store)
         self.prompts = Prompts(self.settings.prompts, self.settings.world)
         self.people = People(self.settings, self.store)
-        self.kinds, self.detector = Kinds(self.store), Detector()
+        self.detector = Detector()
         self.foreseeing = Foreseeing(self.settings, self.store, self.models)
         self.foreseer = Foreseer(self.foreseeing)
-        self.annotation = Annotation(self.settings, self.store, self.models, self.foreseer, self.kinds)
+        self.annotation = Annotation(self.settings, self.store, self.models, self.foreseer)
         self.making = Making(self.settings, self.store, self.models, self.prompts)
         self.scoring = Scoring(self.making)
         self.collecting = Collecting(self.making)
@@ -87,13 +70,14 @@ class Studio:
         self.votes = Votes(self.annotation)
         self.runs = Runs(self.settings, self.store, self.models, {**KINDS, "experiment": EXPERIMENT})
         self.training = Training(self, work_of)
+        # the figures of the tab Quality, computed once for all visitors
         self.figures = Background(
-            lambda: agreement(self.store, LATEST), lambda: self.store.judgements.judged(), sentence
-        )  # of Quality, worked out once for all who ask
+            lambda: agreement(self.store, LATEST), self.store.judgements.judged, sentence
+        )
 
     @property
     def limits(self) -> Limits:
-        """What whoever comes by may ask for; ``studio.access.limits.limits`` knows a signed-in administrator."""
+        """The limits of any visitor; ``studio.access.limits.limits`` knows a signed-in administrator."""
         return visitor(self.settings)
 
     @property
@@ -102,31 +86,31 @@ class Studio:
         return self.models.ready
 
     def load(self, on_stage: Callable[[str], None] | None = None) -> None:
-        """Load everything now; `on_stage` gets a sentence before each part. Grids and runs that a process left behind
-        when it ended wait no longer."""
+        """Load the models now; `on_stage` gets a sentence before each. Grids and runs of processes that ended are marked as
+        interrupted."""
         self.grids.sweep()
-        jobs.sweep(self.runs)
+        self.runs.sweep()
         self.models.load(on_stage)
 
     def finish_imports(self) -> None:
-        """Take over what is left of imports that ended in the middle; the log says what stands in the way. For a thread of
-        its own, as it takes a minute for a million rows."""
+        """Finish imports that were interrupted; the log says what prevents it. For a thread of its own, as it takes a minute
+        for a million rows."""
         try:
             self.store.imports.finish()
         except StoreError as error:
             log.warning("An import is still unfinished: %s", error)
 
     def look_for_damage(self) -> None:
-        """Read the whole database: what is damaged is only read from then on, and the page says so. For a thread of its own,
-        which leaves the processor to others."""
+        """Read the whole database: a damaged one becomes read-only, and the page says so. For a thread of its own, with low
+        priority."""
         with contextlib.suppress(OSError, AttributeError):  # a system where threads have no priorities
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         with contextlib.suppress(StoreError):
             self.store.restoring.check()
 
     def watch_for_damage(self, pause: float = 60.0) -> None:
-        """Look for damage, and again every minute while there is some: another process may have restored the store. Goes on
-        as long as this process."""
+        """Look for damage, and again every minute while there is some, as another process may have restored the store.
+        Never returns."""
         while True:
             self.look_for_damage()
             time.sleep(pause)
@@ -137,7 +121,7 @@ class Studio:
         """{ready, backbone, scorer, projector: run id | 'shipped' | None, projector_problem: sentence | '', reward,
         reward_problem, device, samples, scored, corrections, training: run id | None}. Loads nothing."""
         running = self.store.runs.find(state="running", limit=1)
-        found: dict[str, Any] = {
+        status: dict[str, Any] = {
             "ready": self.ready,
             "backbone": shortened(self.settings.backbone),
             "scorer": shortened(self.settings.scorer),
@@ -150,20 +134,20 @@ class Studio:
         for kind in ("projector", "reward"):
             if self.ready:
                 using = self.models.using(kind)
-                found |= {kind: using.name, f"{kind}_problem": using.problem}
+                status |= {kind: using.name, f"{kind}_problem": using.problem}
             else:
                 run = self.store.runs.promoted(kind)
-                found |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
-        return found
+                status |= {kind: run["id"] if run else "shipped", f"{kind}_problem": ""}
+        return status
 
     def corrections(self) -> int:
-        """How many words have a correction that stands, by people or the simulated annotator; those of held-out samples,
-        which nothing learns from, are not counted."""
+        """How many words have a current correction, by people or the simulated annotator, except on held-out samples, on
+        which nothing is trained."""
         return self.store.tallies.count_corrected()
 
 
 def work_of(kind: str) -> Callable[[Job], dict[str, Any]]:
-    """What a run of a kind does. Imported when one begins: the networks' training is heavy."""
+    """The work of a run of a kind, imported when one begins, as the networks' training is heavy."""
     if kind == "experiment":
         from studio.experiments import conduct
 

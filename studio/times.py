@@ -1,8 +1,8 @@
-"""How a time of the store is said, on the pages and by the command line."""
+"""Times of the store as text, for pages and the command line."""
 
 from __future__ import annotations
 
 
 def moment(created: object) -> str:
-    """A time of the store, which is UTC, to the minute: 2026-01-02 03:04 UTC. The one place that says the zone."""
+    """A time of the store, which is UTC, to the minute: 2026-01-02 03:04 UTC."""
     return f"{str(created)[:16].replace('T', ' ')} UTC"

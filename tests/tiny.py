@@ -81,6 +81,15 @@ def settings_at(home: Path, folder: Path) -> Settings:
     )
 
 
+def change_settings(studio: Any, **changes: Any) -> Settings:
+    """Change the settings of a studio and of its parts, which all hold them; the new ones."""
+    settings = dataclasses.replace(studio.settings, **changes)
+    for part in (studio, *vars(studio).values()):
+        if hasattr(part, "settings"):
+            part.settings = settings
+    return settings
+
+
 def studio_at(home: Path, folder: Path) -> Any:
     """A Studio on these models with an empty home."""
     from studio.studio import Studio

@@ -1,11 +1,11 @@
-"""The way in: which names and sites may speak to a studio off a Space, and the token that makes a visitor an administrator.
+"""Access control of requests off a Space: allowed host names and origins, and the administrators' token.
 
 Any page that is open in a browser may send requests to this machine. Two headers, which no page can forge, tell them apart:
-`Host` is the name by which the browser came here (one that a stranger made lead here, DNS rebinding, is not ours), and
-`Origin` the site whose page asks. A program that is no browser (curl, gradio_client, MCP) sends no `Origin`.
+`Host` is the name by which the browser came here (under DNS rebinding it is a stranger's), and `Origin` the site whose
+page asks. A program that is no browser (curl, gradio_client, MCP) sends no `Origin`.
 
 The token is given once, as `?token=` in the link that the console prints, and kept by the browser in a cookie that no
-script can read; programs send `Authorization: Bearer TOKEN`. ``limits.may_manage`` says what it is good for.
+script can read; programs send `Authorization: Bearer TOKEN`. ``limits.may_manage`` says what it permits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.requests import HTTPConnection
@@ -25,7 +25,7 @@ from studio.access import hosts, limits
 if TYPE_CHECKING:
     from studio.settings import Settings
 
-SHOWN = "studio.token"  # of an ASGI scope: whether the request came with the token
+SHOWN = "studio.token"  # key of an ASGI scope: whether the request came with the token
 COOKIE_SECONDS = 365 * 86_400
 NO_HOST = "The request does not say by which one name it came here (the header Host)."
 HOST = "This studio does not go by the name {name}: open it by another one, or who runs it adds that name to STUDIO_HOSTS."
@@ -36,18 +36,18 @@ NOT_THE_TOKEN = (
 
 
 class Access:
-    """The names of one studio and its token, which is a new one at every start unless STUDIO_TOKEN sets it."""
+    """The host names of one studio and its token, which is new at every start unless STUDIO_TOKEN sets it."""
 
     def __init__(self, settings: Settings, env: Mapping[str, str] | None = None) -> None:
         self.made = settings.token in ("", "none")
         self.token = secrets.token_hex(16) if self.made else settings.token
         self.needed = limits.token_needed(settings, env)
         self.any = hosts.is_any(hosts.bound(env))
-        self.listed = set(settings.host_names)  # whose pages may use the studio at any port
+        self.listed = set(settings.host_names)  # their pages may use the studio at any port
         self.names = {hosts.bound(env), *self.listed}
 
     def opened(self, local: str, shared: str | None) -> None:
-        """Print the link for administrators to each address of the page; that of a public link is a name of ours."""
+        """Print the administrators' link to each address of the page; the host of a public link becomes an allowed one."""
         for address in filter(None, (local, shared)):
             if self.needed:
                 token = self.token if self.made else "(that of STUDIO_TOKEN)"
@@ -56,53 +56,52 @@ class Access:
             self.names.add(urlsplit(shared).hostname)
 
     def refusal(self, request: HTTPConnection) -> str:
-        """'' where the request may come in, else the sentence that says why not."""
+        """'' for an allowed request, else the sentence that says why not."""
         names = request.headers.getlist("host")
         if len(names) != 1:
             return NO_HOST
         for header in request.headers.getlist("x-forwarded-host"):  # of a proxy, which then is on the network
             names += header.split(",")
-        came_by = [hosts.authority(name) for name in names]
-        for name, found in zip(names, came_by, strict=True):
-            if found is None or not self._ours(found[0]):
+        authorities = []
+        for name in names:
+            authority = hosts.authority(name)
+            if authority is None or not self._allows(authority[0]):
                 return HOST.format(name=ascii(name[:100]))
+            authorities.append(authority)
         for site in request.headers.getlist("origin"):
-            if not self._same_site(hosts.origin(site), came_by):
+            if not self._same_site(hosts.origin(site), authorities):
                 return SITE.format(site=ascii(site[:100]))
         return ""
 
-    def _ours(self, name: str) -> bool:
+    def _allows(self, name: str) -> bool:
         return hosts.is_loopback(name) or name in self.names or (self.any and hosts.is_address(name))
 
-    def _same_site(self, site: tuple[str, str] | None, came_by: list[Any]) -> bool:
+    def _same_site(self, site: tuple[str, str] | None, authorities: list[tuple[str, str]]) -> bool:
         """Whether a site is the studio itself: under the same name and port, or one that STUDIO_HOSTS names."""
         if site is None:
             return False
-        here = hosts.is_loopback(site[0])
+        loopback = hosts.is_loopback(site[0])
         return site[0] in self.listed or any(
-            site[1] == port and (site[0] == name or (here and hosts.is_loopback(name)))
-            for name, port in came_by
+            site[1] == port and (site[0] == name or (loopback and hosts.is_loopback(name)))
+            for name, port in authorities
         )
 
     def is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
 
     def shown(self, request: HTTPConnection) -> bool:
-        """Whether the request comes with the token: in its cookie, or in the header of a program."""
+        """Whether a request has the token: in its cookie, or in a program's header."""
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self.is_token(given.strip()):
             return True
         return self.is_token(request.cookies.get(_cookie(request), ""))
 
     def welcome(self, request: HTTPConnection) -> RedirectResponse:
-        """The same address without the token, which the browser keeps from now on."""
-        others = [one for one in _query(request) if one[0] != "token"]
-        where = (
-            "./"
-            + quote(request.scope["path"].rpartition("/")[2])
-            + ("?" + urlencode(others) if others else "")
-        )
-        answer = RedirectResponse(where, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+        """A redirect to the same address without the token, which is set as a cookie."""
+        others = [pair for pair in _query(request) if pair[0] != "token"]
+        page = quote(request.scope["path"].rpartition("/")[2])
+        url = f"./{page}{'?' + urlencode(others) if others else ''}"
+        answer = RedirectResponse(url, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
         answer.set_cookie(
             _cookie(request),
             self.token,
@@ -115,7 +114,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware: asks `Access` of every request before anything else does."""
+    """ASGI middleware that checks every request by `Access` first."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
@@ -145,6 +144,6 @@ def _query(request: HTTPConnection) -> list[tuple[str, str]]:
 
 
 def _cookie(request: HTTPConnection) -> str:
-    """The cookie's name: browsers give a cookie to every port of a machine, on which another studio may be."""
-    found = hosts.authority(request.headers["host"])
-    return f"studio-token-{found[1] if found else ''}"
+    """The cookie's name, with the port: browsers send a cookie to every port of a machine, which may be another studio's."""
+    authority = hosts.authority(request.headers["host"])
+    return f"studio-token-{authority[1] if authority else ''}"

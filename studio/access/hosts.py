@@ -1,4 +1,4 @@
-"""Names of machines: what a browser says in `Host` and `Origin`, and what the page is bound to."""
+"""Host names: of the headers `Host` and `Origin`, of the address that the page is bound to, and of webhooks."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _ORIGIN = re.compile(r"https?://(.+)", re.IGNORECASE)
 
 def authority(text: str) -> tuple[str, str] | None:
     """(name, port) of NAME or NAME:PORT, the name in lower case without its final dot, an address in its shortest form;
-    None for anything else, such as one with a user before it."""
-    found = _AUTHORITY.fullmatch(text.strip())
-    if found is None:
+    None for anything else, such as USER@NAME."""
+    match = _AUTHORITY.fullmatch(text.strip())
+    if match is None:
         return None
-    name = (found[1] or found[2]).lower().removesuffix(".")
+    name = (match[1] or match[2]).lower().removesuffix(".")
     try:
         name = str(ipaddress.ip_address(name.strip("[]")))
     except ValueError:
         if ":" in name:
             return None
-    return (name, found[3] or "") if name else None
+    return (name, match[3] or "") if name else None
 
 
 def origin(text: str) -> tuple[str, str] | None:
-    """(name, port) of the site of an `Origin`; None for "null" and other sites without a name."""
-    found = _ORIGIN.fullmatch(text.strip())
-    return authority(found[1]) if found else None
+    """(name, port) of an `Origin`; None for "null" and other sites without a name."""
+    match = _ORIGIN.fullmatch(text.strip())
+    return authority(match[1]) if match else None
 
 
 def is_address(name: str) -> bool:
-    """Whether a name of ``authority`` is an address: no name server is asked for it, so nobody can make it lead here."""
+    """Whether a name of ``authority`` is an IP address, which no name server can rebind."""
     try:
         return bool(ipaddress.ip_address(name))
     except ValueError:
@@ -44,25 +44,24 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a name of ``authority`` leads to the machine that uses it."""
+    """Whether a name of ``authority`` is this machine's own loopback."""
     return name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
 
 
 def is_any(name: str) -> bool:
-    """Whether it stands for every address of this machine (0.0.0.0, ::)."""
+    """Whether a name means every address of this machine (0.0.0.0, ::)."""
     return is_address(name) and ipaddress.ip_address(name).is_unspecified
 
 
 def bound(env: Mapping[str, str] | None = None) -> str:
-    """What the page is bound to, as a name of ``authority``; '' for what is none."""
-    given = (os.environ if env is None else env).get("GRADIO_SERVER_NAME", "").strip() or "127.0.0.1"
-    found = authority(given)
-    return found[0] if found else ""
+    """The name (of ``authority``) that the page is bound to; '' for an invalid one."""
+    name = (os.environ if env is None else env).get("GRADIO_SERVER_NAME", "").strip() or "127.0.0.1"
+    parsed = authority(name)
+    return parsed[0] if parsed else ""
 
 
 def on_network(env: Mapping[str, str] | None = None) -> bool:
-    """Whether others than those at this machine can reach the page: it is bound to more than loopback, or shared by a
-    public link."""
+    """Whether other machines can reach the page: it is bound to more than loopback, or shared by a public link."""
     env = os.environ if env is None else env
     return not is_loopback(bound(env)) or env.get("GRADIO_SHARE", "").lower() == "true"
 
@@ -71,7 +70,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def check_webhook(text: str) -> str:
-    """The address; '' for none. ValueError, which does not repeat it, for one that cannot be used."""
+    """The address, '' for none; ValueError, which does not repeat it, for an unusable one."""
     import httpx  # slow to import, and few have a webhook
 
     text = text.strip()

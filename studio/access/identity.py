@@ -1,9 +1,9 @@
-"""Who is writing (DESIGN section 6).
+"""Identities of visitors: accounts, names and anonymous ids.
 
-On a Space with OAuth only the signed-in account counts. Anywhere else the OAuth cookie is signed with a constant
-key and proves nothing, so it is not read: there a person goes by a name, which belongs to the browser that first wrote
-under it. What a browser keeps is its key and the name, as one text, ``KEY:NAME``; ``studio.annotation.people`` says whether the
-key may write under the name. This module knows neither store nor page.
+On a Space with OAuth only the signed-in account counts. Anywhere else the OAuth cookie is signed with a constant key and
+proves nothing, so it is ignored: there a person goes by a name, which belongs to the browser that first wrote under it. A
+browser keeps its key and the name as one text, ``KEY:NAME``; ``studio.annotation.people`` decides whether the key may
+write under the name. This module knows neither store nor page.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradio import OAuthProfile
 
 LONGEST = 80
-SIMULATED = "detector"  # the simulated annotator's name; nobody else's
+SIMULATED = "detector"  # the simulated annotator's name
 RESERVED = {SIMULATED, "vlm", "calibrated", "confirmed", "simulated", "shipped"}
 ANONYMOUS = re.compile(r"anonymous-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _KEPT = re.compile(r"([0-9a-f]{32}):(.+)", re.DOTALL)
@@ -27,7 +30,7 @@ _KEPT = re.compile(r"([0-9a-f]{32}):(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Kept:
-    """What a browser keeps: a key of 128 bits and the name that it goes by."""
+    """What a browser keeps: a key of 128 bits and a name."""
 
     key: str
     name: str
@@ -37,17 +40,17 @@ class Kept:
 
     @property
     def digest(self) -> str:
-        """What the store keeps of the key."""
+        """The digest of the key, which the store keeps."""
         return hashlib.sha256(bytes.fromhex(self.key)).hexdigest()
 
 
 def read_kept(value: Any) -> Kept | None:
-    """What a browser sent, or None where it is in no form of ours."""
-    found = _KEPT.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 500 else None
-    if found is None:
+    """A `Kept` from what a browser sent, None for anything else."""
+    match = _KEPT.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 500 else None
+    if match is None:
         return None
     try:
-        return Kept(found[1], check_name(found[2]))
+        return Kept(match[1], check_name(match[2]))
     except ValueError:
         return None
 
@@ -62,22 +65,22 @@ def on_space(env: Mapping[str, str] | None = None) -> bool:
 
 
 def oauth_enabled(env: Mapping[str, str] | None = None) -> bool:
-    """Whether signing in means anything here: on a Space that was given an OAuth client. Without SYSTEM=spaces Gradio
+    """Whether this is a Space with an OAuth client, so that signing in proves an account. Without SYSTEM=spaces Gradio
     would sign everybody in as the account of this machine."""
     env = os.environ if env is None else env
-    given = all(env.get(name) for name in ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"))
-    return given and env.get("SYSTEM") == "spaces"
+    client = all(env.get(name) for name in ("SPACE_ID", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET"))
+    return client and env.get("SYSTEM") == "spaces"
 
 
 def login_offered(env: Mapping[str, str] | None = None) -> bool:
-    """Whether a button to sign in would work: Gradio ends with an error where any part of it is missing."""
+    """Whether a sign-in button would work: Gradio fails where a variable or a package for it is missing."""
     env = os.environ if env is None else env
-    parts = all(env.get(name) for name in ("OAUTH_SCOPES", "OPENID_PROVIDER_URL"))
-    return oauth_enabled(env) and parts and all(find_spec(name) for name in ("authlib", "itsdangerous"))
+    variables = all(env.get(name) for name in ("OAUTH_SCOPES", "OPENID_PROVIDER_URL"))
+    return oauth_enabled(env) and variables and all(find_spec(name) for name in ("authlib", "itsdangerous"))
 
 
 def anonymous() -> str:
-    """An anonymous name that nobody has, for one who only looks."""
+    """A new anonymous id, for a visitor who only looks."""
     return f"anonymous-{secrets.token_hex(6)}"
 
 
@@ -86,7 +89,7 @@ def is_anonymous(name: str) -> bool:
 
 
 def check_name(name: Any) -> str:
-    """The name in one form of its characters; ValueError with a sentence for one that cannot be used."""
+    """The name, normalised; ValueError with a sentence for an unusable one."""
     if not isinstance(name, str):
         raise ValueError(f"A name must be text, not {type(name).__name__}.")
     plain = unicodedata.normalize("NFC", name).strip()
@@ -101,16 +104,16 @@ def check_name(name: Any) -> str:
     return plain
 
 
-def account(profile: Any) -> str:
-    """The name of a signed-in account; ValueError for one that would be taken for somebody without an account."""
+def account(profile: OAuthProfile) -> str:
+    """The name of a signed-in account; ValueError for one that looks like an anonymous id."""
     name = check_name(profile.username)
     if is_anonymous(name):
         raise ValueError(f"The account {name!r} looks like an anonymous id: sign in with another one.")
     return name
 
 
-def who(chosen: Any = None, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
-    """The name to read under; it proves nothing. chosen: what the browser kept, or a plain name; profile: gradio's
+def who(chosen: Any = None, profile: OAuthProfile | None = None, env: Mapping[str, str] | None = None) -> str:
+    """The name to read under, which proves nothing. chosen: what the browser keeps, or a plain name; profile: gradio's
     OAuthProfile, or None. With OAuth, a visitor who has not signed in is anonymous whatever name the browser sends."""
     kept = read_kept(chosen)
     name = kept.name if kept else chosen

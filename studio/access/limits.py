@@ -1,9 +1,9 @@
-"""What visitors may do: who may correct, who may train, and how much may be asked for at once.
+"""Rights and limits of visitors: who may correct, who may train, and how much may be asked for at once.
 
-On a Space whoever comes by is a stranger, so there are bounds from the start; its owner, or STUDIO_ADMINS, are not bound.
-Elsewhere the studio is its user's own: a bound holds only where it was set, and then for everyone. Whoever sits at the
-machine is its administrator; where others can reach it, whoever shows its token is (``studio.access.guard``), and of those the
-names in STUDIO_ADMINS alone where there are any.
+On a Space visitors are strangers, so there are limits from the start, except for its owner or STUDIO_ADMINS. Elsewhere the
+studio is its user's own: a limit holds only if it was set, and then for everyone. Off a Space the administrators are those
+at the machine or, where others can reach it, those who show its token (``studio.access.guard``); of these the names in
+STUDIO_ADMINS alone, if there are any.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from studio.access import hosts, identity
 
 if TYPE_CHECKING:
+    from gradio import OAuthProfile
+
     from data.store import Store
     from studio.grids.axes import GridRequest
     from studio.images.views import Request
@@ -33,8 +35,8 @@ NO_LOGIN = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may ask for at once. cells: images; side: pixels; samples: that the store may hold, None for
-    any number."""
+    """What one visitor may ask for at once. cells: images; side: in pixels; samples: that the store may hold, None for any
+    number."""
 
     cells: int
     steps: int
@@ -42,7 +44,7 @@ class Limits:
     samples: int | None
 
     def check_cells(self, images: int) -> None:
-        """ValueError where so many images are more than may be asked for at once."""
+        """ValueError for too many images."""
         if images > self.cells:
             raise ValueError(f"That is {images} images: {self.cells} at most may be asked for at once here.")
 
@@ -56,20 +58,19 @@ class Limits:
                 raise ValueError(f"That is {side} pixels: images have {self.side} a side at most here.")
 
     def check_room(self, store: Store) -> None:
-        """ValueError where the store holds as many images as strangers may fill it with, those counted that grids are
-        still to make."""
+        """ValueError where the store, with the images that grids are still to make, is full for visitors."""
         if self.samples is None:
             return
         waiting = store.grids.cells_waiting()
         if store.samples.count() + waiting >= self.samples:
-            coming = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
+            queued = f" with the {waiting} that grids in the queue are still to make" if waiting else ""
             raise ValueError(
-                f"This studio keeps {self.samples} images, and it is full{coming}: look at those that are there, or run a "
+                f"This studio keeps {self.samples} images, and it is full{queued}: look at those that are there, or run a "
                 "studio of your own. Its owner can raise STUDIO_MAX_SAMPLES."
             )
 
     def check_request(self, request: Request, store: Store, methods: int = 2) -> Request:
-        """The request, where this visitor may make it; `methods` images a seed."""
+        """The request, if this visitor may make it, else ValueError. methods: images a seed."""
         self.check_cells(len(request.seeds) * methods)
         self.check_steps(request.steps)
         self.check_side(request.width, request.height)
@@ -77,7 +78,7 @@ class Limits:
         return request
 
     def check_grid(self, request: GridRequest, store: Store) -> GridRequest:
-        """The like for a grid."""
+        """The request of a grid, if this visitor may make it, else ValueError."""
         self.check_cells(request.total)
         for variant in request.variants:
             self.check_steps(variant.steps or 0)
@@ -89,31 +90,35 @@ class Limits:
 OFF, SPACE = Limits(256, 100, 2048, None), Limits(32, 50, 1024, 20_000)
 
 
-def limits(studio: Studio, profile: Any = None, env: Mapping[str, str] | None = None) -> Limits:
-    """The bounds of this visitor: none but the application's own for an administrator of a Space."""
+def limits(
+    studio: Studio, profile: OAuthProfile | None = None, env: Mapping[str, str] | None = None
+) -> Limits:
+    """The limits of this visitor: for an administrator of a Space only the application's own."""
     if identity.oauth_enabled(env) and profile is not None and _named(studio.settings, profile.username, env):
         return OFF
     return visitor(studio.settings, env)
 
 
 def visitor(settings: Settings, env: Mapping[str, str] | None = None) -> Limits:
-    """The bounds of whoever comes by."""
-    given = {
+    """The limits of any visitor."""
+    texts = {
         "cells": settings.max_cells,
         "steps": settings.max_steps,
         "side": settings.max_size,
         "samples": settings.max_samples,
     }
-    own = SPACE if identity.on_space(env) else OFF
-    return replace(own, **{name: int(text) for name, text in given.items() if text != "auto"})
+    default = SPACE if identity.on_space(env) else OFF
+    return replace(default, **{name: int(text) for name, text in texts.items() if text != "auto"})
 
 
 class NotYet(ValueError):
-    """A refusal that the visitor can end, by signing in or with the token: what they sent is kept until then."""
+    """A refusal that the visitor can lift, by signing in or with the token; what they sent is kept until then."""
 
 
-def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | None = None) -> str:
-    """'' where this visitor may correct and vote, else the sentence that says why not."""
+def may_write(
+    settings: Settings, profile: OAuthProfile | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    """'' if this visitor may correct and vote, else the sentence that says why not."""
     if settings.annotate == "nobody":
         return READ_ONLY
     if settings.annotate == "everyone" or (identity.oauth_enabled(env) and profile is not None):
@@ -122,14 +127,14 @@ def may_write(settings: Settings, profile: Any = None, env: Mapping[str, str] | 
 
 
 def token_needed(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
-    """Whether administrators off a Space must show the studio's token: others can reach it, or it was asked for."""
+    """Whether administrators off a Space must show the studio's token: others can reach it, or settings ask for it."""
     if identity.on_space(env) or settings.token == "none":
         return False
     return bool(settings.token or settings.admins or settings.hosts) or hosts.on_network(env)
 
 
 def open_to_all(settings: Settings, env: Mapping[str, str] | None = None) -> str:
-    """What the page says where others than the one at this machine are administrators without a token, else ''."""
+    """A warning of the page where people on other machines are administrators without a token, else ''."""
     if settings.token != "none" or not token_needed(replace(settings, token=""), env):
         return ""
     return f"Whoever reaches this studio may {RIGHTS} here, as STUDIO_TOKEN is none."
@@ -138,12 +143,12 @@ def open_to_all(settings: Settings, env: Mapping[str, str] | None = None) -> str
 def may_manage(
     settings: Settings,
     name: str,
-    profile: Any = None,
+    profile: OAuthProfile | None = None,
     env: Mapping[str, str] | None = None,
     token: bool = False,
 ) -> str:
-    """'' where this visitor may do what ``RIGHTS`` says, else the sentence that says why not. name: of the visitor,
-    which must have been proven; token: whether they have shown the studio's."""
+    """'' if this visitor may do what ``RIGHTS`` says, else the sentence that says why not. name: the visitor's, proven;
+    token: whether they have shown the studio's."""
     if identity.on_space(env):
         if identity.oauth_enabled(env) and profile is not None and _named(settings, profile.username, env):
             return ""
@@ -160,13 +165,13 @@ def may_manage(
     )
 
 
-def ruled(settings: Settings, env: Mapping[str, str] | None = None) -> bool:
+def ruled(settings: Settings) -> bool:
     """Whether there is anything here that only administrators may do."""
-    return identity.on_space(env) or token_needed(settings, env)
+    return identity.on_space() or token_needed(settings)
 
 
 def for_admins(settings: Settings, env: Mapping[str, str] | None = None) -> str:
-    """What stands beside what is off for others than administrators: ``may_manage``'s answer, in short."""
+    """``may_manage``'s refusal in short, for a disabled control."""
     if not identity.on_space(env):
         who = "the names in STUDIO_ADMINS" if settings.admins else "administrators"
         return f"Only {who} may do this here, by the link that the console printed."
@@ -179,20 +184,20 @@ def may_tend(
     settings: Settings,
     made_by: str,
     name: str,
-    profile: Any = None,
+    profile: OAuthProfile | None = None,
     env: Mapping[str, str] | None = None,
     token: bool = False,
 ) -> str:
-    """'' where this visitor may stop a grid that ``made_by`` started, and go on with it, else the sentence that says why
-    not. name: of the visitor, which must have been proven; token: as of ``may_manage``."""
+    """'' if this visitor may stop and resume a grid that ``made_by`` started, else the sentence that says why not. name,
+    token: as of ``may_manage``."""
     if name == made_by or not may_manage(settings, name, profile, env, token):
         return ""
-    return "This grid is another person's: only who started it, or an administrator, may stop it or go on with it."
+    return "This grid is another person's: only who started it, or an administrator, may stop or resume it."
 
 
 def may_go_by(settings: Settings, name: str, token: bool, env: Mapping[str, str] | None = None) -> str:
-    """'' where a visitor off a Space may write under this name, else the sentence that says why not: an administrator's
-    is not whose browser says so first."""
+    """'' if a visitor off a Space may write under this name, else the sentence that says why not: an administrator's name
+    needs the token."""
     if token or not settings.admins or identity.on_space(env) or not _named(settings, name, env):
         return ""
     return (

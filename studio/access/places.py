@@ -1,8 +1,8 @@
-"""Where what is made is kept: a folder that can be written to, and what is said of how long it lasts.
+"""Storage: the writable home folder, the back-up's place, and warnings where storage does not last.
 
-A Space runs on a disk that is emptied at each restart, beside which a volume may be mounted at /data. A mounted bucket is
-no place for a live database (FUSE knows no locks): there the database stays on the local disk, and back-ups go to the
-bucket. Where the project's own folder cannot be written, the first of a few others that can be is taken.
+A Space runs on a disk that is emptied at each restart, beside which a volume may be mounted at /data. A mounted bucket
+cannot hold a live database (FUSE has no locks): there the database stays on the local disk, and back-ups go to the bucket.
+If the project's own folder cannot be written, another one is taken.
 """
 
 from __future__ import annotations
@@ -22,46 +22,43 @@ NAME = "noise-projection-studio"
 DATA = Path("/data")  # where a Space mounts its storage
 MOUNTS = Path("/proc/mounts")
 FLEETING = {"overlay", "tmpfs", "ramfs", "rootfs", "squashfs"}
-
-
 _FOLDERS = re.compile(r"(?<![\w/.:~])/(?:[^\s/'\"(),;:]+/)+")
 
 
 def shortened(text: str) -> str:
-    """The text with every absolute path in it by its last name: visitors have no use for where things lie here."""
+    """The text with the folders of absolute paths removed, which do not concern visitors."""
     return _FOLDERS.sub("", text)
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be made in it, or it can be made: asked of the nearest folder that is there."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    """Whether files can be made in a folder, or it can be made in its nearest existing parent."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def mount(folder: Path) -> tuple[Path, str]:
-    """The mount that a folder lies on and the kind of its file system; the root and '' where that cannot be known."""
-    found, resolved = (Path("/"), ""), folder.resolve()
+    """The mount point of a folder and the kind of its file system; the root and '' if unknown."""
+    best, resolved = (Path("/"), ""), folder.resolve()
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return found
+        return best
     for line in lines:
         _, point, kind, *_ = [*line.split(), "", "", ""]
         at = Path(point.replace("\\040", " "))
-        if resolved.is_relative_to(at) and len(at.parts) >= len(found[0].parts):
-            found = (at, kind)
-    return found
+        if resolved.is_relative_to(at) and len(at.parts) >= len(best[0].parts):
+            best = (at, kind)
+    return best
 
 
 def is_bucket(folder: Path) -> bool:
-    """Whether it lies on a file system of a program's own (FUSE), as a mounted bucket does."""
+    """Whether a folder is on a FUSE file system, as a mounted bucket is."""
     return mount(folder)[1].startswith("fuse")
 
 
 def lasts(folder: Path, env: Mapping[str, str] | None = None) -> bool:
-    """Whether what is kept there outlives a restart; a folder that somebody chose does, off a Space."""
+    """Whether a folder's files survive a restart; off a Space a chosen folder's do."""
     at, kind = mount(folder)
     if on_space(env):
         return at != Path("/") and kind not in FLEETING
@@ -69,8 +66,8 @@ def lasts(folder: Path, env: Mapping[str, str] | None = None) -> bool:
 
 
 def home(given: str, own: Path, env: Mapping[str, str]) -> Path:
-    """STUDIO_HOME: what was given, else the mounted storage of a Space, else the project's own folder, else one that can
-    be written. ValueError where the one that was given cannot be."""
+    """STUDIO_HOME: the given folder, else the mounted storage of a Space, else the project's own folder, else one that can
+    be written; ValueError where the given one cannot be."""
     space = on_space(env)
     if given:
         folder = Path(given).expanduser().absolute()
@@ -86,7 +83,7 @@ def home(given: str, own: Path, env: Mapping[str, str]) -> Path:
 
 
 def local(env: Mapping[str, str]) -> Path:
-    """A folder on this machine's own disk outside the project."""
+    """A folder on the local disk outside the project."""
     account = env.get("HOME", "")
     if account and os.path.isabs(account) and writable(Path(account)) and not is_bucket(Path(account)):
         return Path(account) / f".{NAME}"
@@ -94,31 +91,31 @@ def local(env: Mapping[str, str]) -> Path:
 
 
 def temporary() -> Path:
-    """The last resort, one for each account of the machine."""
+    """The folder of last resort, one for each account of the machine."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"{NAME}-{user}"
 
 
 def claim(folder: Path) -> None:
-    """Make a folder in a directory that all accounts can write to, closed to all but this one; PermissionError where it is
-    another account's, or a link."""
+    """Make a private folder in a directory that all accounts can write to; PermissionError where it is another account's,
+    or a link."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+    info = folder.lstat()
+    if not stat.S_ISDIR(info.st_mode) or (hasattr(os, "getuid") and info.st_uid != os.getuid()):
         raise PermissionError(errno.EPERM, "it belongs to another account", str(folder))
     folder.chmod(0o700)
 
 
 def transient(home_folder: Path) -> Path:
-    """Where Gradio keeps uploads and what is shown or downloaded: outside of STUDIO_HOME, from which nothing is served; one
+    """Gradio's folder for uploads, shown files and downloads: outside of STUDIO_HOME, from which nothing is served, and one
     for each home, so that it can be swept."""
     name = hashlib.sha256(str(home_folder.resolve()).encode()).hexdigest()[:12]
     return temporary().with_name(f"{temporary().name}-shown-{name}")
 
 
 def backup(given: str, home_given: str, env: Mapping[str, str]) -> str:
-    """STUDIO_BACKUP: what was given, else a bucket that is mounted where the home was to be. A folder by its absolute
-    path, or a dataset's id as it is; ValueError for what is neither."""
+    """STUDIO_BACKUP: the given folder (its absolute path) or dataset, else a bucket that is mounted at the home's place;
+    ValueError for anything else."""
     if is_dataset(given):
         return given
     if given and not given.startswith((".", "/", "~")):
@@ -132,20 +129,20 @@ def backup(given: str, home_given: str, env: Mapping[str, str]) -> str:
 
 
 def is_dataset(text: str) -> bool:
-    """Whether it can only be the id of a repository."""
+    """Whether a text can only be the id of a repository."""
     return re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", text, re.ASCII) is not None
 
 
 def hub_cache(env: Mapping[str, str], home_folder: Path) -> str:
-    """HF_HOME for this process: '' where what it has can be written, else a folder in STUDIO_HOME. Read by
-    huggingface_hub when it is imported."""
+    """HF_HOME for this process, which huggingface_hub reads at import: '' if its default can be written, else a folder in
+    STUDIO_HOME."""
     cache = Path(env.get("XDG_CACHE_HOME") or Path(env.get("HOME") or "~").expanduser() / ".cache")
     used = Path(env.get("HF_HOME") or cache / "huggingface").expanduser()
     return "" if writable(used) else str(home_folder / "huggingface")
 
 
 def warning(folder: Path, backed_up: bool, env: Mapping[str, str] | None = None) -> str:
-    """What the page says of a place that does not last; '' where there is nothing to say."""
+    """The page's warning of storage that does not last, or ''."""
     if backed_up or lasts(folder, env):
         return ""
     if on_space(env):

@@ -1,8 +1,8 @@
-"""Requests, whose bodies are bounded, uploads, which are bounded by the hour too, and the files that Gradio keeps for a while.
+"""Limits of request bodies and of uploads an hour, and deletion of Gradio's temporary files.
 
-Gradio (6.31) bounds each uploaded file, not their number, reads other bodies into memory whatever their size, and forgets
-which files it has written when its process is killed. So the bodies are bounded and the uploads counted here, and the
-files that nobody asked for within the hour are deleted from the studio's own folder for them (``places.transient``).
+Gradio (6.31) limits each uploaded file, not their number, reads other bodies into memory whatever their size, and forgets
+which files it has written when its process is killed. So bodies are limited and uploads counted here, and files that
+nobody requested within the hour are deleted from the studio's own folder for them (``places.transient``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ from studio.access.guard import SHOWN
 from studio.access.limits import MAX_UPLOAD
 from studio.access.waiting import visitor
 
-HOUR, KEPT, LOOK = 3600, 3000, 300  # seconds: what is kept between two looks is gone within the hour
+HOUR, KEPT, LOOK = (
+    3600,
+    3000,
+    300,
+)  # seconds: with the pause between two sweeps a file is gone within the hour
 SLACK = 2**16  # bytes of a request around the files
 VISITOR, ALL = 20 * MAX_UPLOAD, 40 * MAX_UPLOAD  # bytes an hour
 TOO_LARGE = f"The request is larger than {MAX_UPLOAD // 2**20} MB: use python -m studio for larger files, where the store lies."
@@ -36,8 +40,8 @@ TOO_MUCH = (
 
 
 class Uploads:
-    """ASGI middleware: requests of at most MAX_UPLOAD bytes and SLACK, which say their length; uploads of VISITOR bytes an
-    hour of one visitor and ALL of all, counted as they arrive. Uploads with the studio's token are not counted."""
+    """ASGI middleware that accepts requests of at most MAX_UPLOAD bytes and SLACK, which state their length, and uploads of
+    VISITOR bytes an hour from one visitor and ALL from all, counted as they arrive. Uploads with the token do not count."""
 
     def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
         self.app, self.clock = app, clock
@@ -53,7 +57,7 @@ class Uploads:
         await self.app(scope, receive, send)
 
     def _bounded(self, request: Request, receive: Receive) -> Receive:
-        """``receive``, which counts the bytes of an upload; HTTPException for a request that is refused by its headers."""
+        """``receive``, counting the bytes of an upload; HTTPException for a request that is refused by its headers."""
         upload = request.method == "POST" and request.scope["path"].rstrip("/").endswith("/upload")
         length = request.headers.get("content-length", "" if upload else "0")
         if "transfer-encoding" in request.headers or not (length.isascii() and length.isdigit()):
@@ -75,13 +79,13 @@ class Uploads:
         return counted
 
     def _check(self, who: str, size: int) -> None:
-        """HTTPException where so many bytes more are too many for this hour."""
+        """HTTPException if so many bytes more are too many for this hour."""
         while self.minutes and self.minutes[0][0] <= self.clock() // 60 - HOUR // 60:
             self.minutes.popleft()
-        for whose, key, most in (("You have", who, VISITOR), ("All visitors together have", None, ALL)):
+        for subject, key, most in (("You have", who, VISITOR), ("All visitors together have", None, ALL)):
             taken = sum(sizes[key] for _, sizes in self.minutes)
             if taken + size > most:
-                raise HTTPException(429, TOO_MUCH.format(whose, taken // 2**20))
+                raise HTTPException(429, TOO_MUCH.format(subject, taken // 2**20))
 
     def _add(self, who: str, size: int) -> None:
         minute = self.clock() // 60
@@ -91,17 +95,13 @@ class Uploads:
 
 
 def sweep(folder: Path, keep: Collection[str] = (), age: float = KEPT) -> None:
-    """Take away the files that nobody asked for so long, and empty folders. keep: files that parts of the page show."""
-    for place, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            path = os.path.join(place, name)
-            with contextlib.suppress(OSError):
-                if path not in keep and time.time() - os.lstat(path).st_ctime > age:
-                    os.unlink(path)
-        for name in folders:
-            with contextlib.suppress(OSError):  # not empty
-                if time.time() - os.lstat(os.path.join(place, name)).st_ctime > age:
-                    os.rmdir(os.path.join(place, name))
+    """Delete files that nobody requested for so long, and empty folders. keep: files that the page shows."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for delete, names in ((os.unlink, files), (os.rmdir, folders)):
+            for path in (os.path.join(parent, name) for name in names):
+                with contextlib.suppress(OSError):  # a folder that is not empty
+                    if path not in keep and time.time() - os.lstat(path).st_ctime > age:
+                        delete(path)
 
 
 def keep_swept(folder: Path, keep: Collection[str]) -> threading.Event:

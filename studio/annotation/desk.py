@@ -1,6 +1,6 @@
-"""An annotator's desk: what one person is shown of one image, and what goes back over that person's steps.
+"""An annotator's desk: the view that one person has of a sample, and the way back over that person's steps.
 
-Blind: of a word that this person has not scored yet, nothing that anyone or anything else said of it leaves the server.
+In blind mode no score of anyone or anything else leaves the server for a word that this person has not scored yet.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SAYS = {
 
 @dataclass(frozen=True)
 class Item:
-    """A sample as one person may see it. hidden: places of words whose scores are kept back; others: what other people
-    said of a word since this person opened it or scored it, {place: [{who, score}]}; flag and note: this person's, ''
-    for none; flags: other people's, [{who, text}]; mark: see ``mark``."""
+    """A sample as one person may see it. hidden: indices of words whose scores are kept back; others: other people's scores
+    of a word since this person opened it or scored it, {index: [{who, score}]}; flag and note: this person's, '' for none;
+    flags: other people's, [{who, text}]; mark: see ``mark``."""
 
     view: SampleView
     mark: str
@@ -46,7 +46,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Back:
-    """Where a step back led: to this sample, and to a word of it where its score was undone."""
+    """A step back: the sample that it led to, and the word whose score was undone, if one was."""
 
     sample: str
     says: str = ""
@@ -54,40 +54,37 @@ class Back:
 
 
 def item(studio: Studio, sample: str, who: str, blind: bool = False, opened: int | None = None) -> Item:
-    """What this person is shown of a sample; opened: the number of its last score when it came on the screen."""
-    at = mark(studio, sample, who)  # before the rest: what comes in between is then news
-    view, said, remarks = (
-        studio.annotation.sample(sample, who),
-        studio.store.desk.said(sample),
-        studio.store.remarks.find(sample),
-    )
-    mine = {s["word_index"]: s["seq"] for s in said if s["who"] == who}
-    own = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
-    flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
+    """This person's view of a sample. opened: the number of its last score when it came on the screen."""
+    at = mark(studio, sample, who)  # before the rest, so that what changes meanwhile is noticed
+    view, remarks = studio.annotation.sample(sample, who), studio.store.remarks.find(sample)
+    scores = studio.store.desk.said(sample)
+    mine = {s["word_index"]: s["seq"] for s in scores if s["who"] == who}
+    my_remarks = {r["kind"]: r["text"] for r in remarks if r["who"] == who}
+    flag, note = my_remarks.get("flag", ""), my_remarks.get("note", "")
     if blind:
         hidden = frozenset(w.index for w in view.words if w.scored and w.index not in mine)
-        words = [_blank(w) if w.index in hidden else w for w in view.words]
-        shown = replace(view, words=words, total=None if hidden else view.total)
-        return Item(shown, at, hidden, {}, own.get("flag", ""), own.get("note", ""), [])
+        words = [w.blank() if w.index in hidden else w for w in view.words]
+        view = replace(view, words=words, total=None if hidden else view.total)
+        return Item(view, at, hidden, flag=flag, note=note)
     others: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for s in said:
+    for s in scores:
         since = min((x for x in (mine.get(s["word_index"]), opened) if x is not None), default=s["seq"])
         if s["who"] != who and s["score"] is not None and s["seq"] > since:
             others[s["word_index"]].append({"who": s["who"], "score": s["score"]})
-    return Item(view, at, frozenset(), dict(others), own.get("flag", ""), own.get("note", ""), flags)
+    flags = [{"who": r["who"], "text": r["text"]} for r in remarks if r["kind"] == "flag" and r["who"] != who]
+    return Item(view, at, others=dict(others), flag=flag, note=note, flags=flags)
 
 
 def mark(studio: Studio, sample: str, who: str) -> str:
-    """As long as this stays, so does all that this person is shown of a sample, but for blind mode:
-    "score.remark.model.person", the first two the numbers of the last ones, the third whether the model is there that
-    knows which words it reads."""
+    """A version of what this person is shown of a sample, apart from blind mode: "score.remark.model.person", that is the
+    numbers of its last score and remark, whether the model is loaded that knows which words it reads, and the person."""
     score, remark = studio.store.desk.mark(sample)
     return f"{score}.{remark}.{int(studio.models.loaded_diffuser is not None)}.{zlib.crc32(who.encode())}"
 
 
 def marked(studio: Studio, sample: str, who: str, before: str, own: Collection[int]) -> str | None:
-    """The mark of a sample where nothing but these scores came since the mark ``before``, else None. own: numbers of
-    scores."""
+    """The mark of a sample if nothing but this person's own scores (their numbers) came since the mark ``before``, else
+    None."""
     after = mark(studio, sample, who)
     (score, *others), (last, *same) = before.split("."), after.split(".")
     if others != same or int(last) < int(score):  # less: a backup was restored
@@ -95,19 +92,13 @@ def marked(studio: Studio, sample: str, who: str, before: str, own: Collection[i
     return after if studio.store.desk.scored_since(sample, int(score)) <= set(own) else None
 
 
-def _blank(word: Any) -> Any:
-    return replace(
-        word, vlm=None, expected=None, calibrated=None, human=None, by=None, score=None, uncertain=0.0
-    )
-
-
 def accept(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
-    """Each shown score becomes this person's own."""
+    """Make each shown score this person's own."""
     studio.annotation.accept(sample, who, but=item(studio, sample, who, blind).hidden)
 
 
 def clean(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
-    """Nothing is wrong with the image: submit it and confirm every word; ValueError where a word shows no score."""
+    """Submit an image in which nothing is wrong, and confirm every word; ValueError where a word shows no score."""
     shown = item(studio, sample, who, blind)
     if shown.hidden:
         raise ValueError(
@@ -121,15 +112,15 @@ def clean(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
 
 
 def submit(studio: Studio, sample: str, who: str, blind: bool = False) -> None:
-    """Done with the image: what this person was shown and left as it is is confirmed, unless the settings say otherwise."""
+    """Submit an image; the scores that this person was shown and left unchanged are confirmed, unless the settings say no."""
     hidden = item(studio, sample, who, blind).hidden if blind else ()
     studio.annotation.submit(sample, who, but=hidden)
 
 
 def back(store: Store, who: str, sample: str | None = None) -> Back | None:
-    """Undo this person's last step (on ``sample``, or anywhere); None where nothing is left to undo.
+    """Undo this person's last step (on ``sample``, or anywhere); None where there is none.
 
-    The last step is a score, or the submit or skip of a sample, which is then theirs to do again.
+    A step is a score, or the submit or skip of a sample, which then can be done again.
     """
     who = check_name(who)
     with store.database.writing():

@@ -1,13 +1,13 @@
-"""The first round through the studio: compare, correct, retrain; and how far this store is on it.
+"""The first round through the studio: compare, correct, retrain; and the progress of this store.
 
-Read from the store, so that it is the same after a reload and in every browser. Each question stops at the first rows
-that answer it: a store of a million scores is asked as quickly as an empty one.
+It is read from the store, so that it is the same after a reload and in every browser. Each query stops at the first rows
+that answer it: in a store of a million scores it is as quick as in an empty one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from studio.images import examples
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 WORDS = 10  # corrected words after which the second step is done
 TRAIN = ("cycle", "reward", "projector", "calibrator", "lora")
-LOOKED = 200  # the newest runs, among which a training is looked for
+LATEST = 200  # runs that are searched for a training
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the tab that it is done in, what to do there, how it stands, and whether it is done."""
+    """A step: its tab, what to do there, a sentence on its progress, and whether it is done."""
 
     tab: str
     title: str
@@ -30,45 +30,38 @@ class Step:
 
 
 def steps(studio: Studio) -> list[Step]:
-    """The three steps as the store has them."""
+    """The three steps."""
     return [_compare(studio), _correct(studio), _retrain(studio)]
 
 
-def over(found: list[Step]) -> bool:
-    """Whether the round is done; then nothing of it is shown any more."""
-    return all(step.done for step in found)
+def over(steps: list[Step]) -> bool:
+    """Whether the round is done and no longer shown."""
+    return all(step.done for step in steps)
 
 
 def _compare(studio: Studio) -> Step:
     newest = studio.store.samples.find(limit=1)
-    own = bool(newest) and newest[0]["prompt_set"] != examples.SET
+    if newest and newest[0]["prompt_set"] != examples.SET:
+        return Step("compare", "Compare", "There are images of your own.", True)
     says = "Write a prompt; see each seed with and without the projector."
-    if newest and not own:
+    if newest:
         says = "Look at the examples, then write a prompt of your own."
-    return Step("compare", "Compare", "There are images of your own." if own else says, own)
+    return Step("compare", "Compare", says, False)
 
 
 def _correct(studio: Studio) -> Step:
     count = studio.store.scores.first_corrections(WORDS)
-    done = count >= WORDS
-    says = (
-        f"{count} of {WORDS} words. Set the digits that are wrong."
-        if count
-        else "Set the digits that are wrong."
-    )
-    return Step("annotate", "Correct", f"{WORDS} words or more are corrected." if done else says, done)
+    if count >= WORDS:
+        return Step("annotate", "Correct", f"{WORDS} words or more are corrected.", True)
+    so_far = f"{count} of {WORDS} words. " if count else ""
+    return Step("annotate", "Correct", f"{so_far}Set the digits that are wrong.", False)
 
 
 def _retrain(studio: Studio) -> Step:
-    runs = [run for run in studio.store.runs.find(limit=LOOKED) if _trained(run)]
-    states = {run["state"] for run in runs}
+    states = {run["state"] for run in studio.store.runs.find(limit=LATEST)
+              if run["kind"] in TRAIN and run["config"].get("source") != "shipped"}  # fmt: skip
     if "done" in states:
         return Step("train", "Retrain", "A training is done: look at what it changed.", True)
     if states & {"queued", "running"}:
         return Step("train", "Retrain", "A training is on.", False)
     return Step("train", "Retrain", "Start the whole loop; it takes some minutes.", False)
-
-
-def _trained(run: dict[str, Any]) -> bool:
-    """Whether it trains and a user started it: what the project ships is a run as well."""
-    return run["kind"] in TRAIN and run["config"].get("source") != "shipped"

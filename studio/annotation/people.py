@@ -1,8 +1,8 @@
-"""Who may write under which name: the part of `Studio` that knows the browsers' keys.
+"""Names of people: which browser writes under which name, by keys that browsers hold.
 
 A name belongs to the browser that first writes under it. The browser holds a key, the store its digest. An anonymous id
-follows from the key by a secret of this server (a file in STUDIO_HOME), so that only the server can make one, and
-nothing need be kept of a visitor who never writes.
+is derived from the key by a secret of this server (a file in STUDIO_HOME), so that only the server can make one, and
+nothing is stored of a visitor who never writes.
 """
 
 from __future__ import annotations
@@ -38,87 +38,83 @@ class People:
         self.settings, self.store = settings, store
 
     def issue(self, kept: Any) -> str:
-        """What a browser keeps from now on: what it sent where that is good, else a key and an anonymous id. A name that
-        it kept before there were keys gets a key, and is its own where nobody was first."""
-        found = read_kept(kept)
-        if found is None:
+        """What a browser is to keep: what it sent if that is valid, else a new key and an anonymous id. A bare name, as
+        earlier versions kept it, gets a key, and stays unless it belongs to another browser."""
+        identity = read_kept(kept)
+        if identity is None:
             key = new_key()
             try:
-                found = Kept(key, check_name(kept))
+                identity = Kept(key, check_name(kept))
             except ValueError:
-                found = Kept(key, self.anonymous_of(key))
-        if (oauth_enabled() and not is_anonymous(found.name)) or not self._known(found):
-            found = Kept(found.key, self.anonymous_of(found.key))
-        return str(found)
+                identity = Kept(key, self.anonymous_of(key))
+        if (oauth_enabled() and not is_anonymous(identity.name)) or not self._may_use(identity):
+            identity = Kept(identity.key, self.anonymous_of(identity.key))
+        return str(identity)
 
     def renamed(self, name: Any, kept: Any) -> str:
-        """What this browser keeps when it goes by another name; an empty one: its anonymous id again. ValueError where
-        the name is another browser's."""
+        """What this browser is to keep under another name, an empty one meaning its anonymous id; ValueError where the
+        name is another browser's."""
         before = read_kept(kept)
         key = before.key if before else new_key()
         if not isinstance(name, str) or not name.strip():
             return str(Kept(key, self.anonymous_of(key)))
-        found = Kept(key, check_name(name))
-        if not self._known(found):
-            raise ValueError(_refusal(found))
-        return str(found)
+        identity = Kept(key, check_name(name))
+        if not self._may_use(identity):
+            raise ValueError(_refusal(identity))
+        return str(identity)
 
     def adopted(self, brought: Any) -> str:
-        """What this browser keeps once it was brought what another one keeps; ValueError where that is not right."""
-        found = read_kept(brought)
-        if found is None:
+        """What this browser is to keep when it is given what another one keeps; ValueError for a wrong key."""
+        identity = read_kept(brought)
+        if identity is None:
             raise ValueError(NO_KEY)
-        holds = self.store.people.holds(found.name, found.digest)
-        if not (holds or (is_anonymous(found.name) and self._may(found, holds))):
+        holds = self.store.people.holds(identity.name, identity.digest)
+        if not (holds or (is_anonymous(identity.name) and self._may(identity, holds))):
             raise ValueError(
-                f"That is not the key of {found.name!r}: copy it again from the browser that has the name, once something "
+                f"That is not the key of {identity.name!r}: copy it again from the browser that has the name, once something "
                 "was written under it."
             )
-        return str(found)
+        return str(identity)
 
     def write_as(self, kept: Any) -> str:
-        """The name to write under, which is this key's from now on; ValueError where it is somebody else's. Nothing at
-        all (a script that never opened the page) is an anonymous id of its own each time."""
+        """The name to write under, which belongs to this key from now on; ValueError where it is somebody else's. Without
+        a key (a script that never opened the page) it is a new anonymous id each time."""
         if kept is None or (isinstance(kept, str) and not kept.strip()):
             kept = self.issue(None)
-        found = read_kept(kept)
-        if found is None:
+        identity = read_kept(kept)
+        if identity is None:
             raise ValueError(UNKNOWN)
-        holds = self.store.people.holds(found.name, found.digest)
-        if not self._may(found, holds):
-            raise ValueError(_refusal(found))
-        if (
-            holds is None
-            and not self.store.database.damage
-            and not self.store.people.claim(found.name, found.digest)
-        ):
-            raise ValueError(_refusal(found))  # another browser was first, this very moment
-        return found.name
+        people = self.store.people
+        holds = people.holds(identity.name, identity.digest)
+        if not self._may(identity, holds):
+            raise ValueError(_refusal(identity))
+        claims = holds is None and not self.store.database.damage
+        if claims and not people.claim(identity.name, identity.digest):
+            raise ValueError(_refusal(identity))  # another browser was first, this very moment
+        return identity.name
 
     def known_as(self, kept: Any) -> str | None:
-        """The name that `write_as` would give, where it is this key's or could become it; else None. Takes no name."""
-        found = read_kept(kept)
-        return found.name if found and self._known(found) else None
+        """The name that `write_as` would give, None where it would refuse. Claims no name."""
+        identity = read_kept(kept)
+        return identity.name if identity and self._may_use(identity) else None
 
-    def _known(self, found: Kept) -> bool:
-        return self._may(found, self.store.people.holds(found.name, found.digest))
+    def _may_use(self, identity: Kept) -> bool:
+        return self._may(identity, self.store.people.holds(identity.name, identity.digest))
 
-    def _may(self, found: Kept, holds: bool | None) -> bool:
-        """Whether the name is this key's, or could become it."""
+    def _may(self, identity: Kept, holds: bool | None) -> bool:
+        """Whether the name is this key's, or can become it. holds: whether the key holds it, None for a free name."""
         if holds is not None:
             return holds
-        if not is_anonymous(found.name):
-            return True
-        return hmac.compare_digest(found.name, self.anonymous_of(found.key)) or self.store.people.wrote(
-            found.name
-        )
+        name = identity.name
+        own = not is_anonymous(name) or hmac.compare_digest(name, self.anonymous_of(identity.key))
+        return own or self.store.people.wrote(name)
 
     def anonymous_of(self, key: str) -> str:
         """The anonymous id of the browser with this key."""
         return f"anonymous-{hmac.new(self._secret(), key.encode(), hashlib.sha256).hexdigest()[:12]}"
 
     def _secret(self) -> bytes:
-        """Made once, whoever of several processes is first."""
+        """The server's secret, made once by the first of several processes."""
         path = Path(self.settings.home) / SECRET
         try:
             return path.read_bytes()
@@ -138,5 +134,5 @@ class People:
         return path.read_bytes()
 
 
-def _refusal(found: Kept) -> str:
-    return STRANGE if is_anonymous(found.name) else TAKEN.format(name=found.name)
+def _refusal(identity: Kept) -> str:
+    return STRANGE if is_anonymous(identity.name) else TAKEN.format(name=identity.name)

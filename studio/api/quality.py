@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import gradio as gr
 
-from studio.annotation import gold as gold_scores
 from studio.annotation.quality import person_of, without_gold
 from studio.api.answers import FIGURES, Viewer, WordIndex
 from studio.doors import ADMINISTRATORS, GOLD, SampleId, endpoint
@@ -73,7 +72,7 @@ def set_gold(
     Returns: sample: the id; word: the index; gold: the score that stands now, or null
     """
     digit = None if score is None else whole("score", score, 0, 9)
-    stands = gold_scores.set_gold(studio, sample, word, digit, who)
+    stands = studio.annotation.set_gold(sample, word, digit, who)
     return {"sample": sample, "word": word, "gold": stands["score"] if stands else None}
 
 

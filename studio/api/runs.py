@@ -8,7 +8,6 @@ from studio.experiments import PAGE, REPORT, report_of
 from studio.numbers import plain, whole
 from studio.pages import shared
 from studio.studio import Studio
-from studio.training import jobs
 
 
 @endpoint()
@@ -36,7 +35,7 @@ def run(studio: Studio, run: RunId) -> dict[str, Any]:
 
     Returns: id, kind, state, stage, step, total, left: seconds or null, metrics: the latest, message, promoted, config, results: its held-out result and the like, labels: that it saw, parents: ids, the nearest first, children: ids, promotions: [{action, who, created}], bytes: of its files or null, part_of: the loop that it belongs to or null, samples: methods for start_grid that show the projector before and after it
     """
-    status, page = jobs.status(studio.runs, run), studio.runs.page(run)
+    status, page = studio.runs.status(run), studio.runs.page(run)
     row = status["run"]
     names = "id kind state stage step total left metrics message".split()
     return {name: status[name] for name in names} | {
@@ -61,7 +60,7 @@ def curves(
 
     Returns: reports: [{stage, step, total, left, metrics}]
     """
-    return plain(jobs.status(studio.runs, run, whole("limit", limit, 1, 5000))["history"])
+    return plain(studio.runs.status(run, whole("limit", limit, 1, 5000))["history"])
 
 
 @endpoint()

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from studio.doors import ADMINISTRATORS, RunId, endpoint
 from studio.experiments import EXPERIMENTS
 from studio.studio import Studio
-from studio.training import jobs
 from studio.training.configs import FIELDS, Field
 
 
@@ -45,7 +44,7 @@ def start_training(
     """
     if kind not in FIELDS:
         raise ValueError(f"The kind of a training is one of {', '.join(FIELDS)}.")
-    return {"run": jobs.start(studio.runs, kind, _given(config))}
+    return {"run": studio.runs.start(kind, _given(config))}
 
 
 @endpoint(ADMINISTRATORS)
@@ -66,7 +65,7 @@ def start_experiment(
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"The experiment is one of {', '.join(EXPERIMENTS)}.")
-    return {"run": jobs.start(studio.runs, "experiment", {**_given(config), "name": name})}
+    return {"run": studio.runs.start("experiment", {**_given(config), "name": name})}
 
 
 @endpoint(ADMINISTRATORS)
@@ -75,7 +74,7 @@ def stop_training(studio: Studio, run: RunId, who: str = "") -> dict[str, Any]:
 
     Returns: run: the id
     """
-    jobs.stop(studio.runs, run)
+    studio.runs.stop(run)
     return {"run": run}
 
 
@@ -85,7 +84,7 @@ def resume_training(studio: Studio, run: RunId, who: str = "") -> dict[str, Any]
 
     Returns: run: the id
     """
-    return {"run": jobs.resume(studio.runs, run)}
+    return {"run": studio.runs.resume(run)}
 
 
 @endpoint(ADMINISTRATORS)

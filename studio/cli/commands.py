@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from studio.cli.console import Console
 from studio.doors import PROGRAM, Result, RunId, command, endpoint, group
 from studio.numbers import whole
-from studio.settings import Settings
-from studio.settings_table import settings_table
+from studio.settings import Settings, settings_table
 from studio.times import moment
 from studio.training.configs import EVALUATIONS, FIELDS
 from studio.training.results import seeds_said
@@ -213,13 +212,11 @@ def train(
     set: Pairs = None,
 ) -> Result:
     """Train, in this process or (--background) in one of its own."""
-    from studio.training import jobs
-
     config = choices(set)
     if run and config:
         raise ValueError("A run that is gone on with keeps its settings: leave --set out.")
     if background:
-        return in_background(jobs.resume(studio.runs, run) if run else jobs.start(studio.runs, kind, config))
+        return in_background(studio.runs.resume(run) if run else studio.runs.start(kind, config))
     done = studio.training.train(kind, config, run, console.report, console.stop)
     again = f"{PROGRAM} train {kind} --run {done['id']}" if done["state"] == "stopped" else ""
     return Result(done, described(done), again)
@@ -302,10 +299,8 @@ def runs(
     limit: Annotated[int, "so many, the newest first"] = 20,
 ) -> Result:
     """List the runs, or show one."""
-    from studio.training import jobs
-
     if run:
-        status = jobs.status(studio.runs, run)
+        status = studio.runs.status(run)
         return Result(status, described(status["run"]))
     listed = studio.runs.find(kind=kind, limit=limit)
     return Result(listed, "\n".join(described(one) for one in listed) or "There is no run yet.")
@@ -314,9 +309,7 @@ def runs(
 @command(text="The run {run} will stop after the step it is in.".format_map)
 def stop(studio: "Studio", run: RunId) -> dict[str, str]:
     """Ask a run to stop after the step it is in."""
-    from studio.training import jobs
-
-    jobs.stop(studio.runs, run)
+    studio.runs.stop(run)
     return {"run": run}
 
 

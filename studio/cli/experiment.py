@@ -34,7 +34,6 @@ def experiment(
     """Run one of the paper's experiments, or resume it; a report in JSON and HTML."""
     from data.prompts.public import read_set, set_name
     from studio.experiments import report_of, unfinished
-    from studio.training import jobs
 
     if run and (set or prompts):
         raise ValueError(
@@ -50,9 +49,7 @@ def experiment(
     elif studio.runs.get(run)["config"].get("name") != name:
         raise ValueError(f"The run {run} is not the experiment {name}: name its own.")
     if background:
-        return in_background(
-            jobs.resume(studio.runs, run) if run else jobs.start(studio.runs, "experiment", config)
-        )
+        return in_background(studio.runs.resume(run) if run else studio.runs.start("experiment", config))
     done = studio.training.train("experiment", config, run, console.report, console.stop)
     if done["state"] != "done":
         again = f"{PROGRAM} experiment {name} --run {done['id']}"

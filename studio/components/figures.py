@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from studio.training.modelcard import IN_NATS
+from studio.training.results import IN_NATS
 
 ACCENT, SOFT, GRID = "#2b919b", "#85888f", "rgba(133,136,143,0.25)"
 TONES = {"none": "#85888f", "before": "#c9772f", "after": "#4a86c8"}
@@ -31,7 +31,7 @@ LABELS = {"words": "log-likelihood"}
 
 def curves(history: Sequence[Mapping[str, Any]]) -> go.Figure | None:
     """Learning curves: a panel per stage, in the order the stages came, with the loss of each report, faint, and its
-    running mean. history: what ``jobs.status`` gives, each entry with stage, step and metrics. None where no loss
+    running mean. history: what ``Runs.status`` gives, each entry with stage, step and metrics. None where no loss
     was reported yet."""
     stages: dict[str, tuple[list[int], list[float]]] = {}
     for report in history:

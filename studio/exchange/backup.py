@@ -1,9 +1,9 @@
-"""Copies of the store in a place that lasts (STUDIO_BACKUP): a folder, such as a mounted bucket, or a dataset on the Hub.
+"""Back-ups of the store in durable storage (STUDIO_BACKUP): a folder, such as a mounted bucket, or a dataset on the Hub.
 
-A round is ``VACUUM INTO``, safe while others write, then the files that are not there yet: images and the checkpoints
-of finished runs, none of which ever changes; the database comes last, so that a copy never names what it lacks. A round
-that fails is told on the page and tried again, and harms nothing. A place that holds another store's copy is never
-written to. An empty STUDIO_HOME begins with the copy that is there.
+A round is ``VACUUM INTO``, safe while others write, then the files that the back-up lacks: images and the checkpoints of
+finished runs, none of which ever changes; the database comes last, so that a back-up never names a file that it lacks. A
+round that fails is shown on the page, tried again, and harms nothing. A place with another store's back-up is never
+written to. An empty STUDIO_HOME begins with the back-up.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from core.jsonfile import parsed
 from data.store import Store, StoreError
+from data.store.database import now
 from data.store.locks import work_folder
 from data.store.restore import checked_copy
 from studio.access.places import is_dataset, shortened
@@ -30,7 +30,7 @@ AT_ONCE = 500  # files in one commit to the Hub
 
 
 class Folder:
-    """A folder. Each file is copied under another name first, so that no half of one is ever taken for the whole."""
+    """A folder. Each file is copied under another name first, so that no half of one is taken for the whole."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -94,10 +94,10 @@ def place_of(settings: Settings) -> Folder | Dataset:
 
 
 def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
-    """Begin an empty home with the copy that is there. What was done, or went wrong, in a sentence; '' for nothing."""
-    # a log alone: its database was lost by accident
-    beside = settings.database.with_name(f"{settings.database.name}-wal")
-    if not settings.backup or settings.restore != "yes" or settings.database.exists() or beside.exists():
+    """Begin an empty home with the back-up. What went wrong, in a sentence; '' for nothing."""
+    # a WAL alone: its database was lost by accident
+    wal = settings.database.with_name(f"{settings.database.name}-wal")
+    if not settings.backup or settings.restore != "yes" or settings.database.exists() or wal.exists():
         return ""
     try:
         place = place or place_of(settings)
@@ -110,9 +110,9 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
             with checked_copy(fetched / DATABASE, fetched) as copy:
                 copy.close()  # all of it is in the one file that goes to the home
                 # the database comes last: with it the home is no longer empty
-                for part in ("images", "runs"):
-                    if (fetched / part).is_dir():
-                        shutil.copytree(fetched / part, settings.home / part, dirs_exist_ok=True)
+                for name in ("images", "runs"):
+                    if (fetched / name).is_dir():
+                        shutil.copytree(fetched / name, settings.home / name, dirs_exist_ok=True)
                 os.replace(copy.path, settings.database)
         Store(settings.database).audit.note("", "restore", shortened(settings.backup))
     except Exception as error:  # noqa: BLE001 - the studio starts all the same
@@ -125,13 +125,15 @@ def restore(settings: Settings, place: Folder | Dataset | None = None) -> str:
 
 
 class Backup:
-    """The rounds of one studio, in a thread of their own. problem: why the last one failed, or ''."""
+    """The rounds of one studio, in a thread of their own. problem: why the last one failed, or ''; last: when the last one
+    ended, as the store writes times."""
 
-    def __init__(self, settings: Settings, store: Store, problem: str = "", place: Any = None) -> None:
-        self.settings, self.store, self.problem = settings, store, problem
-        self.last = ""  # when the last round ended, as the store writes times
+    def __init__(
+        self, settings: Settings, store: Store, problem: str = "", place: Folder | Dataset | None = None
+    ) -> None:
+        self.settings, self.store, self.problem, self.last = settings, store, problem, ""
         self._place, self._done, self._noted = place, "", False
-        self._one, self._end = threading.Lock(), threading.Event()
+        self._lock, self._end = threading.Lock(), threading.Event()
 
     def start(self) -> Backup:
         if self.settings.backup:
@@ -143,43 +145,41 @@ class Backup:
             self.round()
 
     def close(self) -> None:
-        """A last round, when the server ends."""
+        """Make a last round, when the server ends."""
         self._end.set()
         if self.settings.backup:
             self.round()
 
     def round(self) -> bool:
-        """Copy what is new, where anything changed; whether a copy was made. Never raises."""
-        with self._one:
+        """Copy what is new, if anything changed; whether a copy was made. Never raises."""
+        with self._lock:
             try:
                 return self._round()
-            except Exception as error:  # noqa: BLE001 - told on the page
+            except Exception as error:  # noqa: BLE001 - shown on the page
                 log.warning("The back-up to %s failed: %s", self.settings.backup, error)
                 self.problem = f"The last back-up failed; it is tried again every {self.settings.backup_minutes} minutes. {_why(error)}"
                 return False
 
     def _round(self) -> bool:
-        from data.store.database import now
-
-        self.store.database.refuse_damaged()  # the copy that is there is whole
+        self.store.database.refuse_damaged()  # the last copy is undamaged
         stamp = self._stamp()
         if stamp == self._done:
             return False
         place = self._place = self._place or place_of(self.settings)
-        there, mine = place.names(), self._mark()
-        mark = place.read(MARK) if MARK in there else None
-        if mark is not None and parsed(mark, dict, MARK).get("store") != mine["store"]:
+        names, mark = place.names(), self._mark()
+        other = place.read(MARK) if MARK in names else None
+        if other is not None and parsed(other, dict, MARK).get("store") != mark["store"]:
             raise ValueError(
                 "STUDIO_BACKUP holds the copy of another studio, which is left alone: give another place, or start "
                 "with an empty STUDIO_HOME and STUDIO_RESTORE=yes to go on from that copy."
             )
-        if not self._noted:  # before the copy, so that what is written meanwhile is seen to differ from it
+        if not self._noted:  # before the copy, so that later writes change the stamp
             self.store.audit.note("", "backup", shortened(self.settings.backup))
             self._noted, stamp = True, self._stamp()
         with work_folder(self.settings.home) as folder:
             copy = self.store.database.vacuum_into(folder / DATABASE)
-            (folder / MARK).write_text(json.dumps(mine), encoding="utf-8")
-            place.put({name: path for name, path in self._files() if name not in there})
+            (folder / MARK).write_text(json.dumps(mark), encoding="utf-8")
+            place.put({name: path for name, path in self._files() if name not in names})
             place.put({DATABASE: copy, MARK: folder / MARK})
         self.problem, self.last, self._done = "", now(), stamp
         return True
@@ -189,13 +189,13 @@ class Backup:
             return {"store": db.execute("SELECT id FROM store").fetchone()[0]}
 
     def _stamp(self) -> str:
-        """What of the store changes whenever anything in it does."""
+        """A text that changes whenever anything in the store does."""
         path = str(self.settings.database)
-        found = [os.stat(p) for p in (path, f"{path}-wal") if os.path.exists(p)]
-        return json.dumps([(s.st_mtime_ns, s.st_size) for s in found])
+        stats = [os.stat(p) for p in (path, f"{path}-wal") if os.path.exists(p)]
+        return json.dumps([(s.st_mtime_ns, s.st_size) for s in stats])
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """What never changes once it is there: images, and the checkpoints of runs that are done."""
+        """Files that never change: images, and the checkpoints of finished runs."""
         home = self.settings.home
         folders = [self.settings.images]
         for run in self.store.runs.find(state="done", limit=100_000):
@@ -208,7 +208,7 @@ class Backup:
 
 
 def _why(error: Exception) -> str:
-    """The sentence of an error of ours, else the kind of it: what a server answered may hold an address or a name."""
+    """The sentence of an error of ours, else its class alone: a server's answer may hold an address or a name."""
     if isinstance(error, (ValueError, StoreError)) and str(error).endswith("."):
         return str(error)
     if isinstance(error, OSError) and error.strerror:

@@ -1,27 +1,29 @@
-"""What goes out of the store as a whole and comes into it: export, import, backup, restore, push; each is noted in the
-audit log. The page and the command line both call this; the formats are in `data.exchange.jsonl` and `data.exchange.formats`.
+"""Export, import, back-up, restore and push of the whole store, each noted in the audit log.
 
-What a stranger could fill the disk with is held by the page's own limit of an upload; here a file is read a line at a
-time, whatever its size.
+The page and the command line both call this; the formats are in `data.exchange.jsonl` and `data.exchange.formats`. A file
+is read a line at a time, whatever its size; the page limits the size of uploads.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.store import Store
 from data.store.checks import shown
 from data.store.database import BACKUPS
-from studio.training import jobs
 
 if TYPE_CHECKING:
     from studio.studio import Studio
 
-# name: (what it is called, ending, what is in it and what it loses)
+# name: (label, ending, what is in it and what it loses)
 OUT: dict[str, tuple[str, str, str]] = {
     "jsonl": ("JSONL, everything", ".jsonl", ("All samples, scores, remarks, gold scores, votes and runs; nothing is lost. "
               "Comes back in byte for byte.")),
@@ -65,8 +67,8 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did or would do: a sentence, counts by name, and its changes {line, sample, word_index, word, before,
-    after} or, of pairs, {line, prompt, chosen_sample, rejected_sample, before, after}."""
+    """The result of an import or a dry run: a sentence, counts by name, and changes {line, sample, word_index, word,
+    before, after} or, of pairs, {line, prompt, chosen_sample, rejected_sample, before, after}."""
 
     text: str
     counts: dict[str, int]
@@ -84,46 +86,43 @@ def export_file(
     licence: str = "",
     name: str = "",
 ) -> dict[str, Any]:
-    """Write the labels in one of the formats of `OUT` (a dataset as a folder); the counts. name: for the log, where it is
-    not the path's own."""
+    """Write the labels in one of the formats of `OUT` (a dataset as a folder); the counts. name: for the log, if it is not
+    the path's own."""
     from data.exchange import formats
     from data.exchange.jsonl import export_labels
 
+    write: dict[str, Callable[[Store], dict[str, Any]]] = {
+        "jsonl": lambda store: export_labels(store, path, features=features),
+        "dataset": lambda store: formats.export_folder(store, path, studio.settings.home, licence),
+        "richhf": lambda store: formats.export_words(store, path, formats.RICHHF),
+        "rapidata": lambda store: formats.export_words(store, path, formats.RAPIDATA),
+        "csv": lambda store: formats.export_csv(store, path),
+        "parquet": lambda store: formats.export_parquet(store, path),
+        "dpo": lambda store: formats.export_dpo(store, path),
+        "votes": lambda store: formats.export_votes(store, path),
+    }
+    if kind not in write:
+        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
     with studio.store.to_export() as store:
-        if kind == "jsonl":
-            found: dict[str, Any] = export_labels(store, path, features=features)
-        elif kind == "dataset":
-            found = formats.export_folder(store, path, studio.settings.home, licence)
-        elif kind in ("richhf", "rapidata"):
-            found = formats.export_words(
-                store, path, formats.RICHHF if kind == "richhf" else formats.RAPIDATA
-            )
-        else:
-            write = {"csv": formats.export_csv, "parquet": formats.export_parquet, "dpo": formats.export_dpo,
-                     "votes": formats.export_votes}.get(kind)  # fmt: skip
-            if write is None:
-                raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(OUT)}.")
-            found = write(store, path)
-    studio.store.audit.note(who, "export", (name or Path(path).name)[:200], {"format": kind, **found})
-    return found
+        counts = write[kind](store)
+    studio.store.audit.note(who, "export", (name or Path(path).name)[:200], {"format": kind, **counts})
+    return counts
 
 
 def export_zip(studio: Studio, path: Path, who: str, licence: str = "") -> dict[str, Any]:
-    """The dataset folder as one file."""
-    import zipfile
-
+    """Write the dataset folder as one zip file; the counts."""
     from data.exchange.jsonl import whole_file
 
     folder = path.with_name(f"{path.stem}.folder")
     try:
-        found = export_file(studio, "dataset", folder, who, licence=licence, name=path.name)
+        counts = export_file(studio, "dataset", folder, who, licence=licence, name=path.name)
         with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for one in sorted(folder.rglob("*")):
                 if one.is_file():
                     archive.write(one, one.relative_to(folder).as_posix())
     finally:
-        discard(folder)
-    return found
+        shutil.rmtree(folder, ignore_errors=True)
+    return counts
 
 
 def export_into(
@@ -148,59 +147,50 @@ def import_file(
     images: str | Path | None = None,
     name: str = "",
 ) -> Imported:
-    """Take over a file in one of the formats of `IN`, all of it or nothing; with dry_run nothing is kept. who: whose
-    scores and votes those of every format but jsonl are. name: of the file, where it is not the path's own.
+    """Import a file in one of the formats of `IN`, all of it or nothing; with dry_run nothing is kept. who: whose scores
+    and votes those of every format but jsonl become. name: of the file, if it is not the path's own.
 
-    A large one goes into the store in pieces (`data.store.imports`): StoreError says how far it is where something stops it, and
-    the rest is taken over when the studio next starts, or before the next import."""
+    A large file goes into the store in pieces (`data.store.imports`): if something stops it, StoreError says how far it
+    is, and the rest is imported when the studio next starts, or before the next import."""
     from core.words import units_of
     from data.exchange import formats
     from data.exchange.jsonl import import_labels
 
-    store = studio.store
-    if kind == "jsonl":
-        found: dict[str, Any] = import_labels(store, path, images, dry_run, units=units_of)
-    elif kind in ("richhf", "rapidata"):
-        words = formats.RICHHF if kind == "richhf" else formats.RAPIDATA
-        found = formats.import_words(store, path, words, who, dry_run, units=units_of)
-    elif kind == "dpo":
-        found = formats.import_dpo(store, path, who, dry_run)
-    else:
-        take = {
-            "csv": formats.import_csv,
-            "parquet": formats.import_parquet,
-            "dataset": formats.import_folder,
-        }.get(kind)
-        if take is None:
-            raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
-        found = take(store, path, who, dry_run, units=units_of)
-    changes = found.pop("changes")
-    listed = len(changes)
+    store, units = studio.store, units_of
+    read: dict[str, Callable[[], dict[str, Any]]] = {
+        "jsonl": lambda: import_labels(store, path, images, dry_run, units=units),
+        "richhf": lambda: formats.import_words(store, path, formats.RICHHF, who, dry_run, units=units),
+        "rapidata": lambda: formats.import_words(store, path, formats.RAPIDATA, who, dry_run, units=units),
+        "dpo": lambda: formats.import_dpo(store, path, who, dry_run),
+        "csv": lambda: formats.import_csv(store, path, who, dry_run, units=units),
+        "parquet": lambda: formats.import_parquet(store, path, who, dry_run, units=units),
+        "dataset": lambda: formats.import_folder(store, path, who, dry_run, units=units),
+    }
+    if kind not in read:
+        raise ValueError(f"The format {shown(kind)} is not known: choose one of {', '.join(IN)}.")
+    counts = read[kind]()
+    changes = counts.pop("changes")
     total = sum(
-        found[name] for name in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
+        counts[n] for n in (("words_new", "words_changed") if kind == "jsonl" else ("new", "changed"))
     )
     if not dry_run:
-        store.audit.note(who, "import", (name or Path(path).name)[:200], {"format": kind, **found})
-    return Imported(_said(kind, found, dry_run), found, changes, total - listed)
+        store.audit.note(who, "import", (name or Path(path).name)[:200], {"format": kind, **counts})
+    return Imported(_summary(kind, counts, dry_run), counts, changes, total - len(changes))
 
 
-def _said(kind: str, found: Mapping[str, int], dry_run: bool) -> str:
+def _summary(kind: str, counts: Mapping[str, int], dry_run: bool) -> str:
     verb = "Would be taken over" if dry_run else "Taken over"
     if kind == "jsonl":
-        more = ", ".join(f"{found[n]} {n}" for n in ("remarks", "gold", "preferences") if found[n])
-        text = "{}: {samples} samples, {events} scores, {runs} runs{}".format(
-            verb, f", {more}" if more else "", **found
-        )
+        more = "".join(f", {counts[n]} {n}" for n in ("remarks", "gold", "preferences") if counts[n])
+        text = "{}: {samples} samples, {events} scores, {runs} runs{}".format(verb, more, **counts)
         return text + ". {words_new} words {} a first label, {words_changed} another one.".format(
-            "would get" if dry_run else "got", **found
+            "would get" if dry_run else "got", **counts
         )
-    if kind == "dpo":
-        return "{}: {new} new and {changed} changed votes; {same} say the same already.".format(verb, **found)
-    left = found.get("not_scored")
-    more = f" {left} marks of what is no scored word were left out." if left else ""
-    return "{}: {new} new and {changed} changed words; {same} say the same already.{}".format(
-        verb, more, **found
-    )
+    what = "votes" if kind == "dpo" else "words"
+    text = "{}: {new} new and {changed} changed {}; {same} say the same already.".format(verb, what, **counts)
+    if left := counts.get("not_scored"):
+        text += f" {left} marks of what is no scored word were left out."
+    return text
 
 
 # ---- backup -------------------------------------------------------------------------------------------------------
@@ -212,7 +202,7 @@ def backups(studio: Studio) -> Path:
 
 
 def backup(studio: Studio, path: str | Path, who: str) -> Path:
-    """A compact copy of the database as it is now, while others write; never overwrites."""
+    """Copy the database as it is now, compactly, while others write; never overwrites a file."""
     target = Path(path).expanduser().absolute()
     if target.is_dir():
         raise ValueError(f"{target.name} is a folder; give the name of a file to write.")
@@ -222,7 +212,7 @@ def backup(studio: Studio, path: str | Path, who: str) -> Path:
 
 
 def new_backup(studio: Studio, who: str) -> Path:
-    """A backup in the studio's own folder, named by its time."""
+    """Make a backup in the studio's own folder, named by its time."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     folder = backups(studio)
     taken = {one.name for one in folder.glob("studio-*.db")}
@@ -232,14 +222,14 @@ def new_backup(studio: Studio, who: str) -> Path:
 
 def kept_backups(studio: Studio) -> list[dict[str, Any]]:
     """The page's backups, the newest first: {name, bytes, created}."""
-    found = [(one, one.stat()) for one in backups(studio).glob("*.db")]
+    files = [(file, file.stat()) for file in backups(studio).glob("*.db")]
     return [
         {
-            "name": one.name,
-            "bytes": about.st_size,
-            "created": time.strftime("%Y-%m-%d %H:%M", time.gmtime(about.st_mtime)),
+            "name": file.name,
+            "bytes": stat.st_size,
+            "created": time.strftime("%Y-%m-%d %H:%M", time.gmtime(stat.st_mtime)),
         }
-        for one, about in sorted(found, key=lambda pair: pair[1].st_mtime, reverse=True)
+        for file, stat in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True)
     ]
 
 
@@ -251,28 +241,27 @@ def backup_named(studio: Studio, name: Any) -> Path:
 
 
 def restore(studio: Studio, path: str | Path, who: str) -> dict[str, Any]:
-    """Put a backup in the database's place; what it replaced is kept beside it. Refused while a run or a grid is on."""
-    jobs.sweep(studio.runs)
+    """Put a backup in the database's place, and keep what it replaced beside it; refused while a run or a grid is on."""
+    studio.runs.sweep()
     studio.grids.sweep()
-    found = studio.store.restoring.restore(path)
-    studio.store.audit.note(who, "restore", Path(path).name[:200], found)
-    return found
+    result = studio.store.restoring.restore(path)
+    studio.store.audit.note(who, "restore", Path(path).name[:200], result)
+    return result
 
 
-def restored(found: Mapping[str, Any]) -> str:
-    """What `restore` did, or what `check_backup` says could be done, in a sentence."""
-    counts = "{samples} images, {scores} scores, {runs} runs".format(**found)
-    if "replaced" not in found:
+def restored(result: Mapping[str, Any]) -> str:
+    """The result of `restore`, or of `check_backup`, in a sentence."""
+    counts = "{samples} images, {scores} scores, {runs} runs".format(**result)
+    if "replaced" not in result:
         return f"It can be restored: {counts}."
-    return f"Restored: {counts}. What was there is kept in {found['replaced']}."
+    return f"Restored: {counts}. What was there is kept in {result['replaced']}."
 
 
 def log(studio: Studio, limit: int, offset: int = 0, *, gold: bool = True) -> list[dict[str, Any]]:
-    """The lines of the audit log, the newest first. ``gold=False``: for one who may not see gold, no line says of what or
-    how much."""
-    found = studio.store.audit.entries(limit, offset)
+    """The lines of the audit log, the newest first. gold: whether lines on gold say of what and how much."""
+    lines = studio.store.audit.entries(limit, offset)
     return [
-        line if gold or line["action"] != "gold" else {**line, "subject": "", "detail": {}} for line in found
+        line if gold or line["action"] != "gold" else {**line, "subject": "", "detail": {}} for line in lines
     ]
 
 
@@ -289,11 +278,9 @@ def push(
     licence: str = "",
     api: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Push the dataset folder to a dataset repository of the Hub with the user's token, which is kept nowhere: {url,
-    samples, words, left_out, splits}. The repository is made where there is none, private unless said otherwise; a
-    public one is not written to unless private is False. api: in place of `huggingface_hub.HfApi`."""
-    import tempfile
-
+    """Push the dataset folder to a dataset repository of the Hub with the user's token, which is stored nowhere: {url,
+    samples, words, left_out, splits}. A missing repository is made, private unless said otherwise; a public one is not
+    written to unless private is False. api: in place of `huggingface_hub.HfApi`."""
     name = repository.strip() if isinstance(repository, str) else ""
     if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
         raise ValueError(f"The repository {shown(repository)} is no name of one: write owner/name.")
@@ -306,7 +293,7 @@ def push(
         from huggingface_hub import HfApi as api
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "dataset"
-        found = export_file(studio, "dataset", folder, who, licence=licence)
+        counts = export_file(studio, "dataset", folder, who, licence=licence)
         try:
             hub = api(token=secret)
             hub.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
@@ -318,19 +305,19 @@ def push(
                 repo_id=name,
                 repo_type="dataset",
                 folder_path=str(folder),
-                commit_message=f"{found['samples']} images, {found['words']} labelled words",
+                commit_message=f"{counts['samples']} images, {counts['words']} labelled words",
                 delete_patterns=["train/**", "validation/**", "heldout/**"],
             )
         except ValueError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it holds, the token must not be shown
             raise ValueError(_refusal(name, error)) from None
-    studio.store.audit.note(who, "push", name, {"private": private, **found})
-    return {"url": f"https://huggingface.co/datasets/{name}", **found}
+    studio.store.audit.note(who, "push", name, {"private": private, **counts})
+    return {"url": f"https://huggingface.co/datasets/{name}", **counts}
 
 
 def _refusal(name: str, error: Exception) -> str:
-    """What the Hub said, without what was sent to it."""
+    """The Hub's answer in a sentence, without what was sent to it."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return f"The Hub does not let this token write to {name}: make one with the right to write, and check the owner."
@@ -339,10 +326,3 @@ def _refusal(name: str, error: Exception) -> str:
     if status:
         return f"The Hub answered with status {status}: try again later. Nothing here was changed."
     return f"The Hub could not be reached ({type(error).__name__}): check the connection, and try again."
-
-
-def discard(folder: Path) -> None:
-    """A temporary folder and all in it goes."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,13 +1,13 @@
 """The webhook: people's new scores, posted as JSON to a server of the operator's (STUDIO_WEBHOOK).
 
-A thread follows the store's events; no key waits for it. A batch is sent until the server answers 2xx, with pauses that
-double up to five minutes, and only then the cursor moves on: each event arrives at least once, in order, also across
-restarts. The first start begins with what comes from then on. What arrives twice has the same ids, by which the
-receiver knows it.
+A thread follows the store's events; no request waits for it. A batch is sent until the server answers 2xx, with pauses
+that double up to five minutes, and only then the cursor moves on: each event arrives at least once, in order, also across
+restarts. The first start begins with new events. An event that arrives twice has the same ids, by which the receiver
+recognises it.
 
 With STUDIO_WEBHOOK_SECRET the header X-Studio-Signature is "sha256=" and the HMAC-SHA256 of the body under the secret.
-Only the address itself is talked to: no redirect is followed, no proxy taken from the environment, and of an answer
-64 KB are read at most.
+Only the address itself is contacted: no redirect is followed, no proxy taken from the environment, and of an answer 64 KB
+are read at most.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from studio.access.hosts import check_webhook
+from studio.errors import sentence
 
 if TYPE_CHECKING:
     from data.store import Store
@@ -41,12 +42,12 @@ LONGEST_ANSWER = 1 << 16
 
 
 class Failed(Exception):
-    """The server did not take a batch, and why."""
+    """Why the server did not take a batch."""
 
 
 class Follower:
-    """Follows one store and posts to one address. problem: a sentence while it does not get through; sent: events that
-    were taken since the start; last: when, or ''."""
+    """Follows one store and posts to one address. problem: a sentence while posting fails; sent: events that were taken
+    since the start; last: when, or ''."""
 
     def __init__(
         self,
@@ -75,15 +76,13 @@ class Follower:
             self._thread.join(TIMEOUT + 5)
 
     def run(self) -> None:
-        """Until it is stopped."""
+        """Post until it is stopped."""
         failures = 0
         while not self._stop.is_set():
             try:
                 more = self.step()
                 self.problem, failures = "", 0
             except Exception as error:  # noqa: BLE001 - whatever it is, the labels are kept and sent later
-                from studio.errors import sentence
-
                 failures += 1
                 wait = min(LONGEST_PAUSE, self.pause * 2 ** min(failures - 1, 20))
                 why = str(error) if isinstance(error, Failed) else sentence(error)
@@ -95,8 +94,8 @@ class Follower:
                 self._stop.wait(self.look)
 
     def step(self) -> bool:
-        """Send the next batch, where there is one; whether there may be more. Failed where it was not taken."""
-        # that they were sent could not be noted, and they would be sent again and again
+        """Send the next batch, if there is one; whether there may be more. Failed where it was not taken."""
+        # a damaged store could not note that they were sent, and they would be sent again and again
         self.store.database.refuse_damaged()
         cursor = self.store.cursors.get(NAME)
         if cursor is None:
@@ -113,20 +112,15 @@ class Follower:
 
     def _post(self, events: list[dict[str, Any]]) -> None:
         store = events[0]["store"]
-        told = [{name: value for name, value in event.items() if name != "store"} for event in events]
-        about = {
-            "event": "scores",
-            "version": 1,
-            "store": store,
-            "first": told[0]["seq"],
-            "last": told[-1]["seq"],
-        }
-        body = json.dumps({**about, "scores": told}, ensure_ascii=False, separators=(",", ":")).encode()
+        scores = [{name: value for name, value in event.items() if name != "store"} for event in events]
+        first, last = scores[0]["seq"], scores[-1]["seq"]
+        about = {"event": "scores", "version": 1, "store": store, "first": first, "last": last}
+        body = json.dumps({**about, "scores": scores}, ensure_ascii=False, separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "noise-projection-studio",
             "Accept-Encoding": "identity",
-            "X-Studio-Delivery": f"{store}-{told[0]['seq']}-{told[-1]['seq']}",
+            "X-Studio-Delivery": f"{store}-{first}-{last}",
         }
         if self._secret:
             signed = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
@@ -142,7 +136,7 @@ class Follower:
             raise Failed(f"the server cannot be reached ({type(error).__name__}).") from None
 
     def _send(self, client: httpx.Client, body: bytes, headers: dict[str, str]) -> None:
-        """One request; an answer that never ends is cut off by its size or by the clock."""
+        """Send one request; an endless answer is cut off by its size or by the clock."""
         until = time.monotonic() + TIMEOUT
         with client.stream("POST", self.address, content=body, headers=headers) as answer:
             read = 0
@@ -162,7 +156,7 @@ _followers: dict[Path, Follower] = {}
 
 
 def follower_of(studio: Studio) -> Follower | None:
-    """A follower by the settings, not yet started; None where no webhook is set."""
+    """A follower by the settings, not yet started; None without a webhook."""
     address = studio.settings.webhook
     secret = os.environ.get("STUDIO_WEBHOOK_SECRET", "").strip()
     return Follower(studio.store, address, secret) if address else None
@@ -170,28 +164,22 @@ def follower_of(studio: Studio) -> Follower | None:
 
 def start(studio: Studio) -> Follower | None:
     """Follow this studio's store in the background, once."""
-    place = studio.store.database.path
-    if place not in _followers:
-        follower = follower_of(studio)
-        if follower is None:
-            return None
-        _followers[place] = follower.start()
-    return _followers[place]
+    path = studio.store.database.path
+    if path not in _followers and (follower := follower_of(studio)):
+        _followers[path] = follower.start()
+    return _followers.get(path)
 
 
 def status(studio: Studio) -> dict[str, Any]:
     """{address: without its path and query, on, problem, sent, last, waiting: events past the cursor}."""
+    status = {"address": "", "on": False, "problem": "", "sent": 0, "last": "", "waiting": 0}
     if not studio.settings.webhook:
-        return {"address": "", "on": False, "problem": "", "sent": 0, "last": "", "waiting": 0}
+        return status
     url = httpx.URL(studio.settings.webhook)
-    follower = _followers.get(studio.store.database.path)
+    status["address"] = f"{url.scheme}://{url.netloc.decode()}"
+    if follower := _followers.get(studio.store.database.path):
+        status |= {"on": True, "problem": follower.problem, "sent": follower.sent, "last": follower.last}
     cursor = studio.store.cursors.get(NAME)
-    waiting = len(studio.store.cursors.corrections_after(cursor, 1000)[0]) if cursor is not None else 0
-    return {
-        "address": f"{url.scheme}://{url.netloc.decode()}",
-        "on": follower is not None,
-        "problem": follower.problem if follower else "",
-        "sent": follower.sent if follower else 0,
-        "last": follower.last if follower else "",
-        "waiting": waiting,
-    }
+    if cursor is not None:
+        status["waiting"] = len(studio.store.cursors.corrections_after(cursor, 1000)[0])
+    return status

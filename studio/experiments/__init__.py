@@ -165,7 +165,7 @@ def report_of(studio: Studio, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def unfinished(studio: Studio, config: Mapping[str, Any]) -> str | None:
     """The newest run of this very experiment that was begun and is not done, so that the same command goes on with it."""
-    from studio.training.runlog import RunLog  # it loads torch, and the command line reads this package
+    from studio.training.runs import RunLog  # it loads torch, and the command line reads this package
 
     chosen = {**studio.runs.checked("experiment", config), "used": studio.runs.in_use()}
     wanted = json.loads(json.dumps(chosen))

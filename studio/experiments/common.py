@@ -29,8 +29,8 @@ from core.training.projector import ProjectorConfig, train_projector
 from studio.experiments.evaluation import scored_images, unseen
 from studio.images.prompts import seeds_for
 from studio.training.heldout import judge_of
-from studio.training.initial import used_model
 from studio.training.runs import Job
+from studio.training.stages import used_model
 
 if TYPE_CHECKING:
     from core.metrics import Interval

@@ -22,15 +22,15 @@ from core.words import composed, moved
 from data.shapes.detect import accuracy
 from studio.experiments.watching import Watching
 from studio.images import pictures
+from studio.images.detecting import truth_of
 from studio.images.methods import build, other_text
 from studio.images.prompts import seeds_for, without
 from studio.images.scoring import Stop, asked
-from studio.images.truth import truth_of
 from studio.numbers import plain
 from studio.training.configs import EVALUATIONS, check_evaluation, with_own
 from studio.training.datasets import replay_of
 from studio.training.heldout import judge_of
-from studio.training.runlog import Report
+from studio.training.runs import Report
 
 if TYPE_CHECKING:
     from studio.studio import Studio

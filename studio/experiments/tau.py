@@ -43,8 +43,8 @@ from studio.experiments.common import (
 from studio.experiments.fields import numbers
 from studio.images.prompts import seeds_for
 from studio.training.datasets import texts_for
-from studio.training.initial import begin, used_model
 from studio.training.runs import Job
+from studio.training.stages import begin, used_model
 
 if TYPE_CHECKING:
     from core.networks.projector import NoiseProjector

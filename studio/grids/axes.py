@@ -20,7 +20,7 @@ from studio.images.views import GUIDANCE, NOISES, STEPS, check_side, seed_from
 from studio.numbers import real, shown, whole
 
 MAX_CELLS = 256
-# parts of a method that a run's model stands behind, and its kind
+# parts of a method that use a trained model, and its kind
 LEARNED = {"projected": "projector", "lora": "lora", NOISE: "reward", BY_REWARD: "reward"}
 KNOWN = ", ".join(name for name in NAMES.split(", ") if name != "best-of-N")  # what a grid takes
 NUMBER = r"\d{1,20}(?:\.\d{1,9})?"
@@ -36,9 +36,9 @@ class Variant:
     """A column of a grid.
 
     name: its label; method: "none", "projected" or another of `studio.images.methods` that denoises one image; run: the run
-    whose model it uses, "shipped", or "" for the one in use; strength: of the projection, 0 where there is none;
-    best-noise-of-N chooses among N seeds that a row's seed gives, and its image is a plain one of the seed it chose;
-    guidance, steps: None for the backbone's own, until the grid is started.
+    whose model it uses, "shipped", or "" for the one in use; strength: of the projection, 0 without one; guidance, steps:
+    None for the backbone's own, until the grid is started. best-noise-of-N chooses among N seeds that a row's seed gives,
+    and its image is a plain one of the seed that it chose.
     """
 
     name: str
@@ -81,56 +81,47 @@ def check_grid(
     strengths (of what is projected), guidances and steps, each once; strength 0 is none, bit for bit.
     """
     prompt = scorable(prompt)
-    drawn = axis("seeds", seeds, seed_from, most, integers=True)
-    if not drawn:
+    rows = axis("seeds", seeds, seed_from, most, integers=True)
+    if not rows:
         raise ValueError("There is no seed: give at least one whole number or a range, for example 1-8.")
     powers = axis("strengths", strengths, lambda v: real("strength", v, 0, 1), most) or [1.0]
     scales = axis("guidances", guidances, lambda v: real("guidance", v, *GUIDANCE), most) or [None]
-    counts = axis("steps", steps, lambda v: whole("number of steps", v, *STEPS), most, integers=True) or [
-        None
-    ]
+    counts = axis("steps", steps, lambda v: whole("number of steps", v, *STEPS), most, integers=True)
+    counts = counts or [None]
     variants: dict[tuple, Variant] = {}
-    for (guidance, count), (method, run, own) in itertools.product(
-        itertools.product(scales, counts), methods_of(methods)
-    ):
-        for strength in (powers if own is None else [own]) if projects(method) else [0.0]:
-            name, by = (
-                (without_projection(method), "") if projects(method) and not strength else (method, run)
-            )
-            text = name.replace("+", " + ")
-            if projects(name) and (strength != 1 or len(powers) > 1):
-                text += f" {strength:g}"
-            text += f", run {by}" if by else ""
-            text += f", guidance {guidance:g}" if len(scales) > 1 else ""
-            text += f", {count} steps" if len(counts) > 1 else ""
-            found = Variant(text, name, by, strength, guidance, count)
-            variants.setdefault((name, by, strength, guidance, count), found)
+    for guidance, count, (given, run, fixed) in itertools.product(scales, counts, methods_of(methods)):
+        for strength in (powers if fixed is None else [fixed]) if projects(given) else [0.0]:
+            plain = projects(given) and not strength
+            method, by = (without_projection(given), "") if plain else (given, run)
+            name = method.replace("+", " + ")
+            if projects(method) and (strength != 1 or len(powers) > 1):
+                name += f" {strength:g}"
+            name += f", run {by}" if by else ""
+            name += f", guidance {guidance:g}" if len(scales) > 1 else ""
+            name += f", {count} steps" if len(counts) > 1 else ""
+            key = (method, by, strength, guidance, count)
+            variants.setdefault(key, Variant(name, *key))
             if len(variants) > most:  # at once: the product of long axes has millions
                 raise ValueError(
                     f"This grid has more than {most} images even for one seed: give fewer values on the axes."
                 )
-    request = GridRequest(
-        prompt,
-        drawn,
-        list(variants.values()),
-        check_side("width", _given(width)),
-        check_side("height", _given(height)),
-    )
+    size = (check_side("width", _given(width)), check_side("height", _given(height)))
+    request = GridRequest(prompt, rows, list(variants.values()), *size)
     if request.total > most:
         raise ValueError(
-            f"This grid has {len(drawn)} x {len(variants)} = {request.total} images, and {most} is the most: give fewer "
+            f"This grid has {len(rows)} x {len(variants)} = {request.total} images, and {most} is the most: give fewer "
             "seeds, or fewer values on the other axes."
         )
     return request
 
 
 def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
-    """(method, run, strength of its own or None) of each of "none, projected, projected:RUN, pag-3", each once."""
+    """(method, run, fixed strength or None) of each of "none, projected, projected:RUN, pag-3", each once."""
     if isinstance(given, str):
         given = given.split(",")
     if not isinstance(given, Sequence):
         raise ValueError(f"The methods {shown(given)} are no list: give names such as none, projected.")
-    found: dict[tuple, None] = {}
+    methods: dict[tuple, None] = {}
     for item in given:
         name, _, run = (part.strip() for part in str(item).partition(":"))
         if not name and not run:
@@ -151,18 +142,16 @@ def methods_of(given: Any) -> list[tuple[str, str, float | None]]:
             raise ValueError(f"{shown(name)} has no trained model: leave the run {shown(run)} out.")
         if run:
             identifier("run", run)
-        own = next(
-            (real("strength", number, 0, 1) for part, number in parts if part == "projected" and number), None
-        )
-        plain = (_plain(part, number) for part, number in parts)
-        found["+".join(plain), run, own] = None
-    if not found:
+        number = dict(parts).get("projected")
+        strength = real("strength", number, 0, 1) if number else None
+        methods["+".join(_canonical(*part) for part in parts), run, strength] = None
+    if not methods:
         raise ValueError("There is no method: choose at least one, for example none and projected.")
-    return list(found)
+    return list(methods)
 
 
-def _plain(part: str, number: str | None) -> str:
-    """The name of a part of a method, its number as every other spelling of it has it."""
+def _canonical(part: str, number: str | None) -> str:
+    """The name of a part of a method, with the one spelling of its number."""
     if number is None or part == "projected":
         return part
     if part in CHOOSING:
@@ -171,12 +160,12 @@ def _plain(part: str, number: str | None) -> str:
 
 
 def kind_of(method: str) -> str:
-    """The kind of the model that a run of this method's has, "" where it has none."""
+    """The kind of trained model that a method uses, "" for none."""
     return next((LEARNED[part] for part, _ in parse(method) if part in LEARNED), "")
 
 
 def _given(side: Any) -> Any:
-    """None for a side that was left empty."""
+    """A side, None for a blank text."""
     return None if isinstance(side, str) and not side.strip() else side
 
 
@@ -188,24 +177,23 @@ def without_projection(method: str) -> str:
 def axis(
     name: str, raw: Any, check: Callable[[Any], Any], most: int = MAX_CELLS, integers: bool = False
 ) -> list[Any]:
-    """The checked values of an axis, each once, in order; [] where nothing is given."""
-    given = raw if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
-    found: dict[Any, None] = {}
-    for item in given:
+    """The checked values of an axis, each once, in order; [] for none."""
+    checked: dict[Any, None] = {}
+    for item in raw if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]:
         if item is None:
             continue
         values = _ranges(name, item, most, integers) if isinstance(item, str) else [item]
         for value in values:
             whole_float = isinstance(value, float) and value.is_integer()
-            found[check(int(value) if integers and whole_float else value)] = None
-        if len(found) > most:
+            checked[check(int(value) if integers and whole_float else value)] = None
+        if len(checked) > most:
             raise ValueError(f"There are more than {most} {name}: give {most} at most.")
-    return list(found)
+    return list(checked)
 
 
 def _ranges(name: str, text: str, most: int, integers: bool) -> list[int | float]:
-    """The numbers that a text such as "1-3, 7, 0-1 (+0.25), 0-1 [5]" stands for."""
-    found: list[int | float] = []
+    """The numbers of a text such as "1-3, 7, 0-1 (+0.25), 0-1 [5]"."""
+    numbers: list[int | float] = []
     place = GAP.match(text).end()  # type: ignore[union-attr]
     while place < len(text):
         match = ITEM.match(text, place)
@@ -214,14 +202,14 @@ def _ranges(name: str, text: str, most: int, integers: bool) -> list[int | float
             raise ValueError(
                 f"The {name} {shown(text[place:])} are no numbers or ranges: write them as in {example}."
             )
-        found += _span(name, match, most, integers)
-        if len(found) > most:
+        numbers += _range(name, match, most, integers)
+        if len(numbers) > most:
             raise ValueError(f"There are more than {most} {name}: give {most} at most.")
         place = GAP.match(text, match.end()).end()  # type: ignore[union-attr]
-    return found
+    return numbers
 
 
-def _span(name: str, match: re.Match[str], most: int, integers: bool) -> list[int | float]:
+def _range(name: str, match: re.Match[str], most: int, integers: bool) -> list[int | float]:
     first, last = Decimal(match["first"]), Decimal(match["last"] or match["first"])
     if last < first:
         raise ValueError(f"The range {shown(match[0])} of the {name} runs backwards: write it low to high.")

@@ -1,32 +1,75 @@
-"""Grids of images, seeds x variants, as the page Seeds and the command line know them: start, watch, stop, go on.
+"""Grids of images, seeds x variants, made in the background: started, watched, stopped, resumed and saved as files.
 
 A cell is an ordinary sample of the store: what exists already is not made again, and what a grid makes can be annotated
-and trained on. The images are made by `studio.grids.cells`, in the background (`studio.grids.worker`).
+and trained on. All variants of a seed start from the same noise, but those that choose one: first they choose, and what
+is made then is a plain image of the seed that they chose, stored as such; the cell alone says that it was chosen.
+
+A process that works on a grid, or has it queued, holds the grid's lock file, which the system frees when the process
+dies; so whoever looks next knows that the grid was interrupted. Pages and command lines read the store.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+import io
+import json
+import logging
+import re
+import threading
+import time
 import uuid
-from dataclasses import dataclass
+import zipfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from core import checkpoint
 from core.checkpoint import CheckpointError
+from core.diffusion import Diffuser
+from core.evaluation.base import Method, Start
+from core.evaluation.base import Settings as Sampling
+from core.loading import out_of_memory
+from core.scoring.endpoint import Unanswered
+from core.training.loop import Stopped
+from data.store import Store, StoreError
 from studio.access.identity import check_name
 from studio.annotation.labelling import Annotation
-from studio.grids import cells, worker
-from studio.grids.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of
-from studio.grids.cells import Cells
+from studio.background import Queue
+from studio.errors import sentence
+from studio.grids.axes import MAX_CELLS, GridRequest, Variant, check_grid, kind_of, without_projection
 from studio.grids.statistics import grid_change
-from studio.images.methods import REWARD, TEACHER
-from studio.images.models import NETWORKS, SHIPPED
+from studio.images import gpu, pictures, png_text
+from studio.images.making import Plan, encode, sampler_of
+from studio.images.methods import BY_REWARD, REWARD, TEACHER, Makers, chooses, parse, without_choice
+from studio.images.models import NETWORKS, SHIPPED, Models, Using
+from studio.images.scoring import Scoring
 from studio.images.views import SampleView
+from studio.numbers import shown
+from studio.processes import lock, unlock
+
+if TYPE_CHECKING:
+    from core.foresight import Teacher
 
 __all__ = ["MAX_CELLS", "Cell", "GridRequest", "GridView", "Grids", "Variant", "check_grid", "grid_change"]
 
+log = logging.getLogger("studio")
 GUIDED = ("pag", "autoguidance")  # methods that not every backbone has
+PROMPT_SET = "seeds"  # of the samples that grids make
+UNFINISHED = ("queued", "running")
+STOPPED = "Stopped; the finished images are kept. Resume it at any time."
+INTERRUPTED = "The studio ended before the grid was done. Resume it: no finished image is lost."
+RECENT = 3  # batches by which the remaining time is estimated
+SHORT_BATCH = 5.0  # seconds; batches grow while they take less
+MANIFEST = "manifest.json"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the same grid gives the same bytes, whenever it is packed
 
 
 @dataclass(frozen=True)
@@ -41,8 +84,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class GridView:
-    """A grid as it is now. state: queued, running, stopped, interrupted, done or failed; done of total: images that are
-    there; left: seconds, None where nobody knows; made_by: who asked for it."""
+    """A grid as it is now. state: queued, running, stopped, interrupted, done or failed; done of total: images that
+    exist; left: seconds, None if unknown; made_by: who asked for it."""
 
     id: str
     prompt: str
@@ -58,35 +101,382 @@ class GridView:
     made_by: str = ""
 
 
+# ---- work in the background ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """A grid that this process works on or has queued."""
+
+    id: str
+    lock: IO[str]
+    stop_file: Path  # by which another process asks it to stop
+    context: contextvars.Context
+    stop: threading.Event = field(default_factory=threading.Event)
+    pace: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))  # seconds, images
+    missing: int = 0  # images that are still to be made
+    note: str = ""  # what was left undone
+    mute: bool = False  # the scorer's server is down, and not asked again
+
+    def halt(self) -> bool:
+        """Whether it was asked to stop."""
+        return self.stop.is_set() or self.stop_file.exists()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it is done, estimated from the latest batches; None before the first."""
+        images = sum(count for _, count in self.pace)
+        return sum(seconds for seconds, _ in self.pace) / images * self.missing if images else None
+
+
+class GridWork:
+    """The grids of this process, worked on one after another in a thread."""
+
+    def __init__(self, cells: Cells) -> None:
+        self.cells, self.store = cells, cells.store
+        self.jobs: dict[str, Job] = {}
+        # states and messages that the store could not take (a full disk)
+        self.ends: dict[str, tuple[str, str]] = {}
+        self._queue: Queue[Job] = Queue("grids", lambda job: job.context.run(self._work, job))
+
+    def add(self, id: str, lock: IO[str]) -> None:
+        """Queue a grid whose lock is held."""
+        # in the context of who asks: a Space reads from it on whose account a GPU is lent
+        job = Job(id, lock, stop_file(self.cells.settings.home, id), contextvars.copy_context())
+        job.stop_file.unlink(missing_ok=True)
+        self.jobs[id] = job
+        self.ends.pop(id, None)
+        self._queue.add([job])
+
+    def wait(self, id: str, seconds: float) -> bool:
+        """Whether a grid has ended, after waiting for that so long at most."""
+        until = time.monotonic() + seconds
+        while id in self.jobs and time.monotonic() < until:
+            time.sleep(0.02)
+        return id not in self.jobs
+
+    def _work(self, job: Job) -> None:
+        try:
+            if job.halt():
+                raise Stopped
+            self.store.grids.update(job.id, "running")
+            self.cells.work(job)
+            end = ("failed", job.note) if job.note else ("done", "")
+        except Stopped:
+            end = ("stopped", STOPPED)
+        except BaseException as error:  # noqa: BLE001 - the page shows it
+            end = ("failed", f"{sentence(error)} The finished images are kept; resume it at any time."[:2000])
+        try:
+            self.store.grids.update(job.id, *end)
+        except Exception as error:  # noqa: BLE001 - for example the disk is full: kept in memory until it is not
+            log.error("The end of the grid %s could not be stored: %s", job.id, error)
+            self.ends[job.id] = end
+        with contextlib.suppress(OSError):
+            job.stop_file.unlink(missing_ok=True)
+        del self.jobs[job.id]
+        unlock(job.lock)
+
+    def end_of(self, grid: dict[str, Any]) -> tuple[str, str]:
+        """State and message of a grid's row, or those that the store could not take."""
+        end = (grid["state"], grid["message"])
+        return self.ends.get(grid["id"], end) if grid["state"] in UNFINISHED else end
+
+
+def stop_file(home: Path, id: str) -> Path:
+    return home / "grids" / f"{id}.stop"
+
+
+# ---- making images ------------------------------------------------------------------------------------------------
+
+
+class Ways(Makers):
+    """The methods of variants, each with the model of its own run, which is opened once."""
+
+    def __init__(self, models: Models, store: Store) -> None:
+        super().__init__(models, 1.0)
+        self.store, self._run = store, ""
+        self._using: dict[str, Using] = {}
+        self._methods: dict[tuple[str, str, float], Method] = {}
+
+    def using(self, variant: Variant) -> Using:
+        """The model that a variant uses; ValueError where it is gone or is another one now."""
+        if not variant.run:
+            return Using()
+        if variant.run not in self._using:
+            kind, run = kind_of(variant.method), self.store.runs.get(variant.run)
+            using = self.models.using(kind)
+            if using.run != variant.run:
+                using = self.models.of_run(kind, variant.run)
+            if using.model is None or using.folder is None:
+                raise ValueError(using.problem)
+            if (
+                run["config"].get("source") == SHIPPED
+                and checkpoint.digest(using.folder) != run["checkpoint_sha256"]
+            ):
+                raise ValueError(
+                    f"The shipped {kind} is another one than when this grid was begun: start a new grid."
+                )
+            self._using[variant.run] = using
+        return self._using[variant.run]
+
+    def model(self, kind: str) -> Any:
+        return self._using[self._run].model
+
+    def teacher(self) -> Teacher | None:
+        return self.models.teacher(self._using[self._run]).model
+
+    def chosen_by(self, variant: Variant) -> str:
+        """What chooses the noise of a variant."""
+        self.using(variant)
+        self._run = variant.run
+        alone = BY_REWARD in dict(parse(variant.method))
+        return REWARD if alone or self.teacher() is None else TEACHER
+
+    def of(self, variant: Variant) -> Method:
+        """The method of a variant."""
+        key = (variant.method, variant.run, variant.strength)
+        if key not in self._methods:
+            self.using(variant)
+            self._run, self.strength, self._choosers = variant.run, variant.strength, {}
+            self._methods[key] = self.assemble(parse(variant.method))
+        return self._methods[key]
+
+
+class Cells:
+    """Makes the cells of grids, in small batches first; each image is stored, scored and in its cell as it is made."""
+
+    def __init__(self, scoring: Scoring) -> None:
+        self.scoring, self.making = scoring, scoring.making
+        self.settings, self.store, self.models = scoring.settings, scoring.store, scoring.models
+
+    def work(self, job: Job) -> None:
+        """Make, store and score what a grid lacks. Raises Stopped."""
+        config = self.store.grids.get(job.id)["config"]
+        prompt, variants = config["prompt"], [Variant(**each) for each in config["variants"]]
+        places = [(seed, variant) for seed in config["seeds"] for variant in variants]
+        diffuser, ways = self.models.diffuser(), Ways(self.models, self.store)
+        height, width = config["height"] or diffuser.size[0], config["width"] or diffuser.size[1]
+        for variant in variants:
+            ways.of(variant).check(diffuser, sampling_of(variant, height, width))
+        existing = self.stored(prompt, places, height, width, self.store.grids.cells(job.id))
+        self.store.grids.set_cells(job.id, existing)
+        todo = [place for place in range(len(places)) if place not in existing]
+        job.missing = len(todo)
+        self._score(job, list(existing.values()))
+        size, most = 1, self.settings.batch
+        while todo:
+            if job.halt():
+                raise Stopped
+            alike = [place for place in todo if together(places[place][1]) == together(places[todo[0]][1])]
+            batch, began = alike[:size], time.monotonic()
+            try:
+                ids = self.make(prompt, [places[i] for i in batch], height, width, ways, job.halt)
+            except Exception as error:
+                if not out_of_memory(error) or len(batch) == 1:
+                    raise
+                size = most = len(batch) // 2
+                log.warning(
+                    "Too little memory for %d images at a time: continuing with %d.", len(batch), size
+                )
+                torch.cuda.empty_cache()
+                continue
+            self.store.grids.set_cells(job.id, dict(zip(batch, ids, strict=True)))
+            self._score(job, ids)
+            todo = [place for place in todo if place not in batch]
+            seconds, job.missing = time.monotonic() - began, len(todo)
+            job.pace.append((seconds, len(batch)))
+            if seconds < SHORT_BATCH:
+                size = min(2 * size, most)
+
+    def stored(
+        self,
+        prompt: str,
+        places: Sequence[tuple[int, Variant]],
+        height: int,
+        width: int,
+        known: Mapping[int, str],
+    ) -> dict[int, str]:
+        """The samples that exist already, by their places: of equal ones that of the cell (known), else the oldest. Which
+        seed a variant has chosen only its cell knows."""
+        diffuser = self.models.diffuser()
+        backbone = (height, width, diffuser.name[-200:], diffuser.revision, sampler_of(diffuser))
+        columns = ("height", "width", "backbone", "backbone_revision", "sampler")
+
+        def usable(row: Mapping[str, Any]) -> bool:
+            same = tuple(row[name] for name in columns) == backbone
+            return same and bool(row["image_path"]) and (self.settings.home / row["image_path"]).is_file()
+
+        seeds = list({seed for seed, _ in places})
+        rows = self.store.samples.find(prompt=prompt, seed=seeds, limit=1_000_000, newest=False)
+        by_key: dict[tuple, list[str]] = {}
+        for row in filter(usable, rows):
+            key = (row["projector_run"] or "", row["strength"], row["guidance"], row["steps"])
+            by_key.setdefault((row["seed"], row["method"], *key), []).append(row["id"])
+        choosing = [
+            known[i] for i, (_, variant) in enumerate(places) if chooses(variant.method) and i in known
+        ]
+        chosen = {
+            row["id"] for row in self.store.samples.find(ids=choosing, limit=len(choosing)) if usable(row)
+        }
+        ids = {}
+        for place, (seed, variant) in enumerate(places):
+            if chooses(variant.method):
+                if known.get(place) in chosen:
+                    ids[place] = known[place]
+                continue
+            key = (variant.run, variant.strength, variant.guidance, variant.steps)
+            if equal := by_key.get((seed, variant.method, *key), []):
+                ids[place] = known[place] if known.get(place) in equal else equal[0]
+        return ids
+
+    def make(
+        self,
+        prompt: str,
+        places: Sequence[tuple[int, Variant]],
+        height: int,
+        width: int,
+        ways: Ways,
+        halt: Callable[[], bool],
+    ) -> list[str]:
+        """Images of (seed, variant) pairs that go `together`, stored; the samples' ids. Raises Stopped."""
+        with self.models.lock:
+            plain = [(seed, dataclasses.replace(variant, name="")) for seed, variant in places]
+            choosing = dict.fromkeys(variant for _, variant in places if chooses(variant.method))
+            for variant in choosing:
+                rows = [i for i, (_, other) in enumerate(places) if other == variant]
+                seeds = self.chosen(prompt, [places[i][0] for i in rows], variant, height, width, ways)
+                made_as = dataclasses.replace(variant, name="", method=without_choice(variant.method), run="")
+                for i, seed in zip(rows, seeds, strict=True):
+                    plain[i] = (seed, made_as)
+            existing = self.stored(prompt, plain, height, width, {}) if choosing else {}
+            missing = list(dict.fromkeys(place for i, place in enumerate(plain) if i not in existing))
+            if halt():
+                raise Stopped
+            if not missing:
+                return [existing[i] for i in range(len(plain))]
+            if gpu.apart():
+                pickled = [(seed, dataclasses.asdict(variant)) for seed, variant in missing]
+                array, images = self.denoised_apart(prompt, pickled, height, width)
+                noise = torch.from_numpy(array)
+            else:
+                noise, images = self.denoised(prompt, missing, height, width, ways, halt)
+        ids = {}
+        for i, (seed, variant) in enumerate(missing):
+            how = sampling_of(variant, height, width)
+            plan = Plan(
+                [prompt], [seed], [variant.method], variant.strength, how.steps, how.guidance, height, width
+            )
+            (ids[seed, variant],) = self.making.keep(
+                plan, ways.using(variant), noise[i : i + 1], images[i : i + 1], PROMPT_SET
+            )
+        return [existing.get(i) or ids[place] for i, place in enumerate(plain)]
+
+    def chosen(
+        self, prompt: str, seeds: Sequence[int], variant: Variant, height: int, width: int, ways: Ways
+    ) -> list[int]:
+        """The seeds whose noise a variant chooses, one for each row's seed. Expects the models' lock."""
+        if gpu.apart():
+            return self.chosen_apart(prompt, list(seeds), dataclasses.asdict(variant), height, width)
+        diffuser = self.models.diffuser()
+        text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(height, width)
+        return ways.of(variant).start(text, list(seeds), shape).seeds
+
+    def denoised(
+        self,
+        prompt: str,
+        places: Sequence[tuple[int, Variant]],
+        height: int,
+        width: int,
+        ways: Ways,
+        halt: Callable[[], bool] | None = None,
+    ) -> tuple[Tensor, np.ndarray]:
+        """The noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
+        diffuser, seeds = self.models.diffuser(), [seed for seed, _ in places]
+        text, shape = encode(diffuser, [prompt] * len(places)), diffuser.latent_shape(height, width)
+        noise: list[Tensor] = [torch.empty(0)] * len(places)
+        for variant in dict.fromkeys(variant for _, variant in places):
+            rows = [i for i, (_, other) in enumerate(places) if other == variant]
+            start = ways.of(variant).start(text.take(rows), [seeds[i] for i in rows], shape)
+            for i, row_noise in zip(rows, start.noise, strict=True):
+                noise[i] = row_noise
+        first, begin = places[0][1], Start(torch.stack(noise), seeds)
+        latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, height, width), None, halt)
+        return begin.noise, diffuser.decode(latents)
+
+    @gpu.on_gpu(seconds=120)
+    def denoised_apart(
+        self, prompt: str, places: list[tuple[int, dict[str, Any]]], height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`denoised` in the process that has the GPU (`studio.images.gpu`): nothing but what can be pickled."""
+        ways, variants = Ways(self.models, self.store), [(seed, Variant(**each)) for seed, each in places]
+        noise, images = self.denoised(prompt, variants, height, width, ways)
+        return noise.numpy(), images
+
+    @gpu.on_gpu(seconds=60)
+    def chosen_apart(
+        self, prompt: str, seeds: list[int], variant: dict[str, Any], height: int, width: int
+    ) -> list[int]:
+        """`chosen` in the process that has the GPU: nothing but what can be pickled."""
+        diffuser = self.models.diffuser()
+        text, shape = encode(diffuser, [prompt] * len(seeds)), diffuser.latent_shape(height, width)
+        return Ways(self.models, self.store).of(Variant(**variant)).start(text, seeds, shape).seeds
+
+    def _score(self, job: Job, ids: list[str]) -> None:
+        """Score the samples that have no score; where the scorer's server does not answer, images are made all the same."""
+        if job.mute or not ids:
+            return
+        try:
+            self.scoring.score_here(ids, stop=job.halt, lock=True)
+        except Unanswered as error:
+            job.note = f"Not all images are scored. {error} Resume the grid to score them."[:2000]
+            job.mute = error.down
+        if job.halt():
+            raise Stopped
+
+
+def sampling_of(variant: Variant, height: int, width: int) -> Sampling:
+    """The sampling of a started grid's variant, whose steps and guidance are set."""
+    assert variant.steps is not None and variant.guidance is not None
+    return Sampling(variant.steps, variant.guidance, height, width)
+
+
+def together(variant: Variant) -> tuple:
+    """Variants of which this is equal are denoised in one batch."""
+    lora, method = "lora" in variant.method.split("+"), without_choice(variant.method)
+    return variant.steps, variant.guidance, without_projection(method), variant.run if lora else ""
+
+
+# ---- the grids ----------------------------------------------------------------------------------------------------
+
+
 class Grids:
-    """Grids: start, watch, stop, go on."""
+    """The grids of the store: start, watch, stop, resume."""
 
     def __init__(self, annotation: Annotation, cells: Cells) -> None:
-        self.annotation, self.cells, self.work = annotation, cells, worker.GridWork()
+        self.annotation, self.cells, self.work = annotation, cells, GridWork(cells)
         self.settings, self.store, self.models = cells.settings, cells.store, cells.models
 
     def methods(self) -> list[tuple[str, str]]:
         """(label, value) of what can be chosen as a method of `check_grid`. Loads nothing."""
-        found = [("none", "none"), *self._learned("projector", "projected"), *self._choices()]
+        methods = [("none", "none"), *self._learned("projector", "projected"), *self._choices()]
         diffuser = self.models.loaded_diffuser
         for name in GUIDED:
-            if diffuser is not None and not self._can_be_guided(diffuser, name):
-                continue
-            found += [(name, name), (f"{name} + projected", f"{name}+projected")]
-        return found + self._learned("lora", "lora")
+            if diffuser is None or self._can_be_guided(diffuser, name):
+                methods += [(name, name), (f"{name} + projected", f"{name}+projected")]
+        return methods + self._learned("lora", "lora")
 
     def _choices(self) -> list[tuple[str, str]]:
         """The best of 8 noises, and by what; by the reward model alone as well where that is something else."""
         used = self.store.runs.promoted("reward")
-        if not used and not self._shipped_there("reward"):
+        if not used and not self._is_shipped("reward"):
             return []
         taught, name = self.models.taught(), f"in use: {used['id'] if used else SHIPPED}"
-        found = [(f"best-noise-of-8, by {TEACHER if taught else REWARD} ({name})", "best-noise-of-8")]
+        choices = [(f"best-noise-of-8, by {TEACHER if taught else REWARD} ({name})", "best-noise-of-8")]
         if taught:
-            found.append((f"best-noise-of-8, by {REWARD} ({name})", "best-noise-of-8-by-reward"))
-        return found
+            choices.append((f"best-noise-of-8, by {REWARD} ({name})", "best-noise-of-8-by-reward"))
+        return choices
 
-    def _can_be_guided(self, diffuser: Any, name: str) -> bool:
+    def _can_be_guided(self, diffuser: Diffuser, name: str) -> bool:
         from core.guidance import Guided, unlogged  # with diffusers, which a start does not wait for
 
         try:
@@ -97,26 +487,30 @@ class Grids:
         return True
 
     def _learned(self, kind: str, method: str) -> list[tuple[str, str]]:
-        """A trained model in use, the shipped one, and those of finished runs whose checkpoint is there."""
-        used, found = self.store.runs.promoted(kind), []
-        if used or (kind == "projector" and self._shipped_there()):
-            found.append((f"{method} (in use: {used['id'] if used else SHIPPED})", method))
-        if used and kind == "projector" and self._shipped_there():
-            found.append((f"{method}, {SHIPPED}", f"{method}:{SHIPPED}"))
+        """A trained model in use, the shipped one, and those of finished runs whose checkpoint exists."""
+        used, methods = self.store.runs.promoted(kind), []
+        shipped = kind == "projector" and self._is_shipped(kind)
+        if used or shipped:
+            methods.append((f"{method} (in use: {used['id'] if used else SHIPPED})", method))
+        if used and shipped:
+            methods.append((f"{method}, {SHIPPED}", f"{method}:{SHIPPED}"))
         for run in self.store.runs.find(kind=kind, state="done", limit=100):
-            mine = used and used["id"] == run["id"]
-            if mine or run["config"].get("source") == SHIPPED or not run["checkpoint"] or run.get("archived"):
+            in_use = used and used["id"] == run["id"]
+            if (
+                in_use
+                or run["config"].get("source") == SHIPPED
+                or not run["checkpoint"]
+                or run.get("archived")
+            ):
                 continue
-            if self._has_checkpoint(self.models.folder_of(run)):
-                found.append((f"{method}, run {run['id']} of {run['created'][:10]}", f"{method}:{run['id']}"))
-        return found
+            if _has_checkpoint(self.models.folder_of(run)):
+                methods.append(
+                    (f"{method}, run {run['id']} of {run['created'][:10]}", f"{method}:{run['id']}")
+                )
+        return methods
 
-    def _shipped_there(self, kind: str = "projector") -> bool:
-        return self._has_checkpoint(Path(getattr(self.settings, kind)))
-
-    @staticmethod
-    def _has_checkpoint(folder: Path) -> bool:
-        return (folder / checkpoint.MANIFEST).is_file()
+    def _is_shipped(self, kind: str) -> bool:
+        return _has_checkpoint(Path(getattr(self.settings, kind)))
 
     # -- work
 
@@ -127,14 +521,14 @@ class Grids:
             raise ValueError(
                 f"A grid has 1 to {MAX_CELLS} images, not {request.total}: give fewer seeds or values."
             )
-        own = self.models.sampling()
+        sampling = self.models.sampling()
         variants: dict[tuple, Variant] = {}
         for variant in request.variants:
             variant = dataclasses.replace(
                 variant,
                 run=self._run_of(variant),
-                guidance=own["guidance"] if variant.guidance is None else variant.guidance,
-                steps=own["steps"] if variant.steps is None else variant.steps,
+                guidance=sampling["guidance"] if variant.guidance is None else variant.guidance,
+                steps=sampling["steps"] if variant.steps is None else variant.steps,
             )
             variants.setdefault(dataclasses.astuple(variant)[1:], variant)
         height, width = self.settings.sides or (None, None)
@@ -147,16 +541,23 @@ class Grids:
             "backbone": self.settings.backbone,
         }
         id = uuid.uuid4().hex[:12]
-        lock = worker.claim(self.settings.home, id)  # before anyone can see the row, and sweep it
-        if lock is None:
+        held = self._lock(id)  # before anyone can see the row, and sweep it
+        if held is None:
             raise ValueError("The grid could not be begun, as its lock is held: start it once more.")
-        try:
-            self.store.grids.add(config, who, id)
-        except BaseException:
-            lock.close()
-            raise
-        self.work.add(self.cells, id, lock, cells.work)
+        self._queue(id, held, lambda: self.store.grids.add(config, who, id))
         return id
+
+    def _lock(self, id: str) -> IO[str] | None:
+        return lock(self.settings.home / "grids" / f"{id}.lock")
+
+    def _queue(self, id: str, held: IO[str], write: Callable[[], object]) -> None:
+        """Write a grid's row, and have it worked on; its lock is released where the row cannot be written."""
+        try:
+            write()
+        except BaseException:
+            unlock(held)
+            raise
+        self.work.add(id, held)
 
     def _run_of(self, variant: Variant) -> str:
         """The run, as the store knows it, of the model that a variant uses; "" where it uses none."""
@@ -166,7 +567,7 @@ class Grids:
         run = self.store.runs.promoted(kind) if not variant.run else None
         if not variant.run and run is None and kind == "lora":
             raise ValueError("There is no lora in use: train one and promote it, or leave lora out.")
-        if variant.run.startswith(f"{SHIPPED}-") and kind in NETWORKS and self._shipped_there(kind):
+        if variant.run.startswith(f"{SHIPPED}-") and kind in NETWORKS and self._is_shipped(kind):
             # a picture from elsewhere may name it
             self.models.recorded(kind, Path(getattr(self.settings, kind)), None)
         if variant.run not in ("", SHIPPED):
@@ -178,11 +579,11 @@ class Grids:
             if run["state"] != "done" or run.get("archived"):
                 raise ValueError(f"The run {run['id']} has no finished {kind}: choose one that is listed.")
         folder = self.models.folder_of(run) if run else Path(getattr(self.settings, kind))
-        if not self._has_checkpoint(folder):
+        if not _has_checkpoint(folder):
             if run:
                 raise ValueError(f"The checkpoint of the run {run['id']} is gone: choose another run.")
-            named = {"projector": ("projector", "projected"), "reward": ("reward model", "best-noise-of-N")}
-            what, method = named[kind]
+            names = {"projector": ("projector", "projected"), "reward": ("reward model", "best-noise-of-N")}
+            what, method = names[kind]
             raise ValueError(f"There is no {what} yet: train one, or make a grid without {method}.")
         try:
             return self.models.recorded(kind, folder, run)
@@ -190,20 +591,19 @@ class Grids:
             raise ValueError(str(error)) from None
 
     def stop(self, id: str, who: str) -> None:
-        """Ask a grid to stop after the step it is in; what is made is kept."""
+        """Ask a grid to stop after the step it is in; finished images are kept."""
         check_name(who)
         self.sweep()
         grid = self.store.grids.get(id)
-        if grid["state"] not in ("queued", "running"):
+        if grid["state"] not in UNFINISHED:
             raise ValueError(f"The grid {id} is {grid['state']}: there is nothing to stop.")
-        job = self.work.jobs.get(id)
-        if job:
+        if job := self.work.jobs.get(id):
             job.stop.set()
         else:
-            worker.stop_file(self.settings.home, id).touch()  # another process works on it
+            stop_file(self.settings.home, id).touch()  # another process works on it
 
     def resume(self, id: str, who: str) -> None:
-        """Go on with a grid that was stopped, interrupted or has failed, or make again what has gone from one."""
+        """Resume a grid that was stopped, was interrupted or has failed, or make lost images of one again."""
         check_name(who)
         self.sweep()
         grid = self.store.grids.get(id)
@@ -211,32 +611,38 @@ class Grids:
             raise ValueError(
                 f"The grid {id} was begun on another backbone: start the studio with that one, or start a new grid."
             )
-        lock = worker.claim(self.settings.home, id) if id not in self.work.jobs else None
-        if lock is None:
+        held = self._lock(id) if id not in self.work.jobs else None
+        if held is None:
             raise ValueError(f"The grid {id} is {grid['state']}: wait for it, or stop it first.")
-        try:
-            self.store.grids.update(id, "queued")
-        except BaseException:
-            lock.close()
-            raise
-        self.work.add(self.cells, id, lock, cells.work)
+        self._queue(id, held, lambda: self.store.grids.update(id, "queued"))
 
     def sweep(self) -> None:
         """Mark the grids whose process is gone as interrupted."""
-        worker.sweep(self.settings, self.store, self.work)
+        with contextlib.suppress(StoreError, OSError):  # a store that cannot be written can still be read
+            for state in reversed(UNFINISHED):
+                for grid in self.store.grids.find(state=state, limit=1000):
+                    id = grid["id"]
+                    held = self._lock(id) if id not in self.work.jobs else None
+                    if held is None:
+                        continue
+                    try:
+                        if self.store.grids.get(id)["state"] == state:
+                            self.store.grids.update(id, *self.work.ends.get(id, ("interrupted", INTERRUPTED)))
+                            self.work.ends.pop(id, None)
+                    finally:
+                        unlock(held)
 
     # -- looking
 
     def request(self, id: str) -> GridRequest:
-        """What a grid asks for."""
+        """The request that a grid was started with."""
         config = self.store.grids.get(id)["config"]
         variants = [Variant(**each) for each in config["variants"]]
         return GridRequest(config["prompt"], config["seeds"], variants, config["width"], config["height"])
 
     def size(self, id: str) -> int:
         """How many images a grid has when it is done."""
-        config = self.store.grids.get(id)["config"]
-        return len(config["seeds"]) * len(config["variants"])
+        return self.request(id).total
 
     def get(self, id: str, who: str | None = None) -> GridView:
         """A grid with its cells as they are now; with `who`, the corrections are that person's."""
@@ -246,8 +652,8 @@ class Grids:
         places = self.store.grids.cells(id)
         ids = list(dict.fromkeys(places.values()))
         rows = {row["id"]: row for row in self.store.samples.find(ids=ids, limit=len(ids))}
-        said = self.store.scores.currents(ids, who)
-        views = {id: self.annotation.view_of(row, said[id]) for id, row in rows.items()}
+        scores = self.store.scores.currents(ids, who)
+        views = {id: self.annotation.view_of(row, scores[id]) for id, row in rows.items()}
         cells = [
             Cell(place, seed, i, views.get(places.get(place, "")))
             for place, (seed, i) in enumerate((seed, i) for seed in seeds for i in range(len(variants)))
@@ -262,12 +668,89 @@ class Grids:
     def find(self, limit: int = 20) -> list[dict[str, Any]]:
         """{id, prompt, state, message, done, total, created, who} of the latest grids, the newest first."""
         self.sweep()
-        found = []
+        grids = []
         for grid in self.store.grids.find(limit=limit):
             config = grid["config"]
             state, message = self.work.end_of(grid)
-            found.append({
+            grids.append({
                 "id": grid["id"], "prompt": config["prompt"], "state": state, "message": message, "done": grid["made"],
                 "total": len(config["seeds"]) * len(config["variants"]), "created": grid["created"], "who": grid["who"],
             })  # fmt: skip
-        return found
+        return grids
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return (folder / checkpoint.MANIFEST).is_file()
+
+
+# ---- files --------------------------------------------------------------------------------------------------------
+
+
+class GridFiles:
+    """A picture with its generation parameters, and a grid as a zip of pictures with a manifest."""
+
+    def __init__(self, grids: Grids) -> None:
+        self.grids, self.settings, self.store = grids, grids.settings, grids.store
+
+    def png(self, sample_id: str) -> bytes:
+        """A sample's image with its text: "parameters" as the WebUI of AUTOMATIC1111 has it, and JSON of our own."""
+        row = self.store.samples.get(sample_id)
+        if not row["image_path"]:
+            raise ValueError(
+                "This sample was imported without its image: make it again, or choose another one."
+            )
+        path = self.settings.home / row["image_path"]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"The image {path.name} cannot be read ({error.strerror}): make it again."
+            ) from None
+        if row["image_sha256"] and pictures.sha256(content) != row["image_sha256"]:
+            raise ValueError(f"The image {path.name} was changed after it was stored: put the original back.")
+        return png_text.with_text(content, row)
+
+    def zip(self, id: str, path: str | Path) -> Path:
+        """Write the images of a grid, with their text, and manifest.json into a zip; its path. A cell without an image is
+        left out; an image that is gone is named in the manifest."""
+        view, files, cells = self.grids.get(id), {}, []
+        for cell in view.cells:
+            if cell.sample is None:
+                continue
+            name = f"{cell.place:03d}_seed-{cell.seed}_{safe(view.variants[cell.variant].name)}.png"
+            entry: dict[str, Any] = {
+                "place": cell.place, "seed": cell.seed, "variant": cell.variant, "noise_seed": cell.sample.seed,
+                "sample": cell.sample.id, "file": None, "sha256": None, "total": cell.sample.total,
+            }  # fmt: skip
+            try:
+                files[name] = self.png(cell.sample.id)
+                entry |= {"file": name, "sha256": pictures.sha256(files[name])}
+            except ValueError as error:
+                entry["problem"] = str(error)
+            entry["scores"] = [
+                {"index": word.index, "word": word.text, "score": word.score, "vlm": word.vlm,
+                 "expected": word.expected, "correction": word.human}
+                for word in cell.sample.words if word.scored
+            ]  # fmt: skip
+            cells.append(entry)
+        if not cells:
+            raise ValueError(f"The grid {shown(id)} has no image yet: wait for the first one.")
+        manifest = {
+            "version": 1, "grid": view.id, "prompt": view.prompt, "seeds": view.seeds,
+            "variants": [vars(variant) for variant in view.variants], "made": view.done, "total": view.total,
+            "cells": cells,
+        }  # fmt: skip
+        content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
+        path, packed = Path(path), io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:  # a PNG cannot be packed further
+            for name, body in {MANIFEST: content, **files}.items():
+                info = zipfile.ZipInfo(name, EPOCH)
+                info.create_system, info.external_attr = 3, 0o644 << 16
+                archive.writestr(info, body)
+        pictures.write(path, packed.getvalue())
+        return path
+
+
+def safe(name: str) -> str:
+    """A variant's name as a part of a file's name on any system."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60] or "variant"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from core.metrics import Interval, mean_interval, wilson
 from studio.images.views import shared, totals, value_of
 from studio.numbers import whole
 
+if TYPE_CHECKING:
+    from studio.grids.grid import GridView
+
 HOLDS = 5  # a word whose score is at least this holds
 TIE = 0.05  # totals (0-9) that are nearer than this look the same on the page
 
 
-def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
-    """The change from a base variant to another one over the seeds that both have scored images of.
+def grid_change(view: GridView, base: int = 0, other: int = 1) -> dict[str, Any]:
+    """The change from a base variant to another one over the seeds of which both have scored images.
 
     points [{seed, base, other, base_sample, other_sample}]: totals 0..9, over what both images have; words [{word, index,
     change, low, high}]: the mean change of each scored word, *nothing else* among them; wins, ties, losses of the other's
@@ -26,12 +29,10 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
     Intervals: 95 %, Wilson's for the share, else bootstrap over seeds; None where there are fewer than two.
     """
     columns = len(view.variants)
-    base = whole("variant to compare with", base, 0, columns - 1)
-    other = whole("variant to compare", other, 0, columns - 1)
-    if base == other:
-        raise ValueError("A variant cannot be compared with itself: choose two different ones.")
-    points, broken, mended = [], [], []
-    changes: dict[int, dict[int, float]] = {}
+    base, other = check_variants(base, other, columns)
+    points: list[dict[str, Any]] = []
+    broken, mended = [], []
+    changes: dict[int, dict[int, float]] = {}  # {word index: {seed: change}}
     names: dict[int, str] = {}
     for row, seed in enumerate(view.seeds):
         a, b = (view.cells[row * columns + column].sample for column in (base, other))
@@ -41,24 +42,24 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
         if was is None or now is None:
             continue
         points.append({"seed": seed, "base": was, "other": now, "base_sample": a.id, "other_sample": b.id})
+        holds = set()  # (before, after) of its words
         for before, after in shared(a, b):
             was, now = value_of(before), value_of(after)
             if was is not None and now is not None:
                 names[before.index] = before.text
                 changes.setdefault(before.index, {})[seed] = now - was
-        pairs = [(x.score >= HOLDS, y.score >= HOLDS) for x, y in shared(a, b)
-                 if x.scored and x.score is not None and y.score is not None]  # fmt: skip
-        if (True, False) in pairs:
+            if before.scored and before.score is not None and after.score is not None:
+                holds.add((before.score >= HOLDS, after.score >= HOLDS))
+        if (True, False) in holds:
             broken.append(seed)
-        if (False, True) in pairs:
+        if (False, True) in holds:
             mended.append(seed)
     gains = [point["other"] - point["base"] for point in points]
     words = []
-    for index in sorted(changes):
-        found = span(list(changes[index].values()), list(changes[index]))
+    for index, by_seed in sorted(changes.items()):
+        mean = mean_over_seeds(list(by_seed.values()), list(by_seed))
         words.append({
-            "word": names[index], "index": index, "change": found["estimate"], "low": found["low"],
-            "high": found["high"],
+            "word": names[index], "index": index, "change": mean["estimate"], "low": mean["low"], "high": mean["high"],
         })  # fmt: skip
     wins = sum(gain >= TIE for gain in gains)
     return {
@@ -67,20 +68,29 @@ def grid_change(view: Any, base: int = 0, other: int = 1) -> dict[str, Any]:
         "wins": wins,
         "ties": sum(abs(gain) < TIE for gain in gains),
         "losses": sum(gain <= -TIE for gain in gains),
-        "won": told(wilson(wins, len(gains)), len(gains)),
-        "gain": span(gains, [point["seed"] for point in points]),
+        "won": finite(wilson(wins, len(gains)), len(gains)),
+        "gain": mean_over_seeds(gains, [point["seed"] for point in points]),
         "broken": broken,
         "mended": mended,
     }
 
 
-def span(values: Sequence[float], seeds: Sequence[int]) -> dict[str, float | None]:
-    """The mean of values with its interval, their seeds drawn again; what cannot be told is None."""
-    return told(mean_interval(np.array(values, np.float64), seeds), len(set(seeds)))
+def check_variants(base: Any, other: Any, columns: int) -> tuple[int, int]:
+    """The indices of two different variants; ValueError with a sentence otherwise."""
+    base = whole("variant to compare with", base, 0, columns - 1)
+    other = whole("variant to compare", other, 0, columns - 1)
+    if base == other:
+        raise ValueError("A variant cannot be compared with itself: choose two different ones.")
+    return base, other
 
 
-def told(found: Interval, seeds: int) -> dict[str, float | None]:
-    """An interval over so many seeds as JSON has it; what cannot be told is None."""
+def mean_over_seeds(values: Sequence[float], seeds: Sequence[int]) -> dict[str, float | None]:
+    """The mean of values as {estimate, low, high}, by a bootstrap over their seeds; None for what is not known."""
+    return finite(mean_interval(np.array(values, np.float64), seeds), len(set(seeds)))
+
+
+def finite(interval: Interval, seeds: int) -> dict[str, float | None]:
+    """An interval over so many seeds for JSON: None for what is not finite, and for the bounds over fewer than two."""
     if seeds < 2:
-        found = Interval(found.estimate, math.nan, math.nan)
-    return {name: value if math.isfinite(value) else None for name, value in found._asdict().items()}
+        interval = Interval(interval.estimate, math.nan, math.nan)
+    return {name: value if math.isfinite(value) else None for name, value in interval._asdict().items()}

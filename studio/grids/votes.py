@@ -9,16 +9,16 @@ from typing import Any
 from data.store.votes import CHOICES
 from studio.access.identity import check_name
 from studio.annotation.labelling import Annotation
-from studio.grids.statistics import span
+from studio.grids.statistics import check_variants, mean_over_seeds
 from studio.images.views import SampleView
-from studio.numbers import shown, whole
+from studio.numbers import shown
 
 
 @dataclass(frozen=True)
 class Vote:
     """A question: which of two images shows the prompt better? Neither says how it was made or scored.
 
-    id: of the pair, whichever image lies left; left_over: how many pairs this person has not voted on, this one too.
+    id: of the pair, whichever image is left; left_over: how many pairs this person has not voted on, this one included.
     """
 
     id: str
@@ -38,21 +38,18 @@ class Votes:
         each person and pair, and stay as they are after a reload."""
         who, pairs = check_name(who), self._pairs_of(grid_id, base, other)
         done = {_pair(vote) for vote in self.store.votes.find(_ids(pairs), who)}
-        views = {}
-        for seed, a, b in pairs:
-            if frozenset((a, b)) not in done:
-                views[seed] = (_drawn(who, *sorted((a, b))), a, b)
-        for draw, a, b in sorted(views.values()):
-            shown_two = [_bare(self.annotation.sample(id)) for id in _sides(who, a, b)]
-            if all(sample.image_path for sample in shown_two):
-                return Vote(_id(draw), *shown_two, left_over=len(views))
+        todo = {seed: (_question(who, a, b), a, b) for seed, a, b in pairs if frozenset((a, b)) not in done}
+        for question, a, b in sorted(todo.values()):
+            left, right = (_blind(self.annotation.sample(id)) for id in _sides(who, a, b))
+            if left.image_path and right.image_path:
+                return Vote(question, left, right, left_over=len(todo))
         return None
 
     def asked(self, grid_id: str, vote_id: Any, who: str, base: int = 0, other: int = 1) -> tuple[str, str]:
-        """(left sample, right sample) of a question that this person was asked, by its id; ValueError where there is none."""
+        """(left sample, right sample) of a question that this person was asked, by its id; ValueError for another id."""
         who = check_name(who)
         for _, a, b in self._pairs_of(grid_id, base, other):
-            if _id(_drawn(who, *sorted((a, b)))) == vote_id:
+            if _question(who, a, b) == vote_id:
                 return _sides(who, a, b)
         raise ValueError(f"You were not asked the vote {shown(vote_id)} in this grid: ask for the next one.")
 
@@ -65,16 +62,16 @@ class Votes:
     def tally(self, grid_id: str, base: int = 0, other: int = 1) -> dict[str, Any]:
         """{base, other, tie, none: votes of all people that stand, voters, share: {estimate, low, high}}.
 
-        share: of votes for the other variant, a tie counting half to each; those for none are left out. Its interval is
-        a bootstrap over seeds.
+        share: of votes for the other variant, a tie counting half for each, without votes for none; its interval is by a
+        bootstrap over seeds.
         """
         pairs = self._pairs_of(grid_id, base, other)
-        known = {frozenset((a, b)): (seed, b) for seed, a, b in pairs}
+        by_pair = {frozenset((a, b)): (seed, b) for seed, a, b in pairs}
         counts, values, seeds, people = {"base": 0, "other": 0, "tie": 0, "none": 0}, [], [], set()
         for vote in self.store.votes.find(_ids(pairs)):
-            if _pair(vote) not in known:
+            if _pair(vote) not in by_pair:
                 continue
-            seed, others = known[_pair(vote)]
+            seed, others = by_pair[_pair(vote)]
             choice = vote["choice"]
             if choice in ("left", "right"):
                 choice = "other" if vote[f"{choice}_sample"] == others else "base"
@@ -83,16 +80,13 @@ class Votes:
             if choice != "none":
                 values.append({"other": 1.0, "base": 0.0, "tie": 0.5}[choice])
                 seeds.append(seed)
-        return {**counts, "voters": len(people), "share": span(values, seeds)}
+        return {**counts, "voters": len(people), "share": mean_over_seeds(values, seeds)}
 
     def _pairs_of(self, grid_id: str, base: Any, other: Any) -> list[tuple[int, str, str]]:
         """(seed, base's sample, other's sample) of the seeds that have two different images."""
         config, cells = self.store.grids.get(grid_id)["config"], self.store.grids.cells(grid_id)
         columns = len(config["variants"])
-        base = whole("variant to compare with", base, 0, columns - 1)
-        other = whole("variant to compare", other, 0, columns - 1)
-        if base == other:
-            raise ValueError("A variant cannot be compared with itself: choose two different ones.")
+        base, other = check_variants(base, other, columns)
         both = [
             (seed, cells.get(row * columns + base), cells.get(row * columns + other))
             for row, seed in enumerate(config["seeds"])
@@ -108,26 +102,22 @@ def _pair(vote: dict[str, Any]) -> frozenset[str]:
     return frozenset((vote["left_sample"], vote["right_sample"]))
 
 
-def _drawn(*parts: str) -> str:
-    """A draw that nobody can foresee, as samples' ids are random, and that stays the same."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _draw(*names: str) -> str:
+    """A repeatable draw that nobody can predict, as samples' ids are random."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def _id(draw: str) -> str:
-    return draw[:16]
+def _question(who: str, a: str, b: str) -> str:
+    """The id of the question about a pair that a person is asked; the questions are asked in the order of their ids."""
+    return _draw(who, *sorted((a, b)))[:16]
 
 
 def _sides(who: str, a: str, b: str) -> tuple[str, str]:
-    """(left, right), as they lie for this person."""
-    return (a, b) if _drawn(who, a, b) < _drawn(who, b, a) else (b, a)
+    """(left, right) of a pair for this person."""
+    return (a, b) if _draw(who, a, b) < _draw(who, b, a) else (b, a)
 
 
-def _bare(sample: SampleView) -> SampleView:
-    """A sample with nothing that tells how it was made or scored."""
-    words = [
-        replace(
-            word, vlm=None, expected=None, calibrated=None, human=None, by=None, score=None, uncertain=0.0
-        )
-        for word in sample.words
-    ]
+def _blind(sample: SampleView) -> SampleView:
+    """A sample without what tells how it was made or scored."""
+    words = [word.blank() for word in sample.words]
     return replace(sample, method="", strength=0.0, guidance=0.0, steps=0, words=words, total=None)

@@ -1,4 +1,4 @@
-"""Collecting images: the part of `Studio` that makes many, in batches, and none twice."""
+"""Collecting: many images in batches, none made twice, shared out among ranks."""
 
 from __future__ import annotations
 
@@ -47,71 +47,66 @@ class Collecting:
     ) -> list[str]:
         """Make `seeds_per_prompt` images of every prompt with each prompt's own seeds; the samples' ids in order.
 
-        steps, guidance, width, height: the settings' or the backbone's own where they are None. split None: that of
-        the prompt. evaluation: seeds that no training ever meets.
+        steps, guidance, width, height: None for those of the settings or the backbone. split: None for that of the
+        prompt. evaluation: seeds that no training uses.
 
-        What is stored already is not made again, so a collection that was stopped goes on where it was. Several ranks
-        share the work in batches.
+        Stored images are not made again, so a stopped collection resumes when it is asked for again. Several ranks share
+        the work in batches.
         """
         count = whole("number of seeds", seeds_per_prompt, 1, 1000)
-        own = self.models.sampling()
-        steps = whole("number of steps", own["steps"] if steps is None else steps, *STEPS)
-        guidance = real("guidance", own["guidance"] if guidance is None else guidance, *GUIDANCE)
+        sampling = self.models.sampling()
+        steps = whole("number of steps", sampling["steps"] if steps is None else steps, *STEPS)
+        guidance = real("guidance", sampling["guidance"] if guidance is None else guidance, *GUIDANCE)
         width, height = check_side("width", width), check_side("height", height)
-        strength, batch = (
-            real("strength", strength, 0, 1),
-            whole("batch", batch or self.settings.batch, 1, 1024),
-        )
+        strength = real("strength", strength, 0, 1)
+        batch = whole("batch", batch or self.settings.batch, 1, 1024)
         first = whole("first seed", first_seed, 0, 2**29)
         if method not in METHODS:
             raise ValueError(f"The method {method!r} is not known: choose one of {', '.join(METHODS)}.")
         prompts = list(dict.fromkeys(scorable(prompt) for prompt in prompts))
         if not prompts:
             raise ValueError("There is no prompt: give at least one.")
-        diffuser = self.models.diffuser()
-        projector = self.models.using("projector") if method == "projected" else Using()
-        if method == "projected" and projector.model is None:
-            raise ValueError(projector.problem)
+        diffuser, projector = self.models.diffuser(), self._projector(method)
         height, width = height or diffuser.size[0], width or diffuser.size[1]
         wanted = [(p, s) for p in prompts for s in seeds_for(p, count, evaluation, first)]
-        known = {
-            "method": method, "strength": strength if method == "projected" else 0.0, "steps": steps,
-            "guidance": guidance, "height": height, "width": width, "backbone": diffuser.name[-200:],
-            "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser),
-            "projector_run": projector.run,
+        shared = {"method": method, "steps": steps, "guidance": guidance, "height": height, "width": width}
+        same = {
+            **shared, "strength": strength if method == "projected" else 0.0, "backbone": diffuser.name[-200:],
+            "backbone_revision": diffuser.revision, "sampler": sampler_of(diffuser), "projector_run": projector.run,
         }  # fmt: skip
         shards.merge(self.making)
-        there, halt = self._there(prompts, known), asked(stop)
-        todo = [pair for pair in wanted if pair not in there]
+        ids, halt = self._stored(prompts, same), asked(stop)
+        todo = [pair for pair in wanted if pair not in ids]
         done = len(wanted) - len(todo)
         if on_progress:
             on_progress(done, len(wanted))
-        how = {
-            "method": method, "strength": strength, "steps": steps, "guidance": guidance, "height": height,
-            "width": width, "prompt_set": prompt_set, "split": split,
-        }  # fmt: skip
+        how = {**shared, "strength": strength, "prompt_set": prompt_set, "split": split}
         sharing = shards.Sharing(self.making, make_share, todo, batch, halt, **how)
 
         def on_part(made: int) -> None:
             if on_progress:
                 on_progress(done + made + sharing.others(), len(wanted))
 
-        there |= self.collect_here(sharing.mine, batch, **how, halt=halt, on_part=on_part)
+        ids |= self.collect_here(sharing.mine, batch, **how, halt=halt, on_part=on_part)
         if sharing.end():
-            there = self._there(prompts, known)
-        return [there[pair] for pair in wanted if pair in there]
+            ids = self._stored(prompts, same)
+        return [ids[pair] for pair in wanted if pair in ids]
 
-    def _there(self, prompts: Sequence[str], known: Mapping[str, Any]) -> dict[tuple[str, int], str]:
-        """The stored samples of prompts that are as `known` has them: their ids by prompt and seed."""
-        there = {}
+    def _projector(self, method: str) -> Using:
+        using = self.models.using("projector") if method == "projected" else Using()
+        if method == "projected" and using.model is None:
+            raise ValueError(using.problem)
+        return using
+
+    def _stored(self, prompts: Sequence[str], same: Mapping[str, Any]) -> dict[tuple[str, int], str]:
+        """The ids of stored images of prompts by prompt and seed. same: columns that they must have."""
+        ids = {}
         for at in range(0, len(prompts), 200):
-            found = self.store.samples.find(
-                prompt=prompts[at : at + 200], method=known["method"], limit=1_000_000
-            )
-            for old in found:
-                if old["image_path"] and all(old[name] == value for name, value in known.items()):
-                    there[old["prompt"], old["seed"]] = old["id"]
-        return there
+            some = prompts[at : at + 200]
+            for row in self.store.samples.find(prompt=some, method=same["method"], limit=1_000_000):
+                if row["image_path"] and all(row[name] == value for name, value in same.items()):
+                    ids[row["prompt"], row["seed"]] = row["id"]
+        return ids
 
     def collect_here(
         self,
@@ -128,15 +123,13 @@ class Collecting:
         halt: Callable[[], bool],
         on_part: Callable[[int], None] = lambda made: None,
     ) -> dict[tuple[str, int], str]:
-        """Make and keep images of prompts with a seed each, batch by batch; the samples' ids. on_part gets how many
+        """Make and store images of prompts with a seed each, batch by batch; the samples' ids. on_part gets how many
         are made."""
-        projector, made = self.models.using("projector") if method == "projected" else Using(), {}
-        if method == "projected" and projector.model is None:
-            raise ValueError(projector.problem)
+        projector, made = self._projector(method), {}
         for at in range(0, len(todo), batch):
-            part = todo[at : at + batch]
+            pairs = todo[at : at + batch]
             plan = Plan(
-                [p for p, _ in part], [s for _, s in part], [method] * len(part), strength, steps, guidance,
+                [p for p, _ in pairs], [s for _, s in pairs], [method] * len(pairs), strength, steps, guidance,
                 height, width,
             )  # fmt: skip
             try:
@@ -145,13 +138,19 @@ class Collecting:
             except Stopped:
                 break
             ids = self.making.keep(plan, projector, noise, images, prompt_set, split)
-            made.update(zip(part, ids, strict=True))
+            made.update(zip(pairs, ids, strict=True))
             on_part(len(made))
         return made
 
 
 def make_share(
-    settings: Settings, used: Mapping[str, Any], todo: list, size: int, *, stop: Any, **how: Any
+    settings: Settings,
+    used: Mapping[str, Any],
+    todo: list[tuple[str, int]],
+    size: int,
+    *,
+    stop: Callable[[], bool] | None,
+    **how: Any,
 ) -> None:
     """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
     making = shards.follower(settings)

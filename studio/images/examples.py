@@ -1,16 +1,17 @@
-"""Example pairs that an empty studio begins with, so that there is something to look at and to correct at once.
+"""Example pairs of images in an empty store, so that there is something to look at and to correct at once.
 
-`make` (`python -m studio examples`) lets the models in use make them: prompts of a fixed list, seeds 1 and 2, both methods.
-None is picked by hand, but all are checked by the detector: a prompt on which a ▲ is false, or fewer than 95 % of the VLM's
-digits are on the right side of 5, is passed over. One pair more is picked, to be fair the other
-way: the first one, seed after seed, on which the projector breaks a word that held, as the VLM and the detector read it; the
-index says how many pairs were looked at to find it. `add` puts them into the store as ordinary samples with ordinary
-scores, but only beside the very models that made them: to others they would be foreign.
+`make` (`python -m studio examples`) lets the models in use make them: prompts of a fixed list, seeds 1 and 2, both
+methods. None is picked by hand, but all are checked by the detector: a prompt is skipped where a ▲ is false, or where
+fewer than 95 % of the VLM's digits are on the right side of 5. To be fair the other way, one more pair is picked: the
+first one, seed after seed, on which the projector breaks a word that held, as the VLM and the detector read it; the index
+says how many pairs were looked at to find it. `add` puts them into the store as ordinary samples with ordinary scores, but
+only beside the very models that made them.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import tempfile
@@ -28,6 +29,11 @@ from studio.images import pictures
 from studio.images.detecting import Opinion, opinion_of
 from studio.images.views import Pair, SampleView, check_request, shared, totals
 
+if TYPE_CHECKING:
+    from studio.settings import Settings
+    from studio.studio import Studio
+
+log = logging.getLogger("studio")
 PROMPTS = (
     "a red circle above a blue square",
     "a green star to the left of an orange triangle",
@@ -56,10 +62,10 @@ PROMPTS = (
 )  # in the order in which they are taken
 SHOWN = 6  # prompts
 SEEDS = (1, 2)
-SEARCH = 40  # seeds that are looked through for a pair that the projector breaks
-HOLDS = 5  # a score from which on a word shows
+SEARCH = 40  # seeds that are searched for a pair that the projector breaks
+HOLDS = 5  # the score from which a word holds
 RIGHT = 0.95  # of the digits must be on the right side of that
-RISE = 0.05  # of a mean score, from which on the page shows a ▲
+RISE = 0.05  # of a mean score, from which the page shows a ▲
 SET = "examples"  # the prompt set of their samples
 INDEX = "index.json"
 FORMAT = 1
@@ -71,11 +77,8 @@ OWN = ("id", "prompt", "word_rules", "seed", "method", "image_sha256", "noise_sh
 
 Judge = Callable[[str, np.ndarray], Opinion | None]
 
-if TYPE_CHECKING:
-    from studio.settings import Settings
-    from studio.studio import Studio
 
-log = logging.getLogger("studio")
+# ---- making -------------------------------------------------------------------------------------------------------
 
 
 def make(
@@ -92,85 +95,81 @@ def make(
     judge: Judge = opinion_of,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write the images and index.json to `folder`; what the index holds. Made in a store of their own.
+    """Write the images and index.json to `folder`; the index. They are made in a temporary store.
 
-    begin: makes a studio from settings. count: prompts that are shown, the first of `prompts` that are `true` by the judge. ValueError, and nothing
-    written, where there are fewer, or where less than RIGHT of the digits are right; with `force` prompts that were passed
-    over fill the number up, and the share is only noted.
+    begin: makes a studio from settings. count: prompts that are shown, the first of `prompts` that are `true` by the
+    judge. ValueError, and nothing written, where there are fewer, or where less than RIGHT of the digits are right; with
+    `force` skipped prompts make up the number, and the share is only noted.
     """
     with tempfile.TemporaryDirectory() as home:
         studio = begin(replace(settings, home=Path(home), examples="none"))
-        own = studio.models.sampling()
         digests = _digests(settings)
         if None in digests.values():
             raise ValueError(
                 "Examples are made by models that have a manifest: choose folders that have one."
             )
-        steps = steps or own["steps"]
+        sampling = studio.models.sampling()
+        settled = (steps or sampling["steps"], sampling["guidance"])
 
         def compared(prompt: str, seeds: list[int]) -> list[Pair]:
             if stop():
                 raise ValueError("Stopped; no example was written.")
-            return _compared(studio, prompt, seeds, steps, own["guidance"])
+            pairs: list[Pair] = []
+            for update in studio.comparison.compare(check_request(prompt, seeds, *settled)):
+                pairs = update.pairs or pairs
+            return pairs
 
         kept: dict[str, list[Pair]] = {}
-        passed: dict[str, list[Pair]] = {}  # over, as they are not true
+        skipped: dict[str, list[Pair]] = {}  # as they are not true
         for prompt in prompts:
             if len(kept) == count:
                 break
             pairs = compared(prompt, list(seeds))
-            (kept if true(pairs, judge) else passed)[prompt] = pairs
+            (kept if true(pairs, judge) else skipped)[prompt] = pairs
             on_progress(len(kept), count)
-        dropped = list(passed)
         if len(kept) < count and not force:
             raise ValueError(
-                f"On {len(dropped)} of the {len(prompts)} prompts the detector finds a ▲ or too many digits false, so "
+                f"On {len(skipped)} of the {len(prompts)} prompts the detector finds a ▲ or too many digits false, so "
                 f"{len(kept)} are left and {count} are shown. Train scorer and projector on, or write them all the same (--force)."
             )
-        while len(kept) < count and passed:
-            prompt = next(iter(passed))
-            kept[prompt] = passed.pop(prompt)
-            dropped.remove(prompt)
-        found = [pair for pairs in kept.values() for pair in pairs]
-        looked, worse = len(found), None
+        while len(kept) < count and skipped:
+            prompt = next(iter(skipped))
+            kept[prompt] = skipped.pop(prompt)
+        chosen = [pair for pairs in kept.values() for pair in pairs]
+        looked, broken = len(chosen), None
         for seed, prompt in ((seed, prompt) for seed in range(1, search + 1) for prompt in kept):
-            if worse or seed in seeds:
+            if broken or seed in seeds:
                 continue
             (pair,) = compared(prompt, [seed])
             looked += 1
             if breaks(pair, judge) and not false_rises(pair, judge):
-                found.append(pair)
-                worse = {"prompt": prompt, "seed": seed, "looked": looked}
-        right, digits = right_digits(found, judge)
+                chosen.append(pair)
+                broken = {"prompt": prompt, "seed": seed, "looked": looked}
+        right, digits = right_digits(chosen, judge)
         if right < RIGHT * digits and not force:
             raise ValueError(
                 f"By the detector {right} of {digits} digits ({right / digits:.1%}) are on the right side of {HOLDS}, and "
                 f"{RIGHT:.0%} are asked for: the first page would not be true. Train the scorer on, or write them all the same "
                 "(--force)."
             )
-        rows = [
-            studio.store.samples.get(view.id)
-            for pair in found
-            for view in (pair.none, pair.projected)
-            if view
-        ]
+        rows = [studio.store.samples.get(view.id) for pair in chosen for view in _views(pair)]
         if {row["method"] for row in rows} != {"none", "projected"}:
             raise ValueError(studio.models.using("projector").problem or "There is no projector to show.")
         scores: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-        for said in studio.store.labels.vlm_scores():
-            if said["sample"] in scores:
-                scores[said["sample"]].append(said)
+        for event in studio.store.labels.vlm_scores():
+            if event["sample"] in scores:
+                scores[event["sample"]].append(event)
         index = {
             "format": FORMAT,
             "made_by": digests,
             "scorer_version": studio.models.scorer().version,
             **{name: rows[-1][name] for name in SHARED},
-            "broken": worse,
+            "broken": broken,
             "checked": {
                 "digits": digits,
                 "right": right,
-                "false_rises": sum(false_rises(pair, judge) for pair in found),
-                "passed_over": dropped,
+                "false_rises": sum(false_rises(pair, judge) for pair in chosen),
+                "passed_over": list(skipped),
             },
             "samples": [_entry(row, scores[row["id"]], tuple(kept)) for row in rows],
         }
@@ -183,73 +182,19 @@ def make(
     return index
 
 
-def add(studio: Studio) -> int:
-    """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds what is missing
-    and no more. A problem with them is no reason not to start: it goes to the log."""
-    try:
-        return _add(studio)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("The examples were left out: %s", error)
-        return 0
-
-
-def pairs(studio: Studio) -> list[tuple[str, list[Pair]]]:
-    """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
-    found: dict[tuple[str, int], dict[str, str]] = {}
-    for row in studio.store.samples.find(prompt_set=SET, limit=1000, newest=False):
-        found.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = row["id"]
-    by_prompt: dict[str, list[Pair]] = {}
-    for (prompt, seed), ids in found.items():
-        if {"none", "projected"} <= set(ids):
-            pair = Pair(
-                seed, studio.annotation.sample(ids["none"]), studio.annotation.sample(ids["projected"])
-            )
-            by_prompt.setdefault(prompt, []).append(pair)
-    return list(by_prompt.items())
-
-
-def broken(settings: Settings) -> dict[str, Any]:
-    """Which pair was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
-    looked}; {} where none was found."""
-    try:
-        index = read(Path(settings.examples) / INDEX)
-        found = index["broken"] or {}
-        return {"prompt": str(found["prompt"]), "seed": int(found["seed"]), "looked": int(found["looked"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def checked(settings: Settings) -> dict[str, int]:
-    """What the detector found of the examples: {digits, right, false_rises, passed_over: prompts}; {} where it did not look
-    at them."""
-    try:
-        index = read(Path(settings.examples) / INDEX)
-        found = index["checked"]
-        counts = {name: int(found[name]) for name in ("digits", "right", "false_rises")}
-        return {**counts, "passed_over": len(found["passed_over"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _compared(studio: Studio, prompt: str, seeds: list[int], steps: int, guidance: float) -> list[Pair]:
-    made: list[Pair] = []
-    for update in studio.comparison.compare(check_request(prompt, seeds, steps, guidance)):
-        made = update.pairs or made
-    return made
+def _views(pair: Pair) -> list[SampleView]:
+    return [view for view in (pair.none, pair.projected) if view]
 
 
 def right_digits(pairs: Sequence[Pair], judge: Judge) -> tuple[int, int]:
     """How many digits are on the same side of HOLDS as the judge has them, and of how many."""
     right = digits = 0
-    for pair in pairs:
-        for view in (pair.none, pair.projected):
-            if view is None:
-                continue
-            held = _held(view, judge)
-            for word in view.words:
-                if word.score is not None and word.index in held:
-                    digits += 1
-                    right += (word.score >= HOLDS) == held[word.index]
+    for view in (view for pair in pairs for view in _views(pair)):
+        held = _held(view, judge)
+        for word in view.words:
+            if word.score is not None and word.index in held:
+                digits += 1
+                right += (word.score >= HOLDS) == held[word.index]
     return right, digits
 
 
@@ -260,9 +205,9 @@ def true(pairs: list[Pair], judge: Judge) -> bool:
 
 
 def false_rises(pair: Pair, judge: Judge) -> int:
-    """How many ▲ of a pair's page are false: a word's digit is higher with the projector, but by the judge the word does
-    not hold there though its digit says so or it held before, or the digit comes to hold where the word held already; and
-    the mean score is higher where fewer words hold."""
+    """How many ▲ of a pair's page are false. A word's digit rises with the projector, but by the judge the word does not
+    hold, though its digit says so or it held before, or the digit comes to hold where the word held already; or the mean
+    score rises where fewer words hold."""
     if pair.projected is None:
         return 0
     before, after = _held(pair.none, judge), _held(pair.projected, judge)
@@ -297,18 +242,18 @@ def breaks(pair: Pair, judge: Judge) -> bool:
 
 
 def _held(view: SampleView, judge: Judge) -> dict[int, bool]:
-    """Whether each unit of an image holds by the judge; {} where it says nothing of it."""
+    """Whether each unit of an image holds by the judge; {} where it has no opinion."""
     opinion = judge(view.prompt, pictures.read(Path(view.image_path))) if view.image_path else None
     return opinion.units if opinion else {}
 
 
 def _entry(row: Mapping[str, Any], scores: list[dict[str, Any]], prompts: tuple[str, ...]) -> dict[str, Any]:
-    """A sample as the index has it."""
+    """A sample's entry in the index."""
     words = []
-    for said in scores:
-        word = {"index": said["word_index"], "score": said["score"], "distribution": said["distribution"]}
-        if said["features"]:
-            word["features"] = base64.b64encode(said["features"]).decode()
+    for event in scores:
+        word = {"index": event["word_index"], "score": event["score"], "distribution": event["distribution"]}
+        if event["features"]:
+            word["features"] = base64.b64encode(event["features"]).decode()
         words.append(word)
     name = f"{prompts.index(row['prompt']) + 1}-seed{row['seed']}-{row['method']}.png"
     return {**{name: row[name] for name in OWN}, "image": name, "words": words}
@@ -316,13 +261,57 @@ def _entry(row: Mapping[str, Any], scores: list[dict[str, Any]], prompts: tuple[
 
 def _digests(settings: Settings) -> dict[str, str | None]:
     """sha256 of the manifest of each model that an example rests on; None where there is none (a hub id)."""
-    found: dict[str, str | None] = {}
+    digests: dict[str, str | None] = dict.fromkeys(MODELS)
     for name in MODELS:
-        try:
-            found[name] = checkpoint.digest(getattr(settings, name))
-        except (ValueError, OSError):
-            found[name] = None
-    return found
+        with contextlib.suppress(ValueError, OSError):
+            digests[name] = checkpoint.digest(getattr(settings, name))
+    return digests
+
+
+# ---- in the store -------------------------------------------------------------------------------------------------
+
+
+def add(studio: Studio) -> int:
+    """Put the examples into a store that holds nothing else yet; how many are new. Repeated, it adds only what is missing.
+    A problem with them is no reason not to start: it goes to the log."""
+    try:
+        return _add(studio)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("The examples were left out: %s", error)
+        return 0
+
+
+def pairs(studio: Studio) -> list[tuple[str, list[Pair]]]:
+    """The example pairs of the store: (prompt, a pair a seed), in the order in which they were made."""
+    ids_of: dict[tuple[str, int], dict[str, str]] = {}
+    for row in studio.store.samples.find(prompt_set=SET, limit=1000, newest=False):
+        ids_of.setdefault((row["prompt"], row["seed"]), {})[row["method"]] = row["id"]
+    by_prompt: dict[str, list[Pair]] = {}
+    for (prompt, seed), ids in ids_of.items():
+        if {"none", "projected"} <= set(ids):
+            views = (studio.annotation.sample(ids[method]) for method in ("none", "projected"))
+            by_prompt.setdefault(prompt, []).append(Pair(seed, *views))
+    return list(by_prompt.items())
+
+
+def broken(settings: Settings) -> dict[str, Any]:
+    """The pair that was picked because the projector breaks it, and how many were looked at to find it: {prompt, seed,
+    looked}; {} for none."""
+    try:
+        pair = read(Path(settings.examples) / INDEX)["broken"] or {}
+        return {"prompt": str(pair["prompt"]), "seed": int(pair["seed"]), "looked": int(pair["looked"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def checked(settings: Settings) -> dict[str, int]:
+    """The detector's findings on the examples: {digits, right, false_rises, passed_over: prompts}; {} for none."""
+    try:
+        found = read(Path(settings.examples) / INDEX)["checked"]
+        counts = {name: int(found[name]) for name in ("digits", "right", "false_rises")}
+        return {**counts, "passed_over": len(found["passed_over"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _add(studio: Studio) -> int:
@@ -334,12 +323,12 @@ def _add(studio: Studio) -> int:
         return 0
     index = read(folder / INDEX)
     if index["format"] != FORMAT or index["made_by"] != _digests(settings):
-        return 0  # of other models than those in use
-    there = {row["id"]: row for row in store.samples.find(limit=len(index["samples"]) + 1)}
-    if set(there) - {entry["id"] for entry in index["samples"]}:
-        return 0  # somebody has begun
+        return 0  # they were made by other models
+    existing = {row["id"] for row in store.samples.find(limit=len(index["samples"]) + 1)}
+    if existing - {entry["id"] for entry in index["samples"]}:
+        return 0  # somebody has begun to use the store
     run = studio.models.recorded("projector", Path(settings.projector), None)
-    fresh = [entry for entry in index["samples"] if entry["id"] not in there]
+    fresh = [entry for entry in index["samples"] if entry["id"] not in existing]
     rows = []
     for entry in fresh:
         content = (folder / Path(entry["image"]).name).read_bytes()
@@ -349,11 +338,11 @@ def _add(studio: Studio) -> int:
         pictures.write(settings.home / path, content)
         rows.append(_row(index, entry, run, path) | {"split": studio.prompts.split_of(entry["prompt"])})
     store.samples.add(rows)
-    silent = {row["id"] for row in store.samples.find(prompt_set=SET, scored=False, limit=1000)}
+    unscored = {row["id"] for row in store.samples.find(prompt_set=SET, scored=False, limit=1000)}
     store.scores.add(
         event
         for entry in index["samples"]
-        if entry["id"] in silent
+        if entry["id"] in unscored
         for event in _events(index, entry, settings)
     )
     if fresh:

@@ -1,4 +1,4 @@
-"""The latents of the store's images, each encoded once and kept in the home folder."""
+"""Latents of the store's images, each encoded once and cached in the home folder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 log = logging.getLogger("studio")
-PIXELS = 64 * 128 * 128  # encoded at once
-KEEP_EVERY = 2000  # images after which what was encoded is written, lest a stop lose it
+PIXELS = 64 * 128 * 128  # of a batch
+KEEP_EVERY = 2000  # images between two writes of the cache
 
 
 def latents_of(
@@ -31,50 +31,41 @@ def latents_of(
     A sample whose image is gone, was changed, or cannot be encoded is left out, with a line in the log; so is one that
     was imported without its image.
     """
-    path, found = file_of(studio), {}
+    path, unsaved = file_of(studio), 0
     try:
-        known = load_state(path) if path.exists() else {}
+        cache = load_state(path) if path.exists() else {}
     except CheckpointError as error:
-        log.warning("The latents of the images are made anew: %s", error)
-        known = {}
+        log.warning("The images are encoded again: %s", error)
+        cache = {}
     rows = [row for row in rows if row["image_path"] and row["image_sha256"]]
-    missing = list({row["image_sha256"]: row for row in rows if row["image_sha256"] not in known}.values())
+    missing = list({row["image_sha256"]: row for row in rows if row["image_sha256"] not in cache}.values())
     batch = max(1, PIXELS // (missing[0]["height"] * missing[0]["width"])) if missing else 1
     for at in range(0, len(missing), batch):
-        images = {row["image_sha256"]: _image(studio, row) for row in missing[at : at + batch]}
-        images = {name: image for name, image in images.items() if image is not None}
+        images = {}
+        for row in missing[at : at + batch]:
+            try:
+                path_of_image = studio.settings.home / row["image_path"]
+                images[row["image_sha256"]] = pictures.read(path_of_image, row["image_sha256"])
+            except ValueError as error:
+                log.warning("A sample is trained on without its image: %s", error)
         if images:
             latents = studio.models.diffuser().to_latents(np.stack(list(images.values()))).half().cpu()
-            good = [bool(torch.isfinite(one).all()) for one in latents]
-            found |= {name: one.clone() for name, one, ok in zip(images, latents, good, strict=True) if ok}
-            if not all(good):
-                log.warning(
-                    "%d images have no finite latents; their pictures are left out.", good.count(False)
-                )
-        if len(found) >= KEEP_EVERY:
-            known, found = _keep(path, known, found)
+            finite = torch.isfinite(latents).flatten(1).all(1).tolist()
+            cache |= {name: one.clone() for name, one, ok in zip(images, latents, finite, strict=True) if ok}
+            unsaved += sum(finite)
+            if not all(finite):
+                log.warning("%d images have no finite latents and are left out.", finite.count(False))
+        if unsaved >= KEEP_EVERY:
+            save_state(cache, path)
+            unsaved = 0
         if on_part:
             on_part(min(at + batch, len(missing)), len(missing))
-    if found:
-        known, _ = _keep(path, known, found)
-    return {row["id"]: known[row["image_sha256"]] for row in rows if row["image_sha256"] in known}
+    if unsaved:
+        save_state(cache, path)
+    return {row["id"]: cache[row["image_sha256"]] for row in rows if row["image_sha256"] in cache}
 
 
 def file_of(studio: Studio) -> Path:
-    """Where the latents of the backbone in use are kept."""
+    """The cache of the backbone in use."""
     name = f"{studio.settings.backbone} {studio.models.diffuser().revision}"
     return studio.settings.home / "latents" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.pt"
-
-
-def _image(studio: Studio, row: Mapping[str, Any]) -> np.ndarray | None:
-    try:
-        return pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
-    except ValueError as error:
-        log.warning("A sample is learned from without its image: %s", error)
-        return None
-
-
-def _keep(path: Path, known: dict, found: dict) -> tuple[dict, dict]:
-    known = {**known, **found}
-    save_state(known, path)
-    return known, {}

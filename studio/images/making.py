@@ -1,8 +1,7 @@
-"""From a plan to stored samples: noise, projection, denoising, and the writing of files and rows.
+"""Making images: from a plan by noise, projection and denoising to stored samples.
 
 A sample is written, file and row, before anyone is shown it. The same sample made again (same prompt, seed, settings
-and models, and the same image but for rounding) is the row that is there already, so its scores and corrections stay
-with it.
+and models, and the same image but for rounding) is the row that exists already, so it keeps its scores and corrections.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from studio.settings import Settings
 
 log = logging.getLogger("studio")
 
-SAME = (
+SAME = (  # columns that make two samples the same one
     "prompt", "seed", "method", "strength", "steps", "guidance", "width", "height", "backbone", "backbone_revision",
     "sampler", "projector_run",
 )  # fmt: skip
@@ -40,7 +39,7 @@ SAME = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What is made in one batch: B prompts with a seed, method and projector each."""
+    """A batch of B images to make: a prompt, seed and method each, with settings that they share."""
 
     prompts: list[str]
     seeds: list[int]
@@ -53,7 +52,7 @@ class Plan:
 
 
 class Making:
-    """Makes images from a plan, and keeps them as samples."""
+    """Makes images from a plan, and stores them as samples."""
 
     def __init__(self, settings: Settings, store: Store, models: Models, prompts: Prompts) -> None:
         self.settings, self.store, self.models, self.prompts = settings, store, models, prompts
@@ -65,7 +64,7 @@ class Making:
         on_step: Callable[[int, int, Tensor], None] | None,
         stop: Callable[[], bool],
     ) -> tuple[Tensor, np.ndarray]:
-        """noise (B, C, H, W) that the diffuser was given, and images uint8 (B, S, S, 3). Raises Stopped."""
+        """The noise (B, C, H, W) that was denoised, and images uint8 (B, S, S, 3). Raises Stopped."""
         if not gpu.apart():
             return self._make_here(plan, projector, on_step, stop)
         if stop():
@@ -75,7 +74,7 @@ class Making:
 
     @gpu.on_gpu(seconds=120)
     def _make_apart(self, plan: Plan, run: str | None) -> tuple[np.ndarray, np.ndarray]:
-        """As `make`, with nothing that cannot be pickled."""
+        """`make` in the process that has the GPU: nothing but what can be pickled."""
         projector = self.models.using("projector") if run else Using()
         if projector.run != run:
             raise ValueError("Another projector was put into use meanwhile: do this again.")
@@ -93,25 +92,22 @@ class Making:
         shape = diffuser.latent_shape(plan.height, plan.width)
         text = encode(diffuser, plan.prompts)
         noise = draw(plan.seeds, shape)
-        chosen = [i for i, method in enumerate(plan.methods) if method == "projected"]
-        if chosen and plan.strength > 0:
-            noise[chosen] = project(projector, noise[chosen], text.take(chosen), [plan.seeds[i] for i in chosen],
-                                         plan.strength)  # fmt: skip
-        # strength 0 is the very same latents as none: it is made once
+        projected = [i for i, method in enumerate(plan.methods) if method == "projected"]
+        if projected and plan.strength > 0:
+            seeds = [plan.seeds[i] for i in projected]
+            noise[projected] = project(
+                projector, noise[projected], text.take(projected), seeds, plan.strength
+            )
+        # at strength 0 a projected image has the same latents as the plain one: it is made once
         rows = list(range(len(plan.seeds)))
         source = rows
-        if chosen and plan.strength == 0 and len(chosen) < len(rows):
+        if projected and plan.strength == 0 and len(projected) < len(rows):
             none = {(plan.prompts[i], plan.seeds[i]): i for i in rows if plan.methods[i] == "none"}
             source = [none.get((plan.prompts[i], plan.seeds[i]), i) for i in rows]
         unique = sorted(set(source))
+        seeds = [plan.seeds[i] for i in unique]
         latents = diffuser.sample(
-            text.take(unique),
-            noise[unique],
-            plan.steps,
-            plan.guidance,
-            on_step,
-            stop,
-            [plan.seeds[i] for i in unique],
+            text.take(unique), noise[unique], plan.steps, plan.guidance, on_step, stop, seeds
         )
         images = diffuser.decode(latents)
         return noise, images[[unique.index(i) for i in source]]
@@ -125,41 +121,37 @@ class Making:
         prompt_set: str,
         split: str | None = None,
     ) -> list[str]:
-        """Write images and rows, all rows or none; the ids in order, old ones where the same sample was there."""
-        group, ids, fresh, images = uuid.uuid4().hex, [], [], self._as_stored(plan, projector, images)
-        for i, image in enumerate(images):
+        """Write images and rows, all rows or none; the ids in order, those of existing samples where they are the same."""
+        both = {"none", "projected"} <= set(plan.methods)
+        group, ids, new = uuid.uuid4().hex if both else None, [], []
+        for i, image in enumerate(self._as_stored(plan, projector, images)):
             row = self._row(plan, i, projector, image.shape)
             content = pictures.png(image, row)
-            hashes = {
-                "image_sha256": pictures.sha256(content),
-                "noise_sha256": hashlib.sha256(noise[i].contiguous().numpy().tobytes()).hexdigest(),
-            }
-            old = self.same(row, hashes["image_sha256"], image)
-            id = old or uuid.uuid4().hex
-            ids.append(id)
-            if old:
+            sha256 = pictures.sha256(content)
+            if existing := self.same(row, sha256, image):
+                ids.append(existing)
                 continue
-            relative = f"images/{id[:2]}/{id}.png"
-            pictures.write(self.settings.home / relative, content)
-            many = len(plan.seeds) > 1 and "projected" in plan.methods and "none" in plan.methods
-            row |= {
+            id = uuid.uuid4().hex
+            ids.append(id)
+            path = f"images/{id[:2]}/{id}.png"
+            pictures.write(self.settings.home / path, content)
+            new.append({
+                **row,
                 "id": id,
-                "image_path": relative,
+                "image_path": path,
                 "prompt_set": prompt_set,
-                "group_id": group if many else None,
-            }
-            row |= {
+                "group_id": group,
                 "split": split or self.prompts.split_of(row["prompt"]),
                 "n_words": len(units(row["prompt"])),
                 "word_rules": CURRENT,
-                **hashes,
-            }
-            fresh.append(row)
-        self.store.samples.add(fresh)
+                "image_sha256": sha256,
+                "noise_sha256": hashlib.sha256(noise[i].contiguous().numpy().tobytes()).hexdigest(),
+            })  # fmt: skip
+        self.store.samples.add(new)
         return ids
 
     def _row(self, plan: Plan, i: int, projector: Using, shape: tuple[int, ...]) -> dict[str, Any]:
-        """What it takes to make sample i of a plan again."""
+        """The columns by which sample i of a plan can be made again."""
         diffuser, parts = self.models.diffuser(), plan.methods[i].split("+")
         return {
             "prompt": plan.prompts[i],
@@ -177,13 +169,13 @@ class Making:
         }
 
     def same(self, row: Mapping[str, Any], image_sha256: str, image: np.ndarray | None = None) -> str | None:
-        """The sample that this one is already: the same bytes, or, where the image is given, all the same but for a
-        rounding here and there, as another size of the batch gives."""
-        found = self.store.samples.find(
+        """The id of the stored sample that is this one: it has the same bytes, or, where the image is given, all the same
+        pixels but for rounding, as another size of the batch gives."""
+        rows = self.store.samples.find(
             prompt=row["prompt"], seed=row["seed"], method=row["method"], limit=100
         )
-        found = [old for old in found if old["image_path"] and all(old[name] == row[name] for name in SAME)]
-        for old in sorted(found, key=lambda old: old["image_sha256"] != image_sha256):
+        rows = [old for old in rows if old["image_path"] and all(old[name] == row[name] for name in SAME)]
+        for old in sorted(rows, key=lambda old: old["image_sha256"] != image_sha256):
             path = self.settings.home / old["image_path"]
             same = old["image_sha256"] == image_sha256
             if path.is_file() and (same or (image is not None and _nearly(path, old, image))):
@@ -191,22 +183,22 @@ class Making:
         return None
 
     def _as_stored(self, plan: Plan, projector: Using, images: np.ndarray) -> np.ndarray:
-        """The images, those at strength 0 with the pixels that none of the same seed has in the store, if it is there: the
-        very same image must not differ by what its batch rounded."""
-        chosen = [i for i, method in enumerate(plan.methods) if method == "projected"]
-        if plan.strength or not chosen:
+        """The images, those at strength 0 with the pixels of the stored plain image of the seed, if there is one: the same
+        image must not differ by the rounding of its batch."""
+        projected = [i for i, method in enumerate(plan.methods) if method == "projected"]
+        if plan.strength or not projected:
             return images
         images = images.copy()
         for i, method in enumerate(plan.methods):
             row = self._row(plan, i, projector, images[i].shape)
-            old = self.same(row, "", images[i]) if method == "none" else None
-            if old:
-                kept = self.store.samples.get(old)
-                there = pictures.read(self.settings.home / kept["image_path"], kept["image_sha256"])
-                twins = [
-                    j for j in chosen if (plan.prompts[j], plan.seeds[j]) == (row["prompt"], row["seed"])
-                ]
-                images[[i, *twins]] = there
+            existing = self.same(row, "", images[i]) if method == "none" else None
+            if existing:
+                stored = self.store.samples.get(existing)
+                key = (row["prompt"], row["seed"])
+                twins = [j for j in projected if (plan.prompts[j], plan.seeds[j]) == key]
+                images[[i, *twins]] = pictures.read(
+                    self.settings.home / stored["image_path"], stored["image_sha256"]
+                )
         return images
 
 
@@ -229,41 +221,42 @@ def noises_of(models: Models, store: Store, rows: Sequence[Mapping[str, Any]]) -
     groups: dict[tuple[str, float, int, int], list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["projector_run"], row["strength"], row["height"], row["width"]].append(row)
-    diffuser, found = models.diffuser(), {}
+    diffuser, noises = models.diffuser(), {}
     for (run, strength, height, width), members in groups.items():
         shape = diffuser.latent_shape(height, width)
-        try:
-            model = None
-            if strength > 0:
+        model = None
+        if strength > 0:
+            try:
                 model = models.open("projector", models.folder_of(store.runs.get(run)))
-        except ValueError as error:
-            log.warning("%d samples of projected noise are left out: %s", len(members), error)
-            continue
+            except ValueError as error:
+                log.warning("%d samples of projected noise are left out: %s", len(members), error)
+                continue
         for at in range(0, len(members), 64):
-            part = members[at : at + 64]
-            seeds = [row["seed"] for row in part]
+            batch = members[at : at + 64]
+            seeds = [row["seed"] for row in batch]
             noise = draw(seeds, shape)
             if model is not None:
-                text = encode(diffuser, [row["prompt"] for row in part])
+                text = encode(diffuser, [row["prompt"] for row in batch])
                 noise = project(Using(model), noise, text, seeds, strength)
-            found.update((row["id"], value) for row, value in zip(part, noise, strict=True))
-    return found
+            noises.update((row["id"], one) for row, one in zip(batch, noise, strict=True))
+    return noises
 
 
-def _nearly(path: Path, old: dict[str, Any], image: np.ndarray) -> bool:
-    """Whether a stored image is this one but for one step of 255 in any value."""
+def _nearly(path: Path, row: Mapping[str, Any], image: np.ndarray) -> bool:
+    """Whether a stored image differs from this one by 1 of 255 at most in every value."""
     try:
-        there = pictures.read(path, old["image_sha256"])
+        stored = pictures.read(path, row["image_sha256"])
     except ValueError:
         return False
-    return there.shape == image.shape and int(np.abs(there.astype(int) - image).max()) <= 1
+    return stored.shape == image.shape and int(np.abs(stored.astype(int) - image).max()) <= 1
 
 
 def encode(diffuser: Diffuser, prompts: Sequence[str]) -> Text:
-    """The text of a batch; a prompt that stands in it several times is read once."""
+    """The text of a batch; each distinct prompt is encoded once."""
     distinct = list(dict.fromkeys(prompts))
     return diffuser.encode(distinct).take([distinct.index(prompt) for prompt in prompts])
 
 
 def sampler_of(diffuser: Diffuser) -> str:
+    """The name of a backbone's scheduler."""
     return type(diffuser.pipe.scheduler).__name__

@@ -1,7 +1,7 @@
-"""Methods by their names: what is in use in the studio, joined with "+", the outermost first.
+"""Sampling methods by name: parts joined with "+", the outermost first, each with the model that is in use.
 
-best-noise-of-N asks the teacher of the reward model in use (the backbone's own first prediction, and a reader); where it
-has none, and as best-noise-of-N-by-reward, the reward model itself.
+best-noise-of-N asks the teacher of the reward model in use (the backbone's own first prediction, and a reader); where
+there is none, and as best-noise-of-N-by-reward, the reward model itself.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from studio.images.models import Models
 from studio.numbers import real, shown, whole
 
 if TYPE_CHECKING:
+    from core.foresight import Teacher
     from studio.studio import Studio
 
 NAMES = (
@@ -36,7 +37,7 @@ MOST = 1000  # images or noises to choose from
 NOISE, BY_REWARD = "best-noise-of", "best-noise-by-reward"  # parts that choose among noises
 CHOOSING = (NOISE, BY_REWARD)
 TEACHER, REWARD = "the backbone's first prediction and the reader", "the reward model"  # what chooses
-# the order that parts are put around each other in, from the outside; where two are of one rank, as they are named
+# how parts are nested, the outermost first; two of one rank in the order of the name
 RANKS = {
     "best-of": 0,
     "lora": 1,
@@ -53,28 +54,26 @@ PART = re.compile(r"(best-noise-of|best-of|lora|pag|autoguidance|projected|none)
 def build(studio: Studio, names: Iterable[str], *, strength: float = 1.0) -> list[Method]:
     """The methods of these names, each once; a part "projected" without a number has this strength.
 
-    ValueError with what there is for a name that is unknown, and with what to do where its model is not there.
+    ValueError with the known names for one that is unknown, and with what to do where its model is missing.
     """
     strength = real("strength", strength, 0, 1)
     plans = [parse(name) for name in names]
     makers = Makers(studio.models, strength)
-    found: dict[str, Method] = {}
+    methods: dict[str, Method] = {}
     for plan in plans:
-        method: Method | None = None
-        for part, number in reversed(plan):
-            method = makers.make(part, number, method)
-        found.setdefault(method.name, method)
-    return list(found.values())
+        method = makers.assemble(plan)
+        methods.setdefault(method.name, method)
+    return list(methods.values())
 
 
 def other_text(studio: Studio, prompts: Sequence[str], strength: float = 1.0) -> Method:
-    """A control for `prompts`, two or more: the projector in use, given another prompt's text. ValueError where there is none."""
+    """A control for two or more prompts: the projector in use, given another prompt's text; ValueError without one."""
     projector, diffuser = Makers(studio.models, strength).model("projector"), studio.models.diffuser()
     return OtherText(projector, diffuser, prompts, strength, "projected for another prompt")
 
 
 def parse(name: str, known: str = NAMES) -> list[tuple[str, str | None]]:
-    """A name as its parts and their numbers, from the outside in; ValueError with what is known."""
+    """A name as its parts and their numbers, the outermost first; ValueError with the known names."""
     parts = []
     for piece in str(name).split("+"):
         match = PART.fullmatch(piece.strip().lower())
@@ -97,7 +96,7 @@ def named(part: str, number: Any = None) -> str:
 
 
 def without_choice(method: str) -> str:
-    """A method without its choice of a noise: how the image of the chosen noise was made."""
+    """A method without its choice of a noise: how the image of the chosen noise is made."""
     parts = [piece for piece in method.split("+") if not piece.startswith(NOISE)]
     return "+".join(parts) or "none"
 
@@ -108,20 +107,28 @@ def chooses(method: str) -> bool:
 
 
 def _numbered(match: re.Match[str]) -> bool:
-    """Whether a part has a number where it needs one, and none where it can have none."""
+    """Whether a part has a number if it needs one, and none if it takes none."""
     if match[2] is None:
         return not match[1].startswith("best-")
     return match[1] not in ("none", "lora")
 
 
 class Makers:
-    """Makes parts; what they need of the studio is asked for when it is needed, and the reward model is digested once."""
+    """Makes methods. Models are opened when a part needs them, and the reward model is digested once."""
 
     def __init__(self, models: Models, strength: float) -> None:
         self.models, self.strength = models, strength
         self._choosers: dict[str, Any] = {}
 
-    def make(self, part: str, number: str | None, base: Method | None) -> Method:
+    def assemble(self, parts: Sequence[tuple[str, str | None]]) -> Method:
+        """The method of the parts that `parse` gives."""
+        method: Method | None = None
+        for part, number in reversed(parts):
+            method = self._part(part, number, method)
+        assert method is not None
+        return method
+
+    def _part(self, part: str, number: str | None, base: Method | None) -> Method:
         """A part around a base."""
         make: dict[str, Callable[[], Method]] = {
             "none": none,
@@ -152,15 +159,15 @@ class Makers:
         return using.model
 
     def chooser(self, by: str = NOISE) -> Any:
-        """By the teacher of the reward model in use where it has one and nothing else is asked for, else by itself."""
+        """What chooses a noise: the teacher of the reward model in use where it has one and `by` allows it, else itself."""
         if by not in self._choosers:
             reward = self.model("reward")
             teacher = self.teacher() if by == NOISE else None
             self._choosers[by] = by_teacher(teacher) if teacher else by_reward(reward)
         return self._choosers[by]
 
-    def teacher(self) -> Any:
-        """That of the reward model, or None."""
+    def teacher(self) -> Teacher | None:
+        """The teacher of the reward model, or None."""
         return self.models.teacher().model
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""What is loaded: the diffuser, the scorer, and the projector, reward model and calibrator that are in use.
+"""Loaded models: the diffuser, the scorer, and the projector, reward model, calibrator and LoRA that are in use.
 
-Loaded when first needed, kept, and used by one piece of work at a time (`lock`). What is in use follows the store's
-promotions, else what the project ships; another process may promote, so this is asked anew each time. A projector
-that is missing or damaged is a sentence in `Using.problem`: everything that needs none goes on.
+They are loaded when first needed, kept, and used by one piece of work at a time (`lock`). What is in use follows the
+store's promotions, else what the project ships; another process may promote, so the store is asked each time. A missing
+or damaged projector is a sentence in `Using.problem`: work that needs none is not disturbed.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True)
 class Using:
-    """A model that is in use: its run in the store, 'shipped' or the run's id as `name`, its checkpoint's folder;
-    or no model and the sentence that says why."""
+    """A model that is in use: its run in the store, 'shipped' or the run's id as `name`, and its checkpoint's folder; or
+    no model, and a sentence why."""
 
     model: Any = None
     run: str | None = None
@@ -49,7 +49,7 @@ class Using:
 
 
 class Models:
-    """See the module. Every method may be called from any thread; hold `lock` while a model computes."""
+    """The models of one studio. Methods may be called from any thread; hold `lock` while a model computes."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store = settings, store
@@ -64,7 +64,7 @@ class Models:
             torch.set_num_threads(settings.threads)
 
     def after_fork(self) -> None:
-        """Locks of its own for a forked process: those it has a copy of may be held by threads that it has not."""
+        """New locks in a forked process: the copied ones may be held by threads that it does not have."""
         self.lock, self._loading = threading.Lock(), threading.RLock()
 
     @property
@@ -116,18 +116,18 @@ class Models:
             return self._diffuser
 
     def share(self, other: Models) -> None:
-        """Use the diffuser and the scorer of another studio, and its lock: for a store apart from the user's own."""
+        """Use the diffuser, the scorer and the lock of another studio."""
         self.lock, self._diffuser, self._scorer = other.lock, other.diffuser(), other.scorer()
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the backbone computes in."""
+        """The backbone's number format."""
         if self.settings.dtype == "auto":
             return torch.float16 if self.device.type == "cuda" else torch.float32
         return DTYPES[self.settings.dtype]
 
     def sampling(self) -> dict[str, Any]:
-        """{steps, guidance} where nobody chooses: the settings', else the backbone's own. Loads no model."""
+        """The default {steps, guidance}: the settings', else the backbone's own. Loads no model."""
         with self._loading:
             if self._own is None:
                 self._own = own_sampling(self.settings.backbone, self.settings.revision or None)
@@ -139,11 +139,11 @@ class Models:
 
     @property
     def loaded_diffuser(self) -> Diffuser | None:
-        """The diffuser if it is there already; for what must not wait for it."""
+        """The diffuser if it is loaded, for what must not wait for it."""
         return self._diffuser
 
     def scorer(self) -> VLMScorer | EndpointScorer:
-        """The scorer; a server is not asked for anything before it is needed."""
+        """The scorer; a server is not asked anything yet."""
         with self._loading:
             settings = self.settings
             if self._scorer is None and is_address(settings.scorer):
@@ -159,7 +159,7 @@ class Models:
             return self._scorer
 
     def using(self, kind: str) -> Using:
-        """The projector, reward model, calibrator or LoRA that is in use, loaded; never raises for a bad checkpoint."""
+        """The projector, reward model, calibrator or LoRA in use, loaded; a bad checkpoint is a `problem`, not an error."""
         with self._loading:
             run = self.store.runs.promoted(kind)
             if run is None and kind not in NETWORKS:
@@ -173,8 +173,8 @@ class Models:
             return self._using[kind][1]
 
     def teacher(self, reward: Using | None = None) -> Using:
-        """The teacher (`core.foresight.Teacher`) beside a reward model, that in use without one: opened once, and no
-        model but the sentence that says why where there is none. Its `run` and `name` are the reward model's."""
+        """The teacher (`core.foresight.Teacher`) beside a reward model, None for the one in use; opened once. `run` and
+        `name` are the reward model's."""
         with self._loading:
             reward = reward or self.using("reward")
             if reward.model is None or reward.folder is None:
@@ -192,21 +192,21 @@ class Models:
             return Using(problem=shortened(str(error)))
         return Using(teacher, reward.run, reward.name, reward.folder)
 
-    def taught(self, run: str | None = None) -> bool:
-        """Whether a teacher lies beside the reward model of a run, or beside that in use. Loads nothing."""
-        found = self.store.runs.get(run) if run else self.store.runs.promoted("reward")
+    def taught(self) -> bool:
+        """Whether the reward model in use has a teacher. Loads nothing."""
+        run = self.store.runs.promoted("reward")
         try:
-            folder = self.folder_of(found) if found else Path(self.settings.reward)
+            folder = self.folder_of(run) if run else self.settings.reward
         except ValueError:
             return False
         return (folder / "teacher" / "reader").is_dir()
 
-    def of_run(self, kind: str, run: str | None) -> Using:
-        """As `using`, of the run that was in use at another time; None stands for what the project ships."""
-        found = self.store.runs.get(run) if run else None
-        if found is None and kind not in NETWORKS:
+    def of_run(self, kind: str, run_id: str | None) -> Using:
+        """Like `using`, for the model of a run; None for the shipped one."""
+        run = self.store.runs.get(run_id) if run_id else None
+        if run is None and kind not in NETWORKS:
             return Using()
-        return self._open(kind, self.folder_of(found) if found else Path(getattr(self.settings, kind)), found)
+        return self._open(kind, self.folder_of(run) if run else Path(getattr(self.settings, kind)), run)
 
     def _open(self, kind: str, folder: Path, run: dict[str, Any] | None) -> Using:
         name = run["id"] if run else SHIPPED
@@ -225,14 +225,14 @@ class Models:
         return Using(model, self.recorded(kind, folder, run), name, folder)
 
     def open(self, kind: str, folder: Path) -> Any:
-        """A verified model from a checkpoint's folder, frozen; CheckpointError where it is damaged."""
+        """A verified, frozen model from a checkpoint's folder; CheckpointError for a damaged one."""
         if kind not in NETWORKS:
             return class_of(kind).load(folder)
         model = checkpoint.load(class_of(kind), folder)
         return model.requires_grad_(False).to(self.device).float()
 
     def check_fits(self, model: Any) -> None:
-        """UnfitError where a projector or reward model was made for another kind of backbone."""
+        """UnfitError for a projector or reward model of another kind of backbone."""
         diffuser = self.diffuser()
         ours = (diffuser.channels, diffuser.text_width)
         theirs = (model.config.latent_channels, model.config.text_width)
@@ -243,7 +243,7 @@ class Models:
             )
 
     def folder_of(self, run: dict[str, Any]) -> Path:
-        """Where a run's checkpoint lies: inside the home folder, or a shipped one."""
+        """The folder of a run's checkpoint, which is in the home folder or a shipped one."""
         if not run["checkpoint"]:
             raise ValueError(
                 f"The run {run['id']} has no checkpoint: let it finish first, or choose another one."
@@ -251,7 +251,7 @@ class Models:
         return self.settings.home / run["checkpoint"]
 
     def recorded(self, kind: str, folder: Path, run: dict[str, Any] | None) -> str:
-        """The run that stands for a checkpoint in the store. What the project ships gets a row as well, so that a
+        """The id of the run that stands for a checkpoint in the store. A shipped checkpoint gets a run too, so that a
         sample names the very weights that made it."""
         if run:
             return run["id"]
@@ -277,8 +277,8 @@ class Models:
 
 
 def libraries() -> None:
-    """Import what models are made of, once. Not with this file: it takes longer than all the rest of a start, and the page
-    can be shown meanwhile. One thread does it, for these libraries' parts import each other, in circles."""
+    """Import the models' libraries, once. Not with this file: it takes longer than the rest of a start, and the page can be
+    shown meanwhile. One thread at a time, as these libraries' modules import each other in circles."""
     with _importing:
         import diffusers.utils
         import transformers.utils
@@ -305,7 +305,7 @@ def class_of(kind: str) -> Any:
 
 
 def _need(what: str, source: str, stage: str, variable: str) -> None:
-    """A sentence for the embedded model that has not been made, before a library tries the source as a hub id."""
+    """ValueError for an embedded model that has not been made, before a library tries the source as a hub id."""
     if Path(source).is_absolute() and not Path(source).exists():
         raise ValueError(
             f"{what} is not there ({source}): make it by `python -m studio pretrain {stage}`, or set {variable} to a "

@@ -1,4 +1,4 @@
-"""Images on disk: written whole before anything speaks of them, and telling by themselves how they were made."""
+"""Image files: PNGs that say how they were made, written atomically, read with a check of their hash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT_KEY = "studio"
 
 
 def png(image: np.ndarray, made_by: dict[str, Any]) -> bytes:
-    """A PNG of uint8 (H, W, 3) whose text says how to make it again, as JSON."""
+    """A PNG of uint8 (H, W, 3) whose text says, as JSON, how to make it again."""
     text = PngImagePlugin.PngInfo()
     text.add_text(TEXT_KEY, json.dumps(made_by, sort_keys=True))
     file = io.BytesIO()
@@ -26,7 +26,7 @@ def png(image: np.ndarray, made_by: dict[str, Any]) -> bytes:
 
 
 def write(path: Path, content: bytes) -> None:
-    """All of the content or no file: a temporary name, forced to disk, renamed, the name forced too."""
+    """Write a file atomically and durably: under a temporary name, forced to disk, renamed, the name forced to disk too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -44,7 +44,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def without_text(path: str | Path) -> bytes | None:
-    """An image as a PNG that says nothing of how it was made; None where its file cannot be read."""
+    """An image as a PNG without any text; None where its file cannot be read."""
     file = io.BytesIO()
     try:
         with Image.open(path) as image:
@@ -59,7 +59,7 @@ def sha256(content: bytes) -> str:
 
 
 def read(path: Path, expected_sha256: str | None = None) -> np.ndarray:
-    """uint8 (H, W, 3); ValueError with a sentence where the file is gone or is not what was written."""
+    """The image as uint8 (H, W, 3); ValueError with a sentence where the file is gone or has another hash."""
     try:
         content = path.read_bytes()
         if expected_sha256 is not None and sha256(content) != expected_sha256:

@@ -1,9 +1,9 @@
-"""What a PNG says of how it was made: "parameters" as the WebUI of AUTOMATIC1111 writes and reads it, and JSON of our own.
+"""Generation parameters in PNGs: "parameters" as the WebUI of AUTOMATIC1111 writes and reads it, and JSON of our own.
 
 The text is the prompt, then perhaps "Negative prompt: ...", then a line of "Key: value" pairs with commas; a value that
 has a comma, a colon or a line break in it is written as a JSON string. Extensions add lines of their own around that line
-("Template: ..."). Other tools put JSON there (SwarmUI, Fooocus), of which the common keys are read. Pictures are hostile:
-nothing here decodes pixels, and chunks are read with limits on their size, also on what a compressed one unpacks to.
+("Template: ..."). Other tools put JSON there (SwarmUI, Fooocus), of which the common keys are read. Pictures are not
+trusted: nothing here decodes pixels, and the sizes of chunks are limited, also when they are unpacked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAMPLERS = {  # as the WebUI names them
     "FlowMatchEulerDiscreteScheduler": "Euler",
 }  # fmt: skip
 SETTINGS = set("Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model hash|Model|Version".split("|"))
-JSON_KEYS = {  # of other tools, in small letters without the signs between them
+JSON_KEYS = {  # of other tools, in lower case without punctuation
     "prompt": ("prompt", "positiveprompt"), "negative": ("negativeprompt",), "seed": ("seed",), "steps": ("steps",),
     "guidance": ("cfgscale", "guidancescale", "cfg"), "width": ("width",), "height": ("height",),
     "size": ("resolution", "size"),
@@ -50,7 +50,7 @@ NO_TEXT = (
 
 
 def parameters_text(row: Mapping[str, Any]) -> str:
-    """The "parameters" of a sample's row, as the WebUI writes them; what only this studio knows stands at the end."""
+    """The "parameters" of a sample's row, as the WebUI writes them; keys of this studio alone come last."""
     values = {
         "Steps": row["steps"],
         "Sampler": SAMPLERS.get(row["sampler"], row["sampler"] or "unknown"),
@@ -69,20 +69,20 @@ def parameters_text(row: Mapping[str, Any]) -> str:
 def own_json(row: Mapping[str, Any]) -> str:
     """The same for this studio, with all that it takes to make the image again."""
     names = "prompt seed steps guidance width height method strength backbone_revision sampler noise_sha256".split()
-    told = {name: row[name] for name in names}
-    told |= {"version": 1, "run": row["projector_run"], "backbone": model_name(row["backbone"])}
-    return json.dumps(told, sort_keys=True)
+    values = {name: row[name] for name in names}
+    values |= {"version": 1, "run": row["projector_run"], "backbone": model_name(row["backbone"])}
+    return json.dumps(values, sort_keys=True)
 
 
 def model_name(backbone: str) -> str:
-    """A hub id as it is, a folder by its name alone: a picture that is passed on does not say where it lay."""
+    """A hub id as it is, a folder by its last name alone, as a shared picture should not reveal paths."""
     path = backbone.replace("\\", "/")
     is_folder = path.startswith(("/", "~", ".")) or path[1:3] == ":/" or path.count("/") > 1
     return (path.rstrip("/").rsplit("/", 1)[-1] if is_folder else path) or "unknown"
 
 
 def quoted(value: Any) -> str:
-    """A value as it stands in the line of parameters."""
+    """A value in the form that the line of parameters has."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(sign in text for sign in ',:\n"') else text
 
@@ -90,18 +90,17 @@ def quoted(value: Any) -> str:
 def with_text(png: bytes, row: Mapping[str, Any]) -> bytes:
     """The PNG with the texts of its sample's row and no others; its pixels are not touched."""
     texts = text_chunk(TEXT, parameters_text(row)) + text_chunk(OWN, own_json(row))
-    parts = [SIGNATURE]
+    output = [SIGNATURE]
     for kind, body in chunks(png):
         if kind not in TEXTS:
-            parts.append(chunk(kind, body))
+            output.append(chunk(kind, body))
         if kind == b"IHDR":
-            parts.append(texts)
-    return b"".join(parts)
+            output.append(texts)
+    return b"".join(output)
 
 
 def text_chunk(key: str, text: str) -> bytes:
-    """tEXt where Latin-1 has all characters, as the WebUI's own library does; else, and where its bytes would be read as
-    UTF-8, iTXt."""
+    """tEXt if Latin-1 has all characters, as the WebUI writes; else, or if its bytes would be read as UTF-8, iTXt."""
     name, plain = key.encode("latin-1"), text.encode("latin-1", "replace")
     if decoded(plain) == text:
         return chunk(b"tEXt", name + b"\0" + plain)
@@ -116,20 +115,16 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def read_png(source: str | Path | bytes) -> dict[str, Any]:
-    """What a PNG says: {prompt, seed, steps, guidance, width, height, method, strength, run, source, note}.
+    """The parameters of a PNG: {prompt, seed, steps, guidance, width, height, method, strength, run, source, note}.
 
-    What is not said or cannot be used here is None (method "none", strength 0, run ""), and `note` tells what was left
-    out. source: "studio", "webui" or "json". ValueError with a sentence where the picture says nothing that can be used.
+    What is missing or cannot be used here is None (method "none", strength 0, run ""), and `note` says what was left
+    out. source: "studio", "webui" or "json". ValueError with a sentence where there is nothing to use.
     """
     texts = png_texts(source)
     for key in (OWN, OLD):
-        if key in texts:
-            try:
-                told = json.loads(texts[key])
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(told, dict) and isinstance(told.get("prompt"), str):
-                return _usable({**told, "run": told.get("run", told.get("projector_run"))}, "studio", [])
+        values = _parsed(texts.get(key, ""))
+        if isinstance(values, dict) and isinstance(values.get("prompt"), str):
+            return _usable({**values, "run": values.get("run", values.get("projector_run"))}, "studio", [])
     if TEXT in texts:
         return from_text(texts[TEXT])
     if "workflow" in texts:
@@ -140,14 +135,11 @@ def read_png(source: str | Path | bytes) -> dict[str, Any]:
 
 
 def from_text(text: str) -> dict[str, Any]:
-    """As `read_png`, from the text of "parameters" alone."""
+    """Like `read_png`, from the text of "parameters" alone."""
     text = text.removeprefix("\ufeff")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, (dict, list)) or re.match(r'\s*\{\s*"[^"]*"\s*:', text):
-        return _from_json(found)
+    parsed = _parsed(text)
+    if isinstance(parsed, (dict, list)) or re.match(r'\s*\{\s*"[^"]*"\s*:', text):
+        return _from_json(parsed)
     # a line break in a quoted value does not end its line
     quoted_value = r'(?<=: )"(?:[^"\\]|\\.)*"(?=\s*(,|$))'
     text = re.sub(quoted_value, lambda value: value[0].replace("\n", " "), text, flags=re.MULTILINE)
@@ -157,7 +149,7 @@ def from_text(text: str) -> dict[str, Any]:
     negative = next((i for i, line in enumerate(head) if line.startswith("Negative prompt:")), start)
     added = next((i for i, line in enumerate(head) if i and _is_added(line)), start)
     width, _, height = values.get("Size", "").partition("x")
-    told = {
+    raw = {
         "prompt": " ".join(line for line in head[: min(negative, added)] if line),
         "seed": values.get("Seed"),
         "steps": values.get("Steps"),
@@ -172,14 +164,22 @@ def from_text(text: str) -> dict[str, Any]:
     extra = [*head[added:], *(line for line in after if not pairs(line).keys() <= SETTINGS)]
     if extra:
         notes.append(f"Lines that an extension added were left out, such as {shown(extra[0])}.")
-    return _usable(told, "webui", notes)
+    return _usable(raw, "webui", notes)
+
+
+def _parsed(text: str) -> Any:
+    """The JSON of a text, None where it is not valid."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _settings(lines: list[str]) -> tuple[int, dict[str, str]]:
-    """The place of the line of settings, and all values from there on; past the last line where there is none.
+    """The index of the line of settings, past the last line where there is none, and all values from there on.
 
     It begins with "Steps" or has two keys of the WebUI, and there are three pairs in it and after it: what follows may be
-    the rest of a value with a line break. Else the last line is it if it has three pairs, the rule of the WebUI."""
+    the rest of a value with a line break. Else it is the last line if that has three pairs, the WebUI's own rule."""
 
     def is_one(line: str) -> bool:
         found = pairs(line)
@@ -196,7 +196,7 @@ def _settings(lines: list[str]) -> tuple[int, dict[str, str]]:
 
 
 def _is_added(line: str) -> bool:
-    """Whether an extension wrote this line before the settings: a template of the prompt, or three pairs with names."""
+    """Whether an extension wrote this line before the settings: a template of the prompt, or three named pairs."""
     keys = list(pairs(line))
     named = len(keys) >= 3 and all(re.fullmatch(r"[A-Z][\w /-]*", key) for key in keys)
     return named or line.startswith(("Template:", "Negative Template:"))
@@ -231,28 +231,28 @@ def pairs(line: str, cut: bool = False) -> dict[str, str]:
     return found
 
 
-def _from_json(found: Any) -> dict[str, Any]:
-    """As `from_text`, of the JSON of another tool, in which the first object with a prompt is read: SwarmUI's, Fooocus's."""
-    objects = [found, *found.values()] if isinstance(found, dict) else []
-    for values in (part for part in objects if isinstance(part, dict)):
+def _from_json(parsed: Any) -> dict[str, Any]:
+    """Like `from_text`, from the JSON of another tool (SwarmUI, Fooocus), of which the first object with a prompt is read."""
+    objects = [parsed, *parsed.values()] if isinstance(parsed, dict) else []
+    for values in (item for item in objects if isinstance(item, dict)):
         named = {re.sub(r"[^a-z]", "", str(key).lower()): value for key, value in values.items()}
-        told = {
+        raw = {
             name: next((named[key] for key in keys if key in named), None) for name, keys in JSON_KEYS.items()
         }
-        if isinstance(told["prompt"], str):
-            size = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", str(told["size"]))
-            if size and told["width"] is None:
-                told |= {"width": size[1], "height": size[2]}
-            told["prompt"] = " ".join(told["prompt"].split())
-            return _usable(told, "json", [NO_NEGATIVE] if told["negative"] else [])
+        if isinstance(raw["prompt"], str):
+            size = re.fullmatch(r"\D*(\d+)\D+(\d+)\D*", str(raw["size"]))
+            if size and raw["width"] is None:
+                raw |= {"width": size[1], "height": size[2]}
+            raw["prompt"] = " ".join(raw["prompt"].split())
+            return _usable(raw, "json", [NO_NEGATIVE] if raw["negative"] else [])
     raise ValueError(
         "This picture's parameters are JSON of a tool whose settings are not known here: type its prompt and seed in."
     )
 
 
-def _usable(told: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
-    """What can be used here of what a picture says; the rest in a note."""
-    prompt = told["prompt"]
+def _usable(raw: Mapping[str, Any], source: str, notes: list[str]) -> dict[str, Any]:
+    """The values of a picture that can be used here; the rest in a note."""
+    prompt = raw["prompt"]
     if not prompt.strip():
         raise ValueError(
             "This picture's parameters have no prompt: choose another picture, or type a prompt in."
@@ -267,22 +267,21 @@ def _usable(told: Mapping[str, Any], source: str, notes: list[str]) -> dict[str,
         "method": _method,
         "run": lambda value: identifier("run", value),
     }
-    found: dict[str, Any] = {"prompt": check_prompt(prompt)}
+    values: dict[str, Any] = {"prompt": check_prompt(prompt), **dict.fromkeys(checks)}
     for name, check in checks.items():
-        value = told.get(name)
-        found[name] = None
+        value = raw.get(name)
         if value is not None and value != "":
             try:
-                found[name] = check(value)
+                values[name] = check(value)
             except ValueError:
                 notes.append(f"Its {name} {shown(value)} was left out: it cannot be used here.")
-    found |= {"method": found["method"] or "none", "run": found["run"] or ""}
-    found["strength"] = (1.0 if found["strength"] is None else found["strength"]) * projects(found["method"])
-    return {**found, "source": source, "note": " ".join(notes)}
+    method, strength = values["method"] or "none", 1.0 if values["strength"] is None else values["strength"]
+    values |= {"method": method, "run": values["run"] or "", "strength": strength * projects(method)}
+    return {**values, "source": source, "note": " ".join(notes)}
 
 
 def _method(value: Any) -> str:
-    """A method's name, where it is one that is known here."""
+    """The name of a known method; ValueError for any other."""
     if not isinstance(value, str):
         raise ValueError("A method is text.")
     parse(value)
@@ -290,19 +289,19 @@ def _method(value: Any) -> str:
 
 
 def png_texts(source: str | Path | bytes) -> dict[str, str]:
-    """The texts of a PNG by their keys, the first of equal ones; ValueError for what is no PNG, or too large."""
-    found: dict[str, str] = {}
+    """The texts of a PNG by their keys, the first of equal ones; ValueError for another file, or too large a one."""
+    texts: dict[str, str] = {}
     for kind, body in chunks(_content(source)):
         if kind in TEXTS:
             key, _, rest = body.partition(b"\0")
             name = key.decode("latin-1")
-            if name in (TEXT, OWN, OLD, "workflow") and name not in found:
-                found[name] = _unpacked(kind, rest)
-    return found
+            if name in (TEXT, OWN, OLD, "workflow") and name not in texts:
+                texts[name] = _unpacked(kind, rest)
+    return texts
 
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The chunks of a PNG, kind and body, each one checked."""
+    """The kind and body of each chunk of a PNG, checked."""
     if not png.startswith(SIGNATURE):
         raise ValueError("This file is no PNG: take the picture as it was saved, not a screenshot or a JPEG.")
     place = len(SIGNATURE)
@@ -368,7 +367,7 @@ def _unpacked(kind: bytes, rest: bytes) -> str:
 
 
 def decoded(raw: bytes) -> str:
-    """The bytes as UTF-8, which many tools write where the format wants Latin-1, where they are valid UTF-8."""
+    """The text of bytes that are valid UTF-8, which many tools write where the format wants Latin-1, else of Latin-1."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,9 +1,9 @@
-"""Which prompts and seeds are trained on and which are kept for judging.
+"""The splits of prompts and seeds: which are trained on and which are held out.
 
 A prompt of the shapes world belongs to the split of its composition. One of the user's own set (STUDIO_PROMPTS) belongs
-to the split that its hash gives: 8 of 10 are trained on, 1 decides when to stop, 1 judges. Any other prompt is trained
-on. Seeds below 2^31 are for training and for people, seeds from 2^31 on are for evaluation, so that no evaluation ever
-meets a noise that was trained on.
+to the split of its hash: 8 of 10 are trained on, 1 decides when to stop, 1 is held out. Any other prompt is trained on.
+Seeds below 2^31 are for training and for people, seeds from 2^31 on for evaluation, so that no evaluation uses a noise
+that was trained on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SHAPES = "shapes"
 
 
 class Prompts:
-    """The prompts that the studio trains and judges on where none are given: those of the shapes world, or a set."""
+    """The studio's prompts for training and evaluation: those of the shapes world, or a set."""
 
     def __init__(self, source: str = SHAPES, world: str = "small") -> None:
         self.source, self.world = source, world
 
     @functools.cached_property
     def own(self) -> dict[str, str]:
-        """The user's prompts with their splits; none where the shapes world is asked for. ValueError for a bad set."""
+        """The user's prompts with their splits, none with the shapes world; ValueError for a bad set."""
         if self.source == SHAPES:
             return {}
         prompts = (check_prompt(prompt) for prompt in read_set(self.source))
@@ -40,7 +40,7 @@ class Prompts:
         return self.own.get(composed(prompt)) or split_of(prompt)
 
     def trains(self, prompt: str) -> bool:
-        """Whether it belongs to a part that training uses, to learn on or to stop by, labelled or not."""
+        """Whether training uses it, to learn on or to stop by, labelled or not."""
         if (prompt := composed(prompt)) in self.own:
             return self.own[prompt] != "heldout"
         return scene_of(prompt) is not None and split_of(prompt) != "heldout"
@@ -51,11 +51,11 @@ class Prompts:
             return []
         if self.source == SHAPES:
             return load(f"{SHAPES}_{split}", count, self.world)
-        return [prompt for prompt, of in self.own.items() if of == split][:count]
+        return [prompt for prompt, its_split in self.own.items() if its_split == split][:count]
 
 
 def scorable(prompt: object) -> str:
-    """The prompt itself; ValueError with a sentence for one that cannot be used, or has no word that is scored."""
+    """The prompt itself; ValueError for one that cannot be used, or has no word that is scored."""
     prompt = check_prompt(prompt)
     if not scored(split(prompt)):
         raise ValueError(
@@ -65,7 +65,7 @@ def scorable(prompt: object) -> str:
 
 
 def scene_of(prompt: str) -> Scene | None:
-    """What a prompt means in the shapes world, or None where it is none of its sentences."""
+    """The scene of a prompt of the shapes world, None for another prompt."""
     try:
         return parse(prompt)
     except ValueError:
@@ -79,13 +79,13 @@ def split_of(prompt: str) -> str:
 
 
 def hashed(prompt: str) -> str:
-    """The split of a prompt that has no composition: the same on every machine, and whatever stands beside it."""
+    """The split of a prompt that has no composition: the same on every machine and in every set."""
     digit = int.from_bytes(hashlib.sha256(f"split:{prompt}".encode()).digest()[:4], "big") % 10
     return {0: "heldout", 1: "validation"}.get(digit, "train")
 
 
 def seeds_for(prompt: str, count: int, evaluation: bool = False, first: int = 0) -> list[int]:
-    """`count` seeds of a prompt's own, from the `first` on: the same ones each time, others than its neighbour's."""
+    """`count` seeds of a prompt, from the `first` on: the same ones each time, and other ones for another prompt."""
     start = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "big") % 2**30
     return [(EVALUATION_SEEDS if evaluation else 0) + start + first + i for i in range(count)]
 
@@ -93,10 +93,10 @@ def seeds_for(prompt: str, count: int, evaluation: bool = False, first: int = 0)
 def without(prompts: Iterable[str], trained: Iterable[str]) -> list[str]:
     """The prompts that were not trained on; for shapes, none whose composition was trained on in any phrasing."""
     trained = {composed(prompt) for prompt in trained}
-    met = {scene.composition for scene in map(scene_of, trained) if scene}
-    kept = []
+    compositions = {scene.composition for scene in map(scene_of, trained) if scene}
+    untrained = []
     for prompt in prompts:
         scene = scene_of(prompt)
-        if composed(prompt) not in trained and not (scene and scene.composition in met):
-            kept.append(prompt)
-    return kept
+        if composed(prompt) not in trained and not (scene and scene.composition in compositions):
+            untrained.append(prompt)
+    return untrained

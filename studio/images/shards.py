@@ -1,8 +1,8 @@
-"""Collecting and scoring by several ranks (core.ranks): each makes its share, rank 0 alone writes the store.
+"""Collecting and scoring by several ranks (core.ranks): each does its share, rank 0 alone writes the store.
 
-Another rank puts an image where it belongs and every finished batch of rows into a file of its own, in
-STUDIO_HOME/shards/rank-K (data.exchange.shards). Rank 0 takes these over while it works, at the end, and, after a run in which a
-rank was killed, when it starts again: so what a rank finished is never lost, and only what is missing is made again.
+Another rank writes images to the image folder and the rows of each finished batch to a file of its own, in
+STUDIO_HOME/shards/rank-K (data.exchange.shards). Rank 0 takes these over while it works, at the end, and, after a run in
+which a rank was killed, at its next start. So finished work is never lost, and only what is missing is done again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KINDS = ("projector", "reward", "calibrator")
 
 
 class Shard:
-    """What a rank has in place of the store: rank 0's answers to read, and a folder to write to."""
+    """A rank's stand-in for the store: it reads what rank 0 sent, and writes to a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +54,7 @@ class ShardWriter:
 
 
 class ShardSamples(ShardWriter):
-    """The samples that are this rank's to score; new ones go to the folder."""
+    """The samples of this rank's share; new ones go to the folder."""
 
     def __init__(self, shard: Shard) -> None:
         super().__init__(shard, "samples")
@@ -65,7 +65,7 @@ class ShardSamples(ShardWriter):
 
 
 class ShardRuns:
-    """The runs that are in use. Rank 0 has given what the project ships a row before it shared anything out."""
+    """The runs that are in use. Rank 0 has recorded the shipped models before it shares work out."""
 
     def __init__(self) -> None:
         self.used: Mapping[str, Any] = {}
@@ -74,8 +74,8 @@ class ShardRuns:
         return self.used.get(kind)
 
     def get(self, id: str) -> dict[str, Any]:
-        found = (run for run in self.used.values() if run and run["id"] == id)
-        return next(found, {"id": id, "metrics": {}})
+        runs = (run for run in self.used.values() if run and run["id"] == id)
+        return next(runs, {"id": id, "metrics": {}})
 
 
 def folder_of(home: Path) -> Path:
@@ -83,7 +83,7 @@ def folder_of(home: Path) -> Path:
 
 
 class Sharing:
-    """One piece of work that is shared out: `mine`, this rank's items, and what the others have done of theirs."""
+    """Work that rank 0 shares out among all ranks; `mine`: its own items."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Sharing:
         halt: Callable[[], bool],
         **how: Any,
     ) -> None:
-        """work(settings, used, items, **how, stop=...) is what the others do; each item goes to one rank, in batches of
-        `size`. An error before `end` leaves their shards for the next start."""
+        """work(settings, used, items, size, **how, stop=...): what the other ranks run; each item goes to one rank, in
+        batches of `size`. An error before `end` leaves their shards for the next start."""
         self.making, self.halt = making, halt
         self.shared = ranks.world() > 1 and ranks.rank() == 0 and len(items) > size
         self.mine, self._ids = list(items), set()
@@ -106,13 +106,13 @@ class Sharing:
             self.mine = ranks.deal(items, size)
 
     def others(self) -> int:
-        """How many samples the others have done so far, all of them in the store."""
+        """How many samples of the other ranks are in the store by now."""
         if self.shared:
             self._ids |= merge(self.making)
         return len(self._ids)
 
     def end(self) -> int:
-        """Wait for the others, who stop early where this rank did; how many samples they did."""
+        """Wait for the other ranks, which stop where this one was stopped; how many samples they did."""
         if self.shared:
             if self.halt():
                 pictures.write(folder_of(self.making.settings.home) / STOP, b"")
@@ -124,10 +124,10 @@ class Sharing:
 
 
 def merge(making: Making, home: Path | None = None) -> set[str]:
-    """Take over the shards of STUDIO_HOME, or of that of another machine; the samples that they were about.
+    """Take over the shards of STUDIO_HOME, or of another machine's home; the ids of the samples that they are about.
 
-    A sample that is in the store already, made elsewhere from the same seed and settings in the same bytes, is left
-    out. One whose image is gone or damaged is, too: it will be made again.
+    Left out are samples that the store has already (made elsewhere from the same seed and settings in the same bytes),
+    and those whose image is gone or damaged, which will be made again.
     """
     own, ids = making.settings.home, set()
     home = home or own
@@ -135,7 +135,9 @@ def merge(making: Making, home: Path | None = None) -> set[str]:
         with contextlib.suppress(FileNotFoundError):  # another process was first
             batch = shards.read(path)
             batch.samples = [
-                row for row in batch.samples if _image(home, own, row) and not _known(making, row)
+                row
+                for row in batch.samples
+                if _has_image(home, own, row) and making.same(row, row["image_sha256"]) in (None, row["id"])
             ]
             shards.take_over(making.store, batch)
             ids |= batch.ids()
@@ -144,12 +146,8 @@ def merge(making: Making, home: Path | None = None) -> set[str]:
     return ids
 
 
-def _known(making: Making, row: Mapping[str, Any]) -> bool:
-    return making.same(row, row["image_sha256"]) not in (None, row["id"])
-
-
-def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
-    """Whether a sample's image is where it belongs; it is brought there from another machine's home."""
+def _has_image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
+    """Whether a sample's image is undamaged; it is copied from another machine's home."""
     try:
         content = (home / row["image_path"]).read_bytes()
     except OSError:
@@ -162,12 +160,12 @@ def _image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
     return True
 
 
-# ---- what the other ranks do --------------------------------------------------------------------------------------
+# ---- the other ranks ----------------------------------------------------------------------------------------------
 
 
 @functools.lru_cache(maxsize=1)
 def follower(settings: Settings) -> Making:
-    """What makes images over a shard; kept, as its models are."""
+    """Makes images with a shard in place of the store; cached, as its models are loaded once."""
     shard = Shard(folder_of(settings.home) / f"rank-{ranks.rank()}")
     return Making(settings, shard, Models(settings, shard), Prompts(settings.prompts, settings.world))
 

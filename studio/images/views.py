@@ -1,6 +1,6 @@
-"""What the service takes and gives: requests that have been checked, and samples as a page or a file shows them.
+"""Checked requests, and views of samples as pages and files show them.
 
-Scores here are on the scale of the digits, 0..9, expected scores too, so that they can stand beside each other.
+All scores here are on the scale of the digits, 0..9, expected scores too, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_SEEDS = 8
 SEED_LIMIT = 2**32  # of the pages and of pictures' parameters: a browser has no whole numbers of 63 bits
 STEPS = (1, 100)
 GUIDANCE = (0.0, 20.0)
-NOISES = (2, 64)  # how many noises may be chosen among for one image
+NOISES = (2, 64)  # from which the noise of one image may be chosen
 DEFAULT_STEPS, DEFAULT_GUIDANCE = ORDINARY.steps, ORDINARY.guidance
 
 
@@ -48,12 +48,12 @@ class Request:
 
 @dataclass(frozen=True)
 class WordView:
-    """One word of a prompt under one image, or *nothing else* (kind extra) after the words; every score is 0..9 or None
-    where nobody has said it.
+    """One word of a prompt under one image, or *nothing else* (kind extra) after the words; every score is 0..9, or None
+    without one.
 
     index counts all words of the prompt, unscored ones too. seen: inside the text encoder's window; known: in its
-    vocabulary. vlm the VLM's digit and expected its expected score; calibrated the calibrated scorer's digit; human
-    a correction (a person's, else the simulated annotator's) and by whose; score the one to show: the correction,
+    vocabulary. vlm: the VLM's digit; expected: its expected score; calibrated: the calibrated scorer's digit; human: a
+    correction, a person's or else the simulated annotator's, and `by` whom; score: the one to show, the correction or
     else the VLM's. uncertain: how undecided the VLM was, 0 sure .. 1 no idea.
     """
 
@@ -71,12 +71,16 @@ class WordView:
     score: int | None = None
     uncertain: float = 0.0
 
+    def blank(self) -> WordView:
+        """The word without its scores."""
+        return WordView(self.index, self.text, self.kind, self.scored, self.seen, self.known)
+
 
 @dataclass(frozen=True)
 class SampleView:
-    """One image and its words; an image that was stored before there was *nothing else* lacks that. image_path is
-    absolute, or None where the file is gone. total: the mean over what is scored of the correction, else of the expected
-    score, 0..9; None while nothing is scored."""
+    """One image and its words; *nothing else* is missing from images of earlier versions. image_path is absolute, None if
+    the file is gone. total: the mean over the scored words of the correction, else of the expected score, 0..9; None while
+    nothing is scored."""
 
     id: str
     prompt: str
@@ -99,7 +103,7 @@ def value_of(word: WordView) -> float | None:
 
 
 def shared(one: SampleView, other: SampleView) -> list[tuple[WordView, WordView]]:
-    """What two images of a prompt both have: the words, and *nothing else* unless one of them was stored before that."""
+    """The units that two images of a prompt both have: the words, and *nothing else* unless one of them lacks it."""
     return list(zip(one.words, other.words, strict=False))
 
 
@@ -110,7 +114,7 @@ def total_of(words: Sequence[WordView]) -> float | None:
 
 
 def totals(one: SampleView, other: SampleView) -> tuple[float | None, float | None]:
-    """The totals of two images of a prompt, over what both have; None where they differ by more than *nothing else*."""
+    """The totals of two images of a prompt over their `shared` units; None where they differ by more than *nothing else*."""
     if len(one.words) == len(other.words):
         return one.total, other.total
     fewest, most = sorted((one.words, other.words), key=len)
@@ -121,8 +125,8 @@ def totals(one: SampleView, other: SampleView) -> tuple[float | None, float | No
 
 @dataclass(frozen=True)
 class Pair:
-    """The images of a seed's own noise and of the projected one, or of the best of several noises: that is a plain image
-    of another seed, or of the same one. `projected` is None where there is no model to use."""
+    """The images of a seed's own noise and of the projected noise, or of the best of several noises, which is a plain image
+    of that or another seed. `projected` is None where there is no model to use."""
 
     seed: int
     none: SampleView
@@ -130,16 +134,16 @@ class Pair:
 
     @property
     def chosen(self) -> bool:
-        """Whether the second image's noise was chosen, not projected."""
+        """Whether the second image's noise was chosen instead of projected."""
         return self.projected is not None and "projected" not in self.projected.method.split("+")
 
 
 @dataclass(frozen=True)
 class CompareUpdate:
-    """How far a comparison is. stage: encode, denoise, decode, score, done or stopped; step of total while denoising.
+    """Progress of a comparison. stage: encode, denoise, decode, score, done or stopped; step of total while denoising.
 
-    previews: one (none, projected) pair of small uint8 RGB pictures a seed, projected None without a projector.
-    pairs: from 'decode' on, stored and shown without scores; with scores at 'done'. message: a sentence, or ''.
+    previews: a (none, projected) pair of small uint8 RGB pictures for each seed, projected None without a projector.
+    pairs: stored images, from 'decode' on, with scores at 'done'. message: a sentence, or ''.
     """
 
     stage: str
@@ -151,37 +155,34 @@ class CompareUpdate:
 
 
 def seed_from(value: Any) -> int:
-    """A seed as the pages take it."""
+    """A seed of a page; ValueError for a bad one."""
     return check_seed(value, SEED_LIMIT)
 
 
-def seeds_from(raw: Any, most: int = MAX_SEEDS) -> list[int]:
+def seeds_from(raw: Any) -> list[int]:
     """Seeds from a number, a sequence, or text such as "7, 8 9" and "10-13"; without repeats, in order."""
+    items: Sequence[Any] = raw if isinstance(raw, Sequence) else [raw]
     if isinstance(raw, str):
-        parts: Sequence[Any] = [p for p in re.split(r"[\s,;]+", raw.strip()) if p]
-    elif isinstance(raw, Sequence):
-        parts = raw
-    else:
-        parts = [raw]
-    found: dict[int, None] = {}
-    for part in parts:
-        if isinstance(part, float) and part.is_integer():
-            part = int(part)
-        span = re.fullmatch(r"(\d{1,10})-(\d{1,10})", part) if isinstance(part, str) else None
+        items = [text for text in re.split(r"[\s,;]+", raw.strip()) if text]
+    seeds: dict[int, None] = {}
+    for item in items:
+        if isinstance(item, float) and item.is_integer():
+            item = int(item)
+        span = re.fullmatch(r"(\d{1,10})-(\d{1,10})", item) if isinstance(item, str) else None
         if span:
             first, last = seed_from(span[1]), seed_from(span[2])
-            if not 0 <= last - first < most:
+            if not 0 <= last - first < MAX_SEEDS:
                 raise ValueError(
-                    f"The seeds {shown(part)} are {last - first + 1}: give 1 to {most}, low to high."
+                    f"The seeds {shown(item)} are {last - first + 1}: give 1 to {MAX_SEEDS}, low to high."
                 )
-            found.update(dict.fromkeys(range(first, last + 1)))
+            seeds.update(dict.fromkeys(range(first, last + 1)))
         else:
-            found[seed_from(part)] = None
-        if len(found) > most:
-            raise ValueError(f"There are more than {most} seeds: give {most} at most.")
-    if not found:
+            seeds[seed_from(item)] = None
+        if len(seeds) > MAX_SEEDS:
+            raise ValueError(f"There are more than {MAX_SEEDS} seeds: give {MAX_SEEDS} at most.")
+    if not seeds:
         raise ValueError("There is no seed: give at least one whole number, for example 7.")
-    return list(found)
+    return list(seeds)
 
 
 def check_request(
@@ -194,7 +195,7 @@ def check_request(
     height: Any = None,
     noise: Any = "projected",
 ) -> Request:
-    """A Request from whatever a page or a command line gave; ValueError with a sentence for each bad input."""
+    """A Request from the inputs of a page or a command line; ValueError with a sentence for each bad one."""
     prompt = scorable(prompt)
     return Request(
         prompt=prompt,
@@ -209,7 +210,7 @@ def check_request(
 
 
 def noise_choice(name: Any) -> str:
-    """Where the second image of a comparison starts: "projected", or "best-noise-of-N" with its N as a plain number."""
+    """The noise of a comparison's second image: "projected", or "best-noise-of-N" with N as a plain number."""
     if name == "projected":
         return name
     try:
@@ -232,8 +233,7 @@ def check_side(name: str, value: Any) -> int | None:
 
 
 def word_views(prompt: str, diffuser: Diffuser | None, rules: int = CURRENT) -> list[WordView]:
-    """The words of a prompt and *nothing else*; without a diffuser nothing is known of windows and vocabularies, and all
-    is well."""
+    """The words of a prompt and *nothing else*; without a diffuser all count as seen and known."""
     words = units(prompt, rules)
     places = [locate(tokenizer, prompt, words) for tokenizer in (diffuser.tokenizers if diffuser else [])]
     return [

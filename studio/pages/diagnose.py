@@ -23,7 +23,6 @@ from studio.pages.memory import Memory
 from studio.pages.people import Rights
 from studio.pages.shared import ASKED, Update, shows_errors
 from studio.studio import Studio
-from studio.training import jobs
 
 EMPTY = "No experiment was run yet. Choose a question and start it: its report is kept here."
 GONE = "The report of this run is no longer in its folder, or cannot be read. Start the experiment again."
@@ -133,7 +132,7 @@ def build(studio: Studio, page: gr.Blocks, memory: Memory, rights: Rights) -> li
             raise ValueError("That experiment is not known: choose one that is listed.")
         values = dict(zip(every, given, strict=True))
         config = {field: values[part] for field, part in settings[name].items()}
-        return see(jobs.start(studio.runs, "experiment", {"name": name, **config}), "", True)
+        return see(studio.runs.start("experiment", {"name": name, **config}), "", True)
 
     def explain(name: Any) -> Update:
         return {

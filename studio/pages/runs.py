@@ -21,9 +21,8 @@ from studio.pages.memory import Memory
 from studio.pages.shared import ASKED, QUICK, Update, admin, manages, shows_errors
 from studio.studio import Studio
 from studio.times import moment
-from studio.training import jobs
 from studio.training.configs import Field
-from studio.training.modelcard import IN_NATS
+from studio.training.results import IN_NATS
 
 See = Callable[[Any, Any, bool], Update]
 ON = ("queued", "running")
@@ -45,7 +44,7 @@ class Opener:
 @dataclass(frozen=True)
 class Seen:
     """What a tab shows of the store: its runs, the newest first; all active runs of either sort; the run that is
-    shown, '' for none; and the ``jobs.status`` of that one."""
+    shown, '' for none; and the ``Runs.status`` of that one."""
 
     runs: list[dict[str, Any]]
     on: list[dict[str, Any]]
@@ -58,7 +57,7 @@ def seen(studio: Studio, experiments: bool, asked: Any) -> Seen:
     runs, on = listed(studio, experiments, asked)
     ids = [run["id"] for run in runs]
     shown = asked if asked in ids else ([run["id"] for run in on if run["id"] in ids] or ids or [""])[0]
-    return Seen(runs, on, shown, jobs.status(studio.runs, shown) if shown else None)
+    return Seen(runs, on, shown, studio.runs.status(shown) if shown else None)
 
 
 def started(run: dict[str, Any]) -> bool:
@@ -127,7 +126,7 @@ def title(what: str, run: dict[str, Any], more: str = "", state_id: str = "run-s
 
 
 def how_far(state: dict[str, Any]) -> str:
-    """A progress bar while it is active, else why it ended before it was done. state: of ``jobs.status``."""
+    """A progress bar while it is active, else why it ended before it was done. state: of ``Runs.status``."""
     if state["state"] in ON:
         words = "Starting" if not state["total"] else f"{state['stage']}: {state['step']} of {state['total']}"
         words = ", ".join(part for part in (words, notices.left(state["left"])) if part)
@@ -174,14 +173,14 @@ def wire(
     @shows_errors
     def halt(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
-        jobs.stop(studio.runs, run)
+        studio.runs.stop(run)
         gr.Info("The run stops after the step it is in; what it has done is kept.", duration=5)
         return see(run, "", True)
 
     @shows_errors
     def go_on(run: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:
         admin(studio, kept, profile)
-        jobs.resume(studio.runs, run)
+        studio.runs.resume(run)
         return see(run, "", True)
 
     table.pick(pick, who, outputs, **ASKED)

@@ -26,7 +26,7 @@ from data.shapes.bodies import clear, truths_of
 from data.shapes.questions import changed
 from data.shapes.render import layout
 from data.shapes.scenes import WORLDS
-from studio.images.truth import by_index
+from studio.images.detecting import by_index
 from studio.numbers import plain
 from studio.pretrain.renders import Stop, Watch, example_scene, latents_of
 

@@ -1,14 +1,16 @@
-"""The calibrator between store and training: fitted on corrections, used only where it was better on unseen ones.
+"""The calibrator of the scorer: fitted on corrections, used only where it was better on unseen ones.
 
-It learns from images that are judged as a whole (``data.store.labels``) and from no others: who corrects wrong words alone,
-and leaves the rest without a word, would teach it that the scorer is always wrong.
+It is fitted on images that are judged as a whole (``data.store.labels``) alone: a person who corrects only wrong words
+would teach it that the scorer is always wrong.
 
-Nothing is overwritten: what it says is stored as scores of source 'calibrated'. Kinds of words on which it was not
-better than the raw scorer, or of which there was no correction, keep the scorer's own.
+Nothing is overwritten: its scores are stored with source 'calibrated'. Kinds of words on which it was not better than
+the raw scorer, or of which there was no correction, keep the scorer's scores.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from core.scoring.calibrator import FEWEST, FOLDS, Calibrator, Row
 from core.scoring.scores import expected, from_digit
-from studio.images.calibrated import events_for, hidden_of, kind_of, kinds_of
+from studio.images.scoring import events_for, hidden_of, kind_of, kinds_of
 from studio.training.replay import Replay
 
 if TYPE_CHECKING:
@@ -38,14 +40,11 @@ def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
     {fitted, better, kinds: those it is used for, note, left_out: {samples, words} of images judged in part, report}
     """
     last, gold = snapshot["last"], snapshot.get("gold", 0)
-    rows = [
-        r
-        for r in job.studio.store.labels.corrections(split="train", last=last, gold=gold)
-        if kind_of(r) is not None
-    ]
-    open_ones = [row for row in rows if not row["judged"]]
-    left_out = {"samples": len({row["sample"] for row in open_ones}), "words": len(open_ones)}
-    rows = [row for row in rows if row["judged"]]
+    corrections = job.studio.store.labels.corrections(split="train", last=last, gold=gold)
+    known = [row for row in corrections if kind_of(row) is not None]
+    partly = [row for row in known if not row["judged"]]
+    left_out = {"samples": len({row["sample"] for row in partly}), "words": len(partly)}
+    rows = [row for row in known if row["judged"]]
     versions = Counter(row["vlm"]["scorer_version"] for row in rows)
     version = versions.most_common(1)[0][0] if versions else ""
     rows = [row for row in rows if row["vlm"]["scorer_version"] == version]
@@ -58,12 +57,12 @@ def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
         )
         note = joined(note, contradictions(rows), left_open(left_out))
         return {"fitted": False, "better": False, "kinds": [], "note": note, "left_out": left_out}
-    found = Calibrator.fit([row_of(row) for row in rows], version, job.config["seed"])
-    found.save(job.folder / "calibrator")
-    report = found.report
+    model = Calibrator.fit([row_of(row) for row in rows], version, job.config["seed"])
+    model.save(job.folder / "calibrator")
+    report = model.report
     kinds = [k for k, r in report["by_kind"].items() if r["calibrated"]["log_loss"] <= r["raw"]["log_loss"]]
     change = report["log_loss_change"]
-    gain = report["raw"]["log_loss"] - report["calibrated"]["log_loss"]
+    raw, calibrated = report["raw"]["log_loss"], report["calibrated"]["log_loss"]
     return {
         "fitted": True,
         "better": report["better"],
@@ -77,9 +76,9 @@ def fit(job: Job, snapshot: Mapping[str, Any]) -> dict[str, Any]:
             "independent": True,
             "key": f"corrections {last}" + (f", gold {gold}" if gold else ""),
             "base": "before",
-            "before": {"words": {"estimate": -report["raw"]["log_loss"], "low": None, "high": None}},
-            "after": {"words": {"estimate": -report["calibrated"]["log_loss"], "low": None, "high": None}},
-            "difference": {"words": {"estimate": gain, "low": -change[1], "high": -change[0]}},
+            "before": {"words": {"estimate": -raw, "low": None, "high": None}},
+            "after": {"words": {"estimate": -calibrated, "low": None, "high": None}},
+            "difference": {"words": {"estimate": raw - calibrated, "low": -change[1], "high": -change[0]}},
         },
     }
 
@@ -96,16 +95,16 @@ def left_open(left_out: Mapping[str, int]) -> str:
 
 
 def joined(*sentences: str) -> str:
-    """Those that say something, one after the other."""
+    """The sentences that are not empty, one after the other."""
     return " ".join(sentence for sentence in sentences if sentence)
 
 
 def contradictions(rows: Sequence[Mapping[str, Any]]) -> str:
     """The sentence for words that people scored too differently to learn from, or ''."""
-    against = sum(row["apart"] >= OPPOSITE for row in rows)
-    if not against:
+    opposite = sum(row["apart"] >= OPPOSITE for row in rows)
+    if not opposite:
         return ""
-    words = "1 word has" if against == 1 else f"{against} words have"
+    words = "1 word has" if opposite == 1 else f"{opposite} words have"
     return (
         f"{words} scores of people that are {OPPOSITE} or more points apart, of which the lower median counts: go through "
         "them by the order “disagreement” on Annotate, and set gold where one of them is right."
@@ -117,44 +116,38 @@ def load(folder: Path) -> Calibrator:
 
 
 def row_of(row: Mapping[str, Any]) -> Row:
-    vlm = row["vlm"]
-    spread = vlm["distribution"] if vlm["distribution"] is not None else from_digit(vlm["score"])
-    score = (
-        row["score"]
-        if row["score"] is not None
-        else round(9 * float(expected(np.array(row["distribution"]))))
-    )
-    return Row(np.array(spread), hidden_of(vlm), kind_of(row), score, row["prompt"],
-               max(row["weight"], 1e-3))  # fmt: skip
+    """A correction of the store as the calibrator takes it."""
+    vlm, score, kind = row["vlm"], row["score"], kind_of(row)
+    assert kind is not None
+    distribution = vlm["distribution"] if vlm["distribution"] is not None else from_digit(vlm["score"])
+    if score is None:
+        score = round(9 * float(expected(np.array(row["distribution"]))))
+    weight = max(row["weight"], 1e-3)
+    return Row(np.array(distribution), hidden_of(vlm), kind, score, row["prompt"], weight)
 
 
 def rescore(studio: Studio, model: Calibrator, taught: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """Store what the calibrator says of every word that the scorer has scored; how many."""
-    count, page = 0, []
-    for row in studio.store.labels.vlm_scores():
-        page.append(row)
-        if len(page) == PAGE:
-            count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
-            page = []
-    count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
+    """Store the calibrator's scores of every word that the scorer has scored; how many."""
+    count, rows = 0, iter(studio.store.labels.vlm_scores())
+    while page := list(itertools.islice(rows, PAGE)):
+        count += len(studio.store.scores.add(events_for(model, taught["kinds"], run, page)))
     return {"words": count}
 
 
 def rescored(replay: Replay, model: Calibrator, taught: Mapping[str, Any]) -> Replay:
-    """The labels kept with the models as the calibrator sees them, where they are of the scorer it was fitted for."""
-    if replay.meta.get("scorer_versions") != [model.scorer]:
+    """The labels kept with the models as the calibrator scores them, if they are of the scorer that it was fitted for."""
+    features = replay.features if model.report["hidden"] else None
+    if replay.meta.get("scorer_versions") != [model.scorer] or (model.report["hidden"] and features is None):
         return replay
-    if model.report["hidden"] and replay.features is None:
-        return replay
-    of_word = np.repeat(replay.prompt, np.diff(replay.first))
-    kinds = [
-        kinds_of(replay.prompts[p], replay.rules)[w]
-        for p, w in zip(of_word.tolist(), replay.word.tolist(), strict=True)
-    ]
-    wanted = np.array([kind in taught["kinds"] for kind in kinds], bool)
+    prompts = np.repeat(replay.prompt, np.diff(replay.first))
+    kinds = np.array([
+        kinds_of(replay.prompts[prompt], replay.rules)[word]
+        for prompt, word in zip(prompts.tolist(), replay.word.tolist(), strict=True)
+    ])  # fmt: skip
+    wanted = np.isin(kinds, taught["kinds"])
     if not wanted.any():
         return replay
-    hidden = replay.features[wanted] if model.report["hidden"] else None
-    changed = replay.distribution.copy()
-    changed[wanted] = model.apply(replay.distribution[wanted], hidden, np.array(kinds)[wanted].tolist())
-    return replay.with_distribution(changed)
+    hidden = features[wanted] if features is not None else None
+    distribution = replay.distribution.copy()
+    distribution[wanted] = model.apply(replay.distribution[wanted], hidden, kinds[wanted].tolist())
+    return dataclasses.replace(replay, distribution=distribution)

@@ -1,5 +1,5 @@
-"""What can be set about each kind of training: one table a kind, checked before a run is made. A *round* trains nothing:
-it makes the images that the next training learns from.
+"""Settings of each kind of training, evaluation and benchmark: a table each, checked before a run is made. A *round*
+trains nothing: it makes the images that the next training learns from.
 
 The defaults are sized for a laptop: a whole cycle with the embedded models takes less than ten minutes on two cores.
 """
@@ -16,20 +16,19 @@ from studio.numbers import real, shown, text, whole
 
 @dataclass(frozen=True)
 class Field:
-    """A setting: its default, what it may be (bounds of a number, or choices; none for free text), and what it means."""
+    """A setting: its default, its bounds (of a number, or choices; none for free text), and its meaning."""
 
     default: Any
-    bounds: tuple[float, float] | tuple[str, ...]
+    bounds: tuple[Any, ...]
     meaning: str
 
     def check(self, name: str, value: Any) -> Any:
         """The value in the default's type; ValueError with a sentence otherwise."""
         name = name.replace("_", " ")
         if isinstance(self.default, bool):
-            if isinstance(value, bool):
-                return value
-            if str(value).lower() in ("true", "yes", "1", "false", "no", "0"):
-                return str(value).lower() in ("true", "yes", "1")
+            word = str(value).lower()
+            if word in ("true", "yes", "1", "false", "no", "0"):
+                return word in ("true", "yes", "1")
             raise ValueError(f"The {name} {shown(value)} is neither true nor false: use one of them.")
         if isinstance(self.default, str) and not self.bounds:
             return text(name, value, 500)
@@ -189,47 +188,48 @@ BENCHMARK: dict[str, Field] = {
 
 
 class Kind(NamedTuple):
-    """What can be set about a kind of run: its fields by what was chosen, and the check of the whole configuration."""
+    """The settings of a kind of run: its fields, which may depend on the chosen values, and a check of all values."""
 
     fields: Callable[[Mapping[str, Any]], Mapping[str, Field]]
     check: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def check_benchmark(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """As `check_config`, of the benchmark."""
+    """Like `check_config`, for the benchmark."""
     return _checked("benchmark", BENCHMARK, config)
 
 
 def with_own(
-    fields: Mapping[str, Field], own: Mapping[str, Any], config: Mapping[str, Any] | None
+    fields: Mapping[str, Field], sampling: Mapping[str, Any], config: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """A configuration in which the backbone's own sampling (`Models.sampling`) stands where nothing was chosen."""
-    return {**{name: value for name, value in own.items() if name in fields}, **(config or {})}
+    """A configuration with the backbone's own sampling (`Models.sampling`) for what was not chosen."""
+    return {**{name: value for name, value in sampling.items() if name in fields}, **(config or {})}
 
 
 def check_evaluation(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """As `check_config`, of an evaluation."""
+    """Like `check_config`, for an evaluation."""
     if kind not in EVALUATIONS:
         raise ValueError(f"{shown(kind)} cannot be evaluated: choose {' or '.join(EVALUATIONS)}.")
     return _checked(f"{kind} evaluation", EVALUATIONS[kind], config)
 
 
 def check_config(kind: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The whole configuration of a kind, defaults filled in; ValueError for a field it has not or a bad value."""
+    """The whole configuration of a kind, with defaults; ValueError for an unknown field or a bad value."""
     if kind not in FIELDS:
         raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
     return _checked(f"{kind} training", FIELDS[kind], config)
 
 
 def _checked(what: str, fields: Mapping[str, Field], config: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = dict(config or {})
-    for name in given:
+    config = config or {}
+    for name in config:
         if name not in fields:
             raise ValueError(f"A {what} has no setting {shown(name)}: it has {', '.join(fields)}.")
-    return {name: field.check(name, given.get(name, field.default)) for name, field in fields.items()}
+    return {name: field.check(name, config.get(name, field.default)) for name, field in fields.items()}
 
 
-KINDS = {
-    kind: Kind(lambda _, fields=fields: fields, partial(check_config, kind))
-    for kind, fields in FIELDS.items()
-}
+def _kind(name: str) -> Kind:
+    return Kind(lambda config: FIELDS[name], partial(check_config, name))
+
+
+KINDS = {name: _kind(name) for name in FIELDS}

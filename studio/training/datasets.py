@@ -1,13 +1,12 @@
-"""What a training run sees: the store's labels of its snapshot, weighted, beside the labels kept with the models.
+"""Training data: the store's labels of a run's snapshot, weighted, beside the labels kept with the models.
 
 A correction weighs more than a scorer's label, as it is rare and right; `correction_weight` says how much more.
 Only prompts of the split 'train' are trained on, and only those of 'validation' decide when to stop.
 
-Which picture a noise becomes depends on how it is sampled, so labels of images that were made in other ways are not
+The picture that a noise becomes depends on the sampling, so labels of images that were sampled differently are not
 mixed: trained on are images of the backbone in use and of the working size, and of these the ones whose steps, guidance
-and scheduler most labelled images have (of two ways as common the studio's own). So whoever makes all images in one way
-of their own trains on them, and nobody trains on two ways at once. Of what people said, only images that are judged as a
-whole count (``data.store.labels``). A run's metrics hold what was left out, and why.
+and scheduler most labelled images have (of two equally common ways the studio's own). People's labels count only on
+images that are judged as a whole (``data.store.labels``). A run's metrics hold what was left out, and why.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from core.words import moved
 from studio.access.places import shortened
 from studio.images.latents import latents_of
 from studio.images.making import noises_of, sampler_of
-from studio.training.calibration import kind_of
+from studio.images.scoring import kind_of
 from studio.training.replay import Replay
 
 if TYPE_CHECKING:
@@ -34,15 +33,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("studio")
 CORRECTED = ("human", "confirmed", "simulated")
-ENOUGH = 100  # labels of people on validation prompts, by which a model is chosen rather than by the scorer's
+ENOUGH = 100  # labels of people on validation prompts from which they, not the scorer's, choose a model
+PARTLY = "judged in part"  # the one reason for which only the scores of people are left out
 SAMPLING = ("steps", "guidance", "sampler")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Training and validation labels, what they came from (labels by source), the prompts that were trained on, how many
-    labelled images of training prompts were left out, by the reason, how the others were sampled, and whose labels the
-    validation ones are: people or scorer."""
+    """Training and validation labels. counts: labels by source; prompts: of the training labels; left_out: how many
+    labelled images of training prompts, by reason; sampling: of the others; chosen_by: whose labels the validation ones
+    are, people or scorer."""
 
     train: RewardData
     validation: RewardData
@@ -54,8 +54,7 @@ class Labels:
 
 
 class Usable(NamedTuple):
-    """Samples to train on, their labels by source, how many images were left out, by the reason, and how the others were
-    sampled."""
+    """Samples to train on. counts: labels by source; left_out: how many images, by reason; sampling: of the others."""
 
     samples: list[Sample]
     counts: dict[str, int]
@@ -64,35 +63,38 @@ class Usable(NamedTuple):
 
 
 def sampling_of(samples: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The steps, guidance and scheduler that most of these samples were made with; of two as common, ``own``. A sample
-    that does not say its scheduler counts as made with the own one."""
-    usual = tuple(own[name] for name in SAMPLING)
+    """The steps, guidance and scheduler that most of these samples were made with; of two equally common ways ``own``. A
+    sample without a scheduler counts as made with the own one."""
+    default = tuple(own[name] for name in SAMPLING)
     ways = Counter((s["steps"], s["guidance"], s["sampler"] or own["sampler"]) for s in samples)
     if not ways:
-        return dict(zip(SAMPLING, usual, strict=True))
-    # what is left is decided by the settings themselves, lest a run that is gone on with take others
-    chosen = max(ways, key=lambda way: (ways[way], sum(a == b for a, b in zip(way, usual, strict=True)), way))
+        return dict(zip(SAMPLING, default, strict=True))
+    # a tie is broken by the settings themselves, so that a resumed run takes the same ones
+    chosen = max(
+        ways, key=lambda way: (ways[way], sum(a == b for a, b in zip(way, default, strict=True)), way)
+    )
     return dict(zip(SAMPLING, chosen, strict=True))
 
 
 def usable(
     samples: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]
 ) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-    """The samples that have all these settings (columns of a sample), and how many have not, by the first that is
-    another, as ``told`` says it. A sample that does not say its scheduler, as one from elsewhere may not, is kept."""
-    kept, left = [], Counter()
+    """The samples that have all these settings (columns of a sample), and how many have not, by the first that differs,
+    as a reason of ``left_out_said``. A sample without a scheduler, as an imported one may be, is kept."""
+    kept: list[Mapping[str, Any]] = []
+    left_out: Counter[str] = Counter()
     for sample in samples:
-        unsaid = {"sampler"} if not sample["sampler"] else set()
-        other = next((name for name in wanted if sample[name] != wanted[name] and name not in unsaid), None)
+        names = [name for name in wanted if name != "sampler" or sample["sampler"]]
+        other = next((name for name in names if sample[name] != wanted[name]), None)
         if other:
-            left[_made(other, sample, wanted)] += 1
+            left_out[_why(other, sample, wanted)] += 1
         else:
             kept.append(sample)
-    return kept, dict(left)
+    return kept, dict(left_out)
 
 
-def _made(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Why a sample is left out."""
+def _why(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Why a sample with another setting is left out."""
     if name == "backbone_revision":
         return "made with another backbone"
     if name in ("height", "width"):
@@ -104,55 +106,46 @@ def _made(name: str, sample: Mapping[str, Any], wanted: Mapping[str, Any]) -> st
 
 
 def _noise_unknown(sample: Mapping[str, Any]) -> str:
-    """Why the noise of a sample cannot be had again."""
+    """Why the noise of a sample cannot be made again."""
     if sample["method"] == "projected":
         return "made from the noise of a projector that is gone"
     return f"made by {sample['method']}"
 
 
-PARTLY = "judged in part"  # the one reason for which only the scores of people are left out
-
-
 def judged_rows(
     rows: Sequence[Mapping[str, Any]], judged: Collection[str]
 ) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-    """The labels (one row a word) without those of people on images that are not judged as a whole, whose ids ``judged``
-    holds; and how many images that concerns. What the scorer said of such an image stays."""
-    left = {row["sample"] for row in rows if row["source"] in CORRECTED} - set(judged)
-    kept = [row for row in rows if row["sample"] not in left or row["source"] not in CORRECTED]
-    return kept, {PARTLY: len(left)} if left else {}
+    """The labels (one row a word) without those of people on images that are not judged as a whole, and how many images
+    that concerns; the scorer's labels stay. judged: ids of the images judged as a whole."""
+    partly = {row["sample"] for row in rows if row["source"] in CORRECTED} - set(judged)
+    kept = [row for row in rows if row["sample"] not in partly or row["source"] not in CORRECTED]
+    return kept, {PARTLY: len(partly)} if partly else {}
 
 
-def told(left_out: Mapping[str, int]) -> str:
+def left_out_said(left_out: Mapping[str, int]) -> str:
     """What was left out, in a sentence or two, or ''."""
-    parts = [f"{count} {why}" for why, count in sorted(left_out.items()) if why != PARTLY]
-    says = [f"Labelled images that were left out: {'; '.join(parts)}."] if parts else []
+    reasons = [f"{count} {why}" for why, count in sorted(left_out.items()) if why != PARTLY]
+    sentences = [f"Labelled images that were left out: {'; '.join(reasons)}."] if reasons else []
     if partly := left_out.get(PARTLY):
-        says.append(
+        sentences.append(
             f"Left out: people's scores of {'1 image' if partly == 1 else f'{partly} images'} of which other words were "
             "neither scored nor confirmed; open them again and press Done."
         )
-    return " ".join(says)
+    return " ".join(sentences)
 
 
 def replay_of(studio: Studio) -> tuple[Replay | None, str]:
-    """The labels kept with the models, or None and the sentence that says why they are not used."""
+    """The labels kept with the models, or None and a sentence why they are not used."""
     try:
         replay = Replay.load(studio.settings.labels)
     except CheckpointError as error:
         return None, f"{shortened(str(error))} The labels of STUDIO_LABELS are not used."
-    revision = studio.models.diffuser().revision
-    if replay.meta.get("backbone_revision") != revision:
-        return (
-            None,
-            "The labels of STUDIO_LABELS were made with another backbone; they are not used.",
-        )
-    shape = list(studio.models.diffuser().latent_shape())
+    diffuser = studio.models.diffuser()
+    if replay.meta.get("backbone_revision") != diffuser.revision:
+        return None, "The labels of STUDIO_LABELS were made with another backbone; they are not used."
+    shape = list(diffuser.latent_shape())
     if replay.meta.get("shape", shape) != shape:
-        return (
-            None,
-            "The labels of STUDIO_LABELS were made at another image size; they are not used.",
-        )
+        return None, "The labels of STUDIO_LABELS were made at another image size; they are not used."
     return replay, ""
 
 
@@ -164,46 +157,45 @@ def store_samples(
     on_part: Callable[[int, int], None] | None = None,
     sampling: Mapping[str, Any] | None = None,
 ) -> Usable:
-    """Samples from the store's labels (one row a word), with the latents of their images if these are asked for, of the
-    images that are ``usable``: made in the way ``sampling``, or in the most common one where it is None."""
+    """Samples from the store's labels (one row a word), of the images that are ``usable``: sampled as ``sampling`` says,
+    None for the most common way. with_pictures: with the latents of their images."""
     diffuser = studio.models.diffuser()
     ids = list(dict.fromkeys(row["sample"] for row in rows))
-    every: list[Mapping[str, Any]] = []
+    images: list[Mapping[str, Any]] = []
     for at in range(0, len(ids), 500):
-        every += studio.store.samples.find(ids=ids[at : at + 500], limit=500)
+        images += studio.store.samples.find(ids=ids[at : at + 500], limit=500)
     height, width = diffuser.size
-    here, left = usable(every, {"backbone_revision": diffuser.revision, "height": height, "width": width})
-    own = {**studio.models.sampling(), "sampler": sampler_of(diffuser)}
-    sampling = sampling or sampling_of(here, own)
-    here, more = usable(here, sampling)
-    infos, left = {info["id"]: info for info in here}, left | more
-    noises = noises_of(
-        studio.models, studio.store, [info for info in infos.values() if info["method"] == "projected"]
+    images, left_out = usable(
+        images, {"backbone_revision": diffuser.revision, "height": height, "width": width}
     )
-    kept = {id for id, info in infos.items() if info["method"] == "none" or id in noises}
-    left |= Counter(_noise_unknown(info) for id, info in infos.items() if id not in kept)
+    own = {**studio.models.sampling(), "sampler": sampler_of(diffuser)}
+    sampling = sampling or sampling_of(images, own)
+    images, others = usable(images, sampling)
+    left_out |= others
+    projected = [image for image in images if image["method"] == "projected"]
+    noises = noises_of(studio.models, studio.store, projected)
+    kept = {image["id"]: image for image in images if image["method"] == "none" or image["id"] in noises}
+    left_out |= Counter(_noise_unknown(image) for image in images if image["id"] not in kept)
     labels: dict[str, dict[int, tuple[Any, float]]] = defaultdict(dict)
-    counts: dict[str, int] = defaultdict(int)
+    counts: Counter[str] = Counter()
     judged: set[str] = set()
     for row in rows:
         if row["sample"] in kept and kind_of(row) is not None:
-            weight = row["weight"] * (correction_weight if row["source"] in CORRECTED else 1.0)
-            said = row["distribution"] if row["distribution"] is not None else row["score"]
+            corrected = row["source"] in CORRECTED
             place = moved(row["prompt"], row["word_rules"]).get(row["word_index"])
             if place is None:  # a part of what is one unit today
                 continue
-            labels[row["sample"]][place] = (said, weight)
+            label = row["distribution"] if row["distribution"] is not None else row["score"]
+            labels[row["sample"]][place] = (label, row["weight"] * (correction_weight if corrected else 1.0))
             counts[row["source"]] += 1
-            if row["source"] in CORRECTED:
+            if corrected:
                 judged.add(row["sample"])
-    shown = latents_of(studio, [infos[id] for id in labels], on_part) if with_pictures else {}
+    pictures = latents_of(studio, [kept[id] for id in labels], on_part) if with_pictures else {}
     samples = [
-        Sample(
-            infos[id]["prompt"], infos[id]["seed"], labels[id], noises.get(id), shown.get(id), id in judged
-        )
-        for id in labels
+        Sample(kept[id]["prompt"], kept[id]["seed"], by_word, noises.get(id), pictures.get(id), id in judged)
+        for id, by_word in labels.items()
     ]
-    return Usable(samples, dict(counts), left, dict(sampling))
+    return Usable(samples, dict(counts), left_out, dict(sampling))
 
 
 def labels_for(
@@ -219,41 +211,46 @@ def labels_for(
 ) -> Labels:
     """The labels of a run, with the latents of the images; ValueError where there are too few.
 
-    Validation labels are those of people where there are ENOUGH, else those kept with the models, else the store's."""
-    diffuser, shown = studio.models.diffuser(), (with_pictures, on_part)
+    Validation labels are those of people if there are ENOUGH, else those kept with the models, else the store's."""
+    diffuser, pictures = studio.models.diffuser(), (with_pictures, on_part)
 
-    def whole(rows: Sequence[Mapping[str, Any]], **of: Any) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
-        return judged_rows(rows, studio.store.labels.judged_images(**of)["images"])
+    def judged(
+        rows: Sequence[Mapping[str, Any]], **filters: Any
+    ) -> tuple[list[Mapping[str, Any]], dict[str, int]]:
+        return judged_rows(rows, studio.store.labels.judged_images(**filters)["images"])
 
     events = {"last": snapshot["last"], "gold": snapshot.get("gold", 0)}
-    rows, partly = whole(studio.store.labels.current(snapshot=snapshot), split="train", **events)
-    train, counts, left, sampling = store_samples(studio, rows, correction_weight, *shown)
-    held_rows, _ = whole(studio.store.labels.current(split="validation"), split="validation")
-    held = store_samples(studio, held_rows, 1.0, *shown, sampling).samples
-    by_people = [sample for sample in held if sample.judged]
+    rows, partly = judged(studio.store.labels.current(snapshot=snapshot), split="train", **events)
+    train, counts, left_out, sampling = store_samples(studio, rows, correction_weight, *pictures)
+    left_out |= partly
+    rows, _ = judged(studio.store.labels.current(split="validation"), split="validation")
+    unseen = store_samples(studio, rows, 1.0, *pictures, sampling).samples
+    by_people = [sample for sample in unseen if sample.judged]
     enough = sum(len(sample.labels) for sample in by_people) >= ENOUGH
     validation = by_people if enough else []
     if replay is not None:
-        rows = replay.of("train")
         rng = np.random.default_rng(seed)
-        chosen = np.sort(rng.choice(rows, min(replay_samples, len(rows)), replace=False))
-        old = replay.samples(chosen)
+
+        def drawn(split: str, most: int) -> list[Sample]:
+            candidates = replay.of(split)
+            return replay.samples(np.sort(rng.choice(candidates, min(most, len(candidates)), replace=False)))
+
+        old = drawn("train", replay_samples)
         train, counts["replay"] = train + old, sum(len(sample.labels) for sample in old)
-        rows = replay.of("validation")
-        if not validation:
-            validation = replay.samples(np.sort(rng.choice(rows, min(1000, len(rows)), replace=False)))
-    validation = validation or held
+        validation = validation or drawn("validation", 1000)
+    validation = validation or unseen
     if not train:
         why = "There is nothing to train on: collect and score samples of training prompts first."
-        raise ValueError(f"{why} {told(left | partly)}".strip())
+        raise ValueError(f"{why} {left_out_said(left_out)}".strip())
     texts = Texts.encode(diffuser.encode, [sample.prompt for sample in train + validation])
     data = RewardData.build(train, texts, diffuser.latent_shape())
     if validation:
-        judged = RewardData.build(validation, texts, diffuser.latent_shape())
+        validation_data = RewardData.build(validation, texts, diffuser.latent_shape())
     else:
-        data, judged = data.split(0.15, seed)
+        data, validation_data = data.split(0.15, seed)
     prompts = list(dict.fromkeys(sample.prompt for sample in train))
-    return Labels(data, judged, counts, prompts, left | partly, sampling, "people" if enough else "scorer")
+    chosen_by = "people" if enough else "scorer"
+    return Labels(data, validation_data, counts, prompts, left_out, sampling, chosen_by)
 
 
 def texts_for(studio: Studio, prompts: Sequence[str]) -> Texts:

@@ -1,15 +1,15 @@
-"""VLM scores that are kept with the models, so that retraining on new labels does not forget the old ones.
+"""Labels kept with the models: VLM scores that are replayed, so that retraining on new labels does not forget the old.
 
 A checkpoint folder of tensors, S samples and N scored words: prompt (S,) rows of meta['prompts'], seed (S,), first
-(S + 1,) where each sample's words begin, word (N,) places in the prompt, distribution (N, 10) in 255ths; where there
-are any, features (N, F) the scorer's hidden states in steps of scale (F,), picture (S, C, H, W) the latents of the images
-in steps of picture_scale (C,), and for samples of projected noise that noise itself (M, C, H, W) with noise_row (S,), -1
+(S + 1,) where each sample's words begin, word (N,) places in the prompt, distribution (N, 10) in 255ths. Optional:
+features (N, F) the scorer's hidden states in steps of scale (F,), picture (S, C, H, W) the latents of the images in steps
+of picture_scale (C,), and for samples of projected noise that noise itself, noise (M, C, H, W), with noise_row (S,), -1
 where the seed draws it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ KIND = "labels"
 
 @dataclass(frozen=True)
 class Replay:
-    """See the module; arrays in NumPy, `distribution` as float32 that sums to 1."""
+    """The tensors in NumPy; `distribution` as float32 that sums to 1."""
 
     prompts: list[str]
     prompt: np.ndarray
@@ -50,67 +50,52 @@ class Replay:
 
     @classmethod
     def load(cls, folder: Path | str) -> Replay:
-        """CheckpointError where the folder is missing or damaged."""
+        """Read a folder; CheckpointError where it is missing or damaged."""
         manifest = checkpoint.verify(folder)
         if manifest["kind"] != KIND:
             raise checkpoint.CheckpointError(
                 f"{folder} holds no labels: choose another folder by STUDIO_LABELS."
             )
-        t = {name: value.numpy() for name, value in checkpoint.load_tensors(folder).items()}
-        spread = t["distribution"].astype(np.float32)
-        spread /= spread.sum(-1, keepdims=True)
-        features = t["features"].astype(np.float32) * t["scale"] if "features" in t else None
-        noise = torch.from_numpy(t["noise"]) if "noise" in t else None
-        rows = t.get("noise_row", np.full(len(t["prompt"]), -1))
-        meta, picture = manifest["meta"], None
-        if "picture" in t:
-            picture = (
-                torch.from_numpy(t["picture"]) * torch.from_numpy(t["picture_scale"])[:, None, None]
-            ).half()
+        tensors = checkpoint.load_tensors(folder)
+        arrays = {name: value.numpy() for name, value in tensors.items()}
+        distribution = arrays["distribution"].astype(np.float32)
+        distribution /= distribution.sum(-1, keepdims=True)
+        features = arrays["features"].astype(np.float32) * arrays["scale"] if "features" in arrays else None
+        rows = arrays.get("noise_row", np.full(len(arrays["prompt"]), -1))
+        meta, picture = manifest["meta"], tensors.get("picture")
+        if picture is not None:
+            picture = (picture * tensors["picture_scale"][:, None, None]).half()
+        columns = (arrays[name] for name in ("prompt", "seed", "first", "word"))
         return cls(
-            meta["prompts"],
-            t["prompt"],
-            t["seed"],
-            t["first"],
-            t["word"],
-            spread,
-            features,
-            noise,
-            rows,
-            meta,
-            picture,
+            meta["prompts"], *columns, distribution, features, tensors.get("noise"), rows, meta, picture
         )
 
     def save(self, folder: Path | str) -> dict[str, Any]:
-        """Write it; the manifest."""
-        counts = in_255ths(self.distribution)
-        tensors = {
+        """Write it to a folder; the manifest."""
+        arrays = {
             "prompt": self.prompt.astype(np.int32),
             "seed": self.seed.astype(np.int64),
             "first": self.first.astype(np.int32),
             "word": self.word.astype(np.uint8),
-            "distribution": counts,
+            "distribution": in_255ths(self.distribution),
         }
         if self.features is not None and len(self.features):
             scale = np.abs(self.features).max(0).clip(1e-6) / 127
-            tensors |= {
+            arrays |= {
                 "features": np.round(self.features / scale).astype(np.int8),
                 "scale": scale.astype(np.float32),
             }
-        found = {name: torch.from_numpy(value) for name, value in tensors.items()}
+        if self.noise is not None:
+            arrays["noise_row"] = self.noise_row.astype(np.int32)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        if self.noise is not None:
+            tensors["noise"] = self.noise.half()
         if self.picture is not None:
             picture = self.picture.float()
-            scale = picture.abs().amax((0, 2, 3)).clamp_min(1e-6) / 127
-            found |= {
-                "picture": (picture / scale[:, None, None]).round().to(torch.int8),
-                "picture_scale": scale,
-            }
-        if self.noise is not None:
-            found |= {
-                "noise": self.noise.half(),
-                "noise_row": torch.from_numpy(self.noise_row.astype(np.int32)),
-            }
-        return checkpoint.save(found, folder, {**self.meta, "prompts": self.prompts}, kind=KIND)
+            steps = picture.abs().amax((0, 2, 3)).clamp_min(1e-6) / 127
+            tensors["picture"] = (picture / steps[:, None, None]).round().to(torch.int8)
+            tensors["picture_scale"] = steps
+        return checkpoint.save(tensors, folder, {**self.meta, "prompts": self.prompts}, kind=KIND)
 
     @property
     def rules(self) -> int:
@@ -120,33 +105,24 @@ class Replay:
     def of(self, split: str) -> np.ndarray:
         """The samples (rows) whose prompts are of a split."""
         splits = self.meta.get("splits") or [split_of(prompt) for prompt in self.prompts]
-        wanted = np.array([own == split for own in splits], bool)
-        return np.flatnonzero(wanted[self.prompt])
+        return np.flatnonzero((np.array(splits) == split)[self.prompt])
 
-    def with_distribution(self, distribution: np.ndarray) -> Replay:
-        """The same samples with other scores (N, 10)."""
-        if distribution.shape != self.distribution.shape:
-            raise ValueError(
-                f"There are {self.distribution.shape} scores, but {distribution.shape} were given."
-            )
-        return replace(self, distribution=distribution)
-
-    def samples(self, rows: np.ndarray, weight: float = 1.0) -> list[Sample]:
-        """Samples to train on."""
-        found = []
+    def samples(self, rows: np.ndarray) -> list[Sample]:
+        """Samples (rows) to train on."""
+        samples = []
         for s in rows.tolist():
-            words = range(self.first[s], self.first[s + 1])
-            places = moved(self.prompts[self.prompt[s]], self.rules)
+            prompt = self.prompts[self.prompt[s]]
+            places = moved(prompt, self.rules)
             labels = {
-                places[int(self.word[n])]: (self.distribution[n].tolist(), weight)
-                for n in words
+                places[int(self.word[n])]: (self.distribution[n].tolist(), 1.0)
+                for n in range(self.first[s], self.first[s + 1])
                 if int(self.word[n]) in places
             }
             at = int(self.noise_row[s])
             noise = self.noise[at].float() if at >= 0 and self.noise is not None else None
             picture = self.picture[s].float() if self.picture is not None else None
-            found.append(Sample(self.prompts[self.prompt[s]], int(self.seed[s]), labels, noise, picture))
-        return found
+            samples.append(Sample(prompt, int(self.seed[s]), labels, noise, picture))
+        return samples
 
 
 def in_255ths(distribution: np.ndarray) -> np.ndarray:
@@ -164,8 +140,8 @@ def gather(
     most: int | None = None,
     pictures: bool = True,
 ) -> Replay:
-    """The samples of the store that the VLM has scored, with the backbone in use, as a Replay; of training prompts at
-    most so many, drawn at random but always the same."""
+    """The store's samples of the backbone in use that the VLM has scored. most: of training prompts, drawn at random but
+    always the same."""
     from studio.images.latents import latents_of
 
     diffuser = studio.models.diffuser()
@@ -178,7 +154,7 @@ def gather(
     noises = noises_of(studio.models, studio.store, [row for row in rows if row["method"] == "projected"])
     rows = [row for row in rows if row["method"] == "none" or row["id"] in noises]
     latents = latents_of(studio, rows) if pictures else {}
-    if latents:  # a sample without its image would be one without its picture
+    if latents:  # every sample of a replay has a picture, or none has
         rows = [row for row in rows if row["id"] in latents]
     if not rows:
         raise ValueError("There is no scored sample in the store: collect and score some first.")

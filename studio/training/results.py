@@ -1,13 +1,62 @@
-"""What came of a training, in sentences: seeds before and after it, and what it learned from."""
+"""The result of a training in words: sentences on seeds before and after it and on what it learned, and its model card.
+
+The card's front matter is made by huggingface_hub, so that the Hub reads it. Nothing in a card comes from anywhere but the
+run's row.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-TELLS = 3  # points that one would like to tell
+from huggingface_hub import EvalResult, ModelCardData
+
+POINTS = 3  # a difference that one would like to detect
 PICTURES = "heldout"  # the folder in a run's with the images of seeds that changed
+
+TITLES = {
+    "cycle": "Noise projector",
+    "projector": "Noise projector",
+    "warmup": "Noise projector, warmed up only",
+    "reward": "Reward model for noise projection",
+    "calibrator": "Calibrator of a word scorer",
+    "lora": "LoRA of a diffusion model",
+}
+WHAT = {
+    "cycle": "Moves the initial noise of a diffusion model, once, before denoising, toward what the prompt needs.",
+    "projector": "Moves the initial noise of a diffusion model, once, before denoising, toward what the prompt needs.",
+    "warmup": "A projector that has learned to be harmless: it makes images neither better nor worse.",
+    "reward": "Foresees how well each word of a prompt will show, from the initial noise and the prompt alone.",
+    "calibrator": "Corrects the scores of a vision-language model where people corrected them.",
+    "lora": "An adapter of the diffusion model, fine-tuned on images weighted by their word scores.",
+}
+USE = {
+    "cycle": "STUDIO_PROJECTOR",
+    "projector": "STUDIO_PROJECTOR",
+    "warmup": "STUDIO_PROJECTOR",
+    "reward": "STUDIO_REWARD",
+}
+FIGURES = {
+    "words": "words that hold",
+    "strict": "images in which every word holds",
+    "clean": "images in which every word holds and nothing else is there",
+}
+IN_NATS = ("labels", "corrections")  # what a result is of, where its figure is a log-likelihood and no share
+LIMITS = {
+    "projector": [
+        "It was judged on the prompts and the backbone named here; nothing is known of others.",
+        "All noises of a prompt are moved alike in part, so images of one prompt may resemble each other more.",
+        "No word score says that a thing is there twice: look at the figure for images in which nothing else is there.",
+    ],
+    "reward": ["Its labels come from a scorer and from corrections: it has learned the mistakes of both."],
+    "calibrator": ["It is right for the scorer version that was corrected, and for no other."],
+    "lora": ["It was trained on images of the backbone itself; it can teach it nothing that it never drew."],
+}  # fmt: skip
+
+
+# ---- sentences ----------------------------------------------------------------------------------------------------
 
 
 def by_whom(heldout: Mapping[str, Any]) -> str:
@@ -24,36 +73,37 @@ def seeds_said(heldout: Mapping[str, Any]) -> list[str]:
     when = "before" if heldout["base"] == "before" else "without a projector"
     broken, mended, spoiled = seeds["broken"], seeds["mended"], seeds["spoiled"]
     was, now = f"{_were(broken)} broken {when}", f"{mended} {_are(mended)} whole now"
+    many = "1 seed" if broken == 1 else f"{broken} seeds"
     lines = [
-        f"Of {_many(broken)} that {was}, {now}; {spoiled} that {_were(spoiled)} whole {_are(spoiled)} broken.",
+        f"Of {many} that {was}, {now}; {spoiled} that {_were(spoiled)} whole {_are(spoiled)} broken.",
         f"Whole: every word holds and nothing else is in the image, by {by_whom(heldout)}.",
     ]
     return lines + _clear(heldout["difference"].get("clean") or {}, heldout.get("images") or 0)
 
 
 def _clear(change: Mapping[str, Any], images: int) -> list[str]:
-    """The difference in whole images with the half-width of its interval, and whether that is more than chance; where it
-    is not, how many images would make it as narrow as TELLS: it shrinks with the root of their number."""
-    much, low, high = (change.get(name) for name in ("estimate", "low", "high"))
-    if much is None or not _finite(much):
+    """The difference in whole images with the half-width of its interval, and whether that is more than chance; if not,
+    how many images would make it as narrow as POINTS: it shrinks with the root of their number."""
+    estimate, low, high = (change.get(name) for name in ("estimate", "low", "high"))
+    if not _finite(estimate):
         return []
-    said = f"Whole images: {100 * much:+.1f} points"
+    change_text = f"Whole images: {100 * estimate:+.1f} points"
     if not (_finite(low) and _finite(high)):
-        return [f"{said}; how sure that is was not worked out."]
+        return [f"{change_text}; how sure that is was not worked out."]
     half = 50 * (high - low)
     if low > 0 or high < 0:
-        return [f"{said}, ± {half:.1f}: clear of chance."]
-    needed = math.ceil(images * (half / TELLS) ** 2 / 100) * 100
+        return [f"{change_text}, ± {half:.1f}: clear of chance."]
+    needed = math.ceil(images * (half / POINTS) ** 2 / 100) * 100
     more = (
-        f" To tell {TELLS} points takes about {needed} images, not {images}." if needed > images > 0 else ""
+        f" To tell {POINTS} points takes about {needed} images, not {images}." if needed > images > 0 else ""
     )
-    return [f"{said}, ± {half:.1f}: that is within what chance does.{more}"]
+    return [f"{change_text}, ± {half:.1f}: that is within what chance does.{more}"]
 
 
 def learned_said(metrics: Mapping[str, Any]) -> list[str]:
-    """Whose labels chose the weights of a run's reward model, how much the foresight and the reader see; [] where the
-    run trained none, or is of an earlier version. metrics: of a run of kind reward or cycle."""
-    reward = metrics.get("reward") if isinstance(metrics.get("reward"), Mapping) else metrics
+    """Whose labels chose the weights of a run's reward model, and how good its foresight and reader are; [] where the run
+    trained none, or is of an earlier version. metrics: of a run of kind reward or cycle."""
+    reward = metrics["reward"] if isinstance(metrics.get("reward"), Mapping) else metrics
     lines = []
     chosen = reward.get("chosen_by")
     if chosen == "people":
@@ -83,13 +133,124 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _many(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
 def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+# ---- the model card -----------------------------------------------------------------------------------------------
+
+
+def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: str) -> str:
+    """A run's model card in Markdown. heldout: the result of the run, or of the cycle that it is a part of."""
+    kind, title = run["kind"], f"{TITLES.get(run['kind'], run['kind'])} {run['id']}"
+    data = ModelCardData(
+        library_name="diffusers",
+        base_model=None if Path(backbone).is_absolute() else backbone,
+        tags=["noise-projection", "text-to-image", kind],
+        model_name=title if heldout else None,
+        eval_results=_results(heldout) if heldout else None,
+    )
+    parts = [
+        f"---\n{data.to_yaml()}\n---",
+        f"# {title}",
+        WHAT.get(kind, ""),
+        "Made by Noise Projection Studio after arXiv 2510.14526.",
+        f"Backbone: `{Path(backbone).name}`. State: {run['state']}. Made {str(run['created'])[:10]}.",
+        *_use(kind),
+        *_trained(run),
+        *_measured(heldout),
+        *_limits("projector" if kind in ("cycle", "warmup") else kind),
+        "## Settings",
+        _table(("setting", "value"), sorted((k, v) for k, v in run["config"].items() if k != "used")),
+    ]
+    if run["checkpoint_sha256"]:
+        parts.append(f"sha256 of the checkpoint's manifest: `{run['checkpoint_sha256']}`")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _results(heldout: Mapping[str, Any]) -> list[EvalResult]:
+    kind = "text-to-image" if heldout["of"] not in IN_NATS else "other"
+    return [
+        EvalResult(
+            task_type=kind, dataset_type="held-out", dataset_name=f"held-out {heldout['of']}",
+            metric_type=name, metric_name=name, metric_value=round(heldout["after"][name]["estimate"], 4),
+        )
+        for name in FIGURES if (heldout["after"].get(name) or {}).get("estimate") is not None
+    ]  # fmt: skip
+
+
+def _use(kind: str) -> list[str]:
+    return ["## How to use it", f"```\n{USE[kind]}=FOLDER python app.py\n```"] if kind in USE else []
+
+
+def _trained(run: Mapping[str, Any]) -> list[str]:
+    labels = run["labels"]
+    if not labels:
+        return []
+    sources = sorted(labels.get("sources", {}).items())
+    counts = ", ".join(f"{count} by {source}" for source, count in sources) or "none"
+    start = (run["config"].get("used") or {}).get("projector") or "what the project ships"
+    began = f" Began from: {start}." if run["kind"] in ("cycle", "projector") else ""
+    return [
+        "## Trained on",
+        f"{labels.get('count', 'Some')} word labels ({counts}), a snapshot with sha256 `{labels.get('sha256', '?')[:16]}`.{began}",
+    ]
+
+
+def _measured(heldout: Mapping[str, Any] | None) -> list[str]:
+    if not heldout:
+        return ["## Measured", "Nothing was measured on held-out prompts."]
+    sides = [side for side in ("none", "before", "after") if side in heldout]
+    rows = []
+    names = FIGURES if heldout["of"] not in IN_NATS else {"words": "log-likelihood of a label, nats a word"}
+    for name, meaning in names.items():
+        figures = [heldout[side].get(name) for side in sides]
+        if any(figures):
+            difference = _interval(heldout["difference"].get(name), "+")
+            rows.append((meaning, *map(_interval, figures), difference))
+    apart = (
+        "on which nothing was trained."
+        if heldout["independent"]
+        else "from which the labels came: not independent."
+    )
+    size = ""
+    if {"images", "prompts"} <= heldout.keys():
+        size = f" {heldout['images']} images of {heldout['prompts']} prompts each."
+    judge = f"Judge: {heldout['judge']}, {apart}{size}"
+    return [
+        "## Measured",
+        f"On {heldout['of']} that nothing was trained on, with 95 % intervals where they are known. {judge}",
+        _table(("figure", *sides, "difference"), rows),
+    ]
+
+
+def _limits(kind: str) -> list[str]:
+    return ["## Known limits", "\n".join(f"- {line}" for line in LIMITS[kind])] if kind in LIMITS else []
+
+
+def _interval(figure: Mapping[str, float | None] | None, sign: str = "") -> str:
+    """An estimate with its interval; alone where it has no bounds, as a calibrator's before and after."""
+    if not figure or figure["estimate"] is None:
+        return ""
+    spec = f"{sign}.3f"
+    if figure["low"] is None or figure["high"] is None:
+        return f"{figure['estimate']:{spec}}"
+    return f"{figure['estimate']:{spec}} [{figure['low']:{spec}}, {figure['high']:{spec}}]"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table; its cells are escaped, as settings may be a user's text."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = " ".join(str(value).split())
+    for char in "\\|`<>":
+        text = text.replace(char, f"\\{char}")
+    return text

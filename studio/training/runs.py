@@ -1,50 +1,145 @@
-"""Training runs as the user knows them: make, run, watch, evaluate, promote, roll back, compare, delete.
+"""Training runs: created, run in a process of their own or here, watched, promoted, rolled back, compared, deleted.
 
-One training at a time, across processes. A run that was stopped or killed goes on from where it was: its stages and
-their states are in its folder. Promoting is never automatic. A run that is deleted loses its files and stays in the store,
-archived: samples and other runs name it.
+One training at a time, across processes: the one that trains holds a lock file. `Runs.start` writes a run into the store
+and starts `python -m studio train KIND --run ID`, which outlives the page and the server; that no other run is on, and
+that this one is, is one transaction. Nothing is kept in memory: pages read the store and the run's folder. A run that was
+stopped or killed resumes where it was, as its stages and their states are in its folder. Promoting is never automatic. A
+deleted run loses its files and stays in the store, archived: samples and other runs name it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import subprocess
+import sys
+import threading
 import time
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core import checkpoint
+from core.jsonfile import parsed, read_or
 from core.training.loop import Progress, Stopped
-from data.store import Store
+from data.store import Store, StoreError
+from data.store.checks import count, each, maybe, number, record, text
 from data.store.runs import RunBusy
 from studio.access.identity import check_name
+from studio.errors import sentence
+from studio.images import pictures
 from studio.images.models import SHIPPED, Models
 from studio.images.scoring import Stop, asked
 from studio.numbers import plain, shown
-from studio.processes import alive
-from studio.settings import Settings
-from studio.training import jobs, modelcard
+from studio.processes import alive, lock, unlock
+from studio.settings import ROOT, Settings
 from studio.training.configs import FIELDS, Kind, with_own
-from studio.training.runlog import HEARTBEAT_SECONDS, Report, RunLog, training_lock
+from studio.training.results import card
 
 if TYPE_CHECKING:
     from studio.studio import Studio
 
-MOST = 1000  # runs of a family that are looked through
+Run = dict[str, Any]  # a row of the store
+Report = Callable[[dict[str, Any]], None]
+
+PROGRESS, LOG, STAGES, STOP = "progress.jsonl", "log.txt", "stages.json", "stop"
+REPORT = record(
+    {"stage": text, "step": count, "total": count},
+    {"left": maybe(number), "metrics": each(maybe(number)), "time": number},
+)
+REPORT_SECONDS, HEARTBEAT_SECONDS = 0.5, 5.0
+MOST = 1000  # parents, parts and promotions of a run that are read
 PROJECTS = ("cycle", "projector", "warmup")  # kinds that make a projector
 LOCK_TRIES, LOCK_WAIT = 20, 0.1  # a sweep holds the lock for a moment
+STOP_SECONDS = 20.0  # a run that is queued for so long without a process has died on its way
+BEGIN_SECONDS = 900.0  # or with one: a process begins sooner, so the id is by now another one's
+
+
+# ---- the folder of a run ------------------------------------------------------------------------------------------
+
+
+class RunLog:
+    """The folder of one run: progress.jsonl (a line a report), log.txt (what the process printed), stages.json (finished
+    stages), the states of its stages, and its checkpoints. The process that trains writes it, any may read it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._reported = 0.0
+
+    def start(self) -> None:
+        """Make the folder, without an old request to stop."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / STOP).unlink(missing_ok=True)
+
+    def ask_to_stop(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / STOP).touch()
+
+    def stop_asked(self) -> bool:
+        return (self.folder / STOP).exists()
+
+    def report(self, stage: str, progress: Progress, also: Report | None = None) -> None:
+        """Write a step of a stage, twice a second at most and at the stage's end; `also` gets what is written."""
+        now = time.monotonic()
+        if now - self._reported < REPORT_SECONDS and progress.step < progress.total:
+            return
+        self._reported = now
+        line = {
+            "time": time.time(),
+            "stage": stage,
+            "step": progress.step,
+            "total": progress.total,
+            "left": round(progress.left, 1),
+            "metrics": plain({name: round(float(value), 6) for name, value in progress.metrics.items()}),
+        }
+        with (self.folder / PROGRESS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if also:
+            also(line)
+
+    def progress(self, most: int = 2000) -> list[dict[str, Any]]:
+        """The reports, oldest first, thinned to about `most`; lines that are no reports are left out."""
+        try:
+            lines = (self.folder / PROGRESS).read_bytes().split(b"\n")
+        except OSError:
+            return []
+        reports = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                report = parsed(line, dict, PROGRESS)
+                REPORT("report", report)
+                reports.append(report)
+        every = max(1, -(-len(reports) // most))
+        return reports[::every] + (reports[-1:] if reports and (len(reports) - 1) % every else [])
+
+    def tail(self, most: int = 2000) -> str:
+        """The end of what the process printed."""
+        try:
+            return (self.folder / LOG).read_bytes()[-most:].decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def done(self) -> dict[str, Any]:
+        """Results of the finished stages, by name. A damaged file costs time, nothing else."""
+        stages = read_or({}, self.folder / STAGES)
+        return {stage: result for stage, result in stages.items() if isinstance(result, dict)}
+
+    def finish(self, stage: str, result: dict[str, Any]) -> dict[str, Any]:
+        """Note a stage as finished, so that a resumed run does not repeat it; its result as it was stored."""
+        stages = {**self.done(), stage: plain(result)}
+        pictures.write(self.folder / STAGES, json.dumps(stages, indent=1).encode())
+        return self.done()[stage]
 
 
 class Job:
-    """A run that is on: what its stages need to know of it."""
+    """A run at work: what its stages need to know of it."""
 
-    def __init__(
-        self, studio: Studio, run: dict[str, Any], stop: Callable[[], bool], also: Report | None
-    ) -> None:
+    def __init__(self, studio: Studio, run: Run, stop: Callable[[], bool], also: Report | None) -> None:
         self.studio, self.run, self.config = studio, run, run["config"]
         self.folder = studio.runs.folder(run["id"])
         self.log = RunLog(self.folder)
@@ -61,7 +156,7 @@ class Job:
             raise Stopped
 
     def watch(self, stage: str) -> Callable[[Progress], None]:
-        """An on_progress for a stage: reports, and shows the store that the run is alive."""
+        """An on_progress for a stage: reports, and a heartbeat in the store."""
 
         def on_progress(progress: Progress) -> None:
             self.log.report(stage, progress, self._also)
@@ -72,13 +167,14 @@ class Job:
         return on_progress
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
-        """The like for work that counts done and total."""
+        """Like `watch`, for work that counts done and total."""
         began, report = time.monotonic(), self.watch(stage)
-        first: list[int] = []
+        first: int | None = None
 
         def on_count(done: int, total: int) -> None:
-            first.append(done) if not first else None
-            seconds, made = time.monotonic() - began, done - first[0]
+            nonlocal first
+            first = done if first is None else first
+            seconds, made = time.monotonic() - began, done - first
             left = seconds / made * (total - done) if made > 0 else 0.0
             report(Progress(done, max(total, 1), {}, seconds, left))
 
@@ -86,16 +182,16 @@ class Job:
 
     def stoppable(self, stage: str) -> Callable[[int, int], None]:
         """`counter` for work that cannot be asked to stop: it raises Stopped from within."""
-        count = self.counter(stage)
+        report = self.counter(stage)
 
         def on_count(done: int, total: int) -> None:
-            count(done, total)
+            report(done, total)
             self.check()
 
         return on_count
 
     def stage(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The result of a stage, done now or when the run was on before."""
+        """The result of a stage, which is done now unless an earlier process finished it."""
         done = self.log.done()
         if name in done:
             return done[name]
@@ -103,23 +199,37 @@ class Job:
         return self.log.finish(name, work())
 
 
+@contextlib.contextmanager
+def training_lock(home: Path) -> Iterator[bool]:
+    """The lock of the process that trains; False where another one holds it."""
+    held = lock(home / "training.lock")
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            unlock(held)
+
+
+# ---- the runs of the store ----------------------------------------------------------------------------------------
+
+
 class Runs:
-    """Runs as the user knows them: made, looked at, put into use."""
+    """The runs of one studio."""
 
     def __init__(self, settings: Settings, store: Store, models: Models, kinds: Mapping[str, Kind]) -> None:
         self.settings, self.store, self.models, self.kinds = settings, store, models, kinds
 
     def defaults(self, kind: str) -> dict[str, tuple[Any, str]]:
         """The settings of a kind of training: {name: (default, meaning)}."""
-        found = self.checked(kind)
-        return {name: (found[name], field.meaning) for name, field in FIELDS[kind].items()}
+        config = self.checked(kind)
+        return {name: (config[name], field.meaning) for name, field in FIELDS[kind].items()}
 
     def folder(self, run_id: str) -> Path:
         return self.settings.runs / run_id
 
     def new(self, kind: str, config: dict[str, Any] | None = None, starts: bool = False) -> str:
-        """A queued run with its configuration, its labels and what was in use when it was made; its id. starts: this
-        process begins it at once; RunBusy where another is on, of all who ask at once for all but one."""
+        """The id of a new queued run with its configuration, its labels and the models in use. starts: this process
+        begins it at once; RunBusy where another is on, of all who ask at once for all but one."""
         checked = self.checked(kind, config)
         sources = {"all": None, "vlm": ["vlm"], "corrections": ["human", "confirmed", "simulated"]}[
             checked.get("sources", "all")
@@ -142,7 +252,7 @@ class Runs:
         return run
 
     def checked(self, kind: str, config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The whole configuration of a kind; ValueError for a bad one. Sampling is the backbone's own if none was chosen."""
+        """The whole configuration of a kind; ValueError for a bad one. Sampling defaults to the backbone's own."""
         if kind not in self.kinds:
             raise ValueError(f"{shown(kind)} cannot be trained: choose one of {', '.join(FIELDS)}.")
         known = self.kinds[kind]
@@ -160,18 +270,128 @@ class Runs:
             if on and run["id"] != but:
                 raise RunBusy(run["id"], run["kind"])
 
-    # -- results
-
-    def find(self, **filters: Any) -> list[dict[str, Any]]:
+    def find(self, **filters: Any) -> list[Run]:
         """Runs, the newest first, those whose process died marked as interrupted."""
-        jobs.sweep(self)
+        self.sweep()
         return self.store.runs.find(**filters)
 
-    def get(self, id: str) -> dict[str, Any]:
+    def get(self, id: str) -> Run:
         """A run; ValueError where there is none."""
         return self.store.runs.get(id)
 
-    def promote(self, run_id: str, who: str, force: bool = False) -> dict[str, Any]:
+    # -- processes
+
+    def start(self, kind: str, config: dict[str, Any] | None = None) -> str:
+        """Start a training in a process of its own; the run's id. ValueError or RunBusy where it cannot be."""
+        self.sweep()
+        run = self.new(kind, config, starts=True)  # it has this process's id until its own process exists
+        self._spawn(self.get(run))
+        return run
+
+    def resume(self, run_id: str) -> str:
+        """Resume a run that was stopped, interrupted or failed; its id."""
+        self.sweep()
+        with self.store.database.writing():
+            run = self.get(run_id)
+            if run["state"] in ("done", "running"):
+                raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to resume.")
+            if run["archived"]:
+                raise ValueError(f"The run {run_id} was deleted, and its files with it: start a new one.")
+            self.refuse_if_busy()
+            self.store.runs.update(run_id, state="queued", pid=os.getpid(), heartbeat="now", message="")
+        self._spawn(run)
+        return run_id
+
+    def stop(self, run_id: str) -> None:
+        """Ask a run to stop after the step it is in; finished work is kept."""
+        self.sweep()
+        run = self.get(run_id)
+        if run["state"] not in ("running", "queued"):
+            raise ValueError(f"The run {run_id} is {run['state']}: there is nothing to stop.")
+        RunLog(self.folder(run_id)).ask_to_stop()
+
+    def status(self, run_id: str, most: int = 500) -> dict[str, Any]:
+        """{id, kind, state, stage, step, total, left, metrics: the latest, history: [reports], message, log, run}"""
+        self.sweep()
+        run, log = self.get(run_id), RunLog(self.folder(run_id))
+        history = log.progress(most)
+        last = history[-1] if history else {}
+        return {
+            "id": run_id,
+            "kind": run["kind"],
+            "state": run["state"],
+            "stage": last.get("stage", ""),
+            "step": last.get("step", 0),
+            "total": last.get("total", 0),
+            "left": last.get("left") if run["state"] == "running" else None,
+            "metrics": last.get("metrics", {}),
+            "history": history,
+            "message": run["message"],
+            "log": log.tail() if run["state"] in ("failed", "interrupted") else "",
+            "run": run,
+        }
+
+    def sweep(self) -> list[str]:
+        """Mark runs without a process as interrupted; their ids. A running run holds the training lock; a queued one has
+        a process, or somebody is just about to start it."""
+        dead = []
+        with contextlib.suppress(StoreError, OSError):  # a store that cannot be written can still be read
+            if self.store.runs.find(state="running"):
+                with training_lock(self.settings.home) as free:
+                    dead += self.sweep_held() if free else []
+            for run in self.store.runs.find(state="queued"):
+                since = datetime.fromisoformat(run["heartbeat"] or run["created"])
+                waited = abs((datetime.now(UTC) - since).total_seconds())  # a clock may have been put back
+                most = BEGIN_SECONDS if alive(run["pid"] or 0) else STOP_SECONDS
+                if waited > most and self._interrupt(run, "Its process ended before it began."):
+                    dead.append(run["id"])
+        return dead
+
+    def sweep_held(self) -> list[str]:
+        """`sweep` for the holder of the training lock: whatever the store says is running has died."""
+        running = self.store.runs.find(state="running")
+        return [run["id"] for run in running if self._interrupt(run, "Its process ended before it was done.")]
+
+    def _interrupt(self, run: Run, why: str) -> bool:
+        """Mark a run whose process died, unless it was resumed meanwhile; whether it is marked."""
+        with self.store.database.writing():
+            now = self.get(run["id"])
+            if (now["state"], now["pid"]) != (run["state"], run["pid"]):
+                return False
+            self.store.runs.update(
+                run["id"], state="interrupted", message=f"{why} Resume it: nothing was lost."
+            )
+        return True
+
+    def _spawn(self, run: Run) -> None:
+        run_id, kind = run["id"], run["kind"]
+        what = ["experiment", run["config"]["name"]] if kind == "experiment" else ["train", kind]
+        log = RunLog(self.folder(run_id))
+        env = {**os.environ, **self.settings.env(), "PYTHONUNBUFFERED": "1"}
+        env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+        try:
+            log.start()
+            with (log.folder / LOG).open("ab") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "studio", *what, "--run", run_id],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    env=env,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            why = f"The process of the run {run_id} could not be started ({error.strerror}). Mend that, then resume the run."
+            self.store.runs.update(run_id, state="failed", message=why)
+            raise ValueError(why) from None
+        self.store.runs.update(run_id, pid=process.pid)
+        # reap it when it ends, so that a long-lived server collects no dead processes
+        threading.Thread(target=process.wait, name=f"job {run_id}", daemon=True).start()
+
+    # -- promotion
+
+    def promote(self, run_id: str, who: str, force: bool = False) -> Run:
         """Put a run's models into use; ValueError where its held-out result is worse, unless `force`.
 
         A cycle puts its calibrator, reward model and projector into use together.
@@ -193,61 +413,56 @@ class Runs:
             self.store.audit.note(who, "promote", run_id, {"force": force})
         return promoted
 
-    def why_not(self, run: dict[str, Any]) -> str:
+    def why_not(self, run: Run) -> str:
         """The sentence for which a run should not be promoted, or ''."""
         heldout, kind = (run["metrics"] or {}).get("heldout"), run["kind"]
         end = "Promote it all the same only if you know why."
-        nobody = f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
+        unknown = f"The run {run['id']} has no held-out result, so nobody knows whether it is better. {end}"
         if not heldout:
-            return nobody
+            return unknown
         promoted = self.store.runs.promoted("projector" if kind == "cycle" else kind)
         in_use = promoted["id"] if promoted else None
         difference = heldout["difference"]["words"]["estimate"]
         measured_against = (run["config"].get("used") or {}).get("projector" if kind == "cycle" else kind)
         if kind in ("projector", "reward", "cycle", "lora") and in_use not in (measured_against, run["id"]):
-            theirs = self.heldout_of(promoted) if promoted else None
-            if theirs is None or theirs["key"] != heldout["key"]:
+            other = self.heldout_of(promoted) if promoted else None
+            if other is None or other["key"] != heldout["key"]:
                 return (
                     f"The run {run['id']} was measured against another model than the one now in use ({in_use or 'shipped'}), "
                     f"so nobody knows whether it is better. {end}"
                 )
-            pair = [found["after"]["words"]["estimate"] for found in (heldout, theirs)]
-            difference = None if None in pair else pair[0] - pair[1]
-        if difference is None:  # the scorer, who is the judge, could read none of the images
-            return nobody
+            ours, theirs = (result["after"]["words"]["estimate"] for result in (heldout, other))
+            difference = None if ours is None or theirs is None else ours - theirs
+        if difference is None:  # the scorer, which is the judge, could read none of the images
+            return unknown
         if difference < 0:
             return (
                 f"On held-out {heldout['of']} the run {run['id']} is worse than what is in use "
                 f"(by {-difference:.4f}). {end}"
             )
-        whole = heldout["difference"].get("clean") or {}
-        if in_use == measured_against and whole.get("high") is not None and whole["high"] < 0:
+        clean = heldout["difference"].get("clean") or {}
+        if in_use == measured_against and clean.get("high") is not None and clean["high"] < 0:
             return (
                 f"Of the held-out images of the run {run['id']} fewer are whole than of what is in use, by "
-                f"{-100 * whole['estimate']:.1f} points: words hold, and things are there that nobody asked for. {end}"
+                f"{-100 * clean['estimate']:.1f} points: words hold, and things are there that nobody asked for. {end}"
             )
         return ""
 
-    def heldout_of(self, run: dict[str, Any]) -> dict[str, Any] | None:
+    def heldout_of(self, run: Run) -> dict[str, Any] | None:
         """The held-out result of a run, or of the cycle that it is a part of."""
-        found = (run["metrics"] or {}).get("heldout")
-        if not found and run["parent"]:
+        result = (run["metrics"] or {}).get("heldout")
+        if not result and run["parent"]:
             parent = self.get(run["parent"])
-            found = (parent["metrics"] or {}).get("heldout") if parent["kind"] == "cycle" else None
-        return found
+            result = (parent["metrics"] or {}).get("heldout") if parent["kind"] == "cycle" else None
+        return result
 
-    def _parts(self, run: dict[str, Any]) -> list[dict[str, Any]]:
+    def _parts(self, run: Run) -> list[Run]:
         """The runs of a cycle's own models that can be put into use."""
-        if run["kind"] != "cycle":
-            return []
-        return [
-            child
-            for child in self.store.runs.find(parent=run["id"])
-            if (child["metrics"] or {}).get("use", True)
-        ]
+        children = self.store.runs.find(parent=run["id"]) if run["kind"] == "cycle" else []
+        return [child for child in children if (child["metrics"] or {}).get("use", True)]
 
-    def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
-        """Back to what was in use before; that run, or None for what the project ships."""
+    def rollback(self, kind: str, who: str) -> Run | None:
+        """Put what was in use before into use again; its run, or None for what the project ships."""
         who = check_name(who)
         if kind not in FIELDS or kind in ("warmup", "round"):
             raise ValueError(
@@ -259,18 +474,17 @@ class Runs:
                     used = self.store.runs.promoted(child["kind"])
                     if used and used["id"] == child["id"]:
                         self.store.runs.rollback(child["kind"], who)
-            found = self.store.runs.rollback(kind, who)
+            run = self.store.runs.rollback(kind, who)
             self.store.audit.note(who, "rollback", kind)
-        return found
+        return run
 
     # -- the page of a run
 
     def page(self, run_id: str) -> dict[str, Any]:
         """{run, settings: [{name, value, default, meaning}], parents: nearest first, children, promotions: its own events,
-        bytes: of its files | None, part_of: the loop that it belongs to | None}; ValueError where there is no such run."""
+        bytes: of its files | None, part_of: the cycle that it belongs to | None}; ValueError where there is no such run."""
         run = self.get(run_id)
         fields = FIELDS.get(run["kind"], {})
-        given = {k: v for k, v in run["config"].items() if k not in ("used", "cycle", "source", "name")}
         settings = [
             {
                 "name": name,
@@ -278,7 +492,8 @@ class Runs:
                 "default": fields[name].default if name in fields else None,
                 "meaning": fields[name].meaning if name in fields else "",
             }
-            for name, value in given.items()
+            for name, value in run["config"].items()
+            if name not in ("used", "cycle", "source", "name")
         ]
         promotions = [e for e in self.store.runs.promotions(run["kind"], MOST) if e["run"] == run_id]
         return {
@@ -291,15 +506,15 @@ class Runs:
             "part_of": run["config"].get("cycle"),
         }
 
-    def _parents(self, run: dict[str, Any]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while run["parent"] and len(found) < MOST:
+    def _parents(self, run: Run) -> list[Run]:
+        parents: list[Run] = []
+        while run["parent"] and len(parents) < MOST:
             run = self.get(run["parent"])
-            found.append(run)
-        return found
+            parents.append(run)
+        return parents
 
     def sample_methods(self, run_id: str) -> list[str]:
-        """The projector before and this run's, as ``check_grid`` takes them; none where the run makes no projector."""
+        """The projector before and this run's, as `check_grid` takes them; none where the run makes no projector."""
         run = self.get(run_id)
         if run["kind"] not in PROJECTS or run["state"] != "done" or run["archived"]:
             return []
@@ -321,7 +536,7 @@ class Runs:
         heldout = [self.heldout_of(run) for run in runs]
         why = ""
         if None in heldout:
-            missing = " and ".join(run["id"] for run, found in zip(runs, heldout, strict=True) if not found)
+            missing = " and ".join(run["id"] for run, result in zip(runs, heldout, strict=True) if not result)
             why = f"There is no held-out result of {missing}."
         elif heldout[0]["key"] != heldout[1]["key"]:
             why = "They were judged on other prompts, seeds or settings, so their figures say nothing of each other."
@@ -337,35 +552,33 @@ class Runs:
 
     def delete(self, run_id: str, who: str) -> int:
         """Delete a run's files, its parts' with it, and archive it; how many bytes that freed. ValueError for what is on,
-        in use or part of a loop."""
+        in use or part of a cycle."""
         who = check_name(who)
-        jobs.sweep(self)
+        self.sweep()
         with self.store.database.writing():
             run = self.get(run_id)
             if run["config"].get("source") == "shipped":
                 raise ValueError("This is what the project ships: it cannot be deleted.")
-            if loop := run["config"].get("cycle"):
-                raise ValueError(f"The run {run_id} is a part of the loop {loop}: delete that.")
-            parts = [
-                c["id"] for c in self.store.runs.find(parent=run_id, limit=MOST) if "cycle" in c["config"]
-            ]
+            if cycle := run["config"].get("cycle"):
+                raise ValueError(f"The run {run_id} is a part of the loop {cycle}: delete that.")
+            children = self.store.runs.find(parent=run_id, limit=MOST)
+            parts = [child["id"] for child in children if "cycle" in child["config"]]
             self.store.runs.archive([run_id, *parts])
             folder = self.folder(run_id)
             freed = _bytes(folder) or 0
-            self.store.audit.note(
-                who, "delete run", run_id, {"kind": run["kind"], "parts": parts, "bytes": freed}
-            )
-        gone = folder.with_name(f".deleted-{run_id}-{uuid.uuid4().hex[:8]}")
+            detail = {"kind": run["kind"], "parts": parts, "bytes": freed}
+            self.store.audit.note(who, "delete run", run_id, detail)
+        deleted = folder.with_name(f".deleted-{run_id}-{uuid.uuid4().hex[:8]}")
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(gone)  # at once, so that nothing reads half of it
-        for left in self.settings.runs.glob(".deleted-*"):  # also what an earlier, killed deletion has left
-            shutil.rmtree(left, ignore_errors=True)
+            folder.rename(deleted)  # at once, so that nothing reads half of it
+        for leftover in self.settings.runs.glob(".deleted-*"):  # also of an earlier deletion that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         return freed
 
     def model_card(self, run_id: str) -> str:
         """The model card of a run, in Markdown with the Hub's front matter."""
         run = self.get(run_id)
-        return modelcard.card(run, self.heldout_of(run), self.settings.backbone)
+        return card(run, self.heldout_of(run), self.settings.backbone)
 
     def pack(self, run_id: str, folder: Path | str) -> Path:
         """A zip in this folder with a run's checkpoint, verified, and its model card as README.md."""
@@ -376,33 +589,36 @@ class Runs:
         checkpoint.verify(source)
         target = Path(folder) / f"{run['kind']}-{run_id}.zip"
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
-            card = zipfile.ZipInfo("README.md")  # without the time: the same run gives the same bytes
-            card.external_attr = 0o644 << 16
-            packed.writestr(card, self.model_card(run_id), zipfile.ZIP_DEFLATED)
+            readme = zipfile.ZipInfo("README.md")  # without the time: the same run gives the same bytes
+            readme.external_attr = 0o644 << 16
+            packed.writestr(readme, self.model_card(run_id), zipfile.ZIP_DEFLATED)
             for path in sorted(p for p in source.rglob("*") if p.is_file()):
                 packed.write(path, path.relative_to(source).as_posix())
         return target
 
 
 def projector_of(run: Mapping[str, Any]) -> str:
-    """The run under which a training's projector stands in the store."""
+    """The id of the run that stands for a training's projector in the store."""
     return f"{run['id']}-projector" if run["kind"] == "cycle" else run["id"]
 
 
 def _bytes(folder: Path) -> int | None:
-    """The size of all files of a folder, or None where it is not there."""
+    """The size of all files of a folder, or None where it is missing."""
     if not folder.is_dir():
         return None
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def changed(settings: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of a run page's settings those that are not the default, first; then the others."""
+    """A run page's settings, those that are not the default first."""
     return sorted(settings, key=lambda s: s["value"] == s["default"])
 
 
+# ---- training in this process -------------------------------------------------------------------------------------
+
+
 class Training:
-    """Trains and evaluates in this process."""
+    """Trains in this process."""
 
     def __init__(self, studio: Studio, work: Callable[[str], Callable[[Job], dict[str, Any]]]) -> None:
         """studio: the stages of a training make, score and judge images with all of it. work: what a kind of run does."""
@@ -415,15 +631,15 @@ class Training:
         run_id: str | None = None,
         on_progress: Report | None = None,
         stop: Stop = None,
-    ) -> dict[str, Any]:
-        """Train in this process and return the run. With `run_id` that run is begun or gone on with.
+    ) -> Run:
+        """Train in this process and return the run. With `run_id` that run is begun or resumed.
 
-        on_progress gets the reports of the run's folder. Stopped, the run's state is 'stopped'.
+        on_progress gets the reports of the run's folder. The state of a stopped run is 'stopped'.
         """
         if run_id is not None and (run := self.runs.get(run_id))["kind"] != kind:
             raise ValueError(f"The run {run_id} is a {run['kind']} training, not {kind}: name its own kind.")
         with self._alone(run_id):
-            jobs.sweep_held(self.runs)
+            self.runs.sweep_held()
             if run_id is None:
                 run_id = self.runs.new(kind, config, starts=True)
             log = RunLog(self.runs.folder(run_id))
@@ -434,27 +650,25 @@ class Training:
             job = Job(self.studio, run, asked(stop), on_progress)
             try:
                 self.studio.models.diffuser()
-                found = self.work(kind)(job)
-                self.studio.store.runs.update(run_id, state="done", **plain(found))
+                fields = self.work(kind)(job)
+                self.studio.store.runs.update(run_id, state="done", **plain(fields))
             except Stopped:
-                self._end(run_id, "stopped", "Stopped; go on with it at any time.")
+                self._end(run_id, "stopped", "Stopped; resume it at any time.")
             except KeyboardInterrupt:
-                self._end(run_id, "interrupted", "Interrupted; go on with it at any time.")
+                self._end(run_id, "interrupted", "Interrupted; resume it at any time.")
                 raise
             except BaseException as error:
-                from studio.errors import sentence
-
                 self._end(run_id, "failed", sentence(error)[:2000])
                 raise
         return self.runs.get(run_id)
 
     def _end(self, run_id: str, state: str, message: str) -> None:
-        (self.runs.folder(run_id) / "stop").unlink(missing_ok=True)
+        (self.runs.folder(run_id) / STOP).unlink(missing_ok=True)
         self.studio.store.runs.update(run_id, state=state, message=message)
 
     @contextlib.contextmanager
     def _alone(self, run_id: str | None) -> Iterator[None]:
-        """Held while this process trains; RunBusy where another process does."""
+        """Holds the training lock; RunBusy where another process does."""
         for _ in range(LOCK_TRIES):
             with training_lock(self.studio.settings.home) as free:
                 if free:

@@ -1,28 +1,35 @@
-"""What each kind of training does, stage after stage (DESIGN section 2): `STAGES[kind](job)`.
+"""What each kind of training does, stage after stage: `STAGES[kind](job)`.
 
-Each gives the fields with which its run is done: metrics, checkpoint and its sha256. Metrics hold `heldout`, by which
-promoting is decided. A stage that was finished before a stop or a kill is not done again, and one that was on goes on
+Each gives the fields with which its run is done: metrics, checkpoint and its sha256. Promoting is decided by the `heldout`
+of the metrics. A stage that was finished before a stop or a kill is not repeated, and one that was interrupted resumes
 from its last saved state.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from core import checkpoint
+from core.evaluation.base import Method
+from core.evaluation.methods import whole
 from core.foresight import RewardParts, Teacher
 from core.metrics import mean_interval
+from core.networks.projector import NoiseProjector
 from core.networks.reward import PictureReader, RewardModel
-from core.training.data import RewardData
+from core.training.data import RewardData, Sample
 from core.training.foresight import ForesightConfig, train_foresight, with_pictures
 from core.training.loop import Stopped
-from core.training.lora import Adapter, Conditions
+from core.training.lora import Adapter, Conditions, LoraConfig, train_lora
 from core.training.projector import (
     ProjectorConfig,
     WarmupConfig,
@@ -32,40 +39,48 @@ from core.training.projector import (
 )
 from core.training.reading import ReaderConfig, train_reader
 from core.training.reward import RewardConfig, StageResult, evaluate_reward, predict, train_reward
+from studio.images.methods import tuned
+from studio.images.models import UnfitError, class_of
 from studio.numbers import plain
-from studio.training import calibration, rounds
-from studio.training.datasets import Labels, labels_for, replay_of, texts_for, told
-from studio.training.finetuning import lora
+from studio.training import calibration
+from studio.training.datasets import Labels, labels_for, left_out_said, replay_of, store_samples, texts_for
 from studio.training.heldout import of_run
-from studio.training.initial import begin, used_model, used_teacher
+from studio.training.replay import Replay
 from studio.training.runs import Job
 
-Found = dict[str, Any]
+if TYPE_CHECKING:
+    from studio.studio import Studio
+
+log = logging.getLogger("studio")
+Result = dict[str, Any]
 FRESH_PROMPTS = 1500  # that the teacher is asked about
 # images by which a backbone's first prediction is tuned; of fewer it would learn them by heart
 FEWEST_PICTURES = 500
+ROUND = "round"  # the prompt set of a round's images
 
 
-def reward(job: Job) -> Found:
+# ---- kinds of training --------------------------------------------------------------------------------------------
+
+
+def reward(job: Job) -> Result:
     """Stage 1 alone: labels -> reward model, compared with the one in use on prompts it did not train on."""
     replay, note = replay_of(job.studio)
     used = job.studio.models.using("calibrator")
     if replay is not None and used.model is not None and job.run["labels"]["filter"]["include_calibrated"]:
         replay = calibration.rescored(replay, used.model, job.studio.runs.get(used.run)["metrics"])
     result = job.stage("reward", lambda: _reward(job, job.run["labels"], replay))
-    return _done(
-        job, "reward", {**result, "note": calibration.joined(note, result["note"], told(result["left_out"]))}
-    )
+    note = calibration.joined(note, result["note"], left_out_said(result["left_out"]))
+    return _done(job, "reward", {**result, "note": note})
 
 
-def warmup(job: Job) -> Found:
+def warmup(job: Job) -> Result:
     """Stage 2 alone: a fresh projector that is harmless."""
     prompts = _training_prompts(job)
     result = job.stage("warmup", lambda: _warmup(job, prompts))
     return _done(job, "warmup", result)
 
 
-def projector(job: Job) -> Found:
+def projector(job: Job) -> Result:
     """Stage 3 with the reward model in use, and its held-out result."""
     model = used_model(job, "reward")
     if model is None:
@@ -73,18 +88,18 @@ def projector(job: Job) -> Found:
     prompts = _training_prompts(job)
     result = job.stage("projector", lambda: _projector(job, model, used_teacher(job), prompts))
     heldout = job.stage("heldout", lambda: _heldout(job, prompts))
-    return _done(job, "projector", {**result, **_as_metrics(heldout)})
+    return _done(job, "projector", result, heldout)
 
 
-def calibrator(job: Job) -> Found:
-    """What the corrections teach about the scorer, and how it fares on corrections it did not see."""
+def calibrator(job: Job) -> Result:
+    """The calibrator of the corrections, and its result on corrections that it did not see."""
     result = job.stage("calibrator", lambda: calibration.fit(job, job.run["labels"]))
     if not result["fitted"]:
         raise ValueError(result["note"])
     return _done(job, "calibrator", result)
 
 
-def cycle(job: Job) -> Found:
+def cycle(job: Job) -> Result:
     """The whole loop: corrections -> calibrator -> reward model -> projector -> held-out result before and after."""
     studio, config = job.studio, job.config
     replay, note = replay_of(studio)
@@ -102,8 +117,7 @@ def cycle(job: Job) -> Found:
     learned = job.stage("reward", lambda: _reward(job, snapshot, replay))
     model = studio.models.open("reward", job.folder / "reward")
     prompts = job.stage("prompts", lambda: {"prompts": _training_prompts(job, snapshot)})["prompts"]
-    teacher = _teacher(job)
-    result = job.stage("projector", lambda: _projector(job, model, teacher, prompts))
+    result = job.stage("projector", lambda: _projector(job, model, _teacher(job), prompts))
     trained = list(dict.fromkeys([*prompts, *learned["prompts"]]))
     heldout = job.stage("heldout", lambda: _heldout(job, trained))
 
@@ -116,10 +130,60 @@ def cycle(job: Job) -> Found:
         "projector": result,
         "labels": learned["labels"],
         "left_out": learned["left_out"],
-        "note": calibration.joined(note, learned["note"], told(learned["left_out"])),
-        **_as_metrics(heldout),
+        "note": calibration.joined(note, learned["note"], left_out_said(learned["left_out"])),
     }
-    return _done(job, "projector", metrics)
+    return _done(job, "projector", metrics, heldout)
+
+
+def lora(job: Job) -> Result:
+    """A LoRA, with which the projector is compared: trained on the store's images, each weighted by its word scores; with
+    its held-out result against the one in use, or none."""
+    result = job.stage("lora", lambda: _lora(job))
+    prompts = result.pop("prompts")
+
+    def adapters() -> tuple[Method | None, Method]:
+        used = job.config["used"]["lora"]
+        before = Adapter.load(job.studio.models.folder_of(job.studio.runs.get(used))) if used else None
+        return before and _tuned(before), _tuned(Adapter.load(job.folder / "lora"))
+
+    heldout = job.stage("heldout", lambda: of_run(job, prompts, adapters))
+    return _done(job, "lora", result, heldout)
+
+
+def collect_round(job: Job) -> Result:
+    """The next round of the loop: images with the projector in use, scored, so that people find them in the queue.
+
+    What a projector has learned wrong shows only in the images that it makes. A round collects some on training prompts;
+    once people have corrected them, the next training learns from them as from all others.
+    """
+    studio, config, began = job.studio, job.config, time.monotonic()
+    if studio.runs.in_use()["projector"] != config["used"]["projector"]:
+        raise ValueError(
+            "Another projector has been put into use since this round was begun: start a new round with it."
+        )
+    chosen = job.stage("prompts", lambda: _round_prompts(studio, config["prompts"]))
+    ids = studio.collecting.collect(
+        chosen["prompts"], config["seeds"], "projected", steps=config["steps"], guidance=config["guidance"],
+        strength=config["strength"], prompt_set=ROUND, first_seed=chosen["first_seed"],
+        on_progress=job.counter("images"), stop=job.stopped,
+    )  # fmt: skip
+    job.check()
+    scored = studio.scoring.score(ids, job.counter("scores"), job.stopped)
+    job.check()
+    if studio.models.using("reward").model is not None:  # the queue's order is then known before anybody asks
+        studio.foreseeing.foresee(on_progress=job.counter("reward model asked"), stop=job.stopped)
+        job.check()
+    return {
+        "metrics": {
+            "images": len(ids),
+            "prompts": len(chosen["prompts"]),
+            "scored": scored,
+            "projector": config["used"]["projector"] or "shipped",
+            "note": f"{len(ids)} images of projected noise stand in the queue. Correct some of them, in the order that "
+            "offers projected noise first; then train the whole loop again.",
+            "seconds": round(time.monotonic() - began, 1),
+        }
+    }
 
 
 STAGES = {
@@ -129,14 +193,14 @@ STAGES = {
     "calibrator": calibrator,
     "lora": lora,
     "cycle": cycle,
-    "round": rounds.collect,
+    "round": collect_round,
 }
 
 
 # ---- stages -------------------------------------------------------------------------------------------------------
 
 
-def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
+def _reward(job: Job, snapshot: dict[str, Any], replay: Replay | None) -> dict[str, Any]:
     """Foresight, reader, reward model: each learns from the one before."""
     config, began = job.config, time.monotonic()
     labels = labels_for(
@@ -171,7 +235,7 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
             teacher.reader.requires_grad_(False).to(job.studio.models.device).eval()
         if fresh:
             model.take(teacher.reader)
-        else:  # it has learned since to read what it foresees itself, which is less sharp than what the teacher does
+        else:  # it has since learned to read its own foresight, which is less sharp than the teacher's
             model.register_to_config(extra=teacher.reader.config.extra)
     elif taught_extra(labels.train):
         model.register_to_config(extra=True)
@@ -186,19 +250,19 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
     )
     asked = texts_for(job.studio, _fresh_prompts(job, labels)) if teacher else None
     if asked is not None and not teacher.reader.config.extra:
-        asked.scored &= ~asked.extra  # nothing is to be learned from what the teacher was not taught
+        asked.scored &= ~asked.extra  # the teacher's answers to what it was not taught teach nothing
     result = train_reward(
         model, labels.train, labels.validation, settings, teach=teacher and teacher.of(asked), fresh=asked,
         folder=job.folder / "reward-state", on_progress=job.watch("reward"), stop=job.stopped,
     )  # fmt: skip
-    _go_on(result)
+    _check(result)
     meta = {
         "run": job.run["id"],
         "labels": labels.counts,
         "backbone_revision": job.studio.models.diffuser().revision,
     }
     checkpoint.save(RewardParts(model, teacher), job.folder / "reward", meta, kind=type(model).__name__)
-    found = {
+    metrics = {
         "labels": labels.counts,
         "left_out": labels.left_out,
         "sampling": labels.sampling,
@@ -215,8 +279,8 @@ def _reward(job: Job, snapshot: dict[str, Any], replay: Any) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
     }
     if before is not None:
-        found["validation"]["before"] = evaluate_reward(before, labels.validation)
-    return found
+        metrics["validation"]["before"] = evaluate_reward(before, labels.validation)
+    return metrics
 
 
 def _foresight(job: Job, labels: Labels, earlier: Teacher | None) -> dict[str, Any]:
@@ -230,14 +294,14 @@ def _foresight(job: Job, labels: Labels, earlier: Teacher | None) -> dict[str, A
         rank=config["foresight_rank"],
         seed=config["seed"],
     )
-    result, found = train_foresight(
+    result, foreseen = train_foresight(
         job.studio.models.diffuser(), labels.train, job.folder / "foresight", settings,
         validation=labels.validation if len(with_pictures(labels.validation)) else None,
         folder=job.folder / "foresight-state", on_progress=job.watch("foresight"), stop=job.stopped,
     )  # fmt: skip
     if result.stopped:
         raise Stopped
-    return {"kept": False, "foreseen": found, "seconds": round(time.monotonic() - began, 1)}
+    return {"kept": False, "foreseen": foreseen, "seconds": round(time.monotonic() - began, 1)}
 
 
 def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
@@ -264,7 +328,7 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
         reader, data, validation if len(validation) else None, settings, foresee=foresee,
         folder=job.folder / "reader-state", on_progress=job.watch("reader"), stop=job.stopped,
     )  # fmt: skip
-    _go_on(result)
+    _check(result)
     checkpoint.save(reader, job.folder / "reader", {"run": job.run["id"]})
     return {
         "metrics": result.metrics,
@@ -274,18 +338,18 @@ def _reader(job: Job, labels: Labels, teacher: Teacher) -> dict[str, Any]:
 
 
 def taught_extra(data: RewardData) -> bool:
-    """Whether a label speaks of *nothing else*."""
+    """Whether there is a label of *nothing else*."""
     return bool((data.texts.extra[data.item] & (data.weight > 0)).any())
 
 
 def _fresh_prompts(job: Job, labels: Labels) -> list[str]:
-    """The prompts that the teacher is asked about: those with labels and more of the training set."""
+    """The prompts that the teacher is asked about: those with labels, and more of the training set."""
     most = min(FRESH_PROMPTS, job.config["reward_steps"] * job.config["reward_batch"])
     return list(dict.fromkeys([*labels.prompts, *job.studio.prompts.of("train", most)]))[:most]
 
 
 def _reward_heldout(before: RewardModel | None, after: RewardModel, labels: Labels) -> dict[str, Any]:
-    """How much likelier the labels of prompts that were not trained on became: nats a word, paired, with interval."""
+    """By how much the likelihood of labels of untrained prompts grew: nats a word, paired, with interval."""
     data = labels.validation
     rows = {"after": _likelihood(after, data)}
     if before is not None:
@@ -318,17 +382,17 @@ def _warmup(job: Job, prompts: list[str]) -> dict[str, Any]:
         model, texts, shape, settings, folder=job.folder / "warmup-state",
         on_progress=job.watch("warm-up"), stop=job.stopped,
     )  # fmt: skip
-    _go_on(result)
+    _check(result)
     checkpoint.save(model, job.folder / "warmup", {"run": job.run["id"]})
     return {"metrics": result.metrics, "prompts": len(prompts), "seconds": round(time.monotonic() - began, 1)}
 
 
 def _teacher(job: Job) -> Teacher | None:
-    """That of the reward model of this run."""
+    """The teacher of this run's reward model."""
     try:
         return Teacher.of_reward(job.folder / "reward", job.studio.models.diffuser())
     except ValueError:
-        return None  # the run was asked for none
+        return None  # the run trained none
 
 
 def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: list[str]) -> dict[str, Any]:
@@ -357,13 +421,13 @@ def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: l
         start, model, texts, shape, settings, validation=validation, judge=judge, folder=job.folder / "projector-state",
         on_progress=job.watch("projector"), stop=job.stopped,
     )  # fmt: skip
-    _go_on(result)
+    _check(result)
     checkpoint.save(start, job.folder / "projector", {"run": job.run["id"], "prompts": len(prompts)})
-    found = {"after": result.metrics}
+    validated = {"after": result.metrics}
     if used is not None and validation is not None:
-        found["before"] = evaluate_projector(used, model, validation, shape, judge=judge)
+        validated["before"] = evaluate_projector(used, model, validation, shape, judge=judge)
     return {
-        "reward_model": found,
+        "reward_model": validated,
         "best_step": result.best_step,
         "prompts": len(prompts),
         "seconds": round(time.monotonic() - began, 1),
@@ -371,22 +435,150 @@ def _projector(job: Job, model: RewardModel, teacher: Teacher | None, prompts: l
 
 
 def _heldout(job: Job, trained: list[str]) -> dict[str, Any]:
-    after = job.folder / "projector"
-    return of_run(
-        job, trained, lambda: (used_model(job, "projector"), job.studio.models.open("projector", after))
+    def models() -> tuple[NoiseProjector | None, NoiseProjector]:
+        return used_model(job, "projector"), job.studio.models.open("projector", job.folder / "projector")
+
+    return of_run(job, trained, models)
+
+
+def image_score(sample: Sample) -> float:
+    """The mean expected score in [0, 1] of an image's labelled words."""
+    expected = [
+        float(np.dot(label, np.arange(10))) if isinstance(label, Sequence) else float(label)
+        for label, _ in sample.labels.values()
+    ]
+    return min(1.0, max(0.0, whole([value / 9 for value in expected], "mean")))
+
+
+def _lora(job: Job) -> dict[str, Any]:
+    """A fresh adapter from the labels of the run, on images of training prompts in the backbone's default size."""
+    studio, config, began = job.studio, job.config, time.monotonic()
+    rows = studio.store.labels.current(snapshot=job.run["labels"])
+    samples, counts, left_out, sampling = store_samples(
+        studio, rows, 1.0, with_pictures=True, on_part=job.stoppable("images read")
     )
+    images = {id(sample): sample.picture for sample in samples if sample.picture is not None}
+    samples = [sample for sample in samples if id(sample) in images]
+    if not samples:
+        raise ValueError(
+            "There is no scored image of a training prompt to fine-tune on: collect and score some first "
+            f"(python -m studio collect). {left_out_said(left_out)}".strip()
+        )
+    scores = [image_score(sample) for sample in samples]
+    settings = LoraConfig(
+        rank=config["rank"],
+        steps=config["lora_steps"],
+        batch=config["lora_batch"],
+        rate=config["lora_rate"],
+        temperature=config["temperature"],
+        checkpointing=config["checkpointing"],
+        seed=config["seed"],
+    )
+    with studio.models.lock:
+        result, loss = train_lora(
+            studio.models.diffuser(), torch.stack(list(images.values())), [sample.prompt for sample in samples], scores,
+            settings, job.folder / "lora", meta={"run": job.run["id"], "images": len(samples)},
+            folder=job.folder / "lora-state", on_progress=job.watch("LoRA"), stop=job.stopped,
+        )  # fmt: skip
+    if result.stopped:
+        raise Stopped
+    return {
+        "loss": loss,
+        "images": len(samples),
+        "mean_score": float(np.mean(scores)),
+        "labels": counts,
+        "left_out": left_out,
+        "sampling": sampling,
+        "prompts": list(dict.fromkeys(sample.prompt for sample in samples)),
+        "seconds": round(time.monotonic() - began, 1),
+    }
 
 
-# ---- what they share ----------------------------------------------------------------------------------------------
+def _tuned(adapter: Adapter) -> Method:
+    return tuned(adapter, f"lora {adapter.sha256[:16]}")
 
 
-def _go_on(result: StageResult) -> None:
+def _round_prompts(studio: Studio, most: int) -> dict[str, Any]:
+    """{prompts: at most so many training prompts of which the projector in use has made no image, first_seed: 0}. If it
+    has made one of each: the first prompts of all, and the first seed that none of them has had."""
+    using = studio.models.using("projector")
+    if using.model is None:
+        raise ValueError(using.problem)
+    rows = studio.store.samples.find(
+        method="projected", projector_run=using.run, split="train", limit=1_000_000
+    )
+    made = Counter(row["prompt"] for row in rows)
+    prompts = studio.prompts.of("train", most + len(made))
+    if not prompts:
+        raise ValueError("There is no training prompt: give a larger set (STUDIO_PROMPTS).")
+    fresh = [prompt for prompt in prompts if not made[prompt]][:most]
+    if fresh:
+        return {"prompts": fresh, "first_seed": 0}
+    again = prompts[:most]
+    return {"prompts": again, "first_seed": max(made[prompt] for prompt in again)}
+
+
+# ---- models to begin with -----------------------------------------------------------------------------------------
+
+
+def used_model(job: Job, kind: str) -> Any:
+    """The model that was in use when the run was made, or None where none can be used: what the project ships does not
+    fit another backbone. One that cannot be read any more stops only a run that would start from it."""
+    run, folder = _used_folder(job, kind)
+    models = job.studio.models
+    if run is None and not folder.exists():
+        return None
+    try:
+        model = models.open(kind, folder)
+        models.check_fits(model)
+    except ValueError as error:
+        shipped_for_another = isinstance(error, UnfitError) and run is None
+        if not shipped_for_another and job.config.get("start") != "fresh":
+            raise
+        log.warning("The %s in use is left out of account: %s", kind, error)
+        return None
+    return model
+
+
+def _used_folder(job: Job, kind: str) -> tuple[str | None, Path]:
+    """The run of the model that was in use when this run was made (None: what the project ships), and its folder."""
+    studio, run = job.studio, job.config["used"][kind]
+    return run, studio.models.folder_of(studio.runs.get(run)) if run else Path(getattr(studio.settings, kind))
+
+
+def used_teacher(job: Job) -> Teacher | None:
+    """The teacher beside the reward model that was in use when the run was made; None where none fits this backbone."""
+    _, folder = _used_folder(job, "reward")
+    try:
+        return Teacher.of_reward(folder, job.studio.models.diffuser())
+    except ValueError as error:
+        log.info("No teacher goes with the reward model in use: %s", error)
+        return None
+
+
+def begin(job: Job, kind: str, used: Any, fresh: bool = False) -> Any:
+    """A model to train: a copy of the one in use, or a new one of its shape."""
+    models, diffuser = job.studio.models, job.studio.models.diffuser()
+    if used is not None and not fresh and job.config.get("start") == "used":
+        return copy.deepcopy(used).requires_grad_(True).train()
+    torch.manual_seed(job.config["seed"])
+    if used is not None:
+        model = class_of(kind).from_config(used.config)
+    else:
+        model = class_of(kind)(latent_channels=diffuser.channels, text_width=diffuser.text_width)
+    return model.to(models.device).train()
+
+
+# ---- shared -------------------------------------------------------------------------------------------------------
+
+
+def _check(result: StageResult) -> None:
     if result.fit.stopped:
         raise Stopped
 
 
 def _training_prompts(job: Job, snapshot: dict[str, Any] | None = None) -> list[str]:
-    """The prompts that a projector learns on: those with labels first, then the world's, as many as are asked for."""
+    """The prompts that a projector is trained on: those with labels first, then others, as many as are configured."""
     studio, most = job.studio, job.config["prompts"]
     rows = studio.store.labels.current(snapshot=snapshot or job.run["labels"])
     labelled = [
@@ -395,14 +587,10 @@ def _training_prompts(job: Job, snapshot: dict[str, Any] | None = None) -> list[
     return list(dict.fromkeys([*labelled, *studio.prompts.of("train", most)]))[:most]
 
 
-def _as_metrics(heldout: dict[str, Any]) -> dict[str, Any]:
-    return {"heldout": heldout} if heldout else {}
-
-
 def _part(
     job: Job, kind: str, metrics: dict[str, Any], use: bool, snapshot: dict[str, Any]
 ) -> dict[str, Any]:
-    """The run of one of a cycle's models, so that it can be in use and be named by itself."""
+    """Record one of a cycle's models as a run of its own, so that it can be in use and be named by itself."""
     store, folder = job.studio.store, job.folder / kind
     id = f"{job.run['id']}-{kind}"
     metrics = plain({k: v for k, v in metrics.items() if k != "prompts"}) | {
@@ -415,18 +603,16 @@ def _part(
         except ValueError:
             store.runs.new(kind, {"cycle": job.run["id"]}, job.run["id"], snapshot, id)
         store.runs.update(
-            id,
-            state="done",
-            metrics=metrics,
-            checkpoint=_relative(job, folder),
-            checkpoint_sha256=digest,
+            id, state="done", metrics=metrics, checkpoint=_relative(job, folder), checkpoint_sha256=digest
         )
     return {"run": id}
 
 
-def _done(job: Job, part: str, metrics: dict[str, Any]) -> Found:
+def _done(job: Job, part: str, metrics: dict[str, Any], heldout: dict[str, Any] | None = None) -> Result:
     folder = job.folder / part
     metrics = {k: v for k, v in metrics.items() if k != "prompts" or not isinstance(v, list)}
+    if heldout:
+        metrics["heldout"] = heldout
     return {
         "metrics": {**metrics, "seconds_now": round(time.monotonic() - job.began, 1)},
         "checkpoint": _relative(job, folder),

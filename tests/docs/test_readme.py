@@ -29,7 +29,7 @@ from studio.cli.commands import choices
 from studio.cli.shipping import checked_options
 from studio.doors import ADMINISTRATORS, ENDPOINTS, GOLD
 from studio.experiments import check_experiment
-from studio.settings_table import SETTINGS, settings_table
+from studio.settings import SETTINGS, settings_table
 from studio.training.configs import EVALUATIONS, FIELDS, check_benchmark, check_config, check_evaluation
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,11 +1,11 @@
 """Tiny models once a session, and a studio on them for each test."""
 
-import dataclasses
 import shutil
 
 import pytest
 
 from tests import tiny
+from tests.tiny import change_settings
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,8 +37,7 @@ def studio(loaded, quick_path, model_folder):
 @pytest.fixture
 def without_projector(studio):
     """The same studio with nothing at the projector's place."""
-    settings = dataclasses.replace(studio.settings, projector=studio.settings.home / "nowhere")
-    studio.settings = studio.models.settings = settings
+    change_settings(studio, projector=studio.settings.home / "nowhere")
     return studio
 
 

@@ -16,7 +16,7 @@ from studio.pages import shared
 from studio.pages.shared import ASKED, QUICK, Update, shows_errors
 from studio.pages.train import TITLES
 from studio.studio import Studio
-from studio.training.modelcard import IN_NATS
+from studio.training.results import IN_NATS
 
 MOST = 5000  # runs that are looked through, the newest
 SHOWN = 200  # rows of a page

@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from core.words import KINDS
-from studio.annotation.kinds import named
+from studio.annotation.quality import named
 from studio.components.table import heads, number, rows
 from studio.numbers import whole
 from studio.pages.library.views import SOURCES, figure

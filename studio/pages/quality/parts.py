@@ -11,8 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from data.store.labels import RULE_SAID
-from studio.annotation.kinds import named
-from studio.annotation.quality import ALL, FEW, GOOD, USABLE, reading
+from studio.annotation.quality import ALL, FEW, GOOD, USABLE, named, reading
 from studio.background import Look
 from studio.components import notices
 from studio.components.figures import SOFT

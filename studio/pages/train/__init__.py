@@ -22,10 +22,8 @@ from studio.pages.shared import ASKED, Update, shows_errors
 from studio.pages.train import run as run_page
 from studio.pages.train import samples as run_samples
 from studio.studio import Studio
-from studio.training import jobs
 from studio.training.configs import FIELDS, Field
-from studio.training.modelcard import IN_NATS
-from studio.training.results import by_whom
+from studio.training.results import IN_NATS, by_whom
 
 KINDS = {
     "cycle": ("The whole loop", "corrections → calibrator → reward model → projector → held-out result"),
@@ -184,13 +182,13 @@ def build(
         shared.admin(studio, kept, profile)
         asked = {"sources": source, **dict(zip(settings, given, strict=True))}
         fields = FIELDS.get(kind, {})
-        run = jobs.start(studio.runs, kind, {name: value for name, value in asked.items() if name in fields})
+        run = studio.runs.start(kind, {name: value for name, value in asked.items() if name in fields})
         return see(run, "", True)
 
     @shows_errors
     def next_round(profile: gr.OAuthProfile | None, kept: Any) -> Update:
         shared.admin(studio, kept, profile)
-        return see(jobs.start(studio.runs, "round"), "", True)
+        return see(studio.runs.start("round"), "", True)
 
     @shows_errors
     def put_into_use(run: Any, force: Any, kept: Any, profile: gr.OAuthProfile | None) -> Update:

@@ -19,9 +19,8 @@ from studio.pages import shared
 from studio.pages.people import Rights
 from studio.pages.shared import ASKED, Update, shows_errors
 from studio.studio import Studio
-from studio.training.datasets import told as left_out_said
-from studio.training.modelcard import IN_NATS
-from studio.training.results import PICTURES, learned_said, seeds_said
+from studio.training.datasets import left_out_said
+from studio.training.results import IN_NATS, PICTURES, learned_said, seeds_said
 from studio.training.runs import changed
 
 LOG = logging.getLogger(__name__)

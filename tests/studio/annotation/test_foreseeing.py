@@ -11,6 +11,7 @@ from core.scoring.scores import entropy, expected
 from studio.annotation import foreseeing
 from studio.images.making import encode
 from tests import tiny
+from tests.tiny import change_settings
 
 
 def points(studio):
@@ -65,10 +66,8 @@ def test_projected_noise_is_projected_again_and_a_noise_that_cannot_be_had_is_le
 
 
 def test_without_a_reward_model_the_sentence_says_so(scored):
-    import dataclasses
 
-    settings = dataclasses.replace(scored.settings, reward=scored.settings.home / "nowhere")
-    scored.settings = scored.models.settings = settings
+    change_settings(scored, reward=scored.settings.home / "nowhere")
     with pytest.raises(ValueError, match="There is no reward yet"):
         scored.foreseeing.foresee()
     assert scored.annotation.next("ann", "reward") is None or scored.foreseer.busy

@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 
-from studio.annotation import gold, kinds
+from studio.annotation import labelling
+from studio.annotation.labelling import gold_is_due
+from tests.tiny import change_settings
 
 
 @pytest.fixture
@@ -13,7 +15,7 @@ def every(scored):
     """A function that sets STUDIO_GOLD_EVERY of the studio."""
 
     def use(count):
-        scored.settings = dataclasses.replace(scored.settings, gold_every=count)
+        change_settings(scored, gold_every=count)
         return scored
 
     return use
@@ -22,12 +24,12 @@ def every(scored):
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_gold_is_due_once_in_each_stretch_at_a_place_that_differs(count):
     for who in ("ann", "bob"):
-        due = [gold.is_due(who, done, count) for done in range(20 * count)]
+        due = [gold_is_due(who, done, count) for done in range(20 * count)]
         assert [sum(due[at : at + count]) for at in range(0, len(due), count)] == [1] * 20
     if count == 10:
-        places = [done % 10 for done in range(400) if gold.is_due("ann", done, 10)]
+        places = [done % 10 for done in range(400) if gold_is_due("ann", done, 10)]
         assert len(Counter(places)) > 5
-    assert not gold.is_due("ann", 0, 0)
+    assert not gold_is_due("ann", 0, 0)
 
 
 def test_a_gold_image_comes_among_the_others_and_looks_like_them(every):
@@ -38,7 +40,7 @@ def test_a_gold_image_comes_among_the_others_and_looks_like_them(every):
         view = studio.annotation.sample(id)
         word = next(w for w in view.words if w.scored)
         before = dataclasses.asdict(studio.annotation.sample(id, "bob"))
-        gold.set_gold(studio.annotation, id, word.index, 9, "ann")
+        studio.annotation.set_gold(id, word.index, 9, "ann")
         assert dataclasses.asdict(studio.annotation.sample(id, "bob")) == before
     given = []
     while view := studio.annotation.next("bob", "newest"):
@@ -46,7 +48,7 @@ def test_a_gold_image_comes_among_the_others_and_looks_like_them(every):
         given.append(view.id)
         studio.annotation.submit(view.id, "bob")
     assert sorted(given) == sorted(ids)
-    out_of_turn = [i for i, id in enumerate(given) if id in golden and gold.is_due("bob", i, 4)]
+    out_of_turn = [i for i, id in enumerate(given) if id in golden and gold_is_due("bob", i, 4)]
     assert out_of_turn
 
 
@@ -55,7 +57,7 @@ def test_without_gold_or_where_it_is_never_due_the_queue_is_as_ever(every):
     usual = studio.annotation.next("bob", "newest", lease=None).id
     oldest = studio.store.samples.find(limit=1, newest=False)[0]["id"]
     word = next(w for w in studio.annotation.sample(oldest).words if w.scored)
-    gold.set_gold(studio.annotation, oldest, word.index, 9, "ann")
+    studio.annotation.set_gold(oldest, word.index, 9, "ann")
     assert studio.annotation.next("bob", "newest", lease=None).id == oldest
     assert studio.annotation.next("ann", "newest", lease=None).id == usual  # she set it
     assert every(0).annotation.next("bob", "newest", lease=None).id == usual
@@ -71,9 +73,9 @@ def test_gold_is_set_on_words_that_carry_a_score_by_a_name_that_may_be_used(scor
         (word.index, 3, "vlm", "taken by the studio"),
     ):
         with pytest.raises(ValueError, match=says):
-            gold.set_gold(scored.annotation, view.id, index, score, who)
-    assert gold.set_gold(scored.annotation, view.id, word.index, 3, "ann")["word"] == word.text
-    assert gold.set_gold(scored.annotation, view.id, word.index, None, "ann") is None
+            scored.annotation.set_gold(view.id, index, score, who)
+    assert scored.annotation.set_gold(view.id, word.index, 3, "ann")["word"] == word.text
+    assert scored.annotation.set_gold(view.id, word.index, None, "ann") is None
 
 
 def test_the_queue_can_be_filtered_by_kind_of_word_at_once_and_after_new_prompts(
@@ -85,8 +87,8 @@ def test_the_queue_can_be_filtered_by_kind_of_word_at_once_and_after_new_prompts
     (later,) = scored.store.samples.add([sample_row(prompt="three cats")])
     assert scored.annotation.next("ann", "newest", kind="count", lease=None).id == later
     assert scored.annotation.next("ann", "newest", kind="colour", lease=None).id not in (bare, dogs, later)
-    monkeypatch.setattr(kinds, "AT_ONCE", 1)
+    monkeypatch.setattr(labelling, "PROMPTS_AT_ONCE", 1)
     many = scored.store.samples.add([sample_row(prompt=f"{n} cats") for n in (4, 5, 6)])
     scored.annotation.next("ann", "newest", kind="count")
-    scored.kinds._thread.join()
+    scored.annotation.kinds._thread.join()
     assert scored.annotation.progress("ann", kind="count")["samples"] == 2 + len(many)

@@ -155,7 +155,7 @@ def test_the_simulated_annotator_says_what_the_detector_sees_and_stores_it_as_si
     labels = [row for row in scored.store.labels.current() if row["source"] == "simulated"]
     assert len(labels) == found["words"]
     from studio.images import pictures
-    from studio.images.truth import truth_of
+    from studio.images.detecting import truth_of
 
     for row in labels:
         sample = scored.store.samples.get(row["sample"])

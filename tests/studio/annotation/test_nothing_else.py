@@ -13,7 +13,8 @@ from data.shapes.render import Background, Placement, render_things
 from studio.components.grid import grid_value
 from studio.grids.grid import Cell, GridView, Variant
 from studio.grids.statistics import grid_change
-from studio.images import examples, truth
+from studio.images import examples
+from studio.images.detecting import truth_of
 from studio.images.scoring import missing_notes, score_events
 from studio.images.views import Pair, SampleView, WordView, totals
 from studio.pages import compare
@@ -155,7 +156,7 @@ CIRCLE = Placement(RED, "circle", 0.3, 0.3, 0.2)
     ids=["clean", "one too many", "two too many", "missing", "another thing"],
 )
 def test_the_detector_counts_what_nobody_asked_for_and_what_is_missing(placements, extra, digit):
-    found = truth.truth_of(PROMPT, drawn(*placements))
+    found = truth_of(PROMPT, drawn(*placements))
     assert found.extra == extra
     assert round(9 * found.nothing_else) == digit
     assert found.units == {**found.words, 3: found.nothing_else}
@@ -165,7 +166,7 @@ def test_the_detector_counts_what_nobody_asked_for_and_what_is_missing(placement
 
 def test_words_hold_whatever_else_is_there():
     alone, crowded = (
-        truth.truth_of(PROMPT, drawn(*things))
+        truth_of(PROMPT, drawn(*things))
         for things in ((CIRCLE,), (CIRCLE, Placement(BLUE, "star", 0.7, 0.7, 0.2)))
     )
     assert (alone.mean, alone.strict, alone.clean) == (crowded.mean, crowded.strict, True)

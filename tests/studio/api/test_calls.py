@@ -275,7 +275,7 @@ def test_what_can_be_trained_and_measured_is_told_with_its_settings(call, studio
     assert found["trainings"]["projector"]["tau"]["bounds"] == [0, 1000]
     begun = []
     monkeypatch.setattr(
-        "studio.training.jobs.start", lambda studio, kind, config: begun.append((kind, config)) or "r1"
+        "studio.training.runs.Runs.start", lambda runs, kind, config: begun.append((kind, config)) or "r1"
     )
     assert call("start_experiment", "tau", {"size": "full", "name": "shift"}) == {"run": "r1"}
     assert begun == [("experiment", {"size": "full", "name": "tau"})]

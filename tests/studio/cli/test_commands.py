@@ -170,7 +170,7 @@ def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(cli, studio, monkeypa
 
 
 def test_the_settings_are_printed_as_the_readme_has_them(cli):
-    from studio.settings_table import settings_table
+    from studio.settings import settings_table
 
     assert settings_table() in cli("settings", file=False)[2]
 

@@ -10,7 +10,7 @@ import pytest
 from data.exchange.formats import RICHHF
 from studio.__main__ import main
 from studio.cli import commands
-from studio.grids.worker import GridWork
+from studio.grids.grid import GridWork
 
 
 @pytest.fixture

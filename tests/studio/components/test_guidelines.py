@@ -11,8 +11,8 @@ from data.shapes.detect import judge
 from data.shapes.render import Background, render_things
 from data.shapes.truth import COLOURS, colour_truths, lab, relation_truth, shape_truth
 from studio.components import guidelines
+from studio.images.detecting import alone
 from studio.images.prompts import scene_of
-from studio.images.truth import alone
 
 LEVELS = {word: levels for _, word, _, levels in guidelines.EXAMPLES}
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from data.store import StoreError, imports
 from studio.exchange import transfer
-from studio.grids.worker import GridWork
+from studio.grids.grid import Grids
 from studio.studio import Studio
+from studio.training.runs import Runs
 
 TOKEN = "hf_secretsecretsecret"
 
@@ -32,7 +33,9 @@ def studio(store, sample_row, quick_path):
     store.samples.add(rows)
     for i in range(2):
         store.scores.set(f"s{i}", 1, 3 + 5 * i, "ann", word="red")
-    return SimpleNamespace(store=store, settings=SimpleNamespace(home=quick_path), grid_work=GridWork())
+    settings = SimpleNamespace(home=quick_path)
+    grids = Grids(None, SimpleNamespace(store=store, settings=settings, models=None))
+    return SimpleNamespace(store=store, settings=settings, runs=Runs(settings, store, None, {}), grids=grids)
 
 
 def test_an_import_that_was_stopped_in_the_middle_is_finished_by_the_next_start(

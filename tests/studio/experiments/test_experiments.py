@@ -17,7 +17,7 @@ from studio.experiments import EXPERIMENTS, check_experiment, corrections, repor
 from studio.experiments.evaluation import evaluate
 from studio.experiments.shift import well_scored
 from studio.studio import Studio
-from studio.training import jobs
+from studio.training import runs
 from studio.training.calibration import kind_of
 from tests.tiny import STEPS
 
@@ -397,6 +397,6 @@ def test_a_job_of_its_own_runs_the_experiment_by_its_name(studio, monkeypatch):
         def wait(self):
             return 0
 
-    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
-    run = jobs.start(studio.runs, "experiment", {"name": "shift", **SMALL["shift"]})
+    monkeypatch.setattr(runs.subprocess, "Popen", Process)
+    run = studio.runs.start("experiment", {"name": "shift", **SMALL["shift"]})
     assert started[0][3:] == ["experiment", "shift", "--run", run]

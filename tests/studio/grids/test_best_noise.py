@@ -1,6 +1,5 @@
 """The best of several noises on Compare and on Seeds: who chooses, and that its image is a plain one of the seed chosen."""
 
-import dataclasses
 import hashlib
 
 import pytest
@@ -10,16 +9,17 @@ from core.evaluation.choosing import candidate
 from core.foresight import RewardParts, Teacher
 from core.networks.reward import PictureReader, RewardModel
 from core.noise import draw
-from studio.grids import cells, comparison
 from studio.grids.axes import check_grid
+from studio.grids.grid import Cells
+from studio.images import gpu
 from studio.images.methods import REWARD, TEACHER, build, chooses, without_choice
 from studio.studio import check_request
 from tests.studio.gridded import PROMPT, grid_of
-from tests.tiny import STEPS
+from tests.tiny import STEPS, change_settings
 
 
 def with_reward(studio, folder):
-    studio.settings = studio.models.settings = dataclasses.replace(studio.settings, reward=folder)
+    change_settings(studio, reward=folder)
     return studio
 
 
@@ -82,7 +82,7 @@ def test_compare_shows_a_plain_image_of_the_seed_whose_noise_was_chosen(taught):
 
 
 def test_a_seed_whose_own_noise_is_the_best_has_one_image(studio, monkeypatch):
-    monkeypatch.setattr(comparison, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
+    monkeypatch.setattr(Cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
     last = compared(studio)
     assert REWARD in last.message
     assert all(pair.none.id == pair.projected.id for pair in last.pairs)
@@ -111,26 +111,26 @@ def test_a_column_of_a_grid_is_chosen_stored_as_a_plain_image_and_not_made_twice
         assert row["seed"] in [candidate(cell.seed, k) for k in range(3 if chooses(variant.method) else 1)]
         assert variant.run.startswith("shipped-reward-") == chooses(variant.method)
     count = taught.store.samples.count()
-    monkeypatch.setattr(cells, "denoised", lambda *given: pytest.fail("it was made again"))
+    monkeypatch.setattr(Cells, "denoised", lambda *given: pytest.fail("it was made again"))
     again = grid_of(taught, "1", methods="best-noise-of-3")
     assert [cell.sample.id for cell in again.cells] == [
         cell.sample.id for cell in view.cells if cell.variant == 1
     ]
-    monkeypatch.setattr(cells, "chosen", lambda *given: pytest.fail("it was chosen again"))
+    monkeypatch.setattr(Cells, "chosen", lambda *given: pytest.fail("it was chosen again"))
     taught.grids.resume(view.id, "ann")
     assert taught.grids.work.wait(view.id, 60)
     assert taught.grids.get(view.id).state == "done" and taught.store.samples.count() == count
 
 
 def test_a_seed_whose_own_noise_is_the_best_stands_in_both_cells(studio, monkeypatch):
-    monkeypatch.setattr(cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
+    monkeypatch.setattr(Cells, "chosen", lambda studio, prompt, seeds, *rest: list(seeds))
     view = grid_of(studio, methods="none,best-noise-of-2")
     ids = [cell.sample.id for cell in view.cells]
     assert ids[0] == ids[1] and ids[2] == ids[3] and studio.store.samples.count() == 2
 
 
 def test_where_a_gpu_is_lent_to_a_process_of_its_own_it_chooses_there_too(studio, monkeypatch):
-    monkeypatch.setattr(cells.gpu, "apart", lambda: True)
+    monkeypatch.setattr(gpu, "apart", lambda: True)
     view = grid_of(studio, "1", methods="none,best-noise-of-2")
     assert (view.state, view.message, view.done) == ("done", "", 2)
 

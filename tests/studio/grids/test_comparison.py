@@ -10,7 +10,7 @@ from PIL import Image
 from core import checkpoint
 from studio.errors import sentence
 from studio.studio import check_request
-from tests.tiny import SIZE, STEPS
+from tests.tiny import SIZE, STEPS, change_settings
 
 PROMPT = "a red circle above a blue square"
 
@@ -127,7 +127,6 @@ def test_without_a_projector_the_comparison_has_one_side_and_says_why(without_pr
 
 
 def test_a_damaged_projector_is_a_sentence_and_the_rest_goes_on(studio, tmp_path):
-    import dataclasses
     import shutil
 
     broken = tmp_path / "projector"
@@ -136,7 +135,7 @@ def test_a_damaged_projector_is_a_sentence_and_the_rest_goes_on(studio, tmp_path
     data = bytearray(weights.read_bytes())
     data[-5] ^= 1
     weights.write_bytes(data)
-    studio.settings = studio.models.settings = dataclasses.replace(studio.settings, projector=broken)
+    change_settings(studio, projector=broken)
     last = compare(studio)[-1]
     assert last.stage == "done"
     assert "damaged" in last.message

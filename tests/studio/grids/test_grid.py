@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 
 from studio.access import limits
-from studio.grids import cells
-from studio.grids.grid import Variant, check_grid, grid_change
-from studio.images import pictures
+from studio.grids.grid import Cells, Variant, check_grid, grid_change
+from studio.images import gpu, pictures
 from studio.images.png_text import read_png
 from studio.settings import Settings
 from studio.studio import check_request
@@ -48,8 +47,8 @@ def test_a_grid_is_made_stored_and_scored_cell_by_cell(studio):
 
 
 def test_the_first_image_comes_alone_and_batches_grow(studio, monkeypatch):
-    sizes, make = [], cells.make
-    monkeypatch.setattr(cells, "make", lambda *given: sizes.append(len(given[2])) or make(*given))
+    sizes, make = [], Cells.make
+    monkeypatch.setattr(Cells, "make", lambda *given: sizes.append(len(given[2])) or make(*given))
     grid_of(studio, "1-8")
     assert sizes == [1, 2, 4, 4, 4, 1]  # the settings' batch is 4
 
@@ -75,7 +74,7 @@ def test_compare_finds_the_images_of_a_grid(studio):
 
 def test_equal_cells_of_another_grid_are_not_made_again(studio, monkeypatch):
     one = grid_of(studio, "1-2")
-    monkeypatch.setattr(cells, "make", lambda *given: pytest.fail("it was made again"))
+    monkeypatch.setattr(Cells, "make", lambda *given: pytest.fail("it was made again"))
     two = grid_of(studio, "2,1", methods="projected,none")
     assert two.state == "done" and sorted(samples_of(one)) == sorted(samples_of(two))
     assert two.cells[0].sample.seed == 2 and two.cells[0].sample.method == "projected"
@@ -199,7 +198,7 @@ def test_a_grid_is_ordinary_samples_to_the_annotator(studio):
 
 def test_where_a_gpu_is_lent_to_a_process_of_its_own_only_plain_data_goes_there(studio, monkeypatch):
     sent, apart = [], studio.cells.denoised_apart
-    monkeypatch.setattr(cells.gpu, "apart", lambda: True)
+    monkeypatch.setattr(gpu, "apart", lambda: True)
     monkeypatch.setattr(studio.cells, "denoised_apart", lambda *given: sent.append(given) or apart(*given))
     view = grid_of(studio, "1-2")
     assert view.state == "done", view.message

@@ -26,6 +26,7 @@ from studio.images.scoring import Scoring
 from studio.settings import Settings
 from studio.studio import Studio, check_request
 from tests import backbones, tiny
+from tests.tiny import change_settings
 
 SQUARE, WIDE = "auto", "96x64"
 CASES = [("sdxl", SQUARE), ("turbo", WIDE), ("lcm", WIDE), ("sd15", SQUARE), ("sd21", WIDE)]
@@ -193,8 +194,7 @@ def test_a_projector_of_another_backbone_is_a_sentence_and_one_can_be_begun_afre
     studio_on, backbone_folders
 ):
     studio = studio_on("sd21", steps="1")
-    studio.settings = dataclasses.replace(studio.settings, projector=backbone_folders / "sdxl" / "projector")
-    studio.models.settings = studio.settings
+    change_settings(studio, projector=backbone_folders / "sdxl" / "projector")
     last = list(studio.comparison.compare(check_request("a red circle", 1, 1)))[-1]
     assert last.stage == "done" and last.pairs[0].projected is None and "start=fresh" in last.message
 

@@ -12,8 +12,7 @@ from studio.components.grid import detected, grid_value, read_ask, stamp_of
 from studio.components.viewer import side
 from studio.grids.grid import Cell, GridView, Variant
 from studio.images import detecting
-from studio.images.detecting import Detector, Opinion, compared, opinion_of
-from studio.images.truth import Truth
+from studio.images.detecting import Detector, Opinion, Truth, compared, opinion_of
 from studio.images.views import Pair, SampleView, WordView
 from studio.pages import compare
 
@@ -42,7 +41,7 @@ def truth(missing=(), extra=0, alone=1.0):
 )
 def test_it_says_in_a_short_line_what_does_not_hold(monkeypatch, found, says):
     # stands for an image of which the detector says just that
-    monkeypatch.setattr("studio.images.truth.truth_of", lambda prompt, image, rules: found)
+    monkeypatch.setattr("studio.images.detecting.truth_of", lambda prompt, image, rules: found)
     opinion = opinion_of(PROMPT, np.zeros((8, 8, 3), np.uint8))
     assert opinion.text == f"Detector: {says}"
     assert opinion.count == sum(value >= 0.5 for value in found.units.values())

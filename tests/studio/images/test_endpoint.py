@@ -1,6 +1,5 @@
 """A scorer behind a server in the studio: what it could not answer is noted as missing, what it did not is asked again."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -22,7 +21,7 @@ from studio.settings import Settings
 from studio.studio import check_request
 from studio.training import calibration, datasets, heldout, replay
 from tests.judge import Judge, as_reply, completion, data_of, digit_of
-from tests.tiny import STEPS
+from tests.tiny import STEPS, change_settings
 
 PROMPTS = ["a red circle", "a blue square", "a green star", "a red heart", "a blue ring"]
 KEY = "sk-very-secret-0123456789"
@@ -38,8 +37,7 @@ def judge():
 def far(studio, judge, monkeypatch):
     """The studio with the judge's server as its scorer, which is asked without long pauses."""
     monkeypatch.setenv("STUDIO_SCORER_KEY", KEY)
-    settings = dataclasses.replace(studio.settings, scorer=judge.url, batch=2, scorer_parallel=3)
-    studio.settings = studio.models.settings = settings
+    change_settings(studio, scorer=judge.url, batch=2, scorer_parallel=3)
     studio.models._scorer = None
     line = studio.models.scorer().line
     line.back_off, line.retries = 0.001, 1
@@ -109,7 +107,7 @@ def test_where_a_gpu_is_lent_a_server_is_asked_without_it_and_what_it_answered_i
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_one_image_without_an_answer_does_not_hold_up_the_next_batches(far, judge, batch):
-    far.settings = far.models.settings = dataclasses.replace(far.settings, batch=batch)
+    change_settings(far, batch=batch)
     ids = far.collecting.collect(PROMPTS, 1, steps=STEPS)
     judge.reply = lambda p: as_reply("", 500) if "star" in data_of(p)["prompt"] else judge.good(p)
     with pytest.raises(Unanswered, match=r"for 1 images \(status 500\)"):

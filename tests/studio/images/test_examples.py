@@ -15,6 +15,7 @@ from studio.pages import first
 from studio.settings import ROOT
 from studio.studio import Studio
 from tests import tiny
+from tests.tiny import change_settings
 
 SHIPPED = ROOT / "data/examples"
 PROMPTS = ("a red circle above a blue square", "a green star")
@@ -53,8 +54,7 @@ def begin(described, described_models, made, quick_path):
     studio.models._diffuser, studio.models._scorer = described_models._diffuser, described_models._scorer
 
     def run(folder: Path = made):
-        settings = dataclasses.replace(studio.settings, examples=str(folder))
-        studio.settings = studio.models.settings = settings
+        change_settings(studio, examples=str(folder))
         return studio
 
     return run
@@ -152,7 +152,7 @@ def test_damaged_examples_keep_nobody_from_starting(begin, made, tmp_path, damag
 
 def test_none_begins_with_none(begin):
     studio = begin()
-    studio.settings = dataclasses.replace(studio.settings, examples="none")
+    change_settings(studio, examples="none")
     assert examples.add(studio) == 0
 
 

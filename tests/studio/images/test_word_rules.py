@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.words import CURRENT, EXTRA, NEGATION, units
-from studio.images.truth import truth_of
+from studio.images.detecting import truth_of
 from studio.training import datasets, replay
 from studio.training.calibration import kind_of
 from tests.tiny import STEPS

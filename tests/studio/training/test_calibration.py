@@ -1,13 +1,11 @@
 """studio/training/calibration.py: what a calibrator that is in use does to the labels of the runs after it."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from data.prompts import load
 from studio.training import calibration, replay, stages
-from tests.tiny import STEPS
+from tests.tiny import STEPS, change_settings
 
 REWARD = {"reward_steps": 2, "reward_batch": 8, "pictures": False}
 
@@ -15,8 +13,7 @@ REWARD = {"reward_steps": 2, "reward_batch": 8, "pictures": False}
 @pytest.fixture
 def calibrated(labelled, tmp_path):
     """A studio with labels kept beside its models and a calibrator in use, learned from the corrections."""
-    settings = dataclasses.replace(labelled.settings, labels=tmp_path / "labels")
-    labelled.settings = labelled.models.settings = settings
+    settings = change_settings(labelled, labels=tmp_path / "labels")
     replay.gather(labelled).save(settings.labels)
     run = labelled.training.train("calibrator", {"corrections_needed": 20})
     labelled.runs.promote(run["id"], "Ann", force=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from data.prompts import load
-from studio.training.datasets import PARTLY, judged_rows, labels_for, sampling_of, told, usable
+from studio.training.datasets import PARTLY, judged_rows, labels_for, left_out_said, sampling_of, usable
 from tests.tiny import STEPS
 
 OWN = {"steps": 20, "guidance": 4.0, "sampler": "DDIM"}
@@ -43,7 +43,7 @@ def test_an_image_made_in_another_way_is_left_out_and_counted_with_the_reason(ot
     samples = [made(), made(**other), made(**other)]
     kept, left = usable(samples, {**WHERE, **OWN})
     assert (kept, left) == ([samples[0]], {why: 2})
-    assert told(left) == f"Labelled images that were left out: 2 {why}."
+    assert left_out_said(left) == f"Labelled images that were left out: 2 {why}."
 
 
 def test_an_image_that_does_not_say_its_scheduler_is_kept():
@@ -57,8 +57,11 @@ def test_of_an_image_judged_in_part_only_what_the_scorer_said_is_kept():
     kept, left = judged_rows(rows, {"a"})
     assert kept == [*rows[:3], rows[3]] and left == {PARTLY: 1}
     assert judged_rows(rows, {"a", "b"}) == (rows, {})
-    assert "people's scores of 1 image of which other words were neither scored nor confirmed" in told(left)
-    assert told({}) == ""
+    assert (
+        "people's scores of 1 image of which other words were neither scored nor confirmed"
+        in left_out_said(left)
+    )
+    assert left_out_said({}) == ""
 
 
 def labels(studio, **options):
@@ -90,7 +93,7 @@ def test_a_run_says_what_it_left_out(scored):
     assert (found.sampling["steps"], len(found.sampling)) == (STEPS, 3)
     run = scored.training.train("reward", {"reward_steps": 1, "reward_batch": 4, "pictures": False})
     assert run["metrics"]["left_out"] == found.left_out
-    assert told(found.left_out) in run["metrics"]["note"]
+    assert left_out_said(found.left_out) in run["metrics"]["note"]
 
 
 def test_a_snapshot_is_read_with_the_judgements_of_its_time(scored):
@@ -118,4 +121,6 @@ def test_images_whose_noise_cannot_be_had_again_are_counted_with_the_reason(scor
     found = labels(scored).left_out
     assert found["made from the noise of a projector that is gone"] == 2
     assert found["made by best-noise-of-8"] == 2
-    assert "2 made by best-noise-of-8; 2 made from the noise of a projector that is gone" in told(found)
+    assert "2 made by best-noise-of-8; 2 made from the noise of a projector that is gone" in left_out_said(
+        found
+    )

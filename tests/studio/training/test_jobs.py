@@ -12,7 +12,7 @@ import pytest
 from core import checkpoint
 from data.store import RunBusy
 from studio.exchange import transfer
-from studio.training import jobs
+from studio.training import runs
 from tests.tiny import studio_at
 
 CONFIG = {"prompts": 8, "warmup_steps": 3000}
@@ -21,11 +21,11 @@ CONFIG = {"prompts": 8, "warmup_steps": 3000}
 def wait(studio, run, until, seconds=900):
     """The status once `until(status)`; fails with the log otherwise."""
     for _ in range(int(seconds / 0.1)):
-        status = jobs.status(studio.runs, run)
+        status = studio.runs.status(run)
         if until(status):
             return status
         time.sleep(0.1)
-    raise AssertionError(f"{status['state']}: {jobs.RunLog(studio.runs.folder(run)).tail()}")
+    raise AssertionError(f"{status['state']}: {runs.RunLog(studio.runs.folder(run)).tail()}")
 
 
 @pytest.fixture(autouse=True)
@@ -33,34 +33,34 @@ def no_job_is_left_behind(studio):
     yield
     for run in studio.store.runs.find():
         left = run["state"] in ("queued", "running") and run["pid"] not in (None, os.getpid())
-        if left and jobs.alive(run["pid"]):
+        if left and runs.alive(run["pid"]):
             os.kill(run["pid"], signal.SIGKILL)
 
 
 def test_a_killed_job_is_interrupted_stopped_ones_go_on_and_nothing_is_lost(studio, model_folder):
-    run = jobs.start(studio.runs, "warmup", CONFIG)
+    run = studio.runs.start("warmup", CONFIG)
     running = wait(studio, run, lambda s: s["state"] == "running" and s["step"] > 0)
     assert running["total"] == 3000
     assert os.getsid(running["run"]["pid"]) == running["run"]["pid"] != os.getsid(0)
 
     other_page = studio_at(studio.settings.home, model_folder)
-    assert jobs.status(other_page, run)["state"] == "running"
+    assert other_page.runs.status(run)["state"] == "running"
     with pytest.raises(RunBusy, match=run):
-        jobs.start(other_page, "warmup", CONFIG)
+        other_page.runs.start("warmup", CONFIG)
 
     wait(studio, run, lambda s: s["step"] > 250)
     os.kill(running["run"]["pid"], signal.SIGKILL)
     dead = wait(studio, run, lambda s: s["state"] == "interrupted")
-    assert "Go on with it" in dead["message"]
+    assert "Resume it" in dead["message"]
 
-    jobs.resume(studio.runs, run)
+    studio.runs.resume(run)
     again = wait(
         studio,
         run,
         lambda s: s["state"] == "running" and s["history"][-1]["time"] > dead["history"][-1]["time"],
     )
     assert again["step"] > 200  # not from the beginning
-    jobs.stop(studio.runs, run)
+    studio.runs.stop(run)
     stopped = wait(studio, run, lambda s: s["state"] == "stopped")
     assert stopped["step"] < 3000
     assert (
@@ -81,19 +81,17 @@ class Process:
 
 
 CALLS = {
-    "start": lambda studio, _: jobs.start(studio.runs, "warmup", CONFIG),
-    "start another kind": lambda studio, n: jobs.start(studio.runs, ["reward", "round"][n % 2]),
-    "resume": lambda studio, _: jobs.resume(studio.runs, "old"),
-    "start or resume": lambda studio, n: (
-        jobs.resume(studio.runs, "old") if n % 2 else jobs.start(studio.runs, "warmup")
-    ),
+    "start": lambda studio, _: studio.runs.start("warmup", CONFIG),
+    "start another kind": lambda studio, n: studio.runs.start(["reward", "round"][n % 2]),
+    "resume": lambda studio, _: studio.runs.resume("old"),
+    "start or resume": lambda studio, n: studio.runs.resume("old") if n % 2 else studio.runs.start("warmup"),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("stores", ["one store", "a store each, as of several processes"])
 def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, call, stores):
-    monkeypatch.setattr(jobs.subprocess, "Popen", Process)
+    monkeypatch.setattr(runs.subprocess, "Popen", Process)
     studio.store.runs.new("warmup", {**CONFIG, "used": {}}, id="old")
     studio.store.runs.update("old", state="stopped")
     pages = [
@@ -117,11 +115,11 @@ def test_of_many_who_start_at_once_one_does(studio, model_folder, monkeypatch, c
 
 def start_when_all_are_there(home, model_folder, together, told):
     """In a process of its own, which lives until the test is done with it."""
-    jobs.subprocess.Popen = Process
+    runs.subprocess.Popen = Process
     studio = studio_at(home, model_folder)
     together.wait()
     try:
-        told.put(("started", jobs.start(studio.runs, "warmup", CONFIG)))
+        told.put(("started", studio.runs.start("warmup", CONFIG)))
     except RunBusy as busy:
         told.put(("busy", busy.run))
     together.wait()
@@ -130,7 +128,7 @@ def start_when_all_are_there(home, model_folder, together, told):
 def test_of_processes_that_start_at_once_one_does(studio, model_folder):
     """The processes are real; the training that each would start is a fake, as it would outlive the test."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.tiny", "studio.training.jobs", "studio.training.runs"])
+    context.set_forkserver_preload(["tests.tiny", "studio.training.runs"])
     together, told = context.Barrier(4), context.Queue()
     given = (studio.settings.home, model_folder, together, told)
     many = [context.Process(target=start_when_all_are_there, args=given, daemon=True) for _ in range(3)]
@@ -150,7 +148,7 @@ def test_a_run_that_was_found_dead_and_is_taken_up_meanwhile_is_left_alone(studi
     run = studio.store.runs.new("warmup", {})
     found = studio.runs.get(run)
     studio.store.runs.claim(run, os.getpid())
-    assert jobs._interrupt(studio.runs, found, "Its process ended.") == []
+    assert not studio.runs._interrupt(found, "Its process ended.")
     assert studio.runs.get(run)["state"] == "running"
     studio.store.runs.update(run, state="stopped")
 
@@ -160,7 +158,7 @@ def test_a_run_that_was_deleted_is_not_gone_on_with(studio):
     studio.store.runs.update(run, state="failed")
     studio.runs.delete(run, "ann")
     with pytest.raises(ValueError, match="was deleted"):
-        jobs.resume(studio.runs, run)
+        studio.runs.resume(run)
     assert studio.runs.get(run)["state"] == "failed"
 
 
@@ -188,7 +186,7 @@ def test_a_queued_run_that_nobody_will_start_is_interrupted_and_holds_up_nothing
     copy = studio.store.database.vacuum_into(quick_path / "copy.db")
     run = left_queued(studio, **left)
     assert [(r["id"], r["state"]) for r in studio.runs.find()] == [(run, "interrupted")]
-    assert "Go on with it" in jobs.status(studio.runs, run)["message"]
+    assert "Resume it" in studio.runs.status(run)["message"]
     studio.runs.delete(run, "ann")
     left_queued(studio, **left)
     transfer.restore(studio, copy, "ann")
@@ -207,10 +205,10 @@ def test_a_run_that_is_just_being_started_or_gone_on_with_is_left_alone(studio, 
     studio.store.runs.update(begun, pid=os.getpid())
     old = left_queued(studio)
     studio.store.runs.update(old, state="interrupted")
-    monkeypatch.setattr(jobs, "_spawn", lambda studio, run: None)  # it is just about to
-    monkeypatch.setattr(jobs, "alive", lambda pid: False)
-    jobs.resume(studio.runs, old)
-    assert jobs.sweep(studio.runs) == []
+    monkeypatch.setattr(studio.runs, "_spawn", lambda run: None)  # it is just about to
+    monkeypatch.setattr(runs, "alive", lambda pid: False)
+    studio.runs.resume(old)
+    assert studio.runs.sweep() == []
     assert [studio.runs.get(run)["state"] for run in (new, begun, old)] == ["queued"] * 3
 
 
@@ -219,19 +217,19 @@ def test_a_job_that_cannot_be_started_has_failed_with_the_reason_and_can_be_gone
     studio, monkeypatch, how
 ):
     if how == "process":
-        monkeypatch.setattr(jobs.sys, "executable", str(studio.settings.home / "nowhere"))
+        monkeypatch.setattr(runs.sys, "executable", str(studio.settings.home / "nowhere"))
         reason = "No such file"
     else:
         studio.settings.runs.write_text("a file in the folder's place")
         reason = "exists|Not a directory"
     with pytest.raises(ValueError, match=f"could not be started .*({reason})"):
-        jobs.start(studio.runs, "warmup", CONFIG)
+        studio.runs.start("warmup", CONFIG)
     (run,) = studio.runs.find()
-    assert run["state"] == "failed" and "go on with the run" in run["message"]
+    assert run["state"] == "failed" and "resume the run" in run["message"]
     studio.runs.refuse_if_busy()  # it is in nobody's way
 
 
 def test_stop_of_a_run_without_a_process_says_that_there_is_nothing_to_stop(studio):
     run = left_queued(studio)
     with pytest.raises(ValueError, match="is interrupted: there is nothing to stop"):
-        jobs.stop(studio.runs, run)
+        studio.runs.stop(run)

@@ -9,8 +9,7 @@ from studio.components import figures
 from studio.experiments import report_of
 from studio.pages import runs
 from studio.studio import Studio
-from studio.training import jobs
-from studio.training.runlog import PROGRESS, STAGES, RunLog
+from studio.training.runs import PROGRESS, STAGES, RunLog
 from tests import tiny
 
 GOOD = {"time": 1.0, "stage": "reward", "step": 1, "total": 2, "left": 3.0, "metrics": {"loss": 0.5}}
@@ -37,7 +36,7 @@ def test_a_line_that_is_no_report_is_left_out(run, line):
     studio, id, log = run
     with (log.folder / PROGRESS).open("a") as file:
         file.write(f"{line}\n")
-    state = jobs.status(studio.runs, id)
+    state = studio.runs.status(id)
     assert len(state["history"]) == 1 and state["step"] == 1
     assert figures.curves(state["history"]) and runs.how_far(state)
 

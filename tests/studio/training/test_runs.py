@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from core import checkpoint
-from studio.training import modelcard
+from studio.training import results
 from studio.training.runs import changed
 from tests import tiny
 from tests.studio.training.test_training import CYCLE, PROJECTOR
@@ -141,7 +141,7 @@ def test_a_card_has_front_matter_figures_limits_and_every_setting(loop):
 def test_a_setting_cannot_break_out_of_the_card(loop):
     _, run = loop
     hostile = {**run, "config": {**run["config"], "name": "a | b\n# <script>`"}}
-    row = next(line for line in modelcard.card(hostile, None, "org/model").splitlines() if "script" in line)
+    row = next(line for line in results.card(hostile, None, "org/model").splitlines() if "script" in line)
     assert row == "| name | a \\| b # \\<script\\>\\` |"
 
 

@@ -1,6 +1,5 @@
 """Training runs: one at a time, gone on with where they were, judged on what was held out, promoted only by people."""
 
-import dataclasses
 import json
 import shutil
 import threading
@@ -17,10 +16,10 @@ from core.training.reward import StageResult, evaluate_reward
 from data.prompts import load
 from data.store import StoreError
 from studio.experiments.evaluation import evaluate
-from studio.training import heldout, jobs, replay, stages
+from studio.training import heldout, replay, stages
 from studio.training.configs import FIELDS, check_config
-from studio.training.runlog import RunLog, training_lock
-from tests.tiny import STEPS
+from studio.training.runs import RunLog, training_lock
+from tests.tiny import STEPS, change_settings
 
 SMALL = {"prompts": 8, "seed": 3}
 WARMUP = {**SMALL, "warmup_steps": 4}
@@ -89,7 +88,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bits_as_one_that_was_not(lab
     stop, whole = threading.Event(), labelled.training.train("warmup", WARMUP)
     first = labelled.training.train("warmup", WARMUP, on_progress=lambda line: stop.set(), stop=stop)
     assert first["state"] == "stopped"
-    assert "go on with it" in first["message"]
+    assert "resume it" in first["message"]
     second = labelled.training.train("warmup", run_id=first["id"])
     assert second["state"] == "done"
     a, b = (labelled.settings.home / run["checkpoint"] for run in (whole, second))
@@ -123,24 +122,23 @@ def test_a_run_whose_process_died_is_interrupted_and_one_that_lives_is_not(studi
     studio.store.runs.claim(run, 2**22 - 1)
     with training_lock(studio.settings.home) as free:
         assert free
-        assert jobs.sweep(studio.runs) == []
+        assert studio.runs.sweep() == []
         assert studio.runs.get(run)["state"] == "running"
-    assert jobs.sweep(studio.runs) == [run]
+    assert studio.runs.sweep() == [run]
     assert studio.runs.find()[0]["state"] == "interrupted"
     assert studio.training.train("warmup", run_id=run)["state"] == "done"
 
 
 def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
-    import dataclasses
 
     good = studio.settings
-    studio.settings = studio.models.settings = dataclasses.replace(good, reward=good.home / "nowhere")
+    change_settings(studio, reward=good.home / "nowhere")
     with pytest.raises(ValueError, match="no reward model"):
         studio.training.train("projector", PROJECTOR)
     failed = studio.runs.find()[0]
     assert failed["state"] == "failed"
     assert "no reward model" in failed["message"]
-    studio.settings = studio.models.settings = good
+    change_settings(studio, reward=good.reward)
     assert studio.training.train("projector", run_id=failed["id"])["state"] == "done"
 
 
@@ -156,7 +154,7 @@ def test_a_run_that_fails_says_why_and_can_be_gone_on_with(studio):
             "nothing to train on",
         ),
         (lambda s: s.training.train("calibrator"), "press Done on each"),
-        (lambda s: jobs.status(s.runs, "nothing"), "no run"),
+        (lambda s: s.runs.status("nothing"), "no run"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(studio, call, says):
@@ -429,8 +427,7 @@ def test_what_was_in_use_is_compared_as_it_was_before_training(labelled, monkeyp
 def test_a_model_in_use_that_cannot_be_read_stops_only_a_run_that_would_go_on_from_it(labelled, tmp_path):
     shutil.copytree(labelled.settings.reward, tmp_path / "reward")
     (tmp_path / "reward" / "manifest.json").write_text("{")
-    settings = dataclasses.replace(labelled.settings, reward=tmp_path / "reward")
-    labelled.settings = labelled.models.settings = settings
+    change_settings(labelled, reward=tmp_path / "reward")
     with pytest.raises(ValueError, match="manifest"):
         labelled.training.train("reward", {**REWARD, "reward_steps": 1})
     assert (
