@@ -12,7 +12,6 @@ from typing import Any
 
 import gradio as gr
 
-from studio.api.quality import set_gold
 from studio.components import notices
 from studio.components.table import Table, heads, number, picked, rows
 from studio.pages import shared
