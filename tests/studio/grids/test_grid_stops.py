@@ -171,6 +171,7 @@ def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, mo
     told, tells = multiprocessing.Pipe(duplex=False)
     process = forked(long_grid, studio.settings.home, model_folder, loaded.models, tells)
     try:
+        assert told.poll(LONG)
         id, until = told.recv(), time.monotonic() + LONG
         while studio.store.grids.cells_made(id) < 12 and time.monotonic() < until:
             time.sleep(0.02)
