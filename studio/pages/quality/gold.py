@@ -140,7 +140,7 @@ def build(studio: Studio, memory: Memory, rights: Rights, look: Callable[[], Any
         }
 
     def put(id: Any, word: Any, digit: int | None, kept: Any, profile: Any) -> Update:
-        set_gold(studio, id, _index(word), digit, shared.admin(studio, kept, profile))
+        studio.annotation.set_gold(id, _index(word), digit, shared.admin(studio, kept, profile))
         key = _key({"sample": id, "word_index": _index(word)})
         return {**shown(id, _index(word), True), **listed(look(), True, key)}
 
