@@ -28,7 +28,7 @@ from core import checkpoint
 from core.jsonfile import parsed, read_or
 from core.training.loop import Progress, Stopped
 from data.store import Store, StoreError
-from data.store.checks import count, each, maybe, number, record, text
+from data.store.checks import any_text, count, each, figure, maybe, record
 from data.store.runs import RunBusy
 from studio.access.identity import check_name
 from studio.errors import sentence
@@ -49,8 +49,8 @@ Report = Callable[[dict[str, Any]], None]
 
 PROGRESS, LOG, STAGES, STOP = "progress.jsonl", "log.txt", "stages.json", "stop"
 REPORT = record(
-    {"stage": text, "step": count, "total": count},
-    {"left": maybe(number), "metrics": each(maybe(number)), "time": number},
+    {"stage": any_text, "step": count, "total": count},
+    {"left": maybe(figure), "metrics": each(maybe(figure)), "time": figure},
 )
 REPORT_SECONDS, HEARTBEAT_SECONDS = 0.5, 5.0
 MOST = 1000  # parents, parts and promotions of a run that are read
