@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio.access.limits import limits
+from studio.access.waiting import MODELS
 from studio.components import detector, notices
 from studio.components.detector import DetectorLine
 from studio.components.word_scores import WordScores, chips
@@ -344,7 +345,7 @@ def build(studio: Studio, loading: Loading, page: gr.Blocks, memory: Memory) -> 
     asked = gr.JSON(visible=False)  # of a comparison that a reload has ended
     place = [prompt, seeds, note, nothing, result, seed, kept, *pair]
     settings = [prompt, seeds, strength, steps, guidance, noise]
-    busy = {"concurrency_limit": 1, "concurrency_id": shared.MODELS, "show_progress": "hidden"}
+    busy = {"concurrency_limit": 1, "concurrency_id": MODELS, "show_progress": "hidden"}
     for ask in (run.click, prompt.submit, example.click):
         made = ask(compare, [*settings, kept], [*frame, *pair], api_visibility="private", **busy)
         ask(None, [prompt, seeds], None, js=REMEMBER)

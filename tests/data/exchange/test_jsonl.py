@@ -140,7 +140,7 @@ PARTS = {
     "a vote between one": (
         "preference",
         {"left_sample": "same", "right_sample": "same"},
-        "two samples, not one",
+        "between two images; these are one and the same",
     ),
     "a vote on what is nowhere": ("preference", {"left_sample": "nothere"}, "neither in the file nor"),
     "a vote without an order": ("preference", {"n": 0}, "n must be from 1"),

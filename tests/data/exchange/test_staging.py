@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from data.exchange import staging
+from data.exchange import jsonl, staging
 from data.exchange.formats import RICHHF, export_dpo, export_folder, export_parquet, export_words, import_dpo
 from data.exchange.jsonl import ImportRefused, export_labels
 from data.store import Store, StoreError
@@ -109,7 +109,7 @@ def test_while_a_file_is_read_others_write(full, quick_path, sample_row, kind):
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.0, 0), (60.0, 1)])
 def test_the_log_can_be_written_back_while_a_file_is_read(full, monkeypatch, seconds, kept):
-    monkeypatch.setattr(staging, "STATE", seconds)
+    monkeypatch.setattr(staging, "SNAPSHOT_SECONDS", seconds)
     with closing(sqlite3.connect(full.database.path)) as other, staging.staging(full, "in.csv") as stage:
         stage.pull("s0")
         full.scores.set("s0", 0, 9, "dora", word="x")
@@ -204,7 +204,7 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(full, quick_path, kind):
 
 def between(monkeypatch, work):
     """Somebody writes after the file has been checked and before it is written, the first ``len(work)`` times."""
-    real, left = staging.Intake.finish, list(work)
+    real, left = jsonl.LabelImport.finish, list(work)
 
     def finish(self):
         found = real(self)
@@ -212,7 +212,7 @@ def between(monkeypatch, work):
             left.pop(0)()
         return found
 
-    monkeypatch.setattr(staging.Intake, "finish", finish)
+    monkeypatch.setattr(jsonl.LabelImport, "finish", finish)
 
 
 def test_what_is_undone_meanwhile_is_not_undone_twice(full, quick_path, monkeypatch):
