@@ -71,11 +71,11 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 def check_webhook(text: str) -> str:
     """The address, '' for none; ValueError, which does not repeat it, for an unusable one."""
-    import httpx  # slow to import, and few have a webhook
-
     text = text.strip()
     if not text:
         return ""
+    import httpx  # slow to import, and few have a webhook
+
     try:
         url = httpx.URL(text)
         good = bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and url.host in LOCAL))

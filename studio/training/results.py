@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
-
 POINTS = 3  # a difference that one would like to detect
 PICTURES = "heldout"  # the folder in a run's with the images of seeds that changed
 
@@ -146,6 +144,11 @@ def _are(count: int) -> str:
 
 def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: str) -> str:
     """A run's model card in Markdown. heldout: the result of the run, or of the cycle that it is a part of."""
+    from huggingface_hub import (
+        EvalResult,
+        ModelCardData,
+    )  # slow to import, and the command line reads this module
+
     kind, title = run["kind"], f"{TITLES.get(run['kind'], run['kind'])} {run['id']}"
     data = ModelCardData(
         library_name="diffusers",
