@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 POINTS = 3  # a difference that one would like to detect
 PICTURES = "heldout"  # the folder in a run's with the images of seeds that changed
@@ -145,7 +148,6 @@ def _are(count: int) -> str:
 def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: str) -> str:
     """A run's model card in Markdown. heldout: the result of the run, or of the cycle that it is a part of."""
     from huggingface_hub import (
-        EvalResult,
         ModelCardData,
     )  # slow to import, and the command line reads this module
 
@@ -176,6 +178,8 @@ def card(run: Mapping[str, Any], heldout: Mapping[str, Any] | None, backbone: st
 
 
 def _results(heldout: Mapping[str, Any]) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
+
     kind = "text-to-image" if heldout["of"] not in IN_NATS else "other"
     return [
         EvalResult(
