@@ -1,11 +1,16 @@
 """Shards of ranks that died, and of other machines: taken over at the next start, nothing twice, nothing by halves."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from studio.__main__ import main
 from studio.images import shards
+from studio.images.collecting import Collecting
+from studio.images.making import Making
+from studio.images.models import Models
+from studio.images.scoring import Scoring
 from studio.studio import Studio
 from tests.tiny import SIZE, STEPS
 
@@ -15,10 +20,11 @@ SIDES = {"height": SIZE, "width": SIZE}
 
 @pytest.fixture
 def other(studio):
-    """The studio of another rank of the same home, as `shards.make` and `shards.score` use it."""
-    new = Studio(studio.settings, shards.Shard(shards.folder_of(studio.settings.home) / "rank-1"))
-    new.models._diffuser, new.models._scorer = studio.models._diffuser, studio.models._scorer
-    return new
+    """Another rank of the same home: what collects and scores over a shard."""
+    shard = shards.Shard(shards.folder_of(studio.settings.home) / "rank-1")
+    making = Making(studio.settings, shard, Models(studio.settings, shard), studio.prompts)
+    making.models._diffuser, making.models._scorer = studio.models._diffuser, studio.models._scorer
+    return SimpleNamespace(store=shard, collecting=Collecting(making), scoring=Scoring(making))
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_what_a_rank_had_finished_is_there_at_the_next_start(studio, other, made
     assert {(row["prompt"], row["seed"]) for row in rows} == set(made)
     assert all(row["projector_run"].startswith("shipped-projector-") for row in rows)
 
-    other.store.rows = rows[:1]
+    other.store.samples.rows = rows[:1]
     assert other.scoring.score_here([rows[0]["id"]]) == 1
     assert studio.store.samples.count(scored=True) == 0
     assert studio.scoring.score() == 1  # the other one's is taken over
