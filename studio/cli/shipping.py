@@ -101,7 +101,7 @@ def ship(
         using = models.using(kind)
         if using.model is None:
             raise ValueError(using.problem)
-        model = models.open(kind, using.folder).half()
+        model: Any = models.open(kind, using.folder).half()
         if kind == "reward":
             model = RewardParts(model, Teacher.of_reward(using.folder, models.diffuser()).half())
         of = checkpoint.verify(using.folder)
