@@ -79,7 +79,7 @@ def chosen(job: Job) -> tuple[list[Method], dict[str, str]]:
                 raise ValueError(problem)
             method = build(studio, [name], strength=config["strength"])[0]
             method.check(diffuser, sampling_of(job))
-            if isinstance(method, BestOf) and method.chooser is None and method.n > config["seeds"]:
+            if isinstance(method, BestOf) and method.n > config["seeds"]:
                 raise ValueError(
                     f"It needs {method.n} seeds of each prompt, and there are {config['seeds']}."
                 )

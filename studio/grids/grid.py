@@ -400,7 +400,7 @@ class Cells:
             for i, row_noise in zip(rows, start.noise, strict=True):
                 noise[i] = row_noise
         first, begin = places[0][1], Start(torch.stack(noise), seeds)
-        latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, height, width), None, halt)
+        latents = ways.of(first).denoise(diffuser, text, begin, sampling_of(first, height, width), halt)
         return begin.noise, diffuser.decode(latents)
 
     @gpu.on_gpu(seconds=120)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from core import checkpoint
 from core.evaluation.base import Method
-from core.evaluation.methods import whole
 from core.foresight import RewardParts, Teacher
 from core.metrics import mean_interval
 from core.networks.projector import NoiseProjector
@@ -447,7 +446,7 @@ def image_score(sample: Sample) -> float:
         float(np.dot(label, np.arange(10))) if isinstance(label, Sequence) else float(label)
         for label, _ in sample.labels.values()
     ]
-    return min(1.0, max(0.0, whole([value / 9 for value in expected], "mean")))
+    return min(1.0, max(0.0, float(np.mean([value / 9 for value in expected])))) if expected else 0.0
 
 
 def _lora(job: Job) -> dict[str, Any]:
