@@ -28,7 +28,7 @@ from core.training.reward import (
 
 HELD = [("red", "circle"), ("star", "blue")]  # two words that one noise can serve: channels keep their means
 TRAIN = [pair for pair in PAIRS if pair not in HELD]
-REWARD = RewardConfig(steps=120, batch=64, rate=5e-3, evaluate_every=40, looks=80)
+REWARD = RewardConfig(steps=200, batch=64, rate=5e-3, evaluate_every=40, looks=80)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_reward_model_learns_what_the_noise_does_for_words_of_unseen_prompts
     model, result = reward
     actual = evaluate_reward(model, labelled(HELD, range(6000, 6040)))
     assert actual["pearson_within"] > 0.7 and actual["pearson"] > 0.7 and actual["words"] == 160
-    assert result.metrics["cross_entropy"] < 2.0 and 0 < result.best_step <= 120
+    assert result.metrics["cross_entropy"] < 2.0 and 0 < result.best_step <= REWARD.steps
 
 
 def test_training_ends_early_and_keeps_the_best_weights_when_nothing_gets_better():
@@ -160,7 +160,7 @@ def test_a_trained_projector_improves_unseen_prompts_on_unseen_seeds_and_its_out
     reward, warm
 ):
     model, judge = copy.deepcopy(warm[0]), reward[0]
-    config = ProjectorConfig(steps=60, batch=32, rate=4e-3, evaluate_every=20, looks=64)
+    config = ProjectorConfig(steps=100, batch=32, rate=4e-3, evaluate_every=20, looks=64)
     held = texts(HELD)
 
     def by_reward(noise, rows):
