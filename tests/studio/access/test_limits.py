@@ -35,6 +35,13 @@ def studio(**settings):
     return SimpleNamespace(settings=Settings(**settings))
 
 
+def counts(samples, waiting):
+    """A store of two figures, as these are all that is asked of it."""
+    return SimpleNamespace(
+        samples=SimpleNamespace(count=lambda: samples), grids=SimpleNamespace(cells_waiting=lambda: waiting)
+    )
+
+
 @pytest.mark.parametrize(
     ("setting", "env", "profile", "says"),
     [
@@ -179,18 +186,17 @@ def test_a_space_has_bounds_from_the_start_and_an_own_studio_has_none_of_them():
 )
 def test_what_is_over_a_bound_is_refused_with_a_sentence(settings, says):
     asked = check_request("a red circle", "7, 8", 10, width=128, height=128)
-    store = SimpleNamespace(count_samples=lambda: 5, cells_waiting=lambda: 0)
+    store = counts(5, 0)
     assert visitor(Settings(), {}).check_request(asked, store) is asked
     with pytest.raises(ValueError, match=says):
         visitor(Settings(**settings), {}).check_request(asked, store)
 
 
 def test_what_waiting_grids_are_still_to_make_counts_toward_the_bound():
-    """A store of two figures, as these are all that is asked of it."""
     asked = check_grid("a red circle", "1-3")
     bound = visitor(Settings(max_samples="12"), {})
-    assert bound.check_grid(asked, SimpleNamespace(count_samples=lambda: 5, cells_waiting=lambda: 6)) is asked
+    assert bound.check_grid(asked, counts(5, 6)) is asked
     with pytest.raises(
         ValueError, match="keeps 12 images, and it is full with the 7 that grids in the queue"
     ):
-        bound.check_grid(asked, SimpleNamespace(count_samples=lambda: 5, cells_waiting=lambda: 7))
+        bound.check_grid(asked, counts(5, 7))

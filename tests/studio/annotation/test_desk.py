@@ -1,15 +1,16 @@
 """An annotator's desk: what is hidden in blind mode, what others said meanwhile, and steps back over images."""
 
-import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from data.store import Store, StoreError
+from data.store import StoreError
 from data.store.desk import page_digest
 from studio.annotation import desk
 from studio.components.word_scores import read_packet
 from studio.pages.annotate import keys as annotate_keys
+from studio.studio import Studio
+from tests.tiny import change_settings
 
 CLIENT = "0123456789abcdef"
 
@@ -95,7 +96,7 @@ def confirmed(studio, sample):
 
 
 def test_nothing_wrong_confirms_all_and_submits_in_one_step(scored, shown):
-    scored.settings = dataclasses.replace(scored.settings, confirm="no")  # n says it, whatever Done does
+    change_settings(scored, confirm="no")  # n says it, whatever Done does
     done = send(scored, shown.id, {"kind": "clean"})
     assert (done.left, done.error) == (True, "")
     assert confirmed(scored, shown.id) == {w.index: w.vlm for w in shown.words if w.scored}
@@ -124,7 +125,7 @@ def test_done_confirms_what_was_left_and_no_typed_score(scored, shown):
 def test_skip_confirms_nothing_nor_does_done_where_the_settings_say_so(scored, shown):
     send(scored, shown.id, {"kind": "skip"})
     assert confirmed(scored, shown.id) == {}
-    scored.settings = dataclasses.replace(scored.settings, confirm="no")
+    change_settings(scored, confirm="no")
     send(scored, shown.id, {"kind": "submit"})
     assert confirmed(scored, shown.id) == {} and scored.annotation.progress("Ann")["submitted"] == 1
 
@@ -303,8 +304,9 @@ def test_a_full_disk_leaves_the_key_and_those_after_it_with_the_page(scored, sho
 def restarted(studio):
     """The server was killed and started anew: nothing of it is left but what its store holds."""
     studio.store.database.close()
-    studio.store = Store(studio.store.database.path)
-    return studio
+    new = Studio(studio.settings)
+    new.models._diffuser, new.models._scorer = studio.models._diffuser, studio.models._scorer
+    return new
 
 
 KEYS = {

@@ -60,7 +60,7 @@ def test_a_tab_that_no_step_leads_to_is_none():
 
 def test_a_full_store_is_asked_as_quickly(studio, monkeypatch):
     """No step may count all samples or all scores."""
-    monkeypatch.setattr(studio.store.samples.find, "count", None)
+    monkeypatch.setattr(studio.store.samples, "count", None)
     list(studio.comparison.compare(tiny_request()))
     assert done(studio)[0]
 

@@ -15,12 +15,13 @@ ANN = SimpleNamespace(username="ann")
 SPACE = {"SPACE_ID": "bo/s", "SYSTEM": "spaces", "OAUTH_CLIENT_ID": "x", "OAUTH_CLIENT_SECRET": "y"}
 
 
-class Studio(People):
+class Studio:
     """What decides who may write, without the models of a whole studio."""
 
     def __init__(self, home, **settings):
         self.settings = Settings(home=home, **settings)
         self.store = Store(home / "studio.db")
+        self.people = People(self.settings, self.store)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from data.exchange.formats import RICHHF
 from studio.__main__ import main
 from studio.cli import commands
-from studio.grids.grid import GridWork
+from studio.grids.grid import Grids
+from studio.training.runs import Runs
 
 
 @pytest.fixture
@@ -19,13 +20,11 @@ def cli(store, sample_row, quick_path, monkeypatch, capsys):
     commands touch nothing else."""
     (sample,) = store.samples.add([sample_row()])
     store.scores.set(sample, 1, 7, "ann", word="red")
-    monkeypatch.setattr(
-        commands,
-        "studio_of",
-        lambda home: SimpleNamespace(
-            store=store, settings=SimpleNamespace(home=quick_path, webhook=""), grid_work=GridWork()
-        ),
-    )
+    settings = SimpleNamespace(home=quick_path, webhook="")
+    grids = Grids(None, SimpleNamespace(store=store, settings=settings, models=None))
+    runs = Runs(settings, store, None, {})
+    studio = SimpleNamespace(store=store, settings=settings, runs=runs, grids=grids)
+    monkeypatch.setattr(commands, "studio_of", lambda home: studio)
 
     def run(*arguments):
         code = main([str(a) for a in arguments])
