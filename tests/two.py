@@ -156,13 +156,13 @@ def command(who: str, *arguments: str) -> int:
     from studio.images import shards
 
     if os.environ["RANK"] == who:
-        write = shards.Shard._write
+        write = shards.Shard.write
 
         def last(*given: Any) -> None:
             write(*given)
             die()
 
-        shards.Shard._write = last
+        shards.Shard.write = last
     return main(arguments)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import log_softmax, softmax
 
 from core import checkpoint
 from core.metrics import auc, bootstrap, finite, pearson
@@ -115,6 +114,7 @@ def _solve(
 ) -> np.ndarray:
     """W (B, F) at the minimum of the weighted mean log-loss + strength / 2 * |W - identity|^2, from `start`."""
     from scipy.optimize import minimize  # here, as a page should not wait for it
+    from scipy.special import log_softmax, softmax  # here, as a page should not wait for it
 
     home, rows = _identity(bases.shape[1], z.shape[1]), np.arange(len(target))
     share = weight / weight.sum()
@@ -267,6 +267,8 @@ class Calibrator:
 
 def _give(bases: np.ndarray, z: np.ndarray, w: np.ndarray) -> np.ndarray:
     """p(digit) (N, 10), each at least about LEAST / 10."""
+    from scipy.special import softmax  # here, as a page should not wait for it
+
     p = softmax(np.einsum("nbk,nb->nk", bases, z @ w.T), 1)
     return (p + LEAST / DIGITS) / (1 + LEAST)
 

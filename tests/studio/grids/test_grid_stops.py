@@ -1,27 +1,28 @@
 """Grids that are stopped, fail or are killed keep what was made, and go on."""
 
 import errno
-import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 
 from core.scoring.endpoint import Unanswered
-from studio.grids import cells, worker
-from studio.grids.grid import check_grid
+from studio.grids.grid import Cells, stop_file
 from studio.images import pictures
+from studio.settings import ROOT
 from studio.studio import check_request
 from tests import tiny
-from tests.forked import forked
 from tests.studio.gridded import LONG, PROMPT, ended, grid_of, samples_of
 from tests.tiny import STEPS
 
 
 def stop_after(studio, monkeypatch, batches, what):
     """Let a number of batches be made, then do something."""
-    made, make = [], cells.make
+    made, make = [], Cells.make
 
     def counted(*given):
         if len(made) == batches:
@@ -30,7 +31,7 @@ def stop_after(studio, monkeypatch, batches, what):
         made.append(found)
         return found
 
-    monkeypatch.setattr(cells, "make", counted)
+    monkeypatch.setattr(Cells, "make", counted)
     return made
 
 
@@ -88,9 +89,9 @@ def test_an_error_in_the_middle_keeps_what_was_made_and_can_be_gone_on_from(stud
         raise error
 
     made = []
-    denoised = cells.denoised
+    denoised = Cells.denoised
     monkeypatch.setattr(
-        cells, "denoised", lambda *given: fail() if made else made.append(1) or denoised(*given)
+        Cells, "denoised", lambda *given: fail() if made else made.append(1) or denoised(*given)
     )
     view = grid_of(studio, "1-4")
     assert (view.state, view.done) == ("failed", 1) and why in view.message
@@ -100,7 +101,7 @@ def test_an_error_in_the_middle_keeps_what_was_made_and_can_be_gone_on_from(stud
 
 
 def test_too_little_memory_for_a_batch_makes_smaller_ones(studio, monkeypatch):
-    denoised, sizes = cells.denoised, []
+    denoised, sizes = Cells.denoised, []
 
     def narrow(*given):
         sizes.append(len(given[2]))
@@ -108,7 +109,7 @@ def test_too_little_memory_for_a_batch_makes_smaller_ones(studio, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return denoised(*given)
 
-    monkeypatch.setattr(cells, "denoised", narrow)
+    monkeypatch.setattr(Cells, "denoised", narrow)
     assert grid_of(studio, "1-4").state == "done"
     assert sizes == [1, 2, 4, 2, 2, 1]
 
@@ -151,38 +152,44 @@ def test_a_full_disk_cannot_hide_how_a_grid_ended(studio, monkeypatch):
             raise StoreError("The disk is full.")
         return update(id, state, message)
 
-    monkeypatch.setattr(studio.store.grids.find, "update", full)
-    monkeypatch.setattr(cells, "denoised", lambda *given: 1 / 0)
+    monkeypatch.setattr(studio.store.grids, "update", full)
+    monkeypatch.setattr(Cells, "denoised", lambda *given: 1 / 0)
     view = grid_of(studio)
     assert view.state == "failed" and studio.grids.find()[0]["state"] == "failed"
     monkeypatch.undo()
     assert studio.grids.get(view.id).state == studio.store.grids.get(view.id)["state"] == "failed"
 
 
-def long_grid(home, model_folder, models, told):
-    """Begin a grid in a process of its own, which then waits to be killed."""
-    studio = tiny.studio_at(home, model_folder)
-    studio.models.share(models)
-    told.send(studio.grids.start(check_grid(PROMPT, "1-60", steps=2), "ann"))
-    time.sleep(600)
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests import tiny
+from studio.grids.grid import check_grid
+studio = tiny.studio_at(Path(sys.argv[1]), Path(sys.argv[2]))
+id = studio.grids.start(check_grid(sys.argv[3], "1-60", steps=2), "ann")
+print(id, flush=True)
+time.sleep(600)
+"""
 
 
-def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, loaded, model_folder):
-    told, tells = multiprocessing.Pipe(duplex=False)
-    process = forked(long_grid, studio.settings.home, model_folder, loaded.models, tells)
+def test_a_process_that_is_killed_loses_nothing_that_was_made(studio, model_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(studio.settings.home), str(model_folder), PROMPT],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     try:
-        assert told.poll(LONG)
-        id, until = told.recv(), time.monotonic() + LONG
+        id = process.stdout.readline().strip()
+        until = time.monotonic() + LONG
         while studio.store.grids.cells_made(id) < 12 and time.monotonic() < until:
             time.sleep(0.02)
         assert studio.grids.get(id).state == "running"  # it is alive, and held by another process
         with pytest.raises(ValueError, match="wait for it"):
             studio.grids.resume(id, "ann")
     finally:
-        process.kill()
-        process.join()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     view = studio.grids.get(id)
-    assert view.state == "interrupted" and "nothing that was made is lost" in view.message
+    assert view.state == "interrupted" and "no finished image is lost" in view.message
     assert 12 <= view.done < view.total
     for cell in view.cells[: view.done]:
         row = studio.store.samples.get(cell.sample.id)
@@ -208,4 +215,4 @@ def test_another_process_is_asked_to_stop_through_its_folder(studio):
         assert other.grids.get(id).state in ("queued", "running")
         other.grids.stop(id, "bob")
     assert ended(studio, id).state == "stopped"
-    assert not worker.stop_file(studio.settings.home, id).exists()
+    assert not stop_file(studio.settings.home, id).exists()

@@ -19,7 +19,7 @@ OWN = [f"{thing} {place}" for thing in ("an old harbour", "two grey cats", "a pa
 @pytest.fixture
 def own(studio, tmp_path):
     (tmp_path / "own.txt").write_text("\n".join(OWN))
-    studio.prompts = Prompts(str(tmp_path / "own.txt"))
+    studio.prompts = studio.making.prompts = Prompts(str(tmp_path / "own.txt"))
     studio.scoring.score(studio.collecting.collect(OWN, 1, steps=STEPS))
     return studio
 
@@ -51,7 +51,7 @@ def test_a_set_of_which_nothing_is_held_out_cannot_be_judged_by(own, tmp_path):
 def test_what_is_given_to_judge_by_is_judged_by_less_the_parts_that_training_uses(studio, tmp_path, kind):
     """Also where nothing of it was collected: a projector learns on prompts without images."""
     (tmp_path / "own.txt").write_text("\n".join(OWN))
-    studio.prompts = Prompts(str(tmp_path / "own.txt"))
+    studio.prompts = studio.making.prompts = Prompts(str(tmp_path / "own.txt"))
     trained = load("shapes_train", 2)
     given, small = [*OWN, *trained], {"seeds": 2, "steps": STEPS, "methods": "projected"}
     if kind == "evaluation":

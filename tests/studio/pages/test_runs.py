@@ -20,7 +20,7 @@ def test_a_number_of_the_form_is_refused_by_our_own_check_which_names_the_field(
 
 
 def test_a_tab_lists_its_newest_runs_and_an_older_one_that_is_asked_for(store):
-    studio = SimpleNamespace(runs=store.runs.find, run=store.runs.get)
+    studio = SimpleNamespace(runs=store.runs)
     first = [store.runs.new(kind, {}, id=f"old-{kind}") for kind in ("experiment", "reward")]
     part = store.runs.new("reward", {"cycle": "x"}, id="part")
     gone = store.runs.new("reward", {}, id="gone")

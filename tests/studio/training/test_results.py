@@ -88,7 +88,7 @@ def test_seeds_that_changed_are_shown_before_and_after_but_none_that_comes_out_o
     assert kept == {**changed[0], "before": "0-before.png", "after": "0-after.png"}
     assert len(list((job.folder / PICTURES).iterdir())) == 2
 
-    there = SimpleNamespace(run_folder=lambda id: quick_path / id)
+    there = SimpleNamespace(runs=SimpleNamespace(folder=lambda id: quick_path / id))
     found = {**heldout(), "seeds": {"broken": 1, "whole": 1, "mended": 1, "spoiled": 0, "shown": [kept]}}
     run = {"id": "run", "metrics": {"heldout": found, "left_out": {"made with 9 steps, others with 20": 3}}}
     html = result_html(there, run)

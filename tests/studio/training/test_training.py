@@ -286,9 +286,7 @@ def test_a_cycle_is_put_into_use_and_taken_back_with_all_its_parts_or_not_at_all
     if act == "rollback":
         calls["promote"]()
         broken = {"promote": "rollback"}.get(broken, broken)
-    records, method = (
-        (studio.store.audit.entries, "note") if broken == "note_audit" else (studio.store.runs.find, broken)
-    )
+    records, method = (studio.store.audit, "note") if broken == "note_audit" else (studio.store.runs, broken)
     real, tried = getattr(records, method), []
     before = studio.store.runs.promotions(), studio.store.audit.entries()
 

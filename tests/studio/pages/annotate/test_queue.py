@@ -15,6 +15,7 @@ from studio.pages.annotate.queue import (
     read_selection,
     selection_of,
 )
+from tests.tiny import change_settings
 
 
 def test_a_wish_comes_back_as_it_was_made():
@@ -52,9 +53,7 @@ def test_the_order_prompt_stays_with_a_prompt_until_it_is_done(scored):
 
 
 def test_the_overlap_of_the_settings_bounds_how_many_are_given_an_image(scored, monkeypatch):
-    import dataclasses
-
-    scored.settings = dataclasses.replace(scored.settings, overlap=2)
+    change_settings(scored, overlap=2)
     first = scored.annotation.next("Ann").id
     assert scored.annotation.next("Bea").id == first
     assert scored.annotation.next("Cyd").id != first

@@ -66,18 +66,18 @@ class Votes:
     """Stands in for the studio, whose votes need images: two pairs, each asked until it is answered."""
 
     def __init__(self):
-        self.kept = []
+        self.kept, self.votes = [], self
 
-    def next_vote(self, grid, who, base, other):
+    def next(self, grid, who, base, other):
         if len(self.kept) == 2:
             return None
         left, right = (SimpleNamespace(id=f"{name}{len(self.kept)}", image_path=None) for name in "ab")
         return SimpleNamespace(left=left, right=right, left_over=2 - len(self.kept))
 
-    def vote(self, left, right, choice, who):
+    def add(self, left, right, choice, who):
         self.kept.append((left, right, choice, who))
 
-    def votes(self, grid, base, other):
+    def tally(self, grid, base, other):
         return {"base": len(self.kept), "other": 0, "tie": 0, "none": 0, "share": {}}
 
 
