@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from data.store import Store, leases, queue, schema
+from data.store import Store, queue, schema
+from data.store.database import now
 from data.store.queue import ORDERS
 from data.store.scores import checked_event
 
-LEASE = leases.LEASE_SECONDS
+LEASE = queue.LEASE_SECONDS
 
 
 def fill(store, sample_row, peaked, count, **changes):
@@ -232,7 +233,7 @@ def test_the_rate_is_that_of_the_past_hour(store, sample_row, peaked):
     assert store.tallies.queue("ann")["per_hour"] is None
     with store.database.writing() as db:
         for i, (id, ago) in enumerate(zip(ids, (7200, 1800, 1200, 600))):
-            values = (f"e{i}", id, "ann", "submit", leases.instant(-ago))
+            values = (f"e{i}", id, "ann", "submit", now(-ago))
             db.execute(
                 "INSERT INTO submissions (id, sample, who, kind, created) VALUES (?, ?, ?, ?, ?)", values
             )
