@@ -153,6 +153,5 @@ def make_share(
     **how: Any,
 ) -> None:
     """Make this rank's share of the images (prompt and seed each) of `Collecting.collect`."""
-    making = shards.follower(settings)
-    making.store.runs.used, making.store.samples.rows = used, ()
+    making = shards.follower(settings, used)
     Collecting(making).collect_here(ranks.deal(todo, size), size, halt=shards.halting(settings, stop), **how)

@@ -152,9 +152,9 @@ def score_share(
     named: bool,
 ) -> None:
     """Score this rank's share of the samples; one that cannot be read is an error where the samples were named."""
-    making = shards.follower(settings)
-    making.store.runs.used, making.store.samples.rows = used, ranks.deal(rows, size)
-    ids = [row["id"] for row in making.store.samples.rows] if named else None
+    rows = ranks.deal(rows, size)
+    making = shards.follower(settings, used, rows)
+    ids = [row["id"] for row in rows] if named else None
     Scoring(making).score_here(ids, stop=shards.halting(settings, stop), lock=True)
 
 

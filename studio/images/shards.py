@@ -163,11 +163,19 @@ def _has_image(home: Path, own: Path, row: Mapping[str, Any]) -> bool:
 # ---- the other ranks ----------------------------------------------------------------------------------------------
 
 
+def follower(settings: Settings, used: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> Making:
+    """Makes images with a shard in place of the store. used: the run of each kind that is in use; rows: the samples that
+    this rank reads."""
+    shard, making = _following(settings)
+    shard.runs.used, shard.samples.rows = used, rows
+    return making
+
+
 @functools.lru_cache(maxsize=1)
-def follower(settings: Settings) -> Making:
-    """Makes images with a shard in place of the store; cached, as its models are loaded once."""
+def _following(settings: Settings) -> tuple[Shard, Making]:
+    """Cached, as the models are loaded once."""
     shard = Shard(folder_of(settings.home) / f"rank-{ranks.rank()}")
-    return Making(settings, shard, Models(settings, shard), Prompts(settings.prompts, settings.world))
+    return shard, Making(settings, shard, Models(settings, shard), Prompts(settings.prompts, settings.world))
 
 
 def halting(settings: Settings, stop: Callable[[], bool] | None) -> Callable[[], bool]:
