@@ -154,12 +154,7 @@ def _write(
         "left_out": left_out,
     }
     (folder / "README.md").write_text(card(title, licence, figures), encoding="utf-8")
-    return {
-        "samples": images.total(),
-        "words": word_counts.total(),
-        "left_out": left_out,
-        "splits": splits,
-    }
+    return {"samples": images.total(), "words": word_counts.total(), "left_out": left_out, "splits": splits}
 
 
 def _word(label: Mapping[str, Any]) -> dict[str, Any]:

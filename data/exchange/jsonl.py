@@ -143,13 +143,11 @@ def _present(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _run_lines(db: Database) -> list[dict[str, Any]]:
-    runs = rows(
-        db,
-        """WITH RECURSIVE needed (id) AS (
+    sql = """WITH RECURSIVE needed (id) AS (
             SELECT projector_run FROM samples WHERE projector_run IS NOT NULL
             UNION SELECT r.parent FROM runs r JOIN needed n ON r.id = n.id WHERE r.parent IS NOT NULL)
-        SELECT * FROM runs WHERE id IN (SELECT id FROM needed) ORDER BY seq""",
-    )
+        SELECT * FROM runs WHERE id IN (SELECT id FROM needed) ORDER BY seq"""
+    runs = rows(db, sql)
     for run in map(parse_json, runs):
         if run["state"] in ACTIVE:  # it is not active elsewhere
             run["state"] = "interrupted"
@@ -245,10 +243,7 @@ def _read(stage: Staging, path: Path, images: Path | None, units: Units) -> dict
     """Read and check the whole file."""
     number = 1
     task: LabelImport | None = None
-    with (
-        refused(path.name, lambda: number or (task.number if task else 1)),
-        open(path, "rb") as file,
-    ):
+    with refused(path.name, lambda: number or (task.number if task else 1)), open(path, "rb") as file:
         lines = records(file, path.name)
         _, header = next(lines)
         if header.get("format") != FORMAT:

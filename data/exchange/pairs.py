@@ -82,14 +82,12 @@ LAST = """SELECT p.* FROM preferences p WHERE NOT EXISTS (SELECT 1 FROM preferen
 def export_votes(store: Store, path: str | Path) -> dict[str, int]:
     """Write votes between two images of one prompt, whole or not at all; returns {samples, pairs}."""
     with store.database.reading() as db:
-        pairs = rows(
-            db,
-            f"""SELECT c.prompt, c.image_path AS chosen, r.image_path AS rejected, c.split, c.id AS chosen_sample,
+        sql = f"""SELECT c.prompt, c.image_path AS chosen, r.image_path AS rejected, c.split, c.id AS chosen_sample,
                 r.id AS rejected_sample FROM ({LAST} AND p.choice IN ('left', 'right') ORDER BY p.seq) v
             JOIN samples c ON c.id = CASE v.choice WHEN 'left' THEN v.left_sample ELSE v.right_sample END
             JOIN samples r ON r.id = CASE v.choice WHEN 'left' THEN v.right_sample ELSE v.left_sample END
-            WHERE c.prompt = r.prompt AND c.image_path IS NOT NULL AND r.image_path IS NOT NULL ORDER BY v.seq""",
-        )
+            WHERE c.prompt = r.prompt AND c.image_path IS NOT NULL AND r.image_path IS NOT NULL ORDER BY v.seq"""
+        pairs = rows(db, sql)
     with whole_file(path) as file:
         for pair in pairs:
             file.write(json_line(pair))
@@ -167,14 +165,11 @@ def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) 
 
 def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:
     """This person's last vote on the two: chosen, rejected, tie, none, or None."""
-    vote = row(
-        db,
-        """SELECT left_sample, choice FROM preferences WHERE who = :who AND seq IN
+    sql = """SELECT left_sample, choice FROM preferences WHERE who = :who AND seq IN
             (SELECT seq FROM preferences WHERE left_sample = :a AND right_sample = :b
             UNION SELECT seq FROM preferences WHERE left_sample = :b AND right_sample = :a)
-        ORDER BY seq DESC LIMIT 1""",
-        {"who": who, "a": chosen, "b": rejected},
-    )
+        ORDER BY seq DESC LIMIT 1"""
+    vote = row(db, sql, {"who": who, "a": chosen, "b": rejected})
     if not vote or vote["choice"] in ("tie", "none"):
         return vote and vote["choice"]
     return "chosen" if (vote["choice"] == "left") == (vote["left_sample"] == chosen) else "rejected"

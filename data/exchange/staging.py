@@ -182,14 +182,11 @@ def _imported(db: Database) -> list[tuple[str, int]]:
 
 def _undone(db: Database) -> bool:
     """Whether a new row undoes something that has been undone in the store."""
-    return bool(
-        db.execute(
-            """SELECT 1 FROM beside.scores n CROSS JOIN main.scores o ON o.undoes = n.undoes
+    sql = """SELECT 1 FROM beside.scores n CROSS JOIN main.scores o ON o.undoes = n.undoes
             WHERE n.undoes IS NOT NULL
             UNION ALL SELECT 1 FROM beside.submissions n
             CROSS JOIN main.submissions o ON o.who = n.who AND o.undoes = n.undoes WHERE n.undoes IS NOT NULL LIMIT 1"""
-        ).fetchone()
-    )
+    return bool(db.execute(sql).fetchone())
 
 
 @contextmanager

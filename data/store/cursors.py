@@ -27,12 +27,10 @@ class Cursors(Records):
         after a backup has brought an older store, new events start from there."""
         wanted = None if seq is None else checks.integer("seq", seq, 0, 2**62)
         with self.database.writing() as db:
-            db.execute(
-                """INSERT INTO cursors (name, seq, changed)
+            sql = """INSERT INTO cursors (name, seq, changed)
                 VALUES (?, min(coalesce(?, 1 << 62), (SELECT coalesce(max(seq), 0) FROM scores)), ?)
-                ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq), changed = excluded.changed""",
-                (checks.text("name", name), wanted, now()),
-            )
+                ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq), changed = excluded.changed"""
+            db.execute(sql, (checks.text("name", name), wanted, now()))
             return db.execute("SELECT seq FROM cursors WHERE name = ?", (name,)).fetchone()[0]
 
     def corrections_after(self, seq: int, limit: int = 100) -> tuple[list[dict[str, Any]], int]:
@@ -44,11 +42,8 @@ class Cursors(Records):
         limit = checks.integer("limit", limit, 1, WINDOW)
         with self.database.reading() as db:
             last, store = min(last_seq(db), first + WINDOW), store_id(db)
-            scores = rows(
-                db,
-                f"""SELECT {EVENT}, s.prompt, s.seed FROM scores e JOIN samples s ON s.id = e.sample
-                WHERE e.seq > ? AND e.seq <= ? AND e.source = 'human' ORDER BY e.seq LIMIT ?""",
-                (first, last, limit),
-            )
+            sql = f"""SELECT {EVENT}, s.prompt, s.seed FROM scores e JOIN samples s ON s.id = e.sample
+                WHERE e.seq > ? AND e.seq <= ? AND e.source = 'human' ORDER BY e.seq LIMIT ?"""
+            scores = rows(db, sql, (first, last, limit))
         events = [{"store": store, **{name: readable(e)[name] for name in PUBLISHED}} for e in scores]
         return events, (scores[-1]["seq"] if len(scores) == limit else max(last, first))

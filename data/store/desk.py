@@ -42,23 +42,18 @@ class Desk(Records):
         it was taken back, created}."""
         with self.database.reading() as db:
             need_sample(db, sample)
-            return rows(
-                db,
-                """SELECT seq, word_index, who, score, created FROM scores WHERE seq IN
+            sql = """SELECT seq, word_index, who, score, created FROM scores WHERE seq IN
                     (SELECT max(seq) FROM scores WHERE sample = ? AND source = 'human' GROUP BY word_index, who)
-                ORDER BY seq""",
-                (sample,),
-            )
+                ORDER BY seq"""
+            return rows(db, sql, (sample,))
 
     def mark(self, sample: str) -> tuple[int, int]:
         """The seq of the last score and of the last remark of a sample, 0 for none: while they stay, so does everything
         said of it."""
         with self.database.reading() as db:
-            score, remark = db.execute(
-                """SELECT (SELECT max(seq) FROM scores WHERE sample = :sample),
-                    (SELECT max(seq) FROM remarks WHERE sample = :sample)""",
-                {"sample": checks.identifier("sample", sample)},
-            ).fetchone()
+            sql = """SELECT (SELECT max(seq) FROM scores WHERE sample = :sample),
+                    (SELECT max(seq) FROM remarks WHERE sample = :sample)"""
+            score, remark = db.execute(sql, {"sample": checks.identifier("sample", sample)}).fetchone()
         return score or 0, remark or 0
 
     def scored_since(self, sample: str, seq: int) -> set[int]:
@@ -70,39 +65,31 @@ class Desk(Records):
     def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last score (of ``sample``, or any) that is not undone: {seq, sample}, or None."""
         with self.database.reading() as db:
-            return row(
-                db,
-                """SELECT seq, sample FROM scores e
+            sql = """SELECT seq, sample FROM scores e
                 WHERE who = :who AND who <> '' AND source = 'human' AND +undoes IS NULL
                     AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
                     AND (:sample IS NULL OR sample = :sample)
-                ORDER BY seq DESC LIMIT 1""",
-                {"who": checks.text("who", who), "sample": sample},
-            )
+                ORDER BY seq DESC LIMIT 1"""
+            return row(db, sql, {"who": checks.text("who", who), "sample": sample})
 
     def last_left(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last submit or skip (of ``sample``, or any) that was not taken back: {id, sample, kind, after: the
         seq of the last score before it}, or None."""
         with self.database.reading() as db:
-            return row(
-                db,
-                f"""SELECT id, sample, kind, coalesce(after, (SELECT max(seq) FROM scores s WHERE s.who = e.who
+            sql = f"""SELECT id, sample, kind, coalesce(after, (SELECT max(seq) FROM scores s WHERE s.who = e.who
                     AND s.who <> '' AND s.created < e.created), 0) AS after FROM submissions e
                 WHERE who = :who AND {STILL_LEFT} AND (:sample IS NULL OR sample = :sample)
-                ORDER BY seq DESC LIMIT 1""",
-                {"who": checks.text("who", who), "sample": sample},
-            )
+                ORDER BY seq DESC LIMIT 1"""
+            return row(db, sql, {"who": checks.text("who", who), "sample": sample})
 
     def choices(self, name: str, limit: int = 300) -> list[str]:
         """The values of a queue filter among training samples, prompts newest first."""
         checks.one_of("filter", name, CHOICES)
         order = "max(seq) DESC" if name == "prompt" else name
         with self.database.reading() as db:
-            values = db.execute(
-                f"""SELECT {name} FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
-                GROUP BY {name} ORDER BY {order} LIMIT ?""",
-                (checks.integer("limit", limit, 1, 10_000),),
-            )
+            sql = f"""SELECT {name} FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
+                GROUP BY {name} ORDER BY {order} LIMIT ?"""
+            values = db.execute(sql, (checks.integer("limit", limit, 1, 10_000),))
             return [value for (value,) in values]
 
 
@@ -144,12 +131,9 @@ class Remarks(Records):
         who = checks.text("who", who)
         with self.database.writing() as db:
             need_sample(db, sample)
-            standing = row(
-                db,
-                """SELECT id, sample, who, kind, text, created FROM remarks
-                WHERE sample = ? AND who = ? AND kind = ? ORDER BY seq DESC LIMIT 1""",
-                (sample, who, kind),
-            )
+            sql = """SELECT id, sample, who, kind, text, created FROM remarks
+                WHERE sample = ? AND who = ? AND kind = ? ORDER BY seq DESC LIMIT 1"""
+            standing = row(db, sql, (sample, who, kind))
             if standing and standing["text"] == text:
                 return standing if text else None
             if not standing and not text:
@@ -166,12 +150,9 @@ class Remarks(Records):
         if kind is not None:
             checks.one_of("kind", kind, REMARKS)
         with self.database.reading() as db:
-            return rows(
-                db,
-                f"""{STANDING_REMARKS} AND (:sample IS NULL OR sample = :sample) AND (:who IS NULL OR who = :who)
-                    AND (:kind IS NULL OR kind = :kind) ORDER BY seq DESC""",
-                {"sample": sample, "who": who, "kind": kind},
-            )
+            sql = f"""{STANDING_REMARKS} AND (:sample IS NULL OR sample = :sample) AND (:who IS NULL OR who = :who)
+                    AND (:kind IS NULL OR kind = :kind) ORDER BY seq DESC"""
+            return rows(db, sql, {"sample": sample, "who": who, "kind": kind})
 
 
 # -- receipts

@@ -44,14 +44,11 @@ class Foreseen(Records):
         ids = checks.as_json("samples", [checks.identifier("sample", id) for id in samples])
         seen: dict[str, dict[str, Any]] = {}
         with self.database.reading() as db:
-            scores = rows(
-                db,
-                """SELECT sample, word_index, score, distribution, scorer_version FROM scores WHERE seq IN
+            sql = """SELECT sample, word_index, score, distribution, scorer_version FROM scores WHERE seq IN
                     (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
                         AND source = 'vlm' GROUP BY sample, word_index)
-                    AND kind = 'set' ORDER BY seq""",
-                (ids,),
-            )
+                    AND kind = 'set' ORDER BY seq"""
+            scores = rows(db, sql, (ids,))
         for score in map(readable, scores):
             sample = seen.setdefault(score["sample"], {"version": "", "words": {}})
             sample["version"] = score["scorer_version"]
@@ -71,13 +68,11 @@ class Foreseen(Records):
             for id, (points, promise, version) in figures.items()
         ]
         with self.database.writing() as db:
-            db.conn.executemany(
-                """INSERT INTO foreseen (sample, points, promise, model, projected)
+            sql = """INSERT INTO foreseen (sample, points, promise, model, projected)
                 SELECT id, ?, ?, ?, method = 'projected' FROM samples WHERE id = ?
                 ON CONFLICT (sample) DO UPDATE SET points = excluded.points, promise = excluded.promise,
-                    model = excluded.model""",
-                records,
-            )
+                    model = excluded.model"""
+            db.conn.executemany(sql, records)
 
     def any(self) -> bool:
         """Whether the queue has an order by the reward model."""
@@ -96,12 +91,10 @@ class Foreseen(Records):
                 after = 0
             if newest <= after:
                 return [], newest
-            prompts = db.execute(
-                """SELECT s.prompt FROM samples s WHERE s.seq > ?
+            sql = """SELECT s.prompt FROM samples s WHERE s.seq > ?
                     AND NOT EXISTS (SELECT 1 FROM kinds k WHERE k.prompt = s.prompt)
-                GROUP BY s.prompt ORDER BY max(s.seq) DESC LIMIT ?""",
-                (after, limit),
-            )
+                GROUP BY s.prompt ORDER BY max(s.seq) DESC LIMIT ?"""
+            prompts = db.execute(sql, (after, limit))
             return [prompt for (prompt,) in prompts], newest
 
     def keep_kinds(self, kinds: Mapping[str, Iterable[str]]) -> None:

@@ -53,12 +53,9 @@ class Gold(Records):
         event = {"id": new_id(), "word_index": word_index, "score": score, "who": who, "created": now()}
         with self.database.writing() as db:
             event = checked_gold({**event, "word": word or ""}, need_sample(db, sample))
-            standing = row(
-                db,
-                """SELECT id, sample, word_index, word, score, who, created FROM gold
-                WHERE sample = ? AND word_index = ? ORDER BY seq DESC LIMIT 1""",
-                (sample, event["word_index"]),
-            )
+            sql = """SELECT id, sample, word_index, word, score, who, created FROM gold
+                WHERE sample = ? AND word_index = ? ORDER BY seq DESC LIMIT 1"""
+            standing = row(db, sql, (sample, event["word_index"]))
             before = standing["score"] if standing else None
             if before == event["score"]:
                 return standing if before is not None else None
@@ -74,12 +71,13 @@ class Gold(Records):
     def scores(self, sample: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
         """The gold that stands, newest first: {sample, word_index, word, score, who, created, prompt}."""
         with self.database.reading() as db:
-            return rows(
-                db,
-                f"""SELECT g.sample, g.word_index, g.word, g.score, g.who, g.created, s.prompt
+            sql = f"""SELECT g.sample, g.word_index, g.word, g.score, g.who, g.created, s.prompt
                 FROM gold g JOIN samples s ON s.id = g.sample
                 WHERE {"1" if sample is None else "g.sample = :sample"} AND {STANDS}
-                ORDER BY g.seq DESC LIMIT :limit""",
+                ORDER BY g.seq DESC LIMIT :limit"""
+            return rows(
+                db,
+                sql,
                 {
                     "sample": sample,
                     "limit": -1 if limit is None else checks.integer("limit", limit, 0, 1_000_000),

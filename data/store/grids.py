@@ -77,14 +77,11 @@ class Grids(Records):
             "offset": checks.integer("offset", offset, 0, 2**62),
         }
         with self.database.reading() as db:
-            grids = rows(
-                db,
-                """SELECT g.*, (SELECT count(*) FROM cells c WHERE c.grid = g.id) AS made FROM grids g
+            sql = """SELECT g.*, (SELECT count(*) FROM cells c WHERE c.grid = g.id) AS made FROM grids g
                 WHERE (:state IS NULL OR state = :state)
                     AND (:prompt IS NULL OR json_extract(config, '$.prompt') = :prompt)
-                ORDER BY seq DESC LIMIT :limit OFFSET :offset""",
-                values,
-            )
+                ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
+            grids = rows(db, sql, values)
         return [{**grid, "config": json.loads(grid["config"])} for grid in grids]
 
     def set_cells(self, grid: str, samples: Mapping[int, str]) -> None:

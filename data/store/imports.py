@@ -174,10 +174,9 @@ def _write_piece(db: Database, after: int, upto: int, exact: bool) -> None:
             if table == "submissions":
                 wanted += """ AND NOT EXISTS
                     (SELECT 1 FROM main.submissions o WHERE o.who = n.who AND o.undoes = n.undoes)"""
-            db.execute(
-                f"""INSERT INTO main.{table} ({", ".join(names)}) SELECT {", ".join(values.values())}
+            sql = f"""INSERT INTO main.{table} ({", ".join(names)}) SELECT {", ".join(values.values())}
                 FROM beside.{table} n WHERE {wanted} ORDER BY n.seq"""
-            )
+            db.execute(sql)
     scored = (
         f"SELECT sample FROM beside.scores n WHERE {span} UNION SELECT sample FROM beside.gold n WHERE {span}"
     )

@@ -23,9 +23,7 @@ class Judgements(Records):
         score, or None) and gold_by (who set it). ``most``: only of the latest so many events.
         """
         with self.database.reading() as db:
-            judgements = rows(
-                db,
-                """SELECT e.sample, e.word_index, e.word, s.prompt, s.word_rules, e.who, e.score, e.seq, v.score AS vlm,
+            sql = """SELECT e.sample, e.word_index, e.word, s.prompt, s.word_rules, e.who, e.score, e.seq, v.score AS vlm,
                     v.distribution, g.score AS gold, iif(g.score IS NULL, NULL, g.who) AS gold_by
                 FROM (SELECT max(seq) AS seq FROM scores WHERE source = 'human' AND seq >= :first
                     GROUP BY sample, word_index, who) l
@@ -34,9 +32,8 @@ class Judgements(Records):
                     AND word_index = e.word_index AND source = 'vlm' AND who = '')
                 LEFT JOIN gold g ON g.seq = (SELECT max(seq) FROM gold WHERE sample = e.sample
                     AND word_index = e.word_index)
-                WHERE e.kind = 'set' ORDER BY s.seq, e.word_index, e.who""",
-                {"first": self._seq_of(db, "scores", "source = 'human'", most)},
-            )
+                WHERE e.kind = 'set' ORDER BY s.seq, e.word_index, e.who"""
+            judgements = rows(db, sql, {"first": self._seq_of(db, "scores", "source = 'human'", most)})
         for judgement in judgements:
             distribution = readable(judgement).pop("distribution")
             if judgement["vlm"] is None and distribution:
@@ -51,14 +48,15 @@ class Judgements(Records):
         (submit or skip again, where the sample had been left before). ``most``: only so many of the latest of either.
         """
         with self.database.reading() as db:
-            return rows(
-                db,
-                """SELECT who, sample, CASE WHEN undoes IS NULL THEN kind ELSE 'undo' END AS action, created, seq
+            sql = """SELECT who, sample, CASE WHEN undoes IS NULL THEN kind ELSE 'undo' END AS action, created, seq
                 FROM scores WHERE source = 'human' AND seq >= :first
                 UNION ALL
                 SELECT who, sample, kind, created, seq FROM submissions WHERE seq >= :done
                     AND who NOT IN (SELECT who FROM scores WHERE source = 'simulated' AND who <> '')
-                ORDER BY created""",
+                ORDER BY created"""
+            return rows(
+                db,
+                sql,
                 {
                     "first": self._seq_of(db, "scores", "source = 'human'", most),
                     "done": self._seq_of(db, "submissions", "1", most),
@@ -69,13 +67,11 @@ class Judgements(Records):
         """(who, score) of each person whose score of the word stands, lowest first."""
         values = (checks.identifier("sample", sample), checks.integer("word_index", word_index, 0, 999))
         with self.database.reading() as db:
-            return db.execute(
-                """SELECT who, score FROM scores e WHERE sample = ? AND word_index = ? AND source = 'human'
+            sql = """SELECT who, score FROM scores e WHERE sample = ? AND word_index = ? AND source = 'human'
                     AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
                         AND n.word_index = e.word_index AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
-                ORDER BY score, who""",
-                values,
-            ).fetchall()
+                ORDER BY score, who"""
+            return db.execute(sql, values).fetchall()
 
     def judged(self) -> tuple[Any, ...]:
         """A value that changes whenever figures of the quality may have, and is quick to compute. It has ids, since a store

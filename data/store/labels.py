@@ -74,10 +74,7 @@ def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] 
         else:  # one lane
             scores = [latest]
             result["distribution"] = json.loads(latest["distribution"]) if latest["distribution"] else None
-        return result | {
-            "source": "human" if source == GOLD else source,
-            "events": [e["id"] for e in scores],
-        }
+        return result | {"source": "human" if source == GOLD else source, "events": [e["id"] for e in scores]}
     return None
 
 
@@ -109,8 +106,7 @@ def _words(
     if filters.get("ids") is not None:  # walk the lanes of these samples only
         bound = "sample IN (SELECT value FROM json_each(?)) AND +seq <= ?"
         bounds = [checks.as_json("ids", list(filters["ids"])), last]
-    cursor = db.execute(
-        f"""SELECT e.sample, e.word_index AS word_index, e.word, e.source, e.score, e.distribution, e.weight,
+    sql = f"""SELECT e.sample, e.word_index AS word_index, e.word, e.source, e.score, e.distribution, e.weight,
             e.scorer, e.scorer_version, {SAMPLE}, e.seq AS seq, e.kind, e.who, e.id, s.seq AS place
         FROM (SELECT max(seq) AS seq FROM scores WHERE {bound} GROUP BY sample, word_index, source, who) l
         JOIN scores e ON e.seq = l.seq JOIN samples s ON s.id = e.sample WHERE {where}
@@ -119,9 +115,8 @@ def _words(
             'set', g.who, g.id, s.seq
         FROM (SELECT max(seq) AS seq FROM gold WHERE seq <= ? GROUP BY sample, word_index) l
         JOIN gold g ON g.seq = l.seq AND g.score IS NOT NULL JOIN samples s ON s.id = g.sample WHERE {where}
-        ORDER BY place, word_index, seq""",
-        [*bounds, *values, 2**62 if gold is None else gold, *values],
-    )
+        ORDER BY place, word_index, seq"""
+    cursor = db.execute(sql, [*bounds, *values, 2**62 if gold is None else gold, *values])
     names = [column[0] for column in cursor.description]
     events = (dict(zip(names, values)) for values in cursor)
     for _, word in groupby(events, key=itemgetter("sample", "word_index")):
@@ -298,18 +293,15 @@ class Labels(Records):
         while True:
             with self.database.reading() as db:
                 last = last_seq(db) if last is None else last
-                scores = rows(
-                    db,
-                    f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, s.word_rules, e.id, e.score,
+                sql = f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, s.word_rules, e.id, e.score,
                         e.distribution, e.features, e.scorer, e.scorer_version
                     FROM scores e JOIN samples s ON s.id = e.sample
                     WHERE e.seq > ? AND e.seq <= ? AND e.source = 'vlm' AND e.kind = 'set' AND {where}
                         AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
                             AND n.word_index = e.word_index AND n.source = 'vlm' AND n.seq > e.seq
                             AND n.seq <= ?)
-                    ORDER BY e.seq LIMIT ?""",
-                    [after, last, *values, last, page],
-                )
+                    ORDER BY e.seq LIMIT ?"""
+                scores = rows(db, sql, [after, last, *values, last, page])
             if not scores:
                 return
             after = scores[-1]["seq"]

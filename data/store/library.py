@@ -319,15 +319,10 @@ class Library(Records):
         limit = checks.integer("limit", limit, 0, 100_000)
         with self.database.reading() as db:
             need_sample(db, sample)
-            scores = rows(
-                db,
-                f"""SELECT {EVENT}, b.score AS before, b.distribution AS before_distribution FROM scores e
-                LEFT JOIN scores b ON b.id = e.supersedes WHERE e.sample = ? ORDER BY e.seq DESC LIMIT ?""",
-                (sample, limit),
-            )
-            others = rows(
-                db,
-                """SELECT d.created, d.who, iif(d.undoes IS NULL, d.kind, 'undo') AS what, coalesce(b.kind, '') AS text
+            sql = f"""SELECT {EVENT}, b.score AS before, b.distribution AS before_distribution FROM scores e
+                LEFT JOIN scores b ON b.id = e.supersedes WHERE e.sample = ? ORDER BY e.seq DESC LIMIT ?"""
+            scores = rows(db, sql, (sample, limit))
+            sql = """SELECT d.created, d.who, iif(d.undoes IS NULL, d.kind, 'undo') AS what, coalesce(b.kind, '') AS text
                     FROM submissions d LEFT JOIN submissions b ON b.id = d.undoes WHERE d.sample = :sample
                 UNION ALL SELECT created, who, kind, text FROM remarks WHERE sample = :sample
                 UNION ALL SELECT created, who, 'gold', coalesce(word || ' = ' || score, word || ' taken back')
@@ -336,9 +331,8 @@ class Library(Records):
                     ELSE 'tied' END, '' FROM preferences WHERE left_sample = :sample
                 UNION ALL SELECT created, who, CASE choice WHEN 'right' THEN 'preferred' WHEN 'left' THEN 'passed over'
                     ELSE 'tied' END, '' FROM preferences WHERE right_sample = :sample
-                ORDER BY created DESC LIMIT :limit""",
-                {"sample": sample, "limit": limit, "gold": gold},
-            )
+                ORDER BY created DESC LIMIT :limit"""
+            others = rows(db, sql, {"sample": sample, "limit": limit, "gold": gold})
         events = [
             {
                 "created": e["created"],
@@ -383,14 +377,11 @@ def _distinct(db: Database, table: str, column: str) -> list[str]:
 
 def _described(db: Database, seqs: Sequence[int], gold: bool) -> list[dict[str, Any]]:
     """These samples in this order, each with what a page shows of it."""
-    samples = rows(
-        db,
-        f"""SELECT s.*, u.entropy, d.points,
+    sql = f"""SELECT s.*, u.entropy, d.points,
             (SELECT count(*) FROM ({STANDING_REMARKS} AND r.sample = s.id AND r.kind = 'flag')) AS flags
         FROM json_each(?) k JOIN samples s ON s.seq = k.value
-        LEFT JOIN uncertainty u ON u.sample = s.id LEFT JOIN disagreement d ON d.sample = s.id ORDER BY k.key""",
-        (json.dumps(list(seqs)),),
-    )
+        LEFT JOIN uncertainty u ON u.sample = s.id LEFT JOIN disagreement d ON d.sample = s.id ORDER BY k.key"""
+    samples = rows(db, sql, (json.dumps(list(seqs)),))
     ids = [sample["id"] for sample in samples]
     words: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     values: dict[str, list[float]] = defaultdict(list)

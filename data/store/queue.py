@@ -200,11 +200,9 @@ def vacant(overlap: int | None) -> str:
 def take(db: Database, sample: str, who: str, seconds: float) -> None:
     """Take or renew a lease within the open transaction, and remove expired ones."""
     db.execute("DELETE FROM leases WHERE expires <= ?", (now(),))
-    db.execute(
-        """INSERT INTO leases (sample, who, expires) VALUES (?, ?, ?)
-        ON CONFLICT (sample, who) DO UPDATE SET expires = excluded.expires""",
-        (sample, who, now(seconds)),
-    )
+    sql = """INSERT INTO leases (sample, who, expires) VALUES (?, ?, ?)
+        ON CONFLICT (sample, who) DO UPDATE SET expires = excluded.expires"""
+    db.execute(sql, (sample, who, now(seconds)))
 
 
 def free(db: Database, sample: str, who: str) -> None:
@@ -225,12 +223,9 @@ class Leases(Records):
                 return True
         with self.database.writing() as db:
             need_sample(db, sample)
-            free_or_mine = row(
-                db,
-                f"""SELECT 1 FROM samples s WHERE s.id = :sample AND ({vacant(overlap)} OR EXISTS
-                    (SELECT 1 FROM leases l WHERE l.sample = s.id AND l.who = :who AND l.expires > :now))""",
-                {"sample": sample, "who": who, "now": now(), "overlap": overlap},
-            )
+            sql = f"""SELECT 1 FROM samples s WHERE s.id = :sample AND ({vacant(overlap)} OR EXISTS
+                    (SELECT 1 FROM leases l WHERE l.sample = s.id AND l.who = :who AND l.expires > :now))"""
+            free_or_mine = row(db, sql, {"sample": sample, "who": who, "now": now(), "overlap": overlap})
             if free_or_mine:
                 take(db, sample, who, lease)
         return bool(free_or_mine)
@@ -286,12 +281,9 @@ class Queue(Records):
             )
             if not left:
                 return None
-            before = row(
-                db,
-                f"""SELECT kind FROM submissions e WHERE who = :who AND sample = :sample AND id <> :id AND {STILL_LEFT}
-                ORDER BY seq DESC LIMIT 1""",
-                mine | {"sample": left["sample"]},
-            )
+            sql = f"""SELECT kind FROM submissions e WHERE who = :who AND sample = :sample AND id <> :id AND {STILL_LEFT}
+                ORDER BY seq DESC LIMIT 1"""
+            before = row(db, sql, mine | {"sample": left["sample"]})
             reverted = {
                 "id": new_id(),
                 "sample": left["sample"],
@@ -301,13 +293,10 @@ class Queue(Records):
                 "created": now(),
             }
             insert(db, "submissions", {**reverted, "after": last_seq(db)})
-            for confirmed in rows(
-                db,
-                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} IN (:id, :created)
+            sql = f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} IN (:id, :created)
                 AND source = 'confirmed' AND +undoes IS NULL
-                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) ORDER BY seq DESC""",
-                left,
-            ):
+                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) ORDER BY seq DESC"""
+            for confirmed in rows(db, sql, left):
                 undo_event(db, confirmed)
         return reverted
 
@@ -435,22 +424,16 @@ class Queue(Records):
         steps = "SELECT seq FROM scores WHERE who = ? AND who <> '' ORDER BY seq DESC LIMIT 1 OFFSET ?"
         floor = row(db, steps, (values["who"], RECENT))
         values["floor"] = floor["seq"] if floor else 0
-        begun = rows(
-            db,
-            f"""SELECT s.*, b.entropy FROM ({BEGUN}) b JOIN samples s ON s.id = b.sample WHERE {where}
-            ORDER BY b.entropy DESC, s.seq LIMIT 1""",
-            values,
-        )
-        untouched = rows(
-            db,
-            f"""SELECT s.*, u.entropy FROM {_joined("uncertainty", few)}
+        sql = f"""SELECT s.*, b.entropy FROM ({BEGUN}) b JOIN samples s ON s.id = b.sample WHERE {where}
+            ORDER BY b.entropy DESC, s.seq LIMIT 1"""
+        begun = rows(db, sql, values)
+        sql = f"""SELECT s.*, u.entropy FROM {_joined("uncertainty", few)}
             WHERE {where} AND NOT EXISTS
                 (SELECT 1 FROM scores h WHERE h.sample = s.id AND h.source = 'human' AND h.who = :who
                     AND h.seq > :floor)
                 AND {UNDONE.format(id="u.sample")}
-            ORDER BY u.entropy DESC LIMIT 1""",
-            values,
-        )
+            ORDER BY u.entropy DESC LIMIT 1"""
+        untouched = rows(db, sql, values)
         return max(begun + untouched, key=lambda s: s["entropy"], default=None)
 
     def _by(
@@ -484,12 +467,9 @@ class Queue(Records):
             values["start"] = sha256(values["who"].encode()).hexdigest()[:32] if lasting else new_id()
             walks = [f"samples s WHERE s.id {side} :start AND {where} ORDER BY s.id" for side in (">=", "<")]
         for walk in walks:
-            sample = row(
-                db,
-                f"""SELECT s.*, u.entropy FROM samples s LEFT JOIN uncertainty u ON u.sample = s.id
-                WHERE s.seq = (SELECT s.seq FROM {walk} LIMIT 1)""",
-                values,
-            )
+            sql = f"""SELECT s.*, u.entropy FROM samples s LEFT JOIN uncertainty u ON u.sample = s.id
+                WHERE s.seq = (SELECT s.seq FROM {walk} LIMIT 1)"""
+            sample = row(db, sql, values)
             if sample:
                 return sample
         return None
@@ -544,12 +524,9 @@ class Tallies(Records):
             }
             if overlap is not None:
                 tally["left"] -= done(CLOSED, others)
-            (pace,) = rows(
-                db,
-                f"""SELECT count(*) AS n, min(created) AS first, max(created) AS last FROM submissions e
-                WHERE who = ? AND created > ? AND {STILL_LEFT}""",
-                (who, now(-3600)),
-            )
+            sql = f"""SELECT count(*) AS n, min(created) AS first, max(created) AS last FROM submissions e
+                WHERE who = ? AND created > ? AND {STILL_LEFT}"""
+            (pace,) = rows(db, sql, (who, now(-3600)))
         tally["per_hour"] = None
         if pace["n"] > 1 and pace["last"] > pace["first"]:
             worked = datetime.fromisoformat(pace["last"]) - datetime.fromisoformat(pace["first"])

@@ -105,9 +105,7 @@ def widen_check(db: Database, table: str, old: str, new: str) -> None:
 
 
 def only_append(db: Database, table: str, key: str) -> None:
-    run(
-        db,
-        f"""
+    sql = f"""
         CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table}
         BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END;;
         CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table}
@@ -115,15 +113,13 @@ def only_append(db: Database, table: str, key: str) -> None:
         CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table}
         WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key})
         BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END
-        """,
-    )
+        """
+    run(db, sql)
 
 
 @migrations()
 def m001_first(db: Database) -> None:
-    run(
-        db,
-        """
+    sql = """
         CREATE TABLE store (id TEXT NOT NULL, created TEXT NOT NULL) STRICT;;
 
         CREATE TABLE runs (
@@ -261,8 +257,8 @@ def m001_first(db: Database) -> None:
         WHERE l.kind = 'set' AND NOT EXISTS (
             SELECT 1 FROM latest b WHERE b.sample = l.sample AND b.word_index = l.word_index
                 AND b.kind = 'set' AND b.rank < l.rank)
-        """,
-    )
+        """
+    run(db, sql)
     for table, key in (("samples", "id"), ("scores", "id"), ("submissions", "id"), ("promotions", "seq")):
         only_append(db, table, key)
 
@@ -274,9 +270,7 @@ def m002_missing(db: Database) -> None:
     The kinds of runs are in a CHECK, and rebuilding a table that others refer to needs foreign keys off, which is impossible
     in a transaction: the CHECK's text is changed in the schema, as SQLite documents for changes that do not affect rows.
     """
-    run(
-        db,
-        """
+    sql = """
         CREATE TABLE missing (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
             sample TEXT NOT NULL REFERENCES samples (id),
@@ -287,8 +281,8 @@ def m002_missing(db: Database) -> None:
             created TEXT NOT NULL
         ) STRICT;;
         CREATE INDEX missing_sample ON missing (sample, scorer_version)
-        """,
-    )
+        """
+    run(db, sql)
     only_append(db, "missing", "seq")
     widen_check(db, "runs", "'cycle', 'evaluate')", "'cycle', 'evaluate', 'lora', 'experiment')")
 
@@ -299,9 +293,7 @@ def m003_queue(db: Database) -> None:
 
     A trigger keeps ``disagreement`` up to date, so that corrections, undo and import need not.
     """
-    run(
-        db,
-        f"""
+    sql = f"""
         CREATE TABLE leases (
             sample TEXT NOT NULL REFERENCES samples (id),
             who TEXT NOT NULL CHECK (who <> ''),
@@ -336,8 +328,8 @@ def m003_queue(db: Database) -> None:
         CREATE INDEX samples_set ON samples (prompt_set);;
         CREATE INDEX samples_run ON samples (projector_run) WHERE projector_run IS NOT NULL;;
         CREATE INDEX submissions_time ON submissions (who, created)
-        """,
-    )
+        """
+    run(db, sql)
     only_append(db, "remarks", "id")
 
 
@@ -350,9 +342,7 @@ def m004_people(db: Database) -> None:
     ``cursors``: how far a follower of ``scores`` has come (the webhook). ``foreseen``: the distance of the reward model from
     the VLM on a sample, in points, and the models; ``kinds``: the kinds of word in a prompt. The application fills the last two.
     """
-    run(
-        db,
-        """
+    sql = """
         CREATE TABLE people (
             name TEXT PRIMARY KEY CHECK (name <> ''),
             key_sha256 TEXT NOT NULL CHECK (length(key_sha256) = 64),
@@ -398,8 +388,8 @@ def m004_people(db: Database) -> None:
             kind TEXT NOT NULL,
             PRIMARY KEY (prompt, kind)
         ) STRICT, WITHOUT ROWID
-        """,
-    )
+        """
+    run(db, sql)
     only_append(db, "gold", "id")
     only_append(db, "audit", "seq")
 
@@ -411,9 +401,7 @@ def m005_seeds(db: Database) -> None:
     A grid has a ``config`` (the prompt and the axes) and cells that name samples; a sample may be in several grids.
     ``archived``: when a run was deleted; its row stays, its files are gone.
     """
-    run(
-        db,
-        """
+    sql = """
         CREATE TABLE grids (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
             id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
@@ -449,8 +437,8 @@ def m005_seeds(db: Database) -> None:
         CREATE INDEX preferences_right ON preferences (right_sample);;
 
         ALTER TABLE runs ADD COLUMN archived TEXT
-        """,
-    )
+        """
+    run(db, sql)
     only_append(db, "preferences", "id")
 
 
@@ -461,16 +449,14 @@ def m006_coming_back(db: Database) -> None:
 
     The kinds are in a CHECK: see ``m002_missing``. The new index covers the queue's queries.
     """
-    run(
-        db,
-        """
+    sql = """
         ALTER TABLE submissions ADD COLUMN undoes TEXT REFERENCES submissions (id)
             CHECK (kind <> 'open' OR undoes IS NOT NULL);;
         CREATE UNIQUE INDEX submissions_undoes ON submissions (who, undoes) WHERE undoes IS NOT NULL;;
         CREATE INDEX submissions_state ON submissions (who, sample, seq, kind);;
         DROP INDEX submissions_who
-        """,
-    )
+        """
+    run(db, sql)
     widen_check(db, "submissions", "'submit', 'skip')", "'submit', 'skip', 'open')")
 
 
@@ -478,9 +464,7 @@ def m006_coming_back(db: Database) -> None:
 def m007_pools(db: Database) -> None:
     """``pools``: number of samples that are alike in the columns that the queue is filtered by (``data.store.queue``). Indexes on
     these, on seeds, on the prompts of a kind, and on the samples that people have scored."""
-    run(
-        db,
-        f"""
+    sql = f"""
         CREATE TABLE pools (
             split TEXT NOT NULL,
             prompt_set TEXT NOT NULL,
@@ -501,8 +485,8 @@ def m007_pools(db: Database) -> None:
                 (NEW.split, NEW.prompt_set, NEW.method, NEW.backbone, coalesce(NEW.projector_run, ''), 1)
             ON CONFLICT DO UPDATE SET samples = samples + 1;
         END
-        """,
-    )
+        """
+    run(db, sql)
 
 
 @migrations()
@@ -518,9 +502,7 @@ def m008_means(db: Database) -> None:
             DELETE FROM means WHERE sample = NEW.sample;
             {MEANS.format(which="e.sample = NEW.sample")};
         END"""
-    run(
-        db,
-        f"""
+    sql = f"""
         CREATE TABLE means (
             sample TEXT PRIMARY KEY REFERENCES samples (id),
             mean REAL,
@@ -531,8 +513,8 @@ def m008_means(db: Database) -> None:
         CREATE INDEX means_golden ON means (golden);;
         CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
         CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
-        """,
-    )
+        """
+    run(db, sql)
 
 
 @migrations()
@@ -553,9 +535,7 @@ def m009_confirmed(db: Database) -> None:
             DELETE FROM means WHERE sample = NEW.sample;
             {MEANS.format(which="e.sample = NEW.sample")};
         END"""
-    run(
-        db,
-        f"""
+    sql = f"""
         DROP VIEW labels;;
         DROP VIEW current_scores;;
         DROP VIEW latest;;
@@ -583,8 +563,8 @@ def m009_confirmed(db: Database) -> None:
         DROP TRIGGER gold_means;;
         CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
         CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
-        """,
-    )
+        """
+    run(db, sql)
 
 
 @migrations()
@@ -596,15 +576,13 @@ def m010_rounds(db: Database) -> None:
     The kinds are in a CHECK: see ``m002_missing``.
     """
     widen_check(db, "runs", "'lora', 'experiment')", "'lora', 'experiment', 'round')")
-    run(
-        db,
-        """
+    sql = """
         ALTER TABLE foreseen ADD COLUMN promise REAL;;
         ALTER TABLE foreseen ADD COLUMN projected INTEGER NOT NULL DEFAULT 0;;
         UPDATE foreseen SET projected = 1 WHERE sample IN (SELECT id FROM samples WHERE method = 'projected');;
         CREATE INDEX foreseen_promise ON foreseen (projected DESC, promise DESC)
-        """,
-    )
+        """
+    run(db, sql)
 
 
 @migrations()
@@ -616,9 +594,7 @@ def m012_exactly_once(db: Database) -> None:
     that a submit confirmed the submit's id; and a submit or skip comes ``after`` the score with that seq. Both are NULL in rows
     that are older or imported, which are ordered by time.
     """
-    run(
-        db,
-        """
+    sql = """
         CREATE TABLE receipts (
             page_sha256 TEXT PRIMARY KEY CHECK (length(page_sha256) = 64),
             revision INTEGER NOT NULL CHECK (revision > 0),
@@ -630,8 +606,8 @@ def m012_exactly_once(db: Database) -> None:
         ALTER TABLE scores ADD COLUMN step TEXT;;
         ALTER TABLE submissions ADD COLUMN after INTEGER;;
         CREATE INDEX submissions_order ON submissions (who, seq)
-        """,
-    )
+        """
+    run(db, sql)
 
 
 @migrations()
@@ -646,9 +622,7 @@ def m013_word_rules(db: Database) -> None:
 def m014_imports(db: Database) -> None:
     """``imports``: the imported files and their number of rows, of which ``done`` are in the store, the others in a file beside it
     (``data.store.imports``)."""
-    run(
-        db,
-        """
+    sql = """
         CREATE TABLE imports (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
             id TEXT NOT NULL UNIQUE CHECK (length(id) BETWEEN 1 AND 64),
@@ -659,5 +633,5 @@ def m014_imports(db: Database) -> None:
             created TEXT NOT NULL
         ) STRICT;;
         CREATE INDEX imports_left ON imports (seq) WHERE done < total
-        """,
-    )
+        """
+    run(db, sql)

@@ -157,14 +157,11 @@ def latest(db: Database, sample: str, word_index: int, source: str, who: str) ->
 
 def latest_events(db: Database, samples: Sequence[str]) -> list[dict[str, Any]]:
     """The latest event of each lane of these samples, in order of arrival."""
-    return rows(
-        db,
-        f"""SELECT {EVENT} FROM scores e WHERE seq IN
+    sql = f"""SELECT {EVENT} FROM scores e WHERE seq IN
             (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
             GROUP BY sample, word_index, source, who)
-        ORDER BY seq""",
-        (checks.as_json("samples", list(samples)),),
-    )
+        ORDER BY seq"""
+    return rows(db, sql, (checks.as_json("samples", list(samples)),))
 
 
 def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -> dict[str, Any]:
@@ -178,14 +175,11 @@ def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -
 
 def undo_event(db: Database, undone: Mapping[str, Any]) -> None:
     """Add the event that puts a lane into the state that it would have without one of its events."""
-    before = row(
-        db,
-        f"""SELECT {EVENT} FROM scores e
+    sql = f"""SELECT {EVENT} FROM scores e
         WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
         AND +undoes IS NULL AND id <> :id AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
-        ORDER BY seq DESC LIMIT 1""",
-        undone,
-    )
+        ORDER BY seq DESC LIMIT 1"""
+    before = row(db, sql, undone)
     state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
     event = checked_event(
         {
@@ -204,13 +198,11 @@ def refresh_figures(db: Database, samples: Iterable[str]) -> None:
     """Refresh the caches after scores of machines: the mean entropy of the VLM's latest scores, by which the queue is ordered,
     and the mean score."""
     ids, which = (json.dumps(list(samples)),), "sample IN (SELECT value FROM json_each(?1))"
-    db.execute(
-        f"""INSERT INTO uncertainty (sample, entropy)
+    sql = f"""INSERT INTO uncertainty (sample, entropy)
         SELECT sample, avg(coalesce(entropy, 0)) FROM scores WHERE seq IN
             (SELECT max(seq) FROM scores WHERE {which} AND source = 'vlm' GROUP BY sample, word_index)
-        GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy""",
-        ids,
-    )
+        GROUP BY sample ON CONFLICT (sample) DO UPDATE SET entropy = excluded.entropy"""
+    db.execute(sql, ids)
     db.execute(f"DELETE FROM means WHERE {which}", ids)
     db.execute(MEANS.format(which=f"e.{which}"), ids)
 
@@ -321,22 +313,16 @@ class Scores(Records):
         with self.database.writing() as db:
             if sample is not None:
                 need_sample(db, sample)
-            last = row(
-                db,
-                f"""SELECT {EVENT}, {STEP} AS step FROM scores e
+            sql = f"""SELECT {EVENT}, {STEP} AS step FROM scores e
                 WHERE who = :who AND who <> '' AND source <> 'confirmed' AND {standing}
                     AND (:sample IS NULL OR sample = :sample)
-                ORDER BY seq DESC LIMIT 1""",
-                {"who": who, "sample": sample},
-            )
+                ORDER BY seq DESC LIMIT 1"""
+            last = row(db, sql, {"who": who, "sample": sample})
             if not last:
                 return None
-            step = rows(
-                db,
-                f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} = :step
-                AND source = :source AND {standing} ORDER BY seq DESC""",
-                last,
-            )
+            sql = f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} = :step
+                AND source = :source AND {standing} ORDER BY seq DESC"""
+            step = rows(db, sql, last)
             for event in step:
                 undo_event(db, event)
             return readable(latest(db, last["sample"], last["word_index"], last["source"], who) or {})
@@ -354,27 +340,22 @@ class Scores(Records):
             "offset": checks.integer("offset", offset, 0, 2**62),
         }
         with self.database.reading() as db:
-            events = rows(
-                db,
-                f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
+            sql = f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
                     CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
                     EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) AS undone
                 FROM scores e JOIN samples s ON s.id = e.sample LEFT JOIN scores b ON b.id = e.supersedes
                 WHERE e.who = :who AND e.who <> '' AND e.source <> 'confirmed'
                     AND (:sample IS NULL OR e.sample = :sample)
-                ORDER BY e.seq DESC LIMIT :limit OFFSET :offset""",
-                values,
-            )
+                ORDER BY e.seq DESC LIMIT :limit OFFSET :offset"""
+            events = rows(db, sql, values)
         return [{**readable(e), "undone": bool(e["undone"])} for e in events]
 
     def first_corrections(self, most: int) -> int:
         """Number of words that people have corrected, among the first 20 x ``most`` events: cheap in a full store."""
         with self.database.reading() as db:
-            return db.execute(
-                """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
-                (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))""",
-                (20 * checks.integer("most", most, 1, 1000),),
-            ).fetchone()[0]
+            sql = """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
+                (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))"""
+            return db.execute(sql, (20 * checks.integer("most", most, 1, 1000),)).fetchone()[0]
 
     def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
         """The current scores of each word: {word_index: {word, vlm, human, confirmed, simulated, calibrated, people}}.

@@ -54,11 +54,8 @@ class Votes(Records):
         # the index of the left image finds listed samples; without a list, every pair is read
         chosen = f"left_sample IN {within} AND right_sample IN {within}" if samples is not None else "1"
         with self.database.reading() as db:
-            return rows(
-                db,
-                f"""SELECT id, left_sample, right_sample, choice, who, created FROM preferences WHERE seq IN
+            sql = f"""SELECT id, left_sample, right_sample, choice, who, created FROM preferences WHERE seq IN
                     (SELECT max(seq) FROM preferences WHERE {chosen} AND (:who IS NULL OR who = :who)
                     GROUP BY who, min(left_sample, right_sample), max(left_sample, right_sample))
-                ORDER BY seq""",
-                values,
-            )
+                ORDER BY seq"""
+            return rows(db, sql, values)
