@@ -265,9 +265,7 @@ def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
     """A JSON object with no other fields than these."""
     if not isinstance(record, dict):
         raise ValueError(f"{what} must be a JSON object, not {checks.shown(record)}.")
-    unknown = sorted(set(record) - set(names))
-    if unknown:
-        raise ValueError(f"{what} has an unknown field {checks.shown(unknown[0])}.")
+    checks.names(record, names, f"{what} has an unknown field {{0}}.")
     return record
 
 

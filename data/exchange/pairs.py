@@ -139,9 +139,7 @@ def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) 
     ):
         stage.db.execute("CREATE TEMP TABLE known (one, other, PRIMARY KEY (one, other)) WITHOUT ROWID")
         for number, record in records(file, path.name):
-            unknown = sorted(set(record) - set(FIELDS))
-            if unknown:
-                raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
+            checks.names(record, FIELDS, "a line has an unknown field {0}.")
             chosen, rejected = (_side(stage, record, side) for side in ("chosen", "rejected"))
             if chosen == rejected:
                 raise ValueError("chosen and rejected are the same image.")

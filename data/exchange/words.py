@@ -199,9 +199,7 @@ def _entries(
     task: ScoreImport, record: Mapping[str, Any], kind: WordFormat
 ) -> tuple[dict[str, Any], dict[int, Any], int]:
     """The sample of a line, the values of its words by place, and the number of values of no scored word."""
-    unknown = sorted(set(record) - {*COMMON, *kind.fields})
-    if unknown:
-        raise ValueError(f"a line has an unknown field {checks.shown(unknown[0])}.")
+    checks.names(record, {*COMMON, *kind.fields}, "a line has an unknown field {0}.")
     if record.get("prompt") is None:
         raise ValueError("prompt is missing.")
     sample = task.sample(record.get("sample"), record["prompt"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data.store import checks
-from data.store.database import Records, insert, now, rows
+from data.store.database import Records, insert, now
 
 
 def audit_line(
@@ -38,6 +38,5 @@ class Audit(Records):
     def entries(self, limit: int = 100, offset: int = 0) -> list[dict[str, Any]]:
         """The entries, newest first: {seq, who, action, subject, detail, created}."""
         values = (checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62))
-        with self.database.reading() as db:
-            entries = rows(db, "SELECT * FROM audit ORDER BY seq DESC LIMIT ? OFFSET ?", values)
+        entries = self.rows("SELECT * FROM audit ORDER BY seq DESC LIMIT ? OFFSET ?", values)
         return [{**entry, "detail": json.loads(entry["detail"])} for entry in entries]

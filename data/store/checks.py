@@ -75,12 +75,10 @@ def one_of(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
-def seed(value: Any) -> int:
-    return integer("seed", value, 0, SEED_LIMIT - 1)
-
-
-def score(value: Any) -> int:
-    return integer("score", value, 0, 9)
+def names(given: Iterable[str], allowed: Iterable[str], sentence: str) -> None:
+    """ValueError where a name is not allowed: the sentence, with {0} for the first such name and {1} for the allowed ones."""
+    for name in sorted(set(given).difference(allowed)):
+        raise ValueError(sentence.format(shown(name), ", ".join(allowed)))
 
 
 def identifier(name: str, value: Any) -> str:
@@ -161,6 +159,10 @@ def entropy(probabilities: Sequence[float]) -> float:
     return max(0.0, -math.fsum(p * math.log(p) for p in probabilities if p > 0))
 
 
+seed = partial(integer, "seed", low=0, high=SEED_LIMIT - 1)
+score = partial(integer, "score", low=0, high=9)
+
+
 def complete(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A row from elsewhere as a dict, with the id and time that the store would make for a new one."""
     for name in ("id", "created"):
@@ -169,14 +171,30 @@ def complete(entry: Mapping[str, Any]) -> dict[str, Any]:
     return dict(entry)
 
 
-# -- the shape of JSON
+# -- the shape of rows and of JSON
 
 Shape = Callable[[str, Any], Any]
-"""A check (name, value) of a part of some JSON; its ValueError names the field that has another shape."""
+"""A check (name, value) of a column or a part of some JSON: returns the value as it is kept, or raises a ValueError that
+names it."""
 
 figure: Shape = partial(number, low=-1e12, high=1e12)
 count: Shape = partial(integer, low=0, high=2**62)
 any_text: Shape = partial(text, longest=10_000, empty=True)
+
+
+def words(longest: int = NAME_LENGTH) -> Shape:
+    """A text that may be empty."""
+    return partial(text, longest=longest, empty=True)
+
+
+def choice(*allowed: str) -> Shape:
+    """One of these texts."""
+    return partial(one_of, allowed=allowed)
+
+
+def columns(entry: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """A row with these columns, each checked."""
+    return {name: shape(name, entry.get(name)) for name, shape in shapes.items()}
 
 
 def flag(name: str, value: Any) -> None:
@@ -189,17 +207,12 @@ def maybe(shape: Shape) -> Shape:
     return lambda name, value: None if value is None else shape(name, value)
 
 
-def mapping(name: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be a JSON object, not {shown(value)}.")
-    return value
-
-
-def each(shape: Shape) -> Shape:
-    """A JSON object whose values all have this shape."""
+def each(shape: Shape, *needed: str) -> Shape:
+    """A JSON object whose values all have this shape, with at least the needed keys."""
 
     def check(name: str, value: Any) -> None:
-        for key, item in mapping(name, value).items():
+        record(dict.fromkeys(needed, shape))(name, value)
+        for key, item in value.items():
             shape(f"{name}.{key[:40]}", item)
 
     return check
@@ -221,20 +234,12 @@ def record(needed: Mapping[str, Shape], optional: Mapping[str, Shape] | None = N
     """A JSON object with these fields; further ones are free."""
 
     def check(name: str, value: Any) -> None:
-        fields = mapping(name, value)
-        for field in needed:
-            if field not in fields:
-                raise ValueError(f"{name}.{field} is missing.")
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name} must be a JSON object, not {shown(value)}.")
         for field, shape in {**needed, **(optional or {})}.items():
-            if field in fields:
-                shape(f"{name}.{field}", fields[field])
-
-    return check
-
-
-def both(first: Shape, second: Shape) -> Shape:
-    def check(name: str, value: Any) -> None:
-        first(name, value)
-        second(name, value)
+            if field in value:
+                shape(f"{name}.{field}", value[field])
+            elif field in needed:
+                raise ValueError(f"{name}.{field} is missing.")
 
     return check

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from data.store import checks
-from data.store.database import Records, last_seq, now, row, rows, store_id
+from data.store.database import Records, last_seq, now, rows, store_id
 from data.store.scores import EVENT, readable
 
 WINDOW = 5000  # events that are searched in one call
@@ -18,9 +18,7 @@ PUBLISHED = "seq id sample word_index word who kind score undoes supersedes crea
 class Cursors(Records):
     def get(self, name: str) -> int | None:
         """The seq up to which this follower has come; None where it has not begun."""
-        with self.database.reading() as db:
-            cursor = row(db, "SELECT seq FROM cursors WHERE name = ?", (checks.text("name", name),))
-        return cursor["seq"] if cursor else None
+        return self.value("SELECT max(seq) FROM cursors WHERE name = ?", (checks.text("name", name),))
 
     def move(self, name: str, seq: int | None = None) -> int:
         """Move a cursor to this seq (None: to the last event); returns it. It never moves back, and never past the last event:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlite_utils import Database
 
@@ -31,8 +31,19 @@ from data.store.schema import migrations
 BUSY_SECONDS = 30.0
 # error messages of SQLite and Python's module that this app only meets where the file is not as it wrote it
 DAMAGE = ("malformed", "not a database", "no such table", "no such column", "Could not decode to UTF-8")
+# what SQLite says, and what it means; the first that fits
+MEANINGS = {
+    "unable to open": "The database {name} cannot be opened. Check that this user may read and write it.",
+    "readonly": "The database {name} is read-only. Check that this user may write it and its folder.",
+    "full": "The disk of {name} is full; nothing was changed. Free some space and try again.",
+    "disk I/O": "The disk under {name} failed to read or write; nothing was changed. Check the disk.",
+    "locked": "The database {name} stayed in use by others; nothing was changed. Try again.",
+    "busy": "The database {name} stayed in use by others; nothing was changed. Try again.",
+    "": "The database {name} refused this, and nothing was changed: {reason}.",
+}
 BACKUPS = "backups"  # folder of the page's backups, beside the database
-SqlValues = Sequence[Any] | Mapping[str, Any]
+SqlValues = Sequence[Any] | dict[str, Any]
+T = TypeVar("T")
 
 
 class StoreError(Exception):
@@ -92,6 +103,19 @@ def _savepoint(db: Database) -> Iterator[None]:
             db.conn.execute("RELEASE nested")
         raise
     db.conn.execute("RELEASE nested")
+
+
+def until_free(action: Callable[[], T]) -> T:
+    """Repeat an action that SQLite refuses at once, without waiting, while another connection is in the way."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            busy = "locked" in str(error) or "busy" in str(error)
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def take_name(file: Path, name: Path) -> None:
@@ -197,11 +221,11 @@ class DatabaseFile:
     def vacuum_into(self, path: str | Path) -> Path:
         """Write a compact copy of the database as it is now, safely while others write. Never overwrites."""
         target = Path(path).expanduser().absolute()
-        if target.exists():
-            raise ValueError(f"{target.name} exists already; give the backup another name.")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{new_id()[:8]}.partial")
         try:
+            if target.exists():
+                raise FileExistsError
             with self._connected() as db:
                 db.conn.execute("VACUUM INTO ?", (str(partial),))
             with open(partial, "rb+") as file:
@@ -231,7 +255,7 @@ class DatabaseFile:
         with self._connected(once=True, mode="ro") as db:
             pending = self._pending(db)  # before anything is written to a file that may not be ours
         with self._connected(once=True) as db:
-            self._use_wal(db)
+            until_free(lambda: db.conn.execute("PRAGMA journal_mode = WAL"))
         if pending:
             with self._operation("BEGIN IMMEDIATE") as db:
                 if self._pending(db):  # another process may have been first
@@ -243,7 +267,7 @@ class DatabaseFile:
         if self._beside() and not self.path.exists():  # nobody else was first
             raise StoreError(self._emptied())
         try:
-            with work_folder(self.path.parent) as folder:
+            with self._explained(), work_folder(self.path.parent) as folder:
                 fresh = folder / self.path.name
                 with closing(sqlite3.connect(fresh)) as connection:
                     connection.execute("PRAGMA journal_mode = WAL")
@@ -255,11 +279,8 @@ class DatabaseFile:
         except FileExistsError:
             pass
         except OSError as error:
-            raise StoreError(
-                f"The folder of {self.path.name} cannot be written to: {error.strerror}."
-            ) from None
-        except sqlite3.Error as error:
-            raise StoreError(self._explain(error)) from error
+            message = f"The folder of {self.path.name} cannot be written to: {error.strerror}."
+            raise StoreError(message) from None
 
     def _beside(self) -> list[str]:
         """Names of the non-empty logs beside the database, which hold changes that are not in it yet."""
@@ -285,17 +306,6 @@ class DatabaseFile:
             )
         return bool(known - applied)
 
-    def _use_wal(self, db: Database) -> None:
-        """Switch to WAL. Changing the journal mode does not wait for other connections by itself, so try again."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while db.conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                db.conn.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
     @contextmanager
     def _operation(self, begin: str) -> Iterator[Database]:
         with self._connected() as db, self._transaction(db, begin):
@@ -315,19 +325,17 @@ class DatabaseFile:
     def _begin(self, db: Database, begin: str) -> None:
         """Begin a transaction and start its snapshot. SQLite may raise "busy" at once while another connection cleans up
         the WAL; nothing has been done yet, so trying again is safe."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
+
+        def start() -> None:
             try:
                 db.conn.execute(begin)
                 db.conn.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
-                return
-            except sqlite3.OperationalError as error:
+            except sqlite3.OperationalError:
                 if db.conn.in_transaction:
                     db.conn.execute("ROLLBACK")
-                busy = "locked" in str(error) or "busy" in str(error)
-                if not busy or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
+                raise
+
+        until_free(start)
 
     @contextmanager
     def _connected(self, once: bool = False, mode: str = "rw") -> Iterator[Database]:
@@ -376,19 +384,10 @@ class DatabaseFile:
         reason, name = str(error), self.path.name
         if any(sign in reason for sign in DAMAGE):
             return self._damaged(reason)
-        if "unable to open" in reason:
-            if not self.path.exists():
-                return f"The database {name} is gone. Put it back, or restore a backup copy, and start again."
-            return f"The database {name} cannot be opened. Check that this user may read and write it."
-        if "readonly" in reason:
-            return f"The database {name} is read-only. Check that this user may write it and its folder."
-        if "full" in reason:
-            return f"The disk of {name} is full; nothing was changed. Free some space and try again."
-        if "disk I/O" in reason:
-            return f"The disk under {name} failed to read or write; nothing was changed. Check the disk."
-        if "locked" in reason or "busy" in reason:
-            return f"The database {name} stayed in use by others; nothing was changed. Try again."
-        return f"The database {name} refused this, and nothing was changed: {reason}."
+        if "unable to open" in reason and not self.path.exists():
+            return f"The database {name} is gone. Put it back, or restore a backup copy, and start again."
+        meaning = next(meaning for sign, meaning in MEANINGS.items() if sign in reason)
+        return meaning.format(name=name, reason=reason)
 
     def _emptied(self) -> str:
         """The message about a database without our schema, or a log without its database."""
@@ -424,3 +423,17 @@ class Records:
 
     def __init__(self, database: DatabaseFile) -> None:
         self.database = database
+
+    def rows(self, sql: str, values: SqlValues = ()) -> list[dict[str, Any]]:
+        """All rows of one SELECT as dicts."""
+        with self.database.reading() as db:
+            return rows(db, sql, values)
+
+    def row(self, sql: str, values: SqlValues = ()) -> dict[str, Any] | None:
+        """The first row of one SELECT as a dict, or None."""
+        return next(iter(self.rows(sql, values)), None)
+
+    def value(self, sql: str, values: SqlValues = ()) -> Any:
+        """The first column of the first row of one SELECT."""
+        with self.database.reading() as db:
+            return db.execute(sql, values).fetchone()[0]

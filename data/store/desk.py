@@ -24,6 +24,7 @@ from data.store import checks
 from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.queue import STILL_LEFT
 from data.store.samples import need_sample
+from data.store.scores import NOT_UNDONE
 
 CHOICES = ("prompt_set", "method", "projector_run", "prompt")
 REMARKS = ("flag", "note")
@@ -50,47 +51,39 @@ class Desk(Records):
     def mark(self, sample: str) -> tuple[int, int]:
         """The seq of the last score and of the last remark of a sample, 0 for none: while they stay, so does everything
         said of it."""
-        with self.database.reading() as db:
-            sql = """SELECT (SELECT max(seq) FROM scores WHERE sample = :sample),
-                    (SELECT max(seq) FROM remarks WHERE sample = :sample)"""
-            score, remark = db.execute(sql, {"sample": checks.identifier("sample", sample)}).fetchone()
-        return score or 0, remark or 0
+        sql = """SELECT coalesce((SELECT max(seq) FROM scores WHERE sample = :sample), 0) AS score,
+            coalesce((SELECT max(seq) FROM remarks WHERE sample = :sample), 0) AS remark"""
+        (last,) = self.rows(sql, {"sample": checks.identifier("sample", sample)})
+        return last["score"], last["remark"]
 
     def scored_since(self, sample: str, seq: int) -> set[int]:
         """The seqs of a sample's scores after this one."""
-        with self.database.reading() as db:
-            later = db.execute("SELECT seq FROM scores WHERE sample = ? AND seq > ?", (sample, seq))
-            return {seq for (seq,) in later}
+        later = self.rows("SELECT seq FROM scores WHERE sample = ? AND seq > ?", (sample, seq))
+        return {score["seq"] for score in later}
 
     def last_step(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last score (of ``sample``, or any) that is not undone: {seq, sample}, or None."""
-        with self.database.reading() as db:
-            sql = """SELECT seq, sample FROM scores e
-                WHERE who = :who AND who <> '' AND source = 'human' AND +undoes IS NULL
-                    AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
-                    AND (:sample IS NULL OR sample = :sample)
-                ORDER BY seq DESC LIMIT 1"""
-            return row(db, sql, {"who": checks.text("who", who), "sample": sample})
+        sql = f"""SELECT seq, sample FROM scores e WHERE who = :who AND who <> '' AND source = 'human' AND {NOT_UNDONE}
+                AND (:sample IS NULL OR sample = :sample)
+            ORDER BY seq DESC LIMIT 1"""
+        return self.row(sql, {"who": checks.text("who", who), "sample": sample})
 
     def last_left(self, who: str, sample: str | None = None) -> dict[str, Any] | None:
         """This person's last submit or skip (of ``sample``, or any) that was not taken back: {id, sample, kind, after: the
         seq of the last score before it}, or None."""
-        with self.database.reading() as db:
-            sql = f"""SELECT id, sample, kind, coalesce(after, (SELECT max(seq) FROM scores s WHERE s.who = e.who
-                    AND s.who <> '' AND s.created < e.created), 0) AS after FROM submissions e
-                WHERE who = :who AND {STILL_LEFT} AND (:sample IS NULL OR sample = :sample)
-                ORDER BY seq DESC LIMIT 1"""
-            return row(db, sql, {"who": checks.text("who", who), "sample": sample})
+        sql = f"""SELECT id, sample, kind, coalesce(after, (SELECT max(seq) FROM scores s WHERE s.who = e.who
+                AND s.who <> '' AND s.created < e.created), 0) AS after FROM submissions e
+            WHERE who = :who AND {STILL_LEFT} AND (:sample IS NULL OR sample = :sample)
+            ORDER BY seq DESC LIMIT 1"""
+        return self.row(sql, {"who": checks.text("who", who), "sample": sample})
 
     def choices(self, name: str, limit: int = 300) -> list[str]:
         """The values of a queue filter among training samples, prompts newest first."""
         checks.one_of("filter", name, CHOICES)
         order = "max(seq) DESC" if name == "prompt" else name
-        with self.database.reading() as db:
-            sql = f"""SELECT {name} FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
-                GROUP BY {name} ORDER BY {order} LIMIT ?"""
-            values = db.execute(sql, (checks.integer("limit", limit, 1, 10_000),))
-            return [value for (value,) in values]
+        sql = f"""SELECT {name} FROM samples WHERE split = 'train' AND {name} IS NOT NULL AND {name} <> ''
+            GROUP BY {name} ORDER BY {order} LIMIT ?"""
+        return [sample[name] for sample in self.rows(sql, (checks.integer("limit", limit, 1, 10_000),))]
 
 
 # -- remarks
@@ -134,12 +127,16 @@ class Remarks(Records):
             sql = """SELECT id, sample, who, kind, text, created FROM remarks
                 WHERE sample = ? AND who = ? AND kind = ? ORDER BY seq DESC LIMIT 1"""
             standing = row(db, sql, (sample, who, kind))
-            if standing and standing["text"] == text:
+            if text == (standing["text"] if standing else ""):
                 return standing if text else None
-            if not standing and not text:
-                return None
-            event = {"id": new_id(), "sample": sample, "who": who, "kind": kind, "text": text}
-            event["created"] = now()
+            event = {
+                "id": new_id(),
+                "sample": sample,
+                "who": who,
+                "kind": kind,
+                "text": text,
+                "created": now(),
+            }
             insert(db, "remarks", event)
         return event
 
@@ -149,10 +146,9 @@ class Remarks(Records):
         """The flags and notes that stand, newest first: {id, sample, who, kind, text, created}."""
         if kind is not None:
             checks.one_of("kind", kind, REMARKS)
-        with self.database.reading() as db:
-            sql = f"""{STANDING_REMARKS} AND (:sample IS NULL OR sample = :sample) AND (:who IS NULL OR who = :who)
-                    AND (:kind IS NULL OR kind = :kind) ORDER BY seq DESC"""
-            return rows(db, sql, {"sample": sample, "who": who, "kind": kind})
+        sql = f"""{STANDING_REMARKS} AND (:sample IS NULL OR sample = :sample) AND (:who IS NULL OR who = :who)
+                AND (:kind IS NULL OR kind = :kind) ORDER BY seq DESC"""
+        return self.rows(sql, {"sample": sample, "who": who, "kind": kind})
 
 
 # -- receipts
@@ -177,18 +173,13 @@ class Receipts(Records):
     def get(self, page: str) -> dict[str, Any] | None:
         """The last key of a page that was handled: {revision, answer}; None where there was none."""
         sql = "SELECT revision, answer FROM receipts WHERE page_sha256 = ?"
-        with self.database.reading() as db:
-            receipt = row(db, sql, (checks.sha256("page", page),))
+        receipt = self.row(sql, (checks.sha256("page", page),))
         return receipt and {**receipt, "answer": json.loads(receipt["answer"])}
 
     def give(self, page: str, revision: int, answer: Mapping[str, Any]) -> None:
         """Record that this key of the page, and so all before it, was handled."""
-        values = (
-            checks.integer("revision", revision, 1, 2**31),
-            checked_answer(answer),
-            now(),
-            checks.sha256("page", page),
-        )
+        revision = checks.integer("revision", revision, 1, 2**31)
+        values = (revision, checked_answer(answer), now(), checks.sha256("page", page))
         with self.database.writing() as db:
             sql = "UPDATE receipts SET revision = ?, answer = ?, changed = ? WHERE page_sha256 = ?"
             if not db.execute(sql, values).rowcount:

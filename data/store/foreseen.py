@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data.store import checks
-from data.store.database import Records, last_seq, rows
+from data.store.database import Records, last_seq
 from data.store.scores import readable
 
 # The version of the VLM that last scored the sample s.
@@ -34,22 +34,19 @@ class Foreseen(Records):
             "revision": checks.text("revision", revision, 200, empty=True),
             "limit": checks.integer("limit", limit, 0, 10_000_000),
         }
-        with self.database.reading() as db:
-            ids = db.execute(f"SELECT s.id {LACKING} ORDER BY s.seq DESC LIMIT :limit", values)
-            return [id for (id,) in ids]
+        lacking = self.rows(f"SELECT s.id {LACKING} ORDER BY s.seq DESC LIMIT :limit", values)
+        return [sample["id"] for sample in lacking]
 
     def seen_by_vlm(self, samples: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The VLM's latest scores of these samples: {sample: {"version": str, "words": {word index: its distribution, or its
         score where it gave only that}}}."""
         ids = checks.as_json("samples", [checks.identifier("sample", id) for id in samples])
         seen: dict[str, dict[str, Any]] = {}
-        with self.database.reading() as db:
-            sql = """SELECT sample, word_index, score, distribution, scorer_version FROM scores WHERE seq IN
-                    (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
-                        AND source = 'vlm' GROUP BY sample, word_index)
-                    AND kind = 'set' ORDER BY seq"""
-            scores = rows(db, sql, (ids,))
-        for score in map(readable, scores):
+        sql = """SELECT sample, word_index, score, distribution, scorer_version FROM scores WHERE seq IN
+                (SELECT max(seq) FROM scores WHERE sample IN (SELECT value FROM json_each(?))
+                    AND source = 'vlm' GROUP BY sample, word_index)
+                AND kind = 'set' ORDER BY seq"""
+        for score in map(readable, self.rows(sql, (ids,))):
             sample = seen.setdefault(score["sample"], {"version": "", "words": {}})
             sample["version"] = score["scorer_version"]
             sample["words"][score["word_index"]] = score["distribution"] or score["score"]
@@ -76,8 +73,7 @@ class Foreseen(Records):
 
     def any(self) -> bool:
         """Whether the queue has an order by the reward model."""
-        with self.database.reading() as db:
-            return db.execute("SELECT 1 FROM foreseen LIMIT 1").fetchone() is not None
+        return bool(self.rows("SELECT 1 FROM foreseen LIMIT 1"))
 
     def prompts_without_kinds(self, after: int = 0, limit: int = 1_000_000) -> tuple[list[str], int]:
         """Prompts without kinds of samples that arrived after the sample of this seq, newest first; and the seq of the newest

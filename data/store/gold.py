@@ -16,7 +16,7 @@ from typing import Any
 
 from data.store import checks
 from data.store.audit import audit_line
-from data.store.database import Records, insert, new_id, now, row, rows
+from data.store.database import Records, insert, new_id, now, row
 from data.store.queue import UNDONE, checked_lease, queue_filter, take, vacant
 from data.store.samples import need_sample
 from data.store.scores import need_word, word_of
@@ -50,9 +50,9 @@ class Gold(Records):
         Returns the event that stands, {id, sample, word_index, word, score, who, created}, or None where none does.
         Repeating what stands returns the standing event, whoever set it.
         """
-        event = {"id": new_id(), "word_index": word_index, "score": score, "who": who, "created": now()}
+        given = {"word_index": word_index, "score": score, "who": who, "word": word or ""}
         with self.database.writing() as db:
-            event = checked_gold({**event, "word": word or ""}, need_sample(db, sample))
+            event = checked_gold({"id": new_id(), **given, "created": now()}, need_sample(db, sample))
             sql = """SELECT id, sample, word_index, word, score, who, created FROM gold
                 WHERE sample = ? AND word_index = ? ORDER BY seq DESC LIMIT 1"""
             standing = row(db, sql, (sample, event["word_index"]))
@@ -63,40 +63,28 @@ class Gold(Records):
                 earlier = standing["word"] if standing else ""
                 event["word"] = word_of(db, sample, event["word_index"]) or earlier
             insert(db, "gold", event)
-            detail = {name: event[name] for name in ("word_index", "score")}
-            detail |= {"word": event["word"][:80], "before": before}
-            insert(db, "audit", audit_line(event["who"], "gold", sample, detail))
+            detail = {"word_index": event["word_index"], "score": event["score"], "word": event["word"][:80]}
+            insert(db, "audit", audit_line(event["who"], "gold", sample, {**detail, "before": before}))
         return event if event["score"] is not None else None
 
     def scores(self, sample: str | None = None, limit: int | None = None) -> list[dict[str, Any]]:
         """The gold that stands, newest first: {sample, word_index, word, score, who, created, prompt}."""
-        with self.database.reading() as db:
-            sql = f"""SELECT g.sample, g.word_index, g.word, g.score, g.who, g.created, s.prompt
-                FROM gold g JOIN samples s ON s.id = g.sample
-                WHERE {"1" if sample is None else "g.sample = :sample"} AND {STANDS}
-                ORDER BY g.seq DESC LIMIT :limit"""
-            return rows(
-                db,
-                sql,
-                {
-                    "sample": sample,
-                    "limit": -1 if limit is None else checks.integer("limit", limit, 0, 1_000_000),
-                },
-            )
+        most = -1 if limit is None else checks.integer("limit", limit, 0, 1_000_000)
+        sql = f"""SELECT g.sample, g.word_index, g.word, g.score, g.who, g.created, s.prompt
+            FROM gold g JOIN samples s ON s.id = g.sample
+            WHERE {"1" if sample is None else "g.sample = :sample"} AND {STANDS} ORDER BY g.seq DESC LIMIT :limit"""
+        return self.rows(sql, {"sample": sample, "limit": most})
 
     def count(self) -> dict[str, int]:
         """{words, samples} with gold."""
-        with self.database.reading() as db:
-            return rows(
-                db, f"SELECT count(*) AS words, count(DISTINCT sample) AS samples FROM gold g WHERE {STANDS}"
-            )[0]
+        sql = f"SELECT count(*) AS words, count(DISTINCT sample) AS samples FROM gold g WHERE {STANDS}"
+        return self.rows(sql)[0]
 
     def done(self, who: str) -> int:
         """Number of this person's submits and skips that were not taken back."""
         taken_back = "SELECT count(*) FROM submissions WHERE who = :who AND undoes IS NOT NULL"
         sql = f"SELECT count(*) - 2 * ({taken_back}) FROM submissions WHERE who = :who"
-        with self.database.reading() as db:
-            return db.execute(sql, {"who": checks.text("who", who)}).fetchone()[0]
+        return self.value(sql, {"who": checks.text("who", who)})
 
     def next(
         self, who: str, exclude: str | None = None, *, lease: float | None = None, **filters: Any
@@ -114,8 +102,7 @@ class Gold(Records):
                 AND {where} AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
                 AND {UNDONE.format(id="s.id")} AND {vacant(None)}
             ORDER BY s.id < :start, s.id LIMIT 1"""
-        with self.database.reading() as db:  # most often there is none due, which needs no lock
-            sample = row(db, sql, values)
+        sample = self.row(sql, values)  # most often there is none due, which needs no lock
         if sample is None or lease is None:
             return sample
         with self.database.writing() as db:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import Records, exists, insert, new_id, now, row, rows
+from data.store.database import Records, exists, insert, new_id, now, row
 from data.store.runs import ACTIVE
 from data.store.samples import need_sample
 from data.store.schema import RUN_STATES
@@ -34,18 +34,13 @@ class Grids(Records):
         """Add a queued grid; returns its id. ``config``: its prompt and axes, as a dict that can be JSON."""
         if not isinstance(config, Mapping):
             raise ValueError(f"A grid's config must be a dict, not {checks.shown(config)}.")
-        record = {
-            "id": new_id()[:12] if id is None else checks.identifier("grid", id),
-            "config": checks.as_json("config", dict(config)),
-            "who": checks.text("who", who),
-            "state": "queued",
-            "created": now(),
-        }
+        id = new_id()[:12] if id is None else checks.identifier("grid", id)
+        record = {"id": id, "config": checks.as_json("config", dict(config)), "who": checks.text("who", who)}
         with self.database.writing() as db:
-            if exists(db, "grids", record["id"]):
-                raise ValueError(f"There is a grid {record['id']} already; give another id.")
-            insert(db, "grids", record)
-        return record["id"]
+            if exists(db, "grids", id):
+                raise ValueError(f"There is a grid {id} already; give another id.")
+            insert(db, "grids", {**record, "state": "queued", "created": now()})
+        return id
 
     def update(self, id: str, state: str, message: str = "") -> dict[str, Any]:
         """Change the state; a grid that ends gets its ``finished`` time. One that is done may be queued again, to replace an
@@ -55,10 +50,8 @@ class Grids(Records):
         with self.database.writing() as db:
             need_grid(db, id)
             finished = None if state in ACTIVE else now()
-            db.execute(
-                "UPDATE grids SET state = ?, message = ?, finished = ? WHERE id = ?",
-                (state, message, finished, id),
-            )
+            sql = "UPDATE grids SET state = ?, message = ?, finished = ? WHERE id = ?"
+            db.execute(sql, (state, message, finished, id))
             return need_grid(db, id)
 
     def get(self, id: str) -> dict[str, Any]:
@@ -76,13 +69,11 @@ class Grids(Records):
             "limit": checks.integer("limit", limit, 0, 1_000_000),
             "offset": checks.integer("offset", offset, 0, 2**62),
         }
-        with self.database.reading() as db:
-            sql = """SELECT g.*, (SELECT count(*) FROM cells c WHERE c.grid = g.id) AS made FROM grids g
-                WHERE (:state IS NULL OR state = :state)
-                    AND (:prompt IS NULL OR json_extract(config, '$.prompt') = :prompt)
-                ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
-            grids = rows(db, sql, values)
-        return [{**grid, "config": json.loads(grid["config"])} for grid in grids]
+        sql = """SELECT g.*, (SELECT count(*) FROM cells c WHERE c.grid = g.id) AS made FROM grids g
+            WHERE (:state IS NULL OR state = :state)
+                AND (:prompt IS NULL OR json_extract(config, '$.prompt') = :prompt)
+            ORDER BY seq DESC LIMIT :limit OFFSET :offset"""
+        return [{**grid, "config": json.loads(grid["config"])} for grid in self.rows(sql, values)]
 
     def set_cells(self, grid: str, samples: Mapping[int, str]) -> None:
         """Set the samples at these places, or replace those whose image was deleted. All or none."""
@@ -92,7 +83,7 @@ class Grids(Records):
                 checks.integer("place", place, 0, MOST_CELLS - 1)
                 need_sample(db, sample)
             cells = ({"grid": grid, "place": place, "sample": sample} for place, sample in samples.items())
-            db["cells"].upsert_all(cells, pk=("grid", "place"))
+            db.table("cells").upsert_all(cells, pk=("grid", "place"))
 
     def cells(self, grid: str) -> dict[int, str]:
         """The samples of a grid by place, in order."""
@@ -103,13 +94,11 @@ class Grids(Records):
 
     def cells_made(self, grid: str) -> int:
         """Number of places of a grid that have a sample."""
-        with self.database.reading() as db:
-            return db.execute("SELECT count(*) FROM cells WHERE grid = ?", (grid,)).fetchone()[0]
+        return self.value("SELECT count(*) FROM cells WHERE grid = ?", (grid,))
 
     def cells_waiting(self) -> int:
         """Number of images still to be made for active grids."""
         states = ", ".join(f"'{state}'" for state in ACTIVE)
         sql = f"""SELECT coalesce(sum(max(0, json_array_length(config, '$.seeds') * json_array_length(config, '$.variants')
             - (SELECT count(*) FROM cells c WHERE c.grid = g.id))), 0) FROM grids g WHERE state IN ({states})"""
-        with self.database.reading() as db:
-            return db.execute(sql).fetchone()[0]
+        return self.value(sql)

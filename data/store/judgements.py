@@ -54,14 +54,8 @@ class Judgements(Records):
                 SELECT who, sample, kind, created, seq FROM submissions WHERE seq >= :done
                     AND who NOT IN (SELECT who FROM scores WHERE source = 'simulated' AND who <> '')
                 ORDER BY created"""
-            return rows(
-                db,
-                sql,
-                {
-                    "first": self._seq_of(db, "scores", "source = 'human'", most),
-                    "done": self._seq_of(db, "submissions", "1", most),
-                },
-            )
+            first = self._seq_of(db, "scores", "source = 'human'", most)
+            return rows(db, sql, {"first": first, "done": self._seq_of(db, "submissions", "1", most)})
 
     def said_of(self, sample: str, word_index: int) -> list[tuple[str, int]]:
         """(who, score) of each person whose score of the word stands, lowest first."""

@@ -80,11 +80,7 @@ def label(events: list[dict[str, Any]], order: Sequence[str]) -> dict[str, Any] 
 
 def checked_filter(filters: Mapping[str, Any]) -> dict[str, Any]:
     """The filters of labels with their defaults; ValueError where there is no such filter or value."""
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise ValueError(
-            f"Labels cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
-        )
+    checks.names(filters, FILTERS, "Labels cannot be filtered by {0}; choose {1}.")
     result = {k: v for k, v in filters.items() if v is not None}
     result["sources"] = sorted({checks.one_of("source", s, SOURCES) for s in result.get("sources", SOURCES)})
     result["include_calibrated"] = bool(result.get("include_calibrated", False))

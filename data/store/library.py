@@ -94,11 +94,7 @@ class Search:
 
 def plan_search(db: Database, text: str, filters: Mapping[str, Any], gold: bool = True) -> Search:
     """Check a search and count its parts; ValueError where it is malformed. ``gold``: whether it counts in mean scores."""
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise ValueError(
-            f"The library cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
-        )
+    checks.names(filters, FILTERS, "The library cannot be filtered by {0}; choose {1}.")
     given = {name: value for name, value in filters.items() if value is not None}
     search = Search(size=FEW)
     _add_text(db, search, text)

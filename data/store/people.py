@@ -10,11 +10,9 @@ import hmac
 import unicodedata
 from typing import Any
 
-from sqlite_utils import Database
-
 from data.store import checks
 from data.store.audit import audit_line
-from data.store.database import Records, insert, now, row, rows
+from data.store.database import Records, insert, now, rows
 
 
 def alike(name: str) -> str:
@@ -26,15 +24,15 @@ class People(Records):
     def holds(self, name: str, key_sha256: str) -> bool | None:
         """Whether the name belongs to this key; None where it belongs to nobody yet."""
         digest, name = checks.sha256("key_sha256", key_sha256), checks.text("name", name)
-        with self.database.reading() as db:
-            return _holds(db, name, digest)
+        owner = self.row("SELECT key_sha256 FROM people WHERE name = ?", (name,))
+        return None if owner is None else hmac.compare_digest(owner["key_sha256"], digest)
 
     def claim(self, name: str, key_sha256: str) -> bool:
         """Claim a free name for this key; returns whether it belongs to the key now. ValueError where somebody else has a
         name that looks the same."""
         digest, name = checks.sha256("key_sha256", key_sha256), checks.text("name", name)
         with self.database.writing() as db:
-            if (holds := _holds(db, name, digest)) is not None:
+            if (holds := self.holds(name, digest)) is not None:
                 return holds
             like = alike(name)
             for other in rows(db, "SELECT name, key_sha256 FROM people"):
@@ -47,17 +45,12 @@ class People(Records):
 
     def wrote(self, name: str) -> bool:
         """Whether there are corrections under this name."""
-        with self.database.reading() as db:
-            return bool(rows(db, "SELECT 1 FROM scores WHERE who = ? AND who <> '' LIMIT 1", (name,)))
+        return bool(self.rows("SELECT 1 FROM scores WHERE who = ? AND who <> '' LIMIT 1", (name,)))
 
     def find(self, limit: int = 1000) -> list[dict[str, Any]]:
         """The names that belong to somebody, newest first: {name, created}, without keys or digests."""
-        with self.database.reading() as db:
-            return rows(
-                db,
-                "SELECT name, created FROM people ORDER BY created DESC, name LIMIT ?",
-                (checks.integer("limit", limit, 0, 1_000_000),),
-            )
+        sql = "SELECT name, created FROM people ORDER BY created DESC, name LIMIT ?"
+        return self.rows(sql, (checks.integer("limit", limit, 0, 1_000_000),))
 
     def release(self, name: str, by: str) -> None:
         """Free a name for the next one who writes under it, and note it in the audit log."""
@@ -66,8 +59,3 @@ class People(Records):
             if not db.execute("DELETE FROM people WHERE name = ?", (checks.text("name", name),)).rowcount:
                 raise ValueError(f"Nobody goes by {checks.shown(name)}: `people` lists the names.")
             insert(db, "audit", audit_line(by, "release", name))
-
-
-def _holds(db: Database, name: str, key_sha256: str) -> bool | None:
-    owner = row(db, "SELECT key_sha256 FROM people WHERE name = ?", (name,))
-    return None if owner is None else hmac.compare_digest(owner["key_sha256"], key_sha256)

@@ -136,11 +136,7 @@ BY_ANYBODY = "who <> '' AND source <> 'confirmed'"
 
 def queue_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """SQL and named values of the queue's filters, for a table called ``s``."""
-    unknown = sorted(set(filters) - set(FILTERS))
-    if unknown:
-        raise ValueError(
-            f"The queue cannot be filtered by {checks.shown(unknown[0])}; choose {', '.join(FILTERS)}."
-        )
+    checks.names(filters, FILTERS, "The queue cannot be filtered by {0}; choose {1}.")
     where, values = named_filter({name: value for name, value in filters.items() if name != "kind"}, "f")
     if filters.get("kind") is not None:
         wanted = filters["kind"]
@@ -237,12 +233,8 @@ class Leases(Records):
 
     def current(self, who: str | None = None) -> list[dict[str, Any]]:
         """The unexpired leases, {sample, who, expires}, the first to expire first."""
-        with self.database.reading() as db:
-            return rows(
-                db,
-                "SELECT * FROM leases WHERE expires > :now AND (:who IS NULL OR who = :who) ORDER BY expires",
-                {"now": now(), "who": who},
-            )
+        sql = "SELECT * FROM leases WHERE expires > :now AND (:who IS NULL OR who = :who) ORDER BY expires"
+        return self.rows(sql, {"now": now(), "who": who})
 
 
 # -- the queue

@@ -12,13 +12,12 @@ is migrated in a copy; the file itself is only read.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.checks import Shape, maybe
-from data.store.database import BUSY_SECONDS, DatabaseFile, Records, StoreError, new_id, row, take_name
+from data.store.checks import Shape, choice, maybe, words
+from data.store.database import DatabaseFile, Records, StoreError, new_id, row, take_name, until_free
 from data.store.desk import checked_answer, checked_remark
 from data.store.gold import checked_gold
 from data.store.grids import MOST_CELLS
@@ -73,7 +72,7 @@ class Restoring(Records):
                 db.conn.backup(copy)
                 tables = copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
                 for (table,) in tables:
-                    with contextlib.suppress(sqlite3.DatabaseError):
+                    with suppress(sqlite3.DatabaseError):
                         copy.execute(f'REINDEX "{table}"')
             yield path
 
@@ -105,13 +104,11 @@ class Restoring(Records):
         with self.database.reading() as db:
             (size,) = db.execute("PRAGMA page_size").fetchone()
         with checked_copy(source, self.database.path.parent, size) as copy, self._alone() as live:
-            busy = None
-            with contextlib.suppress(sqlite3.DatabaseError):  # a table that cannot be read has no active rows
-                busy = live.execute(ACTIVE).fetchone()
-            if busy:
-                raise ValueError(
-                    f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
-                )
+            with suppress(sqlite3.DatabaseError):  # a table that cannot be read has no active rows
+                if busy := live.execute(ACTIVE).fetchone():
+                    raise ValueError(
+                        f"A {busy[1]} ({busy[0]}) is on: wait for it or stop it, then restore. Nothing was changed."
+                    )
             with work_folder(self.database.path.parent) as folder:
                 # page by page, as a VACUUM would stop at a damaged page
                 with closing(sqlite3.connect(folder / "old.db")) as old:
@@ -125,33 +122,22 @@ class Restoring(Records):
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """A connection with an exclusive lock on the file: others wait until it is closed."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        with self._wanting(), self.database._connected(once=True) as db:
-            live = db.conn
-            live.execute("PRAGMA locking_mode=EXCLUSIVE")
-            while True:
-                self.database._flag.touch()
-                try:
-                    live.execute("BEGIN IMMEDIATE")
-                    break
-                except sqlite3.OperationalError as error:
-                    if (
-                        "locked" not in str(error) and "busy" not in str(error)
-                    ) or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.02)
-            live.execute("COMMIT")  # the lock stays until the connection is closed
-            yield live
-
-    @contextmanager
-    def _wanting(self) -> Iterator[None]:
-        """Have all processes close the connections that they do not use."""
-        self.database._flag.touch()
+        flag = self.database._flag  # has all processes close the connections that they do not use
+        flag.touch()
         self.database.close()
         try:
-            yield
+            with self.database._connected(once=True) as db:
+
+                def lock() -> None:
+                    flag.touch()
+                    db.conn.execute("BEGIN IMMEDIATE")
+
+                db.conn.execute("PRAGMA locking_mode=EXCLUSIVE")
+                until_free(lock)
+                db.conn.execute("COMMIT")  # the lock stays until the connection is closed
+                yield db.conn
         finally:
-            self.database._flag.unlink(missing_ok=True)
+            flag.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -162,18 +148,17 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
         copy = work / "copy.db"
         try:
             with source.open("rb") as file:
-                if file.read(16) != b"SQLite format 3\x00":
-                    raise ValueError(
-                        f"{source.name} is damaged or is no database; give a file that `backup` wrote."
-                    )
-            shutil.copyfile(source, copy)
+                is_database = file.read(16) == b"SQLite format 3\x00"
+            if is_database:
+                shutil.copyfile(source, copy)
         except OSError as error:
             raise ValueError(f"{source.name} cannot be read ({error.strerror}); check its name.") from None
+        if not is_database:
+            raise ValueError(f"{source.name} is damaged or is no database; give a file that `backup` wrote.")
         try:
             with closing(sqlite3.connect(copy)) as connection:
-                damage = _damage(connection)
-            if damage:
-                raise ValueError(f"{damage}; give a file that `backup` wrote.")
+                if damage := _damage(connection):
+                    raise ValueError(f"{damage}; give a file that `backup` wrote.")
             database = DatabaseFile(copy)
             Restoring(database).interrupt()
             with database.reading() as db:
@@ -280,12 +265,12 @@ def _sample_of(r: Row) -> dict[str, Any]:
 def _score(r: Row) -> None:
     entry = {name: r[name] for name in FIELDS}
     checked_score({**entry, "distribution": _json("distribution", r["distribution"])}, _sample_of(r))
-    _columns(entropy=figure(3), step=maybe(checks.identifier))(r)
+    checks.columns(r, {"entropy": _up_to(3), "step": maybe(checks.identifier)})
 
 
 def _submission(r: Row) -> None:
     checked_submission(r, _sample_of(r))
-    _columns(after=figure(2**62))(r)
+    checks.columns(r, {"after": _up_to(2**62)})
 
 
 def _missing(r: Row) -> None:
@@ -301,28 +286,14 @@ def _run(r: Row) -> None:
         checks.relative_path("checkpoint", r["checkpoint"])
 
 
-def _columns(**shapes: Shape) -> Callable[[Row], None]:
+def _columns(**shapes: Shape) -> Callable[[Row], Any]:
     """The check of a row by its columns."""
-
-    def check(r: Row) -> None:
-        for name, shape in shapes.items():
-            shape(name, r[name])
-
-    return check
+    return partial(checks.columns, shapes=shapes)
 
 
-def text(longest: int = checks.NAME_LENGTH) -> Shape:
-    """A text that may be empty."""
-    return partial(checks.text, longest=longest, empty=True)
-
-
-def figure(high: float) -> Shape:
+def _up_to(high: float) -> Shape:
     """A number from 0, or NULL."""
     return maybe(partial(checks.number, low=0, high=high))
-
-
-def one_of(*allowed: str) -> Shape:
-    return partial(checks.one_of, allowed=allowed)
 
 
 CHECKS: dict[str, Callable[[Row], Any]] = {
@@ -334,27 +305,27 @@ CHECKS: dict[str, Callable[[Row], Any]] = {
     "remarks": lambda r: checked_remark(r, _sample_of(r)),
     "gold": lambda r: checked_gold(r, _sample_of(r)),
     "preferences": checked_preference,
-    "promotions": _columns(kind=one_of(*PROMOTABLE), run=maybe(checks.identifier),
-                           action=one_of("promote", "rollback"), who=checks.text, created=checks.time),
+    "promotions": _columns(kind=choice(*PROMOTABLE), run=maybe(checks.identifier),
+                           action=choice("promote", "rollback"), who=checks.text, created=checks.time),
     "missing": _missing,
-    "audit": _columns(who=text(), action=checks.text, subject=text(500),
+    "audit": _columns(who=words(), action=checks.text, subject=words(500),
                       detail=lambda name, value: checks.as_json(name, _object(name, value)), created=checks.time),
-    "grids": _columns(id=checks.identifier, who=checks.text, state=one_of(*RUN_STATES), message=text(2000),
+    "grids": _columns(id=checks.identifier, who=checks.text, state=choice(*RUN_STATES), message=words(2000),
                       config=_object, created=checks.time, finished=maybe(checks.time)),
-    "cells": _columns(place=figure(MOST_CELLS)),
+    "cells": _columns(place=_up_to(MOST_CELLS)),
     "people": _columns(name=checks.text, key_sha256=checks.sha256, created=checks.time),
     "leases": _columns(who=checks.text, expires=checks.time),
     "cursors": _columns(name=checks.text, changed=checks.time),
     "receipts": _columns(page_sha256=checks.sha256, changed=checks.time,
                          answer=lambda name, value: checked_answer(_object(name, value))),
-    "imports": _columns(id=checks.identifier, name=text(200), created=checks.time),
-    "kinds": _columns(prompt=partial(checks.text, longest=checks.PROMPT_LENGTH), kind=text(40)),
-    "pools": _columns(**dict.fromkeys(POOL_COLUMNS, text(200))),
-    "foreseen": _columns(points=figure(9), promise=figure(1), projected=figure(1),
+    "imports": _columns(id=checks.identifier, name=words(200), created=checks.time),
+    "kinds": _columns(prompt=partial(checks.text, longest=checks.PROMPT_LENGTH), kind=words(40)),
+    "pools": _columns(**dict.fromkeys(POOL_COLUMNS, words(200))),
+    "foreseen": _columns(points=_up_to(9), promise=_up_to(1), projected=_up_to(1),
                          model=partial(checks.text, longest=301)),
-    "uncertainty": _columns(entropy=figure(3)),
-    "disagreement": _columns(points=figure(9)),
-    "means": _columns(mean=figure(9), golden=figure(9)),
+    "uncertainty": _columns(entropy=_up_to(3)),
+    "disagreement": _columns(points=_up_to(9)),
+    "means": _columns(mean=_up_to(9), golden=_up_to(9)),
 }  # fmt: skip
 # references between rows: (table, condition of a row e that is wrong, what is wrong)
 LANE = "o.sample = e.sample AND o.word_index = e.word_index AND o.source = e.source AND o.who = e.who AND o.seq < e.seq"

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.checks import any_text, both, count, each, figure, flag, items, maybe, record, relative_path
+from data.store.checks import any_text, choice, count, each, figure, flag, items, maybe, record, relative_path
 from data.store.database import Records, StoreError, exists, insert, new_id, now, row, rows
 from data.store.schema import RUN_KINDS, RUN_STATES
 
@@ -37,7 +38,7 @@ CHANGED = record(
 SEEDS = record({"broken": count, "mended": count, "spoiled": count}, {"shown": items(CHANGED)})
 HELDOUT = record(
     {"of": any_text, "judge": any_text, "independent": flag, "key": any_text, "base": any_text,
-     "difference": both(record({"words": INTERVAL}), INTERVALS), "after": INTERVALS},
+     "difference": each(INTERVAL, "words"), "after": INTERVALS},
     {"against_none": INTERVALS, "none": INTERVALS, "before": INTERVALS, "prompts": count, "images": count,
      "seeds": maybe(SEEDS)},
 )  # fmt: skip
@@ -86,38 +87,33 @@ def fitting(column: str, value: Any) -> dict[str, Any] | None:
     return fields
 
 
+def _as_json(name: str, value: Any) -> str:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"A run's {name} must be a dict, not {checks.shown(value)}.")
+    return checks.as_json(name, value)
+
+
+COLUMNS: dict[str, checks.Shape] = {
+    "id": checks.run_id, "kind": choice(*RUN_KINDS), "config": _as_json, "parent": maybe(checks.run_id),
+    "labels": maybe(_as_json), "metrics": maybe(_as_json), "checkpoint": maybe(partial(checks.text, longest=500)),
+    "checkpoint_sha256": maybe(checks.sha256), "state": choice(*RUN_STATES),
+    "pid": maybe(partial(checks.integer, low=1, high=2**31 - 1)), "heartbeat": maybe(checks.time),
+    "message": checks.words(2000), "created": checks.time, "finished": maybe(checks.time), "archived": maybe(checks.time),
+}  # fmt: skip
+
+
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a run as SQL keeps them; ValueError where a value cannot be kept."""
+    return {name: COLUMNS[name](name, value) for name, value in fields.items()}
+
+
 def checked_run(given: Mapping[str, Any]) -> dict[str, Any]:
     """The given fields of a run from elsewhere as columns; ValueError names the field that is missing or wrong."""
-    run = {name: checked_field(name, value) for name, value in checks.complete(given).items()}
+    run = _checked(checks.complete(given))
     for name in ("kind", "config", "state"):
         if name not in run:
             raise ValueError(f"the run's {name} is missing.")
     return run
-
-
-def checked_field(name: str, value: Any) -> Any:
-    """A run's column as SQL keeps it; ValueError where the value cannot be kept."""
-    if name == "kind":
-        return checks.one_of(name, value, RUN_KINDS)
-    if name == "state":
-        return checks.one_of(name, value, RUN_STATES)
-    if name == "message":
-        return checks.text(name, value, 2000, empty=True)
-    if value is None and name != "config":
-        return None
-    if name in JSON:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"A run's {name} must be a dict, not {checks.shown(value)}.")
-        return checks.as_json(name, value)
-    if name in ("id", "parent"):
-        return checks.run_id(name, value)
-    if name == "checkpoint_sha256":
-        return checks.sha256(name, value)
-    if name == "checkpoint":
-        return checks.text(name, value, 500)
-    if name == "pid":
-        return checks.integer(name, value, 1, 2**31 - 1)
-    return checks.time(name, value)
 
 
 def promoted_runs(db: Database, kind: str) -> list[str]:
@@ -171,16 +167,9 @@ class Runs(Records):
         id: str | None = None,
     ) -> str:
         """Add a queued run; returns its id. ``labels`` is a snapshot (``Labels.snapshot``)."""
-        record = {
-            "id": new_id()[:12] if id is None else id,
-            "kind": kind,
-            "config": config,
-            "parent": parent,
-            "labels": labels,
-            "state": "queued",
-            "created": now(),
-        }
-        record = {name: checked_field(name, value) for name, value in record.items()}
+        id = new_id()[:12] if id is None else id
+        given = {"id": id, "kind": kind, "config": config, "parent": parent, "labels": labels}
+        record = _checked({**given, "state": "queued", "created": now()})
         with self.database.writing() as db:
             if exists(db, "runs", record["id"]):
                 raise ValueError(f"There is a run {record['id']} already; give another id.")
@@ -200,27 +189,20 @@ class Runs(Records):
             if run["state"] == "done" or run["archived"]:
                 what = "was deleted" if run["archived"] else "is done"
                 raise ValueError(f"The run {id} {what}; start a new one.")
-            db.execute(
-                "UPDATE runs SET state = 'running', pid = ?, heartbeat = ?, finished = NULL, message = '' "
-                "WHERE id = ?",
-                (checked_field("pid", pid), now(), run["id"]),
-            )
+            sql = "UPDATE runs SET state = 'running', pid = ?, heartbeat = ?, finished = NULL, message = '' WHERE id = ?"
+            db.execute(sql, (_checked({"pid": pid})["pid"], now(), run["id"]))
             return read_run(db, id)
 
     def update(self, id: str, **fields: Any) -> dict[str, Any]:
         """Change fields in ``CHANGEABLE`` (heartbeat and finished may be 'now'); returns the run. A run that ends gets its
         ``finished`` time."""
-        if fixed := sorted(set(fields) - set(CHANGEABLE)):
-            raise ValueError(f"A run's {checks.shown(fixed[0])} cannot be changed; start a new run instead.")
-        fields = {name: now() if value == "now" else value for name, value in fields.items()}
+        checks.names(fields, CHANGEABLE, "A run's {0} cannot be changed; start a new run instead.")
+        changes = _checked({name: now() if value == "now" else value for name, value in fields.items()})
         with self.database.writing() as db:
             run = need_run(db, id)
-            changes = {name: checked_field(name, value) for name, value in fields.items()}
             state = changes.get("state", run["state"])
             if run["state"] == "done" and state != "done":  # any other run can be resumed
-                raise ValueError(
-                    f"The run {id} is {run['state']} and cannot become {state}; start a new one."
-                )
+                raise ValueError(f"The run {id} is done and cannot become {state}; start a new one.")
             other = changes.get("checkpoint_sha256", run["checkpoint_sha256"]) != run["checkpoint_sha256"]
             if run["state"] == "done" and other:
                 raise ValueError(f"The run {id} is done; its checkpoint cannot be another one.")
@@ -247,7 +229,7 @@ class Runs(Records):
     ) -> list[dict[str, Any]]:
         """Runs, newest first; archived ones only on request."""
         wanted = {"kind": kind, "state": state, "parent": parent}
-        chosen = {k: checked_field(k, v) for k, v in wanted.items() if v is not None}
+        chosen = _checked({name: value for name, value in wanted.items() if value is not None})
         where = " AND ".join(["1" if archived else "archived IS NULL", *(f"{name} = ?" for name in chosen)])
         values = [checks.integer("limit", limit, 0, 1_000_000), checks.integer("offset", offset, 0, 2**62)]
         with self.database.reading() as db:
@@ -279,14 +261,8 @@ class Runs(Records):
                     f"The run {run_id} is {run['state']} and has no finished checkpoint; let it finish first."
                 )
             if promoted_runs(db, run["kind"])[-1:] != [run["id"]]:
-                event = {
-                    "kind": run["kind"],
-                    "run": run["id"],
-                    "action": "promote",
-                    "who": who,
-                    "created": now(),
-                }
-                insert(db, "promotions", event)
+                event = {"kind": run["kind"], "run": run["id"], "action": "promote", "who": who}
+                insert(db, "promotions", {**event, "created": now()})
             return read_run(db, run_id)
 
     def rollback(self, kind: str, who: str) -> dict[str, Any] | None:
@@ -297,8 +273,8 @@ class Runs(Records):
             if not stack:
                 raise ValueError(f"No {kind} has been promoted; the one that the project ships is in use.")
             previous = stack[-2] if len(stack) > 1 else None
-            event = {"kind": kind, "run": previous, "action": "rollback", "who": who, "created": now()}
-            insert(db, "promotions", event)
+            event = {"kind": kind, "run": previous, "action": "rollback", "who": who}
+            insert(db, "promotions", {**event, "created": now()})
             return read_run(db, previous) if previous else None
 
     def promoted(self, kind: str) -> dict[str, Any] | None:
@@ -310,9 +286,5 @@ class Runs(Records):
 
     def promotions(self, kind: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The events, newest first: {seq, kind, run, action, who, created}."""
-        with self.database.reading() as db:
-            return rows(
-                db,
-                "SELECT * FROM promotions WHERE ? IS NULL OR kind = ? ORDER BY seq DESC LIMIT ?",
-                (kind, kind, checks.integer("limit", limit, 0, 1_000_000)),
-            )
+        sql = "SELECT * FROM promotions WHERE ? IS NULL OR kind = ? ORDER BY seq DESC LIMIT ?"
+        return self.rows(sql, (kind, kind, checks.integer("limit", limit, 0, 1_000_000)))

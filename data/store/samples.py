@@ -6,73 +6,63 @@ A sample is written once, before it is shown, and never changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import Records, exists, insert, new_id, now, row, rows
+from data.store.checks import choice, maybe, words
+from data.store.database import Records, exists, insert, new_id, now, row
 from data.store.schema import SPLITS
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-DEFAULTS = {
-    "prompt_set": "",
-    "split": "train",
-    "backbone_revision": "",
-    "sampler": "",
-    "method": "none",
-    "strength": 0.0,
-    "word_rules": 1,  # as every sample was counted before rules had numbers
-}
-COLUMNS = (
-    "id prompt prompt_set split n_words word_rules seed backbone backbone_revision width height steps guidance sampler "
-    "method strength projector_run image_path image_sha256 noise_sha256 group_id created"
-).split()
+# word_rules: as every sample was counted before rules had numbers
+DEFAULTS = {"prompt_set": "", "split": "train", "backbone_revision": "", "sampler": "", "method": "none", "strength": 0.0,
+            "word_rules": 1}  # fmt: skip
+NEEDED = ("prompt", "n_words", "seed", "backbone", "width", "height", "steps", "guidance")
 EQUALS = (
     "prompt prompt_set split seed backbone backbone_revision method projector_run group_id noise_sha256 "
     "sampler"
 ).split()
 
 
+def _side(name: str, value: Any) -> int:
+    side = checks.integer(name, value, 8, 8192)
+    if side % 8:
+        raise ValueError(f"{name} must be a multiple of 8, not {side}.")
+    return side
+
+
+def _image_path(name: str, value: Any) -> str:
+    path = checks.relative_path(name, value)
+    if not path.lower().endswith(IMAGES):  # this file is shown to everybody
+        raise ValueError(f"{name} must name an image ({', '.join(IMAGES)}): {checks.shown(path)}.")
+    return path
+
+
+SHAPES: dict[str, checks.Shape] = {
+    "id": checks.identifier, "prompt": partial(checks.text, longest=checks.PROMPT_LENGTH), "prompt_set": words(),
+    "split": choice(*SPLITS), "n_words": partial(checks.integer, low=0, high=1000),
+    "word_rules": partial(checks.integer, low=1, high=1000),
+    "seed": partial(checks.integer, low=0, high=checks.SEED_LIMIT - 1),
+    "backbone": partial(checks.text, longest=200), "backbone_revision": words(200),
+    "width": _side, "height": _side, "steps": partial(checks.integer, low=1, high=10000),
+    "guidance": partial(checks.number, low=0, high=1000), "sampler": words(), "method": checks.text,
+    "strength": partial(checks.number, low=0, high=1), "projector_run": maybe(checks.identifier),
+    "image_path": maybe(_image_path), "image_sha256": maybe(checks.sha256), "noise_sha256": maybe(checks.sha256),
+    "group_id": maybe(checks.identifier), "created": checks.time,
+}  # fmt: skip
+COLUMNS = list(SHAPES)
+
+
 def checked_sample(given: Mapping[str, Any]) -> dict[str, Any]:
     """The whole row, in the order of ``COLUMNS``; ValueError names the field that is wrong."""
-    unknown = sorted(set(given) - set(COLUMNS))
-    if unknown:
-        raise ValueError(f"A sample has no field {checks.shown(unknown[0])}; it has {', '.join(COLUMNS)}.")
-    r: dict[str, Any] = {"id": new_id(), "created": now(), **DEFAULTS, **given}
-    for name in ("prompt", "n_words", "seed", "backbone", "width", "height", "steps", "guidance"):
-        if r.get(name) is None:
+    checks.names(given, COLUMNS, "A sample has no field {0}; it has {1}.")
+    for name in NEEDED:
+        if given.get(name) is None:
             raise ValueError(f"A sample needs its {name}.")
-    for name in ("width", "height"):
-        r[name] = checks.integer(name, r[name], 8, 8192)
-        if r[name] % 8:
-            raise ValueError(f"{name} must be a multiple of 8, not {r[name]}.")
-    for name in ("id", "projector_run", "group_id"):
-        if r.get(name) is not None:
-            r[name] = checks.identifier(name, r[name])
-    for name in ("image_sha256", "noise_sha256"):
-        if r.get(name) is not None:
-            r[name] = checks.sha256(name, r[name])
-    for name, longest in (("prompt_set", 80), ("backbone_revision", 200), ("sampler", 80)):
-        r[name] = checks.text(name, r[name], longest, empty=True)
-    if r.get("image_path") is not None:
-        r["image_path"] = checks.relative_path("image_path", r["image_path"])
-        if not r["image_path"].lower().endswith(IMAGES):  # this file is shown to everybody
-            raise ValueError(
-                f"image_path must name an image ({', '.join(IMAGES)}): {checks.shown(r['image_path'])}."
-            )
-    r["prompt"] = checks.text("prompt", r["prompt"], checks.PROMPT_LENGTH)
-    r["backbone"] = checks.text("backbone", r["backbone"], 200)
-    r["method"] = checks.text("method", r["method"])
-    r["split"] = checks.one_of("split", r["split"], SPLITS)
-    r["n_words"] = checks.integer("n_words", r["n_words"], 0, 1000)
-    r["word_rules"] = checks.integer("word_rules", r["word_rules"], 1, 1000)
-    r["seed"] = checks.seed(r["seed"])
-    r["steps"] = checks.integer("steps", r["steps"], 1, 10000)
-    r["guidance"] = checks.number("guidance", r["guidance"], 0, 1000)
-    r["strength"] = checks.number("strength", r["strength"], 0, 1)
-    r["created"] = checks.time("created", r["created"])
-    return {name: r.get(name) for name in COLUMNS}
+    return checks.columns({"id": new_id(), "created": now(), **DEFAULTS, **given}, SHAPES)
 
 
 def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -91,13 +81,12 @@ def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
             )
             values += [checks.text(name, wanted, 200)] * 2
         elif name in ("ids", *EQUALS):
-            many = isinstance(wanted, (list, tuple, set, frozenset))
-            options = list(wanted) if many else [wanted]
-            options = [
+            options = wanted if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
+            checked = [
                 checks.seed(o) if name == "seed" else checks.text(name, o, 2000, True) for o in options
             ]
             clauses.append(f"s.{'id' if name == 'ids' else name} IN (SELECT value FROM json_each(?))")
-            values.append(checks.as_json(name, options))
+            values.append(checks.as_json(name, checked))
         else:
             known = ", ".join(("ids", *EQUALS, "scored", "scorer_version"))
             raise ValueError(f"Samples cannot be filtered by {checks.shown(name)}; choose from {known}.")
@@ -158,17 +147,13 @@ class Samples(Records):
         where, values = sample_filter(filters)
         values += [checks.integer("limit", limit, 0, 10_000_000), checks.integer("offset", offset, 0, 2**62)]
         order = "DESC" if newest else "ASC"
-        with self.database.reading() as db:
-            return rows(
-                db, f"SELECT * FROM samples s WHERE {where} ORDER BY s.seq {order} LIMIT ? OFFSET ?", values
-            )
+        return self.rows(
+            f"SELECT * FROM samples s WHERE {where} ORDER BY s.seq {order} LIMIT ? OFFSET ?", values
+        )
 
     def count(self, **filters: Any) -> int:
         """Number of samples that pass the filters of ``find``."""
         where, values = sample_filter(filters)
-        with self.database.reading() as db:
-            if filters == {
-                "scored": True
-            }:  # each has an uncertainty, which is quicker than a look-up per sample
-                return db.execute("SELECT count(*) FROM uncertainty").fetchone()[0]
-            return db.execute(f"SELECT count(*) FROM samples s WHERE {where}", values).fetchone()[0]
+        if filters == {"scored": True}:  # each has an uncertainty: quicker than a look-up per sample
+            return self.value("SELECT count(*) FROM uncertainty")
+        return self.value(f"SELECT count(*) FROM samples s WHERE {where}", values)

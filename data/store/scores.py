@@ -34,13 +34,13 @@ FIELDS = (
 ).split()
 EVENT = ", ".join(["e.seq", *(f"e.{f}" for f in FIELDS if f != "features")])
 STEP = "coalesce(e.step, e.created)"  # scores of a sample that are undone together; of imports, those of one time
+# neither an undo nor undone; the plus keeps SQLite from searching the index of ``undoes``
+NOT_UNDONE = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
 
 
 def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
     """An event with all its fields; ValueError names the field that is wrong."""
-    unknown = sorted(set(given) - set(FIELDS))
-    if unknown:
-        raise ValueError(f"A score has no field {checks.shown(unknown[0])}; it has {', '.join(FIELDS)}.")
+    checks.names(given, FIELDS, "A score has no field {0}; it has {1}.")
     r = {name: given.get(name) for name in FIELDS}
     source = checks.one_of("source", r["source"], SOURCES)
     r["id"] = checks.identifier("id", new_id() if r["id"] is None else r["id"])
@@ -128,9 +128,8 @@ def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, 
 def own_words(units: Sequence[Any]) -> str:
     """A prompt's words with their places, for an error message."""
     words = ", ".join(f"{i} {unit.text}" for i, unit in enumerate(units))
-    return (
-        f"The prompt's words are: {words if len(words) <= LISTED_WORDS else words[:LISTED_WORDS] + ' ...'}."
-    )
+    shortened = words if len(words) <= LISTED_WORDS else f"{words[:LISTED_WORDS]} ..."
+    return f"The prompt's words are: {shortened}."
 
 
 def same_word(a: str, b: str) -> bool:
@@ -147,12 +146,9 @@ def word_of(db: Database, sample: str, word_index: int) -> str:
 
 def latest(db: Database, sample: str, word_index: int, source: str, who: str) -> dict[str, Any] | None:
     """The lane's latest event."""
-    return row(
-        db,
-        f"SELECT {EVENT} FROM scores e WHERE sample = ? AND word_index = ? AND source = ? AND who = ? "
-        "ORDER BY seq DESC LIMIT 1",
-        (sample, word_index, source, who),
-    )
+    sql = f"""SELECT {EVENT} FROM scores e WHERE sample = ? AND word_index = ? AND source = ? AND who = ?
+        ORDER BY seq DESC LIMIT 1"""
+    return row(db, sql, (sample, word_index, source, who))
 
 
 def latest_events(db: Database, samples: Sequence[str]) -> list[dict[str, Any]]:
@@ -173,24 +169,16 @@ def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -
     return event
 
 
-def undo_event(db: Database, undone: Mapping[str, Any]) -> None:
+def undo_event(db: Database, undone: dict[str, Any]) -> None:
     """Add the event that puts a lane into the state that it would have without one of its events."""
     sql = f"""SELECT {EVENT} FROM scores e
         WHERE sample = :sample AND word_index = :word_index AND source = :source AND who = :who
-        AND +undoes IS NULL AND id <> :id AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)
-        ORDER BY seq DESC LIMIT 1"""
+        AND id <> :id AND {NOT_UNDONE} ORDER BY seq DESC LIMIT 1"""
     before = row(db, sql, undone)
-    state = before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0}
-    event = checked_event(
-        {
-            **{name: undone[name] for name in ("sample", "word_index", "word", "source", "who")},
-            "kind": state["kind"],
-            "score": state["score"],
-            "distribution": json.loads(state["distribution"]) if state["distribution"] else None,
-            "weight": state["weight"],
-            "undoes": undone["id"],
-        }
-    )
+    state = readable(before or {"kind": "clear", "score": None, "distribution": None, "weight": 1.0})
+    lane = {name: undone[name] for name in ("sample", "word_index", "word", "source", "who")}
+    restored = {name: state[name] for name in ("kind", "score", "distribution", "weight")}
+    event = checked_event({**lane, **restored, "undoes": undone["id"]})
     insert_event(db, event, event["id"])
 
 
@@ -260,44 +248,29 @@ class Scores(Records):
     ) -> dict[str, Any]:
         """Correct a word's score; returns the event. Repeating the score that stands returns the standing event and adds no
         step of undo."""
-        event = self._annotate(sample, word_index, checks.score(score), who, source, word, weight)
+        kept = {"kind": "set", "score": checks.score(score), "word": word, "weight": weight}
+        event = self._annotate(sample, word_index, who, source, kept)
         assert event is not None  # there is a score
         return event
 
     def clear(self, sample: str, word_index: int, who: str, source: str = "human") -> dict[str, Any] | None:
         """Take this person's correction of a word back. None where there was none."""
-        return self._annotate(sample, word_index, None, who, source, None, 1.0)
+        return self._annotate(sample, word_index, who, source, {"kind": "clear"})
 
     def _annotate(
-        self,
-        sample: str,
-        word_index: int,
-        score: int | None,
-        who: str,
-        source: str,
-        word: str | None,
-        weight: float,
+        self, sample: str, word_index: int, who: str, source: str, kept: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         checks.one_of("source", source, ANNOTATORS)
         event = checked_event(
-            {
-                "sample": sample,
-                "word_index": word_index,
-                "word": word,
-                "source": source,
-                "who": who,
-                "kind": "set" if score is not None else "clear",
-                "score": score,
-                "weight": weight,
-            }
+            {"sample": sample, "word_index": word_index, "source": source, "who": who, **kept}
         )
         with self.database.writing() as db:
             need_word(need_sample(db, sample), event["word_index"], event["word"])
             before = latest(db, sample, event["word_index"], source, who)
             standing = before if before and before["kind"] == "set" else None
-            if score is None and not standing:
+            if event["kind"] == "clear" and not standing:
                 return None
-            if standing and (standing["score"], standing["weight"]) == (score, event["weight"]):
+            if standing and (standing["score"], standing["weight"]) == (event["score"], event["weight"]):
                 return readable(standing)
             if not event["word"]:
                 event["word"] = word_of(db, sample, event["word_index"])
@@ -309,19 +282,18 @@ class Scores(Records):
         None where nothing is left to undo. Repeated calls go further back. Scores of a sample that were written together
         are one step. Scores confirmed by a submit are undone with it (``Queue.come_back``)."""
         checks.text("who", who)
-        standing = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id)"
         with self.database.writing() as db:
             if sample is not None:
                 need_sample(db, sample)
             sql = f"""SELECT {EVENT}, {STEP} AS step FROM scores e
-                WHERE who = :who AND who <> '' AND source <> 'confirmed' AND {standing}
+                WHERE who = :who AND who <> '' AND source <> 'confirmed' AND {NOT_UNDONE}
                     AND (:sample IS NULL OR sample = :sample)
                 ORDER BY seq DESC LIMIT 1"""
             last = row(db, sql, {"who": who, "sample": sample})
             if not last:
                 return None
             sql = f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} = :step
-                AND source = :source AND {standing} ORDER BY seq DESC"""
+                AND source = :source AND {NOT_UNDONE} ORDER BY seq DESC"""
             step = rows(db, sql, last)
             for event in step:
                 undo_event(db, event)
@@ -352,10 +324,9 @@ class Scores(Records):
 
     def first_corrections(self, most: int) -> int:
         """Number of words that people have corrected, among the first 20 x ``most`` events: cheap in a full store."""
-        with self.database.reading() as db:
-            sql = """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
-                (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))"""
-            return db.execute(sql, (20 * checks.integer("most", most, 1, 1000),)).fetchone()[0]
+        sql = """SELECT count(*) FROM (SELECT DISTINCT sample, word_index FROM
+            (SELECT sample, word_index FROM scores WHERE who <> '' AND kind = 'set' AND source = 'human' LIMIT ?))"""
+        return self.value(sql, (20 * checks.integer("most", most, 1, 1000),))
 
     def current(self, sample: str, who: str | None = None) -> dict[int, dict[str, Any]]:
         """The current scores of each word: {word_index: {word, vlm, human, confirmed, simulated, calibrated, people}}.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.store import checks
-from data.store.database import Records, insert, new_id, now, rows
+from data.store.database import Records, insert, new_id, now
 from data.store.samples import need_sample
 
 CHOICES = ("left", "right", "tie", "none")
@@ -53,9 +53,8 @@ class Votes(Records):
         within = "(SELECT value FROM json_each(:samples))"
         # the index of the left image finds listed samples; without a list, every pair is read
         chosen = f"left_sample IN {within} AND right_sample IN {within}" if samples is not None else "1"
-        with self.database.reading() as db:
-            sql = f"""SELECT id, left_sample, right_sample, choice, who, created FROM preferences WHERE seq IN
-                    (SELECT max(seq) FROM preferences WHERE {chosen} AND (:who IS NULL OR who = :who)
-                    GROUP BY who, min(left_sample, right_sample), max(left_sample, right_sample))
-                ORDER BY seq"""
-            return rows(db, sql, values)
+        sql = f"""SELECT id, left_sample, right_sample, choice, who, created FROM preferences WHERE seq IN
+                (SELECT max(seq) FROM preferences WHERE {chosen} AND (:who IS NULL OR who = :who)
+                GROUP BY who, min(left_sample, right_sample), max(left_sample, right_sample))
+            ORDER BY seq"""
+        return self.rows(sql, values)
