@@ -27,10 +27,12 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from data.exchange.parquet import Row, checked_text, import_rows, read_rows
+from data.exchange.parquet import read_rows
+from data.exchange.staging import Place, Row, import_rows
 from data.store import Store, checks
 from data.store.database import new_id, rows
 from data.store.labels import expected
@@ -303,19 +305,18 @@ def import_folder(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
     """Import a dataset folder, or a zip of one, as ``import_parquet`` does; rows are counted across its splits by name."""
-    return import_rows(store, Path(path).name, who, dry_run, units, "from a dataset", _rows(Path(path)))
+    path, place = Path(path), Place()
+    return import_rows(store, path, who, dry_run, units, "from a dataset", _scores(path, place), place)
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    at = 0
-    for source in _metadata(path):
-        for row in read_rows(source, ("id", "words")):
-            at += 1
-            for word in row["words"] or []:
-                if not isinstance(word, dict) or not {"index", "score"} <= set(word):
-                    raise ValueError("words must be a list of {index, word, score, ...}.")
-                sample = checked_text("id", row["id"])
-                yield at, sample, word["index"], word.get("word"), row.get("prompt"), word["score"]
+def _scores(path: Path, place: Place) -> Iterator[Row]:
+    rows = chain.from_iterable(read_rows(source, ("id", "words")) for source in _metadata(path))
+    for place.number, row in enumerate(rows, 1):
+        for word in row["words"] or []:
+            if not isinstance(word, dict) or not {"index", "score"} <= set(word):
+                raise ValueError("words must be a list of {index, word, score, ...}.")
+            sample = checks.text("id", row["id"])
+            yield sample, word["index"], word.get("word"), row.get("prompt"), word["score"]
 
 
 def _metadata(path: Path) -> Iterator[Path | BinaryIO]:

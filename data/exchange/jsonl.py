@@ -269,6 +269,21 @@ def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
     return record
 
 
+def _numbered(record: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The ``n`` of an entry, and its other fields."""
+    n = checks.integer("n", record.get("n"), 1, 2**62)
+    return n, {name: value for name, value in record.items() if name != "n"}
+
+
+def _event(entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
+    if entry.get("features") is not None:
+        try:
+            entry["features"] = base64.b64decode(entry["features"], validate=True)
+        except (binascii.Error, TypeError, ValueError):
+            raise ValueError("features must be base64.") from None
+    return checked_score(entry, sample)
+
+
 class LabelImport:
     """An import of labels: ``line`` for each line in order, then ``finish``."""
 
@@ -277,8 +292,7 @@ class LabelImport:
     ) -> None:
         """first: the file has version 1, without remarks, gold and preferences."""
         self.stage, self.db, self.images, self.features, self.first = stage, stage.db, images, features, first
-        self._units_of = units
-        self._units: Sequence[Any] = ()  # of the line's sample
+        self.units = units
         self.number = 1  # the current line, for error messages
         self.count: Counter[str] = Counter()
         for name in ("runs", "samples", "events", *OF_SAMPLE, "preferences"):
@@ -298,8 +312,7 @@ class LabelImport:
             return
         if "preference" in record and not self.first:
             vote = _only(record, ["preference"], "a line")["preference"]
-            entry = dict(_only(vote, ("n", *PREFERENCE), "a preference"))
-            n = checks.integer("n", entry.pop("n", None), 1, 2**62)
+            n, entry = _numbered(_only(vote, ("n", *PREFERENCE), "a preference"))
             self._wait("preferences", n, checked_preference(entry))
             return
         kinds = (
@@ -314,12 +327,12 @@ class LabelImport:
         if sample["projector_run"] is not None:
             self.stage.pull_run(sample["projector_run"])
         self._sample(sample)
-        self._units = self._units_of(sample)
+        units = self.units(sample)
         check = {
-            "events": self._event,
+            "events": _event,
             "submissions": checked_submission,
             "remarks": checked_remark,
-            "gold": self._gold,
+            "gold": checked_gold,
         }
         for kind, names in kinds.items():
             entries = record.get(kind, [])
@@ -327,14 +340,15 @@ class LabelImport:
                 raise ValueError(f"{kind} must be a list, not {checks.shown(entries)}.")
             allowed = ["n", *(name for name in names if name != "sample")]
             for entry in entries:
-                entry = dict(_only(entry, allowed, f"one of {kind}"))
-                n = checks.integer("n", entry.pop("n", None), 1, 2**62)
-                self._wait(kind, n, check[kind](entry, sample))
+                n, given = _numbered(_only(entry, allowed, f"one of {kind}"))
+                checked = check[kind](given, sample)
+                if "word_index" in checked:
+                    need_unit(sample, units, checked["word_index"], checked["word"])
+                self._wait(kind, n, checked)
 
     def _wait(self, kind: str, n: int, entry: dict[str, Any]) -> None:
-        self.db.execute(
-            "INSERT INTO waiting VALUES (?, ?, ?, ?)", (kind, n, self.number, pickle.dumps(entry))
-        )
+        sql = "INSERT INTO waiting VALUES (?, ?, ?, ?)"
+        self.db.execute(sql, (kind, n, self.number, pickle.dumps(entry)))
 
     def finish(self) -> dict[str, Any]:
         """Stage the waiting entries in the order in which they came to be; returns the counts and the changes."""
@@ -405,21 +419,6 @@ class LabelImport:
             insert_sample(self.db, sample)
             self.count["samples"] += 1
 
-    def _event(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        if entry.get("features") is not None:
-            try:
-                entry["features"] = base64.b64decode(entry["features"], validate=True)
-            except (binascii.Error, TypeError, ValueError):
-                raise ValueError("features must be base64.") from None
-        return self._of_unit(checked_score(entry, sample), sample)
-
-    def _gold(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        return self._of_unit(checked_gold(entry, sample), sample)
-
-    def _of_unit(self, entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
-        need_unit(sample, self._units, entry["word_index"], entry["word"])
-        return entry
-
     def _store_event(self, event: dict[str, Any]) -> None:
         if existing := row_of(self.db, "scores", event["id"]):
             # entropy is computed, and its last bit may differ between machines
@@ -429,7 +428,8 @@ class LabelImport:
             self.count["events_known"] += 1
             return
         for name in ("supersedes", "undoes"):
-            self._same_lane(name, event)
+            if event[name] is not None:
+                self._same_lane(name, event)
         insert(self.db, "scores", event)
         self.count["events"] += 1
 
@@ -446,18 +446,14 @@ class LabelImport:
                 if not exists(self.db, "samples", entry[side]):
                     raise ValueError(f"{side} {entry[side]} is neither in the file nor in the store.")
         if entry.get("undoes") is not None:
-            self._undoes_submission(entry)
+            self._check_undone(entry)
         insert(self.db, kind, entry)
         self.count[kind] += 1
 
-    def _undoes_submission(self, entry: dict[str, Any]) -> None:
+    def _check_undone(self, entry: dict[str, Any]) -> None:
         """ValueError unless it undoes a submit or skip of the same person and sample, which is not undone yet."""
-        undone = row(
-            self.db,
-            "SELECT 1 FROM submissions WHERE id = :undoes AND sample = :sample AND who = :who AND undoes IS NULL",
-            entry,
-        )
-        if not undone:
+        sql = "SELECT 1 FROM submissions WHERE id = :undoes AND sample = :sample AND who = :who AND undoes IS NULL"
+        if not row(self.db, sql, entry):
             raise ValueError(
                 f"undoes names {entry['undoes']}, which is no earlier submit or skip of that person."
             )
@@ -465,8 +461,6 @@ class LabelImport:
             raise ValueError(f"the submission {entry['undoes']} is undone twice.")
 
     def _same_lane(self, name: str, event: dict[str, Any]) -> None:
-        if event[name] is None:
-            return
         if name == "undoes" and event["source"] not in PERSONAL:
             raise ValueError("only a correction can undo one.")
         other = row(self.db, "SELECT * FROM scores WHERE id = ?", (event[name],))

@@ -15,14 +15,13 @@ are those of parquet.thrift.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from data.exchange.jsonl import whole_file
-from data.exchange.staging import ScoreImport, refused, same_digit, staging, whole
+from data.exchange.staging import Place, Row, import_rows
 from data.exchange.table import COLUMNS, NEEDED, count_labels, row_of
 from data.store import Store, checks
 from data.store.scores import Units
@@ -47,7 +46,6 @@ ENCODINGS = {  # whose values are no larger than their page, or are named in a d
 }  # fmt: skip
 WINDOW = 1 << 16  # bytes in which a header must end
 REWRITE = "write it with pandas as it does by default, or in parts."
-Row = tuple[int, str, Any, Any, Any, Any]  # row number, sample, word index, word, prompt, score
 
 
 # -- export
@@ -90,39 +88,14 @@ def import_parquet(
 ) -> dict[str, Any]:
     """Import the scores of a Parquet table that differ from the store, all of them or none; returns what ``import_words`` does.
     ImportRefused names row (as its ``line``) and reason."""
-    rows = (
-        (
-            at,
-            checked_text("sample", row["sample"]),
-            row["word_index"],
-            row.get("word"),
-            row.get("prompt"),
-            row["score"],
-        )
-        for at, row in enumerate(read_rows(Path(path), NEEDED), 1)
-    )
-    return import_rows(store, Path(path).name, who, dry_run, units, "from parquet", rows)
+    path, place = Path(path), Place()
+    return import_rows(store, path, who, dry_run, units, "from parquet", _scores(path, place), place)
 
 
-def import_rows(
-    store: Store, name: str, who: str, dry_run: bool, units: Units, scorer: str, rows: Iterable[Row]
-) -> dict[str, Any]:
-    """Import one person's scores from the rows of a file of this name."""
-    checks.text("who", who)
-    at = 1
-    with refused(name, lambda: at, "row"), staging(store, name) as stage:
-        task = ScoreImport(stage, who, scorer, units)
-        for at, *cells in rows:
-            # a gap in a column of whole numbers makes them floats, and is NaN
-            id, index, word, prompt, value = (
-                None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells
-            )
-            if value is None:
-                continue
-            score = checks.score(whole(value))
-            sample = task.sample(id, *([] if prompt is None else [prompt]))
-            task.word(at, sample, index, word, score, same_digit(score))
-        return task.finish(dry_run)
+def _scores(path: Path, place: Place) -> Iterator[Row]:
+    for place.number, row in enumerate(read_rows(path, NEEDED), 1):
+        sample = checks.text("sample", row["sample"])
+        yield sample, row["word_index"], row.get("word"), row.get("prompt"), row["score"]
 
 
 def read_rows(source: Path | BinaryIO, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -194,12 +167,6 @@ def _check_lengths(name: str, column: pa.Array) -> None:
             raise ValueError(
                 f"{name} has a text of {longest} bytes; a prompt has {checks.PROMPT_LENGTH} characters at most."
             )
-
-
-def checked_text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, not {checks.shown(value)}.")
-    return value
 
 
 # -- bounds on what is unpacked

@@ -13,8 +13,9 @@ the prompt's words, and the word must be scored. A file is imported completely o
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -210,11 +211,6 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def same_digit(score: int) -> SameScore:
-    """``SameScore`` of a file with whole scores."""
-    return lambda given, label: score in (given, label and label["score"])
-
-
 class ScoreImport:
     """An import of one person's scores: ``word`` for each word of the file, then ``finish``."""
 
@@ -286,3 +282,45 @@ class ScoreImport:
         words, new, changed = (self.counts[name] for name in ("words", "new", "changed"))
         return {"samples": samples, "words": words, "same": words - new - changed, "new": new, "changed": changed,
                 "changes": self.changes}  # fmt: skip
+
+
+class Place:
+    """The line or row that is being read, for error messages."""
+
+    number = 1
+
+
+Row = tuple[Any, Any, Any, Any, Any]
+"""Sample, word index, word, prompt (or a tuple of those that it may be) and score; None and NaN are gaps."""
+
+
+def import_rows(
+    store: Store,
+    path: Path,
+    who: str,
+    dry_run: bool,
+    units: Units,
+    scorer: str,
+    rows: Iterable[Row],
+    place: Place,
+    what: str = "row",
+) -> dict[str, Any]:
+    """Import one person's scores from the rows of a table, which keeps ``place`` up to date while it is read."""
+    checks.text("who", who)
+    with refused(path.name, lambda: place.number or 1, what), staging(store, path.name) as stage:
+        task = ScoreImport(stage, who, scorer, units)
+        for cells in rows:
+            # a gap in a column of whole numbers makes them floats, and is NaN
+            id, index, word, prompt, value = (
+                None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells
+            )
+            if value is None:
+                continue
+            score = checks.score(whole(value))
+            prompts = prompt if isinstance(prompt, tuple) else () if prompt is None else (prompt,)
+
+            def same(given: float | None, label: Mapping[str, Any] | None, score: int = score) -> bool:
+                return score in (given, label["score"] if label else None)
+
+            task.word(place.number, task.sample(id, *prompts), index, word, score, same)
+        return task.finish(dry_run)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data.exchange.jsonl import whole_file
-from data.exchange.staging import ScoreImport, refused, same_digit, staging
+from data.exchange.staging import Place, Row, import_rows
 from data.exchange.text import decoded
 from data.store import Store, checks
 from data.store.labels import expected
@@ -87,41 +87,34 @@ GAPS = ("", "nan", "<na>")  # a cell without a value, as spreadsheets and data f
 LONGEST_ROW = 1 << 20
 
 
-class Place:
-    """The line being read, for error messages; and the bytes of its row so far."""
+def _rows(file: BinaryIO, place: Place) -> Iterator[list[str]]:
+    """The cells of every non-empty row, the header first; ValueError where a row is too long or no CSV."""
+    size = 0  # of the row so far
 
-    number = bytes = 0
+    def lines() -> Iterator[str]:
+        nonlocal size
+        place.number = 0
+        while raw := file.readline(LONGEST_ROW + 1):
+            place.number += 1
+            size += len(raw)
+            if size > LONGEST_ROW:
+                what = "line" if size == len(raw) else "row, of several lines in quotation marks,"
+                raise ValueError(f"the {what} is longer than {LONGEST_ROW} bytes.")
+            text = decoded(raw, first=place.number == 1)
+            if "\x00" in text:
+                raise ValueError("not text; save the table as CSV UTF-8.")
+            yield text
 
-
-def _lines(file: BinaryIO, place: Place) -> Iterator[str]:
-    """Lines of text with their ends; ValueError where a row is too long."""
-    while raw := file.readline(LONGEST_ROW + 1):
-        place.number += 1
-        place.bytes += len(raw)
-        if place.bytes > LONGEST_ROW:
-            what = "line" if place.bytes == len(raw) else "row, of several lines in quotation marks,"
-            raise ValueError(f"the {what} is longer than {LONGEST_ROW} bytes.")
-        text = decoded(raw, first=place.number == 1)
-        if "\x00" in text:
-            raise ValueError("not text; save the table as CSV UTF-8.")
-        yield text
-
-
-def _rows(lines: Iterator[str], place: Place) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every non-empty row, the header first."""
-    head = next(lines, "")
-    delimiter = max(",;\t", key=head.count)
-    table = csv.reader(chain([head], lines), delimiter=delimiter, strict=True)
-    while True:
-        try:
-            cells = next(table)
-            place.bytes = 0
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"not a row of CSV ({error}).") from None
-        if any(value.strip() for value in cells):
-            yield table.line_num, cells
+    text = lines()
+    head = next(text, "")
+    csv.field_size_limit(LONGEST_ROW)
+    try:
+        for cells in csv.reader(chain([head], text), delimiter=max(",;\t", key=head.count), strict=True):
+            size = 0
+            if any(value.strip() for value in cells):
+                yield cells
+    except csv.Error as error:
+        raise ValueError(f"not a row of CSV ({error}).") from None
 
 
 def _whole(name: str, value: str) -> int:
@@ -138,17 +131,13 @@ def import_csv(
     """Import the scores that differ from the store, all of them or none; returns what ``import_words`` does. ImportRefused names
     line and reason."""
     path, place = Path(path), Place()
-    checks.text("who", who)
+    return import_rows(store, path, who, dry_run, units, "from csv", _scores(path, place), place, "line")
 
-    csv.field_size_limit(LONGEST_ROW)
-    with (
-        refused(path.name, lambda: place.number or 1),
-        open(path, "rb") as file,
-        staging(store, path.name) as stage,
-    ):
-        rows = _rows(_lines(file, place), place)
-        _, head = next(rows, (1, []))
-        names = [name.strip() for name in head]
+
+def _scores(path: Path, place: Place) -> Iterator[Row]:
+    with path.open("rb") as file:
+        rows = _rows(file, place)
+        names = [name.strip() for name in next(rows, [])]
         missing = [name for name in NEEDED if name not in names]
         if missing:
             raise ValueError(f"there is no column {missing[0]}; the first row must name {', '.join(NEEDED)}.")
@@ -157,21 +146,13 @@ def import_csv(
             raise ValueError(
                 f"the column {checks.shown(unusable[0])} is not known or there twice; remove it."
             )
-        task = ScoreImport(stage, who, "from csv", units)
-        for number, cells in rows:
+        for cells in rows:
             if len(cells) != len(names):
                 raise ValueError(f"the row has {len(cells)} cells, and the first one has {len(names)}.")
-            given = dict(zip(names, cells))
-            if given["score"].strip().lower() in GAPS:
-                continue
-            score = checks.score(_whole("score", given["score"]))
-            prompt, word = (
-                "" if (value := given.get(name, "")).strip().lower() in GAPS else value
-                for name in ("prompt", "word")
-            )
-            # earlier versions added an apostrophe at the start of a cell only
-            prompts = (plain(prompt), prompt.removeprefix("'")) if prompt else ()
-            sample = task.sample(plain(given["sample"]).strip(), *prompts)
-            index = _whole("word_index", given["word_index"])
-            task.word(number, sample, index, plain(word), score, same_digit(score))
-        return task.finish(dry_run)
+            row = {name: "" if cell.strip().lower() in GAPS else cell for name, cell in zip(names, cells)}
+            if row["score"]:
+                score, index = (_whole(name, row[name]) for name in ("score", "word_index"))
+                prompt = row.get("prompt")
+                # earlier versions added an apostrophe at the start of a cell only
+                prompts = (plain(prompt), prompt.removeprefix("'")) if prompt else None
+                yield plain(row["sample"]).strip(), index, plain(row.get("word", "")), prompts, score

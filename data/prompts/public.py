@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.prompts import MOST, lines, read, usable
 
@@ -150,33 +151,34 @@ def _dpg(path: Path) -> Entries:
 
 def _parti(path: Path) -> Entries:
     """PartiPrompts.tsv: Prompt, Category, Challenge, Note, without quoting (a quotation mark is part of a prompt)."""
-    header: list[str] = []
-    for number, line in lines(path):
-        fields = line.split("\t")
-        if not header:
-            header = fields
-            _has(path, header, "Prompt", "Category", "Challenge")
-        elif line.strip():
-            where = f"{path.name}, line {number}"
-            if len(fields) != len(header):
-                raise ValueError(f"{where}: {len(fields)} columns instead of {len(header)}; "
-                                 f"{_again(SETS['partiprompts'])}.")  # fmt: skip
-            row = dict(zip(header, fields, strict=True))
-            yield where, row["Prompt"], (row["Category"], row["Challenge"])
+    names = ("Prompt", "Category", "Challenge")
+    for where, prompt, *parts in _table(path, names, "partiprompts", delimiter="\t", quoting=csv.QUOTE_NONE):
+        yield where, prompt, tuple(parts)
 
 
 def _dsg(path: Path) -> Entries:
     """dsg-1k-anns.csv: a row for each proposition, its prompt in `text`; item_id is the source and a number."""
-    reader = csv.DictReader((line + "\n" for _, line in lines(path)), strict=True)
+    for where, id, prompt in _table(path, ("item_id", "text"), "dsg"):
+        yield where, prompt, (id.rpartition("_")[0],)
+
+
+def _table(path: Path, names: tuple[str, ...], of: str, **dialect: Any) -> Iterator[list[str]]:
+    """The place of each row of a table with a header, and its values in the named columns."""
+    reader = csv.reader((line + "\n" for _, line in lines(path)), strict=True, **dialect)
     try:
-        _has(path, reader.fieldnames or [], "item_id", "text")
+        header = next(reader, [])
+        if missing := [name for name in names if name not in header]:
+            raise ValueError(
+                f"{path.name}, line 1: there is no column {' and no '.join(missing)}; download the file again."
+            )
         for row in reader:
-            if None in row or None in row.values():
-                raise csv.Error("another number of columns than the first line")
-            yield f"{path.name}, line {reader.line_num}", row["text"], (row["item_id"].rpartition("_")[0],)
+            if row and len(row) != len(header):
+                raise csv.Error(f"{len(row)} columns instead of {len(header)}")
+            if row:
+                yield [f"{path.name}, line {reader.line_num}", *(row[header.index(name)] for name in names)]
     except csv.Error as error:
         raise ValueError(
-            f"{path.name}, line {reader.line_num}: not CSV ({error}); {_again(SETS['dsg'])}."
+            f"{path.name}, line {reader.line_num}: not CSV ({error}); {_again(SETS[of])}."
         ) from None
 
 
@@ -191,11 +193,8 @@ def _tifa(path: Path) -> Entries:
         raise ValueError(f"{path.name}: not a list of prompts; {_again(SETS['tifa'])}.")
     for number, item in enumerate(items, 1):
         item = item if isinstance(item, dict) else {}
-        yield (
-            f"{path.name}, entry {number}",
-            item.get("caption"),
-            (str(item.get("id", "")).rpartition("_")[0],),
-        )
+        source = str(item.get("id", "")).rpartition("_")[0]
+        yield f"{path.name}, entry {number}", item.get("caption"), (source,)
 
 
 def _jsonl(path: Path, label: str = "") -> Entries:
@@ -214,14 +213,6 @@ def _jsonl(path: Path, label: str = "") -> Entries:
 def _plain(path: Path, *labels: str) -> Entries:
     """One prompt per line; unlike in a user's file, a line that starts with # is a prompt."""
     return ((f"{path.name}, line {n}", line, labels) for n, line in lines(path) if line.strip())
-
-
-def _has(path: Path, header: list[str], *names: str) -> None:
-    missing = [name for name in names if name not in header]
-    if missing:
-        raise ValueError(
-            f"{path.name}, line 1: there is no column {' and no '.join(missing)}; download the file again."
-        )
 
 
 _COMPBENCH = tuple(

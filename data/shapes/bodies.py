@@ -72,24 +72,14 @@ class Body:
 
 def clear(placements: Sequence[Placement]) -> tuple[Body, ...]:
     """Bodies of a right render."""
-    return tuple(
-        Body(
-            tuple(colour_truths(lab(np.array(p.colour))).tolist()),
-            tuple(float(shape == p.shape) for shape in SHAPES),
-            p.x,
-            p.y,
-            p.radius,
-        )
-        for p in placements
-    )
+    bodies = []
+    for p in placements:
+        colours = tuple(colour_truths(lab(np.array(p.colour))).tolist())
+        bodies.append(Body(colours, tuple(float(s == p.shape) for s in SHAPES), p.x, p.y, p.radius))
+    return tuple(bodies)
 
 
 # ---- bodies and the words of a scene ------------------------------------------------------------------------------
-
-
-def slots_of(scene: Scene) -> list[int]:
-    """The thing of each object that a scene asks for."""
-    return [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
 
 
 def truths_of(scene: Scene, bodies: Sequence[Body]) -> tuple[tuple[float, ...], float]:
@@ -97,7 +87,7 @@ def truths_of(scene: Scene, bodies: Sequence[Body]) -> tuple[tuple[float, ...], 
 
     Where several ways to give bodies to things are about equally good, the mean of what holds in them.
     """
-    slots = slots_of(scene)
+    slots = scene.slots
     match = np.zeros((len(slots), len(bodies) + 1))  # the last column: no body
     for row, i in zip(match, slots, strict=True):
         row[:-1] = [body.match(scene.things[i]) for body in bodies]
@@ -108,18 +98,16 @@ def truths_of(scene: Scene, bodies: Sequence[Body]) -> tuple[tuple[float, ...], 
         tuple(int(o) if match[s, o] >= PRESENT else -1 for s, o in enumerate(way))
         for way in ways[values > values.max() - CLOSE]
     }
-    words = [word_truths(scene, slots, way, bodies) for way in best]
+    words = [word_truths(scene, way, bodies) for way in best]
     alone = [math.prod(1.0 - body.seen for i, body in enumerate(bodies) if i not in way) for way in best]
     return tuple(float(np.mean(word)) for word in zip(*words, strict=True)), float(np.mean(alone))
 
 
-def word_truths(
-    scene: Scene, slots: Sequence[int], way: Sequence[int], bodies: Sequence[Body]
-) -> tuple[float, ...]:
+def word_truths(scene: Scene, way: Sequence[int], bodies: Sequence[Body]) -> tuple[float, ...]:
     """Truth of every scored word where `way` says which body each of the slots has, -1 for none. A word holds in its
     binding: those of a thing without a body are 0."""
     given: list[list[Body]] = [[] for _ in scene.things]
-    for i, which in zip(slots, way, strict=True):
+    for i, which in zip(scene.slots, way, strict=True):
         if which >= 0:
             given[i].append(bodies[which])
     truths = []
@@ -155,8 +143,8 @@ def _related(scene: Scene, given: Sequence[Sequence[Body]]) -> float:
         gaps = [math.dist((a.x, a.y), (b.x, b.y)) - a.radius - b.radius for a, b in product(first, second)]
         truth *= near_truth(min(gaps))
     elif truth and scene.relation:
-        centres = (np.mean([(body.x, body.y) for body in mine], 0) for mine in (first, second))
-        truth *= relation_truth(*centres, scene.relation)
+        a, b = (np.mean([(body.x, body.y) for body in mine], 0) for mine in (first, second))
+        truth *= relation_truth(a, b, scene.relation)
     return truth
 
 
@@ -182,16 +170,12 @@ def bodies_of(
         seen *= ramp(float(np.median(contrast[window][region])), *STANDS_OUT)
         if seen > 0:
             truths, shape = shapes_of(region, shapes)
+            colours = tuple(colours_of(colour[window][region]).tolist())
             y, x = np.nonzero(region)
-            body = Body(
-                tuple(colours_of(colour[window][region]).tolist()),
-                truths,
-                (window[1].start + float(x.mean()) + 0.5) / len(owner),
-                (window[0].start + float(y.mean()) + 0.5) / len(owner),
-                math.sqrt(len(x) / unit_area(shape)) / len(owner),
-                seen,
-            )
-            bodies.append(body)
+            centre_x = (window[1].start + float(x.mean()) + 0.5) / len(owner)
+            centre_y = (window[0].start + float(y.mean()) + 0.5) / len(owner)
+            radius = math.sqrt(len(x) / unit_area(shape)) / len(owner)
+            bodies.append(Body(colours, truths, centre_x, centre_y, radius, seen))
     return tuple(sorted(bodies, key=lambda body: -body.radius))
 
 

@@ -9,14 +9,15 @@ its binding: "red" of a missing circle is 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from data.shapes import render as draw
-from data.shapes.bodies import Body, bodies_of, slots_of, truths_of
-from data.shapes.mistakes import CASES, SPOILING, Mix, NoRoom, Object, Plan, axes, wobble
+from data.shapes.bodies import Body, bodies_of, truths_of
+from data.shapes.mistakes import CASES, SPOILING, NoRoom, Object, Plan, axes, wobble
 from data.shapes.regions import SHAPES
 from data.shapes.render import Placement
 from data.shapes.scenes import Scene, World, world_of
@@ -33,8 +34,8 @@ class Spoiled:
     bodies: tuple[Body, ...]
 
 
-def _lay_out(plan: Plan) -> None:
-    """Give every object its placement; what finds no room among the objects that were not asked for is left out."""
+def _lay_out(plan: Plan) -> list[Placement]:
+    """The placement of every object; what finds no room among the objects that were not asked for is left out."""
     rng = plan.rng
     while plan.objects:
         objects, groups = plan.objects, [o.thing for o in plan.objects]
@@ -52,37 +53,35 @@ def _lay_out(plan: Plan) -> None:
             last = next((o for o in reversed(objects) if o.thing < 0), objects[-1])
             plan.objects = [o for o in objects if o is not last]
     else:
-        return
+        return []
     if both and len(objects) == 2 and (plan.slant is not None or plan.near is not None):
         step = centres[1] - centres[0]
         reach = float(radii.sum()) * (plan.near if plan.near is not None else 1.05)
         angle = math.atan2(step[1], step[0])
         if plan.slant is not None:
-            axis, sign = draw.AXES[plan.scene.relation]
+            axis, sign = draw.AXES[str(plan.scene.relation)]
             angle = (math.pi / 2 if axis else 0.0) + (math.pi if sign > 0 else 0.0) + math.radians(plan.slant)
         half = np.array([math.cos(angle), math.sin(angle)]) * reach / 2
         room = 0.5 - np.maximum(np.abs(half) + radii.max(), 0.0)
         middle = 0.5 + rng.uniform(-1, 1, 2) * np.maximum(room, 0.0)
         centres = np.stack([middle - half, middle + half])
-    turns = np.array([o.turn for o in objects])
-    for o, r, (x, y), angle in zip(
-        objects, radii, centres, turns * rng.uniform(-1, 1, len(objects)), strict=True
-    ):
+    angles = np.array([o.turn for o in objects]) * rng.uniform(-1, 1, len(objects))
+    placements = []
+    for o, r, (x, y), angle in zip(objects, radii, centres, angles, strict=True):
         if o.out is not None:
             beyond = float(r) * (1 - 2 * o.out)
             side = int(rng.integers(4))
             x, y = ((beyond, y), (1 - beyond, y), (x, beyond), (x, 1 - beyond))[side]
-        o.at = Placement(
-            o.colour, o.shape, float(x), float(y), float(r), float(angle), o.thing, o.opacity, o.outline
-        )
+        placements.append(o.placed(x, y, r, angle))
+    return placements
 
 
-def _strip(plan: Plan) -> Object | None:
+def _strip(plan: Plan, placements: Sequence[Placement]) -> list[tuple[Object, Placement]]:
     """The strip of colour between two objects, where the plan asks for one."""
-    if plan.bridge is None or len(plan.objects) < 2:
-        return None
-    a, b = (plan.objects[int(k)] for k in plan.rng.permutation(len(plan.objects))[:2])
-    start, end = np.array([a.at.x, a.at.y]), np.array([b.at.x, b.at.y])
+    if plan.bridge is None or len(placements) < 2:
+        return []
+    a, b = (placements[int(k)] for k in plan.rng.permutation(len(placements))[:2])
+    start, end = np.array([a.x, a.y]), np.array([b.x, b.y])
     half = (end - start) / 2
     length = float(np.hypot(*half))
     along = half / max(length, 1e-6)
@@ -90,31 +89,26 @@ def _strip(plan: Plan) -> Object | None:
     corners = np.stack([along + wide, along - 0.7 * wide, -along - wide, -along + 0.7 * wide])
     x, y = (start + end) / 2
     strip = Object(-1, a.shape, a.colour, (length, length), outline=corners)
-    strip.at = Placement(a.colour, a.shape, float(x), float(y), length, 0.0, -1, 1.0, corners)
-    if b.colour != a.colour:
-        strip.other, strip.mix = b.colour, _between(along)
-    return strip
-
-
-def _between(along: np.ndarray) -> Mix:
-    """The second colour as a drift along a direction (2,)."""
 
     def mix(height: int, width: int) -> np.ndarray:
-        x, y = axes(height, width)
-        return np.clip(0.5 + 0.7 * (along[0] * x + along[1] * y), 0, 1)
+        """The second colour as a drift along the strip."""
+        across, down = axes(height, width)
+        return np.clip(0.5 + 0.7 * (along[0] * across + along[1] * down), 0, 1)
 
-    return mix
+    if b.colour != a.colour:
+        strip.other, strip.mix = b.colour, mix
+    return [(strip, strip.placed(x, y, length, 0.0))]
 
 
-def _paint(plan: Plan, size: int) -> tuple[np.ndarray, tuple[Body, ...]]:
+def _paint(plan: Plan, placements: Sequence[Placement], size: int) -> tuple[np.ndarray, tuple[Body, ...]]:
     """Draw the plan -> float32 (S, S, 3), and the bodies that it makes."""
     background = draw.draw_background(plan.rng)
     canvas = draw.blank(background, size)
     paper = draw.finish(canvas)
     owner = np.zeros((size, size), np.int32)
-    strip = _strip(plan)
-    for number, o in enumerate([*([strip] if strip else []), *plan.objects], 1):
-        cover, top, left = draw.mask(o.at, size)
+    drawn = [*_strip(plan, placements), *zip(plan.objects, placements, strict=True)]
+    for number, (o, placement) in enumerate(drawn, 1):
+        cover, top, left = draw.mask(placement, size)
         if o.reshape is not None:
             cover = np.pad(cover, (p := round(0.12 * cover.shape[0])))
             top, left, cover = top - p, left - p, o.reshape(cover)
@@ -126,10 +120,9 @@ def _paint(plan: Plan, size: int) -> tuple[np.ndarray, tuple[Body, ...]]:
             colour = ((1 - share) * colour + share * np.asarray(o.other, np.float32)).astype(np.float32)
         draw.paint(canvas, cover, top, left, colour, o.opacity)
         owner[body[..., 0] > 0.5] = number
-    known = (
-        plan.world.shapes
-    )  # what a body may be taken for; all shapes where the scene goes beyond the world
-    shapes = known if {thing.shape for thing in plan.scene.things} <= set(known) else SHAPES
+    # what a body may be taken for: all shapes where the scene goes beyond the world
+    known = {thing.shape for thing in plan.scene.things} <= set(plan.world.shapes)
+    shapes = plan.world.shapes if known else SHAPES
     return canvas, bodies_of(draw.finish(canvas), paper, owner, shapes)
 
 
@@ -171,11 +164,10 @@ def spoiled(
     if case is not None and case not in CASES:
         raise ValueError(f"case {case!r} is not known: choose one of {', '.join(CASES)}.")
     rng = draw.generator(scene, seed, stream=1)
-    slots = slots_of(scene)
     objects = []
-    for i in slots:
+    for i in scene.slots:
         thing = scene.things[i]
-        radii = draw.radius_range(thing.size, len(slots))
+        radii = draw.radius_range(thing.size, len(scene.slots))
         objects.append(Object(i, thing.shape, draw.jittered(thing.colour, rng), radii))
     plan = Plan(scene, world_of(world), rng, objects, scene.relation)
     weights = np.array([weight for weight, _ in CASES.values()])
@@ -194,8 +186,7 @@ def spoiled(
                 ) from None
     if case is None:
         wobble(plan)
-    _lay_out(plan)
-    return _spoil(plan, *_paint(plan, size), size)
+    return _spoil(plan, *_paint(plan, _lay_out(plan), size), size)
 
 
 def degraded(

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from data.shapes.bodies import PRESENT, Body, slots_of, word_truths
+from data.shapes.bodies import PRESENT, Body, word_truths
 from data.shapes.degrade import degraded
 from data.shapes.regions import SHAPES, by_colour, colours_of, segmented, shapes_of, unit_area
 from data.shapes.render import render
@@ -137,14 +137,14 @@ def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verd
     objects = detect(
         image, world if {t.shape for t in scene.things} <= set(world.shapes) else WORLDS["large"]
     )
-    slots = slots_of(scene)
+    slots = scene.slots
     match = np.array([[body.match(scene.things[i]) for body in objects] for i in slots])
     match = match.reshape(len(slots), len(objects))
     way = [-1] * len(slots)
     for slot, which in zip(*linear_sum_assignment(match, maximize=True), strict=True):
         if match[slot, which] >= PRESENT:
             way[slot] = which
-    words = word_truths(scene, slots, way, objects)
+    words = word_truths(scene, way, objects)
     extra = len(objects) - sum(which >= 0 for which in way)
     return Verdict(words, all(word >= 0.5 for word in words), extra, tuple(objects))
 

@@ -17,14 +17,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d, map_coordinates, zoom
 
 from data.shapes import render as draw
-from data.shapes.render import PALETTE, Placement
+from data.shapes.render import PALETTE, Colour, Placement
 from data.shapes.scenes import OPPOSITE, Scene, Thing, World
 
 T = TypeVar("T")
 _POINTS = 180
 _ANGLES = np.linspace(-math.pi, math.pi, _POINTS, endpoint=False)
-Colour = tuple[int, int, int]
-Cover = Callable[[np.ndarray], np.ndarray]
 Mix = Callable[[int, int], np.ndarray]
 
 
@@ -40,11 +38,15 @@ class Object:
     opacity: float = 1.0
     other: Colour | None = None
     mix: Mix | None = None
-    reshape: Cover | None = None
+    reshape: Callable[[np.ndarray], np.ndarray] | None = None
     outline: np.ndarray | None = None
     turn: float = 15.0
     out: float | None = None
-    at: Placement | None = None
+
+    def placed(self, x: float, y: float, radius: float, angle: float) -> Placement:
+        """The object at a place: its centre, radius and angle."""
+        placement = (float(x), float(y), float(radius), float(angle))
+        return Placement(self.colour, self.shape, *placement, self.thing, self.opacity, self.outline)
 
 
 @dataclass
@@ -179,8 +181,9 @@ def _replaced(plan: Plan) -> None:
 def _relation(plan: Plan) -> None:
     """The opposite relation, or now and then one along the other axis."""
     need(plan.scene.relation)
-    opposite = OPPOSITE[plan.scene.relation]
-    across = [r for r in OPPOSITE if r not in (plan.scene.relation, opposite)]
+    relation = str(plan.scene.relation)
+    opposite = OPPOSITE[relation]
+    across = [r for r in OPPOSITE if r not in (relation, opposite)]
     plan.relation = opposite if plan.rng.random() < 0.6 else plan.pick(across)
 
 
@@ -417,7 +420,8 @@ def wobble(plan: Plan) -> None:
         if o.mix is None and rng.random() < 0.5 * most:
             o.other = plan.jittered(plan.pick(plan.world.colours))
             if rng.random() < 0.3:
-                o.other = tuple(int(0.35 * c) for c in o.colour)
+                red, green, blue = (int(0.35 * c) for c in o.colour)
+                o.other = (red, green, blue)
             o.mix = _shade(rng, float(rng.uniform(0, 0.8) * most))
 
 

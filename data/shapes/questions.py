@@ -79,7 +79,7 @@ def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str |
     are one body or none."""
     if len(bodies) < 2:
         return None
-    first, second = (max(bodies, key=lambda body, thing=thing: body.match(thing)) for thing in things)
+    first, second = (bodies[int(np.argmax([body.match(thing) for body in bodies]))] for thing in things)
     if first is second:
         return None
     a, b = (np.array([body.x, body.y]) for body in (first, second))

@@ -18,16 +18,11 @@ from PIL import Image, ImageDraw
 
 from data.shapes.scenes import Scene
 
-PALETTE: dict[str, tuple[int, int, int]] = {
-    "red": (218, 28, 36),
-    "orange": (246, 136, 22),
-    "yellow": (250, 222, 44),
-    "green": (36, 158, 68),
-    "blue": (26, 102, 218),
-    "purple": (146, 40, 152),
-    "pink": (250, 138, 188),
-    "black": (24, 24, 28),
-}
+Colour = tuple[int, int, int]  # RGB
+PALETTE: dict[str, Colour] = {
+    "red": (218, 28, 36), "orange": (246, 136, 22), "yellow": (250, 222, 44), "green": (36, 158, 68),
+    "blue": (26, 102, 218), "purple": (146, 40, 152), "pink": (250, 138, 188), "black": (24, 24, 28),
+}  # fmt: skip
 SUPERSAMPLE = 4
 GAP, MARGIN = 0.04, 0.02
 NEAR = 0.12  # largest gap between things that stand next to each other
@@ -76,7 +71,7 @@ class Placement:
     `outline` (points, 2) overrules the shape's own polygon.
     """
 
-    colour: tuple[int, int, int]
+    colour: Colour
     shape: str
     x: float
     y: float
@@ -111,12 +106,13 @@ def generator(scene: Scene, seed: int, stream: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(scene.prompt.encode()), stream])
 
 
-def jittered(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:
+def jittered(colour: str, rng: np.random.Generator) -> Colour:
     """A palette colour with its hue (+-4 degrees) and lightness (+-0.035) slightly moved."""
     h, lightness, s = colorsys.rgb_to_hls(*(c / 255 for c in PALETTE[colour]))
     dh, dl, ds = rng.uniform(-1, 1, 3)
     rgb = colorsys.hls_to_rgb((h + dh * 4 / 360) % 1.0, lightness + 0.035 * dl, min(1.0, s * (1 + 0.05 * ds)))
-    return tuple(round(255 * min(max(c, 0.0), 1.0)) for c in rgb)
+    red, green, blue = (round(255 * min(max(c, 0.0), 1.0)) for c in rgb)
+    return red, green, blue
 
 
 def draw_background(rng: np.random.Generator) -> Background:
@@ -179,14 +175,14 @@ def arrange(
 
 def place(scene: Scene, rng: np.random.Generator) -> tuple[Placement, ...]:
     """Placements for which the scene holds: one for each object, things in order."""
-    thing_of = [i for i, thing in enumerate(scene.things) for _ in range(thing.count)]
-    ranges = [radius_range(scene.things[i].size, len(thing_of)) for i in thing_of]
-    radii, centres = arrange(ranges, rng, scene.relation, thing_of, scene.near)
-    angles = rng.uniform(-15, 15, len(thing_of))
-    return tuple(
-        Placement(jittered(scene.things[i].colour, rng), scene.things[i].shape, *map(float, (x, y, r, a)), i)
-        for i, r, (x, y), a in zip(thing_of, radii, centres, angles, strict=True)
-    )
+    ranges = [radius_range(scene.things[i].size, len(scene.slots)) for i in scene.slots]
+    radii, centres = arrange(ranges, rng, scene.relation, scene.slots, scene.near)
+    angles = rng.uniform(-15, 15, len(scene.slots))
+    placements = []
+    for i, r, (x, y), a in zip(scene.slots, radii, centres, angles, strict=True):
+        colour, shape = jittered(scene.things[i].colour, rng), scene.things[i].shape
+        placements.append(Placement(colour, shape, float(x), float(y), float(r), float(a), i))
+    return tuple(placements)
 
 
 def mask(placement: Placement, size: int) -> tuple[np.ndarray, int, int]:
@@ -223,9 +219,8 @@ def blank(background: Background, size: int) -> np.ndarray:
     """The background as float32 (S, S, 3)."""
     line = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     along = math.cos(background.angle) * line[None] + math.sin(background.angle) * line[:, None]
-    return np.asarray(background.colour, np.float32) + along[..., None] * np.asarray(
-        background.slope, np.float32
-    )
+    colour, slope = (np.asarray(c, np.float32) for c in (background.colour, background.slope))
+    return colour + along[..., None] * slope
 
 
 def finish(canvas: np.ndarray) -> np.ndarray:

@@ -53,16 +53,9 @@ _COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 _SHAPES = ("circle", "square", "triangle", "star")
 WORLDS: dict[str, World] = {
     "small": World("small", _COLOURS, _SHAPES, (), tuple(PLACES), (), 2),
-    "large": World(
-        "large",
-        _COLOURS + ("pink", "black"),
-        _SHAPES + ("heart", "cross"),
-        ("small", "large"),
-        tuple(PLACES),
-        ("two", "three"),
-        3,
-    ),
-}
+    "large": World("large", (*_COLOURS, "pink", "black"), (*_SHAPES, "heart", "cross"), ("small", "large"), tuple(PLACES),
+                   ("two", "three"), 3),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,6 +98,11 @@ class Scene:
     def near(self) -> bool:
         """Whether things 0 and 1 stand next to each other."""
         return self.relation is None and any(word.kind == "relation" for word in self.words)
+
+    @property
+    def slots(self) -> list[int]:
+        """The thing of each object that the scene asks for."""
+        return [i for i, thing in enumerate(self.things) for _ in range(thing.count)]
 
     @cached_property
     def composition(self) -> str:
@@ -264,14 +262,8 @@ def parse(prompt: str, world: str | World = "large") -> Scene:
             score(f"size{slot}", "size", i)
         score(f"colour{slot}", "colour", i)
         score(f"shape{slot}", "object", i)
-        things.append(
-            Thing(
-                match[f"colour{slot}"].lower(),
-                singular.get(shape, shape),
-                size.lower() if size else None,
-                COUNTS.get(count, 1),
-            )
-        )
+        colour, size = match[f"colour{slot}"].lower(), size.lower() if size else None
+        things.append(Thing(colour, singular.get(shape, shape), size, COUNTS.get(count, 1)))
     relation = groups["side"] or groups["level"]
     if relation or groups["near"]:
         score("place" if relation else "near", "relation", 0, 1)

@@ -29,7 +29,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import Records, StoreError, last_seq, row, rows, store_id
+from data.store.database import Records, StoreError, iterate, last_seq, row, store_id
 from data.store.samples import sample_filter
 from data.store.schema import SOURCES, SPLITS
 from data.store.scores import PEOPLE, readable
@@ -49,6 +49,7 @@ SAMPLE = (
     "s.prompt, s.prompt_set, s.split, s.seed, s.method, s.strength, s.projector_run, s.noise_sha256, "
     "s.backbone, s.word_rules"
 )
+Word = tuple[list[dict[str, Any]], dict[str, Any] | None]  # events and label
 
 
 def agreed(scores: Iterable[int]) -> int:
@@ -98,7 +99,8 @@ def _words(
     where, values = sample_filter(
         {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
     )
-    bound, bounds = "seq <= ?", [last]
+    bound = "seq <= ?"
+    bounds: list[Any] = [last]
     if filters.get("ids") is not None:  # walk the lanes of these samples only
         bound = "sample IN (SELECT value FROM json_each(?)) AND +seq <= ?"
         bounds = [checks.as_json("ids", list(filters["ids"])), last]
@@ -112,31 +114,27 @@ def _words(
         FROM (SELECT max(seq) AS seq FROM gold WHERE seq <= ? GROUP BY sample, word_index) l
         JOIN gold g ON g.seq = l.seq AND g.score IS NOT NULL JOIN samples s ON s.id = g.sample WHERE {where}
         ORDER BY place, word_index, seq"""
-    cursor = db.execute(sql, [*bounds, *values, 2**62 if gold is None else gold, *values])
-    names = [column[0] for column in cursor.description]
-    events = (dict(zip(names, values)) for values in cursor)
+    events = iterate(db, sql, [*bounds, *values, 2**62 if gold is None else gold, *values])
     for _, word in groupby(events, key=itemgetter("sample", "word_index")):
         yield list(word)
 
 
-def _samples(words: Iterable[list[dict[str, Any]]]) -> Iterator[list[list[dict[str, Any]]]]:
-    """The words of ``_words``, grouped by sample."""
-    for _, sample in groupby(words, key=lambda events: events[0]["sample"]):
-        yield list(sample)
-
-
-def _judges(include_simulated: bool) -> tuple[str, ...]:
-    return JUDGES if include_simulated else JUDGES[:-1]
-
-
-def _scored(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def _by_vlm(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The VLM's latest score of a word, or None."""
     return next((e for e in reversed(events) if e["source"] == "vlm" and e["kind"] == "set"), None)
 
 
-def _is_judged(words: Sequence[list[dict[str, Any]]], order: Sequence[str]) -> bool:
-    """Whether every word of a sample that the VLM scored has a label of one of these sources."""
-    return all(label(events, order) for events in words if _scored(events))
+def _judgements(
+    db: Database, split: str | None, include_simulated: bool, last: int | None, gold: int | None
+) -> Iterator[tuple[bool, list[Word]]]:
+    """For each sample: whether it is judged, and its words, each with its events and its label by a judge or None."""
+    order = JUDGES if include_simulated else JUDGES[:-1]
+    bound = last_seq(db) if last is None else checks.integer("last", last, 0, 2**62)
+    for _, sample in groupby(
+        _words(db, bound, {"split": split}, gold), key=lambda events: events[0]["sample"]
+    ):
+        words = [(events, label(events, order)) for events in sample]
+        yield all(target for events, target in words if _by_vlm(events)), words
 
 
 def labels_at(
@@ -173,16 +171,14 @@ class Labels(Records):
         sha256}. ``current(snapshot=...)`` reproduces them. Filters as for ``current``."""
         wanted = checked_filter(filters)
         with self.database.reading() as db:
-            last, gold, store = last_seq(db), last_seq(db, "gold"), store_id(db)
+            last, gold = last_seq(db), last_seq(db, "gold")
             labels = labels_at(db, last, wanted, gold)
+            taken = {"store": store_id(db), "last": last, "gold": gold, "filter": wanted, "rule": RULE}
+        sources = Counter(x["source"] for x in labels)
         return {
-            "store": store,
-            "last": last,
-            "gold": gold,
-            "filter": wanted,
-            "rule": RULE,
+            **taken,
             "count": len(labels),
-            "sources": dict(sorted(Counter(x["source"] for x in labels).items())),
+            "sources": dict(sorted(sources.items())),
             "sha256": digest(labels),
         }
 
@@ -233,14 +229,12 @@ class Labels(Records):
         the highest and the lowest score that people gave the word; vlm: the VLM's latest, {id, score, distribution,
         features (float16 bytes|None), scorer, scorer_version}.
         """
-        order, corrections = _judges(include_simulated), []
+        corrections = []
         sql = "SELECT id, score, distribution, features, scorer, scorer_version FROM scores WHERE seq = ?"
         with self.database.reading() as db:
-            bound = last_seq(db) if last is None else checks.integer("last", last, 0, 2**62)
-            for words in list(_samples(_words(db, bound, {"split": split}, gold))):
-                judged = _is_judged(words, order)
-                for events in words:
-                    target, scored = label(events, order), _scored(events)
+            for judged, words in list(_judgements(db, split, include_simulated, last, gold)):
+                for events, target in words:
+                    scored = _by_vlm(events)
                     if target and scored:
                         vlm = readable(row(db, sql, (scored["seq"],)) or {})
                         people = [e["score"] for e in events if e["source"] == "human" and e["kind"] == "set"]
@@ -261,14 +255,12 @@ class Labels(Records):
         A label is a row of ``current`` whose source is gold, human, confirmed or simulated. ``left_out`` counts images of
         which people or the simulated annotator scored only some words, and these words.
         """
-        order = _judges(include_simulated)
         images: dict[str, dict[int, dict[str, Any]]] = {}
         left = {"samples": 0, "words": 0}
         with self.database.reading() as db:
-            bound = last_seq(db) if last is None else checks.integer("last", last, 0, 2**62)
-            for words in _samples(_words(db, bound, {"split": split}, gold)):
-                labels = [x for x in (label(events, order) for events in words) if x]
-                if labels and _is_judged(words, order):
+            for judged, words in _judgements(db, split, include_simulated, last, gold):
+                labels = [target for _, target in words if target]
+                if labels and judged:
                     images[labels[0]["sample"]] = {
                         x["word_index"]: {**x, "source": GOLD if x["scorer"] == GOLD else x["source"]}
                         for x in labels
@@ -285,21 +277,15 @@ class Labels(Records):
         scorer_version. Read a page at a time; scores written meanwhile are left out.
         """
         where, values = sample_filter({"split": split})
-        after, last = 0, None
-        while True:
-            with self.database.reading() as db:
-                last = last_seq(db) if last is None else last
-                sql = f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, s.word_rules, e.id, e.score,
-                        e.distribution, e.features, e.scorer, e.scorer_version
-                    FROM scores e JOIN samples s ON s.id = e.sample
-                    WHERE e.seq > ? AND e.seq <= ? AND e.source = 'vlm' AND e.kind = 'set' AND {where}
-                        AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
-                            AND n.word_index = e.word_index AND n.source = 'vlm' AND n.seq > e.seq
-                            AND n.seq <= ?)
-                    ORDER BY e.seq LIMIT ?"""
-                scores = rows(db, sql, [after, last, *values, last, page])
-            if not scores:
-                return
+        sql = f"""SELECT e.seq, e.sample, e.word_index, e.word, s.prompt, s.split, s.word_rules, e.id, e.score,
+                e.distribution, e.features, e.scorer, e.scorer_version
+            FROM scores e JOIN samples s ON s.id = e.sample
+            WHERE e.seq > ? AND e.seq <= ? AND e.source = 'vlm' AND e.kind = 'set' AND {where}
+                AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
+                    AND n.word_index = e.word_index AND n.source = 'vlm' AND n.seq > e.seq AND n.seq <= ?)
+            ORDER BY e.seq LIMIT ?"""
+        after, last = 0, self.value("SELECT coalesce(max(seq), 0) FROM scores")
+        while scores := self.rows(sql, [after, last, *values, last, page]):
             after = scores[-1]["seq"]
             for score in scores:
                 del score["seq"]

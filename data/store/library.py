@@ -12,6 +12,7 @@ narrowest part are then checked against the other parts. Where no part is narrow
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -131,7 +132,8 @@ def _add_text(db: Database, search: Search, text: str) -> None:
     forms = [sorted({unicodedata.normalize(form, term) for form in ("NFC", "NFD")}) for term in terms]
     every = " AND ".join(f"({' OR '.join([LIKE] * len(both))})" for both in forms)
     sql = f"SELECT prompt, count(*) FROM samples INDEXED BY samples_prompt WHERE {every} GROUP BY prompt"
-    prompts = db.execute(sql, [_like(form) for both in forms for form in both]).fetchall()
+    escaped = [re.sub(r"([\\%_])", r"\\\1", form) for both in forms for form in both]
+    prompts = db.execute(sql, [f"%{term}%" for term in escaped]).fetchall()
     search.values["prompts"] = json.dumps([prompt for prompt, _ in prompts])
     clause = "+s.prompt IN (SELECT value FROM json_each(:prompts))"
     source = """SELECT seq FROM samples INDEXED BY samples_prompt
@@ -141,12 +143,6 @@ def _add_text(db: Database, search: Search, text: str) -> None:
         clause = f"({clause} OR +s.id = :id)"
         source = f"{source} UNION SELECT seq FROM samples WHERE id = :id"
     search.add(clause, source, sum(count for _, count in prompts) + 1)
-
-
-def _like(term: str) -> str:
-    for special in ("\\", "%", "_"):
-        term = term.replace(special, f"\\{special}")
-    return f"%{term}%"
 
 
 def _add_pool(db: Database, search: Search, given: Mapping[str, Any]) -> None:
@@ -264,14 +260,12 @@ class Library(Records):
             where, values = search.where, search.values
             if cache == "means":  # the walk keeps to the bounds, and to samples with such a figure
                 where = f"{where} AND u.{search.mean or f'{mean} IS NOT NULL'}"
-            walk, figure = "samples s", f"CROSS JOIN {cache} u ON u.sample = s.id" if cache else ""
-            if cache:
-                walk = f"{cache} u CROSS JOIN samples s ON s.id = u.sample"
-            table = f"samples s {figure}"
+            figure = f"CROSS JOIN {cache} u ON u.sample = s.id" if cache else ""
+            table = walk = f"{cache} u CROSS JOIN samples s ON s.id = u.sample" if cache else "samples s"
             if search.source:
                 table = f"({search.source}) f CROSS JOIN samples s ON s.seq = f.seq {figure}"
-            elif cache and _size(db, cache) < SMALL:
-                table = walk
+            elif cache and search.count(db, f"SELECT 1 FROM {cache}") >= SMALL:
+                table = f"samples s {figure}"
             sql = f"SELECT s.seq FROM {table} WHERE {where} LIMIT {COUNTED + 1}"
             seqs = [seq for (seq,) in db.execute(sql, values)]
             order = ", ".join(f"{name} {'DESC' if descends else 'ASC'}" for name, descends in columns)
@@ -284,9 +278,7 @@ class Library(Records):
                 later, key = _after(_checked_key(after, columns), columns)
                 where, values = f"{where} AND {later}", {**values, **key}
             names = ", ".join(f"{name} AS key{i}" for i, (name, _) in enumerate(columns))
-            sql = (
-                f"SELECT s.seq AS seq, {names} FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit + 1}"
-            )
+            sql = f"SELECT s.seq, {names} FROM {table} WHERE {where} ORDER BY {order} LIMIT {limit + 1}"
             keys = rows(db, sql, values)
             page = keys[:limit]
             samples = _described(db, [key["seq"] for key in page], gold)
@@ -298,11 +290,8 @@ class Library(Records):
         """The values that the filters can have: {prompt_set, split, method, projector_run, who}."""
         with self.database.reading() as db:
             choices = {name: _distinct(db, "samples", name) for name in ("prompt_set", "projector_run")}
-            pairs = db.execute(
-                "SELECT DISTINCT split, method FROM samples INDEXED BY samples_kind"
-            ).fetchall()
-            choices["split"] = sorted({split for split, _ in pairs})
-            choices["method"] = sorted({method for _, method in pairs})
+            pairs = rows(db, "SELECT DISTINCT split, method FROM samples INDEXED BY samples_kind")
+            choices |= {name: sorted({pair[name] for pair in pairs}) for name in ("split", "method")}
             choices["who"] = _distinct(db, "scores", "who")
         return choices
 
@@ -355,11 +344,6 @@ def _value(score: int | None, distribution: str | None) -> float | None:
     if distribution is None:
         return None
     return round(expected(readable({"distribution": distribution})), 2)
-
-
-def _size(db: Database, table: str) -> int:
-    """Number of rows of a table, counted up to a bound."""
-    return db.execute(f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT {SMALL})").fetchone()[0]
 
 
 def _distinct(db: Database, table: str, column: str) -> list[str]:

@@ -34,7 +34,7 @@ from sqlite_utils import Database
 from data.store import checks
 from data.store.database import DatabaseFile, Records, insert, last_seq, new_id, now, row, rows
 from data.store.samples import EQUALS, named_filter, need_sample
-from data.store.scores import EVENT, STEP, checked_event, insert_event, need_word, undo_event
+from data.store.scores import EVENT, NOT_UNDONE, STEP, checked_event, insert_event, need_word, undo_event
 
 ORDERS = ("uncertainty", "random", "newest", "disagreement", "reward", "projected")
 # orders by a cached figure: the table, a condition on its row u, and the order
@@ -154,7 +154,7 @@ def pool_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return where + (" AND p.projector_run <> ''" if "projector_run" in given else ""), values
 
 
-def count_pooled(db: Database, where: str, values: Mapping[str, Any]) -> int:
+def count_pooled(db: Database, where: str, values: dict[str, Any]) -> int:
     """Number of samples in the chosen pools."""
     return db.execute(f"SELECT coalesce(sum(samples), 0) FROM pools p WHERE {where}", values).fetchone()[0]
 
@@ -268,26 +268,25 @@ class Queue(Records):
         """
         mine = {"id": checks.identifier("event", event), "who": checks.text("who", who)}
         with self.database.writing() as db:
-            left = row(
-                db, f"SELECT * FROM submissions e WHERE id = :id AND who = :who AND {STILL_LEFT}", mine
-            )
+            sql = f"SELECT * FROM submissions e WHERE id = :id AND who = :who AND {STILL_LEFT}"
+            left = row(db, sql, mine)
             if not left:
                 return None
             sql = f"""SELECT kind FROM submissions e WHERE who = :who AND sample = :sample AND id <> :id AND {STILL_LEFT}
                 ORDER BY seq DESC LIMIT 1"""
             before = row(db, sql, mine | {"sample": left["sample"]})
+            kind = before["kind"] if before else "open"
             reverted = {
                 "id": new_id(),
                 "sample": left["sample"],
                 "who": who,
-                "kind": before["kind"] if before else "open",
+                "kind": kind,
                 "undoes": left["id"],
-                "created": now(),
             }
+            reverted["created"] = now()
             insert(db, "submissions", {**reverted, "after": last_seq(db)})
             sql = f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} IN (:id, :created)
-                AND source = 'confirmed' AND +undoes IS NULL
-                AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) ORDER BY seq DESC"""
+                AND source = 'confirmed' AND {NOT_UNDONE} ORDER BY seq DESC"""
             for confirmed in rows(db, sql, left):
                 undo_event(db, confirmed)
         return reverted
@@ -445,15 +444,11 @@ class Queue(Records):
             walks = [f"{_joined(table, few)} WHERE {where} ORDER BY {by}"]
         elif order == "newest" and in_pools and not few:  # the newest of each pool: they may all be old
             first = f"SELECT s.seq FROM samples s INDEXED BY samples_pool WHERE {OF_POOL} AND {where}"
-            walks = [
-                f"""(SELECT ({first} ORDER BY s.seq DESC LIMIT 1) AS seq FROM pools p WHERE {in_pools}) s
-                WHERE s.seq IS NOT NULL ORDER BY s.seq DESC"""
-            ]
+            newest = f"SELECT ({first} ORDER BY s.seq DESC LIMIT 1) AS seq FROM pools p WHERE {in_pools}"
+            walks = [f"({newest}) s WHERE s.seq IS NOT NULL ORDER BY s.seq DESC"]
         elif order == "newest":
             walks = [f"samples s WHERE {where} ORDER BY s.seq DESC"]
-        elif not lasting and (
-            few or db.execute("SELECT coalesce(max(seq), 0) <= ? FROM samples", (FEW,)).fetchone()[0]
-        ):
+        elif not lasting and (few or last_seq(db, "samples") <= FEW):
             walks = [f"samples s WHERE {where} ORDER BY random()"]
         else:
             values["start"] = sha256(values["who"].encode()).hexdigest()[:32] if lasting else new_id()
@@ -461,8 +456,7 @@ class Queue(Records):
         for walk in walks:
             sql = f"""SELECT s.*, u.entropy FROM samples s LEFT JOIN uncertainty u ON u.sample = s.id
                 WHERE s.seq = (SELECT s.seq FROM {walk} LIMIT 1)"""
-            sample = row(db, sql, values)
-            if sample:
+            if sample := row(db, sql, values):
                 return sample
         return None
 
@@ -499,9 +493,7 @@ class Tallies(Records):
         """
         where, values = queue_filter(filters)
         mine = values | {"who": checks.text("who", who)}
-        others = mine | {"overlap": checked_overlap(overlap)}
-        of_person = "AND who = :who"
-        fixed = _fixed(filters)
+        fixed, of_person = _is_fixed(filters), "AND who = :who"
         with self.database.reading() as db:
 
             def done(state: str, values: dict[str, Any], whose: str = "") -> int:
@@ -515,7 +507,7 @@ class Tallies(Records):
                 "left": samples - done(DONE, mine, of_person),
             }
             if overlap is not None:
-                tally["left"] -= done(CLOSED, others)
+                tally["left"] -= done(CLOSED, mine | {"overlap": checked_overlap(overlap)})
             sql = f"""SELECT count(*) AS n, min(created) AS first, max(created) AS last FROM submissions e
                 WHERE who = ? AND created > ? AND {STILL_LEFT}"""
             (pace,) = rows(db, sql, (who, now(-3600)))
@@ -529,7 +521,7 @@ class Tallies(Records):
         """This person's counts under the filters: {samples, scored, submitted, skipped, remaining, corrected_words,
         corrected_samples}. ``samples`` can be annotated at all; ``remaining`` are those neither submitted nor skipped."""
         where, values = queue_filter(filters)
-        mine, fixed = values | {"who": checks.text("who", who)}, _fixed(filters)
+        mine, fixed = values | {"who": checks.text("who", who)}, _is_fixed(filters)
         pool = ANNOTATABLE.format(where=where)
         with self.database.reading() as db:
 
@@ -601,6 +593,6 @@ class Tallies(Records):
         return db.execute(sql, values | {"last": last, "now": newest}).fetchone()[0] if newest > last else 0
 
 
-def _fixed(filters: dict[str, Any]) -> bool:
+def _is_fixed(filters: dict[str, Any]) -> bool:
     """Whether a filter asks only for columns of a sample, which never change."""
     return set(filters) <= set(EQUALS)

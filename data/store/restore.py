@@ -26,7 +26,7 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.checks import Shape, choice, maybe, words
-from data.store.database import DatabaseFile, Records, StoreError, new_id, row, take_name, until_free
+from data.store.database import DatabaseFile, Records, StoreError, iterate, new_id, row, take_name, until_free
 from data.store.desk import checked_answer, checked_remark
 from data.store.gold import checked_gold
 from data.store.grids import MOST_CELLS
@@ -362,6 +362,4 @@ def _rows(db: Database, table: str) -> Iterator[dict[str, Any]]:
     """Iterate over the rows of a table, with n_words where they refer to a sample's words."""
     of_sample = table in ("scores", "submissions", "remarks", "gold", "missing")
     join = " JOIN samples s ON s.id = e.sample" if of_sample else ""
-    cursor = db.execute(f"SELECT e.*{', s.n_words' if of_sample else ''} FROM {table} e{join}")
-    names = [column[0] for column in cursor.description]
-    return (dict(zip(names, values)) for values in cursor)
+    return iterate(db, f"SELECT e.*{', s.n_words' if of_sample else ''} FROM {table} e{join}")
