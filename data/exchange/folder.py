@@ -6,13 +6,11 @@
     validation/ heldout/        likewise
 
 (Parquet, as it has types: a JSON column that is null in one split would get another type there.)
-A row has the sample's columns and ``words``: a list of {index, word, score, distribution, expected, source, people}, in which
-*nothing else*, where it is labelled, is the last.
+A row has the sample's columns and ``words``: a list of {index, word, score, distribution, expected, source, people}.
 Lost: the events behind the labels, who gave them (no name of a person leaves the store), hidden states, runs. An image whose
 file is missing, or is no longer the one that was scored, is left out, and the card counts it.
 
-The folder, or a zip of it, comes in as one person's scores, by the rules of ``table.import_csv``: the ``metadata.parquet`` of
-each split is read, but not its images, since the store's own images are scored.
+The folder, or a zip of it, comes in as one person's scores, by the rules of ``table.import_csv``; its images are not read.
 """
 
 from __future__ import annotations
@@ -161,15 +159,9 @@ def _write(
 
 def _word(label: Mapping[str, Any]) -> dict[str, Any]:
     """An entry of ``words``."""
-    return {
-        "index": label["word_index"],
-        "word": label["word"],
-        "score": label["score"],
-        "distribution": label["distribution"],
-        "expected": round(expected(label), 4),
-        "source": label["source"],
-        "people": len(label["events"]) if label["source"] in PEOPLE else 0,
-    }
+    kept = {name: label[name] for name in ("word", "score", "distribution", "source")}
+    people = len(label["events"]) if label["source"] in PEOPLE else 0
+    return {"index": label["word_index"], **kept, "expected": round(expected(label), 4), "people": people}
 
 
 def _copy(sample: Mapping[str, Any], home: Path, folder: Path) -> str | None:
@@ -182,15 +174,16 @@ def _copy(sample: Mapping[str, Any], home: Path, folder: Path) -> str | None:
         return None
     if hashlib.sha256(content).hexdigest() != sample["image_sha256"]:
         return None
-    ending = Path(sample["image_path"]).suffix.lower() or ".png"
-    name = f"images/{sample['id'].lstrip('.')}{ending}"  # a name that begins with a dot would not be loaded
-    place = folder / sample["split"] / name
-    if place.exists():
-        name = f"images/{sample['id'].lstrip('.')}-{new_id()[:8]}{ending}"
-        place = folder / sample["split"] / name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(content)
-    return name
+    stem, ending = (
+        sample["id"].lstrip("."),
+        Path(sample["image_path"]).suffix,
+    )  # a hidden file would not be loaded
+    images = folder / sample["split"] / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    if (images / f"{stem}{ending.lower()}").exists():
+        stem = f"{stem}-{new_id()[:8]}"
+    (images / f"{stem}{ending.lower()}").write_bytes(content)
+    return f"images/{stem}{ending.lower()}"
 
 
 # -- the dataset card
@@ -240,43 +233,37 @@ def card(title: str, licence: str, figures: Mapping[str, Any]) -> str:
     for split in figures["splits"]:
         front += [f"  - split: {split}", f'    path: "{split}/**"']
     table = ["| split | images | labelled words |", "|---|---:|---:|"]
-    table += [
-        f"| {name} | {split['images']} | {split['words']} |" for name, split in figures["splits"].items()
-    ]
+    table += [f"| {name} | {of['images']} | {of['words']} |" for name, of in figures["splits"].items()]
+    if figures["left_out"]:
+        table += [
+            "",
+            f"{figures['left_out']} labelled images are left out: their files were gone or changed.",
+        ]
     sources = [f"- `{name}`, {count} words: {SOURCES[name]}." for name, count in figures["sources"].items()]
     columns = ["| column | meaning |", "|---|---|"]
-    columns += [
-        f"| {', '.join(f'`{c}`' for c in name.split(', '))} | {meaning} |"
-        for name, meaning in COLUMNS.items()
-    ]
-    left_out = figures["left_out"]
-    gone = (
-        f"\n\n{left_out} labelled images are left out: their files were gone or changed." if left_out else ""
-    )
-    rights = (
-        f"`{licence}`, chosen by whoever published this. "
-        if licence
-        else "**No licence has been chosen yet: whoever publishes this must set `license` above.** "
-    )
+    columns += [f"| `{name.replace(', ', '`, `')}` | {meaning} |" for name, meaning in COLUMNS.items()]
+    rights = "**No licence has been chosen yet: whoever publishes this must set `license` above.**"
+    if licence:
+        rights = f"`{licence}`, chosen by whoever published this."
     parts = [
         "\n".join([*front, "---"]),
         f"# {title}",
         (
-            f"{images} images made from {figures['prompts']} prompts, each with a score from 0 to 9 for the words of its "
-            "prompt. Made and labelled with Noise Projection Studio."
+            f"{images} images made from {figures['prompts']} prompts, each with a score from 0 to 9 for the words of its prompt. Made "
+            "and labelled with Noise Projection Studio."
         ),
         '```python\nfrom datasets import load_dataset\n\ndata = load_dataset("path/to/this/folder")\n```',
         "## Scores",
         (
-            "**9 = the image fully shows the word, 0 = not at all; higher is better.** Words without meaning (such as "
-            '"a", "of") carry no score.'
+            '**9 = the image fully shows the word, 0 = not at all; higher is better.** Words without meaning (such as "a", "of") '
+            "carry no score."
         ),
         "## Splits",
-        "\n".join(table) + gone,
+        "\n".join(table),
         "## How the labels were made",
         (
-            "Each word has the label of the first of these that has spoken: people, people who confirmed what they saw, "
-            "the simulated annotator, the calibrated scorer, the VLM. In this dataset:"
+            "Each word has the label of the first of these that has spoken: people, people who confirmed what they saw, the simulated "
+            "annotator, the calibrated scorer, the VLM. In this dataset:"
         ),
         "\n".join(sources),
         f"Vision-language models: {_codes(figures['scorers'])}. Image models: {_codes(figures['backbones'])}.",
@@ -284,7 +271,7 @@ def card(title: str, licence: str, figures: Mapping[str, Any]) -> str:
         "## Columns",
         "\n".join(columns),
         "## Licence",
-        rights + "The image model's own licence holds for what may be done with the images.",
+        f"{rights} The image model's own licence holds for what may be done with the images.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -58,16 +58,11 @@ def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
                 margin = round(_mean(words[chosen], both) - _mean(words[rejected], both), 4) if both else 0.0
                 if margin <= 0:
                     continue
-                record = {
-                    "prompt": prompt,
-                    "chosen": samples[chosen]["image_path"],
-                    "rejected": samples[rejected]["image_path"],
-                    "margin": margin,
-                    "split": split,
-                    "chosen_sample": chosen,
-                    "rejected_sample": rejected,
-                }
-                file.write(json_line(record))
+                paths = {"chosen": samples[chosen]["image_path"], "rejected": samples[rejected]["image_path"]}
+                both_ids = {"chosen_sample": chosen, "rejected_sample": rejected}
+                file.write(
+                    json_line({"prompt": prompt, **paths, "margin": margin, "split": split, **both_ids})
+                )
                 pairs += 1
     return {"samples": len(words), "pairs": pairs}
 
@@ -100,11 +95,8 @@ def _side(stage: Staging, record: Mapping[str, Any], side: str) -> str:
     prompt, id, image = record.get("prompt"), record.get(f"{side}_sample"), record.get(side)
     if id is None:
         path = checks.relative_path(side, image)
-        samples = rows(
-            stage.db,
-            "SELECT id FROM main.samples WHERE prompt = ? AND image_path = ?",
-            (checks.text("prompt", prompt, checks.PROMPT_LENGTH), path),
-        )
+        sql = "SELECT id FROM main.samples WHERE prompt = ? AND image_path = ?"
+        samples = rows(stage.db, sql, (checks.text("prompt", prompt, checks.PROMPT_LENGTH), path))
         if len(samples) != 1:
             raise ValueError(
                 f"{len(samples) or 'no'} images of this prompt lie at {checks.shown(path)}; give {side}_sample."
@@ -168,6 +160,8 @@ def _vote(db: Database, chosen: str, rejected: str, who: str) -> str | None:
             UNION SELECT seq FROM preferences WHERE left_sample = :b AND right_sample = :a)
         ORDER BY seq DESC LIMIT 1"""
     vote = row(db, sql, {"who": who, "a": chosen, "b": rejected})
-    if not vote or vote["choice"] in ("tie", "none"):
-        return vote and vote["choice"]
+    if not vote:
+        return None
+    if vote["choice"] in ("tie", "none"):
+        return vote["choice"]
     return "chosen" if (vote["choice"] == "left") == (vote["left_sample"] == chosen) else "rejected"

@@ -1,11 +1,10 @@
 """Labels as a Parquet table, one row per word, for data frames: the columns of the CSV with their types; out and in again.
 
-``distribution`` is a list of ten numbers or null, ``score`` a whole number or null, ``expected`` one number for both, 0 to 9,
-the distribution's mean where there is one; 9 = the word is fully shown. It loses what the CSV loses, but needs no
-apostrophes, as nothing runs its texts. The file's metadata have the format, its version and the polarity.
+``distribution`` is a list of ten numbers or null, ``score`` a whole number or null, ``expected`` one number for both. The file's
+metadata have the format, its version and the polarity. It loses what the CSV loses.
 
-A table comes in as one person's scores, by the rules of ``table.import_csv``. A word without a score (only a distribution, as
-the VLM gives it) is skipped; whole numbers may be floats, as pandas makes them in a column with gaps.
+A table comes in as one person's scores, by the rules of ``table.import_csv``; whole numbers may be floats, as pandas makes them
+in a column with gaps.
 
 A Parquet file of a few hundred bytes can stand for gigabytes: a well-packed page, a text that a dictionary repeats, a run of a
 million values. The footer's own figures may lie, but a page unpacks only to the size and number of values in its header.

@@ -2,12 +2,10 @@
 
 The private tables are TEMP tables of one connection, with the names and columns of the store's own, into which the rows of
 each sample in the file are copied (``pull``). SQLite resolves names to them before the store's, so the same SQL and functions
-work on them; new rows have a seq above ``BASE``. They lie on disk, nobody else sees them, and they are gone with the
-connection, however it ends. Nothing is locked meanwhile.
+work on them; new rows have a seq above ``BASE``. Nothing is locked meanwhile.
 
-``ScoreImport`` is what imports of people's scores from elsewhere share, whatever the file looks like. What comes in is one
-person's score of a word, 0 to 9 (9 = fully shown), with ``scorer`` naming the format. A word whose label is the same already,
-or to which this person gave that score before, gets no event, so importing twice changes nothing. Place and word must match
+``ScoreImport`` is what imports of one person's scores share (0 to 9, 9 = fully shown), with ``scorer`` naming the format. A
+word whose label is the same already, or to which this person gave that score before, gets no event. Place and word must match
 the prompt's words, and the word must be scored. A file is imported completely or not at all.
 """
 
@@ -23,23 +21,25 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import Store, StoreError, checks
-from data.store.database import new_id, row
+from data.store.database import new_id, row, rows
 from data.store.imports import REPLACED, TABLES
 from data.store.labels import expected
 from data.store.library import labels_of
 from data.store.samples import need_sample
 from data.store.scores import Units, checked_event, insert_event, latest, need_unit
 
-ABOUT = {  # tables about samples, and their columns that name one
-    "scores": ("sample",),
-    "submissions": ("sample",),
-    "remarks": ("sample",),
-    "gold": ("sample",),
-    "preferences": ("left_sample", "right_sample"),
-}
+# columns that name a sample
+ABOUT = (("scores", "sample"), ("submissions", "sample"), ("remarks", "sample"), ("gold", "sample"),
+         ("preferences", "left_sample"), ("preferences", "right_sample"))  # fmt: skip
 INDEXES = {"scores": "sample, word_index, source, who, seq", "gold": "sample, word_index, seq",
            "preferences": "left_sample, right_sample"}  # fmt: skip
 SNAPSHOT_SECONDS = 1.0  # for which one state of the store is read
+# the imports in the store, and their progress
+IMPORTED = "SELECT id, done FROM main.imports ORDER BY seq"
+# new rows that undo something that has been undone in the store
+UNDONE = """SELECT 1 FROM beside.scores n CROSS JOIN main.scores o ON o.undoes = n.undoes WHERE n.undoes IS NOT NULL
+    UNION ALL SELECT 1 FROM beside.submissions n
+    CROSS JOIN main.submissions o ON o.who = n.who AND o.undoes = n.undoes WHERE n.undoes IS NOT NULL LIMIT 1"""
 BASE = 2**48  # above every seq of a store, and small enough for the ranks of ``MEANS``
 MOST_SCORES = 1_000_000  # of a file
 RECENT = 500  # samples that are kept at hand
@@ -95,8 +95,9 @@ class Staging:
             if table in INDEXES:
                 db.execute(f"CREATE INDEX temp.{table}_about ON {table} ({INDEXES[table]})")
         # the newest row of each table, to detect a store that was replaced meanwhile
-        self._newest = {table: _newest(db, table) for table in TABLES}
-        self._imported = _imported(db)
+        newest = "SELECT seq, id FROM main.{} ORDER BY seq DESC LIMIT 1"
+        self._newest = {table: row(db, newest.format(table)) for table in TABLES}
+        self._imported = rows(db, IMPORTED)
 
     def pull(self, sample: str) -> bool:
         """Copy the sample and all rows about it; False where it was copied already, or there is none."""
@@ -105,9 +106,8 @@ class Staging:
             self._since = time.monotonic()
         if not self._copy("samples", "id", sample):
             return False
-        for table, names in ABOUT.items():
-            for name in names:
-                self._copy(table, name, sample)
+        for table, name in ABOUT:
+            self._copy(table, name, sample)
         return True
 
     def pull_run(self, id: str) -> None:
@@ -123,16 +123,17 @@ class Staging:
         Scores given meanwhile count as earlier ones. With ``strict`` each row is written as it is in the file; where there
         was another import meanwhile, or an undo that the file has too, nothing is written and False is returned.
         """
-        new = {
-            table: seq - BASE for table, seq in self.db.execute("SELECT name, seq FROM temp.sqlite_sequence")
-        }
+        last = self.db.execute("SELECT name, seq FROM temp.sqlite_sequence").fetchall()
+        new = {table: seq - BASE for table, seq in last}
         if not any(new.values()):
             return True
 
         def check(db: Database) -> None:
-            if any(_row_at(db, table, seq) != id for table, (seq, id) in self._newest.items()):
-                raise Overtaken if strict else StoreError(REPLACED)
-            if strict and not self._alone and (_imported(db) != self._imported or _undone(db)):
+            for table, newest in self._newest.items():
+                sql = f"SELECT 1 FROM main.{table} WHERE seq = :seq AND id = :id"
+                if newest and not row(db, sql, newest):
+                    raise Overtaken if strict else StoreError(REPLACED)
+            if strict and not self._alone and (rows(db, IMPORTED) != self._imported or row(db, UNDONE)):
                 raise Overtaken
 
         with nullcontext() if self._alone else self.store.imports.importing():
@@ -152,42 +153,16 @@ class Staging:
         self.db.conn.execute("BEGIN")
         before = 0
         for table in TABLES:
-            names = ", ".join(
-                c[1] for c in self.db.execute(f"PRAGMA temp.table_info({table})") if c[1] != "seq"
-            )
+            columns = rows(self.db, f"PRAGMA temp.table_info({table})")
+            names = ", ".join(column["name"] for column in columns if column["name"] != "seq")
             self.db.execute(f"CREATE TABLE beside.{table} (seq INTEGER PRIMARY KEY, {names})")
-            self.db.execute(
-                f"INSERT INTO beside.{table} SELECT seq - {BASE - before}, {names} FROM temp.{table} WHERE seq > {BASE}"
-            )
+            numbered = f"SELECT seq - {BASE - before}, {names} FROM temp.{table} WHERE seq > {BASE}"
+            self.db.execute(f"INSERT INTO beside.{table} {numbered}")
             before += new[table]
             if "undoes" in names:
-                self.db.execute(
-                    f"CREATE INDEX beside.{table}_undoes ON {table} (undoes) WHERE undoes IS NOT NULL"
-                )
+                sql = f"CREATE INDEX beside.{table}_undoes ON {table} (undoes) WHERE undoes IS NOT NULL"
+                self.db.execute(sql)
         self.db.conn.execute("COMMIT")
-
-
-def _newest(db: Database, table: str) -> tuple[int, str | None]:
-    return db.execute(f"SELECT seq, id FROM main.{table} ORDER BY seq DESC LIMIT 1").fetchone() or (0, None)
-
-
-def _row_at(db: Database, table: str, seq: int) -> str | None:
-    record = db.execute(f"SELECT id FROM main.{table} WHERE seq = ?", (seq,)).fetchone()
-    return record and record[0]
-
-
-def _imported(db: Database) -> list[tuple[str, int]]:
-    """The imports in the store, and their progress."""
-    return db.execute("SELECT id, done FROM main.imports ORDER BY seq").fetchall()
-
-
-def _undone(db: Database) -> bool:
-    """Whether a new row undoes something that has been undone in the store."""
-    sql = """SELECT 1 FROM beside.scores n CROSS JOIN main.scores o ON o.undoes = n.undoes
-            WHERE n.undoes IS NOT NULL
-            UNION ALL SELECT 1 FROM beside.submissions n
-            CROSS JOIN main.submissions o ON o.who = n.who AND o.undoes = n.undoes WHERE n.undoes IS NOT NULL LIMIT 1"""
-    return bool(db.execute(sql).fetchone())
 
 
 @contextmanager

@@ -2,17 +2,14 @@
 
 A cell of text that a spreadsheet would run as a formula (it begins with = + - @ or their full-width forms, also after
 quotes and invisible characters, or with a tab, a carriage return or a line feed) gets an apostrophe in front. So does each
-part of a cell after a comma, a semicolon, a tab or a line end, since a spreadsheet that separates by these would cut the cell
-there. So does a part that begins with an apostrophe itself, which makes the change reversible: remove one apostrophe from
-every part of a cell of text that begins with one.
+part of a cell after a comma, a semicolon, a tab or a line end, where a spreadsheet might cut the cell, and each part that
+begins with an apostrophe itself, so that removing one from every part restores the text.
 
-Lost: the events behind the labels (who gave which score, and when), the scorer's hidden states, the runs, and what makes an
-image again beside its seed. A score that people confirmed has the source ``confirmed``.
+Lost: the events behind the labels, the scorer's hidden states, the runs, and what makes an image again beside its seed.
 
-A table comes in as one person's given scores: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and
-prompt are checked where present, and the other columns of an export are ignored. A row without a score is skipped. Changes
-that spreadsheets and data frames make to the file are undone: a byte order mark, semicolons or tabs between the cells, 7.0
-for 7, NaN for a gap, and the apostrophes.
+A table comes in as one person's scores: sample, word_index and score (0 to 9, **9 = fully shown**) are needed, word and prompt
+are checked where present, and other columns of an export are ignored. A row without a score is skipped. What spreadsheets and
+data frames change is undone: a byte order mark, semicolons or tabs between the cells, 7.0 for 7, NaN for a gap, apostrophes.
 """
 
 from __future__ import annotations

@@ -6,19 +6,14 @@
   (not shown), in the text of word_scores as they write it. Lost in a round trip: values between whole scores, as 9 - value is
   rounded half up when it comes back.
 
-Both lose the distributions, who gave a label, its source (a confirmed score looks like a given one) and weight, the history,
-the scorer's hidden states, words without a label, and *nothing else*, which is no word of the prompt. Samples are not
-included: a line names a sample, which must be in the store (JSONL brings it there).
+Both lose the distributions, who gave a label, its source and weight, the history, the scorer's hidden states, words without a
+label, and *nothing else*, which is no word of the prompt. A line names a sample, which must be in the store.
 
 A file of another tool is imported where it has our header, and lines with sample, prompt and word_index beside the words.
 Its words may be split differently from ours ("&" or "mat." is one): where a line has all of them in order, they are located
 in the prompt by their characters, and each word takes the worst mark among those that overlap it. Marks that overlap no word
 of ours, or only words that are not scored ("a"), are left out and counted. A line whose words are neither the prompt's own at
 their places nor all of the prompt is refused.
-
-What is imported is a person's score, under the given name, with ``scorer`` naming the format. A word whose label is the same
-already, or to which this person gave that score, gets no event: importing twice changes nothing, and a file that was exported,
-changed in three words and imported adds three events. Of several people the median still counts.
 """
 
 from __future__ import annotations
@@ -58,11 +53,8 @@ class WordFormat:
 
     @property
     def header(self) -> dict[str, Any]:
-        return {
-            "format": f"noise-projection-studio/{self.name}",
-            "version": VERSION,
-            "polarity": self.polarity,
-        }
+        name = f"noise-projection-studio/{self.name}"
+        return {"format": name, "version": VERSION, "polarity": self.polarity}
 
 
 def _list(name: str, value: Any) -> list[Any]:
@@ -72,10 +64,8 @@ def _list(name: str, value: Any) -> list[Any]:
 
 
 def _unpack_richhf(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
-    marks = _list("aligned", record.get("aligned"))
-    return _list("words", record.get("words")), [
-        checks.integer("aligned", whole(mark), 0, 1) for mark in marks
-    ]
+    words, marks = (_list(name, record.get(name)) for name in ("words", "aligned"))
+    return words, [checks.integer("aligned", whole(mark), 0, 1) for mark in marks]
 
 
 def _unpack_rapidata(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
@@ -85,9 +75,7 @@ def _unpack_rapidata(record: Mapping[str, Any]) -> tuple[list[Any], list[float]]
     except (json.JSONDecodeError, RecursionError):
         pairs = None
     if not isinstance(pairs, list) or any(not isinstance(p, list) or len(p) != 2 for p in pairs):
-        raise ValueError(
-            f'word_scores must be text such as [["red", 0.5]], not {checks.shown(record.get("word_scores"))}.'
-        )
+        raise ValueError(f'word_scores must be text such as [["red", 0.5]], not {checks.shown(text)}.')
     return [p[0] for p in pairs], [checks.number("a word's score", p[1], 0, 9) for p in pairs]
 
 
@@ -126,12 +114,11 @@ def _placed(
     if spans is None:
         place, word = next(pair for pair in zip(places, words) if not agrees(*pair))
         need_unit(sample, units, place, word)
+    assert spans is not None  # ``need_unit`` has refused the word
     placed: dict[int, Any] = {}
     unplaced = 0
     for (start, end), word, value in zip(spans, words, values):
-        overlaps = [
-            i for i, unit in enumerate(units) if unit.scored and unit.start < end and unit.end > start
-        ]
+        overlaps = [i for i, u in enumerate(units) if u.scored and u.start < end and u.end > start]
         if len(overlaps) > 1:
             raise ValueError(f"{checks.shown(word)} holds several words; mark them apart. {own_words(units)}")
         unplaced += not overlaps
@@ -155,9 +142,7 @@ RAPIDATA = WordFormat(
     fields=("word_scores",),
     value=lambda label: max(0.0, round(9 - label, 4)),
     score=lambda value: math.floor(9 - value + 0.5),
-    pack=lambda words, values: {
-        "word_scores": json.dumps([list(p) for p in zip(words, values)], ensure_ascii=False)
-    },
+    pack=lambda words, values: {"word_scores": json.dumps(list(zip(words, values)), ensure_ascii=False)},
     unpack=_unpack_rapidata,
 )
 
@@ -174,12 +159,8 @@ def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, 
         file.write(json_line(kind.header))
         for id, group in groupby(labels, key=lambda label: label["sample"]):
             of_sample = list(group)
-            record = {
-                "sample": id,
-                "prompt": of_sample[0]["prompt"],
-                "image": images[id],
-                "word_index": [x["word_index"] for x in of_sample],
-            }
+            record = {"sample": id, "prompt": of_sample[0]["prompt"], "image": images[id]}
+            record["word_index"] = [x["word_index"] for x in of_sample]
             packed = kind.pack([x["word"] for x in of_sample], [kind.value(expected(x)) for x in of_sample])
             file.write(json_line({**record, **packed}))
             samples += 1
@@ -203,10 +184,8 @@ def _entries(
     if record.get("prompt") is None:
         raise ValueError("prompt is missing.")
     sample = task.sample(record.get("sample"), record["prompt"])
-    places = [
-        checks.integer("word_index", whole(place), 0, 999)
-        for place in _list("word_index", record.get("word_index"))
-    ]
+    given = _list("word_index", record.get("word_index"))
+    places = [checks.integer("word_index", whole(place), 0, 999) for place in given]
     words, values = kind.unpack(record)
     if not len(places) == len(words) == len(values):
         raise ValueError(

@@ -1,15 +1,13 @@
 """Agreement of annotators with each other, with the VLM and with gold, and their pace: statistics on plain rows.
 
 Krippendorff's alpha (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability") is 1 for perfect agreement, 0 for
-chance, negative for less. Any number of people may have scored any of the words. Two levels of measurement: *ordinal*
-compares scores as ranks, *interval* takes 2 and 4 to be as far apart as 7 and 9.
+chance, negative for less. Two levels of measurement: *ordinal* compares scores as ranks, *interval* takes 2 and 4 to be as far
+apart as 7 and 9.
 
-A judgement is a row of ``Judgements.scores``: {sample, word_index, who, score 0-9, vlm 0-9|None, gold 0-9|None, gold_by,
-...}. A figure that cannot be computed is None, and ``why`` says what is lacking. Plain dicts and no data frames: the figures
-end as rows of a page, and importing pandas would cost the first page half a second.
+A judgement is a row of ``Judgements.scores``. A figure that cannot be computed is None, and ``why`` says what is lacking. Plain
+dicts and no data frames: importing pandas would cost the first page half a second.
 
-Gold is nobody's judgement: alpha includes people's scores of gold words, as they did not know that these were gold, but
-not the gold scores. Nobody is compared with gold that they set.
+Alpha includes people's scores of gold words, as they did not know that these were gold, but not the gold scores.
 """
 
 from __future__ import annotations

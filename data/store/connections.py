@@ -3,9 +3,9 @@
 A connection is closed where the file has been replaced or deleted, after a second without use, and where a restore wants the
 file for itself, as a flag beside it says. None is used, nor closed, in a forked process.
 
-Before a fork the idle connections are closed (one in use is not): SQLite's own record of a process's locks is copied with its
-memory, so a worker that opens the file anew believes that it holds the lock which says that the log is in use. The parent's
-last connection then deletes the log, and whatever the worker writes afterwards is lost.
+Idle connections are closed before a fork: SQLite's record of a process's locks is copied with its memory, so a worker that opens
+the file anew believes that it holds the lock which says that the log is in use. The parent's last connection then deletes the
+log, and whatever the worker writes afterwards is lost.
 """
 
 from __future__ import annotations
@@ -64,16 +64,11 @@ class Idle:
         self._after_fork()
         if self.wanted():
             self.close()
-        stale = []
         with self._lock:
-            connection = None
-            while self._waiting and connection is None:
-                opened, db, _ = self._waiting.pop()
-                if opened == file:
-                    connection = db
-                else:
-                    stale.append(db)
-        for db in stale:
+            stale = [entry for entry in self._waiting if entry[0] != file]
+            self._waiting = [entry for entry in self._waiting if entry[0] == file]
+            connection = self._waiting.pop()[1] if self._waiting else None
+        for _, db, _ in stale:
             db.conn.close()
         return connection
 
@@ -81,12 +76,8 @@ class Idle:
         """Keep a connection for reuse, or close it."""
         self._after_fork()
         with self._lock:
-            if (
-                file is not None
-                and not db.conn.in_transaction
-                and len(self._waiting) < IDLE
-                and not self.wanted()
-            ):
+            room = len(self._waiting) < IDLE and not self.wanted()
+            if file is not None and room and not db.conn.in_transaction:
                 self._waiting.append((file, db, time.monotonic()))
                 self._tick()
                 return

@@ -1,9 +1,8 @@
 """The database file: opening, migrating, reading and writing transactions.
 
-Each operation uses a connection of its own: none is shared between threads at a time, and none is used in a forked worker.
-Opening one costs fifty times a query, so a few idle ones are kept (``data.store.connections``). A writing transaction takes
-its lock at the start (``BEGIN IMMEDIATE``): sqlite-utils' own ``atomic()`` begins deferred, and a transaction that reads and
-then writes fails with "database is locked" under load. With WAL and ``synchronous=FULL``, what was acknowledged is on disk.
+Each operation has a connection of its own from a pool (``data.store.connections``). A writing transaction takes its lock at the
+start (``BEGIN IMMEDIATE``): sqlite-utils' own ``atomic()`` begins deferred, and a transaction that reads and then writes fails
+with "database is locked" under load. With WAL and ``synchronous=FULL``, what was acknowledged is on disk.
 
 A file that cannot be read is never overwritten or deleted: it may be repairable, and it may be someone's work.
 """

@@ -1,16 +1,15 @@
 """What an annotator's page reads and writes beside scores: steps to undo, filter choices, remarks, and key receipts.
 
-*Steps* are what one person did, in the order of writing, whatever the clock said: scores, and leaving a sample by submit or
-skip. Both are undone by an event of their own (``Scores.undo``, ``Queue.come_back``), and what was undone is no step.
+*Steps* are what one person did, in the order of writing: scores, and leaving a sample by submit or skip. Both are undone by an
+event of their own (``Scores.undo``, ``Queue.come_back``), and what was undone is no step.
 
 *Remarks* are flags (with a reason) and notes on a sample. They are append-only events: of a person's flags (notes) on a sample
-the last one stands, and one with an empty text takes it back. A flag does not end the work on a sample: submit or skip does.
+the last one stands, and one with an empty text takes it back.
 
 A *receipt* holds the number of the last key press of a page that was handled, and the answer to it. A page numbers its keys
-and sends again those that were not acknowledged: after a lost answer, a reload, a restart of the server. The receipt is
-written in the transaction of the key's own events, so that after a kill either both are there or neither, and nothing is
-done twice. A page is known by a digest of its secret number and its person's name, from which neither can be had. Receipts
-are not exported. A page that was silent for ``KEPT_DAYS`` is forgotten; a browser gives up unacknowledged keys after 14 days.
+and sends again those that were not acknowledged. The receipt is written in the transaction of the key's own events, so that
+nothing is done twice. A page is known by a digest of its secret number and its person's name. A page that was silent for
+``KEPT_DAYS`` is forgotten; a browser gives up unacknowledged keys after 14 days.
 """
 
 from __future__ import annotations

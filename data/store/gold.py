@@ -1,11 +1,10 @@
 """Gold scores: scores of words that are known to be right, set by trusted people.
 
-Gold scores are append-only events; of a word the last one stands, and one without a score takes it back. Gold is not a
-judgement and never counts as one more person in the agreement. It is the label of its word before anything else
-(``data.store.labels``), and annotators are measured against it, but nobody against their own gold.
+Gold scores are append-only events; of a word the last one stands, and one without a score takes it back. Gold is the label of
+its word before anything else (``data.store.labels``), never counts as one more person in the agreement, and annotators are
+measured against it, but nobody against their own.
 
-Samples with gold are mixed into people's queues now and then like any other (``Gold.next``), without telling whoever is given
-one. Everybody but those who set the gold gets every such sample once, however many have done it.
+Samples with gold are mixed into people's queues like any other (``Gold.next``), once for everybody but those who set the gold.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 """Second stage of an import: write its new rows, all of them checked, into the store in pieces.
 
-A transaction keeps everybody else from writing, and one of a million rows would take half a minute. So the new rows are put
-into a file beside the store, numbered in the order in which they may be written, and go from there into the store in
-transactions of some tens of milliseconds, between which others can write. The same transaction records the progress in
-``imports``. Nothing is in the store before the first piece; after it, all others follow: an import whose process ended is
-resumed by ``finish`` and before the next import. A small import is one transaction.
+One transaction of a million rows would keep everybody else from writing for half a minute. So the new rows are put into a file
+beside the store, numbered in the order in which they may be written, and go from there into the store in transactions of some
+tens of milliseconds, each of which records the progress in ``imports``. Nothing is in the store before the first piece; after
+it, all others follow: an import whose process ended is resumed by ``finish`` and before the next import.
 
-Between two pieces everybody, an export and a backup too, sees the rows written so far. A backup made then holds only
-these, also after it is restored: importing the file again completes it, as existing rows are skipped. The same holds for any
-other backup that replaces the store meanwhile.
+Between two pieces everybody, an export and a backup too, sees the rows written so far. Importing the file again completes a
+store that was restored from such a backup, as existing rows are skipped.
 """
 
 from __future__ import annotations
@@ -62,9 +60,8 @@ class Imports(Records):
             try:
                 self._folder.mkdir(exist_ok=True)
             except OSError as error:
-                raise StoreError(
-                    f"The folder of {self.database.path.name} cannot be written to: {error.strerror}."
-                ) from None
+                message = f"The folder of {self.database.path.name} cannot be written to: {error.strerror}."
+                raise StoreError(message) from None
             try:
                 yield
             finally:
@@ -81,11 +78,9 @@ class Imports(Records):
         return turn(self.database.path.with_name(f"{self.database.path.name}.importing"), seconds)
 
     def _finish(self) -> None:
-        with self.database.reading() as db:
-            unfinished = rows(db, "SELECT * FROM imports WHERE done < total ORDER BY seq")
-        for record in unfinished:
+        for record in self.rows("SELECT * FROM imports WHERE done < total ORDER BY seq"):
             if self.new_rows(record["id"]).exists():
-                self._write(record["id"], record["name"], resumed=True)
+                self._write(record["id"], record["name"])
                 log.warning("An interrupted import is complete now: %s.", record["name"])
                 continue
             with self.database.writing() as db:
@@ -98,8 +93,7 @@ class Imports(Records):
 
     def _sweep(self) -> None:
         """Delete the files of imports that are complete, or never began."""
-        with self.database.reading() as db:
-            unfinished = {id for (id,) in db.execute("SELECT id FROM imports WHERE done < total")}
+        unfinished = {record["id"] for record in self.rows("SELECT id FROM imports WHERE done < total")}
         for path in self._folder.glob("*"):
             if path.name.split(".")[0] not in unfinished:
                 with suppress(OSError):
@@ -122,12 +116,10 @@ class Imports(Records):
 
         self._write(id, name, begin)
 
-    def _write(
-        self, id: str, name: str, begin: Callable[[Database], None] | None = None, resumed: bool = False
-    ) -> None:
-        """Write the remaining rows. begin: called first in the first transaction; resumed: by another process than the one
-        that began, so that the audit entry is written here."""
-        done, total, size = 0, 1, PIECE
+    def _write(self, id: str, name: str, begin: Callable[[Database], None] | None = None) -> None:
+        """Write the remaining rows. begin: called first in the first transaction; None where another process began the
+        import, so that the audit entry is written here."""
+        done, total, size, resumed = 0, 1, PIECE, begin is None
         while done < total:
             try:
                 with self.database.writing_beside(self.new_rows(id)) as db:
@@ -158,27 +150,24 @@ def _write_piece(db: Database, after: int, upto: int, exact: bool) -> None:
     span = f"n.seq > {after} AND n.seq <= {upto}"
     with _without_triggers(db, ("scores_disagreement", "scores_means", "gold_means")):
         for table in TABLES:
-            names = [
-                column[1] for column in db.execute(f"PRAGMA main.table_info({table})") if column[1] != "seq"
-            ]
-            values = {name: f"n.{name}" for name in names}
+            columns = rows(db, f"PRAGMA main.table_info({table})")
+            values = {c["name"]: f"n.{c['name']}" for c in columns if c["name"] != "seq"}
             wanted = f"{span} AND NOT EXISTS (SELECT 1 FROM main.{table} o WHERE o.id = n.id)"
             if table == "scores" and not exact:
                 values["supersedes"] = f"(SELECT o.id {_LATEST})"
                 wanted += f" AND n.score IS NOT (SELECT o.score {_LATEST})"
             # an undo by key press meanwhile takes precedence over the same undo in the file
             if table == "scores" and exact:
-                values["undoes"] = (
-                    "iif(EXISTS (SELECT 1 FROM main.scores o WHERE o.undoes = n.undoes), NULL, n.undoes)"
-                )
+                undone = "EXISTS (SELECT 1 FROM main.scores o WHERE o.undoes = n.undoes)"
+                values["undoes"] = f"iif({undone}, NULL, n.undoes)"
             if table == "submissions":
                 wanted += """ AND NOT EXISTS
                     (SELECT 1 FROM main.submissions o WHERE o.who = n.who AND o.undoes = n.undoes)"""
-            sql = f"""INSERT INTO main.{table} ({", ".join(names)}) SELECT {", ".join(values.values())}
+            sql = f"""INSERT INTO main.{table} ({", ".join(values)}) SELECT {", ".join(values.values())}
                 FROM beside.{table} n WHERE {wanted} ORDER BY n.seq"""
             db.execute(sql)
-    scored = (
-        f"SELECT sample FROM beside.scores n WHERE {span} UNION SELECT sample FROM beside.gold n WHERE {span}"
+    scored = " UNION ".join(
+        f"SELECT sample FROM beside.{table} n WHERE {span}" for table in ("scores", "gold")
     )
     samples = [sample for (sample,) in db.execute(scored)]
     refresh_figures(db, samples)

@@ -1,17 +1,15 @@
 """Training labels, one per word, and snapshots that reproduce them.
 
-The label of a word is its gold score where there is one (``data.store.gold``), else the people's score, else what people
-confirmed, else the simulated annotator's, else the calibrated scorer's (only on request), else the VLM's distribution. Of
-several people: the median (``agreed``). Gold has source human, as people set it, and the scorer "gold"; labels without
-people's have no gold.
+The label of a word comes from the first source in ``PRECEDENCE`` that has scored it: gold (``data.store.gold``; its label has
+source human and the scorer "gold"), people, what people confirmed (of several people the median, ``agreed``), the simulated
+annotator, the calibrated scorer (only on request), the VLM's distribution.
 
 An image is *judged* where every word that the VLM scored has a label of people or of the simulated annotator: somebody gave
-it a score, or submitted the image and so confirmed it. Of an image with only some words corrected nobody knows whether
-the others are right or were not looked at, and the corrected ones are the wrong ones: a model that learns from these
-alone learns that the VLM is always wrong.
+it a score, or submitted the image and so confirmed it. In other images the corrected words are mostly the wrong ones, and
+nobody knows of the others: a model that learns from these alone learns that the VLM is always wrong.
 
 A snapshot is "all events up to this seq and all gold up to that one", with the filters. As events are only ever added, it
-yields the same labels for ever. A snapshot from before there was gold has none.
+yields the same labels for ever.
 """
 
 from __future__ import annotations
@@ -53,11 +51,7 @@ Word = tuple[list[dict[str, Any]], dict[str, Any] | None]  # events and label
 
 
 def agreed(scores: Iterable[int]) -> int:
-    """The lower median of several people's scores of a word, as training uses it.
-
-    So it is always a score that someone gave, one outlier moves it little, and where two people differ the word counts as
-    shown only as well as both say. The order in which they scored does not matter.
-    """
+    """The lower median of several people's scores of a word: a score that someone gave, and of two the lower one."""
     return statistics.median_low(scores)
 
 

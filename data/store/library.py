@@ -1,11 +1,10 @@
 """The library: samples by search, filter and order, one page at a time, and the history of one sample.
 
-A page begins after the last row of the one before it (keyset pagination), so page 4,000 costs what page 1 does, and nothing is
-shown twice when rows arrive meanwhile. An order by a cached figure (uncertainty, disagreement, mean score) walks that
-figure's index; where the filters leave few samples, these are sorted instead, since a walk might first skip all the others.
+A page begins after the last row of the one before it (keyset pagination). An order by a cached figure (uncertainty,
+disagreement, mean score) walks that figure's index; where the filters leave few samples, these are sorted instead.
 
-A search starts from its narrowest part. SQLite keeps no statistics of how many rows a value has, and would start with an
-index that nearly all rows are in. So each part is counted first, up to a bound, on an index of its own; the samples of the
+A search starts from its narrowest part, since SQLite keeps no statistics of how many rows a value has and might start with an
+index that nearly all rows are in. Each part is counted first, up to a bound, on an index of its own; the samples of the
 narrowest part are then checked against the other parts. Where no part is narrow, the samples are walked in order.
 """
 

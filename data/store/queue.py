@@ -1,23 +1,20 @@
 """The annotation queue: which sample a person corrects next, leases, submits and skips, and progress counts.
 
-The default order serves the sample whose correction teaches most, read as the one on which the VLM is least sure: the highest
-mean entropy of its scores over the words that this person has not corrected yet. A mean, not a sum, because effort is counted
-in words. The mean over all words is cached per sample when scores are written, so the best untouched sample comes from
-an index, and only the few samples that the person has begun recently are summed anew.
+The default order is by the VLM's uncertainty: the mean entropy of its scores over the words that this person has not corrected
+yet (a mean, not a sum, because effort is counted in words). The mean over all words is cached, so the best untouched sample
+comes from an index, and only the few samples that the person has begun recently are averaged anew.
 
 Every order walks its own index and stops at the first sample that may be given out. Where a filter leaves few samples, these
-are sorted instead, since a walk might first skip all the others. How many samples a filter leaves is known beforehand from
-``pools``, counts of the samples that are alike in every filtered column but the prompt, kept by a trigger.
+are sorted instead, since a walk might first skip all the others. How many a filter leaves is known from ``pools``, which counts
+the samples that are alike in every filtered column but the prompt.
 
-A *lease* keeps a sample from being given to anybody else while one person works on it. It lasts ten minutes, is renewed by
-activity and ends with submit or skip; an expired lease counts for nothing and is removed when the next one is taken. A
-person may hold several, one per browser tab. Leases only affect what the queue gives out, never who may correct.
+A *lease* keeps a sample from being given to others while one person works on it. It lasts ten minutes, is renewed by activity
+and ends with submit or skip. A person may hold several, one per browser tab. Leases never affect who may correct.
 
-*Tallies* are counts that a page asks for at every key press, on a store of any size. What is counted only ever grows, since
-samples, scores and submissions are never changed or deleted (undo is an event). So a count is kept with the last event
-that it covers, and next time only newer events are looked at: for each thing that they touch, whether it counts now,
-less whether it counted then. A store that replaced this one lacks that event or has another one in its place, and is
-counted from the start; so is a filter on something that may change.
+*Tallies* are counts that a page asks for at every key press, on a store of any size. Samples, scores and submissions are never
+changed or deleted, so a count is kept with the last event that it covers, and next time only newer events are read: for each
+thing that they touch, whether it counts now, less whether it counted then. Where that event is gone or another one (a backup
+was restored), or the filter is on something that may change, the count starts anew.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 A file is never swapped under open connections, since the write-ahead log of one would be taken for the other's. Instead
 the live file is locked exclusively, copied beside itself, and overwritten page by page in one transaction, as SQLite's online
-backup does. Readers and writers wait meanwhile, and continue in the restored one; where anything fails, the old content stays.
+backup does. Readers and writers wait meanwhile; where anything fails, the old content stays.
 
-A backup is not trusted, and is checked before anything is changed: it must be whole, no newer than this code, with exactly the
-schema that this app makes at that level, and each of its rows must pass the checks of an import, so that it cannot bring what
-an import would refuse: a path out of the home folder, a kind with markup, an id that is a folder's name. An older backup
-is migrated in a copy; the file itself is only read.
+A backup is not trusted: it must be whole, no newer than this code, with exactly the schema that this app makes at that level,
+and each of its rows must pass the checks of an import (a path out of the home folder, a kind with markup, an id that is a
+folder's name). An older backup is migrated in a copy.
 """
 
 from __future__ import annotations

@@ -2,12 +2,10 @@
 
 A run's identity (kind, configuration, parent) never changes; its state, progress and result do. The run in use follows from
 ``promotions``, a log of events: promote pushes a run onto the stack of its kind, rollback pops one, and an empty stack
-means the model that the project ships. A run is never deleted, since samples and other runs name it: it is archived, which
-means that its files are gone, and a rollback skips it.
+means the model that the project ships. A run whose files were deleted is archived, and a rollback skips it.
 
 Pages and commands read some fields of a run's config, labels and metrics, whose shape is in ``SHAPES``; all else in them
-is free. An imported run must have this shape. In a store that has runs of another shape already, fields that do not fit are
-left out where they are read, so that one odd run does not break every list of runs.
+is free. An imported run must have this shape; in runs of the store, fields that do not fit are left out where they are read.
 """
 
 from __future__ import annotations

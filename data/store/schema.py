@@ -83,6 +83,12 @@ MEANS = f"""
         GROUP BY sample, word_index)
     GROUP BY sample
 """
+# the body of the triggers that refresh ``means``
+_REFRESH_MEANS = f"""
+        BEGIN
+            DELETE FROM means WHERE sample = NEW.sample;
+            {MEANS.format(which="e.sample = NEW.sample")};
+        END"""
 
 
 def run(db: Database, script: str) -> None:
@@ -497,11 +503,6 @@ def m008_means(db: Database) -> None:
     Triggers keep it up to date for scores of people, so that corrections, undo and import need not. Machines score all words
     of a sample at once: the writer refreshes it once per sample (``scores.refresh_figures``).
     """
-    kept = f"""
-        BEGIN
-            DELETE FROM means WHERE sample = NEW.sample;
-            {MEANS.format(which="e.sample = NEW.sample")};
-        END"""
     sql = f"""
         CREATE TABLE means (
             sample TEXT PRIMARY KEY REFERENCES samples (id),
@@ -511,8 +512,8 @@ def m008_means(db: Database) -> None:
         {MEANS.format(which="1")};;
         CREATE INDEX means_mean ON means (mean);;
         CREATE INDEX means_golden ON means (golden);;
-        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
-        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {_REFRESH_MEANS};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {_REFRESH_MEANS}
         """
     run(db, sql)
 
@@ -530,11 +531,6 @@ def m009_confirmed(db: Database) -> None:
         ("(source <> 'human' OR", "(source NOT IN ('human', 'confirmed') OR"),
     ):
         widen_check(db, "scores", old, new)
-    kept = f"""
-        BEGIN
-            DELETE FROM means WHERE sample = NEW.sample;
-            {MEANS.format(which="e.sample = NEW.sample")};
-        END"""
     sql = f"""
         DROP VIEW labels;;
         DROP VIEW current_scores;;
@@ -561,8 +557,8 @@ def m009_confirmed(db: Database) -> None:
 
         DROP TRIGGER scores_means;;
         DROP TRIGGER gold_means;;
-        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {kept};;
-        CREATE TRIGGER gold_means AFTER INSERT ON gold {kept}
+        CREATE TRIGGER scores_means AFTER INSERT ON scores WHEN NEW.who <> '' {_REFRESH_MEANS};;
+        CREATE TRIGGER gold_means AFTER INSERT ON gold {_REFRESH_MEANS}
         """
     run(db, sql)
 

@@ -1,12 +1,9 @@
 """Scores of words by the VLM, people, the simulated annotator and the calibrator; and words that the VLM could not score.
 
-Scores are append-only events. A *lane* is (sample, word, source, who); its current state is its latest event, and every new
-event supersedes the one before it in its lane. Undo is an event too: it names the event that it undoes and restores the
-state that the lane had before. So undo goes back any number of steps, also after a restart, and nothing is ever lost. "Latest"
-goes by ``seq``, the order of arrival, and never by ``created``, since a clock may be set back.
-
-A person who repeats the score that stands in their lane adds no event, and so no step of undo. The same score after
-another one, a clear or an undo is an event, and so is that of another person.
+Scores are append-only events. A *lane* is (sample, word, source, who); its current state is its latest event by ``seq``, the
+order of arrival (a clock may be set back), and every new event supersedes the one before it in its lane. Undo is an event too:
+it names the event that it undoes and restores the state that the lane had before, any number of steps back. A person who
+repeats the score that stands in their lane adds no event, and so no step of undo.
 """
 
 from __future__ import annotations
