@@ -34,7 +34,7 @@ from sqlite_utils import Database
 from data.exchange.staging import CHANGES, ImportRefused, Staging, refused, row_of, staging
 from data.exchange.text import decoded
 from data.store import Store, checks
-from data.store.database import exists, insert, row, rows
+from data.store.database import exists, insert, iterate, row, rows
 from data.store.desk import checked_remark
 from data.store.gold import checked_gold
 from data.store.labels import expected
@@ -166,13 +166,16 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
             file.write(json_line({"run": run}))
             count["runs"] += 1
         ranks = {table: _ranks(db, table) for table in ("scores", *OF_SAMPLE)}
-        samples = db.execute(f"SELECT {', '.join(COLUMNS)} FROM samples ORDER BY seq")
-        for values in samples:
-            sample = dict(zip(COLUMNS, values))
+        for sample in iterate(db, "SELECT * FROM samples ORDER BY seq"):
             record: dict[str, Any] = {"sample": _present(sample, COLUMNS)}
             record["events"] = _events(db, sample["id"], ranks["scores"], features)
             for table, fields in OF_SAMPLE.items():
-                entries = _entries(db, table, fields, sample["id"], ranks[table])
+                sql = f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq"
+                names = [name for name in fields if name != "sample"]
+                entries = [
+                    {"n": ranks[table][entry["seq"]], **_present(entry, names)}
+                    for entry in rows(db, sql, (sample["id"],))
+                ]
                 if entries or table == "submissions":  # fields that version 1 lacked are left out where empty
                     record[table] = entries
                 count[table] += len(entries)
@@ -183,15 +186,6 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
             file.write(json_line({"preference": {"n": n, **_present(vote, PREFERENCE)}}))
             count["preferences"] += 1
     return dict(count)
-
-
-def _entries(
-    db: Database, table: str, fields: Sequence[str], sample: str, ranks: Mapping[int, int]
-) -> list[dict[str, Any]]:
-    """A sample's rows of a table in ``OF_SAMPLE``, in order."""
-    names = [name for name in fields if name != "sample"]
-    entries = rows(db, f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq", (sample,))
-    return [{"n": ranks[entry["seq"]], **_present(entry, names)} for entry in entries]
 
 
 def _ranks(db: Database, table: str) -> dict[int, int]:
@@ -241,9 +235,8 @@ def import_labels(
 
 def _read(stage: Staging, path: Path, images: Path | None, units: Units) -> dict[str, Any]:
     """Read and check the whole file."""
-    number = 1
-    task: LabelImport | None = None
-    with refused(path.name, lambda: number or (task.number if task else 1)), open(path, "rb") as file:
+    task = LabelImport(stage, images, units)
+    with refused(path.name, lambda: task.number), open(path, "rb") as file:
         lines = records(file, path.name)
         _, header = next(lines)
         if header.get("format") != FORMAT:
@@ -254,10 +247,9 @@ def _read(stage: Staging, path: Path, images: Path | None, units: Units) -> dict
             raise ValueError(
                 f"its version is {checks.shown(version)}; this app reads the versions {readable}."
             )
-        task = LabelImport(stage, images, header.get("features") is True, units, first=version == 1)
-        for number, record in lines:
-            task.line(number, record)
-        number = 0
+        task.features, task.first = header.get("features") is True, version == 1
+        for task.number, record in lines:
+            task.line(record)
         return task.finish()
 
 
@@ -287,13 +279,12 @@ def _event(entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
 class LabelImport:
     """An import of labels: ``line`` for each line in order, then ``finish``."""
 
-    def __init__(
-        self, stage: Staging, images: Path | None, features: bool, units: Units, first: bool = False
-    ) -> None:
-        """first: the file has version 1, without remarks, gold and preferences."""
-        self.stage, self.db, self.images, self.features, self.first = stage, stage.db, images, features, first
-        self.units = units
-        self.number = 1  # the current line, for error messages
+    features = True  # the file has hidden states
+    first = False  # it has version 1, without remarks, gold and preferences
+    number = 1  # the current line, for error messages
+
+    def __init__(self, stage: Staging, images: Path | None, units: Units) -> None:
+        self.stage, self.db, self.images, self.units = stage, stage.db, images, units
         self.count: Counter[str] = Counter()
         for name in ("runs", "samples", "events", *OF_SAMPLE, "preferences"):
             self.count[name] = self.count[f"{name}_known"] = 0
@@ -304,9 +295,8 @@ class LabelImport:
         ):
             self.db.execute(f"CREATE TEMP TABLE {table} WITHOUT ROWID")
 
-    def line(self, number: int, record: dict[str, Any]) -> None:
+    def line(self, record: dict[str, Any]) -> None:
         """Stage a run or a sample; the events of a sample, and votes, are checked and wait for ``finish``."""
-        self.number = number
         if "run" in record:
             self._run(_only(_only(record, ["run"], "a line")["run"], RUN, "a run"))
             return
@@ -320,7 +310,7 @@ class LabelImport:
         )
         _only(record, ("sample", *kinds), "a line")
         sample = checked_sample(checks.complete(_only(record.get("sample"), COLUMNS, "a sample")))
-        place = (sample["id"], number, bool(record.get("events") or record.get("gold")))
+        place = (sample["id"], self.number, bool(record.get("events") or record.get("gold")))
         if not self.db.execute("INSERT OR IGNORE INTO lines VALUES (?, ?, ?)", place).rowcount:
             raise ValueError(f"the sample {sample['id']} is in the file twice.")
         self.stage.pull(sample["id"])
@@ -370,7 +360,8 @@ class LabelImport:
 
     def _changes(self) -> dict[str, Any]:
         """The words whose label is another one now, as one number from 0 to 9."""
-        new, changed, changes = 0, 0, []
+        count = {"words_new": 0, "words_changed": 0}
+        changes: list[dict[str, Any]] = []
         for ids in self._labelled():
             for (sample, index), label in labels_of(self.db, ids).items():
                 sql = "SELECT before FROM labelled WHERE sample = ? AND word_index = ?"
@@ -378,15 +369,12 @@ class LabelImport:
                 after = round(expected(label), 4)
                 if before == after:
                     continue
-                new += before is None
-                changed += before is not None
+                count["words_new" if before is None else "words_changed"] += 1
                 if len(changes) < CHANGES:
                     (line,) = self.db.execute("SELECT line FROM lines WHERE sample = ?", (sample,)).fetchone()
-                    changes.append(
-                        {"line": line, "sample": sample, "word_index": index, "word": label["word"],
-                         "before": before, "after": after}
-                    )  # fmt: skip
-        return {"words_new": new, "words_changed": changed, "changes": changes}
+                    word = {"line": line, "sample": sample, "word_index": index, "word": label["word"]}
+                    changes.append({**word, "before": before, "after": after})
+        return {**count, "changes": changes}
 
     def _run(self, given: dict[str, Any]) -> None:
         run = checked_run(given)

@@ -128,7 +128,7 @@ def _add_text(db: Database, search: Search, text: str) -> None:
         return
     # prompts first: there are fewer than samples, and the index has all that is needed. A store holds composed prompts,
     # an older one prompts as they were typed
-    forms = [sorted({unicodedata.normalize(form, term) for form in ("NFC", "NFD")}) for term in terms]
+    forms = [sorted({unicodedata.normalize("NFC", t), unicodedata.normalize("NFD", t)}) for t in terms]
     every = " AND ".join(f"({' OR '.join([LIKE] * len(both))})" for both in forms)
     sql = f"SELECT prompt, count(*) FROM samples INDEXED BY samples_prompt WHERE {every} GROUP BY prompt"
     escaped = [re.sub(r"([\\%_])", r"\\\1", form) for both in forms for form in both]
