@@ -234,11 +234,8 @@ def card(title: str, licence: str, figures: Mapping[str, Any]) -> str:
         front += [f"  - split: {split}", f'    path: "{split}/**"']
     table = ["| split | images | labelled words |", "|---|---:|---:|"]
     table += [f"| {name} | {of['images']} | {of['words']} |" for name, of in figures["splits"].items()]
-    if figures["left_out"]:
-        table += [
-            "",
-            f"{figures['left_out']} labelled images are left out: their files were gone or changed.",
-        ]
+    if left_out := figures["left_out"]:
+        table += ["", f"{left_out} labelled images are left out: their files were gone or changed."]
     sources = [f"- `{name}`, {count} words: {SOURCES[name]}." for name, count in figures["sources"].items()]
     columns = ["| column | meaning |", "|---|---|"]
     columns += [f"| `{name.replace(', ', '`, `')}` | {meaning} |" for name, meaning in COLUMNS.items()]
@@ -278,10 +275,8 @@ def card(title: str, licence: str, figures: Mapping[str, Any]) -> str:
 
 def _codes(names: Iterable[str]) -> str:
     """Names as code, without backticks and line ends; of a folder only its last part, as the rest describes a machine."""
-    plain = (" ".join(name.replace("`", "'").split()) for name in names)
-    shown = [
-        name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name for name in plain
-    ]
+    plain = [" ".join(name.replace("`", "'").split()) for name in names]
+    shown = [n.rstrip("/").rsplit("/", 1)[-1] if n.startswith(("/", "~", ".")) else n for n in plain]
     return ", ".join(f"`{name}`" for name in dict.fromkeys(shown)) or "none"
 
 
@@ -319,15 +314,12 @@ def _metadata(path: Path) -> Iterator[Path | BinaryIO]:
     _check_list(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            members = sorted(
-                (m for m in archive.infolist() if m.filename.endswith(f"/{METADATA}")),
-                key=lambda m: m.filename,
-            )
+            members = [m for m in archive.infolist() if m.filename.endswith(f"/{METADATA}")]
             if not members:
                 raise ValueError(f"no split with a {METADATA} is in the zip; give the zip that was exported.")
             if len(members) > MOST_SPLITS:
                 raise ValueError(f"the zip has {len(members)} splits, and {MOST_SPLITS} at most are read.")
-            for member in members:
+            for member in sorted(members, key=lambda m: m.filename):
                 with tempfile.TemporaryFile() as file:
                     _unpack(archive, member, file)
                     yield file

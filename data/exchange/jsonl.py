@@ -172,10 +172,8 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
             for table, fields in OF_SAMPLE.items():
                 sql = f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq"
                 names = [name for name in fields if name != "sample"]
-                entries = [
-                    {"n": ranks[table][entry["seq"]], **_present(entry, names)}
-                    for entry in rows(db, sql, (sample["id"],))
-                ]
+                kept = rows(db, sql, (sample["id"],))
+                entries = [{"n": ranks[table][entry["seq"]], **_present(entry, names)} for entry in kept]
                 if entries or table == "submissions":  # fields that version 1 lacked are left out where empty
                     record[table] = entries
                 count[table] += len(entries)
@@ -276,6 +274,14 @@ def _event(entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
     return checked_score(entry, sample)
 
 
+CHECKS = {
+    "events": _event,
+    "submissions": checked_submission,
+    "remarks": checked_remark,
+    "gold": checked_gold,
+}
+
+
 class LabelImport:
     """An import of labels: ``line`` for each line in order, then ``finish``."""
 
@@ -305,9 +311,7 @@ class LabelImport:
             n, entry = _numbered(_only(vote, ("n", *PREFERENCE), "a preference"))
             self._wait("preferences", n, checked_preference(entry))
             return
-        kinds = (
-            {"events": FIELDS, "submissions": SUBMISSION} if self.first else {"events": FIELDS, **OF_SAMPLE}
-        )
+        kinds = {"events": FIELDS, **({"submissions": SUBMISSION} if self.first else OF_SAMPLE)}
         _only(record, ("sample", *kinds), "a line")
         sample = checked_sample(checks.complete(_only(record.get("sample"), COLUMNS, "a sample")))
         place = (sample["id"], self.number, bool(record.get("events") or record.get("gold")))
@@ -318,12 +322,6 @@ class LabelImport:
             self.stage.pull_run(sample["projector_run"])
         self._sample(sample)
         units = self.units(sample)
-        check = {
-            "events": _event,
-            "submissions": checked_submission,
-            "remarks": checked_remark,
-            "gold": checked_gold,
-        }
         for kind, names in kinds.items():
             entries = record.get(kind, [])
             if not isinstance(entries, list):
@@ -331,7 +329,7 @@ class LabelImport:
             allowed = ["n", *(name for name in names if name != "sample")]
             for entry in entries:
                 n, given = _numbered(_only(entry, allowed, f"one of {kind}"))
-                checked = check[kind](given, sample)
+                checked = CHECKS[kind](given, sample)
                 if "word_index" in checked:
                     need_unit(sample, units, checked["word_index"], checked["word"])
                 self._wait(kind, n, checked)

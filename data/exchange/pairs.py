@@ -29,6 +29,8 @@ from data.store.database import insert, new_id, now, row, rows
 from data.store.labels import expected
 from data.store.samples import need_sample
 
+FIELDS = ("prompt", "chosen", "rejected", "margin", "split", "chosen_sample", "rejected_sample")
+
 
 def _mean(words: Mapping[int, float], over: set[int] | None = None) -> float:
     wanted = sorted(words if over is None else over)
@@ -58,16 +60,18 @@ def export_dpo(store: Store, path: str | Path) -> dict[str, int]:
                 margin = round(_mean(words[chosen], both) - _mean(words[rejected], both), 4) if both else 0.0
                 if margin <= 0:
                     continue
-                paths = {"chosen": samples[chosen]["image_path"], "rejected": samples[rejected]["image_path"]}
-                both_ids = {"chosen_sample": chosen, "rejected_sample": rejected}
-                file.write(
-                    json_line({"prompt": prompt, **paths, "margin": margin, "split": split, **both_ids})
+                values = (
+                    prompt,
+                    samples[chosen]["image_path"],
+                    samples[rejected]["image_path"],
+                    margin,
+                    split,
                 )
+                file.write(json_line(dict(zip(FIELDS, (*values, chosen, rejected)))))
                 pairs += 1
     return {"samples": len(words), "pairs": pairs}
 
 
-FIELDS = ("prompt", "chosen", "rejected", "margin", "split", "chosen_sample", "rejected_sample")
 # the last vote of each person on each pair, whichever image was on the left
 LAST = """SELECT p.* FROM preferences p WHERE NOT EXISTS (SELECT 1 FROM preferences n WHERE n.who = p.who AND n.seq > p.seq
     AND min(n.left_sample, n.right_sample) = min(p.left_sample, p.right_sample)
@@ -120,15 +124,11 @@ def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) 
     after}]}; before is the person's last vote on the pair ('chosen', 'rejected', 'tie', 'none'), or None. A pair on which
     the person has voted the same gets no new vote.
     """
-    path, number = Path(path), 0
+    path, number = Path(path), 1
     checks.text("who", who)
     changes: list[dict[str, Any]] = []
     counts = {"pairs": 0, "same": 0, "new": 0, "changed": 0}
-    with (
-        refused(path.name, lambda: number or 1),
-        open(path, "rb") as file,
-        staging(store, path.name) as stage,
-    ):
+    with refused(path.name, lambda: number), open(path, "rb") as file, staging(store, path.name) as stage:
         stage.db.execute("CREATE TEMP TABLE known (one, other, PRIMARY KEY (one, other)) WITHOUT ROWID")
         for number, record in records(file, path.name):
             checks.names(record, FIELDS, "a line has an unknown field {0}.")
@@ -144,8 +144,8 @@ def import_dpo(store: Store, path: str | Path, who: str, dry_run: bool = False) 
             if before == "chosen":
                 continue
             if len(changes) < CHANGES:
-                changes.append({"line": number, "prompt": record["prompt"], "chosen_sample": chosen,
-                                "rejected_sample": rejected, "before": before, "after": "chosen"})  # fmt: skip
+                change = {"line": number, "prompt": record["prompt"], "chosen_sample": chosen}
+                changes.append({**change, "rejected_sample": rejected, "before": before, "after": "chosen"})
             vote = {"left_sample": chosen, "right_sample": rejected, "choice": "left"}
             insert(stage.db, "preferences", {"id": new_id(), **vote, "who": who, "created": now()})
         if not dry_run:

@@ -193,9 +193,8 @@ class ScoreImport:
         self.stage, self.db, self.who, self.scorer, self._units = stage, stage.db, who, scorer, units
         self.samples = 0  # samples pulled so far
         self._recent: dict[str, tuple[dict[str, Any], Sequence[Any], dict[int, dict[str, Any]]]] = {}
-        self.db.execute(
-            "CREATE TEMP TABLE known (sample, word_index, PRIMARY KEY (sample, word_index)) WITHOUT ROWID"
-        )
+        key = "PRIMARY KEY (sample, word_index)"
+        self.db.execute(f"CREATE TEMP TABLE known (sample, word_index, {key}) WITHOUT ROWID")
         self.counts = {"words": 0, "new": 0, "changed": 0}
         self.changes: list[dict[str, Any]] = []
 
@@ -286,9 +285,8 @@ def import_rows(
         task = ScoreImport(stage, who, scorer, units)
         for cells in rows:
             # a gap in a column of whole numbers makes them floats, and is NaN
-            id, index, word, prompt, value = (
-                None if isinstance(cell, float) and math.isnan(cell) else cell for cell in cells
-            )
+            gaps = (isinstance(cell, float) and math.isnan(cell) for cell in cells)
+            id, index, word, prompt, value = (None if gap else cell for gap, cell in zip(gaps, cells))
             if value is None:
                 continue
             score = checks.score(whole(value))

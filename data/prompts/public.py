@@ -217,7 +217,7 @@ def _plain(path: Path, *labels: str) -> Entries:
 
 _COMPBENCH = tuple(
     f"{kind}_{half}.txt"
-    for kind in ("color", "shape", "texture", "spatial", "non_spatial", "complex", "numeracy", "3d_spatial")
+    for kind in "color shape texture spatial non_spatial complex numeracy 3d_spatial".split()
     for half in ("train", "val")
 )
 

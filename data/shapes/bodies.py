@@ -94,10 +94,8 @@ def truths_of(scene: Scene, bodies: Sequence[Body]) -> tuple[tuple[float, ...], 
     places = [*range(len(bodies)), *[len(bodies)] * len(slots)]
     ways = np.array(list(dict.fromkeys(permutations(places, len(slots)))))
     values = match[np.arange(len(slots)), ways].sum(1)
-    best = {
-        tuple(int(o) if match[s, o] >= PRESENT else -1 for s, o in enumerate(way))
-        for way in ways[values > values.max() - CLOSE]
-    }
+    likely = ways[values > values.max() - CLOSE]
+    best = {tuple(int(o) if match[s, o] >= PRESENT else -1 for s, o in enumerate(way)) for way in likely}
     words = [word_truths(scene, way, bodies) for way in best]
     alone = [math.prod(1.0 - body.seen for i, body in enumerate(bodies) if i not in way) for way in best]
     return tuple(float(np.mean(word)) for word in zip(*words, strict=True)), float(np.mean(alone))
@@ -135,10 +133,10 @@ def _related(scene: Scene, given: Sequence[Sequence[Body]]) -> float:
     first, second = given[:2]
     if not (first and second):
         return 0.0
-    truth = min(
-        _mean([min(1.0, 2 * max(body.truths(thing))) * body.seen for body in mine], thing)
-        for thing, mine in zip(scene.things[:2], given[:2], strict=True)
-    )
+    presence = []
+    for thing, mine in zip(scene.things[:2], given[:2], strict=True):
+        presence.append(_mean([min(1.0, 2 * max(body.truths(thing))) * body.seen for body in mine], thing))
+    truth = min(presence)
     if truth and scene.near:
         gaps = [math.dist((a.x, a.y), (b.x, b.y)) - a.radius - b.radius for a, b in product(first, second)]
         truth *= near_truth(min(gaps))

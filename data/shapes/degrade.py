@@ -41,13 +41,9 @@ def _lay_out(plan: Plan) -> list[Placement]:
         objects, groups = plan.objects, [o.thing for o in plan.objects]
         both = {0, 1} <= set(groups)
         try:
-            radii, centres = draw.arrange(
-                [o.range for o in objects],
-                rng,
-                plan.relation if both else None,
-                groups,
-                near=both and plan.scene.near and rng.random() < 0.5,
-            )
+            near = both and plan.scene.near and rng.random() < 0.5
+            relation = plan.relation if both else None
+            radii, centres = draw.arrange([o.range for o in objects], rng, relation, groups, near)
             break
         except ValueError:
             last = next((o for o in reversed(objects) if o.thing < 0), objects[-1])
@@ -145,12 +141,9 @@ def _dimmed(body: Body, blur: float, noise: float) -> Body:
     """What blur and noise leave of a body's shape and colour."""
     sharp = ramp(blur / body.radius, 0.55, 0.12) * ramp(noise, 150, 25)
     plain = ramp(blur / body.radius, 0.9, 0.35) * ramp(noise, 200, 50)
-    return replace(
-        body,
-        colours=tuple(plain * c for c in body.colours),
-        shapes=tuple(sharp * s for s in body.shapes),
-        seen=body.seen * ramp(blur / body.radius, 1.6, 0.8),
-    )
+    colours, shapes = tuple(plain * c for c in body.colours), tuple(sharp * s for s in body.shapes)
+    seen = body.seen * ramp(blur / body.radius, 1.6, 0.8)
+    return replace(body, colours=colours, shapes=shapes, seen=seen)
 
 
 def spoiled(

@@ -134,9 +134,8 @@ def judge(scene: Scene, image: np.ndarray, world: str | World = "small") -> Verd
     has the say); a thing without an object scores 0 in all its words.
     """
     world = world_of(world)
-    objects = detect(
-        image, world if {t.shape for t in scene.things} <= set(world.shapes) else WORLDS["large"]
-    )
+    known = {thing.shape for thing in scene.things} <= set(world.shapes)
+    objects = detect(image, world if known else WORLDS["large"])
     slots = scene.slots
     match = np.array([[body.match(scene.things[i]) for body in objects] for i in slots])
     match = match.reshape(len(slots), len(objects))

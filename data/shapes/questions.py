@@ -50,14 +50,12 @@ def changed(
         elif len(things) == 1 and things[0].count < world.max_objects and rng.random() < 0.4:
             things.append(scenes.sample_scene(rng, world).things[0])
         relation = None
-        if len(things) == 2 and world.relations and rng.random() < 0.75:
+        if len(things) == 2 and rng.random() < 0.75:
             relation = str(rng.choice(world.relations))
             if rng.random() < 0.45:
                 relation = _holding(things, bodies, world) or relation
-        if (
-            len({thing.key for thing in things}) < len(things)
-            or sum(t.count for t in things) > world.max_objects
-        ):
+        twice = len({thing.key for thing in things}) < len(things)
+        if twice or sum(thing.count for thing in things) > world.max_objects:
             continue
         scene = scenes.parse(scenes.sentence(rng, things, relation), world)
         if scene.split == "train":

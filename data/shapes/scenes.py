@@ -186,7 +186,7 @@ def sample_scene(rng: np.random.Generator, world: str | World = "small", split: 
         draw = float(rng.random())
         n = 2 if draw < (0.85 if world.max_objects < 3 else 0.7) else 1 if draw >= 0.85 else 3
         n = min(n, world.max_objects)
-        relation = _pick(rng, world.relations) if draw < 0.5 and n > 1 and world.relations else None
+        relation = _pick(rng, world.relations) if draw < 0.5 and n > 1 else None
         for _ in range(200):
             things = _draw_things(rng, world, n)
             scene = Scene("", tuple(things), relation, ())
@@ -209,11 +209,7 @@ def _pattern(world: World) -> re.Pattern[str]:
             rf"(?P<count{i}>{count})\s+{size}(?P<colour{i}>{either(world.colours)})\s+(?P<shape{i}>{shapes})"
         )
 
-    relation = (
-        r"(?:(?:is|are)\s+)?(?P<place>(?:to\s+the\s+|on\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|below))"
-        if world.relations
-        else r"(?P<place>(?P<side>(?!))(?P<level>(?!)))"
-    )
+    relation = r"(?:(?:is|are)\s+)?(?P<place>(?:to\s+the\s+|on\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|below))"
     third = rf"|\s*,\s*{thing(2)}\s*,?\s+and\s+{thing(3)}" if world.max_objects > 2 else ""
     near = r"(?:(?:is|are)\s+)?(?P<near>next\s+to)"
     pair = rf"\s+(?:{relation}|{near}|{either(JOINS)})\s+{thing(1)}"

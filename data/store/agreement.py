@@ -47,13 +47,9 @@ def reliability(judgements: Iterable[Judgement], most: int | None = None) -> dic
     words = _by_word(judgements)
     shared = [scores for scores in words.values() if len(scores) > 1]
     drawn = shared if most is None or len(shared) <= most else random.Random(0).sample(shared, most)
-    result: dict[str, Any] = {
-        "words": len(shared),
-        "drawn": len(drawn),
-        "people": len({who for scores in shared for who in scores}),
-        **dict.fromkeys(LEVELS),
-        "why": "",
-    }
+    people = {who for scores in shared for who in scores}
+    result: dict[str, Any] = {"words": len(shared), "drawn": len(drawn), "people": len(people)}
+    result |= {**dict.fromkeys(LEVELS), "why": ""}
     everyone = {who for scores in words.values() for who in scores}
     counts = np.bincount(np.array([s for scores in drawn for s in scores.values()], int), minlength=10)
     if not everyone:
@@ -63,9 +59,7 @@ def reliability(judgements: Iterable[Judgement], most: int | None = None) -> dic
     elif not shared:
         result["why"] = "No word was scored by two people: alpha needs some that were."
     elif np.count_nonzero(counts) == 1:
-        result["why"] = (
-            f"Every score is {int(counts.argmax())}: alpha needs scores that differ between words."
-        )
+        result["why"] = f"Every score is {counts.argmax()}: alpha needs scores that differ between words."
     else:
         result |= {level: _alpha(drawn, counts, level) for level in LEVELS}
     return result
@@ -100,9 +94,7 @@ def difference(a: Sequence[int], b: Sequence[int]) -> dict[str, Any]:
     if len(a) < FEWEST:
         result["why"] = f"Both have scored {len(a)} words: a rank correlation needs {FEWEST}."
     elif len(set(a)) == 1 or len(set(b)) == 1:
-        result["why"] = (
-            "One of the two gave all words the same score: a rank correlation needs some that differ."
-        )
+        result["why"] = "One of the two gave all words one score: a rank correlation needs some that differ."
     else:
         from scipy.stats import spearmanr  # takes a second to import
 

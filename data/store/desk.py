@@ -128,14 +128,8 @@ class Remarks(Records):
             standing = row(db, sql, (sample, who, kind))
             if text == (standing["text"] if standing else ""):
                 return standing if text else None
-            event = {
-                "id": new_id(),
-                "sample": sample,
-                "who": who,
-                "kind": kind,
-                "text": text,
-                "created": now(),
-            }
+            event = {"id": new_id(), "sample": sample, "who": who, "kind": kind, "text": text}
+            event["created"] = now()
             insert(db, "remarks", event)
         return event
 

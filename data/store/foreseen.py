@@ -55,15 +55,10 @@ class Foreseen(Records):
     def keep(self, figures: Mapping[str, tuple[float, float, str]], reward: str) -> None:
         """Keep figures: {sample: (points of 0-9, promise of 0-1, version of the VLM)}."""
         reward = checks.text("reward", reward, 100)
-        records = [
-            (
-                checks.number("points", points, 0, 9),
-                checks.number("promise", promise, 0, 1),
-                f"{reward} {version}",
-                checks.identifier("sample", id),
-            )
-            for id, (points, promise, version) in figures.items()
-        ]
+        records = []
+        for id, (points, promise, version) in figures.items():
+            checked = (checks.number("points", points, 0, 9), checks.number("promise", promise, 0, 1))
+            records.append((*checked, f"{reward} {version}", checks.identifier("sample", id)))
         with self.database.writing() as db:
             sql = """INSERT INTO foreseen (sample, points, promise, model, projected)
                 SELECT id, ?, ?, ?, method = 'projected' FROM samples WHERE id = ?

@@ -166,8 +166,8 @@ def _write_piece(db: Database, after: int, upto: int, exact: bool) -> None:
             sql = f"""INSERT INTO main.{table} ({", ".join(values)}) SELECT {", ".join(values.values())}
                 FROM beside.{table} n WHERE {wanted} ORDER BY n.seq"""
             db.execute(sql)
-    scored = " UNION ".join(
-        f"SELECT sample FROM beside.{table} n WHERE {span}" for table in ("scores", "gold")
+    scored = (
+        f"SELECT sample FROM beside.scores n WHERE {span} UNION SELECT sample FROM beside.gold n WHERE {span}"
     )
     samples = [sample for (sample,) in db.execute(scored)]
     refresh_figures(db, samples)

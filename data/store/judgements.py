@@ -70,11 +70,9 @@ class Judgements(Records):
     def judged(self) -> tuple[Any, ...]:
         """A value that changes whenever figures of the quality may have, and is quick to compute. It has ids, since a store
         restored from a backup gives the same seqs to other events."""
+        newest = "SELECT seq, id FROM {} ORDER BY seq DESC LIMIT 1"
         with self.database.reading() as db:
-            return tuple(
-                db.execute(f"SELECT seq, id FROM {table} ORDER BY seq DESC LIMIT 1").fetchone()
-                for table in ("scores", "submissions", "gold")
-            )
+            return tuple(db.execute(newest.format(t)).fetchone() for t in ("scores", "submissions", "gold"))
 
     def _seq_of(self, db: Database, table: str, where: str, most: int | None) -> int:
         """The seq of the ``most``-th last row; 0 where there are fewer, or ``most`` is None."""

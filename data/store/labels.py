@@ -90,9 +90,8 @@ def _words(
 ) -> Iterator[list[dict[str, Any]]]:
     """The latest events up to ``last`` and the gold up to ``gold`` (all where None), grouped by (sample, word), in
     the order of samples and words."""
-    where, values = sample_filter(
-        {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
-    )
+    of_samples = {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
+    where, values = sample_filter(of_samples)
     bound = "seq <= ?"
     bounds: list[Any] = [last]
     if filters.get("ids") is not None:  # walk the lanes of these samples only
@@ -124,9 +123,8 @@ def _judgements(
     """For each sample: whether it is judged, and its words, each with its events and its label by a judge or None."""
     order = JUDGES if include_simulated else JUDGES[:-1]
     bound = last_seq(db) if last is None else checks.integer("last", last, 0, 2**62)
-    for _, sample in groupby(
-        _words(db, bound, {"split": split}, gold), key=lambda events: events[0]["sample"]
-    ):
+    every = _words(db, bound, {"split": split}, gold)
+    for _, sample in groupby(every, key=lambda events: events[0]["sample"]):
         words = [(events, label(events, order)) for events in sample]
         yield all(target for events, target in words if _by_vlm(events)), words
 
@@ -168,13 +166,8 @@ class Labels(Records):
             last, gold = last_seq(db), last_seq(db, "gold")
             labels = labels_at(db, last, wanted, gold)
             taken = {"store": store_id(db), "last": last, "gold": gold, "filter": wanted, "rule": RULE}
-        sources = Counter(x["source"] for x in labels)
-        return {
-            **taken,
-            "count": len(labels),
-            "sources": dict(sorted(sources.items())),
-            "sha256": digest(labels),
-        }
+        sources = dict(sorted(Counter(x["source"] for x in labels).items()))
+        return {**taken, "count": len(labels), "sources": sources, "sha256": digest(labels)}
 
     def current(self, snapshot: Mapping[str, Any] | None = None, **filters: Any) -> list[dict[str, Any]]:
         """The labels, one row per word, by arrival of the sample, then by word.
@@ -254,12 +247,10 @@ class Labels(Records):
         with self.database.reading() as db:
             for judged, words in _judgements(db, split, include_simulated, last, gold):
                 labels = [target for _, target in words if target]
-                if labels and judged:
-                    images[labels[0]["sample"]] = {
-                        x["word_index"]: {**x, "source": GOLD if x["scorer"] == GOLD else x["source"]}
-                        for x in labels
-                    }
-                elif labels:
+                for x in labels if judged else []:
+                    source = GOLD if x["scorer"] == GOLD else x["source"]
+                    images.setdefault(x["sample"], {})[x["word_index"]] = {**x, "source": source}
+                if labels and not judged:
                     left["samples"] += 1
                     left["words"] += len(labels)
         return {"images": images, "left_out": left}

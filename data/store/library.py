@@ -169,13 +169,11 @@ def _add_who(db: Database, search: Search, who: str) -> None:
 
 def _add_mean(db: Database, search: Search, given: Mapping[str, Any], column: str) -> None:
     """Samples whose mean score is within these bounds."""
-    bounds = {
-        name: checks.number(name, given[name], 0, 9) for name in ("mean_from", "mean_to") if name in given
-    }
-    low, high = bounds.get("mean_from", 0), bounds.get("mean_to", 9)
+    low = checks.number("mean_from", given.get("mean_from", 0), 0, 9)
+    high = checks.number("mean_to", given.get("mean_to", 9), 0, 9)
     if low > high:
         raise ValueError(f"The lowest mean score {low:g} is above the highest, {high:g}: turn them round.")
-    if bounds:
+    if "mean_from" in given or "mean_to" in given:
         search.values |= {"mean_from": low, "mean_to": high}
         search.mean = f"{column} BETWEEN :mean_from AND :mean_to"
         clause = f"EXISTS (SELECT 1 FROM means m WHERE m.sample = s.id AND m.{search.mean})"
@@ -317,21 +315,16 @@ class Library(Records):
                     ELSE 'tied' END, '' FROM preferences WHERE right_sample = :sample
                 ORDER BY created DESC LIMIT :limit"""
             others = rows(db, sql, {"sample": sample, "limit": limit, "gold": gold})
-        events = [
-            {
-                "created": e["created"],
-                "who": e["who"] or e["scorer"],
-                "source": e["source"],
-                "what": "undo" if e["undoes"] else "confirmed" if e["source"] == "confirmed" else e["kind"],
-                "word_index": e["word_index"],
-                "word": e["word"],
-                "before": _value(e["before"], e["before_distribution"]),
-                "after": _value(e["score"], e["distribution"]),
-                "text": "",
-            }
-            for e in scores
-        ]
-        bare = {"source": "human", "word_index": None, "word": "", "before": None, "after": None}
+        bare = {"source": "human", "word_index": None, "word": "", "before": None, "after": None, "text": ""}
+        events = []
+        for e in scores:
+            event = {name: e[name] for name in ("created", "source", "word_index", "word")}
+            event["what"] = (
+                "undo" if e["undoes"] else "confirmed" if e["source"] == "confirmed" else e["kind"]
+            )
+            change = (_value(e["before"], e["before_distribution"]), _value(e["score"], e["distribution"]))
+            event |= {"who": e["who"] or e["scorer"], "before": change[0], "after": change[1]}
+            events.append({**bare, **event})
         events += [{**bare, **other} for other in others]
         return sorted(events, key=lambda event: event["created"], reverse=True)[:limit]
 

@@ -37,9 +37,8 @@ class People(Records):
             like = alike(name)
             for other in rows(db, "SELECT name, key_sha256 FROM people"):
                 if alike(other["name"]) == like and not hmac.compare_digest(other["key_sha256"], digest):
-                    raise ValueError(
-                        f"Somebody goes by {checks.shown(other['name'])}, which looks the same: choose another name."
-                    )
+                    taken = checks.shown(other["name"])
+                    raise ValueError(f"Somebody goes by {taken}, which looks the same: choose another name.")
             insert(db, "people", {"name": name, "key_sha256": digest, "created": now()})
         return True
 

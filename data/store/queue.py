@@ -100,7 +100,7 @@ COUNT_SCORED = f"""SELECT count(*) FROM
     (SELECT DISTINCT sample FROM scores NOT INDEXED WHERE seq > :last AND seq <= :now AND source = 'vlm') t
     CROSS JOIN samples s ON s.id = t.sample WHERE {ANNOTATABLE} AND NOT EXISTS
         (SELECT 1 FROM scores b WHERE b.sample = t.sample AND b.source = 'vlm' AND b.seq <= :last)"""
-COUNT_SCORED_AT_FIRST = (
+COUNT_SCORED_FIRST = (
     f"SELECT count(*) FROM samples s JOIN uncertainty u ON u.sample = s.id WHERE {ANNOTATABLE}"
 )
 # Samples touched by submissions, each with its state then and now.
@@ -272,15 +272,8 @@ class Queue(Records):
             sql = f"""SELECT kind FROM submissions e WHERE who = :who AND sample = :sample AND id <> :id AND {STILL_LEFT}
                 ORDER BY seq DESC LIMIT 1"""
             before = row(db, sql, mine | {"sample": left["sample"]})
-            kind = before["kind"] if before else "open"
-            reverted = {
-                "id": new_id(),
-                "sample": left["sample"],
-                "who": who,
-                "kind": kind,
-                "undoes": left["id"],
-            }
-            reverted["created"] = now()
+            reverted = {"id": new_id(), "sample": left["sample"], "who": who}
+            reverted |= {"kind": before["kind"] if before else "open", "undoes": left["id"], "created": now()}
             insert(db, "submissions", {**reverted, "after": last_seq(db)})
             sql = f"""SELECT {EVENT} FROM scores e WHERE sample = :sample AND +who = :who AND {STEP} IN (:id, :created)
                 AND source = 'confirmed' AND {NOT_UNDONE} ORDER BY seq DESC"""
@@ -530,7 +523,7 @@ class Tallies(Records):
                 sql = _corrected(pool, BY_PERSON, "INDEXED BY scores_who", words)
                 return self._count(db, "scores", sql, mine, fixed)
 
-            scored, at_first = (sql.format(where=where) for sql in (COUNT_SCORED, COUNT_SCORED_AT_FIRST))
+            scored, at_first = (sql.format(where=where) for sql in (COUNT_SCORED, COUNT_SCORED_FIRST))
             counts = {
                 "samples": self._count(db, "samples", COUNT_SAMPLES.format(where=where), values, fixed),
                 "scored": self._count(db, "scores", scored, values, fixed, at_first),
@@ -546,10 +539,8 @@ class Tallies(Records):
         which nothing learns from."""
         with self.database.reading() as db:
             # from the start along people's events, later along the newest
-            first, later = (
-                _corrected("s.split <> 'heldout'", BY_ANYBODY, index)
-                for index in ("INDEXED BY scores_who", "NOT INDEXED")
-            )
+            first = _corrected("s.split <> 'heldout'", BY_ANYBODY, "INDEXED BY scores_who")
+            later = _corrected("s.split <> 'heldout'", BY_ANYBODY, "NOT INDEXED")
             return self._count(db, "scores", later, {}, True, first)
 
     def _count(

@@ -79,10 +79,8 @@ class Restoring(Records):
         """Mark runs, grids and imports that were active when the backup was made as interrupted."""
         with self.database.writing() as db:
             for table, more in (("runs", ", pid = NULL"), ("grids", "")):
-                db.execute(
-                    f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more} "
-                    "WHERE state IN ('queued', 'running')"
-                )
+                sql = f"UPDATE {table} SET state = 'interrupted', message = 'It was on when the backup was made.'{more}"
+                db.execute(f"{sql} WHERE state IN ('queued', 'running')")
             db.execute("DELETE FROM imports WHERE done < total")
 
     def restore(self, path: str | Path) -> dict[str, Any]:
@@ -96,10 +94,8 @@ class Restoring(Records):
             before = _counts(self.database)
         except StoreError:
             before = {}  # the old content is damaged
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        replaced = self.database.path.with_name(
-            f"{self.database.path.stem}.replaced-{stamp}-{new_id()[:4]}.db"
-        )
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{new_id()[:4]}"
+        replaced = self.database.path.with_name(f"{self.database.path.stem}.replaced-{stamp}.db")
         with self.database.reading() as db:
             (size,) = db.execute("PRAGMA page_size").fetchone()
         with checked_copy(source, self.database.path.parent, size) as copy, self._alone() as live:
@@ -195,13 +191,9 @@ def _damage(db: sqlite3.Connection, extras: bool = False) -> str:
 
 def _schema(db: sqlite3.Connection) -> Schema:
     """name -> (type, table, SQL with single spaces) of everything in a database except the tables of ANALYZE."""
-    return {
-        name: (kind, table, " ".join(sql.split()))
-        for name, kind, table, sql in db.execute(
-            "SELECT name, type, tbl_name, coalesce(sql, '') FROM sqlite_master"
-        )
-        if not name.startswith("sqlite_stat")
-    }
+    entries = db.execute("SELECT name, type, tbl_name, coalesce(sql, '') FROM sqlite_master").fetchall()
+    own = [entry for entry in entries if not entry[0].startswith("sqlite_stat")]
+    return {name: (kind, table, " ".join(sql.split())) for name, kind, table, sql in own}
 
 
 def _difference(schema: Schema, applied: set[str], extras: bool) -> str:

@@ -75,16 +75,14 @@ def sample_filter(filters: Mapping[str, Any]) -> tuple[str, list[Any]]:
             has = "EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.source = 'vlm')"
             clauses.append(has if wanted else f"NOT {has}")
         elif name == "scorer_version":  # not yet scored by this one
-            clauses.append(
-                "NOT EXISTS (SELECT 1 FROM scores x WHERE x.sample = s.id AND x.scorer_version = ?) AND NOT EXISTS "
-                "(SELECT 1 FROM missing x WHERE x.sample = s.id AND x.scorer_version = ?)"
-            )
+            for table in ("scores", "missing"):
+                has = f"EXISTS (SELECT 1 FROM {table} x WHERE x.sample = s.id AND x.scorer_version = ?)"
+                clauses.append(f"NOT {has}")
             values += [checks.text(name, wanted, 200)] * 2
         elif name in ("ids", *EQUALS):
             options = wanted if isinstance(wanted, (list, tuple, set, frozenset)) else [wanted]
-            checked = [
-                checks.seed(o) if name == "seed" else checks.text(name, o, 2000, True) for o in options
-            ]
+            check = SHAPES["seed"] if name == "seed" else words(checks.PROMPT_LENGTH)
+            checked = [check(name, option) for option in options]
             clauses.append(f"s.{'id' if name == 'ids' else name} IN (SELECT value FROM json_each(?))")
             values.append(checks.as_json(name, checked))
         else:
@@ -146,10 +144,8 @@ class Samples(Records):
         True/False), scorer_version (samples that this version has not scored)."""
         where, values = sample_filter(filters)
         values += [checks.integer("limit", limit, 0, 10_000_000), checks.integer("offset", offset, 0, 2**62)]
-        order = "DESC" if newest else "ASC"
-        return self.rows(
-            f"SELECT * FROM samples s WHERE {where} ORDER BY s.seq {order} LIMIT ? OFFSET ?", values
-        )
+        sql = f"SELECT * FROM samples s WHERE {where} ORDER BY s.seq {'DESC' if newest else 'ASC'} LIMIT ? OFFSET ?"
+        return self.rows(sql, values)
 
     def count(self, **filters: Any) -> int:
         """Number of samples that pass the filters of ``find``."""

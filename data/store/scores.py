@@ -87,15 +87,15 @@ def readable(event: dict[str, Any]) -> dict[str, Any]:
 
 def need_word(sample: Mapping[str, Any], word_index: int, word: str = "") -> None:
     """ValueError where a sample has no such unit, or *nothing else*, the last one, is at another place."""
-    if word == NOTHING_ELSE and word_index < sample["n_words"] - 1:
+    last = sample["n_words"] - 1
+    if word == NOTHING_ELSE and word_index < last:
         raise ValueError(
-            f"word_index {word_index} is a word, and “{NOTHING_ELSE}” stands after the words: the sample has it at "
-            f"{sample['n_words'] - 1}, or lacks it."
+            f"word_index {word_index} is a word, and “{NOTHING_ELSE}” stands after the words: the sample has it at {last}, or "
+            "lacks it."
         )
-    if word_index >= sample["n_words"]:
+    if word_index > last:
         raise ValueError(
-            f"word_index {word_index} is past the sample's {sample['n_words']} words; "
-            f"give one from 0 to {sample['n_words'] - 1}."
+            f"word_index {word_index} is past the sample's {last + 1} words; give one from 0 to {last}."
         )
 
 
@@ -258,9 +258,8 @@ class Scores(Records):
         self, sample: str, word_index: int, who: str, source: str, kept: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         checks.one_of("source", source, ANNOTATORS)
-        event = checked_event(
-            {"sample": sample, "word_index": word_index, "source": source, "who": who, **kept}
-        )
+        lane = {"sample": sample, "word_index": word_index, "source": source, "who": who}
+        event = checked_event({**lane, **kept})
         with self.database.writing() as db:
             need_word(need_sample(db, sample), event["word_index"], event["word"])
             before = latest(db, sample, event["word_index"], source, who)
@@ -301,23 +300,18 @@ class Scores(Records):
     ) -> list[dict[str, Any]]:
         """This person's events except confirmed scores, newest first. Beside the event's fields: prompt, seed, image_path;
         action: 'set', 'clear' or 'undo'; before: the score that it replaced; undone: bool."""
-        checks.text("who", who)
-        values = {
-            "who": who,
-            "sample": sample,
+        values: dict[str, Any] = {"who": checks.text("who", who), "sample": sample}
+        values |= {
             "limit": checks.integer("limit", limit, 0, 1_000_000),
-            "offset": checks.integer("offset", offset, 0, 2**62),
+            "offset": checks.count("offset", offset),
         }
-        with self.database.reading() as db:
-            sql = f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
-                    CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
-                    EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) AS undone
-                FROM scores e JOIN samples s ON s.id = e.sample LEFT JOIN scores b ON b.id = e.supersedes
-                WHERE e.who = :who AND e.who <> '' AND e.source <> 'confirmed'
-                    AND (:sample IS NULL OR e.sample = :sample)
-                ORDER BY e.seq DESC LIMIT :limit OFFSET :offset"""
-            events = rows(db, sql, values)
-        return [{**readable(e), "undone": bool(e["undone"])} for e in events]
+        sql = f"""SELECT {EVENT}, s.prompt, s.seed, s.image_path,
+                CASE WHEN e.undoes IS NULL THEN e.kind ELSE 'undo' END AS action, b.score AS before,
+                EXISTS (SELECT 1 FROM scores u WHERE u.undoes = e.id) AS undone
+            FROM scores e JOIN samples s ON s.id = e.sample LEFT JOIN scores b ON b.id = e.supersedes
+            WHERE e.who = :who AND e.who <> '' AND e.source <> 'confirmed' AND (:sample IS NULL OR e.sample = :sample)
+            ORDER BY e.seq DESC LIMIT :limit OFFSET :offset"""
+        return [{**readable(e), "undone": bool(e["undone"])} for e in self.rows(sql, values)]
 
     def first_corrections(self, most: int) -> int:
         """Number of words that people have corrected, among the first 20 x ``most`` events: cheap in a full store."""
