@@ -85,8 +85,7 @@ def export_parquet(store: Store, path: str | Path) -> dict[str, int]:
 def import_parquet(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
-    """Import the scores of a Parquet table that differ from the store, all of them or none; returns what ``import_words`` does.
-    ImportRefused names row (as its ``line``) and reason."""
+    """Import the scores that differ from the store, all or none, as ``import_words`` does; the ``line`` of ImportRefused is a row."""
     path, place = Path(path), Place()
     return import_rows(store, path, who, dry_run, units, "from parquet", _scores(path, place), place)
 
@@ -98,8 +97,7 @@ def _scores(path: Path, place: Place) -> Iterator[Row]:
 
 
 def read_rows(source: Path | BinaryIO, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, with the needed columns and those that are checked. Nothing is unpacked before its size is
-    checked, and no text is read that is longer than any in the store."""
+    """The rows of a Parquet file, with the needed columns and those that are checked, all sizes bounded before they are unpacked."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -246,8 +244,7 @@ def check_footer(file: BinaryIO) -> None:
 
 
 def check_pages(file: BinaryIO, metadata: pq.FileMetaData, columns: Sequence[int]) -> None:
-    """ValueError where the pages of these columns, by number, unpack to more than the bounds. Of the metadata only the
-    offsets are trusted."""
+    """ValueError where the pages of these columns, by number, unpack to more than the bounds. Only the offsets are trusted."""
     largest: dict[tuple[int, bool], int] = {}
     values = dict.fromkeys(columns, 0)
     for group in range(metadata.num_row_groups):

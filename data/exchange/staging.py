@@ -248,8 +248,7 @@ class ScoreImport:
         insert_event(self.db, checked_event(event))
 
     def finish(self, dry_run: bool) -> dict[str, Any]:
-        """Store the changes, unless it is a dry run; returns {samples, words, same, new, changed, changes: the first of them},
-        where ``new`` words had no label."""
+        """Store the changes, unless it is a dry run; returns {samples, words, same, new (no label before), changed, changes}."""
         (samples,) = self.db.execute("SELECT count(DISTINCT sample) FROM known").fetchone()
         if not dry_run:
             self.stage.write()

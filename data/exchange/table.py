@@ -125,8 +125,7 @@ def _whole(name: str, value: str) -> int:
 def import_csv(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
-    """Import the scores that differ from the store, all of them or none; returns what ``import_words`` does. ImportRefused names
-    line and reason."""
+    """Import the scores that differ from the store, all or none, as ``import_words`` does. ImportRefused names line and reason."""
     path, place = Path(path), Place()
     return import_rows(store, path, who, dry_run, units, "from csv", _scores(path, place), place, "line")
 

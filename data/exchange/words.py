@@ -99,8 +99,7 @@ def _placed(
     values: Sequence[Any],
     score: Callable[[float], int],
 ) -> tuple[dict[int, Any], int]:
-    """The value of each scored unit that the words of a line refer to, and the number of words that refer to none; ValueError
-    where they cannot be matched. A unit that was split ("next", "to") takes the value with the lowest score."""
+    """The value of each scored unit that the words of a line refer to (of several the lowest), and how many refer to none."""
 
     def agrees(place: int, word: str) -> bool:
         return place < len(units) and (not word or same_word(word, units[place].text))
@@ -148,8 +147,7 @@ RAPIDATA = WordFormat(
 
 
 def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, int]:
-    """Write the current label of every word, one line per sample, whole or not at all; returns {samples, words,
-    nothing_else_left_out}."""
+    """Write each word's current label, a line per sample, whole or not at all; returns {samples, words, nothing_else_left_out}."""
     every = store.labels.current(include_calibrated=True)
     labels = [label for label in every if label["word"] != NOTHING_ELSE]
     with store.database.reading() as db:

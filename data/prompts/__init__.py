@@ -52,8 +52,7 @@ def read(path: str | Path) -> list[str]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file with their numbers from 1, whether they end in LF, CR LF or CR; ValueError where it cannot be
-    read."""
+    """The lines of a UTF-8 file, whatever they end in, with their numbers from 1; ValueError where it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:

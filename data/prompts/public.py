@@ -104,8 +104,7 @@ def read_public(name: str, folder: str | Path, part: str = "") -> dict[str, tupl
 
 
 def _parse(text: str | Path) -> tuple[str, str, str] | None:
-    """(name, folder, part) of NAME[/PART]:FOLDER; None for a plain file, such as C:\\mine.txt or an existing file. ValueError
-    for an unknown name of a set."""
+    """(name, folder, part) of NAME[/PART]:FOLDER; None for a plain file, such as C:\\mine.txt. ValueError for an unknown set."""
     match = re.fullmatch(r"([\w-]{2,})(?:/([^:\\]+))?:(.+)", str(text), re.DOTALL)
     if not match or Path(text).is_file():
         return None

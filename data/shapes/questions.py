@@ -73,8 +73,7 @@ def seen_things(bodies: Sequence[Body], world: World) -> list[Thing]:
 
 
 def _holding(things: list[Thing], bodies: Sequence[Body], world: World) -> str | None:
-    """The relation that holds best between the bodies that are most like two things, in this order; None where they
-    are one body or none."""
+    """The relation that holds best between the bodies most like two things, in this order; None where they are one or none."""
     if len(bodies) < 2:
         return None
     first, second = (bodies[int(np.argmax([body.match(thing) for body in bodies]))] for thing in things)

@@ -110,8 +110,7 @@ def _against(judgements: Iterable[Judgement], other: str, none: str) -> dict[str
 
 
 def with_vlm(judgements: Iterable[Judgement]) -> dict[str, Any]:
-    """``difference`` from the VLM, over the words that it has scored. An upper bound where people saw its score first, or
-    accepted it."""
+    """``difference`` from the VLM: an upper bound where people saw its score first, or accepted it."""
     return _against(judgements, "vlm", "The VLM has scored none of these words.")
 
 

@@ -21,8 +21,7 @@ class Cursors(Records):
         return self.value("SELECT max(seq) FROM cursors WHERE name = ?", (checks.text("name", name),))
 
     def move(self, name: str, seq: int | None = None) -> int:
-        """Move a cursor to this seq (None: to the last event); returns it. It never moves back, and never past the last event:
-        after a backup has brought an older store, new events start from there."""
+        """Move a cursor to this seq (None: the last event), but never back nor past the last event; returns it."""
         wanted = None if seq is None else checks.integer("seq", seq, 0, 2**62)
         with self.database.writing() as db:
             sql = """INSERT INTO cursors (name, seq, changed)

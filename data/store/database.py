@@ -155,8 +155,7 @@ class DatabaseFile:
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
-        """A connection whose SELECTs all see one state of the database; within this thread's ``writing()``, what that has
-        written so far."""
+        """A connection whose SELECTs all see one state of the database, with what this thread's ``writing()`` has written so far."""
         if outer := getattr(self._open, "db", None):
             with self._explained():
                 yield outer
@@ -266,8 +265,7 @@ class DatabaseFile:
                     migrations.apply(db)
 
     def _create(self) -> None:
-        """Create a database, which gets its name when it is complete: a file of this name without our schema is never new.
-        Several processes may do so at once; the first one's stays."""
+        """Create a database, which gets its name when it is complete. Several processes may do so at once; the first one's stays."""
         if self._beside() and not self.path.exists():  # nobody else was first
             raise StoreError(self._emptied())
         try:
@@ -327,8 +325,7 @@ class DatabaseFile:
             raise
 
     def _begin(self, db: Database, begin: str) -> None:
-        """Begin a transaction and start its snapshot. SQLite may raise "busy" at once while another connection cleans up
-        the WAL; nothing has been done yet, so trying again is safe."""
+        """Begin a transaction and start its snapshot, again where another connection just cleans up the WAL."""
 
         def start() -> None:
             try:

@@ -38,8 +38,7 @@ STANDING_REMARKS = """SELECT id, sample, who, kind, text, created FROM remarks r
 
 class Desk(Records):
     def said(self, sample: str) -> list[dict[str, Any]]:
-        """The last event of each person and word of a sample, oldest first: {seq, word_index, who, score: 0-9, or None where
-        it was taken back, created}."""
+        """The last event of each person and word of a sample, oldest first: {seq, word_index, who, score (None: cleared), created}."""
         with self.database.reading() as db:
             need_sample(db, sample)
             sql = """SELECT seq, word_index, who, score, created FROM scores WHERE seq IN
@@ -48,8 +47,7 @@ class Desk(Records):
             return rows(db, sql, (sample,))
 
     def mark(self, sample: str) -> tuple[int, int]:
-        """The seq of the last score and of the last remark of a sample, 0 for none: while they stay, so does everything
-        said of it."""
+        """The seq of the last score and of the last remark of a sample, 0 for none."""
         sql = """SELECT coalesce((SELECT max(seq) FROM scores WHERE sample = :sample), 0) AS score,
             coalesce((SELECT max(seq) FROM remarks WHERE sample = :sample), 0) AS remark"""
         (last,) = self.rows(sql, {"sample": checks.identifier("sample", sample)})

@@ -27,8 +27,7 @@ LACKING = f"""FROM uncertainty u CROSS JOIN samples s ON s.id = u.sample
 
 class Foreseen(Records):
     def missing(self, reward: str, revision: str, limit: int = 1_000_000) -> list[str]:
-        """Ids of this backbone's samples that the VLM has scored and that lack a figure of this reward model, newest
-        first."""
+        """Ids of this backbone's samples with VLM scores and without a figure of this reward model, newest first."""
         values = {
             "reward": checks.text("reward", reward, 100),
             "revision": checks.text("revision", revision, 200, empty=True),

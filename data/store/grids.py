@@ -43,8 +43,7 @@ class Grids(Records):
         return id
 
     def update(self, id: str, state: str, message: str = "") -> dict[str, Any]:
-        """Change the state; a grid that ends gets its ``finished`` time. One that is done may be queued again, to replace an
-        image that was deleted."""
+        """Change the state; a grid that ends gets its ``finished`` time. One that is done may be queued again."""
         state = checks.one_of("state", state, RUN_STATES)
         message = checks.text("message", message, 2000, empty=True)
         with self.database.writing() as db:

@@ -117,8 +117,7 @@ class Imports(Records):
         self._write(id, name, begin)
 
     def _write(self, id: str, name: str, begin: Callable[[Database], None] | None = None) -> None:
-        """Write the remaining rows. begin: called first in the first transaction; None where another process began the
-        import, so that the audit entry is written here."""
+        """Write the remaining rows. begin: called in the first transaction; None where another process began the import."""
         done, total, size, resumed = 0, 1, PIECE, begin is None
         while done < total:
             try:

@@ -68,8 +68,7 @@ class Judgements(Records):
             return db.execute(sql, values).fetchall()
 
     def judged(self) -> tuple[Any, ...]:
-        """A value that changes whenever figures of the quality may have, and is quick to compute. It has ids, since a store
-        restored from a backup gives the same seqs to other events."""
+        """A quick value that changes whenever the figures of the quality may have, also by a restored backup (thus the ids)."""
         newest = "SELECT seq, id FROM {} ORDER BY seq DESC LIMIT 1"
         with self.database.reading() as db:
             return tuple(db.execute(newest.format(t)).fetchone() for t in ("scores", "submissions", "gold"))

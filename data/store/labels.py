@@ -88,8 +88,7 @@ def checked_filter(filters: Mapping[str, Any]) -> dict[str, Any]:
 def _words(
     db: Database, last: int, filters: Mapping[str, Any], gold: int | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """The latest events up to ``last`` and the gold up to ``gold`` (all where None), grouped by (sample, word), in
-    the order of samples and words."""
+    """The latest events up to ``last`` and the gold up to ``gold`` (None: all) by (sample, word), in their order."""
     of_samples = {k: v for k, v in filters.items() if k not in ("sources", "include_calibrated")}
     where, values = sample_filter(of_samples)
     bound = "seq <= ?"
@@ -132,8 +131,7 @@ def _judgements(
 def labels_at(
     db: Database, last: int, filters: Mapping[str, Any], gold: int | None = None
 ) -> list[dict[str, Any]]:
-    """The labels from the events up to ``last`` and the gold up to ``gold`` (None: all) under a checked filter, as rows of
-    ``Labels.current``."""
+    """Rows of ``Labels.current`` from the events up to ``last`` and the gold up to ``gold`` (None: all), under a checked filter."""
     wanted = [*filters["sources"], *([GOLD] if "human" in filters["sources"] else [])]
     order = [s for s in PRECEDENCE if s in wanted and (s != "calibrated" or filters["include_calibrated"])]
     labels = (label(events, order) for events in _words(db, last, filters, gold))
@@ -141,8 +139,7 @@ def labels_at(
 
 
 def expected(score: Mapping[str, Any]) -> float:
-    """A label or event as one number, 0 to 9: the mean of its distribution where it has one, as in training, else its
-    score."""
+    """A label or event as one number, 0 to 9: the mean of its distribution, else its score."""
     if score["distribution"] is None:
         return float(score["score"])
     return math.fsum(k * p for k, p in enumerate(score["distribution"])) / math.fsum(score["distribution"])

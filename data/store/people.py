@@ -28,8 +28,7 @@ class People(Records):
         return None if owner is None else hmac.compare_digest(owner["key_sha256"], digest)
 
     def claim(self, name: str, key_sha256: str) -> bool:
-        """Claim a free name for this key; returns whether it belongs to the key now. ValueError where somebody else has a
-        name that looks the same."""
+        """Claim a free name for this key; returns whether the key owns it now. ValueError where somebody has one that looks the same."""
         digest, name = checks.sha256("key_sha256", key_sha256), checks.text("name", name)
         with self.database.writing() as db:
             if (holds := self.holds(name, digest)) is not None:

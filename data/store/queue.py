@@ -375,8 +375,7 @@ class Queue(Records):
     def _few(
         self, db: Database, where: str, values: dict[str, Any], filters: Mapping[str, Any], in_pools: str
     ) -> bool:
-        """Whether the filters leave few samples, which are then listed in ``values``; with a filter by prompt or kind, the
-        first matches are looked at."""
+        """Whether the filters leave few samples, which are then listed in ``values``."""
         pooled = count_pooled(db, in_pools, values)
         if pooled < FEW:
             source = f"{POOLED_SAMPLES} WHERE {in_pools} AND {where}"
@@ -508,8 +507,7 @@ class Tallies(Records):
         return tally
 
     def progress(self, who: str, **filters: Any) -> dict[str, int]:
-        """This person's counts under the filters: {samples, scored, submitted, skipped, remaining, corrected_words,
-        corrected_samples}. ``samples`` can be annotated at all; ``remaining`` are those neither submitted nor skipped."""
+        """This person's counts: {samples, scored, submitted, skipped, remaining, corrected_words, corrected_samples}."""
         where, values = queue_filter(filters)
         mine, fixed = values | {"who": checks.text("who", who)}, _is_fixed(filters)
         pool = ANNOTATABLE.format(where=where)
@@ -535,8 +533,7 @@ class Tallies(Records):
         return counts | {"remaining": counts["samples"] - counts["submitted"] - counts["skipped"]}
 
     def count_corrected(self) -> int:
-        """Number of words with a correction that stands, by people or the simulated annotator, outside of held-out samples,
-        which nothing learns from."""
+        """Number of words with a correction that stands, by people or the simulated annotator, outside of held-out samples."""
         with self.database.reading() as db:
             # from the start along people's events, later along the newest
             first = _corrected("s.split <> 'heldout'", BY_ANYBODY, "INDEXED BY scores_who")

@@ -52,8 +52,7 @@ class Restoring(Records):
             return _counts(copy)
 
     def check(self) -> None:
-        """Check the whole file: every page, index, constraint and reference. StoreError where it is damaged; it is then only
-        read until a check passes. Makes way for a restore."""
+        """Check the whole file. StoreError where it is damaged; it is then only read until a check passes. Makes way for a restore."""
         with self.database._connected(once=True) as db:
             db.execute("PRAGMA query_only = ON")
             db.conn.set_progress_handler(self.database._idle.wanted, STEPS)
@@ -137,8 +136,7 @@ class Restoring(Records):
 
 @contextmanager
 def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[DatabaseFile]:
-    """The backup as a database of this version, in a temporary copy, with its active runs and grids marked as interrupted.
-    page_size: that of the database to be replaced, since pages are copied."""
+    """The backup as a database of this version and page size, in a temporary copy, its active runs and grids interrupted."""
     with work_folder(folder) as work:
         copy = work / "copy.db"
         try:
@@ -197,8 +195,7 @@ def _schema(db: sqlite3.Connection) -> Schema:
 
 
 def _difference(schema: Schema, applied: set[str], extras: bool) -> str:
-    """The first difference of a schema from the one that these migrations make; '' for none. Applied migrations that are
-    unknown make no difference: opening the file reports that it is newer."""
+    """The first difference of a schema from the one that these migrations make, if they are known; '' for none."""
     with closing(sqlite3.connect(":memory:")) as memory:
         fresh = Database(memory)
         names = [m.name for m in migrations.pending(fresh)]

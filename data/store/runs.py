@@ -177,8 +177,7 @@ class Runs(Records):
         return record["id"]
 
     def claim(self, id: str, pid: int) -> dict[str, Any]:
-        """Make a run the active one; RunBusy where there is one. Exactly one of several callers gets it, and a run that is
-        active already is refused too (a dead one is first set to 'interrupted')."""
+        """Make a run the active one; RunBusy where there is one, this one too (a dead one is first set to 'interrupted')."""
         with self.database.writing() as db:
             run = need_run(db, id)
             other = row(db, "SELECT id, kind FROM runs WHERE state = 'running' ORDER BY seq LIMIT 1")
@@ -192,8 +191,7 @@ class Runs(Records):
             return read_run(db, id)
 
     def update(self, id: str, **fields: Any) -> dict[str, Any]:
-        """Change fields in ``CHANGEABLE`` (heartbeat and finished may be 'now'); returns the run. A run that ends gets its
-        ``finished`` time."""
+        """Change fields in ``CHANGEABLE`` (times may be 'now'); returns the run. A run that ends gets its ``finished`` time."""
         checks.names(fields, CHANGEABLE, "A run's {0} cannot be changed; start a new run instead.")
         changes = _checked({name: now() if value == "now" else value for name, value in fields.items()})
         with self.database.writing() as db:

@@ -104,8 +104,7 @@ Units = Callable[[Mapping[str, Any]], Sequence[Any]]
 
 
 def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, word: str = "") -> Any:
-    """The unit of a sample that a label from elsewhere refers to. ValueError, with the prompt's words, where there is none at
-    this place, another one, or one that is not scored."""
+    """The unit of a sample that a label from elsewhere names; ValueError, with the prompt's words, where it is no scored one."""
     try:
         need_word(sample, word_index, word)
         if word_index >= len(units):
@@ -158,8 +157,7 @@ def latest_events(db: Database, samples: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def insert_event(db: Database, event: dict[str, Any], step: str | None = None) -> dict[str, Any]:
-    """Insert a checked event after its lane's latest; returns it. step: shared by events that are written, and undone,
-    together; None for an imported one."""
+    """Insert a checked event after its lane's latest; returns it. step: shared by events that are undone together."""
     before = latest(db, event["sample"], event["word_index"], event["source"], event["who"])
     event = {**event, "supersedes": before["id"] if before else None, "step": step}
     insert(db, "scores", event)
@@ -180,8 +178,7 @@ def undo_event(db: Database, undone: dict[str, Any]) -> None:
 
 
 def refresh_figures(db: Database, samples: Iterable[str]) -> None:
-    """Refresh the caches after scores of machines: the mean entropy of the VLM's latest scores, by which the queue is ordered,
-    and the mean score."""
+    """Refresh the caches after scores of machines: the mean entropy of the VLM's latest scores, and the mean score."""
     ids, which = (json.dumps(list(samples)),), "sample IN (SELECT value FROM json_each(?1))"
     sql = f"""INSERT INTO uncertainty (sample, entropy)
         SELECT sample, avg(coalesce(entropy, 0)) FROM scores WHERE seq IN
@@ -243,8 +240,7 @@ class Scores(Records):
         word: str | None = None,
         weight: float = 1.0,
     ) -> dict[str, Any]:
-        """Correct a word's score; returns the event. Repeating the score that stands returns the standing event and adds no
-        step of undo."""
+        """Correct a word's score; returns the event, or the standing one where it has that score already."""
         kept = {"kind": "set", "score": checks.score(score), "word": word, "weight": weight}
         event = self._annotate(sample, word_index, who, source, kept)
         assert event is not None  # there is a score

@@ -44,8 +44,7 @@ class Votes(Records):
         return event
 
     def find(self, samples: Sequence[str] | None = None, who: str | None = None) -> list[dict[str, Any]]:
-        """The votes that stand, oldest first, as ``add`` returns them; optionally only those between two of ``samples``, or
-        of one person."""
+        """The votes that stand, oldest first, as ``add`` returns them; optionally between two of ``samples``, or of one person."""
         values = {
             "samples": None if samples is None else checks.as_json("samples", list(samples)),
             "who": None if who is None else checks.text("who", who),
