@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.database import Records, rows
-from data.store.scores import readable
+from data.store.scores import latest_events, readable, standing
 
 
 class Judgements(Records):
@@ -59,13 +59,10 @@ class Judgements(Records):
 
     def said_of(self, sample: str, word_index: int) -> list[tuple[str, int]]:
         """(who, score) of each person whose score of the word stands, lowest first."""
-        values = (checks.identifier("sample", sample), checks.integer("word_index", word_index, 0, 999))
         with self.database.reading() as db:
-            sql = """SELECT who, score FROM scores e WHERE sample = ? AND word_index = ? AND source = 'human'
-                    AND kind = 'set' AND NOT EXISTS (SELECT 1 FROM scores n WHERE n.sample = e.sample
-                        AND n.word_index = e.word_index AND n.source = 'human' AND n.who = e.who AND n.seq > e.seq)
-                ORDER BY score, who"""
-            return db.execute(sql, values).fetchall()
+            words = standing(latest_events(db, [sample]), None)
+        people = words[word_index]["people"] if word_index in words else {}
+        return sorted(people.items(), key=lambda said: (said[1], said[0]))
 
     def judged(self) -> tuple[Any, ...]:
         """A quick value that changes whenever the figures of the quality may have, also by a restored backup (thus the ids)."""

@@ -1,11 +1,6 @@
-"""The schema of the store as a sequence of migrations.
+"""The schema of the store as a sequence of migrations; what its tables hold is in ``data/README.md``.
 
 A released migration is never edited, since stores made by it exist: a change of the schema is a new migration at the end.
-
-The tables in ``APPEND_ONLY`` hold what people and scorers said: triggers refuse UPDATE, DELETE, and INSERT OR REPLACE of an
-existing row. ``uncertainty``, ``disagreement`` and ``means`` are caches of ``scores`` and ``gold``, ``foreseen``, ``kinds``
-and ``pools`` caches of ``samples``: all of them can be rebuilt. ``runs`` and ``grids`` change while they are worked on;
-rows of ``leases``, ``cursors`` and ``receipts`` are temporary.
 
 ``seq`` is the order of arrival. It is an AUTOINCREMENT key, because a plain rowid may be reused and may change in a VACUUM:
 a snapshot of the labels is "all events up to this seq".
@@ -25,6 +20,7 @@ RUN_KINDS = (
 )  # fmt: skip
 RUN_STATES = ("queued", "running", "stopped", "interrupted", "done", "failed")
 
+# tables of which triggers refuse UPDATE, DELETE, and INSERT OR REPLACE of an existing row
 APPEND_ONLY = (
     "samples",
     "scores",
@@ -36,7 +32,6 @@ APPEND_ONLY = (
     "audit",
     "preferences",
 )
-
 
 # max - min in points, averaged over the words that two or more people have scored; {which} bounds the samples.
 DISAGREEMENT = """
@@ -295,10 +290,7 @@ def m002_missing(db: Database) -> None:
 
 @migrations()
 def m003_queue(db: Database) -> None:
-    """The annotation queue: leases, disagreement between people, and remarks.
-
-    A trigger keeps ``disagreement`` up to date, so that corrections, undo and import need not.
-    """
+    """The annotation queue: leases, disagreement between people (kept up to date by a trigger), and remarks."""
     sql = f"""
         CREATE TABLE leases (
             sample TEXT NOT NULL REFERENCES samples (id),
@@ -341,13 +333,7 @@ def m003_queue(db: Database) -> None:
 
 @migrations()
 def m004_people(db: Database) -> None:
-    """Names and their owners, gold scores, the audit log, cursors, and two caches for the queue.
-
-    ``people``: a name belongs to the browser that first wrote under it, which holds the key; only the key's digest is kept.
-    ``gold``: scores that are known to be right; score NULL takes one back. ``audit``: changes of the store as a whole.
-    ``cursors``: how far a follower of ``scores`` has come (the webhook). ``foreseen``: the distance of the reward model from
-    the VLM on a sample, in points, and the models; ``kinds``: the kinds of word in a prompt. The application fills the last two.
-    """
+    """Names and the digests of their owners' keys, gold, the audit log, cursors, and two caches for the queue."""
     sql = """
         CREATE TABLE people (
             name TEXT PRIMARY KEY CHECK (name <> ''),
@@ -402,11 +388,7 @@ def m004_people(db: Database) -> None:
 
 @migrations()
 def m005_seeds(db: Database) -> None:
-    """Grids of the page Seeds, blind votes between two images, and archived runs.
-
-    A grid has a ``config`` (the prompt and the axes) and cells that name samples; a sample may be in several grids.
-    ``archived``: when a run was deleted; its row stays, its files are gone.
-    """
+    """Grids of the page Seeds and their cells, blind votes between two images, and when a run was archived."""
     sql = """
         CREATE TABLE grids (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -468,8 +450,7 @@ def m006_coming_back(db: Database) -> None:
 
 @migrations()
 def m007_pools(db: Database) -> None:
-    """``pools``: number of samples that are alike in the columns that the queue is filtered by (``data.store.queue``). Indexes on
-    these, on seeds, on the prompts of a kind, and on the samples that people have scored."""
+    """``pools``, and indexes on them, on seeds, on the prompts of a kind, and on the samples that people have scored."""
     sql = f"""
         CREATE TABLE pools (
             split TEXT NOT NULL,
@@ -497,12 +478,7 @@ def m007_pools(db: Database) -> None:
 
 @migrations()
 def m008_means(db: Database) -> None:
-    """``means``: the mean score of each sample that has one, for the library's orders and filters. It can be rebuilt from
-    ``scores`` and ``gold``; people who may not see gold get ``mean``, which is NULL where there is only gold.
-
-    Triggers keep it up to date for scores of people, so that corrections, undo and import need not. Machines score all words
-    of a sample at once: the writer refreshes it once per sample (``scores.refresh_figures``).
-    """
+    """``means``: the mean score of each sample, without and with gold, kept by triggers for scores of people."""
     sql = f"""
         CREATE TABLE means (
             sample TEXT PRIMARY KEY REFERENCES samples (id),
@@ -565,12 +541,7 @@ def m009_confirmed(db: Database) -> None:
 
 @migrations()
 def m010_rounds(db: Database) -> None:
-    """Runs of kind ``round``, which make images; and columns of ``foreseen`` for the queue's order ``projected``: ``promise``, how
-    much the reward model expects of words of which the VLM is unsure, NULL until it is computed; and whether the sample has
-    projected noise.
-
-    The kinds are in a CHECK: see ``m002_missing``.
-    """
+    """Runs of kind ``round``; ``foreseen.promise``, what the reward model expects of words of which the VLM is unsure."""
     widen_check(db, "runs", "'lora', 'experiment')", "'lora', 'experiment', 'round')")
     sql = """
         ALTER TABLE foreseen ADD COLUMN promise REAL;;
@@ -616,8 +587,7 @@ def m013_word_rules(db: Database) -> None:
 
 @migrations()
 def m014_imports(db: Database) -> None:
-    """``imports``: the imported files and their number of rows, of which ``done`` are in the store, the others in a file beside it
-    (``data.store.imports``)."""
+    """``imports``: the imported files and their number of rows, of which ``done`` are in the store (``data.store.imports``)."""
     sql = """
         CREATE TABLE imports (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
