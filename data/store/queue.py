@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from threading import Lock
@@ -243,6 +244,18 @@ def _joined(cache: str, few: bool) -> str:
     return f"{outer} CROSS JOIN {inner} ON s.id = u.sample"
 
 
+@dataclass
+class Request:
+    """What a person asks of the queue, with the filters as SQL; leased: leave out what others hold."""
+
+    order: str
+    filters: Mapping[str, Any]
+    where: str
+    values: dict[str, Any]
+    overlap: int | None
+    leased: bool
+
+
 class Queue(Records):
     def submit(self, sample: str, who: str, confirmed: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Record that this person is done with the sample; returns the event {id, sample, who, kind, created}.
@@ -326,13 +339,14 @@ class Queue(Records):
         checks.one_of("order", order, ORDERS)
         where, values = queue_filter(filters)
         values |= {"who": checks.text("who", who), "exclude": exclude, "overlap": checked_overlap(overlap)}
+        request = Request(order, filters, where, values, overlap, lease is not None)
         if lease is None:
             with self.database.reading() as db:
-                return self._search(db, order, where, values, filters, overlap, leased=False)
+                return self._search(db, request)
         seconds = checked_lease(lease)
         for _ in range(TRIES):  # search outside the lock that others wait for
             with self.database.reading() as db:
-                sample = self._search(db, order, where, values, filters, overlap, leased=True)
+                sample = self._search(db, request)
             if not sample:
                 return None
             with self.database.writing() as db:
@@ -341,52 +355,37 @@ class Queue(Records):
                     take(db, sample["id"], who, seconds)
                     return sample
         with self.database.writing() as db:
-            sample = self._search(db, order, where, values, filters, overlap, leased=True)
-            if sample:
+            if sample := self._search(db, request):
                 take(db, sample["id"], who, seconds)
         return sample
 
-    def _search(
-        self,
-        db: Database,
-        order: str,
-        where: str,
-        values: dict[str, Any],
-        filters: Mapping[str, Any],
-        overlap: int | None,
-        leased: bool,
-    ) -> dict[str, Any] | None:
+    def _search(self, db: Database, request: Request) -> dict[str, Any] | None:
         """The first sample in the order that may be given to :who now."""
-        values["now"] = now()
-        in_pools, pool_values = pool_filter(filters)
-        values |= pool_values
-        few = self._few(db, where, values, filters, in_pools)
+        in_pools, pool_values = pool_filter(request.filters)
+        values = request.values | pool_values | {"now": now()}
+        few = self._few(db, request, values, in_pools)
         # the plus keeps SQLite from sorting the rows that an index of the filter gives
-        where = LISTED if few else where.replace("s.", "+s.")
+        where = LISTED if few else request.where.replace("s.", "+s.")
         where += f""" AND s.image_path IS NOT NULL AND s.n_words > 0 AND s.id IS NOT :exclude
             AND {UNDONE.format(id="s.id")}"""
-        if leased or overlap is not None:
-            where += f" AND {vacant(overlap)}"
-        if order == "uncertainty":
+        if request.leased or request.overlap is not None:
+            where += f" AND {vacant(request.overlap)}"
+        if request.order == "uncertainty":
             return self._least_sure(db, where, values, few)
-        by_pool = any(filters.get(name) is not None for name in POOL_COLUMNS if name != "split")
-        return self._by(order, db, where, values, few, lasting=leased, in_pools=in_pools if by_pool else "")
+        by_pool = any(request.filters.get(name) is not None for name in POOL_COLUMNS if name != "split")
+        return self._by(db, request, where, values, few, in_pools if by_pool else "")
 
-    def _few(
-        self, db: Database, where: str, values: dict[str, Any], filters: Mapping[str, Any], in_pools: str
-    ) -> bool:
+    def _few(self, db: Database, request: Request, values: dict[str, Any], in_pools: str) -> bool:
         """Whether the filters leave few samples, which are then listed in ``values``."""
         pooled = count_pooled(db, in_pools, values)
-        if pooled < FEW:
-            source = f"{POOLED_SAMPLES} WHERE {in_pools} AND {where}"
-        elif filters.get("prompt") is not None:
-            source = f"samples s INDEXED BY samples_prompt WHERE {where}"
-        elif filters.get("kind") is None:
-            return False
-        elif self._rarer(db, pooled, values):
-            source = f"{POOLED_SAMPLES} WHERE {in_pools} AND {where}"
-        else:
-            source = f"{BY_KIND} AND {where.replace(OF_KIND, '1')}"
+        source = f"{POOLED_SAMPLES} WHERE {in_pools} AND {request.where}"
+        if pooled >= FEW:
+            if request.filters.get("prompt") is not None:
+                source = f"samples s INDEXED BY samples_prompt WHERE {request.where}"
+            elif request.filters.get("kind") is None:
+                return False
+            elif not self._rarer(db, pooled, values):
+                source = f"{BY_KIND} AND {request.where.replace(OF_KIND, '1')}"
         ids = [id for (id,) in db.execute(f"SELECT s.id FROM {source} LIMIT {FEW}", values)]
         values["listed"] = checks.as_json("ids", ids)
         return len(ids) < FEW
@@ -417,16 +416,10 @@ class Queue(Records):
         return max(begun + untouched, key=lambda s: s["entropy"], default=None)
 
     def _by(
-        self,
-        order: str,
-        db: Database,
-        where: str,
-        values: dict[str, Any],
-        few: bool,
-        lasting: bool,
-        in_pools: str,
+        self, db: Database, request: Request, where: str, values: dict[str, Any], few: bool, in_pools: str
     ) -> dict[str, Any] | None:
         """in_pools: SQL of the pools that a filter leaves, '' where walking them does not pay."""
+        order, lasting = request.order, request.leased
         if order in CACHES:
             table, condition, by = CACHES[order]
             where += f" AND {condition} AND {UNDONE.format(id='u.sample')}"
