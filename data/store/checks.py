@@ -17,9 +17,11 @@ PROMPT_LENGTH = 2000
 NAME_LENGTH = 80
 SEED_LIMIT = 2**63
 FEATURE_BYTES = 65536
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-HEX = re.compile(r"[0-9a-f]{64}")
-IDENTIFIER = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")  # "." and ".." are folders
+NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+Shape = Callable[[str, Any], Any]
+"""A check (name, value) of a column or a part of some JSON: returns the value as it is kept, or raises a ValueError that
+names it."""
 
 
 def shown(value: Any) -> str:
@@ -39,7 +41,7 @@ def text(name: str, value: Any, longest: int = NAME_LENGTH, empty: bool = False)
         raise ValueError(f"{name} has {len(value)} characters; shorten it to {longest} at most.")
     if not empty and not value.strip():
         raise ValueError(f"{name} is empty; give it a text.")
-    if "\x00" in value or any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+    if NO_TEXT.search(value):
         raise ValueError(f"{name} holds a character that is no text ({shown(value)}); remove it.")
     return value
 
@@ -81,30 +83,30 @@ def names(given: Iterable[str], allowed: Iterable[str], sentence: str) -> None:
         raise ValueError(sentence.format(shown(name), ", ".join(allowed)))
 
 
-def identifier(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not IDENTIFIER.fullmatch(value):
-        raise ValueError(
-            f"{name} must be 1 to 64 letters, digits, '-', '_' or '.', and no folder's name, not {shown(value)}."
-        )
-    return value
+def matching(pattern: str, what: str) -> Shape:
+    """A text that is wholly of a pattern; ``what`` names it in the message."""
+    compiled = re.compile(pattern)
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise ValueError(f"{name} must be {what}, not {shown(value)}.")
+        return value
+
+    return check
+
+
+# "." and ".." are folders
+identifier = matching(
+    r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}", "1 to 64 letters, digits, '-', '_' or '.', and no folder's name"
+)
+sha256 = matching(r"[0-9a-f]{64}", "a sha256 of 64 hexadecimal digits")
+time = matching(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "a time such as 2026-01-31T12:00:00.000000Z")
 
 
 def run_id(name: str, value: Any) -> str:
     """An identifier that names a run's folder, which must not be hidden: hidden folders are about to be deleted."""
     if identifier(name, value).startswith("."):
         raise ValueError(f"{name} must not begin with '.', as a hidden folder does: {shown(value)}.")
-    return value
-
-
-def sha256(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not HEX.fullmatch(value):
-        raise ValueError(f"{name} must be a sha256 of 64 hexadecimal digits, not {shown(value)}.")
-    return value
-
-
-def time(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not TIME.fullmatch(value):
-        raise ValueError(f"{name} must be a time such as 2026-01-31T12:00:00.000000Z, not {shown(value)}.")
     return value
 
 
@@ -116,30 +118,28 @@ def relative_path(name: str, value: Any) -> str:
     return path
 
 
-def distribution(value: Any) -> list[float]:
+def distribution(name: str, value: Any) -> list[float]:
     """Ten probabilities of the scores 0..9 that sum to 1, kept to six significant digits."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise ValueError(f"distribution must be ten numbers, not {shown(value)}.")
-    values = [number(f"distribution[{i}]", p, 0.0, 1.0 + 1e-3) for i, p in enumerate(value)]
+        raise ValueError(f"{name} must be ten numbers, not {shown(value)}.")
+    values = [number(f"{name}[{i}]", p, 0.0, 1.0 + 1e-3) for i, p in enumerate(value)]
     if len(values) != 10:
-        raise ValueError(f"distribution has {len(values)} numbers; give ten, one for each score 0..9.")
+        raise ValueError(f"{name} has {len(values)} numbers; give ten, one for each score 0..9.")
     total = math.fsum(values)
     if abs(total - 1.0) > 1e-3:
-        raise ValueError(f"distribution sums to {total:.4f}; it must sum to 1.")
+        raise ValueError(f"{name} sums to {total:.4f}; it must sum to 1.")
     return [min(1.0, float(f"{p:.6g}")) for p in values]
 
 
-def features(value: Any) -> bytes:
+def features(name: str, value: Any) -> bytes:
     """The scorer's hidden state: float16 bytes, or a float16 array with ``tobytes``."""
     if not isinstance(value, (bytes, bytearray, memoryview)):
         if str(getattr(value, "dtype", "")) != "float16" or not hasattr(value, "tobytes"):
-            raise ValueError(f"features must be bytes or a float16 array, not {shown(type(value).__name__)}.")
+            raise ValueError(f"{name} must be bytes or a float16 array, not {shown(type(value).__name__)}.")
         value = value.tobytes()
     data = bytes(value)
     if not data or len(data) % 2 or len(data) > FEATURE_BYTES:
-        raise ValueError(
-            f"features has {len(data)} bytes; give float16 values, {FEATURE_BYTES} bytes at most."
-        )
+        raise ValueError(f"{name} has {len(data)} bytes; give float16 values, {FEATURE_BYTES} bytes at most.")
     return data
 
 
@@ -172,10 +172,6 @@ def complete(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # -- the shape of rows and of JSON
-
-Shape = Callable[[str, Any], Any]
-"""A check (name, value) of a column or a part of some JSON: returns the value as it is kept, or raises a ValueError that
-names it."""
 
 figure: Shape = partial(number, low=-1e12, high=1e12)
 count: Shape = partial(integer, low=0, high=2**62)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlite_utils import Database
 
 from data.store import checks
+from data.store.checks import choice, maybe, words
 from data.store.database import Records, insert, new_id, now, row, rows
 from data.store.samples import need_sample
 from data.store.schema import MEANS, SOURCES
@@ -25,10 +27,16 @@ NOTHING_ELSE = "nothing else"  # the unit after a prompt's words; no word has a 
 LISTED_WORDS = 600  # characters of a prompt's words in a message
 PEOPLE = ("human", "confirmed")  # sources of which the median over people counts
 PERSONAL = ("human", "confirmed", "simulated")  # sources that have a ``who``
-FIELDS = (
-    "id sample word_index word source who kind score distribution features scorer scorer_version weight "
-    "supersedes undoes created"
-).split()
+SHAPES: dict[str, checks.Shape] = {
+    "id": checks.identifier, "sample": checks.identifier, "word_index": partial(checks.integer, low=0, high=999),
+    "word": words(checks.PROMPT_LENGTH), "source": choice(*SOURCES), "who": words(), "kind": choice("set", "clear"),
+    "score": maybe(partial(checks.integer, low=0, high=9)), "distribution": maybe(checks.distribution),
+    "features": maybe(checks.features), "scorer": words(200), "scorer_version": words(200),
+    "weight": partial(checks.number, low=0, high=1000), "supersedes": maybe(checks.identifier),
+    "undoes": maybe(checks.identifier), "created": checks.time,
+}  # fmt: skip
+FIELDS = list(SHAPES)
+DEFAULTS = {"word": "", "who": "", "kind": "set", "scorer": "", "scorer_version": "", "weight": 1.0}
 EVENT = ", ".join(["e.seq", *(f"e.{f}" for f in FIELDS if f != "features")])
 STEP = "coalesce(e.step, e.created)"  # scores of a sample that are undone together; of imports, those of one time
 # neither an undo nor undone; the plus keeps SQLite from searching the index of ``undoes``
@@ -38,37 +46,21 @@ NOT_UNDONE = "+undoes IS NULL AND NOT EXISTS (SELECT 1 FROM scores u WHERE u.und
 def checked_event(given: Mapping[str, Any]) -> dict[str, Any]:
     """An event with all its fields; ValueError names the field that is wrong."""
     checks.names(given, FIELDS, "A score has no field {0}; it has {1}.")
-    r = {name: given.get(name) for name in FIELDS}
-    source = checks.one_of("source", r["source"], SOURCES)
-    r["id"] = checks.identifier("id", new_id() if r["id"] is None else r["id"])
-    r["sample"] = checks.identifier("sample", r["sample"])
-    r["word_index"] = checks.integer("word_index", r["word_index"], 0, 999)
-    r["word"] = checks.text("word", r["word"] or "", checks.PROMPT_LENGTH, empty=True)
-    r["kind"] = checks.one_of("kind", r["kind"] or "set", ("set", "clear"))
-    r["who"] = checks.text("who", r["who"] or "", empty=source not in PERSONAL)
-    if source not in PERSONAL and r["who"]:
+    filled = {name: value for name, value in given.items() if value is not None}
+    event = checks.columns({"id": new_id(), "created": now(), **DEFAULTS, **filled}, SHAPES)
+    event["entropy"] = None
+    source, probabilities = event["source"], event["distribution"]
+    checks.text("who", event["who"], empty=source not in PERSONAL)
+    if source not in PERSONAL and event["who"]:
         raise ValueError(f"A score of source {source} has no 'who'; name the scorer instead.")
-    r["entropy"] = None
-    if r["score"] is not None:
-        r["score"] = checks.score(r["score"])
-    if r["distribution"] is not None:
-        if source in PEOPLE:
-            raise ValueError("A person gives one score from 0 to 9, not a distribution.")
-        probabilities = checks.distribution(r["distribution"])
-        r["distribution"] = json.dumps(probabilities, separators=(",", ":"))
-        r["entropy"] = checks.entropy(probabilities)
-    if (r["kind"] == "clear") != (r["score"] is None and r["distribution"] is None):
+    if source in PEOPLE and probabilities:
+        raise ValueError("A person gives one score from 0 to 9, not a distribution.")
+    if (event["kind"] == "clear") != (event["score"] is None and probabilities is None):
         raise ValueError("A 'set' needs a score from 0 to 9 or a distribution; a 'clear' has neither.")
-    if r["features"] is not None:
-        r["features"] = checks.features(r["features"])
-    r["scorer"] = checks.text("scorer", r["scorer"] or "", 200, empty=True)
-    r["scorer_version"] = checks.text("scorer_version", r["scorer_version"] or "", 200, empty=True)
-    r["weight"] = 1.0 if r["weight"] is None else checks.number("weight", r["weight"], 0, 1000)
-    r["created"] = checks.time("created", now() if r["created"] is None else r["created"])
-    for name in ("supersedes", "undoes"):
-        if r[name] is not None:
-            r[name] = checks.identifier(name, r[name])
-    return r
+    if probabilities:
+        event["distribution"] = json.dumps(probabilities, separators=(",", ":"))
+        event["entropy"] = checks.entropy(probabilities)
+    return event
 
 
 def checked_score(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def _spreads(rng: random.Random) -> list[tuple[str, int, float]]:
     for _ in range(2000):
         peak, sharp = rng.randrange(10), rng.uniform(0.05, 3)
         weights = np.exp(-sharp * np.abs(np.arange(10) - peak))
-        spread = checks.distribution((weights / weights.sum()).tolist())
+        spread = checks.distribution("distribution", (weights / weights.sum()).tolist())
         made.append((checks.as_json("distribution", spread).replace(" ", ""), peak, checks.entropy(spread)))
     return made
 
