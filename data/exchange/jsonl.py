@@ -23,7 +23,7 @@ import os
 import pickle
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -33,17 +33,13 @@ from sqlite_utils import Database
 
 from data.exchange.staging import CHANGES, ImportRefused, Staging, refused, row_of, staging
 from data.exchange.text import decoded
-from data.store import Store, checks
+from data.store import Store, checks, desk, gold, queue, votes
 from data.store.database import exists, insert, iterate, row, rows
-from data.store.desk import checked_remark
-from data.store.gold import checked_gold
 from data.store.labels import expected
 from data.store.library import labels_of
-from data.store.queue import checked_submission
 from data.store.runs import ACTIVE, check_shape, checked_run, parse_json
 from data.store.samples import COLUMNS, checked_sample, insert_sample
 from data.store.scores import FIELDS, PERSONAL, Units, checked_score, need_unit, readable
-from data.store.votes import SIDES, checked_preference
 
 FORMAT, VERSION = "noise-projection-studio/labels", 4
 READABLE = (1, 2, 3, 4)
@@ -53,15 +49,8 @@ MOST_VALUES = 150_000  # of a line
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
 RUN_FIXED = ("kind", "config", "parent", "created")
-SUBMISSION = ("id", "sample", "who", "kind", "undoes", "created")
-REMARK = ("id", "sample", "who", "kind", "text", "created")
-GOLD = ("id", "sample", "word_index", "word", "score", "who", "created")
-PREFERENCE = ("id", *SIDES, "choice", "who", "created")
-OF_SAMPLE = {
-    "submissions": SUBMISSION,
-    "remarks": REMARK,
-    "gold": GOLD,
-}  # lists of a sample, beside its events
+# lists of a sample, beside its events
+OF_SAMPLE = {"submissions": queue.SUBMISSION, "remarks": desk.COLUMNS, "gold": gold.COLUMNS}
 
 
 # -- lines
@@ -137,7 +126,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # -- export
 
 
-def _present(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _present(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """These fields of a record, without those that are None."""
     return {name: record[name] for name in names if record[name] is not None}
 
@@ -181,7 +170,7 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
             count["samples"] += 1
             count["events"] += len(record["events"])
         for n, vote in enumerate(rows(db, "SELECT * FROM preferences ORDER BY seq"), 1):
-            file.write(json_line({"preference": {"n": n, **_present(vote, PREFERENCE)}}))
+            file.write(json_line({"preference": {"n": n, **_present(vote, votes.COLUMNS)}}))
             count["preferences"] += 1
     return dict(count)
 
@@ -251,7 +240,7 @@ def _read(stage: Staging, path: Path, images: Path | None, units: Units) -> dict
         return task.finish()
 
 
-def _only(record: Any, names: Sequence[str], what: str) -> dict[str, Any]:
+def _only(record: Any, names: Iterable[str], what: str) -> dict[str, Any]:
     """A JSON object with no other fields than these."""
     if not isinstance(record, dict):
         raise ValueError(f"{what} must be a JSON object, not {checks.shown(record)}.")
@@ -274,12 +263,8 @@ def _event(entry: dict[str, Any], sample: dict[str, Any]) -> dict[str, Any]:
     return checked_score(entry, sample)
 
 
-CHECKS = {
-    "events": _event,
-    "submissions": checked_submission,
-    "remarks": checked_remark,
-    "gold": checked_gold,
-}
+CHECKS = {"events": _event, "submissions": queue.checked_submission, "remarks": desk.checked_remark,
+          "gold": gold.checked_gold}  # fmt: skip
 
 
 class LabelImport:
@@ -308,10 +293,10 @@ class LabelImport:
             return
         if "preference" in record and not self.first:
             vote = _only(record, ["preference"], "a line")["preference"]
-            n, entry = _numbered(_only(vote, ("n", *PREFERENCE), "a preference"))
-            self._wait("preferences", n, checked_preference(entry))
+            n, entry = _numbered(_only(vote, ("n", *votes.COLUMNS), "a preference"))
+            self._wait("preferences", n, votes.checked_preference(entry))
             return
-        kinds = {"events": FIELDS, **({"submissions": SUBMISSION} if self.first else OF_SAMPLE)}
+        kinds = {"events": FIELDS, **({"submissions": queue.SUBMISSION} if self.first else OF_SAMPLE)}
         _only(record, ("sample", *kinds), "a line")
         sample = checked_sample(checks.complete(_only(record.get("sample"), COLUMNS, "a sample")))
         place = (sample["id"], self.number, bool(record.get("events") or record.get("gold")))
@@ -426,7 +411,7 @@ class LabelImport:
             self._same(name, entry["id"], entry, existing)
             self.count[f"{kind}_known"] += 1
             return
-        for side in SIDES:
+        for side in votes.SIDES:
             if side in entry:
                 self.stage.pull(entry[side])
                 if not exists(self.db, "samples", entry[side]):

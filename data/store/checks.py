@@ -193,6 +193,11 @@ def columns(entry: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, 
     return {name: shape(name, entry.get(name)) for name, shape in shapes.items()}
 
 
+def entry(given: Mapping[str, Any], shapes: Mapping[str, Shape], sample: str = "") -> dict[str, Any]:
+    """A row from elsewhere (``complete``) with these columns, about a sample; ValueError names the field that is wrong."""
+    return columns({**complete(given), "sample": sample}, shapes)
+
+
 def flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be true or false, not {shown(value)}.")

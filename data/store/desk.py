@@ -86,18 +86,18 @@ class Desk(Records):
 # -- remarks
 
 
+COLUMNS: dict[str, checks.Shape] = {
+    "id": checks.identifier, "sample": checks.identifier, "who": checks.text, "kind": checks.choice(*REMARKS),
+    "text": checks.words(NOTE_LENGTH), "created": checks.time,
+}  # fmt: skip
+
+
 def checked_remark(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``remarks`` from elsewhere; ValueError names the field that is wrong."""
-    kind = checks.one_of("kind", entry.get("kind"), REMARKS)
-    longest = REASON_LENGTH if kind == "flag" else NOTE_LENGTH
-    return {
-        "id": checks.identifier("id", checks.complete(entry)["id"]),
-        "sample": sample["id"],
-        "who": checks.text("who", entry.get("who")),
-        "kind": kind,
-        "text": checks.text("text", entry.get("text"), longest, empty=True),
-        "created": checks.time("created", entry["created"]),
-    }
+    """A row of ``remarks`` from elsewhere."""
+    remark = checks.entry(entry, COLUMNS, sample["id"])
+    if remark["kind"] == "flag":
+        checks.text("text", remark["text"], REASON_LENGTH, empty=True)
+    return remark
 
 
 class Remarks(Records):

@@ -10,6 +10,7 @@ Samples with gold are mixed into people's queues like any other (``Gold.next``),
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -25,19 +26,18 @@ STANDS = """g.score IS NOT NULL AND NOT EXISTS (SELECT 1 FROM gold n WHERE n.sam
     AND n.word_index = g.word_index AND n.seq > g.seq)"""
 
 
+COLUMNS: dict[str, checks.Shape] = {
+    "id": checks.identifier, "sample": checks.identifier, "word_index": partial(checks.integer, low=0, high=999),
+    "word": checks.words(checks.PROMPT_LENGTH), "score": checks.maybe(partial(checks.integer, low=0, high=9)),
+    "who": checks.text, "created": checks.time,
+}  # fmt: skip
+
+
 def checked_gold(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``gold``; ValueError names the field that is wrong."""
-    index = checks.integer("word_index", checks.complete(entry).get("word_index"), 0, 999)
-    need_word(sample, index, entry.get("word") or "")
-    return {
-        "id": checks.identifier("id", entry["id"]),
-        "sample": sample["id"],
-        "word_index": index,
-        "word": checks.text("word", entry.get("word"), checks.PROMPT_LENGTH, empty=True),
-        "score": None if entry.get("score") is None else checks.score(entry["score"]),
-        "who": checks.text("who", entry.get("who")),
-        "created": checks.time("created", entry["created"]),
-    }
+    """A row of ``gold`` from elsewhere."""
+    gold = checks.entry(entry, COLUMNS, sample["id"])
+    need_word(sample, gold["word_index"], gold["word"])
+    return gold
 
 
 class Gold(Records):

@@ -157,18 +157,17 @@ def count_pooled(db: Database, where: str, values: dict[str, Any]) -> int:
     return db.execute(f"SELECT coalesce(sum(samples), 0) FROM pools p WHERE {where}", values).fetchone()[0]
 
 
+SUBMISSION: dict[str, checks.Shape] = {
+    "id": checks.identifier, "sample": checks.identifier, "who": checks.text,
+    "kind": checks.choice("submit", "skip", "open"), "undoes": checks.maybe(checks.identifier), "created": checks.time,
+}  # fmt: skip
+
+
 def checked_submission(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``submissions`` from elsewhere; ValueError names the field that is wrong."""
-    undoes = entry.get("undoes")
-    kinds = ("submit", "skip") if undoes is None else ("submit", "skip", "open")
-    return {
-        "id": checks.identifier("id", checks.complete(entry)["id"]),
-        "sample": sample["id"],
-        "who": checks.text("who", entry.get("who")),
-        "kind": checks.one_of("kind", entry.get("kind"), kinds),
-        "undoes": None if undoes is None else checks.identifier("undoes", undoes),
-        "created": checks.time("created", entry["created"]),
-    }
+    """A row of ``submissions`` from elsewhere."""
+    if entry.get("undoes") is None:
+        checks.one_of("kind", entry.get("kind"), ("submit", "skip"))
+    return checks.entry(entry, SUBMISSION, sample["id"])
 
 
 def checked_overlap(overlap: Any) -> int | None:

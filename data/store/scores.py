@@ -332,16 +332,16 @@ class Scores(Records):
 # -- words that a scorer gave no readable answer for
 
 
+NOTE: dict[str, checks.Shape] = {
+    "sample": checks.identifier, "word_index": SHAPES["word_index"], "scorer": words(200),
+    "scorer_version": partial(checks.text, longest=200), "reason": partial(checks.text, longest=200),
+    "created": checks.time,
+}  # fmt: skip
+
+
 def checked_note(given: Mapping[str, Any]) -> dict[str, Any]:
     """A row of ``missing``; ValueError names the field that is wrong."""
-    return {
-        "sample": checks.identifier("sample", given.get("sample")),
-        "word_index": checks.integer("word_index", given.get("word_index"), 0, 999),
-        "scorer": checks.text("scorer", given.get("scorer") or "", 200, empty=True),
-        "scorer_version": checks.text("scorer_version", given.get("scorer_version"), 200),
-        "reason": checks.text("reason", given.get("reason"), 200),
-        "created": checks.time("created", given.get("created") or now()),
-    }
+    return checks.columns({"scorer": "", "created": now(), **given}, NOTE)
 
 
 class Missing(Records):

@@ -16,19 +16,18 @@ CHOICES = ("left", "right", "tie", "none")
 SIDES = ("left_sample", "right_sample")
 
 
+COLUMNS: dict[str, checks.Shape] = {
+    "id": checks.identifier, "left_sample": checks.identifier, "right_sample": checks.identifier,
+    "choice": checks.choice(*CHOICES), "who": checks.text, "created": checks.time,
+}  # fmt: skip
+
+
 def checked_preference(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ``preferences``; ValueError names the field that is wrong."""
-    left, right = (checks.identifier(name, entry.get(name)) for name in SIDES)
-    if left == right:
+    """A row of ``preferences`` from elsewhere."""
+    vote = checks.entry(entry, COLUMNS)
+    if vote["left_sample"] == vote["right_sample"]:
         raise ValueError("A vote is between two images; these are one and the same.")
-    return {
-        "id": checks.identifier("id", checks.complete(entry)["id"]),
-        "left_sample": left,
-        "right_sample": right,
-        "choice": checks.one_of("choice", entry.get("choice"), CHOICES),
-        "who": checks.text("who", entry.get("who")),
-        "created": checks.time("created", entry["created"]),
-    }
+    return vote
 
 
 class Votes(Records):
