@@ -48,7 +48,7 @@ KEPT = (
     "id prompt prompt_set split seed method strength projector_run backbone backbone_revision width height steps "
     "guidance sampler noise_sha256"
 ).split()
-BATCH = 1000
+GROUP = 1000  # images of a row group
 TYPES = {"seed": "int64", "strength": "float32", "width": "int32", "height": "int32", "steps": "int32",
          "guidance": "float32"}  # fmt: skip
 
@@ -114,39 +114,30 @@ def _write(
         words[label["sample"]].append(_word(label))
     with store.database.reading() as db:
         samples = rows(db, f"SELECT {', '.join(KEPT)}, image_path, image_sha256 FROM samples ORDER BY seq")
-    images: Counter[str] = Counter()
-    word_counts: Counter[str] = Counter()
-    sources: Counter[str] = Counter()
+    splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     left_out = 0
-    files: dict[str, pq.ParquetWriter] = {}
-    pending: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    try:
-        for done, sample in enumerate(samples, 1):
-            if on_progress:
-                on_progress(done, len(samples))
-            split, labelled = sample["split"], words[sample["id"]]
-            name = _copy(sample, home, folder) if labelled else None
-            if name is None:
-                left_out += bool(labelled)
-                continue
-            if split not in files:
-                files[split] = pq.ParquetWriter(folder / split / METADATA, schema())
-            pending[split].append({"file_name": name, **{n: sample[n] for n in KEPT}, "words": labelled})
-            if len(pending[split]) >= BATCH:
-                files[split].write_table(pa.Table.from_pylist(pending.pop(split), schema()))
-            images[split] += 1
-            word_counts[split] += len(labelled)
-            sources.update(word["source"] for word in labelled)
-        for split, remaining in pending.items():
-            files[split].write_table(pa.Table.from_pylist(remaining, schema()))
-    finally:
-        for file in files.values():
-            file.close()
-    if not images:
+    for done, sample in enumerate(samples, 1):
+        if on_progress:
+            on_progress(done, len(samples))
+        labelled = words[sample["id"]]
+        name = _copy(sample, home, folder) if labelled else None
+        left_out += bool(labelled and name is None)
+        if name is not None:
+            kept = {column: sample[column] for column in KEPT}
+            splits[sample["split"]].append({"file_name": name, **kept, "words": labelled})
+    if not any(splits.values()):
         raise ValueError("There is no labelled image whose file is there: make and score some images first.")
-    splits = {s: {"images": images[s], "words": word_counts[s]} for s in SPLITS if images[s]}
+    counts = {}
+    sources: Counter[str] = Counter()
+    for split, images in splits.items():
+        if images:
+            table = pa.Table.from_pylist(images, schema())
+            pq.write_table(table, folder / split / METADATA, row_group_size=GROUP)
+            of_split = [word["source"] for image in images for word in image["words"]]
+            counts[split] = {"images": len(images), "words": len(of_split)}
+            sources.update(of_split)
     figures = {
-        "splits": splits,
+        "splits": counts,
         "sources": dict(sources.most_common()),
         "prompts": len({s["prompt"] for s in samples if words[s["id"]]}),
         "backbones": sorted({s["backbone"] for s in samples if words[s["id"]]}),
@@ -154,7 +145,8 @@ def _write(
         "left_out": left_out,
     }
     (folder / "README.md").write_text(card(title, licence, figures), encoding="utf-8")
-    return {"samples": images.total(), "words": word_counts.total(), "left_out": left_out, "splits": splits}
+    written = sum(split["images"] for split in counts.values())
+    return {"samples": written, "words": sources.total(), "left_out": left_out, "splits": counts}
 
 
 def _word(label: Mapping[str, Any]) -> dict[str, Any]:
