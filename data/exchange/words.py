@@ -31,7 +31,7 @@ from data.exchange.staging import ScoreImport, refused, staging, whole
 from data.store import Store, checks
 from data.store.database import rows
 from data.store.labels import expected
-from data.store.scores import NOTHING_ELSE, Units, need_unit, own_words, same_word
+from data.store.scores import NOTHING_ELSE, Units, need_unit, prompt_words, same_word
 
 VERSION = 1
 COMMON = ("sample", "prompt", "image", "word_index")
@@ -119,7 +119,9 @@ def _placed(
     for (start, end), word, value in zip(spans, words, values):
         overlaps = [i for i, u in enumerate(units) if u.scored and u.start < end and u.end > start]
         if len(overlaps) > 1:
-            raise ValueError(f"{checks.shown(word)} holds several words; mark them apart. {own_words(units)}")
+            raise ValueError(
+                f"{checks.shown(word)} holds several words; mark them apart. {prompt_words(units)}"
+            )
         unplaced += not overlaps
         for i in overlaps:
             placed[i] = min(placed.get(i, value), value, key=score)

@@ -1,8 +1,7 @@
 """The mistakes that a render can make: each case changes a plan of objects, layout and picture.
 
 `degrade` draws the plan and grades the words by what was drawn. A case raises NoRoom where a scene leaves no room for
-it, before it changes anything. SPOILING names the cases that change what an object is; a picture gets at most two of the kind, so that something
-is left of its scene.
+it, before it changes anything. SPOILING names the cases that change what an object is; a picture gets at most two of them.
 """
 
 from __future__ import annotations
@@ -197,11 +196,11 @@ def _diagonal(plan: Plan) -> None:
 @case("missing", 0.08, spoils=True)
 def _missing(plan: Plan) -> None:
     """One thing, one of its objects, or now and then all things left out."""
-    gone = {plan.any_place()} if plan.rng.random() < 0.85 else set(range(len(plan.scene.things)))
-    if plan.rng.random() < 0.5 and (several := plan.of(min(gone)))[1:]:
+    absent = {plan.any_place()} if plan.rng.random() < 0.85 else set(range(len(plan.scene.things)))
+    if plan.rng.random() < 0.5 and (several := plan.of(min(absent)))[1:]:
         plan.objects.remove(several[0])
     else:
-        plan.objects = [o for o in plan.objects if o.thing not in gone]
+        plan.objects = [o for o in plan.objects if o.thing not in absent]
 
 
 @case("extra", 0.07)

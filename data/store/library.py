@@ -267,8 +267,8 @@ class Library(Records):
             seqs = [seq for (seq,) in db.execute(sql, values)]
             order = ", ".join(f"{name} {'DESC' if descends else 'ASC'}" for name, descends in columns)
             if len(seqs) <= COUNTED:  # sort all matches
-                table = f"json_each(:found) f CROSS JOIN samples s ON s.seq = f.value {figure}"
-                where, values = "1", {"found": json.dumps(seqs)}
+                table = f"json_each(:matches) f CROSS JOIN samples s ON s.seq = f.value {figure}"
+                where, values = "1", {"matches": json.dumps(seqs)}
             else:
                 table = walk
             if after is not None:

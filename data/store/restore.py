@@ -190,8 +190,8 @@ def _damage(db: sqlite3.Connection, extras: bool = False) -> str:
 def _schema(db: sqlite3.Connection) -> Schema:
     """name -> (type, table, SQL with single spaces) of everything in a database except the tables of ANALYZE."""
     entries = db.execute("SELECT name, type, tbl_name, coalesce(sql, '') FROM sqlite_master").fetchall()
-    own = [entry for entry in entries if not entry[0].startswith("sqlite_stat")]
-    return {name: (kind, table, " ".join(sql.split())) for name, kind, table, sql in own}
+    schema = {name: (kind, table, " ".join(sql.split())) for name, kind, table, sql in entries}
+    return {name: entry for name, entry in schema.items() if not name.startswith("sqlite_stat")}
 
 
 def _difference(schema: Schema, applied: set[str], extras: bool) -> str:

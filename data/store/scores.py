@@ -109,11 +109,11 @@ def need_unit(sample: Mapping[str, Any], units: Sequence[Any], word_index: int, 
         if not unit.scored:
             raise ValueError(f"word {word_index}, {checks.shown(unit.text)}, takes no score; leave it out.")
     except ValueError as error:
-        raise ValueError(f"{error} {own_words(units)}") from None
+        raise ValueError(f"{error} {prompt_words(units)}") from None
     return unit
 
 
-def own_words(units: Sequence[Any]) -> str:
+def prompt_words(units: Sequence[Any]) -> str:
     """A prompt's words with their places, for an error message."""
     words = ", ".join(f"{i} {unit.text}" for i, unit in enumerate(units))
     shortened = words if len(words) <= LISTED_WORDS else f"{words[:LISTED_WORDS]} ..."
