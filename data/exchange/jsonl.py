@@ -49,8 +49,10 @@ MOST_VALUES = 150_000  # of a line
 RUN = ("id", "kind", "config", "parent", "labels", "metrics", "checkpoint_sha256", "state", "message",
        "created", "finished")  # fmt: skip
 RUN_FIXED = ("kind", "config", "parent", "created")
-# lists of a sample, beside its events
-OF_SAMPLE = {"submissions": queue.SUBMISSION, "remarks": desk.COLUMNS, "gold": gold.COLUMNS}
+# lists of a sample, with the fields of their entries, and the tables that these are rows of
+LISTS: dict[str, Iterable[str]] = {"events": FIELDS, "submissions": queue.SUBMISSION, "remarks": desk.COLUMNS,
+                                   "gold": gold.COLUMNS}  # fmt: skip
+TABLES = {"events": "scores", "submissions": "submissions", "remarks": "remarks", "gold": "gold"}
 
 
 # -- lines
@@ -148,27 +150,28 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
 
     ``features=False`` leaves out the scorer's hidden states, which are most of the bytes.
     """
-    count: Counter[str] = Counter(runs=0, samples=0, events=0, **dict.fromkeys(OF_SAMPLE, 0), preferences=0)
+    count: Counter[str] = Counter(runs=0, samples=0, **dict.fromkeys(LISTS, 0), preferences=0)
     with whole_file(path) as file, store.database.reading() as db:
         file.write(json_line({"format": FORMAT, "version": VERSION, "features": bool(features)}))
         for run in _run_lines(db):
             file.write(json_line({"run": run}))
             count["runs"] += 1
-        ranks = {table: _ranks(db, table) for table in ("scores", *OF_SAMPLE)}
+        ranks = {kind: _ranks(db, table) for kind, table in TABLES.items()}
         for sample in iterate(db, "SELECT * FROM samples ORDER BY seq"):
             record: dict[str, Any] = {"sample": _present(sample, COLUMNS)}
-            record["events"] = _events(db, sample["id"], ranks["scores"], features)
-            for table, fields in OF_SAMPLE.items():
-                sql = f"SELECT * FROM {table} WHERE sample = ? ORDER BY seq"
+            for kind, fields in LISTS.items():
+                entries = rows(
+                    db, f"SELECT * FROM {TABLES[kind]} WHERE sample = ? ORDER BY seq", (sample["id"],)
+                )
+                if kind == "events":
+                    entries = [_portable(event, features) for event in entries]
                 names = [name for name in fields if name != "sample"]
-                kept = rows(db, sql, (sample["id"],))
-                entries = [{"n": ranks[table][entry["seq"]], **_present(entry, names)} for entry in kept]
-                if entries or table == "submissions":  # fields that version 1 lacked are left out where empty
-                    record[table] = entries
-                count[table] += len(entries)
+                listed = [{"n": ranks[kind][entry["seq"]], **_present(entry, names)} for entry in entries]
+                if listed or kind in ("events", "submissions"):  # version 1 lacked the others
+                    record[kind] = listed
+                count[kind] += len(listed)
             file.write(json_line(record))
             count["samples"] += 1
-            count["events"] += len(record["events"])
         for n, vote in enumerate(rows(db, "SELECT * FROM preferences ORDER BY seq"), 1):
             file.write(json_line({"preference": {"n": n, **_present(vote, votes.COLUMNS)}}))
             count["preferences"] += 1
@@ -180,15 +183,11 @@ def _ranks(db: Database, table: str) -> dict[int, int]:
     return {seq: n for n, (seq,) in enumerate(db.execute(f"SELECT seq FROM {table} ORDER BY seq"), 1)}
 
 
-def _events(db: Database, sample: str, ranks: Mapping[int, int], features: bool) -> list[dict[str, Any]]:
-    """A sample's score events, in order."""
-    result = []
-    for event in map(readable, rows(db, "SELECT * FROM scores WHERE sample = ? ORDER BY seq", (sample,))):
-        if event["features"] is not None:
-            event["features"] = base64.b64encode(event["features"]).decode() if features else None
-        names = [name for name in FIELDS if name != "sample" and event[name] != ""]
-        result.append({"n": ranks[event["seq"]], **_present(event, names)})
-    return result
+def _portable(event: dict[str, Any], features: bool) -> dict[str, Any]:
+    """A score event without empty texts, its hidden states as base64 or left out."""
+    if event["features"] is not None:
+        event["features"] = base64.b64encode(event["features"]).decode() if features else None
+    return {name: None if value == "" else value for name, value in readable(event).items()}
 
 
 # -- import
@@ -277,7 +276,7 @@ class LabelImport:
     def __init__(self, stage: Staging, images: Path | None, units: Units) -> None:
         self.stage, self.db, self.images, self.units = stage, stage.db, images, units
         self.count: Counter[str] = Counter()
-        for name in ("runs", "samples", "events", *OF_SAMPLE, "preferences"):
+        for name in ("runs", "samples", *LISTS, "preferences"):
             self.count[name] = self.count[f"{name}_known"] = 0
         for table in (
             "lines (sample PRIMARY KEY, line, labelled)",
@@ -296,7 +295,7 @@ class LabelImport:
             n, entry = _numbered(_only(vote, ("n", *votes.COLUMNS), "a preference"))
             self._wait("preferences", n, votes.checked_preference(entry))
             return
-        kinds = {"events": FIELDS, **({"submissions": queue.SUBMISSION} if self.first else OF_SAMPLE)}
+        kinds = {kind: LISTS[kind] for kind in ("events", "submissions")} if self.first else LISTS
         _only(record, ("sample", *kinds), "a line")
         sample = checked_sample(checks.complete(_only(record.get("sample"), COLUMNS, "a sample")))
         place = (sample["id"], self.number, bool(record.get("events") or record.get("gold")))
@@ -328,11 +327,10 @@ class LabelImport:
         for ids in self._labelled():
             before = [(*place, round(expected(label), 4)) for place, label in labels_of(self.db, ids).items()]
             self.db.conn.executemany("INSERT INTO labelled VALUES (?, ?, ?)", before)
-        for kind in ("events", *OF_SAMPLE, "preferences"):
+        for kind in (*LISTS, "preferences"):
             waiting = self.db.execute("SELECT line, entry FROM waiting WHERE kind = ? ORDER BY n", (kind,))
             for self.number, packed in waiting:
-                entry = pickle.loads(packed)
-                self._store_event(entry) if kind == "events" else self._store_entry(kind, entry)
+                self._store(kind, pickle.loads(packed))
         return {**self.count, **self._changes()}
 
     def _labelled(self) -> Iterator[list[str]]:
@@ -366,14 +364,11 @@ class LabelImport:
             raise ValueError("a run from elsewhere cannot be running here.")
         for id in filter(None, (run["id"], run.get("parent"))):
             self.stage.pull_run(id)
-        if existing := row_of(self.db, "runs", run["id"]):
-            self._same("run", run["id"], {n: run.get(n) for n in RUN_FIXED}, existing)
-            self.count["runs_known"] += 1
+        if self._is_known("runs", "runs", {"id": run["id"], **{n: run.get(n) for n in RUN_FIXED}}):
             return
         if run.get("parent") and not exists(self.db, "runs", run["parent"]):
             raise ValueError(f"the run's parent {run['parent']} is not in the file.")
         insert(self.db, "runs", run)
-        self.count["runs"] += 1
 
     def _sample(self, sample: dict[str, Any]) -> None:
         if self.images is not None and sample["image_path"] is not None:
@@ -383,43 +378,25 @@ class LabelImport:
                 raise ValueError(f"the image {sample['image_path']} is not in the images' folder.") from None
             if digest != sample["image_sha256"]:
                 raise ValueError(f"the image {sample['image_path']} is not the one that was scored.")
-        if existing := row_of(self.db, "samples", sample["id"]):
-            self._same("sample", sample["id"], sample, existing)
-            self.count["samples_known"] += 1
-        else:
+        if not self._is_known("samples", "samples", sample):
             insert_sample(self.db, sample)
-            self.count["samples"] += 1
 
-    def _store_event(self, event: dict[str, Any]) -> None:
-        if existing := row_of(self.db, "scores", event["id"]):
-            # entropy is computed, and its last bit may differ between machines
-            skipped = ("entropy",) if self.features else ("entropy", "features")
-            given = {name: value for name, value in event.items() if name not in skipped}
-            self._same("event", event["id"], given, existing)
-            self.count["events_known"] += 1
-            return
-        for name in ("supersedes", "undoes"):
-            if event[name] is not None:
-                self._same_lane(name, event)
-        insert(self.db, "scores", event)
-        self.count["events"] += 1
-
-    def _store_entry(self, kind: str, entry: dict[str, Any]) -> None:
-        """One of submissions, remarks, gold or preferences."""
-        if existing := row_of(self.db, kind, entry["id"]):
-            name = {"gold": "gold score"}.get(kind, kind.removesuffix("s"))
-            self._same(name, entry["id"], entry, existing)
-            self.count[f"{kind}_known"] += 1
+    def _store(self, kind: str, entry: dict[str, Any]) -> None:
+        """Stage a score event, submission, remark, gold score or preference."""
+        table = TABLES.get(kind, kind)
+        # entropy is computed, and its last bit may differ between machines
+        skipped = ("entropy",) if self.features else ("entropy", "features")
+        if self._is_known(kind, table, {name: value for name, value in entry.items() if name not in skipped}):
             return
         for side in votes.SIDES:
             if side in entry:
                 self.stage.pull(entry[side])
                 if not exists(self.db, "samples", entry[side]):
                     raise ValueError(f"{side} {entry[side]} is neither in the file nor in the store.")
-        if entry.get("undoes") is not None:
-            self._check_undone(entry)
-        insert(self.db, kind, entry)
-        self.count[kind] += 1
+        for name in ("supersedes", "undoes"):
+            if entry.get(name) is not None:
+                self._same_lane(name, entry) if kind == "events" else self._check_undone(entry)
+        insert(self.db, table, entry)
 
     def _check_undone(self, entry: dict[str, Any]) -> None:
         """ValueError unless it undoes a submit or skip of the same person and sample, which is not undone yet."""
@@ -441,10 +418,17 @@ class LabelImport:
         if name == "undoes" and row(self.db, "SELECT 1 FROM scores WHERE undoes = ?", (event[name],)):
             raise ValueError(f"the event {event[name]} is undone twice.")
 
-    def _same(self, what: str, id: str, given: Mapping[str, Any], existing: Mapping[str, Any]) -> None:
+    def _is_known(self, kind: str, table: str, given: Mapping[str, Any]) -> bool:
+        """Whether the store has a row already, and count it; ValueError where it has another content there."""
+        existing = row_of(self.db, table, given["id"])
+        self.count[f"{kind}_known" if existing else kind] += 1
+        if not existing:
+            return False
         for name, value in given.items():
             if existing[name] != value:
+                what = {"gold": "gold score"}.get(kind, kind.removesuffix("s"))
                 raise ValueError(
-                    f"the {what} {id} is in the store with another {name} "
+                    f"the {what} {given['id']} is in the store with another {name} "
                     f"({checks.shown(existing[name])}, not {checks.shown(value)})."
                 )
+        return True
