@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -42,7 +42,6 @@ MEANINGS = {
 }
 BACKUPS = "backups"  # folder of the page's backups, beside the database
 SqlValues = Sequence[Any] | dict[str, Any]
-T = TypeVar("T")
 
 
 class StoreError(Exception):
@@ -109,12 +108,13 @@ def _savepoint(db: Database) -> Iterator[None]:
     db.conn.execute("RELEASE nested")
 
 
-def until_free(action: Callable[[], T]) -> T:
+def until_free(action: Callable[[], object]) -> None:
     """Repeat an action that SQLite refuses at once, without waiting, while another connection is in the way."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            return action()
+            action()
+            return
         except sqlite3.OperationalError as error:
             busy = "locked" in str(error) or "busy" in str(error)
             if not busy or time.monotonic() > deadline:
