@@ -23,6 +23,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from data.store.checks import identifier
 from data.store.connections import Idle, identity
 from data.store.locks import turn, work_folder
 from data.store.schema import migrations
@@ -77,6 +78,15 @@ def row(db: Database, sql: str, values: SqlValues = ()) -> dict[str, Any] | None
 def exists(db: Database, table: str, id: str) -> bool:
     """Whether a table has a row with this id."""
     return db.execute(f"SELECT 1 FROM {table} WHERE id = ?", (id,)).fetchone() is not None
+
+
+def need(db: Database, table: str, id: Any) -> dict[str, Any]:
+    """The row of a sample, run or grid; ValueError where there is none."""
+    what = table.removesuffix("s")
+    record = row(db, f"SELECT * FROM {table} WHERE id = ?", (identifier(what, id),))
+    if not record:
+        raise ValueError(f"There is no {what} {id} in this store; choose one that is listed.")
+    return record
 
 
 def insert(db: Database, table: str, record: Mapping[str, Any]) -> None:

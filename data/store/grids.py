@@ -13,7 +13,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from data.store import checks
-from data.store.database import Records, exists, insert, new_id, now, row
+from data.store.database import Records, exists, insert, need, new_id, now
 from data.store.runs import ACTIVE
 from data.store.samples import need_sample
 from data.store.schema import RUN_STATES
@@ -23,9 +23,7 @@ MOST_CELLS = 100_000
 
 def need_grid(db: Database, id: Any) -> dict[str, Any]:
     """A grid as the store returns it; ValueError where there is none."""
-    grid = row(db, "SELECT * FROM grids WHERE id = ?", (checks.identifier("grid", id),))
-    if not grid:
-        raise ValueError(f"There is no grid {id} in this store; choose one that is listed.")
+    grid = need(db, "grids", id)
     return {**grid, "config": json.loads(grid["config"])}
 
 

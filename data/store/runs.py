@@ -19,7 +19,7 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.checks import any_text, choice, count, each, figure, flag, items, maybe, record, relative_path
-from data.store.database import Records, StoreError, exists, insert, new_id, now, row, rows
+from data.store.database import Records, StoreError, exists, insert, need, new_id, now, row, rows
 from data.store.schema import RUN_KINDS, RUN_STATES
 
 JSON = ("config", "labels", "metrics")
@@ -71,20 +71,6 @@ def check_shape(run: Mapping[str, Any]) -> None:
                 shape(f"{column}.{field}", run[column][field])
 
 
-def fitting(column: str, value: Any) -> dict[str, Any] | None:
-    """A run's config, labels or metrics without the fields that have another shape."""
-    if value is None:
-        return None
-    fields = dict(value) if isinstance(value, Mapping) else {}
-    for field, shape in SHAPES[column].items():
-        if field in fields:
-            try:
-                shape(field, fields[field])
-            except ValueError:
-                del fields[field]
-    return fields
-
-
 def _as_json(name: str, value: Any) -> str:
     if not isinstance(value, Mapping):
         raise ValueError(f"A run's {name} must be a dict, not {checks.shown(value)}.")
@@ -130,9 +116,16 @@ def promoted_runs(db: Database, kind: str) -> list[str]:
 
 
 def parse_json(run: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``runs`` with its JSON columns parsed, in place."""
+    """A row of ``runs`` with its JSON columns parsed, in place, without the fields that have another shape."""
     for name in JSON:
-        run[name] = fitting(name, json.loads(run[name])) if run[name] is not None else None
+        value = None if run[name] is None else json.loads(run[name])
+        fields = dict(value) if isinstance(value, Mapping) else {}
+        for field in SHAPES[name].keys() & fields.keys():
+            try:
+                SHAPES[name][field](field, fields[field])
+            except ValueError:
+                del fields[field]
+        run[name] = None if value is None else fields
     return run
 
 
@@ -142,17 +135,9 @@ def readable(db: Database, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**parse_json(run), "promoted": used[run["kind"]] == [run["id"]]} for run in runs]
 
 
-def need_run(db: Database, id: Any) -> dict[str, Any]:
-    """The row of a run; ValueError where there is none."""
-    run = row(db, "SELECT * FROM runs WHERE id = ?", (checks.run_id("run", id),))
-    if not run:
-        raise ValueError(f"There is no run {id} in this store; choose one that is listed.")
-    return run
-
-
 def read_run(db: Database, id: Any) -> dict[str, Any]:
     """A run as the store returns it; ValueError where there is none."""
-    return readable(db, [need_run(db, id)])[0]
+    return readable(db, [need(db, "runs", id)])[0]
 
 
 class Runs(Records):
@@ -172,14 +157,14 @@ class Runs(Records):
             if exists(db, "runs", record["id"]):
                 raise ValueError(f"There is a run {record['id']} already; give another id.")
             if record["parent"] is not None:
-                need_run(db, record["parent"])
+                need(db, "runs", record["parent"])
             insert(db, "runs", record)
         return record["id"]
 
     def claim(self, id: str, pid: int) -> dict[str, Any]:
         """Make a run the active one; RunBusy where there is one, this one too (a dead one is first set to 'interrupted')."""
         with self.database.writing() as db:
-            run = need_run(db, id)
+            run = need(db, "runs", id)
             other = row(db, "SELECT id, kind FROM runs WHERE state = 'running' ORDER BY seq LIMIT 1")
             if other:
                 raise RunBusy(other["id"], other["kind"])
@@ -195,7 +180,7 @@ class Runs(Records):
         checks.names(fields, CHANGEABLE, "A run's {0} cannot be changed; start a new run instead.")
         changes = _checked({name: now() if value == "now" else value for name, value in fields.items()})
         with self.database.writing() as db:
-            run = need_run(db, id)
+            run = need(db, "runs", id)
             state = changes.get("state", run["state"])
             if run["state"] == "done" and state != "done":  # any other run can be resumed
                 raise ValueError(f"The run {id} is done and cannot become {state}; start a new one.")
@@ -235,7 +220,7 @@ class Runs(Records):
     def archive(self, ids: Sequence[str]) -> None:
         """Archive runs together, before their files are deleted; ValueError where one is active or in use."""
         with self.database.writing() as db:
-            for run in [need_run(db, id) for id in ids]:
+            for run in [need(db, "runs", id) for id in ids]:
                 if run["state"] in ACTIVE:
                     raise ValueError(f"The run {run['id']} is {run['state']}; stop it before it is deleted.")
                 if promoted_runs(db, run["kind"])[-1:] == [run["id"]]:
@@ -247,7 +232,7 @@ class Runs(Records):
         """Put a finished run into use; returns it. The caller decides whether it is good enough."""
         who = checks.text("who", who)
         with self.database.writing() as db:
-            run = need_run(db, run_id)
+            run = need(db, "runs", run_id)
             if run["kind"] not in PROMOTABLE:
                 raise ValueError(f"A run of kind {run['kind']} makes nothing that could be promoted.")
             if run["archived"]:

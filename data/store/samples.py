@@ -13,7 +13,7 @@ from sqlite_utils import Database
 
 from data.store import checks
 from data.store.checks import choice, maybe, words
-from data.store.database import Records, exists, insert, new_id, now, row
+from data.store.database import Records, exists, insert, need, new_id, now
 from data.store.schema import SPLITS
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -102,10 +102,7 @@ def named_filter(filters: Mapping[str, Any], name: str) -> tuple[str, dict[str, 
 
 def need_sample(db: Database, id: Any) -> dict[str, Any]:
     """All columns of a sample; ValueError where there is none."""
-    sample = row(db, "SELECT * FROM samples WHERE id = ?", (checks.identifier("sample", id),))
-    if not sample:
-        raise ValueError(f"There is no sample {id} in this store; choose one that is listed.")
-    return sample
+    return need(db, "samples", id)
 
 
 def insert_sample(db: Database, record: dict[str, Any]) -> None:
