@@ -178,9 +178,6 @@ def row_of(db: Database, table: str, id: str) -> dict[str, Any] | None:
     return row(db, private, (id,)) or row(db, stored, (id,))
 
 
-# -- scores of one person
-
-
 def whole(value: Any) -> Any:
     """A number of a file, as an int where it is whole: data frames write whole numbers with gaps between them as 3.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -77,8 +77,6 @@ def export_csv(store: Store, path: str | Path) -> dict[str, int]:
     return count_labels(labels)
 
 
-# -- import
-
 NEEDED = ("sample", "word_index", "score")
 GAPS = ("", "nan", "<na>")  # a cell without a value, as spreadsheets and data frames write it
 LONGEST_ROW = 1 << 20

@@ -126,9 +126,6 @@ def _again(chosen: PublicSet) -> str:
     return f"download the file again: {chosen.how()}"
 
 
-# ---- the formats --------------------------------------------------------------------------------------------------
-
-
 def _geneval(path: Path) -> Entries:
     """evaluation_metadata.jsonl: one object per line with prompt and tag; generation_prompts.txt: prompts only."""
     return _jsonl(path, "tag") if path.suffix == ".jsonl" else _plain(path)

@@ -79,9 +79,6 @@ def clear(placements: Sequence[Placement]) -> tuple[Body, ...]:
     return tuple(bodies)
 
 
-# ---- bodies and the words of a scene ------------------------------------------------------------------------------
-
-
 def truths_of(scene: Scene, bodies: Sequence[Body]) -> tuple[tuple[float, ...], float]:
     """Truth in [0, 1] of each of scene.words, and that nothing else is there, in a picture of these bodies.
 
@@ -144,9 +141,6 @@ def _related(scene: Scene, given: Sequence[Sequence[Body]]) -> float:
         a, b = (np.mean([(body.x, body.y) for body in mine], 0) for mine in (first, second))
         truth *= relation_truth(a, b, scene.relation)
     return truth
-
-
-# ---- bodies of a drawing ------------------------------------------------------------------------------------------
 
 
 def bodies_of(

@@ -369,9 +369,6 @@ def _noisy(plan: Plan) -> None:
     plan.noise = float(plan.rng.uniform(20, 90))
 
 
-# ---- outlines that are wrong --------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=16)
 def _reach(shape: str) -> np.ndarray:
     """Distance of a shape's outline from its origin in 180 directions."""
@@ -422,9 +419,6 @@ def wobble(plan: Plan) -> None:
                 red, green, blue = (int(0.35 * c) for c in o.colour)
                 o.other = (red, green, blue)
             o.mix = _shade(rng, float(rng.uniform(0, 0.8) * most))
-
-
-# ---- second colours -----------------------------------------------------------------------------------------------
 
 
 def _other_colour(plan: Plan, colour: str) -> Colour:

@@ -23,9 +23,6 @@ MARGIN = 0.06  # lead in overlap over the next shape at which a shape is certain
 SIMILAR = 22.0  # touching regions whose colours differ by less are one
 
 
-# ---- colour -------------------------------------------------------------------------------------------------------
-
-
 def one_colour(pixels: np.ndarray) -> bool:
     """Whether a region of weighted Lab (N, 3) has one colour."""
     away = np.square(pixels - np.median(pixels, axis=0)).sum(1)
@@ -50,9 +47,6 @@ def by_colour(colour: np.ndarray, region: np.ndarray) -> list[np.ndarray]:
 def _nearest(pixels: np.ndarray) -> np.ndarray:
     """Weighted Lab (N, 3) -> place of the nearest palette colour (N,)."""
     return np.square(pixels[:, None] - palette_lab()).sum(-1).argmin(1)
-
-
-# ---- regions ------------------------------------------------------------------------------------------------------
 
 
 def segmented(
@@ -108,9 +102,6 @@ def _join(labels: np.ndarray, count: int, belong: Callable[[int, int], bool]) ->
     kept = sorted(set(parent[1:]))
     labels[...] = np.array([0, *(kept.index(p) + 1 for p in parent[1:])], labels.dtype)[labels]
     return len(kept)
-
-
-# ---- shape --------------------------------------------------------------------------------------------------------
 
 
 def overlaps_of(region: np.ndarray) -> np.ndarray:

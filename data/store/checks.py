@@ -171,8 +171,6 @@ def complete(entry: Mapping[str, Any]) -> dict[str, Any]:
     return dict(entry)
 
 
-# -- the shape of rows and of JSON
-
 figure: Shape = partial(number, low=-1e12, high=1e12)
 count: Shape = partial(integer, low=0, high=2**62)
 any_text: Shape = partial(text, longest=10_000, empty=True)

@@ -83,9 +83,6 @@ class Desk(Records):
         return [sample[name] for sample in self.rows(sql, (checks.integer("limit", limit, 1, 10_000),))]
 
 
-# -- remarks
-
-
 COLUMNS: dict[str, checks.Shape] = {
     "id": checks.identifier, "sample": checks.identifier, "who": checks.text, "kind": checks.choice(*REMARKS),
     "text": checks.words(NOTE_LENGTH), "created": checks.time,
@@ -140,9 +137,6 @@ class Remarks(Records):
         sql = f"""{STANDING_REMARKS} AND (:sample IS NULL OR sample = :sample) AND (:who IS NULL OR who = :who)
                 AND (:kind IS NULL OR kind = :kind) ORDER BY seq DESC"""
         return self.rows(sql, {"sample": sample, "who": who, "kind": kind})
-
-
-# -- receipts
 
 
 def page_digest(client: str, who: str) -> str:

@@ -55,9 +55,6 @@ LONGEST_TEXT = 500
 LIKE = "prompt LIKE ? ESCAPE '\\'"
 
 
-# -- search
-
-
 @dataclass
 class Search:
     """A search with its parts counted.
@@ -179,9 +176,6 @@ def _add_mean(db: Database, search: Search, given: Mapping[str, Any], column: st
         clause = f"EXISTS (SELECT 1 FROM means m WHERE m.sample = s.id AND m.{search.mean})"
         source = f"SELECT s.seq FROM means m CROSS JOIN samples s ON s.id = m.sample WHERE m.{search.mean}"
         search.add(clause, source, search.count(db, f"SELECT 1 FROM means m WHERE m.{search.mean}"))
-
-
-# -- pages
 
 
 def _after(key: Sequence[Any], columns: Sequence[tuple[str, bool]]) -> tuple[str, dict[str, Any]]:

@@ -129,9 +129,6 @@ BY_PERSON = "who = :who AND who <> '' AND source = 'human'"
 BY_ANYBODY = "who <> '' AND source <> 'confirmed'"
 
 
-# -- filters and checks
-
-
 def queue_filter(filters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """SQL and named values of the queue's filters, for a table called ``s``."""
     checks.names(filters, FILTERS, "The queue cannot be filtered by {0}; choose {1}.")
@@ -172,9 +169,6 @@ def checked_submission(entry: Mapping[str, Any], sample: Mapping[str, Any]) -> d
 
 def checked_overlap(overlap: Any) -> int | None:
     return None if overlap is None else checks.integer("overlap", overlap, 1, 1000)
-
-
-# -- leases
 
 
 def checked_lease(seconds: Any) -> float:
@@ -232,9 +226,6 @@ class Leases(Records):
         """The unexpired leases, {sample, who, expires}, the first to expire first."""
         sql = "SELECT * FROM leases WHERE expires > :now AND (:who IS NULL OR who = :who) ORDER BY expires"
         return self.rows(sql, {"now": now(), "who": who})
-
-
-# -- the queue
 
 
 def _joined(cache: str, few: bool) -> str:
@@ -440,9 +431,6 @@ class Queue(Records):
             if sample := row(db, sql, values):
                 return sample
         return None
-
-
-# -- progress
 
 
 def _change(count: str, state: str, **parts: str) -> str:

@@ -329,9 +329,6 @@ class Scores(Records):
         return {sample: standing(of_sample, who) for sample, of_sample in events.items()}
 
 
-# -- words that a scorer gave no readable answer for
-
-
 NOTE: dict[str, checks.Shape] = {
     "sample": checks.identifier, "word_index": SHAPES["word_index"], "scorer": words(200),
     "scorer_version": partial(checks.text, longest=200), "reason": partial(checks.text, longest=200),
