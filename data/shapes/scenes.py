@@ -217,22 +217,19 @@ def _pattern(world: World) -> re.Pattern[str]:
     return re.compile(sentence, re.IGNORECASE | re.ASCII)
 
 
-def _grammar(world: World) -> str:
-    extras = f" Sizes: {', '.join(world.sizes)}; counts: {', '.join(world.counts)}." if world.counts else ""
-    return (
-        f'Write, for example, "a red circle", "a red circle and a blue square" or "a red circle is to the left of '
-        f'a blue square" (also above, below, right of). Colours: {", ".join(world.colours)}; '
-        f"shapes: {', '.join(world.shapes)}; at most {world.max_objects} objects.{extras}"
-    )
-
-
 def parse(prompt: str, world: str | World = "large") -> Scene:
     """Read a prompt of the grammar; ValueError that tells the grammar if it is not one of its sentences."""
     world = world_of(world)
     match = _pattern(world).fullmatch(prompt) if len(prompt) <= 400 else None
     if match is None:
+        extras = (
+            f" Sizes: {', '.join(world.sizes)}; counts: {', '.join(world.counts)}." if world.counts else ""
+        )
         raise ValueError(
-            f"{prompt[:80]!r} is not a sentence of the {world.name} shapes world. {_grammar(world)}"
+            f'{prompt[:80]!r} is not a sentence of the {world.name} shapes world. Write, for example, "a red circle", "a red '
+            'circle and a blue square" or "a red circle is to the left of a blue square" (also above, below, right of). '
+            f"Colours: {', '.join(world.colours)}; shapes: {', '.join(world.shapes)}; at most {world.max_objects} objects."
+            f"{extras}"
         )
     things: list[Thing] = []
     words: list[SceneWord] = []

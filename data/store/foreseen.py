@@ -16,14 +16,6 @@ from data.store import checks
 from data.store.database import Records, last_seq
 from data.store.scores import readable
 
-# The version of the VLM that last scored the sample s.
-SCORER = """(SELECT v.scorer_version FROM scores v WHERE v.sample = s.id AND v.source = 'vlm' AND v.kind = 'set'
-    ORDER BY v.seq DESC LIMIT 1)"""
-LACKING = f"""FROM uncertainty u CROSS JOIN samples s ON s.id = u.sample
-    LEFT JOIN foreseen f ON f.sample = s.id
-    WHERE s.backbone_revision = :revision AND s.image_path IS NOT NULL
-        AND (f.promise IS NULL OR f.model IS NOT :reward || ' ' || {SCORER})"""
-
 
 class Foreseen(Records):
     def missing(self, reward: str, revision: str, limit: int = 1_000_000) -> list[str]:
@@ -33,8 +25,14 @@ class Foreseen(Records):
             "revision": checks.text("revision", revision, 200, empty=True),
             "limit": checks.integer("limit", limit, 0, 10_000_000),
         }
-        lacking = self.rows(f"SELECT s.id {LACKING} ORDER BY s.seq DESC LIMIT :limit", values)
-        return [sample["id"] for sample in lacking]
+        scorer = """SELECT v.scorer_version FROM scores v WHERE v.sample = s.id AND v.source = 'vlm' AND v.kind = 'set'
+            ORDER BY v.seq DESC LIMIT 1"""
+        sql = f"""SELECT s.id FROM uncertainty u CROSS JOIN samples s ON s.id = u.sample
+                LEFT JOIN foreseen f ON f.sample = s.id
+            WHERE s.backbone_revision = :revision AND s.image_path IS NOT NULL
+                AND (f.promise IS NULL OR f.model IS NOT :reward || ' ' || ({scorer}))
+            ORDER BY s.seq DESC LIMIT :limit"""
+        return [sample["id"] for sample in self.rows(sql, values)]
 
     def seen_by_vlm(self, samples: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The VLM's latest scores of these samples: {sample: {"version": str, "words": {word index: its distribution, or its

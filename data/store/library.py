@@ -89,8 +89,8 @@ class Search:
         self.add(f"+s.id IN ({ids})", source, self.count(db, ids))
 
 
-def plan_search(db: Database, text: str, filters: Mapping[str, Any], gold: bool = True) -> Search:
-    """Check a search and count its parts; ValueError where it is malformed. ``gold``: whether it counts in mean scores."""
+def plan_search(db: Database, text: str, filters: Mapping[str, Any], mean: str = "golden") -> Search:
+    """Check a search and count its parts; ValueError where it is malformed. ``mean``: the column of the mean scores."""
     checks.names(filters, FILTERS, "The library cannot be filtered by {0}; choose {1}.")
     given = {name: value for name, value in filters.items() if value is not None}
     search = Search(size=FEW)
@@ -108,13 +108,8 @@ def plan_search(db: Database, text: str, filters: Mapping[str, Any], gold: bool 
     if "disagreement" in given:
         search.values["points"] = checks.number("disagreement", given["disagreement"], 0, 9)
         search.add_ids(db, "SELECT sample FROM disagreement WHERE points >= :points")
-    _add_mean(db, search, given, mean_column(gold))
+    _add_mean(db, search, given, mean)
     return search
-
-
-def mean_column(gold: bool) -> str:
-    """The column of ``means`` with a sample's mean score, with gold or without."""
-    return "golden" if gold else "mean"
 
 
 def _add_text(db: Database, search: Search, text: str) -> None:
@@ -244,10 +239,10 @@ class Library(Records):
         page) and words: {index, word, label, source, vlm, people: {name: score}}.
         """
         cache, columns = ORDERS[checks.one_of("sort", sort, SORTS)]
-        limit, mean = checks.integer("limit", limit, 1, 1000), mean_column(gold)
+        limit, mean = checks.integer("limit", limit, 1, 1000), "golden" if gold else "mean"
         columns = tuple((name.format(mean=mean), descends) for name, descends in columns)
         with self.database.reading() as db:
-            search = plan_search(db, text, filters, gold)
+            search = plan_search(db, text, filters, mean)
             where, values = search.where, search.values
             if cache == "means":  # the walk keeps to the bounds, and to samples with such a figure
                 where = f"{where} AND u.{search.mean or f'{mean} IS NOT NULL'}"
