@@ -156,7 +156,9 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
         for run in _run_lines(db):
             file.write(json_line({"run": run}))
             count["runs"] += 1
-        ranks = {kind: _ranks(db, table) for kind, table in TABLES.items()}
+        # seq -> 1, 2, 3, ...: seq has gaps where events were refused or came from elsewhere
+        rank = "SELECT seq, row_number() OVER (ORDER BY seq) FROM {}"
+        ranks = {kind: dict(db.execute(rank.format(table)).fetchall()) for kind, table in TABLES.items()}
         for sample in iterate(db, "SELECT * FROM samples ORDER BY seq"):
             record: dict[str, Any] = {"sample": _present(sample, COLUMNS)}
             for kind, fields in LISTS.items():
@@ -176,11 +178,6 @@ def export_labels(store: Store, path: str | Path, features: bool = True) -> dict
             file.write(json_line({"preference": {"n": n, **_present(vote, votes.COLUMNS)}}))
             count["preferences"] += 1
     return dict(count)
-
-
-def _ranks(db: Database, table: str) -> dict[int, int]:
-    """seq -> 1, 2, 3, ...: seq has gaps where events were refused or came from elsewhere."""
-    return {seq: n for n, (seq,) in enumerate(db.execute(f"SELECT seq FROM {table} ORDER BY seq"), 1)}
 
 
 def _portable(event: dict[str, Any], features: bool) -> dict[str, Any]:

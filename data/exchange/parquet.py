@@ -101,6 +101,13 @@ def read_rows(source: Path | BinaryIO, needed: tuple[str, ...]) -> Iterator[dict
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    def is_wanted(leaf: Any) -> bool:
+        """Whether a column, or a field of an image's words, is read."""
+        top, *inner = leaf.path.split(".")
+        if top == "words":
+            return inner[-1:] in (["index"], ["word"], ["score"]) and leaf.max_repetition_level == 1
+        return not inner and top in (*needed, "word", "prompt")
+
     try:
         with source.open("rb") if isinstance(source, Path) else nullcontext(source) as opened:
             check_footer(opened)
@@ -110,7 +117,7 @@ def read_rows(source: Path | BinaryIO, needed: tuple[str, ...]) -> Iterator[dict
             missing = [name for name in needed if name not in tops]
             if missing:
                 raise ValueError(f"there is no column {missing[0]}; {', '.join(needed)} are needed.")
-            wanted = [i for i, leaf in enumerate(leaves) if _is_wanted(leaf, needed)]
+            wanted = [i for i, leaf in enumerate(leaves) if is_wanted(leaf)]
             usable = {leaves[i].path.split(".")[0] for i in wanted}
             unusable = [name for name in needed if name not in usable]
             if unusable == ["words"]:
@@ -130,14 +137,6 @@ def read_rows(source: Path | BinaryIO, needed: tuple[str, ...]) -> Iterator[dict
         raise ValueError(
             f"not a Parquet file that can be read ({str(error).splitlines()[0][:120]})."
         ) from None
-
-
-def _is_wanted(leaf: Any, needed: tuple[str, ...]) -> bool:
-    """Whether a column, or a field of an image's words, is read."""
-    top, *inner = leaf.path.split(".")
-    if top == "words":
-        return inner[-1:] in (["index"], ["word"], ["score"]) and leaf.max_repetition_level == 1
-    return not inner and top in (*needed, "word", "prompt")
 
 
 def _check_lengths(name: str, column: pa.Array) -> None:

@@ -167,15 +167,6 @@ def export_words(store: Store, path: str | Path, kind: WordFormat) -> dict[str, 
     return {"samples": samples, "words": len(labels), "nothing_else_left_out": len(every) - len(labels)}
 
 
-def _check_header(header: Mapping[str, Any], kind: WordFormat) -> None:
-    for name, wanted in kind.header.items():
-        if header.get(name) != wanted:
-            raise ValueError(
-                f"its header's {name} is {checks.shown(header.get(name))}; the first line must be "
-                f"{json_line(kind.header).decode().strip()}, and the values after it must mean that."
-            )
-
-
 def _entries(
     task: ScoreImport, record: Mapping[str, Any], kind: WordFormat
 ) -> tuple[dict[str, Any], dict[int, Any], int]:
@@ -209,7 +200,13 @@ def import_words(
     checks.text("who", who)
     with refused(path.name, lambda: number), open(path, "rb") as file, staging(store, path.name) as stage:
         lines = records(file, path.name)
-        _check_header(next(lines)[1], kind)
+        _, header = next(lines)
+        for name, wanted in kind.header.items():
+            if header.get(name) != wanted:
+                raise ValueError(
+                    f"its header's {name} is {checks.shown(header.get(name))}; the first line must be "
+                    f"{json_line(kind.header).decode().strip()}, and the values after it must mean that."
+                )
         task, not_scored = ScoreImport(stage, who, f"from {kind.name}", units), 0
         for number, record in lines:
             before = task.samples

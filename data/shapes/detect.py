@@ -76,12 +76,6 @@ def _background(colour: np.ndarray) -> np.ndarray:
     return (terms @ plane).reshape(colour.shape)
 
 
-def _core(distance: np.ndarray) -> np.ndarray:
-    """Foreground (H, W) that stands out nearly as much as the most outstanding pixel around: no soft rims."""
-    window = 2 * round(min(distance.shape) / 18) + 1
-    return (distance > CONTRAST) & (distance > 0.75 * ndimage.maximum_filter(distance, window))
-
-
 def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
     """Image uint8 (H, W, 3) -> its objects, largest first. Only shapes of the world are thought of, but any colour."""
     image = np.asarray(image)
@@ -92,7 +86,9 @@ def detect(image: np.ndarray, world: str | World = "small") -> list[Detected]:
     soft = ndimage.uniform_filter(image, (3, 3, 1)) if min(image.shape[:2]) >= 64 else image
     colour = lab(soft)
     distance = np.linalg.norm(colour - _background(colour), axis=-1)
-    core = _core(distance)
+    # what stands out nearly as much as the most outstanding pixel around: no soft rims
+    around = ndimage.maximum_filter(distance, 2 * round(min(distance.shape) / 18) + 1)
+    core = (distance > CONTRAST) & (distance > 0.75 * around)
     least = max(3, 0.12 * max(6, int(SMALLEST * distance.size)))
     labels = segmented(colour, by_colour(colour, core), least, distance > CONTRAST)
     height, width = labels.shape

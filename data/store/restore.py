@@ -157,7 +157,11 @@ def checked_copy(source: Path, folder: Path, page_size: int = 4096) -> Iterator[
             with database.reading() as db:
                 check_rows(db)
             database.close()
-            _set_page_size(copy, page_size)
+            with closing(sqlite3.connect(copy)) as connection:
+                if connection.execute("PRAGMA page_size").fetchone() != (page_size,):
+                    connection.execute("PRAGMA journal_mode = DELETE")  # in WAL a page keeps its size
+                    connection.execute(f"PRAGMA page_size = {page_size}")
+                    connection.execute("VACUUM")
         except (StoreError, ValueError, sqlite3.Error) as error:
             reason = str(error).replace(copy.name, source.name)
             raise ValueError(f"{source.name} cannot be restored, and nothing was changed: {reason}") from None
@@ -212,14 +216,6 @@ def _difference(schema: Schema, applied: set[str], extras: bool) -> str:
             how = "no" if name not in schema else "another" if name in wanted else "an additional"
             return f"{how} {kind} {name[:64]}" + (f" of {table[:64]}" if table != name else "")
     return ""
-
-
-def _set_page_size(path: Path, size: int) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        if db.execute("PRAGMA page_size").fetchone() != (size,):
-            db.execute("PRAGMA journal_mode = DELETE")  # in WAL a page keeps its size
-            db.execute(f"PRAGMA page_size = {size}")
-            db.execute("VACUUM")
 
 
 def _counts(database: DatabaseFile) -> dict[str, int]:
