@@ -57,6 +57,19 @@ def segmented(
     Pieces that touch are one region if they hardly differ in colour (H, W, 3) or make a better shape together. What is
     left of `foreground` (H, W), such as rims of mixed colour, joins the nearest piece of its own blob.
     """
+
+    def alike(a: int, b: int) -> bool:
+        """Whether two regions hardly differ in colour."""
+        first, second = (np.median(colour[labels == i], 0) for i in (a, b))
+        return float(np.linalg.norm(first - second)) < SIMILAR
+
+    def one_body(a: int, b: int) -> bool:
+        """Whether two regions make a better shape together than the larger one alone: a body of two colours."""
+        first, second = labels == a, labels == b
+        larger = first if first.sum() >= second.sum() else second
+        together = float(overlaps_of(first | second).max())
+        return together > 0.88 and together > float(overlaps_of(larger).max()) + 0.03
+
     labels, count = np.zeros(colour.shape[:2], np.int32), 0
     for part in parts:
         pieces, n = ndimage.label(part)
@@ -65,30 +78,15 @@ def segmented(
         labels = np.maximum(labels, numbers[pieces])
         count += int(keep.sum())
     if count > 1:
-        count = _join(labels, count, lambda a, b: _alike(colour, labels, a, b))
+        count = _join(labels, count, alike)
     if count and foreground is not None:
-        rows, columns = ndimage.distance_transform_edt(
-            labels == 0, return_distances=False, return_indices=True
-        )
+        nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+        rows, columns = nearest
         blobs, _ = ndimage.label(foreground)
         labels = np.where(foreground & (blobs == blobs[rows, columns]), labels[rows, columns], 0)
     if count > 1:
-        _join(labels, count, lambda a, b: _whole(labels, a, b))
+        _join(labels, count, one_body)
     return labels
-
-
-def _alike(colour: np.ndarray, labels: np.ndarray, a: int, b: int) -> bool:
-    """Whether two regions hardly differ in colour."""
-    first, second = (np.median(colour[labels == i], 0) for i in (a, b))
-    return float(np.linalg.norm(first - second)) < SIMILAR
-
-
-def _whole(labels: np.ndarray, a: int, b: int) -> bool:
-    """Whether two regions make a better shape together than the larger one alone: a body of two colours."""
-    first, second = labels == a, labels == b
-    larger = first if first.sum() >= second.sum() else second
-    together = float(overlaps_of(first | second).max())
-    return together > 0.88 and together > float(overlaps_of(larger).max()) + 0.03
 
 
 def _join(labels: np.ndarray, count: int, belong: Callable[[int, int], bool]) -> int:
@@ -118,10 +116,8 @@ def shapes_of(region: np.ndarray, known: Sequence[str]) -> tuple[tuple[float, ..
     overlaps = overlaps_of(region) * [name in known for name in SHAPES]
     second, first = np.sort(overlaps)[-2:]
     rivals = np.where(overlaps == first, second, first)
-    truths = (
-        min(shape_truth(float(o)), ramp(float(o - r), -MARGIN, MARGIN))
-        for o, r in zip(overlaps, rivals, strict=True)
-    )
+    leads = [ramp(float(lead), -MARGIN, MARGIN) for lead in overlaps - rivals]
+    truths = [min(shape_truth(float(o)), lead) for o, lead in zip(overlaps, leads, strict=True)]
     return tuple(truths), int(overlaps.argmax())
 
 
