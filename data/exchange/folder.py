@@ -279,8 +279,7 @@ def import_folder(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
     """Import a dataset folder, or a zip of one, as ``import_parquet`` does; rows are counted across its splits by name."""
-    path, place = Path(path), Place()
-    return import_rows(store, path, who, dry_run, units, "from a dataset", _scores(path, place), place)
+    return import_rows(store, path, who, dry_run, units, "from a dataset", _scores)
 
 
 def _scores(path: Path, place: Place) -> Iterator[Row]:

@@ -86,8 +86,7 @@ def import_parquet(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
     """Import the scores that differ from the store, all or none, as ``import_words`` does; the ``line`` of ImportRefused is a row."""
-    path, place = Path(path), Place()
-    return import_rows(store, path, who, dry_run, units, "from parquet", _scores(path, place), place)
+    return import_rows(store, path, who, dry_run, units, "from parquet", _scores)
 
 
 def _scores(path: Path, place: Place) -> Iterator[Row]:

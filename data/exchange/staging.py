@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -266,20 +266,20 @@ Row = tuple[Any, Any, Any, Any, Any]
 
 def import_rows(
     store: Store,
-    path: Path,
+    path: str | Path,
     who: str,
     dry_run: bool,
     units: Units,
     scorer: str,
-    rows: Iterable[Row],
-    place: Place,
+    read: Callable[[Path, Place], Iterator[Row]],
     what: str = "row",
 ) -> dict[str, Any]:
-    """Import one person's scores from the rows of a table, which keeps ``place`` up to date while it is read."""
+    """Import one person's scores from the rows of a table. ``read`` keeps the place up to date, which ``what`` names."""
     checks.text("who", who)
+    path, place = Path(path), Place()
     with refused(path.name, lambda: place.number or 1, what), staging(store, path.name) as stage:
         task = ScoreImport(stage, who, scorer, units)
-        for cells in rows:
+        for cells in read(path, place):
             # a gap in a column of whole numbers makes them floats, and is NaN
             gaps = (isinstance(cell, float) and math.isnan(cell) for cell in cells)
             id, index, word, prompt, value = (None if gap else cell for gap, cell in zip(gaps, cells))

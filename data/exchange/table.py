@@ -100,11 +100,11 @@ def _rows(file: BinaryIO, place: Place) -> Iterator[list[str]]:
                 raise ValueError("not text; save the table as CSV UTF-8.")
             yield text
 
-    text = lines()
-    head = next(text, "")
+    every = lines()
+    head = next(every, "")
     csv.field_size_limit(LONGEST_ROW)
     try:
-        for cells in csv.reader(chain([head], text), delimiter=max(",;\t", key=head.count), strict=True):
+        for cells in csv.reader(chain([head], every), delimiter=max(",;\t", key=head.count), strict=True):
             size = 0
             if any(value.strip() for value in cells):
                 yield cells
@@ -124,8 +124,7 @@ def import_csv(
     store: Store, path: str | Path, who: str, dry_run: bool = False, *, units: Units
 ) -> dict[str, Any]:
     """Import the scores that differ from the store, all or none, as ``import_words`` does. ImportRefused names line and reason."""
-    path, place = Path(path), Place()
-    return import_rows(store, path, who, dry_run, units, "from csv", _scores(path, place), place, "line")
+    return import_rows(store, path, who, dry_run, units, "from csv", _scores, "line")
 
 
 def _scores(path: Path, place: Place) -> Iterator[Row]:
