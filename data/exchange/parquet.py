@@ -14,7 +14,7 @@ are those of parquet.thrift.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -50,32 +50,20 @@ REWRITE = "write it with pandas as it does by default, or in parts."
 # -- export
 
 
-def schema() -> pa.Schema:
-    """The columns of the table, in Arrow's types."""
+def export_parquet(store: Store, path: str | Path) -> dict[str, int]:
+    """Write the file whole or not at all; returns {samples, words}."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     types = {name: pa.type_for_alias(TYPES.get(name, "string")) for name in COLUMNS}
     types["distribution"] = pa.list_(pa.float32())
     metadata = {"format": "noise-projection-studio/words", "version": str(VERSION), "polarity": POLARITY}
-    return pa.schema(types.items(), metadata=metadata)
-
-
-def write_parquet(labels: Sequence[Mapping[str, Any]], file: BinaryIO) -> None:
-    """Write labels as a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(file, schema(), compression="zstd") as writer:
+    schema = pa.schema(types.items(), metadata=metadata)
+    labels = store.labels.current(include_calibrated=True)
+    with whole_file(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for start in range(0, max(1, len(labels)), WRITE_BATCH):
             rows = [row_of(label) for label in labels[start : start + WRITE_BATCH]]
-            writer.write_table(pa.Table.from_pylist(rows, schema()))
-
-
-def export_parquet(store: Store, path: str | Path) -> dict[str, int]:
-    """Write the file whole or not at all; returns {samples, words}."""
-    labels = store.labels.current(include_calibrated=True)
-    with whole_file(path) as file:
-        write_parquet(labels, file)
+            writer.write_table(pa.Table.from_pylist(rows, schema))
     return count_labels(labels)
 
 
