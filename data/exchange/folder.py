@@ -27,7 +27,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from data.exchange.parquet import read_rows
 from data.exchange.staging import Place, Row, import_rows
@@ -36,9 +36,6 @@ from data.store.database import new_id, rows
 from data.store.labels import expected
 from data.store.schema import SPLITS
 from data.store.scores import PEOPLE, Units
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 METADATA = "metadata.parquet"
 LARGEST = 1 << 28  # bytes of a split's metadata in a zip
@@ -54,16 +51,6 @@ TYPES = {"seed": "int64", "strength": "float32", "width": "int32", "height": "in
 
 
 # -- export
-
-
-def schema() -> pa.Schema:
-    """The columns of the metadata, in Arrow's types."""
-    import pyarrow as pa
-
-    word = [("index", pa.int32()), ("word", pa.string()), ("score", pa.int8()), ("distribution", pa.list_(pa.float32())),
-            ("expected", pa.float32()), ("source", pa.string()), ("people", pa.int32())]  # fmt: skip
-    kept = [(name, pa.type_for_alias(TYPES.get(name, "string"))) for name in KEPT]
-    return pa.schema([("file_name", pa.string()), *kept, ("words", pa.list_(pa.struct(word)))])
 
 
 def export_folder(
@@ -111,7 +98,10 @@ def _write(
     labels = store.labels.current(include_calibrated=True)
     words: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for label in labels:
-        words[label["sample"]].append(_word(label))
+        word = {name: label[name] for name in ("word", "score", "distribution", "source")}
+        people = len(label["events"]) if label["source"] in PEOPLE else 0
+        word |= {"index": label["word_index"], "expected": round(expected(label), 4), "people": people}
+        words[label["sample"]].append(word)
     with store.database.reading() as db:
         samples = rows(db, f"SELECT {', '.join(KEPT)}, image_path, image_sha256 FROM samples ORDER BY seq")
     splits: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
@@ -127,11 +117,15 @@ def _write(
             splits[sample["split"]].append({"file_name": name, **kept, "words": labelled})
     if not any(splits.values()):
         raise ValueError("There is no labelled image whose file is there: make and score some images first.")
+    word_type = [("index", pa.int32()), ("word", pa.string()), ("score", pa.int8()), ("distribution", pa.list_(pa.float32())),
+                 ("expected", pa.float32()), ("source", pa.string()), ("people", pa.int32())]  # fmt: skip
+    kept_types = [(name, pa.type_for_alias(TYPES.get(name, "string"))) for name in KEPT]
+    schema = pa.schema([("file_name", pa.string()), *kept_types, ("words", pa.list_(pa.struct(word_type)))])
     counts = {}
     sources: Counter[str] = Counter()
     for split, images in splits.items():
         if images:
-            table = pa.Table.from_pylist(images, schema())
+            table = pa.Table.from_pylist(images, schema)
             pq.write_table(table, folder / split / METADATA, row_group_size=GROUP)
             of_split = [word["source"] for image in images for word in image["words"]]
             counts[split] = {"images": len(images), "words": len(of_split)}
@@ -147,13 +141,6 @@ def _write(
     (folder / "README.md").write_text(card(title, licence, figures), encoding="utf-8")
     written = sum(split["images"] for split in counts.values())
     return {"samples": written, "words": sources.total(), "left_out": left_out, "splits": counts}
-
-
-def _word(label: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of ``words``."""
-    kept = {name: label[name] for name in ("word", "score", "distribution", "source")}
-    people = len(label["events"]) if label["source"] in PEOPLE else 0
-    return {"index": label["word_index"], **kept, "expected": round(expected(label), 4), "people": people}
 
 
 def _copy(sample: Mapping[str, Any], home: Path, folder: Path) -> str | None:
