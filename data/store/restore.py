@@ -327,23 +327,18 @@ REFERENCES = (
 
 def check_rows(db: Database) -> None:
     """ValueError with table, row and reason for the first row that an import would refuse."""
+    with_words = "SELECT e.*, s.n_words FROM {} e JOIN samples s ON s.id = e.sample"
     for table, check in CHECKS.items():
-        for number, r in enumerate(_rows(db, table), 1):
+        of_words = table in ("scores", "submissions", "remarks", "gold", "missing")
+        sql = with_words if of_words else "SELECT * FROM {}"
+        for number, r in enumerate(iterate(db, sql.format(table)), 1):
             try:
                 check(r)
             except ValueError as error:
                 key = r.get("id") or r.get("sample") or r.get("seq") or number
                 raise ValueError(f"{table}, row {checks.shown(key)}: {error}") from None
     for table, condition, reason in REFERENCES:
-        wrong = row(db, f"SELECT e.id FROM {table} e WHERE {condition} LIMIT 1")
-        if wrong:
+        if wrong := row(db, f"SELECT e.id FROM {table} e WHERE {condition} LIMIT 1"):
             raise ValueError(f"{table}, row {checks.shown(wrong['id'])}: {reason}")
     if db["store"].count != 1:
         raise ValueError("store: there must be one row, with the store's id.")
-
-
-def _rows(db: Database, table: str) -> Iterator[dict[str, Any]]:
-    """Iterate over the rows of a table, with n_words where they refer to a sample's words."""
-    of_sample = table in ("scores", "submissions", "remarks", "gold", "missing")
-    join = " JOIN samples s ON s.id = e.sample" if of_sample else ""
-    return iterate(db, f"SELECT e.*{', s.n_words' if of_sample else ''} FROM {table} e{join}")
