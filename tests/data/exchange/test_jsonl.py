@@ -405,7 +405,7 @@ def test_images_are_checked_where_their_folder_is_given(store, sample_row, quick
 def test_an_export_that_fails_leaves_the_older_file(full, quick_path, monkeypatch):
     path = quick_path / "a.jsonl"
     path.write_text("older")
-    monkeypatch.setattr("data.exchange.jsonl._events", lambda *a: 1 / 0)
+    monkeypatch.setattr("data.exchange.jsonl._portable", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export_labels(full, path)
     assert path.read_text() == "older"
