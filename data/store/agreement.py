@@ -94,7 +94,9 @@ def difference(a: Sequence[int], b: Sequence[int]) -> dict[str, Any]:
     if len(a) < FEWEST:
         result["why"] = f"Both have scored {len(a)} words: a rank correlation needs {FEWEST}."
     elif len(set(a)) == 1 or len(set(b)) == 1:
-        result["why"] = "One of the two gave all words one score: a rank correlation needs some that differ."
+        result["why"] = (
+            "One of the two gave all words the same score: a rank correlation needs some that differ."
+        )
     else:
         from scipy.stats import spearmanr  # takes a second to import
 
