@@ -115,13 +115,7 @@ def auc_of(scores: np.ndarray, truth: np.ndarray) -> Statistic:
 # ---- intervals ----------------------------------------------------------------------------------------------------
 
 
-def bootstrap(
-    statistic: Statistic,
-    clusters: Sequence,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Interval:
+def bootstrap(statistic: Statistic, clusters: Sequence, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Clustered percentile bootstrap: the 95 % interval of a weighted statistic of N items, resampled by their clusters
     (prompts), or one by one where there is a single cluster."""
     code = codes(clusters)

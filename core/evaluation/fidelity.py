@@ -13,18 +13,7 @@ import numpy as np
 
 from core.diffusion import Diffuser
 from core.evaluation.choosing import predict, read_words
-from core.metrics import (
-    DRAWS,
-    auc_of,
-    bootstrap,
-    codes,
-    confusion,
-    finite,
-    mae,
-    pearson_of,
-    spearman,
-    within,
-)
+from core.metrics import DRAWS, auc_of, bootstrap, codes, confusion, finite, mae, pearson_of, spearman, within
 from core.noise import draw
 from core.progress import Stopped
 from core.scoring.scores import TOP, check_digit, expected, likeliest
@@ -81,10 +70,7 @@ def fidelity(
 
 
 def predicted(
-    reward: RewardModel,
-    diffuser: Diffuser,
-    samples: Sequence[dict],
-    teacher: Teacher | None,
+    reward: RewardModel, diffuser: Diffuser, samples: Sequence[dict], teacher: Teacher | None
 ) -> list[dict]:
     """One row a word of a batch of samples: the scores of reward model, teacher, VLM, people and judge."""
     unique = list(dict.fromkeys(sample["prompt"] for sample in samples))

@@ -15,26 +15,14 @@ import numpy as np
 from core.evaluation.choosing import whole
 from core.evaluation.fidelity import scorer_agreement
 from core.evaluation.methods import BestOf
-from core.metrics import (
-    DRAWS,
-    best_of,
-    choice_matrix,
-    finite,
-    frechet,
-    mean_interval,
-    win_tie_loss,
-)
+from core.metrics import DRAWS, best_of, choice_matrix, finite, frechet, mean_interval, win_tie_loss
 from core.words import EXTRA, units
 
 Values = dict[str, list[np.ndarray]]  # by figure: for each prompt an array (S,), nan where there is none
 
 
 def compare(
-    prompts: Sequence[str],
-    records: dict[str, list[dict]],
-    pooled: Sequence[BestOf],
-    *,
-    draws: int = DRAWS,
+    prompts: Sequence[str], records: dict[str, list[dict]], pooled: Sequence[BestOf], *, draws: int = DRAWS
 ) -> dict[str, Any]:
     """The report of methods that made images (`records`: records in the order of the prompts, "none" among the methods) and
     of best-of-N taken from their images (`pooled`).

@@ -58,10 +58,7 @@ from studio.training.runs import Job
 if TYPE_CHECKING:
     from studio.studio import Studio
 
-OUTCOMES = {
-    "strict": "every word holds",
-    "clean": f"the {WHOLE}",
-}
+OUTCOMES = {"strict": "every word holds", "clean": f"the {WHOLE}"}
 CYCLE = (
     "replay",
     "foresight_steps",

@@ -52,8 +52,7 @@ PEOPLE = ("human", "confirmed")
 
 
 def habits(
-    settings: Mapping[str, Any],
-    on_count: Callable[[int, int], None] = lambda done, total: None,
+    settings: Mapping[str, Any], on_count: Callable[[int, int], None] = lambda done, total: None
 ) -> dict[str, Any]:
     """{rows: one a habit: {habit, typed, confirmed, exported, trained, calibrator: words that it learned from, fitted,
     better, scorer and calibrated: {log_loss, mse} on the truth of unseen words}}, means over `repeats`; settings as in
@@ -152,10 +151,7 @@ def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> N
 
 def table(report: Mapping[str, Any]) -> str:
     """The rows as Markdown."""
-    lines = [
-        f"| {' | '.join(HEAD)} |",
-        "|---|" + "---:|" * (len(HEAD) - 1),
-    ]
+    lines = [f"| {' | '.join(HEAD)} |", "|---|" + "---:|" * (len(HEAD) - 1)]
     for row in report["rows"]:
         cells = [f"{row[name]:.0f}" for name in ("typed", "confirmed", "exported", "trained", "calibrator")]
         for figure in ("log_loss", "mse"):
@@ -175,10 +171,7 @@ def _exported(store: Store, folder: Path) -> int:
 def _errors(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Log-loss and squared error of distributions (N, 10) for digits (N,)."""
     picked = np.clip(p[np.arange(len(truth)), truth], 1e-6, 1)
-    return {
-        "log_loss": float(-np.log(picked).mean()),
-        "mse": float(np.mean((expected(p) - truth / 9) ** 2)),
-    }
+    return {"log_loss": float(-np.log(picked).mean()), "mse": float(np.mean((expected(p) - truth / 9) ** 2))}
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
