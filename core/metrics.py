@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ DRAWS = 2000
 _CHUNK = 4_000_000  # weights held at once by the bootstrap
 
 Statistic = Callable[[np.ndarray], np.ndarray]
+Groups = Sequence[Any] | np.ndarray  # of items, of any hashable kind
 
 
 class Interval(NamedTuple):
@@ -57,13 +58,13 @@ def auc(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(auc_of(scores, truth)(np.ones((1, len(scores))))[0]) if len(scores) else math.nan
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def confusion(truth: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray) -> np.ndarray:
     """Confusion matrix (10, 10) of digits (N,): rows are the true digits, columns the predicted ones."""
     truth, predicted = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
     return np.bincount(truth * 10 + predicted, minlength=100).reshape(10, 10)
 
 
-def within(values: np.ndarray, groups: Sequence) -> np.ndarray:
+def within(values: np.ndarray, groups: Groups) -> np.ndarray:
     """values (N,) with the mean of their group subtracted."""
     values, code = np.asarray(values, np.float64), codes(groups)
     return values - (np.bincount(code, values) / np.bincount(code))[code] if len(values) else values
@@ -115,7 +116,7 @@ def auc_of(scores: np.ndarray, truth: np.ndarray) -> Statistic:
 # ---- intervals ----------------------------------------------------------------------------------------------------
 
 
-def bootstrap(statistic: Statistic, clusters: Sequence, *, draws: int = DRAWS, seed: int = 0) -> Interval:
+def bootstrap(statistic: Statistic, clusters: Groups, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Clustered percentile bootstrap: the 95 % interval of a weighted statistic of N items, resampled by their clusters
     (prompts), or one by one where there is a single cluster."""
     code = codes(clusters)
@@ -123,7 +124,7 @@ def bootstrap(statistic: Statistic, clusters: Sequence, *, draws: int = DRAWS, s
         return Interval(math.nan, math.nan, math.nan)
     sizes = np.bincount(code)
     rng = np.random.default_rng(seed)
-    parts, step = [], max(1, _CHUNK // len(code))
+    resampled, step = [], max(1, _CHUNK // len(code))
     for at in range(0, draws, step):
         count = min(step, draws - at)
         weights = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=count)
@@ -131,8 +132,8 @@ def bootstrap(statistic: Statistic, clusters: Sequence, *, draws: int = DRAWS, s
             weights = rng.multinomial(weights[:, 0] * len(code), np.full(len(code), 1 / len(code)))
         else:
             weights = weights[:, code]
-        parts.append(statistic(weights.astype(float)))
-    values = np.concatenate(parts)
+        resampled.append(statistic(weights.astype(float)))
+    values = np.concatenate(resampled)
     values = values[np.isfinite(values)]
     estimate = float(statistic(np.ones((1, len(code))))[0])
     if len(values) == 0:
@@ -141,7 +142,7 @@ def bootstrap(statistic: Statistic, clusters: Sequence, *, draws: int = DRAWS, s
     return Interval(estimate, float(low), float(high))
 
 
-def mean_interval(values: np.ndarray, clusters: Sequence, *, draws: int = DRAWS, seed: int = 0) -> Interval:
+def mean_interval(values: np.ndarray, clusters: Groups, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Mean of values (N,) with its clustered bootstrap interval; paired differences give a paired interval."""
     return bootstrap(mean_of(values), clusters, draws=draws, seed=seed)
 
@@ -175,13 +176,12 @@ def choice_matrix(scores: np.ndarray, n: int) -> np.ndarray:
     rank = np.empty(m, np.int64)  # 0 the first choice
     rank[np.lexsort((np.arange(m), -scores))] = np.arange(m)
     total, chance = math.comb(m - 1, n - 1), np.zeros((m, m))
-    for s in range(m):
-        for i in range(m):
-            worse = m - 1 - rank[i]
-            if i == s:
-                chance[s, i] = math.comb(worse, n - 1) / total
-            elif rank[i] < rank[s]:
-                chance[s, i] = math.comb(worse - 1, n - 2) / total if n > 1 else 0.0
+    for s, i in np.ndindex(m, m):
+        worse = m - 1 - rank[i]
+        if i == s:
+            chance[s, i] = math.comb(worse, n - 1) / total
+        elif rank[i] < rank[s] and n > 1:
+            chance[s, i] = math.comb(worse - 1, n - 2) / total
     return chance
 
 
@@ -227,7 +227,7 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def codes(groups: Sequence) -> np.ndarray:
+def codes(groups: Groups) -> np.ndarray:
     """Groups of any hashable kind as 0, 1, 2 ... (N,), in the order of their first appearance."""
     known: dict = {}
     return np.array([known.setdefault(group, len(known)) for group in groups], np.int64)

@@ -251,11 +251,7 @@ class Calibrator:
     @classmethod
     def load(cls, folder: Path | str) -> Calibrator:
         """Load a verified checkpoint (CheckpointError where it is damaged)."""
-        manifest = checkpoint.verify(folder)
-        if manifest["kind"] != "Calibrator":
-            raise checkpoint.CheckpointError(
-                f"The checkpoint {folder} holds a {manifest['kind']}, not a Calibrator: choose another one."
-            )
+        manifest = checkpoint.verify(folder, "Calibrator")
         kept = {name: tensor.numpy() for name, tensor in checkpoint.load_tensors(folder).items()}
         encoder, weights = _Encoder(kept["mean"], kept["scale"], kept["parts"]), kept["weights"]
         width = len(KINDS) + kept["parts"].shape[-1]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core import checkpoint
-from core.adapter import KIND, Conditions, check_there
+from core.adapter import KIND, Conditions, check_loaded
 from core.diffusion import Diffuser
 from core.foresight import Foresight
 from core.training.data import RewardData
@@ -59,7 +59,7 @@ def train_foresight(
         raise ValueError(
             "No sample has its picture at hand: collect samples first, or leave out foresight (foresight_steps=0)."
         )
-    check_there(diffuser)
+    check_loaded(diffuser)
     foresight = Foresight(diffuser)
     texts = {id(one): Conditions.encode(diffuser, one.texts.prompts) for one in (data, held)}
 

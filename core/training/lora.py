@@ -25,7 +25,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from core import checkpoint
-from core.adapter import KIND, WEIGHTS, Adapter, Conditions, check_there
+from core.adapter import KIND, WEIGHTS, Adapter, Conditions, check_loaded
 from core.diffusion import Diffuser
 from core.training.loop import FitResult, Hooks, fit, seed_step, warmup_cosine
 
@@ -72,7 +72,7 @@ def train_lora(
         )
     if len(latents) == 0:
         raise ValueError("There is no image to fine-tune on: collect and score some first.")
-    check_there(diffuser)
+    check_loaded(diffuser)
     schedule = training_schedule(diffuser)
     weights = image_weights(scores, config.temperature)
     text = Conditions.encode(diffuser, prompts)
