@@ -62,10 +62,8 @@ class PictureReader(ModelMixin, ConfigMixin):
         )  # fmt: skip
 
     def forward(self, picture: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
-        """picture (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10).
-
-        The logits of a word whose weights are zero (padding, or past the window) are meaningless.
-        """
+        """picture (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10), which are
+        meaningless for a word whose weights are zero (padding, or past the window)."""
         return self.read(self.sight(picture.to(self.dtype)), text, mask, words)
 
     def read(self, shown: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> Tensor:
@@ -135,10 +133,12 @@ class RewardModel(PictureReader):
         )
         self.foresight = Foresight(channels, latent_channels, patch)
         self.from_map = nn.Conv2d(channels[0], head_width, 1)
-        nn.init.zeros_(self.from_map.weight)  # initially only the picture is read
-        nn.init.zeros_(self.from_map.bias)
+        for parameter in self.from_map.parameters():  # initially only the picture is read
+            nn.init.zeros_(parameter)
 
-    def forward(self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor) -> RewardOutput:
+    def forward(  # type: ignore[override]  # a reader of noise, whose output has the foreseen picture beside the logits
+        self, noise: Tensor, text: Tensor, mask: Tensor, words: Tensor
+    ) -> RewardOutput:
         """noise (B, C, H, W), text (B, L, D), mask (B, L), words (B, J, L) averaging weights -> logits (B, J, 10)."""
         check_inputs(noise, text, mask, self.config.latent_channels, self.config.text_width)
         text, mask, words = self._trimmed(text, mask, words)
