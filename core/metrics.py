@@ -27,6 +27,11 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    @property
+    def cell(self) -> dict[str, float | None]:
+        """{estimate, low, high}, None for what is not a number: as reports have it."""
+        return {name: finite(value) for name, value in self._asdict().items()}
+
 
 # ---- agreement of two scores -------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from core.evaluation.methods import Projected
 if TYPE_CHECKING:
     from core.diffusion import Diffuser, Text
     from core.networks.projector import NoiseProjector
+    from core.noise import Shape
 
 
 class OtherText(Projected):
@@ -38,15 +39,15 @@ class OtherText(Projected):
             )
         super().__init__(projector, strength, name, base)
         half = len(prompts) // 2
-        self.others = {p: prompts[(at + half) % len(prompts)] for at, p in enumerate(prompts)}
-        self._texts, self._places = diffuser.encode(prompts), {p: at for at, p in enumerate(prompts)}
+        self.others = dict(zip(prompts, prompts[half:] + prompts[:half], strict=True))
+        self._texts = diffuser.encode(prompts)
 
     @property
     def change(self) -> str:
-        pairs = "\n".join(f"{one} -> {other}" for one, other in self.others.items())
+        pairs = "\n".join(f"{prompt} -> {other}" for prompt, other in self.others.items())
         return f"{super().change}:{hashlib.sha256(pairs.encode()).hexdigest()[:16]}"
 
-    def start(self, text: Text, seeds: list[int], shape: tuple[int, int, int]) -> Start:
-        return super().start(
-            self._texts.take([self._places[self.others[p]] for p in text.prompts]), seeds, shape
-        )
+    def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
+        order = list(self.others)
+        rows = [order.index(self.others[prompt]) for prompt in text.prompts]
+        return super().start(self._texts.take(rows), seeds, shape)

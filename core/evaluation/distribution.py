@@ -33,11 +33,15 @@ def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, flo
     quantile under the hypothesis of one distribution.
 
     The unbiased estimate (Gretton et al. 2012, eq. 3): about 0, and as often below it, for one distribution. The quantile
-    is from DRAWS permutations of the items. width: the median Euclidean distance between the items of both sets.
+    is from DRAWS permutations of the items. width: the median Euclidean distance between items of both sets, at most ITEMS
+    evenly spaced ones.
     """
     a, b = _sets(a, b)
     squared, rng = _squared(np.concatenate([a, b])), np.random.default_rng(seed)
-    kernel = np.exp(-squared / (2 * max(_median(squared), 1e-12) ** 2))
+    rows = np.linspace(0, len(squared) - 1, min(ITEMS, len(squared))).astype(int)
+    between = squared[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)]
+    width = float(np.sqrt(np.median(between)))
+    kernel = np.exp(-squared / (2 * max(width, 1e-12) ** 2))
     np.fill_diagonal(kernel, 0)  # an item is not compared with itself
     orders = np.stack([np.arange(len(kernel)), *(rng.permutation(len(kernel)) for _ in range(DRAWS))])
     values = _mmd_of(kernel, orders, len(a))
@@ -76,7 +80,7 @@ def gaussian_kl(noises: np.ndarray) -> float:
 # ---- two sets of images -------------------------------------------------------------------------------------------
 
 
-def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
+def halves(groups: Sequence[Any], rng: np.random.Generator) -> np.ndarray:
     """A random half of the items as a mask (N,), stratified by group; which half of an odd group is larger is random too."""
     code = codes(groups)
     half = np.zeros(len(code), bool)
@@ -86,7 +90,7 @@ def halves(groups: Sequence, rng: np.random.Generator) -> np.ndarray:
     return half
 
 
-def half_frechet(a: np.ndarray, b: np.ndarray, groups: Sequence) -> list[float]:
+def half_frechet(a: np.ndarray, b: np.ndarray, groups: Sequence[Any]) -> list[float]:
     """Frechet distances between a half of a (N, F) and the other half of b (N, F), for ten fixed random halves; items with
     one index are paired, and groups (N,) are their prompts. With a = b it is the *inner* Frechet distance."""
     a, b = _sets(a, b)
@@ -124,15 +128,15 @@ def inception_like(answers: np.ndarray) -> dict[str, float]:
 
 
 def looks(images: np.ndarray, latents: np.ndarray) -> list[list[float]]:
-    """The measurements behind `invalid`, for images uint8 (N, S, S, 3) and their latents (N, ...): for each [1 where the
-    latents are finite else 0, their standard deviation (0 where not finite), that of the pixels in 255ths]."""
-    rows = []
-    for image, latent in zip(images, np.asarray(latents, np.float64), strict=True):
-        finite = bool(np.isfinite(latent).all())
-        rows.append(
-            [int(finite), round(float(latent.std()), 5) if finite else 0.0, round(float(image.std()), 3)]
-        )
-    return rows
+    """The measurements behind `invalid`, of images uint8 (N, S, S, 3) and their latents (N, ...): for each [1 where the
+    latents are finite, else 0; their standard deviation, 0 where they are not; that of the pixels in 255ths]."""
+    pairs = zip(images, np.asarray(latents, np.float64), strict=True)
+    return [
+        [1, round(float(latent.std()), 5), round(float(image.std()), 3)]
+        if np.isfinite(latent).all()
+        else [0, 0.0, round(float(image.std()), 3)]
+        for image, latent in pairs
+    ]
 
 
 def invalid(images: Sequence[Sequence[float]], usual: Sequence[Sequence[float]]) -> np.ndarray:
@@ -147,9 +151,6 @@ def invalid(images: Sequence[Sequence[float]], usual: Sequence[Sequence[float]])
     slack = FAR * (high - low) if len(base) else 0.0
     spread = rows[:, 1]
     return (rows[:, 0] < 1) | (rows[:, 2] < FLAT) | (spread < low - slack) | (spread > high + slack)
-
-
-# ---- helpers ------------------------------------------------------------------------------------------------------
 
 
 def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -168,13 +169,6 @@ def _squared(items: np.ndarray) -> np.ndarray:
     items = items - items.mean(0)
     norms = np.square(items).sum(1)
     return np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)
-
-
-def _median(squared: np.ndarray) -> float:
-    """Median distance, of at most ITEMS evenly spaced items."""
-    rows = np.linspace(0, len(squared) - 1, min(ITEMS, len(squared))).astype(int)
-    some = squared[np.ix_(rows, rows)]
-    return float(np.sqrt(np.median(some[np.triu_indices(len(some), 1)])))
 
 
 def _mmd_of(kernel: np.ndarray, orders: np.ndarray, n: int) -> np.ndarray:
