@@ -29,6 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 from core.loading import autocast
+from core.noise import Shape
 from core.training import vae as vae_training
 from core.training.loop import Ema, FitResult, Hooks, fit, parameters, seed_step, warmup_cosine
 
@@ -86,8 +87,7 @@ def build_pipeline(
         eos_token_id=end,
         pad_token_id=end,
     )
-    time_ids = 32
-    last = len(channels) - 1
+    time_ids, last = 32, len(channels) - 1
     unet = UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=4,
@@ -131,7 +131,7 @@ def build_pipeline(
 class Layout(nn.Module):
     """Text -> the average latents of its pictures, at half the resolution."""
 
-    def __init__(self, width: int, pooled: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, width: int, pooled: int, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.queries = nn.Parameter(torch.randn(QUERIES, width) / width**0.5)
@@ -174,11 +174,10 @@ def train_diffuser(
     longest = int(real.sum(1).max()) + 1
     encoders = {"text": pipe.text_encoder, "text_2": pipe.text_encoder_2}
     width = sum(encoder.config.hidden_size for encoder in encoders.values())
-    channels, height, across = latents.shape[1:]
+    channels, *sides = latents.shape[1:]
     torch.manual_seed(0)
-    layout = Layout(
-        width, pipe.text_encoder_2.config.projection_dim, (channels, height // 2, across // 2)
-    ).to(device)
+    coarse_shape = (channels, *(side // 2 for side in sides))
+    layout = Layout(width, pipe.text_encoder_2.config.projection_dim, coarse_shape).to(device)
     text_modules = {**encoders, "layout": layout}
     for module in (pipe.unet, *text_modules.values()):
         module.requires_grad_(True).train()
@@ -196,18 +195,12 @@ def train_diffuser(
 
     if text_steps:
         folder = hooks.get("folder")
+        text_hooks = hooks | {"folder": Path(folder) / "text" if folder else None}
+        optimiser = torch.optim.AdamW(parameters(text_modules.values()), lr=text_rate)
         first = fit(
-            text_modules,
-            torch.optim.AdamW(parameters(text_modules.values()), lr=text_rate),
-            text_loss,
-            steps=text_steps,
-            save_every=save_every,
-            schedule=warmup_cosine(text_steps),
-            seed=1,
-            folder=Path(folder) / "text" if folder else None,
-            on_progress=hooks.get("on_progress"),
-            stop=hooks.get("stop"),
-        )
+            text_modules, optimiser, text_loss, steps=text_steps, save_every=save_every,
+            schedule=warmup_cosine(text_steps), seed=1, **text_hooks,
+        )  # fmt: skip
         if first.stopped:
             return first
     modules = {"unet": pipe.unet, **text_modules}
@@ -245,15 +238,9 @@ def train_diffuser(
         return error + layout_loss, {"mse": error.item(), "layout": layout_loss.item()}
 
     result = fit(
-        modules,
-        optimiser,
-        loss_fn,
-        steps=steps,
-        save_every=save_every,
-        ema=averages,
-        schedule=warmup_cosine(steps, warmup=100),
-        **hooks,
-    )
+        modules, optimiser, loss_fn, steps=steps, save_every=save_every, ema=averages,
+        schedule=warmup_cosine(steps, warmup=100), **hooks,
+    )  # fmt: skip
     for name, module in modules.items():
         if not result.stopped and name in averages:
             averages[name].copy_to(module)
