@@ -95,9 +95,9 @@ class VLMScorer:
 
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         dtype = dtype or (torch.float32 if device.type == "cpu" else "auto")
-        source = str(path_or_id)
-        if Path(source).is_dir():
-            check_folder(Path(source))
+        source, local = str(path_or_id), Path(path_or_id).is_dir()
+        if (Path(source) / checkpoint.MANIFEST).exists():
+            checkpoint.verify(source)
         try:
             model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, revision=revision)
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
@@ -109,7 +109,6 @@ class VLMScorer:
                 f"The scorer {source!r} cannot be loaded ({first}): give a folder with a saved image-text model, "
                 "or a hub id such as Qwen/Qwen2.5-VL-3B-Instruct."
             ) from error
-        local = Path(source).is_dir()
         commit = fingerprint(Path(source)) if local else model.config._commit_hash or "unknown"
         name = Path(source).name if local else source
         template = chat_template(source, tokenizer, settings)
@@ -167,11 +166,10 @@ class VLMScorer:
         owners = [i for i, of_image in enumerate(questions) for _ in of_image]
         rows = [ids for of_image in questions for ids in of_image]
         cache = self._fill(images) if self._shared else None
-        parts = (
-            self._whole(images, owners, rows) if cache is None else self._from(cache, images, owners, rows)
-        )
+        whole = cache is None
+        batches = self._whole(images, owners, rows) if whole else self._from(cache, images, owners, rows)
         cuts = np.cumsum([len(of_image) for of_image in questions])[:-1]
-        columns = (np.split(np.concatenate(column), cuts) for column in zip(*parts, strict=True))
+        columns = (np.split(np.concatenate(column), cuts) for column in zip(*batches, strict=True))
         return list(zip(*columns, strict=True))
 
     def _fill(self, images: list[dict[str, Tensor]]) -> Any:
@@ -205,13 +203,9 @@ class VLMScorer:
                 steps = length + int(deltas.flatten()[0]) + torch.arange(ids.shape[1], device=device)
                 positions["position_ids"] = steps.expand(len(batch), -1)
             yield self._answers(
-                mask.sum(1) - 1,
-                input_ids=ids,
-                attention_mask=F.pad(mask, (length, 0), value=1),
-                past_key_values=selected,
-                use_cache=True,
-                **positions,
-            )
+                mask.sum(1) - 1, input_ids=ids, attention_mask=F.pad(mask, (length, 0), value=1),
+                past_key_values=selected, use_cache=True, **positions,
+            )  # fmt: skip
 
     def _whole(
         self, images: list[dict[str, Tensor]], owners: list[int], rows: list[list[int]]
@@ -224,9 +218,8 @@ class VLMScorer:
             tail = {"input_ids": ids, "attention_mask": mask}  # other values per token mark the image
             for name, value in inputs.items():
                 if value.shape == (len(ids), length):
-                    inputs[name] = torch.cat(
-                        [value, tail.get(name, torch.zeros_like(ids)).to(value.dtype)], 1
-                    )
+                    rest = tail.get(name, torch.zeros_like(ids)).to(value.dtype)
+                    inputs[name] = torch.cat([value, rest], 1)
             yield self._answers(length + mask.sum(1) - 1, **inputs, use_cache=False)
 
     def _joined(self, images: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -304,18 +297,12 @@ def chat_template(source: str, tokenizer: Any, settings: Mapping[str, Any]) -> s
     return template
 
 
-def check_folder(folder: Path) -> None:
-    """Verify the files of a folder that has a manifest (CheckpointError where one is damaged)."""
-    if (folder / "manifest.json").exists():
-        checkpoint.verify(folder)
-
-
 def fingerprint(folder: Path) -> str:
-    """A revision for a folder: a digest of its configuration, tokenizer, and size, head and tail of each weight file (all
-    weights of a real model would take a minute to read)."""
+    """A digest of a folder's configuration, tokenizer, and size, head and tail of each weight file: all weights of a large
+    model would take a minute to read."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".jinja", ".model") and path.name != "manifest.json":
+        if path.suffix in (".json", ".jinja", ".model") and path.name != checkpoint.MANIFEST:
             digest.update(path.name.encode() + path.read_bytes())
         elif path.suffix in (".safetensors", ".bin"):
             with path.open("rb") as file:
