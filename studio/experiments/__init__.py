@@ -142,7 +142,7 @@ def check_same(job: Job) -> None:
 
 def settings_table(experiment: Experiment, config: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the run's settings, beside those of the full size."""
-    from studio.experiments.common import table
+    from studio.experiments.parts import table
 
     rows = [
         {"setting": name, "this run": config[name], "full size": default_of(field, True)}
