@@ -50,13 +50,7 @@ if TYPE_CHECKING:
     from studio.studio import Studio
 
 OUTCOMES = {"strict": "every word holds", "clean": f"the {WHOLE}"}
-CYCLE = (
-    "replay",
-    "foresight_steps",
-    "reader_steps",
-    "reward_steps",
-    "projector_steps",
-)  # settings of the loop
+CYCLE = ("replay", "foresight_steps", "reader_steps", "reward_steps", "projector_steps")  # its settings
 Row = dict[str, Any]
 
 

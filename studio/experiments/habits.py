@@ -34,18 +34,9 @@ from studio.training.datasets import judged_rows
 
 ALONE = "wrong, unconfirmed"
 WHO = "Ann"
-HEAD = (
-    "habit",
-    "typed",
-    "confirmed",
-    "in the CSV export",
-    "in training",
-    "in the calibrator",
-    "log-loss, scorer",
-    "log-loss, calibrated",
-    "squared error, scorer",
-    "squared error, calibrated",
-)
+COUNTS = {"typed": "typed", "confirmed": "confirmed", "in the CSV export": "exported", "in training": "trained",
+          "in the calibrator": "calibrator"}  # fmt: skip
+FIGURES = {"log-loss": "log_loss", "squared error": "mse"}
 SAMPLE = {"seed": 0, "backbone": "none", "width": 64, "height": 64, "steps": 1, "guidance": 0.0, "split": "train",
           "word_rules": CURRENT}  # fmt: skip
 PEOPLE = ("human", "confirmed")
@@ -130,7 +121,7 @@ def measured(
 
 
 def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> None:
-    """The scorer scores the image, and a person of this habit judges it."""
+    """Store the scorer's scores of an image, and what a person of this habit judges."""
     texts = {word.index: word.text for word in units(image["prompt"])}
     store.scores.add(
         {"sample": id, "word_index": index, "word": texts[index], "source": "vlm", "scorer": "made up",
@@ -138,23 +129,24 @@ def go_through(store: Store, id: str, image: Mapping[str, Any], habit: str) -> N
         for index, (_, p) in image["words"].items()
     )  # fmt: skip
     truths = {index: truth for index, (truth, _) in image["words"].items()}
-    stood = {index: int(p.argmax()) for index, (_, p) in image["words"].items()}
-    judged = judged_by("wrong" if habit == ALONE else habit, truths, stood, confirms=habit != ALONE)
-    left = []
+    scores = {index: int(p.argmax()) for index, (_, p) in image["words"].items()}
+    judged = judged_by("wrong" if habit == ALONE else habit, truths, scores, confirms=habit != ALONE)
+    confirmed = []
     for index, (digit, typed) in judged.items():
         if typed:
             store.scores.set(id, index, digit, WHO, word=texts[index])
         else:
-            left.append({"word_index": index, "word": texts[index], "score": digit})
-    store.queue.submit(id, WHO, left)
+            confirmed.append({"word_index": index, "word": texts[index], "score": digit})
+    store.queue.submit(id, WHO, confirmed)
 
 
 def table(report: Mapping[str, Any]) -> str:
     """The rows as Markdown."""
-    lines = [f"| {' | '.join(HEAD)} |", "|---|" + "---:|" * (len(HEAD) - 1)]
+    head = ["habit", *COUNTS, *(f"{name}, {who}" for name in FIGURES for who in ("scorer", "calibrated"))]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row in report["rows"]:
-        cells = [f"{row[name]:.0f}" for name in ("typed", "confirmed", "exported", "trained", "calibrator")]
-        for figure in ("log_loss", "mse"):
+        cells = [f"{row[name]:.0f}" for name in COUNTS.values()]
+        for figure in FIGURES.values():
             cells += [f"{row[who][figure]:.3f}" if row[who] else "–" for who in ("scorer", "calibrated")]
         lines.append(f"| {row['habit']} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -176,13 +168,11 @@ def _errors(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The mean of each figure; None where one of the repeats has none."""
-    out: dict[str, Any] = {}
+    means: dict[str, Any] = {}
     for name, first in rows[0].items():
         values = [row[name] for row in rows]
         if isinstance(first, Mapping) or None in values:
-            out[name] = None if None in values else _mean(values)
-        elif isinstance(first, bool):
-            out[name] = all(values)
+            means[name] = None if None in values else _mean(values)
         else:
-            out[name] = float(np.mean(values))
-    return out
+            means[name] = all(values) if isinstance(first, bool) else float(np.mean(values))
+    return means
