@@ -93,9 +93,7 @@ def verify(folder: Path | str, kind: str = "", name: str = "") -> dict[str, Any]
         raise CheckpointError(f"{path} is of format {form}, this version reads {FORMAT}: update the studio.")
     for file, (sha256, size) in files.items():
         if Path(file).is_absolute() or ".." in Path(file).parts:
-            raise CheckpointError(
-                f"{path} names a file outside its folder ({file!r}): do not use this checkpoint."
-            )
+            raise CheckpointError(f"{path} names a file outside its folder ({file!r}): do not use it.")
         if not (folder / file).is_file():
             raise CheckpointError(f"{folder / file} is missing: fetch or train this checkpoint again.")
         if _describe(folder / file) != {"sha256": sha256, "bytes": size}:
@@ -148,7 +146,7 @@ def digest(folder: Path | str) -> str:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise CheckpointError(
-            f"The checkpoint {folder} has no {MANIFEST}: choose another one, or train it again."
+            f"The checkpoint {folder} has no {MANIFEST}: choose another, or train it again."
         )
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -180,9 +178,7 @@ def load_state(path: Path | str) -> dict[str, Any]:
             raise ValueError("checksum")
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} is damaged: delete it and start the run from its beginning."
-        ) from error
+        raise CheckpointError(f"{path} is damaged: delete it and start the run anew.") from error
 
 
 def _forget_origin(path: Path) -> None:

@@ -195,9 +195,7 @@ def best_of(outcomes: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
     outcomes themselves as scores it is the expected maximum."""
     outcomes, scores = np.asarray(outcomes, np.float64), np.asarray(scores, np.float64)
     if outcomes.shape != scores.shape or outcomes.ndim != 2:
-        raise ValueError(
-            f"Outcomes {outcomes.shape} and scores {scores.shape} must both be (prompts, samples)."
-        )
+        raise ValueError(f"Outcomes {outcomes.shape} and scores {scores.shape} must be (prompts, samples).")
     return np.stack([choice_matrix(s, n) @ o for s, o in zip(scores, outcomes, strict=True)])
 
 
@@ -216,9 +214,7 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)). It is biased upwards for few samples: compare equal counts."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(
-            f"Features must be (N, F) with N of 2 or more and one F, got {a.shape} and {b.shape}."
-        )
+        raise ValueError(f"Features must be (N, F), N of 2 or more and one F, got {a.shape}, {b.shape}.")
     cov_a, cov_b = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

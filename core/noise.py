@@ -83,7 +83,7 @@ def blend(noise: Tensor, projected: Tensor, strength: float) -> Tensor:
     strength = check_strength(strength)
     if noise.shape != projected.shape:
         raise ValueError(
-            f"Noise {tuple(noise.shape)} and projected noise {tuple(projected.shape)} differ in shape."
+            f"Noise {tuple(noise.shape)} and projected {tuple(projected.shape)} differ in shape."
         )
     if strength == 0.0:
         return noise

@@ -172,9 +172,7 @@ def check_prompt(prompt: object) -> str:
     if not prompt.strip():
         raise ValueError("The prompt is empty: write what the image should show.")
     if len(prompt) > MAX_PROMPT:
-        raise ValueError(
-            f"The prompt has {len(prompt)} characters and at most {MAX_PROMPT} are allowed: shorten it."
-        )
+        raise ValueError(f"The prompt has {len(prompt)} characters, more than {MAX_PROMPT}: shorten it.")
     for place, char in enumerate(prompt):
         if unicodedata.category(char) in ("Cc", "Cs"):
             raise ValueError(

@@ -108,9 +108,7 @@ class Method:
         """Make one image for each of B prompts and B base seeds. Raises Stopped when `stop()` is true."""
         seeds = check_seeds(seeds)
         if len(prompts) != len(seeds):
-            raise ValueError(
-                f"There are {len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt."
-            )
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt.")
         if settings.batch < 1:
             raise ValueError(f"batch is {settings.batch}: make 1 or more images at a time.")
         began, tally = time.perf_counter(), [0]

@@ -34,9 +34,7 @@ class OtherText(Projected):
         """prompts: all prompts of the comparison, two or more; each is projected for the one half the list further on."""
         prompts = list(dict.fromkeys(prompts))
         if len(prompts) < 2:
-            raise ValueError(
-                "There is no other prompt whose text the projector could be given: give two or more."
-            )
+            raise ValueError("There is no other prompt to give the projector: give two or more.")
         super().__init__(projector, strength, name, base)
         half = len(prompts) // 2
         self.others = dict(zip(prompts, prompts[half:] + prompts[:half], strict=True))

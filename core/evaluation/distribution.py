@@ -55,9 +55,7 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
 
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     if p.shape != q.shape or p.ndim != 1 or min(p.sum(), q.sum()) <= 0 or min(p.min(), q.min()) < 0:
-        raise ValueError(
-            f"Two histograms of one length that hold something are needed, got {p.shape} and {q.shape}."
-        )
+        raise ValueError(f"Two filled histograms of one length are needed, got {p.shape} and {q.shape}.")
     return float(jensenshannon(p, q) ** 2)
 
 
@@ -95,9 +93,7 @@ def half_frechet(a: np.ndarray, b: np.ndarray, groups: Sequence[Any]) -> list[fl
     one index are paired, and groups (N,) are their prompts. With a = b it is the *inner* Frechet distance."""
     a, b = _sets(a, b)
     if len(a) != len(b) or len(a) != len(groups):
-        raise ValueError(
-            f"Paired sets of one size are needed, got {len(a)}, {len(b)} and {len(groups)} groups."
-        )
+        raise ValueError(f"Paired sets need one size, got {len(a)}, {len(b)} and {len(groups)} groups.")
     rng, distances = np.random.default_rng(0), []
     for _ in range(10):
         half = halves(groups, rng)
@@ -157,7 +153,7 @@ def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(
-            f"Two sets (N, F) with N of 2 or more and one F are needed, got {a.shape} and {b.shape}."
+            f"Two sets (N, F) of one F and N of 2 or more are needed, got {a.shape} and {b.shape}."
         )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("A number in the sets is not finite.")

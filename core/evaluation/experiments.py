@@ -131,9 +131,7 @@ def check_table(prompts: Sequence[str], seeds: Sequence[int] | Sequence[Sequence
         raise ValueError("There is no prompt to evaluate: give at least one.")
     nested = len(seeds) > 0 and not isinstance(seeds[0], (int, str, np.integer))
     if nested and len(seeds) != len(prompts):
-        raise ValueError(
-            f"There are {len(seeds)} lists of seeds for {len(prompts)} different prompts: give one each."
-        )
+        raise ValueError(f"{len(seeds)} lists of seeds for {len(prompts)} different prompts: give one each.")
     table = [check_seeds(row) for row in (seeds if nested else [seeds] * len(prompts))]
     for row in table:
         if len(set(row)) != len(row):

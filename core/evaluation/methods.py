@@ -111,9 +111,7 @@ class BestOf(Method):
         self.base.check(diffuser, settings)
 
     def start(self, text: Text, seeds: list[int], shape: Shape) -> Start:
-        raise ValueError(
-            f"{self.name} makes no images: it chooses among those of {self.base.name} in an experiment."
-        )
+        raise ValueError(f"{self.name} makes no images: it chooses among those of {self.base.name}.")
 
 
 class Guidance(Wrapper):

@@ -66,7 +66,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         super().__init__()
         if not 0 < first_std < max_std < 1:
             raise ValueError(
-                f"The stds must satisfy 0 < first_std < max_std < 1, got {first_std} and {max_std}."
+                f"The stds must satisfy 0 < first_std < max_std < 1, got {first_std}, {max_std}."
             )
         if not max_shift > 0:
             raise ValueError(f"max_shift must be positive, got {max_shift}.")
@@ -140,9 +140,7 @@ class NoiseProjector(ModelMixin, ConfigMixin):
         seeds = check_seeds(seeds)
         count = max(len(prompts), len(seeds))
         if {len(prompts), len(seeds)} - {1, count}:
-            raise ValueError(
-                f"There are {len(prompts)} prompts and {len(seeds)} seeds: give one or as many of each."
-            )
+            raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: give one or as many of each.")
         prompts, seeds = prompts * (count // len(prompts)), seeds * (count // len(seeds))
         diffuser = pipe if isinstance(pipe, Diffuser) else Diffuser(pipe, borrowed=True)
         shape = diffuser.latent_shape(height, width)

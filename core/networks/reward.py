@@ -80,7 +80,7 @@ class PictureReader(ModelMixin, ConfigMixin):
         """text, mask and words cut after the last token that any item uses."""
         if words.dim() != 3 or words.shape[0] != text.shape[0] or words.shape[2] != text.shape[1]:
             raise ValueError(
-                f"Word weights {tuple(words.shape)} must be (B, J, L) for text {tuple(text.shape)}."
+                f"Word weights {tuple(words.shape)} are not (B, J, L) for text {tuple(text.shape)}."
             )
         text, mask = trim(text.to(self.dtype), mask)
         return text, mask, words[..., : text.shape[1]].to(self.dtype)

@@ -225,9 +225,7 @@ class Calibrator:
         """Predict people's scores: p(digit) (N, 10), from the VLM's (N, 10), its hidden states (N, D) and N kinds."""
         p = np.asarray(distributions, np.float64).reshape(-1, DIGITS)
         if len(p) != len(kinds):
-            raise ValueError(
-                f"There are {len(p)} distributions but {len(kinds)} kinds of words: give one each."
-            )
+            raise ValueError(f"{len(p)} distributions but {len(kinds)} kinds of words: give one each.")
         if not len(p):
             return np.zeros((0, DIGITS), np.float32)
         hidden = None if hidden is None else np.asarray(hidden, np.float64)

@@ -126,9 +126,7 @@ class Dialogue:
             )
         self.tail, self.digits = self._answer(text, tail, form)
         if INSTRUCTION not in self.opening:
-            raise ValueError(
-                "The chat template leaves the instruction out: choose a model whose template shows it."
-            )
+            raise ValueError("The chat template leaves the instruction out: choose a model that shows it.")
 
     def _render(self, messages: list[dict[str, Any]], answered: bool = False) -> str:
         return self.tokenizer.apply_chat_template(

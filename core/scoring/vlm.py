@@ -56,9 +56,7 @@ class VLMScorer:
         self.name, self.revision = name, revision
         head = model.get_output_embeddings()
         if head is None or getattr(model.config, "is_encoder_decoder", False):
-            raise ValueError(
-                f"{name} does not read image and text from left to right: choose a model that does."
-            )
+            raise ValueError(f"{name} reads no image and text from left to right: choose a model that does.")
         self._takes = frozenset(inspect.signature(model.base_model.forward).parameters)
         self._shared = True  # whether all words of an image share a cache
         self.missing: list[dict[int, str]] = []
@@ -73,9 +71,7 @@ class VLMScorer:
                 f"{name} cannot be given an image ({error}): choose another image-text model of transformers."
             ) from error
         if not {"input_ids", "pixel_values"} <= inputs.keys() or "cross_attention_mask" in inputs:
-            raise ValueError(
-                f"{name} does not take image and text in one sequence: choose a model that does."
-            )
+            raise ValueError(f"{name} takes no image and text in one sequence: choose a model that does.")
 
     @classmethod
     def load(
@@ -279,9 +275,7 @@ def as_pil(image: np.ndarray | Image.Image) -> Image.Image:
         return image.convert("RGB")
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f"An image is uint8 of shape (H, W, 3), but this is {image.dtype} of shape {image.shape}."
-        )
+        raise ValueError(f"An image is uint8 of shape (H, W, 3), not {image.dtype} of shape {image.shape}.")
     return Image.fromarray(image)
 
 

@@ -107,26 +107,18 @@ class RewardData:
         target, weight = torch.zeros(len(samples), words, SCORES), torch.zeros(len(samples), words)
         for s, sample in enumerate(samples):
             if sample.prompt not in row_of:
-                raise ValueError(
-                    f"The prompt {sample.prompt[:80]!r} was not encoded: encode it with the others."
-                )
+                raise ValueError(f"{sample.prompt[:80]!r} was not encoded: encode it with the others.")
             for j, (label, amount) in sample.labels.items():
                 if not 0 <= j < sizes[sample.prompt]:
-                    raise ValueError(
-                        f"{sample.prompt[:80]!r} has no word {j}: its label does not belong to it."
-                    )
+                    raise ValueError(f"{sample.prompt[:80]!r} has no word {j}: the label is not its.")
                 if not 0 <= amount < float("inf"):
-                    raise ValueError(
-                        f"The label weight {amount} is out of range: use a number of at least 0."
-                    )
+                    raise ValueError(f"The label weight {amount} is out of range: use 0 or more.")
                 target[s, j], weight[s, j] = distribution(label), amount
         item = torch.tensor([row_of[sample.prompt] for sample in samples], dtype=torch.long)
         seeds = torch.tensor([check_seed(sample.seed) for sample in samples], dtype=torch.long)
         weight = weight * texts.scored[item]
         if not weight.sum() > 0:
-            raise ValueError(
-                "No label is about a word that carries meaning: score or correct some words first."
-            )
+            raise ValueError("No label is about a word that carries meaning: score some words first.")
         noise, noise_row = _stacked([sample.noise for sample in samples])
         picture, picture_row = _stacked([sample.picture for sample in samples])
         judged = torch.tensor([sample.judged for sample in samples], dtype=torch.bool)
@@ -190,7 +182,5 @@ def distribution(label: int | Sequence[float]) -> Tensor:
         return F.one_hot(torch.tensor(label), SCORES).float()
     values = torch.as_tensor(label, dtype=torch.float32)
     if values.shape != (SCORES,) or not torch.isfinite(values).all() or values.min() < 0 or values.sum() <= 0:
-        raise ValueError(
-            f"{str(label)[:120]} is no distribution over the scores 0..9: give ten numbers >= 0."
-        )
+        raise ValueError(f"{str(label)[:120]} is no distribution over the scores 0..9: give ten numbers.")
     return values / values.sum()

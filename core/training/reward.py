@@ -135,9 +135,7 @@ def train_reward(
     """
     config = config or RewardConfig()
     if config.select not in SELECTABLE:
-        raise ValueError(
-            f"Unknown figure {config.select!r} to select by: use one of {', '.join(SELECTABLE)}."
-        )
+        raise ValueError(f"Unknown figure to select by, {config.select!r}: use {', '.join(SELECTABLE)}.")
     if (teach is None) != (fresh is None):
         raise ValueError("A teacher and the texts that it is asked about go together: give both or none.")
     device = next(model.parameters()).device

@@ -236,9 +236,7 @@ def name_positions(scorer: VLMScorer, question: Sequence[int], names: Sequence[s
         tokens = scorer.tokenizer(name, add_special_tokens=False)["input_ids"]
         position = next((k for k, id in ids if [id] == tokens), None)
         if position is None or tokens == [scorer.tokenizer.unk_token_id]:
-            raise ValueError(
-                f"The scorer does not know the name {name!r}: make it with a vocabulary that has it."
-            )
+            raise ValueError(f"The scorer does not know the name {name!r}: give it a vocabulary that has it.")
         positions.append(position)
     return positions
 

@@ -117,9 +117,7 @@ def pretrain_reward(
     Returns what the loop did and the figures by kind of word on the last `validate` renders, which it does not see.
     """
     if count <= validate:
-        raise ValueError(
-            f"{count} renders leave none to learn from beside {validate} to judge by: make more."
-        )
+        raise ValueError(f"{count} renders leave none to learn from beside {validate}: make more.")
     diffuser = Diffuser.load(str(diffuser_folder))
     latents = latents_of(diffuser.pipe.vae, work, world, count, device)
     data = reading_data(latents, world, diffuser.encode, emphasis)
