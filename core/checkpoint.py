@@ -189,9 +189,8 @@ def _forget_origin(path: Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST
-    )
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def _describe(path: Path) -> dict[str, str | int]:

@@ -223,10 +223,8 @@ class Diffuser:
             if tokenizer is None:  # an omitted text encoder fills its stretch with zeros
                 masks.append(torch.zeros(len(prompts), stretch, dtype=torch.bool))
                 continue
-            tokens = tokenizer(
-                prompts, padding="max_length", max_length=stretch, truncation=True, return_tensors="pt"
-            )
-            masks.append(tokens["attention_mask"].bool())
+            window = {"padding": "max_length", "max_length": stretch, "truncation": True}
+            masks.append(tokenizer(prompts, return_tensors="pt", **window)["attention_mask"].bool())
         return torch.cat(masks, 1)
 
     @torch.no_grad()
@@ -312,9 +310,8 @@ class Diffuser:
             vae.float()
         mean = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
         std = getattr(config, "latents_std", None) or [1.0]
-        mean, std = (
-            torch.tensor(x, device=self.device, dtype=vae.dtype).view(1, -1, 1, 1) for x in (mean, std)
-        )
+        kind = {"device": self.device, "dtype": vae.dtype}
+        mean, std = (torch.tensor(values, **kind).view(1, -1, 1, 1) for values in (mean, std))
         return vae, mean, std
 
     @torch.no_grad()

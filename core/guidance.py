@@ -98,9 +98,8 @@ class Guided:
             return {}
 
         try:
-            pipe = diffusers.AutoPipelineForText2Image.from_pipe(
-                self.pipe, enable_pag=True, pag_applied_layers="mid"
-            )
+            auto = diffusers.AutoPipelineForText2Image
+            pipe = auto.from_pipe(self.pipe, enable_pag=True, pag_applied_layers="mid")
         except ValueError as error:
             raise ValueError(f"diffusers has no PAG for {self.name}'s pipeline: leave pag out.") from error
         pipe.set_progress_bar_config(disable=True)

@@ -89,9 +89,8 @@ def group() -> Iterator[None]:
         torch.cuda.set_device(local % gpus)
     with _talking():
         # here, because PartialState takes one backend, and tensors of the CPU need gloo beside NCCL
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if own_gpu else "gloo", timeout=timedelta(seconds=SECONDS)
-        )
+        backend = "cpu:gloo,cuda:nccl" if own_gpu else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(seconds=SECONDS))
         waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=ALONE_SECONDS))
     _group = _Group(PartialState(cpu=not own_gpu), waiting)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):

@@ -350,9 +350,8 @@ def _unspaced(char: str) -> bool:
     """Whether a letter is of a script without spaces between words."""
     if char <= "\u0e00":
         return False
-    return (
-        char in "々〆〇" or "\uff66" <= char <= "\uff9f" or unicodedata.name(char, "").startswith(_UNSPACED)
-    )
+    name = unicodedata.name(char, "")
+    return char in "々〆〇" or "\uff66" <= char <= "\uff9f" or name.startswith(_UNSPACED)
 
 
 def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:

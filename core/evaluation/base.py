@@ -129,10 +129,8 @@ class Method:
                 images.append(diffuser.decode(latents))
                 made.append((latents.cpu(), start.noise.cpu()))
         latents, noise = (torch.cat(tensors) for tensors in zip(*made, strict=True))
-        seconds = time.perf_counter() - began
-        return MethodResult(
-            np.concatenate(images), latents, noise, used, seconds, tally[0], other_calls, memory.bytes
-        )
+        pictures, seconds = np.concatenate(images), time.perf_counter() - began
+        return MethodResult(pictures, latents, noise, used, seconds, tally[0], other_calls, memory.bytes)
 
 
 class Wrapper(Method):

@@ -123,11 +123,10 @@ def agreement(rows: Sequence[Row], of: str, against: str, draws: int = DRAWS) ->
     is a kind (extra) and not one of the words."""
     kinds = sorted({row["kind"] for row in rows})
     words = [row for row in rows if row["kind"] != EXTRA]
+    digits = ([row[f"{name}_digit"] for row in words] for name in (against, of))
     return block(words, of, against, draws) | {
         "kinds": {kind: block([r for r in rows if r["kind"] == kind], of, against, draws) for kind in kinds},
-        "confusion": confusion(
-            [r[f"{against}_digit"] for r in words], [r[f"{of}_digit"] for r in words]
-        ).tolist(),
+        "confusion": confusion(*digits).tolist(),
     }
 
 

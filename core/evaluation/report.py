@@ -35,10 +35,10 @@ def compare(
     ceiling        best-of-N where the judge itself chooses
     """
     kinds = {prompt: {str(word.index): word.kind for word in units(prompt)} for prompt in prompts}
-    values = {
-        name: [figures(record, kinds[record["prompt"]]) for record in rows] for name, rows in records.items()
+    table = {
+        name: columns([figures(record, kinds[record["prompt"]]) for record in rows])
+        for name, rows in records.items()
     }
-    table = {name: columns(rows) for name, rows in values.items()}
     control = table["none"]
     report: dict[str, Any] = {
         "prompts": len(prompts),
@@ -58,9 +58,8 @@ def compare(
         report["methods"][name] = entry
     for method in pooled:
         report["methods"][method.name] = best_from(method, records, table, draws)
-        by_judge = [
-            best_of(row[None], row[None], method.n)[0] for row in control["strict"] if np.isfinite(row).all()
-        ]
+        strict = [row[None] for row in control["strict"] if np.isfinite(row).all()]
+        by_judge = [best_of(row, row, method.n)[0] for row in strict]
         report["ceiling"][f"best-of-{method.n}"] = over_prompts(by_judge, draws)
     if any("scores" in record for record in records["none"]):
         report["scorer"] = scorer_agreement(scored_words(records["none"], kinds), draws=draws)
@@ -167,9 +166,8 @@ def chosen_distance(chance: np.ndarray, pairs: Sequence[float]) -> float:
 
 def expected_wins(chances: list[np.ndarray], strict: list[np.ndarray]) -> dict[str, float]:
     """Expected wins, ties and losses of the chosen image against the base seed's own."""
-    judged = [
-        (c, row[None], row[:, None]) for c, row in zip(chances, strict, strict=True) if np.isfinite(row).all()
-    ]
+    pairs = ((c, row) for c, row in zip(chances, strict, strict=True) if np.isfinite(row).all())
+    judged = [(chance, row[None], row[:, None]) for chance, row in pairs]
     compared = {"win": np.greater, "tie": np.equal, "loss": np.less}
     return {
         name: round(float(sum((chance * holds(a, b)).sum() for chance, a, b in judged)), 2)

@@ -141,10 +141,8 @@ def _solve(
             curve[c, :, b] = curve[b, :, c]
         return curve.reshape(home.size, home.size) + np.diag(ridge.ravel())
 
-    solution = minimize(
-        loss, start.ravel(), jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-6}
-    )
-    return solution.x.reshape(home.shape)
+    how = {"method": "trust-exact", "options": {"gtol": 1e-6}}
+    return minimize(loss, start.ravel(), jac=gradient, hess=curvature, **how).x.reshape(home.shape)
 
 
 class Calibrator:

@@ -181,9 +181,8 @@ class EndpointScorer:
     ) -> None:
         """Ask for the words of images, with as many questions in flight as allowed."""
         size = 1 if known.read_out == "logprobs" else 1000
-        questions = (
-            (i, call.words[i][j : j + size]) for i in images for j in range(0, len(call.words[i]), size)
-        )
+        starts = ((i, j) for i in images for j in range(0, len(call.words[i]), size))
+        questions = ((i, call.words[i][j : j + size]) for i, j in starts)
         urls: dict[int, asyncio.Task[str]] = {}
 
         async def ask() -> None:

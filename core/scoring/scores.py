@@ -108,9 +108,8 @@ def words_to_score(
         raise ValueError(f"batch is {batch}: give 1 or more images at a time.")
     for prompt in prompts:
         check_prompt(prompt)
-    return [
-        scored(units(prompt, how)) for prompt, how in zip(prompts, rules or [CURRENT] * images, strict=True)
-    ]
+    rules = rules or [CURRENT] * images
+    return [scored(units(prompt, number)) for prompt, number in zip(prompts, rules, strict=True)]
 
 
 def make(word_index: int, distribution: np.ndarray, hidden: np.ndarray | None = None) -> WordScore:

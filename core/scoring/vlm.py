@@ -185,9 +185,8 @@ class VLMScorer:
         device, length = self.model.device, images[0]["input_ids"].shape[1]
         # in some families an image takes fewer positions than tokens, and the text continues at the model's offset
         deltas = getattr(self.model.base_model, "rope_deltas", None)
-        held = sum(
-            x.nbytes for layer in cache.layers if layer.keys is not None for x in (layer.keys, layer.values)
-        )
+        filled = [layer for layer in cache.layers if layer.keys is not None]
+        held = sum(layer.keys.nbytes + layer.values.nbytes for layer in filled)
         step = min(MAX_ROWS, max(1, CACHE_BYTES * len(images) // max(1, held)))
         for at in range(0, len(rows), step):
             batch, last = rows[at : at + step], at + step >= len(rows)

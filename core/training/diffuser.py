@@ -47,20 +47,13 @@ def build_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     listed = dict.fromkeys((start, end, unknown, *PUNCTUATION, *sorted(words)))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(listed)}, unk_token=unknown))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-    )
+    pieces = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(pieces)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=start,
-        eos_token=end,
-        unk_token=unknown,
-        pad_token=end,
-        model_max_length=77,
-    )
+    special = {"bos_token": start, "eos_token": end, "unk_token": unknown, "pad_token": end}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=77, **special)
 
 
 def build_pipeline(
@@ -136,9 +129,8 @@ class Layout(nn.Module):
         self.shape = shape
         self.queries = nn.Parameter(torch.randn(QUERIES, width) / width**0.5)
         self.keys = nn.Linear(width, width)
-        self.out = nn.Sequential(
-            nn.Linear(QUERIES * width + pooled, 256), nn.GELU(), nn.Linear(256, math.prod(shape))
-        )
+        self.out = nn.Sequential(nn.Linear(QUERIES * width + pooled, 256), nn.GELU())
+        self.out.append(nn.Linear(256, math.prod(shape)))
 
     def forward(self, text: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
         """text (B, L, D), pooled (B, P), mask (B, L) True at real tokens -> (B, C, H/2, W/2)."""
@@ -167,9 +159,8 @@ def train_diffuser(
     if len(latents) != len(prompts):
         raise ValueError(f"{len(latents)} latents for {len(prompts)} prompts: one prompt to each.")
     device = pipe.unet.device
-    tokens = pipe.tokenizer(
-        list(prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-    ).input_ids
+    window = {"padding": "max_length", "max_length": 77, "truncation": True}
+    tokens = pipe.tokenizer(list(prompts), return_tensors="pt", **window).input_ids
     real = tokens != pipe.tokenizer.pad_token_id
     longest = int(real.sum(1).max()) + 1
     encoders = {"text": pipe.text_encoder, "text_2": pipe.text_encoder_2}

@@ -138,9 +138,8 @@ def patches(images: np.ndarray, image_processor: Any) -> Tensor:
         whole = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in images]
         images = np.stack([np.asarray(image) for image in whole])
     x = (torch.from_numpy(images).float() / 255 - mean) / std
-    return rearrange(
-        x, "b (gh mh ph) (gw mw pw) c -> (b gh gw mh mw) (c ph pw)", ph=p, pw=p, mh=merge, mw=merge
-    )
+    order = "b (gh mh ph) (gw mw pw) c -> (b gh gw mh mw) (c ph pw)"
+    return rearrange(x, order, ph=p, pw=p, mh=merge, mw=merge)
 
 
 def pixels_of(image_processor: Any) -> int:

@@ -44,9 +44,8 @@ class Experiment(NamedTuple):
 
     def run(self, job: Job) -> dict[str, Any]:
         """The parts of its report."""
-        return importlib.import_module(f"studio.experiments.{self.name}").run(
-            job
-        )  # heavy: only when it is run
+        module = importlib.import_module(f"studio.experiments.{self.name}")  # heavy: only when it is run
+        return module.run(job)
 
 
 EXPERIMENTS = {

@@ -334,9 +334,8 @@ def _figures(result: Judged, cells: pd.DataFrame, differences: Sequence[Row], st
         lines += [series(line["what"], [line["count"]], [line[name]]) for line in controls]
         lines += [{key: line[key] for key in ("name", "x", "y")} for line in by_seed(cell)]
         used = (result.gain("in use", name) or {}).get("estimate")
-        figures.append(
-            over(f"{title}, against none", "difference", lines, used, "the projector in use, before")
-        )
+        before = "the projector in use, before"
+        figures.append(over(f"{title}, against none", "difference", lines, used, before))
     for key, title, unit in (
         ("extra", "Things too many, an image", "things"),
         ("diversity", "Diversity within a prompt", "pairwise RMS"),
@@ -390,9 +389,8 @@ def _table(result: Judged, rows: Sequence[Row], others: Sequence[Row], start: Ro
 
     lines = [line("none", measured(result, "none"), {}), line("before", measured(result, "in use"), start)]
     for row in rows:
-        lines.append(
-            line(f"{row['corrections']}{', placebo' if row['placebo'] else ''}", row, row["agreement"])
-        )
+        name = f"{row['corrections']}, placebo" if row["placebo"] else str(row["corrections"])
+        lines.append(line(name, row, row["agreement"]))
     lines += [line(row["method"], row, {}) for row in others]
     note = "Pearson: the reward model against the judge's truths, on held-out prompts. Differences are paired with none."
     return table("Corrections", lines, note, [*list(lines[0])[2:7], "invalid"])

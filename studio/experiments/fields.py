@@ -177,9 +177,8 @@ def check_experiment(config: Mapping[str, Any] | None) -> dict[str, Any]:
                 f"The experiment {name} has no setting {shown(field)}: it has {', '.join(fields)}."
             )
     full = fields["size"].check("size", chosen.get("size", "reduced")) == "full"
-    if given is not None and (
-        not given or len(given) > MOST_PROMPTS or not all(isinstance(p, str) for p in given)
-    ):
+    texts = given is None or all(isinstance(prompt, str) for prompt in given)
+    if given is not None and not (texts and 0 < len(given) <= MOST_PROMPTS):
         raise ValueError(f"Prompts are texts, at least one and at most {MOST_PROMPTS}.")
     return {
         "name": name,

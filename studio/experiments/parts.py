@@ -81,7 +81,8 @@ def compared(what: str, cell: Cell | None, against: str, outcome: str = "every w
 
 def few(prompts: int) -> list[str]:
     """A warning about intervals over a handful of prompts."""
-    text = (
+    if prompts >= FEW:
+        return []
+    return [
         f"There are {prompts} prompts: intervals over so few are too narrow, so take them as a rough guide."
-    )
-    return [text] if prompts < FEW else []
+    ]

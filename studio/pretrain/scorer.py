@@ -114,9 +114,8 @@ def captions(bodies: tuple[Body, ...], rng: np.random.Generator) -> tuple[tuple[
 def direction(first: Body, second: Body) -> str:
     """Where the first body is, seen from the second: one word within 30 degrees of an axis, else two."""
     x, y = first.x - second.x, first.y - second.y
-    ways = sorted(
-        [(abs(x), "left" if x < 0 else "right"), (abs(y), "above" if y < 0 else "below")], reverse=True
-    )
+    across, along = (abs(x), "left" if x < 0 else "right"), (abs(y), "above" if y < 0 else "below")
+    ways = sorted([across, along], reverse=True)
     return " ".join(word for size, word in ways if size > 0.577 * ways[0][0] or size == ways[0][0])
 
 
@@ -125,9 +124,8 @@ def picture(index: int, world: World, seed: int, split: str = "train", alone: fl
     rng = np.random.default_rng([_STREAM, seed, index])
     scene = scenes.sample_scene(rng, world, split)
     if rng.random() < alone:
-        singles = [
-            scenes.parse(scenes.sentence(rng, [replace(t, count=1)], None), world) for t in scene.things
-        ]
+        prompts = [scenes.sentence(rng, [replace(thing, count=1)], None) for thing in scene.things]
+        singles = [scenes.parse(prompt, world) for prompt in prompts]
         scene = next((one for one in singles if one.split == split), scene)
     wrong = spoiled(scene, int(rng.integers(2**31)), world=world)
     return Picture(wrong.image, scene.prompt, wrong.bodies)
