@@ -108,8 +108,7 @@ class Adapter:
 
 
 def check_loaded(diffuser: Diffuser) -> None:
-    """ValueError where the denoiser's weights are loaded a layer at a time (sequential offload): LoRA layers beside them
-    are not, and would stay empty."""
+    """ValueError where the denoiser is loaded a layer at a time (sequential offload): LoRA layers on it would stay empty."""
     if any(parameter.is_meta for parameter in diffuser.denoiser.parameters()):
         raise ValueError(
             f"A LoRA needs all of {diffuser.name}'s denoiser at once, and it is brought to the device a layer at a time: "
@@ -134,8 +133,7 @@ class Conditions:
         return cls(diffuser, {prompt: at for at, prompt in enumerate(unique)}, texts)
 
     def of(self, rows: Tensor, keep: Tensor, size: Sequence[int]) -> dict[str, Any]:
-        """Arguments of the denoiser for the prompts at rows (B,), with the empty prompt where keep (B,) is False, and latents
-        of a size (H, W)."""
+        """Arguments of the denoiser for rows (B,) of the prompts, the empty prompt where keep (B,) is False."""
         pipe, device = self.diffuser.pipe, self.diffuser.device
 
         def select(full: Tensor, empty: Tensor | None) -> Tensor:

@@ -179,8 +179,7 @@ class Diffuser:
         return f"{self.revision} {width}x{height} {self.dtype}"
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> Shape:
-        """(C, H, W) for an image size in pixels, by default `size`; ValueError unless both sides are positive multiples of 8
-        (of more where the model needs it)."""
+        """(C, H, W) for an image size in pixels, by default `size`; ValueError for sides that are no multiples of 8."""
         height, width = height or self.size[0], width or self.size[1]
         step = math.lcm(8, self.scale * self.family.patch)
         if height < step or width < step or height % step or width % step:
@@ -303,8 +302,7 @@ class Diffuser:
         return (vae.encode(pixels).latent_dist.mean - mean) / std * vae.config.scaling_factor
 
     def _autoencoder(self) -> tuple[Any, Tensor, Tensor]:
-        """The autoencoder, in float32 where it needs that, and mean and standard deviation (1, C, 1, 1) of its latents before
-        the scaling factor."""
+        """The autoencoder, in float32 if it needs that, and mean and std (1, C, 1, 1) of its unscaled latents."""
         vae, config = self.pipe.vae, self.pipe.vae.config
         if upcast(vae) and vae.dtype != torch.float32:
             vae.float()

@@ -82,8 +82,7 @@ class FirstStep:
 
 
 class Foresight:
-    """noise (B, C, H, W) -> the finished latents that the backbone predicts, by `denoiser` where it is set, else by the
-    diffuser's own."""
+    """noise (B, C, H, W) -> the finished latents that the backbone, or `denoiser` where it is set, predicts."""
 
     def __init__(self, diffuser: Diffuser) -> None:
         self.diffuser, self.first = diffuser, FirstStep.of(diffuser)
@@ -176,8 +175,7 @@ class Teacher:
 
     @classmethod
     def of_reward(cls, folder: Path | str, diffuser: Diffuser) -> Teacher:
-        """Load the teacher of a reward model; ValueError where there is none (an earlier kind of reward model), or where it
-        was fine-tuned on another backbone."""
+        """Load the teacher of a reward model; ValueError where there is none, or it is of another backbone."""
         manifest, teacher = checkpoint.verify(folder), Path(folder) / FOLDER
         if not (teacher / READER).is_dir():
             raise ValueError(

@@ -58,8 +58,7 @@ class Guided:
             return (self._modular if modular else self._classic)(inputs, guidance, after)
 
     def check(self, guidance: float) -> bool:
-        """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither provides this guidance for
-        the backbone."""
+        """Whether diffusers' guider is used, else the classic pipeline; ValueError where neither has this guidance."""
         diffuser = self._diffuser
         # where guidance is an input of the network, there is no unconditional pass
         embedded = bool(diffuser.denoiser.config.get("time_cond_proj_dim"))
@@ -162,8 +161,7 @@ def guider(kind: str, scale: float | None, guidance: float, denoiser: ModelMixin
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Silence diffusers and transformers: they log whatever is raised in a block, also a stop, that guiders are
-    experimental, and that torchvision is missing."""
+    """Silence diffusers and transformers, which log any exception, also a stop, and that guiders are experimental."""
     loggers = diffusers_logging, transformers_logging
     levels = [logger.get_verbosity() for logger in loggers]
     for logger in loggers:

@@ -220,8 +220,7 @@ def units(prompt: str, rules: int = CURRENT) -> list[Word]:
 
 
 def units_of(sample: Mapping[str, Any]) -> list[Word]:
-    """The units of a stored image (its prompt, n_words and word_rules); those from before *nothing else* existed have only
-    the words."""
+    """The units of a stored image (its prompt, n_words and word_rules); an old one lacks *nothing else*."""
     return units(sample["prompt"], sample["word_rules"])[: sample["n_words"]]
 
 
@@ -286,8 +285,7 @@ def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
 
 
 def weights(located: Sequence[Located], length: int) -> Tensor:
-    """Averaging weights (J, L): row j has 1/n at each of word j's n sub-tokens; zeros for a word outside the window and for
-    *nothing else*."""
+    """Averaging weights (J, L): 1/n at each of word j's n sub-tokens; zeros outside the window and for *nothing else*."""
     out = torch.zeros(len(located), length)
     for j, place in enumerate(located):
         tokens = [t for t in place.tokens if t < length]
@@ -360,8 +358,7 @@ def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
 
 
 def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: bool) -> tuple[int, str]:
-    """Number of tokens and kind of the unit that begins at token `first` (rules 2). written: it follows a quotation mark, so
-    it denies nothing."""
+    """Number of tokens and kind of the unit at a token (rules 2). written: after a quotation mark, denying nothing."""
     if size := _phrase(folded, follows, first):
         return size, "relation"
     if size := 0 if written else _denial(folded, follows, first):

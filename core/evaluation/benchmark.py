@@ -220,8 +220,7 @@ def scoring_cost(
     stop: Stop = None,
     on_progress: Count = None,
 ) -> dict[str, Any]:
-    """Time the scoring of images (B, H, W, 3) uint8 in one batch: {images, words, per_image, per_word: Spread in
-    seconds, peak: bytes}."""
+    """Time the scoring of images uint8 (B, H, W, 3) in one batch: {images, words, per_image, per_word, peak}."""
     words = 0
 
     def score() -> None:

@@ -30,8 +30,7 @@ EXTRA_WEIGHT = 2  # of *nothing else* relative to a word, where noise is chosen
 
 @dataclass(frozen=True)
 class NoiseChooser:
-    """Scores noises (B, C, H, W) under text: (B,), larger is better. fingerprint: changes with its scores. calls: the name
-    under which its forwards are counted."""
+    """Scores noises (B, C, H, W) under text: (B,), larger is better. calls: the name under which its forwards are counted."""
 
     score: Callable[[Tensor, Text], np.ndarray]
     fingerprint: str
@@ -51,8 +50,7 @@ class Scorer(Protocol):
 
 
 def candidate(seed: int, k: int) -> int:
-    """Seed of candidate k of a base seed: itself for k = 0 (so best-of-1 is `none`), else the first 32 bits of SHA-256 of
-    "seed:k"."""
+    """Seed of candidate k of a base seed: itself for k = 0, else the first 32 bits of SHA-256 of "seed:k"."""
     if k == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed}:{k}".encode()).digest()[:4], "big")

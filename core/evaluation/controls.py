@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 
 class OtherText(Projected):
-    """The base's noise, projected for another prompt and denoised under its own. Any gain is then due to a pattern that the
-    projector adds for every prompt."""
+    """The base's noise, projected for another prompt: any gain is due to a pattern that it adds for every prompt."""
 
     def __init__(
         self,

@@ -49,8 +49,7 @@ def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, flo
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 for equal ones, ln 2 for disjoint
-    ones."""
+    """Jensen-Shannon divergence in nats of two histograms (B,) of counts or shares: 0 for equal, ln 2 for disjoint ones."""
     from scipy.spatial.distance import jensenshannon  # here, as a page should not wait for it
 
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)

@@ -111,8 +111,7 @@ def summary(values: Values, control: Values, draws: int, baseline: bool = False)
 
 
 def costs(rows: list[Record]) -> dict[str, Any]:
-    """Seconds and calls an image, the seconds of scoring it (not part of the method's), and the peak memory of a batch in
-    bytes, None where it was not measured."""
+    """Seconds, seconds of scoring and calls an image, and the peak memory of a batch in bytes, None where not measured."""
     images = sum(len(record["items"]) for record in rows)
     names = dict.fromkeys(name for record in rows for name in record["other_calls"])
     peaks = [peak for record in rows if (peak := record.get("peak_memory")) is not None]

@@ -251,8 +251,7 @@ class ResBlock(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    """Groups of a norm, of two channels or more: a map of one cell would be normalised to zeros channel by channel (torch
-    refuses that for a batch of one item)."""
+    """Groups of a norm, of two channels or more: one cell of one channel would be normalised to zero."""
     return next((groups for groups in (16, 8, 4, 2) if channels % groups == 0 and channels > groups), 1)
 
 

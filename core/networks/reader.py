@@ -61,8 +61,7 @@ class Sight(nn.Module):
 
 
 class Reader(nn.Module):
-    """Words (B, J, W) point at the patches (B, W, h, w) that show them and attend to each other; relation words compare
-    the places that others point at."""
+    """Words (B, J, W) point at the patches (B, W, h, w) that show them; relation words compare the places of others."""
 
     def __init__(self, width: int, heads: int, depth: int, dropout: float) -> None:
         super().__init__()

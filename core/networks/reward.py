@@ -27,8 +27,7 @@ SCORES = 10
 
 @dataclass
 class RewardOutput:
-    """logits (B, J, 10) over the scores 0..9 of every word; picture (B, C, H, W): the foreseen latents; losses by name:
-    load_balance, router_z."""
+    """logits (B, J, 10) of every word; picture (B, C, H, W): the foreseen latents; losses: load_balance, router_z."""
 
     logits: Tensor
     picture: Tensor

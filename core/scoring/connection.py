@@ -153,8 +153,7 @@ def retry_after(headers: httpx.Headers) -> float:
 
 
 def check_address(text: str) -> str:
-    """A server's address without a trailing slash or /v1; ValueError, which does not repeat it, for one that is invalid or
-    may contain a secret."""
+    """A server's address without a trailing slash or /v1; ValueError, which does not repeat it, for an unusable one."""
     try:
         url = httpx.URL(text.strip())
         good = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 1 << 16

@@ -20,8 +20,7 @@ SAME_FOR_IMAGES = {"SmolVLMProcessor": "Idefics3Processor"}
 def make_processor(
     config: Any, tokenizer: Any, image_processor: Any, settings: Mapping[str, Any] | None = None
 ) -> Any:
-    """The processor of a model with this configuration, with the settings of processor_config.json; ValueError where
-    `transformers` has none."""
+    """The processor of a model, with the settings of processor_config.json; ValueError where `transformers` has none."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
 
     settings = dict(settings or {})

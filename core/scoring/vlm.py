@@ -291,8 +291,7 @@ def chat_template(source: str, tokenizer: Any, settings: Mapping[str, Any]) -> s
 
 
 def fingerprint(folder: Path) -> str:
-    """A digest of a folder's configuration, tokenizer, and size, head and tail of each weight file: all weights of a large
-    model would take a minute to read."""
+    """A digest of a folder's configuration, tokenizer, and size, head and tail of each weight file."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".jinja", ".model") and path.name != checkpoint.MANIFEST:

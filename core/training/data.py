@@ -34,8 +34,7 @@ class Texts:
 
     @classmethod
     def encode(cls, encode: Callable[[list[str]], Any], prompts: Sequence[str], batch: int = 64) -> Texts:
-        """Encode prompts, each once, by `Diffuser.encode`. A word is scored if it carries meaning and is inside the text
-        encoder's window."""
+        """Encode prompts, each once. A word is scored if it carries meaning and is inside the text encoder's window."""
         unique = list(dict.fromkeys(prompts))
         if not unique:
             raise ValueError("There is no prompt to train on: collect samples first.")

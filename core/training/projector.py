@@ -257,8 +257,7 @@ def _batch(
     device: torch.device,
     repeats: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """noise, xi (B, C, H, W) and the rows (B,) of texts in this rank's share of a step, a function of (seed, step); each text
-    comes `repeats` times in a row."""
+    """noise, xi (B, C, H, W) and rows (B,) of texts, each `repeats` times in a row, of this rank's share of a step."""
     draws = seed_step(seed, step)
     rows = torch.randint(len(texts.prompts), (batch // repeats,), generator=draws).repeat_interleave(repeats)
     if seeds is None:

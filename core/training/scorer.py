@@ -148,8 +148,7 @@ def pixels_of(image_processor: Any) -> int:
 
 
 def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True) -> Batch:
-    """Pack each example into one sequence: prefix, captions, and (if `questions`) a block for each scored word and for
-    *nothing else*."""
+    """Pack each example into one sequence: prefix, captions, and (if `questions`) a block for each scored word."""
     talk, processor = scorer.dialogue, scorer.image_processor
     side = pixels_of(processor) // (processor.patch_size * processor.merge_size)
     prefix = talk.prefix(side * side)

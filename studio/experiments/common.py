@@ -94,8 +94,7 @@ class Judged:
         return features(self.records[method])
 
     def frechet(self, method: str, other: str) -> list[float]:
-        """Frechet distances of random halves of a method's images from the other halves of another's, or of its own; empty
-        where the scorer has no features."""
+        """Frechet distances of halves of a method's images from other halves of another's; empty without features."""
         first, second = self.features(method), self.features(other)
         if first is None or second is None:
             return []
@@ -123,8 +122,7 @@ def judged(
     prompts: Sequence[str],
     seeds: Sequence[Sequence[int]] | None = None,
 ) -> Judged:
-    """Make, score and judge what is not in the run's journal `name` yet; seeds: by default those of the evaluation. Raises
-    Stopped."""
+    """Make, score and judge what the run's journal `name` lacks; seeds: by default the evaluation's. Raises Stopped."""
     studio, folder = job.studio, job.folder / name
     seeds = evaluation_seeds(job, prompts) if seeds is None else seeds
     judge, who = judge_of(studio, prompts)

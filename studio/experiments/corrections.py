@@ -157,8 +157,7 @@ def train(job: Job, training: Training) -> dict[str, Any]:
 
 
 def permute(studio: Studio, seed: int) -> int:
-    """Permute the simulated annotator's digits of a store among the words of a kind, as newer scores; how many words have
-    another digit than before."""
+    """Permute the simulated annotator's digits of a store among the words of a kind, as newer scores; how many changed."""
     by_kind: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
     for row in studio.store.labels.current(split="train"):
         if row["source"] == "simulated":

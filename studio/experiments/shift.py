@@ -61,8 +61,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def well_scored(record: dict[str, Any], share: float) -> list[int]:
-    """The seeds of the best share of a prompt's images, two at least, by the scorer's whole score; images with an unscored
-    word come last."""
+    """The seeds of the best share of a prompt's images, two at least, by the scorer; an unscored word comes last."""
     prompt = record["prompt"]
     scores = [whole([expected for _, expected, _ in words], prompt=prompt) for words in record["scores"]]
     best = np.argsort(scores, kind="stable")[::-1][: max(2, round(share * len(scores)))]

@@ -125,8 +125,7 @@ def start(job: Job, texts: Texts) -> NoiseProjector:
 
 
 def measured(result: Judged, name: str, moved: dict[str, float]) -> Row:
-    """The figures of a method: alignment against none, drift of its noise, Frechet distance to none, failures, and what
-    share of none's diversity is kept."""
+    """The figures of a method: alignment against none, drift, Frechet distance, failures, diversity that is kept."""
     entry, usual = result.methods[name], result.methods["none"]["diversity"]["estimate"]
     distances, diversity = result.frechet("none", name), entry["diversity"]["estimate"]
     return {

@@ -218,8 +218,7 @@ def two_things(
 
 
 def held_out(count: int, world: str = "small") -> list[Example]:
-    """Right and wrong renders of compositions that training never shows, each with its own prompt, for
-    `evaluate_scorer`."""
+    """Right and wrong renders of compositions that training never shows, each with its prompt, for `evaluate_scorer`."""
     pictures = (picture(i, WORLDS[world], 1_000, "heldout", 0.0) for i in range(count))
     return [
         Example(shown.image, (question(scenes.parse(shown.prompt, world), shown.bodies),))
@@ -261,8 +260,7 @@ def read_body(fields: dict[str, Any]) -> Body:
 
 
 class Pictures:
-    """The training pictures in blocks, each made when it is first needed and kept in `work`. `vae` is an autoencoder
-    that half of them go through, or None."""
+    """The training pictures in blocks, kept in `work`; half of them go through `vae`, an autoencoder, if there is one."""
 
     def __init__(self, world: World, seed: int, work: Path, vae: Any = None) -> None:
         self.world, self.seed, self.work, self.vae = world, seed, work, vae
