@@ -35,8 +35,7 @@ from transformers.utils import logging as transformers_logging
 from core.diffusion import Diffuser, OnStep
 
 SCALES: dict[str, float | None] = {"pag": 3.0, "autoguidance": None, "cfg": None}
-"""Default scale of a kind; None: the guidance of the sampling. cfg is plain classifier-free guidance by the same code, for
-comparison."""
+"""Default scale of a kind; None: the guidance of the sampling. cfg is plain classifier-free guidance by the same code."""
 
 
 class Guided:
