@@ -55,8 +55,10 @@ def save(
             save_file(tensors, fresh / WEIGHTS)
         else:
             model.save_pretrained(fresh, **options)
-        for path in fresh.rglob("*.json"):
-            _forget_origin(path)
+        for path in fresh.rglob("*.json"):  # a path that the model was loaded from is one of this machine
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
+                path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         manifest = {
             "format": FORMAT,
             "kind": kind or type(model).__name__,
@@ -179,13 +181,6 @@ def load_state(path: Path | str) -> dict[str, Any]:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is damaged: delete it and start the run anew.") from error
-
-
-def _forget_origin(path: Path) -> None:
-    """Remove the path that a model was loaded from out of its configuration: it is one of this machine."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(content, dict) and content.pop("_name_or_path", None) is not None:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _files(folder: Path) -> list[str]:

@@ -78,12 +78,6 @@ def within(values: np.ndarray, groups: Groups) -> np.ndarray:
 # ---- weighted statistics for the bootstrap: (draws, N) weights -> (draws,) -----------------------------------------
 
 
-def mean_of(values: np.ndarray) -> Statistic:
-    """Weighted mean of values (N,)."""
-    values = np.asarray(values, np.float64)
-    return lambda weights: _divide(weights @ values, weights.sum(1))
-
-
 def pearson_of(x: np.ndarray, y: np.ndarray) -> Statistic:
     """Weighted correlation of x and y (N,)."""
     x, y = _pair(x, y)
@@ -149,7 +143,8 @@ def bootstrap(statistic: Statistic, clusters: Groups, *, draws: int = DRAWS, see
 
 def mean_interval(values: np.ndarray, clusters: Groups, *, draws: int = DRAWS, seed: int = 0) -> Interval:
     """Mean of values (N,) with its clustered bootstrap interval; paired differences give a paired interval."""
-    return bootstrap(mean_of(values), clusters, draws=draws, seed=seed)
+    row = np.asarray(values, np.float64)
+    return bootstrap(lambda w: _divide(w @ row, w.sum(1)), clusters, draws=draws, seed=seed)
 
 
 def wilson(successes: int, count: int) -> Interval:

@@ -196,7 +196,7 @@ def split(prompt: str, rules: int = CURRENT) -> list[Word]:
     text = prompt if rules == 1 else _SYNTAX.sub(lambda syntax: " " * len(syntax[0]), prompt)
     tokens = list(_tokens(text, rules))
     folded = [text[start:end].casefold().replace("’", "'") for start, end in tokens]
-    follows = _follows(text, tokens)
+    follows = [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]  # only space to the next
     words: list[Word] = []
     first = 0
     while first < len(tokens):
@@ -265,7 +265,8 @@ def scored(words: Sequence[Word]) -> list[Word]:
 def locate(tokenizer: Any, prompt: str, words: Sequence[Word]) -> list[Located]:
     """The sub-tokens of every word in the prompt as this tokenizer's text encoder gets it (cut to its window). *Nothing else*
     has none: it is about the whole prompt."""
-    window = window_of(tokenizer)
+    limit = getattr(tokenizer, "model_max_length", None)
+    window = int(limit) if limit is not None and limit < 100_000 else None  # number of tokens that are read
     if getattr(tokenizer, "is_fast", False):
         cut, _ = _spans(tokenizer, prompt, window)
         whole, unknown = _spans(tokenizer, prompt, None)
@@ -292,12 +293,6 @@ def weights(located: Sequence[Located], length: int) -> Tensor:
         if tokens:
             out[j, tokens] = 1.0 / len(tokens)
     return out
-
-
-def window_of(tokenizer: Any) -> int | None:
-    """Number of tokens that the text encoder reads; None where the tokenizer has no limit."""
-    limit = getattr(tokenizer, "model_max_length", None)
-    return int(limit) if limit is not None and limit < 100_000 else None
 
 
 def _tokens(text: str, rules: int) -> Iterator[tuple[int, int]]:
@@ -350,11 +345,6 @@ def _unspaced(char: str) -> bool:
         return False
     name = unicodedata.name(char, "")
     return char in "々〆〇" or "\uff66" <= char <= "\uff9f" or name.startswith(_UNSPACED)
-
-
-def _follows(text: str, tokens: Sequence[tuple[int, int]]) -> list[bool]:
-    """For every token, whether only space separates it from the next one."""
-    return [text[a:b].isspace() for (_, a), (b, _) in pairwise(tokens)] + [False]
 
 
 def _unit(folded: Sequence[str], follows: Sequence[bool], first: int, written: bool) -> tuple[int, str]:

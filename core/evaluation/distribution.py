@@ -37,7 +37,10 @@ def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, flo
     evenly spaced ones.
     """
     a, b = _sets(a, b)
-    squared, rng = _squared(np.concatenate([a, b])), np.random.default_rng(seed)
+    items, rng = np.concatenate([a, b]), np.random.default_rng(seed)
+    items = items - items.mean(0)
+    norms = np.square(items).sum(1)
+    squared = np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)  # Euclidean distances
     rows = np.linspace(0, len(squared) - 1, min(ITEMS, len(squared))).astype(int)
     between = squared[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)]
     width = float(np.sqrt(np.median(between)))
@@ -157,13 +160,6 @@ def _sets(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("A number in the sets is not finite.")
     return a, b
-
-
-def _squared(items: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances (N, N) of items (N, F)."""
-    items = items - items.mean(0)
-    norms = np.square(items).sum(1)
-    return np.maximum(norms[:, None] + norms - 2 * items @ items.T, 0)
 
 
 def _mmd_of(kernel: np.ndarray, orders: np.ndarray, n: int) -> np.ndarray:

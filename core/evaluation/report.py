@@ -50,7 +50,9 @@ def compare(
     for name, rows in records.items():
         entry = summary(table[name], control, draws, name == "none") | costs(rows)
         if name != "none":
-            entry["win_tie_loss"] = paired_wins(table[name]["strict"], control["strict"])
+            a, b = (np.concatenate(rows) for rows in (table[name]["strict"], control["strict"]))
+            judged = np.isfinite(a) & np.isfinite(b)
+            entry["win_tie_loss"] = win_tie_loss(a[judged], b[judged])
         entry["diversity"] = interval([mean(record["distances"]) for record in rows], range(len(rows)), draws)
         treated, usual = features(rows), features(records["none"])
         if name != "none" and treated is not None and usual is not None and min(len(treated), len(usual)) > 1:
@@ -172,13 +174,6 @@ def expected_wins(chances: list[np.ndarray], strict: list[np.ndarray]) -> dict[s
         name: round(float(sum((chance * holds(a, b)).sum() for chance, a, b in judged)), 2)
         for name, holds in compared.items()
     }
-
-
-def paired_wins(treated: list[np.ndarray], control: list[np.ndarray]) -> dict[str, int]:
-    """Wins, ties and losses over the images that have a verdict of both."""
-    a, b = np.concatenate(treated), np.concatenate(control)
-    judged = np.isfinite(a) & np.isfinite(b)
-    return win_tie_loss(a[judged], b[judged])
 
 
 def scored_words(rows: list[Record], kinds: dict[str, dict[str, str]]) -> list[dict[str, Any]]:

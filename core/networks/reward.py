@@ -91,14 +91,10 @@ class PictureReader(ModelMixin, ConfigMixin):
         query = einsum(words, tokens, "b j l, b l f -> b j f")
         query = query + ordinals(query.shape[1], query.shape[2], query)
         query = query + rearrange(self.sentence_in(sentence), "b f -> b 1 f")
-        return self.classify(self.reader(query, shown, self._peers(words))).float()
-
-    @staticmethod
-    def _peers(words: Tensor) -> Tensor:
-        """(B, J, J): a word attends to the words that have tokens, and always to itself."""
-        present = words.abs().sum(-1) > 0
+        # a word attends to the words that have tokens, and always to itself
         itself = torch.eye(words.shape[1], dtype=torch.bool, device=words.device)
-        return rearrange(present, "b j -> b 1 j") | itself
+        peers = rearrange(words.abs().sum(-1) > 0, "b j -> b 1 j") | itself
+        return self.classify(self.reader(query, shown, peers)).float()
 
 
 class RewardModel(PictureReader):

@@ -38,12 +38,14 @@ def run(job: Job) -> dict[str, Any]:
     curve = [best_of(n) for n in range(2, job.config["seeds"] + 1) if f"best-of-{n}" not in names]
     result = judged(job, "alignment", [*methods, *curve], prompts)
     made = [Method(), *[method for method in methods if not isinstance(method, BestOf)][:2]]
+    rows = [{"method": name, "why": why} for name, why in left_out.items()]
+    missing = [table("Left out", rows)] if rows else []
     pictures = before_after(job, made, prompts[:PICTURED])
     return report(
         result.judge,
         _answer(result, names, left_out),
         _figures(result, names),
-        [*_tables(result, ["none", *names]), *_left(left_out)],
+        [*_tables(result, ["none", *names]), *missing],
         [pictures],
         {**result.report, "left_out": left_out},
     )
@@ -191,8 +193,3 @@ def _tables(result: Judged, names: list[str]) -> list[Part]:
         ]
         tables.append(table("Words that hold, by their kind", rows, percent=kinds))
     return tables
-
-
-def _left(left_out: dict[str, str]) -> list[Part]:
-    rows = [{"method": name, "why": why} for name, why in left_out.items()]
-    return [table("Left out", rows)] if rows else []

@@ -186,18 +186,16 @@ def _fidelity(studio: Studio, prompts: list[str], settings: Settings, watching: 
         raise ValueError(using.problem)
     seeds, counter, stop = settings["seeds"], watching.counter, watching.stop
     ids = scored_images(studio, prompts, seeds, settings, counter, stop, **HELDOUT)
-    samples = [labels_of(studio, row) | {"truth": _truth(studio, row)} for row in samples_of(studio, ids)]
+    samples = []
+    for row in samples_of(studio, ids):
+        truth = truth_of(
+            row["prompt"], pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
+        )
+        samples.append(labels_of(studio, row) | {"truth": truth.units if truth else {}})
     diffuser, teacher = studio.models.diffuser(), studio.models.teacher(using).model
     with studio.models.lock:
         report = fidelity(using.model, diffuser, samples, stop=stop, teacher=teacher)
     return {**report, "reward": using.name, "weights": weights_digest(using.model)}
-
-
-def _truth(studio: Studio, row: Mapping[str, Any]) -> dict[int, float]:
-    """The judge's truth of each word of a stored image; empty where it does not know the prompt."""
-    image = pictures.read(studio.settings.home / row["image_path"], row["image_sha256"])
-    truth = truth_of(row["prompt"], image)
-    return truth.units if truth else {}
 
 
 def _detector(studio: Studio, settings: Settings, watching: Watching) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from core.scoring.calibrator import FEWEST, FOLDS, Calibrator
 from core.scoring.scores import expected
 from core.words import CURRENT, scored, units
 from data.exchange.formats import export_csv
-from data.exchange.jsonl import export_labels
 from data.prompts import load
 from data.store import Store
 from studio.annotation.labelling import HABITS, judged_by
@@ -107,10 +106,13 @@ def measured(
     words = [word for image in fresh for word in image["words"].values()]
     truth, raw = np.array([t for t, _ in words]), np.stack([p for _, p in words])
     sources = Counter(row["source"] for row in store.labels.current())
+    export_csv(store, folder / "labels.csv")
+    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
+        exported = sum(row["source"] in PEOPLE for row in csv.DictReader(file))
     return {
         "typed": sources["human"],
         "confirmed": sources["confirmed"],
-        "exported": _exported(store, folder),
+        "exported": exported,
         "trained": sum(row["source"] in PEOPLE for row in trained),
         "calibrator": len(learned) if model else 0,
         "fitted": bool(fit["fitted"]),
@@ -150,14 +152,6 @@ def table(report: Mapping[str, Any]) -> str:
             cells += [f"{row[who][figure]:.3f}" if row[who] else "–" for who in ("scorer", "calibrated")]
         lines.append(f"| {row['habit']} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _exported(store: Store, folder: Path) -> int:
-    """Words of people in the table that is exported; the file of events holds them as well."""
-    export_labels(store, folder / "labels.jsonl")
-    export_csv(store, folder / "labels.csv")
-    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
-        return sum(row["source"] in PEOPLE for row in csv.DictReader(file))
 
 
 def _errors(p: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -67,15 +67,13 @@ def reading_data(
     """Every picture with QUESTIONS prompts, in order. A relation weighs `emphasis` times as much as other words."""
     rows = [(i, *question) for i in range(len(latents)) for question in questions(i, world)]
     texts = Texts.encode(encode, [prompt for _, prompt, _ in rows])
-    samples = [Sample(prompt, i, _labels(prompt, truths, emphasis)) for i, prompt, truths in rows]
+    samples = []
+    for i, prompt, truths in rows:
+        weights = [emphasis if word.kind == "relation" else 1.0 for word in units(prompt)]
+        samples.append(Sample(prompt, i, {j: (round(9 * truth), weights[j]) for j, truth in truths.items()}))
     data = RewardData.build(samples, texts, tuple(latents.shape[1:]))
     data.picture, data.picture_row = latents, torch.tensor([i for i, _, _ in rows])
     return data
-
-
-def _labels(prompt: str, truths: dict[int, float], emphasis: float) -> dict[int, tuple[int, float]]:
-    kinds = {word.index: word.kind for word in units(prompt)}
-    return {j: (round(9 * truth), emphasis if kinds[j] == "relation" else 1.0) for j, truth in truths.items()}
 
 
 def figures_of(model: RewardModel, data: RewardData) -> dict[str, dict[str, float]]:
