@@ -306,10 +306,10 @@ class Diffuser:
         vae, config = self.pipe.vae, self.pipe.vae.config
         if upcast(vae) and vae.dtype != torch.float32:
             vae.float()
-        mean = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
-        std = getattr(config, "latents_std", None) or [1.0]
+        means = getattr(config, "latents_mean", None) or [getattr(config, "shift_factor", None) or 0.0]
+        stds = getattr(config, "latents_std", None) or [1.0]
         kind = {"device": self.device, "dtype": vae.dtype}
-        mean, std = (torch.tensor(values, **kind).view(1, -1, 1, 1) for values in (mean, std))
+        mean, std = (torch.tensor(values, **kind).view(1, -1, 1, 1) for values in (means, stds))
         return vae, mean, std
 
     @torch.no_grad()
