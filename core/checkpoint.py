@@ -34,12 +34,7 @@ class CheckpointError(ValueError):
 
 
 def save(
-    model: Any,
-    folder: Path | str,
-    meta: dict[str, Any] | None = None,
-    *,
-    kind: str | None = None,
-    **options: Any,
+    model: Any, folder: Path | str, meta: dict[str, Any] | None = None, *, kind: str = "", **options: Any
 ) -> dict[str, Any]:
     """Write a checkpoint and return its manifest; an older one at `folder` is replaced when the new one is complete on disk.
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from core.families import Family, ModelError, family_of, relative_of, sampling
 from core.loading import load_pipeline, upcast
 from core.noise import Shape, check_seeds, third
-from core.progress import Stopped
+from core.progress import Stop, Stopped
 from core.words import EXTRA, Located, Word, check_prompt, locate, units, weights
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class Diffuser:
         steps: int | None = None,
         guidance: float | None = None,
         on_step: OnStep | None = None,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
         seeds: Sequence[int] | None = None,
         denoise: Denoise | None = None,
     ) -> Tensor:

@@ -29,6 +29,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from core.progress import Stop
+
 if TYPE_CHECKING:  # accelerate takes half a second to import, and a single process does not need it
     from accelerate import PartialState
 
@@ -106,7 +108,7 @@ def group() -> Iterator[None]:
 # ---- calls of rank 0 ----------------------------------------------------------------------------------------------
 
 
-def follow(stop: Callable[[], bool] | None = None) -> None:
+def follow(stop: Stop = None) -> None:
     """Make the calls that rank 0 hands out, with `stop=` added, until `dismiss`."""
     while (task := _broadcast()) is not None:
         function, args, kwargs = task

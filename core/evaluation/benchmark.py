@@ -156,12 +156,12 @@ def composed(seconds: Mapping[str, Sequence[float]], steps: int, timed_steps: in
     (both of timed_steps), decoding, pair decoding."""
     scale = steps / timed_steps
     timed = {name: np.asarray(values) for name, values in seconds.items()}
-    parts = {name: timed[name] for name in ("text", "projector", "denoising", "decoding")}
-    parts["denoising"] = timed["denoising"] * scale
-    parts["image"] = parts["text"] + parts["denoising"] + parts["decoding"]
+    whole = {name: timed[name] for name in ("text", "projector", "denoising", "decoding")}
+    whole["denoising"] = timed["denoising"] * scale
+    whole["image"] = whole["text"] + whole["denoising"] + whole["decoding"]
     both = timed["pair denoising"] * scale
-    parts["pair"] = parts["text"] + parts["projector"] + both + timed["pair decoding"]
-    return {name: values.tolist() for name, values in parts.items()}
+    whole["pair"] = whole["text"] + whole["projector"] + both + timed["pair decoding"]
+    return {name: values.tolist() for name, values in whole.items()}
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:

@@ -27,7 +27,7 @@ class OtherText(Projected):
         diffuser: Diffuser,
         prompts: Sequence[str],
         strength: float = 1.0,
-        name: str | None = None,
+        name: str = "",
         base: Method | None = None,
     ) -> None:
         """prompts: all prompts of the comparison, two or more; each is projected for the one half the list further on."""

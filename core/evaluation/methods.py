@@ -44,11 +44,7 @@ class Projected(Wrapper):
     moves = True
 
     def __init__(
-        self,
-        projector: NoiseProjector,
-        strength: float = 1.0,
-        name: str | None = None,
-        base: Method | None = None,
+        self, projector: NoiseProjector, strength: float = 1.0, name: str = "", base: Method | None = None
     ) -> None:
         super().__init__(name or ("projected" if strength == 1 else f"projected-{strength:g}"), base)
         self.projector, self.strength = projector.eval(), check_strength(strength)
@@ -73,9 +69,7 @@ class BestOfNoise(Wrapper):
 
     moves = True
 
-    def __init__(
-        self, n: int, chooser: NoiseChooser, base: Method | None = None, name: str | None = None
-    ) -> None:
+    def __init__(self, n: int, chooser: NoiseChooser, base: Method | None = None, name: str = "") -> None:
         super().__init__(name or f"best-noise-of-{n}", base)
         self.n, self.chooser = check_count(n), chooser
 

@@ -29,6 +29,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from core.progress import Stop
 from core.scoring.answers import CutShort, Unreadable, digit_distribution, digits_of, reason_of
 from core.scoring.connection import Connection, Silent, check_address
 from core.scoring.questions import (
@@ -135,7 +136,7 @@ class EndpointScorer:
         images: Sequence[np.ndarray | Image.Image] | np.ndarray,
         prompts: Sequence[str],
         batch: int = 16,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
         rules: Sequence[int] | None = None,
     ) -> list[list[WordScore]]:
         """Score every scored word of each prompt on its image (uint8 (H, W, 3) or PIL) -> one list an image. rules: by which

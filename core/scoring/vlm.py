@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from core import checkpoint
+from core.progress import Stop
 from core.scoring.dialogue import PROMPT_VERSION, Dialogue
 from core.scoring.picture import look, make_processor
 from core.scoring.scores import MASS, WordScore, make, unsure, words_to_score
@@ -121,7 +122,7 @@ class VLMScorer:
         images: Sequence[np.ndarray | Image.Image] | np.ndarray,
         prompts: Sequence[str],
         batch: int = 16,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop = None,
         rules: Sequence[int] | None = None,
         least: float = MASS,
     ) -> list[list[WordScore]]:

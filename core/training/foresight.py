@@ -43,7 +43,7 @@ def train_foresight(
     diffuser: Diffuser,
     data: RewardData,
     out: Path | str,
-    config: ForesightConfig | None = None,
+    config: ForesightConfig = ForesightConfig(),
     *,
     validation: RewardData | None = None,
     **hooks: Unpack[Hooks],
@@ -53,7 +53,6 @@ def train_foresight(
     Returns how the loop ended and {before, after}: the share of the variance of the pictures of `validation` (of `data`
     without it) that is foreseen. A run that was stopped returns no shares and writes no adapter.
     """
-    config = config or ForesightConfig()
     data, held = with_pictures(data), with_pictures(data if validation is None else validation, 256)
     if not len(data):
         raise ValueError(

@@ -112,13 +112,12 @@ def train_warmup(
     projector: NoiseProjector,
     texts: Texts,
     shape: Shape,
-    config: WarmupConfig | None = None,
+    config: WarmupConfig = WarmupConfig(),
     **hooks: Unpack[Hooks],
 ) -> StageResult:
     """Stage 2, in place: after it the projected noise is standard normal and close to its input.
 
     With several ranks the load-balance loss is the mean of that of each share."""
-    config = config or WarmupConfig()
     device = next(projector.parameters()).device
 
     def loss_fn(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -140,7 +139,7 @@ def train_projector(
     reward: RewardModel,
     texts: Texts,
     shape: Shape,
-    config: ProjectorConfig | None = None,
+    config: ProjectorConfig = ProjectorConfig(),
     *,
     validation: Texts | None = None,
     judge: Judge | None = None,
@@ -155,7 +154,6 @@ def train_projector(
 
     With several ranks the load-balance loss and the reported gain are the means of those of each share.
     """
-    config = config or ProjectorConfig()
     texts, repeats = usable(texts), REPEATS if config.shared else 1
     if config.batch % (repeats * ranks.world()) and repeats > 1:
         raise ValueError(

@@ -64,11 +64,10 @@ def train_reading(
     model: PictureReader,
     data: RewardData,
     places: Places,
-    config: ReadingConfig | None = None,
+    config: ReadingConfig = ReadingConfig(),
     **hooks: Unpack[Hooks],
 ) -> FitResult:
     """Train `model` in place on pictures and their labels; it ends with the averaged weights."""
-    config = config or ReadingConfig()
     if (data.picture_row < 0).any():
         raise ValueError("Some samples have no picture to read: leave them out.")
     device, width = next(model.parameters()).device, model.config.head_width
@@ -178,14 +177,13 @@ def train_reader(
     model: PictureReader,
     data: RewardData,
     validation: RewardData | None = None,
-    config: ReaderConfig | None = None,
+    config: ReaderConfig = ReaderConfig(),
     *,
     foresee: Foresee | None = None,
     **hooks: Unpack[Hooks],
 ) -> StageResult:
     """Stage 1b, in place, on labelled samples with pictures, without `foresee` on finished ones only; the model ends with the
     averaged weights that did best on `validation`, the initial ones among them."""
-    config = config or ReaderConfig()
     if not len(data) or (data.picture_row < 0).any():
         raise ValueError("Some samples have no picture to read: leave them out, or make their images again.")
     device = next(model.parameters()).device

@@ -121,7 +121,7 @@ def train_reward(
     model: RewardModel,
     data: RewardData,
     validation: RewardData | None = None,
-    config: RewardConfig | None = None,
+    config: RewardConfig = RewardConfig(),
     *,
     teach: Teach | None = None,
     fresh: Texts | None = None,
@@ -133,7 +133,6 @@ def train_reward(
     The initial weights are evaluated first, so fine-tuning on labels that do not help changes nothing. With several
     ranks the load-balance loss is the mean of that of each share.
     """
-    config = config or RewardConfig()
     if config.select not in SELECTABLE:
         raise ValueError(f"Unknown figure to select by, {config.select!r}: use {', '.join(SELECTABLE)}.")
     if (teach is None) != (fresh is None):
