@@ -16,7 +16,7 @@ import numpy as np
 DRAWS = 2000
 _CHUNK = 4_000_000  # weights held at once by the bootstrap
 
-Statistic = Callable[[np.ndarray], np.ndarray]
+Statistic = Callable[[np.ndarray], np.ndarray]  # weights of items (draws, N) -> (draws,)
 Groups = Sequence[Any] | np.ndarray  # of items, of any hashable kind
 
 
@@ -31,9 +31,6 @@ class Interval(NamedTuple):
     def cell(self) -> dict[str, float | None]:
         """{estimate, low, high}, None for what is not a number: as reports have it."""
         return {name: finite(value) for name, value in self._asdict().items()}
-
-
-# ---- agreement of two scores -------------------------------------------------------------------------------------
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -75,9 +72,6 @@ def within(values: np.ndarray, groups: Groups) -> np.ndarray:
     return values - (np.bincount(code, values) / np.bincount(code))[code] if len(values) else values
 
 
-# ---- weighted statistics for the bootstrap: (draws, N) weights -> (draws,) -----------------------------------------
-
-
 def pearson_of(x: np.ndarray, y: np.ndarray) -> Statistic:
     """Weighted correlation of x and y (N,)."""
     x, y = _pair(x, y)
@@ -110,9 +104,6 @@ def auc_of(scores: np.ndarray, truth: np.ndarray) -> Statistic:
         return _divide((right * below).sum(1), right.sum(1) * wrong.sum(1))
 
     return statistic
-
-
-# ---- intervals ----------------------------------------------------------------------------------------------------
 
 
 def bootstrap(statistic: Statistic, clusters: Groups, *, draws: int = DRAWS, seed: int = 0) -> Interval:
@@ -157,9 +148,6 @@ def wilson(successes: int, count: int) -> Interval:
     return Interval(successes / count, float(low), float(high))
 
 
-# ---- choosing among candidates ------------------------------------------------------------------------------------
-
-
 def choice_matrix(scores: np.ndarray, n: int) -> np.ndarray:
     """Exact best-of-n: scores (M,) -> (M, M), row s the probability that each item is chosen from n of the M items drawn
     without replacement, s among them. The highest score is chosen, the earliest of equal ones.
@@ -199,9 +187,6 @@ def win_tie_loss(treated: np.ndarray, control: np.ndarray) -> dict[str, int]:
     treated, control = _pair(treated, control)
     above, below = int((treated > control).sum()), int((treated < control).sum())
     return {"win": above, "tie": len(treated) - above - below, "loss": below}
-
-
-# ---- quality and diversity ----------------------------------------------------------------------------------------
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:

@@ -105,9 +105,6 @@ def group() -> Iterator[None]:
         PartialState._reset_state()
 
 
-# ---- calls of rank 0 ----------------------------------------------------------------------------------------------
-
-
 def follow(stop: Stop = None) -> None:
     """Make the calls that rank 0 hands out, with `stop=` added, until `dismiss`."""
     while (task := _broadcast()) is not None:
@@ -217,9 +214,6 @@ def _talking() -> Iterator[None]:
         ) from error
 
 
-# ---- shares -------------------------------------------------------------------------------------------------------
-
-
 def share(count: int) -> slice:
     """This rank's items of a batch of `count`; the first item, with weight 0, where there are fewer items than ranks."""
     if _joined() is None:
@@ -236,9 +230,6 @@ def deal(items: Sequence[T], size: int) -> list[T]:
     """This rank's items, in whole batches of `size`: those that a single process would make, which keeps their bits."""
     starts = range(rank() * size, len(items), world() * size)
     return [item for at in starts for item in items[at : at + size]]
-
-
-# ---- one step of training -----------------------------------------------------------------------------------------
 
 
 def _reduced(value: Tensor, reduction: str = "sum") -> Tensor:

@@ -25,9 +25,6 @@ FLAT = 2.0  # standard deviation of an image's pixels, in 255ths, below which it
 FAR = 3.0  # multiple of the usual range (5 to 95 %) by which a spread may lie outside it
 
 
-# ---- two sets of noises -------------------------------------------------------------------------------------------
-
-
 def mmd_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
     """Squared maximum mean discrepancy of a (N, F) and b (M, F) under the kernel exp(-d^2 / (2 width^2)), and its 95 %
     quantile under the hypothesis of one distribution.
@@ -77,9 +74,6 @@ def gaussian_kl(noises: np.ndarray) -> float:
     return float((0.5 * (variance + mean**2 - 1 - np.log(variance))).mean())
 
 
-# ---- two sets of images -------------------------------------------------------------------------------------------
-
-
 def halves(groups: Sequence[Any], rng: np.random.Generator) -> np.ndarray:
     """A random half of the items as a mask (N,), stratified by group; which half of an odd group is larger is random too."""
     code = codes(groups)
@@ -120,9 +114,6 @@ def inception_like(answers: np.ndarray) -> dict[str, float]:
     p = p / p.sum(1, keepdims=True)
     certain, spread = float(entr(p).sum(1).mean()), float(entr(p.mean(0)).sum())
     return {"score": float(np.exp(max(0.0, spread - certain))), "certain": certain, "spread": spread}
-
-
-# ---- invalid images -----------------------------------------------------------------------------------------------
 
 
 def looks(images: np.ndarray, latents: np.ndarray) -> list[list[float]]:

@@ -186,9 +186,6 @@ def device_name(device: torch.device) -> str:
     return f"CPU, {model[1].strip() if model else platform.processor() or platform.machine()}"
 
 
-# ---- words for people ---------------------------------------------------------------------------------------------
-
-
 def table(report: dict[str, Any]) -> str:
     """The report as Markdown: a table for each case, each figure with its spread and, where there is one, its aim."""
     memory = "what torch holds on the GPU" if report["gpu"] else "that of the whole process"

@@ -175,9 +175,6 @@ def permute(studio: Studio, seed: int) -> int:
     return changed
 
 
-# ---- figures ------------------------------------------------------------------------------------------------------
-
-
 def measured(result: Judged, name: str) -> Row:
     """What the judge says of a method."""
     entry = result.methods[name]

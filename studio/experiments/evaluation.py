@@ -73,9 +73,6 @@ def _stored(studio: Studio, kind: str, settings: Settings, figures: dict[str, An
     return {**report, "run": run}
 
 
-# ---- prompts, images and labels that nothing was trained on -------------------------------------------------------
-
-
 def unseen(studio: Studio, prompts: Sequence[str]) -> list[str]:
     """Select the prompts that nothing is trained on or stopped by; ValueError where there is none."""
     if not prompts:
@@ -148,9 +145,6 @@ def labels_of(studio: Studio, row: Mapping[str, Any]) -> dict[str, Any]:
     spreads = {index: (labels.get("vlm") or {}).get("distribution") for index, labels in words.items()}
     vlm = {index: spread for index, spread in spreads.items() if spread}
     return {"prompt": row["prompt"], "seed": row["seed"], "vlm": vlm, **people}
-
-
-# ---- the evaluations ----------------------------------------------------------------------------------------------
 
 
 def _alignment(studio: Studio, prompts: list[str], settings: Settings, watching: Watching) -> dict[str, Any]:
