@@ -87,15 +87,20 @@ class Diffuser:
     ) -> None:
         names = [cls.__name__ for cls in type(pipe).__mro__]
         self.family: Family = relative_of(names) if borrowed else family_of(names)
-        self.pipe = pipe
-        self.name = name or type(pipe).__name__
-        self.revision = revision
+        self.pipe, self.name, self.revision = pipe, name or type(pipe).__name__, revision
         if not borrowed:
             pipe.set_progress_bar_config(disable=True)
             for component in pipe.components.values():
                 if isinstance(component, torch.nn.Module):
                     component.requires_grad_(False).eval()
         self._linear: Tensor | None = None
+        config = self.denoiser.config
+        side = config[self.family.side]
+        self.channels = int(pipe.vae.config.latent_channels)  # C
+        self.scale = int(pipe.vae_scale_factor)  # pixels a latent position
+        self.text_width = int(config[self.family.text_width])  # D of the hidden states that `encode` returns
+        # side, in pixels, of the images that the model was trained on
+        self.default_size = int(side if isinstance(side, int) else side[0]) * self.scale
         self.size = size or (self.default_size, self.default_size)
         self.latent_shape()  # raises where the size is not possible
 
@@ -142,22 +147,6 @@ class Diffuser:
         return [c for name, c in self.pipe.components.items() if name.startswith("tokenizer") and c]
 
     @property
-    def channels(self) -> int:
-        """Latent channels C."""
-        return int(self.pipe.vae.config.latent_channels)
-
-    @property
-    def scale(self) -> int:
-        """Pixels per latent position."""
-        return int(self.pipe.vae_scale_factor)
-
-    @property
-    def default_size(self) -> int:
-        """The side, in pixels, of the images that the model was trained on."""
-        side = self.denoiser.config[self.family.side]
-        return int(side if isinstance(side, int) else side[0]) * self.scale
-
-    @property
     def default_steps(self) -> int:
         """Default number of sampling steps of the model."""
         return sampling(self.pipe.scheduler.config, self.denoiser.config).steps
@@ -166,11 +155,6 @@ class Diffuser:
     def default_guidance(self) -> float:
         """Default guidance of the model; 0 is none."""
         return sampling(self.pipe.scheduler.config, self.denoiser.config).guidance
-
-    @property
-    def text_width(self) -> int:
-        """D of the hidden states that `encode` returns."""
-        return int(self.denoiser.config[self.family.text_width])
 
     @property
     def fingerprint(self) -> str:
