@@ -192,11 +192,12 @@ class Teacher:
         return cls(diffuser, reader, adapter)
 
 
+@dataclass
 class RewardParts:
     """A reward model and its teacher, saved by `core.checkpoint.save` into one folder."""
 
-    def __init__(self, reward: Any, teacher: Teacher | None) -> None:
-        self.reward, self.teacher = reward, teacher
+    reward: Any
+    teacher: Teacher | None
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the reward model into the folder, and the teacher into a subfolder."""

@@ -182,11 +182,11 @@ def training_layers(
         denoiser.requires_grad_(False)
 
 
+@dataclass
 class Layers:
     """The layers in training, saved by `checkpoint.save` as diffusers' LoRA file."""
 
-    def __init__(self, diffuser: Diffuser) -> None:
-        self.diffuser = diffuser
+    diffuser: Diffuser
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write the file into the folder."""

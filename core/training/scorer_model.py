@@ -154,11 +154,11 @@ def make_scorer(vocabulary: Sequence[str], config: ScorerConfig | None = None, s
     return VLMScorer(model, tokenizer, images, "scorer", "untrained")
 
 
+@dataclass
 class _Whole:
     """Model, tokenizer and image processor, saved together with weights in float16."""
 
-    def __init__(self, scorer: VLMScorer) -> None:
-        self.scorer = scorer
+    scorer: VLMScorer
 
     def save_pretrained(self, folder: Path | str, **options: Any) -> None:
         """Write the files that `VLMScorer.load` reads."""
