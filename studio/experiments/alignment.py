@@ -16,7 +16,7 @@ from studio.experiments.common import (
     Judged,
     before_after,
     collected,
-    gone_on,
+    finished_run,
     heldout_prompts,
     judged,
     sampling_of,
@@ -111,7 +111,9 @@ def trained_lora(job: Job) -> Studio:
     def train() -> dict[str, Any]:
         prompts = studio.prompts.of("train", config["lora_prompts"])
         ids = collected(job, studio, prompts, config["lora_seeds"], "LoRA")
-        run = gone_on(job, studio, "lora", {"lora_steps": config["lora_steps"], "heldout_prompts": 0}, "LoRA")
+        run = finished_run(
+            job, studio, "lora", {"lora_steps": config["lora_steps"], "heldout_prompts": 0}, "LoRA"
+        )
         studio.runs.promote(run["id"], "experiment", force=True)
         return {"images": len(ids), "run": run["id"]}
 

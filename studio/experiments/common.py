@@ -6,7 +6,7 @@ import base64
 import dataclasses
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,7 @@ def judged(
     """Make, score and judge what the run's journal `name` lacks; seeds: by default the evaluation's. Raises Stopped."""
     studio, folder = job.studio, job.folder / name
     seeds = evaluation_seeds(job, prompts) if seeds is None else seeds
-    judge, who = judge_of(studio, prompts)
+    judge, judge_name = judge_of(studio, prompts)
     scorer, diffuser = studio.models.scorer(), studio.models.diffuser()
     with studio.models.lock:
         report = alignment(
@@ -138,7 +138,7 @@ def judged(
         if "items" in line and line["seeds"] == seeds_of.get(line["prompt"]):
             records.setdefault(line["method"], {})[line["prompt"]] = line
     whole = {m: [rows[p] for p in prompts] for m, rows in records.items() if len(rows) == len(seeds_of)}
-    return Judged(report, who, whole, list(prompts))
+    return Judged(report, judge_name, whole, list(prompts))
 
 
 def noises_of(job: Job, method: Method, prompt: str, seeds: Sequence[int], batch: int = 64) -> Tensor:
@@ -190,7 +190,7 @@ def trained_projector(
 
 
 def studio_at(job: Job, home: Path) -> Studio:
-    """A studio with another home that starts from the models in use when the run was made."""
+    """Open a studio with another home that starts from the models in use when the run was made."""
     models = job.studio.models
     changes: dict[str, Any] = {"home": home}
     for kind in ("reward", "projector"):
@@ -203,18 +203,14 @@ def studio_at(job: Job, home: Path) -> Studio:
 
 def collected(job: Job, studio: Studio, prompts: Sequence[str], seeds: int, what: str) -> list[str]:
     """Make scored images of training prompts in a studio of the run's own; their samples' ids. Raises Stopped."""
-    return scored_images(
-        studio,
-        prompts,
-        seeds,
-        job.config,
-        lambda stage: job.counter(f"{what}: {stage}"),
-        job.stopped,
-        prompt_set=what,
-    )
+
+    def counter(stage: str) -> Callable[[int, int], None]:
+        return job.counter(f"{what}: {stage}")
+
+    return scored_images(studio, prompts, seeds, job.config, counter, job.stopped, prompt_set=what)
 
 
-def gone_on(job: Job, studio: Studio, kind: str, config: Mapping[str, Any], what: str) -> dict[str, Any]:
+def finished_run(job: Job, studio: Studio, kind: str, config: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Begin the run of a kind in a studio of the run's own, or resume it, until it is done. Raises Stopped."""
 
     def on_line(line: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ from studio.experiments.common import (
     Judged,
     before_after,
     collected,
-    gone_on,
+    finished_run,
     heldout_prompts,
     judged,
     need,
@@ -141,7 +141,7 @@ def train(job: Job, training: Training) -> dict[str, Any]:
         "prompts": config["train_prompts"],
         "heldout_prompts": 0,
     }
-    cycle = gone_on(job, studio, "cycle", settings | {"seed": training.seed}, training.name)
+    cycle = finished_run(job, studio, "cycle", settings | {"seed": training.seed}, training.name)
     for kind in ("reward", "projector"):
         model = studio.runs.folder(cycle["id"]) / kind
         if model.exists():  # a kill in or after the clearing away below leaves what is copied already
