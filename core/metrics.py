@@ -183,7 +183,7 @@ def best_of(outcomes: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
 
 
 def win_tie_loss(treated: np.ndarray, control: np.ndarray) -> dict[str, int]:
-    """How often treated (N,) is above, equal to and below its paired control (N,)."""
+    """Counts of treated (N,) above, equal to and below its paired control (N,)."""
     treated, control = _pair(treated, control)
     above, below = int((treated > control).sum()), int((treated < control).sum())
     return {"win": above, "tie": len(treated) - above - below, "loss": below}

@@ -143,7 +143,7 @@ def _normal(generator: torch.Generator, shape: Shape) -> Tensor:
 
 
 def _after(streams: int, seeds: Sequence[int], shape: Shape) -> list[torch.Generator]:
-    """Generators of the seeds after so many streams of latents."""
+    """Generators of the seeds after a number of streams of latents."""
     generators = [_generator(seed) for seed in check_seeds(seeds)]
     for generator in generators:
         for _ in range(streams):

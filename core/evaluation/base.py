@@ -1,4 +1,4 @@
-"""What a method is: a way to spend a budget on one image of a prompt and a base seed, behind one call.
+"""A method: a way to spend a budget on one image of a prompt and a base seed, behind one call.
 
 A method has two steps: `start` returns the noise to denoise, and `denoise` makes latents of it. A method that changes
 only one of them wraps a base and leaves the other to it, so any two combine: "pag + projected" is PAG on the projector's

@@ -85,7 +85,7 @@ def by_teacher(teacher: Teacher) -> NoiseChooser:
 
 
 def _scores(reader: PictureReader, logits: Tensor, text: Text) -> np.ndarray:
-    """As `whole`, of each item of logits (B, J, 10), *nothing else* counting EXTRA_WEIGHT times: (B,)."""
+    """Scores (B,) as by `whole` of logits (B, J, 10), with *nothing else* EXTRA_WEIGHT times."""
     rows = read_words(reader.expected(logits).cpu().numpy(), text, reader.config.extra)
     times = {EXTRA: EXTRA_WEIGHT}
     return np.array([whole([v for w, v in row.items() for _ in range(times.get(w.kind, 1))]) for row in rows])

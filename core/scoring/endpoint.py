@@ -122,7 +122,7 @@ class EndpointScorer:
 
     @property
     def revision(self) -> str:
-        """What the server lists for the name (vLLM's `root`, else the id); "" where it lists nothing."""
+        """The revision that the server lists for the name (vLLM's `root`, else the id); "" without one."""
         return self._known().revision
 
     @property

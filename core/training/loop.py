@@ -50,7 +50,7 @@ class FitResult:
 
 
 class Hooks(TypedDict, total=False):
-    """What a training may be given by whoever runs it.
+    """Hooks of a training.
 
     folder       where its state is saved, and from where it is resumed
     on_progress  called after every step

@@ -257,7 +257,7 @@ def evaluate_reward(model: nn.Module, data: RewardData, batch: int = 64) -> dict
 
 
 def figures(logits: Tensor, data: RewardData) -> dict[str, float]:
-    """As `evaluate_reward`, from logits (S, J, 10)."""
+    """The figures of `evaluate_reward` from logits (S, J, 10)."""
     entropy = cross_entropy(logits, data.target, data.weight).item()
     labelled = data.weight > 0
     scores = torch.arange(data.target.shape[-1]) / (data.target.shape[-1] - 1)

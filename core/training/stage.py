@@ -18,7 +18,7 @@ Look = Callable[[Any], tuple[float, dict[str, float]]]
 
 @dataclass
 class StageResult:
-    """How the loop ended, the metrics of the kept weights, and the step they are of (0: the initial weights)."""
+    """The loop's result, the metrics of the weights that are kept, and their step (0: the initial weights)."""
 
     fit: FitResult
     metrics: dict[str, float]

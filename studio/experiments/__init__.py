@@ -122,13 +122,13 @@ def conduct(job: Job) -> dict[str, Any]:
 
 
 def made_with(studio: Studio) -> dict[str, str]:
-    """What a run's images and scores come from, beside its settings."""
+    """The models that a run's images and scores depend on."""
     diffuser, scorer = studio.models.diffuser(), studio.models.scorer()
     return {"backbone": diffuser.name, "images": diffuser.fingerprint, "scorer": scorer.version}
 
 
 def check_same(job: Job) -> None:
-    """ValueError where a run that is gone on with was begun with another backbone, size, dtype or scorer."""
+    """ValueError where a run that is resumed was begun with another backbone, size, dtype or scorer."""
     now = made_with(job.studio)
     then = job.stage(MADE_WITH, lambda: now)
     changed = [f"{name} {then[name]}" for name in now if then[name] != now[name]]

@@ -56,13 +56,13 @@ def heldout_prompts(job: Job) -> list[str]:
 
 
 def evenly(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many items, evenly spread, as public sets are sorted by what they test."""
+    """Select at most `most` items, evenly spread, as public sets are sorted by what they test."""
     places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
     return [items[place] for place in places]
 
 
 def sampling_of(job: Job) -> Sampling:
-    """How the run's images are made."""
+    """Sampling settings of the run."""
     return Sampling(job.config["steps"], job.config["guidance"], batch=job.studio.settings.batch)
 
 

@@ -176,7 +176,7 @@ def permute(studio: Studio, seed: int) -> int:
 
 
 def measured(result: Judged, name: str) -> Row:
-    """What the judge says of a method."""
+    """The judge's figures of a method."""
     entry = result.methods[name]
     return {
         "method": name,

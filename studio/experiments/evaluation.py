@@ -1,7 +1,7 @@
 """Evaluations that stand by themselves: how well methods align images, and how right reward model and scorer are.
 
 Prompts are held out and seeds are of those that training never meets. What is made is kept, so an evaluation that was
-stopped goes on where it was when it is asked for again.
+stopped is resumed by the same call.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def _detector(studio: Studio, settings: Settings, watching: Watching) -> dict[st
 
 
 def _habits(settings: Settings, watching: Watching) -> dict[str, Any]:
-    """What the ways in which people annotate teach the calibrator."""
+    """The calibrator by habits of annotators."""
     from studio.experiments.habits import habits  # with stores of its own, which no other evaluation needs
 
     def count(done: int, total: int) -> None:

@@ -72,7 +72,7 @@ def simulate(job: Job, prompts: Sequence[str], ids: list[str]) -> dict[str, Any]
 
 
 def words_of(job: Job, reward: Any, ids: Sequence[str]) -> list[Word]:
-    """What the reward model, the scorer, people and the simulated annotator say of each word, in [0, 1] and as digits."""
+    """Scores of each word by reward model, scorer, people and simulated annotator, in [0, 1] and as digits."""
     studio, count, words = job.studio, job.stoppable("reward model"), []
     samples = [labels_of(studio, row) for row in samples_of(studio, ids)]
     for sample in samples:  # the annotator stands at the judge's place
@@ -145,7 +145,7 @@ def _confusions(pairs: dict[str, Any], sources: dict[str, str]) -> list[Part]:
 
 
 def _scores(words: Sequence[Word], sources: dict[str, str]) -> list[Part]:
-    """How the scores are spread, and those of the reward model over the scorer's."""
+    """Histograms of the scores, and the reward model's over the scorer's."""
     values = [
         {"name": who, "values": [round(TOP * word[source], 3) for word in words if word[source] is not None]}
         for source, who in {"reward": "reward model", **sources}.items()

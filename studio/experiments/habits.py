@@ -1,4 +1,4 @@
-"""What three habits of annotators teach the calibrator (`python -m studio evaluate habits`).
+"""The calibrator taught by three habits of annotators (`python -m studio evaluate habits`).
 
 The same images are annotated by somebody who types only what is wrong and presses Done, by somebody who presses n
 where nothing is wrong and else does the same, and by somebody who types every word. Scores, truths and people are made up
@@ -63,7 +63,7 @@ def habits(
 
 def world(rng: np.random.Generator, prompts: list[str], right: float, graded: bool) -> list[dict[str, Any]]:
     """An image of each prompt: {prompt, words: {index: (truth, distribution of the scorer)}}. The scorer is on the right
-    side of 5 in so many words; graded: truths are all digits, not 0 and 9 alone, and what it says is near or far."""
+    side of 5 for a share `right` of the words; graded: truths are all digits, not 0 and 9 alone."""
     images = []
     for prompt in prompts:
         words = {}

@@ -1,4 +1,4 @@
-"""What the embedded models are made from: renders of `data.shapes`, their prompts and latents, made once and reused."""
+"""Renders of `data.shapes` for the embedded models, with their prompts and latents, made once and reused."""
 
 from __future__ import annotations
 

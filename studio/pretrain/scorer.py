@@ -208,7 +208,7 @@ def places_of(things: Iterable[Thing], bodies: Iterable[Body], world: World) -> 
 def two_things(
     bodies: Iterable[Body], world: World, rng: np.random.Generator
 ) -> list[tuple[Thing, Body]] | None:
-    """Two clear things that are seen once each, with their bodies; None where there are not so many."""
+    """Two clear things that are seen once each, with their bodies; None where there are fewer."""
     alone = list(seen_once(bodies, world).values())
     if len(alone) < 2:
         return None
