@@ -49,7 +49,7 @@ class Guided:
 
     def sample(self, *args: Any, **options: Any) -> Tensor:
         """As `Diffuser.sample`; ValueError where diffusers has no such guidance for the backbone."""
-        return self._diffuser.sample(*args, **options, denoise=self._denoise)
+        return self._diffuser.sample(*args, **{**options, "denoise": self._denoise})
 
     def _denoise(self, inputs: dict[str, Any], guidance: float, after: OnStep) -> Tensor:
         modular = self.check(guidance)

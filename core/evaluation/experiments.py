@@ -143,11 +143,11 @@ def plan(methods: Sequence[Method], scorer: Scorer | None, fewest: int) -> tuple
     """The methods that make images, `none` first, and those taken from the images of another."""
     made: dict[str, Method] = {"none": none()}
     pooled = [method for method in methods if isinstance(method, BestOf)]
-    for method in pooled:
+    for best in pooled:
         if scorer is None:
-            raise ValueError(f"{method.name} needs a scorer to choose by: give one.")
-        if method.n > fewest:
-            raise ValueError(f"{method.name} needs {method.n} seeds a prompt, but there are {fewest}.")
+            raise ValueError(f"{best.name} needs a scorer to choose by: give one.")
+        if best.n > fewest:
+            raise ValueError(f"{best.name} needs {best.n} seeds a prompt, but there are {fewest}.")
     for method in methods:
         maker = method.base if isinstance(method, BestOf) else method
         if made.setdefault(maker.name, maker).fingerprint != maker.fingerprint:

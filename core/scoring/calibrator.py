@@ -231,11 +231,11 @@ class Calibrator:
 
     def save(self, folder: Path | str) -> dict[str, Any]:
         """Save as a checkpoint; returns its manifest."""
-        tensors = {
+        arrays = {
             "weights": self.weights, "mean": self.encoder.mean, "scale": self.encoder.scale,
             "parts": self.encoder.components,
         }  # fmt: skip
-        tensors = {name: torch.from_numpy(values) for name, values in tensors.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         meta = {"report": self.report, "scorer": self.scorer}
         return checkpoint.save(tensors, folder, meta, kind="Calibrator")
 

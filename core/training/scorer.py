@@ -192,7 +192,7 @@ def pack(examples: Sequence[Example], scorer: VLMScorer, questions: bool = True)
                 ends = [place for place in question.places if place is not None]
                 if word.kind == "relation" and len(ends) == len(question.places) == 2:
                     relation_at.append((b, at - 1))
-                    directions.append(np.subtract(*ends).tolist())
+                    directions.append(np.subtract(ends[0], ends[1]).tolist())
                 answer_at.append((b, at - 1))
                 targets.append(truth)
         rows.append(blocks)

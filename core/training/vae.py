@@ -79,11 +79,12 @@ def train_vae(
         with autocast(device, bf16):
             latent = vae.encode(pixels).latent_dist
             decoded = vae.decode(latent.sample()).sample
-        decoded = decoded.float()
-        kl = 0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float()).mean()
-        error = decoded - pixels
+        # converted for each term: the gradients of the terms are added in the dtype of the computation
+        l1, l2 = (decoded.float() - pixels).abs().mean(), F.mse_loss(decoded.float(), pixels)
+        error = decoded.float() - pixels
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        terms = {"l1": error.abs().mean(), "l2": F.mse_loss(decoded, pixels), "edges": edges, "kl": kl}
+        kl = 0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float()).mean()
+        terms = {"l1": l1, "l2": l2, "edges": edges, "kl": kl}
         loss = total(WEIGHTS[name] * term for name, term in terms.items())
         return loss, {name: term.item() for name, term in terms.items()}
 

@@ -273,9 +273,9 @@ class Pictures:
         path = self.work / f"pictures-{self.world.name}-{self.seed}-{number}.npz"
         if path.exists():
             with np.load(path) as stored:
-                rows = zip(stored["images"], json.loads(str(stored["rows"])), strict=True)
+                pairs = zip(stored["images"], json.loads(str(stored["rows"])), strict=True)
                 return [
-                    Picture(image, prompt, tuple(map(read_body, bodies))) for image, (prompt, bodies) in rows
+                    Picture(image, prompt, tuple(map(read_body, bodies))) for image, (prompt, bodies) in pairs
                 ]
         pictures = [picture(number * BLOCK + i, self.world, self.seed) for i in range(BLOCK)]
         if self.vae is not None:
