@@ -54,7 +54,9 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
 
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     if p.shape != q.shape or p.ndim != 1 or min(p.sum(), q.sum()) <= 0 or min(p.min(), q.min()) < 0:
-        raise ValueError(f"Two filled histograms of one length are needed, got {p.shape} and {q.shape}.")
+        raise ValueError(
+            f"Histograms of one length that hold something are needed, got {p.shape}, {q.shape}."
+        )
     return float(jensenshannon(p, q) ** 2)
 
 
